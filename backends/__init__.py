@@ -1,0 +1,52 @@
+"""The backends by name: NAME or NAME:VARIANT. Nothing here imports a framework before one is opened."""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+
+from common.config import ModelConfig, TrainConfig
+from common.errors import CannotBeginError
+from common.interface import Backend
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a backend is found, and what must be installed for it."""
+
+    target: str  # "module:Class"
+    package: str  # what must be importable
+    extra: str  # the extra of this package that installs it
+
+
+TABLE = {
+    "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", ""),
+    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras"),
+    "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
+    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch"),
+    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle"),
+}
+
+
+def find(name: str) -> Entry:
+    """The entry of a backend that is installed. Raises CannotBeginError for one that is unknown or missing."""
+    if name not in TABLE:
+        raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
+    entry = TABLE[name]
+    if importlib.util.find_spec(entry.package) is None:
+        raise CannotBeginError(
+            f"backend {name} needs {entry.package}, which is not installed; "
+            f'run: pip install -e ".[{entry.extra}]" in the clone of Rosetta'
+        )
+    return entry
+
+
+def installed() -> list[str]:
+    """The names of the backends whose framework is installed."""
+    return [name for name, entry in TABLE.items() if importlib.util.find_spec(entry.package)]
+
+
+def open_backend(name: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
+    """Import the framework and build the model, in this process: for the worker, which has one of its own."""
+    module, _, class_name = find(name).target.partition(":")
+    backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device)
+    return backend

@@ -1,0 +1,40 @@
+"""Threads and flags that a framework needs in its environment before it is imported.
+
+Two lanes: `matched`, the default of every command, gives all the same threads and Paddle's matrix library its fast
+path; `default` sets nothing, which is what somebody gets who installs a framework and starts.
+"""
+
+import os
+
+from common.machine import cores, is_amd
+
+LANES = ("matched", "default")
+
+# Chatter that would only fill the captured output; changes no arithmetic.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
+
+
+def child_environment(lane: str, threads: int | None, device: str) -> dict[str, str]:
+    """The environment of a backend's process: this one's, with the lane's settings over it."""
+    environment = dict(os.environ) | QUIET
+    if lane == "matched":
+        environment |= _matched(threads or cores())
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"
+    return environment
+
+
+def _matched(threads: int) -> dict[str, str]:
+    count = str(threads)
+    settings = {
+        "OMP_NUM_THREADS": count,  # torch, Paddle's Eigen loops, oneDNN
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,  # NumPy
+        "TF_NUM_INTRAOP_THREADS": count,
+        "TF_NUM_INTEROP_THREADS": count,
+        "FLAGS_paddle_num_threads": count,  # Paddle's matrix products; 1 when nothing is set
+    }
+    if is_amd():
+        # Paddle bundles a version of MKL that takes a slow path on AMD processors unless it is told their type.
+        settings["MKL_DEBUG_CPU_TYPE"] = "5"
+    return settings

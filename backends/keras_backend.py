@@ -1,0 +1,200 @@
+"""The model in Keras 3 on TensorFlow."""
+
+import os
+from time import perf_counter
+from typing import Any, final
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+from numpy.typing import NDArray
+
+from common.errors import CannotBeginError
+from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.machine import cores
+from common.tensors import Batch, Batches
+from common.weights import Arrays, ModelState, check_state
+
+
+def seq2seq(num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int) -> keras.Model:
+    """The encoder's states start the decoder; the dense layer gives logits."""
+    encoder_inputs = keras.Input((None, num_encoder_tokens))
+    decoder_inputs = keras.Input((None, num_decoder_tokens))
+    encoder = layers.LSTM(latent_dim, return_state=True, name="encoder")
+    decoder = layers.LSTM(latent_dim, return_sequences=True, return_state=True, name="decoder")
+    dense = layers.Dense(num_decoder_tokens, name="dense")
+    _, state_h, state_c = encoder(encoder_inputs)  # (N, H) each
+    decoder_outputs, _, _ = decoder(decoder_inputs, initial_state=[state_h, state_c])  # (N, T_dec, H)
+    logits = dense(decoder_outputs)  # (N, T_dec, V_dec)
+    return keras.Model([encoder_inputs, decoder_inputs], [logits, state_h, state_c])
+
+
+def require_device(device: str) -> None:
+    if device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        raise CannotBeginError("keras sees no GPU here; use --device cpu")
+
+
+def describe(parameter: keras.Variable) -> dict[str, Any]:
+    """See Backend.describe; TensorFlow's getter knows only what was set in Python, so the environment's number,
+    which its thread pool was made with, stands in."""
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    return {
+        "version": f"{keras.__version__} (tensorflow {tf.__version__})",
+        "device": parameter.value.device.rpartition("device:")[-1],
+        "threads": threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS", cores())),
+        "precision": parameter.dtype,
+    }
+
+
+@final
+class KerasBackend(Backend):
+    def build(self) -> None:
+        require_device(self.device)
+        config, train = self.config, self.train_config
+        keras.config.set_floatx(config.dtype)
+        self.model = seq2seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
+        # Keras's own layout is the canonical one.
+        encoder, decoder, dense = (self.model.get_layer(name) for name in ("encoder", "decoder", "dense"))
+        self.encoder, self.decoder, self.dense = encoder, decoder, dense
+        self.parameters = {
+            "encoder/kernel": encoder.cell.kernel,
+            "encoder/recurrent_kernel": encoder.cell.recurrent_kernel,
+            "encoder/bias": encoder.cell.bias,
+            "decoder/kernel": decoder.cell.kernel,
+            "decoder/recurrent_kernel": decoder.cell.recurrent_kernel,
+            "decoder/bias": decoder.cell.bias,
+            "dense/kernel": dense.kernel,
+            "dense/bias": dense.bias,
+        }
+        trained = list(self.parameters.values())
+        self.optimizer = keras.optimizers.RMSprop(train.learning_rate, rho=train.rho, epsilon=train.epsilon)
+        self.optimizer.build(trained)
+        self.velocities = dict(zip(self.parameters, self.optimizer.variables[2:], strict=True))
+        self._train_step = tf.function(self._train_step)
+        self._counts = tf.function(self._counts)
+        one_hot_rows = tf.TensorSpec((None, None, config.num_encoder_tokens), config.dtype)
+        self._decode = tf.function(self._decode, input_signature=[one_hot_rows, tf.TensorSpec((), "int32")])
+
+    def load(self, state: ModelState) -> None:
+        check_state(state, self.config)
+        for name, parameter in self.parameters.items():
+            parameter.assign(state.weights[name])
+            self.velocities[name].assign(state.mean_squares[name])
+
+    def dump(self) -> ModelState:
+        weights, slots = {}, {}
+        for name, parameter in self.parameters.items():
+            weights[name] = _array(parameter)
+            slots[name] = _array(self.velocities[name])
+        return ModelState(weights, slots)
+
+    def forward(self, batch: Batch) -> Forward:
+        encoder_input_data = self._tensor(batch.encoder_input_data)
+        decoder_input_data = self._tensor(batch.decoder_input_data)
+        logits, state_h, state_c = self.model([encoder_input_data, decoder_input_data])
+        return Forward(_array(ops.softmax(logits)), _array(state_h), _array(state_c))
+
+    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        with tf.GradientTape() as tape:
+            loss, _ = self._loss(*self._tensors(batch))
+        gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters.values()])
+        return float(loss), {name: _array(g) for name, g in zip(self.parameters, gradients, strict=True)}
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        counts = []
+        start = perf_counter()
+        for step, batch in enumerate(batches, 1):
+            loss, batch_counts = self._train_step(*self._tensors(batch))
+            counts.append(batch_counts)
+            if step % REPORT_EVERY == 0:
+                report(step, float(loss))
+        return Metrics.of(_array(ops.stack(counts)), batches, perf_counter() - start)
+
+    def evaluate(self, batches: Batches) -> Metrics:
+        start = perf_counter()
+        counts = [self._counts(*self._tensors(batch)) for batch in batches]
+        return Metrics.of(_array(ops.stack(counts)), batches, perf_counter() - start)
+
+    def translate(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
+    ) -> NDArray[np.integer]:
+        encoder_input_data = self._one_hot(encoder_ids, self.config.num_encoder_tokens)
+        return _array(self._decode(encoder_input_data, max_length))
+
+    def describe(self) -> dict[str, Any]:
+        return describe(self.dense.kernel)
+
+    def _train_step(self, *tensors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parameters = list(self.parameters.values())
+        with tf.GradientTape() as tape:
+            loss, counts = self._loss(*tensors)
+        gradients = tape.gradient(loss, [parameter.value for parameter in parameters])
+        self.optimizer.apply(gradients, parameters)
+        return loss, counts
+
+    def _counts(self, *tensors: tf.Tensor) -> tf.Tensor:
+        return self._loss(*tensors)[1]
+
+    def _decode(self, encoder_input_data: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
+        """The greedy loop as one graph: (N, T_enc, V_enc) to ids (N, L)."""
+        _, state_h, state_c = self.encoder(encoder_input_data)
+        sampled = tf.fill(tf.shape(state_h)[:1], self.config.start_token)
+        ended = tf.zeros_like(sampled, dtype="bool")
+        ids = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,))
+
+        def going_on(length, sampled, ended, state_h, state_c, ids):
+            return (length < max_length) & ~tf.reduce_all(ended)
+
+        def step(length, sampled, ended, state_h, state_c, ids):
+            decoder_input_data = self._one_hot(sampled, self.config.num_decoder_tokens)  # (N, V_dec)
+            output, (state_h, state_c) = self.decoder.cell(decoder_input_data, [state_h, state_c])
+            sampled = tf.argmax(self.dense(output), axis=-1, output_type="int32")
+            sampled = tf.where(ended, self.config.stop_token, sampled)
+            ended |= sampled == self.config.stop_token
+            return length + 1, sampled, ended, state_h, state_c, ids.write(length, sampled)
+
+        loop_variables = 0, sampled, ended, state_h, state_c, ids
+        return tf.transpose(tf.while_loop(going_on, step, loop_variables)[-1].stack())
+
+    def _loss(
+        self,
+        encoder_input_data: tf.Tensor,
+        decoder_input_data: tf.Tensor,
+        decoder_target_data: tf.Tensor,
+        decoder_target_ids: tf.Tensor,
+        weights: tf.Tensor,
+        real_positions: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+        logits, _, _ = self.model([encoder_input_data, decoder_input_data])
+        # Written out, since the frameworks' own cross-entropies clip in different places.
+        cross_entropy = -ops.sum(decoder_target_data * ops.log_softmax(logits), -1)
+        loss_sum = ops.sum(weights * cross_entropy)
+        right = ops.cast(ops.argmax(logits, -1) == decoder_target_ids, weights.dtype) * weights
+        counts = ops.stack([loss_sum, ops.sum(right), ops.sum(right * real_positions)])
+        return loss_sum / ops.sum(weights), counts
+
+    def _tensors(self, batch: Batch) -> tuple[tf.Tensor, ...]:
+        """What `_loss` takes; a compiled function is given tensors, not a batch."""
+        return (
+            self._tensor(batch.encoder_input_data),
+            self._tensor(batch.decoder_input_data),
+            self._tensor(batch.decoder_target_data),
+            self._ids(batch.decoder_target_ids),
+            self._tensor(batch.target_weights),
+            self._tensor(batch.real_positions),
+        )
+
+    def _tensor(self, array: NDArray[np.floating]) -> tf.Tensor:
+        return tf.convert_to_tensor(array)
+
+    def _ids(self, ids: NDArray[np.integer]) -> tf.Tensor:
+        return tf.convert_to_tensor(ids, "int32")
+
+    def _one_hot(self, ids: tf.Tensor, num_tokens: int) -> tf.Tensor:
+        return tf.one_hot(ids, num_tokens, dtype=self.config.dtype)
+
+
+def _array(tensor: tf.Tensor) -> NDArray[Any]:
+    return np.array(tensor)

@@ -1,0 +1,163 @@
+"""The official Keras example's own way, behind our interface: the baseline of every ratio.
+
+Whole one-hot tensors in memory, `compile` and `fit`, models rebuilt for sampling, and `predict` in a Python loop, a
+sentence and a character at a time. It starts from the shared weights, and its epochs are fed in the shared order.
+Its optimizer keeps Keras's stock constants, which are not rounded to float32, so it is held to float32 bounds only.
+"""
+
+from time import perf_counter
+from typing import Any, final
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from backends.keras_backend import describe, require_device
+from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.tensors import Batch, Batches, one_hot
+from common.weights import Arrays, ModelState, check_state
+
+
+@final
+class KerasExample(Backend):
+    def build(self) -> None:
+        require_device(self.device)
+        config = self.config
+        keras.config.set_floatx(config.dtype)
+        encoder_inputs = keras.Input(shape=(None, config.num_encoder_tokens))
+        encoder = keras.layers.LSTM(config.latent_dim, return_state=True)
+        _, state_h, state_c = encoder(encoder_inputs)
+        decoder_inputs = keras.Input(shape=(None, config.num_decoder_tokens))
+        decoder = keras.layers.LSTM(config.latent_dim, return_sequences=True, return_state=True)
+        decoder_outputs, _, _ = decoder(decoder_inputs, initial_state=[state_h, state_c])
+        dense = keras.layers.Dense(config.num_decoder_tokens, activation="softmax")
+        self.model = keras.Model([encoder_inputs, decoder_inputs], dense(decoder_outputs))
+        self.model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+        self.model.optimizer.learning_rate = self.train_config.learning_rate
+
+        self.encoder_model = keras.Model(encoder_inputs, [state_h, state_c])
+        states_inputs = [keras.Input(shape=(config.latent_dim,)), keras.Input(shape=(config.latent_dim,))]
+        decoder_outputs, state_h, state_c = decoder(decoder_inputs, initial_state=states_inputs)
+        self.decoder_model = keras.Model(
+            [decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c]
+        )
+        self.parameters = {
+            "encoder/kernel": encoder.cell.kernel,
+            "encoder/recurrent_kernel": encoder.cell.recurrent_kernel,
+            "encoder/bias": encoder.cell.bias,
+            "decoder/kernel": decoder.cell.kernel,
+            "decoder/recurrent_kernel": decoder.cell.recurrent_kernel,
+            "decoder/bias": decoder.cell.bias,
+            "dense/kernel": dense.kernel,
+            "dense/bias": dense.bias,
+        }
+        # In the model's own order, in which `fit` hands them to the optimizer; after iteration and learning rate.
+        self.model.optimizer.build(self.model.trainable_variables)
+        slots = zip(self.model.trainable_variables, self.model.optimizer.variables[2:], strict=True)
+        slot_of = {id(variable): slot for variable, slot in slots}
+        self.velocities = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
+
+    def load(self, state: ModelState) -> None:
+        check_state(state, self.config)
+        for name, parameter in self.parameters.items():
+            parameter.assign(state.weights[name])
+            self.velocities[name].assign(state.mean_squares[name])
+
+    def dump(self) -> ModelState:
+        weights = {name: np.array(parameter) for name, parameter in self.parameters.items()}
+        return ModelState(weights, {name: np.array(slot) for name, slot in self.velocities.items()})
+
+    def forward(self, batch: Batch) -> Forward:
+        encoder_input_data = batch.encoder_input_data
+        state_h, state_c = self.encoder_model.predict(encoder_input_data, verbose=0)
+        probabilities = self.model.predict([encoder_input_data, batch.decoder_input_data], verbose=0)
+        return Forward(probabilities, state_h, state_c)
+
+    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        with tf.GradientTape() as tape:
+            probabilities = self.model([batch.encoder_input_data, batch.decoder_input_data])
+            loss = self.model.compute_loss(y=batch.decoder_target_data, y_pred=probabilities)
+        gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters.values()])
+        return float(loss), {name: np.array(g) for name, g in zip(self.parameters, gradients, strict=True)}
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        steps = StepRecorder(report)
+        inputs, targets = _tensors(batches.whole())
+        self.model.fit(
+            inputs, targets, batch_size=batches.batch_size, epochs=1, shuffle=False, verbose=0, callbacks=[steps]
+        )
+        # `fit` counts no right answers among the real characters.
+        return steps.metrics(batches, correct_real=[np.nan] * len(batches))
+
+    def evaluate(self, batches: Batches) -> Metrics:
+        steps = StepRecorder(report=None)
+        whole, size = batches.whole(), batches.batch_size
+        inputs, targets = _tensors(whole)
+        self.model.evaluate(inputs, targets, batch_size=size, verbose=0, callbacks=[steps])
+        predicted = self.model.predict(inputs, batch_size=size, verbose=0).argmax(-1)
+        right = (predicted == whole.decoder_target_ids) * whole.real_positions
+        correct_real = [right[start : start + size].sum() for start in range(0, len(whole), size)]
+        return steps.metrics(batches, correct_real)
+
+    def translate(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
+    ) -> NDArray[np.integer]:
+        ids = np.full((len(encoder_ids), max_length), self.config.stop_token)
+        encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
+        for row in range(len(encoder_ids)):
+            sentence = self._decode_sequence(encoder_input_data[row : row + 1], max_length)
+            ids[row, : len(sentence)] = sentence
+        return ids
+
+    def describe(self) -> dict[str, Any]:
+        return describe(self.parameters["dense/kernel"])
+
+    def _decode_sequence(self, input_seq: NDArray[np.floating], max_length: int) -> list[int]:
+        states = self.encoder_model.predict(input_seq, verbose=0)
+        sampled = self.config.start_token
+        sentence: list[int] = []
+        while len(sentence) < max_length:
+            target_seq = one_hot(np.array([[sampled]]), self.config.num_decoder_tokens, self.config.dtype)
+            output_tokens, *states = self.decoder_model.predict([target_seq, *states], verbose=0)
+            sampled = int(output_tokens[0, -1].argmax())
+            sentence.append(sampled)
+            if sampled == self.config.stop_token:
+                break
+        return sentence
+
+
+class StepRecorder(keras.callbacks.Callback):
+    """Loss and accuracy of each step by itself (Keras averages over the epoch), and when the first step began."""
+
+    def __init__(self, report: Report | None) -> None:
+        super().__init__()
+        self.report = report
+        self.losses: list[float] = []
+        self.accuracies: list[float] = []
+        self.start = self.end = 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if not self.losses:
+            self.start = perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.losses.append(float(logs["loss"]))
+        self.accuracies.append(float(logs["accuracy"]))
+        self.model.reset_metrics()
+        self.end = perf_counter()
+        if self.report and len(self.losses) % REPORT_EVERY == 0:
+            self.report(len(self.losses), self.losses[-1])
+
+    on_test_batch_begin, on_test_batch_end = on_train_batch_begin, on_train_batch_end
+
+    def metrics(self, batches: Batches, correct_real: list[float]) -> Metrics:
+        positions = [batch.target_weights.sum() for batch in batches]
+        means = np.array([self.losses, self.accuracies]) * positions
+        counts = np.stack([*means, correct_real], axis=1)
+        return Metrics.of(counts, batches, self.end - self.start)
+
+
+def _tensors(whole: Batch) -> tuple[list[NDArray[np.floating]], NDArray[np.floating]]:
+    """Inputs and targets of all rows, made before `fit` begins, as in the example."""
+    return [whole.encoder_input_data, whole.decoder_input_data], whole.decoder_target_data

@@ -1,0 +1,55 @@
+"""What crosses the border between the commands and a backend's process.
+
+A message is eight bytes of length and one safetensors block: arrays as tensors, everything else as JSON in the
+block's metadata. Nothing in it can execute.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import IO, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+LONGEST = 1 << 34  # bytes; more than any message, less than what garbage read as a length is likely to be
+PIECE = 1 << 20  # bytes read at a time, so that memory is set by what arrives and not by what was announced
+
+
+class GarbledMessageError(Exception):
+    """The pipe holds something that is not a message."""
+
+
+def write_message(pipe: IO[bytes], kind: str, **content: Any) -> None:
+    """Send `content`, whose values are NumPy arrays or JSON."""
+    arrays = {name: np.ascontiguousarray(v) for name, v in content.items() if isinstance(v, np.ndarray)}
+    plain = {name: v for name, v in content.items() if name not in arrays}
+    block = save(arrays, {"json": json.dumps([kind, plain])})
+    pipe.write(len(block).to_bytes(8, "little") + block)
+    pipe.flush()
+
+
+def read_message(pipe: IO[bytes]) -> tuple[str, Mapping[str, Any]]:
+    """Wait for a message and return its kind and content. Raises EOFError when the other end has gone."""
+    length = int.from_bytes(_read(pipe, 8), "little")
+    if length > LONGEST:
+        raise GarbledMessageError(f"a message of {length} bytes was announced")
+    block = _read(pipe, length)
+    try:
+        arrays = load(block)
+        header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
+        kind, plain = json.loads(header["__metadata__"]["json"])
+        return kind, plain | arrays
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise GarbledMessageError(f"{length} bytes that are no message ({error})") from error
+
+
+def _read(pipe: IO[bytes], length: int) -> bytes:
+    """Exactly `length` bytes. The pipe is unbuffered, so what a selector says of it stays true."""
+    block = bytearray()
+    while len(block) < length:
+        piece = pipe.read(min(length - len(block), PIECE))
+        if not piece:
+            raise EOFError
+        block += piece
+    return bytes(block)

@@ -1,0 +1,210 @@
+"""The referee: the same model in NumPy, forward and backward by hand.
+
+In float64 every framework is held to it; it also translates where no framework is installed. Read it to see what
+the other three leave to their framework.
+"""
+
+from time import perf_counter
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.tensors import Batch, Batches, one_hot
+from common.weights import Arrays, ModelState, check_state, initial_state
+
+Array = NDArray[np.floating]
+
+
+@final
+class NumpyBackend(Backend):
+    def build(self) -> None:
+        state = initial_state(self.config, seed=0)
+        self.weights, self.mean_squares = state.weights, state.mean_squares
+
+    def load(self, state: ModelState) -> None:
+        check_state(state, self.config)
+        self.weights = {name: weight.copy() for name, weight in state.weights.items()}
+        self.mean_squares = {name: slot.copy() for name, slot in state.mean_squares.items()}
+
+    def dump(self) -> ModelState:
+        weights = {name: weight.copy() for name, weight in self.weights.items()}
+        return ModelState(weights, {name: slot.copy() for name, slot in self.mean_squares.items()})
+
+    def forward(self, batch: Batch) -> Forward:
+        encoder, _, logits = self._model(batch.encoder_input_data, batch.decoder_input_data)
+        return Forward(np.exp(log_softmax(logits)), encoder.state_h, encoder.state_c)
+
+    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        loss, _, gradients = self._loss_and_gradients(batch)
+        return loss, gradients
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        counts = []
+        start = perf_counter()
+        for step, batch in enumerate(batches, 1):
+            loss, batch_counts, gradients = self._loss_and_gradients(batch)
+            self._rmsprop(gradients)
+            counts.append(batch_counts)
+            if step % REPORT_EVERY == 0:
+                report(step, loss)
+        return Metrics.of(np.array(counts), batches, perf_counter() - start)
+
+    def evaluate(self, batches: Batches) -> Metrics:
+        start = perf_counter()
+        counts = [self._loss(batch)[1] for batch in batches]
+        return Metrics.of(np.array(counts), batches, perf_counter() - start)
+
+    def translate(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
+    ) -> NDArray[np.integer]:
+        encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
+        encoder = Lstm(encoder_input_data, self._zeros(len(encoder_ids)), *self._lstm("encoder"))
+        states = encoder.state_h, encoder.state_c
+        sampled = np.full(len(encoder_ids), self.config.start_token)
+        ended = np.zeros(len(encoder_ids), bool)
+        ids = []
+        while len(ids) < max_length and not ended.all():
+            decoder_input_data = one_hot(sampled[:, None], self.config.num_decoder_tokens, self.config.dtype)
+            decoder = Lstm(decoder_input_data, states, *self._lstm("decoder"))
+            states = decoder.state_h, decoder.state_c
+            sampled = np.where(ended, self.config.stop_token, self._dense(decoder.state_h).argmax(-1))
+            ended |= sampled == self.config.stop_token
+            ids.append(sampled)
+        return np.stack(ids, axis=1)
+
+    def describe(self) -> dict[str, Any]:
+        from threadpoolctl import threadpool_info
+
+        threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
+        return {
+            "version": np.__version__,
+            "device": self.device,
+            "threads": threads,
+            "precision": self.config.dtype,
+        }
+
+    def _zeros(self, num_rows: int) -> tuple[Array, Array]:
+        zeros = np.zeros((num_rows, self.config.latent_dim), self.config.dtype)
+        return zeros, zeros
+
+    def _lstm(self, name: str) -> tuple[Array, Array, Array]:
+        kinds = ("kernel", "recurrent_kernel", "bias")
+        kernel, recurrent_kernel, bias = (self.weights[f"{name}/{kind}"] for kind in kinds)
+        return kernel, recurrent_kernel, bias
+
+    def _dense(self, decoder_outputs: Array) -> Array:
+        return decoder_outputs @ self.weights["dense/kernel"] + self.weights["dense/bias"]
+
+    def _model(self, encoder_input_data: Array, decoder_input_data: Array) -> tuple["Lstm", "Lstm", Array]:
+        encoder = Lstm(encoder_input_data, self._zeros(len(encoder_input_data)), *self._lstm("encoder"))
+        decoder = Lstm(decoder_input_data, (encoder.state_h, encoder.state_c), *self._lstm("decoder"))
+        return encoder, decoder, self._dense(decoder.outputs)  # logits (N, T_dec, V_dec)
+
+    def _loss(self, batch: Batch) -> tuple[float, list[float], tuple["Lstm", "Lstm", Array]]:
+        encoder, decoder, logits = self._model(batch.encoder_input_data, batch.decoder_input_data)
+        cross_entropy = -(batch.decoder_target_data * log_softmax(logits)).sum(-1)  # (N, T_dec)
+        loss_sum = (batch.target_weights * cross_entropy).sum()
+        right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights
+        counts = [loss_sum, right.sum(), (right * batch.real_positions).sum()]
+        return float(loss_sum / batch.target_weights.sum()), counts, (encoder, decoder, logits)
+
+    def _loss_and_gradients(self, batch: Batch) -> tuple[float, list[float], Arrays]:
+        loss, counts, (encoder, decoder, logits) = self._loss(batch)
+        weights = batch.target_weights
+        # The derivative of softmax and cross-entropy together: probability minus target.
+        d_logits = np.exp(log_softmax(logits)) - batch.decoder_target_data
+        d_logits *= (weights / weights.sum())[..., None]  # (N, T_dec, V_dec)
+        d_outputs = d_logits @ self.weights["dense/kernel"].T  # (N, T_dec, H)
+        d_decoder, d_state_h, d_state_c = decoder.backward(d_outputs, None, None)
+        d_encoder, _, _ = encoder.backward(None, d_state_h, d_state_c)
+        gradients = {f"encoder/{kind}": gradient for kind, gradient in d_encoder.items()}
+        gradients |= {f"decoder/{kind}": gradient for kind, gradient in d_decoder.items()}
+        gradients["dense/kernel"] = np.tensordot(decoder.outputs, d_logits, axes=([0, 1], [0, 1]))
+        gradients["dense/bias"] = d_logits.sum((0, 1))
+        return loss, counts, gradients
+
+    def _rmsprop(self, gradients: Arrays) -> None:
+        rho, epsilon = self.train_config.rho, self.train_config.epsilon
+        for name, gradient in gradients.items():
+            mean_square = self.mean_squares[name]
+            mean_square *= rho
+            mean_square += (1 - rho) * gradient**2
+            self.weights[name] -= self.train_config.learning_rate * gradient / np.sqrt(mean_square + epsilon)
+
+
+class Lstm:
+    """One LSTM layer run over a sequence, with what its backward pass needs.
+
+    inputs (N, T, V), initial_states two of (N, H), kernel (V, 4H), recurrent_kernel (H, 4H), bias (4H,); the gates'
+    columns in the order input, forget, candidate, output. After it: outputs (N, T, H), state_h and state_c (N, H).
+    """
+
+    def __init__(
+        self,
+        inputs: Array,
+        initial_states: tuple[Array, Array],
+        kernel: Array,
+        recurrent_kernel: Array,
+        bias: Array,
+    ) -> None:
+        num_rows, time_steps, _ = inputs.shape
+        units = len(recurrent_kernel)
+        self.inputs, self.recurrent_kernel = inputs, recurrent_kernel
+        projected = inputs @ kernel + bias  # (N, T, 4H), all time steps in one product
+        # Index t holds the state before step t, and the gates of step t.
+        self.h = np.empty((time_steps + 1, num_rows, units), inputs.dtype)
+        self.c = np.empty_like(self.h)
+        self.gates = np.empty((time_steps, num_rows, 4, units), inputs.dtype)  # i, f, c, o after activation
+        self.h[0], self.c[0] = initial_states
+        for t in range(time_steps):
+            gates = self.gates[t]
+            gates[:] = (projected[:, t] + self.h[t] @ recurrent_kernel).reshape(gates.shape)
+            gates[:, :2] = sigmoid(gates[:, :2])
+            gates[:, 2] = np.tanh(gates[:, 2])
+            gates[:, 3] = sigmoid(gates[:, 3])
+            i, f, candidate, o = (gates[:, k] for k in range(4))
+            self.c[t + 1] = f * self.c[t] + i * candidate
+            self.h[t + 1] = o * np.tanh(self.c[t + 1])
+        self.outputs = self.h[1:].transpose(1, 0, 2)
+        self.state_h, self.state_c = self.h[-1], self.c[-1]
+
+    def backward(
+        self, d_outputs: Array | None, d_state_h: Array | None, d_state_c: Array | None
+    ) -> tuple[Arrays, Array, Array]:
+        """From the loss's derivatives by outputs and last states (None: zero) to those by the three weights and
+        by the initial states."""
+        d_h = np.zeros_like(self.h[0]) if d_state_h is None else d_state_h
+        d_c = np.zeros_like(self.c[0]) if d_state_c is None else d_state_c
+        d_gates = np.empty_like(self.gates)  # by the gates before their activation
+        for t in reversed(range(len(self.gates))):
+            i, f, candidate, o = (self.gates[t, :, k] for k in range(4))
+            if d_outputs is not None:
+                d_h = d_h + d_outputs[:, t]
+            tanh_c = np.tanh(self.c[t + 1])
+            d_c = d_c + d_h * o * (1 - tanh_c**2)
+            d_gates[t, :, 0] = d_c * candidate * i * (1 - i)
+            d_gates[t, :, 1] = d_c * self.c[t] * f * (1 - f)
+            d_gates[t, :, 2] = d_c * i * (1 - candidate**2)
+            d_gates[t, :, 3] = d_h * tanh_c * o * (1 - o)
+            d_h = d_gates[t].reshape(len(d_h), -1) @ self.recurrent_kernel.T
+            d_c = d_c * f
+        d_gates = d_gates.reshape(*d_gates.shape[:2], -1)  # (T, N, 4H)
+        gradients = {
+            "kernel": np.tensordot(self.inputs, d_gates, axes=([1, 0], [0, 1])),
+            "recurrent_kernel": np.tensordot(self.h[:-1], d_gates, axes=([0, 1], [0, 1])),
+            "bias": d_gates.sum((0, 1)),
+        }
+        return gradients, d_h, d_c
+
+
+def sigmoid(x: Array) -> Array:
+    """Written with tanh, which never overflows."""
+    return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5)
+
+
+def log_softmax(logits: Array) -> Array:
+    """Over the last axis, shifted by the largest logit so that nothing overflows."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -1,0 +1,167 @@
+"""The model in PaddlePaddle."""
+
+from time import perf_counter
+from typing import Any, final
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+
+from common.errors import CannotBeginError
+from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.tensors import Batch, Batches
+from common.weights import Arrays, ModelState, check_state
+
+
+class Seq2Seq(nn.Layer):
+    """The encoder's states start the decoder; the dense layer gives logits."""
+
+    def __init__(self, num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int) -> None:
+        super().__init__()
+        self.encoder = nn.LSTM(num_encoder_tokens, latent_dim)
+        self.decoder = nn.LSTM(num_decoder_tokens, latent_dim)
+        self.dense = nn.Linear(latent_dim, num_decoder_tokens)
+
+    def forward(self, encoder_input_data: Tensor, decoder_input_data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        _, (state_h, state_c) = self.encoder(encoder_input_data)  # (1, N, H) each
+        decoder_outputs, _ = self.decoder(decoder_input_data, (state_h, state_c))  # (N, T_dec, H)
+        logits = self.dense(decoder_outputs)  # (N, T_dec, V_dec)
+        return logits, state_h[0], state_c[0]
+
+
+@final
+class PaddleBackend(Backend):
+    def build(self) -> None:
+        if self.device == "gpu" and not (paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
+            raise CannotBeginError("paddle sees no GPU here; use --device cpu")
+        config, train = self.config, self.train_config
+        paddle.set_device(self.device)
+        paddle.set_default_dtype(config.dtype)
+        self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
+        # Keras has one bias an LSTM. The second one stays zero: trained, it would double the bias's step. It is
+        # left out of the optimizer's list alone, since without it or with it frozen Paddle 3.3 fails in the
+        # backward pass (upstream 70231).
+        for lstm in (self.model.encoder, self.model.decoder):
+            nn.initializer.Constant(0.0)(lstm.bias_hh_l0)
+        # Canonical name -> parameter, and whether the canonical layout is its transpose.
+        encoder, decoder, dense = self.model.encoder, self.model.decoder, self.model.dense
+        self.parameters = {
+            "encoder/kernel": (encoder.weight_ih_l0, True),
+            "encoder/recurrent_kernel": (encoder.weight_hh_l0, True),
+            "encoder/bias": (encoder.bias_ih_l0, False),
+            "decoder/kernel": (decoder.weight_ih_l0, True),
+            "decoder/recurrent_kernel": (decoder.weight_hh_l0, True),
+            "decoder/bias": (decoder.bias_ih_l0, False),
+            "dense/kernel": (dense.weight, False),
+            "dense/bias": (dense.bias, False),
+        }
+        trained = [parameter for parameter, _ in self.parameters.values()]
+        self.optimizer = paddle.optimizer.RMSProp(
+            train.learning_rate, rho=train.rho, epsilon=train.epsilon, parameters=trained
+        )
+
+    def load(self, state: ModelState) -> None:
+        check_state(state, self.config)
+        slots = {}
+        for name, (parameter, transposed) in self.parameters.items():
+            weight, slot = state.weights[name], state.mean_squares[name]
+            parameter.set_value(self._tensor(weight.T if transposed else weight))
+            slots[f"{parameter.name}_mean_square_0"] = self._tensor(slot.T if transposed else slot)
+            # RMSProp keeps two more accumulators, which without momentum and centering have no effect.
+            for unused in ("momentum", "mean_grad"):
+                slots[f"{parameter.name}_{unused}_0"] = paddle.zeros_like(parameter)
+        self.optimizer.set_state_dict(slots)
+
+    def dump(self) -> ModelState:
+        weights, slots = {}, {}
+        state = self.optimizer.state_dict()
+        for name, (parameter, transposed) in self.parameters.items():
+            weights[name] = _array(parameter, transposed)
+            slots[name] = _array(state[f"{parameter.name}_mean_square_0"], transposed)
+        return ModelState(weights, slots)
+
+    @paddle.no_grad()
+    def forward(self, batch: Batch) -> Forward:
+        encoder_input_data = self._tensor(batch.encoder_input_data)
+        decoder_input_data = self._tensor(batch.decoder_input_data)
+        logits, state_h, state_c = self.model(encoder_input_data, decoder_input_data)
+        return Forward(_array(F.softmax(logits, -1)), _array(state_h), _array(state_c))
+
+    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        loss, _ = self._loss(batch)
+        self.model.clear_gradients()
+        loss.backward()
+        gradients = {name: _array(p.grad, transposed) for name, (p, transposed) in self.parameters.items()}
+        return loss.item(), gradients
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        counts = []
+        start = perf_counter()
+        for step, batch in enumerate(batches, 1):
+            loss, batch_counts = self._loss(batch)
+            self.model.clear_gradients()
+            loss.backward()
+            self.optimizer.step()
+            counts.append(batch_counts)
+            if step % REPORT_EVERY == 0:
+                report(step, loss.item())
+        return Metrics.of(_array(paddle.stack(counts)), batches, perf_counter() - start)
+
+    @paddle.no_grad()
+    def evaluate(self, batches: Batches) -> Metrics:
+        start = perf_counter()
+        counts = [self._loss(batch)[1] for batch in batches]
+        return Metrics.of(_array(paddle.stack(counts)), batches, perf_counter() - start)
+
+    @paddle.no_grad()
+    def translate(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
+    ) -> NDArray[np.integer]:
+        encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
+        _, states = self.model.encoder(encoder_input_data)
+        sampled = paddle.full((len(encoder_ids),), self.config.start_token, "int64")
+        ended = paddle.zeros_like(sampled, dtype="bool")
+        ids = []
+        while len(ids) < max_length and not ended.all():
+            decoder_input_data = self._one_hot(sampled[:, None], self.config.num_decoder_tokens)  # (N, 1, V_dec)
+            decoder_outputs, states = self.model.decoder(decoder_input_data, states)
+            sampled = self.model.dense(decoder_outputs[:, 0]).argmax(-1)
+            sampled = sampled.masked_fill(ended, self.config.stop_token)
+            ended |= sampled == self.config.stop_token
+            ids.append(sampled)
+        return _array(paddle.stack(ids, axis=1))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": paddle.__version__,
+            "device": str(paddle.get_device()),
+            "threads": paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"],
+            "precision": str(self.model.dense.weight.dtype).removeprefix("paddle."),
+        }
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+        logits, _, _ = self.model(self._tensor(batch.encoder_input_data), self._tensor(batch.decoder_input_data))
+        weights = self._tensor(batch.target_weights)
+        # Written out, since the frameworks' own cross-entropies clip in different places.
+        cross_entropy = -(self._tensor(batch.decoder_target_data) * F.log_softmax(logits, -1)).sum(-1)
+        loss_sum = (weights * cross_entropy).sum()
+        right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)).astype(weights.dtype) * weights
+        counts = paddle.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])
+        return loss_sum / weights.sum(), counts.detach()
+
+    def _tensor(self, array: NDArray[np.floating]) -> Tensor:
+        return paddle.to_tensor(np.ascontiguousarray(array))
+
+    def _ids(self, ids: NDArray[np.integer]) -> Tensor:
+        return paddle.to_tensor(ids.astype(np.int64))
+
+    def _one_hot(self, ids: Tensor, num_tokens: int) -> Tensor:
+        return F.one_hot(ids, num_tokens).astype(self.config.dtype)
+
+
+def _array(tensor: Tensor, transposed: bool = False) -> NDArray[Any]:
+    array = tensor.numpy()
+    return np.array(array.T if transposed else array, order="C")

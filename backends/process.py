@@ -1,0 +1,138 @@
+"""A backend in a process of its own: start it, call it, hear its events, tell its death."""
+
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from backends import find
+from backends.environment import child_environment
+from backends.messages import GarbledMessageError, read_message, write_message
+from common.config import ModelConfig, TrainConfig
+from common.errors import CannotBeginError, RosettaError
+
+PROJECT = Path(__file__).resolve().parent.parent
+START_SECONDS = 300.0  # importing a framework and building a model, on a slow disk
+LAST_WORDS = 2000  # characters of the child's own output that an error looks through
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+class BackendProcess:
+    """A context manager. `facts` holds what `Backend.describe` says, with the seconds of import and build.
+
+    Raises CannotBeginError when the backend or its device is missing; RosettaError when the process fails, dies,
+    sends garbage, or is silent for longer than a call allows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: ModelConfig,
+        train: TrainConfig,
+        *,
+        threads: int | None = None,
+        device: str = "cpu",
+        lane: str = "matched",
+    ) -> None:
+        find(name)
+        self.name = name
+        self._output = tempfile.TemporaryFile()
+        child_requests, requests = os.pipe()
+        replies, child_replies = os.pipe()
+        environment = child_environment(lane, threads, device)
+        # -P and a path of our own: a folder common/ where the user stands cannot shadow ours.
+        environment["PYTHONPATH"] = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "backends.worker", str(child_requests), str(child_replies)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            env=environment,
+            pass_fds=(child_requests, child_replies),
+            process_group=0,  # Ctrl-C reaches the parent alone, which then ends the child
+        )
+        os.close(child_requests)
+        os.close(child_replies)
+        self._requests, self._replies = os.fdopen(requests, "wb"), os.fdopen(replies, "rb", buffering=0)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._replies, selectors.EVENT_READ)
+        try:
+            opening = {"backend": name, "model": asdict(model), "train": asdict(train), "device": device}
+            self.facts = self.call("open", START_SECONDS, **opening)
+        except BaseException:
+            self.close()
+            raise
+
+    def call(
+        self, function: str, silence: float | None = None, on_event: OnEvent | None = None, **arguments: Any
+    ) -> Mapping[str, Any]:
+        """Call `module:function` in the child with its backend, and return the dict that it returns.
+
+        The function is called as `function(backend, emit, **arguments)`; arguments and results are JSON or arrays,
+        and what it emits is given to `on_event`. `silence` is the longest wait, in seconds, for a sign of life.
+        """
+        try:
+            write_message(self._requests, function, **arguments)
+            while True:
+                kind, content = self._receive(silence)
+                if kind == "result":
+                    return content
+                if kind == "error":
+                    raise self._error(content)
+                if on_event is not None:
+                    on_event(content)
+        except (EOFError, BrokenPipeError) as error:
+            raise RosettaError(self._obituary()) from error
+        except GarbledMessageError as error:
+            self.close()
+            raise RosettaError(f"the {self.name} backend's process sent garbage: {error}") from error
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._child.kill()
+        self._child.wait()
+        for resource in (self._selector, self._requests, self._replies, self._output):
+            try:
+                resource.close()
+            except BrokenPipeError:  # what was still to be flushed to it
+                pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _receive(self, silence: float | None) -> tuple[str, Mapping[str, Any]]:
+        if not self._selector.select(silence):
+            self.close()
+            raise RosettaError(
+                f"the {self.name} backend's process was silent for {silence:.0f} s and was ended; "
+                "is the machine overloaded or out of memory?"
+            )
+        return read_message(self._replies)
+
+    def _error(self, content: Mapping[str, Any]) -> RosettaError:
+        if content["exit_code"] == CannotBeginError.exit_code:
+            return CannotBeginError(content["message"])
+        if content["exit_code"] == RosettaError.exit_code:
+            return RosettaError(content["message"])
+        return RosettaError(f"the {self.name} backend failed: {content['message']}")
+
+    def _obituary(self) -> str:
+        status = self._child.wait()
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        self._output.seek(0)
+        lines = self._output.read()[-LAST_WORDS:].decode(errors="replace").split("\n")
+        last_words = [line.strip() for line in lines if line.strip()]
+        said = f"; its last words: {last_words[-1]}" if last_words else ", without a word"
+        return f"the {self.name} backend's process {how}{said}"

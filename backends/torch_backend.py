@@ -1,0 +1,178 @@
+"""The model in PyTorch."""
+
+from time import perf_counter
+from typing import Any, final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from common.errors import CannotBeginError
+from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.tensors import Batch, Batches
+from common.weights import Arrays, ModelState, check_state
+
+
+class Seq2Seq(nn.Module):
+    """The encoder's states start the decoder; the dense layer gives logits."""
+
+    def __init__(self, num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int) -> None:
+        super().__init__()
+        self.encoder = nn.LSTM(num_encoder_tokens, latent_dim, batch_first=True)
+        self.decoder = nn.LSTM(num_decoder_tokens, latent_dim, batch_first=True)
+        self.dense = nn.Linear(latent_dim, num_decoder_tokens)
+
+    def forward(self, encoder_input_data: Tensor, decoder_input_data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        _, (state_h, state_c) = self.encoder(encoder_input_data)  # (1, N, H) each
+        decoder_outputs, _ = self.decoder(decoder_input_data, (state_h, state_c))  # (N, T_dec, H)
+        logits = self.dense(decoder_outputs)  # (N, T_dec, V_dec)
+        return logits, state_h[0], state_c[0]
+
+
+class RMSprop(torch.optim.Optimizer):
+    """RMSprop with epsilon inside the root, as Keras and Paddle have it; torch's own adds it outside."""
+
+    def __init__(self, params: Any, lr: float, rho: float, epsilon: float) -> None:
+        super().__init__(params, {"lr": lr, "rho": rho, "epsilon": epsilon})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["square_avg"] = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                gradient, square_avg = parameter.grad, self.state[parameter]["square_avg"]
+                square_avg.mul_(group["rho"]).addcmul_(gradient, gradient, value=1 - group["rho"])
+                root = square_avg.add(group["epsilon"]).sqrt_()
+                parameter.addcdiv_(gradient, root, value=-group["lr"])
+
+
+@final
+class TorchBackend(Backend):
+    def build(self) -> None:
+        if self.device == "gpu" and not torch.cuda.is_available():
+            raise CannotBeginError("torch sees no GPU here; use --device cpu")
+        config, train = self.config, self.train_config
+        self.place = torch.device("cuda" if self.device == "gpu" else "cpu")
+        self.dtype = getattr(torch, config.dtype)
+        self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
+        self.model.to(self.place, self.dtype)
+        # Keras has one bias an LSTM. The second one stays zero: trained, it would double the bias's step.
+        for lstm in (self.model.encoder, self.model.decoder):
+            nn.init.zeros_(lstm.bias_hh_l0).requires_grad_(False)
+        # Canonical name -> parameter, and whether the canonical layout is its transpose.
+        encoder, decoder, dense = self.model.encoder, self.model.decoder, self.model.dense
+        self.parameters = {
+            "encoder/kernel": (encoder.weight_ih_l0, True),
+            "encoder/recurrent_kernel": (encoder.weight_hh_l0, True),
+            "encoder/bias": (encoder.bias_ih_l0, False),
+            "decoder/kernel": (decoder.weight_ih_l0, True),
+            "decoder/recurrent_kernel": (decoder.weight_hh_l0, True),
+            "decoder/bias": (decoder.bias_ih_l0, False),
+            "dense/kernel": (dense.weight, True),
+            "dense/bias": (dense.bias, False),
+        }
+        trained = [parameter for parameter, _ in self.parameters.values()]
+        self.optimizer = RMSprop(trained, lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon)
+
+    def load(self, state: ModelState) -> None:
+        check_state(state, self.config)
+        for name, (parameter, transposed) in self.parameters.items():
+            weight, slot = state.weights[name], state.mean_squares[name]
+            with torch.no_grad():
+                parameter.copy_(self._tensor(weight.T if transposed else weight))
+                self.optimizer.state[parameter]["square_avg"].copy_(self._tensor(slot.T if transposed else slot))
+
+    def dump(self) -> ModelState:
+        weights, slots = {}, {}
+        for name, (parameter, transposed) in self.parameters.items():
+            weights[name] = _array(parameter, transposed)
+            slots[name] = _array(self.optimizer.state[parameter]["square_avg"], transposed)
+        return ModelState(weights, slots)
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> Forward:
+        encoder_input_data = self._tensor(batch.encoder_input_data)
+        decoder_input_data = self._tensor(batch.decoder_input_data)
+        logits, state_h, state_c = self.model(encoder_input_data, decoder_input_data)
+        return Forward(_array(logits.softmax(-1)), _array(state_h), _array(state_c))
+
+    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        loss, _ = self._loss(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        gradients = {name: _array(p.grad, transposed) for name, (p, transposed) in self.parameters.items()}
+        return loss.item(), gradients
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        counts = []
+        start = perf_counter()
+        for step, batch in enumerate(batches, 1):
+            loss, batch_counts = self._loss(batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            counts.append(batch_counts)
+            if step % REPORT_EVERY == 0:
+                report(step, loss.item())
+        return Metrics.of(_array(torch.stack(counts)), batches, perf_counter() - start)
+
+    @torch.inference_mode()
+    def evaluate(self, batches: Batches) -> Metrics:
+        start = perf_counter()
+        counts = [self._loss(batch)[1] for batch in batches]
+        return Metrics.of(_array(torch.stack(counts)), batches, perf_counter() - start)
+
+    @torch.inference_mode()
+    def translate(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
+    ) -> NDArray[np.integer]:
+        encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
+        _, states = self.model.encoder(encoder_input_data)
+        sampled = torch.full((len(encoder_ids),), self.config.start_token, device=self.place)
+        ended = torch.zeros_like(sampled, dtype=torch.bool)
+        ids = []
+        while len(ids) < max_length and not ended.all():
+            decoder_input_data = self._one_hot(sampled[:, None], self.config.num_decoder_tokens)  # (N, 1, V_dec)
+            decoder_outputs, states = self.model.decoder(decoder_input_data, states)
+            sampled = self.model.dense(decoder_outputs[:, 0]).argmax(-1)
+            sampled = sampled.masked_fill(ended, self.config.stop_token)
+            ended |= sampled == self.config.stop_token
+            ids.append(sampled)
+        return _array(torch.stack(ids, dim=1))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": torch.__version__,
+            "device": str(self.model.dense.weight.device),
+            "threads": torch.get_num_threads(),
+            "precision": str(self.model.dense.weight.dtype).removeprefix("torch."),
+        }
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+        logits, _, _ = self.model(self._tensor(batch.encoder_input_data), self._tensor(batch.decoder_input_data))
+        weights = self._tensor(batch.target_weights)
+        # Written out, since the frameworks' own cross-entropies clip in different places.
+        cross_entropy = -(self._tensor(batch.decoder_target_data) * F.log_softmax(logits, -1)).sum(-1)
+        loss_sum = (weights * cross_entropy).sum()
+        right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)) * weights
+        counts = torch.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])
+        return loss_sum / weights.sum(), counts.detach()
+
+    def _tensor(self, array: NDArray[np.floating]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.place)
+
+    def _ids(self, ids: NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(ids.astype(np.int64)).to(self.place)
+
+    def _one_hot(self, ids: Tensor, num_tokens: int) -> Tensor:
+        return F.one_hot(ids, num_tokens).to(self.dtype)
+
+
+def _array(tensor: Tensor, transposed: bool = False) -> NDArray[Any]:
+    array = tensor.numpy(force=True)
+    return np.array(array.T if transposed else array, order="C")

@@ -1,0 +1,89 @@
+"""The process of one backend: `python -P -m backends.worker REQUESTS REPLIES`, two inherited file descriptors.
+
+It opens the backend that the first message names, then calls the functions that the following ones name, each with
+its backend. It ends when the pipe of requests does, so also when its parent dies, whatever it is doing.
+"""
+
+import importlib
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from functools import partial
+from queue import SimpleQueue
+from time import perf_counter
+from typing import IO, Any
+
+from backends import find, open_backend
+from backends.messages import GarbledMessageError, read_message, write_message
+from common.config import ModelConfig, TrainConfig
+from common.errors import RosettaError
+from common.interface import Backend
+
+# Requests name functions; only these packages are looked into.
+CALLABLE_PACKAGES = ("common.", "benchmarks.") + (("tests.",) if "PYTEST_CURRENT_TEST" in os.environ else ())
+
+
+def main() -> None:
+    requests, replies = os.fdopen(int(sys.argv[1]), "rb", buffering=0), os.fdopen(int(sys.argv[2]), "wb")
+    inbox: SimpleQueue[tuple[str, Mapping[str, Any]]] = SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
+    emit = partial(write_message, replies, "event")
+    try:
+        backend, facts = _open(**inbox.get()[1])
+        write_message(replies, "result", **facts)
+        while True:
+            function, arguments = inbox.get()
+            write_message(replies, "result", **_function(function)(backend, emit, **arguments))
+    except BaseException as error:
+        write_message(replies, "error", **_described(error))
+        raise
+
+
+def _listen(requests: IO[bytes], inbox: SimpleQueue[tuple[str, Mapping[str, Any]]]) -> None:
+    """Queue requests as they come. Blocked in a read it costs nothing, and hears at once that the parent is gone."""
+    try:
+        while True:
+            inbox.put(read_message(requests))
+    except (EOFError, OSError, GarbledMessageError):
+        os._exit(0)
+
+
+def _open(
+    backend: str, model: Mapping[str, Any], train: Mapping[str, Any], device: str
+) -> tuple[Backend, dict[str, Any]]:
+    start = perf_counter()
+    importlib.import_module(find(backend).target.partition(":")[0])
+    imported = perf_counter()
+    opened = open_backend(backend, ModelConfig(**model), TrainConfig(**train), device)
+    times = {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
+    return opened, opened.describe() | times | {"libraries": _libraries()}
+
+
+def _libraries() -> list[str]:
+    """The matrix and threading libraries that are loaded, as far as threadpoolctl knows them."""
+    from threadpoolctl import threadpool_info
+
+    kinds = {(pool["internal_api"], pool["version"], pool.get("architecture")) for pool in threadpool_info()}
+    return sorted(" ".join(str(part) for part in kind if part) for kind in kinds)
+
+
+def _function(name: str) -> Any:
+    if not name.startswith(CALLABLE_PACKAGES):
+        raise ValueError(f"{name} is not a function that a request may name")
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, RosettaError):
+        return {"message": str(error), "exit_code": error.exit_code}
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    where = f"{os.path.basename(place.filename)}, line {place.lineno}"
+    return {"message": f"{type(error).__name__}: {first_line} ({where})", "exit_code": None}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Files that are either whole or not there."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from common.errors import RosettaError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write beside `path`, sync, and rename onto it."""
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises RosettaError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RosettaError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RosettaError(f"{path} holds {type(content).__name__}, expected an object")
+    return content

@@ -1,0 +1,122 @@
+"""The one interface. NumPy in, NumPy or plain numbers out; every shape is promised here.
+
+N rows, T_enc and T_dec time steps, V_enc and V_dec characters, H = latent_dim; floats are of the model's dtype.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import ModelConfig, TrainConfig
+from common.tensors import Batch, Batches
+from common.weights import Arrays, ModelState
+
+REPORT_EVERY = 32  # steps between two calls of `report`; each one reads a loss back from the framework
+
+Report = Callable[[int, float], None]  # step counted from 1, the loss of that step
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """What the model says of a batch."""
+
+    probabilities: NDArray[np.floating]  # (N, T_dec, V_dec)
+    state_h: NDArray[np.floating]  # (N, H), the encoder's
+    state_c: NDArray[np.floating]  # (N, H)
+
+
+@dataclass(frozen=True, eq=False)
+class Metrics:
+    """What was counted, step by step; the sums over all steps give the epoch's figures."""
+
+    loss_sums: NDArray[np.float64]  # (steps,) sum of weight x cross-entropy over a batch's target positions
+    weight_sums: NDArray[np.float64]  # (steps,) sum of the weights
+    correct: NDArray[np.float64]  # (steps,) weight of the positions whose most probable character is right
+    correct_real: NDArray[np.float64]  # (steps,) such positions among the real ones; NaN where not counted
+    real_positions: NDArray[np.float64]  # (steps,) positions up to and with "\n"
+    seconds: float  # from the first step's start to the last one's end
+
+    @classmethod
+    def of(cls, counts: NDArray[np.floating], batches: Batches, seconds: float) -> "Metrics":
+        """From what a framework counted, (steps, 3): loss_sums, correct, correct_real."""
+        loss_sums, correct, correct_real = counts.astype(np.float64).T
+        weight_sums = np.array([batch.target_weights.sum() for batch in batches])
+        real_positions = np.array([batch.real_positions.sum() for batch in batches])
+        return cls(loss_sums, weight_sums, correct, correct_real, real_positions, seconds)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy a position, in nats."""
+        return float(self.loss_sums.sum() / self.weight_sums.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right positions, padding included, as the example counts."""
+        return float(self.correct.sum() / self.weight_sums.sum())
+
+    @property
+    def accuracy_real(self) -> float:
+        """Share of right positions among real characters."""
+        return float(self.correct_real.sum() / self.real_positions.sum())
+
+    @property
+    def step_losses(self) -> NDArray[np.float64]:
+        """(steps,) mean loss of each batch."""
+        return np.asarray(self.loss_sums / self.weight_sums)
+
+
+class Backend(ABC):
+    """One framework's encoder-decoder. It is built with fresh weights of its own; `load` comes before use."""
+
+    def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
+        """Build the model on `device`, "cpu" or "gpu". Raises CannotBeginError for a device that is not there."""
+        self.config = model
+        self.train_config = train
+        self.device = device
+        self.build()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Create layers and optimizer."""
+
+    @abstractmethod
+    def load(self, state: ModelState) -> None:
+        """Set weights and optimizer slots, bit for bit."""
+
+    @abstractmethod
+    def dump(self) -> ModelState:
+        """Weights and optimizer slots, bit for bit, as copies."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Forward:
+        """Probabilities and encoder states."""
+
+    @abstractmethod
+    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        """The batch's loss, sum(weight x cross-entropy) / sum(weight), and its gradient for each weight."""
+
+    @abstractmethod
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        """One optimizer step a batch; calls `report` every REPORT_EVERY steps."""
+
+    @abstractmethod
+    def evaluate(self, batches: Batches) -> Metrics:
+        """The same figures without a step."""
+
+    @abstractmethod
+    def translate(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
+    ) -> NDArray[np.integer]:
+        """Greedy decoding, all rows at once, the whole loop inside the framework.
+
+        encoder_ids (N, T_enc), encoder_lengths (N,). Gives ids (N, L), L <= max_length: each row ends with "\\n",
+        which also fills it up, or is cut at max_length.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """`version`, `device`, `threads` and `precision` as the framework itself reports them."""

@@ -1,0 +1,50 @@
+"""What this machine is: for runs and results, so that a number can be traced to where it was measured."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("rosetta-s2s", "numpy", "tensorflow", "keras", "torch", "paddlepaddle", "safetensors", "sacrebleu")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def is_amd() -> bool:
+    """Whether the processor is AMD's, as Linux tells."""
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def versions() -> dict[str, str]:
+    """The installed version of each package whose version can change a result."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory in bytes, operating system, Python and package versions."""
+    import cpuinfo
+    import psutil
+
+    return {
+        "processor": cpuinfo.get_cpu_info().get("brand_raw", platform.processor()),
+        "cores": cores(),
+        "memory": psutil.virtual_memory().total,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions(),
+    }

@@ -1,0 +1,230 @@
+"""A training run on disk: whole after every epoch, versioned, resumable to the bit, readable by every backend.
+
+    config.json        backend, model, training, data, the corpus's SHA-256
+    vocabulary.json    the characters of both sides
+    pairs.tsv          the pairs used
+    machine.json       where it was begun
+    state.safetensors  weights and RMSprop slots of the last epoch; epoch, step and seed in its metadata
+    best.safetensors   the same of the epoch with the lowest validation loss
+    history.jsonl      a line an epoch
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from common.config import DataConfig, ModelConfig, TrainConfig
+from common.corpus import Pair
+from common.errors import CannotBeginError, RosettaError
+from common.files import read_json, write_atomically, write_json
+from common.machine import describe_machine
+from common.vocabulary import CharVocabulary
+from common.weights import ModelState, check_state, from_bytes, in_dtype, to_bytes
+
+FORMAT = "rosetta-run"
+VERSION = 1
+STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
+
+Config = TypeVar("Config", ModelConfig, TrainConfig, DataConfig, "Epoch", "Place")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A line of history.jsonl."""
+
+    epoch: int  # counted from 1
+    loss: float
+    val_loss: float
+    accuracy: float
+    val_accuracy: float
+    val_accuracy_real: float
+    seconds: float  # of the training steps, validation apart
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in training a state is."""
+
+    epoch: int
+    step: int  # optimizer steps taken
+    seed: int
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """An opened run. Everything but `create` raises RosettaError for a run that is damaged."""
+
+    path: Path
+    backend: str  # that trains it
+    model_config: ModelConfig
+    train_config: TrainConfig
+    data_config: DataConfig
+    sha256: str  # of the corpus's file
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        backend: str,
+        configs: tuple[ModelConfig, TrainConfig, DataConfig],
+        sha256: str,
+        pairs: Sequence[Pair],
+        vocabularies: tuple[CharVocabulary, CharVocabulary],
+        state: ModelState,
+    ) -> "RunDirectory":
+        """Write a new run beside `path` and rename it there, so that it is whole or not there."""
+        refuse_existing(path)
+        run = cls(path, backend, *configs, sha256)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        except OSError as error:
+            raise CannotBeginError(f"{path.parent} cannot be written: {error.strerror}") from error
+        try:
+            model, train, data = configs
+            config = {"format": FORMAT, "version": VERSION, "backend": backend, "sha256": sha256}
+            config |= {"model": asdict(model), "train": asdict(train), "data": asdict(data)}
+            write_json(beside / "config.json", config)
+            sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
+            write_json(beside / "vocabulary.json", {"version": VERSION} | sides)
+            write_atomically(beside / "pairs.tsv", "".join(f"{s}\t{t}\n" for s, t in pairs))
+            write_json(beside / "machine.json", describe_machine())
+            write_atomically(beside / "history.jsonl", "")
+            block = to_bytes(state, asdict(Place(epoch=0, step=0, seed=train.seed)))
+            for name in STATE_FILES.values():
+                write_atomically(beside / name, block)
+            os.chmod(beside, 0o755)
+            os.rename(beside, path)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDirectory":
+        """Raises CannotBeginError where there is no run at all."""
+        path = Path(path)
+        if not (path / "config.json").exists():
+            raise CannotBeginError(f"{path} is not a run (it has no config.json); `rosetta train --out {path}` makes one")
+        config = read_json(path / "config.json")
+        if config.get("format") != FORMAT or config.get("version") != VERSION:
+            found = f"{config.get('format')} version {config.get('version')}"
+            raise RosettaError(f"{path / 'config.json'} is {found}, expected {FORMAT} version {VERSION}")
+        where = path / "config.json"
+        return cls(
+            path,
+            _typed(config, "backend", where),
+            _read(ModelConfig, config.get("model"), where),
+            _read(TrainConfig, config.get("train"), where),
+            _read(DataConfig, config.get("data"), where),
+            _typed(config, "sha256", where),
+        )
+
+    def pairs(self) -> list[Pair]:
+        text = self._text("pairs.tsv")
+        pairs = [tuple(line.split("\t")) for line in text.split("\n")[:-1]]
+        if not pairs or any(len(pair) != 2 for pair in pairs):
+            raise RosettaError(f"{self.path / 'pairs.tsv'} is damaged: expected lines of source, tab, target")
+        return pairs  # type: ignore[return-value]
+
+    def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
+        """The encoder's and the decoder's."""
+        content = read_json(self.path / "vocabulary.json")
+        sides = content.get("encoder"), content.get("decoder")
+        sizes = self.model_config.num_encoder_tokens, self.model_config.num_decoder_tokens
+        for side, size in zip(sides, sizes, strict=True):
+            if not isinstance(side, list) or len(set(map(str, side))) != size or any(len(str(c)) != 1 for c in side):
+                raise RosettaError(f"{self.path / 'vocabulary.json'} does not hold the {size} characters of the model")
+        return CharVocabulary(sides[0]), CharVocabulary(sides[1])  # type: ignore[arg-type]
+
+    def read_state(self, which: str, dtype: str | None = None) -> tuple[ModelState, Place]:
+        """The `last` or `best` state, in the run's precision or another."""
+        path = self.path / STATE_FILES[which]
+        try:
+            state, metadata = from_bytes(path.read_bytes())
+            check_state(state, self.model_config)
+            place = _read(Place, metadata, path)
+        except OSError as error:
+            raise RosettaError(f"{path} cannot be read: {error.strerror}") from error
+        except RosettaError as error:
+            raise RosettaError(f"{path} is damaged: {error}") from error
+        return in_dtype(state, dtype or self.model_config.dtype), place
+
+    def history(self) -> list[Epoch]:
+        """The epochs up to that of the last state; a line written just before a crash is left out."""
+        lines = self._text("history.jsonl").split("\n")[:-1]
+        last = self.read_state("last")[1].epoch
+        where = self.path / "history.jsonl"
+        try:
+            epochs = [_read(Epoch, json.loads(line), where) for line in lines[:last]]
+        except ValueError as error:
+            raise RosettaError(f"{where} is damaged: {error}") from error
+        if [epoch.epoch for epoch in epochs] != list(range(1, last + 1)):
+            raise RosettaError(f"{where} is damaged: expected the epochs 1 to {last}, a line each")
+        return epochs
+
+    def begin(self) -> tuple[ModelState, Place]:
+        """The last state to train on from, after undoing what a crash may have left half done."""
+        state, place = self.read_state("last")
+        history = self.history()
+        lines = (json.dumps(asdict(epoch)) + "\n" for epoch in history)
+        write_atomically(self.path / "history.jsonl", "".join(lines))
+        if history and _best(history) == place.epoch:
+            self._write_state("best", state, place)
+        return state, place
+
+    def write_epoch(self, state: ModelState, epoch: Epoch, step: int) -> None:
+        """History first, then the state that makes it count, then the best state, which `begin` can mend."""
+        check_state(state, self.model_config)
+        with open(self.path / "history.jsonl", "a", encoding="utf-8") as log:
+            log.write(json.dumps(asdict(epoch)) + "\n")
+            log.flush()
+            os.fsync(log.fileno())
+        place = Place(epoch.epoch, step, self.train_config.seed)
+        self._write_state("last", state, place)
+        if _best(self.history()) == epoch.epoch:
+            self._write_state("best", state, place)
+
+    def _write_state(self, which: str, state: ModelState, place: Place) -> None:
+        write_atomically(self.path / STATE_FILES[which], to_bytes(state, asdict(place)))
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.path / name).read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RosettaError(f"{self.path / name} cannot be read: {error}") from error
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise CannotBeginError where a new run would overwrite something."""
+    if path.exists():
+        raise CannotBeginError(
+            f"{path} exists already; choose another --out, or go on with that run by --resume --epochs TOTAL"
+        )
+
+
+def _best(history: Sequence[Epoch]) -> int:
+    return min(history, key=lambda epoch: epoch.val_loss).epoch
+
+
+def _read(kind: type[Config], values: Any, where: Path) -> Config:
+    """A dataclass from JSON, every field present and of its type."""
+    names = {field.name: field.type for field in fields(kind)}
+    if not isinstance(values, dict) or values.keys() != names.keys():
+        raise RosettaError(f"{where} is damaged: expected the fields {', '.join(names)}")
+    for name, expected in names.items():
+        accepted = (int, float) if expected is float else expected
+        if not isinstance(values[name], accepted):  # type: ignore[arg-type]
+            raise RosettaError(f"{where} is damaged: {name} is {values[name]!r}")
+    return kind(**values)
+
+
+def _typed(config: dict[str, Any], name: str, where: Path) -> str:
+    if not isinstance(config.get(name), str):
+        raise RosettaError(f"{where} is damaged: {name} is {config.get(name)!r}")
+    return str(config[name])

@@ -1,0 +1,31 @@
+"""How good translations are: chrF, exact match and character error rate, against all references of a source."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Scores of one translation a source against one or more references each.
+
+    `chrf` 0 to 100 with its `chrf_signature`; `exact_match` 0 to 1; `character_error_rate`: edits over characters
+    of the nearest reference, summed over the corpus.
+    """
+    from rapidfuzz.distance import Levenshtein
+    from sacrebleu.metrics import CHRF
+
+    exact = sum(t in refs for t, refs in zip(translations, references, strict=True))
+    nearest = [
+        min(((Levenshtein.distance(t, ref), len(ref)) for ref in refs), key=lambda edits: edits[0] / edits[1])
+        for t, refs in zip(translations, references, strict=True)
+    ]
+    # sacrebleu wants the first reference of every sentence, then the second, ...; None where there is none.
+    most = max(map(len, references))
+    streams = [[refs[k] if k < len(refs) else None for refs in references] for k in range(most)]
+    chrf = CHRF()
+    return {
+        "chrf": chrf.corpus_score(translations, streams).score,
+        "chrf_signature": str(chrf.get_signature()),
+        "exact_match": exact / len(translations),
+        "character_error_rate": sum(edits for edits, _ in nearest) / sum(length for _, length in nearest),
+        "sentences": len(translations),
+    }

@@ -1,0 +1,137 @@
+"""Ids to the one-hot tensors of the Keras example, a batch at a time, and the batch order that all backends share."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import ModelConfig
+from common.vocabulary import CharVocabulary
+
+START, STOP = "\t", "\n"
+
+
+def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -> NDArray[np.floating]:
+    """Ids (...) to one-hot rows (..., num_tokens)."""
+    return np.eye(num_tokens, dtype=dtype)[ids]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of a parallel corpus as ids, and by their names the tensors made from them.
+
+    A batch of all rows is the whole corpus: its tensors are the example's.
+    """
+
+    encoder_ids: NDArray[np.unsignedinteger]  # (N, T_enc), padded with the space
+    encoder_lengths: NDArray[np.int32]  # (N,)
+    decoder_ids: NDArray[np.unsignedinteger]  # (N, T_dec + 1): "\t", text, "\n", then at least one space
+    decoder_lengths: NDArray[np.int32]  # (N,), "\t" and "\n" counted
+    num_encoder_tokens: int
+    num_decoder_tokens: int
+    dtype: str = "float32"  # of the one-hot tensors
+
+    @classmethod
+    def of_pairs(
+        cls,
+        pairs: Sequence[tuple[str, str]],
+        encoder_vocabulary: CharVocabulary,
+        decoder_vocabulary: CharVocabulary,
+        dtype: str = "float32",
+    ) -> "Batch":
+        """Encode sentence pairs, each target between "\\t" and "\\n" (not yet part of the pair)."""
+        encoder_ids, encoder_lengths = encoder_vocabulary.encode([source for source, _ in pairs])
+        targets = [START + target + STOP for _, target in pairs]
+        decoder_ids, decoder_lengths = decoder_vocabulary.encode(targets, width=max(map(len, targets)) + 1)
+        sizes = len(encoder_vocabulary), len(decoder_vocabulary)
+        return cls(encoder_ids, encoder_lengths, decoder_ids, decoder_lengths, *sizes, dtype)
+
+    def __len__(self) -> int:
+        return len(self.encoder_ids)
+
+    def take(self, rows: Any) -> "Batch":
+        """The batch of these rows: an index array or a slice; widths stay."""
+        return Batch(
+            self.encoder_ids[rows],
+            self.encoder_lengths[rows],
+            self.decoder_ids[rows],
+            self.decoder_lengths[rows],
+            self.num_encoder_tokens,
+            self.num_decoder_tokens,
+            self.dtype,
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """The fields by name, to be sent to another process; `Batch(**fields)` is this batch again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def decoder_input_ids(self) -> NDArray[np.unsignedinteger]:
+        """(N, T_dec)"""
+        return self.decoder_ids[:, :-1]
+
+    @property
+    def decoder_target_ids(self) -> NDArray[np.unsignedinteger]:
+        """(N, T_dec), one step ahead of the input."""
+        return self.decoder_ids[:, 1:]
+
+    @property
+    def encoder_input_data(self) -> NDArray[np.floating]:
+        """(N, T_enc, V_enc) one-hot"""
+        return one_hot(self.encoder_ids, self.num_encoder_tokens, self.dtype)
+
+    @property
+    def decoder_input_data(self) -> NDArray[np.floating]:
+        """(N, T_dec, V_dec) one-hot"""
+        return one_hot(self.decoder_input_ids, self.num_decoder_tokens, self.dtype)
+
+    @property
+    def decoder_target_data(self) -> NDArray[np.floating]:
+        """(N, T_dec, V_dec) one-hot, one step ahead of the input."""
+        return one_hot(self.decoder_target_ids, self.num_decoder_tokens, self.dtype)
+
+    @property
+    def target_weights(self) -> NDArray[np.floating]:
+        """(N, T_dec): what each target position weighs in the loss. All ones: the example trains on its padding."""
+        return np.ones(self.decoder_input_ids.shape, self.dtype)
+
+    @property
+    def real_positions(self) -> NDArray[np.floating]:
+        """(N, T_dec): one where the target is a character of the sentence or its "\\n", zero on padding."""
+        steps = np.arange(self.decoder_ids.shape[1] - 1)
+        return (steps < self.decoder_lengths[:, None] - 1).astype(self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """An epoch: the rows of `corpus` in the order of `rows`, cut into batches; the last one may be smaller."""
+
+    corpus: Batch
+    rows: NDArray[np.integer]
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.rows), self.batch_size):
+            yield self.corpus.take(self.rows[start : start + self.batch_size])
+
+    def whole(self) -> Batch:
+        """All rows in this order as one batch."""
+        return self.corpus.take(self.rows)
+
+
+def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of the training rows in an epoch (counted from 1): a function of seed and epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: str) -> ModelConfig:
+    """The model that fits this corpus."""
+    ids = decoder_vocabulary.id_of
+    return ModelConfig(
+        batch.num_encoder_tokens, batch.num_decoder_tokens, ids[START], ids[STOP], latent_dim, dtype
+    )

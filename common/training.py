@@ -1,0 +1,85 @@
+"""What runs in a backend's process to train and to score it: epochs, validation, checkpoints, events."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.decoding import Emit
+from common.errors import RosettaError
+from common.interface import Backend, Metrics
+from common.run_directory import Epoch, RunDirectory
+from common.tensors import Batch, Batches, epoch_order
+
+
+def load_run(backend: Backend, emit: Emit, *, run: str, weights: str) -> Mapping[str, Any]:
+    """Load the `last` or `best` weights of a run; `epoch` says which epoch they are from."""
+    state, place = RunDirectory.open(run).read_state(weights, backend.config.dtype)
+    backend.load(state)
+    return {"epoch": place.epoch}
+
+
+def fit(
+    backend: Backend,
+    emit: Emit,
+    *,
+    run: str,
+    epochs: int,
+    training_rows: NDArray[np.integer],
+    validation_rows: NDArray[np.integer],
+    **corpus: Any,
+) -> Mapping[str, Any]:
+    """Train the run's last state up to epoch `epochs`, writing the run after every epoch.
+
+    Emits `epoch, step, steps, loss` while it goes and `epoch_done` with an epoch's figures.
+    """
+    directory = RunDirectory.open(run)
+    rows = Batch(**corpus)
+    batch_size, seed = directory.train_config.batch_size, directory.train_config.seed
+    state, place = directory.begin()
+    backend.load(state)
+    validation = Batches(rows, validation_rows, batch_size)
+    for epoch in range(place.epoch + 1, epochs + 1):
+        order = training_rows[epoch_order(len(training_rows), seed, epoch)]
+        training = Batches(rows, order, batch_size)
+
+        def report(step: int, loss: float, epoch: int = epoch, steps: int = len(training)) -> None:
+            emit(epoch=epoch, step=step, steps=steps, loss=loss)
+
+        report(0, float("nan"))
+        trained = backend.train(training, report)
+        _check_finite(trained, epoch)
+        done = _epoch(epoch, trained, backend.evaluate(validation))
+        directory.write_epoch(backend.dump(), done, place.step + (epoch - place.epoch) * len(training))
+        emit(epoch_done=asdict(done))
+    return {}
+
+
+def evaluate(backend: Backend, emit: Emit, *, batch_size: int, **corpus: Any) -> Mapping[str, Any]:
+    """The loss and accuracies over all rows of a corpus."""
+    rows = Batch(**corpus)
+    metrics = backend.evaluate(Batches(rows, np.arange(len(rows)), batch_size))
+    return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}
+
+
+def _epoch(epoch: int, trained: Metrics, validated: Metrics) -> Epoch:
+    return Epoch(
+        epoch=epoch,
+        loss=trained.loss,
+        val_loss=validated.loss,
+        accuracy=trained.accuracy,
+        val_accuracy=validated.accuracy,
+        val_accuracy_real=validated.accuracy_real,
+        seconds=trained.seconds,
+    )
+
+
+def _check_finite(metrics: Metrics, epoch: int) -> None:
+    broken = np.flatnonzero(~np.isfinite(metrics.loss_sums))
+    if len(broken):
+        raise RosettaError(
+            f"the loss was no longer finite at step {broken[0] + 1} of epoch {epoch}; the run keeps the epoch before. "
+            "Try a smaller --learning-rate in a new run"
+        )

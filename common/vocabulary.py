@@ -1,0 +1,56 @@
+"""Characters to ids and back."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import UnknownCharactersError
+
+PAD = " "  # the example pads with the space, so every vocabulary has one
+
+
+class CharVocabulary:
+    """The sorted characters of one side of a corpus; a character's id is its rank.
+
+    The space is always a member, since it pads.
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = tuple(sorted({*characters, PAD}))
+        self.id_of = {character: i for i, character in enumerate(self.characters)}
+        self._code_points = np.array([ord(c) for c in self.characters], dtype=np.uint32)
+        self._id_dtype = np.min_scalar_type(len(self.characters))
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "CharVocabulary":
+        """The vocabulary of all characters in `texts`."""
+        return cls(set().union(*texts))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def encode(self, texts: Sequence[str], width: int = 0) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int32]]:
+        """Ids (N, T), padded with the space's, and lengths (N,) before padding.
+
+        T is the longest text's length or `width`, whichever is more. Raises UnknownCharactersError.
+        """
+        lengths = np.fromiter(map(len, texts), np.int32, len(texts))
+        code_points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+        flat_ids = np.searchsorted(self._code_points, code_points)
+        known = self._code_points[np.minimum(flat_ids, len(self) - 1)] == code_points
+        if not known.all():
+            row, text = next((i, t) for i, t in enumerate(texts) if not self.id_of.keys() >= set(t))
+            raise UnknownCharactersError(set(text) - self.id_of.keys(), row)
+        width = max(width, int(lengths.max(initial=0)))
+        ids = np.full((len(texts), width), self.id_of[PAD], self._id_dtype)
+        ids[np.arange(width) < lengths[:, None]] = flat_ids
+        return ids, lengths
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of one row of ids, padding included."""
+        return "".join(self.characters[i] for i in ids)
+
+    def without_unknown(self, text: str) -> str:
+        """`text` with the characters that this vocabulary lacks dropped."""
+        return "".join(c for c in text if c in self.id_of)

@@ -1,0 +1,112 @@
+"""Weights and optimizer slots in one canonical layout, Keras's, drawn from a seed and kept as safetensors."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from common.config import ModelConfig
+from common.errors import RosettaError
+
+SLOT_PREFIX = "rmsprop/"
+
+Arrays = dict[str, NDArray[np.floating]]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelState:
+    """All that training changes. The gates' blocks of columns stand in the order i, f, c, o."""
+
+    weights: Arrays  # by canonical name, see weight_shapes
+    mean_squares: Arrays  # RMSprop's running mean of squared gradients, by the same names
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The eight weights and their shapes, in canonical order."""
+    units, gates = config.latent_dim, 4 * config.latent_dim
+    return {
+        "encoder/kernel": (config.num_encoder_tokens, gates),
+        "encoder/recurrent_kernel": (units, gates),
+        "encoder/bias": (gates,),
+        "decoder/kernel": (config.num_decoder_tokens, gates),
+        "decoder/recurrent_kernel": (units, gates),
+        "decoder/bias": (gates,),
+        "dense/kernel": (units, config.num_decoder_tokens),
+        "dense/bias": (config.num_decoder_tokens,),
+    }
+
+
+def initial_state(config: ModelConfig, seed: int) -> ModelState:
+    """Weights as Keras draws them: Glorot uniform kernels, orthogonal recurrent kernels, forget bias one.
+
+    Drawn in float64 and rounded to float32, so that both precisions start from the same numbers.
+    """
+    rng = np.random.default_rng(seed)
+    weights = {name: _draw(name, shape, rng) for name, shape in weight_shapes(config).items()}
+    weights = {name: w.astype(np.float32).astype(config.dtype) for name, w in weights.items()}
+    return ModelState(weights, {name: np.zeros_like(w) for name, w in weights.items()})
+
+
+def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    if name == "dense/bias":
+        return np.zeros(shape)
+    if name.endswith("/bias"):
+        units = shape[0] // 4
+        return np.repeat([0.0, 1.0, 0.0, 0.0], units)
+    if name.endswith("/recurrent_kernel"):
+        # Keras's Orthogonal: QR of a normal matrix, columns signed by R's diagonal so that Q is uniform.
+        q, r = np.linalg.qr(rng.standard_normal(shape[::-1]))
+        return np.asarray((q * np.sign(np.diag(r))).T)
+    limit = np.sqrt(6 / sum(shape))
+    return rng.uniform(-limit, limit, shape)
+
+
+def check_state(state: ModelState, config: ModelConfig) -> None:
+    """Raise RosettaError unless every array has the name, shape and dtype that `config` promises, and is finite."""
+    expected = weight_shapes(config)
+    for kind, arrays in (("weight", state.weights), ("RMSprop slot", state.mean_squares)):
+        if arrays.keys() != expected.keys():
+            names = ", ".join(sorted(arrays.keys() ^ expected.keys()))
+            raise RosettaError(f"the {kind}s do not match the model: missing or unknown: {names}")
+        for name, shape in expected.items():
+            got = arrays[name]
+            if got.shape != shape or got.dtype != config.dtype:
+                raise RosettaError(
+                    f"{kind} {name} is {got.dtype} {got.shape}, expected {config.dtype} {shape}"
+                )
+            if not np.isfinite(got).all():
+                raise RosettaError(f"{kind} {name} holds numbers that are not finite: training diverged")
+
+
+def to_bytes(state: ModelState, metadata: dict[str, Any]) -> bytes:
+    """The state as one safetensors block; `metadata` is kept beside the arrays as JSON."""
+    arrays = state.weights | {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}
+    # safetensors 0.8.0 writes a transposed view scrambled (upstream 825): only contiguous copies go in.
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return save(arrays, {"rosetta": json.dumps(metadata)})
+
+
+def from_bytes(block: bytes) -> tuple[ModelState, dict[str, Any]]:
+    """The inverse of `to_bytes`. Raises RosettaError when the block is not one."""
+    try:
+        arrays = load(block)
+        header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
+        metadata = json.loads(header["__metadata__"]["rosetta"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise RosettaError(f"not a state that Rosetta wrote: {error}") from error
+    weights = {name: a for name, a in arrays.items() if not name.startswith(SLOT_PREFIX)}
+    slots = {name.removeprefix(SLOT_PREFIX): a for name, a in arrays.items() if name.startswith(SLOT_PREFIX)}
+    return ModelState(weights, slots), metadata
+
+
+def in_dtype(state: ModelState, dtype: str) -> ModelState:
+    """The same state in another precision."""
+
+    def cast(arrays: Arrays) -> Arrays:
+        return {name: array.astype(dtype) for name, array in arrays.items()}
+
+    return ModelState(cast(state.weights), cast(state.mean_squares))

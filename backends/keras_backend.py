@@ -40,7 +40,7 @@ def describe(parameter: keras.Variable) -> dict[str, Any]:
     which its thread pool was made with, stands in."""
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     return {
-        "version": f"{keras.__version__} (tensorflow {tf.__version__})",
+        "version": f"{keras.__version__}, tf {tf.__version__}",
         "device": parameter.value.device.rpartition("device:")[-1],
         "threads": threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS", cores())),
         "precision": parameter.dtype,

@@ -39,9 +39,7 @@ class KerasExample(Backend):
         self.encoder_model = keras.Model(encoder_inputs, [state_h, state_c])
         states_inputs = [keras.Input(shape=(config.latent_dim,)), keras.Input(shape=(config.latent_dim,))]
         decoder_outputs, state_h, state_c = decoder(decoder_inputs, initial_state=states_inputs)
-        self.decoder_model = keras.Model(
-            [decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c]
-        )
+        self.decoder_model = keras.Model([decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c])
         self.parameters = {
             "encoder/kernel": encoder.cell.kernel,
             "encoder/recurrent_kernel": encoder.cell.recurrent_kernel,
@@ -85,7 +83,13 @@ class KerasExample(Backend):
         steps = StepRecorder(report)
         inputs, targets = _tensors(batches.whole())
         self.model.fit(
-            inputs, targets, batch_size=batches.batch_size, epochs=1, shuffle=False, verbose=0, callbacks=[steps]
+            inputs,
+            targets,
+            batch_size=batches.batch_size,
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+            callbacks=[steps],
         )
         # `fit` counts no right answers among the real characters.
         return steps.metrics(batches, correct_real=[np.nan] * len(batches))

@@ -64,7 +64,7 @@ class NumpyBackend(Backend):
         states = encoder.state_h, encoder.state_c
         sampled = np.full(len(encoder_ids), self.config.start_token)
         ended = np.zeros(len(encoder_ids), bool)
-        ids = []
+        ids: list[NDArray[np.integer]] = []
         while len(ids) < max_length and not ended.all():
             decoder_input_data = one_hot(sampled[:, None], self.config.num_decoder_tokens, self.config.dtype)
             decoder = Lstm(decoder_input_data, states, *self._lstm("decoder"))
@@ -190,11 +190,11 @@ class Lstm:
             d_gates[t, :, 3] = d_h * tanh_c * o * (1 - o)
             d_h = d_gates[t].reshape(len(d_h), -1) @ self.recurrent_kernel.T
             d_c = d_c * f
-        d_gates = d_gates.reshape(*d_gates.shape[:2], -1)  # (T, N, 4H)
+        d_columns = d_gates.reshape(*d_gates.shape[:2], -1)  # (T, N, 4H)
         gradients = {
-            "kernel": np.tensordot(self.inputs, d_gates, axes=([1, 0], [0, 1])),
-            "recurrent_kernel": np.tensordot(self.h[:-1], d_gates, axes=([0, 1], [0, 1])),
-            "bias": d_gates.sum((0, 1)),
+            "kernel": np.tensordot(self.inputs, d_columns, axes=([1, 0], [0, 1])),
+            "recurrent_kernel": np.tensordot(self.h[:-1], d_columns, axes=([0, 1], [0, 1])),
+            "bias": d_columns.sum((0, 1)),
         }
         return gradients, d_h, d_c
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +44,7 @@ class BackendProcess:
     ) -> None:
         find(name)
         self.name = name
-        self._output = tempfile.TemporaryFile()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         child_requests, requests = os.pipe()
         replies, child_replies = os.pipe()
         environment = child_environment(lane, threads, device)
@@ -64,8 +65,9 @@ class BackendProcess:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._replies, selectors.EVENT_READ)
         try:
-            opening = {"backend": name, "model": asdict(model), "train": asdict(train), "device": device}
-            self.facts = self.call("open", START_SECONDS, **opening)
+            self.facts = self.call(
+                "open", START_SECONDS, backend=name, model=asdict(model), train=asdict(train), device=device
+            )
         except BaseException:
             self.close()
             raise
@@ -99,10 +101,8 @@ class BackendProcess:
         self._child.kill()
         self._child.wait()
         for resource in (self._selector, self._requests, self._replies, self._output):
-            try:
+            with suppress(BrokenPipeError):  # what was still to be flushed to it
                 resource.close()
-            except BrokenPipeError:  # what was still to be flushed to it
-                pass
 
     def __enter__(self) -> Self:
         return self

@@ -120,7 +120,9 @@ def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray
     """
     if config.split == "grouped":
         sources = sorted({source for source, _ in pairs})
-        held_out = np.random.default_rng(seed).permutation(len(sources))[: int(len(sources) * config.validation_split)]
+        held_out = np.random.default_rng(seed).permutation(len(sources))[
+            : int(len(sources) * config.validation_split)
+        ]
         chosen = {sources[i] for i in held_out}
         is_held_out = np.array([source in chosen for source, _ in pairs])
     else:

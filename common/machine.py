@@ -6,7 +6,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("rosetta-s2s", "numpy", "tensorflow", "keras", "torch", "paddlepaddle", "safetensors", "sacrebleu")
+PACKAGES = (
+    "rosetta-s2s",
+    "numpy",
+    "tensorflow",
+    "keras",
+    "torch",
+    "paddlepaddle",
+    "safetensors",
+    "sacrebleu",
+)
 
 
 def cores() -> int:

@@ -1,12 +1,12 @@
 """A training run on disk: whole after every epoch, versioned, resumable to the bit, readable by every backend.
 
-    config.json        backend, model, training, data, the corpus's SHA-256
-    vocabulary.json    the characters of both sides
-    pairs.tsv          the pairs used
-    machine.json       where it was begun
-    state.safetensors  weights and RMSprop slots of the last epoch; epoch, step and seed in its metadata
-    best.safetensors   the same of the epoch with the lowest validation loss
-    history.jsonl      a line an epoch
+config.json        backend, model, training, data, the corpus's SHA-256
+vocabulary.json    the characters of both sides
+pairs.tsv          the pairs used
+machine.json       where it was begun
+state.safetensors  weights and RMSprop slots of the last epoch; epoch, step and seed in its metadata
+best.safetensors   the same of the epoch with the lowest validation loss
+history.jsonl      a line an epoch
 """
 
 import json
@@ -110,7 +110,9 @@ class RunDirectory:
         """Raises CannotBeginError where there is no run at all."""
         path = Path(path)
         if not (path / "config.json").exists():
-            raise CannotBeginError(f"{path} is not a run (it has no config.json); `rosetta train --out {path}` makes one")
+            raise CannotBeginError(
+                f"{path} is not a run (it has no config.json); `rosetta train --out {path}` makes one"
+            )
         config = read_json(path / "config.json")
         if config.get("format") != FORMAT or config.get("version") != VERSION:
             found = f"{config.get('format')} version {config.get('version')}"
@@ -139,7 +141,9 @@ class RunDirectory:
         sizes = self.model_config.num_encoder_tokens, self.model_config.num_decoder_tokens
         for side, size in zip(sides, sizes, strict=True):
             if not isinstance(side, list) or len(set(map(str, side))) != size or any(len(str(c)) != 1 for c in side):
-                raise RosettaError(f"{self.path / 'vocabulary.json'} does not hold the {size} characters of the model")
+                raise RosettaError(
+                    f"{self.path / 'vocabulary.json'} does not hold the {size} characters of the model"
+                )
         return CharVocabulary(sides[0]), CharVocabulary(sides[1])  # type: ignore[arg-type]
 
     def read_state(self, which: str, dtype: str | None = None) -> tuple[ModelState, Place]:

@@ -11,7 +11,7 @@ def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> d
     of the nearest reference, summed over the corpus.
     """
     from rapidfuzz.distance import Levenshtein
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     exact = sum(t in refs for t, refs in zip(translations, references, strict=True))
     nearest = [
@@ -23,7 +23,7 @@ def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> d
     streams = [[refs[k] if k < len(refs) else None for refs in references] for k in range(most)]
     chrf = CHRF()
     return {
-        "chrf": chrf.corpus_score(translations, streams).score,
+        "chrf": chrf.corpus_score(translations, streams).score,  # type: ignore[arg-type]
         "chrf_signature": str(chrf.get_signature()),
         "exact_match": exact / len(translations),
         "character_error_rate": sum(edits for edits, _ in nearest) / sum(length for _, length in nearest),

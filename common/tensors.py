@@ -15,7 +15,7 @@ START, STOP = "\t", "\n"
 
 def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -> NDArray[np.floating]:
     """Ids (...) to one-hot rows (..., num_tokens)."""
-    return np.eye(num_tokens, dtype=dtype)[ids]
+    return np.asarray(np.eye(num_tokens, dtype=dtype)[ids])
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +132,4 @@ def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
 def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: str) -> ModelConfig:
     """The model that fits this corpus."""
     ids = decoder_vocabulary.id_of
-    return ModelConfig(
-        batch.num_encoder_tokens, batch.num_decoder_tokens, ids[START], ids[STOP], latent_dim, dtype
-    )
+    return ModelConfig(batch.num_encoder_tokens, batch.num_decoder_tokens, ids[START], ids[STOP], latent_dim, dtype)

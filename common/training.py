@@ -80,6 +80,6 @@ def _check_finite(metrics: Metrics, epoch: int) -> None:
     broken = np.flatnonzero(~np.isfinite(metrics.loss_sums))
     if len(broken):
         raise RosettaError(
-            f"the loss was no longer finite at step {broken[0] + 1} of epoch {epoch}; the run keeps the epoch before. "
-            "Try a smaller --learning-rate in a new run"
+            f"the loss was no longer finite at step {broken[0] + 1} of epoch {epoch}; the run keeps the epoch "
+            "before. Try a smaller --learning-rate in a new run"
         )

@@ -47,8 +47,8 @@ def initial_state(config: ModelConfig, seed: int) -> ModelState:
     """
     rng = np.random.default_rng(seed)
     weights = {name: _draw(name, shape, rng) for name, shape in weight_shapes(config).items()}
-    weights = {name: w.astype(np.float32).astype(config.dtype) for name, w in weights.items()}
-    return ModelState(weights, {name: np.zeros_like(w) for name, w in weights.items()})
+    rounded: Arrays = {name: w.astype(np.float32).astype(config.dtype) for name, w in weights.items()}
+    return ModelState(rounded, {name: np.zeros_like(w) for name, w in rounded.items()})
 
 
 def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -75,9 +75,7 @@ def check_state(state: ModelState, config: ModelConfig) -> None:
         for name, shape in expected.items():
             got = arrays[name]
             if got.shape != shape or got.dtype != config.dtype:
-                raise RosettaError(
-                    f"{kind} {name} is {got.dtype} {got.shape}, expected {config.dtype} {shape}"
-                )
+                raise RosettaError(f"{kind} {name} is {got.dtype} {got.shape}, expected {config.dtype} {shape}")
             if not np.isfinite(got).all():
                 raise RosettaError(f"{kind} {name} holds numbers that are not finite: training diverged")
 

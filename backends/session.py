@@ -1,0 +1,285 @@
+"""What the commands do: a corpus or a run, a backend's process, and train, translate, evaluate."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends import TABLE, find
+from backends.process import BackendProcess, OnEvent
+from common.config import DataConfig, ModelConfig, TrainConfig
+from common.corpus import Pair, normalize, read_corpus, references, split
+from common.decoding import max_decoded_length, text_of
+from common.errors import CannotBeginError, UnknownCharactersError
+from common.run_directory import RunDirectory, refuse_existing
+from common.scoring import score
+from common.tensors import START, STOP, Batch, model_config
+from common.vocabulary import PAD, CharVocabulary
+from common.weights import initial_state
+
+TRAINING_SILENCE = 600.0  # seconds; a step, its compilation included, takes far less
+SECONDS_A_SENTENCE = 60.0  # far more than the slowest way of decoding needs
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and with what a backend runs; changes no mathematics."""
+
+    threads: int | None = None  # None: all cores
+    device: str = "cpu"
+    lane: str = "matched"
+
+    def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> BackendProcess:
+        return BackendProcess(backend, model, train, threads=self.threads, device=self.device, lane=self.lane)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Sentence pairs made ready for a model."""
+
+    pairs: Sequence[Pair]
+    encoder_vocabulary: CharVocabulary
+    decoder_vocabulary: CharVocabulary
+    batch: Batch  # all of the pairs
+    training_rows: NDArray[np.int64]
+    validation_rows: NDArray[np.int64]
+
+    @classmethod
+    def of_pairs(cls, pairs: Sequence[Pair], config: DataConfig, seed: int, dtype: str) -> "Material":
+        encoder_vocabulary = CharVocabulary.of(source for source, _ in pairs)
+        decoder_vocabulary = CharVocabulary.of([START, STOP, *(target for _, target in pairs)])
+        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype)
+        return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *split(pairs, config, seed))
+
+    @classmethod
+    def of_run(cls, run: RunDirectory) -> "Material":
+        """The pairs of a run; they give the same vocabularies and split as when it was begun."""
+        pairs = run.pairs()
+        encoder_vocabulary, decoder_vocabulary = run.vocabularies()
+        dtype = run.model_config.dtype
+        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype)
+        rows = split(pairs, run.data_config, run.train_config.seed)
+        return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *rows)
+
+    @property
+    def max_encoder_seq_length(self) -> int:
+        """T_enc"""
+        return int(self.batch.encoder_ids.shape[1])
+
+    @property
+    def max_decoder_seq_length(self) -> int:
+        """T_dec, "\\t" and "\\n" counted"""
+        return int(self.batch.decoder_input_ids.shape[1])
+
+
+@dataclass(frozen=True)
+class Translator:
+    """Translates with a backend whose weights are loaded, padding every sentence as in training."""
+
+    process: BackendProcess
+    material: Material
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        unknown: str = "error",
+        warn: Warn | None = None,
+        on_event: OnEvent | None = None,
+    ) -> list[str]:
+        """A translation a text, in order; an empty one for a blank one.
+
+        Raises UnknownCharactersError, whose `row` is an index of `texts`, unless `unknown` is "drop".
+        """
+        vocabulary, longest = self.material.encoder_vocabulary, self.material.max_encoder_seq_length
+        texts = [normalize(text) for text in texts]
+        if unknown == "drop":
+            texts = [vocabulary.without_unknown(text) for text in texts]
+        ids, lengths = vocabulary.encode(texts, longest)
+        translations = ["" for _ in texts]
+        rows_of_width: dict[int, list[int]] = {}
+        for row, text in enumerate(texts):
+            if not text.strip():
+                continue
+            if len(text) > longest and warn:
+                warn(f"{text!r} has {len(text)} characters, training none of more than {longest}: expect little")
+            # Padded further than in training, a sentence translates differently: long ones go by themselves.
+            rows_of_width.setdefault(max(len(text), longest), []).append(row)
+        for width, rows in rows_of_width.items():
+            decoded = self._decode(ids[rows, :width], lengths[rows], on_event)
+            for row, decoded_ids in zip(rows, decoded, strict=True):
+                translations[row] = text_of(decoded_ids, self.material.decoder_vocabulary)
+        return translations
+
+    def _decode(
+        self, ids: NDArray[np.integer], lengths: NDArray[np.integer], on_event: OnEvent | None
+    ) -> NDArray[np.integer]:
+        decoded: NDArray[np.integer] = self.process.call(
+            "common.decoding:translate",
+            TRAINING_SILENCE + SECONDS_A_SENTENCE * len(ids),
+            on_event,
+            encoder_ids=ids,
+            encoder_lengths=lengths,
+            max_length=max_decoded_length(self.material.max_decoder_seq_length),
+        )["ids"]
+        return decoded
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A pair of the corpus and what the model makes of it."""
+
+    split: str  # "training" or "validation"
+    source: str
+    reference: str
+    translation: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that was trained: its last epoch is the last of `run.history()`."""
+
+    run: RunDirectory
+    backend: str
+    facts: Mapping[str, Any]  # BackendProcess.facts
+    samples: list[Sample]
+
+
+def prepare(config: DataConfig, seed: int, dtype: str) -> tuple[Material, str]:
+    """Read and encode a corpus; with its SHA-256."""
+    corpus = read_corpus(config)
+    return Material.of_pairs(corpus.pairs, config, seed, dtype), corpus.sha256
+
+
+def train(
+    backend: str,
+    data: DataConfig,
+    settings: TrainConfig,
+    latent_dim: int,
+    dtype: str,
+    epochs: int,
+    out: Path,
+    runtime: Runtime,
+    on_event: OnEvent,
+) -> Trained:
+    """Begin a run and train it."""
+    find(backend)
+    refuse_existing(out)
+    material, sha256 = prepare(data, settings.seed, dtype)
+    model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
+    with runtime.start(backend, model, settings) as process:
+        run = RunDirectory.create(
+            out,
+            backend,
+            (model, settings, data),
+            sha256,
+            material.pairs,
+            (material.encoder_vocabulary, material.decoder_vocabulary),
+            initial_state(model, settings.seed),
+        )
+        return _fit(process, run, material, epochs, on_event)
+
+
+def resume(run: RunDirectory, backend: str | None, epochs: int, runtime: Runtime, on_event: OnEvent) -> Trained:
+    """Train a run on until it has `epochs` epochs, in its own backend or another."""
+    done = run.read_state("last")[1].epoch
+    if done >= epochs:
+        raise CannotBeginError(f"{run.path} has {done} epochs already; --epochs is the total to reach")
+    material = Material.of_run(run)
+    with runtime.start(backend or run.backend, run.model_config, run.train_config) as process:
+        return _fit(process, run, material, epochs, on_event)
+
+
+def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs: int, on_event: OnEvent) -> Trained:
+    process.call(
+        "common.training:fit",
+        TRAINING_SILENCE,
+        on_event,
+        run=str(run.path.resolve()),
+        epochs=epochs,
+        training_rows=material.training_rows,
+        validation_rows=material.validation_rows,
+        **material.batch.fields(),
+    )
+    return Trained(run, process.name, process.facts, _samples(Translator(process, material), on_event))
+
+
+def _samples(translator: Translator, on_event: OnEvent) -> list[Sample]:
+    """Ten pairs of training and ten of validation, as the example ends by showing."""
+    material = translator.material
+    chosen = [("training", row) for row in material.training_rows[:10]]
+    chosen += [("validation", row) for row in material.validation_rows[:10]]
+    pairs = [material.pairs[row] for _, row in chosen]
+    translations = translator([source for source, _ in pairs], on_event=on_event)
+    return [
+        Sample(side, source, target, translation)
+        for (side, _), (source, target), translation in zip(chosen, pairs, translations, strict=True)
+    ]
+
+
+@contextmanager
+def open_translator(
+    run: RunDirectory, backend: str | None, weights: str, dtype: str | None, runtime: Runtime
+) -> Iterator[Translator]:
+    """A translator with the `last` or `best` weights of a run, in any backend and precision."""
+    find(backend or run.backend)
+    run.read_state(weights)
+    material = Material.of_run(run)
+    model = replace(run.model_config, dtype=dtype or run.model_config.dtype)
+    with runtime.start(backend or run.backend, model, run.train_config) as process:
+        process.call("common.training:load_run", TRAINING_SILENCE, run=str(run.path.resolve()), weights=weights)
+        yield Translator(process, replace(material, batch=replace(material.batch, dtype=model.dtype)))
+
+
+def translate_lines(
+    translator: Translator, chunks: Iterable[Sequence[str]], unknown: str, warn: Warn
+) -> Iterator[list[Pair]]:
+    """Sources and translations, a list for each chunk of lines.
+
+    Before it raises UnknownCharactersError, the lines in front of the one at fault are given out.
+    """
+    for chunk in chunks:
+        try:
+            yield list(zip(chunk, translator(chunk, unknown, warn), strict=True))
+        except UnknownCharactersError as error:
+            if error.row:
+                before = chunk[: error.row]
+                yield list(zip(before, translator(before, unknown, warn), strict=True))
+            raise
+
+
+def describe_backends(runtime: Runtime) -> dict[str, dict[str, Any]]:
+    """What each backend of the table reports of itself, or what is `missing`."""
+    model = ModelConfig(num_encoder_tokens=2, num_decoder_tokens=3, start_token=0, stop_token=1, latent_dim=4)
+    found: dict[str, dict[str, Any]] = {}
+    for name in TABLE:
+        try:
+            with runtime.start(name, model, TrainConfig()) as process:
+                found[name] = dict(process.facts)
+        except CannotBeginError as error:
+            found[name] = {"missing": str(error)}
+    return found
+
+
+def evaluate(translator: Translator, batch_size: int, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
+    """Scores over the validation rows, or the first `limit` of them.
+
+    One translation a distinct source, against all of its references in the corpus.
+    """
+    material = translator.material
+    rows = material.validation_rows[:limit]
+    batch = material.batch.take(rows)
+    figures = translator.process.call(
+        "common.training:evaluate", TRAINING_SILENCE, batch_size=batch_size, **batch.fields()
+    )
+    always_space = (batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]).mean()
+    sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
+    all_references = references(material.pairs)
+    translations = translator(sources, on_event=on_event)
+    scores = score(translations, [all_references[source] for source in sources])
+    return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores

@@ -1,0 +1,1 @@
+"""The comparison of the backends, which it knows by name only."""

@@ -1,0 +1,74 @@
+"""The comparison's tables: functions of its results."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.results import BASELINE, Decoded, Results, Row
+from common.terminal import table
+
+COLUMNS = (
+    "backend",
+    "version",
+    "threads",
+    "s an\nepoch",
+    "pairs\na s",
+    "ratio",
+    "loss",
+    "val\nloss",
+    "acc.\nall",
+    "acc.\nreal",
+    "decoded\na s",
+)
+
+
+def comparison_table(results: Results) -> Table:
+    """One row a backend, fastest first."""
+    rows = sorted(results.rows, key=lambda row: row.train_seconds_per_epoch)
+    title = f"{results.data.data}, {results.num_epochs} epochs, split {results.data.split}"
+    made = table(title, COLUMNS, [_cells(results, row) for row in rows], numeric=COLUMNS[2:])
+    made.caption = (
+        f"ratio: {BASELINE}'s seconds an epoch over the row's. acc.: right characters of the validation rows, over "
+        f"all positions and over real characters. decoded a s: sentences in one batch; in {BASELINE}, one by one."
+    )
+    made.caption_justify = "left"
+    return made
+
+
+def _cells(results: Results, row: Row) -> list[str]:
+    ratio = results.ratio_to_baseline(row)
+    return [
+        row.name,
+        row.version.replace(", ", "\n"),
+        str(row.threads),
+        f"{row.train_seconds_per_epoch:.2f}",
+        f"{row.train_samples_per_second:,.0f}",
+        f"{ratio:.2f}x" if ratio else "",
+        f"{row.loss:.4f}",
+        f"{row.val_loss:.4f}",
+        f"{row.val_accuracy:.1%}",
+        f"{row.val_accuracy_real:.1%}",
+        f"{row.decode_sentences_per_second:,.1f}",
+    ]
+
+
+def decoded_table(results: Results) -> Table:
+    """Held-out sentences, their references, and what each backend says; backends that agree share a line."""
+    made = Table(title="Held-out sentences", title_justify="left", title_style="bold", show_lines=True)
+    for column in ("sentence", "reference", "decoded sentence", "by"):
+        made.add_column(column, overflow="fold")
+    for sentence in results.decoded:
+        said = _by_translation(sentence)
+        made.add_row(
+            escape(sentence.source),
+            escape("\n".join(sentence.references)),
+            escape("\n".join(said)),
+            "\n".join("all" if len(names) == len(results.rows) else ", ".join(names) for names in said.values()),
+        )
+    return made
+
+
+def _by_translation(sentence: Decoded) -> dict[str, list[str]]:
+    said: dict[str, list[str]] = {}
+    for name, translation in sentence.translations.items():
+        said.setdefault(translation, []).append(name)
+    return said

@@ -1,0 +1,255 @@
+"""The command line: each command reads its options, calls one function and prints what it returns."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from benchmarks import commands as benchmark_commands
+from common import options
+from common.config import DataConfig, TrainConfig, as_float32
+from common.errors import CannotBeginError, RosettaError
+
+app = typer.Typer(
+    name="rosetta",
+    help="One seq2seq model in Keras/TensorFlow, PyTorch and PaddlePaddle: train, translate, compare.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+benchmark_commands.register(app)
+
+# What `train --resume` takes from the run and so cannot be given again.
+FIXED_BY_RUN = [
+    "data",
+    "num_samples",
+    "skip_bad_lines",
+    "split",
+    "validation_split",
+    "batch_size",
+    "latent_dim",
+    "learning_rate",
+    "seed",
+    "dtype",
+]
+
+
+def main() -> None:
+    """The `rosetta` program. Exit status 0: done; 2: could not begin; 1: failed after it began."""
+    try:
+        app()
+    except RosettaError as error:
+        print(f"rosetta: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"rosetta {version('rosetta-s2s')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _rosetta(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def backends(threads: options.Threads = None, json: options.Json = False) -> None:
+    """Show which backends are installed, and what each reports of itself."""
+    from backends.session import Runtime, describe_backends
+    from common import terminal
+
+    found = describe_backends(Runtime(threads=threads))
+    if json:
+        return terminal.print_json({"backends": found})
+    terminal.out.print(terminal.backends_table(found))
+
+
+@app.command()
+def data(
+    data: options.Data = DataConfig.data,
+    num_samples: options.NumSamples = DataConfig.num_samples,
+    skip_bad_lines: options.SkipBadLines = False,
+    json: options.Json = False,
+) -> None:
+    """Show what a corpus is like: the example's five figures, duplicates, padding, memory."""
+    from common import terminal
+    from common.corpus import read_corpus
+    from common.statistics import corpus_statistics
+
+    config = DataConfig(data=data, num_samples=num_samples, skip_bad_lines=skip_bad_lines)
+    figures = corpus_statistics(read_corpus(config))
+    if json:
+        return terminal.print_json({"data": data} | figures)
+    shown = figures | {
+        "padding": f"{figures['padding']:.1%}",
+        "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
+    }
+    terminal.out.print(terminal.table(data, ["figure", "value"], shown.items(), numeric=["value"]))
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="The folder of the run to write.")],
+    backend: options.BackendOfRun = None,
+    data: options.Data = DataConfig.data,
+    num_samples: options.NumSamples = DataConfig.num_samples,
+    skip_bad_lines: options.SkipBadLines = False,
+    split: options.Split = "tail",
+    validation_split: options.ValidationSplit = DataConfig.validation_split,
+    epochs: options.Epochs = 100,
+    batch_size: options.BatchSize = TrainConfig.batch_size,
+    latent_dim: options.LatentDim = 256,
+    learning_rate: options.LearningRate = 1e-3,
+    seed: options.Seed = TrainConfig.seed,
+    dtype: options.Precision = "float32",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Train the model and write a run; the example's settings are the defaults.
+
+    A new run needs --backend. With --resume, the run's own settings hold, --epochs is the total to reach, and
+    --backend may name another framework to go on in.
+    """
+    from backends import session
+    from common import terminal
+    from common.run_directory import RunDirectory
+
+    runtime = session.Runtime(threads=threads, device=device)
+    try:
+        with terminal.training_progress(backend or "resume") as on_event:
+            if resume:
+                _refuse_fixed_options(context)
+                trained = session.resume(RunDirectory.open(out), backend, epochs, runtime, on_event)
+            else:
+                if backend is None:
+                    raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
+                corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
+                settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
+                trained = session.train(backend, corpus, settings, latent_dim, dtype, epochs, out, runtime, on_event)
+    except KeyboardInterrupt:
+        kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
+        if kept is None:
+            raise RosettaError("interrupted before the run began; nothing was written") from None
+        raise RosettaError(
+            f"interrupted; {out} keeps epoch {kept}. Go on with: rosetta train --out {out} --resume --epochs {epochs}"
+        ) from None
+    last = trained.run.history()[-1]
+    if json:
+        return terminal.print_json(
+            {
+                "backend": trained.backend,
+                "run": str(out),
+                "epochs": last.epoch,
+                "loss": last.loss,
+                "val_loss": last.val_loss,
+                "accuracy": last.accuracy,
+                "val_accuracy": last.val_accuracy,
+                "seconds_per_epoch": last.seconds,
+                "samples": [asdict(sample) for sample in trained.samples],
+            }
+        )
+    rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
+    columns = ["from", "input sentence", "reference", "decoded sentence"]
+    terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
+    print(f'The run is in {out}. Translate with: rosetta translate {out} "{trained.samples[0].source}"')
+
+
+def _refuse_fixed_options(context: typer.Context) -> None:
+    from_user = [name for name in FIXED_BY_RUN if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if from_user:
+        option = "--" + from_user[0].replace("_", "-")
+        raise CannotBeginError(f"--resume goes on with the run's own settings; leave out {option}")
+
+
+@app.command()
+def translate(
+    run: options.Run,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Sentences.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Translate the lines of a file.")] = None,
+    backend: options.BackendOfRun = None,
+    dtype: options.DtypeOfRun = None,
+    weights: options.Weights = "last",
+    unknown: options.Unknown = "error",
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Translate sentences given as arguments, in a file, or on standard input, a line each."""
+    from backends import session
+    from common import terminal
+    from common.lines import lines_as_they_arrive
+    from common.run_directory import RunDirectory
+
+    runtime = session.Runtime(threads=threads, device=device)
+    put_out: list[dict[str, str]] = []
+    with (
+        _lines_source(file) as stream,
+        session.open_translator(RunDirectory.open(run), backend, weights, dtype, runtime) as translator,
+    ):
+        chunks = [texts] if texts else lines_as_they_arrive(stream)
+        try:
+            for pairs in session.translate_lines(translator, chunks, unknown, terminal.warn):
+                put_out += [{"source": source, "translation": translation} for source, translation in pairs]
+                if not json:
+                    print(*(translation for _, translation in pairs), sep="\n", flush=True)
+        except CannotBeginError as error:
+            raise RosettaError(str(error)) if put_out else error from None
+    if json:
+        terminal.print_json({"backend": translator.process.name, "translations": put_out})
+
+
+def _lines_source(file: Path | None) -> IO[bytes]:
+    if file is None:
+        return sys.stdin.buffer
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise CannotBeginError(f"{file} cannot be read: {error.strerror}") from error
+
+
+@app.command()
+def evaluate(
+    run: options.Run,
+    backend: options.BackendOfRun = None,
+    dtype: options.DtypeOfRun = None,
+    weights: options.Weights = "last",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Score the first N validation rows.", show_default="all")
+    ] = None,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Score a run on its validation rows, and say what the example's accuracy hides."""
+    from backends import session
+    from common import terminal
+    from common.run_directory import RunDirectory
+
+    directory = RunDirectory.open(run)
+    runtime = session.Runtime(threads=threads, device=device)
+    with (
+        terminal.training_progress("evaluate") as on_event,
+        session.open_translator(directory, backend, weights, dtype, runtime) as translator,
+    ):
+        figures = session.evaluate(translator, directory.train_config.batch_size, limit, on_event)
+        name = translator.process.name
+    if json:
+        return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
+    terminal.out.print(terminal.scores_table(f"{run}, {weights} epoch, in {name}", figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,5 @@
 """The comparison's tables: functions of its results."""
 
-from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.results import BASELINE, Decoded, Results, Row
@@ -53,18 +52,12 @@ def _cells(results: Results, row: Row) -> list[str]:
 
 def decoded_table(results: Results) -> Table:
     """Held-out sentences, their references, and what each backend says; backends that agree share a line."""
-    made = Table(title="Held-out sentences", title_justify="left", title_style="bold", show_lines=True)
-    for column in ("sentence", "reference", "decoded sentence", "by"):
-        made.add_column(column, overflow="fold")
+    rows = []
     for sentence in results.decoded:
         said = _by_translation(sentence)
-        made.add_row(
-            escape(sentence.source),
-            escape("\n".join(sentence.references)),
-            escape("\n".join(said)),
-            "\n".join("all" if len(names) == len(results.rows) else ", ".join(names) for names in said.values()),
-        )
-    return made
+        by = ["all" if len(names) == len(results.rows) else ", ".join(names) for names in said.values()]
+        rows.append([sentence.source, "\n".join(sentence.references), "\n".join(said), "\n".join(by)])
+    return table("Held-out sentences", ["sentence", "reference", "decoded sentence", "by"], rows)
 
 
 def _by_translation(sentence: Decoded) -> dict[str, list[str]]:

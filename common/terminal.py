@@ -25,11 +25,13 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Iterable[str] = ()) -> Table:
-    """A Rich table of plain values; the columns named in `numeric` are set flush right."""
-    right = set(numeric)
-    made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    """A Rich table of plain values; the columns named in `numeric` are set flush right and never broken."""
+    numbers = set(numeric)
+    made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
+    made.pad_edge, made.padding = False, (0, 1, 0, 0)
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        number = column in numbers
+        made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
         made.add_row(*(escape(str(value)) for value in row))
     return made

@@ -1,0 +1,1 @@
+"""A small English–French phrasebook, and the bilingual grammar that writes it."""

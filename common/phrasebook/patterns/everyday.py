@@ -1,0 +1,149 @@
+"""Greetings, numbers, prices, dates, weather and other small talk."""
+
+from itertools import product
+
+from common.phrasebook import lexicon as lex
+from common.phrasebook.lexicon import BE, HAVE
+from common.phrasebook.patterns import Pairs
+
+HOURS = range(1, 12)
+
+
+def greeting() -> Pairs:
+    """Hello, Tom! Bonjour, Tom !"""
+    people = (*((who.en, who.fr) for who in lex.NAMED), ("Mom", "maman"), ("Dad", "papa"))
+    for (en, fr, mark), (name_en, name_fr) in product(lex.GREETINGS, people):
+        yield f"{en} {name_en}{mark}", f"{fr} {name_fr}{mark}"
+
+
+def name() -> Pairs:
+    """My name is Tom. Je m'appelle Tom."""
+    for who in lex.NAMED:
+        yield f"my name is {who.en}.", f"je me appelle {who.fr}."
+        yield f"I'm {who.en}.", f"je suis {who.fr}."
+        yield f"do you know {who.en}?", f"connais-tu {who.fr}?"
+        yield f"do you know {who.en}?", f"connaissez-vous {who.fr}?"
+        yield f"where is {who.en}?", f"où est {who.fr}?"
+        yield f"who is {who.en}?", f"qui est {who.fr}?"
+
+
+def thanks() -> Pairs:
+    """Thanks for the coffee. Merci pour le café."""
+    for what in lex.FOOD + lex.CLOTHES + lex.PAPERS + lex.DEVICES + lex.SMALL_THINGS:
+        yield f"thanks for the {what.en}.", f"merci pour {what.the}."
+
+
+def price() -> Pairs:
+    """It costs 8 euros. Ça coûte 8 euros."""
+    for number, money in product(range(2, 100), ("euros", "dollars")):
+        yield f"it costs {number} {money}.", f"ça coûte {number} {money}."
+
+
+def thing_price() -> Pairs:
+    """The hat costs 20 euros. Le chapeau coûte 20 euros."""
+    for what, number in product(lex.CLOTHES + lex.SMALL_THINGS, range(2, 100)):
+        yield f"the {what.en} costs {number} euros.", f"{what.the} coûte {number} euros."
+
+
+def how_much() -> Pairs:
+    """How much is the hat? Combien coûte le chapeau ?"""
+    for what in lex.FOOD + lex.FOR_SALE + lex.PAPERS + lex.SMALL_THINGS + lex.DISHWARE + lex.CONTAINERS:
+        yield f"how much is the {what.en}?", f"combien coûte {what.the}?"
+
+
+def how_many() -> Pairs:
+    """How many eggs? Combien d'œufs ?"""
+    for what in lex.FRUIT + lex.ANIMALS + lex.DISHWARE + lex.PAPERS + lex.SMALL_THINGS + lex.FURNITURE:
+        yield f"how many {what.ens}?", f"combien de {what.frs}?"
+
+
+def clock() -> Pairs:
+    """It's 7:30. Il est 7 h 30."""
+    for hour in HOURS:
+        yield f"it's {hour} o'clock.", f"il est {_hours(hour)}."
+        for minutes in range(10, 60, 5):
+            yield f"it's {hour}:{minutes}.", f"il est {hour} h {minutes}."
+
+
+def timetable() -> Pairs:
+    """The bank opens at 9. La banque ouvre à 9 heures."""
+    opening = tuple(
+        place for place in lex.PLACES if place.en not in ("airport", "beach", "church", "hospital", "hotel")
+    )
+    for hour in HOURS:
+        for place in opening:
+            yield f"the {place.en} opens at {hour}.", f"{place.the} ouvre à {_hours(hour)}."
+            yield f"the {place.en} closes at {hour}.", f"{place.the} ferme à {_hours(hour)}."
+        for vehicle in lex.VEHICLES[2:]:
+            if vehicle.en in ("bus", "plane", "train"):
+                yield f"the {vehicle.en} leaves at {hour}.", f"{vehicle.the} part à {_hours(hour)}."
+
+
+def _hours(hour: int) -> str:
+    return f"{hour} heure{'s' if hour > 1 else ''}"
+
+
+def day() -> Pairs:
+    """Today is Monday. Aujourd'hui, c'est lundi."""
+    for en, fr in lex.DAYS:
+        yield f"today is {en}.", f"aujourd'hui, ce est {fr}."
+        yield f"tomorrow is {en}.", f"demain, ce est {fr}."
+        yield f"it's {en}.", f"nous sommes {fr}."
+        yield f"see you on {en}!", f"à {fr}!"
+
+
+def date() -> Pairs:
+    """It's May 8. C'est le 8 mai."""
+    for (en, fr), number in product(lex.MONTHS, range(1, 31)):
+        yield f"it's {en} {number}.", f"ce est le {number}{'er' if number == 1 else ''} {fr}."
+
+
+def free_on() -> Pairs:
+    """I'm free on Monday. Je suis libre lundi."""
+    for who, (en, fr) in product(lex.PRONOUNS + lex.NAMED, lex.DAYS):
+        free = "libres" if who.plural else "libre"
+        yield f"{who.be} free on {en}.", f"{BE.says(who)} {free} {fr}."
+
+
+def weather() -> Pairs:
+    """It's cold in Paris. Il fait froid à Paris."""
+    where = (("today", "aujourd'hui"), ("here", "ici"), ("outside", "dehors"),
+             *((f"in {en}", f"à {fr}") for en, fr in lex.CITIES),
+             *((f"in {place.en}", place.within) for place in lex.COUNTRIES))  # fmt: skip
+    for (en, fr), (where_en, where_fr) in product(lex.WEATHER, where):
+        yield f"it's {en} {where_en}.", f"{fr} {where_fr}."
+        yield f"is it {en} {where_en}?", f"est-ce que {fr} {where_fr}?"
+
+
+def pain() -> Pairs:
+    """Her head hurts. Elle a mal à la tête."""
+    owners = (("my", lex.I_M), ("your", lex.TU), ("your", lex.VOUS), ("his", lex.HE), ("her", lex.SHE),
+              *((f"{who.en}'s", who) for who in lex.NAMED))  # fmt: skip
+    for (whose, who), part in product(owners, lex.BODY):
+        yield f"{whose} {part.en} hurts.", f"{HAVE.says(who)} mal à {part.the}."
+
+
+def room() -> Pairs:
+    """Room 12 is free. La chambre 12 est libre."""
+    for number in range(2, 100):
+        yield f"room {number} is free.", f"la chambre {number} est libre."
+        yield f"I'm in room {number}.", f"je suis dans la chambre {number}."
+        yield f"bus {number} is late.", f"le bus {number} est en retard."
+
+
+def phone() -> Pairs:
+    """Call 17-42! Appelle le 17-42 ! Appelez le 17-42 !"""
+    for first, second, call in product(range(10, 100, 3), range(11, 100, 7), ("appelle", "appelez")):
+        yield f"call {first}-{second}!", f"{call} le {first}-{second}!"
+
+
+def someones_home() -> Pairs:
+    """I'm at Tom's house. Je suis chez Tom."""
+    hosts = (
+        *((f"{who.en}'s", who.fr) for who in lex.NAMED),
+        ("my aunt's", "ma tante"),
+        ("my uncle's", "mon oncle"),
+    )
+    for who, (en, fr) in product(lex.PEOPLE, hosts):
+        if who.en not in en:
+            yield f"{who.be} at {en} house.", f"{BE.says(who)} chez {fr}."

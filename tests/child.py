@@ -1,0 +1,116 @@
+"""What tests ask of a backend, called in its process by name: `process.call("tests.child:forward", ...)`."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.decoding import Emit
+from common.interface import Backend
+from common.tensors import Batch, Batches
+from common.weights import ModelState, from_bytes, to_bytes
+
+Block = NDArray[np.uint8]  # a state, as safetensors
+
+
+def packed(state: ModelState) -> Block:
+    return np.frombuffer(to_bytes(state, {}), np.uint8)
+
+
+def unpacked(block: Block) -> ModelState:
+    return from_bytes(block.tobytes())[0]
+
+
+def reload(backend: Backend, emit: Emit, *, state: Block) -> Mapping[str, Any]:
+    backend.load(unpacked(state))
+    return {"state": packed(backend.dump())}
+
+
+def forward(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
+    backend.load(unpacked(state))
+    return vars(backend.forward(Batch(**batch)))
+
+
+def gradients(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
+    backend.load(unpacked(state))
+    loss, gradients = backend.gradients(Batch(**batch))
+    return {"loss": loss} | gradients
+
+
+def steps(backend: Backend, emit: Emit, *, state: Block, batch_size: int, **batch: Any) -> Mapping[str, Any]:
+    """Train on all rows in order, then evaluate them."""
+    rows = Batch(**batch)
+    batches = Batches(rows, np.arange(len(rows)), batch_size)
+    backend.load(unpacked(state))
+    reported: list[list[float]] = []
+    trained = backend.train(batches, lambda step, loss: reported.append([step, loss]))
+    evaluated = backend.evaluate(batches)
+    return {
+        "state": packed(backend.dump()),
+        "losses": trained.step_losses,
+        "correct": trained.correct,
+        "correct_real": trained.correct_real,
+        "reported": reported,
+        "evaluated": evaluated.step_losses,
+        "evaluated_correct_real": evaluated.correct_real,
+    }
+
+
+def second_biases(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+    """The biases that torch and Paddle have and Keras lacks."""
+    lstms = backend.model.encoder, backend.model.decoder  # type: ignore[attr-defined]
+    return {"largest": max(float(abs(lstm.bias_hh_l0).max()) for lstm in lstms)}
+
+
+def imported(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+    import sys
+
+    return {"modules": sorted({name.partition(".")[0] for name in sys.modules})}
+
+
+def environment(backend: Backend, emit: Emit, *, names: list[str]) -> Mapping[str, Any]:
+    return {name: os.environ.get(name) for name in names}
+
+
+def chatter(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+    """Print what would break a protocol spoken over standard output."""
+    os.write(1, b"\x00\xff garbage on standard output\n" * 100_000)
+    return {"heard": True}
+
+
+def die(backend: Backend, emit: Emit, *, signal: int) -> Mapping[str, Any]:
+    os.write(2, b"out of memory, said the framework\n")
+    os.kill(os.getpid(), signal)
+    time.sleep(60)
+    return {}
+
+
+def leave(backend: Backend, emit: Emit, *, status: int) -> Mapping[str, Any]:
+    os.write(2, b"the framework called exit\n")
+    os._exit(status)
+
+
+def garble(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+    """Write into the pipe of replies, as a library gone wild might."""
+    os.write(int(os.sys.argv[2]), b"\xff" * 64)  # type: ignore[attr-defined]
+    time.sleep(60)
+    return {}
+
+
+def hang(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+    emit(hanging=True, pid=os.getpid())
+    time.sleep(600)
+    return {}
+
+
+def fail(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+    raise ValueError("a wrong shape\nand a long story")
+
+
+def echo(backend: Backend, emit: Emit, **content: Any) -> Mapping[str, Any]:
+    for number in range(5):
+        emit(number=number)
+    return content

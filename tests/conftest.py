@@ -1,0 +1,69 @@
+"""Fixtures: real text, a corpus made ready, and one process a backend and precision for the whole session."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends import TABLE
+from backends.process import BackendProcess
+from backends.session import Material, Runtime, prepare
+from common.config import DataConfig, ModelConfig, TrainConfig
+from common.tensors import Batch, model_config
+
+FRAMEWORKS = ["keras", "torch", "paddle"]
+LATENT_DIM = 256
+SETTINGS = TrainConfig(seed=7)
+
+assert {name.partition(":")[0] for name in TABLE} == {"numpy", *FRAMEWORKS}
+
+StartBackend = Callable[[str, str], BackendProcess]
+
+
+@pytest.fixture(scope="session")
+def fra_path() -> Path:
+    """Real sentence pairs, where the environment says that there are some."""
+    if "ROSETTA_FRA" not in os.environ:
+        pytest.skip("ROSETTA_FRA does not name a file of real pairs")
+    return Path(os.environ["ROSETTA_FRA"])
+
+
+@cache
+def material(dtype: str) -> Material:
+    """1,500 pairs of the phrasebook, short and long ones."""
+    data = DataConfig(num_samples=100_000, split="grouped")
+    pairs = prepare(data, SETTINGS.seed, dtype)[0].pairs
+    rows = np.random.default_rng(1).choice(len(pairs), 1500, replace=False)
+    return Material.of_pairs([pairs[row] for row in rows], data, SETTINGS.seed, dtype)
+
+
+def model(dtype: str) -> ModelConfig:
+    """The model that fits `material`."""
+    made = material(dtype)
+    return model_config(made.batch, made.decoder_vocabulary, LATENT_DIM, dtype)
+
+
+def batch_of(num_rows: int, dtype: str) -> Batch:
+    """The first rows of `material`."""
+    return material(dtype).batch.take(slice(num_rows))
+
+
+def in_float64(batch: Batch) -> Batch:
+    return replace(batch, dtype="float64")
+
+
+@pytest.fixture(scope="session")
+def backend_of() -> Iterator[StartBackend]:
+    """The process of a backend with a model for `material`; started once. A framework that is missing is an error."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(name: str, dtype: str) -> BackendProcess:
+            return stack.enter_context(Runtime().start(name, model(dtype), SETTINGS))
+
+        yield started

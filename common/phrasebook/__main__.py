@@ -1,0 +1,37 @@
+"""Write the phrasebook from its grammar, or check that it is up to date: python -m common.phrasebook [--check]."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from common.files import write_atomically
+from common.phrasebook.grammar import sentences
+
+PHRASEBOOK = Path(__file__).with_name("phrasebook.txt")
+ATTRIBUTION = "CC0 1.0 Rosetta phrasebook"
+
+
+def text() -> str:
+    """The whole file: English, French and attribution on each line, the short English sentences first."""
+    pairs = sorted(
+        {(source, translation) for _, source, translation in sentences()},
+        key=lambda pair: (len(pair[0]), pair),
+    )
+    return "".join(f"{source}\t{translation}\t{ATTRIBUTION}\n" for source, translation in pairs)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m common.phrasebook", description="Write the phrasebook.")
+    parser.add_argument("--check", action="store_true", help="compare the file with the grammar, write nothing")
+    if not parser.parse_args(arguments).check:
+        write_atomically(PHRASEBOOK, text())
+        return 0
+    if PHRASEBOOK.is_file() and PHRASEBOOK.read_bytes() == text().encode():
+        return 0
+    print(f"{PHRASEBOOK} is not what the grammar makes: run python -m common.phrasebook", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Comparison: equal arrays pass, and every way of not being equal fails, by name and place."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from common.comparison import TOLERANCES, Comparison, ParityError, compare
+
+Array = np.ndarray
+SCALES = ["absolute", "largest", "relative"]
+scales = pytest.mark.parametrize("scale", SCALES)
+
+
+def array(*shape: int, seed: int = 0) -> Array:
+    """Values between one and two, of either sign."""
+    rng = np.random.default_rng(seed)
+    return (1 + rng.random(shape)) * rng.choice([-1.0, 1.0], shape)
+
+
+def compared(got: Array, expected: Array, scale: str = "absolute", tolerance: float = 1e-6) -> Comparison:
+    return compare("the array", got, expected, tolerance, dtype=str(got.dtype), scale=scale)
+
+
+@scales
+@pytest.mark.parametrize("shape", [(), (1,), (5, 7), (2, 3, 4)])
+def test_equal_arrays_pass_with_no_tolerance_at_all(scale: str, shape: tuple[int, ...]) -> None:
+    expected = np.asarray(array(*shape))
+    result = compared(expected.copy(), expected, scale, tolerance=0.0).require()
+    assert (result.passed, result.error) == (True, 0.0)
+
+
+@scales
+def test_equal_arrays_of_zeros_pass(scale: str) -> None:
+    assert compared(np.zeros((2, 3)), np.zeros((2, 3)), scale).require().error == 0
+
+
+@scales
+def test_a_value_where_zero_is_expected_fails(scale: str) -> None:
+    got = np.zeros((2, 3))
+    got[1, 2] = 1.0
+    with pytest.raises(ParityError, match=r"the array: .*\[1, 2\]"):
+        compared(got, np.zeros((2, 3)), scale).require()
+
+
+@scales
+def test_float32_is_compared_with_the_referees_float64(scale: str) -> None:
+    expected = array(50, 50)
+    compared(expected.astype(np.float32), expected, scale, tolerance=2e-7).require()
+    with pytest.raises(ParityError):
+        compared(expected.astype(np.float32), expected, scale, tolerance=1e-9).require()
+
+
+SHAPES = [((3, 4), (4, 3)), ((12,), (3, 4)), ((1, 4), (3, 4)), ((4,), (3, 4)), ((), (1,)), ((3, 4, 1), (3, 4))]
+
+
+@scales
+@pytest.mark.parametrize(("got", "expected"), SHAPES)
+def test_another_shape_fails_even_where_it_would_broadcast(
+    scale: str, got: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    with pytest.raises(ParityError, match="the array: shape") as caught:
+        compared(np.ones(got), np.ones(expected), scale)
+    assert f"{got}, expected {expected}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("got", "promised"), [("float32", "float64"), ("float64", "float32"), ("float16", "float32")]
+)
+def test_another_dtype_than_promised_fails(got: str, promised: str) -> None:
+    with pytest.raises(ParityError, match=f"the array: dtype {got}, expected {promised}"):
+        compare("the array", np.ones(3, got), np.ones(3), 1.0, dtype=promised)
+
+
+@scales
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("sides", [("got",), ("expected",), ("got", "expected")])
+def test_a_number_that_is_not_finite_fails_on_either_side_and_on_both(
+    scale: str, value: float, sides: tuple[str, ...]
+) -> None:
+    both = {"got": array(4, 5), "expected": array(4, 5)}
+    for side in sides:
+        both[side][2, 3] = value
+    with pytest.raises(ParityError, match=rf"the array: what was {sides[0]} is not finite at \[2, 3\]"):
+        compared(**both, scale=scale)
+
+
+@scales
+def test_one_disturbed_element_of_a_million_fails_at_its_place(scale: str) -> None:
+    expected = array(1000, 1000)
+    got = expected.copy()
+    got[123, 987] += 1e-5
+    result = compared(got, expected, scale)
+    assert (result.passed, result.where) == (False, (123, 987))
+    assert (result.got, result.expected) == (got[123, 987], expected[123, 987])
+    with pytest.raises(ParityError, match=r"the array: error .*, tolerance 1.0e-06, at \[123, 987\]"):
+        result.require()
+
+
+def swapped_gates(kernel: Array) -> Array:
+    i, f, c, o = np.split(kernel, 4, axis=-1)
+    return np.concatenate([i, c, f, o], axis=-1)
+
+
+def of_equal_mean(values: Array) -> Array:
+    """The same numbers, their mean and their norm, in other places."""
+    return np.roll(values, 1, axis=0)
+
+
+@scales
+@pytest.mark.parametrize("change", [np.transpose, swapped_gates, of_equal_mean, np.negative])
+def test_a_rearranged_square_matrix_fails(scale: str, change: Callable[[Array], Array]) -> None:
+    expected = array(8, 8)
+    result = compared(np.ascontiguousarray(change(expected)), expected, scale)
+    with pytest.raises(ParityError, match=r"the array: .* at \["):
+        result.require()
+    assert abs(result.got - result.expected) > 0.1
+
+
+def test_each_scale_measures_what_it_says() -> None:
+    expected = np.array([100.0, -1.0, 10.0])
+    got = expected + np.array([2.0, 0.5, -1.0])
+    results = {scale: compared(got, expected, scale) for scale in SCALES}
+    assert {scale: result.error for scale, result in results.items()} == pytest.approx(
+        {"absolute": 2.0, "largest": 0.02, "relative": 0.5}
+    )
+    assert {scale: result.where for scale, result in results.items()} == {
+        "absolute": (0,),
+        "largest": (0,),
+        "relative": (1,),
+    }
+
+
+def test_the_largest_value_may_be_negative() -> None:
+    assert compared(np.array([-101.0, 1.0]), np.array([-100.0, 1.0]), "largest").error == pytest.approx(0.01)
+
+
+@scales
+def test_an_error_of_exactly_the_tolerance_passes_and_one_above_does_not(scale: str) -> None:
+    got, expected = np.array([1.25]), np.array([1.0])
+    assert compared(got, expected, scale, tolerance=0.25).passed
+    assert not compared(got, expected, scale, tolerance=np.nextafter(0.25, 0)).passed
+
+
+def test_an_unknown_scale_is_not_taken_for_another() -> None:
+    with pytest.raises((ValueError, KeyError)):
+        compared(np.ones(3), np.ones(3), "largst")
+
+
+def test_float64_is_held_closer_than_float32_everywhere() -> None:
+    for bounds in TOLERANCES.values():
+        assert 0 < bounds["float64"] < bounds["float32"] <= 1e-5

@@ -1,0 +1,179 @@
+"""Downloads against a server of our own: once, into the cache, under our own user agent."""
+
+import gc
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+from common import download as download_module
+from common.config import DataConfig
+from common.corpus import read_corpus
+from common.download import download
+from common.errors import CannotBeginError
+
+# pooch leaves the connection of an answer that it refuses to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+PAIRS = [("Go.", "Va !"), ("Run!", "Cours !")]
+
+
+def archive_of(pairs: list[tuple[str, str]]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("_about.txt", "About.")
+        archive.writestr("fra.txt", "".join(f"{source}\t{target}\tCC-BY\n" for source, target in pairs))
+    return buffer.getvalue()
+
+
+class Site(ThreadingHTTPServer):
+    """Answers as manythings.org does, or worse."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files = {"/anki/fra-eng.zip": archive_of(PAIRS)}
+        self.asked: list[str] = []
+        self.user_agents: list[str] = []
+        self.breaks_off_after: int | None = None  # bytes
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_GET(self) -> None:
+        agent = self.headers["User-Agent"]
+        self.server.asked.append(self.path)
+        self.server.user_agents.append(agent)
+        if agent.lower().startswith("python"):
+            return self.send_error(406)
+        content = self.server.files.get(self.path)
+        if content is None:
+            return self.send_error(404)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: self.server.breaks_off_after])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    with Site() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setattr(download_module, "ANKI_URL", f"http://127.0.0.1:{server.server_port}/anki")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield server
+        server.shutdown()
+        thread.join()
+    gc.collect()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where downloads go; the folder that the user stands in is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "cache" / "rosetta"
+
+
+def kept(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.rglob("*"))
+
+
+def refused() -> str:
+    with pytest.raises(CannotBeginError) as caught:
+        download("fra-eng")
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert "fra-eng.zip" in message
+    return message
+
+
+def test_pair_is_downloaded_once_under_our_own_user_agent(site: Site, cache: Path) -> None:
+    for _ in range(3):
+        assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
+    assert site.asked == ["/anki/fra-eng.zip"]
+    assert site.user_agents[0].startswith("rosetta-s2s/")
+    assert kept(cache) == ["fra-eng.zip", "fra-eng.zip.sha256"]
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_file_of_that_name_is_read_without_asking(site: Site, cache: Path) -> None:
+    Path("fra-eng").write_text("Wow!\tWaouh !\n", encoding="utf-8")
+    assert read_corpus(DataConfig("fra-eng")).pairs == [("Wow!", "Waouh !")]
+    assert site.asked == []
+
+
+def test_changed_file_in_the_cache_is_downloaded_again(site: Site, cache: Path) -> None:
+    archive = download("fra-eng")
+    intact = archive.read_bytes()
+    archive.write_bytes(archive_of([("Changed.", "Changé.")]))
+    assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
+    assert archive.read_bytes() == intact
+    assert len(site.asked) == 2
+
+
+def test_other_file_on_the_site_is_not_taken_for_the_first_one(site: Site, cache: Path) -> None:
+    archive = download("fra-eng")
+    checksum = cache / "fra-eng.zip.sha256"
+    first = checksum.read_bytes()
+    site.files["/anki/fra-eng.zip"] = archive_of([("Other.", "Autre.")])
+    archive.unlink()
+    assert f"delete {checksum}" in refused()
+    assert kept(cache) == ["fra-eng.zip.sha256"]
+    assert checksum.read_bytes() == first
+    checksum.unlink()
+    assert read_corpus(DataConfig("fra-eng")).pairs == [("Other.", "Autre.")]
+
+
+def test_pair_that_the_site_lacks_is_refused(site: Site, cache: Path) -> None:
+    site.files.clear()
+    assert "404" in refused()
+    assert kept(cache) == []
+
+
+def test_the_server_of_these_tests_refuses_the_agent_of_requests(site: Site) -> None:
+    with requests.get(f"{download_module.ANKI_URL}/fra-eng.zip", timeout=10) as answer:
+        assert answer.status_code == 406
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_broken_connection_leaves_nothing(site: Site, cache: Path, size: int) -> None:
+    site.breaks_off_after = size
+    assert "cannot be downloaded" in refused()
+    assert kept(cache) == []
+    site.breaks_off_after = None
+    assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
+
+
+def test_site_that_is_not_there_is_an_error(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Site() as closed:
+        port = closed.server_port
+    monkeypatch.setattr(download_module, "ANKI_URL", f"http://127.0.0.1:{port}/anki")
+    assert "cannot be downloaded" in refused()
+    assert kept(cache) == []
+
+
+def test_cache_that_cannot_be_written_is_an_error(site: Site, cache: Path) -> None:
+    cache.parent.write_text("a file where the folder should be", encoding="utf-8")
+    assert "cannot be written" in refused()
+
+
+def test_answer_that_is_no_zip_is_not_kept(site: Site, cache: Path) -> None:
+    """A page of a hotel's network, say, that answers 200 to everything."""
+    site.files["/anki/fra-eng.zip"] = b"<html>Please log in</html>"
+    with pytest.raises(CannotBeginError):
+        read_corpus(DataConfig("fra-eng"))
+    site.files["/anki/fra-eng.zip"] = archive_of(PAIRS)
+    assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS

@@ -1,0 +1,118 @@
+"""Lines of a pipe, as they arrive."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from common.errors import CannotBeginError
+from common.lines import LINES_AT_ONCE, READ_SIZE, lines_as_they_arrive
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb", buffering=0) as writer:
+        yield reader, writer
+
+
+def lists_of(content: bytes) -> list[list[str]]:
+    """What comes out when `content` is written at once and the pipe closed."""
+    with pipe() as (reader, writer):
+
+        def write() -> None:
+            with writer:
+                writer.write(content)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            return list(lines_as_they_arrive(reader))
+        finally:
+            reader.close()
+            thread.join()
+
+
+def lines_of(content: bytes) -> list[str]:
+    return [line for lines in lists_of(content) for line in lines]
+
+
+def test_a_line_comes_at_once_while_the_pipe_stays_open() -> None:
+    with pipe() as (reader, writer):
+        arriving = lines_as_they_arrive(reader)
+        for written, expected in [
+            (b"Go.\n", ["Go."]),
+            (b"Run!\nWow!\nha", ["Run!", "Wow!"]),
+            (b"lf\n", ["half"]),
+        ]:
+            writer.write(written)
+            assert next_within(arriving, 5) == expected
+        writer.write(b"end")
+        writer.close()
+        assert list(arriving) == [["end"]]
+
+
+def next_within(arriving: Iterator[list[str]], seconds: float) -> list[str]:
+    """The next list; a reader that waits for more is a failure and not a test that hangs."""
+    found: list[list[str]] = []
+    thread = threading.Thread(target=lambda: found.append(next(arriving)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert found, "no line came"
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", []),
+        (b"a\nb\n", ["a", "b"]),
+        (b"a\nb", ["a", "b"]),
+        (b"a\r\nb\r\n", ["a", "b"]),
+        (b"a\r\nb\r", ["a", "b"]),
+        (b"\n\na\n", ["", "", "a"]),
+        ("犬\u2028é\x85\n👩\n".encode(), ["犬\u2028é\x85", "👩"]),
+        (b"a\rb\n", ["a\rb"]),
+    ],
+    ids=["nothing", "lines", "no last newline", "CRLF", "last CR", "empty lines", "any script", "CR within"],
+)
+def test_lines_come_without_their_ends(content: bytes, expected: list[str]) -> None:
+    assert lines_of(content) == expected
+
+
+def test_many_lines_come_in_bounded_lists() -> None:
+    lines = [f"line {i}" for i in range(3 * LINES_AT_ONCE + 1)]
+    lists = lists_of("".join(f"{line}\n" for line in lines).encode())
+    assert [line for some in lists for line in some] == lines
+    assert max(map(len, lists)) == LINES_AT_ONCE == 512
+
+
+def test_a_line_longer_than_a_read_and_a_character_cut_by_one_stay_whole() -> None:
+    line = "a" + "é" * READ_SIZE  # every read ends within a character
+    assert lines_of(f"{line}\n{line}".encode()) == [line, line]
+
+
+@pytest.mark.parametrize("ending", [b"\n", b""], ids=["newline", "end"])
+@pytest.mark.parametrize("num_before", [0, 2, LINES_AT_ONCE, LINES_AT_ONCE + 3])
+def test_a_line_that_is_not_utf8_is_named_after_those_before_it_came(num_before: int, ending: bytes) -> None:
+    before = [f"line {i}" for i in range(num_before)]
+    content = "".join(f"{line}\n" for line in before).encode() + b"caf\xe9" + ending
+    given: list[str] = []
+    with pipe() as (reader, writer):
+        writer.write(content)
+        writer.close()
+        arriving = lines_as_they_arrive(reader)
+        with pytest.raises(CannotBeginError, match=rf"line {num_before + 1}, byte 4 is not UTF-8"):
+            given.extend(line for lines in arriving for line in lines)
+    assert given == before
+
+
+def test_a_file_is_read_like_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_bytes(b"a\nb")
+    with path.open("rb") as file:
+        assert list(lines_as_they_arrive(file)) == [["a"], ["b"]]

@@ -1,0 +1,204 @@
+"""The tensors, against the example's definition written out as plain loops; and the order of batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.config import DataConfig
+from common.corpus import Pair, read_corpus
+from common.statistics import corpus_statistics
+from common.tensors import Batch, Batches, epoch_order, model_config, one_hot
+from common.vocabulary import CharVocabulary
+
+PAIRS = [
+    ("Go.", "Va !"),
+    ("Run!", "Cours !"),
+    ("I see.", "Je comprends."),
+    ("Wow!", "Ça alors !"),
+    ("犬", "é"),
+    ("Hi.", "X"),
+]
+PAIRS_OF_TEXT = st.lists(
+    st.tuples(
+        *[st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n"), min_size=1, max_size=9)] * 2
+    ),
+    min_size=1,
+    max_size=6,
+)
+NAMES = ["encoder_input_data", "decoder_input_data", "decoder_target_data"]
+
+
+def batch_of(pairs: list[Pair], dtype: str = "float32") -> Batch:
+    return Batch.of_pairs(pairs, *vocabularies(pairs), dtype)
+
+
+def vocabularies(pairs: list[Pair]) -> tuple[CharVocabulary, CharVocabulary]:
+    return CharVocabulary.of(s for s, _ in pairs), CharVocabulary.of(f"\t{t}\n" for _, t in pairs)
+
+
+def by_loops(pairs: list[Pair]) -> dict[str, np.ndarray]:
+    """The example's three tensors, a position at a time."""
+    inputs = [source for source, _ in pairs]
+    targets = ["\t" + target + "\n" for _, target in pairs]
+    input_tokens = sorted({c for text in inputs for c in text} | {" "})
+    target_tokens = sorted({c for text in targets for c in text} | {" "})
+    encoder_length, decoder_length = max(len(t) for t in inputs), max(len(t) for t in targets)
+    made = {
+        "encoder_input_data": np.zeros((len(pairs), encoder_length, len(input_tokens)), "float32"),
+        "decoder_input_data": np.zeros((len(pairs), decoder_length, len(target_tokens)), "float32"),
+        "decoder_target_data": np.zeros((len(pairs), decoder_length, len(target_tokens)), "float32"),
+    }
+    for i, (source, target) in enumerate(zip(inputs, targets, strict=True)):
+        for t in range(encoder_length):
+            character = source[t] if t < len(source) else " "
+            made["encoder_input_data"][i, t, input_tokens.index(character)] = 1.0
+        for t in range(decoder_length):
+            character = target[t] if t < len(target) else " "
+            made["decoder_input_data"][i, t, target_tokens.index(character)] = 1.0
+            ahead = target[t + 1] if t + 1 < len(target) else " "
+            made["decoder_target_data"][i, t, target_tokens.index(ahead)] = 1.0
+    return made
+
+
+def assert_same_bytes(batch: Batch, expected: dict[str, np.ndarray]) -> None:
+    for name, array in expected.items():
+        got = getattr(batch, name)
+        assert (got.shape, got.dtype) == (array.shape, array.dtype), name
+        assert got.tobytes() == array.tobytes(), name
+
+
+def test_tensors_are_the_examples_to_the_byte() -> None:
+    assert_same_bytes(batch_of(PAIRS), by_loops(PAIRS))
+
+
+def test_the_space_pads_where_no_text_has_one() -> None:
+    pairs = [("ab", "cd"), ("a", "c")]
+    batch = batch_of(pairs)
+    assert (batch.num_encoder_tokens, batch.num_decoder_tokens) == (3, 5)
+    assert_same_bytes(batch, by_loops(pairs))
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(PAIRS_OF_TEXT)
+def test_tensors_of_any_text_are_the_examples_to_the_byte(pairs: list[Pair]) -> None:
+    assert_same_bytes(batch_of(pairs), by_loops(pairs))
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(PAIRS_OF_TEXT, st.sampled_from(["float32", "float64"]))
+def test_rows_sum_to_one_and_the_target_is_the_input_shifted(pairs: list[Pair], dtype: str) -> None:
+    batch = batch_of(pairs, dtype)
+    for name in NAMES:
+        tensor = getattr(batch, name)
+        assert tensor.dtype == dtype
+        assert np.all((tensor == 0) | (tensor == 1))
+        assert np.all(tensor.sum(axis=-1) == 1)
+    assert np.array_equal(batch.decoder_target_data[:, :-1], batch.decoder_input_data[:, 1:])
+    space = vocabularies(pairs)[1].id_of[" "]
+    assert np.all(batch.decoder_target_data[:, -1, space] == 1)
+
+
+def test_real_positions_end_with_the_newline() -> None:
+    batch = batch_of([("a", "xyz"), ("b", "x")])
+    assert batch.real_positions.tolist() == [[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]
+    assert np.array_equal(batch.target_weights, np.ones((2, 5), "float32"))
+
+
+def test_one_hot_puts_the_one_at_the_id() -> None:
+    assert one_hot(np.array([[2, 0]]), 3).tolist() == [[[0, 0, 1], [1, 0, 0]]]
+
+
+def test_the_models_sizes_and_tokens_are_the_corpus_s() -> None:
+    batch, (_, decoder) = batch_of(PAIRS), vocabularies(PAIRS)
+    config = model_config(batch, decoder, 5, "float64")
+    assert (config.num_encoder_tokens, config.num_decoder_tokens) == (batch.num_encoder_tokens, len(decoder))
+    assert (decoder.characters[config.start_token], decoder.characters[config.stop_token]) == ("\t", "\n")
+    assert (config.latent_dim, config.dtype) == (5, "float64")
+
+
+# Batches
+
+
+def test_a_batch_survives_its_fields() -> None:
+    batch = batch_of(PAIRS, "float64")
+    assert_same_bytes(Batch(**batch.fields()), {name: getattr(batch, name) for name in NAMES})
+
+
+def test_an_epoch_gives_each_row_once_with_all_widths_kept() -> None:
+    corpus, rows = batch_of(PAIRS), np.array([4, 0, 5, 2, 1])
+    batches = Batches(corpus, rows, batch_size=2)
+    made = list(batches)
+    assert len(batches) == 3
+    assert [len(batch) for batch in made] == [2, 2, 1]
+    for name in NAMES:
+        joined = np.concatenate([getattr(batch, name) for batch in made])
+        assert joined.tobytes() == getattr(corpus, name)[rows].tobytes()
+        assert joined.tobytes() == getattr(batches.whole(), name).tobytes()
+    assert np.array_equal(batches.whole().decoder_lengths, corpus.decoder_lengths[rows])
+    assert np.array_equal(batches.whole().encoder_lengths, corpus.encoder_lengths[rows])
+
+
+def test_full_batches_leave_no_empty_one() -> None:
+    batches = Batches(batch_of(PAIRS), np.arange(6), batch_size=3)
+    assert [len(batch) for batch in batches] == [3, 3]
+    assert len(batches) == 2
+
+
+def test_an_epochs_order_is_a_function_of_seed_and_epoch_alone() -> None:
+    first = epoch_order(100, seed=3, epoch=5)
+    np.random.default_rng(0).random(10)
+    epoch_order(100, seed=3, epoch=4)
+    assert np.array_equal(epoch_order(100, seed=3, epoch=5), first)
+    others = [epoch_order(100, seed, epoch) for seed, epoch in [(3, 4), (3, 6), (4, 5), (5, 3)]]
+    assert not any(np.array_equal(first, other) for other in others)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(0, 200), st.integers(0, 2**32), st.integers(1, 10_000))
+def test_an_epochs_order_is_a_permutation(num_rows: int, seed: int, epoch: int) -> None:
+    assert sorted(epoch_order(num_rows, seed, epoch)) == list(range(num_rows))
+
+
+# Real text
+
+
+@pytest.fixture(scope="module")
+def real_pairs(fra_path: Path) -> list[Pair]:
+    return read_corpus(DataConfig(str(fra_path))).pairs
+
+
+def test_the_first_10000_lines_give_the_examples_figures(real_pairs: list[Pair]) -> None:
+    batch = batch_of(real_pairs)
+    tokens = batch.num_encoder_tokens, batch.num_decoder_tokens
+    assert (len(batch), *tokens) == (10_000, 71, 92)
+    assert (batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]) == (16, 59)
+
+
+def test_tensors_of_real_rows_are_the_examples_to_the_byte(real_pairs: list[Pair]) -> None:
+    """The 10,000 rows' widths and vocabularies are kept, so the rows with the longest texts must be among them."""
+    rows = [*range(300), *range(9_700, 10_000)]
+    pairs = [real_pairs[row] for row in rows]
+    assert_same_bytes(batch_of(pairs), by_loops(pairs))
+
+
+def test_answering_always_a_space_scores_what_the_documents_say(real_pairs: list[Pair]) -> None:
+    batch, (_, decoder) = batch_of(real_pairs), vocabularies(real_pairs)
+    assert f"{(batch.decoder_target_ids == decoder.id_of[' ']).mean():.1%}" == "70.9%"
+    assert f"{1 - batch.real_positions.mean(dtype=np.float64):.1%}" == "66.6%"
+
+
+def test_figures_of_real_pairs_agree_with_the_tensors(fra_path: Path) -> None:
+    figures = corpus_statistics(read_corpus(DataConfig(str(fra_path))))
+    five = [
+        "num_samples",
+        "num_encoder_tokens",
+        "num_decoder_tokens",
+        "max_encoder_seq_length",
+        "max_decoder_seq_length",
+    ]
+    assert [figures[name] for name in five] == [10_000, 71, 92, 16, 59]
+    assert figures["distinct_sources"] == 5_893
+    assert f"{figures['padding']:.1%}" == "66.6%"

@@ -1,0 +1,210 @@
+"""The canonical weights: how they are drawn, kept as bytes, and checked."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from common.config import ModelConfig
+from common.errors import RosettaError
+from common.weights import ModelState, check_state, from_bytes, in_dtype, initial_state, to_bytes, weight_shapes
+
+CONFIG = ModelConfig(num_encoder_tokens=20, num_decoder_tokens=30, start_token=0, stop_token=1, latent_dim=32)
+METADATA = {"epoch": 3, "step": 12, "seed": 0, "note": "é 犬"}
+
+
+def trained(seed: int = 5, dtype: str = "float32") -> ModelState:
+    """Weights and slots none of which are alike."""
+    rng, shapes = np.random.default_rng(seed), weight_shapes(CONFIG)
+    weights = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+    return ModelState(weights, {name: rng.random(shape).astype(dtype) for name, shape in shapes.items()})
+
+
+def assert_same_bits(got: ModelState, expected: ModelState) -> None:
+    for kind in ("weights", "mean_squares"):
+        arrays, others = getattr(got, kind), getattr(expected, kind)
+        assert arrays.keys() == others.keys()
+        for name, array in others.items():
+            assert (arrays[name].shape, arrays[name].dtype) == (array.shape, array.dtype), name
+            assert arrays[name].tobytes() == array.tobytes(), name
+
+
+# Drawn
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_names_shapes_and_dtypes_are_canonical(dtype: str) -> None:
+    state = initial_state(replace(CONFIG, dtype=dtype), seed=0)
+    assert {name: w.shape for name, w in state.weights.items()} == {
+        "encoder/kernel": (20, 128),
+        "encoder/recurrent_kernel": (32, 128),
+        "encoder/bias": (128,),
+        "decoder/kernel": (30, 128),
+        "decoder/recurrent_kernel": (32, 128),
+        "decoder/bias": (128,),
+        "dense/kernel": (32, 30),
+        "dense/bias": (30,),
+    }
+    assert {w.dtype for w in [*state.weights.values(), *state.mean_squares.values()]} == {np.dtype(dtype)}
+    check_state(state, replace(CONFIG, dtype=dtype))
+
+
+@pytest.mark.parametrize("name", ["encoder/kernel", "decoder/kernel", "dense/kernel"])
+def test_kernels_are_glorot_uniform(name: str) -> None:
+    kernel = initial_state(CONFIG, seed=0).weights[name].astype(np.float64)
+    limit = np.sqrt(6 / sum(kernel.shape))
+    assert 0.98 * limit < np.abs(kernel).max() <= limit * (1 + 1e-6)
+    share_of_quarters = np.histogram(kernel, bins=4, range=(-limit * 1.001, limit * 1.001))[0] / kernel.size
+    assert share_of_quarters == pytest.approx([0.25] * 4, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["encoder/recurrent_kernel", "decoder/recurrent_kernel"])
+def test_recurrent_kernels_are_orthogonal_and_of_either_sign(name: str) -> None:
+    kernel = initial_state(CONFIG, seed=0).weights[name].astype(np.float64)
+    assert np.abs(kernel @ kernel.T - np.eye(32)).max() < 1e-6
+    # LAPACK's QR alone gives first entries of one sign; the sign of R makes Q uniform over the rotations.
+    assert 0.35 < (kernel > 0).mean() < 0.65
+    assert 0.2 < (np.diag(kernel) > 0).mean() < 0.8
+
+
+def test_biases_are_zero_and_the_forget_gates_one() -> None:
+    weights = initial_state(CONFIG, seed=0).weights
+    for name in ("encoder/bias", "decoder/bias"):
+        assert np.array_equal(weights[name].reshape(4, 32), np.array([[0.0], [1.0], [0.0], [0.0]]).repeat(32, axis=1))
+    assert not weights["dense/bias"].any()
+
+
+def test_slots_begin_at_zero() -> None:
+    assert not any(slot.any() for slot in initial_state(CONFIG, seed=0).mean_squares.values())
+
+
+def test_a_seed_gives_the_same_weights_and_another_gives_others() -> None:
+    first, again, other = (initial_state(CONFIG, seed) for seed in (4, 4, 5))
+    assert_same_bits(again, first)
+    for name in ("encoder/kernel", "decoder/recurrent_kernel", "dense/kernel"):
+        assert not np.array_equal(first.weights[name], other.weights[name])
+    assert not np.array_equal(first.weights["encoder/recurrent_kernel"], first.weights["decoder/recurrent_kernel"])
+
+
+def test_both_precisions_start_from_the_same_numbers() -> None:
+    single, double = (initial_state(replace(CONFIG, dtype=dtype), seed=1) for dtype in ("float32", "float64"))
+    for name, weight in single.weights.items():
+        assert np.array_equal(weight.astype(np.float64), double.weights[name]), name
+    assert_same_bits(in_dtype(single, "float64"), double)
+    assert_same_bits(in_dtype(double, "float32"), single)
+
+
+# Kept
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bytes_give_the_same_bits_and_metadata_back(dtype: str) -> None:
+    state = trained(dtype=dtype)
+    state.weights["dense/bias"][:3] = [-0.0, np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max]
+    returned, metadata = from_bytes(to_bytes(state, METADATA))
+    assert_same_bits(returned, state)
+    assert metadata == METADATA
+
+
+def as_views(state: ModelState) -> ModelState:
+    """Equal arrays that do not lie in memory in their order: transposed, reversed, every second."""
+    views = {}
+    for name, w in state.weights.items():
+        views[name] = np.asfortranarray(w) if w.ndim == 2 else w[::-1].copy()[::-1]
+    strided = {name: np.repeat(slot, 2, axis=-1)[..., ::2] for name, slot in state.mean_squares.items()}
+    assert not any(view.flags.c_contiguous for view in [*views.values(), *strided.values()])
+    return ModelState(views, strided)
+
+
+def test_views_are_written_in_their_order() -> None:
+    state = trained()
+    returned, _ = from_bytes(to_bytes(as_views(state), {}))
+    assert_same_bits(returned, state)
+
+
+def block_with(header: dict[str, object], data: bytes = b"") -> bytes:
+    encoded = json.dumps(header).encode()
+    return len(encoded).to_bytes(8, "little") + encoded + data
+
+
+WHOLE = to_bytes(trained(), METADATA)
+DAMAGED = {
+    "empty": b"",
+    "garbage": b"\x80\x04garbage" * 100,
+    "header cut": WHOLE[:100],
+    "data cut": WHOLE[:-1],
+    "longer": WHOLE + b"\0",
+    "header length": (1 << 60).to_bytes(8, "little") + WHOLE[8:],
+    "header not JSON": WHOLE[:8] + b"[" + WHOLE[9:],
+    "another program's": block_with({}),
+    "no metadata of ours": block_with({"__metadata__": {"format": "pt"}}),
+    "metadata not JSON": block_with({"__metadata__": {"rosetta": "{"}}),
+    "metadata nested without end": block_with({"__metadata__": {"rosetta": "[" * 100_000}}),
+    "a type that NumPy lacks": block_with(
+        {"__metadata__": {"rosetta": "{}"}, "w": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, b"\0\0"
+    ),
+}
+
+
+@pytest.mark.parametrize("block", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_bytes_are_an_error(block: bytes) -> None:
+    with pytest.raises(RosettaError, match="not a state that Rosetta wrote"):
+        from_bytes(block)
+
+
+def test_bytes_damaged_anywhere_are_an_error_or_a_state() -> None:
+    rng = np.random.default_rng(0)
+    header_end = 8 + int.from_bytes(WHOLE[:8], "little")
+    refused = 0
+    for _ in range(300):
+        block = bytearray(WHOLE)
+        block[rng.integers(header_end)] = rng.integers(256)
+        try:
+            check_state(from_bytes(bytes(block))[0], CONFIG)
+        except RosettaError:
+            refused += 1
+    assert refused > 200
+
+
+# Checked
+
+
+@pytest.mark.parametrize("kind", ["weights", "mean_squares"])
+@pytest.mark.parametrize(
+    ("name", "change", "complaint"),
+    [
+        ("dense/kernel", lambda w: w.T, r"\(30, 32\), expected float32 \(32, 30\)"),
+        ("dense/bias", lambda w: w[:, None], r"\(30, 1\), expected"),
+        ("encoder/bias", lambda w: w.astype(np.float64), "float64 .*, expected float32"),
+        ("encoder/kernel", lambda w: w.astype(np.float16), "float16 .*, expected float32"),
+        (
+            "decoder/kernel",
+            lambda w: np.where(np.arange(w.size).reshape(w.shape) == 77, np.float32(np.nan), w),
+            "finite",
+        ),
+        ("dense/bias", lambda w: np.append(w[:-1], np.float32(-np.inf)), "finite"),
+    ],
+    ids=["transposed", "a dimension more", "float64", "float16", "one NaN", "infinite"],
+)
+def test_an_array_that_is_not_as_promised_is_named(kind: str, name: str, change: object, complaint: str) -> None:
+    state = trained()
+    check_state(state, CONFIG)
+    arrays = getattr(state, kind)
+    arrays[name] = change(arrays[name])  # type: ignore[operator]
+    with pytest.raises(RosettaError, match=f"{name} .*{complaint}"):
+        check_state(state, CONFIG)
+
+
+@pytest.mark.parametrize("kind", ["weights", "mean_squares"])
+def test_a_missing_and_an_unknown_name_are_named(kind: str) -> None:
+    state = trained()
+    arrays = getattr(state, kind)
+    arrays["dense/gamma"] = arrays.pop("dense/bias")
+    with pytest.raises(RosettaError, match="dense/bias, dense/gamma"):
+        check_state(state, CONFIG)
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    with pytest.raises(RosettaError, match=r"decoder/kernel .*\(31, 128\)"):
+        check_state(trained(), replace(CONFIG, num_decoder_tokens=31))

@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import CannotBeginError
 from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state, initial_state
@@ -20,6 +21,8 @@ Array = NDArray[np.floating]
 @final
 class NumpyBackend(Backend):
     def build(self) -> None:
+        if self.device != "cpu":
+            raise CannotBeginError("numpy computes on no GPU; use --device cpu")
         state = initial_state(self.config, seed=0)
         self.weights, self.mean_squares = state.weights, state.mean_squares
 

@@ -238,6 +238,11 @@ def test_tail_holds_out_the_rows_that_keras_does(num_rows: int, share: float) ->
     assert validation.tolist() == list(range(boundary, num_rows))
 
 
+def test_tail_rounds_as_keras_does() -> None:
+    """1 - 0.9 is a little less than 0.1, so one row more is held out than a percentage says."""
+    assert len(split([("a", "b")] * 1000, DataConfig(validation_split=0.9), seed=0)[0]) == 99
+
+
 def grouped(seed: int, share: float = 0.2) -> tuple[list[tuple[str, str]], np.ndarray, np.ndarray]:
     pairs = [(f"source {i * i % 50}", f"target {i}") for i in range(300)]
     return pairs, *split(pairs, DataConfig(split="grouped", validation_split=share), seed)

@@ -17,11 +17,10 @@ I_M, I_F = Subject("I", "je", 0), Subject("I", "je", 0, "f")
 TU, VOUS = Subject("you", "tu", 1), Subject("you", "vous", 4)
 HE, SHE = Subject("he", "il", 2), Subject("she", "elle", 2, "f")
 WE, THEY = Subject("we", "nous", 3), Subject("they", "ils", 5)
-PRONOUNS = (I_M, I_F, TU, VOUS, HE, SHE, WE, THEY)
-SELF = (I_M, HE, SHE, WE, THEY)
+ME, YOU = (I_M, I_F), (TU, VOUS)
 
-MEN = tuple(Subject(name, name, 2) for name in ("Tom", "Paul", "Louis", "Marc", "Lucas", "David"))
-WOMEN = tuple(Subject(name, name, 2, "f") for name in ("Anna", "Emma", "Julie", "Alice", "Nina", "Clara"))
+MEN = tuple(Subject(name, name, 2) for name in ("Marc", "Max", "Paul", "Tom"))
+WOMEN = tuple(Subject(name, name, 2, "f") for name in ("Anna", "Emma", "Julie", "Nina"))
 NAMED = MEN + WOMEN
 
 FAMILY = (
@@ -54,10 +53,12 @@ THEIR = Possessive("their", "leur", "leur", "leurs")
 POSSESSIVES = (MY, YOUR, YOUR_POLITE, HIS, HER, OUR, THEIR)
 
 RELATIVES = tuple(Subject(f"my {noun.en}", MY.of(noun), 2, noun.gender) for noun in FAMILY)
-PEOPLE = PRONOUNS + NAMED + RELATIVES
+# The sets of people that patterns choose from; TOM_AND_ALL can do anything.
+TOM, ANNA = MEN[3], WOMEN[0]
+TOM_AND_ALL = (*ME, HE, SHE, WE, THEY, TOM, ANNA)
 
 # The stressed pronouns: with me, than her, it's ours.
-ME_TO_THEM = (("me", "moi"), ("him", "lui"), ("her", "elle"), ("us", "nous"), ("them", "eux"))
+ME_AND_US = (("me", "moi"), ("us", "nous"))
 MINE_TO_THEIRS = (("mine", "moi"), ("his", "lui"), ("hers", "elle"), ("ours", "nous"), ("theirs", "eux"))
 
 TRAITS = (
@@ -96,6 +97,9 @@ TRAITS = (
 DEGREES = ("brave", "busy", "calm", "curious", "famous", "funny", "happy", "jealous", "kind", "lazy",
            "patient", "polite", "poor", "proud", "rich", "sad", "serious", "shy", "sick", "smart", "strong",
            "tall", "tired", "worried")  # fmt: skip
+
+# What one can be told not to be.
+AVOIDABLE = ("angry", "jealous", "late", "lazy", "sad", "serious", "shy", "worried")
 
 # Where English is, French has: I'm hungry, j'ai faim.
 HAVING = (
@@ -338,6 +342,8 @@ PLACES = (
     Noun("station", "gare", "f"),
     Noun("theater", "théâtre", "m"),
 )
+OPENED_DAILY = ("bakery", "bank", "castle", "cinema", "library", "market", "museum", "park", "pharmacy", "pool",
+                "restaurant", "theater")  # fmt: skip
 
 # --- Qualities ------------------------------------------------------------------------
 

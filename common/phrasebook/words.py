@@ -33,9 +33,14 @@ class Noun:
         return self.irregular_frs or french.plural(self.fr)
 
     @property
+    def article(self) -> str:
+        """The French indefinite article: un or une."""
+        return "un" if self.gender == "m" else "une"
+
+    @property
     def a(self) -> str:
         """The French noun with its indefinite article: un chat, une maison."""
-        return f"{'un' if self.gender == 'm' else 'une'} {self.fr}"
+        return f"{self.article} {self.fr}"
 
     @property
     def the(self) -> str:

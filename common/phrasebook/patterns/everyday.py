@@ -28,9 +28,9 @@ def name() -> Pairs:
 
 
 def thanks() -> Pairs:
-    """Thanks for the coffee. Merci pour le café."""
-    for what in lex.FOOD + lex.CLOTHES + lex.PAPERS + lex.DEVICES + lex.SMALL_THINGS:
-        yield f"thanks for the {what.en}.", f"merci pour {what.the}."
+    """Thanks for the tea, Tom. Merci pour le thé, Tom."""
+    for what, who in product(lex.FOOD + lex.PAPERS + lex.SMALL_THINGS, lex.NAMED):
+        yield f"thanks for the {what.en}, {who.en}.", f"merci pour {what.the}, {who.fr}."
 
 
 def price() -> Pairs:
@@ -65,18 +65,18 @@ def clock() -> Pairs:
             yield f"it's {hour}:{minutes}.", f"il est {hour} h {minutes}."
 
 
-def timetable() -> Pairs:
+def opening_hours() -> Pairs:
     """The bank opens at 9. La banque ouvre à 9 heures."""
-    opening = tuple(
-        place for place in lex.PLACES if place.en not in ("airport", "beach", "church", "hospital", "hotel")
-    )
-    for hour in HOURS:
-        for place in opening:
-            yield f"the {place.en} opens at {hour}.", f"{place.the} ouvre à {_hours(hour)}."
-            yield f"the {place.en} closes at {hour}.", f"{place.the} ferme à {_hours(hour)}."
-        for vehicle in lex.VEHICLES[2:]:
-            if vehicle.en in ("bus", "plane", "train"):
-                yield f"the {vehicle.en} leaves at {hour}.", f"{vehicle.the} part à {_hours(hour)}."
+    for place, hour, (en, fr) in product(lex.PLACES, HOURS, (("opens", "ouvre"), ("closes", "ferme"))):
+        if place.en in lex.OPENED_DAILY:
+            yield f"the {place.en} {en} at {hour}.", f"{place.the} {fr} à {_hours(hour)}."
+
+
+def departure() -> Pairs:
+    """The bus leaves at 7:45. Le bus part à 7 h 45."""
+    for vehicle, hour, minutes in product(lex.VEHICLES, HOURS, range(10, 60, 5)):
+        if vehicle.en in ("bus", "plane", "train"):
+            yield f"the {vehicle.en} leaves at {hour}:{minutes}.", f"{vehicle.the} part à {hour} h {minutes}."
 
 
 def _hours(hour: int) -> str:
@@ -89,7 +89,6 @@ def day() -> Pairs:
         yield f"today is {en}.", f"aujourd'hui, ce est {fr}."
         yield f"tomorrow is {en}.", f"demain, ce est {fr}."
         yield f"it's {en}.", f"nous sommes {fr}."
-        yield f"see you on {en}!", f"à {fr}!"
 
 
 def date() -> Pairs:
@@ -100,7 +99,7 @@ def date() -> Pairs:
 
 def free_on() -> Pairs:
     """I'm free on Monday. Je suis libre lundi."""
-    for who, (en, fr) in product(lex.PRONOUNS + lex.NAMED, lex.DAYS):
+    for who, (en, fr) in product((lex.I_M, lex.HE, lex.SHE, lex.WE, *lex.NAMED), lex.DAYS):
         free = "libres" if who.plural else "libre"
         yield f"{who.be} free on {en}.", f"{BE.says(who)} {free} {fr}."
 
@@ -115,10 +114,21 @@ def weather() -> Pairs:
         yield f"is it {en} {where_en}?", f"est-ce que {fr} {where_fr}?"
 
 
+def see_you() -> Pairs:
+    """See you on Monday, Tom! À lundi, Tom !"""
+    for who, (en, fr) in product(lex.NAMED, lex.DAYS):
+        yield f"see you on {en}, {who.en}!", f"à {fr}, {who.fr}!"
+
+
+def addition() -> Pairs:
+    """2 plus 3 is 5. 2 plus 3 font 5."""
+    for first, second in product(range(1, 10), range(1, 10)):
+        yield f"{first} plus {second} is {first + second}.", f"{first} plus {second} font {first + second}."
+
+
 def pain() -> Pairs:
-    """Her head hurts. Elle a mal à la tête."""
-    owners = (("my", lex.I_M), ("your", lex.TU), ("your", lex.VOUS), ("his", lex.HE), ("her", lex.SHE),
-              *((f"{who.en}'s", who) for who in lex.NAMED))  # fmt: skip
+    """Tom's head hurts. Tom a mal à la tête."""
+    owners = (("my", lex.I_M), ("his", lex.HE), ("her", lex.SHE), *((f"{who.en}'s", who) for who in lex.NAMED))
     for (whose, who), part in product(owners, lex.BODY):
         yield f"{whose} {part.en} hurts.", f"{HAVE.says(who)} mal à {part.the}."
 
@@ -139,11 +149,5 @@ def phone() -> Pairs:
 
 def someones_home() -> Pairs:
     """I'm at Tom's house. Je suis chez Tom."""
-    hosts = (
-        *((f"{who.en}'s", who.fr) for who in lex.NAMED),
-        ("my aunt's", "ma tante"),
-        ("my uncle's", "mon oncle"),
-    )
-    for who, (en, fr) in product(lex.PEOPLE, hosts):
-        if who.en not in en:
-            yield f"{who.be} at {en} house.", f"{BE.says(who)} chez {fr}."
+    for who, host in product((lex.I_M, lex.HE, lex.SHE, lex.WE, lex.THEY), lex.NAMED + lex.RELATIVES):
+        yield f"{who.be} at {host.en}'s house.", f"{BE.says(who)} chez {host.fr}."

@@ -1,0 +1,169 @@
+"""The process border: what crosses it whole, and what a child's death, silence or garbage becomes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from backends.process import PROJECT, BackendProcess
+from backends.session import Runtime
+from common.config import ModelConfig, TrainConfig
+from common.errors import CannotBeginError, RosettaError
+
+TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
+
+
+def start(name: str = "numpy", **runtime: object) -> BackendProcess:
+    return Runtime(**runtime).start(name, TINY, TrainConfig())  # type: ignore[arg-type]
+
+
+def failure(function: str, silence: float | None = 30, **arguments: object) -> str:
+    """The one-line error that calling this function of tests.child ends in."""
+    with start() as process, pytest.raises(RosettaError) as caught:
+        process.call(f"tests.child:{function}", silence, **arguments)
+    assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, CannotBeginError)
+    return str(caught.value)
+
+
+def test_arrays_and_json_cross_the_border_unchanged_and_events_come_in_order() -> None:
+    events: list[int] = []
+    content = {
+        "text": "Ça alors !\u202f",
+        "nested": {"list": [1, 2.5, None, True]},
+        "floats": np.arange(6.0).reshape(2, 3).T,  # not contiguous
+        "bytes": np.array([0, 255], np.uint8),
+        "empty": np.zeros((0, 4), np.int32),
+    }
+    with start() as process:
+        returned = process.call("tests.child:echo", 30, lambda event: events.append(event["number"]), **content)
+    assert events == list(range(5))
+    assert returned.keys() == content.keys()
+    for name, value in content.items():
+        if isinstance(value, np.ndarray):
+            assert returned[name].dtype == value.dtype
+            np.testing.assert_array_equal(returned[name], value)
+        else:
+            assert returned[name] == value
+
+
+def test_what_a_child_prints_disturbs_nothing() -> None:
+    with start() as process:
+        assert process.call("tests.child:chatter", 30)["heard"]
+
+
+def test_a_killed_child_is_one_clear_error_with_its_last_words() -> None:
+    message = failure("die", signal=int(signal.SIGKILL))
+    assert "numpy" in message
+    assert "signal 9" in message
+    assert "out of memory, said the framework" in message
+
+
+def test_a_segmentation_fault_is_named() -> None:
+    assert "signal 11" in failure("die", signal=int(signal.SIGSEGV))
+
+
+def test_a_child_that_exits_is_named_with_its_status() -> None:
+    message = failure("leave", status=3)
+    assert "status 3" in message
+    assert "the framework called exit" in message
+
+
+def test_garbage_in_the_pipe_is_one_clear_error() -> None:
+    assert "garbage" in failure("garble")
+
+
+def test_silence_longer_than_allowed_ends_the_child() -> None:
+    pids: list[int] = []
+    with start() as process:
+        with pytest.raises(RosettaError, match="silent for 1 s"):
+            process.call("tests.child:hang", 1, lambda event: pids.append(event["pid"]))
+        assert not psutil.pid_exists(pids[0])
+
+
+def test_an_exception_in_the_child_is_one_line_that_says_where() -> None:
+    message = failure("fail")
+    assert "ValueError: a wrong shape" in message
+    assert "child.py, line" in message
+
+
+def test_only_our_own_functions_can_be_called() -> None:
+    with start() as process, pytest.raises(RosettaError, match="not a function that a request may name"):
+        process.call("os:getcwd", 30)
+
+
+def test_a_child_ends_when_its_parent_dies() -> None:
+    program = (
+        "import sys; from tests.test_process import start\n"
+        "process = start()\n"
+        "process.call('tests.child:hang', None, lambda event: print(event['pid'], flush=True))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout as output:
+        child = psutil.Process(int(output.readline()))
+        parent.kill()
+        parent.wait()
+    gone, _ = psutil.wait_procs([child], timeout=10)
+    assert gone or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_parent_blocks_while_it_waits() -> None:
+    with start() as process:
+        before = time.process_time()
+        with pytest.raises(RosettaError):
+            process.call("tests.child:hang", 2)
+        assert time.process_time() - before < 0.5
+
+
+def test_a_folder_where_the_user_stands_cannot_shadow_ours(tmp_path, monkeypatch) -> None:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "__init__.py").write_text("raise RuntimeError('shadowed')")
+    (tmp_path / "backends.py").write_text("raise RuntimeError('shadowed')")
+    monkeypatch.chdir(tmp_path)
+    with start() as process:
+        assert process.facts["version"] == np.__version__
+
+
+@pytest.mark.parametrize("name", ["numpy", "keras", "torch", "paddle"])
+def test_threads_are_as_asked_and_read_back(name: str) -> None:
+    with start(name, threads=1) as process:
+        assert process.facts["threads"] == 1
+        assert process.facts["device"].lower().startswith("cpu")
+        assert process.facts["import_seconds"] >= 0
+        names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
+        asked = process.call("tests.child:environment", 30, names=names)
+        assert set(asked.values()) == {"1"}
+
+
+def test_the_default_lane_sets_no_threads(monkeypatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with start(lane="default") as process:
+        names = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]
+        assert dict(process.call("tests.child:environment", 30, names=names)) == dict.fromkeys(names)
+
+
+@pytest.mark.parametrize("name", ["keras", "torch", "paddle"])
+def test_each_framework_is_alone_in_its_process(name: str) -> None:
+    packages = {"keras": "tensorflow", "torch": "torch", "paddle": "paddle"}
+    with start(name) as process:
+        modules = set(process.call("tests.child:imported", 30)["modules"])
+    assert modules & set(packages.values()) == {packages[name]}
+
+
+@pytest.mark.parametrize("name", ["keras", "keras:example", "torch", "paddle"])
+def test_a_gpu_that_is_not_there_is_one_clear_line(name: str) -> None:
+    if os.path.exists("/dev/nvidia0"):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(CannotBeginError, match="no GPU here; use --device cpu"):
+        start(name, device="gpu")
+
+
+def test_numpy_has_no_gpu() -> None:
+    with pytest.raises(CannotBeginError, match="no GPU"):
+        start("numpy", device="gpu")

@@ -1,0 +1,81 @@
+"""Who may import whom, and what is never imported before it is needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+FRAMEWORKS = {"tensorflow", "keras", "torch", "paddle", "jax"}
+HEAVY = {*FRAMEWORKS, "scipy", "altair", "sacrebleu", "pooch", "requests", "cpuinfo", "rapidfuzz"}
+# A package may import those to its right: tests, rosetta, benchmarks, backends, common.
+ORDER = ["tests", "rosetta", "benchmarks", "backends", "common"]
+FRAMEWORK_FILES = {
+    "keras_backend.py": {"keras", "tensorflow"},
+    "keras_example.py": {"keras", "tensorflow"},
+    "torch_backend.py": {"torch"},
+    "paddle_backend.py": {"paddle"},
+}
+
+
+def sources() -> list[Path]:
+    files = [PROJECT / "rosetta.py"]
+    for package in ("benchmarks", "backends", "common"):
+        files += sorted((PROJECT / package).rglob("*.py"))
+    return files
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level packages that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
+def test_arrows_run_one_way(path: Path) -> None:
+    package = path.relative_to(PROJECT).parts[0].removesuffix(".py")
+    allowed = set(ORDER[ORDER.index(package) :])
+    if path.name == "__main__.py" and package == "benchmarks":
+        allowed.add("rosetta")  # `python -m benchmarks` is `rosetta bench`
+    assert imports(path) & set(ORDER) <= allowed
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
+def test_a_framework_is_imported_only_in_the_file_that_bears_its_name(path: Path) -> None:
+    expected = FRAMEWORK_FILES.get(path.name, set()) if path.parent.name == "backends" else set()
+    assert imports(path) & FRAMEWORKS <= expected
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import common, backends, benchmarks, rosetta",
+        "import backends.session, benchmarks.measure, common.training, common.run_directory",
+        "import rosetta, sys; sys.argv = ['rosetta', '--help']\ntry: rosetta.main()\nexcept SystemExit: pass",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_used(statement: str) -> None:
+    program = f"{statement}\nimport sys; print('|'.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.strip().splitlines()[-1].split("|")) & HEAVY
+
+
+def public_methods(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    backend = next(c for c in classes if any(isinstance(b, ast.Name) and b.id == "Backend" for b in c.bases))
+    return [n.name for n in backend.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+
+
+def test_backends_have_the_interfaces_methods_in_the_same_order() -> None:
+    files = [*FRAMEWORK_FILES, "numpy_backend.py"]
+    orders = {name: public_methods(PROJECT / "backends" / name) for name in files}
+    expected = ["build", "load", "dump", "forward", "gradients", "train", "evaluate", "translate", "describe"]
+    assert orders == dict.fromkeys(files, expected)

@@ -94,7 +94,7 @@ def data(
         "padding": f"{figures['padding']:.1%}",
         "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
     }
-    terminal.out.print(terminal.table(data, ["figure", "value"], shown.items(), numeric=["value"]))
+    terminal.out.print(terminal.table(data, ["figure", "value"], shown.items()))
 
 
 @app.command()

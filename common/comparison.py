@@ -68,10 +68,9 @@ def compare(
             where = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ParityError(f"{name}: what was {side} is not finite at {where}")
     difference = np.abs(got.astype(np.float64) - expected)
-    if scale == "largest":
-        difference = difference / np.abs(expected).max()
-    elif scale == "relative":
-        difference = difference / np.abs(expected)
+    size = {"absolute": 1.0, "largest": np.abs(expected).max(), "relative": np.abs(expected)}[scale]
+    with np.errstate(divide="ignore", invalid="ignore"):  # where zero is expected, nothing but zero passes
+        difference = np.where(difference == 0, 0.0, difference / size)
     where = np.unravel_index(np.argmax(difference), difference.shape)
     return Comparison(
         name,

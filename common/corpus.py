@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import lzma
 import re
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,17 @@ from common.errors import CannotBeginError
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # how manythings.org/anki names its files
 LARGEST_TEXT = 1 << 30  # bytes that an archive may unpack to
+
+UNZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,  # a method of compression
+    RuntimeError,  # a password
+    EOFError,
+    ValueError,
+    OSError,
+)
 
 Pair = tuple[str, str]  # source, target
 
@@ -83,14 +96,15 @@ def _pair(line: bytes) -> Pair:
 def _read_text(data: str) -> bytes:
     if data == "phrasebook":
         return PHRASEBOOK.read_bytes()
-    path = Path(data).expanduser()
-    if not path.exists() and ANKI_NAME.fullmatch(data):
-        path = download(data)
     try:
+        path = Path(data).expanduser()
+        if not path.exists() and ANKI_NAME.fullmatch(data):
+            path = download(data)
         content = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last two of names that no file can have
+        reason = error.strerror if isinstance(error, OSError) else error
         raise CannotBeginError(
-            f"{data} cannot be read ({error.strerror}); expected a text file, a manythings zip, a pair of "
+            f"{data} cannot be read ({reason}); expected a text file, a manythings zip, a pair of "
             'manythings.org such as "fra-eng", or "phrasebook"'
         ) from error
     return _unpack(data, content) if zipfile.is_zipfile(io.BytesIO(content)) else content
@@ -105,7 +119,7 @@ def _unpack(data: str, content: bytes) -> bytes:
                 raise CannotBeginError(f"{data} holds {len(texts)} text files, expected one beside _about.txt")
             with archive.open(texts[0]) as member:
                 text = member.read(LARGEST_TEXT + 1)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except UNZIP_ERRORS as error:
         raise CannotBeginError(f"{data} is not a zip that can be unpacked: {error}") from error
     if len(text) > LARGEST_TEXT:
         raise CannotBeginError(f"{data} unpacks to more than {LARGEST_TEXT >> 30} GiB, which no corpus here needs")

@@ -1,5 +1,6 @@
 """Sentence pairs of manythings.org/anki, downloaded once into the user's cache."""
 
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def download(name: str) -> Path:
     finally:
         bar.close()
     if known is None:
+        if not zipfile.is_zipfile(archive):  # a page that asks to log in, for one
+            archive.unlink()
+            raise CannotBeginError(f"{url} gave something that is not a zip; try again later, or give a file's path")
         write_atomically(checksum, pooch.file_hash(str(archive)) + "\n")
     return archive
 

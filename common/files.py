@@ -33,7 +33,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises RosettaError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RosettaError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise RosettaError(f"{path} holds {type(content).__name__}, expected an object")

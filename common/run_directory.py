@@ -23,7 +23,7 @@ from common.corpus import Pair
 from common.errors import CannotBeginError, RosettaError
 from common.files import read_json, write_atomically, write_json
 from common.machine import describe_machine
-from common.vocabulary import CharVocabulary
+from common.vocabulary import PAD, CharVocabulary
 from common.weights import ModelState, check_state, from_bytes, in_dtype, to_bytes
 
 FORMAT = "rosetta-run"
@@ -129,8 +129,9 @@ class RunDirectory:
 
     def pairs(self) -> list[Pair]:
         text = self._text("pairs.tsv")
-        pairs = [tuple(line.split("\t")) for line in text.split("\n")[:-1]]
-        if not pairs or any(len(pair) != 2 for pair in pairs):
+        *lines, rest = text.split("\n")
+        pairs = [tuple(line.split("\t")) for line in lines]
+        if not pairs or rest or any(len(pair) != 2 or not all(pair) for pair in pairs):
             raise RosettaError(f"{self.path / 'pairs.tsv'} is damaged: expected lines of source, tab, target")
         return pairs  # type: ignore[return-value]
 
@@ -140,7 +141,8 @@ class RunDirectory:
         sides = content.get("encoder"), content.get("decoder")
         sizes = self.model_config.num_encoder_tokens, self.model_config.num_decoder_tokens
         for side, size in zip(sides, sizes, strict=True):
-            if not isinstance(side, list) or len(set(map(str, side))) != size or any(len(str(c)) != 1 for c in side):
+            characters = {c for c in side if isinstance(c, str) and len(c) == 1} if isinstance(side, list) else set()
+            if content.get("version") != VERSION or len(characters) != size or PAD not in characters:
                 raise RosettaError(
                     f"{self.path / 'vocabulary.json'} does not hold the {size} characters of the model"
                 )
@@ -166,7 +168,7 @@ class RunDirectory:
         where = self.path / "history.jsonl"
         try:
             epochs = [_read(Epoch, json.loads(line), where) for line in lines[:last]]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RosettaError(f"{where} is damaged: {error}") from error
         if [epoch.epoch for epoch in epochs] != list(range(1, last + 1)):
             raise RosettaError(f"{where} is damaged: expected the epochs 1 to {last}, a line each")
@@ -223,7 +225,8 @@ def _read(kind: type[Config], values: Any, where: Path) -> Config:
         raise RosettaError(f"{where} is damaged: expected the fields {', '.join(names)}")
     for name, expected in names.items():
         accepted = (int, float) if expected is float else expected
-        if not isinstance(values[name], accepted):  # type: ignore[arg-type]
+        value_is_bool = isinstance(values[name], bool)  # which Python counts among the ints
+        if not isinstance(values[name], accepted) or value_is_bool != (expected is bool):  # type: ignore[arg-type]
             raise RosettaError(f"{where} is damaged: {name} is {values[name]!r}")
     return kind(**values)
 

@@ -94,7 +94,7 @@ def from_bytes(block: bytes) -> tuple[ModelState, dict[str, Any]]:
         arrays = load(block)
         header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
         metadata = json.loads(header["__metadata__"]["rosetta"])
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RosettaError(f"not a state that Rosetta wrote: {error}") from error
     weights = {name: a for name, a in arrays.items() if not name.startswith(SLOT_PREFIX)}
     slots = {name.removeprefix(SLOT_PREFIX): a for name, a in arrays.items() if name.startswith(SLOT_PREFIX)}

@@ -1,0 +1,255 @@
+"""The program as its user meets it: what it prints, its exit status, and what it leaves on disk."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backends.process import PROJECT
+
+TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
+
+
+def rosetta(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
+    """Exit status, standard output, standard error."""
+    command = [sys.executable, "-m", "rosetta", *map(str, arguments)]
+    done = subprocess.run(command, cwd=PROJECT, input=stdin, capture_output=True, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def answer(*arguments: object, stdin: bytes = b"") -> dict:
+    """The JSON object on the last line of output."""
+    status, out, err = rosetta(*arguments, "--json", stdin=stdin)
+    assert status == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("commands") / "run"
+    assert rosetta(*TRAIN, "--out", path)[0] == 0
+    return path
+
+
+def refusal(status: int, *arguments: object, stdin: bytes = b"") -> str:
+    """The one line on standard error of a command that must end with this status."""
+    got, _, err = rosetta(*arguments, stdin=stdin)
+    assert got == status, err
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    return lines[0]
+
+
+def test_help_and_version_answer() -> None:
+    for command in ([], ["train"], ["translate"], ["bench"]):
+        status, out, _ = rosetta(*command, "--help")
+        assert status == 0
+        assert "Usage" in out
+    assert rosetta("--version")[1].startswith("rosetta ")
+
+
+def test_data_prints_the_examples_five_figures(tmp_path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text("Go.\tVa !\nRun!\tCours !\tattribution\n", encoding="utf-8")
+    figures = answer("data", "--data", path)
+    expected = {"num_samples": 2, "num_encoder_tokens": 8, "max_encoder_seq_length": 4, "max_decoder_seq_length": 9}
+    assert expected.items() <= figures.items()
+    assert figures["num_decoder_tokens"] == len(set("Va !Cours !\t\n"))
+    assert "num_decoder_tokens" in rosetta("data", "--data", path)[1]
+
+
+def test_real_text_gives_the_examples_figures(fra_path) -> None:
+    figures = answer("data", "--data", fra_path, "--num-samples", 10000)
+    names = ["num_samples", "num_encoder_tokens", "num_decoder_tokens"]
+    names += ["max_encoder_seq_length", "max_decoder_seq_length"]
+    assert [figures[name] for name in names] == [10000, 71, 92, 16, 59]
+
+
+def test_train_prints_twenty_pairs_and_the_json_it_promises(tmp_path) -> None:
+    status, out, err = rosetta(*TRAIN, "--out", tmp_path / "run")
+    assert status == 0
+    assert out.count("training") == 10
+    assert out.count("validation") == 10
+    assert "val_loss" in err
+    trained = answer("train", "--out", tmp_path / "run", "--resume", "--epochs", 2)
+    assert trained.keys() >= {
+        "backend",
+        "run",
+        "epochs",
+        "loss",
+        "val_loss",
+        "accuracy",
+        "val_accuracy",
+        "seconds_per_epoch",
+    }
+    assert trained["epochs"] == 2
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    names = "config.json vocabulary.json state.safetensors best.safetensors pairs.tsv history.jsonl machine.json"
+    assert files == set(names.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_is_not_overwritten(run) -> None:
+    before = (run / "state.safetensors").read_bytes()
+    assert "exists already" in refusal(2, *TRAIN, "--out", run)
+    assert (run / "state.safetensors").read_bytes() == before
+
+
+def test_resume_refuses_settings_that_the_run_has(run) -> None:
+    assert "--latent-dim" in refusal(2, "train", "--out", run, "--resume", "--epochs", 5, "--latent-dim", 8)
+
+
+def test_as_many_lines_come_out_as_went_in(run) -> None:
+    lines = "It is red.\n\n  \nIt is red.\r\nIt's old."
+    status, out, _ = rosetta("translate", run, stdin=lines.encode())
+    assert status == 0
+    translations = out.split("\n")
+    assert len(translations) == 6  # five lines, and nothing after the last newline
+    assert translations[1] == translations[2] == translations[5] == ""
+    assert translations[0] == translations[3]
+    path = run.parent / "lines.txt"
+    path.write_text(lines, encoding="utf-8", newline="")
+    assert rosetta("translate", run, "--file", path)[1] == out
+    found = answer("translate", run, "It is red.")
+    assert found["backend"] == "numpy"
+    assert found["translations"] == [{"source": "It is red.", "translation": translations[0]}]
+
+
+def test_a_line_is_answered_as_it_arrives(run) -> None:
+    command = [sys.executable, "-m", "rosetta", "translate", str(run)]
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(2):
+            process.stdin.write(b"It is red.\n")
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(b"\n")  # before the input ends
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def test_input_is_brought_to_nfc(run) -> None:
+    composed, decomposed = "It is café.", "It is cafe\u0301."
+    one = rosetta("translate", run, "--unknown", "drop", composed)[1]
+    assert rosetta("translate", run, "--unknown", "drop", decomposed)[1] == one
+
+
+def test_unknown_characters_are_named_or_dropped(run) -> None:
+    message = refusal(2, "translate", run, "It is \u4e2d red.")
+    assert "'中' (U+4E2D)" in message
+    assert "--unknown drop" in message
+    assert (
+        rosetta("translate", run, "--unknown", "drop", "It is中 red.")[1]
+        == rosetta("translate", run, "It is red.")[1]
+    )
+
+
+def test_an_unknown_character_in_a_stream_comes_after_the_lines_before_it(run) -> None:
+    status, out, err = rosetta("translate", run, stdin="It is red.\n中\nIt is old.\n".encode())
+    assert (status, out.count("\n")) == (1, 1)
+    assert "U+4E2D" in err
+
+
+def test_a_long_sentence_is_translated_with_a_warning(run) -> None:
+    status, out, err = rosetta("translate", run, "It is red and it is old and it is red and it is old.")
+    assert status == 0
+    assert out.count("\n") == 1
+    assert "warning" in err
+
+
+def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
+    scores = answer("evaluate", run, "--limit", 40, "--weights", "best")
+    names = "backend loss accuracy accuracy_real accuracy_always_space chrf exact_match character_error_rate"
+    assert scores.keys() >= set(names.split())
+    assert scores["rows"] == 40
+    assert scores["accuracy_real"] < scores["accuracy"]
+    assert "nc:6" in scores["chrf_signature"]
+
+
+def test_bench_compares_and_saves(tmp_path) -> None:
+    path = tmp_path / "results" / "bench.json"
+    options = ["--num-samples", 200, "--latent-dim", 16, "--epochs", 2, "--out", path]
+    found = answer("bench", "--backends", "numpy,torch", *options)
+    assert found["results"] == str(path)
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert saved["rows"] == found["rows"]
+    names = "backend variant train_seconds_per_epoch train_samples_per_second decode_sentences_per_second loss"
+    for row in found["rows"]:
+        assert row.keys() >= set(names.split())
+        assert row["train_samples_per_second"] > 0
+    assert found["rows"][0]["loss"] == pytest.approx(found["rows"][1]["loss"], rel=1e-4)
+    assert len(found["decoded"]) == 10
+    for sentence in found["decoded"]:
+        assert sentence["references"]
+        assert sentence["translations"].keys() == {"numpy", "torch"}
+
+
+def test_backends_lists_what_is_installed() -> None:
+    found = answer("backends", "--threads", 1)["backends"]
+    assert found.keys() == {"numpy", "keras", "keras:example", "torch", "paddle"}
+    assert all(facts["threads"] == 1 for facts in found.values())
+
+
+WRONG_FILES = {
+    "missing": (None, "cannot be read"),
+    "empty": (b"", "holds no sentence pair"),
+    "one column": (b"Go.\tVa !\nRun!\n", "line 2: 1 column"),
+    "empty line": (b"Go.\tVa !\n\nRun!\tCours !\n", "line 2: the line is empty"),
+    "not UTF-8": (b"Go.\tVa !\nH\xe9.\tVa !\n", "line 2: byte 2 of the line is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_a_corpus_that_cannot_be_read_is_one_clear_line(tmp_path, name) -> None:
+    content, expected = WRONG_FILES[name]
+    path = tmp_path / "pairs.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert expected in refusal(2, "data", "--data", path)
+    assert expected in refusal(2, *TRAIN, "--data", path, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_backend_is_one_clear_line(tmp_path, run) -> None:
+    assert "choose one of numpy, keras" in refusal(2, *TRAIN[:1], "--backend", "jax", "--out", tmp_path / "run")
+    assert "choose one of" in refusal(2, "translate", run, "--backend", "torch:fast", "It is red.")
+    assert "choose one of" in refusal(2, "bench", "--backends", "torch,tensorflow")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path) -> None:
+    assert "GPU" in refusal(2, *TRAIN, "--device", "gpu", "--out", tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", [["--num-samples", "0"], ["--epochs", "-1"], ["--dtype", "float8"]])
+def test_errors_of_usage_take_typers_form(tmp_path, option) -> None:
+    status, _, err = rosetta(*TRAIN, *option, "--out", tmp_path / "run")
+    assert status == 2
+    assert option[0] in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_run_at_all_is_told_from_a_corrupt_one(tmp_path, run) -> None:
+    assert "is not a run" in refusal(2, "translate", tmp_path / "nothing", "It is red.")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for path in run.iterdir():
+        (damaged / path.name).write_bytes(path.read_bytes())
+    whole = (damaged / "state.safetensors").read_bytes()
+    (damaged / "state.safetensors").write_bytes(whole[: len(whole) // 2])
+    for command in (["translate", damaged, "It is red."], ["evaluate", damaged]):
+        assert "state.safetensors is damaged" in refusal(1, *command)
+    (damaged / "config.json").write_text("{")
+    assert "config.json" in refusal(1, "translate", damaged, "It is red.")
+
+
+def test_a_loss_that_diverges_is_an_error_that_keeps_the_run(tmp_path) -> None:
+    message = rosetta(*TRAIN, "--learning-rate", "1e38", "--out", tmp_path / "run")
+    assert message[0] == 1
+    assert "Traceback" not in message[2]
+    assert rosetta("translate", tmp_path / "run", "It is red.")[0] == 0

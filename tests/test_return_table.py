@@ -1,0 +1,172 @@
+"""The README's table of what an LSTM layer returns in Keras, PyTorch and Paddle.
+
+Each `*_rows` function takes the same NumPy weights, in Keras's layout (gates i, f, c, o; one bias), the same input
+and the same two initial states, and returns one dict: the name of a table row -> the list of arrays that call gives.
+A framework is imported inside its function only, and the tests call each function in a process of its own.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.numpy_backend import Lstm
+
+ROWS = ("ff", "tf", "ft", "tt", "initial_state", "step")  # return_sequences, return_state: f = False, t = True
+SHAPE = {"N": 3, "T": 5, "V": 7, "H": 4}
+
+
+def example(seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights, an input and a pair of initial states, all float32 and C-contiguous."""
+    rng = np.random.default_rng(seed)
+    n, t, v, h = SHAPE["N"], SHAPE["T"], SHAPE["V"], SHAPE["H"]
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(0.0, 0.5, shape).astype("float32")
+
+    return {
+        "kernel": draw(v, 4 * h),
+        "recurrent_kernel": draw(h, 4 * h),
+        "bias": draw(4 * h),
+        "x": draw(n, t, v),
+        "state_h": draw(n, h),
+        "state_c": draw(n, h),
+    }
+
+
+def keras_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    from keras import layers
+
+    def call(
+        return_sequences: bool, return_state: bool, x: np.ndarray, states: list | None = None
+    ) -> list[np.ndarray]:
+        layer = layers.LSTM(a["state_h"].shape[1], return_sequences=return_sequences, return_state=return_state)
+        layer.build(x.shape)
+        layer.set_weights([a["kernel"], a["recurrent_kernel"], a["bias"]])
+        result = layer(x, initial_state=states)
+        assert isinstance(result, (list, tuple)) == return_state  # one tensor, or output, state_h, state_c
+        return [np.asarray(r) for r in (result if return_state else [result])]
+
+    states = [a["state_h"], a["state_c"]]
+    return {
+        "ff": call(False, False, a["x"]),
+        "tf": call(True, False, a["x"]),
+        "ft": call(False, True, a["x"]),
+        "tt": call(True, True, a["x"]),
+        "initial_state": call(True, True, a["x"], states),
+        "step": call(True, True, np.ascontiguousarray(a["x"][:, :1]), states),
+    }
+
+
+def torch_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    import torch
+
+    v, h = a["kernel"].shape[0], a["state_h"].shape[1]
+    lstm = torch.nn.LSTM(v, h, batch_first=True)
+    with torch.no_grad():
+        lstm.weight_ih_l0.copy_(torch.from_numpy(np.ascontiguousarray(a["kernel"].T)))
+        lstm.weight_hh_l0.copy_(torch.from_numpy(np.ascontiguousarray(a["recurrent_kernel"].T)))
+        lstm.bias_ih_l0.copy_(torch.from_numpy(a["bias"]))
+        lstm.bias_hh_l0.zero_()
+
+        x = torch.from_numpy(a["x"])
+        states = tuple(torch.from_numpy(a[k]).unsqueeze(0) for k in ("state_h", "state_c"))  # (1, N, H)
+        output, (h_n, c_n) = lstm(x)
+        with_states, (h_s, c_s) = lstm(x, states)
+        one, (h_1, c_1) = lstm(x[:, :1], states)
+    assert tuple(h_n.shape) == (1, x.shape[0], h)
+    assert torch.equal(output[:, -1], h_n[-1])
+    rows = {
+        "ff": [h_n[-1]],
+        "tf": [output],
+        "ft": [h_n[-1], h_n[-1], c_n[-1]],
+        "tt": [output, h_n[-1], c_n[-1]],
+        "initial_state": [with_states, h_s[-1], c_s[-1]],
+        "step": [one, h_1[-1], c_1[-1]],
+    }
+    return {name: [r.numpy() for r in results] for name, results in rows.items()}
+
+
+def paddle_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    import paddle
+
+    paddle.device.set_device("cpu")
+    v, h = a["kernel"].shape[0], a["state_h"].shape[1]
+    lstm = paddle.nn.LSTM(v, h)  # time_major=False by default: (N, T, V), as in Keras
+    lstm.weight_ih_l0.set_value(np.ascontiguousarray(a["kernel"].T))
+    lstm.weight_hh_l0.set_value(np.ascontiguousarray(a["recurrent_kernel"].T))
+    lstm.bias_ih_l0.set_value(a["bias"])
+    lstm.bias_hh_l0.set_value(np.zeros_like(a["bias"]))
+    lstm.eval()
+
+    with paddle.no_grad():
+        x = paddle.to_tensor(a["x"])
+        states = tuple(paddle.to_tensor(a[k]).unsqueeze(0) for k in ("state_h", "state_c"))  # (1, N, H)
+        outputs, (h_n, c_n) = lstm(x)
+        with_states, (h_s, c_s) = lstm(x, states)
+        one, (h_1, c_1) = lstm(x[:, :1], states)
+    assert tuple(h_n.shape) == (1, x.shape[0], h)
+    assert np.array_equal(outputs[:, -1].numpy(), h_n[-1].numpy())
+    rows = {
+        "ff": [h_n[-1]],
+        "tf": [outputs],
+        "ft": [h_n[-1], h_n[-1], c_n[-1]],
+        "tt": [outputs, h_n[-1], c_n[-1]],
+        "initial_state": [with_states, h_s[-1], c_s[-1]],
+        "step": [one, h_1[-1], c_1[-1]],
+    }
+    return {name: [r.numpy() for r in results] for name, results in rows.items()}
+
+
+def expected_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """The referee's, in float64."""
+    a64 = {k: v.astype("float64") for k, v in a.items()}
+
+    def lstm(x: np.ndarray, h: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
+        layer = Lstm(x, (h, c), a64["kernel"], a64["recurrent_kernel"], a64["bias"])
+        return [layer.outputs, layer.state_h, layer.state_c]
+
+    zero = np.zeros_like(a64["state_h"])
+    output, h, c = lstm(a64["x"], zero, zero)
+    return {
+        "ff": [h],
+        "tf": [output],
+        "ft": [h, h, c],
+        "tt": [output, h, c],
+        "initial_state": lstm(a64["x"], a64["state_h"], a64["state_c"]),
+        "step": lstm(a64["x"][:, :1], a64["state_h"], a64["state_c"]),
+    }
+
+
+SHAPES = {  # what the table promises
+    "ff": ["N H"],
+    "tf": ["N T H"],
+    "ft": ["N H", "N H", "N H"],
+    "tt": ["N T H", "N H", "N H"],
+    "initial_state": ["N T H", "N H", "N H"],
+    "step": ["N 1 H", "N H", "N H"],
+}
+
+
+@pytest.mark.parametrize("framework", ["keras", "torch", "paddle"])
+def test_every_row_is_the_same_array(framework: str, tmp_path: Path) -> None:
+    where = tmp_path / "rows.npz"
+    subprocess.run([sys.executable, __file__, framework, str(where)], check=True)
+    arrays, expected = example(), expected_rows(example())
+    sizes = {**SHAPE, "1": 1}
+    with np.load(where) as saved:
+        for row in ROWS:
+            count = sum(name.startswith(f"{row}.") for name in saved.files)
+            assert count == len(expected[row]) == len(SHAPES[row]), row
+            for k, (want, shape) in enumerate(zip(expected[row], SHAPES[row], strict=True)):
+                got = saved[f"{row}.{k}"]
+                assert got.shape == tuple(sizes[s] for s in shape.split()), (row, k)
+                assert got.dtype == arrays["x"].dtype
+                np.testing.assert_allclose(got, want, rtol=0, atol=2e-6, err_msg=f"{framework} {row} {k}")
+
+
+if __name__ == "__main__":
+    rows_of = {"keras": keras_rows, "torch": torch_rows, "paddle": paddle_rows}[sys.argv[1]]
+    np.savez(sys.argv[2], **{f"{row}.{k}": r for row, rs in rows_of(example()).items() for k, r in enumerate(rs)})

@@ -64,6 +64,6 @@ def backend_of() -> Iterator[StartBackend]:
 
         @cache
         def started(name: str, dtype: str) -> BackendProcess:
-            return stack.enter_context(Runtime().start(name, model(dtype), SETTINGS))
+            return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
 
         yield started

@@ -12,16 +12,17 @@ import pytest
 
 from backends import session
 from backends.process import PROJECT
-from common.config import DataConfig, TrainConfig
+from common.config import DataConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError
 from common.run_directory import RunDirectory
 from tests.conftest import FRAMEWORKS
 from tests.near_ties import differences
 
-RUNTIME = session.Runtime()
-DATA = DataConfig(num_samples=1200, split="grouped")
-SETTINGS = TrainConfig(seed=7)
-LATENT_DIM = 64
+RUNTIME = session.Runtime(threads=1)  # models this small gain nothing from more
+DATA = DataConfig(num_samples=2400, split="grouped")
+# Small and hasty, so that decoding comes to mean something within seconds.
+SETTINGS = TrainConfig(batch_size=16, learning_rate=as_float32(4e-3), seed=7)
+LATENT_DIM, EPOCHS = 64, 6
 
 
 def train(backend: str, out: Path, epochs: int, dtype: str = "float32", data: DataConfig = DATA) -> RunDirectory:
@@ -30,9 +31,9 @@ def train(backend: str, out: Path, epochs: int, dtype: str = "float32", data: Da
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory) -> dict[str, RunDirectory]:
-    """One run of three epochs a backend."""
+    """One run of six epochs a backend."""
     folder = tmp_path_factory.mktemp("runs")
-    return {name: train(name, folder / name, 3) for name in ["numpy", *FRAMEWORKS]}
+    return {name: train(name, folder / name, EPOCHS) for name in ["numpy", *FRAMEWORKS]}
 
 
 def test_all_backends_begin_alike_and_stay_close(runs) -> None:
@@ -40,9 +41,9 @@ def test_all_backends_begin_alike_and_stay_close(runs) -> None:
     expected = runs["numpy"].history()
     for name, run in runs.items():
         history = run.history()
-        assert history[0].loss == pytest.approx(expected[0].loss, rel=1e-4), name
-        assert history[2].loss == pytest.approx(expected[2].loss, rel=2e-3), name
-        assert history[2].loss < history[0].loss
+        assert history[0].loss == pytest.approx(expected[0].loss, rel=5e-3), name
+        assert history[-1].loss == pytest.approx(expected[-1].loss, rel=5e-2), name
+        assert history[-1].loss < history[0].loss / 2
 
 
 def test_in_float64_two_epochs_agree_to_ten_digits(tmp_path) -> None:
@@ -91,7 +92,7 @@ def test_the_official_examples_way_is_keras_own(runs) -> None:
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
 def test_resumed_equals_uninterrupted_to_the_bit(runs, tmp_path, name) -> None:
     run = train(name, tmp_path / name, 1)
-    session.resume(run, None, 3, RUNTIME, lambda event: None)
+    session.resume(run, None, EPOCHS, RUNTIME, lambda event: None)
     assert (run.path / "state.safetensors").read_bytes() == (runs[name].path / "state.safetensors").read_bytes()
     assert (run.path / "best.safetensors").read_bytes() == (runs[name].path / "best.safetensors").read_bytes()
     for got, expected in zip(run.history(), runs[name].history(), strict=True):
@@ -107,14 +108,25 @@ def test_a_run_goes_on_in_another_backend(tmp_path) -> None:
 
 
 def test_a_run_that_is_done_is_not_trained_again(runs) -> None:
-    with pytest.raises(CannotBeginError, match="has 3 epochs already"):
-        session.resume(runs["numpy"], None, 3, RUNTIME, lambda event: None)
+    with pytest.raises(CannotBeginError, match="has 6 epochs already"):
+        session.resume(runs["numpy"], None, EPOCHS, RUNTIME, lambda event: None)
 
 
 def start_training(out: Path) -> subprocess.Popen:
     """`rosetta train` for very many epochs, once it has written two of them."""
     command = [sys.executable, "-m", "rosetta", "train", "--backend", "numpy", "--out", str(out)]
-    options = ["--num-samples", "300", "--latent-dim", "16", "--epochs", "100000", "--split", "grouped"]
+    options = [
+        "--num-samples",
+        "300",
+        "--latent-dim",
+        "16",
+        "--epochs",
+        "100000",
+        "--split",
+        "grouped",
+        "--threads",
+        "1",
+    ]
     process = subprocess.Popen(
         [*command, *options], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

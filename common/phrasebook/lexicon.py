@@ -64,27 +64,20 @@ MINE_TO_THEIRS = (("mine", "moi"), ("his", "lui"), ("hers", "elle"), ("ours", "n
 TRAITS = (
     Adjective("angry", "en colère", invariable=True),
     Adjective("late", "en retard", invariable=True),
-    Adjective("alone", "seul"),
     Adjective("brave", "courageux"),
     Adjective("busy", "occupé"),
-    Adjective("calm", "calme"),
-    Adjective("curious", "curieux"),
     Adjective("famous", "célèbre"),
     Adjective("free", "libre"),
-    Adjective("funny", "drôle"),
     Adjective("happy", "heureux"),
     Adjective("jealous", "jaloux", "jalouse"),
     Adjective("kind", "gentil", "gentille", more="kinder"),
     Adjective("lazy", "paresseux"),
     Adjective("lost", "perdu"),
-    Adjective("patient", "patient"),
     Adjective("polite", "poli"),
     Adjective("poor", "pauvre", more="poorer"),
-    Adjective("proud", "fier"),
     Adjective("ready", "prêt"),
     Adjective("rich", "riche", more="richer"),
     Adjective("sad", "triste", more="sadder"),
-    Adjective("serious", "sérieux"),
     Adjective("shy", "timide"),
     Adjective("sick", "malade"),
     Adjective("smart", "intelligent", more="smarter"),
@@ -118,14 +111,9 @@ JOBS = (
     Adjective("artist", "artiste"),
     Adjective("baker", "boulanger"),
     Adjective("cook", "cuisinier"),
-    Adjective("dancer", "danseur", "danseuse"),
-    Adjective("dentist", "dentiste"),
     Adjective("doctor", "médecin", "médecin"),
-    Adjective("farmer", "agriculteur", "agricultrice"),
     Adjective("journalist", "journaliste"),
-    Adjective("judge", "juge"),
     Adjective("lawyer", "avocat"),
-    Adjective("musician", "musicien"),
     Adjective("nurse", "infirmier"),
     Adjective("painter", "peintre"),
     Adjective("pilot", "pilote"),
@@ -133,24 +121,17 @@ JOBS = (
     Adjective("student", "étudiant"),
 )
 NATIONALITIES = (
-    Adjective("American", "américain"),
-    Adjective("Belgian", "belge"),
-    Adjective("Canadian", "canadien"),
     Adjective("Chinese", "chinois"),
     Adjective("English", "anglais"),
     Adjective("French", "français"),
     Adjective("German", "allemand"),
-    Adjective("Greek", "grec", "grecque"),
     Adjective("Italian", "italien"),
     Adjective("Japanese", "japonais"),
     Adjective("Russian", "russe"),
     Adjective("Spanish", "espagnol"),
-    Adjective("Swiss", "suisse"),
 )
 LANGUAGES = tuple(word for word in NATIONALITIES if word.en not in ("American", "Belgian", "Canadian", "Swiss"))
 COUNTRIES = (
-    Country("Belgium", "Belgique", "f"),
-    Country("Brazil", "Brésil", "m"),
     Country("Canada", "Canada", "m"),
     Country("China", "Chine", "f"),
     Country("Egypt", "Égypte", "f"),
@@ -163,14 +144,11 @@ COUNTRIES = (
     Country("the USA", "États-Unis", "plural"),
 )
 CITIES = (
-    ("Athens", "Athènes"),
     ("Berlin", "Berlin"),
-    ("Geneva", "Genève"),
     ("Lisbon", "Lisbonne"),
     ("London", "Londres"),
     ("Lyon", "Lyon"),
     ("Madrid", "Madrid"),
-    ("Nice", "Nice"),
     ("Paris", "Paris"),
     ("Rome", "Rome"),
 )
@@ -180,15 +158,12 @@ CITIES = (
 FRUIT = (
     Noun("apple", "pomme", "f"),
     Noun("banana", "banane", "f"),
-    Noun("carrot", "carotte", "f"),
-    Noun("cherry", "cerise", "f"),
     Noun("egg", "œuf", "m"),
     Noun("lemon", "citron", "m"),
     Noun("onion", "oignon", "m"),
     Noun("orange", "orange", "f"),
     Noun("peach", "pêche", "f"),
     Noun("pear", "poire", "f"),
-    Noun("tomato", "tomate", "f"),
 )
 DISHES = (
     Noun("cake", "gâteau", "m"),
@@ -200,11 +175,9 @@ DISHES = (
 )
 GROCERIES = (
     Noun("bread", "pain", "m"),
-    Noun("butter", "beurre", "m"),
     Noun("cheese", "fromage", "m"),
     Noun("chocolate", "chocolat", "m"),
     Noun("ham", "jambon", "m"),
-    Noun("honey", "miel", "m"),
     Noun("jam", "confiture", "f"),
     Noun("salad", "salade", "f"),
     Noun("salt", "sel", "m"),
@@ -222,28 +195,21 @@ DRINKS = (
 HOT_DRINKS = _only(DRINKS, "coffee milk tea water")
 FOOD = DISHES + GROCERIES + DRINKS
 ANIMALS = (
-    Noun("bear", "ours", "m"),
     Noun("bird", "oiseau", "m"),
     Noun("cat", "chat", "m"),
     Noun("cow", "vache", "f"),
     Noun("dog", "chien", "m"),
     Noun("duck", "canard", "m"),
-    Noun("fox", "renard", "m"),
-    Noun("goat", "chèvre", "f"),
     Noun("horse", "cheval", "m"),
-    Noun("mouse", "souris", "f", "mice"),
-    Noun("pig", "cochon", "m"),
     Noun("rabbit", "lapin", "m"),
     Noun("snake", "serpent", "m"),
     Noun("wolf", "loup", "m", "wolves"),
 )
 PETS = _only(ANIMALS, "bird cat cow dog duck goat horse pig rabbit")
 CLOTHES = (
-    Noun("belt", "ceinture", "f"),
     Noun("coat", "manteau", "m"),
     Noun("dress", "robe", "f"),
     Noun("hat", "chapeau", "m"),
-    Noun("jacket", "veste", "f"),
     Noun("scarf", "écharpe", "f", "scarves"),
     Noun("shirt", "chemise", "f"),
     Noun("skirt", "jupe", "f"),
@@ -257,7 +223,6 @@ PAIRS = (
 )
 CONTAINERS = (
     Noun("bag", "sac", "m"),
-    Noun("basket", "panier", "m"),
     Noun("bottle", "bouteille", "f"),
     Noun("box", "boîte", "f"),
     Noun("suitcase", "valise", "f"),
@@ -273,11 +238,9 @@ DISHWARE = (
 PAPERS = (
     Noun("book", "livre", "m"),
     Noun("letter", "lettre", "f"),
-    Noun("map", "carte", "f"),
     Noun("newspaper", "journal", "m"),
 )
 DEVICES = (
-    Noun("clock", "horloge", "f"),
     Noun("computer", "ordinateur", "m"),
     Noun("lamp", "lampe", "f"),
     Noun("phone", "téléphone", "m"),
@@ -308,8 +271,6 @@ VEHICLES = (
     Noun("boat", "bateau", "m"),
     Noun("bus", "bus", "m"),
     Noun("car", "voiture", "f"),
-    Noun("plane", "avion", "m"),
-    Noun("taxi", "taxi", "m"),
     Noun("train", "train", "m"),
     Noun("truck", "camion", "m"),
 )
@@ -323,12 +284,9 @@ ROOMS = (
     Noun("office", "bureau", "m"),
 )
 PLACES = (
-    Noun("airport", "aéroport", "m"),
     Noun("bakery", "boulangerie", "f"),
     Noun("bank", "banque", "f"),
     Noun("beach", "plage", "f"),
-    Noun("castle", "château", "m"),
-    Noun("church", "église", "f"),
     Noun("cinema", "cinéma", "m"),
     Noun("hospital", "hôpital", "m"),
     Noun("hotel", "hôtel", "m"),
@@ -336,11 +294,9 @@ PLACES = (
     Noun("market", "marché", "m"),
     Noun("museum", "musée", "m"),
     Noun("park", "parc", "m"),
-    Noun("pharmacy", "pharmacie", "f"),
     Noun("pool", "piscine", "f"),
     Noun("restaurant", "restaurant", "m"),
     Noun("station", "gare", "f"),
-    Noun("theater", "théâtre", "m"),
 )
 OPENED_DAILY = ("bakery", "bank", "castle", "cinema", "library", "market", "museum", "park", "pharmacy", "pool",
                 "restaurant", "theater")  # fmt: skip
@@ -556,10 +512,8 @@ SPORTS = (
     ("chess", "à les échecs"),
     ("football", "à le football"),
     ("tennis", "à le tennis"),
-    ("the drums", "de la batterie"),
     ("the guitar", "de la guitare"),
     ("the piano", "de le piano"),
-    ("the violin", "de le violon"),
 )
 WEATHER = (
     ("cold", "il fait froid"),
@@ -578,10 +532,8 @@ BODY = (
     Noun("foot", "pied", "m", "feet"),
     Noun("hand", "main", "f"),
     Noun("head", "tête", "f"),
-    Noun("knee", "genou", "m", "", "genoux"),
     Noun("leg", "jambe", "f"),
     Noun("stomach", "ventre", "m"),
-    Noun("throat", "gorge", "f"),
 )
 GREETINGS = (
     ("Bye,", "Au revoir,", "!"),

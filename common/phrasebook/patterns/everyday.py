@@ -49,6 +49,7 @@ def how_much() -> Pairs:
     """How much is the hat? Combien coûte le chapeau ?"""
     for what in lex.FOOD + lex.FOR_SALE + lex.PAPERS + lex.SMALL_THINGS + lex.DISHWARE + lex.CONTAINERS:
         yield f"how much is the {what.en}?", f"combien coûte {what.the}?"
+        yield f"how much is this {what.en}?", f"combien coûte {what.this}?"
 
 
 def how_many() -> Pairs:

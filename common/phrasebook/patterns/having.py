@@ -56,6 +56,8 @@ def need_thing() -> Pairs:
     """I need a knife. J'ai besoin d'un couteau."""
     for who, what in product((lex.I_M, lex.WE), NEEDED):
         yield f"{who.en} need a {what.en}.", f"{HAVE.says(who)} besoin de {what.a}."
+    for who, whose, what in product((lex.I_M, lex.WE), (lex.MY, lex.HIS, lex.HER, lex.OUR), CARRIED):
+        yield f"{who.en} need {whose.en} {what.en}.", f"{HAVE.says(who)} besoin de {whose.of(what)}."
 
 
 def lose() -> Pairs:
@@ -116,9 +118,26 @@ def there_are() -> Pairs:
 
 
 def where_is() -> Pairs:
-    """Where is my key, Tom? Où est ma clé, Tom ?"""
-    for who, what in product(lex.NAMED, CARRIED):
-        yield f"where is my {what.en}, {who.en}?", f"où est {lex.MY.of(what)}, {who.fr}?"
+    """Where is my key? Où est ma clé ?"""
+    for whose, what in product(lex.POSSESSIVES, CARRIED):
+        yield f"where is {whose.en} {what.en}?", f"où est {whose.of(what)}?"
+
+
+def looking_for() -> Pairs:
+    """I'm looking for my key. Je cherche ma clé."""
+    for what in CARRIED + lex.PETS:
+        yield f"I'm looking for my {what.en}.", f"je cherche {lex.MY.of(what)}."
+    for what in NEEDED + lex.PLACES:
+        yield f"I'm looking for a {what.en}.", f"je cherche {what.a}."
+        yield f"I'm looking for the {what.en}.", f"je cherche {what.the}."
+
+
+def cannot_find() -> Pairs:
+    """I can't find your key. Je ne trouve pas ta clé. Je ne trouve pas votre clé."""
+    for whose, what in product(lex.POSSESSIVES, CARRIED):
+        yield f"I can't find {whose.en} {what.en}.", f"je ne trouve pas {whose.of(what)}."
+    for what in NEEDED + lex.PLACES + lex.FOOD:
+        yield f"I can't find the {what.en}.", f"je ne trouve pas {what.the}."
 
 
 def where_is_the() -> Pairs:

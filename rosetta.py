@@ -43,6 +43,9 @@ def main() -> None:
     except RosettaError as error:
         print(f"rosetta: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a disk that is full, a name that is too long
+        print(f"rosetta: {error}", file=sys.stderr)
+        sys.exit(RosettaError.exit_code)
 
 
 def _print_version(wanted: bool) -> None:

@@ -36,7 +36,7 @@ def download(name: str) -> Path:
             f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
         ) from error
     except OSError as error:
-        raise CannotBeginError(f"{archive} cannot be written: {error.strerror}") from error
+        raise CannotBeginError(f"{archive} cannot be written: {error.strerror or error}") from error
     finally:
         bar.close()
     if known is None:

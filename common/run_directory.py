@@ -142,7 +142,8 @@ class RunDirectory:
         sizes = self.model_config.num_encoder_tokens, self.model_config.num_decoder_tokens
         for side, size in zip(sides, sizes, strict=True):
             characters = {c for c in side if isinstance(c, str) and len(c) == 1} if isinstance(side, list) else set()
-            if content.get("version") != VERSION or len(characters) != size or PAD not in characters:
+            whole = isinstance(side, list) and len(side) == len(characters) == size and PAD in characters
+            if content.get("version") != VERSION or not whole:
                 raise RosettaError(
                     f"{self.path / 'vocabulary.json'} does not hold the {size} characters of the model"
                 )

@@ -51,7 +51,9 @@ def fit(
         report(0, float("nan"))
         trained = backend.train(training, report)
         _check_finite(trained, epoch)
-        done = _epoch(epoch, trained, backend.evaluate(validation))
+        validated = backend.evaluate(validation)
+        _check_finite(validated, epoch)
+        done = _epoch(epoch, trained, validated)
         directory.write_epoch(backend.dump(), done, place.step + (epoch - place.epoch) * len(training))
         emit(epoch_done=asdict(done))
     return {}

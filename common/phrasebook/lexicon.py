@@ -376,10 +376,14 @@ QUALITIES = (
     (_only(ANIMALS, "cat cow dog horse rabbit"), (SLOW, FAST)),
 )
 THINGS = tuple((noun, how) for nouns, qualities in QUALITIES for noun in nouns for how in qualities)
-FRUIT_QUALITIES = (DELICIOUS, EXPENSIVE, FRESH, GOOD, RIPE, SWEET)
+FRUIT_QUALITIES = (
+    (FRUIT, (EXPENSIVE, FRESH, GOOD)),
+    (_only(FRUIT, "apple banana orange peach pear"), (DELICIOUS, RIPE, SWEET)),
+)
+FRUIT_THINGS = tuple((noun, how) for nouns, qualities in FRUIT_QUALITIES for noun in nouns for how in qualities)
 # What one can have too much of, and what one can admire.
 TOO = (BIG, COLD, DARK, DIRTY, EXPENSIVE, HEAVY, HOT, LONG, OLD, SALTY, SHORT, SLOW, SMALL, YOUNG)
-VERY = TOO + (BEAUTIFUL, CLEAN, DANGEROUS, FAST, GOOD, LIGHT, MODERN, PRETTY, QUIET, STRANGE, USEFUL, WET)
+VERY = (*TOO, BEAUTIFUL, CLEAN, DANGEROUS, FAST, GOOD, LIGHT, MODERN, PRETTY, QUIET, STRANGE, USEFUL, WET)
 
 # --- Verbs ----------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ def this_thing() -> Pairs:
 
 def things() -> Pairs:
     """The apples are ripe. Les pommes sont mûres."""
-    for noun, how in product(lex.FRUIT, lex.FRUIT_QUALITIES):
+    for noun, how in lex.FRUIT_THINGS:
         yield f"the {noun.ens} are {how.en}.", f"les {noun.frs} sont {how.agree(noun.gender, plural=True)}."
 
 

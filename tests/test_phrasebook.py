@@ -1,0 +1,80 @@
+"""The bundled phrasebook: what its grammar makes, in the format and the variety that it promises."""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+
+import pytest
+
+from common.phrasebook.__main__ import ATTRIBUTION, PHRASEBOOK, main
+from common.phrasebook.grammar import sentences
+
+LINES = PHRASEBOOK.read_text(encoding="utf-8").split("\n")
+PAIRS = [tuple(line.split("\t")[:2]) for line in LINES[:-1]]
+ENGLISH = [english for english, _ in PAIRS]
+FRENCH = [french for _, french in PAIRS]
+
+
+def test_the_committed_file_is_what_the_grammar_makes() -> None:
+    assert main(["--check"]) == 0
+
+
+def test_the_check_sees_a_file_that_differs(tmp_path, monkeypatch) -> None:
+    other = tmp_path / "phrasebook.txt"
+    other.write_text(PHRASEBOOK.read_text(encoding="utf-8").replace("Tom", "Tim", 1), encoding="utf-8")
+    monkeypatch.setattr("common.phrasebook.__main__.PHRASEBOOK", other)
+    assert main(["--check"]) == 1
+
+
+def test_the_format_is_that_of_manythings() -> None:
+    assert LINES[-1] == ""
+    assert all(line.split("\t")[2:] == [ATTRIBUTION] for line in LINES[:-1])
+    assert all(unicodedata.is_normalized("NFC", line) for line in LINES)
+    assert sorted(PAIRS, key=lambda pair: (len(pair[0]), pair)) == PAIRS
+    assert len(set(PAIRS)) == len(PAIRS)
+
+
+def test_it_is_large_and_short() -> None:
+    assert len(PAIRS) >= 8000
+    assert max(map(len, ENGLISH)) <= 24
+    assert max(map(len, FRENCH)) <= 34
+
+
+def test_it_is_varied() -> None:
+    assert len(set(re.findall("[a-z]+", " ".join(ENGLISH).lower()))) >= 400
+    patterns = Counter(pattern for pattern, _, _ in sentences())
+    assert len(patterns) >= 40
+    assert max(patterns.values()) <= 0.08 * len(PAIRS)
+    assert set("0123456789.?!,'-") <= set("".join(ENGLISH))
+    versions = defaultdict(set)
+    for english, french in PAIRS:
+        versions[english].add(french)
+    assert sum(len(french) > 1 for french in versions.values()) >= 0.02 * len(versions)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        r"\b[Dd]e le\b",
+        r"\b[Dd]e les\b",
+        r"\b[ÀàAa] le\b",
+        r"\bà les\b",
+        r"\b([Jj]e|[Nn]e|[Mm]e|[Dd]e|[Qq]ue) [aeiouéèêàâîôûœ]",
+        r"\b[Ll][ea] [aeioué]",
+        r"[^\u202f][?!]",
+        r" [?!.,]",
+    ],
+)
+def test_french_elides_contracts_and_spaces(wrong) -> None:
+    assert [french for french in FRENCH if re.search(wrong, french)] == []
+
+
+@pytest.mark.parametrize("wrong", [r"\b[Aa] [aeio]", r"\b[Aa]n [^aeiou]", r"^(He|She|Tom) (have|do|go|want)\b"])
+def test_english_has_its_articles_and_endings(wrong) -> None:
+    assert [english for english in ENGLISH if re.search(wrong, english)] == []
+
+
+def test_sentences_begin_with_a_capital_and_end_with_a_stop() -> None:
+    for text in ENGLISH + FRENCH:
+        assert not text[0].islower(), text
+        assert text[-1] in ".?!", text

@@ -4,7 +4,7 @@ Nouns stand in groups that can do the same things, so that a pattern which takes
 of a group always makes sense with another: what is eaten, what is opened, who can be tired.
 """
 
-from common.phrasebook.words import Adjective, Country, Frame, Noun, Possessive, Subject, Verb
+from common.phrasebook.words import Adjective, Country, Determiner, Noun, Subject, Verb
 
 
 def _only(group: tuple[Noun, ...], words: str) -> tuple[Noun, ...]:
@@ -43,22 +43,26 @@ FRIENDS = (
     Noun("friend", "amie", "f"),
 )
 
-MY = Possessive("my", "mon", "ma", "mes")
-YOUR = Possessive("your", "ton", "ta", "tes")
-YOUR_POLITE = Possessive("your", "votre", "votre", "vos")
-HIS = Possessive("his", "son", "sa", "ses")
-HER = Possessive("her", "son", "sa", "ses")
-OUR = Possessive("our", "notre", "notre", "nos")
-THEIR = Possessive("their", "leur", "leur", "leurs")
-POSSESSIVES = (MY, YOUR, YOUR_POLITE, HIS, HER, OUR, THEIR)
+MY = Determiner("my", "mon", "ma", "mes")
+YOUR = Determiner("your", "ton", "ta", "tes")
+YOUR_POLITE = Determiner("your", "votre", "votre", "vos")
+HIS = Determiner("his", "son", "sa", "ses")
+HER = Determiner("her", "son", "sa", "ses")
+OUR = Determiner("our", "notre", "notre", "nos")
+THEIR = Determiner("their", "leur", "leur", "leurs")
+THE = Determiner("the", "le", "la", "les")
+THIS = Determiner("this", "ce", "cette", "ces")
+OWN = (MY, YOUR, YOUR_POLITE, HIS, HER, OUR, THEIR)
+POINT = (THE, THIS)
+UNADDRESSED = (THE, THIS, MY, HIS, HER, OUR, THEIR)
+ANY = (*POINT, *OWN)
 
-RELATIVES = tuple(Subject(f"my {noun.en}", MY.of(noun), 2, noun.gender) for noun in FAMILY)
+RELATIVES = tuple(Subject(f"my {noun.en}", MY.before(noun), 2, noun.gender) for noun in FAMILY)
 # The sets of people that patterns choose from; TOM_AND_ALL can do anything.
 TOM, ANNA = MEN[3], WOMEN[0]
 TOM_AND_ALL = (*ME, HE, SHE, WE, THEY, TOM, ANNA)
 
 # The stressed pronouns: with me, than her, it's ours.
-ME_AND_US = (("me", "moi"), ("us", "nous"))
 MINE_TO_THEIRS = (("mine", "moi"), ("his", "lui"), ("hers", "elle"), ("ours", "nous"), ("theirs", "eux"))
 
 TRAITS = (
@@ -298,6 +302,18 @@ PLACES = (
     Noun("restaurant", "restaurant", "m"),
     Noun("station", "gare", "f"),
 )
+
+RIDES = _only(VEHICLES, "bike boat car truck")
+PORTABLE = CLOTHES + CONTAINERS + DISHWARE + PAPERS + DEVICES + SMALL_THINGS
+GOODS = PORTABLE + FURNITURE + RIDES
+TRADED = CLOTHES + CONTAINERS + DISHWARE + _only(PAPERS, "book newspaper") + DEVICES + FURNITURE + RIDES
+USED = CONTAINERS + DISHWARE + DEVICES + _only(SMALL_THINGS, "key pen pencil umbrella") + FURNITURE + RIDES
+BREAKABLE = DEVICES + DISHWARE + FURNITURE + OPENINGS + _only(CONTAINERS, "bottle box")
+HEAVY_THINGS = CONTAINERS + FURNITURE + _only(DEVICES, "computer radio") + _only(RIDES, "bike boat")
+INDOORS = _only(ROOMS, "bathroom bedroom garage house kitchen office")
+SIGHTS = _only(PLACES, "beach hospital library market museum park")
+EDIBLE = FRUIT + DISHES + _only(GROCERIES, "bread cheese chocolate ham jam salad")
+
 OPENED_DAILY = ("bakery", "bank", "castle", "cinema", "library", "market", "museum", "park", "pharmacy", "pool",
                 "restaurant", "theater")  # fmt: skip
 
@@ -389,10 +405,7 @@ VERY = (*TOO, BEAUTIFUL, CLEAN, DANGEROUS, FAST, GOOD, LIGHT, MODERN, PRETTY, QU
 
 ANSWER = Verb("answer", "answered", "répondre")
 ARRIVE = Verb("arrive", "arrived", "arriver", with_etre=True)
-BREAK = Verb("break", "broke", "casser")
-BUY = Verb("buy", "bought", "acheter", "achète achètes achète achetons achetez achètent")
 CHOOSE = Verb("choose", "chose", "choisir")
-CLOSE = Verb("close", "closed", "fermer")
 COME = Verb("come", "came", "venir", "viens viens vient venons venez viennent", "venu", with_etre=True)
 COOK = Verb("cook", "cooked", "cuisiner")
 CRY = Verb("cry", "cried", "pleurer")
@@ -402,7 +415,6 @@ DREAM = Verb("dream", "dreamed", "rêver")
 DRINK = Verb("drink", "drank", "boire", "bois bois boit buvons buvez boivent", "bu")
 EAT = Verb("eat", "ate", "manger")
 FALL = Verb("fall", "fell", "tomber", with_etre=True)
-FIND = Verb("find", "found", "trouver")
 GO_HOME = Verb("go home", "went home", "rentrer", with_etre=True)
 GO_OUT = Verb("go out", "went out", "sortir", "sors sors sort sortons sortez sortent", "sorti", with_etre=True)
 HELP = Verb("help", "helped", "aider")
@@ -412,15 +424,11 @@ LEARN = Verb("learn", "learned", "apprendre", "apprends apprends apprend appreno
 LEAVE = Verb("leave", "left", "partir", "pars pars part partons partez partent", "parti", with_etre=True)
 LIKE = Verb("like", "liked", "aimer")
 LIVE = Verb("live", "lived", "habiter")
-LOSE = Verb("lose", "lost", "perdre")
-OPEN_UP = Verb("open", "opened", "ouvrir", "ouvre ouvres ouvre ouvrons ouvrez ouvrent", "ouvert")
 PAINT = Verb("paint", "painted", "peindre", "peins peins peint peignons peignez peignent", "peint")
 PAY = Verb("pay", "paid", "payer", "paie paies paie payons payez paient")
 PLAY = Verb("play", "played", "jouer")
 READ = Verb("read", "read", "lire", "lis lis lit lisons lisez lisent", "lu")
 RUN = Verb("run", "ran", "courir", "cours cours court courons courez courent", "couru")
-SEE = Verb("see", "saw", "voir", "vois vois voit voyons voyez voient", "vu")
-SELL = Verb("sell", "sold", "vendre")
 SHOUT = Verb("shout", "shouted", "crier")
 SING = Verb("sing", "sang", "chanter")
 SKI = Verb("ski", "skied", "skier")
@@ -431,16 +439,13 @@ START = Verb("start", "started", "commencer")
 STAY = Verb("stay", "stayed", "rester", with_etre=True)
 STUDY = Verb("study", "studied", "étudier")
 SWIM = Verb("swim", "swam", "nager")
-TAKE = Verb("take", "took", "prendre", "prends prends prend prenons prenez prennent", "pris")
 TALK = Verb("talk", "talked", "parler")
 THINK = Verb("think", "thought", "réfléchir")
-TIDY = Verb("clean", "cleaned", "nettoyer", "nettoie nettoies nettoie nettoyons nettoyez nettoient")
 TRAVEL = Verb("travel", "traveled", "voyager")
 TRY = Verb("try", "tried", "essayer", "essaie essaies essaie essayons essayez essaient")
 WAIT = Verb("wait", "waited", "attendre")
 WALK = Verb("walk", "walked", "marcher")
 WANT = Verb("want", "wanted", "vouloir", "veux veux veut voulons voulez veulent", "voulu")
-WASH = Verb("wash", "washed", "laver")
 WORK = Verb("work", "worked", "travailler")
 WRITE = Verb("write", "wrote", "écrire", "écris écris écrit écrivons écrivez écrivent", "écrit")
 
@@ -448,7 +453,6 @@ BE = Verb("be", "was", "être", "suis es est sommes êtes sont", "été")
 CAN = Verb("can", "could", "pouvoir", "peux peux peut pouvons pouvez peuvent", "pu")
 GO = Verb("go", "went", "aller", "vais vas va allons allez vont", with_etre=True)
 HAVE = Verb("have", "had", "avoir", "ai as a avons avez ont", "eu")
-KNOW_HOW = Verb("can", "could", "savoir", "sais sais sait savons savez savent", "su")
 MUST = Verb("must", "had to", "devoir", "dois dois doit devons devez doivent", "dû")
 
 # What people do for a while, so that "is doing" and "did" both make sense.
@@ -462,29 +466,6 @@ CHOICES = (ANSWER, CHOOSE, COME, EAT, GO_HOME, GO_OUT, HELP, LEAVE, PAY, PLAY, S
 PLEASURES = (COOK, DANCE, DRAW, EAT, LAUGH, PAINT, PLAY, READ, RUN, SING, SKI, SLEEP, SWIM, TRAVEL, WALK,
              WORK, WRITE)  # fmt: skip
 # "can" is savoir for what one has learned, pouvoir for the rest.
-SKILLS = (COOK, DANCE, DRAW, PAINT, READ, SING, SKI, SWIM, WRITE)
-
-FOR_SALE = CLOTHES + DEVICES + FURNITURE + _only(VEHICLES, "bike boat car truck")
-BUYING = Frame(BUY, "a", FOR_SALE + PAPERS + SMALL_THINGS)
-BREAKING = Frame(BREAK, "the", DEVICES + _only(DISHWARE, "cup glass plate"))
-CLEANING = Frame(TIDY, "the", ROOMS + FURNITURE)
-CLOSING = Frame(CLOSE, "the", OPENINGS + CONTAINERS)
-DRINKING = Frame(DRINK, "the", DRINKS)
-EATING = Frame(EAT, "a", FRUIT)
-EATING_SOME = Frame(EAT, "the", DISHES + GROCERIES[:5])
-FINDING = Frame(FIND, "the", CONTAINERS + PAPERS + SMALL_THINGS)
-OPENING = Frame(OPEN_UP, "the", OPENINGS + CONTAINERS)
-READING = Frame(READ, "the", PAPERS)
-SEEING = Frame(SEE, "a", ANIMALS)
-SELLING = Frame(SELL, "the", FURNITURE + _only(ROOMS, "house") + _only(VEHICLES, "bike boat car truck"))
-TAKING = Frame(TAKE, "the", _only(VEHICLES, "bus plane taxi train") + SMALL_THINGS)
-WASHING = Frame(WASH, "the", CLOTHES + DISHWARE + _only(VEHICLES, "bike car truck"))
-
-ERRANDS = (BUYING, CLEANING, CLOSING, DRINKING, EATING, EATING_SOME, FINDING, OPENING, READING, SELLING,
-           TAKING, WASHING)  # fmt: skip
-EVENTS = (*ERRANDS, BREAKING, SEEING)
-ORDERS = (CLEANING, CLOSING, DRINKING, EATING_SOME, OPENING, READING, SELLING, TAKING, WASHING)
-BANS = (BREAKING, CLOSING, DRINKING, EATING_SOME, OPENING, READING, SELLING, TAKING)
 
 # --- Time, weather and small talk -----------------------------------------------------
 

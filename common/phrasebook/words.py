@@ -103,11 +103,6 @@ class Subject:
         return f"{self.en} {self._do}n't"
 
     @property
-    def do_ask(self) -> str:
-        """do I, does she."""
-        return f"{self._do} {self.en}"
-
-    @property
     def _do(self) -> str:
         return "does" if self.person == 2 else "do"
 
@@ -198,11 +193,6 @@ class Verb:
         """elle n'a pas travaillé."""
         return f"{who.fr} ne {self._auxiliary(who)} pas {self._participle_of(who)}"
 
-    def command(self, person: int) -> str:
-        """travaille, travaillons, travaillez: the imperative for tu, nous or vous."""
-        form = self.present(person)
-        return form.removesuffix("s") if form.endswith("es") else form
-
     def _auxiliary(self, who: Subject) -> str:
         return (french.ETRE if self.with_etre else french.AVOIR)[who.person]
 
@@ -212,45 +202,16 @@ class Verb:
 
 
 @dataclass(frozen=True)
-class Object:
-    """What a verb acts on, with its article; ``fr_none`` is the French after a negative."""
-
-    en: str
-    fr: str
-    fr_none: str
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A verb and the nouns that it can act on, all with the same kind of article."""
-
-    verb: Verb
-    article: Literal["a", "the", "some"]
-    nouns: tuple[Noun, ...]
-
-    @property
-    def objects(self) -> tuple[Object, ...]:
-        """The nouns with their articles."""
-        return tuple(self._object(noun) for noun in self.nouns)
-
-    def _object(self, noun: Noun) -> Object:
-        en = f"{self.article} {noun.en}"
-        if self.article == "the":
-            return Object(en, noun.the, noun.the)
-        return Object(en, noun.a if self.article == "a" else noun.some, f"de {noun.fr}")
-
-
-@dataclass(frozen=True)
-class Possessive:
-    """my: mon, ma, mes."""
+class Determiner:
+    """my: mon, ma, mes; the: le, la, les."""
 
     en: str
     m: str
     f: str
     plural: str
 
-    def of(self, noun: Noun) -> str:
-        """mon frère, ma sœur."""
+    def before(self, noun: Noun) -> str:
+        """mon frère, ma sœur, le chat."""
         return f"{self.m if noun.gender == 'm' else self.f} {noun.fr}"
 
 

@@ -3,7 +3,7 @@
 from itertools import product
 
 from common.phrasebook import lexicon as lex
-from common.phrasebook.lexicon import BE, HAVE, WANT
+from common.phrasebook.lexicon import BE, HAVE
 from common.phrasebook.patterns import Pairs
 
 
@@ -45,28 +45,10 @@ def need() -> Pairs:
         yield f"{who.be} {en}.", f"{HAVE.says(who)} {fr}."
 
 
-def need_question() -> Pairs:
-    """Are you hungry, Tom? As-tu faim, Tom ?"""
-    for who, (en, fr) in product(lex.NAMED, lex.HAVING):
-        yield f"are you {en}, {who.en}?", f"as-tu {fr}, {who.fr}?"
-
-
-def nationality() -> Pairs:
-    """She's Italian. Elle est italienne."""
-    for who, how in product((*lex.ME, lex.HE, lex.SHE, lex.THEY), lex.NATIONALITIES):
-        yield f"{who.be} {how.en}.", f"{BE.says(who)} {how.of(who)}."
-
-
 def job() -> Pairs:
     """My aunt is a doctor. Ma tante est médecin."""
     for who, what in product((lex.HE, lex.SHE, *lex.RELATIVES), lex.JOBS):
         yield f"{who.be} a {what.en}.", f"{BE.says(who)} {what.of(who)}."
-
-
-def job_wanted() -> Pairs:
-    """Emma wants to be a cook. Emma veut être cuisinière."""
-    for who, what in product(lex.NAMED, lex.JOBS):
-        yield f"{WANT.en_says(who)} to be a {what.en}.", f"{WANT.says(who)} être {what.of(who)}."
 
 
 def comparison() -> Pairs:
@@ -86,20 +68,14 @@ def kinship() -> Pairs:
     """Anna is my sister. Anna est ma sœur."""
     whose_kin = (lex.MY, lex.HIS, lex.HER, lex.OUR, lex.THEIR)
     for who, whose, relative in product(lex.NAMED, whose_kin, lex.FAMILY + lex.FRIENDS):
-        if relative.gender == who.gender:
-            yield f"{who.be} {whose.en} {relative.en}.", f"{BE.says(who)} {whose.of(relative)}."
+        if relative.gender == who.gender and relative.en not in ("husband", "wife"):
+            yield f"{who.be} {whose.en} {relative.en}.", f"{BE.says(who)} {whose.before(relative)}."
 
 
 def thing() -> Pairs:
     """The house is big. La maison est grande."""
     for noun, how in lex.THINGS:
         yield f"the {noun.en} is {how.en}.", f"{noun.the} est {how.agree(noun.gender)}."
-
-
-def thing_not() -> Pairs:
-    """The soup isn't hot. La soupe n'est pas chaude."""
-    for noun, how in lex.THINGS:
-        yield f"the {noun.en} isn't {how.en}.", f"{noun.the} ne est pas {how.agree(noun.gender)}."
 
 
 def thing_too() -> Pairs:
@@ -125,7 +101,7 @@ def things() -> Pairs:
 def color() -> Pairs:
     """My dress is red. Ma robe est rouge."""
     for whose, noun, how in product((lex.MY, lex.HIS, lex.HER), lex.CLOTHES, lex.COLORS):
-        yield f"{whose.en} {noun.en} is {how.en}.", f"{whose.of(noun)} est {how.agree(noun.gender)}."
+        yield f"{whose.en} {noun.en} is {how.en}.", f"{whose.before(noun)} est {how.agree(noun.gender)}."
 
 
 def colored_thing() -> Pairs:

@@ -3,7 +3,7 @@
 from itertools import product
 
 from common.phrasebook import lexicon as lex
-from common.phrasebook.lexicon import CAN, COME, GO, KNOW_HOW, LEARN, LIKE, LIVE, MUST, PLAY, SPEAK, WANT
+from common.phrasebook.lexicon import CAN, COME, GO, LEARN, LIVE, MUST, PLAY, SPEAK, WANT
 from common.phrasebook.patterns import Pairs
 
 
@@ -13,22 +13,10 @@ def now() -> Pairs:
         yield f"{who.be} {verb.ing}.", f"{verb.says(who)}."
 
 
-def now_not() -> Pairs:
-    """They aren't working. Ils ne travaillent pas."""
-    for who, verb in product((lex.WE, lex.THEY), lex.ACTIONS):
-        yield f"{who.be_not} {verb.ing}.", f"{verb.says_not(who)}."
-
-
 def now_question() -> Pairs:
     """Is Tom sleeping? Est-ce que Tom dort ?"""
     for who, verb in product(lex.NAMED, lex.ACTIONS):
         yield f"{who.be_ask} {verb.ing}?", f"{verb.asks(who)}?"
-
-
-def every_day() -> Pairs:
-    """She works every day. Elle travaille tous les jours."""
-    for who, verb in product((lex.I_M, lex.HE, lex.SHE, lex.THEY, *lex.NAMED), lex.PLEASURES):
-        yield f"{verb.en_says(who)} every day.", f"{verb.says(who)} tous les jours."
 
 
 def did() -> Pairs:
@@ -49,19 +37,6 @@ def did_not() -> Pairs:
         yield f"{who.en} didn't {verb.en}.", f"{verb.did_not(who)}."
 
 
-def did_to() -> Pairs:
-    """Tom bought a hat. Tom a acheté un chapeau."""
-    for who, frame in product((lex.HE, lex.SHE, *lex.NAMED), lex.EVENTS):
-        for what in frame.objects:
-            yield f"{who.en} {frame.verb.past} {what.en}.", f"{frame.verb.did(who)} {what.fr}."
-
-
-def can() -> Pairs:
-    """You can stay. Tu peux rester. Vous pouvez rester."""
-    for who, verb in product((*lex.YOU, lex.WE), lex.CHOICES):
-        yield f"{who.en} can {verb.en}.", f"{CAN.says(who)} {verb.fr}."
-
-
 def cannot() -> Pairs:
     """He can't wait. Il ne peut pas attendre."""
     for who, verb in product((lex.I_M, lex.HE, lex.SHE), lex.CHOICES):
@@ -72,12 +47,6 @@ def can_question() -> Pairs:
     """Can Tom come? Est-ce que Tom peut venir ?"""
     for who, verb in product((lex.I_M, lex.WE, *lex.NAMED), lex.CHOICES):
         yield f"can {who.en} {verb.en}?", f"{CAN.asks(who)} {verb.fr}?"
-
-
-def skill() -> Pairs:
-    """My brother can swim. Mon frère sait nager."""
-    for who, verb in product(lex.RELATIVES, lex.SKILLS):
-        yield f"{who.en} can {verb.en}.", f"{KNOW_HOW.says(who)} {verb.fr}."
 
 
 def must() -> Pairs:
@@ -102,46 +71,6 @@ def want_to_not() -> Pairs:
     """I don't want to go out. Je ne veux pas sortir."""
     for who, verb in product((lex.I_M, lex.WE, lex.THEY), lex.CHOICES + lex.PLEASURES):
         yield f"{who.do_not} want to {verb.en}.", f"{WANT.says_not(who)} {verb.fr}."
-
-
-def like_to() -> Pairs:
-    """My mother likes to read. Ma mère aime lire."""
-    for who, verb in product(lex.RELATIVES, lex.PLEASURES):
-        yield f"{LIKE.en_says(who)} to {verb.en}.", f"{LIKE.says(who)} {verb.fr}."
-
-
-def errand() -> Pairs:
-    """I must buy a coat. Je dois acheter un manteau."""
-    for frame in lex.ERRANDS:
-        for what in frame.objects:
-            yield f"I must {frame.verb.en} {what.en}.", f"je dois {frame.verb.fr} {what.fr}."
-
-
-def order() -> Pairs:
-    """Close the door, Tom! Ferme la porte, Tom !"""
-    for who, frame in product(lex.NAMED, lex.ORDERS):
-        for what in frame.objects:
-            yield f"{frame.verb.en} {what.en}, {who.en}!", f"{frame.verb.command(1)} {what.fr}, {who.fr}!"
-
-
-def ban() -> Pairs:
-    """Don't open the box! N'ouvre pas la boîte ! N'ouvrez pas la boîte !"""
-    for frame, you in product(lex.BANS, lex.YOU):
-        for what in frame.objects:
-            yield f"don't {frame.verb.en} {what.en}!", f"ne {frame.verb.command(you.person)} pas {what.fr_none}!"
-
-
-def lets() -> Pairs:
-    """Let's buy a boat! Achetons un bateau !"""
-    for frame in lex.ERRANDS:
-        for what in frame.objects:
-            yield f"let's {frame.verb.en} {what.en}!", f"{frame.verb.command(lex.WE.person)} {what.fr}!"
-
-
-def go_to() -> Pairs:
-    """We're going to the bank. Nous allons à la banque."""
-    for who, where in product((lex.I_M, lex.HE, lex.WE), lex.PLACES):
-        yield f"{who.be} going to the {where.en}.", f"{GO.says(who)} à {where.the}."
 
 
 def come_from() -> Pairs:

@@ -27,12 +27,6 @@ def name() -> Pairs:
         yield f"who is {who.en}?", f"qui est {who.fr}?"
 
 
-def thanks() -> Pairs:
-    """Thanks for the tea, Tom. Merci pour le thé, Tom."""
-    for what, who in product(lex.FOOD + lex.PAPERS + lex.SMALL_THINGS, lex.NAMED):
-        yield f"thanks for the {what.en}, {who.en}.", f"merci pour {what.the}, {who.fr}."
-
-
 def price() -> Pairs:
     """It costs 8 euros. Ça coûte 8 euros."""
     for number, money in product(range(2, 100), ("euros", "dollars")):
@@ -43,13 +37,6 @@ def thing_price() -> Pairs:
     """The hat costs 20 euros. Le chapeau coûte 20 euros."""
     for what, number in product(lex.CLOTHES + lex.SMALL_THINGS, range(2, 100)):
         yield f"the {what.en} costs {number} euros.", f"{what.the} coûte {number} euros."
-
-
-def how_much() -> Pairs:
-    """How much is the hat? Combien coûte le chapeau ?"""
-    for what in lex.FOOD + lex.FOR_SALE + lex.PAPERS + lex.SMALL_THINGS + lex.DISHWARE + lex.CONTAINERS:
-        yield f"how much is the {what.en}?", f"combien coûte {what.the}?"
-        yield f"how much is this {what.en}?", f"combien coûte {what.this}?"
 
 
 def how_many() -> Pairs:
@@ -146,9 +133,3 @@ def phone() -> Pairs:
     """Call 17-42! Appelle le 17-42 ! Appelez le 17-42 !"""
     for first, second, call in product(range(10, 100, 3), range(11, 100, 7), ("appelle", "appelez")):
         yield f"call {first}-{second}!", f"{call} le {first}-{second}!"
-
-
-def someones_home() -> Pairs:
-    """I'm at Tom's house. Je suis chez Tom."""
-    for who, host in product((lex.I_M, lex.HE, lex.SHE, lex.WE, lex.THEY), lex.NAMED + lex.RELATIVES):
-        yield f"{who.be} at {host.en}'s house.", f"{BE.says(who)} chez {host.fr}."

@@ -3,7 +3,7 @@
 from itertools import product
 
 from common.phrasebook import lexicon as lex
-from common.phrasebook.lexicon import BE, HAVE, LIKE, LOSE
+from common.phrasebook.lexicon import BE, HAVE, LIKE
 from common.phrasebook.patterns import Pairs
 
 OWNED = lex.PETS + lex.CLOTHES + lex.DEVICES + lex.CONTAINERS + lex.PAPERS + lex.SMALL_THINGS
@@ -52,31 +52,10 @@ def mine() -> Pairs:
         yield f"the {what.en} is {en}.", f"{what.the} est à {fr}."
 
 
-def need_thing() -> Pairs:
-    """I need a knife. J'ai besoin d'un couteau."""
-    for who, what in product((lex.I_M, lex.WE), NEEDED):
-        yield f"{who.en} need a {what.en}.", f"{HAVE.says(who)} besoin de {what.a}."
-    for who, whose, what in product((lex.I_M, lex.WE), (lex.MY, lex.HIS, lex.HER, lex.OUR), CARRIED):
-        yield f"{who.en} need {whose.en} {what.en}.", f"{HAVE.says(who)} besoin de {whose.of(what)}."
-
-
-def lose() -> Pairs:
-    """I lost my key. J'ai perdu ma clé."""
-    owners = ((lex.I_M, lex.MY), (lex.HE, lex.HIS), (lex.SHE, lex.HER), (lex.WE, lex.OUR))
-    for (who, whose), what in product(owners, CARRIED):
-        yield f"{who.en} lost {whose.en} {what.en}.", f"{LOSE.did(who)} {whose.of(what)}."
-
-
 def like() -> Pairs:
     """Tom likes cheese. Tom aime le fromage."""
     for who, (en, fr) in product(lex.TOM_AND_ALL, TASTES):
         yield f"{LIKE.en_says(who)} {en}.", f"{LIKE.says(who)} {fr}."
-
-
-def like_not() -> Pairs:
-    """I don't like onions. Je n'aime pas les oignons."""
-    for who, (en, fr) in product((lex.I_M, lex.WE, lex.THEY), TASTES):
-        yield f"{who.do_not} like {en}.", f"{LIKE.says_not(who)} {fr}."
 
 
 def like_question() -> Pairs:
@@ -105,50 +84,15 @@ def there_is_no_more() -> Pairs:
         yield f"there is no more {what.en}.", f"il ne y a plus de {what.fr}."
 
 
-def is_there() -> Pairs:
-    """Is there any bread? Est-ce qu'il y a du pain ?"""
-    for what in lex.FOOD:
-        yield f"is there any {what.en}?", f"est-ce que il y a {what.some}?"
-
-
 def there_are() -> Pairs:
     """There are 12 chairs. Il y a 12 chaises."""
     for number, what in product(range(2, 31), COUNTED):
         yield f"there are {number} {what.ens}.", f"il y a {number} {what.frs}."
 
 
-def where_is() -> Pairs:
-    """Where is my key? Où est ma clé ?"""
-    for whose, what in product(lex.POSSESSIVES, CARRIED):
-        yield f"where is {whose.en} {what.en}?", f"où est {whose.of(what)}?"
-
-
-def looking_for() -> Pairs:
-    """I'm looking for my key. Je cherche ma clé."""
-    for what in CARRIED + lex.PETS:
-        yield f"I'm looking for my {what.en}.", f"je cherche {lex.MY.of(what)}."
-    for what in NEEDED + lex.PLACES:
-        yield f"I'm looking for a {what.en}.", f"je cherche {what.a}."
-        yield f"I'm looking for the {what.en}.", f"je cherche {what.the}."
-
-
-def cannot_find() -> Pairs:
-    """I can't find your key. Je ne trouve pas ta clé. Je ne trouve pas votre clé."""
-    for whose, what in product(lex.POSSESSIVES, CARRIED):
-        yield f"I can't find {whose.en} {what.en}.", f"je ne trouve pas {whose.of(what)}."
-    for what in NEEDED + lex.PLACES + lex.FOOD:
-        yield f"I can't find the {what.en}.", f"je ne trouve pas {what.the}."
-
-
-def where_is_the() -> Pairs:
-    """Where is the station? Où se trouve la gare ?"""
-    for what in lex.PLACES:
-        yield f"where is the {what.en}?", f"où se trouve {what.the}?"
-
-
 def where_are() -> Pairs:
     """Where are your shoes? Où sont tes chaussures ? Où sont vos chaussures ?"""
-    for whose, what in product(lex.POSSESSIVES, lex.PAIRS + lex.SMALL_THINGS):
+    for whose, what in product(lex.OWN, lex.PAIRS + lex.SMALL_THINGS):
         yield f"where are {whose.en} {what.ens}?", f"où sont {whose.plural} {what.frs}?"
 
 
@@ -156,12 +100,6 @@ def in_place() -> Pairs:
     """Tom is in the kitchen. Tom est dans la cuisine."""
     for who, where in product(lex.TOM_AND_ALL, lex.ROOMS):
         yield f"{who.be} in the {where.en}.", f"{BE.says(who)} dans {where.the}."
-
-
-def thing_in() -> Pairs:
-    """The pen is in the bag. Le stylo est dans le sac."""
-    for what, where in product(lex.SMALL_THINGS + lex.PAPERS + lex.DISHWARE + lex.FRUIT, lex.CONTAINERS):
-        yield f"the {what.en} is in the {where.en}.", f"{what.the} est dans {where.the}."
 
 
 def thing_on() -> Pairs:

@@ -24,7 +24,7 @@ def comparison_table(results: Results) -> Table:
     """One row a backend, fastest first."""
     rows = sorted(results.rows, key=lambda row: row.train_seconds_per_epoch)
     title = f"{results.data.data}, {results.num_epochs} epochs, split {results.data.split}"
-    made = table(title, COLUMNS, [_cells(results, row) for row in rows], numeric=COLUMNS[2:])
+    made = table(title, COLUMNS, [_cells(results, row) for row in rows], numeric=[*COLUMNS[:1], *COLUMNS[2:]])
     made.caption = (
         f"ratio: {BASELINE}'s seconds an epoch over the row's. acc.: right characters of the validation rows, over "
         f"all positions and over real characters. decoded a s: sentences in one batch; in {BASELINE}, one by one."

@@ -20,7 +20,7 @@ def warn(message: str) -> None:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """The one line that a machine reads; keys starting with an underscore stay out."""
+    """The one line that a machine reads."""
     print(json.dumps(content, ensure_ascii=False), flush=True)
 
 

@@ -37,7 +37,7 @@ def test_the_format_is_that_of_manythings() -> None:
 def test_it_is_large_and_short() -> None:
     assert len(PAIRS) >= 9000
     assert max(map(len, ENGLISH)) <= 24
-    assert max(map(len, FRENCH)) <= 34
+    assert max(map(len, FRENCH)) <= 40
 
 
 def test_it_is_varied() -> None:
@@ -69,7 +69,9 @@ def test_french_elides_contracts_and_spaces(wrong) -> None:
     assert [french for french in FRENCH if re.search(wrong, french)] == []
 
 
-@pytest.mark.parametrize("wrong", [r"\b[Aa] [aeio]", r"\b[Aa]n [^aeiou]", r"^(He|She|Tom) (have|do|go|want)\b"])
+@pytest.mark.parametrize(
+    "wrong", [r"\b[Aa] [aeio]", r"\b[Aa]n [^aeiou]", r"^(He|She|Tom) (have|do|go|want)\b", r"\b[Tt]his \w+[^s]s[.?!]"]
+)
 def test_english_has_its_articles_and_endings(wrong) -> None:
     assert [english for english in ENGLISH if re.search(wrong, english)] == []
 

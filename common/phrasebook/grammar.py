@@ -2,20 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 
 from common.phrasebook import english, french
 from common.phrasebook.patterns import Pairs, describing, doing, everyday, having
-from common.phrasebook.patterns.phrases import PHRASES
+from common.phrasebook.patterns.frames import FRAMES
 
 SEED = "rosetta"
 LONGEST_ENGLISH = 24
-LONGEST_FRENCH = 34
+LONGEST_FRENCH = 40
 
-# How many English sentences a pattern gives at most. The phrases, which open in a way of their
-# own, are soonest learned and make up most of the book; the rules of grammar give it its range.
-PER_PHRASE = 400
-PER_RULE = 20
+# How many English sentences a rule of grammar gives at most. The frames make up most of the book:
+# they open in few ways, which are soon learned; the rules give it its range.
+PER_RULE = 14
 
 RULES: tuple[Callable[[], Pairs], ...] = (
     describing.trait,
@@ -86,7 +86,11 @@ RULES: tuple[Callable[[], Pairs], ...] = (
 )
 # Each pattern: its name, its sentences, and how many of them to take.
 PATTERNS: tuple[tuple[str, Callable[[], Pairs], int], ...] = (
-    *((phrase.name, phrase.pairs, PER_PHRASE) for phrase in PHRASES),
+    *(
+        (f"{frame.name}_{filler.kind}", partial(frame.pairs, filler), filler.limit)
+        for frame in FRAMES
+        for filler in frame.fillers
+    ),
     *((rule.__name__, rule, PER_RULE) for rule in RULES),
 )
 

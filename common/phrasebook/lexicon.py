@@ -51,10 +51,9 @@ HER = Determiner("her", "son", "sa", "ses")
 OUR = Determiner("our", "notre", "notre", "nos")
 THEIR = Determiner("their", "leur", "leur", "leurs")
 THE = Determiner("the", "le", "la", "les")
-THIS = Determiner("this", "ce", "cette", "ces")
+THIS = Determiner("this", "ce", "cette", "ces", "these")
 OWN = (MY, YOUR, YOUR_POLITE, HIS, HER, OUR, THEIR)
 POINT = (THE, THIS)
-UNADDRESSED = (THE, THIS, MY, HIS, HER, OUR, THEIR)
 ANY = (*POINT, *OWN)
 
 RELATIVES = tuple(Subject(f"my {noun.en}", MY.before(noun), 2, noun.gender) for noun in FAMILY)
@@ -307,11 +306,6 @@ RIDES = _only(VEHICLES, "bike boat car truck")
 PORTABLE = CLOTHES + CONTAINERS + DISHWARE + PAPERS + DEVICES + SMALL_THINGS
 GOODS = PORTABLE + FURNITURE + RIDES
 TRADED = CLOTHES + CONTAINERS + DISHWARE + _only(PAPERS, "book newspaper") + DEVICES + FURNITURE + RIDES
-USED = CONTAINERS + DISHWARE + DEVICES + _only(SMALL_THINGS, "key pen pencil umbrella") + FURNITURE + RIDES
-BREAKABLE = DEVICES + DISHWARE + FURNITURE + OPENINGS + _only(CONTAINERS, "bottle box")
-HEAVY_THINGS = CONTAINERS + FURNITURE + _only(DEVICES, "computer radio") + _only(RIDES, "bike boat")
-INDOORS = _only(ROOMS, "bathroom bedroom garage house kitchen office")
-SIGHTS = _only(PLACES, "beach hospital library market museum park")
 EDIBLE = FRUIT + DISHES + _only(GROCERIES, "bread cheese chocolate ham jam salad")
 
 OPENED_DAILY = ("bakery", "bank", "castle", "cinema", "library", "market", "museum", "park", "pharmacy", "pool",

@@ -209,10 +209,20 @@ class Determiner:
     m: str
     f: str
     plural: str
+    irregular_ens: str = ""  # these, for this
+
+    @property
+    def ens(self) -> str:
+        """The English before a plural: my, these."""
+        return self.irregular_ens or self.en
+
+    def of(self, noun: Noun) -> str:
+        """The form the noun takes: mon, ma; le, la."""
+        return self.m if noun.gender == "m" else self.f
 
     def before(self, noun: Noun) -> str:
         """mon frère, ma sœur, le chat."""
-        return f"{self.m if noun.gender == 'm' else self.f} {noun.fr}"
+        return f"{self.of(noun)} {noun.fr}"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def bench(
     skip_bad_lines: options.SkipBadLines = False,
     split: options.Split = "grouped",
     validation_split: options.ValidationSplit = DataConfig.validation_split,
-    epochs: options.Epochs = 5,
+    epochs: options.Epochs = 3,
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = 256,
     learning_rate: options.LearningRate = 1e-3,

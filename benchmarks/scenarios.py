@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from common.decoding import Emit
 from common.interface import Backend
-from common.tensors import Batch, Batches, epoch_order
+from common.tensors import Batch, Batches
+from common.training import train_epoch
 from common.weights import initial_state
 
 
@@ -25,19 +26,11 @@ def train(
     **corpus: Any,
 ) -> Mapping[str, Any]:
     """Train from the seed's weights; `epochs` is a list of each one's seconds and figures."""
-    rows = Batch(**corpus)
     backend.load(initial_state(backend.config, seed))
-    validation = Batches(rows, validation_rows, batch_size)
+    validation = Batches(Batch(**corpus), validation_rows, batch_size)
     figures = []
     for epoch in range(1, epochs + 1):
-        training = Batches(rows, training_rows[epoch_order(len(training_rows), seed, epoch)], batch_size)
-
-        def report(step: int, loss: float, epoch: int = epoch, steps: int = len(training)) -> None:
-            emit(epoch=epoch, step=step, steps=steps, loss=loss)
-
-        report(0, float("nan"))
-        trained = backend.train(training, report)
-        validated = backend.evaluate(validation)
+        trained, validated = train_epoch(backend, emit, training_rows, validation, seed, epoch)
         figures.append(
             {
                 "seconds": trained.seconds,

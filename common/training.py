@@ -1,7 +1,7 @@
 """What runs in a backend's process to train and to score it: epochs, validation, checkpoints, events."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -33,30 +33,48 @@ def fit(
 ) -> Mapping[str, Any]:
     """Train the run's last state up to epoch `epochs`, writing the run after every epoch.
 
-    Emits `epoch, step, steps, loss` while it goes and `epoch_done` with an epoch's figures.
+    Emits what `train_epoch` does and `epoch_done` with an epoch's figures.
     """
     directory = RunDirectory.open(run)
-    rows = Batch(**corpus)
     batch_size, seed = directory.train_config.batch_size, directory.train_config.seed
     state, place = directory.begin()
     backend.load(state)
-    validation = Batches(rows, validation_rows, batch_size)
+    validation = Batches(Batch(**corpus), validation_rows, batch_size)
     for epoch in range(place.epoch + 1, epochs + 1):
-        order = training_rows[epoch_order(len(training_rows), seed, epoch)]
-        training = Batches(rows, order, batch_size)
-
-        def report(step: int, loss: float, epoch: int = epoch, steps: int = len(training)) -> None:
-            emit(epoch=epoch, step=step, steps=steps, loss=loss)
-
-        report(0, float("nan"))
-        trained = backend.train(training, report)
-        _check_finite(trained, epoch)
-        validated = backend.evaluate(validation)
-        _check_finite(validated, epoch)
+        trained, validated = train_epoch(backend, emit, training_rows, validation, seed, epoch)
         done = _epoch(epoch, trained, validated)
-        directory.write_epoch(backend.dump(), done, place.step + (epoch - place.epoch) * len(training))
+        place = replace(place, epoch=epoch, step=place.step + len(trained.loss_sums))
+        directory.write_epoch(backend.dump(), done, place.step)
         emit(epoch_done=asdict(done))
     return {}
+
+
+def train_epoch(
+    backend: Backend,
+    emit: Emit,
+    training_rows: NDArray[np.integer],
+    validation: Batches,
+    seed: int,
+    epoch: int,
+) -> tuple[Metrics, Metrics]:
+    """Train one epoch in the order of seed and epoch, then validate; emits `epoch, step, steps, loss` as it goes.
+
+    The training rows are of the corpus that validation's are of.
+
+    Raises RosettaError when the loss is no longer finite.
+    """
+    order = training_rows[epoch_order(len(training_rows), seed, epoch)]
+    training = Batches(validation.corpus, order, validation.batch_size)
+
+    def report(step: int, loss: float) -> None:
+        emit(epoch=epoch, step=step, steps=len(training), loss=loss)
+
+    report(0, float("nan"))
+    trained = backend.train(training, report)
+    _check_finite(trained, epoch)
+    validated = backend.evaluate(validation)
+    _check_finite(validated, epoch)
+    return trained, validated
 
 
 def evaluate(backend: Backend, emit: Emit, *, batch_size: int, **corpus: Any) -> Mapping[str, Any]:
@@ -82,6 +100,6 @@ def _check_finite(metrics: Metrics, epoch: int) -> None:
     broken = np.flatnonzero(~np.isfinite(metrics.loss_sums))
     if len(broken):
         raise RosettaError(
-            f"the loss was no longer finite at step {broken[0] + 1} of epoch {epoch}; the run keeps the epoch "
-            "before. Try a smaller --learning-rate in a new run"
+            f"the loss was no longer finite at step {broken[0] + 1} of epoch {epoch}; what is saved ends with "
+            "the epoch before. Try a smaller --learning-rate"
         )

@@ -7,8 +7,7 @@ from common.terminal import table
 
 COLUMNS = (
     "backend",
-    "version",
-    "threads",
+    "thr.",
     "s an\nepoch",
     "pairs\na s",
     "ratio",
@@ -24,9 +23,9 @@ def comparison_table(results: Results) -> Table:
     """One row a backend, fastest first."""
     rows = sorted(results.rows, key=lambda row: row.train_seconds_per_epoch)
     title = f"{results.data.data}, {results.num_epochs} epochs, split {results.data.split}"
-    made = table(title, COLUMNS, [_cells(results, row) for row in rows], numeric=[*COLUMNS[:1], *COLUMNS[2:]])
+    made = table(title, COLUMNS, [_cells(results, row) for row in rows], numeric=COLUMNS[1:])
     made.caption = (
-        f"ratio: {BASELINE}'s seconds an epoch over the row's. acc.: right characters of the validation rows, over "
+        f"thr.: threads. ratio: {BASELINE}'s seconds an epoch over the row's. acc.: right characters of the validation rows, over "
         f"all positions and over real characters. decoded a s: sentences in one batch; in {BASELINE}, one by one."
     )
     made.caption_justify = "left"
@@ -36,8 +35,7 @@ def comparison_table(results: Results) -> Table:
 def _cells(results: Results, row: Row) -> list[str]:
     ratio = results.ratio_to_baseline(row)
     return [
-        row.name,
-        row.version.replace(", ", "\n"),
+        f"{row.name}\n{row.version}",
         str(row.threads),
         f"{row.train_seconds_per_epoch:.2f}",
         f"{row.train_samples_per_second:,.0f}",
@@ -54,10 +52,18 @@ def decoded_table(results: Results) -> Table:
     """Held-out sentences, their references, and what each backend says; backends that agree share a line."""
     rows = []
     for sentence in results.decoded:
-        said = _by_translation(sentence)
-        by = ["all" if len(names) == len(results.rows) else ", ".join(names) for names in said.values()]
-        rows.append([sentence.source, "\n".join(sentence.references), "\n".join(said), "\n".join(by)])
-    return table("Held-out sentences", ["sentence", "reference", "decoded sentence", "by"], rows)
+        lines = [("reference", reference) for reference in sentence.references]
+        for translation, names in _by_translation(sentence).items():
+            lines.append(("all" if len(names) == len(results.rows) else ", ".join(names), translation))
+        rows += [[sentence.source if line is lines[0] else "", *line] for line in lines]
+        rows.append(["", "", ""])
+    made = table("Held-out sentences", ["sentence", "by", "decoded sentence"], rows[:-1])
+    made.caption = (
+        "Each backend decodes with the weights of its own training, which rounding moves apart after some dozens of "
+        "steps; from one run's weights all decode the same. Few epochs leave much to learn."
+    )
+    made.caption_justify = "left"
+    return made
 
 
 def _by_translation(sentence: Decoded) -> dict[str, list[str]]:

@@ -27,13 +27,17 @@ def print_json(content: Mapping[str, Any]) -> None:
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Iterable[str] = ()) -> Table:
     """A Rich table of plain values; the columns named in `numeric` are set flush right and never broken."""
     numbers = set(numeric)
+    cells = [[str(value) for value in row] for row in rows]
     made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
     made.pad_edge, made.padding = False, (0, 1, 0, 0)
-    for column in columns:
-        number = column in numbers
-        made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
-    for row in rows:
-        made.add_row(*(escape(str(value)) for value in row))
+    for column, *values in zip(columns, *cells, strict=True):
+        if column in numbers:
+            width = max(len(line) for value in (column, *values) for line in value.split("\n"))
+            made.add_column(column, justify="right", no_wrap=True, min_width=width)
+        else:
+            made.add_column(column, overflow="fold")
+    for row in cells:
+        made.add_row(*map(escape, row))
     return made
 
 

@@ -25,8 +25,9 @@ def comparison_table(results: Results) -> Table:
     title = f"{results.data.data}, {results.num_epochs} epochs, split {results.data.split}"
     made = table(title, COLUMNS, [_cells(results, row) for row in rows], numeric=COLUMNS[1:])
     made.caption = (
-        f"thr.: threads. ratio: {BASELINE}'s seconds an epoch over the row's. acc.: right characters of the validation rows, over "
-        f"all positions and over real characters. decoded a s: sentences in one batch; in {BASELINE}, one by one."
+        f"thr.: threads. ratio: {BASELINE}'s seconds an epoch over the row's. acc.: right characters of the "
+        "validation rows, over all positions and over real characters. decoded a s: sentences in one batch; in "
+        f"{BASELINE}, one by one."
     )
     made.caption_justify = "left"
     return made

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.errors import RosettaError
+from common.errors import CannotBeginError, RosettaError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -23,6 +26,32 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except BaseException:
         os.unlink(beside)
         raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to fill, renamed to `path` when all went well and removed when not.
+
+    Raises CannotBeginError where nothing can be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise CannotBeginError(f"{path.parent} cannot be written: {error.strerror}") from error
+    try:
+        yield beside
+        os.chmod(beside, 0o755)
+        os.rename(beside, path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file that somebody else wrote."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -11,8 +11,6 @@ history.jsonl      a line an epoch
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any, TypeVar
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Pair
 from common.errors import CannotBeginError, RosettaError
-from common.files import read_json, write_atomically, write_json
+from common.files import new_folder, read_json, write_atomically, write_json
 from common.machine import describe_machine
 from common.vocabulary import PAD, CharVocabulary
 from common.weights import ModelState, check_state, from_bytes, in_dtype, to_bytes
@@ -80,12 +78,7 @@ class RunDirectory:
         """Write a new run beside `path` and rename it there, so that it is whole or not there."""
         refuse_existing(path)
         run = cls(path, backend, *configs, sha256)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        except OSError as error:
-            raise CannotBeginError(f"{path.parent} cannot be written: {error.strerror}") from error
-        try:
+        with new_folder(path) as beside:
             model, train, data = configs
             config = {"format": FORMAT, "version": VERSION, "backend": backend, "sha256": sha256}
             config |= {"model": asdict(model), "train": asdict(train), "data": asdict(data)}
@@ -98,11 +91,6 @@ class RunDirectory:
             block = to_bytes(state, asdict(Place(epoch=0, step=0, seed=train.seed)))
             for name in STATE_FILES.values():
                 write_atomically(beside / name, block)
-            os.chmod(beside, 0o755)
-            os.rename(beside, path)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
         return run
 
     @classmethod
@@ -207,12 +195,12 @@ class RunDirectory:
             raise RosettaError(f"{self.path / name} cannot be read: {error}") from error
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise CannotBeginError where a new run would overwrite something."""
+def refuse_existing(
+    path: Path, advice: str = "choose another --out, or go on with that run by --resume --epochs TOTAL"
+) -> None:
+    """Raise CannotBeginError where something new would overwrite something."""
     if path.exists():
-        raise CannotBeginError(
-            f"{path} exists already; choose another --out, or go on with that run by --resume --epochs TOTAL"
-        )
+        raise CannotBeginError(f"{path} exists already; {advice}")
 
 
 def _best(history: Sequence[Epoch]) -> int:

@@ -1,6 +1,8 @@
 """The model in Keras 3 on TensorFlow."""
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, final
 
@@ -10,6 +12,7 @@ import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from backends.keras_files import read_keras
 from common.errors import CannotBeginError
 from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
 from common.machine import cores
@@ -17,13 +20,15 @@ from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState, check_state
 
 
-def seq2seq(num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int) -> keras.Model:
-    """The encoder's states start the decoder; the dense layer gives logits."""
+def seq2seq(
+    num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int, activation: str | None = None
+) -> keras.Model:
+    """The encoder's states start the decoder; the dense layer gives logits, or what `activation` makes of them."""
     encoder_inputs = keras.Input((None, num_encoder_tokens))
     decoder_inputs = keras.Input((None, num_decoder_tokens))
     encoder = layers.LSTM(latent_dim, return_state=True, name="encoder")
     decoder = layers.LSTM(latent_dim, return_sequences=True, return_state=True, name="decoder")
-    dense = layers.Dense(num_decoder_tokens, name="dense")
+    dense = layers.Dense(num_decoder_tokens, activation=activation, name="dense")
     _, state_h, state_c = encoder(encoder_inputs)  # (N, H) each
     decoder_outputs, _, _ = decoder(decoder_inputs, initial_state=[state_h, state_c])  # (N, T_dec, H)
     logits = dense(decoder_outputs)  # (N, T_dec, V_dec)
@@ -88,6 +93,25 @@ class KerasBackend(Backend):
             weights[name] = _array(parameter)
             slots[name] = _array(self.velocities[name])
         return ModelState(weights, slots)
+
+    def save_native(self, folder: Path) -> list[str]:
+        """The model as the example has it, from one-hot tensors to probabilities, compiled to go on with `fit`."""
+        config, train = self.config, self.train_config
+        whole = seq2seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim, "softmax")
+        model = keras.Model(whole.inputs, whole.outputs[0])
+        optimizer = keras.optimizers.RMSprop(train.learning_rate, rho=train.rho, epsilon=train.epsilon)
+        model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+        optimizer.build(model.trainable_variables)
+        # Both in the order of the layers, encoder, decoder, dense.
+        for copy, parameter in zip(model.trainable_variables, self.parameters.values(), strict=True):
+            copy.assign(parameter)
+        for copy, velocity in zip(optimizer.variables[2:], self.velocities.values(), strict=True):
+            copy.assign(velocity)
+        model.save(folder / "model.keras")
+        return ["model.keras"]
+
+    def load_native(self, paths: Sequence[Path]) -> None:
+        self.load(read_keras(paths, self.config))
 
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = self._tensor(batch.encoder_input_data)

@@ -5,6 +5,8 @@ sentence and a character at a time. It starts from the shared weights, and its e
 Its optimizer keeps Keras's stock constants, which are not rounded to float32, so it is held to float32 bounds only.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, final
 
@@ -14,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from backends.keras_backend import describe, require_device
+from backends.keras_files import read_keras
 from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state
@@ -65,6 +68,13 @@ class KerasExample(Backend):
     def dump(self) -> ModelState:
         weights = {name: np.array(parameter) for name, parameter in self.parameters.items()}
         return ModelState(weights, {name: np.array(slot) for name, slot in self.velocities.items()})
+
+    def save_native(self, folder: Path) -> list[str]:
+        self.model.save(folder / "s2s_model.keras")
+        return ["s2s_model.keras"]
+
+    def load_native(self, paths: Sequence[Path]) -> None:
+        self.load(read_keras(paths, self.config))
 
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = batch.encoder_input_data

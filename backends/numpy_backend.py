@@ -4,6 +4,8 @@ In float64 every framework is held to it; it also translates where no framework 
 the other three leave to their framework.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, final
 
@@ -16,6 +18,8 @@ from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state, initial_state
 
 Array = NDArray[np.floating]
+
+NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle, and open a run of their files in numpy"
 
 
 @final
@@ -34,6 +38,12 @@ class NumpyBackend(Backend):
     def dump(self) -> ModelState:
         weights = {name: weight.copy() for name, weight in self.weights.items()}
         return ModelState(weights, {name: slot.copy() for name, slot in self.mean_squares.items()})
+
+    def save_native(self, folder: Path) -> list[str]:
+        raise CannotBeginError(NO_FORMAT)
+
+    def load_native(self, paths: Sequence[Path]) -> None:
+        raise CannotBeginError(NO_FORMAT)
 
     def forward(self, batch: Batch) -> Forward:
         encoder, _, logits = self._model(batch.encoder_input_data, batch.decoder_input_data)

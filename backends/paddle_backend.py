@@ -1,5 +1,7 @@
 """The model in PaddlePaddle."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, final
 
@@ -9,6 +11,7 @@ import paddle.nn.functional as F
 from numpy.typing import NDArray
 from paddle import Tensor, nn
 
+from backends.paddle_files import read_paddle
 from common.errors import CannotBeginError
 from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
 from common.tensors import Batch, Batches
@@ -81,6 +84,14 @@ class PaddleBackend(Backend):
             weights[name] = _array(parameter, transposed)
             slots[name] = _array(state[f"{parameter.name}_mean_square_0"], transposed)
         return ModelState(weights, slots)
+
+    def save_native(self, folder: Path) -> list[str]:
+        paddle.save(self.model.state_dict(), str(folder / "model.pdparams"))
+        paddle.save(self.optimizer.state_dict(), str(folder / "model.pdopt"))
+        return ["model.pdparams", "model.pdopt"]
+
+    def load_native(self, paths: Sequence[Path]) -> None:
+        self.load(read_paddle(paths, self.config))
 
     @paddle.no_grad()
     def forward(self, batch: Batch) -> Forward:

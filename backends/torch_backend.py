@@ -1,5 +1,7 @@
 """The model in PyTorch."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, final
 
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from backends.torch_files import read_torch
 from common.errors import CannotBeginError
 from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
 from common.tensors import Batch, Batches
@@ -92,6 +95,14 @@ class TorchBackend(Backend):
             weights[name] = _array(parameter, transposed)
             slots[name] = _array(self.optimizer.state[parameter]["square_avg"], transposed)
         return ModelState(weights, slots)
+
+    def save_native(self, folder: Path) -> list[str]:
+        torch.save(self.model.state_dict(), folder / "model.pt")
+        torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+        return ["model.pt", "optimizer.pt"]
+
+    def load_native(self, paths: Sequence[Path]) -> None:
+        self.load(read_torch(paths, self.config))
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Forward:

@@ -4,8 +4,9 @@ N rows, T_enc and T_dec time steps, V_enc and V_dec characters, H = latent_dim; 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,21 @@ class Backend(ABC):
     @abstractmethod
     def dump(self) -> ModelState:
         """Weights and optimizer slots, bit for bit, as copies."""
+
+    @abstractmethod
+    def save_native(self, folder: Path) -> list[str]:
+        """Write both into `folder` as this framework's users keep them, and return the files' names.
+
+        Raises CannotBeginError where there is no such format.
+        """
+
+    @abstractmethod
+    def load_native(self, paths: Sequence[Path]) -> None:
+        """Set both, bit for bit, from such files, whoever wrote them, and run nothing that they hold.
+
+        The model's file comes first, then the optimizer's where that is one of its own; without it the slots are
+        zero. Raises RosettaError for files that are damaged or of another model.
+        """
 
     @abstractmethod
     def forward(self, batch: Batch) -> Forward:

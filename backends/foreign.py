@@ -1,0 +1,161 @@
+"""Weights out of files that others may have written: measured, named and checked before they are used.
+
+PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where the canonical layout has one.
+"""
+
+import io
+import lzma
+import math
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import ModelConfig
+from common.errors import CannotBeginError, RosettaError
+from common.weights import ModelState, weight_shapes
+
+# What the readers of zips, pickles and HDF5 raise when a file is cut, garbled or made to confuse them.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+)
+
+# Kind of a canonical weight -> the tensors that it comes from. A second one is added to the first.
+LSTM = {"kernel": ["weight_ih_l0"], "recurrent_kernel": ["weight_hh_l0"], "bias": ["bias_ih_l0", "bias_hh_l0"]}
+LINEAR = {"kernel": ["weight"], "bias": ["bias"]}
+ROLES = {"encoder": LSTM, "decoder": LSTM, "dense": LINEAR}
+SECOND_BIAS = ".bias_hh_l0"
+
+
+def read(path: Path, config: ModelConfig) -> bytes:
+    """The file's bytes, when a model of this shape may need so many, also unpacked in case they are a zip.
+
+    Raises CannotBeginError where nothing can be read, RosettaError for a file that is too large.
+    """
+    numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
+    largest = 4 * 8 * numbers + (1 << 24)  # bytes: weights and three slots in float64, and what is said of them
+    try:
+        with open(path, "rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be read: {error.strerror}") from error
+    if max(len(content), _unpacked_size(content)) > largest:
+        raise RosettaError(
+            f"{path} holds more than {largest:,} bytes, expected less for a model with "
+            f"--latent-dim {config.latent_dim} and these vocabularies"
+        )
+    return content
+
+
+def _unpacked_size(content: bytes) -> int:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except UNREADABLE:
+        return 0
+
+
+def model_and_optimizer(paths: Sequence[Path]) -> tuple[Path, Path | None]:
+    """The model's file and the optimizer's, where there is one. Raises CannotBeginError for more."""
+    if len(paths) > 2:
+        raise CannotBeginError(f"{len(paths)} files were given, expected the model's and at most the optimizer's")
+    return paths[0], paths[1] if len(paths) == 2 else None
+
+
+def require_shape(array: Any, shape: Sequence[int], config: ModelConfig, what: str) -> None:
+    """Raise RosettaError unless an array, or one that is still in its file, has this shape and the model's dtype."""
+    if array.shape != tuple(shape) or array.dtype != config.dtype:
+        raise RosettaError(
+            f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {tuple(shape)}; "
+            "--latent-dim, --dtype and the corpus must be those that it was trained with"
+        )
+
+
+def checked(array: NDArray[Any], shape: Sequence[int], config: ModelConfig, what: str) -> NDArray[np.floating]:
+    """`array` itself. Raises RosettaError unless it has this shape and the model's dtype, and is finite."""
+    require_shape(array, shape, config, what)
+    if not np.isfinite(array).all():
+        raise RosettaError(f"{what} holds numbers that are not finite")
+    return array
+
+
+def canonical_state(
+    paths: tuple[Path, Path | None],
+    tensors: Mapping[str, NDArray[Any]],
+    slots: Mapping[str, NDArray[Any]],
+    config: ModelConfig,
+    dense_transposed: bool,
+) -> ModelState:
+    """The state that named tensors hold, and the RMSprop slots by the same names; without any, slots of zeros.
+
+    LSTM tensors are (4H, in), (4H, H) and twice (4H,); dense is (H, V_dec), or (V_dec, H) when `dense_transposed`.
+    Raises RosettaError for tensors that are not this model's, and for slots of a second bias.
+    """
+    model, optimizer = paths
+    second = [name for name in slots if name.endswith(SECOND_BIAS)]
+    if second:
+        raise RosettaError(
+            f"{optimizer} has a slot for {second[0]}: two trained biases moved their sum twice a step, which the one "
+            "bias here cannot go on with. Leave the optimizer's file out; slots then start at zero"
+        )
+    layers = _layers(model, tensors)
+    weights, mean_squares = {}, {}
+    for name, shape in weight_shapes(config).items():
+        role, kind = name.split("/")
+        transposed = role != "dense" or dense_transposed
+        expected = shape[::-1] if transposed else shape  # the biases' is the same
+        names = [layers[role][tensor] for tensor in ROLES[role][kind]]
+        parts = [checked(tensors[part], expected, config, f"{model}: {part}") for part in names]
+        # A second bias of zeros is not added, since that would make 0.0 of a -0.0.
+        weight = sum(parts[1:], parts[0]) if parts[-1].any() else parts[0]
+        weights[name] = np.ascontiguousarray(weight.T if transposed else weight)
+        if not slots:
+            mean_squares[name] = np.zeros_like(weights[name])
+        elif names[0] in slots:
+            slot = checked(slots[names[0]], expected, config, f"{optimizer}: the slot of {names[0]}")
+            mean_squares[name] = np.ascontiguousarray(slot.T if transposed else slot)
+        else:
+            raise RosettaError(f"{optimizer} has no slot for {names[0]}, expected one a weight")
+    return ModelState(weights, mean_squares)
+
+
+def _layers(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The names of each role's tensors: found by the role's own name, or by order, two LSTMs and a linear layer."""
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        prefix, _, tensor = name.rpartition(".")
+        found.setdefault(prefix, {})[tensor] = name
+    layers = [found[role] for role in ROLES] if found.keys() == ROLES.keys() else list(found.values())
+    expected = [{tensor for tensors in kinds.values() for tensor in tensors} for kinds in ROLES.values()]
+    if [layer.keys() for layer in layers] != expected:
+        raise RosettaError(
+            f"{path} holds {listed(names)}; expected encoder and decoder, each an LSTM of one layer with "
+            f"{', '.join(sorted(expected[0]))}, and dense with weight, bias; or three such layers in this order"
+        )
+    return dict(zip(ROLES, layers, strict=True))
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names out of a file, made fit for one line."""
+    return shorten(", ".join(ascii(name) for name in names), 300, placeholder=" ...") or "nothing"

@@ -1,0 +1,136 @@
+"""Keras's .keras archives, read without building anything that their configuration names.
+
+An archive is a zip of config.json and model.weights.h5. The latter names a layer by its class and its place among the
+layers of that class (`layers/lstm_1/cell/vars/0`), and the optimizer's variables by number: iteration, learning rate,
+then a slot a weight in the layers' order.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.foreign import UNREADABLE, checked, listed, read, require_shape
+from common.config import ModelConfig
+from common.errors import CannotBeginError, RosettaError
+from common.weights import ModelState, weight_shapes
+
+INPUT, LSTM, DENSE = "keras.layers.InputLayer", "keras.layers.LSTM", "keras.layers.Dense"
+# What a layer's settings must be for its arrays to mean what they mean here.
+SETTINGS: dict[str, dict[str, list[Any]]] = {
+    LSTM: {
+        "activation": ["tanh"],
+        "recurrent_activation": ["sigmoid"],
+        "use_bias": [True],
+        "go_backwards": [False],
+    },
+    DENSE: {"activation": ["softmax", "linear"], "use_bias": [True]},
+}
+ROLES = {LSTM: ["encoder", "decoder"], DENSE: ["dense"]}
+FOLDERS = {LSTM: ["layers/lstm/cell", "layers/lstm_1/cell"], DENSE: ["layers/dense"]}
+
+Layer = tuple[str, dict[str, Any]]  # class, settings
+
+
+def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
+    """Weights and RMSprop slots; the slots are zero where the archive has no optimizer, or one that took no step.
+
+    Raises RosettaError for an archive that is damaged, or of another model.
+    """
+    if len(paths) > 1:
+        raise CannotBeginError(f"{len(paths)} files were given, expected one .keras archive with all in it")
+    path = paths[0]
+    content = read(path, config)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            architecture = json.loads(archive.read("config.json"))
+            weights = archive.read("model.weights.h5")
+        described = architecture["config"]["layers"]
+        layers = [(f"{layer['module']}.{layer['class_name']}", layer["config"]) for layer in described]
+        # A string where `compile` was given one.
+        optimizer = (architecture.get("compile_config") or {}).get("optimizer")
+        optimizer_class = str(optimizer["class_name"] if isinstance(optimizer, dict) else optimizer)
+        with h5py.File(io.BytesIO(weights), "r") as file:
+            return _state(path, file, _folders(path, layers), optimizer_class, config)
+    except UNREADABLE as error:
+        raise RosettaError(
+            f"{path} is not a .keras archive of a functional model, or is damaged; expected what "
+            'model.save("model.keras") writes'
+        ) from error
+
+
+def _folders(path: Path, layers: Sequence[Layer]) -> dict[str, str]:
+    """Where each role's weights are: found by our names, or by order, as the example's own model has them."""
+    classes = [class_name for class_name, _ in layers]
+    if sorted(classes) != sorted([INPUT, INPUT, LSTM, LSTM, DENSE]):
+        raise RosettaError(
+            f"{path} has the layers {listed(classes)}; expected those of the example: two inputs, two LSTM, a Dense"
+        )
+    folders: dict[str, str] = {}
+    for kind, roles in ROLES.items():
+        settings = [settings for class_name, settings in layers if class_name == kind]
+        for setting, allowed in SETTINGS[kind].items():
+            for found in (of_layer[setting] for of_layer in settings):
+                if found not in allowed:
+                    raise RosettaError(
+                        f"{path} has a {kind} with {setting} {listed([found])}, expected {allowed[0]!r}"
+                    )
+        names = [of_layer["name"] for of_layer in settings]
+        folders |= zip(names if set(names) == set(roles) else roles, FOLDERS[kind], strict=True)
+    return folders
+
+
+def _state(
+    path: Path, file: h5py.File, folders: dict[str, str], optimizer_class: str, config: ModelConfig
+) -> ModelState:
+    shapes = weight_shapes(config)
+    # As the file numbers them: the weights of a layer, and the slots of all.
+    in_order = {role: [name for name in shapes if name.startswith(f"{role}/")] for role in folders}
+    weights = {
+        name: _array(path, file, f"{folder}/vars/{number}", shapes[name], config)
+        for role, folder in folders.items()
+        for number, name in enumerate(in_order[role])
+    }
+    variables = len(_entry(path, file, "optimizer/vars")) if "optimizer" in file else 0
+    first = variables - len(shapes)
+    if variables <= 2:
+        slots = {name: np.zeros_like(weight) for name, weight in weights.items()}
+    elif optimizer_class.lower() == "rmsprop" and first in (1, 2):  # a schedule is no variable
+        slots = {
+            name: _array(path, file, f"optimizer/vars/{number}", shapes[name], config)
+            for number, name in enumerate(weights, first)
+        }
+    else:
+        raise RosettaError(
+            f"{path} has an optimizer {listed([optimizer_class])} of {variables} variables, expected an RMSprop "
+            "without momentum, not centered. To start with slots of zeros, save the model without its optimizer: "
+            "keras.Model(model.inputs, model.outputs).save(...)"
+        )
+    return ModelState(weights, slots)
+
+
+def _array(
+    path: Path, file: h5py.File, name: str, shape: tuple[int, ...], config: ModelConfig
+) -> NDArray[np.floating]:
+    """A dataset, measured before it is read, since one of few bytes may claim any shape."""
+    dataset = _entry(path, file, name)
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise RosettaError(f"{path}: {name} is no array of its own, expected one of shape {shape}")
+    require_shape(dataset, shape, config, f"{path}: {name}")
+    return checked(dataset[()], shape, config, f"{path}: {name}")
+
+
+def _entry(path: Path, file: h5py.File, name: str) -> Any:
+    """What the file itself holds under this name: links lead to other files."""
+    entry: Any = file
+    for part in name.split("/"):
+        if not isinstance(entry, h5py.Group) or not isinstance(entry.get(part, getlink=True), h5py.HardLink):
+            raise RosettaError(f"{path} has no {name} in its model.weights.h5")
+        entry = entry[part]
+    return entry

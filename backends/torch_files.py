@@ -1,0 +1,68 @@
+"""PyTorch's state dicts, read by torch as tensors and plain values alone."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from backends.foreign import SECOND_BIAS, UNREADABLE, canonical_state, listed, model_and_optimizer, read
+from common.config import ModelConfig
+from common.errors import RosettaError
+from common.weights import ModelState
+
+
+def read_torch(paths: Sequence[Path], config: ModelConfig) -> ModelState:
+    """Weights and RMSprop slots; the slots are zero without the optimizer's file, or when it took no step.
+
+    Raises RosettaError for files that are damaged, or of another model.
+    """
+    model, optimizer = model_and_optimizer(paths)
+    tensors = _tensors(model, config)
+    slots = _slots(optimizer, tensors, config) if optimizer else {}
+    return canonical_state((model, optimizer), tensors, slots, config, dense_transposed=True)
+
+
+def _tensors(path: Path, config: ModelConfig) -> dict[str, NDArray[Any]]:
+    try:
+        return {str(name): _array(tensor) for name, tensor in _content(path, config).items()}
+    except UNREADABLE as error:
+        raise RosettaError(
+            f"{path} is not a state dict, or is damaged; expected what torch.save(model.state_dict(), path) writes. "
+            "Nothing in it was run"
+        ) from error
+
+
+def _slots(path: Path, names: Iterable[str], config: ModelConfig) -> dict[str, NDArray[Any]]:
+    """By the names of the weights, which an optimizer knows by their numbers in the model's order."""
+    try:
+        content = _content(path, config)
+        state = content["state"]
+        numbers = [number for group in content["param_groups"] for number in group["params"]]
+        if len(numbers) < len(list(names)):  # without the second biases, as ours
+            names = [name for name in names if not name.endswith(SECOND_BIAS)]
+        name_of = dict(zip(numbers, names, strict=True))
+        kept = {kind for slots in state.values() for kind in slots} - {"step"}
+        if kept - {"square_avg"}:
+            raise RosettaError(
+                f"{path} keeps {listed(sorted(kept))}; expected square_avg alone, as an RMSprop has without "
+                "momentum and not centered. Leave the file out to start with slots of zeros"
+            )
+        return {name_of[number]: _array(slots["square_avg"]) for number, slots in state.items()}
+    except UNREADABLE as error:
+        raise RosettaError(
+            f"{path} is not the state of this model's optimizer, or is damaged; expected what "
+            "torch.save(optimizer.state_dict(), path) writes"
+        ) from error
+
+
+def _content(path: Path, config: ModelConfig) -> Any:
+    return torch.load(io.BytesIO(read(path, config)), map_location="cpu", weights_only=True)
+
+
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    """Not copied: a tensor of a few bytes may claim any shape."""
+    array: NDArray[Any] = tensor.numpy(force=True)
+    return array

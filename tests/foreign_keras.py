@@ -1,0 +1,94 @@
+"""The official example's own code, https://keras.io/examples/nlp/lstm_seq2seq/, and models that resemble it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from common.decoding import Emit
+from common.interface import Backend
+
+
+def save(backend: Backend, emit: Emit, *, folder: str, named: bool, optimizer: str = "rmsprop") -> Mapping[str, Any]:
+    """Train the example's model for a step and save it as the example does; its variables by canonical names.
+
+    `named` gives its layers names, not ours. An optimizer "none" is one that took no step.
+    """
+    num_encoder_tokens, num_decoder_tokens = backend.config.num_encoder_tokens, backend.config.num_decoder_tokens
+    latent_dim = backend.config.latent_dim
+    keras.utils.set_random_seed(5)
+    keras.utils.clear_session()  # so that unnamed layers are called as in the example
+
+    encoder_inputs = keras.Input(shape=(None, num_encoder_tokens))
+    encoder = keras.layers.LSTM(latent_dim, return_state=True, **({"name": "reader"} if named else {}))
+    _, state_h, state_c = encoder(encoder_inputs)
+    encoder_states = [state_h, state_c]
+
+    decoder_inputs = keras.Input(shape=(None, num_decoder_tokens))
+    decoder_lstm = keras.layers.LSTM(
+        latent_dim, return_sequences=True, return_state=True, **({"name": "writer"} if named else {})
+    )
+    decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=encoder_states)
+    decoder_dense = keras.layers.Dense(num_decoder_tokens, activation="softmax", **({"name": "out"} if named else {}))
+    decoder_outputs = decoder_dense(decoder_outputs)
+
+    model = keras.Model([encoder_inputs, decoder_inputs], decoder_outputs)
+    model.compile(
+        optimizer="rmsprop" if optimizer == "none" else optimizer,
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    if optimizer != "none":
+        rng = np.random.default_rng(5)
+        encoder_input_data = rng.random((6, 4, num_encoder_tokens), np.float32)
+        decoder_input_data = rng.random((6, 5, num_decoder_tokens), np.float32)
+        decoder_target_data = rng.random((6, 5, num_decoder_tokens), np.float32)
+        model.fit([encoder_input_data, decoder_input_data], decoder_target_data, batch_size=2, epochs=1, verbose=0)
+    model.save(f"{folder}/s2s_model.keras")
+
+    layers = {"encoder": encoder.cell, "decoder": decoder_lstm.cell, "dense": decoder_dense}
+    variables = {f"{role}/{v.name}": v for role, layer in layers.items() for v in layer.trainable_variables}
+    slots = dict(zip([v.path for v in model.trainable_variables], model.optimizer.variables[2:], strict=False))
+    found = {f"slot {name}": np.array(slots[v.path]) for name, v in variables.items() if v.path in slots}
+    return found | {name: np.array(variable) for name, variable in variables.items()}
+
+
+def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
+    """Archives that are no model of ours: each file's name says why."""
+    source, hidden = backend.config.num_encoder_tokens, backend.config.latent_dim
+    lstm, dense = keras.layers.LSTM, keras.layers.Dense
+    inputs = keras.Input((None, source))
+    others = {
+        "wider": _model(backend, lstm(hidden + 1, return_state=True), hidden + 1),
+        "relu": _model(backend, lstm(hidden, return_state=True, activation="relu"), hidden),
+        "biasless": _model(backend, lstm(hidden, return_state=True, use_bias=False), hidden),
+        "gru": keras.Model(inputs, keras.layers.GRU(hidden)(inputs)),
+        "deeper": keras.Model(inputs, dense(3)(lstm(hidden)(lstm(hidden, return_sequences=True)(inputs)))),
+        "lambda": keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)),
+        "sequence": keras.Sequential([keras.Input((None, source)), lstm(hidden)]),
+    }
+    for name, model in others.items():
+        model.save(f"{folder}/{name}.keras")
+    return {"names": list(others)}
+
+
+def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:
+    """A weight and its slot as Keras itself reads our file, which then trains on."""
+    model = keras.models.load_model(paths[0])
+    slot = np.array(model.optimizer.variables[2])
+    weight = np.array(model.trainable_variables[0])
+    inputs = [np.ones((2, 4, layer.shape[-1])) for layer in model.inputs]
+    probabilities = model.predict(inputs, verbose=0)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+    model.fit(inputs, probabilities, epochs=1, verbose=0)
+    return {"encoder/kernel": weight, "slot encoder/kernel": slot}
+
+
+def _model(backend: Backend, encoder: keras.Layer, units: int) -> keras.Model:
+    num_encoder_tokens, num_decoder_tokens = backend.config.num_encoder_tokens, backend.config.num_decoder_tokens
+    encoder_inputs, decoder_inputs = keras.Input((None, num_encoder_tokens)), keras.Input((None, num_decoder_tokens))
+    _, *states = encoder(encoder_inputs)
+    decoder_outputs = keras.layers.LSTM(units, return_sequences=True)(decoder_inputs, initial_state=states)
+    dense = keras.layers.Dense(num_decoder_tokens, activation="softmax")
+    return keras.Model([encoder_inputs, decoder_inputs], dense(decoder_outputs))

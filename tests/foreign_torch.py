@@ -1,0 +1,99 @@
+"""Models of PyTorch users who never heard of Rosetta, saved as they save them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from backends.torch_backend import Seq2Seq
+from common.decoding import Emit
+from common.interface import Backend
+
+
+class Translator(nn.Module):
+    """Two biases an LSTM, both trained; names of its own."""
+
+    def __init__(self, source: int, target: int, hidden: int) -> None:
+        super().__init__()
+        self.reader = nn.LSTM(source, hidden, batch_first=True)
+        self.writer = nn.LSTM(target, hidden, batch_first=True)
+        self.out = nn.Linear(hidden, target)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.out(self.writer(y, self.reader(x)[1])[0])
+
+
+def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, momentum: float = 0) -> Mapping[str, Any]:
+    """A trained Translator in model.pt, its optimizer in optimizer.pt; `tensors` are its weights by name.
+
+    The optimizer is "all" for one over all parameters, "first" for one that leaves the second biases as they are,
+    or "none" for one that took no step.
+    """
+    config = backend.config
+    torch.manual_seed(5)
+    model = Translator(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
+    if optimizer == "first":
+        for lstm in (model.reader, model.writer):
+            lstm.bias_hh_l0.requires_grad_(False)
+    rmsprop = torch.optim.RMSprop(model.parameters(), lr=1e-2, momentum=momentum)
+    if optimizer != "none":
+        x, y = torch.rand(3, 4, config.num_encoder_tokens), torch.rand(3, 5, config.num_decoder_tokens)
+        for _ in range(2):
+            rmsprop.zero_grad()
+            model(x, y).square().mean().backward()
+            rmsprop.step()
+    torch.save(model.state_dict(), Path(folder) / "model.pt")
+    torch.save(rmsprop.state_dict(), Path(folder) / "optimizer.pt")
+    slots = [(name, rmsprop.state[p].get("square_avg")) for name, p in model.named_parameters()]
+    found = {f"slot {name}": slot.numpy() for name, slot in slots if slot is not None}
+    return found | {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:
+    """A weight and its slot as torch itself reads our files."""
+    model, optimizer = (torch.load(path, weights_only=True) for path in paths)
+    fresh = Seq2Seq(backend.config.num_encoder_tokens, backend.config.num_decoder_tokens, backend.config.latent_dim)
+    fresh.load_state_dict(model)
+    slot = optimizer["state"][0]["square_avg"]
+    return {"encoder/kernel": model["encoder.weight_ih_l0"].numpy().T, "slot encoder/kernel": slot.numpy().T}
+
+
+def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
+    """State dicts that are no model of ours: each file's name says why."""
+    config = backend.config
+    sizes = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
+    source, target, hidden = sizes
+    good = Translator(*sizes).state_dict()
+    not_finite = {name: tensor.clone() for name, tensor in good.items()}
+    not_finite["out.bias"][0] = float("nan")
+    huge = torch.zeros(1).expand(1 << 20, 1 << 20)  # four bytes on disk
+    others: dict[str, Any] = {
+        "wider": Translator(source, target, hidden + 1).state_dict(),
+        "float16": Translator(*sizes).half().state_dict(),
+        "bfloat16": Translator(*sizes).bfloat16().state_dict(),
+        "layers": nn.ModuleList([nn.LSTM(source, hidden, 2), nn.LSTM(target, hidden)]).state_dict(),
+        "missing": {name: tensor for name, tensor in good.items() if name != "out.bias"},
+        "not finite": not_finite,
+        "huge": {**good, "out.weight": huge},
+        "nested": {"model": good, "epoch": 3},
+        "number": 3,
+        "names": {f"evil\n\x1b[31m{number}": torch.zeros(1) for number in range(1000)},
+        "malicious": Malicious(folder),
+        "model": Translator(*sizes),
+    }
+    for name, content in others.items():
+        torch.save(content, Path(folder) / f"{name}.pt")
+    return {"names": list(others)}
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.folder}/executed",)

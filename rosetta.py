@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 benchmark_commands.register(app)
 
-# What `train --resume` takes from the run and so cannot be given again.
+# What `train --resume` and `convert --vocabulary` take from the run and so cannot be given again.
 FIXED_BY_RUN = [
     "data",
     "num_samples",
@@ -134,7 +134,7 @@ def train(
     try:
         with terminal.training_progress(backend or "resume") as on_event:
             if resume:
-                _refuse_fixed_options(context)
+                _refuse_options(context, FIXED_BY_RUN, "--resume goes on with the run's own settings")
                 trained = session.resume(RunDirectory.open(out), backend, epochs, runtime, on_event)
             else:
                 if backend is None:
@@ -170,11 +170,12 @@ def train(
     print(f'The run is in {out}. Translate with: rosetta translate {out} "{trained.samples[0].source}"')
 
 
-def _refuse_fixed_options(context: typer.Context) -> None:
-    from_user = [name for name in FIXED_BY_RUN if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+def _refuse_options(context: typer.Context, names: list[str], reason: str) -> None:
+    """Raise CannotBeginError where the user gave one of these options."""
+    from_user = [name for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
     if from_user:
-        option = "--" + from_user[0].replace("_", "-")
-        raise CannotBeginError(f"--resume goes on with the run's own settings; leave out {option}")
+        option = "--" + from_user[0].strip("_").replace("_", "-")
+        raise CannotBeginError(f"{reason}; leave out {option}")
 
 
 @app.command()
@@ -252,6 +253,73 @@ def evaluate(
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
     terminal.out.print(terminal.scores_table(f"{run}, {weights} epoch, in {name}", figures))
+
+
+@app.command()
+def convert(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="The run to convert, or with --from the run to make.")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")] = None,
+    to: Annotated[str | None, typer.Option(help="NAME of the backend whose framework the files are for.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="RUN-NAME")] = None,
+    weights: options.Weights = "last",
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE [FILE]", help="A model's file and, where it has one, its optimizer's."),
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="NAME of the backend that reads --from.")] = None,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="A run whose vocabulary, pairs and settings the new one has.")
+    ] = None,
+    data: options.DataOfModel = None,
+    num_samples: options.NumSamples = DataConfig.num_samples,
+    skip_bad_lines: options.SkipBadLines = False,
+    split: options.Split = "tail",
+    validation_split: options.ValidationSplit = DataConfig.validation_split,
+    batch_size: options.BatchSize = TrainConfig.batch_size,
+    latent_dim: options.LatentDim = 256,
+    learning_rate: options.LearningRate = 1e-3,
+    seed: options.Seed = TrainConfig.seed,
+    dtype: options.Precision = "float32",
+    json: options.Json = False,
+) -> None:
+    """Write a run as a framework's own files, or make a run of such files.
+
+    `convert RUN --to torch` writes RUN-torch. `convert RUN --from model.pt optimizer.pt --backend torch` makes RUN;
+    such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
+    """
+    from backends import session
+    from common import terminal
+    from common.run_directory import RunDirectory
+
+    if to is not None:
+        _refuse_options(context, ["from_", "backend", "vocabulary", *FIXED_BY_RUN], "--to writes a run as it is")
+        if more:
+            raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
+        out = out or Path(f"{run}-{to.replace(':', '-')}")
+        files = session.export_native(RunDirectory.open(run), weights, to, out)
+        if json:
+            return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
+        return print(f"{out} holds {' and '.join(files)}")
+    if not from_ or backend is None:
+        raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
+    _refuse_options(context, ["out", "weights"], "--from makes the run RUN")
+    if vocabulary is not None:
+        _refuse_options(context, FIXED_BY_RUN, "--vocabulary takes that run's settings")
+        setting = session.Setting.of_run(vocabulary)
+    elif data is not None:
+        corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
+        settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
+        setting = session.Setting.of_corpus(corpus, settings, latent_dim, dtype)
+    else:
+        raise CannotBeginError(
+            "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
+            "--vocabulary, a run that has the same"
+        )
+    session.import_native([*from_, *(more or [])], backend, setting, run)
+    if json:
+        return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
+    print(f"The run is in {run}. Train it on with: rosetta train --out {run} --resume --epochs 1")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the commands do: a corpus or a run, a backend's process, and train, translate, evaluate."""
+"""What the commands do: a corpus or a run, a backend's process, and train, translate, evaluate, convert."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +15,12 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Pair, normalize, read_corpus, references, split
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError, UnknownCharactersError
+from common.files import new_folder
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import score
 from common.tensors import START, STOP, Batch, model_config
 from common.vocabulary import PAD, CharVocabulary
-from common.weights import initial_state
+from common.weights import from_bytes, initial_state
 
 TRAINING_SILENCE = 600.0  # seconds; a step, its compilation included, takes far less
 SECONDS_A_SENTENCE = 60.0  # far more than the slowest way of decoding needs
@@ -37,6 +38,9 @@ class Runtime:
 
     def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> BackendProcess:
         return BackendProcess(backend, model, train, threads=self.threads, device=self.device, lane=self.lane)
+
+
+CONVERTING = Runtime(threads=1)  # nothing is computed
 
 
 @dataclass(frozen=True)
@@ -283,3 +287,59 @@ def evaluate(translator: Translator, batch_size: int, limit: int | None, on_even
     translations = translator(sources, on_event=on_event)
     scores = score(translations, [all_references[source] for source in sources])
     return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores
+
+
+def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> list[str]:
+    """Write the `last` or `best` weights of a run into the folder `out` as a backend's framework keeps them.
+
+    Returns the names of the files.
+    """
+    find(backend)
+    refuse_existing(out, "choose another --out")
+    run.read_state(weights)
+    with (
+        new_folder(out) as folder,
+        CONVERTING.start(backend, run.model_config, run.train_config) as process,
+    ):
+        saved = process.call(
+            "common.native:save", TRAINING_SILENCE, run=str(run.path), weights=weights, folder=str(folder)
+        )
+    return list(saved["files"])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What makes a run of a state that comes without it: the files of frameworks hold no vocabulary."""
+
+    configs: tuple[ModelConfig, TrainConfig, DataConfig]
+    sha256: str
+    pairs: Sequence[Pair]
+    vocabularies: tuple[CharVocabulary, CharVocabulary]
+
+    @classmethod
+    def of_corpus(cls, data: DataConfig, settings: TrainConfig, latent_dim: int, dtype: str) -> "Setting":
+        """That of a run which `train` begins."""
+        material, sha256 = prepare(data, settings.seed, dtype)
+        model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
+        vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
+        return cls((model, settings, data), sha256, material.pairs, vocabularies)
+
+    @classmethod
+    def of_run(cls, path: Path) -> "Setting":
+        """That of a run, named by its folder or its vocabulary.json."""
+        run = RunDirectory.open(path.parent if path.name == "vocabulary.json" else path)
+        configs = run.model_config, run.train_config, run.data_config
+        return cls(configs, run.sha256, run.pairs(), run.vocabularies())
+
+
+def import_native(paths: Sequence[Path], backend: str, setting: Setting, out: Path) -> RunDirectory:
+    """Begin a run with the weights and slots that files of a backend's framework hold; it has no epoch yet."""
+    find(backend)
+    refuse_existing(out, "choose another name for the run")
+    model, train, _ = setting.configs
+    with CONVERTING.start(backend, model, train) as process:
+        block = process.call("common.native:load", TRAINING_SILENCE, paths=[str(path) for path in paths])["state"]
+    state, _ = from_bytes(block.tobytes())
+    return RunDirectory.create(
+        out, backend, setting.configs, setting.sha256, setting.pairs, setting.vocabularies, state
+    )

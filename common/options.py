@@ -7,13 +7,12 @@ import typer
 
 Precision = Literal["float32", "float64"]
 
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help='"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.',
-    ),
-]
+_data = typer.Option(
+    "--data",
+    help='"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.',
+)
+Data = Annotated[str, _data]
+DataOfModel = Annotated[str | None, _data]
 NumSamples = Annotated[int, typer.Option(min=1, help="Use the first N pairs.")]
 SkipBadLines = Annotated[bool, typer.Option("--skip-bad-lines", help="Count and skip lines that hold no pair.")]
 Split = Annotated[

@@ -1,0 +1,65 @@
+"""Mistakes of porting, made in torch and called in its process by name. Each takes a backend of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from backends.torch_backend import TorchBackend
+from common.decoding import Emit
+from common.interface import Backend
+from common.tensors import Batch, Batches
+from tests.child import Block, unpacked
+
+
+def stock_rmsprop(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
+    """The weights after one step of torch's own RMSprop with the constants of ours."""
+    mistaken = _loaded(backend, state)
+    trained = [parameter for parameter, _ in mistaken.parameters.values()]
+    train = mistaken.train_config
+    mistaken.optimizer = torch.optim.RMSprop(trained, lr=train.learning_rate, alpha=train.rho, eps=train.epsilon)
+    _step(mistaken, Batch(**batch))
+    return mistaken.dump().weights
+
+
+def two_biases(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
+    """Loss, gradients, and the weights after one step in which torch's second biases were trained too."""
+    mistaken = _loaded(backend, state)
+    lstms = {"encoder": mistaken.model.encoder, "decoder": mistaken.model.decoder}
+    seconds = {f"{name}/bias": lstm.bias_hh_l0.requires_grad_(True) for name, lstm in lstms.items()}
+    trained = [parameter for parameter, _ in mistaken.parameters.values()]
+    train = mistaken.train_config
+    mistaken.optimizer = type(mistaken.optimizer)(
+        [*trained, *seconds.values()], lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon
+    )
+    loss, gradients = mistaken.gradients(Batch(**batch))
+    _step(mistaken, Batch(**batch))
+    weights = mistaken.dump().weights
+    sums = {name: weights[name] + second.numpy(force=True) for name, second in seconds.items()}
+    after = {f"after/{name}": weight for name, weight in (weights | sums).items()}
+    return {"loss": loss} | gradients | after
+
+
+def zero_padded_targets(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
+    """Loss and gradients where the targets are padded with rows of zeros instead of spaces."""
+    loss, gradients = _loaded(backend, state).gradients(ZeroPadded(**batch))
+    return {"loss": loss} | gradients
+
+
+class ZeroPadded(Batch):
+    """No target on the padding."""
+
+    @property
+    def decoder_target_data(self) -> np.ndarray:
+        return super().decoder_target_data * self.real_positions[..., None]
+
+
+def _loaded(backend: Backend, state: Block) -> TorchBackend:
+    own = TorchBackend(backend.config, backend.train_config)
+    own.load(unpacked(state))
+    return own
+
+
+def _step(backend: TorchBackend, batch: Batch) -> None:
+    backend.train(Batches(batch, np.arange(len(batch)), len(batch)), lambda step, loss: None)

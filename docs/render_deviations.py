@@ -1,0 +1,64 @@
+"""Write deviations.md from deviations.toml; with `--check`, only say whether it is up to date."""
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+REGISTER, PAGE = HERE / "deviations.toml", HERE / "deviations.md"
+
+
+def render() -> str:
+    """The page, a section an entry in the order of the register."""
+    register = tomllib.loads(REGISTER.read_text(encoding="utf-8"))
+    entries = register["deviation"]
+    lines = ["<!-- Written by render_deviations.py from deviations.toml. -->", "# Deviations", "", register["about"]]
+    lines += ["| entry | frameworks | rung |", "| --- | --- | --- |"]
+    lines += [f"| [{e['id']}](#{e['id']}) | {', '.join(e['framework'])} | {e['rung']} |" for e in entries]
+    for entry in entries:
+        lines += ["", f"## {entry['id']}", "", *section(entry)]
+    return "\n".join(lines) + "\n"
+
+
+def section(entry: dict[str, Any]) -> list[str]:
+    versions = zip(entry["framework"], entry["version"], strict=True)
+    return [
+        flat(entry["what"]),
+        "",
+        f"- **Effect**: {flat(entry['effect'])}",
+        f"- **We**: {flat(entry['we'])}",
+        f"- **Rung**: {entry['rung']}",
+        f"- **Test**: {', '.join(map(linked, entry['test']))}",
+        f"- **Evidence**: {', '.join(map(evidence, entry['evidence']))}",
+        f"- **Versions**: {', '.join(' '.join(pair) for pair in versions)}",
+    ]
+
+
+def flat(text: str) -> str:
+    """In one line: a list item is one."""
+    return " ".join(text.split())
+
+
+def linked(test: str) -> str:
+    return f"[`{test}`](../{test.partition('::')[0]})"
+
+
+def evidence(source: str) -> str:
+    """A link to an issue, or the file and symbol of an installed package."""
+    if not source.startswith("https://"):
+        return f"`{source}`"
+    owner, repository, _, number = source.removeprefix("https://github.com/").split("/")
+    return f"[{owner}/{repository}#{number}]({source})"
+
+
+def main() -> None:
+    page = render()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(page, encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
+        sys.exit("docs/deviations.md is not what docs/deviations.toml says; run: python docs/render_deviations.py")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The register of deviations: whole, with tests and evidence that exist, and the page made from it."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+ENTRIES: list[dict[str, Any]] = tomllib.loads((PROJECT / "docs" / "deviations.toml").read_text(encoding="utf-8"))[
+    "deviation"
+]
+FIELDS = {"id": str, "what": str, "effect": str, "we": str, "rung": str} | dict.fromkeys(
+    ("framework", "version", "evidence", "test"), list
+)
+RUNGS = {"tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "strings", "none"}
+entries = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
+
+
+def test_the_page_is_what_the_register_says() -> None:
+    command = [sys.executable, PROJECT / "docs" / "render_deviations.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@entries
+def test_an_entry_has_every_field_and_no_other(entry: dict[str, Any]) -> None:
+    assert {name: type(value) for name, value in entry.items()} == FIELDS
+    assert all(entry.values())
+    assert all(isinstance(item, str) for name in ("framework", "version", "evidence", "test") for item in entry[name])
+    assert len(entry["framework"]) == len(entry["version"])
+    assert entry["rung"] in RUNGS
+
+
+@entries
+def test_the_effect_was_measured(entry: dict[str, Any]) -> None:
+    assert re.search(r"\d", entry["effect"]), "an effect without a number"
+
+
+def test_ids_are_unique() -> None:
+    ids = [entry["id"] for entry in ENTRIES]
+    assert len(ids) == len(set(ids))
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in ids)
+
+
+@entries
+def test_the_tests_that_hold_an_entry_exist(entry: dict[str, Any]) -> None:
+    for test in entry["test"]:
+        file, _, function = test.partition("::")
+        assert function in functions(PROJECT / file), test
+
+
+def functions(path: Path) -> set[str]:
+    return {
+        node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
+    }
+
+
+@entries
+def test_evidence_is_an_issue_or_a_symbol_in_an_installed_file(entry: dict[str, Any]) -> None:
+    for source in entry["evidence"]:
+        if source.startswith("https://"):
+            assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+", source)
+            continue
+        file, _, symbol = source.partition("::")
+        package, _, inside = file.partition("/")
+        spec = importlib.util.find_spec(package)
+        assert spec is not None, f"{package} is not installed"
+        assert spec.origin is not None
+        text = (Path(spec.origin).parent / inside).read_text(encoding="utf-8")
+        assert re.search(rf"\b{re.escape(symbol)}\b", text), source
+
+
+def test_the_guide_points_to_entries_that_exist() -> None:
+    guide = (PROJECT / "docs" / "porting.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"deviations\.md#([a-z0-9-]+)", guide))
+    assert named
+    assert named <= {entry["id"] for entry in ENTRIES}

@@ -45,8 +45,8 @@ def installed() -> list[str]:
     return [name for name, entry in TABLE.items() if importlib.util.find_spec(entry.package)]
 
 
-def open_backend(name: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
+def open_backend(target: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
     """Import the framework and build the model, in this process: for the worker, which has one of its own."""
-    module, _, class_name = find(name).target.partition(":")
+    module, _, class_name = target.partition(":")
     backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device)
     return backend

@@ -42,7 +42,7 @@ class BackendProcess:
         device: str = "cpu",
         lane: str = "matched",
     ) -> None:
-        find(name)
+        target = find(name).target
         self.name = name
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         child_requests, requests = os.pipe()
@@ -66,7 +66,7 @@ class BackendProcess:
         self._selector.register(self._replies, selectors.EVENT_READ)
         try:
             self.facts = self.call(
-                "open", START_SECONDS, backend=name, model=asdict(model), train=asdict(train), device=device
+                "open", START_SECONDS, target=target, model=asdict(model), train=asdict(train), device=device
             )
         except BaseException:
             self.close()

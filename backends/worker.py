@@ -15,14 +15,16 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import IO, Any
 
-from backends import find, open_backend
+from backends import open_backend
 from backends.messages import GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
 from common.interface import Backend
 
-# Requests name functions; only these packages are looked into.
-CALLABLE_PACKAGES = ("common.", "benchmarks.") + (("tests.",) if "PYTEST_CURRENT_TEST" in os.environ else ())
+# Requests name a backend's class and functions; only these packages are looked into.
+TESTS = ("tests.",) if "PYTEST_CURRENT_TEST" in os.environ else ()
+BACKEND_PACKAGES = ("backends.", *TESTS)
+CALLABLE_PACKAGES = ("common.", "benchmarks.", *TESTS)
 
 
 def main() -> None:
@@ -51,12 +53,14 @@ def _listen(requests: IO[bytes], inbox: SimpleQueue[tuple[str, Mapping[str, Any]
 
 
 def _open(
-    backend: str, model: Mapping[str, Any], train: Mapping[str, Any], device: str
+    target: str, model: Mapping[str, Any], train: Mapping[str, Any], device: str
 ) -> tuple[Backend, dict[str, Any]]:
+    if not target.startswith(BACKEND_PACKAGES):
+        raise ValueError(f"{target} is not a backend that a request may name")
     start = perf_counter()
-    importlib.import_module(find(backend).target.partition(":")[0])
+    importlib.import_module(target.partition(":")[0])
     imported = perf_counter()
-    opened = open_backend(backend, ModelConfig(**model), TrainConfig(**train), device)
+    opened = open_backend(target, ModelConfig(**model), TrainConfig(**train), device)
     times = {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
     return opened, opened.describe() | times | {"libraries": _libraries()}
 

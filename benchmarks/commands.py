@@ -9,17 +9,19 @@ import typer
 from common import options
 from common.config import DataConfig, TrainConfig, as_float32
 
+Backends = Annotated[
+    str | None, typer.Option(help="Names separated by commas.", show_default="all that are installed")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package to the program."""
     app.command()(bench)
+    app.command()(parity)
 
 
 def bench(
-    backends: Annotated[
-        str | None,
-        typer.Option(help="Names separated by commas.", show_default="all that are installed"),
-    ] = None,
+    backends: Backends = None,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
@@ -60,3 +62,63 @@ def bench(
     terminal.out.print(comparison_table(results))
     terminal.out.print(decoded_table(results))
     print(f"Saved as {path}")
+
+
+def parity(
+    backends: Backends = None,
+    dtype: Annotated[options.Precision | None, typer.Option(help="One precision alone.", show_default="both")] = None,
+    data: options.Data = DataConfig.data,
+    skip_bad_lines: options.SkipBadLines = False,
+    latent_dim: options.LatentDim = 256,
+    seed: options.Seed = TrainConfig.seed,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs, steps and sentences.")] = False,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    certificate: Annotated[
+        Path | None, typer.Option(help="A JSON file to write, of versions, hashes and the largest errors.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Compare every backend with the float64 referee: tensors, weights, states, loss, gradients, training, strings.
+
+    A backend climbs until a rung breaks; why it broke is then explained, and the exit status is 1.
+    """
+    from rich.live import Live
+
+    from backends import find, installed
+    from backends.session import Runtime
+    from benchmarks.climber import QUICK, WHOLE, Check, Course
+    from benchmarks.parity import climb
+    from benchmarks.report import budget_table, ladder_table
+    from common import terminal
+    from common.errors import RosettaError
+    from common.files import write_json
+
+    names = backends.split(",") if backends else installed()
+    for name in names:
+        find(name)
+    size = QUICK if quick else WHOLE
+    corpus, settings = DataConfig(data, skip_bad_lines=skip_bad_lines), TrainConfig(seed=seed)
+    runtime = Runtime(threads=threads, device=device)
+    checks: list[Check] = []
+    with (
+        Course(corpus, settings, latent_dim, size, runtime) as course,
+        Live(ladder_table(checks), console=terminal.err, transient=True) as live,
+    ):
+
+        def on_check(check: Check) -> None:
+            checks.append(check)
+            live.update(ladder_table(checks))
+
+        found = climb(course, names, [dtype] if dtype else ["float64", "float32"], on_check)
+    if certificate:
+        write_json(certificate, found.certificates)
+    if json:
+        terminal.print_json(found.as_json())
+    else:
+        terminal.out.print(ladder_table(found.checks))
+        terminal.out.print(budget_table(found.checks))
+        for explanation in found.explanations:
+            print(explanation)
+    if not found.passed:
+        raise RosettaError("parity is broken")

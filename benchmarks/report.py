@@ -1,7 +1,11 @@
 """The comparison's tables: functions of its results."""
 
+from collections.abc import Sequence
+from math import inf
+
 from rich.table import Table
 
+from benchmarks.climber import RUNGS, Check
 from benchmarks.results import BASELINE, Decoded, Results, Row
 from common.terminal import table
 
@@ -72,3 +76,29 @@ def _by_translation(sentence: Decoded) -> dict[str, list[str]]:
     for name, translation in sentence.translations.items():
         said.setdefault(translation, []).append(name)
     return said
+
+
+def ladder_table(checks: Sequence[Check]) -> Table:
+    """One row a backend and precision, one column a rung, with the rung's worst error; bold where it broke."""
+    rows: dict[str, dict[str, list[Check]]] = {}
+    for check in checks:
+        if check.rung in RUNGS:
+            rows.setdefault(check.cell, {}).setdefault(check.rung, []).append(check)
+    made = table("Largest error on each rung, against the float64 referee", ["", *RUNGS], [])
+    for cell, rungs in rows.items():
+        made.add_row(cell, *(_rung(rungs.get(rung, [])) for rung in RUNGS))
+    return made
+
+
+def _rung(checks: Sequence[Check]) -> str:
+    if not checks:
+        return ""
+    error = max(check.error for check in checks)
+    text = "equal" if error == 0 else "differs" if error == inf else f"{error:.0e}"
+    return text if all(check.passed for check in checks) else f"[bold red]{text}[/]"
+
+
+def budget_table(checks: Sequence[Check]) -> Table:
+    """What is normal in float32: each backend's own error and how far two of them are apart."""
+    rows = [(c.backend, c.tensor, f"{c.error:.1e}", f"{c.tolerance:.1e}") for c in checks if c.rung == "pairs"]
+    return table("Two float32 backends", ["of", "differs from", "by", "at most"], rows, numeric=["by", "at most"])

@@ -80,6 +80,24 @@ def check_state(state: ModelState, config: ModelConfig) -> None:
                 raise RosettaError(f"{kind} {name} holds numbers that are not finite: training diverged")
 
 
+def permute_units(state: ModelState, order: NDArray[np.integer]) -> ModelState:
+    """The state of the same function with its hidden units in another order, `order` (H,) of old positions.
+
+    Encoder and decoder share the order, since the one's states start the other.
+    """
+    columns = (np.arange(4)[:, None] * len(order) + order).ravel()  # of the four gates
+
+    def permute(arrays: Arrays) -> Arrays:
+        permuted = {}
+        for name, array in arrays.items():
+            rows = order if name.endswith("/recurrent_kernel") or name == "dense/kernel" else slice(None)
+            last = slice(None) if name.startswith("dense/") else columns
+            permuted[name] = np.ascontiguousarray(array[rows][..., last] if array.ndim > 1 else array[last])
+        return permuted
+
+    return ModelState(permute(state.weights), permute(state.mean_squares))
+
+
 def to_bytes(state: ModelState, metadata: dict[str, Any]) -> bytes:
     """The state as one safetensors block; `metadata` is kept beside the arrays as JSON."""
     arrays = state.weights | {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}

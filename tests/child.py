@@ -6,38 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.ladder import Block, packed, unpacked
 from common.decoding import Emit
 from common.interface import Backend
 from common.tensors import Batch, Batches
-from common.weights import ModelState, from_bytes, to_bytes
-
-Block = NDArray[np.uint8]  # a state, as safetensors
-
-
-def packed(state: ModelState) -> Block:
-    return np.frombuffer(to_bytes(state, {}), np.uint8)
-
-
-def unpacked(block: Block) -> ModelState:
-    return from_bytes(block.tobytes())[0]
-
-
-def reload(backend: Backend, emit: Emit, *, state: Block) -> Mapping[str, Any]:
-    backend.load(unpacked(state))
-    return {"state": packed(backend.dump())}
-
-
-def forward(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
-    backend.load(unpacked(state))
-    return vars(backend.forward(Batch(**batch)))
-
-
-def gradients(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
-    backend.load(unpacked(state))
-    loss, gradients = backend.gradients(Batch(**batch))
-    return {"loss": loss} | gradients
 
 
 def steps(backend: Backend, emit: Emit, *, state: Block, batch_size: int, **batch: Any) -> Mapping[str, Any]:

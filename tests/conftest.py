@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -51,10 +50,6 @@ def model(dtype: str) -> ModelConfig:
 def batch_of(num_rows: int, dtype: str) -> Batch:
     """The first rows of `material`."""
     return material(dtype).batch.take(slice(num_rows))
-
-
-def in_float64(batch: Batch) -> Batch:
-    return replace(batch, dtype="float64")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,101 @@
+"""The parity ladder for every backend: what passed, why it did not where it did not, and certificates of it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from benchmarks.climber import Check, Climber, Course
+from benchmarks.explain import explain
+from benchmarks.results import BASELINE
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the ladder found."""
+
+    checks: list[Check]
+    explanations: list[str]  # of the first broken rung of each backend that did not reach the top
+    certificates: dict[str, dict[str, Any]]  # by the backend's name and precision
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """`passed`, and each check; an error that no number can tell is null."""
+        checks = [
+            asdict(check) | {"error": check.error if isfinite(check.error) else None, "passed": check.passed}
+            for check in self.checks
+        ]
+        return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
+
+
+def cells(names: Iterable[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
+    """Backends and precisions. The official example's constants are not rounded, so it climbs in float32 alone."""
+    return [(name, dtype) for name in names for dtype in dtypes if (name, dtype) != (BASELINE, "float64")]
+
+
+def climb(course: Course, names: Iterable[str], dtypes: Sequence[str], on_check: Callable[[Check], None]) -> Parity:
+    """Every backend in every precision, one after another, each in a process of its own."""
+    checks: list[Check] = []
+    explanations: list[str] = []
+    certificates: dict[str, dict[str, Any]] = {}
+    forwards: dict[str, Mapping[str, Any]] = {}
+    for name, dtype in cells(names, dtypes):
+        with course.start(name, dtype) as process:
+            climber = Climber(course, process, dtype)
+            own = []
+            for check in climber.climb():
+                own.append(check)
+                on_check(check)
+            failed = [check for check in own if not check.passed]
+            if failed:
+                explanations.append(explain(climber, failed))
+            elif dtype == "float32":
+                forwards[name] = climber.forward
+            checks += own
+            certificates[f"{name} {dtype}"] = certificate(course, climber, own)
+    for check in _pairs(course, forwards):
+        checks.append(check)
+        on_check(check)
+    return Parity(checks, explanations, certificates)
+
+
+def _pairs(course: Course, forwards: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
+    """Two float32 backends may differ by no more than their own errors against the referee allow."""
+    for one, other in combinations(forwards, 2):
+        for tensor, expected in course.expected_forward.items():
+            a, b = forwards[one][tensor].astype(np.float64), forwards[other][tensor].astype(np.float64)
+            allowed = float(np.abs(a - expected).max() + np.abs(b - expected).max())
+            backend, _, variant = one.partition(":")
+            note = "the tolerance is the sum of their errors against the referee"
+            error = float(np.abs(a - b).max())
+            yield Check(backend, variant, "float32", "pairs", f"{tensor} and {other}'s", error, allowed, note=note)
+
+
+def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> dict[str, Any]:
+    """How equal a backend was shown to be, to stand beside what is measured of it: small, and JSON."""
+    rungs: dict[str, dict[str, Any]] = {}
+    for rung in dict.fromkeys(check.rung for check in checks):
+        own = [check for check in checks if check.rung == rung]
+        worst = max(own, key=lambda check: check.error)
+        rungs[rung] = {
+            "error": worst.error if isfinite(worst.error) else None,
+            "tolerance": worst.tolerance,
+            "passed": all(check.passed for check in own),
+        }
+    return {
+        "backend": climber.process.name,
+        "version": climber.process.facts["version"],
+        "device": climber.process.facts["device"],
+        "dtype": climber.dtype,
+        "latent_dim": course.model.latent_dim,
+        "corpus_sha256": course.sha256,
+        "referee": f"numpy {course.referee.facts['version']} float64",
+        "passed": all(check.passed for check in checks),
+        "rungs": rungs,
+    }

@@ -1,0 +1,114 @@
+"""Mistakes that porting makes, planted in the torch backend; each is run in a process like any other backend."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from backends.torch_backend import RMSprop, TorchBackend
+from common.interface import Forward, Report
+from common.tensors import Batch, Batches
+from common.weights import Arrays, ModelState
+
+
+class Correct(TorchBackend):
+    """No mistake: what the ladder must let pass."""
+
+
+class SecondBiasTrained(TorchBackend):
+    """Both of torch's biases are in the optimizer; their sum is what Keras's one is."""
+
+    def build(self) -> None:
+        super().build()
+        self.second = {"encoder/bias": self.model.encoder.bias_hh_l0, "decoder/bias": self.model.decoder.bias_hh_l0}
+        trained = [parameter for parameter, _ in self.parameters.values()]
+        trained += [bias.requires_grad_(True) for bias in self.second.values()]
+        config = self.train_config
+        self.optimizer = RMSprop(trained, lr=config.learning_rate, rho=config.rho, epsilon=config.epsilon)
+
+    def load(self, state: ModelState) -> None:
+        super().load(state)
+        for name, bias in self.second.items():
+            torch.nn.init.zeros_(bias)
+            first, _ = self.parameters[name]
+            self.optimizer.state[bias]["square_avg"].copy_(self.optimizer.state[first]["square_avg"])
+
+    def dump(self) -> ModelState:
+        state = super().dump()
+        summed = {name: state.weights[name] + bias.numpy(force=True) for name, bias in self.second.items()}
+        return ModelState(state.weights | summed, state.mean_squares)
+
+
+class EpsilonOutsideTheRoot(TorchBackend):
+    """RMSprop as torch's own computes it."""
+
+    class Outside(RMSprop):
+        @torch.no_grad()
+        def step(self) -> None:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    square_avg = self.state[parameter]["square_avg"]
+                    square_avg.mul_(group["rho"]).addcmul_(parameter.grad, parameter.grad, value=1 - group["rho"])
+                    parameter.addcdiv_(parameter.grad, square_avg.sqrt() + group["epsilon"], value=-group["lr"])
+
+    def build(self) -> None:
+        super().build()
+        config = self.train_config
+        trained = [parameter for parameter, _ in self.parameters.values()]
+        self.optimizer = self.Outside(trained, lr=config.learning_rate, rho=config.rho, epsilon=config.epsilon)
+
+
+class TargetsPaddedWithZeros(TorchBackend):
+    """The target's one-hot rows are zero on padding, where the example has the space's."""
+
+    class ZeroPadded(Batch):
+        @property
+        def decoder_target_data(self):
+            return super().decoder_target_data * self.real_positions[..., None]
+
+    def _loss(self, batch: Batch):
+        return super()._loss(self.ZeroPadded(**batch.fields()))
+
+
+class OneRowDisturbed(TorchBackend):
+    """One row of one large weight is a little off."""
+
+    def load(self, state: ModelState) -> None:
+        kernel = state.weights["decoder/recurrent_kernel"].copy()
+        kernel[123] += 1e-6
+        super().load(ModelState(state.weights | {"decoder/recurrent_kernel": kernel}, state.mean_squares))
+
+
+class NotANumber(TorchBackend):
+    """One state of one row is NaN, which a comparison that drops NaNs on both sides would not see."""
+
+    def forward(self, batch: Batch) -> Forward:
+        forward = super().forward(batch)
+        forward.state_c[3, 7] = np.nan
+        return forward
+
+
+class BatchesShuffled(TorchBackend):
+    """The rows of an epoch come in an order of its own."""
+
+    def train(self, batches: Batches, report: Report):
+        rows = np.random.default_rng(1).permutation(batches.rows)
+        return super().train(Batches(batches.corpus, rows, batches.batch_size), report)
+
+
+class OtherRho(TorchBackend):
+    """torch's default decay of the mean square in place of the example's."""
+
+    def build(self) -> None:
+        self.train_config = replace(self.train_config, rho=0.99)
+        super().build()
+
+
+class WrongGradient(TorchBackend):
+    """The forget gate of the encoder's kernel has a gradient of its own."""
+
+    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        loss, gradients = super().gradients(batch)
+        units = self.config.latent_dim
+        gradients["encoder/kernel"][:, units : 2 * units] *= 1 + 1e-4
+        return loss, gradients

@@ -1,0 +1,130 @@
+"""The parity ladder: it lets correct backends pass, and catches planted mistakes where they belong."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from backends import TABLE, Entry
+from backends.session import Runtime
+from benchmarks.climber import QUICK, WHOLE, Climber, Course, Size
+from benchmarks.parity import Parity, cells, climb
+from common.config import DataConfig, TrainConfig
+from common.weights import permute_units
+from tests.conftest import FRAMEWORKS
+
+LATENT_DIM = 256
+SETTINGS = TrainConfig(seed=7)
+PRECISIONS = ["float64", "float32"]
+CELLS = cells(["numpy", *FRAMEWORKS, "keras:example"], PRECISIONS)
+
+
+def course_of(size: Size, latent_dim: int = LATENT_DIM) -> Course:
+    return Course(DataConfig(), SETTINGS, latent_dim, size, Runtime(threads=1))
+
+
+@pytest.fixture(scope="module")
+def course() -> Iterator[Course]:
+    with course_of(QUICK) as course:
+        yield course
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Enter a class of tests/planted_*.py into the table of backends; gives its name there."""
+
+    def enter(target: str) -> str:
+        framework, class_name = target.split(":")
+        entry = TABLE[framework]
+        name = f"{framework}:{class_name}"
+        target = f"tests.planted_{framework}:{class_name}"
+        monkeypatch.setitem(TABLE, name, Entry(target, entry.package, entry.extra))
+        return name
+
+    return enter
+
+
+def climbed(course: Course, name: str, dtype: str) -> Parity:
+    return climb(course, [name], [dtype], lambda check: None)
+
+
+@pytest.mark.parametrize(("name", "dtype"), CELLS, ids=lambda value: value)
+def test_every_backend_reaches_the_top(course: Course, name: str, dtype: str) -> None:
+    found = climbed(course, name, dtype)
+    assert found.passed, "\n".join(found.explanations)
+    assert {check.rung for check in found.checks} == {
+        "tensors",
+        "weights",
+        "forward",
+        "loss",
+        "gradients",
+        "step",
+        "trajectory",
+        "strings",
+    }
+    assert found.certificates[f"{name} {dtype}"]["passed"] is True
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+# Where each mistake is caught, and what the explanation must say.
+PLANTED = [
+    ("paddle:GatesSwapped", "forward", ["state_h", "time step: first seen with 1 of", "gate: "]),
+    ("keras:SquareTransposed", "forward", ["time step: first seen with 2 of", "gate: "]),
+    ("keras:TransposedOnce", "weights", ["encoder/recurrent_kernel", "input gate", "256 of 256 rows differ"]),
+    ("torch:OneRowDisturbed", "weights", ["decoder/recurrent_kernel", "row 123", "1 of 256 rows differ: row 123"]),
+    ("torch:NotANumber", "forward", ["state_c", "not finite at [3, 7]"]),
+    ("torch:TargetsPaddedWithZeros", "loss", ["look at targets, their padding"]),
+    ("torch:WrongGradient", "gradients", ["encoder/kernel", "forget gate", "gate: the forget gate of the encoder"]),
+    ("torch:SecondBiasTrained", "step", ["/bias", "what is in its list"]),
+    ("torch:EpsilonOutsideTheRoot", "step", ["where epsilon stands"]),
+    ("torch:OtherRho", "step", ["rmsprop/", "look at its constants"]),
+    ("paddle:OtherEpsilon", "step", ["look at its constants"]),
+    ("torch:BatchesShuffled", "trajectory", ["look at the order of batches"]),
+]
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize(("target", "rung", "said"), PLANTED, ids=[target for target, _, _ in PLANTED])
+def test_planted_mistakes_are_caught_at_their_rung(
+    course: Course, planted: Callable[[str], str], target: str, rung: str, said: list[str], dtype: str
+) -> None:
+    found = climbed(course, planted(target), dtype)
+    assert not found.passed
+    broken = [check.rung for check in found.checks if not check.passed]
+    assert set(broken) == {rung}
+    assert found.checks[-1].rung == rung, "nothing is climbed above the rung that broke"
+    (explanation,) = found.explanations
+    for words in said:
+        assert words in explanation, explanation
+    assert found.certificates[f"{target} {dtype}"]["passed"] is False
+
+
+def test_a_subclass_without_a_mistake_passes(course: Course, planted: Callable[[str], str]) -> None:
+    """So what the planted ones are caught by is their mistake."""
+    assert climbed(course, planted("torch:Correct"), "float32").passed
+
+
+@pytest.mark.parametrize("target", ["torch:SecondBiasTrained", "torch:EpsilonOutsideTheRoot", "torch:OtherRho"])
+def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
+    planted: Callable[[str], str], target: str
+) -> None:
+    """The bound that rounding sets is narrow enough to see them, even by the mean loss of 50 steps alone."""
+    name = planted(target)
+    with course_of(WHOLE, latent_dim=64) as course, course.start(name, "float32") as process:
+        _, mean_loss = Climber(course, process, "float32").rung("trajectory")
+    assert not mean_loss.passed, mean_loss
+
+
+def test_permuted_units_compute_the_same_function(course: Course) -> None:
+    order = np.random.default_rng(0).permutation(LATENT_DIM)
+    permuted = permute_units(course.probe, order)
+    back = permute_units(permuted, np.argsort(order))
+    for kind in ("weights", "mean_squares"):
+        for name, array in getattr(course.probe, kind).items():
+            assert np.array_equal(getattr(back, kind)[name], array), name
+            assert name == "dense/bias" or not np.array_equal(getattr(permuted, kind)[name], array), name
+    got = course.call(course.referee, "forward", "float64", permuted, course.batch)
+    expected = course.expected_forward
+    assert np.abs(got["probabilities"] - expected["probabilities"]).max() < 1e-13
+    assert np.abs(got["state_c"] - expected["state_c"][:, order]).max() < 1e-13

@@ -11,7 +11,7 @@ from common.interface import Backend
 
 
 def save(backend: Backend, emit: Emit, *, folder: str, named: bool, optimizer: str = "rmsprop") -> Mapping[str, Any]:
-    """Train the example's model for a step and save it as the example does; its variables by canonical names.
+    """Train the example's model and save it as the example does; variables by canonical names, and `outputs`.
 
     `named` gives its layers names, not ours. An optimizer "none" is one that took no step.
     """
@@ -39,10 +39,10 @@ def save(backend: Backend, emit: Emit, *, folder: str, named: bool, optimizer: s
         loss="categorical_crossentropy",
         metrics=["accuracy"],
     )
+    rng = np.random.default_rng(5)
+    encoder_input_data = rng.random((6, 4, num_encoder_tokens), np.float32)
+    decoder_input_data = rng.random((6, 5, num_decoder_tokens), np.float32)
     if optimizer != "none":
-        rng = np.random.default_rng(5)
-        encoder_input_data = rng.random((6, 4, num_encoder_tokens), np.float32)
-        decoder_input_data = rng.random((6, 5, num_decoder_tokens), np.float32)
         decoder_target_data = rng.random((6, 5, num_decoder_tokens), np.float32)
         model.fit([encoder_input_data, decoder_input_data], decoder_target_data, batch_size=2, epochs=1, verbose=0)
     model.save(f"{folder}/s2s_model.keras")
@@ -51,6 +51,8 @@ def save(backend: Backend, emit: Emit, *, folder: str, named: bool, optimizer: s
     variables = {f"{role}/{v.name}": v for role, layer in layers.items() for v in layer.trainable_variables}
     slots = dict(zip([v.path for v in model.trainable_variables], model.optimizer.variables[2:], strict=False))
     found = {f"slot {name}": np.array(slots[v.path]) for name, v in variables.items() if v.path in slots}
+    outputs = model.predict([encoder_input_data, decoder_input_data], verbose=0)
+    found |= {"x": encoder_input_data, "y": decoder_input_data, "outputs": outputs}
     return found | {name: np.array(variable) for name, variable in variables.items()}
 
 

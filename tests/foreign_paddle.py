@@ -26,7 +26,7 @@ class Translator(nn.Layer):
 
 
 def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol: int = 4) -> Mapping[str, Any]:
-    """A trained Translator in model.pdparams, its optimizer in model.pdopt; `tensors` are its weights by name.
+    """A trained Translator in model.pdparams, its optimizer in model.pdopt; weights by name, slots, and `outputs`.
 
     The optimizer is "all" for one over all parameters, "first" for one that leaves the second biases as they are,
     "none" for one that took no step, or "adam".
@@ -40,8 +40,8 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol:
     trained = [p for name, p in model.named_parameters() if optimizer != "first" or "bias_hh" not in name]
     kind = paddle.optimizer.Adam if optimizer == "adam" else paddle.optimizer.RMSProp
     rmsprop = kind(1e-2, parameters=trained)
+    x, y = paddle.rand((3, 4, config.num_encoder_tokens)), paddle.rand((3, 5, config.num_decoder_tokens))
     if optimizer != "none":
-        x, y = paddle.rand((3, 4, config.num_encoder_tokens)), paddle.rand((3, 5, config.num_decoder_tokens))
         for _ in range(2):
             model.clear_gradients()
             model(x, y).square().mean().backward()
@@ -51,6 +51,7 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol:
     state = rmsprop.state_dict()
     slots = [(name, state.get(f"{p.name}_mean_square_0")) for name, p in model.named_parameters()]
     found = {f"slot {name}": slot.numpy() for name, slot in slots if slot is not None}
+    found |= {"x": x.numpy(), "y": y.numpy(), "outputs": model(x, y).numpy()}
     return found | {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 

@@ -27,7 +27,7 @@ class Translator(nn.Module):
 
 
 def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, momentum: float = 0) -> Mapping[str, Any]:
-    """A trained Translator in model.pt, its optimizer in optimizer.pt; `tensors` are its weights by name.
+    """A trained Translator in model.pt, its optimizer in optimizer.pt; its weights by name, slots, and `outputs`.
 
     The optimizer is "all" for one over all parameters, "first" for one that leaves the second biases as they are,
     or "none" for one that took no step.
@@ -39,8 +39,8 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, momentum:
         for lstm in (model.reader, model.writer):
             lstm.bias_hh_l0.requires_grad_(False)
     rmsprop = torch.optim.RMSprop(model.parameters(), lr=1e-2, momentum=momentum)
+    x, y = torch.rand(3, 4, config.num_encoder_tokens), torch.rand(3, 5, config.num_decoder_tokens)
     if optimizer != "none":
-        x, y = torch.rand(3, 4, config.num_encoder_tokens), torch.rand(3, 5, config.num_decoder_tokens)
         for _ in range(2):
             rmsprop.zero_grad()
             model(x, y).square().mean().backward()
@@ -49,6 +49,7 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, momentum:
     torch.save(rmsprop.state_dict(), Path(folder) / "optimizer.pt")
     slots = [(name, rmsprop.state[p].get("square_avg")) for name, p in model.named_parameters()]
     found = {f"slot {name}": slot.numpy() for name, slot in slots if slot is not None}
+    found |= {"x": x.numpy(), "y": y.numpy(), "outputs": model(x, y).numpy(force=True)}
     return found | {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from backends import session
+from backends.numpy_backend import NumpyBackend, log_softmax
 from backends.process import BackendProcess
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
@@ -134,6 +135,7 @@ def test_the_official_examples_own_model_is_read(opened: Open, tmp_path: Path, n
         np.testing.assert_array_equal(weight, saved[name])
         np.testing.assert_array_equal(got.mean_squares[name], saved[f"slot {name}"])
         assert got.mean_squares[name].any()
+    assert_same_function(got, saved, softmax=True)
 
 
 def test_an_example_that_took_no_step_has_slots_of_zeros(opened: Open, tmp_path: Path) -> None:
@@ -152,6 +154,15 @@ def test_slots_of_another_keras_optimizer_are_refused(opened: Open, tmp_path: Pa
         assert "expected an RMSprop" in refused(opened("keras"), path)
 
 
+def assert_same_function(got: ModelState, saved: Mapping[str, Any], softmax: bool) -> None:
+    """That the weights mean what they meant in their own framework."""
+    numpy = NumpyBackend(MODEL, TrainConfig())
+    numpy.load(got)
+    outputs = numpy._model(saved["x"], saved["y"])[-1]
+    outputs = np.exp(log_softmax(outputs)) if softmax else outputs
+    np.testing.assert_allclose(outputs, saved["outputs"], rtol=1e-5, atol=1e-6)
+
+
 def assert_summed(got: ModelState, saved: Mapping[str, Any], dense_transposed: bool) -> None:
     """That `got` is the foreign Translator whose tensors were saved, with the sum of its biases."""
     for role, layer in (("encoder", "reader"), ("decoder", "writer")):
@@ -164,6 +175,7 @@ def assert_summed(got: ModelState, saved: Mapping[str, Any], dense_transposed: b
     dense = saved["out.weight"]
     np.testing.assert_array_equal(got.weights["dense/kernel"], dense.T if dense_transposed else dense)
     np.testing.assert_array_equal(got.weights["dense/bias"], saved["out.bias"])
+    assert_same_function(got, saved, softmax=False)
 
 
 @pytest.mark.parametrize("name", ["torch", "paddle"])
@@ -258,6 +270,8 @@ def test_other_models_are_one_clear_line(
     for other, expected in refusals.items():
         message = refused(opened(name), tmp_path / f"{other}.{suffix}")
         assert expected in message, message
+    if name == "torch":
+        assert b"touch " in (tmp_path / "malicious.pt").read_bytes()
     assert not (tmp_path / "executed").exists()
 
 
@@ -395,6 +409,23 @@ def test_damaged_files_are_one_clear_line_or_are_read(opened: Open, tmp_path: Pa
                 refused(process, *paths)
         damaged.write_bytes(rng.bytes(5000))
         refused(process, *paths)
+
+
+def test_a_keras_archive_is_not_trusted_for_its_checksums(opened: Open, tmp_path: Path) -> None:
+    """A zip guards its members by a checksum, which anybody can make."""
+    opened("keras").call("tests.native_child:save", 60, state=packed(state_of("float32")), folder=str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    rng, damaged = np.random.default_rng(12), tmp_path / "damaged.keras"
+    for number in range(120):
+        changed = ["config.json", "model.weights.h5"][number % 2]
+        content = np.frombuffer(members[changed], np.uint8).copy()
+        content[rng.integers(0, len(content), 4)] = rng.integers(0, 256, 4)
+        with zipfile.ZipFile(damaged, "w") as archive:
+            for name, member in (members | {changed: content.tobytes()}).items():
+                archive.writestr(name, member)
+        if "refusal" in opened("keras").call("tests.native_child:read", 60, paths=[str(damaged)]):
+            refused(opened("keras"), damaged)
 
 
 # Commands

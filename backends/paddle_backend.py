@@ -156,8 +156,9 @@ class PaddleBackend(Backend):
         """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
         logits, _, _ = self.model(self._tensor(batch.encoder_input_data), self._tensor(batch.decoder_input_data))
         weights = self._tensor(batch.target_weights)
-        # Written out, since the frameworks' own cross-entropies clip in different places.
-        cross_entropy = -(self._tensor(batch.decoder_target_data) * F.log_softmax(logits, -1)).sum(-1)
+        # Written out, since the frameworks' own cross-entropies clip in different places; so does F.log_softmax here.
+        log_probabilities = logits - paddle.logsumexp(logits, -1, keepdim=True)
+        cross_entropy = -(self._tensor(batch.decoder_target_data) * log_probabilities).sum(-1)
         loss_sum = (weights * cross_entropy).sum()
         right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)).astype(weights.dtype) * weights
         counts = paddle.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])

@@ -30,6 +30,7 @@ FIXED_BY_RUN = [
     "validation_split",
     "batch_size",
     "latent_dim",
+    "padding",
     "learning_rate",
     "seed",
     "dtype",
@@ -113,6 +114,7 @@ def train(
     epochs: options.Epochs = 100,
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = 256,
+    padding: options.Padding = "space",
     learning_rate: options.LearningRate = 1e-3,
     seed: options.Seed = TrainConfig.seed,
     dtype: options.Precision = "float32",
@@ -141,7 +143,9 @@ def train(
                     raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
                 corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
                 settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-                trained = session.train(backend, corpus, settings, latent_dim, dtype, epochs, out, runtime, on_event)
+                trained = session.train(
+                    backend, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event
+                )
     except KeyboardInterrupt:
         kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
         if kept is None:

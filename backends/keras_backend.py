@@ -21,18 +21,26 @@ from common.weights import Arrays, ModelState, check_state
 
 
 def seq2seq(
-    num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int, activation: str | None = None
+    num_encoder_tokens: int,
+    num_decoder_tokens: int,
+    latent_dim: int,
+    activation: str | None = None,
+    masked: bool = False,
 ) -> keras.Model:
-    """The encoder's states start the decoder; the dense layer gives logits, or what `activation` makes of them."""
+    """The encoder's states start the decoder; the dense layer gives logits, or what `activation` makes of them.
+
+    A masked one has a third input, (N, T_enc), that is true where the encoder has something to read.
+    """
     encoder_inputs = keras.Input((None, num_encoder_tokens))
     decoder_inputs = keras.Input((None, num_decoder_tokens))
     encoder = layers.LSTM(latent_dim, return_state=True, name="encoder")
     decoder = layers.LSTM(latent_dim, return_sequences=True, return_state=True, name="decoder")
     dense = layers.Dense(num_decoder_tokens, activation=activation, name="dense")
-    _, state_h, state_c = encoder(encoder_inputs)  # (N, H) each
+    masks = [keras.Input((None,), dtype="bool")] if masked else []
+    _, state_h, state_c = encoder(encoder_inputs, mask=masks[0] if masked else None)  # (N, H) each
     decoder_outputs, _, _ = decoder(decoder_inputs, initial_state=[state_h, state_c])  # (N, T_dec, H)
     logits = dense(decoder_outputs)  # (N, T_dec, V_dec)
-    return keras.Model([encoder_inputs, decoder_inputs], [logits, state_h, state_c])
+    return keras.Model([encoder_inputs, decoder_inputs, *masks], [logits, state_h, state_c])
 
 
 def require_device(device: str) -> None:
@@ -58,7 +66,8 @@ class KerasBackend(Backend):
         require_device(self.device)
         config, train = self.config, self.train_config
         keras.config.set_floatx(config.dtype)
-        self.model = seq2seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
+        sizes = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
+        self.model = seq2seq(*sizes, masked=config.padding == "mask")
         # Keras's own layout is the canonical one.
         encoder, decoder, dense = (self.model.get_layer(name) for name in ("encoder", "decoder", "dense"))
         self.encoder, self.decoder, self.dense = encoder, decoder, dense
@@ -79,7 +88,8 @@ class KerasBackend(Backend):
         self._train_step = tf.function(self._train_step)
         self._counts = tf.function(self._counts)
         one_hot_rows = tf.TensorSpec((None, None, config.num_encoder_tokens), config.dtype)
-        self._decode = tf.function(self._decode, input_signature=[one_hot_rows, tf.TensorSpec((), "int32")])
+        lengths, max_length = tf.TensorSpec((None,), "int32"), tf.TensorSpec((), "int32")
+        self._decode = tf.function(self._decode, input_signature=[one_hot_rows, lengths, max_length])
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
@@ -116,7 +126,8 @@ class KerasBackend(Backend):
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = self._tensor(batch.encoder_input_data)
         decoder_input_data = self._tensor(batch.decoder_input_data)
-        logits, state_h, state_c = self.model([encoder_input_data, decoder_input_data])
+        masks = self._masks(encoder_input_data, self._ids(batch.encoder_lengths))
+        logits, state_h, state_c = self.model([encoder_input_data, decoder_input_data, *masks])
         return Forward(_array(ops.softmax(logits)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -144,7 +155,7 @@ class KerasBackend(Backend):
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = self._one_hot(encoder_ids, self.config.num_encoder_tokens)
-        return _array(self._decode(encoder_input_data, max_length))
+        return _array(self._decode(encoder_input_data, self._ids(encoder_lengths), max_length))
 
     def describe(self) -> dict[str, Any]:
         return describe(self.dense.kernel)
@@ -160,9 +171,10 @@ class KerasBackend(Backend):
     def _counts(self, *tensors: tf.Tensor) -> tf.Tensor:
         return self._loss(*tensors)[1]
 
-    def _decode(self, encoder_input_data: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
+    def _decode(self, encoder_input_data: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
         """The greedy loop as one graph: (N, T_enc, V_enc) to ids (N, L)."""
-        _, state_h, state_c = self.encoder(encoder_input_data)
+        masks = self._masks(encoder_input_data, encoder_lengths)
+        _, state_h, state_c = self.encoder(encoder_input_data, mask=masks[0] if masks else None)
         sampled = tf.fill(tf.shape(state_h)[:1], self.config.start_token)
         ended = tf.zeros_like(sampled, dtype="bool")
         ids = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,))
@@ -184,6 +196,7 @@ class KerasBackend(Backend):
     def _loss(
         self,
         encoder_input_data: tf.Tensor,
+        encoder_lengths: tf.Tensor,
         decoder_input_data: tf.Tensor,
         decoder_target_data: tf.Tensor,
         decoder_target_ids: tf.Tensor,
@@ -191,7 +204,8 @@ class KerasBackend(Backend):
         real_positions: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
-        logits, _, _ = self.model([encoder_input_data, decoder_input_data])
+        masks = self._masks(encoder_input_data, encoder_lengths)
+        logits, _, _ = self.model([encoder_input_data, decoder_input_data, *masks])
         # Written out, since the frameworks' own cross-entropies clip in different places.
         cross_entropy = -ops.sum(decoder_target_data * ops.log_softmax(logits), -1)
         loss_sum = ops.sum(weights * cross_entropy)
@@ -203,6 +217,7 @@ class KerasBackend(Backend):
         """What `_loss` takes; a compiled function is given tensors, not a batch."""
         return (
             self._tensor(batch.encoder_input_data),
+            self._ids(batch.encoder_lengths),
             self._tensor(batch.decoder_input_data),
             self._tensor(batch.decoder_target_data),
             self._ids(batch.decoder_target_ids),
@@ -212,6 +227,12 @@ class KerasBackend(Backend):
 
     def _tensor(self, array: NDArray[np.floating]) -> tf.Tensor:
         return tf.convert_to_tensor(array)
+
+    def _masks(self, encoder_input_data: tf.Tensor, encoder_lengths: tf.Tensor) -> list[tf.Tensor]:
+        """For the encoder, where padding is masked: (N, T_enc), true up to each row's length."""
+        if self.config.padding == "space":
+            return []
+        return [tf.sequence_mask(encoder_lengths, tf.shape(encoder_input_data)[1])]
 
     def _ids(self, ids: NDArray[np.integer]) -> tf.Tensor:
         return tf.convert_to_tensor(ids, "int32")

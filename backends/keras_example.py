@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from backends.keras_backend import describe, require_device
 from backends.keras_files import read_keras
+from common.errors import CannotBeginError
 from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state
@@ -27,6 +28,8 @@ class KerasExample(Backend):
     def build(self) -> None:
         require_device(self.device)
         config = self.config
+        if config.padding != "space":
+            raise CannotBeginError("keras:example pads with spaces, as the example does; leave out --padding")
         keras.config.set_floatx(config.dtype)
         encoder_inputs = keras.Input(shape=(None, config.num_encoder_tokens))
         encoder = keras.layers.LSTM(config.latent_dim, return_state=True)

@@ -46,7 +46,7 @@ class NumpyBackend(Backend):
         raise CannotBeginError(NO_FORMAT)
 
     def forward(self, batch: Batch) -> Forward:
-        encoder, _, logits = self._model(batch.encoder_input_data, batch.decoder_input_data)
+        encoder, _, logits = self._model(batch)
         return Forward(np.exp(log_softmax(logits)), encoder.state_h, encoder.state_c)
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -73,7 +73,7 @@ class NumpyBackend(Backend):
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
-        encoder = Lstm(encoder_input_data, self._zeros(len(encoder_ids)), *self._lstm("encoder"))
+        encoder = self._encoder(encoder_input_data, encoder_lengths)
         states = encoder.state_h, encoder.state_c
         sampled = np.full(len(encoder_ids), self.config.start_token)
         ended = np.zeros(len(encoder_ids), bool)
@@ -110,13 +110,18 @@ class NumpyBackend(Backend):
     def _dense(self, decoder_outputs: Array) -> Array:
         return decoder_outputs @ self.weights["dense/kernel"] + self.weights["dense/bias"]
 
-    def _model(self, encoder_input_data: Array, decoder_input_data: Array) -> tuple["Lstm", "Lstm", Array]:
-        encoder = Lstm(encoder_input_data, self._zeros(len(encoder_input_data)), *self._lstm("encoder"))
-        decoder = Lstm(decoder_input_data, (encoder.state_h, encoder.state_c), *self._lstm("decoder"))
+    def _encoder(self, encoder_input_data: Array, encoder_lengths: NDArray[np.integer]) -> "Lstm":
+        lengths = encoder_lengths if self.config.padding == "mask" else None
+        return Lstm(encoder_input_data, self._zeros(len(encoder_input_data)), *self._lstm("encoder"), lengths)
+
+    def _model(self, batch: Batch) -> tuple["Lstm", "Lstm", Array]:
+        encoder = self._encoder(batch.encoder_input_data, batch.encoder_lengths)
+        states = encoder.state_h, encoder.state_c
+        decoder = Lstm(batch.decoder_input_data, states, *self._lstm("decoder"))
         return encoder, decoder, self._dense(decoder.outputs)  # logits (N, T_dec, V_dec)
 
     def _loss(self, batch: Batch) -> tuple[float, list[float], tuple["Lstm", "Lstm", Array]]:
-        encoder, decoder, logits = self._model(batch.encoder_input_data, batch.decoder_input_data)
+        encoder, decoder, logits = self._model(batch)
         cross_entropy = -(batch.decoder_target_data * log_softmax(logits)).sum(-1)  # (N, T_dec)
         loss_sum = (batch.target_weights * cross_entropy).sum()
         right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights
@@ -152,6 +157,7 @@ class Lstm:
 
     inputs (N, T, V), initial_states two of (N, H), kernel (V, 4H), recurrent_kernel (H, 4H), bias (4H,); the gates'
     columns in the order input, forget, candidate, output. After it: outputs (N, T, H), state_h and state_c (N, H).
+    Where lengths (N,) are given, a row's states stay as they are once its length is reached.
     """
 
     def __init__(
@@ -161,6 +167,7 @@ class Lstm:
         kernel: Array,
         recurrent_kernel: Array,
         bias: Array,
+        lengths: NDArray[np.integer] | None = None,
     ) -> None:
         num_rows, time_steps, _ = inputs.shape
         units = len(recurrent_kernel)
@@ -171,6 +178,8 @@ class Lstm:
         self.c = np.empty_like(self.h)
         self.gates = np.empty((time_steps, num_rows, 4, units), inputs.dtype)  # i, f, c, o after activation
         self.h[0], self.c[0] = initial_states
+        lengths = np.full(num_rows, time_steps) if lengths is None else lengths
+        self.running = np.arange(time_steps)[:, None, None] < lengths[:, None]  # (T, N, 1)
         for t in range(time_steps):
             gates = self.gates[t]
             gates[:] = (projected[:, t] + self.h[t] @ recurrent_kernel).reshape(gates.shape)
@@ -178,8 +187,8 @@ class Lstm:
             gates[:, 2] = np.tanh(gates[:, 2])
             gates[:, 3] = sigmoid(gates[:, 3])
             i, f, candidate, o = (gates[:, k] for k in range(4))
-            self.c[t + 1] = f * self.c[t] + i * candidate
-            self.h[t + 1] = o * np.tanh(self.c[t + 1])
+            self.c[t + 1] = np.where(self.running[t], f * self.c[t] + i * candidate, self.c[t])
+            self.h[t + 1] = np.where(self.running[t], o * np.tanh(self.c[t + 1]), self.h[t])
         self.outputs = self.h[1:].transpose(1, 0, 2)
         self.state_h, self.state_c = self.h[-1], self.c[-1]
 
@@ -195,14 +204,15 @@ class Lstm:
             i, f, candidate, o = (self.gates[t, :, k] for k in range(4))
             if d_outputs is not None:
                 d_h = d_h + d_outputs[:, t]
-            tanh_c = np.tanh(self.c[t + 1])
-            d_c = d_c + d_h * o * (1 - tanh_c**2)
-            d_gates[t, :, 0] = d_c * candidate * i * (1 - i)
-            d_gates[t, :, 1] = d_c * self.c[t] * f * (1 - f)
-            d_gates[t, :, 2] = d_c * i * (1 - candidate**2)
+            running, tanh_c = self.running[t], np.tanh(self.c[t + 1])
+            d_new_c = d_c + d_h * o * (1 - tanh_c**2)
+            d_gates[t, :, 0] = d_new_c * candidate * i * (1 - i)
+            d_gates[t, :, 1] = d_new_c * self.c[t] * f * (1 - f)
+            d_gates[t, :, 2] = d_new_c * i * (1 - candidate**2)
             d_gates[t, :, 3] = d_h * tanh_c * o * (1 - o)
-            d_h = d_gates[t].reshape(len(d_h), -1) @ self.recurrent_kernel.T
-            d_c = d_c * f
+            d_gates[t] *= running[..., None]
+            d_h = np.where(running, d_gates[t].reshape(len(d_h), -1) @ self.recurrent_kernel.T, d_h)
+            d_c = np.where(running, d_new_c * f, d_c)
         d_columns = d_gates.reshape(*d_gates.shape[:2], -1)  # (T, N, 4H)
         gradients = {
             "kernel": np.tensordot(self.inputs, d_columns, axes=([1, 0], [0, 1])),

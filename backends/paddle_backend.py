@@ -27,8 +27,14 @@ class Seq2Seq(nn.Layer):
         self.decoder = nn.LSTM(num_decoder_tokens, latent_dim)
         self.dense = nn.Linear(latent_dim, num_decoder_tokens)
 
-    def forward(self, encoder_input_data: Tensor, decoder_input_data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        _, (state_h, state_c) = self.encoder(encoder_input_data)  # (1, N, H) each
+    def encode(self, encoder_input_data: Tensor, encoder_lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The states (1, N, H) after the last step, or after each row's own length."""
+        return self.encoder(encoder_input_data, sequence_length=encoder_lengths)[1]
+
+    def forward(
+        self, encoder_input_data: Tensor, decoder_input_data: Tensor, encoder_lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
         decoder_outputs, _ = self.decoder(decoder_input_data, (state_h, state_c))  # (N, T_dec, H)
         logits = self.dense(decoder_outputs)  # (N, T_dec, V_dec)
         return logits, state_h[0], state_c[0]
@@ -97,7 +103,9 @@ class PaddleBackend(Backend):
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = self._tensor(batch.encoder_input_data)
         decoder_input_data = self._tensor(batch.decoder_input_data)
-        logits, state_h, state_c = self.model(encoder_input_data, decoder_input_data)
+        logits, state_h, state_c = self.model(
+            encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths)
+        )
         return Forward(_array(F.softmax(logits, -1)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -131,7 +139,7 @@ class PaddleBackend(Backend):
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
-        _, states = self.model.encoder(encoder_input_data)
+        states = self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
         sampled = paddle.full((len(encoder_ids),), self.config.start_token, "int64")
         ended = paddle.zeros_like(sampled, dtype="bool")
         ids = []
@@ -154,7 +162,9 @@ class PaddleBackend(Backend):
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
-        logits, _, _ = self.model(self._tensor(batch.encoder_input_data), self._tensor(batch.decoder_input_data))
+        encoder_input_data = self._tensor(batch.encoder_input_data)
+        decoder_input_data = self._tensor(batch.decoder_input_data)
+        logits, _, _ = self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
         weights = self._tensor(batch.target_weights)
         # Written out, since the frameworks' own cross-entropies clip in different places; so does F.log_softmax here.
         log_probabilities = logits - paddle.logsumexp(logits, -1, keepdim=True)
@@ -166,6 +176,10 @@ class PaddleBackend(Backend):
 
     def _tensor(self, array: NDArray[np.floating]) -> Tensor:
         return paddle.to_tensor(np.ascontiguousarray(array))
+
+    def _lengths(self, encoder_lengths: NDArray[np.integer]) -> Tensor | None:
+        """For the encoder, where padding is masked."""
+        return paddle.to_tensor(encoder_lengths.astype(np.int64)) if self.config.padding == "mask" else None
 
     def _ids(self, ids: NDArray[np.integer]) -> Tensor:
         return paddle.to_tensor(ids.astype(np.int64))

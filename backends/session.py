@@ -55,10 +55,12 @@ class Material:
     validation_rows: NDArray[np.int64]
 
     @classmethod
-    def of_pairs(cls, pairs: Sequence[Pair], config: DataConfig, seed: int, dtype: str) -> "Material":
+    def of_pairs(
+        cls, pairs: Sequence[Pair], config: DataConfig, seed: int, dtype: str, padding: str = "space"
+    ) -> "Material":
         encoder_vocabulary = CharVocabulary.of(source for source, _ in pairs)
         decoder_vocabulary = CharVocabulary.of([START, STOP, *(target for _, target in pairs)])
-        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype)
+        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype, padding)
         return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *split(pairs, config, seed))
 
     @classmethod
@@ -66,8 +68,8 @@ class Material:
         """The pairs of a run; they give the same vocabularies and split as when it was begun."""
         pairs = run.pairs()
         encoder_vocabulary, decoder_vocabulary = run.vocabularies()
-        dtype = run.model_config.dtype
-        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype)
+        model = run.model_config
+        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, model.dtype, model.padding)
         rows = split(pairs, run.data_config, run.train_config.seed)
         return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *rows)
 
@@ -154,10 +156,10 @@ class Trained:
     samples: list[Sample]
 
 
-def prepare(config: DataConfig, seed: int, dtype: str) -> tuple[Material, str]:
+def prepare(config: DataConfig, seed: int, dtype: str, padding: str = "space") -> tuple[Material, str]:
     """Read and encode a corpus; with its SHA-256."""
     corpus = read_corpus(config)
-    return Material.of_pairs(corpus.pairs, config, seed, dtype), corpus.sha256
+    return Material.of_pairs(corpus.pairs, config, seed, dtype, padding), corpus.sha256
 
 
 def train(
@@ -166,6 +168,7 @@ def train(
     settings: TrainConfig,
     latent_dim: int,
     dtype: str,
+    padding: str,
     epochs: int,
     out: Path,
     runtime: Runtime,
@@ -174,7 +177,7 @@ def train(
     """Begin a run and train it."""
     find(backend)
     refuse_existing(out)
-    material, sha256 = prepare(data, settings.seed, dtype)
+    material, sha256 = prepare(data, settings.seed, dtype, padding)
     model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
     with runtime.start(backend, model, settings) as process:
         run = RunDirectory.create(
@@ -281,7 +284,8 @@ def evaluate(translator: Translator, batch_size: int, limit: int | None, on_even
     figures = translator.process.call(
         "common.training:evaluate", TRAINING_SILENCE, batch_size=batch_size, **batch.fields()
     )
-    always_space = (batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]).mean()
+    is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
+    always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
     sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
     all_references = references(material.pairs)
     translations = translator(sources, on_event=on_event)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from backends.torch_files import read_torch
 from common.errors import CannotBeginError
@@ -27,8 +28,18 @@ class Seq2Seq(nn.Module):
         self.decoder = nn.LSTM(num_decoder_tokens, latent_dim, batch_first=True)
         self.dense = nn.Linear(latent_dim, num_decoder_tokens)
 
-    def forward(self, encoder_input_data: Tensor, decoder_input_data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        _, (state_h, state_c) = self.encoder(encoder_input_data)  # (1, N, H) each
+    def encode(self, encoder_input_data: Tensor, encoder_lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The states (1, N, H) after the last step, or after each row's own length."""
+        if encoder_lengths is not None:
+            encoder_input_data = pack_padded_sequence(
+                encoder_input_data, encoder_lengths, batch_first=True, enforce_sorted=False
+            )
+        return self.encoder(encoder_input_data)[1]
+
+    def forward(
+        self, encoder_input_data: Tensor, decoder_input_data: Tensor, encoder_lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
         decoder_outputs, _ = self.decoder(decoder_input_data, (state_h, state_c))  # (N, T_dec, H)
         logits = self.dense(decoder_outputs)  # (N, T_dec, V_dec)
         return logits, state_h[0], state_c[0]
@@ -108,7 +119,9 @@ class TorchBackend(Backend):
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = self._tensor(batch.encoder_input_data)
         decoder_input_data = self._tensor(batch.decoder_input_data)
-        logits, state_h, state_c = self.model(encoder_input_data, decoder_input_data)
+        logits, state_h, state_c = self.model(
+            encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths)
+        )
         return Forward(_array(logits.softmax(-1)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -142,7 +155,7 @@ class TorchBackend(Backend):
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
-        _, states = self.model.encoder(encoder_input_data)
+        states = self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
         sampled = torch.full((len(encoder_ids),), self.config.start_token, device=self.place)
         ended = torch.zeros_like(sampled, dtype=torch.bool)
         ids = []
@@ -165,7 +178,9 @@ class TorchBackend(Backend):
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
-        logits, _, _ = self.model(self._tensor(batch.encoder_input_data), self._tensor(batch.decoder_input_data))
+        encoder_input_data = self._tensor(batch.encoder_input_data)
+        decoder_input_data = self._tensor(batch.decoder_input_data)
+        logits, _, _ = self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
         weights = self._tensor(batch.target_weights)
         # Written out, since the frameworks' own cross-entropies clip in different places.
         cross_entropy = -(self._tensor(batch.decoder_target_data) * F.log_softmax(logits, -1)).sum(-1)
@@ -176,6 +191,10 @@ class TorchBackend(Backend):
 
     def _tensor(self, array: NDArray[np.floating]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.place)
+
+    def _lengths(self, encoder_lengths: NDArray[np.integer]) -> Tensor | None:
+        """For the encoder, where padding is masked; torch wants them on the CPU."""
+        return torch.from_numpy(encoder_lengths.astype(np.int64)) if self.config.padding == "mask" else None
 
     def _ids(self, ids: NDArray[np.integer]) -> Tensor:
         return torch.from_numpy(ids.astype(np.int64)).to(self.place)

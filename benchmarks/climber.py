@@ -78,9 +78,16 @@ class Course:
     """What is climbed: text, weights, and what the referee says of them. A context manager: it has a process."""
 
     def __init__(
-        self, data: DataConfig, settings: TrainConfig, latent_dim: int, size: Size, runtime: Runtime
+        self,
+        data: DataConfig,
+        settings: TrainConfig,
+        latent_dim: int,
+        size: Size,
+        runtime: Runtime,
+        padding: str = "space",
     ) -> None:
-        material, self.sha256 = prepare(replace(data, num_samples=size.num_samples), settings.seed, "float64")
+        data = replace(data, num_samples=size.num_samples)
+        material, self.sha256 = prepare(data, settings.seed, "float64", padding)
         self.material, self.settings, self.size, self.runtime = material, settings, size, runtime
         self.model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float64")
         epochs = range(1, 2 + size.steps * settings.batch_size // len(material.pairs))

@@ -37,6 +37,9 @@ def bench(
     out: Annotated[
         Path | None, typer.Option(help="The JSON file to write.", show_default="results/bench-TIME.json")
     ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="What `rosetta parity --certificate` wrote; each row takes its own.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Train and decode in every backend, from the same weights and batches, and compare."""
@@ -45,6 +48,11 @@ def bench(
     from benchmarks.measure import compare
     from benchmarks.report import comparison_table, decoded_table
     from common import terminal
+    from common.errors import CannotBeginError
+    from common.files import read_json
+
+    if certificate and not certificate.is_file():
+        raise CannotBeginError(f"{certificate} is not there; `rosetta parity --certificate {certificate}` writes it")
 
     path = out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}.json"
     results = compare(
@@ -55,6 +63,7 @@ def bench(
         epochs,
         Runtime(threads=threads, device=device),
         path,
+        read_json(certificate) if certificate else {},
         terminal.training_progress,
     )
     if json:
@@ -70,6 +79,7 @@ def parity(
     data: options.Data = DataConfig.data,
     skip_bad_lines: options.SkipBadLines = False,
     latent_dim: options.LatentDim = 256,
+    padding: options.Padding = "space",
     seed: options.Seed = TrainConfig.seed,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs, steps and sentences.")] = False,
     threads: options.Threads = None,
@@ -102,7 +112,7 @@ def parity(
     runtime = Runtime(threads=threads, device=device)
     checks: list[Check] = []
     with (
-        Course(corpus, settings, latent_dim, size, runtime) as course,
+        Course(corpus, settings, latent_dim, size, runtime, padding) as course,
         Live(ladder_table(checks), console=terminal.err, transient=True) as live,
     ):
 

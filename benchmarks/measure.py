@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,9 +30,13 @@ def compare(
     epochs: int,
     runtime: Runtime,
     path: Path,
+    certificates: Mapping[str, Any],
     progress: Progress,
 ) -> Results:
-    """Measure one backend after another, each in a process of its own, and save to `path` after each."""
+    """Measure one backend after another, each in a process of its own, and save to `path` after each.
+
+    `certificates` are those of `rosetta parity`, by name and precision; a row takes the one of its version.
+    """
     for name in backends:
         find(name)
     material, sha256 = prepare(data, settings.seed, "float32")
@@ -43,11 +48,16 @@ def compare(
     for name in backends:
         with progress(name) as on_event:
             row, translations = _measure(name, model, settings, epochs, material, sources, runtime, on_event)
-        results.rows.append(row)
+        results.rows.append(replace(row, certificate=_certificate(row, certificates)))
         for sentence, translation in zip(decoded, translations, strict=False):
             sentence.translations[name] = translation
         results.save(path)
     return results
+
+
+def _certificate(row: Row, certificates: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = certificates.get(f"{row.name} float32")
+    return found if isinstance(found, dict) and found.get("version") == row.version else None
 
 
 def _validation_sources(material: Material) -> list[str]:
@@ -109,6 +119,7 @@ def _measure(
         decode_sentences=len(sources),
         decode_sentences_per_second=len(sources) / decoding["seconds"],
         facts=dict(process.facts),
+        certificate=None,
         epochs=trained,
     )
     return row, [text_of(ids, material.decoder_vocabulary) for ids in decoding["ids"]]

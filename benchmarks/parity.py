@@ -94,6 +94,7 @@ def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> di
         "device": climber.process.facts["device"],
         "dtype": climber.dtype,
         "latent_dim": course.model.latent_dim,
+        "padding": course.model.padding,
         "corpus_sha256": course.sha256,
         "referee": f"numpy {course.referee.facts['version']} float64",
         "passed": all(check.passed for check in checks),

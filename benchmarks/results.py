@@ -29,6 +29,7 @@ class Row:
     decode_sentences: int  # decoded in one call
     decode_sentences_per_second: float
     facts: dict[str, Any]  # what the backend's process reported of itself
+    certificate: dict[str, Any] | None  # of parity, where one of this version was given; see benchmarks.parity
     epochs: list[dict[str, float]]  # of each: seconds, samples, loss, val_loss, val_accuracy, val_accuracy_real
 
     @property

@@ -24,6 +24,9 @@ class ModelConfig:
     stop_token: int  # decoder id of "\n", which ends it
     latent_dim: int = 256  # H
     dtype: str = "float32"  # or "float64"; of weights, tensors and arithmetic
+    # "space": padding counts, as in the example. "mask": padded target positions weigh nothing, and the encoder's
+    # states are those at each sentence's true end.
+    padding: str = "space"
 
 
 @dataclass(frozen=True)

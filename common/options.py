@@ -23,6 +23,10 @@ ValidationSplit = Annotated[float, typer.Option(min=0.0, max=1.0, help="The shar
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs a step.")]
 LatentDim = Annotated[int, typer.Option(min=1, help="Units of each LSTM.")]
 LearningRate = Annotated[float, typer.Option(min=0.0, help="Of RMSprop; rounded to float32.")]
+Padding = Annotated[
+    Literal["space", "mask"],
+    typer.Option(help="Let padding count, as the example does, or leave it out of states and loss."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of weights, batch order and a grouped split.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Epochs in all.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads a backend may use.", show_default="all cores")]

@@ -32,6 +32,7 @@ class Batch:
     num_encoder_tokens: int
     num_decoder_tokens: int
     dtype: str = "float32"  # of the one-hot tensors
+    padding: str = "space"  # or "mask", see ModelConfig
 
     @classmethod
     def of_pairs(
@@ -40,13 +41,14 @@ class Batch:
         encoder_vocabulary: CharVocabulary,
         decoder_vocabulary: CharVocabulary,
         dtype: str = "float32",
+        padding: str = "space",
     ) -> "Batch":
         """Encode sentence pairs, each target between "\\t" and "\\n" (not yet part of the pair)."""
         encoder_ids, encoder_lengths = encoder_vocabulary.encode([source for source, _ in pairs])
         targets = [START + target + STOP for _, target in pairs]
         decoder_ids, decoder_lengths = decoder_vocabulary.encode(targets, width=max(map(len, targets)) + 1)
         sizes = len(encoder_vocabulary), len(decoder_vocabulary)
-        return cls(encoder_ids, encoder_lengths, decoder_ids, decoder_lengths, *sizes, dtype)
+        return cls(encoder_ids, encoder_lengths, decoder_ids, decoder_lengths, *sizes, dtype, padding)
 
     def __len__(self) -> int:
         return len(self.encoder_ids)
@@ -61,6 +63,7 @@ class Batch:
             self.num_encoder_tokens,
             self.num_decoder_tokens,
             self.dtype,
+            self.padding,
         )
 
     def fields(self) -> dict[str, Any]:
@@ -94,7 +97,9 @@ class Batch:
 
     @property
     def target_weights(self) -> NDArray[np.floating]:
-        """(N, T_dec): what each target position weighs in the loss. All ones: the example trains on its padding."""
+        """(N, T_dec): what each target position weighs in the loss. All ones where padding counts."""
+        if self.padding == "mask":
+            return self.real_positions
         return np.ones(self.decoder_input_ids.shape, self.dtype)
 
     @property
@@ -132,4 +137,5 @@ def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
 def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: str) -> ModelConfig:
     """The model that fits this corpus."""
     ids = decoder_vocabulary.id_of
-    return ModelConfig(batch.num_encoder_tokens, batch.num_decoder_tokens, ids[START], ids[STOP], latent_dim, dtype)
+    sizes = batch.num_encoder_tokens, batch.num_decoder_tokens
+    return ModelConfig(*sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding)

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from backends import TABLE, Entry
+from backends.numpy_backend import NumpyBackend
 from backends.session import Runtime
 from benchmarks.climber import QUICK, WHOLE, Climber, Course, Size
 from benchmarks.parity import Parity, cells, climb
 from common.config import DataConfig, TrainConfig
+from common.tensors import Batch
 from common.weights import permute_units
 from tests.conftest import FRAMEWORKS
 
@@ -20,13 +23,19 @@ PRECISIONS = ["float64", "float32"]
 CELLS = cells(["numpy", *FRAMEWORKS, "keras:example"], PRECISIONS)
 
 
-def course_of(size: Size, latent_dim: int = LATENT_DIM) -> Course:
-    return Course(DataConfig(), SETTINGS, latent_dim, size, Runtime(threads=1))
+def course_of(size: Size, latent_dim: int = LATENT_DIM, padding: str = "space") -> Course:
+    return Course(DataConfig(), SETTINGS, latent_dim, size, Runtime(threads=1), padding)
 
 
 @pytest.fixture(scope="module")
 def course() -> Iterator[Course]:
     with course_of(QUICK) as course:
+        yield course
+
+
+@pytest.fixture(scope="module")
+def masked_course() -> Iterator[Course]:
+    with course_of(QUICK, padding="mask") as course:
         yield course
 
 
@@ -65,6 +74,35 @@ def test_every_backend_reaches_the_top(course: Course, name: str, dtype: str) ->
     }
     assert found.certificates[f"{name} {dtype}"]["passed"] is True
     json.dumps(found.as_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
+def test_every_backend_reaches_the_top_with_its_padding_masked(masked_course: Course, name: str, dtype: str) -> None:
+    found = climbed(masked_course, name, dtype)
+    assert found.passed, "\n".join(found.explanations)
+    assert found.certificates[f"{name} {dtype}"]["padding"] == "mask"
+
+
+def test_masked_padding_may_be_of_any_width(masked_course: Course) -> None:
+    """And the example's may not: there padding is read and counts."""
+
+    def wider(batch: Batch) -> Batch:
+        spaces = batch.encoder_ids[:, -1:].repeat(3, 1) * 0 + masked_course.material.encoder_vocabulary.id_of[" "]
+        encoder_ids = np.concatenate([batch.encoder_ids, spaces.astype(batch.encoder_ids.dtype)], 1)
+        spaces = spaces * 0 + masked_course.material.decoder_vocabulary.id_of[" "]
+        decoder_ids = np.concatenate([batch.decoder_ids, spaces.astype(batch.decoder_ids.dtype)], 1)
+        return replace(batch, encoder_ids=encoder_ids, decoder_ids=decoder_ids)
+
+    def loss(padding: str, batch: Batch) -> float:
+        model = replace(masked_course.model, padding=padding)
+        referee = NumpyBackend(model, SETTINGS)
+        referee.load(masked_course.probe)
+        return referee.gradients(replace(batch, padding=padding))[0]
+
+    batch = masked_course.batch
+    assert loss("mask", wider(batch)) == pytest.approx(loss("mask", batch), rel=1e-14)
+    assert loss("space", wider(batch)) != pytest.approx(loss("space", batch), rel=1e-6)
 
 
 # Where each mistake is caught, and what the explanation must say.

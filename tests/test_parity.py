@@ -24,8 +24,8 @@ def start(dtype: str) -> ModelState:
     return in_dtype(ModelState(weights, slots), dtype)
 
 
-def referee() -> NumpyBackend:
-    backend = NumpyBackend(model("float64"), SETTINGS)
+def referee(padding: str = "space") -> NumpyBackend:
+    backend = NumpyBackend(replace(model("float64"), padding=padding), SETTINGS)
     backend.load(start("float64"))
     return backend
 
@@ -81,9 +81,10 @@ def test_two_steps_of_an_lstm_are_those_computed_by_hand() -> None:
     assert got["recurrent_kernel"][0] == pytest.approx(3 / 4 * tanh(c1) * d2, rel=1e-14)
 
 
-def test_gradients_by_hand_are_finite_differences_of_the_loss() -> None:
+@pytest.mark.parametrize("padding", ["space", "mask"])
+def test_gradients_by_hand_are_finite_differences_of_the_loss(padding: str) -> None:
     """The referee itself is held to the definition of a derivative."""
-    backend, batch = referee(), batch_of(4, "float64")
+    backend, batch = referee(padding), replace(batch_of(4, "float64"), padding=padding)
     _, gradients = backend.gradients(batch)
     rng = np.random.default_rng(5)
     for tensor, weight in backend.weights.items():

@@ -8,13 +8,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backends import session
 from backends.process import PROJECT
+from benchmarks.climber import PERMUTATIONS, SPREADS
+from benchmarks.ladder import packed
 from common.config import DataConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError
 from common.run_directory import RunDirectory
+from common.tensors import epoch_order
+from common.weights import initial_state, permute_units
 from tests.conftest import FRAMEWORKS
 from tests.near_ties import differences
 
@@ -25,8 +30,11 @@ SETTINGS = TrainConfig(batch_size=16, learning_rate=as_float32(4e-3), seed=7)
 LATENT_DIM, EPOCHS = 64, 6
 
 
-def train(backend: str, out: Path, epochs: int, dtype: str = "float32", data: DataConfig = DATA) -> RunDirectory:
-    return session.train(backend, data, SETTINGS, LATENT_DIM, dtype, epochs, out, RUNTIME, lambda event: None).run
+def train(
+    backend: str, out: Path, epochs: int, dtype: str = "float32", data: DataConfig = DATA, padding: str = "space"
+) -> RunDirectory:
+    settings = SETTINGS, LATENT_DIM, dtype, padding, epochs
+    return session.train(backend, data, *settings, out, RUNTIME, lambda event: None).run
 
 
 @pytest.fixture(scope="session")
@@ -99,12 +107,58 @@ def test_resumed_equals_uninterrupted_to_the_bit(runs, tmp_path, name) -> None:
         assert replace(got, seconds=0) == replace(expected, seconds=0)
 
 
-def test_a_run_goes_on_in_another_backend(tmp_path) -> None:
-    data = replace(DATA, num_samples=300)
-    run = train("torch", tmp_path / "relay", 1, "float64", data)
-    session.resume(run, "paddle", 2, RUNTIME, lambda event: None)
-    expected = train("numpy", tmp_path / "numpy", 2, "float64", data).history()
-    assert [e.loss for e in run.history()] == pytest.approx([e.loss for e in expected], rel=1e-9)
+RELAY = (("keras", 2), ("paddle", 4), ("torch", 6))  # each with the epoch that it goes on to
+RELAY_DATA = DataConfig(num_samples=1500, split="grouped")
+
+
+def relay(out: Path, dtype: str, legs=RELAY) -> RunDirectory:
+    """A run begun in one framework and gone on with in others, at the example's settings but for the size."""
+    (first, epochs), *others = legs
+    settings = TrainConfig(seed=7), LATENT_DIM, dtype, "space", epochs
+    run = session.train(first, RELAY_DATA, *settings, out, RUNTIME, lambda event: None).run
+    for backend, total in others:
+        session.resume(run, backend, total, RUNTIME, lambda event: None)
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole_float64(tmp_path_factory) -> RunDirectory:
+    """Six epochs of the referee."""
+    return relay(tmp_path_factory.mktemp("whole") / "numpy", "float64", [("numpy", 6)])
+
+
+def test_a_relay_of_three_frameworks_is_one_run(whole_float64, tmp_path) -> None:
+    expected = [epoch.loss for epoch in whole_float64.history()]
+    passed_on = relay(tmp_path / "relay", "float64")
+    assert [epoch.loss for epoch in passed_on.history()] == pytest.approx(expected, rel=1e-9)
+    for name in FRAMEWORKS:
+        whole = relay(tmp_path / name, "float64", [(name, 6)])
+        assert [epoch.loss for epoch in whole.history()] == pytest.approx(expected, rel=1e-9), name
+
+
+def test_a_relay_in_float32_stays_as_near_as_rounding_allows(whole_float64, tmp_path) -> None:
+    """Each epoch's loss, by the spread of torch's own float32 runs with the hidden units in other orders."""
+    passed_on = relay(tmp_path / "relay", "float32").history()
+    material = session.Material.of_run(whole_float64)
+    batch = replace(material.batch, dtype="float32")
+    model = replace(whole_float64.model_config, dtype="float32")
+    rng = np.random.default_rng(0)
+    means = []
+    with RUNTIME.start("torch", model, whole_float64.train_config) as process:
+        for _ in range(PERMUTATIONS):
+            state = packed(permute_units(initial_state(model, 7), rng.permutation(LATENT_DIM)))
+            means.append([])
+            for epoch in range(1, 7):
+                order = material.training_rows[epoch_order(len(material.training_rows), 7, epoch)]
+                arguments = {"state": state, "order": order, "batch_size": 64}
+                done = process.call("benchmarks.ladder:steps", 120, **arguments, **batch.fields())
+                state = done["state"]
+                sizes = [64] * (len(order) // 64) + [len(order) % 64] * (len(order) % 64 > 0)
+                means[-1].append(np.average(done["losses"], weights=sizes))
+    spread = np.std(means, axis=0, ddof=1)
+    for got, expected, allowed in zip(passed_on, whole_float64.history(), SPREADS * spread, strict=True):
+        assert abs(got.loss - expected.loss) <= allowed
+        assert allowed < 1e-2 * expected.loss, "a bound that nothing could miss"
 
 
 def test_a_run_that_is_done_is_not_trained_again(runs) -> None:
@@ -159,7 +213,7 @@ def test_a_killed_run_resumes_to_the_bits_of_one_that_was_not(tmp_path) -> None:
     session.resume(run, None, total, RUNTIME, lambda event: None)
     data = replace(DATA, num_samples=300)
     whole = session.train(
-        "numpy", data, TrainConfig(), 16, "float32", total, tmp_path / "whole", RUNTIME, lambda event: None
+        "numpy", data, TrainConfig(), 16, "float32", "space", total, tmp_path / "whole", RUNTIME, lambda event: None
     )
     assert (run.path / "state.safetensors").read_bytes() == (whole.run.path / "state.safetensors").read_bytes()
     assert len(run.history()) == total

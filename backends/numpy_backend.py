@@ -46,7 +46,9 @@ class NumpyBackend(Backend):
         raise CannotBeginError(NO_FORMAT)
 
     def forward(self, batch: Batch) -> Forward:
-        encoder, _, logits = self._model(batch)
+        encoder, _, logits = self._model(
+            batch.encoder_input_data, batch.decoder_input_data, self._lengths(batch.encoder_lengths)
+        )
         return Forward(np.exp(log_softmax(logits)), encoder.state_h, encoder.state_c)
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -73,7 +75,7 @@ class NumpyBackend(Backend):
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
-        encoder = self._encoder(encoder_input_data, encoder_lengths)
+        encoder = self._encoder(encoder_input_data, self._lengths(encoder_lengths))
         states = encoder.state_h, encoder.state_c
         sampled = np.full(len(encoder_ids), self.config.start_token)
         ended = np.zeros(len(encoder_ids), bool)
@@ -110,18 +112,23 @@ class NumpyBackend(Backend):
     def _dense(self, decoder_outputs: Array) -> Array:
         return decoder_outputs @ self.weights["dense/kernel"] + self.weights["dense/bias"]
 
-    def _encoder(self, encoder_input_data: Array, encoder_lengths: NDArray[np.integer]) -> "Lstm":
-        lengths = encoder_lengths if self.config.padding == "mask" else None
+    def _lengths(self, encoder_lengths: NDArray[np.integer]) -> NDArray[np.integer] | None:
+        """For the encoder, where padding is masked."""
+        return encoder_lengths if self.config.padding == "mask" else None
+
+    def _encoder(self, encoder_input_data: Array, lengths: NDArray[np.integer] | None) -> "Lstm":
         return Lstm(encoder_input_data, self._zeros(len(encoder_input_data)), *self._lstm("encoder"), lengths)
 
-    def _model(self, batch: Batch) -> tuple["Lstm", "Lstm", Array]:
-        encoder = self._encoder(batch.encoder_input_data, batch.encoder_lengths)
-        states = encoder.state_h, encoder.state_c
-        decoder = Lstm(batch.decoder_input_data, states, *self._lstm("decoder"))
+    def _model(
+        self, encoder_input_data: Array, decoder_input_data: Array, lengths: NDArray[np.integer] | None = None
+    ) -> tuple["Lstm", "Lstm", Array]:
+        encoder = self._encoder(encoder_input_data, lengths)
+        decoder = Lstm(decoder_input_data, (encoder.state_h, encoder.state_c), *self._lstm("decoder"))
         return encoder, decoder, self._dense(decoder.outputs)  # logits (N, T_dec, V_dec)
 
     def _loss(self, batch: Batch) -> tuple[float, list[float], tuple["Lstm", "Lstm", Array]]:
-        encoder, decoder, logits = self._model(batch)
+        lengths = self._lengths(batch.encoder_lengths)
+        encoder, decoder, logits = self._model(batch.encoder_input_data, batch.decoder_input_data, lengths)
         cross_entropy = -(batch.decoder_target_data * log_softmax(logits)).sum(-1)  # (N, T_dec)
         loss_sum = (batch.target_weights * cross_entropy).sum()
         right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights

@@ -99,7 +99,7 @@ def parity(
     from backends.session import Runtime
     from benchmarks.climber import QUICK, WHOLE, Check, Course
     from benchmarks.parity import climb
-    from benchmarks.report import budget_table, ladder_table
+    from benchmarks.report import budget_tables, ladder_table
     from common import terminal
     from common.errors import RosettaError
     from common.files import write_json
@@ -127,7 +127,8 @@ def parity(
         terminal.print_json(found.as_json())
     else:
         terminal.out.print(ladder_table(found.checks))
-        terminal.out.print(budget_table(found.checks))
+        for table in budget_tables(found.checks):
+            terminal.out.print(table)
         for explanation in found.explanations:
             print(explanation)
     if not found.passed:

@@ -66,7 +66,10 @@ def climb(course: Course, names: Iterable[str], dtypes: Sequence[str], on_check:
 
 
 def _pairs(course: Course, forwards: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
-    """Two float32 backends may differ by no more than their own errors against the referee allow."""
+    """Two float32 backends may differ by no more than their own errors against the referee allow.
+
+    That follows where each was measured against the referee; it is stated so that "what is normal" has a number.
+    """
     for one, other in combinations(forwards, 2):
         for tensor, expected in course.expected_forward.items():
             a, b = forwards[one][tensor].astype(np.float64), forwards[other][tensor].astype(np.float64)

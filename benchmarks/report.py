@@ -5,7 +5,7 @@ from math import inf
 
 from rich.table import Table
 
-from benchmarks.climber import RUNGS, Check
+from benchmarks.climber import RUNGS, SPREADS, Check
 from benchmarks.results import BASELINE, Decoded, Results, Row
 from common.terminal import table
 
@@ -98,7 +98,21 @@ def _rung(checks: Sequence[Check]) -> str:
     return text if all(check.passed for check in checks) else f"[bold red]{text}[/]"
 
 
-def budget_table(checks: Sequence[Check]) -> Table:
-    """What is normal in float32: each backend's own error and how far two of them are apart."""
-    rows = [(c.backend, c.tensor, f"{c.error:.1e}", f"{c.tolerance:.1e}") for c in checks if c.rung == "pairs"]
-    return table("Two float32 backends", ["of", "differs from", "by", "at most"], rows, numeric=["by", "at most"])
+def budget_tables(checks: Sequence[Check]) -> list[Table]:
+    """What is normal in float32: how far two backends are apart, and how far rounding moves a whole training."""
+    apart = [(c.backend, c.tensor, f"{c.error:.1e}", f"{c.tolerance:.1e}") for c in checks if c.rung == "pairs"]
+    moved = [
+        (c.cell.removesuffix(" float32"), f"{c.error:.1e}", f"{c.tolerance / SPREADS:.1e}", f"{c.tolerance:.1e}")
+        for c in checks
+        if c.tensor == "mean loss"
+    ]
+    tables = []
+    if apart:
+        title = "Two float32 backends: what their own errors allow"
+        tables.append(table(title, ["of", "differs from", "by", "at most"], apart, numeric=["by", "at most"]))
+    if moved:
+        columns = ["", "off by", "its spread", "at most"]
+        tables.append(table("Mean loss of a float32 training", columns, moved, numeric=columns[1:]))
+        tables[-1].caption = "its spread: of the backend's own runs with the hidden units in other orders"
+        tables[-1].caption_justify = "left"
+    return tables

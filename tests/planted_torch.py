@@ -110,5 +110,5 @@ class WrongGradient(TorchBackend):
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         loss, gradients = super().gradients(batch)
         units = self.config.latent_dim
-        gradients["encoder/kernel"][:, units : 2 * units] *= 1 + 1e-4
+        gradients["encoder/kernel"][:, units : 2 * units] *= 1 + 1e-2
         return loss, gradients

@@ -31,8 +31,9 @@ PERMUTATIONS = 5
 # A float32 backend's error may be this many times that of NumPy's own float32, and at most TOLERANCES["forward"].
 BUDGET = 4.0
 # A float32 run's mean loss may lie this many times further from the referee than the backend's own runs with
-# permuted hidden units lie from one another.
-SPREADS = 10.0
+# permuted hidden units lie from one another (standard deviation). The largest that 26 runs of correct backends
+# needed was 16.6, over six seeds and two corpora; mistakes of the optimizer need two million and more.
+SPREADS = 20.0
 
 
 @dataclass(frozen=True)

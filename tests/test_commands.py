@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from backends import TABLE, Entry
 from backends.process import PROJECT
+from rosetta import main
 
 TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
 
@@ -44,7 +46,7 @@ def refusal(status: int, *arguments: object, stdin: bytes = b"") -> str:
 
 
 def test_help_and_version_answer() -> None:
-    for command in ([], ["train"], ["translate"], ["bench"]):
+    for command in ([], ["train"], ["translate"], ["bench"], ["parity"]):
         status, out, _ = rosetta(*command, "--help")
         assert status == 0
         assert "Usage" in out
@@ -185,6 +187,34 @@ def test_bench_compares_and_saves(tmp_path) -> None:
     for sentence in found["decoded"]:
         assert sentence["references"]
         assert sentence["translations"].keys() == {"numpy", "torch"}
+
+
+def test_parity_answers_with_its_checks_and_writes_certificates_for_the_benchmark(tmp_path) -> None:
+    path = tmp_path / "certificates.json"
+    small = ["--backends", "numpy,torch", "--latent-dim", 16]
+    found = answer("parity", "--quick", *small, "--certificate", path)
+    assert found["passed"] is True
+    keys = {"backend", "variant", "dtype", "rung", "tensor", "error", "tolerance", "passed"}
+    assert all(check.keys() >= keys for check in found["checks"])
+    assert {check["rung"] for check in found["checks"]} >= {"tensors", "gradients", "trajectory", "strings", "pairs"}
+    assert json.loads(path.read_text())["torch float64"]["rungs"]["gradients"]["error"] < 1e-12
+    options = ["--num-samples", 200, "--epochs", 1, "--out", tmp_path / "bench.json", "--certificate", path]
+    for row in answer("bench", *small, *options)["rows"]:
+        assert row["certificate"]["passed"] is True
+        assert row["certificate"]["version"] == row["version"]
+    assert "is not there" in refusal(2, "bench", "--certificate", tmp_path / "none.json")
+
+
+def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(TABLE, "torch:OtherRho", Entry("tests.planted_torch:OtherRho", "torch", "torch"))
+    options = ["--quick", "--backends", "torch:OtherRho", "--dtype", "float64", "--latent-dim", "16"]
+    monkeypatch.setattr("sys.argv", ["rosetta", "parity", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert "torch:OtherRho float64 breaks at step" in said.out
+    assert said.err.splitlines()[-1] == "rosetta: parity is broken"
 
 
 def test_backends_lists_what_is_installed() -> None:

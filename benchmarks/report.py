@@ -100,7 +100,11 @@ def _rung(checks: Sequence[Check]) -> str:
 
 def budget_tables(checks: Sequence[Check]) -> list[Table]:
     """What is normal in float32: how far two backends are apart, and how far rounding moves a whole training."""
-    apart = [(c.backend, c.tensor, f"{c.error:.1e}", f"{c.tolerance:.1e}") for c in checks if c.rung == "pairs"]
+    apart = [
+        (c.cell.removesuffix(" float32"), c.tensor, f"{c.error:.1e}", f"{c.tolerance:.1e}")
+        for c in checks
+        if c.rung == "pairs"
+    ]
     moved = [
         (c.cell.removesuffix(" float32"), f"{c.error:.1e}", f"{c.tolerance / SPREADS:.1e}", f"{c.tolerance:.1e}")
         for c in checks

@@ -84,7 +84,7 @@ def ladder_table(checks: Sequence[Check]) -> Table:
     for check in checks:
         if check.rung in RUNGS:
             rows.setdefault(check.cell, {}).setdefault(check.rung, []).append(check)
-    made = table("Largest error on each rung, against the float64 referee", ["", *RUNGS], [])
+    made = table("Largest error on each rung, against the float64 referee", ["", *RUNGS], [], numeric=RUNGS)
     for cell, rungs in rows.items():
         made.add_row(cell, *(_rung(rungs.get(rung, [])) for rung in RUNGS))
     return made

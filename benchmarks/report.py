@@ -78,15 +78,19 @@ def _by_translation(sentence: Decoded) -> dict[str, list[str]]:
     return said
 
 
+# The rungs, narrow enough for eight of them in a terminal.
+HEADERS = [{"gradients": "gradi-\nents", "trajectory": "trajec-\ntory"}.get(rung, rung) for rung in RUNGS]
+
+
 def ladder_table(checks: Sequence[Check]) -> Table:
     """One row a backend and precision, one column a rung, with the rung's worst error; bold where it broke."""
     rows: dict[str, dict[str, list[Check]]] = {}
     for check in checks:
         if check.rung in RUNGS:
             rows.setdefault(check.cell, {}).setdefault(check.rung, []).append(check)
-    made = table("Largest error on each rung, against the float64 referee", ["", *RUNGS], [], numeric=RUNGS)
+    made = table("Largest error on each rung, against the float64 referee", ["", *HEADERS], [], numeric=HEADERS)
     for cell, rungs in rows.items():
-        made.add_row(cell, *(_rung(rungs.get(rung, [])) for rung in RUNGS))
+        made.add_row(cell.replace(" ", "\n"), *(_rung(rungs.get(rung, [])) for rung in RUNGS))
     return made
 
 

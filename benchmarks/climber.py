@@ -20,6 +20,7 @@ from benchmarks.results import BASELINE
 from common.comparison import TOLERANCES, ParityError, compare
 from common.config import DataConfig, TrainConfig
 from common.decoding import max_decoded_length, text_of
+from common.machine import describe_machine
 from common.tensors import START, STOP, Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state, permute_units
 
@@ -136,6 +137,11 @@ class Course:
             max_length=max_decoded_length(self.material.max_decoder_seq_length),
         )["ids"]
         return [text_of(row, self.material.decoder_vocabulary) for row in decoded]
+
+    @cached_property
+    def machine(self) -> dict[str, Any]:
+        """What all of this runs on."""
+        return describe_machine()
 
     @cached_property
     def sources(self) -> list[str]:

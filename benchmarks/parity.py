@@ -100,6 +100,7 @@ def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> di
         "padding": course.model.padding,
         "corpus_sha256": course.sha256,
         "referee": f"numpy {course.referee.facts['version']} float64",
+        "machine": course.machine,
         "passed": all(check.passed for check in checks),
         "rungs": rungs,
     }

@@ -202,6 +202,7 @@ def test_parity_answers_with_its_checks_and_writes_certificates_for_the_benchmar
     for row in answer("bench", *small, *options)["rows"]:
         assert row["certificate"]["passed"] is True
         assert row["certificate"]["version"] == row["version"]
+        assert row["certificate"]["machine"]["cores"] >= 1
     assert "is not there" in refusal(2, "bench", "--certificate", tmp_path / "none.json")
 
 

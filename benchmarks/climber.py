@@ -231,7 +231,6 @@ class Climber:
         self.course, self.process, self.dtype = course, process, dtype
         self.forward: Mapping[str, Any] = {}  # what the backend gave on its way
         self.gradients: Mapping[str, Any] = {}
-        self.spread = 0.0  # of its float32 runs with permuted units
 
     def climb(self) -> Iterator[Check]:
         """The checks of each rung, up to the first rung that breaks."""
@@ -334,10 +333,10 @@ class Climber:
             for _ in range(course.size.permutations):
                 state = permute_units(course.fresh, rng.permutation(course.model.latent_dim))
                 means.append(course.trajectory(self.process, self.dtype, state)["losses"].mean())
-            self.spread = float(np.std(means, ddof=1))
+            spread = float(np.std(means, ddof=1))
             error = abs(float(got.mean() - expected.mean()))
-            note = f"got {got.mean():.9f}, expected {expected.mean():.9f}; spread of its own runs {self.spread:.1e}"
-            yield self.check("trajectory", "mean loss", error, SPREADS * self.spread, note=note)
+            note = f"got {got.mean():.9f}, expected {expected.mean():.9f}; spread of its own runs {spread:.1e}"
+            yield self.check("trajectory", "mean loss", error, SPREADS * spread, note=note)
 
     def _strings(self) -> Iterator[Check]:
         course = self.course

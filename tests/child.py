@@ -1,4 +1,4 @@
-"""What tests ask of a backend, called in its process by name: `process.call("tests.child:forward", ...)`."""
+"""What tests ask of a backend, called in its process by name: `process.call("tests.child:steps", ...)`."""
 
 import os
 import time

@@ -7,8 +7,6 @@ from common.phrasebook.lexicon import BE, HAVE, LIKE
 from common.phrasebook.patterns import Pairs
 
 OWNED = lex.PETS + lex.CLOTHES + lex.DEVICES + lex.CONTAINERS + lex.PAPERS + lex.SMALL_THINGS
-CARRIED = lex.CLOTHES + lex.CONTAINERS + lex.PAPERS + lex.SMALL_THINGS
-NEEDED = lex.CLOTHES + lex.CONTAINERS + lex.DISHWARE + lex.DEVICES + lex.SMALL_THINGS + lex.FURNITURE
 COUNTED = lex.FURNITURE + lex.PETS + lex.FRUIT + lex.PAPERS + lex.DISHWARE
 TASTES = (
     *((noun.en, noun.the) for noun in lex.FOOD),

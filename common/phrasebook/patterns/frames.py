@@ -87,18 +87,12 @@ SALABLE = lex.TRADED + lex.PETS
 THINGS = lex.GOODS + lex.PETS
 COLORED = lex.CLOTHES + lex.CONTAINERS + lex.FURNITURE + lex.RIDES
 
-ONE_THING = one((THINGS, lex.ANY))
 ONE_OF_ALL = one((THINGS, lex.ANY), (lex.FAMILY, lex.OWN), (lex.PLACES + lex.EDIBLE, lex.POINT))
-TO_TRADE = (
-    one((SALABLE, lex.ANY)),
-    some_one(SALABLE),
-    several(SALABLE),
-    counted(SALABLE),
-    colored(COLORED),
-    owned(SALABLE),
+TO_TRADE, TO_FIND = (
+    (one((nouns, lex.ANY)), some_one(nouns), several(nouns), counted(nouns), colored(COLORED), owned(nouns))
+    for nouns in (SALABLE, THINGS)
 )
-TO_FIND = (ONE_THING, some_one(THINGS), several(THINGS), counted(THINGS), colored(COLORED), owned(THINGS))
-TO_MIND = (ONE_THING, several(THINGS), colored(COLORED), owned(THINGS))
+TO_MIND = (TO_FIND[0], several(THINGS), colored(COLORED), owned(THINGS))
 TO_SEE = (ONE_OF_ALL, *TO_FIND[1:])
 TO_LIKE = (ONE_OF_ALL, several(THINGS), colored(COLORED), owned(THINGS))
 SINGULAR = (ONE_OF_ALL, some_one(THINGS), colored(COLORED), owned(THINGS))

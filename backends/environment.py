@@ -8,8 +8,6 @@ import os
 
 from common.machine import cores, is_amd
 
-LANES = ("matched", "default")
-
 # Chatter that would only fill the captured output; changes no arithmetic.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
 

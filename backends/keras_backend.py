@@ -1,8 +1,10 @@
 """The model in Keras 3 on TensorFlow."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, final
 
@@ -11,12 +13,14 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
+from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
 from backends.keras_files import read_keras
 from common.errors import CannotBeginError
-from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
 from common.machine import cores
 from common.tensors import Batch, Batches
+from common.timing import median_seconds
 from common.weights import Arrays, ModelState, check_state
 
 
@@ -46,6 +50,46 @@ def seq2seq(
 def require_device(device: str) -> None:
     if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise CannotBeginError("keras sees no GPU here; use --device cpu")
+
+
+def profile(backend: Backend, batches: Batches) -> list[Kernel]:
+    """See Backend.profile. Operators by their kind, in front of it "while/" where they run in a loop's body."""
+    backend.train(batches, unreported)  # what the first steps alone do is not profiled
+    with TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            backend.train(batches, unreported)
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        space = XSpace.FromString(file.read_bytes())
+    calls: Counter[str] = Counter()
+    picoseconds: Counter[str] = Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = plane.event_metadata[event.metadata_id].name
+                if "/device:" not in plane.name:
+                    # An operator is PATH:KIND; the rest of the host's events enclose operators.
+                    path, _, kind = name.rpartition(":")
+                    if not path or " " in name or kind.startswith(":"):
+                        continue
+                    name = f"while/{kind}" if "/while/" in path else kind
+                calls[name] += 1
+                picoseconds[name] += event.duration_ps
+    return most_time_first([Kernel(name, calls[name], picoseconds[name] / 1e12) for name in calls])
+
+
+def matrix_product(backend: Backend, m: int, k: int, n: int, seconds: float) -> float:
+    """See Backend.matrix_product. Each product is a call of a compiled function from Python."""
+    generator = np.random.default_rng(0)
+    operands = (generator.random(shape).astype(backend.config.dtype) for shape in ((m, k), (k, n)))
+    left, right = map(tf.convert_to_tensor, operands)
+    compiled = tf.function(tf.matmul)
+
+    def product() -> None:
+        result = compiled(left, right)
+        if backend.device == "gpu":
+            float(result[0, 0])
+
+    return 2 * m * k * n / median_seconds(product, seconds)
 
 
 def describe(parameter: keras.Variable) -> dict[str, Any]:
@@ -137,25 +181,33 @@ class KerasBackend(Backend):
         return float(loss), {name: _array(g) for name, g in zip(self.parameters, gradients, strict=True)}
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        counts = []
-        start = perf_counter()
+        counts, stamps = [], [perf_counter()]
         for step, batch in enumerate(batches, 1):
             loss, batch_counts = self._train_step(*self._tensors(batch))
             counts.append(batch_counts)
             if step % REPORT_EVERY == 0:
                 report(step, float(loss))
-        return Metrics.of(_array(ops.stack(counts)), batches, perf_counter() - start)
+            stamps.append(perf_counter())
+        return Metrics.of(_array(ops.stack(counts)), batches, [*stamps, perf_counter()])
 
     def evaluate(self, batches: Batches) -> Metrics:
-        start = perf_counter()
-        counts = [self._counts(*self._tensors(batch)) for batch in batches]
-        return Metrics.of(_array(ops.stack(counts)), batches, perf_counter() - start)
+        counts, stamps = [], [perf_counter()]
+        for batch in batches:
+            counts.append(self._counts(*self._tensors(batch)))
+            stamps.append(perf_counter())
+        return Metrics.of(_array(ops.stack(counts)), batches, [*stamps, perf_counter()])
 
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = self._one_hot(encoder_ids, self.config.num_encoder_tokens)
         return _array(self._decode(encoder_input_data, self._ids(encoder_lengths), max_length))
+
+    def profile(self, batches: Batches) -> list[Kernel]:
+        return profile(self, batches)
+
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        return matrix_product(self, m, k, n, seconds)
 
     def describe(self) -> dict[str, Any]:
         return describe(self.dense.kernel)

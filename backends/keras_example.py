@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from backends.keras_backend import describe, require_device
+from backends.keras_backend import describe, matrix_product, profile, require_device
 from backends.keras_files import read_keras
 from common.errors import CannotBeginError
-from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -127,6 +127,12 @@ class KerasExample(Backend):
             ids[row, : len(sentence)] = sentence
         return ids
 
+    def profile(self, batches: Batches) -> list[Kernel]:
+        return profile(self, batches)
+
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        return matrix_product(self, m, k, n, seconds)
+
     def describe(self) -> dict[str, Any]:
         return describe(self.parameters["dense/kernel"])
 
@@ -145,26 +151,26 @@ class KerasExample(Backend):
 
 
 class StepRecorder(keras.callbacks.Callback):
-    """Loss and accuracy of each step by itself (Keras averages over the epoch), and when the first step began."""
+    """Loss and accuracy of each step by itself (Keras averages over the epoch), and when each began and ended."""
 
     def __init__(self, report: Report | None) -> None:
         super().__init__()
         self.report = report
         self.losses: list[float] = []
         self.accuracies: list[float] = []
-        self.start = self.end = 0.0
+        self.stamps: list[float] = []  # the first step's start, then every step's end
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if not self.losses:
-            self.start = perf_counter()
+        if not self.stamps:
+            self.stamps.append(perf_counter())
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.losses.append(float(logs["loss"]))
         self.accuracies.append(float(logs["accuracy"]))
         self.model.reset_metrics()
-        self.end = perf_counter()
         if self.report and len(self.losses) % REPORT_EVERY == 0:
             self.report(len(self.losses), self.losses[-1])
+        self.stamps.append(perf_counter())
 
     on_test_batch_begin, on_test_batch_end = on_train_batch_begin, on_train_batch_end
 
@@ -172,7 +178,7 @@ class StepRecorder(keras.callbacks.Callback):
         positions = [batch.target_weights.sum() for batch in batches]
         means = np.array([self.losses, self.accuracies]) * positions
         counts = np.stack([*means, correct_real], axis=1)
-        return Metrics.of(counts, batches, self.end - self.start)
+        return Metrics.of(counts, batches, [*self.stamps, self.stamps[-1]])  # each step reads its own counts back
 
 
 def _tensors(whole: Batch) -> tuple[list[NDArray[np.floating]], NDArray[np.floating]]:

@@ -5,6 +5,7 @@ the other three leave to their framework.
 """
 
 from collections.abc import Sequence
+from cProfile import Profile
 from pathlib import Path
 from time import perf_counter
 from typing import Any, final
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CannotBeginError
-from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
 from common.tensors import Batch, Batches, one_hot
+from common.timing import median_seconds
 from common.weights import Arrays, ModelState, check_state, initial_state
 
 Array = NDArray[np.floating]
@@ -56,20 +58,22 @@ class NumpyBackend(Backend):
         return loss, gradients
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        counts = []
-        start = perf_counter()
+        counts, stamps = [], [perf_counter()]
         for step, batch in enumerate(batches, 1):
             loss, batch_counts, gradients = self._loss_and_gradients(batch)
             self._rmsprop(gradients)
             counts.append(batch_counts)
             if step % REPORT_EVERY == 0:
                 report(step, loss)
-        return Metrics.of(np.array(counts), batches, perf_counter() - start)
+            stamps.append(perf_counter())
+        return Metrics.of(np.array(counts), batches, [*stamps, perf_counter()])
 
     def evaluate(self, batches: Batches) -> Metrics:
-        start = perf_counter()
-        counts = [self._loss(batch)[1] for batch in batches]
-        return Metrics.of(np.array(counts), batches, perf_counter() - start)
+        counts, stamps = [], [perf_counter()]
+        for batch in batches:
+            counts.append(self._loss(batch)[1])
+            stamps.append(perf_counter())
+        return Metrics.of(np.array(counts), batches, [*stamps, perf_counter()])
 
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
@@ -88,6 +92,23 @@ class NumpyBackend(Backend):
             ended |= sampled == self.config.stop_token
             ids.append(sampled)
         return np.stack(ids, axis=1)
+
+    def profile(self, batches: Batches) -> list[Kernel]:
+        """By the standard library's profiler, since NumPy has none: functions, a product by `@` within its caller."""
+        self.train(batches, unreported)  # what the first steps alone do is not profiled
+        profiler = Profile()
+        profiler.runcall(self.train, batches, unreported)
+        kernels = []
+        for entry in profiler.getstats():
+            code = entry.code
+            name = code if isinstance(code, str) else f"{Path(code.co_filename).name}:{code.co_qualname}"
+            kernels.append(Kernel(name, entry.callcount, entry.inlinetime))
+        return most_time_first(kernels)
+
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        generator = np.random.default_rng(0)
+        left, right = (generator.random(shape).astype(self.config.dtype) for shape in ((m, k), (k, n)))
+        return 2 * m * k * n / median_seconds(lambda: left @ right, seconds)
 
     def describe(self) -> dict[str, Any]:
         from threadpoolctl import threadpool_info

@@ -1,5 +1,6 @@
 """The model in PaddlePaddle."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -10,11 +11,13 @@ import paddle
 import paddle.nn.functional as F
 from numpy.typing import NDArray
 from paddle import Tensor, nn
+from paddle.profiler import Profiler, ProfilerTarget
 
 from backends.paddle_files import read_paddle
 from common.errors import CannotBeginError
-from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
 from common.tensors import Batch, Batches
+from common.timing import median_seconds
 from common.weights import Arrays, ModelState, check_state
 
 
@@ -116,8 +119,7 @@ class PaddleBackend(Backend):
         return loss.item(), gradients
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        counts = []
-        start = perf_counter()
+        counts, stamps = [], [perf_counter()]
         for step, batch in enumerate(batches, 1):
             loss, batch_counts = self._loss(batch)
             self.model.clear_gradients()
@@ -126,13 +128,16 @@ class PaddleBackend(Backend):
             counts.append(batch_counts)
             if step % REPORT_EVERY == 0:
                 report(step, loss.item())
-        return Metrics.of(_array(paddle.stack(counts)), batches, perf_counter() - start)
+            stamps.append(perf_counter())
+        return Metrics.of(_array(paddle.stack(counts)), batches, [*stamps, perf_counter()])
 
     @paddle.no_grad()
     def evaluate(self, batches: Batches) -> Metrics:
-        start = perf_counter()
-        counts = [self._loss(batch)[1] for batch in batches]
-        return Metrics.of(_array(paddle.stack(counts)), batches, perf_counter() - start)
+        counts, stamps = [], [perf_counter()]
+        for batch in batches:
+            counts.append(self._loss(batch)[1])
+            stamps.append(perf_counter())
+        return Metrics.of(_array(paddle.stack(counts)), batches, [*stamps, perf_counter()])
 
     @paddle.no_grad()
     def translate(
@@ -151,6 +156,38 @@ class PaddleBackend(Backend):
             ended |= sampled == self.config.stop_token
             ids.append(sampled)
         return _array(paddle.stack(ids, axis=1))
+
+    def profile(self, batches: Batches) -> list[Kernel]:
+        self.train(batches, unreported)  # what the first steps alone do is not profiled
+        targets = [ProfilerTarget.CPU, *([ProfilerTarget.GPU] if self.device == "gpu" else [])]
+        # Told nothing, it leaves a trace in the working directory.
+        with Profiler(targets=targets, on_trace_ready=lambda profiler: None) as profiler:
+            self.train(batches, unreported)
+        calls: Counter[str] = Counter()
+        nanoseconds: Counter[str] = Counter()
+        for thread in profiler.profiler_result.get_data().values():
+            events = list(thread.children_node)
+            while events:
+                event = events.pop()
+                events += event.children_node
+                events += event.runtime_node
+                calls[event.name] += 1
+                within = sum(child.end_ns - child.start_ns for child in event.children_node)
+                nanoseconds[event.name] += event.end_ns - event.start_ns - within
+        return most_time_first([Kernel(name, calls[name], nanoseconds[name] / 1e9) for name in calls])
+
+    @paddle.no_grad()
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        generator = np.random.default_rng(0)
+        operands = (generator.random(shape).astype(self.config.dtype) for shape in ((m, k), (k, n)))
+        left, right = map(self._tensor, operands)
+
+        def product() -> None:
+            left @ right
+            if self.device == "gpu":
+                paddle.device.synchronize()
+
+        return 2 * m * k * n / median_seconds(product, seconds)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -10,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.profiler import ProfilerActivity, profile
 
 from backends.torch_files import read_torch
 from common.errors import CannotBeginError
-from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
 from common.tensors import Batch, Batches
+from common.timing import median_seconds
 from common.weights import Arrays, ModelState, check_state
 
 
@@ -132,8 +135,7 @@ class TorchBackend(Backend):
         return loss.item(), gradients
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        counts = []
-        start = perf_counter()
+        counts, stamps = [], [perf_counter()]
         for step, batch in enumerate(batches, 1):
             loss, batch_counts = self._loss(batch)
             self.optimizer.zero_grad()
@@ -142,13 +144,16 @@ class TorchBackend(Backend):
             counts.append(batch_counts)
             if step % REPORT_EVERY == 0:
                 report(step, loss.item())
-        return Metrics.of(_array(torch.stack(counts)), batches, perf_counter() - start)
+            stamps.append(perf_counter())
+        return Metrics.of(_array(torch.stack(counts)), batches, [*stamps, perf_counter()])
 
     @torch.inference_mode()
     def evaluate(self, batches: Batches) -> Metrics:
-        start = perf_counter()
-        counts = [self._loss(batch)[1] for batch in batches]
-        return Metrics.of(_array(torch.stack(counts)), batches, perf_counter() - start)
+        counts, stamps = [], [perf_counter()]
+        for batch in batches:
+            counts.append(self._loss(batch)[1])
+            stamps.append(perf_counter())
+        return Metrics.of(_array(torch.stack(counts)), batches, [*stamps, perf_counter()])
 
     @torch.inference_mode()
     def translate(
@@ -167,6 +172,31 @@ class TorchBackend(Backend):
             ended |= sampled == self.config.stop_token
             ids.append(sampled)
         return _array(torch.stack(ids, dim=1))
+
+    def profile(self, batches: Batches) -> list[Kernel]:
+        self.train(batches, unreported)  # what the first steps alone do is not profiled
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device == "gpu" else [])]
+        with profile(activities=activities) as profiler:
+            self.train(batches, unreported)
+        kernels = []
+        for event in profiler.key_averages():
+            on_cpu = event.device_type == DeviceType.CPU
+            microseconds = event.self_cpu_time_total if on_cpu else event.self_device_time_total
+            kernels.append(Kernel(event.key, event.count, microseconds / 1e6))
+        return most_time_first(kernels)
+
+    @torch.inference_mode()
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        generator = np.random.default_rng(0)
+        operands = (generator.random(shape).astype(self.config.dtype) for shape in ((m, k), (k, n)))
+        left, right = map(self._tensor, operands)
+
+        def product() -> None:
+            left @ right
+            if self.device == "gpu":
+                torch.cuda.synchronize()
+
+        return 2 * m * k * n / median_seconds(product, seconds)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -21,6 +21,10 @@ REPORT_EVERY = 32  # steps between two calls of `report`; each one reads a loss 
 Report = Callable[[int, float], None]  # step counted from 1, the loss of that step
 
 
+def unreported(step: int, loss: float) -> None:
+    """A Report that nobody reads."""
+
+
 @dataclass(frozen=True, eq=False)
 class Forward:
     """What the model says of a batch."""
@@ -39,15 +43,21 @@ class Metrics:
     correct: NDArray[np.float64]  # (steps,) weight of the positions whose most probable character is right
     correct_real: NDArray[np.float64]  # (steps,) such positions among the real ones; NaN where not counted
     real_positions: NDArray[np.float64]  # (steps,) positions up to and with "\n"
-    seconds: float  # from the first step's start to the last one's end
+    step_seconds: NDArray[np.float64]  # (steps,) from one step's end (the first one's: its start) to the next
+    seconds: float  # from the first step's start to the moment when all counts are read back
 
     @classmethod
-    def of(cls, counts: NDArray[np.floating], batches: Batches, seconds: float) -> "Metrics":
-        """From what a framework counted, (steps, 3): loss_sums, correct, correct_real."""
+    def of(cls, counts: NDArray[np.floating], batches: Batches, stamps: Sequence[float]) -> "Metrics":
+        """From what a framework counted, (steps, 3): loss_sums, correct, correct_real.
+
+        stamps (steps + 2,), of perf_counter: the first step's start, each step's end, and all counts read back. A
+        framework that returns before its device is done has such steps overlap; their sum holds.
+        """
         loss_sums, correct, correct_real = counts.astype(np.float64).T
         weight_sums = np.array([batch.target_weights.sum() for batch in batches])
         real_positions = np.array([batch.real_positions.sum() for batch in batches])
-        return cls(loss_sums, weight_sums, correct, correct_real, real_positions, seconds)
+        step_seconds, seconds = np.diff(stamps[:-1]), stamps[-1] - stamps[0]
+        return cls(loss_sums, weight_sums, correct, correct_real, real_positions, step_seconds, seconds)
 
     @property
     def loss(self) -> float:
@@ -68,6 +78,19 @@ class Metrics:
     def step_losses(self) -> NDArray[np.float64]:
         """(steps,) mean loss of each batch."""
         return np.asarray(self.loss_sums / self.weight_sums)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a framework's own profiler says of one kernel or operator, under the framework's own name for it."""
+
+    name: str
+    calls: int
+    seconds: float  # in itself, without what it calls; over all threads
+
+
+def most_time_first(kernels: Sequence[Kernel]) -> list[Kernel]:
+    return sorted(kernels, key=lambda kernel: -kernel.seconds)
 
 
 class Backend(ABC):
@@ -131,6 +154,20 @@ class Backend(ABC):
 
         encoder_ids (N, T_enc), encoder_lengths (N,). Gives ids (N, L), L <= max_length: each row ends with "\\n",
         which also fills it up, or is cut at max_length.
+        """
+
+    @abstractmethod
+    def profile(self, batches: Batches) -> list[Kernel]:
+        """Train on these batches under the framework's own profiler; what took most time comes first.
+
+        It changes the weights, leaves no file, and tells which kernels ran, not how fast: a profiler slows them.
+        """
+
+    @abstractmethod
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        """Floating-point operations a second of the framework's product (m, k) @ (k, n), in the model's precision.
+
+        Random operands; after two warm-up products the median of those that fit into `seconds`, three at least.
         """
 
     @abstractmethod

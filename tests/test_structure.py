@@ -96,5 +96,5 @@ def test_backends_have_the_interfaces_methods_in_the_same_order() -> None:
     files = [*BACKENDS, "numpy_backend.py"]
     orders = {name: public_methods(PROJECT / "backends" / name) for name in files}
     expected = ["build", "load", "dump", "save_native", "load_native", "forward", "gradients", "train", "evaluate"]
-    expected += ["translate", "describe"]
+    expected += ["translate", "profile", "matrix_product", "describe"]
     assert orders == dict.fromkeys(files, expected)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from backends import find
+from backends import TABLE, Entry, find
 from backends.environment import child_environment
 from backends.messages import GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
@@ -21,15 +21,24 @@ from common.errors import CannotBeginError, RosettaError
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 300.0  # importing a framework and building a model, on a slow disk
 LAST_WORDS = 2000  # characters of the child's own output that an error looks through
+NEEDED = ("numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
+OLDEST_PYTHON = (3, 11)
+LOOK = """
+import sys
+from importlib.util import find_spec
+print(*sys.version_info[:2], *[name for name in sys.argv[1:] if find_spec(name) is None])
+"""
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 
 class BackendProcess:
-    """A context manager. `facts` holds what `Backend.describe` says, with the seconds of import and build.
+    """A context manager. `facts` holds what `Backend.describe` says, with seconds and memory of import and build.
 
-    Raises CannotBeginError when the backend or its device is missing; RosettaError when the process fails, dies,
-    sends garbage, or is silent for longer than a call allows.
+    `python` is the interpreter, where not this one: frameworks that cannot be installed together have each their own.
+
+    Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
+    fails, dies, sends garbage, or is silent for longer than a call allows.
     """
 
     def __init__(
@@ -41,8 +50,12 @@ class BackendProcess:
         threads: int | None = None,
         device: str = "cpu",
         lane: str = "matched",
+        python: str | None = None,
     ) -> None:
-        target = find(name).target
+        # What is installed here says nothing of another interpreter.
+        entry = TABLE[name] if python and name in TABLE else find(name)
+        if python:
+            _require(python, name, entry)
         self.name = name
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         child_requests, requests = os.pipe()
@@ -51,7 +64,7 @@ class BackendProcess:
         # -P and a path of our own: a folder common/ where the user stands cannot shadow ours.
         environment["PYTHONPATH"] = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "backends.worker", str(child_requests), str(child_replies)],
+            [python or sys.executable, "-P", "-m", "backends.worker", str(child_requests), str(child_replies)],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
@@ -66,7 +79,7 @@ class BackendProcess:
         self._selector.register(self._replies, selectors.EVENT_READ)
         try:
             self.facts = self.call(
-                "open", START_SECONDS, target=target, model=asdict(model), train=asdict(train), device=device
+                "open", START_SECONDS, target=entry.target, model=asdict(model), train=asdict(train), device=device
             )
         except BaseException:
             self.close()
@@ -136,3 +149,24 @@ class BackendProcess:
         last_words = [line.strip() for line in lines if line.strip()]
         said = f"; its last words: {last_words[-1]}" if last_words else ", without a word"
         return f"the {self.name} backend's process {how}{said}"
+
+
+def _require(python: str, name: str, entry: Entry) -> None:
+    """Raise CannotBeginError unless this interpreter runs, is young enough, and has what the backend needs."""
+    command = [python, "-c", LOOK, *NEEDED, entry.package]
+    try:
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+        major, minor, *missing = done.stdout.split()
+        version = int(major), int(minor)
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it does not run Python 3"
+        raise CannotBeginError(f"{python} cannot be used as the interpreter: {why}; give another path") from error
+    if version < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        raise CannotBeginError(f"{python} is Python {major}.{minor}, and {oldest} is the oldest that will do")
+    if missing:
+        extras = f"[{entry.extra}]" if entry.extra else ""
+        raise CannotBeginError(
+            f"backend {name} under {python} needs {', '.join(missing)}, which that interpreter has not; "
+            f'run: {python} -m pip install -e ".{extras}" in the clone of Rosetta'
+        )

@@ -35,9 +35,18 @@ class Runtime:
     threads: int | None = None  # None: all cores
     device: str = "cpu"
     lane: str = "matched"
+    python: str | None = None  # the interpreter; None: this one
 
     def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> BackendProcess:
-        return BackendProcess(backend, model, train, threads=self.threads, device=self.device, lane=self.lane)
+        return BackendProcess(
+            backend,
+            model,
+            train,
+            threads=self.threads,
+            device=self.device,
+            lane=self.lane,
+            python=self.python,
+        )
 
 
 CONVERTING = Runtime(threads=1)  # nothing is computed

@@ -6,6 +6,7 @@ its backend. It ends when the pipe of requests does, so also when its parent die
 
 import importlib
 import os
+import platform
 import sys
 import threading
 import traceback
@@ -14,6 +15,8 @@ from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import IO, Any
+
+import psutil
 
 from backends import open_backend
 from backends.messages import GarbledMessageError, read_message, write_message
@@ -57,12 +60,27 @@ def _open(
 ) -> tuple[Backend, dict[str, Any]]:
     if not target.startswith(BACKEND_PACKAGES):
         raise ValueError(f"{target} is not a backend that a request may name")
-    start = perf_counter()
+    memory_before, start = _resident(), perf_counter()  # NumPy and the rest of ours are there already
     importlib.import_module(target.partition(":")[0])
-    imported = perf_counter()
+    imported, memory_imported = perf_counter(), _resident()
     opened = open_backend(target, ModelConfig(**model), TrainConfig(**train), device)
-    times = {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
-    return opened, opened.describe() | times | {"libraries": _libraries()}
+    facts = {
+        "import_seconds": imported - start,
+        "build_seconds": perf_counter() - imported,
+        "resident_before_import": memory_before,
+        "resident_after_import": memory_imported,
+        "resident_after_build": _resident(),
+        "python": sys.executable,
+        "python_version": platform.python_version(),
+    }
+    facts |= opened.describe()
+    # Last, when the probe in `describe` has started the threads that the framework computes with.
+    return opened, facts | {"libraries": _libraries(), "os_threads": psutil.Process().num_threads()}
+
+
+def _resident() -> int:
+    """This process's resident set, in bytes."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def _libraries() -> list[str]:

@@ -45,6 +45,11 @@ def installed() -> list[str]:
     return [name for name, entry in TABLE.items() if importlib.util.find_spec(entry.package)]
 
 
+def frameworks() -> list[str]:
+    """Those of them that stand for a framework: all but the referee."""
+    return [name for name in installed() if TABLE[name].extra]
+
+
 def open_backend(target: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
     """Import the framework and build the model, in this process: for the worker, which has one of its own."""
     module, _, class_name = target.partition(":")

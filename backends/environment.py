@@ -1,7 +1,8 @@
 """Threads and flags that a framework needs in its environment before it is imported.
 
-Two lanes: `matched`, the default of every command, gives all the same threads and Paddle's matrix library its fast
-path; `default` sets nothing, which is what somebody gets who installs a framework and starts.
+Two lanes: `matched`, the default of every command, gives all the same threads, Paddle's matrix library its fast path,
+and torch TensorFlow's treatment of denormals; `default` sets nothing, which is what somebody gets who installs a
+framework and starts.
 """
 
 import os
@@ -10,6 +11,8 @@ from common.machine import cores, is_amd
 
 # Chatter that would only fill the captured output; changes no arithmetic.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
+
+FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # our own, for a framework that has a switch and no variable for it
 
 
 def child_environment(lane: str, threads: int | None, device: str) -> dict[str, str]:
@@ -22,6 +25,11 @@ def child_environment(lane: str, threads: int | None, device: str) -> dict[str, 
     return environment
 
 
+def flush_denormals() -> bool:
+    """Whether this process, a backend's, is to take denormals for zero where its framework offers that."""
+    return os.environ.get(FLUSH_DENORMALS) == "1"
+
+
 def _matched(threads: int) -> dict[str, str]:
     count = str(threads)
     settings = {
@@ -31,6 +39,7 @@ def _matched(threads: int) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS": count,
         "TF_NUM_INTEROP_THREADS": count,
         "FLAGS_paddle_num_threads": count,  # Paddle's matrix products; 1 when nothing is set
+        FLUSH_DENORMALS: "1",  # as TensorFlow always does, Paddle and NumPy never
     }
     if is_amd():
         # Paddle bundles a version of MKL that takes a slow path on AMD processors unless it is told their type.

@@ -1,6 +1,7 @@
 """The model in Keras 3 on TensorFlow."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +14,19 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import NDArray
-from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
+from tensorflow.python.util._pywrap_util_port import IsMklEnabled
+from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane, XSpace
 
 from backends.keras_files import read_keras
 from common.errors import CannotBeginError
+from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
 from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
 from common.machine import cores
 from common.tensors import Batch, Batches
-from common.timing import median_seconds
 from common.weights import Arrays, ModelState, check_state
+
+# Path and kind of an operator in a host's trace; all other events enclose operators.
+OPERATOR = re.compile(r"(?P<path>[^:\s]+):(?P<kind>_*[A-Z]\w*)")
 
 
 def seq2seq(
@@ -53,7 +58,7 @@ def require_device(device: str) -> None:
 
 
 def profile(backend: Backend, batches: Batches) -> list[Kernel]:
-    """See Backend.profile. Operators by their kind, in front of it "while/" where they run in a loop's body."""
+    """See Backend.profile."""
     backend.train(batches, unreported)  # what the first steps alone do is not profiled
     with TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
@@ -64,24 +69,38 @@ def profile(backend: Backend, batches: Batches) -> list[Kernel]:
     picoseconds: Counter[str] = Counter()
     for plane in space.planes:
         for line in plane.lines:
-            for event in line.events:
-                name = plane.event_metadata[event.metadata_id].name
-                if "/device:" not in plane.name:
-                    # An operator is PATH:KIND; the rest of the host's events enclose operators.
-                    path, _, kind = name.rpartition(":")
-                    if not path or " " in name or kind.startswith(":"):
-                        continue
-                    name = f"while/{kind}" if "/while/" in path else kind
+            named = [(kernel_name(plane, event), event) for event in line.events]
+            enclosing: list[tuple[int, str]] = []  # where they end, and their names
+            for name, event in sorted(named, key=lambda pair: (pair[1].offset_ps, -pair[1].duration_ps)):
+                if name is None:
+                    continue
+                while enclosing and enclosing[-1][0] <= event.offset_ps:
+                    enclosing.pop()
+                if enclosing:
+                    picoseconds[enclosing[-1][1]] -= event.duration_ps
+                enclosing.append((event.offset_ps + event.duration_ps, name))
                 calls[name] += 1
                 picoseconds[name] += event.duration_ps
     return most_time_first([Kernel(name, calls[name], picoseconds[name] / 1e12) for name in calls])
 
 
+def kernel_name(plane: XPlane, event: XEvent) -> str | None:
+    """An operator's kind, with "while/" before it in the body of a loop; what XLA compiled, with "xla/" before it; a
+    device's kernel. None for what only encloses these."""
+    name = plane.event_metadata[event.metadata_id].name
+    if "/device:" in plane.name:
+        return name
+    if any(plane.stat_metadata[stat.metadata_id].name == "hlo_op" for stat in event.stats):
+        return f"xla/{name.rstrip('0123456789._')}"
+    operator = OPERATOR.fullmatch(name)
+    if operator is None:
+        return None
+    return f"while/{operator['kind']}" if "/while/" in operator["path"] else operator["kind"]
+
+
 def matrix_product(backend: Backend, m: int, k: int, n: int, seconds: float) -> float:
     """See Backend.matrix_product. Each product is a call of a compiled function from Python."""
-    generator = np.random.default_rng(0)
-    operands = (generator.random(shape).astype(backend.config.dtype) for shape in ((m, k), (k, n)))
-    left, right = map(tf.convert_to_tensor, operands)
+    left, right = map(tf.convert_to_tensor, random_operands(m, k, n, backend.config.dtype))
     compiled = tf.function(tf.matmul)
 
     def product() -> None:
@@ -95,12 +114,24 @@ def matrix_product(backend: Backend, m: int, k: int, n: int, seconds: float) -> 
 def describe(parameter: keras.Variable) -> dict[str, Any]:
     """See Backend.describe; TensorFlow's getter knows only what was set in Python, so the environment's number,
     which its thread pool was made with, stands in."""
-    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    intra_op = tf.config.threading.get_intra_op_parallelism_threads()
+    inter_op = tf.config.threading.get_inter_op_parallelism_threads()
+    threads = intra_op or int(os.environ.get("TF_NUM_INTRAOP_THREADS", cores()))
+    # Compiled, since that is how training runs.
+    halves = tf.function(lambda numbers: numbers * 0.5)(smallest_normals(parameter.dtype))
     return {
         "version": f"{keras.__version__}, tf {tf.__version__}",
         "device": parameter.value.device.rpartition("device:")[-1],
-        "threads": threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS", cores())),
+        "threads": threads,
         "precision": parameter.dtype,
+        "settings": {
+            "intra_op_threads": threads,
+            "inter_op_threads": inter_op or int(os.environ.get("TF_NUM_INTEROP_THREADS", cores())),
+            "onednn": IsMklEnabled(),
+            "xla_jit": tf.config.optimizer.get_jit() or "off",
+            "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
+            "denormals": kept_or_flushed(_array(halves)),
+        },
     }
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CannotBeginError
+from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
 from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
 from common.tensors import Batch, Batches, one_hot
-from common.timing import median_seconds
 from common.weights import Arrays, ModelState, check_state, initial_state
 
 Array = NDArray[np.floating]
@@ -106,19 +106,25 @@ class NumpyBackend(Backend):
         return most_time_first(kernels)
 
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        generator = np.random.default_rng(0)
-        left, right = (generator.random(shape).astype(self.config.dtype) for shape in ((m, k), (k, n)))
+        left, right = random_operands(m, k, n, self.config.dtype)
         return 2 * m * k * n / median_seconds(lambda: left @ right, seconds)
 
     def describe(self) -> dict[str, Any]:
         from threadpoolctl import threadpool_info
 
-        threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
+        pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        kinds = {f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in pools}
+        threads = max((pool["num_threads"] for pool in pools), default=1)
         return {
             "version": np.__version__,
             "device": self.device,
             "threads": threads,
             "precision": self.config.dtype,
+            "settings": {
+                "blas": ", ".join(sorted(kinds)) or "unknown",
+                "blas_threads": threads,
+                "denormals": kept_or_flushed(smallest_normals(self.config.dtype) * 0.5),
+            },
         }
 
     def _zeros(self, num_rows: int) -> tuple[Array, Array]:

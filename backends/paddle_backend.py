@@ -1,5 +1,6 @@
 """The model in PaddlePaddle."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,9 @@ from paddle.profiler import Profiler, ProfilerTarget
 
 from backends.paddle_files import read_paddle
 from common.errors import CannotBeginError
+from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
 from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
 from common.tensors import Batch, Batches
-from common.timing import median_seconds
 from common.weights import Arrays, ModelState, check_state
 
 
@@ -169,18 +170,17 @@ class PaddleBackend(Backend):
             events = list(thread.children_node)
             while events:
                 event = events.pop()
-                events += event.children_node
-                events += event.runtime_node
+                # Only what runs on the host has something within it, or starts something on a device.
+                children = getattr(event, "children_node", [])
+                events += [*children, *getattr(event, "runtime_node", []), *getattr(event, "device_node", [])]
                 calls[event.name] += 1
-                within = sum(child.end_ns - child.start_ns for child in event.children_node)
+                within = sum(child.end_ns - child.start_ns for child in children)
                 nanoseconds[event.name] += event.end_ns - event.start_ns - within
         return most_time_first([Kernel(name, calls[name], nanoseconds[name] / 1e9) for name in calls])
 
     @paddle.no_grad()
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        generator = np.random.default_rng(0)
-        operands = (generator.random(shape).astype(self.config.dtype) for shape in ((m, k), (k, n)))
-        left, right = map(self._tensor, operands)
+        left, right = map(self._tensor, random_operands(m, k, n, self.config.dtype))
 
         def product() -> None:
             left @ right
@@ -190,11 +190,24 @@ class PaddleBackend(Backend):
         return 2 * m * k * n / median_seconds(product, seconds)
 
     def describe(self) -> dict[str, Any]:
+        from threadpoolctl import threadpool_info
+
+        flags = paddle.get_flags(["FLAGS_paddle_num_threads", "FLAGS_use_mkldnn"])
+        pools = {f"{pool['prefix']}_threads": pool["num_threads"] for pool in threadpool_info()}
         return {
             "version": paddle.__version__,
             "device": str(paddle.get_device()),
-            "threads": paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"],
+            "threads": flags["FLAGS_paddle_num_threads"],
             "precision": str(self.model.dense.weight.dtype).removeprefix("paddle."),
+            "settings": {
+                **flags,
+                **{name: count for name, count in pools.items() if name.endswith("omp_threads")},
+                "mkl": paddle.version.mkl(),
+                # Read by MKL, which does not tell what it makes of it.
+                "MKL_DEBUG_CPU_TYPE": os.environ.get("MKL_DEBUG_CPU_TYPE", "not set"),
+                "cuda": paddle.is_compiled_with_cuda(),
+                "denormals": kept_or_flushed(_array(self._tensor(smallest_normals(self.config.dtype)) * 0.5)),
+            },
         }
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:

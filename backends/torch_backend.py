@@ -14,11 +14,12 @@ from torch.autograd import DeviceType
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.profiler import ProfilerActivity, profile
 
+from backends.environment import flush_denormals
 from backends.torch_files import read_torch
 from common.errors import CannotBeginError
+from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
 from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
 from common.tensors import Batch, Batches
-from common.timing import median_seconds
 from common.weights import Arrays, ModelState, check_state
 
 
@@ -72,6 +73,10 @@ class TorchBackend(Backend):
     def build(self) -> None:
         if self.device == "gpu" and not torch.cuda.is_available():
             raise CannotBeginError("torch sees no GPU here; use --device cpu")
+        if flush_denormals():
+            # Before the first parallel operation: each thread has a switch of its own, which it takes over from the
+            # thread that starts it.
+            torch.set_flush_denormal(True)
         config, train = self.config, self.train_config
         self.place = torch.device("cuda" if self.device == "gpu" else "cpu")
         self.dtype = getattr(torch, config.dtype)
@@ -187,9 +192,7 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        generator = np.random.default_rng(0)
-        operands = (generator.random(shape).astype(self.config.dtype) for shape in ((m, k), (k, n)))
-        left, right = map(self._tensor, operands)
+        left, right = map(self._tensor, random_operands(m, k, n, self.config.dtype))
 
         def product() -> None:
             left @ right
@@ -204,6 +207,15 @@ class TorchBackend(Backend):
             "device": str(self.model.dense.weight.device),
             "threads": torch.get_num_threads(),
             "precision": str(self.model.dense.weight.dtype).removeprefix("torch."),
+            "settings": {
+                "intra_op_threads": torch.get_num_threads(),
+                "inter_op_threads": torch.get_num_interop_threads(),
+                "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+                "float32_matmul_precision": torch.get_float32_matmul_precision(),
+                "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
+                "tf32_cudnn": torch.backends.cudnn.allow_tf32,
+                "denormals": kept_or_flushed(_array(self._tensor(smallest_normals(self.config.dtype)) * 0.5)),
+            },
         }
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:

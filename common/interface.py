@@ -172,4 +172,8 @@ class Backend(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """`version`, `device`, `threads` and `precision` as the framework itself reports them."""
+        """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
+
+        These are the framework's own names and values, a str, number or bool each, of what decides how it runs, read
+        back from it. In all of them `denormals`: "kept", "flushed", or "some flushed" where its threads differ.
+        """

@@ -21,21 +21,6 @@ app = typer.Typer(
 )
 benchmark_commands.register(app)
 
-# What `train --resume` and `convert --vocabulary` take from the run and so cannot be given again.
-FIXED_BY_RUN = [
-    "data",
-    "num_samples",
-    "skip_bad_lines",
-    "split",
-    "validation_split",
-    "batch_size",
-    "latent_dim",
-    "padding",
-    "learning_rate",
-    "seed",
-    "dtype",
-]
-
 
 def main() -> None:
     """The `rosetta` program. Exit status 0: done; 2: could not begin; 1: failed after it began."""
@@ -136,7 +121,7 @@ def train(
     try:
         with terminal.training_progress(backend or "resume") as on_event:
             if resume:
-                _refuse_options(context, FIXED_BY_RUN, "--resume goes on with the run's own settings")
+                options.refuse(context, options.FIXED_BY_RUN, "--resume goes on with the run's own settings")
                 trained = session.resume(RunDirectory.open(out), backend, epochs, runtime, on_event)
             else:
                 if backend is None:
@@ -172,14 +157,6 @@ def train(
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
     print(f'The run is in {out}. Translate with: rosetta translate {out} "{trained.samples[0].source}"')
-
-
-def _refuse_options(context: typer.Context, names: list[str], reason: str) -> None:
-    """Raise CannotBeginError where the user gave one of these options."""
-    from_user = [name for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if from_user:
-        option = "--" + from_user[0].strip("_").replace("_", "-")
-        raise CannotBeginError(f"{reason}; leave out {option}")
 
 
 @app.command()
@@ -297,7 +274,9 @@ def convert(
     from common.run_directory import RunDirectory
 
     if to is not None:
-        _refuse_options(context, ["from_", "backend", "vocabulary", *FIXED_BY_RUN], "--to writes a run as it is")
+        options.refuse(
+            context, ["from_", "backend", "vocabulary", *options.FIXED_BY_RUN], "--to writes a run as it is"
+        )
         if more:
             raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
         out = out or Path(f"{run}-{to.replace(':', '-')}")
@@ -307,9 +286,9 @@ def convert(
         return print(f"{out} holds {' and '.join(files)}")
     if not from_ or backend is None:
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
-    _refuse_options(context, ["out", "weights"], "--from makes the run RUN")
+    options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
-        _refuse_options(context, FIXED_BY_RUN, "--vocabulary takes that run's settings")
+        options.refuse(context, options.FIXED_BY_RUN, "--vocabulary takes that run's settings")
         setting = session.Setting.of_run(vocabulary)
     elif data is not None:
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)

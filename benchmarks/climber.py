@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backends.process import BackendProcess
 from backends.session import Material, Runtime, prepare
 from benchmarks.ladder import hashes, packed, unpacked
-from benchmarks.results import BASELINE
+from benchmarks.plan import BASELINE
 from common.comparison import TOLERANCES, ParityError, compare
 from common.config import DataConfig, TrainConfig
 from common.decoding import max_decoded_length, text_of

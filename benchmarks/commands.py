@@ -1,8 +1,9 @@
 """The commands of benchmarking, which rosetta.py registers."""
 
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,21 +14,40 @@ Backends = Annotated[
     str | None, typer.Option(help="Names separated by commas.", show_default="all that are installed")
 ]
 
+# What `bench --resume` takes from the recording and so cannot be given again.
+PLANNED = ["backends", "python", "preset", "rounds", "steps", "lanes", "epochs", "seeds", "threads", "device"]
+PLANNED += ["certificate", *options.FIXED_BY_RUN]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package to the program."""
     app.command()(bench)
+    app.command()(report)
+    app.command()(compare)
     app.command()(parity)
 
 
 def bench(
+    context: typer.Context,
     backends: Backends = None,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="One more row: backend NAME under another interpreter."),
+    ] = None,
+    preset: Annotated[
+        Literal["quick", "standard", "rigorous"],
+        typer.Option(help="Minutes, an hour or two, or a day; what follows overrides its numbers."),
+    ] = "quick",
+    rounds: Annotated[int | None, typer.Option(min=1, help="Every cell is measured once a round.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps timed a cell.")] = None,
+    lanes: Annotated[str | None, typer.Option(help="matched, default, or both with a comma.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of the trainings whose quality is scored.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Such trainings a backend.")] = None,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
     split: options.Split = "grouped",
     validation_split: options.ValidationSplit = DataConfig.validation_split,
-    epochs: options.Epochs = 3,
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = 256,
     learning_rate: options.LearningRate = 1e-3,
@@ -35,42 +55,127 @@ def bench(
     threads: options.Threads = None,
     device: options.Device = "cpu",
     out: Annotated[
-        Path | None, typer.Option(help="The JSON file to write.", show_default="results/bench-TIME.json")
+        Path | None, typer.Option(help="The recording to write.", show_default="results/bench-TIME.jsonl")
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the recording in --out.")] = False,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Begin nothing that would end later than this, such as 10m.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Where another benchmark runs: wait for its end, or end.")
+    ] = True,
     certificate: Annotated[
-        Path | None, typer.Option(help="What `rosetta parity --certificate` wrote; each row takes its own.")
+        Path | None, typer.Option(help="What `rosetta parity --certificate` wrote, in place of climbing the ladder.")
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Say whether this machine is fit to measure on.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Train and decode in every backend, from the same weights and batches, and compare."""
-    from backends import installed
-    from backends.session import Runtime
-    from benchmarks.measure import compare
-    from benchmarks.report import comparison_table, decoded_table
+    """Train and decode in every backend, from the same weights and batches, and compare.
+
+    Raw timings go to a recording, a line a round; a benchmark that was ended goes on with --resume. `rosetta report`
+    makes a page of a recording.
+    """
+    from backends import frameworks
+    from benchmarks.analysis import analyse
+    from benchmarks.fitness import check as check_machine
+    from benchmarks.fitness import only_benchmark
+    from benchmarks.measure import begin, resumed
+    from benchmarks.plan import Plan, cells, sized
+    from benchmarks.tables import comparison_table, decoded_table, fitness_table
     from common import terminal
-    from common.errors import CannotBeginError
+    from common.errors import CannotBeginError, RosettaError
     from common.files import read_json
 
+    if check:
+        findings = check_machine()
+        if json:
+            terminal.print_json({"fit": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]})
+        else:
+            terminal.out.print(fitness_table(findings))
+        if not all(finding.ok for finding in findings):
+            raise RosettaError("this machine is not fit to measure on now")
+        return
     if certificate and not certificate.is_file():
         raise CannotBeginError(f"{certificate} is not there; `rosetta parity --certificate {certificate}` writes it")
-
-    path = out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}.json"
-    results = compare(
-        backends.split(",") if backends else installed(),
-        DataConfig(data, num_samples, validation_split, split, skip_bad_lines),
-        TrainConfig(batch_size, as_float32(learning_rate), seed=seed),
-        latent_dim,
-        epochs,
-        Runtime(threads=threads, device=device),
-        path,
-        read_json(certificate) if certificate else {},
-        terminal.training_progress,
-    )
+    if resume:
+        if out is None:
+            raise CannotBeginError("--resume needs --out, the recording to go on with")
+        options.refuse(context, PLANNED, "--resume goes on with the recording's own plan")
+        begun = resumed(out)
+    else:
+        chosen = tuple(lanes.split(",")) if lanes is not None else None
+        size = sized(preset, rounds=rounds, steps=steps, lanes=chosen, epochs=epochs, seeds=seeds)
+        names = backends.split(",") if backends else frameworks()
+        corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
+        settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
+        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, cells(names, python or [], size))
+        path = out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+        begun = begin(path, plan, read_json(certificate) if certificate else {})
+    path, seconds = begun.recording.path, options.seconds(budget) if budget else None
+    try:
+        with only_benchmark(terminal.warn, wait), terminal.work_progress() as show:
+            begun.run(show, seconds)
+    except KeyboardInterrupt:
+        raise RosettaError(f"interrupted; go on with: rosetta bench --out {path} --resume") from None
+    results = analyse(begun.recording)
     if json:
         return terminal.print_json({"results": str(path)} | results.as_json())
     terminal.out.print(comparison_table(results))
     terminal.out.print(decoded_table(results))
-    print(f"Saved as {path}")
+    print(f"Saved as {path}. A page of it: rosetta report {path} -o {path.with_suffix('.html')}")
+
+
+def report(
+    recording: Annotated[Path, typer.Argument(metavar="RESULTS", help="What `rosetta bench` recorded.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write: .html, or .md for Markdown.")],
+) -> None:
+    """Make one page of a recording that works offline: charts, verdicts, decoded sentences, raw data."""
+    from benchmarks.analysis import analyse
+    from benchmarks.html_report import render_html, render_markdown
+    from benchmarks.recording import Recording
+    from common.errors import CannotBeginError
+    from common.files import write_atomically
+
+    if out.suffix not in (".html", ".md"):
+        raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
+    results = analyse(Recording.read(recording))
+    if not results.rows:
+        raise CannotBeginError(f"{recording} holds no round yet; `rosetta bench --out {recording} --resume` goes on")
+    raw = recording.read_text(encoding="utf-8")
+    write_atomically(out, render_html(results, raw) if out.suffix == ".html" else render_markdown(results))
+    print(f"{out} is written")
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A recording of `rosetta bench`.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="A later one, or of another version.")],
+    fail_slower: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Exit with 1 where a figure is slower by more, such as 10%.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Say what became faster or slower from one recording to another, and whether that is real."""
+    from benchmarks import changes
+    from benchmarks.recording import Recording
+    from benchmarks.tables import changes_table
+    from common import terminal
+    from common.errors import RosettaError
+
+    limit = options.share(fail_slower) if fail_slower is not None else None
+    found = changes.compare(Recording.read(before), Recording.read(after))
+    if json:
+        terminal.print_json(found.as_json())
+    else:
+        for line in found.banner:
+            terminal.warn(line)
+        terminal.out.print(changes_table(found))
+    slower = [change for change in found.changes if limit is not None and change.slower_by > limit]
+    if slower:
+        worst = max(slower, key=lambda change: change.slower_by)
+        raise RosettaError(
+            f"{len(slower)} figure{'s' * (len(slower) > 1)} slower by more than {fail_slower}; "
+            f"worst: {worst.label}, {worst.figure}, by {worst.slower_by:.0%}"
+        )
 
 
 def parity(
@@ -99,7 +204,7 @@ def parity(
     from backends.session import Runtime
     from benchmarks.climber import QUICK, WHOLE, Check, Course
     from benchmarks.parity import climb
-    from benchmarks.report import budget_tables, ladder_table
+    from benchmarks.tables import budget_tables, ladder_table
     from common import terminal
     from common.errors import RosettaError
     from common.files import write_json

@@ -1,125 +1,343 @@
-"""The comparison: every backend trained from the same weights on the same batches, then decoding the same text."""
+"""Carry out a plan: what is not in its recording yet is measured and appended, unit by unit.
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+First each backend's parity and one training, whose weights everybody decodes with; then the rounds, which verdicts
+are made of; then the other trainings. Each cell of a round is a process of its own.
+"""
+
+import resource
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean
+from time import perf_counter, process_time
 from typing import Any
 
-from backends import find
+import numpy as np
+import psutil
+
+from backends.process import BackendProcess
 from backends.session import SECONDS_A_SENTENCE, TRAINING_SILENCE, Material, Runtime, prepare
-from benchmarks.results import BASELINE, Decoded, Results, Row
-from common.config import DataConfig, ModelConfig, TrainConfig
+from benchmarks.climber import QUICK, REFEREE, WHOLE, Course
+from benchmarks.ladder import Block
+from benchmarks.parity import climb
+from benchmarks.plan import BASELINE, Cell, Plan
+from benchmarks.recording import Record, Recording
 from common.corpus import references
 from common.decoding import max_decoded_length, text_of
+from common.errors import CannotBeginError, RosettaError
+from common.files import write_atomically
 from common.machine import describe_machine
+from common.scoring import score
 from common.tensors import model_config
 
 SHOWN_SENTENCES = 10
-DECODED_SENTENCES = 500  # in one batch; the baseline, at seconds a sentence, decodes the shown ones alone
+BASELINE_SINGLES = 5  # sentences that the baseline decodes in a round, at seconds each
+BASELINES_SCORER = "keras"  # decodes with the baseline's weights what would take the baseline an hour
 
-Progress = Callable[[str], AbstractContextManager[Callable[[Mapping[str, Any]], None]]]
+# What begins now, parts done, parts in all, seconds left where they can be told. Never called while a clock runs.
+Show = Callable[[str, int, int, float | None], None]
 
 
-def compare(
-    backends: Sequence[str],
-    data: DataConfig,
-    settings: TrainConfig,
-    latent_dim: int,
-    epochs: int,
-    runtime: Runtime,
-    path: Path,
-    certificates: Mapping[str, Any],
-    progress: Progress,
-) -> Results:
-    """Measure one backend after another, each in a process of its own, and save to `path` after each.
+@dataclass(frozen=True)
+class Unit:
+    """A piece of the work that is done whole or not at all.
 
-    `certificates` are those of `rosetta parity`, by name and precision; a row takes the one of its version.
+    `run` gives, as they come, the title of each of its `parts` (of one kind, about equally long) when that begins,
+    and the lines to be recorded.
     """
-    for name in backends:
-        find(name)
-    material, sha256 = prepare(data, settings.seed, "float32")
-    model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
-    sources = _validation_sources(material)
-    all_references = references(material.pairs)
-    decoded = [Decoded(source, all_references[source], {}) for source in sources[:SHOWN_SENTENCES]]
-    results = Results(describe_machine(), sha256, data, settings, epochs, [], decoded)
-    for name in backends:
-        with progress(name) as on_event:
-            row, translations = _measure(name, model, settings, epochs, material, sources, runtime, on_event)
-        results.rows.append(replace(row, certificate=_certificate(row, certificates)))
-        for sentence, translation in zip(decoded, translations, strict=False):
-            sentence.translations[name] = translation
-        results.save(path)
-    return results
+
+    kind: str
+    parts: int
+    run: Callable[[], Iterator[str | Record]]
 
 
-def _certificate(row: Row, certificates: Mapping[str, Any]) -> dict[str, Any] | None:
-    found = certificates.get(f"{row.name} float32")
-    return found if isinstance(found, dict) and found.get("version") == row.version else None
+class Benchmark:
+    """A plan, the text that it is measured on, and the recording that it fills."""
 
-
-def _validation_sources(material: Material) -> list[str]:
-    """Distinct sources of the validation rows, spread over all of them: those rows may be sorted by length."""
-    sources = list(dict.fromkeys(material.pairs[row][0] for row in material.validation_rows))
-    stride = max(1, len(sources) // SHOWN_SENTENCES)
-    shown = sources[::stride][:SHOWN_SENTENCES]
-    return (shown + [source for source in sources if source not in shown])[:DECODED_SENTENCES]
-
-
-def _measure(
-    name: str,
-    model: ModelConfig,
-    settings: TrainConfig,
-    epochs: int,
-    material: Material,
-    sources: Sequence[str],
-    runtime: Runtime,
-    on_event: Callable[[Mapping[str, Any]], None],
-) -> tuple[Row, list[str]]:
-    if name == BASELINE:
-        sources = sources[:SHOWN_SENTENCES]
-    encoder_ids, encoder_lengths = material.encoder_vocabulary.encode(sources, material.max_encoder_seq_length)
-    with runtime.start(name, model, settings) as process:
-        trained = process.call(
-            "benchmarks.scenarios:train",
-            TRAINING_SILENCE,
-            on_event,
-            epochs=epochs,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            training_rows=material.training_rows,
-            validation_rows=material.validation_rows,
-            **material.batch.fields(),
-        )["epochs"]
-        decoding = process.call(
-            "benchmarks.scenarios:decode",
-            TRAINING_SILENCE + SECONDS_A_SENTENCE * len(sources),
-            encoder_ids=encoder_ids,
-            encoder_lengths=encoder_lengths,
-            max_length=max_decoded_length(material.max_decoder_seq_length),
-            warm_up_rows=1 if name == BASELINE else len(sources),
+    def __init__(self, recording: Recording, material: Material, certificates: Mapping[str, Any]) -> None:
+        """`certificates` are those that `rosetta parity` wrote, by name and precision; may be empty."""
+        self.recording, self.material, self.certificates = recording, material, certificates
+        self.plan: Plan = recording.plan
+        self.model = model_config(material.batch, material.decoder_vocabulary, self.plan.latent_dim, "float32")
+        self.sources = validation_sources(material)[: self.plan.size.sentences]
+        self.source_ids, self.source_lengths = material.encoder_vocabulary.encode(
+            self.sources, material.max_encoder_seq_length
         )
-    # The first epoch compiles; it counts only where there is no other.
-    seconds = median(epoch["seconds"] for epoch in trained[1:] or trained)
-    backend, _, variant = name.partition(":")
-    last = trained[-1]
-    row = Row(
-        backend=backend,
-        variant=variant,
-        version=process.facts["version"],
-        threads=process.facts["threads"],
-        train_seconds_per_epoch=seconds,
-        train_samples_per_second=last["samples"] / seconds,
-        loss=last["loss"],
-        val_loss=last["val_loss"],
-        val_accuracy=last["val_accuracy"],
-        val_accuracy_real=last["val_accuracy_real"],
-        decode_sentences=len(sources),
-        decode_sentences_per_second=len(sources) / decoding["seconds"],
-        facts=dict(process.facts),
-        certificate=None,
-        epochs=trained,
-    )
-    return row, [text_of(ids, material.decoder_vocabulary) for ids in decoding["ids"]]
+
+    def run(self, show: Show, budget: float | None = None) -> None:
+        """Measure all that is missing, or what fits into `budget` seconds: no unit is begun that is likely not to."""
+        began = perf_counter()
+        units = self.missing()
+        parts_done, parts = 0, sum(unit.parts for unit in units)
+        seconds: dict[str, list[float]] = {}  # that parts took, by kind
+        for place, unit in enumerate(units):
+            likely = max(seconds.get(unit.kind, [0.0])) * unit.parts
+            if budget is not None and perf_counter() - began + likely > budget:
+                parts -= unit.parts
+                continue
+            part_began = None
+            for item in unit.run():
+                if isinstance(item, str):
+                    now = perf_counter()
+                    if part_began is not None:
+                        seconds.setdefault(unit.kind, []).append(now - part_began)
+                    part_began = now
+                    show(item, parts_done, parts, _seconds_left(units[place:], parts - parts_done, seconds))
+                    parts_done += 1
+                else:
+                    self.recording.append(item)
+            if part_began is not None:
+                seconds.setdefault(unit.kind, []).append(perf_counter() - part_began)
+
+    def missing(self) -> list[Unit]:
+        """The units that the recording lacks, in the order in which they are done."""
+        plan, recorded = self.plan, self.recording.of_kind
+        certified = {(r["backend"], r["python"]) for r in recorded("certificate")}
+        learned = {(r["backend"], r["python"], r["seed"]) for r in recorded("quality")}
+        rounds = {r["round"] for r in recorded("round")}
+        uncertified = [cell for cell in plan.models if (cell.backend, cell.python) not in certified]
+        seeds = range(plan.settings.seed, plan.settings.seed + plan.size.seeds)
+        trainings = [
+            Unit("training", 1, partial(self._learn, cell, seed))
+            for seed in seeds
+            for cell in plan.models
+            if (cell.backend, cell.python, seed) not in learned
+        ]
+        before_rounds = 0 if learned else 1
+        return [
+            *([Unit("ladder", len(uncertified), partial(self._certify, uncertified))] if uncertified else []),
+            *trainings[:before_rounds],
+            *([] if recorded("products") else [Unit("products", 1, self._products)]),
+            *(
+                Unit("cell", len(plan.cells), partial(self._round, number))
+                for number in range(1, plan.size.rounds + 1)
+                if number not in rounds
+            ),
+            *trainings[before_rounds:],
+        ]
+
+    def _certify(self, cells: Sequence[Cell]) -> Iterator[str | Record]:
+        """A certificate a backend: one that was given for its version, or what the ladder finds."""
+        size = WHOLE if self.plan.size.whole_ladder else QUICK
+        for python in dict.fromkeys(cell.python for cell in cells):
+            runtime = Runtime(self.plan.threads, self.plan.device, python=python or None)
+            with Course(self.plan.data, self.plan.settings, self.plan.latent_dim, size, runtime) as course:
+                for cell in cells:
+                    if cell.python != python:
+                        continue
+                    yield f"{cell.label}: parity"
+                    key = f"{cell.backend} float32"
+                    given = self.certificates.get(key)
+                    if not isinstance(given, dict) or given.get("version") != self._version(cell):
+                        given = climb(course, [cell.backend], ["float32"], lambda check: None).certificates[key]
+                    yield {"kind": "certificate", "python": python} | given
+
+    def _version(self, cell: Cell) -> str:
+        with self._start(cell) as process:
+            return str(process.facts["version"])
+
+    def _products(self) -> Iterator[str | Record]:
+        """The referee's matrix product: a row of the table of peaks, though no row of the benchmark."""
+        yield f"{REFEREE}: matrix products"
+        with self._start(Cell(REFEREE)) as process:
+            products = process.call("benchmarks.scenarios:matrix_products", TRAINING_SILENCE, shapes={})
+            yield {"kind": "products", "backend": REFEREE, "facts": process.facts, "products": products}
+
+    def _round(self, number: int) -> Iterator[str | Record]:
+        began = perf_counter()
+        measured = []
+        for cell in self.plan.of_round(number):
+            yield f"round {number} of {self.plan.size.rounds}: {cell.label}"
+            measured.append(self._cell(cell, number))
+        yield {"kind": "round", "round": number, "seconds": perf_counter() - began, "cells": measured}
+
+    def _cell(self, cell: Cell, number: int) -> Record:
+        """Every scenario in a fresh process, and what the machine did meanwhile."""
+        baseline = cell.backend == BASELINE
+        settings = self.plan.settings
+        load, busy, children = psutil.getloadavg()[0], _busy_seconds(), _children_seconds()
+        began = perf_counter()
+        with self._start(cell) as process:
+            started, own = perf_counter(), process_time()
+            measured = process.call(
+                "benchmarks.scenarios:cell",
+                TRAINING_SILENCE + SECONDS_A_SENTENCE * BASELINE_SINGLES * baseline,
+                steps=self.plan.size.steps,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                training_rows=self.material.training_rows,
+                validation_rows=self.material.validation_rows,
+                max_length=max_decoded_length(self.material.max_decoder_seq_length),
+                source_ids=self.source_ids,
+                source_lengths=self.source_lengths,
+                state=self._state(),
+                in_batch=not baseline,
+                singles=BASELINE_SINGLES if baseline else self.plan.size.singles,
+                products=cell.lane == "matched" and not cell.control and not baseline,
+                profile=number == 1 and not cell.control,
+                **self.material.batch.fields(),
+            )
+            ended = perf_counter()
+            parent = process_time() - own
+            facts = dict(process.facts)
+        others = _busy_seconds() - busy - (_children_seconds() - children)
+        return {
+            "backend": cell.backend,
+            "lane": cell.lane,
+            "python": cell.python,
+            "control": cell.control,
+            "facts": facts,
+            "start_seconds": started - began,
+            "seconds": ended - started,
+            "load": load,  # of the last minute, when the cell began
+            "others": others / (ended - began),  # cores that everything else on the machine kept busy
+            "parent": parent / (ended - started),  # cores that waiting for the process took
+            **measured,
+        }
+
+    def _learn(self, cell: Cell, seed: int) -> Iterator[str | Record]:
+        """Train, then decode the validation sources with each epoch's weights and score them: off the clock."""
+        yield f"training {cell.label}, seed {seed}"
+        settings = self.plan.settings
+        states: list[Block] = []
+        epochs: list[dict[str, float]] = []
+
+        def on_event(event: Mapping[str, Any]) -> None:
+            states.append(event["state"])
+            epochs.append(event["epoch_done"])
+
+        strings = None
+        with self._start(cell) as process:
+            process.call(
+                "benchmarks.scenarios:learn",
+                TRAINING_SILENCE,
+                on_event,
+                epochs=self.plan.size.epochs,
+                batch_size=settings.batch_size,
+                seed=seed,
+                training_rows=self.material.training_rows,
+                validation_rows=self.material.validation_rows,
+                **self.material.batch.fields(),
+            )
+            if cell.backend == BASELINE:
+                some = self.plan.size.equal_strings if seed == settings.seed else 0
+                own_strings = self._translate(process, states[-1], some)
+                with self._start(replace(cell, backend=BASELINES_SCORER)) as scorer:
+                    translations = [self._translate(scorer, state) for state in states]
+                equal = sum(one == other for one, other in zip(own_strings, translations[-1], strict=False))
+                strings = {"compared": some, "equal": equal}
+            else:
+                translations = [self._translate(process, state) for state in states]
+        all_references = references(self.material.pairs)
+        against = [all_references[source] for source in self.sources]
+        scores = [score(said, against) for said in translations]
+        if not self.recording.weights_path.exists():
+            write_atomically(self.recording.weights_path, states[-1].tobytes())
+        yield {
+            "kind": "quality",
+            "backend": cell.backend,
+            "python": cell.python,
+            "seed": seed,
+            "epochs": [figures | scored for figures, scored in zip(epochs, scores, strict=True)],
+            "strings": strings,
+            "translations": translations[-1][:SHOWN_SENTENCES],
+        }
+
+    def _translate(self, process: BackendProcess, state: Block, limit: int | None = None) -> list[str]:
+        """What the weights say of the sources, or of the first `limit` ones."""
+        rows = slice(limit)
+        if limit == 0:
+            return []
+        ids = process.call(
+            "benchmarks.ladder:strings",
+            TRAINING_SILENCE + SECONDS_A_SENTENCE * len(self.sources[rows]),
+            state=state,
+            encoder_ids=self.source_ids[rows],
+            encoder_lengths=self.source_lengths[rows],
+            max_length=max_decoded_length(self.material.max_decoder_seq_length),
+        )["ids"]
+        return [text_of(row, self.material.decoder_vocabulary) for row in ids]
+
+    def _state(self) -> Block:
+        try:
+            return np.frombuffer(self.recording.weights_path.read_bytes(), np.uint8)
+        except OSError as error:
+            raise RosettaError(
+                f"{self.recording.weights_path}, which every backend decodes with, cannot be read: {error.strerror}; "
+                "begin anew with another --out"
+            ) from error
+
+    def _start(self, cell: Cell) -> BackendProcess:
+        runtime = Runtime(self.plan.threads, self.plan.device, cell.lane, cell.python or None)
+        return runtime.start(cell.backend, self.model, self.plan.settings)
+
+
+def begin(path: Path, plan: Plan, certificates: Mapping[str, Any]) -> Benchmark:
+    """Write the head of a new recording. Raises CannotBeginError for what cannot be measured or written."""
+    material, sha256 = prepare(plan.data, plan.settings.seed, "float32")
+    if not len(material.validation_rows):
+        raise CannotBeginError("no pairs are held out to decode; raise --validation-split or --num-samples")
+    all_references = references(material.pairs)
+    corpus = {
+        "sha256": sha256,
+        "sizes": {
+            "training_rows": len(material.training_rows),
+            "validation_rows": len(material.validation_rows),
+            "max_encoder_seq_length": material.max_encoder_seq_length,
+            "max_decoder_seq_length": material.max_decoder_seq_length,
+            "num_encoder_tokens": material.batch.num_encoder_tokens,
+            "num_decoder_tokens": material.batch.num_decoder_tokens,
+        },
+        "shown": [
+            {"source": source, "references": all_references[source]}
+            for source in validation_sources(material)[:SHOWN_SENTENCES]
+        ],
+    }
+    return Benchmark(Recording.create(path, plan, corpus), material, certificates)
+
+
+def resumed(path: Path) -> Benchmark:
+    """Go on with a recording, where text, machine and versions are what they were."""
+    recording = Recording.read(path)
+    material, sha256 = prepare(recording.plan.data, recording.plan.settings.seed, "float32")
+    if sha256 != recording.corpus["sha256"]:
+        raise CannotBeginError(f"{recording.plan.data.data} has changed since {path} was begun; choose another --out")
+    now = describe_machine()
+    for name, was in recording.machine.items():
+        if now.get(name) != was:
+            raise CannotBeginError(
+                f"{path} was begun elsewhere: {name} was {was}, is {now.get(name)}; choose another --out"
+            )
+    recording.go_on()
+    return Benchmark(recording, material, {})
+
+
+def validation_sources(material: Material) -> list[str]:
+    """Distinct sources of the validation rows; the first ones, which are shown, are spread over all of them, since
+    the rows may be sorted by length."""
+    sources = list(dict.fromkeys(material.pairs[row][0] for row in material.validation_rows))
+    shown = sources[:: max(1, len(sources) // SHOWN_SENTENCES)][:SHOWN_SENTENCES]
+    return shown + [source for source in sources if source not in set(shown)]
+
+
+def _seconds_left(units: Sequence[Unit], parts: int, seconds: Mapping[str, Sequence[float]]) -> float | None:
+    """What `parts` of these units are likely to take, the first unit's last ones among them; None before every kind
+    has been seen once."""
+    if any(unit.kind not in seconds for unit in units):
+        return None
+    begun = units[0].parts - (parts - sum(unit.parts for unit in units[1:]))
+    means = {kind: fmean(took) for kind, took in seconds.items()}
+    return sum(means[unit.kind] * unit.parts for unit in units) - means[units[0].kind] * begun
+
+
+def _busy_seconds() -> float:
+    """That the machine's cores have worked since it was started; in a container perhaps its host's."""
+    times = psutil.cpu_times()._asdict()
+    return float(sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")))
+
+
+def _children_seconds() -> float:
+    """Processor time of this process's children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.climber import Check, Climber, Course
 from benchmarks.explain import explain
-from benchmarks.results import BASELINE
+from benchmarks.plan import BASELINE
 
 
 @dataclass(frozen=True)

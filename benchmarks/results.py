@@ -1,36 +1,77 @@
-"""What a comparison found, as values and as a JSON file; every table is a function of this."""
+"""What a recording says, as values: every table, chart and report is a function of these."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from benchmarks.intervals import Estimate, Verdict
 from common.config import DataConfig, TrainConfig
-from common.files import write_json
 
-FORMAT = "rosetta-bench"
-VERSION = 1
-BASELINE = "keras:example"  # what every ratio is to
+
+@dataclass(frozen=True)
+class Quality:
+    """One training of a backend, scored after each epoch; the scoring is off the clock."""
+
+    seed: int
+    # of each epoch: seconds (of training, this epoch's), samples, loss, val_loss, val_accuracy, val_accuracy_real,
+    # chrf (0 to 100), exact_match (0 to 1), character_error_rate
+    epochs: list[dict[str, float]]
+    seconds_to_target: float | None  # training seconds until chrf reached Results.target_chrf; None: never
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """What a row does of what the machine can."""
+
+    flop_a_step: float  # floating-point operations that the row's training step executes, by formula
+    flops: float  # of them a second
+    share: float  # of Results.peak
 
 
 @dataclass(frozen=True)
 class Row:
-    """One backend's figures; loss and accuracies are those of the last epoch."""
+    """One backend in one lane under one interpreter. Times are seconds; estimates are medians with 95 % intervals."""
 
     backend: str
     variant: str  # "" for the plain backend
+    lane: str  # "matched" or "default"
+    python: str  # path of the interpreter, where it is not the benchmark's own
+    label: str  # what tables and charts call it
     version: str
-    threads: int
-    train_seconds_per_epoch: float  # training steps alone; median of the epochs from the second on
-    train_samples_per_second: float
-    loss: float
-    val_loss: float
-    val_accuracy: float  # over all positions, padding included
-    val_accuracy_real: float  # over real characters
-    decode_sentences: int  # decoded in one call
-    decode_sentences_per_second: float
+    threads: int  # as the framework tells
+    ranked: bool
+    why_not: str  # ranked, where it is not: no certificate, parity failed, ...
+    # The four times of a start and one step, medians: process (to be up and import NumPy), import, build, first_step
+    start: dict[str, float]
+    step: Estimate | None  # a warm training step
+    steps_an_epoch: int
+    ratio: Verdict | None  # baseline's step over the row's: above 1 is faster; None for the baseline
+    default_cost: Verdict | None  # in the lane `default`: this row's step over the same backend's matched one
+    control: Estimate | None  # A/A: the row's step over its own in a second process of the same round
+    floor: float | None  # noise floor: largest |ratio - 1| in the control's interval; None where no control ran
+    evaluate: Estimate | None  # an evaluation of all validation rows
+    decode_character: Estimate | None  # batch decoding, per character put out, up to and with "\n"
+    decode_ratio: Verdict | None  # to the baseline, per character
+    decode_sentences: int
+    latency: dict[int, Estimate]  # one sentence, warm, by percentile 50, 95, 99; empty where not measured
+    latency_ratio: Verdict | None  # to the baseline, which decodes one by one too, per character
+    memory: dict[str, float]  # bytes, medians: after_import, after_build, peak; peak of the whole training
+    roofline: Roofline | None
+    settings: dict[str, Any]  # of the runtime, as read back from the framework
+    os_threads: dict[str, int]  # `all` that the process had, `busy` ones that worked while it trained
+    kernels: list[dict[str, Any]]  # name, calls, seconds; of an untimed pass under the framework's profiler
+    gates: list[str]  # the sanity gates that failed, each with advice
+    quality: list[Quality]  # a training a seed
     facts: dict[str, Any]  # what the backend's process reported of itself
-    certificate: dict[str, Any] | None  # of parity, where one of this version was given; see benchmarks.parity
-    epochs: list[dict[str, float]]  # of each: seconds, samples, loss, val_loss, val_accuracy, val_accuracy_real
+    certificate: dict[str, Any] | None  # of parity; see benchmarks.parity
+    train_seconds_per_epoch: float  # the step's median times the steps
+    train_samples_per_second: float
+    decode_sentences_per_second: float | None
+    # Of the last epoch of the first seed's training, where quality was measured; and all of its epochs.
+    loss: float | None
+    val_loss: float | None
+    val_accuracy: float | None  # over all positions, padding included
+    val_accuracy_real: float | None  # over real characters
+    epochs: list[dict[str, float]]
 
     @property
     def name(self) -> str:
@@ -39,33 +80,46 @@ class Row:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One held-out sentence and what each backend makes of it."""
+    """One held-out sentence and what each backend makes of it after the last epoch of the first seed."""
 
     source: str
     references: list[str]
-    translations: dict[str, str]  # by NAME or NAME:VARIANT
+    translations: dict[str, str]  # by the row's label
+
+
+@dataclass(frozen=True)
+class Overtaking:
+    """A row with a slower start and a faster step than another's."""
+
+    slow_starter: str  # labels
+    overtakes: str
+    steps: float  # after which the slow starter has caught up, start included
 
 
 @dataclass(frozen=True)
 class Results:
-    """A whole comparison."""
+    """A whole comparison. Rows come fastest first, those that are not ranked after the others."""
 
+    headline: str  # the answer in a sentence
     machine: dict[str, Any]
     sha256: str  # of the corpus
     data: DataConfig
     settings: TrainConfig
-    num_epochs: int
+    latent_dim: int
+    preset: str
+    started: str
+    rounds: int  # that were recorded
+    planned_rounds: int
+    num_epochs: int  # of the trainings that were scored
+    floor: float  # the largest of the rows' noise floors, which every verdict uses
+    peak: dict[str, Any] | None  # the machine's: flops, backend, shape, library; rates: all that was measured
+    target_chrf: float | None  # what the baseline's trainings reach, or the worst row's where there is no baseline
+    chrf_signature: str
+    warnings: list[str]  # what a reader must know before believing: gates, missing rounds, missing baseline
     rows: list[Row]
+    pairs: list[dict[str, Any]]  # verdicts between neighbours in the ranking: first, second, verdict
+    overtakings: list[Overtaking]
     decoded: list[Decoded]
 
-    def ratio_to_baseline(self, row: Row) -> float | None:
-        """How many times faster an epoch is than the official example's way; None where that was not run."""
-        baseline = next((r.train_seconds_per_epoch for r in self.rows if r.name == BASELINE), None)
-        return baseline / row.train_seconds_per_epoch if baseline else None
-
     def as_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, "version": VERSION} | asdict(self)
-
-    def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, self.as_json())
+        return asdict(self)

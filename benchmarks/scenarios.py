@@ -1,20 +1,171 @@
-"""What is measured, each scenario written once against the interface; runs in the backend's process."""
+"""What is measured, each scenario written once against the interface; runs in the backend's process.
 
-from collections.abc import Mapping
+Times are read from perf_counter. What is compiled has run at least twice before it is timed; only whole batches are
+timed, so that there is one shape to compile. The first step alone is cold.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
+from benchmarks.ladder import Block, packed, unpacked
 from common.decoding import Emit
 from common.interface import Backend
-from common.tensors import Batch, Batches
+from common.tensors import Batch, Batches, epoch_order
 from common.training import train_epoch
 from common.weights import initial_state
 
+WARM_UP = 2  # executions before anything is timed, beside the cold one
+PROFILED_STEPS = 3
+AT_LEAST = 0.1  # seconds that a timed block lasts
+PRODUCT_SECONDS = 0.3
+LARGE = 2048  # of the square matrices at which the machine's peak is looked for
+BUSY = 0.05  # of the training's time: a thread that used more of a core worked on it
 
-def train(
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """Sources to decode, with the weights to decode with, the same for every backend."""
+
+    source_ids: NDArray[np.integer]  # (N, T_enc)
+    source_lengths: NDArray[np.integer]  # (N,)
+    max_length: int
+    state: Block
+
+
+def cell(
+    backend: Backend,
+    emit: Emit,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    training_rows: NDArray[np.integer],
+    validation_rows: NDArray[np.integer],
+    source_ids: NDArray[np.integer],
+    source_lengths: NDArray[np.integer],
+    max_length: int,
+    state: Block,
+    in_batch: bool,
+    singles: int,
+    products: bool,
+    profile: bool,
+    **corpus: Any,
+) -> Mapping[str, Any]:
+    """Every scenario in the order of the fields that it gives; see each one for what they hold."""
+    rows = Batch(**corpus)
+    sources = Text(source_ids, source_lengths, max_length, state)
+    validation = Batches(rows, validation_rows[: _whole(len(validation_rows), batch_size)], batch_size)
+    backend.load(initial_state(backend.config, seed))
+
+    def of(first: int, last: int) -> Batches:
+        """Steps of the training, counted from 0; epochs follow one another."""
+        epochs = range(1, 2 + last * batch_size // len(training_rows))
+        order = np.concatenate([training_rows[epoch_order(len(training_rows), seed, epoch)] for epoch in epochs])
+        return Batches(rows, order[first * batch_size : last * batch_size], batch_size)
+
+    emit(scenario="first step")
+    measured: dict[str, Any] = {"first_step_seconds": _seconds(lambda: backend.train(of(0, 1), _silent))}
+    emit(scenario="training")
+    backend.train(of(1, 1 + WARM_UP), _silent)
+    measured["training"] = training(backend, of(1 + WARM_UP, 1 + WARM_UP + steps))
+    measured["memory"] = {"peak": peak_memory()}
+    emit(scenario="evaluation")
+    measured["evaluation"] = evaluation(backend, validation)
+    emit(scenario="decoding")
+    backend.load(unpacked(sources.state))
+    measured["decoding"] = decoding(backend, sources) if in_batch else None
+    measured["singles"] = one_by_one(backend, sources, singles)
+    if products:
+        emit(scenario="matrix products")
+        measured["products"] = matrix_products(backend, emit, shapes=model_shapes(rows, batch_size, backend))
+    if profile:
+        emit(scenario="kernels")
+        backend.load(initial_state(backend.config, seed))
+        kernels = backend.profile(of(0, PROFILED_STEPS))
+        measured["kernels"] = [asdict(kernel) for kernel in kernels]
+    return measured
+
+
+def training(backend: Backend, batches: Batches) -> dict[str, Any]:
+    """Warm steps: `step_seconds` and `losses`, one a step; `loop_seconds`, from the first step's start until all is
+    read back; the operating system's `threads`: `all` of the process, and those `busy` with it."""
+    process = psutil.Process()
+    before = _cpu_by_thread(process)
+    trained = backend.train(batches, _silent)
+    after = _cpu_by_thread(process)
+    spent = [cpu - before.get(thread, 0.0) for thread, cpu in after.items()]
+    return {
+        "step_seconds": trained.step_seconds.tolist(),
+        "loop_seconds": trained.seconds,
+        "losses": trained.step_losses.tolist(),
+        "threads": {"all": len(after), "busy": sum(s > BUSY * trained.seconds for s in spent)},
+    }
+
+
+def evaluation(backend: Backend, batches: Batches) -> dict[str, Any]:
+    """`seconds` of each pass over `samples` rows."""
+    few = Batches(batches.corpus, batches.rows[: WARM_UP * batches.batch_size], batches.batch_size)
+    backend.evaluate(few)
+    seconds: list[float] = []
+    while sum(seconds) < AT_LEAST:
+        seconds.append(backend.evaluate(batches).seconds)
+    return {"seconds": seconds, "samples": len(batches.rows)}
+
+
+def decoding(backend: Backend, text: Text) -> dict[str, Any]:
+    """All sources in one call: `seconds` of each call, and the `sentences` and `characters` that it puts out."""
+    for _ in range(WARM_UP):
+        ids = backend.translate(text.source_ids, text.source_lengths, text.max_length)
+    seconds: list[float] = []
+    while len(seconds) < 2 or sum(seconds) < AT_LEAST:
+        seconds.append(_seconds(lambda: backend.translate(text.source_ids, text.source_lengths, text.max_length)))
+    characters = int(_put_out(ids, backend.config.stop_token).sum())
+    return {"seconds": seconds, "sentences": len(ids), "characters": characters}
+
+
+def one_by_one(backend: Backend, text: Text, singles: int) -> dict[str, Any]:
+    """The first sources, each by itself: `seconds` and `characters`, one a source."""
+    rows = [slice(row, row + 1) for row in range(min(singles, len(text.source_ids)))]
+    for row in rows[:WARM_UP]:
+        # What is compiled for one character is compiled for all: the slowest takes seconds for a whole sentence.
+        backend.translate(text.source_ids[row], text.source_lengths[row], 2)
+    seconds, characters = [], []
+    for row in rows:
+        start = perf_counter()
+        ids = backend.translate(text.source_ids[row], text.source_lengths[row], text.max_length)
+        seconds.append(perf_counter() - start)
+        characters.append(int(_put_out(ids, backend.config.stop_token)[0]))
+    return {"seconds": seconds, "characters": characters}
+
+
+def matrix_products(backend: Backend, emit: Emit, *, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Of each named shape (m, k, n): the `shape` and the `flops`, floating-point operations a second."""
+    shapes = {"large": (LARGE, LARGE, LARGE), **shapes}
+    return {
+        name: {"shape": [m, k, n], "flops": backend.matrix_product(m, k, n, PRODUCT_SECONDS)}
+        for name, (m, k, n) in shapes.items()
+    }
+
+
+def model_shapes(rows: Batch, batch_size: int, backend: Backend) -> dict[str, tuple[int, int, int]]:
+    """The products that a training step is made of: all time steps' inputs at once, one step's states, the logits."""
+    config, gates = backend.config, 4 * backend.config.latent_dim
+    positions = batch_size * rows.decoder_input_ids.shape[1]
+    return {
+        "inputs": (positions, config.num_decoder_tokens, gates),
+        "states": (batch_size, config.latent_dim, gates),
+        "logits": (positions, config.latent_dim, config.num_decoder_tokens),
+    }
+
+
+def learn(
     backend: Backend,
     emit: Emit,
     *,
@@ -25,36 +176,59 @@ def train(
     validation_rows: NDArray[np.integer],
     **corpus: Any,
 ) -> Mapping[str, Any]:
-    """Train from the seed's weights; `epochs` is a list of each one's seconds and figures."""
+    """Train from the seed's weights; emits an epoch's figures as `epoch_done` with the `state` after it."""
     backend.load(initial_state(backend.config, seed))
     validation = Batches(Batch(**corpus), validation_rows, batch_size)
-    figures = []
     for epoch in range(1, epochs + 1):
-        trained, validated = train_epoch(backend, emit, training_rows, validation, seed, epoch)
-        figures.append(
-            {
-                "seconds": trained.seconds,
-                "samples": len(training_rows),
-                "loss": trained.loss,
-                "val_loss": validated.loss,
-                "val_accuracy": validated.accuracy,
-                "val_accuracy_real": validated.accuracy_real,
-            }
-        )
-    return {"epochs": figures}
+        # Nobody is told of the steps: who draws a progress bar meanwhile is measured too.
+        trained, validated = train_epoch(backend, lambda **event: None, training_rows, validation, seed, epoch)
+        figures = {
+            "epoch": epoch,
+            "seconds": trained.seconds,
+            "samples": len(training_rows),
+            "loss": trained.loss,
+            "val_loss": validated.loss,
+            "val_accuracy": validated.accuracy,
+            "val_accuracy_real": validated.accuracy_real,
+        }
+        emit(epoch_done=figures, state=packed(backend.dump()))
+    return {}
 
 
-def decode(
-    backend: Backend,
-    emit: Emit,
-    *,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
-    max_length: int,
-    warm_up_rows: int,
-) -> Mapping[str, Any]:
-    """Decode all rows in one call, after a warm-up call: `ids` (N, L) and `seconds`."""
-    backend.translate(encoder_ids[:warm_up_rows], encoder_lengths[:warm_up_rows], max_length)
+def peak_memory() -> int:
+    """The most bytes that this process ever had resident."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
+    import resource
+
+    # Elsewhere; on Linux this would count what the parent had when it started the process.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _silent(step: int, loss: float) -> None:
+    """A report that disturbs nothing."""
+
+
+def _whole(num_rows: int, batch_size: int) -> int:
+    """The rows that fill whole batches, or all where there are fewer than one batch."""
+    return num_rows // batch_size * batch_size or num_rows
+
+
+def _seconds(work: Any) -> float:
     start = perf_counter()
-    ids = backend.translate(encoder_ids, encoder_lengths, max_length)
-    return {"seconds": perf_counter() - start, "ids": ids}
+    work()
+    return perf_counter() - start
+
+
+def _put_out(ids: NDArray[np.integer], stop_token: int) -> NDArray[np.int64]:
+    """(N,) characters of each row up to and with its "\\n"."""
+    stopped = ids == stop_token
+    counts: NDArray[np.int64] = np.where(stopped.any(1), stopped.argmax(1) + 1, ids.shape[1])
+    return counts
+
+
+def _cpu_by_thread(process: psutil.Process) -> dict[int, float]:
+    """Seconds of processor time by thread."""
+    return {thread.id: thread.user_time + thread.system_time for thread in process.threads()}

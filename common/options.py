@@ -1,9 +1,13 @@
 """Options that several commands share, with the example's values as defaults."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from common.errors import CannotBeginError
 
 Precision = Literal["float32", "float64"]
 
@@ -44,3 +48,42 @@ Weights = Annotated[
 Unknown = Annotated[
     Literal["error", "drop"], typer.Option(help="What to do with characters that training did not have.")
 ]
+
+# What something that was begun before has fixed, and so cannot be given again.
+FIXED_BY_RUN = [
+    "data",
+    "num_samples",
+    "skip_bad_lines",
+    "split",
+    "validation_split",
+    "batch_size",
+    "latent_dim",
+    "padding",
+    "learning_rate",
+    "seed",
+    "dtype",
+]
+
+
+def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise CannotBeginError where the user gave one of these options."""
+    from_user = [name for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if from_user:
+        option = "--" + from_user[0].strip("_").replace("_", "-")
+        raise CannotBeginError(f"{reason}; leave out {option}")
+
+
+def share(percent: str) -> float:
+    """Of a percentage such as 10%. Raises CannotBeginError."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?%?", percent)
+    if parts is None:
+        raise CannotBeginError(f"{percent!r} is no percentage; write one such as 10%")
+    return float(parts[1]) / 100
+
+
+def seconds(duration: str) -> float:
+    """Of a duration such as 90s, 10m or 2h. Raises CannotBeginError."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
+    if parts is None:
+        raise CannotBeginError(f"{duration!r} is no duration; write one such as 90s, 10m or 2h")
+    return float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]]

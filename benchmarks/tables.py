@@ -3,53 +3,47 @@
 from collections.abc import Sequence
 from math import inf
 
+from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.changes import Comparison
 from benchmarks.climber import RUNGS, SPREADS, Check
-from benchmarks.results import BASELINE, Decoded, Results, Row
+from benchmarks.fitness import Finding
+from benchmarks.plan import BASELINE
+from benchmarks.results import Decoded, Results, Row
 from common.terminal import table
 
-COLUMNS = (
-    "backend",
-    "thr.",
-    "s an\nepoch",
-    "pairs\na s",
-    "ratio",
-    "loss",
-    "val\nloss",
-    "acc.\nall",
-    "acc.\nreal",
-    "decoded\na s",
-)
+COLUMNS = ("", "thr.", "s an epoch", "pairs\na s", "ratio", "95 %", "val\nloss", "chrF", "decoded\na s")
 
 
 def comparison_table(results: Results) -> Table:
-    """One row a backend, fastest first."""
-    rows = sorted(results.rows, key=lambda row: row.train_seconds_per_epoch)
-    title = f"{results.data.data}, {results.num_epochs} epochs, split {results.data.split}"
-    made = table(title, COLUMNS, [_cells(results, row) for row in rows], numeric=COLUMNS[1:])
-    made.caption = (
-        f"thr.: threads. ratio: {BASELINE}'s seconds an epoch over the row's. acc.: right characters of the "
-        "validation rows, over all positions and over real characters. decoded a s: sentences in one batch; in "
-        f"{BASELINE}, one by one."
-    )
-    made.caption_justify = "left"
+    """One row a backend and lane, fastest first; those that are not ranked are dim."""
+    title = f"{results.headline}\n\n{results.data.data}, {results.rounds} rounds, noise floor {results.floor:.1%}"
+    made = table(title, COLUMNS, [_cells(row) for row in results.rows], numeric=COLUMNS[1:])
+    for row, shown in zip(results.rows, made.rows, strict=True):
+        shown.style = "" if row.ranked else "dim"
+    notes = [
+        f"ratio: {BASELINE}'s seconds a step over the row's, with its 95 % interval. val loss and chrF: after "
+        f"{results.num_epochs} epochs. decoded a s: sentences in one batch; in {BASELINE}, one by one."
+    ]
+    notes += [f"{row.label} is not ranked: {row.why_not}." for row in results.rows if not row.ranked]
+    notes += [f"Mind: {warning}." for warning in results.warnings]
+    made.caption, made.caption_justify = escape("\n".join(notes)), "left"
     return made
 
 
-def _cells(results: Results, row: Row) -> list[str]:
-    ratio = results.ratio_to_baseline(row)
+def _cells(row: Row) -> list[str]:
+    ratio = row.ratio.ratio if row.ratio else None
     return [
-        f"{row.name}\n{row.version}",
+        f"{row.label}\n{row.version}",
         str(row.threads),
         f"{row.train_seconds_per_epoch:.2f}",
         f"{row.train_samples_per_second:,.0f}",
-        f"{ratio:.2f}x" if ratio else "",
-        f"{row.loss:.4f}",
-        f"{row.val_loss:.4f}",
-        f"{row.val_accuracy:.1%}",
-        f"{row.val_accuracy_real:.1%}",
-        f"{row.decode_sentences_per_second:,.1f}",
+        f"{ratio.value:.2f}x" if ratio else "1" if row.name == BASELINE else "",
+        f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio else "",
+        f"{row.val_loss:.3f}" if row.val_loss is not None else "",
+        f"{row.epochs[-1]['chrf']:.1f}" if row.epochs else "",
+        f"{row.decode_sentences_per_second:,.1f}" if row.decode_sentences_per_second else "",
     ]
 
 
@@ -59,7 +53,7 @@ def decoded_table(results: Results) -> Table:
     for sentence in results.decoded:
         lines = [("reference", reference) for reference in sentence.references]
         for translation, names in _by_translation(sentence).items():
-            lines.append(("all" if len(names) == len(results.rows) else ", ".join(names), translation))
+            lines.append(("all" if len(names) == len(sentence.translations) > 1 else ", ".join(names), translation))
         rows += [[sentence.source if line is lines[0] else "", *line] for line in lines]
         rows.append(["", "", ""])
     made = table("Held-out sentences", ["sentence", "by", "decoded sentence"], rows[:-1])
@@ -124,3 +118,20 @@ def budget_tables(checks: Sequence[Check]) -> list[Table]:
         tables[-1].caption = "its spread: of the backend's own runs with the hidden units in other orders"
         tables[-1].caption_justify = "left"
     return tables
+
+
+def fitness_table(findings: Sequence[Finding]) -> Table:
+    """What was found of the machine, and what to do about what is not as it should be."""
+    rows = [(f.name, "yes" if f.ok else "NO", f.found, "" if f.ok else f.advice) for f in findings]
+    return table("Is this machine fit to measure on?", ["", "fit", "found", "advice"], rows)
+
+
+def changes_table(comparison: Comparison) -> Table:
+    """A line a row and figure."""
+    columns = ["", "seconds for one", "before", "after", "verdict"]
+    rows = [(c.label, c.figure, _seconds(c.before), _seconds(c.after), c.verdict.text) for c in comparison.changes]
+    return table("From the first recording to the second", columns, rows, numeric=["before", "after"])
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1e6:.1f} µs" if value < 1e-3 else f"{value * 1e3:.1f} ms"

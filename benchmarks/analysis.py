@@ -1,0 +1,422 @@
+"""From a recording to results: medians, intervals, ratios, verdicts, gates. Nothing is measured here."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from math import isfinite
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.intervals import (
+    Estimate,
+    NoEstimateError,
+    Rounds,
+    Verdict,
+    compared,
+    noise_floor,
+    overtakes,
+    paired_ratio,
+    percentiles,
+    typical,
+)
+from benchmarks.plan import BASELINE, Cell
+from benchmarks.recording import Record, Recording
+from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row
+from benchmarks.roofline import Sizes, step_flop
+from benchmarks.scenarios import AT_LEAST
+
+PERCENTILES = (50, 95, 99)
+NOISY = 0.03  # a floor above this is worth a warning
+OTHERS = 0.1  # cores that other work may keep busy while a cell is measured
+PARENT = 0.01  # cores that waiting may take
+LOST = 0.01  # of a loop's time may lie outside its steps
+
+Measured = Mapping[int, Record]  # a cell's records by round
+
+
+def analyse(recording: Recording) -> Results:
+    """What a recording says, as far as it goes."""
+    return Analysis(recording).results()
+
+
+def blocks(step_seconds: Sequence[float]) -> NDArray[np.float64]:
+    """Mean seconds a step of blocks that last at least AT_LEAST each; a rest that is shorter joins the last one."""
+    groups: list[list[float]] = [[]]
+    for seconds in step_seconds:
+        if sum(groups[-1]) >= AT_LEAST:
+            groups.append([])
+        groups[-1].append(seconds)
+    if len(groups) > 1 and sum(groups[-1]) < AT_LEAST:
+        rest = groups.pop()
+        groups[-1] += rest
+    return np.array([fmean(group) for group in groups])
+
+
+class Analysis:
+    """A recording put in order: by cell and round."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording, self.plan = recording, recording.plan
+        self.rounds = sorted(recording.of_kind("round"), key=lambda record: record["round"])
+        self.measured: dict[Cell, dict[int, Record]] = {cell: {} for cell in self.plan.cells}
+        for record in self.rounds:
+            for found in record["cells"]:
+                cell = Cell(found["backend"], found["lane"], found["python"], found["control"])
+                self.measured[cell][record["round"]] = found
+        self.certificates = {(r["backend"], r["python"]): r for r in recording.of_kind("certificate")}
+        self.trainings: dict[tuple[str, str], list[Record]] = {}
+        for record in recording.of_kind("quality"):
+            self.trainings.setdefault((record["backend"], record["python"]), []).append(record)
+        sizes = recording.corpus["sizes"]
+        self.training_rows = sizes["training_rows"]
+        names = [name for name in Sizes.__dataclass_fields__ if name in sizes]
+        batch_size, latent_dim = self.plan.settings.batch_size, self.plan.latent_dim
+        self.sizes = Sizes(batch_size=batch_size, latent_dim=latent_dim, **{name: sizes[name] for name in names})
+        self.controls = {cell: self._control(cell) for cell in self.plan.rows}
+        self.floor = max([noise_floor(control) for control in self.controls.values() if control], default=0.0)
+        self.peak = self._peak()
+        self.target = self._target_chrf()
+
+    def results(self) -> Results:
+        plan, recording = self.plan, self.recording
+        rows = sorted(
+            [self._row(cell) for cell in plan.rows if self.measured[cell]],
+            key=lambda row: (not row.ranked, row.train_seconds_per_epoch),
+        )
+        pairs = self._pairs([row for row in rows if row.ranked])
+        return Results(
+            headline=_headline(rows),
+            machine=recording.machine,
+            sha256=recording.corpus["sha256"],
+            data=plan.data,
+            settings=plan.settings,
+            latent_dim=plan.latent_dim,
+            preset=plan.preset,
+            started=recording.started,
+            rounds=len(self.rounds),
+            planned_rounds=plan.size.rounds,
+            num_epochs=plan.size.epochs,
+            floor=self.floor,
+            peak=self.peak,
+            target_chrf=self.target,
+            chrf_signature=next((r["epochs"][-1]["chrf_signature"] for r in recording.of_kind("quality")), ""),
+            warnings=self._warnings(rows),
+            rows=rows,
+            pairs=pairs,
+            overtakings=_overtakings(rows),
+            decoded=self._decoded(),
+        )
+
+    def _row(self, cell: Cell) -> Row:
+        measured = self.measured[cell]
+        records = list(measured.values())
+        last = records[-1]
+        facts = last["facts"]
+        step = _typical(_steps(measured))
+        step_seconds = median(float(np.median(timed)) for timed in _steps(measured).values())
+        steps = -(-self.training_rows // self.plan.settings.batch_size)
+        trainings = [self._quality(training) for training in self.trainings.get((cell.backend, cell.python), [])]
+        epochs = trainings[0].epochs if trainings else []
+        final: Mapping[str, Any] = epochs[-1] if epochs else {}
+        gates = self._gates(cell, records)
+        certificate = self._certificate(cell, facts["version"])
+        why_not = _why_not(certificate, records)
+        backend, _, variant = cell.backend.partition(":")
+        decoding = last["decoding"] or {"sentences": len(last["singles"]["seconds"])}
+        return Row(
+            backend=backend,
+            variant=variant,
+            lane=cell.lane,
+            python=cell.python,
+            label=cell.label,
+            version=facts["version"],
+            threads=facts["threads"],
+            ranked=not why_not,
+            why_not=why_not,
+            start={name: median(_start(record)[name] for record in records) for name in _start(last)},
+            step=step,
+            steps_an_epoch=steps,
+            ratio=self._versus(cell, cell.baseline, _steps),
+            default_cost=self._default_cost(cell),
+            control=self.controls[cell],
+            floor=noise_floor(control) if (control := self.controls[cell]) else None,
+            evaluate=_typical({n: np.array(r["evaluation"]["seconds"]) for n, r in measured.items()}),
+            decode_character=_typical(_characters(measured)),
+            decode_ratio=self._versus(cell, cell.baseline, _characters),
+            decode_sentences=decoding["sentences"],
+            latency={} if _is_baseline(cell) else _percentiles(_singles(measured)),
+            latency_ratio=self._versus(cell, cell.baseline, _single_characters),
+            memory={name: median(_memory(record)[name] for record in records) for name in _memory(last)},
+            roofline=self._roofline(step_seconds),
+            settings=facts["settings"],
+            os_threads=last["training"]["threads"],
+            kernels=next((record["kernels"] for record in records if "kernels" in record), []),
+            gates=gates,
+            quality=trainings,
+            facts=facts,
+            certificate=certificate,
+            train_seconds_per_epoch=step_seconds * steps,
+            train_samples_per_second=self.plan.settings.batch_size / step_seconds,
+            decode_sentences_per_second=_sentences_per_second(records),
+            loss=final.get("loss"),
+            val_loss=final.get("val_loss"),
+            val_accuracy=final.get("val_accuracy"),
+            val_accuracy_real=final.get("val_accuracy_real"),
+            epochs=epochs,
+        )
+
+    def _roofline(self, step_seconds: float) -> Roofline | None:
+        flop = step_flop(self.sizes)
+        return Roofline(flop, flop / step_seconds, flop / step_seconds / self.peak["flops"]) if self.peak else None
+
+    def _control(self, cell: Cell) -> Estimate | None:
+        again = Cell(cell.backend, cell.lane, cell.python, control=True)
+        if not self.measured.get(again):
+            return None
+        try:
+            return paired_ratio(_steps(self.measured[cell]), _steps(self.measured[again]))
+        except NoEstimateError:
+            return None
+
+    def _versus(self, cell: Cell, other: Cell, what: Callable[[Measured], Rounds]) -> Verdict | None:
+        """How many times faster the cell is than the other one, round by round."""
+        if cell == other or not self.measured.get(other):
+            return None
+        return compared(what(self.measured[cell]), what(self.measured[other]), self.floor)
+
+    def _default_cost(self, cell: Cell) -> Verdict | None:
+        """How fast it is as installed, of what it is in the matched lane."""
+        if cell.lane == "matched":
+            return None
+        return self._versus(cell, Cell(cell.backend, "matched", cell.python), _steps)
+
+    def _certificate(self, cell: Cell, version: str) -> dict[str, Any] | None:
+        """That of the version which ran; an example that decodes elsewhere adds how many strings were compared."""
+        found = self.certificates.get((cell.backend, cell.python))
+        if found is None or found["version"] != version:
+            return None
+        strings = [t["strings"] for t in self.trainings.get((cell.backend, cell.python), []) if t["strings"]]
+        return {name: found[name] for name in found if name not in ("kind", "python")} | (
+            {"strings": strings[0]} if strings else {}
+        )
+
+    def _gates(self, cell: Cell, records: Iterable[Record]) -> list[str]:
+        """What was not as it must be; each with advice."""
+        failed = []
+        asked = self.plan.threads or self.recording.machine["cores"]
+        for record in records:
+            training, facts = record["training"], record["facts"]
+            losses = training["losses"]
+            quarter = max(1, len(losses) // 4)
+            lost = 1 - sum(training["step_seconds"]) / training["loop_seconds"]
+            falling = fmean(losses[-quarter:]) < fmean(losses[:quarter]) or len(losses) < 4
+            if not (falling and all(map(isfinite, losses))):
+                failed.append("the loss did not fall while it was timed; look at the settings")
+            if abs(lost) > LOST:
+                failed.append("more than 1 % of the loop's time lies outside its steps; the device was still at work")
+            if cell.lane == "matched" and facts["threads"] != asked:
+                failed.append(f"{facts['threads']} threads where {asked} were asked for; see backends/environment.py")
+            if record["others"] > OTHERS:
+                failed.append("other work kept more than a tenth of a core busy; close it and measure anew")
+            if record["parent"] > PARENT:
+                failed.append("waiting took more than a hundredth of a core")
+        return [f"{text} ({failed.count(text)} of {len(list(records))} rounds)" for text in dict.fromkeys(failed)]
+
+    def _peak(self) -> dict[str, Any] | None:
+        """The machine's fastest matrix product that was measured, and all the others, each a median over rounds."""
+        flops: dict[tuple[str, str], list[float]] = {}
+        shapes: dict[str, list[int]] = {}
+        libraries: dict[str, list[str]] = {}
+        measured = [*self.recording.of_kind("products"), *(found for r in self.rounds for found in r["cells"])]
+        for record in measured:
+            for name, product in (record.get("products") or {}).items():
+                flops.setdefault((record["backend"], name), []).append(product["flops"])
+                shapes[name] = product["shape"]
+                libraries[record["backend"]] = record["facts"]["libraries"]
+        if not flops:
+            return None
+        rates: list[dict[str, Any]] = [
+            {"backend": backend, "name": name, "shape": shapes[name], "flops": median(found)}
+            for (backend, name), found in flops.items()
+        ]
+        best = max(rates, key=lambda rate: rate["flops"])
+        return best | {"library": "; ".join(libraries[best["backend"]]), "rates": rates}
+
+    def _target_chrf(self) -> float | None:
+        """What the baseline's trainings reach in the median, or the worst backend's where there is no baseline."""
+        reached = {
+            key: median(training["epochs"][-1]["chrf"] for training in trainings)
+            for key, trainings in self.trainings.items()
+        }
+        return reached.get((BASELINE, ""), min(reached.values(), default=None))
+
+    def _quality(self, training: Record) -> Quality:
+        seconds, arrived = 0.0, None
+        for epoch in training["epochs"]:
+            seconds += epoch["seconds"]
+            if arrived is None and self.target is not None and epoch["chrf"] >= self.target:
+                arrived = seconds
+        return Quality(training["seed"], training["epochs"], arrived)
+
+    def _decoded(self) -> list[Decoded]:
+        first = {key: trainings[0]["translations"] for key, trainings in self.trainings.items()}
+        labels = {(cell.backend, cell.python): cell.label for cell in reversed(self.plan.models)}
+        return [
+            Decoded(shown["source"], shown["references"], {labels[key]: said[n] for key, said in first.items()})
+            for n, shown in enumerate(self.recording.corpus["shown"])
+        ]
+
+    def _pairs(self, ranked: Sequence[Row]) -> list[dict[str, Any]]:
+        """Each row against the next one of its lane."""
+        found = []
+        for lane in dict.fromkeys(row.lane for row in ranked):
+            for one, other in pairwise(row for row in ranked if row.lane == lane):
+                cells = Cell(one.name, lane, one.python), Cell(other.name, lane, other.python)
+                found.append({"first": one.label, "second": other.label, "verdict": self._versus(*cells, _steps)})
+        return found
+
+    def _warnings(self, rows: Sequence[Row]) -> list[str]:
+        found = []
+        if len(self.rounds) < self.plan.size.rounds:
+            found.append(f"{len(self.rounds)} of {self.plan.size.rounds} rounds were measured; --resume goes on")
+        if not any(row.name == BASELINE for row in rows):
+            found.append(f"{BASELINE} was not measured, so there is no ratio to it")
+        if not any(self.controls.values()):
+            found.append("no A/A control was measured, so the noise floor is not known")
+        if self.floor > NOISY:
+            found.append(
+                f"the noise floor is {self.floor:.1%}: the same program differs from itself by as much; close other "
+                "programs, or measure more rounds"
+            )
+        found += [f"{row.label}: {gate}" for row in rows for gate in row.gates]
+        return found
+
+
+def _steps(measured: Measured) -> Rounds:
+    return {number: blocks(record["training"]["step_seconds"]) for number, record in measured.items()}
+
+
+def _characters(measured: Measured) -> Rounds:
+    """Seconds per character put out in batch decoding; of the baseline, which has no batch, one by one."""
+    found = {}
+    for number, record in measured.items():
+        if record["decoding"] is None:
+            singles = record["singles"]
+            found[number] = np.array([sum(singles["seconds"]) / sum(singles["characters"])])
+        else:
+            found[number] = np.array(record["decoding"]["seconds"]) / record["decoding"]["characters"]
+    return found
+
+
+def _typical(rounds: Rounds) -> Estimate | None:
+    try:
+        return typical(rounds)
+    except NoEstimateError:
+        return None
+
+
+def _percentiles(rounds: Rounds) -> dict[int, Estimate]:
+    try:
+        return percentiles(rounds, PERCENTILES)
+    except NoEstimateError:
+        return {}
+
+
+def _singles(measured: Measured) -> Rounds:
+    return {number: np.array(record["singles"]["seconds"]) for number, record in measured.items()}
+
+
+def _single_characters(measured: Measured) -> Rounds:
+    """Seconds per character put out, one sentence at a time."""
+    return {
+        number: np.array(record["singles"]["seconds"]) / np.array(record["singles"]["characters"])
+        for number, record in measured.items()
+    }
+
+
+# What two recordings are compared by, each with the times that its name tells.
+FIGURES: Mapping[str, Callable[[Measured], Rounds]] = {
+    "training step": _steps,
+    "character decoded in a batch": _characters,
+    "character decoded alone": _single_characters,
+}
+
+
+def _start(record: Record) -> dict[str, float]:
+    facts = record["facts"]
+    own = facts["import_seconds"], facts["build_seconds"]
+    return {
+        "process": record["start_seconds"] - sum(own),
+        "import": own[0],
+        "build": own[1],
+        "first_step": record["first_step_seconds"],
+    }
+
+
+def _memory(record: Record) -> dict[str, float]:
+    facts = record["facts"]
+    return {
+        "after_import": facts["resident_after_import"],
+        "after_build": facts["resident_after_build"],
+        "peak": record["memory"]["peak"],
+    }
+
+
+def _sentences_per_second(records: Sequence[Record]) -> float:
+    """The median over rounds; in one batch, or of the baseline one by one."""
+    found: list[float] = []
+    for record in records:
+        decoding, singles = record["decoding"], record["singles"]["seconds"]
+        found.append(decoding["sentences"] / median(decoding["seconds"]) if decoding else len(singles) / sum(singles))
+    return median(found)
+
+
+def _why_not(certificate: Mapping[str, Any] | None, records: Iterable[Record]) -> str:
+    """Why a row is not ranked; empty where it is."""
+    if certificate is None:
+        return "no parity certificate of this version"
+    if not certificate["passed"]:
+        return "parity is broken; see `rosetta parity`"
+    if not all(isfinite(loss) for record in records for loss in record["training"]["losses"]):
+        return "its loss is not finite"
+    return ""
+
+
+def _is_baseline(cell: Cell) -> bool:
+    return cell.backend == BASELINE
+
+
+def _overtakings(rows: Sequence[Row]) -> list[Overtaking]:
+    """Who starts slower than another one, and after how many steps has caught up."""
+    found = []
+    for slow in rows:
+        for fast in rows:
+            if slow.lane != fast.lane:
+                continue
+            cold, other_cold = sum(slow.start.values()), sum(fast.start.values())
+            if cold > other_cold:
+                steps = overtakes(
+                    cold,
+                    slow.train_seconds_per_epoch / slow.steps_an_epoch,
+                    other_cold,
+                    fast.train_seconds_per_epoch / fast.steps_an_epoch,
+                )
+                if steps is not None:
+                    found.append(Overtaking(slow.label, fast.label, steps))
+    return found
+
+
+def _headline(rows: Sequence[Row]) -> str:
+    """The answer in a sentence: the ranked rows of the matched lane, each with its ratio."""
+    ranked = [row for row in rows if row.ranked and row.lane == rows[0].lane]
+    if not ranked:
+        return "No row is ranked: none has a parity certificate that holds."
+    said = []
+    for row in ranked:
+        if row.ratio is None or row.ratio.ratio is None:
+            continue
+        said.append(f"{row.label} {row.ratio.text}")
+    fastest = f"{ranked[0].label} trains fastest, at {ranked[0].train_samples_per_second:,.0f} pairs a second"
+    return f"{fastest}. Against {BASELINE}: {'; '.join(said)}." if said else f"{fastest}."

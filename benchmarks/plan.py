@@ -1,0 +1,143 @@
+"""What a benchmark is going to measure: its cells, its rounds, and the presets that fill in the numbers."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from backends import TABLE, find
+from common.config import DataConfig, TrainConfig
+from common.errors import CannotBeginError
+
+BASELINE = "keras:example"  # what every ratio is to
+LANES = ("matched", "default")
+
+Controls = Literal["one", "each"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is measured."""
+
+    rounds: int
+    steps: int  # timed a process, after the warm-up
+    lanes: tuple[str, ...]
+    controls: Controls  # which backends run a second time a round, against themselves
+    sentences: int  # distinct validation sources decoded in one batch
+    singles: int  # of those, decoded one by one for the latency
+    seeds: int  # of the trainings whose quality is scored
+    epochs: int  # of each such training
+    whole_ladder: bool  # the parity ladder in full; else the quick one
+    equal_strings: int  # decoded by the baseline and by `keras`, which scores for it, and compared
+
+
+PRESETS = {
+    "quick": Preset(3, 24, ("matched",), "one", 500, 100, 1, 2, False, 5),
+    "standard": Preset(7, 64, LANES, "each", 1000, 200, 3, 10, True, 20),
+    "rigorous": Preset(20, 128, LANES, "each", 1000, 500, 5, 30, True, 20),
+}
+
+
+def sized(preset: str, **own: Any) -> Preset:
+    """A preset with numbers of one's own; those that are None are left as they are.
+
+    Raises CannotBeginError for a lane that there is not.
+    """
+    size = replace(PRESETS[preset], **{name: value for name, value in own.items() if value is not None})
+    unknown = set(size.lanes) - set(LANES)
+    if unknown or not size.lanes:
+        raise CannotBeginError(
+            f"--lanes is {' or '.join(LANES)}, or both with a comma; found {','.join(size.lanes)!r}"
+        )
+    return size
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One process a round: a backend, the lane its runtime is set by, and the interpreter it runs under."""
+
+    backend: str  # NAME or NAME:VARIANT
+    lane: str = "matched"
+    python: str = ""  # path of another interpreter; "" is the one that runs the benchmark
+    control: bool = False  # the same again, for the A/A control
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        words = [self.backend]
+        words += ["as installed"] if self.lane == "default" else []
+        words += [f"under {self.python}"] if self.python else []
+        words += ["again"] if self.control else []
+        return ", ".join(words)
+
+    @property
+    def baseline(self) -> "Cell":
+        """The cell that its ratio is to: the official example's way in the same lane."""
+        return Cell(BASELINE, self.lane)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A benchmark, written in front of its recording; the same plan is what goes on after a kill."""
+
+    data: DataConfig
+    settings: TrainConfig
+    latent_dim: int
+    device: str
+    threads: int | None
+    preset: str
+    size: Preset
+    cells: tuple[Cell, ...] = field(default_factory=tuple)
+
+    def of_round(self, number: int) -> Sequence[Cell]:
+        """The cells in the order of a round (counted from 1): each begins with another one."""
+        first = (number - 1) % len(self.cells)
+        return [*self.cells[first:], *self.cells[:first]]
+
+    @property
+    def rows(self) -> list[Cell]:
+        """The cells that a report has a row for."""
+        return [cell for cell in self.cells if not cell.control]
+
+    @property
+    def models(self) -> list[Cell]:
+        """One cell for each backend and interpreter: what is the same in every lane is measured with it."""
+        first: dict[tuple[str, str], Cell] = {}
+        for cell in self.rows:
+            first.setdefault((cell.backend, cell.python), cell)
+        return list(first.values())
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Plan":
+        """Raises KeyError or TypeError for what no plan wrote."""
+        size = Preset(**{**values["size"], "lanes": tuple(values["size"]["lanes"])})
+        configs = DataConfig(**values["data"]), TrainConfig(**values["settings"])
+        cells = tuple(Cell(**cell) for cell in values["cells"])
+        plain = {name: values[name] for name in ("latent_dim", "device", "threads", "preset")}
+        return cls(*configs, **plain, size=size, cells=cells)
+
+
+def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[Cell, ...]:
+    """The cells of backends; `pythons` are NAME=PATH, each one more row of NAME, under that interpreter.
+
+    Raises CannotBeginError for a backend that is unknown or missing.
+    """
+    rows = [Cell(name, lane) for lane in size.lanes for name in names]
+    for name in names:
+        find(name)
+    for given in pythons:
+        name, _, path = given.partition("=")
+        if name not in TABLE or not path:
+            raise CannotBeginError(f"--python is NAME=PATH, with one of {', '.join(TABLE)}; found {given!r}")
+        rows += [Cell(name, lane, path) for lane in size.lanes]
+    if not rows:
+        raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
+    return (*rows, *_controls(rows, size.controls))
+
+
+def _controls(rows: Sequence[Cell], which: Controls) -> Iterator[Cell]:
+    candidates = [cell for cell in rows if cell.lane == rows[0].lane]
+    for cell in candidates if which == "each" else candidates[:1]:
+        yield Cell(cell.backend, cell.lane, cell.python, control=True)

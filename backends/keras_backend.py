@@ -128,7 +128,7 @@ def describe(parameter: keras.Variable) -> dict[str, Any]:
             "intra_op_threads": threads,
             "inter_op_threads": inter_op or int(os.environ.get("TF_NUM_INTEROP_THREADS", cores())),
             "onednn": IsMklEnabled(),
-            "xla_jit": tf.config.optimizer.get_jit() or "off",
+            "xla_autoclustering": tf.config.optimizer.get_jit() or "off",
             "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
             "denormals": kept_or_flushed(_array(halves)),
         },

@@ -134,7 +134,9 @@ class KerasExample(Backend):
         return matrix_product(self, m, k, n, seconds)
 
     def describe(self) -> dict[str, Any]:
-        return describe(self.parameters["dense/kernel"])
+        facts = describe(self.parameters["dense/kernel"])
+        facts["settings"]["jit_compile"] = self.model.jit_compile
+        return facts
 
     def _decode_sequence(self, input_seq: NDArray[np.floating], max_length: int) -> list[int]:
         states = self.encoder_model.predict(input_seq, verbose=0)

@@ -50,8 +50,8 @@ class Metrics:
     def of(cls, counts: NDArray[np.floating], batches: Batches, stamps: Sequence[float]) -> "Metrics":
         """From what a framework counted, (steps, 3): loss_sums, correct, correct_real.
 
-        stamps (steps + 2,), of perf_counter: the first step's start, each step's end, and all counts read back. A
-        framework that returns before its device is done has such steps overlap; their sum holds.
+        stamps (steps + 2,), of perf_counter: the first step's start, each step's end, and all counts read back. Where
+        a framework returns before its device is done, a step ends when it returns.
         """
         loss_sums, correct, correct_real = counts.astype(np.float64).T
         weight_sums = np.array([batch.target_weights.sum() for batch in batches])

@@ -1,0 +1,263 @@
+"""What backends tell beside their results: times of steps, kernels, speed of a product, settings, interpreter."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from shutil import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backends.environment import child_environment
+from backends.process import BackendProcess
+from backends.session import Runtime
+from common.config import ModelConfig, TrainConfig
+from common.errors import CannotBeginError
+from common.evidence import ENOUGH, kept_or_flushed, median_seconds, smallest_normals
+from common.interface import Kernel, Metrics, most_time_first
+from common.tensors import Batches
+from tests.conftest import SETTINGS, batch_of, model
+
+BACKENDS = ["numpy", "keras", "keras:example", "torch", "paddle"]
+LATENT_DIM = 128
+STEPS, BATCH_SIZE = 20, 32
+TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
+
+# The settings that tell the number of threads, by backend.
+THREADS = {
+    "numpy": ["blas_threads"],
+    "keras": ["intra_op_threads", "inter_op_threads"],
+    "torch": ["intra_op_threads"],
+    "paddle": ["FLAGS_paddle_num_threads", "libiomp_threads"],
+}
+# A product of matrices, or an LSTM made of them, as each framework names it.
+PRODUCTS = {
+    "numpy": r"numpy_backend\.py:Lstm|tensordot",
+    "keras": r"while/(_Mkl)?MatMul",
+    "keras:example": r"while/(_Mkl)?MatMul",
+    "torch": r"aten::mkldnn_rnn_layer|aten::(add)?mm",
+    "paddle": r"rnn kernel launch|matmul kernel launch",
+}
+
+Start = Callable[..., BackendProcess]
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Start]:
+    """The process of a backend with a model for the material of conftest; one for each name and number of threads."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(name: str, threads: int = 1) -> BackendProcess:
+            return stack.enter_context(fresh(name, threads=threads))
+
+        yield started
+
+
+def fresh(name: str, **runtime: Any) -> BackendProcess:
+    return Runtime(**runtime).start(name, replace(model("float32"), latent_dim=LATENT_DIM), SETTINGS)
+
+
+def fields(num_rows: int) -> dict[str, Any]:
+    return batch_of(num_rows, "float32").fields() | {"batch_size": BATCH_SIZE}
+
+
+def profiled(process: BackendProcess, folder: Path, function: str = "profile") -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    content = process.call(f"tests.evidence_child:{function}", 120, folder=str(folder), **fields(3 * BATCH_SIZE))
+    assert content["files"] == []
+    return dict(content)
+
+
+def names(content: dict[str, Any]) -> set[str]:
+    return {kernel["name"] for kernel in content["kernels"]}
+
+
+def test_stamps_become_the_times_of_steps() -> None:
+    batch = batch_of(5, "float64")
+    stamps = [10.0, 11.0, 13.0, 13.5]  # start, two steps, read back
+    metrics = Metrics.of(np.ones((2, 3)), Batches(batch, np.arange(5), 3), stamps)
+    np.testing.assert_array_equal(metrics.step_seconds, [1.0, 2.0])
+    assert metrics.seconds == 3.5
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_times_of_steps_add_up(start: Start, name: str) -> None:
+    measured = start(name).call("tests.evidence_child:step_seconds", 120, **fields(STEPS * BATCH_SIZE))
+    for timed in (measured["train"], measured["evaluate"]):
+        assert len(timed["steps"]) == STEPS
+        assert min(timed["steps"]) > 0
+        assert sum(timed["steps"]) == pytest.approx(timed["whole"], rel=0.01)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_profiler_names_products_of_matrices(start: Start, name: str, tmp_path: Path) -> None:
+    content = profiled(start(name), tmp_path)
+    seconds = [kernel["seconds"] for kernel in content["kernels"]]
+    assert seconds == sorted(seconds, reverse=True)
+    assert sum(seconds) > 0
+    assert min(seconds) > -1e-6  # a difference of two readings of a clock
+    assert all(kernel["calls"] >= 1 for kernel in content["kernels"])
+    most = {kernel["name"] for kernel in content["kernels"][:6]}
+    assert any(re.search(PRODUCTS[name], kernel) for kernel in most), most
+
+
+def test_kernels_come_by_time() -> None:
+    kernels = [Kernel("a", 9, 1.0), Kernel("b", 1, 3.0), Kernel("c", 5, 2.0)]
+    assert [kernel.name for kernel in most_time_first(kernels)] == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize(("switch", "there", "gone"), [("1", "_MklMatMul", "MatMul"), ("0", "MatMul", "_MklMatMul")])
+def test_tensorflow_without_onednn_runs_another_kernel(
+    switch: str, there: str, gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", switch)
+    with fresh("keras", threads=1) as process:
+        assert process.facts["settings"]["onednn"] is (switch == "1")
+        found = names(profiled(process, tmp_path))
+    assert f"while/{there}" in found
+    assert f"while/{gone}" not in found
+
+
+def test_torch_without_onednn_runs_another_kernel(start: Start, tmp_path: Path) -> None:
+    with_it = names(profiled(start("torch"), tmp_path / "with"))
+    without = profiled(start("torch"), tmp_path / "without", "profile_without_onednn")
+    assert start("torch").facts["settings"]["onednn"] is True
+    assert without["settings"]["onednn"] is False
+    assert "aten::mkldnn_rnn_layer" in with_it
+    assert not any("mkldnn" in name for name in names(without))
+    assert "aten::lstm" in names(without)
+    assert {"aten::addmm", "aten::mm"} & names(without)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_product_of_matrices_has_a_plausible_rate(start: Start, name: str) -> None:
+    def seconds(*shape: int) -> float:
+        m, k, n = shape
+        rate = start(name).call("tests.evidence_child:matrix_product", 60, shape=list(shape))["rate"]
+        assert 1e8 < rate < 1e14
+        return float(2 * m * k * n / rate)
+
+    assert seconds(768, 512, 640) > 3 * seconds(96, 128, 80)  # 256 times the work
+
+
+def test_a_product_is_timed_after_two_warm_ups_and_three_times_at_least() -> None:
+    calls: list[int] = []
+    assert median_seconds(lambda: calls.append(1), 0.0) > 0
+    assert len(calls) == 2 + 3
+
+
+@pytest.mark.parametrize("name", THREADS)
+def test_settings_and_the_system_tell_the_threads_that_were_asked_for(start: Start, name: str) -> None:
+    one, two = start(name, 1).facts, start(name, 2).facts
+    for setting in THREADS[name]:
+        assert one["settings"][setting] == 1
+        assert two["settings"][setting] == 2
+    assert two["os_threads"] > one["os_threads"]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_settings_are_plain(start: Start, name: str) -> None:
+    settings = start(name).facts["settings"]
+    assert all(isinstance(value, str | int | float | bool) for value in settings.values())
+
+
+@pytest.mark.parametrize(("name", "found"), [("numpy", "kept"), ("keras", "flushed"), ("paddle", "kept")])
+def test_denormals_where_a_framework_has_no_switch(start: Start, name: str, found: str) -> None:
+    assert start(name).facts["settings"]["denormals"] == found
+    assert start(name, 2).facts["settings"]["denormals"] == found
+
+
+def test_torch_flushes_denormals_in_the_matched_lane_alone(start: Start) -> None:
+    assert "ROSETTA_FLUSH_DENORMALS" not in child_environment("default", None, "cpu")
+    assert start("torch", 1).facts["settings"]["denormals"] == "flushed"
+    with fresh("torch", lane="default") as process:
+        assert process.facts["settings"]["denormals"] == "kept"
+
+
+def test_a_switch_thrown_too_late_for_torchs_threads_is_told(start: Start) -> None:
+    process = start("torch", 2)
+    assert process.facts["settings"]["denormals"] == "flushed"
+    late = process.call("tests.evidence_child:one_thread_keeps_denormals", 60)
+    assert late["settings"]["denormals"] == "some flushed"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_denormals_are_told_by_their_bits(dtype: str) -> None:
+    halves = smallest_normals(dtype) * 0.5
+    assert halves.dtype == dtype
+    assert kept_or_flushed(halves) == "kept"
+    halves[: ENOUGH // 2] = 0
+    assert kept_or_flushed(halves) == "some flushed"
+    assert kept_or_flushed(np.zeros_like(halves)) == "flushed"
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_memory_is_told_before_and_after_import_and_build(start: Start, name: str) -> None:
+    facts = start(name).facts
+    before, imported, built = (facts[f"resident_{when}"] for when in ("before_import", "after_import", "after_build"))
+    assert 1e7 < before <= imported <= built
+    if name != "numpy":  # which is there from the beginning
+        assert imported - before > 2e7
+
+
+def interpreter(folder: Path) -> Path:
+    """This interpreter and its packages by another path."""
+    path = folder / "bin" / "python-elsewhere"
+    path.parent.mkdir()
+    path.symlink_to(sys.executable)
+    environment = Path(sys.prefix) / "pyvenv.cfg"
+    if environment.exists():
+        copy(environment, folder)
+        (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
+    return path
+
+
+def test_a_backend_runs_under_another_interpreter(tmp_path: Path) -> None:
+    path = str(interpreter(tmp_path))
+    with Runtime(threads=1, python=path).start("numpy", TINY, TrainConfig()) as process:
+        assert process.facts["python"] == path
+        assert process.facts["python_version"] == ".".join(map(str, sys.version_info[:3]))
+    with Runtime(threads=1).start("numpy", TINY, TrainConfig()) as process:
+        assert process.facts["python"] == sys.executable
+
+
+def refusal(python: str, name: str = "paddle") -> str:
+    with pytest.raises(CannotBeginError) as caught:
+        Runtime(threads=1, python=python).start(name, TINY, TrainConfig())
+    assert "\n" not in str(caught.value)
+    assert python in str(caught.value) or name == "jax"
+    return str(caught.value)
+
+
+def test_an_interpreter_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    assert "No such file" in refusal(str(tmp_path / "python"))
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\n")
+    assert "Permission denied" in refusal(str(silent))
+    silent.chmod(0o755)
+    assert "does not run Python" in refusal(str(silent))
+    old = tmp_path / "old"
+    old.write_text("#!/bin/sh\necho 3 9\n")
+    old.chmod(0o755)
+    assert "is Python 3.9, and 3.11 is the oldest" in refusal(str(old))
+    assert "there is no backend 'jax'" in refusal(sys.executable, "jax")
+
+
+def test_an_interpreter_without_the_packages_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    bare = os.fspath(tmp_path / "bare" / "bin" / "python")
+    message = refusal(bare)
+    assert "needs numpy, psutil, safetensors, threadpoolctl, paddle," in message
+    assert f'run: {bare} -m pip install -e ".[paddle]" in the clone' in message
+    assert f'{bare} -m pip install -e "." in' in refusal(bare, "numpy")

@@ -409,14 +409,11 @@ def _overtakings(rows: Sequence[Row]) -> list[Overtaking]:
 
 
 def _headline(rows: Sequence[Row]) -> str:
-    """The answer in a sentence: the ranked rows of the matched lane, each with its ratio."""
-    ranked = [row for row in rows if row.ranked and row.lane == rows[0].lane]
+    """The answer in a sentence: the ranked rows of one lane, the matched one where there is one."""
+    lane = "matched" if any(row.lane == "matched" for row in rows) else "default"
+    ranked = [row for row in rows if row.ranked and row.lane == lane]
     if not ranked:
         return "No row is ranked: none has a parity certificate that holds."
-    said = []
-    for row in ranked:
-        if row.ratio is None or row.ratio.ratio is None:
-            continue
-        said.append(f"{row.label} {row.ratio.text}")
     fastest = f"{ranked[0].label} trains fastest, at {ranked[0].train_samples_per_second:,.0f} pairs a second"
+    said = [f"{row.label} {row.ratio.text}" for row in ranked if row.ratio]
     return f"{fastest}. Against {BASELINE}: {'; '.join(said)}." if said else f"{fastest}."

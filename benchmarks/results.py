@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.intervals import Estimate, Verdict
+from benchmarks.recording import FORMAT, VERSION
 from common.config import DataConfig, TrainConfig
 
 
@@ -122,4 +123,4 @@ class Results:
     decoded: list[Decoded]
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"format": FORMAT, "version": VERSION} | asdict(self)

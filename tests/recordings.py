@@ -1,0 +1,107 @@
+"""Recordings with known answers: what `rosetta bench` would write if every step took just so long."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.plan import BASELINE, Cell, Plan, cells, sized
+from benchmarks.recording import Recording
+from common.config import DataConfig, TrainConfig
+
+VERSION = "1.0"
+SECONDS = {"keras:example": 0.10, "keras": 0.09, "paddle": 0.08, "torch": 0.06}  # a step
+
+
+def recording(
+    path: Path,
+    seconds: dict[str, float] = SECONDS,
+    rounds: int = 7,
+    preset: str = "standard",
+    noise: float = 0.005,
+    seed: int = 0,
+    certified: bool = True,
+) -> Recording:
+    """`seconds` a step by backend; every process is off by `noise`, and each of its steps by twice that."""
+    size = sized(preset, rounds=rounds, steps=20, epochs=3)
+    plan = Plan(
+        DataConfig(split="grouped"), TrainConfig(), 256, "cpu", 2, preset, size, cells(list(seconds), [], size)
+    )
+    sizes = {"max_encoder_seq_length": 24, "max_decoder_seq_length": 42, "num_encoder_tokens": 60}
+    sizes |= {"num_decoder_tokens": 75, "training_rows": 640, "validation_rows": 160}
+    shown = [{"source": "It is red.", "references": ["C'est rouge."]}]
+    made = Recording.create(path, plan, {"sha256": "0" * 64, "sizes": sizes, "shown": shown})
+    made.machine["cores"] = 2
+    rng = np.random.default_rng(seed)
+    for name in seconds:
+        if certified:
+            made.append(certificate(name))
+        for k in range(size.seeds):
+            made.append(quality(name, k))
+    for number in range(1, rounds + 1):
+        measured = [cell_record(cell, seconds[cell.backend], noise, rng) for cell in plan.of_round(number)]
+        made.append({"kind": "round", "round": number, "seconds": 60.0, "cells": measured})
+    return Recording.read(path)
+
+
+def certificate(name: str, passed: bool = True, version: str = VERSION) -> dict[str, Any]:
+    rungs = {"forward": {"error": 1e-7, "tolerance": 1e-6, "passed": passed}}
+    return {
+        "kind": "certificate",
+        "backend": name,
+        "python": "",
+        "version": version,
+        "passed": passed,
+        "rungs": rungs,
+    }
+
+
+def quality(name: str, seed: int, chrf: tuple[float, ...] = (10.0, 20.0, 30.0)) -> dict[str, Any]:
+    figures = {"samples": 640, "loss": 1.0, "val_loss": 1.1, "val_accuracy": 0.8, "val_accuracy_real": 0.6}
+    scores = {"exact_match": 0.1, "character_error_rate": 0.5, "chrf_signature": "nrefs:var"}
+    epochs = [
+        {"epoch": epoch, "seconds": 2.0, "chrf": reached} | figures | scores for epoch, reached in enumerate(chrf, 1)
+    ]
+    return {
+        "kind": "quality",
+        "backend": name,
+        "python": "",
+        "seed": seed,
+        "epochs": epochs,
+        "strings": None,
+        "translations": ["C'est rouge."],
+    }
+
+
+def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generator) -> dict[str, Any]:
+    process = seconds * np.exp(noise * rng.standard_normal())
+    steps = process * np.exp(2 * noise * rng.standard_normal(20))
+    decoding = {"seconds": [process, process], "sentences": 100, "characters": 2000}
+    libraries = ["openblas"]
+    facts = {"version": VERSION, "threads": 2, "import_seconds": 2.0, "build_seconds": 0.1, "libraries": libraries}
+    facts |= {"settings": {"threads": 2}, "resident_after_import": 3e8, "resident_after_build": 3.1e8}
+    return {
+        "backend": cell.backend,
+        "lane": cell.lane,
+        "python": cell.python,
+        "control": cell.control,
+        "facts": facts,
+        "start_seconds": 2.5,
+        "seconds": 20.0,
+        "load": 0.1,
+        "others": 0.01,
+        "parent": 0.001,
+        "first_step_seconds": 1.0,
+        "training": {
+            "step_seconds": steps.tolist(),
+            "loop_seconds": float(steps.sum()),
+            "losses": np.linspace(3, 2, 20).tolist(),
+            "threads": {"all": 8, "busy": 2},
+        },
+        "memory": {"peak": 6e8},
+        "evaluation": {"seconds": [process * 3], "samples": 128},
+        "decoding": None if cell.backend == BASELINE else decoding,
+        "singles": {"seconds": (process * np.ones(120)).tolist(), "characters": [20] * 120},
+        "products": {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}},
+        "kernels": [{"name": "mkldnn_rnn_layer", "calls": 6, "seconds": 0.1}],
+    }

@@ -1,0 +1,179 @@
+"""What is said of a recording: medians, ratios, verdicts, gates, and what is not ranked."""
+
+import json
+from dataclasses import replace
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from benchmarks.analysis import analyse, blocks
+from benchmarks.recording import Recording
+from benchmarks.scenarios import AT_LEAST
+from tests import recordings
+from tests.recordings import SECONDS, recording
+
+
+def changed(made: Recording, kind: str, change) -> Recording:
+    """The recording with `change` done to each record of a kind."""
+    records = [json.loads(json.dumps(record)) for record in made.records]
+    for record in records:
+        if record["kind"] == kind:
+            change(record)
+    return replace(made, records=records)
+
+
+def each_cell(change):
+    """What does `change` to every cell of a round that it is given."""
+    return lambda record: [change(cell) for cell in record["cells"]]
+
+
+def test_rows_come_fastest_first_with_the_ratio_that_was_planted(tmp_path) -> None:
+    results = analyse(recording(tmp_path / "a.jsonl"))
+    matched = [row for row in results.rows if row.lane == "matched"]
+    assert [row.name for row in matched] == ["torch", "paddle", "keras", "keras:example"]
+    for row in matched[:-1]:
+        assert row.ratio.word == "faster"
+        assert row.ratio.ratio.value == pytest.approx(SECONDS["keras:example"] / SECONDS[row.name], rel=0.01)
+        assert row.ratio.ratio.low < row.ratio.ratio.value < row.ratio.ratio.high
+    assert matched[-1].ratio is None
+    assert matched[0].train_seconds_per_epoch == pytest.approx(0.06 * 10, rel=0.01)
+    assert results.headline.startswith("torch trains fastest")
+    assert results.floor < 0.03
+    assert not results.warnings
+
+
+def test_one_backend_against_itself_is_neither_faster_nor_slower(tmp_path) -> None:
+    same = dict.fromkeys(SECONDS, 0.1)
+    for seed in range(10):
+        results = analyse(recording(tmp_path / f"{seed}.jsonl", same, noise=0.01, seed=seed))
+        assert {row.ratio.word for row in results.rows if row.ratio} <= {"same", "inconclusive"}
+
+
+def test_no_speed_without_equality(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl", certified=False)
+    assert not any(row.ranked for row in analyse(made).rows)
+    made.records += [recordings.certificate("paddle"), recordings.certificate("keras", passed=False)]
+    made.records += [recordings.certificate("torch", version="0.9")]
+    rows = analyse(made).rows
+    assert {row.name for row in rows if row.ranked} == {"paddle"}
+    assert rows[0].name == "paddle", "what is not ranked comes after the others, however fast"
+    reasons = {row.name: row.why_not for row in rows if not row.ranked}
+    assert "broken" in reasons["keras"]
+    assert "this version" in reasons["torch"]
+
+
+def test_the_keys_of_the_first_version_are_kept(tmp_path) -> None:
+    results = analyse(recording(tmp_path / "a.jsonl")).as_json()
+    assert results.keys() >= {
+        "format",
+        "version",
+        "machine",
+        "sha256",
+        "data",
+        "settings",
+        "num_epochs",
+        "rows",
+        "decoded",
+    }
+    assert results["rows"][0].keys() >= {
+        "backend",
+        "variant",
+        "version",
+        "threads",
+        "train_seconds_per_epoch",
+        "train_samples_per_second",
+        "loss",
+        "val_loss",
+        "val_accuracy",
+        "val_accuracy_real",
+        "decode_sentences",
+        "decode_sentences_per_second",
+        "facts",
+        "certificate",
+        "epochs",
+    }
+    assert results["rows"][0]["epochs"][0].keys() >= {"seconds", "samples", "loss", "val_loss", "val_accuracy"}
+    assert results["decoded"][0].keys() == {"source", "references", "translations"}
+    json.dumps(results, allow_nan=False)
+
+
+def test_one_round_gives_medians_and_no_verdict(tmp_path) -> None:
+    results = analyse(recording(tmp_path / "a.jsonl", rounds=1))
+    row = results.rows[0]
+    assert row.train_seconds_per_epoch == pytest.approx(0.6, rel=0.05)
+    assert row.step is None
+    assert row.ratio.word == "none"
+    assert "2 are needed" in row.ratio.text
+
+
+def test_without_the_baseline_there_is_no_ratio_and_that_is_said(tmp_path) -> None:
+    results = analyse(recording(tmp_path / "a.jsonl", {"torch": 0.06, "keras": 0.09}))
+    assert all(row.ratio is None for row in results.rows)
+    assert any("keras:example was not measured" in warning for warning in results.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda cell: cell.update(others=0.5), "other work"),
+        (lambda cell: cell.update(parent=0.02), "waiting"),
+        (lambda cell: cell["facts"].update(threads=1), "1 threads where 2"),
+        (lambda cell: cell["training"].update(loop_seconds=1.02 * sum(cell["training"]["step_seconds"])), "1 %"),
+        (lambda cell: cell["training"].update(losses=[2.0, 2.5, 3.0, 3.5]), "loss did not fall"),
+    ],
+)
+def test_a_gate_that_fails_is_said_with_advice(tmp_path, change, expected) -> None:
+    made = changed(recording(tmp_path / "a.jsonl"), "round", each_cell(change))
+    warnings = analyse(made).warnings
+    assert any(expected in warning and "7 of 7 rounds" in warning for warning in warnings), warnings
+
+
+def test_a_loss_that_is_not_finite_is_not_ranked(tmp_path) -> None:
+    made = changed(
+        recording(tmp_path / "a.jsonl"), "round", each_cell(lambda cell: cell["training"].update(losses=[np.nan] * 4))
+    )
+    assert not any(row.ranked for row in analyse(made).rows)
+
+
+def test_blocks_last_long_enough_and_lose_no_time() -> None:
+    rng = np.random.default_rng(0)
+    for steps in ([0.3], [0.01], rng.uniform(0.001, 0.2, 57).tolist(), [0.06] * 5):
+        made = blocks(steps)
+        mean = fmean(steps)
+        assert min(made) > 0
+        assert made.min() <= mean <= made.max() or made == pytest.approx(mean)
+        assert len(made) <= max(1, sum(steps) / AT_LEAST)
+
+
+def test_a_run_that_never_arrives_counts_as_such(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl")
+    slow = changed(
+        made,
+        "quality",
+        lambda r: (
+            r.update(recordings.quality("torch", r["seed"], (1.0, 2.0, 3.0))) if r["backend"] == "torch" else None
+        ),
+    )
+    results = analyse(slow)
+    assert results.target_chrf == 30.0, "what the baseline reaches"
+    times = {row.name: [q.seconds_to_target for q in row.quality] for row in results.rows}
+    assert times["torch"] == [None] * 3
+    assert times["keras"] == [6.0] * 3
+
+
+def test_the_cost_of_what_is_installed_is_told(tmp_path) -> None:
+    made = changed(
+        recording(tmp_path / "a.jsonl"),
+        "round",
+        each_cell(
+            lambda cell: (
+                cell["training"].update(step_seconds=[3 * s for s in cell["training"]["step_seconds"]])
+                if (cell["backend"], cell["lane"]) == ("paddle", "default")
+                else None
+            )
+        ),
+    )
+    costs = {row.name: row.default_cost for row in analyse(made).rows if row.lane == "default"}
+    assert costs["paddle"].ratio.value == pytest.approx(1 / 3, rel=0.02)
+    assert costs["torch"].word in ("same", "inconclusive")

@@ -1,0 +1,74 @@
+"""A recording on disk: whole lines only, never overwritten, refused where it is not one."""
+
+import json
+
+import pytest
+
+from benchmarks.plan import Cell, Plan
+from benchmarks.recording import Recording
+from common.errors import CannotBeginError, RosettaError
+from tests.recordings import recording
+
+
+def test_what_was_written_is_read(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl", rounds=2)
+    read = Recording.read(made.path)
+    assert read.plan == made.plan
+    assert read.records == made.records
+    assert Plan.from_json(json.loads(json.dumps(made.plan.as_json()))) == made.plan
+
+
+def test_nothing_is_overwritten(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl", rounds=2)
+    before = made.path.read_bytes()
+    with pytest.raises(CannotBeginError, match="exists already"):
+        Recording.create(made.path, made.plan, made.corpus)
+    assert made.path.read_bytes() == before
+
+
+def test_a_torn_line_is_left_out_and_cut_off(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl", rounds=2)
+    whole = made.path.read_bytes()
+    made.path.write_bytes(whole[:-40])
+    read = Recording.read(made.path)
+    assert read.records == made.records[:-1]
+    read.go_on()
+    read.append(made.records[-1])
+    assert made.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("cut", [0, 10])
+def test_a_file_without_a_whole_first_line_is_no_recording(tmp_path, cut) -> None:
+    path = recording(tmp_path / "a.jsonl", rounds=2).path
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(RosettaError, match="damaged"):
+        Recording.read(path)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "{}",
+        "[1]",
+        '{"format": "rosetta-bench", "version": 1}',
+        "not JSON",
+        '{"format": "rosetta-bench", "version": 2}',
+    ],
+)
+def test_another_file_is_refused_in_one_line(tmp_path, first) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{first}\n", encoding="utf-8")
+    with pytest.raises(RosettaError) as caught:
+        Recording.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_rounds_begin_with_another_cell_each(tmp_path) -> None:
+    plan = recording(tmp_path / "a.jsonl", rounds=2).plan
+    orders = [plan.of_round(number) for number in range(1, len(plan.cells) + 1)]
+    assert {order[0] for order in orders} == set(plan.cells)
+    assert all(sorted(order, key=repr) == sorted(plan.cells, key=repr) for order in orders)
+    assert plan.rows == [cell for cell in plan.cells if not cell.control]
+    assert [cell.backend for cell in plan.models] == ["keras:example", "keras", "paddle", "torch"]
+    assert Cell("torch", "matched", control=True) in plan.cells

@@ -1,14 +1,13 @@
 """How sure a figure is: medians with 95 % intervals, ratios of two cells, and the words that they allow.
 
 A process is one draw of the machine's luck: its memory layout, its neighbours. The number of processes, and not that
-of timed blocks, says how much is known, so an interval comes from a hierarchical bootstrap: processes, then the blocks
-inside each. Three corrections keep its coverage near 95 % for few rounds:
+of timed blocks, says how much is known, so an interval comes from a hierarchical bootstrap: processes, then blocks
+inside each. Two corrections keep its coverage near 95 % for few rounds:
 
-1. Noise of the blocks is in the spread of the process medians already, and resampling them adds it once more. So
-   the process medians are first drawn together until both parts make up the spread that was observed
-   (Davison & Hinkley 1997, Bootstrap Methods and their Application, 3.8).
-2. n drawn from n vary less than n fresh ones, by sqrt((n - 1) / n), which is undone.
-3. The percentiles are those of a spread that is known; Student's quantile of n - 1 over the normal one widens them.
+1. The spread of the process medians holds the noise of their blocks already, and resampling the blocks adds it again;
+   on the other hand, n drawn from n vary less than n fresh ones. So the medians are scaled about their middle until
+   both parts make up the variance that was observed (Davison & Hinkley 1997, Bootstrap Methods, 3.8).
+2. A bootstrap's percentiles take its spread as known. Student's quantile of n - 1 over the normal one widens them.
 
 Times are positive and errors multiply them, so all of it is done on logarithms: a over b is one over b over a.
 """
@@ -208,10 +207,10 @@ def _resampled(
     table = np.zeros((len(names), sizes.max()))  # (R, m), the shorter ones padded
     for row, blocks in zip(table, ordered, strict=True):
         row[: len(blocks)] = blocks
-    values = np.array([np.quantile(blocks, share) for blocks in ordered])
+    values = np.array([np.quantile(blocks, share, method="median_unbiased") for blocks in ordered])
 
     num_blocks = sizes[picks]
-    position = (num_blocks - 1) * share
+    position = np.clip((num_blocks + 1 / 3) * share - 2 / 3, 0, num_blocks - 1)
     below = np.floor(position).astype(np.int64)
     weight = position - below
     uniform = rng.beta(below + 1, num_blocks - below)
@@ -229,11 +228,14 @@ def _bootstrap(values: Array, errors: Array, picks: NDArray[np.int64]) -> _Boots
     """Resampled medians of the rounds' `values`, each with its blocks' `errors`, spread as the module says."""
     num_rounds = len(values)
     centre = float(np.median(values))
-    errors = errors - errors.mean()  # far quantiles of a resample are biased towards the middle
-    observed = values.var(ddof=1)
-    kept = math.sqrt(max(0.0, 1 - errors.var() / observed)) if observed > 0 else 0.0
-    medians = np.median(kept * (values - centre)[picks] + errors, axis=1)
-    return _Bootstrap(centre, medians * math.sqrt(num_rounds / (num_rounds - 1)), num_rounds)
+    drawn = values.var()  # of a value that is drawn from these
+    # Not their variance: a far quantile that seldom jumps would hide that the processes differ.
+    below, above = np.quantile(errors, [0.16, 0.84])
+    missing = max(0.0, values.var(ddof=1) - ((above - below) / 2) ** 2)
+    scale = math.sqrt(missing / drawn) if drawn > 0 else 0.0
+    deviations = np.median(scale * (values - centre)[picks] + errors, axis=1)
+    # Resampled quantiles are biased, the far ones towards the middle.
+    return _Bootstrap(centre, deviations - np.median(deviations), num_rounds)
 
 
 def _estimate(made: _Bootstrap, divisor: _Bootstrap | None = None) -> Estimate:
@@ -271,7 +273,6 @@ def _more_rounds(ratio: Estimate, margin: float, num_rounds: int) -> str:
         shrink = min((margin + effect) / down if down > 0 else 1.0, (margin - effect) / up if up > 0 else 1.0)
 
     def width(rounds: int) -> float:
-        # sqrt(rounds - 1): the spread of a median of n is that of its n resampled, times sqrt(n / (n - 1)) / sqrt(n).
         return _student(rounds - 1.0) / math.sqrt(rounds)
 
     for more in range(1, MOST_ROUNDS + 1):

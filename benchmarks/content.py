@@ -1,0 +1,665 @@
+"""What a report says, in order, before it is HTML or Markdown: sections of text, tables, charts and sentences.
+
+Both forms are made from these values, so that they hold the same figures. All text here is plain; the templates
+escape it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from benchmarks import charts
+from benchmarks.climber import RUNGS
+from benchmarks.differences import Parts, difference
+from benchmarks.intervals import Verdict
+from benchmarks.plan import BASELINE
+from benchmarks.results import Decoded, Results, Row
+from benchmarks.wording import (
+    MISSING,
+    SPACE,
+    day,
+    digits,
+    interval,
+    megabytes,
+    percent,
+    plain,
+    quantity,
+    scientific,
+    times,
+)
+
+MOST_KERNELS = 8
+
+
+@dataclass(frozen=True)
+class Text:
+    text: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain cells, the first column naming them."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: frozenset[int] = frozenset({0})  # columns of words; the others are set flush right
+    grey: frozenset[int] = frozenset()  # rows that are not ranked
+    note: str = ""
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and, beneath it, its figures as a table."""
+
+    name: str
+    title: str
+    spec: charts.Spec
+    table: Table
+    note: str = ""  # of the figures
+    key: str = ""  # to the drawing: what no table needs
+    kind: str = "chart"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one or more rows say of a sentence."""
+
+    labels: str
+    parts: Parts
+    note: str
+
+
+@dataclass(frozen=True)
+class Sentence:
+    source: str
+    references: Sequence[str]
+    lines: Sequence[Line]
+    kind: str = "sentence"
+
+
+@dataclass(frozen=True)
+class Details:
+    """Something to unfold."""
+
+    title: str
+    blocks: Sequence[Table | Text]
+    kind: str = "details"
+
+
+@dataclass(frozen=True)
+class Warnings:
+    warnings: Sequence[str]
+    kind: str = "warnings"
+
+
+@dataclass(frozen=True)
+class Code:
+    text: str
+    kind: str = "code"
+
+
+Block = Text | Table | Chart | Sentence | Details | Warnings | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    name: str  # the anchor
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Report:
+    title: str
+    headline: str
+    facts: Mapping[str, str]  # what was compared, on what, where and when
+    warnings: int  # how many there are
+    overview: Sequence[Block]
+    sections: Sequence[Section] = field(default_factory=tuple)
+
+
+def report(results: Results) -> Report:
+    """All that is said of a comparison."""
+    names = ", ".join(dict.fromkeys(row.name for row in results.rows)) or "nothing"
+    sections = [
+        Section(name, title, blocks(results) or [Text("Not measured in this benchmark.")])
+        for name, title, blocks in SECTIONS
+    ]
+    title, headline = f"Rosetta benchmark: {names}", plain(results.headline)
+    return Report(title, headline, _facts(results), len(results.warnings), _speed(results), sections)
+
+
+def _facts(results: Results) -> dict[str, str]:
+    data, machine, settings = results.data, results.machine, results.settings
+    lanes = dict.fromkeys(charts.LANES.get(row.lane, row.lane) for row in results.rows)
+    rounds = f"{results.rounds} of {results.planned_rounds} rounds"
+    memory = f", {machine['memory'] / 2**30:.0f} GiB" if "memory" in machine else ""
+    held_out = f"{100 * data.validation_split:.0f}{SPACE}%"
+    split = {"tail": "the last rows", "grouped": "whole sources at random"}.get(data.split, data.split)
+    return {
+        "Compared": f"{', '.join(dict.fromkeys(row.name for row in results.rows))}; {' and '.join(lanes)}",
+        "Model": f"LSTM encoder-decoder, {results.latent_dim} units, batches of {settings.batch_size}",
+        "Corpus": f"{data.data}, up to {data.num_samples:,} pairs, {held_out} held out, {split}",
+        "Machine": f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores{memory}",
+        "When": day(results.started),
+        "Preset": f"{results.preset}, {rounds}",
+    }
+
+
+def _speed(results: Results) -> list[Block]:
+    spec = charts.speed(results)
+    if spec is None:
+        return [Text("Training speed was not measured.")]
+    ranked = [row for row in results.rows if row.ranked and row.step]
+    fastest = ranked[0] if ranked else None
+    title = (
+        f"{fastest.label} trains an epoch in {quantity(fastest.train_seconds_per_epoch)}"
+        if fastest
+        else "Seconds an epoch"
+    )
+    title += ", the shortest median" if len(ranked) > 1 else ""
+    table = _table(
+        results,
+        ("seconds an epoch", "a warm step", "pairs a second", "ratio", "not ranked because"),
+        lambda row: [
+            _epoch(row),
+            interval(row.step),
+            digits(row.train_samples_per_second) if row.step else MISSING,
+            _ratio(row.ratio, row),
+            plain(row.why_not),
+        ],
+        words={0, 5},
+        note="In brackets: 95 % intervals.",
+    )
+    key = "The whisker at a bar's end is the 95 % interval of the median."
+    if any(row.ratio and row.ranked for row in results.rows):
+        key += " After the seconds stands the ratio."
+    if any(row.lane == "default" for row in results.rows):
+        key += " Hollow: as installed, with nothing set."
+    key += " Grey: not ranked." if any(not row.ranked for row in results.rows) else ""
+    note = ""
+    if any(row.ratio for row in results.rows):
+        note += f"Ratio: how many times as fast as {BASELINE} in the same lane a row is. "
+    unranked = [f"{row.label} ({plain(row.why_not)})" for row in results.rows if not row.ranked]
+    note += f"Not ranked: {'; '.join(unranked)}." if unranked else ""
+    return [Chart("speed", title, spec, table, note, key)]
+
+
+def _verdicts(results: Results) -> list[Block]:
+    found: list[Block] = [Warnings([plain(warning) for warning in results.warnings])] if results.warnings else []
+    if not results.rows:
+        return found
+    found.append(
+        _table(
+            results,
+            ("seconds an epoch", "ratio", "verdict", "threads", "version"),
+            lambda row: [
+                _epoch(row),
+                _ratio(row.ratio, row),
+                f"not ranked: {plain(row.why_not)}" if not row.ranked else _verdict(row.ratio, row),
+                str(row.threads),
+                row.version,
+            ],
+            words={0, 3, 5},
+            title=f"Each row against {BASELINE} in the same lane"
+            if any(row.ratio for row in results.rows)
+            else "All rows",
+            note="In brackets: 95 % intervals, by a bootstrap over processes and steps. A ratio above 1 is faster.",
+        )
+    )
+    if results.pairs:
+        rows = [
+            [pair["first"], pair["second"], _ratio(pair["verdict"]), _verdict(pair["verdict"])]
+            for pair in results.pairs
+        ]
+        title = "Each row against the next slower one"
+        found.append(Table(title, ("row", "next slower row", "ratio", "verdict"), rows, frozenset({0, 1, 3})))
+    else:
+        found.append(Text("There are no two ranked rows to compare with each other."))
+    controls = [row for row in results.rows if row.control]
+    if controls:
+        rows = [[row.label, interval(row.control, "×"), percent(row.floor)] for row in controls]
+        note = f"A difference below {percent(max(results.floor, 0.02))} is not called one."
+        columns = ("row", "ratio to itself", "noise floor")
+        found.append(Table("The same program against itself", columns, rows, note=note))
+    else:
+        found.append(Text("No program was measured against itself, so the noise floor is not known."))
+    return found
+
+
+def _start(results: Results) -> list[Block]:
+    spec = charts.start(results)
+    if spec is None:
+        return []
+    rows = [row for row in results.rows if row.start]
+    quickest = min(rows, key=lambda row: sum(row.start.values()))
+    title = f"{quickest.label} is the first to have done a step, after {quantity(sum(quickest.start.values()))}"
+    table = _table(
+        results,
+        ("process", "import", "build", "first step", "together", "a warm step"),
+        lambda row: [
+            *(quantity(row.start.get(phase)) for phase in charts.PHASES),
+            quantity(sum(row.start.values()) if row.start else None),
+            interval(row.step),
+        ],
+    )
+    note = "A process with NumPy, the framework's import, the model, and the first step with all that it compiles."
+    found: list[Block] = [Chart("start", title, spec, table, note)]
+    lines = charts.break_even(results)
+    if lines is not None:
+        lane = next(row.lane for row in results.rows if row.ranked)
+        shown = {row.label for row in results.rows if row.lane == lane}
+        crossing = [o for o in results.overtakings if {o.slow_starter, o.overtakes} <= shown]
+        first = min(crossing, key=lambda overtaking: overtaking.steps, default=None)
+        title = "Who starts sooner stays ahead"
+        if first:
+            title = f"{first.slow_starter} starts later than {first.overtakes} and has caught up after "
+            title += _steps(first.steps)
+        rows_of = [[o.slow_starter, o.overtakes, _steps(o.steps)] for o in results.overtakings]
+        columns = ("starts later", "overtakes", "after the first step and")
+        key = "Lines begin when the first step is done and rise by a warm step each; ranked rows of one lane. "
+        key += "Circles: one overtakes another."
+        rows_of = rows_of or [["no row", "any other", "—"]]
+        found.append(Chart("break_even", title, lines, Table("", columns, rows_of, frozenset({0, 1})), key=key))
+    return found
+
+
+def _decoding(results: Results) -> list[Block]:
+    found: list[Block] = []
+    spec = charts.decoding(results)
+    if spec is not None:
+        rows = [row for row in results.rows if row.decode_character and row.ranked]
+        best = min(rows, key=lambda row: row.decode_character.value if row.decode_character else 0.0, default=None)
+        took = quantity(best.decode_character.value) if best and best.decode_character else ""
+        title = f"In a batch {best.label} puts out a character every {took}" if best else "Decoding in a batch"
+        table = _table(
+            results,
+            ("a character", "ratio", "verdict", "sentences", "sentences a second"),
+            lambda row: [
+                interval(row.decode_character),
+                _ratio(row.decode_ratio, row),
+                _verdict(row.decode_ratio, row),
+                f"{row.decode_sentences:,}",
+                digits(row.decode_sentences_per_second),
+            ],
+            words={0, 3},
+        )
+        note = 'All with the same weights; characters up to and with the "\\n" that ends a sentence. '
+        note += f"{BASELINE} has no batch and decodes sentence by sentence, with predict."
+        found.append(Chart("decoding", title, spec, table, note))
+    else:
+        found.append(Text("Decoding in a batch was not measured."))
+    spec = charts.latency(results)
+    if spec is None:
+        return [*found, Text("The time of single sentences was not measured.")]
+    rows = [row for row in results.rows if row.latency]
+    best = min(rows, key=lambda row: (not row.ranked, min(row.latency.items())[1].value))
+    took = quantity(min(best.latency.items())[1].value)
+    title = f"{best.label} decodes a single sentence in {took}, the shortest median"
+    percentiles = sorted({percentile for row in rows for percentile in row.latency})
+    table = _table(
+        results,
+        (*(f"p{percentile}" for percentile in percentiles), "ratio a character", "verdict"),
+        lambda row: [
+            *(interval(row.latency.get(percentile)) for percentile in percentiles),
+            _ratio(row.latency_ratio, row),
+            _verdict(row.latency_ratio, row),
+        ],
+        words={0, len(percentiles) + 2},
+    )
+    missing = [row.label for row in results.rows if not row.latency]
+    note = "One sentence a call, warm. 95th, 99th: so many of 100 sentences take no longer."
+    note += f" Not measured: {'; '.join(missing)}." if missing else ""
+    return [*found, Chart("latency", title, spec, table, note)]
+
+
+def _roofline(results: Results) -> list[Block]:
+    spec, peak = charts.roofline(results), results.peak
+    if spec is None or peak is None:
+        return []
+    rows = [row for row in results.rows if row.roofline and row.ranked]
+    best = max(rows, key=lambda row: row.roofline.share if row.roofline else 0.0, default=None)
+    title = "How much of the machine's peak a training step uses"
+    if best and best.roofline:
+        title = f"{best.label} does {percent(best.roofline.share)} of what this machine can"
+    table = _table(
+        results,
+        ("share of the peak", "GFLOP/s", "GFLOP a step"),
+        lambda row: [
+            percent(row.roofline.share) if row.roofline else MISSING,
+            digits(row.roofline.flops / 1e9) if row.roofline else MISSING,
+            digits(row.roofline.flop_a_step / 1e9) if row.roofline else MISSING,
+        ],
+    )
+    note = f"The peak is {digits(peak['flops'] / 1e9)} GFLOP/s: {peak.get('backend', '')}'s product of "
+    note += f"{_shape(peak.get('shape', ()))} matrices in float32 ({peak.get('library', 'library unknown')}). "
+    note += "Operations of a step by formula, matrix products alone."
+    rates = sorted(peak.get("rates", []), key=lambda rate: -rate["flops"])
+    products = [
+        [rate["backend"], str(rate.get("name", "")), _shape(rate["shape"]), digits(rate["flops"] / 1e9)]
+        for rate in rates
+    ]
+    found: list[Block] = [Chart("roofline", title, spec, table, note)]
+    if products:
+        columns = ("backend", "which", "m × k × n", "GFLOP/s")
+        found.append(Table("All matrix products that were measured", columns, products, frozenset({0, 1})))
+    return found
+
+
+def _memory(results: Results) -> list[Block]:
+    spec = charts.memory(results)
+    if spec is None:
+        return []
+    rows = [row for row in results.rows if "peak" in row.memory]
+    least = min(rows, key=lambda row: (not row.ranked, row.memory["peak"]))
+    title = f"{least.label} takes {megabytes(least.memory['peak'])} at its peak, the least"
+    columns = ("after_import", "after_build", "peak")
+    table = _table(
+        results,
+        ("after import", "after building the model", "peak of training"),
+        lambda row: [megabytes(row.memory.get(column)) for column in columns],
+    )
+    return [Chart("memory", title, spec, table, "Resident memory of the whole process, in megabytes of 1,000,000.")]
+
+
+def _quality(results: Results) -> list[Block]:
+    rows = [row for row in results.rows if row.quality]
+    loss = charts.quality(results, "loss", "training loss")
+    if not rows or loss is None:
+        return []
+    seeds = max(len(row.quality) for row in rows)
+    last = [
+        [
+            row.label,
+            str(len(row.quality)),
+            *(_median(row, name) for name in ("loss", "val_loss")),
+            *(_median(row, name, 1) for name in ("chrf",)),
+            *(_share(row, name) for name in ("exact_match", "character_error_rate", "val_accuracy_real")),
+            _to_target(row),
+        ]
+        for row in rows
+    ]
+    columns = (
+        "row",
+        "trainings",
+        "loss",
+        "val. loss",
+        "chrF",
+        "exact match",
+        "character error rate",
+        "right characters",
+    )
+    target = f"chrF {digits(results.target_chrf)}" if results.target_chrf is not None else "target"
+    table = Table(
+        f"After the last epoch, medians over seeds (epochs: {results.num_epochs})",
+        (*columns, f"seconds to {target}"),
+        last,
+        grey=frozenset(place for place, row in enumerate(rows) if not row.ranked),
+        note=f"chrF's signature: {results.chrf_signature}. Right characters: of validation rows, without padding.",
+    )
+    key = f"Thin: each of {seeds} seeds. Thick, with a point an epoch: their median."
+    note = "Scoring is off the clock."
+    found: list[Block] = [
+        Chart(
+            "loss",
+            "The further left a curve lies, the sooner its loss was reached",
+            loss,
+            _epochs(rows, "loss"),
+            note,
+            key,
+        )
+    ]
+    chrf = charts.quality(results, "chrf", "chrF of held-out sentences", results.target_chrf)
+    if chrf is not None:
+        arrived = [row for row in rows if row.ranked and all(t.seconds_to_target is not None for t in row.quality)]
+        first = min(arrived, key=lambda row: median(t.seconds_to_target or 0.0 for t in row.quality), default=None)
+        title = f"{first.label} is the first at {target}" if first else "chrF against seconds of training"
+        if results.target_chrf is not None:
+            note = f"The target, {target}, is the median of what {BASELINE}'s trainings reach, or the worst row's."
+        found.append(Chart("chrf", title, chrf, _epochs(rows, "chrf"), note, key))
+    return [*found, table]
+
+
+def _sentences(results: Results) -> list[Block]:
+    if not results.decoded:
+        return []
+    lead = (
+        "Held-out sentences after the last epoch of the first seed's training. Rows that say the same share a line. "
+    )
+    lead += "Against the nearest reference, characters that a row adds are underlined and those it leaves out are "
+    lead += "struck through. Rounding moves trainings apart after some dozens of steps, so rows say different things "
+    lead += "with the same mathematics."
+    return [Text(lead), *(_sentence(decoded) for decoded in results.decoded)]
+
+
+def _sentence(decoded: Decoded) -> Sentence:
+    said: dict[str, list[str]] = {}
+    for label, translation in decoded.translations.items():
+        said.setdefault(translation, []).append(label)
+    lines = []
+    for translation, labels in said.items():
+        parts, note = difference(translation, decoded.references)
+        lines.append(Line("all" if len(said) == 1 and len(labels) > 1 else ", ".join(labels), parts, note))
+    return Sentence(decoded.source, decoded.references, lines)
+
+
+def _parity(results: Results) -> list[Block]:
+    rows = [row for row in results.rows if row.certificate]
+    if not rows:
+        return []
+    found = [row.certificate or {} for row in rows]
+    rungs = [rung for rung in RUNGS if any(rung in certificate["rungs"] for certificate in found)]
+    cells = [
+        [row.label, "passed" if c["passed"] else "BROKEN", *(_rung(c["rungs"].get(rung)) for rung in rungs)]
+        for row, c in zip(rows, found, strict=True)
+    ]
+    grey = frozenset(place for place, c in enumerate(found) if not c["passed"])
+    note = (
+        f"Referee: {', '.join(dict.fromkeys(str(c.get('referee', '')) for c in found))}. Of each rung: the largest "
+    )
+    note += "error and what is allowed. A row climbs until a rung breaks; rungs that it did not reach are empty."
+    table = Table("Largest error on each rung", ("row", "", *rungs), cells, frozenset({0, 1}), grey, note)
+    lacking = [row.label for row in results.rows if not row.certificate]
+    blocks: list[Block] = [table]
+    for row, certificate in zip(rows, found, strict=True):
+        if strings := certificate.get("strings"):
+            text = f"{row.label}: its quality was scored with another backend's decoding of its weights; of "
+            text += f"{strings['compared']} sentences that it decoded itself, {strings['equal']} are the same."
+            blocks.append(Text(text))
+    return [*blocks, Text(f"Without a certificate: {', '.join(lacking)}.")] if lacking else blocks
+
+
+def _evidence(results: Results) -> list[Block]:
+    if not results.rows:
+        return []
+    found: list[Block] = []
+    costs = [row for row in results.rows if row.default_cost]
+    if costs:
+        rows = [[row.label, _ratio(row.default_cost), _verdict(row.default_cost)] for row in costs]
+        title = "As installed against the matched settings of the same backend"
+        found.append(Table(title, ("row", "speed", "verdict"), rows, frozenset({0, 2})))
+    else:
+        found.append(Text("What the defaults cost was not measured: there is one lane only."))
+    threads = _table(
+        results,
+        ("threads, as the framework tells", "of the process", "busy while training", "gates"),
+        lambda row: [
+            str(row.threads),
+            *(str(row.os_threads.get(which, MISSING)) for which in ("all", "busy")),
+            "; ".join(map(plain, row.gates)) or "all passed",
+        ],
+        words={0, 4},
+        title="Threads of the operating system, and sanity gates",
+    )
+    return [*found, threads, *(_settings(row) for row in results.rows)]
+
+
+def _settings(row: Row) -> Details:
+    blocks: list[Table | Text] = []
+    if row.settings:
+        rows = [[name, _value(value)] for name, value in row.settings.items()]
+        blocks.append(Table("Settings, read back", ("setting", "value"), rows, frozenset({0, 1})))
+    kernels = sorted(row.kernels, key=lambda kernel: -kernel["seconds"])
+    if kernels:
+        total = sum(kernel["seconds"] for kernel in kernels) or 1.0
+        rows = [
+            [k["name"], f"{k['calls']:,}", quantity(k["seconds"]), percent(k["seconds"] / total)]
+            for k in kernels[:MOST_KERNELS]
+        ]
+        title = "Kernels that took longest, by the framework's own profiler in an untimed pass"
+        blocks.append(Table(title, ("kernel", "calls", "time", "share"), rows))
+    else:
+        blocks.append(Text("Kernels were not measured."))
+    facts = [[name, _value(value)] for name, value in row.facts.items() if name != "settings"]
+    if facts:
+        blocks.append(Table("What the process told of itself", ("fact", "value"), facts, frozenset({0, 1})))
+    return Details(row.label, blocks)
+
+
+def _again(results: Results) -> list[Block]:
+    data, settings = results.data, results.settings
+    names = ",".join(dict.fromkeys(row.name for row in results.rows))
+    options = [f"--preset {results.preset}", f"--backends {names}", f"--data {_shell(data.data)}"]
+    options += [f"--num-samples {data.num_samples}", f"--split {data.split}", f"--batch-size {settings.batch_size}"]
+    options += [f"--latent-dim {results.latent_dim}", f"--seed {settings.seed}"]
+    command = "rosetta bench " + " \\\n    ".join(options)
+    versions = results.machine.get("versions", {})
+    rows = [["corpus, SHA-256", results.sha256]]
+    rows += [[name, str(results.machine[name])] for name in ("system", "python") if name in results.machine]
+    rows += [[str(name), str(version)] for name, version in versions.items()]
+    rows += [["training settings", ", ".join(f"{name} {value}" for name, value in asdict(settings).items())]]
+    return [
+        Text("Measure again with:"),
+        Code(command),
+        Text("A recording holds each single time; tables, charts and verdicts are made from it:"),
+        Code("rosetta report recording.jsonl -o report.html"),
+        Table("What it was measured with", ("what", "which"), rows, frozenset({0, 1})),
+    ]
+
+
+SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
+    ("verdicts", "Verdicts", _verdicts),
+    ("start", "Cold and warm", _start),
+    ("decoding", "Decoding", _decoding),
+    ("roofline", "What the machine can do", _roofline),
+    ("memory", "Memory", _memory),
+    ("quality", "Quality", _quality),
+    ("sentences", "Decoded sentences", _sentences),
+    ("parity", "Parity", _parity),
+    ("evidence", "Settings and evidence", _evidence),
+    ("data", "Data, and how to measure again", _again),
+)
+
+
+def _table(
+    results: Results,
+    columns: Iterable[str],
+    cells: Callable[[Row], list[str]],
+    words: Iterable[int] = (0,),
+    title: str = "",
+    note: str = "",
+) -> Table:
+    """One line a row of the results; columns are counted with the label's."""
+    rows = [[row.label, *cells(row)] for row in results.rows]
+    grey = frozenset(place for place, row in enumerate(results.rows) if not row.ranked)
+    return Table(title, ("row", *columns), rows, frozenset(words), grey, note)
+
+
+def _epochs(rows: Sequence[Row], name: str) -> Table:
+    """A figure by epoch: the median over the seeds."""
+    most = max(len(training.epochs) for row in rows for training in row.quality)
+    numbers = sorted({0, most // 4, most // 2, most - 1})
+    columns = ("row", *(f"epoch {number + 1}" for number in numbers))
+    cells = [[row.label, *(_median_at(row, name, number) for number in numbers)] for row in rows]
+    return Table("Medians over the seeds", columns, cells)
+
+
+def _median_at(row: Row, name: str, number: int) -> str:
+    found = [t.epochs[number][name] for t in row.quality if number < len(t.epochs) and name in t.epochs[number]]
+    return digits(median(found)) if found else MISSING
+
+
+def _last(row: Row, name: str) -> list[float]:
+    return [training.epochs[-1][name] for training in row.quality if training.epochs and name in training.epochs[-1]]
+
+
+def _median(row: Row, name: str, places: int = 4) -> str:
+    found = _last(row, name)
+    return f"{median(found):.{places}f}" if found else MISSING
+
+
+def _share(row: Row, name: str) -> str:
+    found = _last(row, name)
+    return percent(median(found)) if found else MISSING
+
+
+def _to_target(row: Row) -> str:
+    """The median of those trainings that arrived, and how many did not."""
+    arrived = [t.seconds_to_target for t in row.quality if t.seconds_to_target is not None]
+    never = len(row.quality) - len(arrived)
+    text = digits(median(arrived)) if arrived else "never"
+    return f"{text} ({never} of {len(row.quality)} never)" if arrived and never else text
+
+
+def _rung(rung: Mapping[str, Any] | None) -> str:
+    if rung is None:
+        return ""
+    if rung["error"] is None:
+        return "differs"
+    if rung["error"] == 0 and rung["passed"]:
+        return "equal"
+    return f"{scientific(rung['error'])} {'≤' if rung['passed'] else '>'} {scientific(rung['tolerance'])}"
+
+
+def _epoch(row: Row) -> str:
+    if row.step is None:
+        return MISSING
+    low, high = (digits(bound * row.steps_an_epoch) for bound in (row.step.low, row.step.high))
+    return f"{_seconds(row)} ({low} to {high})"
+
+
+def _seconds(row: Row) -> str:
+    return digits(row.train_seconds_per_epoch)
+
+
+def _ratio(verdict: Verdict | None, row: Row | None = None) -> str:
+    if row is not None and row.name == BASELINE:
+        return "1"
+    if verdict is None or verdict.ratio is None:
+        return MISSING
+    low, high = digits(verdict.ratio.low), digits(verdict.ratio.high)
+    return f"{times(verdict.ratio.value)} ({low} to {high})"
+
+
+def _verdict(verdict: Verdict | None, row: Row | None = None) -> str:
+    if row is not None and row.name == BASELINE:
+        return "baseline"
+    return plain(verdict.text) if verdict else MISSING
+
+
+def _steps(steps: float) -> str:
+    return f"{max(1, round(steps)):,} step{'s' * (round(steps) > 1)}"
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return " × ".join(f"{size:,}" for size in shape)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_value(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value))
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "not told"}[value]
+    return digits(value, 4) if isinstance(value, float) else str(value)
+
+
+def _shell(text: str) -> str:
+    from shlex import quote
+
+    return quote(text)

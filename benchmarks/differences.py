@@ -1,0 +1,57 @@
+"""What a translation says otherwise than its reference, marked so that a reader sees it."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+FAR = 0.55  # of a reference's length: a sentence that takes more edits is shown without marks, which would hide it
+ALIKE = 0.5  # of two words, from 0 to 1
+
+Parts = Sequence[tuple[str, str]]  # ("same" | "added" | "missing", characters), in the order in which they are read
+
+
+def difference(translation: str, references: Sequence[str]) -> tuple[Parts, str]:
+    """What a translation adds to the nearest of its references and leaves out, and how many edits that is."""
+    from rapidfuzz.distance import Levenshtein
+
+    if not translation:
+        return [], "nothing"
+    if not references:
+        return [("same", translation)], "no reference"
+    nearest = min(references, key=lambda reference: Levenshtein.distance(translation, reference))
+    edits = Levenshtein.distance(translation, nearest)
+    note = "exact" if edits == 0 else f"{edits} edit{'s' * (edits > 1)}"
+    if edits > FAR * len(nearest):
+        return [("same", translation)], f"{note}, far from every reference"
+    return [part for part in _marked(nearest, translation) if part[1]], note
+
+
+def _marked(before: str, after: str) -> Iterator[tuple[str, str]]:
+    """Word by word first: only words that are alike are compared by characters, others are exchanged whole."""
+    from rapidfuzz.distance import Levenshtein
+
+    words, others = (re.findall(r"\w+|\s|[^\w\s]", text) for text in (before, after))
+    for step in Levenshtein.opcodes(words, others):
+        old, new = words[step.src_start : step.src_end], others[step.dest_start : step.dest_end]
+        if step.tag == "equal":
+            yield "same", "".join(new)
+        elif step.tag == "replace":  # as many words on either side
+            for word, other in zip(old, new, strict=True):
+                yield from _by_characters(word, other)
+        else:
+            yield "missing", "".join(old)
+            yield "added", "".join(new)
+
+
+def _by_characters(word: str, other: str) -> Iterator[tuple[str, str]]:
+    from rapidfuzz.distance import Levenshtein
+
+    if Levenshtein.normalized_similarity(word, other) < ALIKE:
+        yield "missing", word
+        yield "added", other
+        return
+    for step in Levenshtein.opcodes(word, other):
+        if step.tag == "equal":
+            yield "same", other[step.dest_start : step.dest_end]
+        else:
+            yield "missing", word[step.src_start : step.src_end]
+            yield "added", other[step.dest_start : step.dest_end]

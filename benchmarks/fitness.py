@@ -320,6 +320,8 @@ def only_benchmark(on_wait: Callable[[str], None], wait: bool = True) -> Iterato
         if descriptor in _held:  # not so in a forked child, where the number may mean another file by now
             _held.discard(descriptor)
             os.ftruncate(descriptor, 0)
+            # Not by closing it alone: a child that is just being started has a copy until its program runs.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 
@@ -358,7 +360,7 @@ def _opened(path: Path) -> int:
 
     Existing files are opened without O_CREAT, which Linux refuses for those of others in a directory such as /tmp.
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
     while True:
         try:
             try:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -311,36 +312,31 @@ def test_ctrl_c_ends_the_wait_and_leaves_the_lock(start: Start) -> None:
         pass
 
 
-@pytest.mark.usefixtures("start")
-def test_children_do_not_inherit_the_lock() -> None:
-    script = "import os, time; os.close(1); os.close(2); time.sleep(30)"
-    with only_benchmark(no_wait):
-        child = subprocess.Popen([sys.executable, "-c", script], close_fds=False)
-    try:
-        with only_benchmark(no_wait, wait=False):
-            pass
-    finally:
-        child.kill()
-        child.wait()
+# Each says its process id and outlives its parent.
+CHILDREN = {
+    "forked": """
+if not os.fork():
+    print(os.getpid(), flush=True)
+    time.sleep(30)
+    os._exit(0)
+""",
+    "started": """
+script = "import os, time; print(os.getpid(), flush=True); time.sleep(30)"
+subprocess.Popen([sys.executable, "-c", script], close_fds=False)
+""",
+}
 
 
+@pytest.mark.parametrize("kind", CHILDREN)
 @pytest.mark.usefixtures("start")
-def test_a_forked_child_does_not_keep_the_lock_of_a_killed_parent() -> None:
-    """As with a pool of workers that outlives the benchmark."""
-    script = """
-import os, sys, time
-from benchmarks.fitness import only_benchmark
-with only_benchmark(print):
-    if not os.fork():
-        print(os.getpid(), flush=True)
-        time.sleep(30)
-        os._exit(0)
-    sys.stdin.read()
-"""
+def test_a_child_does_not_keep_the_lock_of_a_killed_parent(kind: str) -> None:
+    script = "import os, subprocess, sys, time\nfrom benchmarks.fitness import only_benchmark\n"
+    script += f"with only_benchmark(print):\n{textwrap.indent(CHILDREN[kind], '    ')}\n    sys.stdin.read()"
     pipe = subprocess.PIPE
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT, stdin=pipe, stdout=pipe, text=True)
-    with parent:
+    with subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT, stdin=pipe, stdout=pipe, text=True) as parent:
         child = int(line(parent))
+        with pytest.raises(CannotBeginError, match=f"process {parent.pid}"), only_benchmark(no_wait, wait=False):
+            pass
         parent.kill()
     try:
         with only_benchmark(no_wait, wait=False):

@@ -10,6 +10,18 @@ inside each. Two corrections keep its coverage near 95 % for few rounds:
 2. A bootstrap's percentiles take its spread as known. Student's quantile of n - 1 over the normal one widens them.
 
 Times are positive and errors multiply them, so all of it is done on logarithms: a over b is one over b over a.
+
+Simulated with processes that differ by 1 or 2 %, blocks by 0.5 or 5 %, slow blocks and a shared drift:
+
+| rounds | the truth is in a plain bootstrap's percentiles | in these intervals | half-width |
+| --- | --- | --- | --- |
+| 3 | 73 to 77 % | 94 to 100 % | 6 to 8 % |
+| 7 | 88 to 90 % | 94 to 98 % | 2.3 to 3.6 % |
+| 20 | 93 to 95 % | 96 to 97 % | 1.1 to 1.8 % |
+
+A cell that is 5 % slower is called so at 7 rounds 93 times in 100 where processes differ by 1 % (the floor is then
+some 2.9 %; 98 times where it comes out under 2.5 %), and about every second time where they differ by 2 % (some 4.6 %);
+at 20 rounds 98 times or more. Equal cells are called faster or slower less than once in 100 times.
 """
 
 import math

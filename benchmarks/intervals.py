@@ -20,7 +20,7 @@ Simulated with processes that differ by 1 or 2 %, blocks by 0.5 or 5 %, slow blo
 | 20 | 93 to 95 % | 96 to 97 % | 1.1 to 1.8 % |
 
 A cell that is 5 % slower is called so at 7 rounds 93 times in 100 where processes differ by 1 % (the floor is then
-some 2.9 %; 98 times where it comes out under 2.5 %), and about every second time where they differ by 2 % (some 4.6 %);
+some 2.9 %; 98 times where it is below 2.5 %), and about every second time where they differ by 2 % (some 4.6 %);
 at 20 rounds 98 times or more. Equal cells are called faster or slower less than once in 100 times.
 """
 

@@ -10,6 +10,7 @@ from math import ceil, floor, isfinite, log10
 from statistics import median
 from typing import Any
 
+from benchmarks.intervals import Estimate
 from benchmarks.plan import BASELINE
 from benchmarks.results import Results, Row
 from benchmarks.wording import digits, interval, percent, plain, quantity, times, unit_of
@@ -32,6 +33,7 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberat
 PHASES = {"process": "process and NumPy", "import": "import", "build": "build the model", "first_step": "first step"}
 TINTS = tuple(f"color-mix(in srgb, {INK} {share}%, {PAPER})" for share in (24, 46, 68, 94))
 SPAN = 30.0  # largest over smallest value above which an axis is logarithmic
+WILD = 3.0  # an interval is drawn as far as this multiple of the largest value
 EPOCHS_SHOWN = 10  # of training, at most, in the chart of break-even points
 
 
@@ -195,7 +197,7 @@ def latency(results: Results) -> Spec | None:
             )
     names = list(dict.fromkeys(value["percentile"] for value in values))
     if _spans(value["value"] for value in values):
-        x = _time_axis("value", "time a sentence; left is faster", [v["value"] for v in values])
+        x = _time_axis("value", "time a sentence; left is faster", [v["value"] for v in values], room=20)
     else:
         unit, name = unit_of(max(value["value"] for value in values))
         values = [v | {"value": v["value"] / unit} for v in values]
@@ -365,7 +367,9 @@ def _bars(values: Values, title: str, told: Sequence[str], room: int = 70, at_le
     """Horizontal bars from zero; `low` and `high`, where values have them, are drawn as error bars."""
     import altair as alt
 
-    highest = max(float(value[end]) for value in values for end in ("value", "high") if end in value)
+    bounded = "low" in values[0]
+    values = _within(values) if bounded else values
+    highest = max(value["to"] if bounded else value["value"] for value in values)
     base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(values))
     x = _quantity_axis("value", title, highest, room, at_least)
     layers: list[Any] = [
@@ -376,17 +380,15 @@ def _bars(values: Values, title: str, told: Sequence[str], room: int = 70, at_le
             tooltip=_tooltips(("label", *told)),
         )
     ]
-    end = "value"
-    if "low" in values[0]:
-        end = "high"
+    if bounded:
         # Wider marks in the paper's colour under the narrow ones, so that they are seen on a bar of any colour.
         for colour, width, tall in ((PAPER, 4, 13), (INK, 1.5, 10)):
-            layers.append(base.mark_rule(stroke=colour, strokeWidth=width).encode(x="low:Q", x2="high:Q"))
+            layers.append(base.mark_rule(stroke=colour, strokeWidth=width).encode(x="from:Q", x2="to:Q"))
             layers += [
                 base.mark_tick(color=colour, thickness=width, height=tall).encode(x=f"{bound}:Q")
-                for bound in ("low", "high")
+                for bound in ("from", "to")
             ]
-    layers.append(base.mark_text(align="left", dx=7).encode(x=f"{end}:Q", text="text:N"))
+    layers.append(base.mark_text(align="left", dx=7).encode(x="to:Q" if bounded else "value:Q", text="text:N"))
     return _finished(alt.layer(*layers), _height(values))
 
 
@@ -398,17 +400,33 @@ def _by_size(values: Values, title: str, told: Sequence[str]) -> Spec:
         unit, name = unit_of(max(value["value"] for value in values))
         values = [v | {end: v[end] / unit for end in ("value", "low", "high")} for v in values]
         return _bars(values, f"{name} {title}", told)
+    values = _within(values)
+    seconds = [value[end] for value in values for end in ("from", "to")]
+    x = _time_axis("value", f"time {title}; left is faster", seconds, room=62)
     base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(values))
-    x = _time_axis("value", f"time {title}; left is faster", [value["value"] for value in values])
-    rules = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", color=alt.Color("colour:N", scale=None))
+    rules = base.mark_rule(strokeWidth=2).encode(x="from:Q", x2="to:Q", color=alt.Color("colour:N", scale=None))
     points = base.mark_point(size=90, strokeWidth=1.8, opacity=1).encode(
         x=x,
         stroke=alt.Stroke("colour:N", scale=None),
         fill=alt.Fill("fill:N", scale=None),
         tooltip=_tooltips(("label", *told)),
     )
-    text = base.mark_text(align="left", dx=10).encode(x="value:Q", text="text:N")
+    text = base.mark_text(align="left", dx=10).encode(x="to:Q", text="text:N")
     return _finished(alt.layer(rules, points, text), _height(values))
+
+
+def cut(estimates: Sequence[Estimate]) -> bool:
+    """Whether one of these intervals is drawn only in part."""
+    most, least = max(found.value for found in estimates), min(found.value for found in estimates)
+    return any(found.high > most * WILD or found.low < least / WILD for found in estimates)
+
+
+def _within(values: Values) -> Values:
+    """With the part of each interval that is drawn, `from` and `to`: a wild one would press all others together."""
+    most, least = max(value["value"] for value in values), min(value["value"] for value in values)
+    return [
+        value | {"from": max(value["low"], least / WILD), "to": min(value["high"], most * WILD)} for value in values
+    ]
 
 
 def _labels(rows: Sequence[Any]) -> list[str]:
@@ -438,20 +456,22 @@ def _quantity_axis(field: str, title: str, highest: float, room: int, at_least: 
     # A page that is hidden or being closed has no width.
     share = f"max(width, 1) / max(width - {room}, width / 3, 0.3)"
     end = alt.ExprRef(f"max({at_least}, {highest} * {share})")
-    axis = alt.Axis(tickCount=5, grid=True, labelFlush=False)
+    axis = alt.Axis(tickCount=5, grid=True, labelFlush=True)
     return alt.X(f"{field}:Q", title=title, scale=alt.Scale(domainMin=0, domainMax=end, nice=False), axis=axis)
 
 
-def _time_axis(field: str, title: str, seconds: Sequence[float]) -> Any:
-    """Logarithmic, from microseconds to seconds, a tick a power of ten."""
+def _time_axis(field: str, title: str, seconds: Sequence[float], room: int) -> Any:
+    """Logarithmic, from microseconds to seconds, a tick a power of ten; `room` pixels are left at the right."""
     import altair as alt
 
-    first, last = floor(log10(min(seconds))), ceil(log10(max(seconds) * 2.5))
+    first, last = floor(log10(min(seconds))), log10(max(seconds))
     words = "datum.value >= 0.99 ? format(datum.value, ',.0f') + ' s' : datum.value >= 0.00099 ? "
-    words += "format(datum.value * 1e3, '.0f') + ' ms' : format(datum.value * 1e6, '.0f') + ' µs'"
-    powers = [10.0**power for power in range(first, last + 1)]
+    words += "format(datum.value * 1e3, '.0f') + ' ms' : format(datum.value * 1e6, '.3~g') + ' µs'"
+    powers = [10.0**power for power in range(first, ceil(last) + 4)]
     axis = alt.Axis(values=powers, labelExpr=words, grid=True, labelOverlap="greedy", labelSeparation=8)
-    scale = alt.Scale(type="log", domain=[10.0**first, 10.0**last], nice=False)
+    share = f"max(width, 1) / max(width - {room}, width / 3, 0.3)"
+    end = alt.ExprRef(f"pow(10, {first} + {last - first} * {share})")
+    scale = alt.Scale(type="log", domainMin=10.0**first, domainMax=end, nice=False)
     return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
 

@@ -30,6 +30,7 @@ from benchmarks.wording import (
 )
 
 MOST_KERNELS = 8
+CUT = " A very wide interval is drawn in part; the figures have it whole."
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ def _speed(results: Results) -> list[Block]:
     if any(row.lane == "default" for row in results.rows):
         key += " Hollow: as installed, with nothing set."
     key += " Grey: not ranked." if any(not row.ranked for row in results.rows) else ""
+    key += CUT if charts.cut([row.step for row in results.rows if row.step]) else ""
     note = ""
     if any(row.ratio for row in results.rows):
         note += f"Ratio: how many times as fast as {BASELINE} in the same lane a row is. "
@@ -290,7 +292,8 @@ def _decoding(results: Results) -> list[Block]:
         )
         note = 'All with the same weights; characters up to and with the "\\n" that ends a sentence. '
         note += f"{BASELINE} has no batch and decodes sentence by sentence, with predict."
-        found.append(Chart("decoding", title, spec, table, note))
+        key = CUT if charts.cut([row.decode_character for row in results.rows if row.decode_character]) else ""
+        found.append(Chart("decoding", title, spec, table, note, key.strip()))
     else:
         found.append(Text("Decoding in a batch was not measured."))
     spec = charts.latency(results)
@@ -401,7 +404,8 @@ def _quality(results: Results) -> list[Block]:
         grey=frozenset(place for place, row in enumerate(rows) if not row.ranked),
         note=f"chrF's signature: {results.chrf_signature}. Right characters: of validation rows, without padding.",
     )
-    key = f"Thin: each of {seeds} seeds. Thick, with a point an epoch: their median."
+    key = f"Thin: each of {seeds} trainings. Thick, with a point an epoch: their median."
+    key = key if seeds > 1 else "A point an epoch."
     note = "Scoring is off the clock."
     found: list[Block] = [
         Chart(
@@ -417,7 +421,11 @@ def _quality(results: Results) -> list[Block]:
     if chrf is not None:
         arrived = [row for row in rows if row.ranked and all(t.seconds_to_target is not None for t in row.quality)]
         first = min(arrived, key=lambda row: median(t.seconds_to_target or 0.0 for t in row.quality), default=None)
-        title = f"{first.label} is the first at {target}" if first else "chrF against seconds of training"
+        title = (
+            f"{first.label} is the first at {target}"
+            if first and len(rows) > 1
+            else "chrF against seconds of training"
+        )
         if results.target_chrf is not None:
             note = f"The target, {target}, is the median of what {BASELINE}'s trainings reach, or the worst row's."
         found.append(Chart("chrf", title, chrf, _epochs(rows, "chrf"), note, key))

@@ -20,6 +20,8 @@ def difference(translation: str, references: Sequence[str]) -> tuple[Parts, str]
     nearest = min(references, key=lambda reference: Levenshtein.distance(translation, reference))
     edits = Levenshtein.distance(translation, nearest)
     note = "exact" if edits == 0 else f"{edits} edit{'s' * (edits > 1)}"
+    spaces = len(translation) - len(translation.rstrip(" "))
+    note += f", {spaces} spaces at its end" if edits and spaces > 1 else ""
     if edits > FAR * len(nearest):
         return [("same", translation)], f"{note}, far from every reference"
     return [part for part in _marked(nearest, translation) if part[1]], note

@@ -59,7 +59,7 @@ def holds(estimate: Estimate, truth: float) -> bool:
 
 @pytest.fixture
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "RESAMPLES", 1000)
+    monkeypatch.setattr(intervals, "RESAMPLES", 600)
 
 
 # Of three processes that differ, even the widest pair of medians says little about the spread.

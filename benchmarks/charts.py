@@ -55,7 +55,8 @@ def speed(results: Results) -> Spec | None:
         low, high = (bound * row.steps_an_epoch for bound in (row.step.low, row.step.high))
         note = "not ranked" if not row.ranked else "baseline" if row.name == BASELINE else ""
         if row.ratio and row.ratio.ratio and row.ranked:
-            note = times(row.ratio.ratio.value)
+            told_apart = row.ratio.word in ("faster", "slower")
+            note = times(row.ratio.ratio.value) if told_apart else row.ratio.word
         values.append(
             _look(row, results.rows)
             | {
@@ -72,7 +73,7 @@ def speed(results: Results) -> Spec | None:
             }
         )
     told = ("seconds an epoch", "pairs a second", "ratio", "verdict")
-    return _bars(values, "seconds an epoch; the shorter, the faster", told, room=120) if values else None
+    return _bars(values, "seconds an epoch; the shorter, the faster", told, room=128) if values else None
 
 
 def start(results: Results) -> Spec | None:
@@ -385,7 +386,9 @@ def _bars(values: Values, title: str, told: Sequence[str], room: int = 70, at_le
         for colour, width, tall in ((PAPER, 4, 13), (INK, 1.5, 10)):
             layers.append(base.mark_rule(stroke=colour, strokeWidth=width).encode(x="from:Q", x2="to:Q"))
             layers += [
-                base.mark_tick(color=colour, thickness=width, height=tall).encode(x=f"{bound}:Q")
+                base.mark_tick(color=colour, thickness=width, height=tall).encode(
+                    x=f"{bound}:Q", opacity=alt.Opacity(f"{bound} seen:Q", scale=None)
+                )
                 for bound in ("from", "to")
             ]
     layers.append(base.mark_text(align="left", dx=7).encode(x="to:Q" if bounded else "value:Q", text="text:N"))
@@ -424,9 +427,13 @@ def cut(estimates: Sequence[Estimate]) -> bool:
 def _within(values: Values) -> Values:
     """With the part of each interval that is drawn, `from` and `to`: a wild one would press all others together."""
     most, least = max(value["value"] for value in values), min(value["value"] for value in values)
-    return [
-        value | {"from": max(value["low"], least / WILD), "to": min(value["high"], most * WILD)} for value in values
-    ]
+    drawn = []
+    for value in values:
+        start, stop = max(value["low"], least / WILD), min(value["high"], most * WILD)
+        # A whisker's end is not seen where it is cut.
+        ends = {"from seen": int(start == value["low"]), "to seen": int(stop == value["high"])}
+        drawn.append(value | {"from": start, "to": stop} | ends)
+    return drawn
 
 
 def _labels(rows: Sequence[Any]) -> list[str]:

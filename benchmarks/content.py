@@ -178,7 +178,7 @@ def _speed(results: Results) -> list[Block]:
     )
     key = "The whisker at a bar's end is the 95 % interval of the median."
     if any(row.ratio and row.ranked for row in results.rows):
-        key += " After the seconds stands the ratio."
+        key += " After the seconds stands the ratio, where it is sure that there is a difference."
     if any(row.lane == "default" for row in results.rows):
         key += " Hollow: as installed, with nothing set."
     key += " Grey: not ranked." if any(not row.ranked for row in results.rows) else ""

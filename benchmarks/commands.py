@@ -141,7 +141,7 @@ def report(
     results = analyse(Recording.read(recording))
     if not results.rows:
         raise CannotBeginError(f"{recording} holds no round yet; `rosetta bench --out {recording} --resume` goes on")
-    raw = recording.read_text(encoding="utf-8")
+    raw = recording.read_bytes().decode()
     write_atomically(out, render_html(results, raw) if out.suffix == ".html" else render_markdown(results))
     print(f"{out} is written")
 

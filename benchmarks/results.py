@@ -46,7 +46,7 @@ class Row:
     step: Estimate | None  # a warm training step
     steps_an_epoch: int
     ratio: Verdict | None  # baseline's step over the row's: above 1 is faster; None for the baseline
-    default_cost: Verdict | None  # in the lane `default`: this row's step over the same backend's matched one
+    default_cost: Verdict | None  # in the lane `default`: how many times as fast as the same backend's matched row
     control: Estimate | None  # A/A: the row's step over its own in a second process of the same round
     floor: float | None  # noise floor: largest |ratio - 1| in the control's interval; None where no control ran
     evaluate: Estimate | None  # an evaluation of all validation rows

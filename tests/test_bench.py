@@ -1,0 +1,156 @@
+"""`rosetta bench` on real backends: whole rounds that survive any kill, fair clocks, a parent that waits."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from backends.process import PROJECT
+from benchmarks.analysis import LOST, PARENT, analyse
+from benchmarks.recording import Recording
+from tests.test_commands import answer, refusal, rosetta
+
+SMALL = ["--backends", "numpy,torch", "--num-samples", "300", "--latent-dim", "32", "--epochs", "1", "--steps", "6"]
+KILLS = 5
+
+
+def wait_until(what, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def backend_processes(program: subprocess.Popen) -> list[psutil.Process]:
+    return [child for child in psutil.Process(program.pid).children() if "backends.worker" in child.cmdline()]
+
+
+def test_killed_at_any_moment_it_goes_on_and_every_round_is_there_once(tmp_path) -> None:
+    out = tmp_path / "killed.jsonl"
+    arguments = ["bench", *SMALL, "--rounds", "4", "--out", str(out)]
+    rng = random.Random(4)
+    for kill in range(KILLS):
+        program = subprocess.Popen([sys.executable, "-m", "rosetta", *arguments], cwd=PROJECT, stderr=subprocess.PIPE)
+        wait_until(lambda program=program: backend_processes(program))
+        arguments = ["bench", "--out", str(out), "--resume"]
+        time.sleep(rng.uniform(0, 6))
+        if kill % 2 and program.poll() is None:
+            wait_until(lambda program=program: backend_processes(program))
+            backend_processes(program)[0].send_signal(signal.SIGKILL)
+            message = program.communicate(timeout=60)[1].decode()
+            assert program.returncode == 1, message
+            assert "signal 9" in message
+        else:
+            program.kill()
+            program.communicate()
+        assert all(json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]), "a whole line is JSON"
+    assert rosetta(*arguments)[0] == 0
+    recording = Recording.read(out)
+    assert sorted(record["round"] for record in recording.of_kind("round")) == [1, 2, 3, 4]
+    assert sorted(record["backend"] for record in recording.of_kind("quality")) == ["numpy", "torch"]
+    assert sorted(record["backend"] for record in recording.of_kind("certificate")) == ["numpy", "torch"]
+    for record in recording.of_kind("round"):
+        assert len(record["cells"]) == len(recording.plan.cells)
+    assert out.read_bytes().endswith(b"\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"killed.jsonl", "killed.safetensors"}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> Recording:
+    """Steps long enough that waiting for them can be told from nothing."""
+    out = tmp_path_factory.mktemp("bench") / "measured.jsonl"
+    small = ["--num-samples", "2000", "--latent-dim", "128", "--epochs", "1", "--steps", "24", "--rounds", "2"]
+    found = answer("bench", "--backends", "torch,keras:example", *small, "--out", out)
+    assert found["results"] == str(out)
+    assert [row["backend"] for row in found["rows"]]
+    return Recording.read(out)
+
+
+def test_the_parent_waits_and_does_nothing_else(measured) -> None:
+    assert max(cell["parent"] for record in measured.of_kind("round") for cell in record["cells"]) < PARENT
+
+
+def test_the_timed_steps_are_the_loops_time(measured) -> None:
+    for record in measured.of_kind("round"):
+        for cell in record["cells"]:
+            training = cell["training"]
+            assert len(training["step_seconds"]) == 24
+            assert sum(training["step_seconds"]) == pytest.approx(training["loop_seconds"], rel=LOST)
+
+
+def test_a_row_has_what_the_report_shows(measured) -> None:
+    results = analyse(measured)
+    example = next(row for row in results.rows if row.name == "keras:example")
+    other = next(row for row in results.rows if row.name == "torch")
+    for row in (example, other):
+        assert row.ranked, row.why_not
+        assert row.kernels
+        assert row.os_threads["busy"] >= 1
+        assert row.memory["peak"] > row.memory["after_import"] > 0
+        assert 0 < row.roofline.share < 1.5
+        assert row.epochs[-1]["chrf"] >= 0
+        assert set(row.start) == {"process", "import", "build", "first_step"}
+    assert example.latency == {}
+    assert other.latency[50].value < other.latency[95].value
+    assert other.decode_ratio.ratio.value > 10
+    assert example.certificate["strings"]["compared"] == example.certificate["strings"]["equal"] == 5
+
+
+def test_the_budget_ends_it_after_a_whole_round(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    status, printed, _ = rosetta("bench", *SMALL, "--rounds", "500", "--budget", "25s", "--out", out)
+    assert status == 0
+    rounds = len(Recording.read(out).of_kind("round"))
+    assert 1 <= rounds < 500
+    assert f"{rounds} of 500 rounds" in " ".join(printed.split())
+
+
+def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    assert "--lanes" in refusal(2, "bench", "--lanes", "fast", "--out", out)
+    assert "NAME=PATH" in refusal(2, "bench", "--python", "torch", "--out", out)
+    assert "10m" in refusal(2, "bench", "--budget", "soon", "--out", out)
+    assert "there is no backend" in refusal(2, "bench", "--backends", "jax", "--out", out)
+    assert "--out" in refusal(2, "bench", "--resume")
+    assert "cannot be read" in refusal(2, "bench", "--resume", "--out", out)
+    assert not out.exists()
+
+
+def test_going_on_takes_the_recordings_plan(measured, tmp_path) -> None:
+    assert "--rounds" in refusal(2, "bench", "--resume", "--out", measured.path, "--rounds", 9)
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    elsewhere.write_text(
+        measured.path.read_text(encoding="utf-8").replace('"cores": ', '"cores": 7'), encoding="utf-8"
+    )
+    assert "begun elsewhere: cores" in refusal(2, "bench", "--resume", "--out", elsewhere)
+
+
+def test_report_and_compare_read_a_recording(measured, tmp_path) -> None:
+    for name in ("report.html", "report.md"):
+        assert rosetta("report", measured.path, "-o", tmp_path / name)[0] == 0
+        assert "keras:example" in (tmp_path / name).read_text(encoding="utf-8")
+    assert ".html" in refusal(2, "report", measured.path, "-o", tmp_path / "report.pdf")
+    assert "cannot be read" in refusal(2, "report", tmp_path / "none.jsonl", "-o", tmp_path / "report.html")
+    status, printed, _ = rosetta("compare", measured.path, measured.path, "--fail-slower", "10%")
+    assert status == 0
+    assert "training step" in printed
+    slow = tmp_path / "slow.jsonl"
+    _slower(measured, slow, 3.0)
+    assert "slower by more than 10%" in refusal(1, "compare", measured.path, slow, "--fail-slower", "10%")
+    assert rosetta("compare", measured.path, slow)[0] == 0
+
+
+def _slower(measured: Recording, path: Path, times: float) -> None:
+    """The recording with all training steps so many times as long."""
+    lines = [json.loads(line) for line in measured.path.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        for cell in line.get("cells", []):
+            cell["training"]["step_seconds"] = [times * s for s in cell["training"]["step_seconds"]]
+            cell["training"]["loop_seconds"] *= times
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -88,6 +88,7 @@ class Analysis:
         pairs = self._pairs([row for row in rows if row.ranked])
         return Results(
             headline=_headline(rows),
+            command=plan.command,
             machine=recording.machine,
             sha256=recording.corpus["sha256"],
             data=plan.data,

@@ -6,6 +6,7 @@ escape it.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -529,20 +530,14 @@ def _settings(row: Row) -> Details:
 
 
 def _again(results: Results) -> list[Block]:
-    data, settings = results.data, results.settings
-    names = ",".join(dict.fromkeys(row.name for row in results.rows))
-    options = [f"--preset {results.preset}", f"--backends {names}", f"--data {_shell(data.data)}"]
-    options += [f"--num-samples {data.num_samples}", f"--split {data.split}", f"--batch-size {settings.batch_size}"]
-    options += [f"--latent-dim {results.latent_dim}", f"--seed {settings.seed}"]
-    command = "rosetta bench " + " \\\n    ".join(options)
     versions = results.machine.get("versions", {})
     rows = [["corpus, SHA-256", results.sha256]]
     rows += [[name, str(results.machine[name])] for name in ("system", "python") if name in results.machine]
     rows += [[str(name), str(version)] for name, version in versions.items()]
-    rows += [["training settings", ", ".join(f"{name} {value}" for name, value in asdict(settings).items())]]
+    rows += [["training settings", ", ".join(f"{name} {value}" for name, value in asdict(results.settings).items())]]
     return [
         Text("Measure again with:"),
-        Code(command),
+        Code(results.command),
         Text("A recording holds each single time; tables, charts and verdicts are made from it:"),
         Code("rosetta report recording.jsonl -o report.html"),
         Table("What it was measured with", ("what", "which"), rows, frozenset({0, 1})),
@@ -606,11 +601,11 @@ def _share(row: Row, name: str) -> str:
 
 
 def _to_target(row: Row) -> str:
-    """The median of those trainings that arrived, and how many did not."""
-    arrived = [t.seconds_to_target for t in row.quality if t.seconds_to_target is not None]
-    never = len(row.quality) - len(arrived)
-    text = digits(median(arrived)) if arrived else "never"
-    return f"{text} ({never} of {len(row.quality)} never)" if arrived and never else text
+    """The median of the trainings, those that never arrived counted as the longest, and how many these are."""
+    found = [inf if t.seconds_to_target is None else t.seconds_to_target for t in row.quality]
+    never = found.count(inf)
+    text = "never" if median(found) == inf else digits(median(found))
+    return f"{text} ({never} of {len(found)} never)" if 0 < never < len(found) else text
 
 
 def _rung(rung: Mapping[str, Any] | None) -> str:
@@ -665,9 +660,3 @@ def _value(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "not told"}[value]
     return digits(value, 4) if isinstance(value, float) else str(value)
-
-
-def _shell(text: str) -> str:
-    from shlex import quote
-
-    return quote(text)

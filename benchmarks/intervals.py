@@ -38,6 +38,7 @@ SEED = 20  # the same data give the same interval
 RESAMPLES = 3000
 CONFIDENCE = 0.95
 SMALLEST_EFFECT = 0.02  # a ratio nearer to 1 is never called faster or slower
+LARGEST_FLOOR = 0.1  # above it "same" would say nothing
 MOST_ROUNDS = 100  # a forecast beyond is "more than 100"
 
 Rounds = Mapping[int, NDArray[np.floating]]  # round number -> what one process measured: seconds, one a timed block
@@ -136,9 +137,9 @@ def verdict(ratio: Estimate, floor: float, num_rounds: int) -> Verdict:
     """What `ratio`, from `num_rounds` rounds, allows to say where the A/A control gave `floor`.
 
     "Faster" and "slower" take an interval without 1 and an effect above the larger of 2 % and the floor. "Same" takes
-    an interval that lies within it. How many more rounds would settle it assumes that the median stays where it is,
-    that the floor does, and that the interval's half-width shrinks as Student's quantile over the root of the
-    number of rounds.
+    an interval that lies within it, and a floor of at most 10 %. How many more rounds would settle it assumes that
+    the median stays where it is, that the floor does, and that the interval's half-width shrinks as Student's
+    quantile over the root of the number of rounds.
     """
     if num_rounds < 2:
         return Verdict("none", f"no verdict: {num_rounds} common round{'s' * (num_rounds != 1)}, 2 are needed", None)
@@ -153,6 +154,9 @@ def verdict(ratio: Estimate, floor: float, num_rounds: int) -> Verdict:
         if effect > 0:
             return Verdict("faster", f"{_times(ratio.value)} as fast", ratio)
         return Verdict("slower", f"slower, {_times(ratio.value)}", ratio)
+    if floor > LARGEST_FLOOR:
+        limit = f"the noise floor is {_percent_up(floor)}; measure on a quieter machine"
+        return Verdict("inconclusive", f"inconclusive: {limit}", ratio)
     if noise_floor(ratio) <= margin:
         return Verdict("same", f"same within {_percent_up(noise_floor(ratio))}", ratio)
     more = _more_rounds(ratio, margin, num_rounds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from shlex import quote
 from typing import Any, Literal
 
 from backends import TABLE, find
@@ -105,6 +106,24 @@ class Plan:
         for cell in self.rows:
             first.setdefault((cell.backend, cell.python), cell)
         return list(first.values())
+
+    @property
+    def command(self) -> str:
+        """What is typed to measure the same again; what a preset or a default says already is left out."""
+        own = Plan(DataConfig(split="grouped"), TrainConfig(), 256, "cpu", None, self.preset, PRESETS[self.preset])
+        options = [f"--preset {self.preset}"]
+        options += [f"--backends {','.join(dict.fromkeys(cell.backend for cell in self.rows if not cell.python))}"]
+        options += [f"--python {cell.backend}={quote(cell.python)}" for cell in self.models if cell.python]
+        given = {"rounds", "steps", "lanes", "epochs", "seeds"}
+        sizes = [(name, value) for name, value in asdict(self.size).items() if name in given]
+        configs = [*asdict(self.data).items(), *asdict(self.settings).items()]
+        plain = [(name, getattr(self, name)) for name in ("latent_dim", "threads", "device")]
+        defaults = asdict(own.size) | asdict(own.data) | asdict(own.settings) | vars(own)
+        for name, value in [*sizes, *configs, *plain]:
+            if value != defaults[name]:
+                shown = ",".join(value) if isinstance(value, tuple) else quote(str(value))
+                options.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {shown}"))
+        return " \\\n    ".join(["rosetta bench", *options])
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

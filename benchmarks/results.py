@@ -102,6 +102,7 @@ class Results:
     """A whole comparison. Rows come fastest first, those that are not ranked after the others."""
 
     headline: str  # the answer in a sentence
+    command: str  # that measures the same again
     machine: dict[str, Any]
     sha256: str  # of the corpus
     data: DataConfig

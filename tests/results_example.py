@@ -214,6 +214,7 @@ def example() -> Results:
         for one, other in pairwise(ranked)
     ]
     return Results(
+        command="rosetta bench --preset standard",
         headline="torch trains fastest, at 1,311 pairs a second. Against keras:example: torch 1.62x as fast; "
         "keras 1.40x as fast; paddle 1.08x as fast.",
         machine={

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -25,6 +26,14 @@ def wait_until(what, seconds: float = 60.0) -> None:
     while not what():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_lock(tmp_path_factory) -> Iterator[None]:
+    """No benchmark elsewhere on this machine is waited for, or made to wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("lock")))
+        yield
 
 
 def backend_processes(program: subprocess.Popen) -> list[psutil.Process]:

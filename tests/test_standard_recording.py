@@ -1,0 +1,71 @@
+"""The verdicts, on what a real `standard` run recorded: itself is never another, and a slowdown is seen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.process import PROJECT
+from benchmarks.analysis import FIGURES, Analysis, Measured
+from benchmarks.intervals import Rounds, compared, noise_floor, paired_ratio
+from benchmarks.plan import Cell
+from benchmarks.recording import Recording
+
+RESAMPLINGS = 20
+STANDARD: Path = PROJECT / "docs" / "benchmark" / "standard.jsonl"
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return Analysis(Recording.read(STANDARD))
+
+
+def controls(analysis: Analysis) -> dict[str, tuple[Measured, Measured]]:
+    """What a backend's two processes of each round measured, by its label."""
+    found = {}
+    for cell in analysis.plan.rows:
+        again = Cell(cell.backend, cell.lane, cell.python, control=True)
+        if again in analysis.measured:
+            found[cell.label] = analysis.measured[cell], analysis.measured[again]
+    return found
+
+
+def resampled(analysis: Analysis, seed: int) -> dict[str, tuple[Rounds, Rounds]]:
+    """Rounds drawn with replacement, the same for all, then each process's blocks likewise."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice([record["round"] for record in analysis.rounds], len(analysis.rounds))
+    found = {}
+    for label, sides in controls(analysis).items():
+        steps = [FIGURES["training step"](side) for side in sides]
+        one, other = ({n: rng.choice(side[k], len(side[k])) for n, k in enumerate(drawn)} for side in steps)
+        found[label] = one, other
+    return found
+
+
+def test_it_is_a_whole_standard_run(analysis) -> None:
+    assert analysis.plan.preset == "standard"
+    assert len(analysis.rounds) == analysis.plan.size.rounds == 7
+    assert set(controls(analysis)) == {"keras", "keras:example", "torch", "paddle"}
+
+
+def test_a_backend_is_neither_faster_nor_slower_than_itself(analysis) -> None:
+    called = dict.fromkeys(controls(analysis), 0)
+    for seed in range(RESAMPLINGS):
+        drawn = resampled(analysis, seed)
+        floors = {label: noise_floor(paired_ratio(*sides)) for label, sides in drawn.items()}
+        for label, sides in drawn.items():
+            # The floor of the others: its own would make this true by definition.
+            others = max(floor for name, floor in floors.items() if name != label)
+            called[label] += compared(*sides, others).word in ("faster", "slower")
+    assert max(called.values()) <= RESAMPLINGS - 19, called
+
+
+def test_a_planted_slowdown_is_called_slower(analysis) -> None:
+    for seed in range(RESAMPLINGS):
+        drawn = resampled(analysis, seed)
+        floor = max(noise_floor(paired_ratio(*sides)) for sides in drawn.values())
+        slowdown = max(0.05, 2 * floor)
+        for label, (rounds, others) in drawn.items():
+            slowed = {number: steps * (1 + slowdown) for number, steps in others.items()}
+            verdict = compared(slowed, rounds, floor)
+            assert verdict.word == "slower", (seed, label, floor, verdict)

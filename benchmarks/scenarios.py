@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.ladder import Block, packed, unpacked
 from common.decoding import Emit
-from common.interface import Backend
+from common.interface import Backend, unreported
 from common.tensors import Batch, Batches, epoch_order
 from common.training import train_epoch
 from common.weights import initial_state
@@ -71,9 +71,9 @@ def cell(
         return Batches(rows, order[first * batch_size : last * batch_size], batch_size)
 
     emit(scenario="first step")
-    measured: dict[str, Any] = {"first_step_seconds": _seconds(lambda: backend.train(of(0, 1), _silent))}
+    measured: dict[str, Any] = {"first_step_seconds": _seconds(lambda: backend.train(of(0, 1), unreported))}
     emit(scenario="training")
-    backend.train(of(1, 1 + WARM_UP), _silent)
+    backend.train(of(1, 1 + WARM_UP), unreported)
     measured["training"] = training(backend, of(1 + WARM_UP, 1 + WARM_UP + steps))
     measured["memory"] = {"peak": peak_memory()}
     emit(scenario="evaluation")
@@ -98,7 +98,7 @@ def training(backend: Backend, batches: Batches) -> dict[str, Any]:
     read back; the operating system's `threads`: `all` of the process, and those `busy` with it."""
     process = psutil.Process()
     before = _cpu_by_thread(process)
-    trained = backend.train(batches, _silent)
+    trained = backend.train(batches, unreported)
     after = _cpu_by_thread(process)
     spent = [cpu - before.get(thread, 0.0) for thread, cpu in after.items()]
     return {
@@ -205,10 +205,6 @@ def peak_memory() -> int:
 
     # Elsewhere; on Linux this would count what the parent had when it started the process.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _silent(step: int, loss: float) -> None:
-    """A report that disturbs nothing."""
 
 
 def _whole(num_rows: int, batch_size: int) -> int:

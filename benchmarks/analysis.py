@@ -1,6 +1,6 @@
 """From a recording to results: medians, intervals, ratios, verdicts, gates. Nothing is measured here."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
 from statistics import fmean, median
@@ -292,7 +292,18 @@ class Analysis:
                 "programs, or measure more rounds"
             )
         found += [f"{row.label}: {gate}" for row in rows for gate in row.gates]
+        found += _other_kernels(rows)
         return found
+
+
+def _other_kernels(rows: Sequence[Row]) -> Iterator[str]:
+    """A backend that fell back to something else in one of its lanes."""
+    matched = {(row.name, row.python): row for row in rows if row.lane == "matched" and row.kernels}
+    for row in rows:
+        other = matched.get((row.name, row.python))
+        if other and row.kernels and row.kernels[0]["name"] != other.kernels[0]["name"]:
+            ran, instead = other.kernels[0]["name"], row.kernels[0]["name"]
+            yield f"{row.label}: most of its time goes to {instead}, in the matched lane to {ran}"
 
 
 def _steps(measured: Measured) -> Rounds:

@@ -76,9 +76,9 @@ def bench(
     makes a page of a recording.
     """
     from backends import frameworks
+    from benchmarks import fitness
     from benchmarks.analysis import analyse
-    from benchmarks.fitness import check as check_machine
-    from benchmarks.fitness import only_benchmark
+    from benchmarks.lock import only_benchmark
     from benchmarks.measure import begin, resumed
     from benchmarks.plan import Plan, cells, sized
     from benchmarks.tables import comparison_table, decoded_table, fitness_table
@@ -87,12 +87,12 @@ def bench(
     from common.files import read_json
 
     if check:
-        findings = check_machine()
+        findings = fitness.check()
         if json:
-            terminal.print_json({"fit": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]})
+            terminal.print_json({"fit": fitness.fit(findings), "findings": [asdict(f) for f in findings]})
         else:
             terminal.out.print(fitness_table(findings))
-        if not all(finding.ok for finding in findings):
+        if not fitness.fit(findings):
             raise RosettaError("this machine is not fit to measure on now")
         return
     if certificate and not certificate.is_file():
@@ -114,6 +114,9 @@ def bench(
     path, seconds = begun.recording.path, options.seconds(budget) if budget else None
     try:
         with only_benchmark(terminal.warn, wait), terminal.work_progress() as show:
+            for finding in fitness.check():
+                if not finding.ok:
+                    terminal.warn(f"{finding.name}: {finding.found}; {finding.advice}")
             begun.run(show, seconds)
     except KeyboardInterrupt:
         raise RosettaError(f"interrupted; go on with: rosetta bench --out {path} --resume") from None

@@ -1,27 +1,18 @@
-"""Is this machine fit to measure on, and is no other benchmark at it?
+"""Is this machine fit to measure on?
 
 Each finding is read from the system's own files below a root, "/" unless a test plants others. What they do not tell
 is "not known here" and no objection.
 """
 
-import fcntl
 import math
 import os
 import re
-import shlex
-import stat
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-
-from common.errors import CannotBeginError
 
 NOT_KNOWN = "not known here"
 SAMPLE_SECONDS = 1.0
@@ -285,105 +276,6 @@ def swap(root: Path) -> Finding:
         f"{used / (1 << 30):.1f} GiB in use" if used else "not in use",
         "close programs, then bring back what was moved out: sudo swapoff -a && sudo swapon -a",
     )
-
-
-# The file descriptors of the locks that this process holds.
-_held: set[int] = set()
-
-
-def _forget_locks() -> None:
-    """A forked child shares its parent's lock and would keep it when the parent dies."""
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_forget_locks)
-
-
-@contextmanager
-def only_benchmark(on_wait: Callable[[str], None], wait: bool = True) -> Iterator[None]:
-    """Hold the machine's benchmark lock.
-
-    Where another holds it, `on_wait` is told its process id, since when, and its command, and this waits for its end;
-    with `wait` False it raises CannotBeginError. The system drops the lock when its holder ends, however it ends.
-    """
-    descriptor = _locked(on_wait, wait)
-    _held.add(descriptor)
-    try:
-        command = shlex.join(sys.argv)[:300]
-        line = f"process {os.getpid()}, since {datetime.now():%Y-%m-%d %H:%M:%S}: {command}\n"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, line.encode(errors="replace"), 0)
-        yield
-    finally:
-        if descriptor in _held:  # not so in a forked child, where the number may mean another file by now
-            _held.discard(descriptor)
-            os.ftruncate(descriptor, 0)
-            # Not by closing it alone: a child that is just being started has a copy until its program runs.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
-
-
-def lock_path() -> Path:
-    """The file that is locked: one for all users of this machine. It stays when nobody holds it."""
-    return Path(tempfile.gettempdir()) / "rosetta-benchmark.lock"
-
-
-def _locked(on_wait: Callable[[str], None], wait: bool) -> int:
-    path = lock_path()
-    told = False
-    while True:
-        descriptor = _opened(path)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _plain(os.pread(descriptor, 500, 0).decode(errors="replace").strip()) or "not known"
-                if not wait:
-                    message = f"another benchmark runs ({holder}); wait for its end, or let this one wait: --wait"
-                    raise CannotBeginError(message) from None
-                if not told:
-                    on_wait(f"another benchmark runs ({holder}); waiting for its end")
-                    told = True
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # takes no CPU, and Ctrl-C ends it
-            if _is_at(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # removed meanwhile: whoever comes next would lock another file
-
-
-def _opened(path: Path) -> int:
-    """The lock's file. Anybody may put something else in its place: it is opened, never followed, and looked at.
-
-    Existing files are opened without O_CREAT, which Linux refuses for those of others in a directory such as /tmp.
-    """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
-    while True:
-        try:
-            try:
-                descriptor = os.open(path, flags)
-            except FileNotFoundError:
-                descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
-                os.fchmod(descriptor, 0o666)  # whatever the umask: others lock it too
-        except FileExistsError:
-            continue  # another benchmark made it just now
-        except OSError as error:
-            raise CannotBeginError(f"cannot lock {path}: {error.strerror}; remove it") from None
-        found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
-            return descriptor
-        os.close(descriptor)
-        raise CannotBeginError(f"cannot lock {path}: it is not a plain file of its own; remove it")
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _finding(name: str, ok: bool, found: str, advice: str) -> Finding:

@@ -129,6 +129,17 @@ def test_a_gate_that_fails_is_said_with_advice(tmp_path, change, expected) -> No
     assert any(expected in warning and "7 of 7 rounds" in warning for warning in warnings), warnings
 
 
+def test_another_kernel_in_one_lane_is_said(tmp_path) -> None:
+    def fall_back(cell) -> None:
+        if (cell["backend"], cell["lane"]) == ("torch", "default"):
+            cell["kernels"] = [{"name": "addmm", "calls": 6, "seconds": 0.1}]
+
+    warnings = analyse(changed(recording(tmp_path / "a.jsonl"), "round", each_cell(fall_back))).warnings
+    assert warnings == [
+        "torch, as installed: most of its time goes to addmm, in the matched lane to mkldnn_rnn_layer"
+    ]
+
+
 def test_a_loss_that_is_not_finite_is_not_ranked(tmp_path) -> None:
     made = changed(
         recording(tmp_path / "a.jsonl"), "round", each_cell(lambda cell: cell["training"].update(losses=[np.nan] * 4))

@@ -10,7 +10,18 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {"tensorflow", "keras", "torch", "paddle", "jax"}
-HEAVY = {*FRAMEWORKS, "scipy", "altair", "sacrebleu", "pooch", "requests", "cpuinfo", "rapidfuzz"}
+HEAVY = {
+    *FRAMEWORKS,
+    "scipy",
+    "altair",
+    "sacrebleu",
+    "pooch",
+    "requests",
+    "cpuinfo",
+    "rapidfuzz",
+    "jinja2",
+    "vl_convert",
+}
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common"]
 BACKENDS = {
@@ -75,7 +86,7 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.session, benchmarks.measure, common.training, common.run_directory",
+        "import backends.session, benchmarks.measure, benchmarks.html_report, common.training, common.run_directory",
         "import rosetta, sys; sys.argv = ['rosetta', '--help']\ntry: rosetta.main()\nexcept SystemExit: pass",
     ],
 )

@@ -427,5 +427,9 @@ def _headline(rows: Sequence[Row]) -> str:
     if not ranked:
         return "No row is ranked: none has a parity certificate that holds."
     fastest = f"{ranked[0].label} trains fastest, at {ranked[0].train_samples_per_second:,.0f} pairs a second"
-    said = [f"{row.label} {row.ratio.text}" for row in ranked if row.ratio]
-    return f"{fastest}. Against {BASELINE}: {'; '.join(said)}." if said else f"{fastest}."
+    said: dict[str, list[str]] = {}  # rows of which the same is to be said, together
+    for row in ranked:
+        if row.ratio:
+            said.setdefault(row.ratio.text, []).append(row.label)
+    against = "; ".join(f"{', '.join(labels)} {text}" for text, labels in said.items())
+    return f"{fastest}. Against {BASELINE}: {against}." if said else f"{fastest}."

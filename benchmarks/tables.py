@@ -23,8 +23,8 @@ def comparison_table(results: Results) -> Table:
     for row, shown in zip(results.rows, made.rows, strict=True):
         shown.style = "" if row.ranked else "dim"
     notes = [
-        f"thr.: threads. ratio: {BASELINE}'s seconds a step over the row's, with its 95 % interval. val loss and chrF: after "
-        f"{results.num_epochs} epochs. decoded a s: sentences in one batch; in {BASELINE}, one by one."
+        f"thr.: threads. ratio: {BASELINE}'s seconds a step over the row's, with its 95 % interval. val loss and "
+        f"chrF: after {results.num_epochs} epochs. decoded a s: sentences in one batch; in {BASELINE}, one by one."
     ]
     notes += [f"{row.label} is not ranked: {row.why_not}." for row in results.rows if not row.ranked]
     notes += [f"Mind: {warning}." for warning in results.warnings]

@@ -18,8 +18,11 @@ FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # our own, for a framework that has
 def child_environment(lane: str, threads: int | None, device: str) -> dict[str, str]:
     """The environment of a backend's process: this one's, with the lane's settings over it."""
     environment = dict(os.environ) | QUIET
+    matched = _matched(threads or cores())
     if lane == "matched":
-        environment |= _matched(threads or cores())
+        environment |= matched
+    else:  # nothing is set, not even by who calls
+        environment = {name: value for name, value in environment.items() if name not in matched}
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     return environment

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -58,9 +59,10 @@ class BackendProcess:
             _require(python, name, entry)
         self.name = name
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+        self._scratch = tempfile.TemporaryDirectory()  # TensorFlow leaves files in it when it is killed
         child_requests, requests = os.pipe()
         replies, child_replies = os.pipe()
-        environment = child_environment(lane, threads, device)
+        environment = child_environment(lane, threads, device) | {"TMPDIR": self._scratch.name}
         # -P and a path of our own: a folder common/ where the user stands cannot shadow ours.
         environment["PYTHONPATH"] = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._child = subprocess.Popen(
@@ -116,6 +118,7 @@ class BackendProcess:
         for resource in (self._selector, self._requests, self._replies, self._output):
             with suppress(BrokenPipeError):  # what was still to be flushed to it
                 resource.close()
+        self._scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -151,11 +154,12 @@ class BackendProcess:
         return f"the {self.name} backend's process {how}{said}"
 
 
+@cache
 def _require(python: str, name: str, entry: Entry) -> None:
     """Raise CannotBeginError unless this interpreter runs, is young enough, and has what the backend needs."""
     command = [python, "-c", LOOK, *NEEDED, entry.package]
     try:
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         major, minor, *missing = done.stdout.split()
         version = int(major), int(minor)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:

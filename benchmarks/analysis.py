@@ -1,14 +1,15 @@
 """From a recording to results: medians, intervals, ratios, verdicts, gates. Nothing is measured here."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import isfinite
+from math import isfinite, nan
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks import figures
+from benchmarks.figures import FIGURES, Figure
 from benchmarks.intervals import (
     Estimate,
     NoEstimateError,
@@ -23,9 +24,8 @@ from benchmarks.intervals import (
 )
 from benchmarks.plan import BASELINE, Cell
 from benchmarks.recording import Record, Recording
-from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row
+from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row, main_lane
 from benchmarks.roofline import Sizes, step_flop
-from benchmarks.scenarios import AT_LEAST
 
 PERCENTILES = (50, 95, 99)
 NOISY = 0.03  # a floor above this is worth a warning
@@ -33,25 +33,10 @@ OTHERS = 0.1  # cores that other work may keep busy while a cell is measured
 PARENT = 0.01  # cores that waiting may take
 LOST = 0.01  # of a loop's time may lie outside its steps
 
-Measured = Mapping[int, Record]  # a cell's records by round
-
 
 def analyse(recording: Recording) -> Results:
     """What a recording says, as far as it goes."""
     return Analysis(recording).results()
-
-
-def blocks(step_seconds: Sequence[float]) -> NDArray[np.float64]:
-    """Mean seconds a step of blocks that last at least AT_LEAST each; a rest that is shorter joins the last one."""
-    groups: list[list[float]] = [[]]
-    for seconds in step_seconds:
-        if sum(groups[-1]) >= AT_LEAST:
-            groups.append([])
-        groups[-1].append(seconds)
-    if len(groups) > 1 and sum(groups[-1]) < AT_LEAST:
-        rest = groups.pop()
-        groups[-1] += rest
-    return np.array([fmean(group) for group in groups])
 
 
 class Analysis:
@@ -65,7 +50,7 @@ class Analysis:
             for found in record["cells"]:
                 cell = Cell(found["backend"], found["lane"], found["python"], found["control"])
                 self.measured[cell][record["round"]] = found
-        self.certificates = {(r["backend"], r["python"]): r for r in recording.of_kind("certificate")}
+        self.certificates = {(r["backend"], r["lane"], r["python"]): r for r in recording.of_kind("certificate")}
         self.trainings: dict[tuple[str, str], list[Record]] = {}
         for record in recording.of_kind("quality"):
             self.trainings.setdefault((record["backend"], record["python"]), []).append(record)
@@ -74,8 +59,8 @@ class Analysis:
         names = [name for name in Sizes.__dataclass_fields__ if name in sizes]
         batch_size, latent_dim = self.plan.settings.batch_size, self.plan.latent_dim
         self.sizes = Sizes(batch_size=batch_size, latent_dim=latent_dim, **{name: sizes[name] for name in names})
-        self.controls = {cell: self._control(cell) for cell in self.plan.rows}
-        self.floor = max([noise_floor(control) for control in self.controls.values() if control], default=0.0)
+        self.controls = {cell: self._control(cell, figures.steps) for cell in self.plan.rows}
+        self.floors = {figure: self._floor(figure) for figure in FIGURES.values()}
         self.peak = self._peak()
         self.target = self._target_chrf()
 
@@ -86,8 +71,9 @@ class Analysis:
             key=lambda row: (not row.ranked, row.train_seconds_per_epoch),
         )
         pairs = self._pairs([row for row in rows if row.ranked])
+        floor = self.floors[figures.steps]
         return Results(
-            headline=_headline(rows),
+            headline=_headline(rows, pairs),
             command=plan.command,
             machine=recording.machine,
             sha256=recording.corpus["sha256"],
@@ -99,7 +85,7 @@ class Analysis:
             rounds=len(self.rounds),
             planned_rounds=plan.size.rounds,
             num_epochs=plan.size.epochs,
-            floor=self.floor,
+            floor=floor if isfinite(floor) else None,
             peak=self.peak,
             target_chrf=self.target,
             chrf_signature=next((r["epochs"][-1]["chrf_signature"] for r in recording.of_kind("quality")), ""),
@@ -115,15 +101,20 @@ class Analysis:
         records = list(measured.values())
         last = records[-1]
         facts = last["facts"]
-        step = _typical(_steps(measured))
-        step_seconds = median(float(np.median(timed)) for timed in _steps(measured).values())
+        step = _typical(figures.steps(measured))
+        timed = figures.steps(measured).values()
+        step_seconds = step.value if step else median(float(np.median(seconds)) for seconds in timed)
         steps = -(-self.training_rows // self.plan.settings.batch_size)
-        trainings = [self._quality(training) for training in self.trainings.get((cell.backend, cell.python), [])]
+        own = self._trainings(cell)
+        trainings = [self._quality(training) for training in own]
         epochs = trainings[0].epochs if trainings else []
         final: Mapping[str, Any] = epochs[-1] if epochs else {}
         gates = self._gates(cell, records)
         certificate = self._certificate(cell, facts["version"])
         why_not = _why_not(certificate, records)
+        memory = {name: median(figures.memory(record)[name] for record in records) for name in figures.memory(last)}
+        if own:  # whole epochs take what they take; the timed steps are fewer
+            memory["peak"] = median(training["peak"] for training in own)
         backend, _, variant = cell.backend.partition(":")
         decoding = last["decoding"] or {"sentences": len(last["singles"]["seconds"])}
         return Row(
@@ -136,20 +127,20 @@ class Analysis:
             threads=facts["threads"],
             ranked=not why_not,
             why_not=why_not,
-            start={name: median(_start(record)[name] for record in records) for name in _start(last)},
+            start={name: median(figures.start(r)[name] for r in records) for name in figures.start(last)},
             step=step,
             steps_an_epoch=steps,
-            ratio=self._versus(cell, cell.baseline, _steps),
+            ratio=self._versus(cell, cell.baseline, figures.steps),
             default_cost=self._default_cost(cell),
             control=self.controls[cell],
             floor=noise_floor(control) if (control := self.controls[cell]) else None,
-            evaluate=_typical({n: np.array(r["evaluation"]["seconds"]) for n, r in measured.items()}),
-            decode_character=_typical(_characters(measured)),
-            decode_ratio=self._versus(cell, cell.baseline, _characters),
+            evaluate=_typical(figures.evaluations(measured)),
+            decode_character=_typical(figures.batch_characters(measured)),
+            decode_ratio=self._versus(cell, cell.baseline, figures.batch_characters),
             decode_sentences=decoding["sentences"],
-            latency={} if _is_baseline(cell) else _percentiles(_singles(measured)),
-            latency_ratio=self._versus(cell, cell.baseline, _single_characters),
-            memory={name: median(_memory(record)[name] for record in records) for name in _memory(last)},
+            latency={} if cell.backend == BASELINE else _percentiles(figures.sentences(measured)),
+            latency_ratio=self._versus(cell, cell.baseline, figures.first_characters),
+            memory=memory,
             roofline=self._roofline(step_seconds),
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
@@ -160,7 +151,7 @@ class Analysis:
             certificate=certificate,
             train_seconds_per_epoch=step_seconds * steps,
             train_samples_per_second=self.plan.settings.batch_size / step_seconds,
-            decode_sentences_per_second=_sentences_per_second(records),
+            decode_sentences_per_second=figures.sentences_per_second(records),
             loss=final.get("loss"),
             val_loss=final.get("val_loss"),
             val_accuracy=final.get("val_accuracy"),
@@ -172,34 +163,50 @@ class Analysis:
         flop = step_flop(self.sizes)
         return Roofline(flop, flop / step_seconds, flop / step_seconds / self.peak["flops"]) if self.peak else None
 
-    def _control(self, cell: Cell) -> Estimate | None:
+    def _control(self, cell: Cell, figure: Figure) -> Estimate | None:
+        """The cell against itself: its figure over that of its second process, round by round."""
         again = Cell(cell.backend, cell.lane, cell.python, control=True)
-        if not self.measured.get(again):
-            return None
         try:
-            return paired_ratio(_steps(self.measured[cell]), _steps(self.measured[again]))
+            return paired_ratio(figure(self.measured[cell]), figure(self.measured.get(again, {})))
         except NoEstimateError:
             return None
 
-    def _versus(self, cell: Cell, other: Cell, what: Callable[[Measured], Rounds]) -> Verdict | None:
+    def _floor(self, figure: Figure) -> float:
+        """The largest noise floor that a control shows; not a number where none does."""
+        controls = [control for cell in self.plan.rows if (control := self._control(cell, figure))]
+        return max(map(noise_floor, controls), default=nan)
+
+    def _versus(self, cell: Cell, other: Cell, figure: Figure) -> Verdict | None:
         """How many times faster the cell is than the other one, round by round."""
         if cell == other or not self.measured.get(other):
             return None
-        return compared(what(self.measured[cell]), what(self.measured[other]), self.floor)
+        sides = [self.measured[cell], self.measured[other]]
+        if figure is figures.first_characters:
+            # Only the sentences that both decoded: characters of long ones take less.
+            count = min(len(record["singles"]["seconds"]) for side in sides for record in side.values())
+            one, another = (figures.first_characters(side, count) for side in sides)
+        else:
+            one, another = map(figure, sides)
+        return compared(one, another, self.floors[figure])
+
+    def _trainings(self, cell: Cell) -> list[Record]:
+        """A backend is trained for its quality in one lane, the first."""
+        return self.trainings.get((cell.backend, cell.python), []) if cell in self.plan.models else []
 
     def _default_cost(self, cell: Cell) -> Verdict | None:
         """How fast it is as installed, of what it is in the matched lane."""
         if cell.lane == "matched":
             return None
-        return self._versus(cell, Cell(cell.backend, "matched", cell.python), _steps)
+        return self._versus(cell, Cell(cell.backend, "matched", cell.python), figures.steps)
 
     def _certificate(self, cell: Cell, version: str) -> dict[str, Any] | None:
         """That of the version which ran; an example that decodes elsewhere adds how many strings were compared."""
-        found = self.certificates.get((cell.backend, cell.python))
+        found = self.certificates.get((cell.backend, cell.lane, cell.python))
         if found is None or found["version"] != version:
             return None
         strings = [t["strings"] for t in self.trainings.get((cell.backend, cell.python), []) if t["strings"]]
-        return {name: found[name] for name in found if name not in ("kind", "python")} | (
+        outside = ("kind", "lane", "python")
+        return {name: found[name] for name in found if name not in outside} | (
             {"strings": strings[0]} if strings else {}
         )
 
@@ -227,23 +234,24 @@ class Analysis:
 
     def _peak(self) -> dict[str, Any] | None:
         """The machine's fastest matrix product that was measured, and all the others, each a median over rounds."""
-        flops: dict[tuple[str, str], list[float]] = {}
+        flops: dict[tuple[str, str, str], list[float]] = {}
         shapes: dict[str, list[int]] = {}
-        libraries: dict[str, list[str]] = {}
+        libraries: dict[tuple[str, str], list[str]] = {}
         measured = [*self.recording.of_kind("products"), *(found for r in self.rounds for found in r["cells"])]
         for record in measured:
+            of = record["backend"], record.get("python", "")
             for name, product in (record.get("products") or {}).items():
-                flops.setdefault((record["backend"], name), []).append(product["flops"])
+                flops.setdefault((*of, name), []).append(product["flops"])
                 shapes[name] = product["shape"]
-                libraries[record["backend"]] = record["facts"]["libraries"]
+                libraries[of] = record["facts"]["libraries"]
         if not flops:
             return None
         rates: list[dict[str, Any]] = [
-            {"backend": backend, "name": name, "shape": shapes[name], "flops": median(found)}
-            for (backend, name), found in flops.items()
+            {"backend": backend, "python": python, "name": name, "shape": shapes[name], "flops": median(found)}
+            for (backend, python, name), found in flops.items()
         ]
         best = max(rates, key=lambda rate: rate["flops"])
-        return best | {"library": "; ".join(libraries[best["backend"]]), "rates": rates}
+        return best | {"library": "; ".join(libraries[best["backend"], best["python"]]), "rates": rates}
 
     def _target_chrf(self) -> float | None:
         """What the baseline's trainings reach in the median, or the worst backend's where there is no baseline."""
@@ -275,7 +283,9 @@ class Analysis:
         for lane in dict.fromkeys(row.lane for row in ranked):
             for one, other in pairwise(row for row in ranked if row.lane == lane):
                 cells = Cell(one.name, lane, one.python), Cell(other.name, lane, other.python)
-                found.append({"first": one.label, "second": other.label, "verdict": self._versus(*cells, _steps)})
+                found.append(
+                    {"first": one.label, "second": other.label, "verdict": self._versus(*cells, figures.steps)}
+                )
         return found
 
     def _warnings(self, rows: Sequence[Row]) -> list[str]:
@@ -284,16 +294,30 @@ class Analysis:
             found.append(f"{len(self.rounds)} of {self.plan.size.rounds} rounds were measured; --resume goes on")
         if not any(row.name == BASELINE for row in rows):
             found.append(f"{BASELINE} was not measured, so there is no ratio to it")
-        if not any(self.controls.values()):
-            found.append("no A/A control was measured, so the noise floor is not known")
-        if self.floor > NOISY:
+        floor = self.floors[figures.steps]
+        if not isfinite(floor):
+            found.append("no backend was measured against itself in two rounds, so the noise floor is not known")
+        if floor > NOISY:
             found.append(
-                f"the noise floor is {self.floor:.1%}: the same program differs from itself by as much; close other "
+                f"the noise floor is {floor:.1%}: the same program differs from itself by as much; close other "
                 "programs, or measure more rounds"
             )
+        found += [f"{f['name']}: {f['found']}; {f['advice']}" for f in self.recording.fitness if not f["ok"]]
+        found += _unmatched(rows)
         found += [f"{row.label}: {gate}" for row in rows for gate in row.gates]
         found += _other_kernels(rows)
         return found
+
+
+def _unmatched(rows: Sequence[Row]) -> Iterator[str]:
+    """What is not alike in the matched lane, since some framework has no switch for it."""
+    denormals: dict[str, list[str]] = {}
+    for row in rows:
+        if row.lane == "matched" and "denormals" in row.settings:
+            denormals.setdefault(row.settings["denormals"], []).append(row.label)
+    if len(denormals) > 1:
+        said = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in denormals.items())
+        yield f"denormal numbers are unmatched: {said}"
 
 
 def _other_kernels(rows: Sequence[Row]) -> Iterator[str]:
@@ -304,22 +328,6 @@ def _other_kernels(rows: Sequence[Row]) -> Iterator[str]:
         if other and row.kernels and row.kernels[0]["name"] != other.kernels[0]["name"]:
             ran, instead = other.kernels[0]["name"], row.kernels[0]["name"]
             yield f"{row.label}: most of its time goes to {instead}, in the matched lane to {ran}"
-
-
-def _steps(measured: Measured) -> Rounds:
-    return {number: blocks(record["training"]["step_seconds"]) for number, record in measured.items()}
-
-
-def _characters(measured: Measured) -> Rounds:
-    """Seconds per character put out in batch decoding; of the baseline, which has no batch, one by one."""
-    found = {}
-    for number, record in measured.items():
-        if record["decoding"] is None:
-            singles = record["singles"]
-            found[number] = np.array([sum(singles["seconds"]) / sum(singles["characters"])])
-        else:
-            found[number] = np.array(record["decoding"]["seconds"]) / record["decoding"]["characters"]
-    return found
 
 
 def _typical(rounds: Rounds) -> Estimate | None:
@@ -336,68 +344,22 @@ def _percentiles(rounds: Rounds) -> dict[int, Estimate]:
         return {}
 
 
-def _singles(measured: Measured) -> Rounds:
-    return {number: np.array(record["singles"]["seconds"]) for number, record in measured.items()}
-
-
-def _single_characters(measured: Measured) -> Rounds:
-    """Seconds per character put out, one sentence at a time."""
-    return {
-        number: np.array(record["singles"]["seconds"]) / np.array(record["singles"]["characters"])
-        for number, record in measured.items()
-    }
-
-
-# What two recordings are compared by, each with the times that its name tells.
-FIGURES: Mapping[str, Callable[[Measured], Rounds]] = {
-    "training step": _steps,
-    "character decoded in a batch": _characters,
-    "character decoded alone": _single_characters,
-}
-
-
-def _start(record: Record) -> dict[str, float]:
-    facts = record["facts"]
-    own = facts["import_seconds"], facts["build_seconds"]
-    return {
-        "process": record["start_seconds"] - sum(own),
-        "import": own[0],
-        "build": own[1],
-        "first_step": record["first_step_seconds"],
-    }
-
-
-def _memory(record: Record) -> dict[str, float]:
-    facts = record["facts"]
-    return {
-        "after_import": facts["resident_after_import"],
-        "after_build": facts["resident_after_build"],
-        "peak": record["memory"]["peak"],
-    }
-
-
-def _sentences_per_second(records: Sequence[Record]) -> float:
-    """The median over rounds; in one batch, or of the baseline one by one."""
-    found: list[float] = []
-    for record in records:
-        decoding, singles = record["decoding"], record["singles"]["seconds"]
-        found.append(decoding["sentences"] / median(decoding["seconds"]) if decoding else len(singles) / sum(singles))
-    return median(found)
-
-
-def _why_not(certificate: Mapping[str, Any] | None, records: Iterable[Record]) -> str:
+def _why_not(certificate: Mapping[str, Any] | None, records: Sequence[Record]) -> str:
     """Why a row is not ranked; empty where it is."""
     if certificate is None:
         return "no parity certificate of this version"
     if not certificate["passed"]:
         return "parity is broken; see `rosetta parity`"
+    if len({record["facts"]["version"] for record in records}) > 1:
+        return "its rounds ran in more than one version"
+    strings = certificate.get("strings")
+    if strings and strings["equal"] < strings["compared"]:
+        return (
+            f"{strings['compared'] - strings['equal']} sentences differ from those of the backend that scores for it"
+        )
     if not all(isfinite(loss) for record in records for loss in record["training"]["losses"]):
         return "its loss is not finite"
     return ""
-
-
-def _is_baseline(cell: Cell) -> bool:
-    return cell.backend == BASELINE
 
 
 def _overtakings(rows: Sequence[Row]) -> list[Overtaking]:
@@ -420,16 +382,23 @@ def _overtakings(rows: Sequence[Row]) -> list[Overtaking]:
     return found
 
 
-def _headline(rows: Sequence[Row]) -> str:
-    """The answer in a sentence: the ranked rows of one lane, the matched one where there is one."""
-    lane = "matched" if any(row.lane == "matched" for row in rows) else "default"
-    ranked = [row for row in rows if row.ranked and row.lane == lane]
+def _headline(rows: Sequence[Row], pairs: Sequence[Mapping[str, Any]]) -> str:
+    """The answer in a sentence: the ranked rows of the main lane, and who is fastest where that is sure."""
+    if not rows:
+        return "No round was measured."
+    ranked = [row for row in rows if row.ranked and row.lane == main_lane(rows)]
     if not ranked:
         return "No row is ranked: none has a parity certificate that holds."
-    fastest = f"{ranked[0].label} trains fastest, at {ranked[0].train_samples_per_second:,.0f} pairs a second"
+    first = f"{ranked[0].label} trains {{}}, at {ranked[0].train_samples_per_second:,.0f} pairs a second"
+    next_one = next((pair for pair in pairs if pair["first"] == ranked[0].label), None)
+    if next_one is None or next_one["verdict"].word == "faster":
+        answer = first.format("fastest" if next_one else "")
+    else:
+        answer = first.format(f"fastest by the medians, not surely faster than {next_one['second']}")
+    answer = answer.replace("trains ,", "trains")
     said: dict[str, list[str]] = {}  # rows of which the same is to be said, together
     for row in ranked:
         if row.ratio:
             said.setdefault(row.ratio.text, []).append(row.label)
     against = "; ".join(f"{', '.join(labels)} {text}" for text, labels in said.items())
-    return f"{fastest}. Against {BASELINE}: {against}." if said else f"{fastest}."
+    return f"{answer}. Against {BASELINE}: {against}." if said else f"{answer}."

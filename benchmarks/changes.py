@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
 
-from benchmarks.analysis import FIGURES, Analysis
+from benchmarks.analysis import Analysis
+from benchmarks.figures import FIGURES
 from benchmarks.intervals import NoEstimateError, Rounds, Verdict, independent_ratio, verdict
 from benchmarks.recording import Recording
 
@@ -46,12 +48,13 @@ def compare(before: Recording, after: Recording) -> Comparison:
 
 
 def _changes(before: Analysis, after: Analysis) -> Iterator[Change]:
-    floor = max(before.floor, after.floor)
     rounds = min(len(before.rounds), len(after.rounds))
     for cell in after.plan.rows:
         if not before.measured.get(cell) or not after.measured[cell]:
             continue
         for figure, rounds_of in FIGURES.items():
+            floors = before.floors[rounds_of], after.floors[rounds_of]
+            floor = nan if any(map(isnan, floors)) else max(floors)
             old, new = rounds_of(before.measured[cell]), rounds_of(after.measured[cell])
             try:
                 found = verdict(independent_ratio(new, old), floor, rounds)
@@ -76,6 +79,7 @@ def _banner(before: Recording, after: Recording) -> Iterator[str]:
             "latent_dim": recording.plan.latent_dim,
             "threads": recording.plan.threads,
             "device": recording.plan.device,
+            **asdict(recording.plan.size),
         }
         for recording in (before, after)
     ]

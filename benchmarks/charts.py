@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.intervals import Estimate
 from benchmarks.plan import BASELINE
-from benchmarks.results import Results, Row
+from benchmarks.results import Results, Row, main_lane
 from benchmarks.wording import digits, interval, percent, plain, quantity, times, unit_of
 
 Spec = dict[str, Any]
@@ -112,7 +112,7 @@ def break_even(results: Results) -> Spec | None:
     import altair as alt
 
     rows = [row for row in _in_order(results.rows) if row.start and row.step and row.ranked]
-    rows = [row for row in rows if row.lane == rows[0].lane]
+    rows = [row for row in rows if row.lane == main_lane(results.rows)]
     if not rows:
         return None
     by_label = {row.label: row for row in rows}

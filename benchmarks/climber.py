@@ -98,7 +98,8 @@ class Course:
         self.batch = material.batch.take(self.order[: size.batch_rows])
         self.fresh = initial_state(self.model, settings.seed)
         self.probe = _disturbed(self.fresh, settings.seed)
-        self.referee = runtime.start(REFEREE, self.model, settings)
+        # NumPy computes on no GPU, and in the interpreter that this runs in.
+        self.referee = Runtime(runtime.threads).start(REFEREE, self.model, settings)
 
     def __enter__(self) -> Self:
         return self

@@ -97,29 +97,39 @@ def bench(
         return
     if certificate and not certificate.is_file():
         raise CannotBeginError(f"{certificate} is not there; `rosetta parity --certificate {certificate}` writes it")
+    seconds = options.seconds(budget) if budget else None
+    path = out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     if resume:
         if out is None:
             raise CannotBeginError("--resume needs --out, the recording to go on with")
         options.refuse(context, PLANNED, "--resume goes on with the recording's own plan")
-        begun = resumed(out)
     else:
         chosen = tuple(lanes.split(",")) if lanes is not None else None
         size = sized(preset, rounds=rounds, steps=steps, lanes=chosen, epochs=epochs, seeds=seeds)
         names = backends.split(",") if backends else frameworks()
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, cells(names, python or [], size))
-        path = out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
-        begun = begin(path, plan, read_json(certificate) if certificate else {})
-    path, seconds = begun.recording.path, options.seconds(budget) if budget else None
-    try:
-        with only_benchmark(terminal.warn, wait), terminal.work_progress() as show:
-            for finding in fitness.check():
-                if not finding.ok:
-                    terminal.warn(f"{finding.name}: {finding.found}; {finding.advice}")
-            begun.run(show, seconds)
-    except KeyboardInterrupt:
-        raise RosettaError(f"interrupted; go on with: rosetta bench --out {path} --resume") from None
+        rows = cells(names, python or [], size)
+        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, rows)
+    with only_benchmark(terminal.warn, wait):
+        findings = fitness.check()
+        for finding in findings:
+            if not finding.ok:
+                terminal.warn(f"{finding.name}: {finding.found}; {finding.advice}")
+        if resume:
+            begun = resumed(path)
+        else:
+            begun = begin(path, plan, read_json(certificate) if certificate else {}, findings)
+        go_on = f"go on with: rosetta bench --out {path} --resume"
+        try:
+            with terminal.work_progress() as show:
+                begun.run(show, seconds)
+        except KeyboardInterrupt:
+            raise RosettaError(f"interrupted; {go_on}") from None
+        except OSError as error:
+            raise RosettaError(f"{error}; {go_on}") from error
+        except RosettaError as error:
+            raise type(error)(f"{error}; {go_on}") from error
     results = analyse(begun.recording)
     if json:
         return terminal.print_json({"results": str(path)} | results.as_json())
@@ -144,8 +154,12 @@ def report(
     results = analyse(Recording.read(recording))
     if not results.rows:
         raise CannotBeginError(f"{recording} holds no round yet; `rosetta bench --out {recording} --resume` goes on")
-    raw = recording.read_bytes().decode()
-    write_atomically(out, render_html(results, raw) if out.suffix == ".html" else render_markdown(results))
+    content = recording.read_bytes()
+    raw = content[: content.rfind(b"\n") + 1].decode()  # without what a kill left torn
+    try:
+        write_atomically(out, render_html(results, raw) if out.suffix == ".html" else render_markdown(results))
+    except OSError as error:
+        raise CannotBeginError(f"{out} cannot be written: {error.strerror}") from error
     print(f"{out} is written")
 
 
@@ -166,6 +180,8 @@ def compare(
 
     limit = options.share(fail_slower) if fail_slower is not None else None
     found = changes.compare(Recording.read(before), Recording.read(after))
+    if all(change.verdict.word == "none" for change in found.changes):
+        raise RosettaError("nothing can be compared: there is no row that both have two rounds of")
     if json:
         terminal.print_json(found.as_json())
     else:

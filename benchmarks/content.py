@@ -13,9 +13,9 @@ from typing import Any
 from benchmarks import charts
 from benchmarks.climber import RUNGS
 from benchmarks.differences import Parts, difference
-from benchmarks.intervals import Verdict
+from benchmarks.intervals import SMALLEST_EFFECT, Verdict
 from benchmarks.plan import BASELINE
-from benchmarks.results import Decoded, Results, Row
+from benchmarks.results import Decoded, Results, Row, main_lane
 from benchmarks.wording import (
     MISSING,
     SPACE,
@@ -155,8 +155,8 @@ def _facts(results: Results) -> dict[str, str]:
 def _speed(results: Results) -> list[Block]:
     spec = charts.speed(results)
     if spec is None:
-        return [Text("Training speed was not measured.")]
-    ranked = [row for row in results.rows if row.ranked and row.step]
+        return [Text("Intervals take two rounds; there are none yet.")]
+    ranked = [row for row in results.rows if row.ranked and row.step and row.lane == main_lane(results.rows)]
     fastest = ranked[0] if ranked else None
     title = (
         f"{fastest.label} trains an epoch in {quantity(fastest.train_seconds_per_epoch)}"
@@ -199,15 +199,16 @@ def _verdicts(results: Results) -> list[Block]:
     found.append(
         _table(
             results,
-            ("seconds an epoch", "ratio", "verdict", "threads", "version"),
+            ("seconds an epoch", "ratio", "verdict", "evaluation, a pair", "threads", "version"),
             lambda row: [
                 _epoch(row),
                 _ratio(row.ratio, row),
                 f"not ranked: {plain(row.why_not)}" if not row.ranked else _verdict(row.ratio, row),
+                quantity(row.evaluate.value if row.evaluate else None),
                 str(row.threads),
                 row.version,
             ],
-            words={0, 3, 5},
+            words={0, 3, 6},
             title=f"Each row against {BASELINE} in the same lane"
             if any(row.ratio for row in results.rows)
             else "All rows",
@@ -226,7 +227,7 @@ def _verdicts(results: Results) -> list[Block]:
     controls = [row for row in results.rows if row.control]
     if controls:
         rows = [[row.label, interval(row.control, "×"), percent(row.floor)] for row in controls]
-        note = f"A difference below {percent(max(results.floor, 0.02))} is not called one."
+        note = f"A difference below {percent(max(results.floor or 0.0, SMALLEST_EFFECT))} is not called one."
         columns = ("row", "ratio to itself", "noise floor")
         found.append(Table("The same program against itself", columns, rows, note=note))
     else:
@@ -254,8 +255,7 @@ def _start(results: Results) -> list[Block]:
     found: list[Block] = [Chart("start", title, spec, table, note)]
     lines = charts.break_even(results)
     if lines is not None:
-        lane = next(row.lane for row in results.rows if row.ranked)
-        shown = {row.label for row in results.rows if row.lane == lane}
+        shown = {row.label for row in results.rows if row.lane == main_lane(results.rows)}
         crossing = [o for o in results.overtakings if {o.slow_starter, o.overtakes} <= shown]
         first = min(crossing, key=lambda overtaking: overtaking.steps, default=None)
         title = "Who starts sooner stays ahead"
@@ -364,10 +364,17 @@ def _memory(results: Results) -> list[Block]:
     columns = ("after_import", "after_build", "peak")
     table = _table(
         results,
-        ("after import", "after building the model", "peak of training"),
-        lambda row: [megabytes(row.memory.get(column)) for column in columns],
+        ("after import", "after building the model", "peak of training", "growth since the import"),
+        lambda row: [
+            *(megabytes(row.memory.get(column)) for column in columns),
+            megabytes(row.memory["peak"] - row.memory["after_import"]) if row.memory else MISSING,
+        ],
     )
-    return [Chart("memory", title, spec, table, "Resident memory of the whole process, in megabytes of 1,000,000.")]
+    note = (
+        "Resident memory of the whole process, in megabytes of 1,000,000. The peak is of whole epochs; as installed, "
+    )
+    note += "and where no training was scored, of the timed steps."
+    return [Chart("memory", title, spec, table, note)]
 
 
 def _quality(results: Results) -> list[Block]:
@@ -620,7 +627,7 @@ def _rung(rung: Mapping[str, Any] | None) -> str:
 
 def _epoch(row: Row) -> str:
     if row.step is None:
-        return MISSING
+        return _seconds(row)
     low, high = (digits(bound * row.steps_an_epoch) for bound in (row.step.low, row.step.high))
     return f"{_seconds(row)} ({low} to {high})"
 

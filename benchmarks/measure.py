@@ -6,7 +6,7 @@ are made of; then the other trainings. Each cell of a round is a process of its 
 
 import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +19,7 @@ import psutil
 from backends.process import BackendProcess
 from backends.session import SECONDS_A_SENTENCE, TRAINING_SILENCE, Material, Runtime, prepare
 from benchmarks.climber import QUICK, REFEREE, WHOLE, Course
+from benchmarks.fitness import Finding
 from benchmarks.ladder import Block
 from benchmarks.parity import climb
 from benchmarks.plan import BASELINE, Cell, Plan
@@ -70,7 +71,7 @@ class Benchmark:
         began = perf_counter()
         units = self.missing()
         parts_done, parts = 0, sum(unit.parts for unit in units)
-        seconds: dict[str, list[float]] = {}  # that parts took, by kind
+        seconds = self._seconds_so_far()  # that parts took, by kind
         for place, unit in enumerate(units):
             likely = max(seconds.get(unit.kind, [0.0])) * unit.parts
             if budget is not None and perf_counter() - began + likely > budget:
@@ -90,13 +91,18 @@ class Benchmark:
             if part_began is not None:
                 seconds.setdefault(unit.kind, []).append(perf_counter() - part_began)
 
+    def _seconds_so_far(self) -> dict[str, list[float]]:
+        """Of a recording that goes on: what a cell took in each of its rounds."""
+        rounds = self.recording.of_kind("round")
+        return {"cell": [record["seconds"] / len(record["cells"]) for record in rounds]} if rounds else {}
+
     def missing(self) -> list[Unit]:
         """The units that the recording lacks, in the order in which they are done."""
         plan, recorded = self.plan, self.recording.of_kind
-        certified = {(r["backend"], r["python"]) for r in recorded("certificate")}
+        certified = {(r["backend"], r["lane"], r["python"]) for r in recorded("certificate")}
         learned = {(r["backend"], r["python"], r["seed"]) for r in recorded("quality")}
         rounds = {r["round"] for r in recorded("round")}
-        uncertified = [cell for cell in plan.models if (cell.backend, cell.python) not in certified]
+        uncertified = [cell for cell in plan.rows if (cell.backend, cell.lane, cell.python) not in certified]
         seeds = range(plan.settings.seed, plan.settings.seed + plan.size.seeds)
         trainings = [
             Unit("training", 1, partial(self._learn, cell, seed))
@@ -118,29 +124,40 @@ class Benchmark:
         ]
 
     def _certify(self, cells: Sequence[Cell]) -> Iterator[str | Record]:
-        """A certificate a backend: one that was given for its version, or what the ladder finds."""
-        size = WHOLE if self.plan.size.whole_ladder else QUICK
-        for python in dict.fromkeys(cell.python for cell in cells):
-            runtime = Runtime(self.plan.threads, self.plan.device, python=python or None)
-            with Course(self.plan.data, self.plan.settings, self.plan.latent_dim, size, runtime) as course:
-                for cell in cells:
-                    if cell.python != python:
-                        continue
-                    yield f"{cell.label}: parity"
-                    key = f"{cell.backend} float32"
-                    given = self.certificates.get(key)
-                    if not isinstance(given, dict) or given.get("version") != self._version(cell):
-                        given = climb(course, [cell.backend], ["float32"], lambda check: None).certificates[key]
-                    yield {"kind": "certificate", "python": python} | given
+        """A certificate a row: one that was given for its version and model, or what the ladder finds.
 
-    def _version(self, cell: Cell) -> str:
+        A lane changes no mathematics, so that in the second one the quick ladder will do.
+        """
+        for lane, python in dict.fromkeys((cell.lane, cell.python) for cell in cells):
+            whole = self.plan.size.whole_ladder and lane == self.plan.size.lanes[0]
+            runtime = Runtime(self.plan.threads, self.plan.device, lane, python or None)
+            with Course(
+                self.plan.data, self.plan.settings, self.plan.latent_dim, WHOLE if whole else QUICK, runtime
+            ) as course:
+                for cell in cells:
+                    if (cell.lane, cell.python) == (lane, python):
+                        yield f"{cell.label}: parity"
+                        found = self._given(cell) or self._climbed(course, cell)
+                        yield found | {"kind": "certificate", "lane": lane, "python": python}
+
+    def _climbed(self, course: Course, cell: Cell) -> dict[str, Any]:
+        return climb(course, [cell.backend], ["float32"], lambda check: None).certificates[f"{cell.backend} float32"]
+
+    def _given(self, cell: Cell) -> dict[str, Any] | None:
+        """The certificate that was given for this backend, if it is of this version, model and device."""
+        given = self.certificates.get(f"{cell.backend} float32")
+        if cell.python or not isinstance(given, dict) or not isinstance(given.get("passed"), bool):
+            return None
         with self._start(cell) as process:
-            return str(process.facts["version"])
+            own = {"backend": cell.backend, "dtype": "float32", "latent_dim": self.model.latent_dim}
+            own |= {"version": process.facts["version"], "device": process.facts["device"]}
+        alike = all(given.get(name) == value for name, value in (own | {"padding": self.model.padding}).items())
+        return given if alike and isinstance(given.get("rungs"), dict) else None
 
     def _products(self) -> Iterator[str | Record]:
         """The referee's matrix product: a row of the table of peaks, though no row of the benchmark."""
         yield f"{REFEREE}: matrix products"
-        with self._start(Cell(REFEREE)) as process:
+        with Runtime(self.plan.threads).start(REFEREE, self.model, self.plan.settings) as process:
             products = process.call("benchmarks.scenarios:matrix_products", TRAINING_SILENCE, shapes={})
             yield {"kind": "products", "backend": REFEREE, "facts": process.facts, "products": products}
 
@@ -174,7 +191,7 @@ class Benchmark:
                 state=self._state(),
                 in_batch=not baseline,
                 singles=BASELINE_SINGLES if baseline else self.plan.size.singles,
-                products=cell.lane == "matched" and not cell.control and not baseline,
+                products=cell.lane == self.plan.size.lanes[0] and not cell.control and not baseline,
                 profile=number == 1 and not cell.control,
                 **self.material.batch.fields(),
             )
@@ -209,7 +226,7 @@ class Benchmark:
 
         strings = None
         with self._start(cell) as process:
-            process.call(
+            peak = process.call(
                 "benchmarks.scenarios:learn",
                 TRAINING_SILENCE,
                 on_event,
@@ -219,7 +236,7 @@ class Benchmark:
                 training_rows=self.material.training_rows,
                 validation_rows=self.material.validation_rows,
                 **self.material.batch.fields(),
-            )
+            )["peak"]
             if cell.backend == BASELINE:
                 some = self.plan.size.equal_strings if seed == settings.seed else 0
                 own_strings = self._translate(process, states[-1], some)
@@ -240,6 +257,7 @@ class Benchmark:
             "python": cell.python,
             "seed": seed,
             "epochs": [figures | scored for figures, scored in zip(epochs, scores, strict=True)],
+            "peak": peak,
             "strings": strings,
             "translations": translations[-1][:SHOWN_SENTENCES],
         }
@@ -273,7 +291,7 @@ class Benchmark:
         return runtime.start(cell.backend, self.model, self.plan.settings)
 
 
-def begin(path: Path, plan: Plan, certificates: Mapping[str, Any]) -> Benchmark:
+def begin(path: Path, plan: Plan, certificates: Mapping[str, Any], findings: Sequence[Finding] = ()) -> Benchmark:
     """Write the head of a new recording. Raises CannotBeginError for what cannot be measured or written."""
     material, sha256 = prepare(plan.data, plan.settings.seed, "float32")
     if not len(material.validation_rows):
@@ -294,7 +312,8 @@ def begin(path: Path, plan: Plan, certificates: Mapping[str, Any]) -> Benchmark:
             for source in validation_sources(material)[:SHOWN_SENTENCES]
         ],
     }
-    return Benchmark(Recording.create(path, plan, corpus), material, certificates)
+    recording = Recording.create(path, plan, corpus, [asdict(finding) for finding in findings])
+    return Benchmark(recording, material, certificates)
 
 
 def resumed(path: Path) -> Benchmark:

@@ -1,5 +1,7 @@
 """What a benchmark is going to measure: its cells, its rounds, and the presets that fill in the numbers."""
 
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from shlex import quote
@@ -143,14 +145,19 @@ def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[C
 
     Raises CannotBeginError for a backend that is unknown or missing.
     """
-    rows = [Cell(name, lane) for lane in size.lanes for name in names]
+    names, lanes = dict.fromkeys(name.strip() for name in names), dict.fromkeys(size.lanes)
+    rows = [Cell(name, lane) for lane in lanes for name in names]
     for name in names:
         find(name)
-    for given in pythons:
+    for given in dict.fromkeys(pythons):
         name, _, path = given.partition("=")
         if name not in TABLE or not path:
             raise CannotBeginError(f"--python is NAME=PATH, with one of {', '.join(TABLE)}; found {given!r}")
-        rows += [Cell(name, lane, path) for lane in size.lanes]
+        found = shutil.which(path)
+        if found is None:
+            raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
+        # Whole, since a benchmark may be gone on with from another folder; links are kept, a venv is made of them.
+        rows += [Cell(name, lane, os.path.abspath(found)) for lane in lanes]
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
     return (*rows, *_controls(rows, size.controls))

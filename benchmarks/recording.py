@@ -7,24 +7,35 @@ The first line is of kind `plan`; then come, in any order and each once, lines o
     round        what every cell measured in one round; see `benchmarks.scenarios` for a cell's fields
     quality      one training of a backend, scored after each epoch
 
-A line is written whole and synced; of a benchmark that was killed, at most the last one is torn, and is cut off when
-it goes on.
+recording.schema.json says what a line of each kind holds. A line is written whole and synced; of a benchmark that
+was killed, at most the last one is torn, and is cut off when it goes on.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plan import Plan
+from benchmarks.plan import Cell, Plan
 from common.errors import CannotBeginError, RosettaError
+from common.files import write_atomically
 from common.machine import describe_machine
 
 FORMAT = "rosetta-bench"
 VERSION = 2
+WEIGHTS = ".safetensors"
+# Kinds of lines, each with the name of its schema in recording.schema.json.
+KINDS = {
+    "plan": "plan",
+    "certificate": "certificate",
+    "products": "products_line",
+    "round": "round",
+    "quality": "quality",
+}
 
 Record = Mapping[str, Any]
 
@@ -35,30 +46,35 @@ class Recording:
 
     path: Path
     plan: Plan
-    corpus: dict[
-        str, Any
-    ]  # `sha256`; `sizes` of the tensors; the sentences `shown`, each a source and its references
+    corpus: dict[str, Any]  # `sha256`; `sizes` of the tensors; `shown`: sentences, each a source and its references
     machine: dict[str, Any]
     started: str
+    fitness: list[dict[str, Any]]  # findings of `benchmarks.fitness` when it was begun
     records: list[Record] = field(default_factory=list)
 
     @property
     def weights_path(self) -> Path:
         """Beside the recording: the weights that every cell decodes with."""
-        return self.path.with_suffix(".safetensors")
+        return self.path.with_suffix(WEIGHTS)
 
     @classmethod
-    def create(cls, path: Path, plan: Plan, corpus: dict[str, Any]) -> "Recording":
+    def create(
+        cls, path: Path, plan: Plan, corpus: dict[str, Any], fitness: Sequence[dict[str, Any]] = ()
+    ) -> "Recording":
         """Raises CannotBeginError where something is there already."""
-        recording = cls(path, plan, corpus, describe_machine(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        recording = cls(path, plan, corpus, describe_machine(), now, list(fitness))
         first = {"kind": "plan", "format": FORMAT, "version": VERSION, "plan": plan.as_json()}
         first |= {"corpus": corpus, "machine": recording.machine, "started": recording.started}
+        first["fitness"] = recording.fitness
+        if path.suffix == WEIGHTS:
+            raise CannotBeginError(f"{path} would be the name of its weights; choose another --out, such as x.jsonl")
+        for there in (path, recording.weights_path):
+            if there.exists():
+                raise CannotBeginError(f"{there} exists already; choose another --out, or go on with --resume")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "x", encoding="utf-8") as file:
-                _write(file, first)
-        except FileExistsError as error:
-            raise CannotBeginError(f"{path} exists already; choose another --out, or go on with --resume") from error
+            write_atomically(path, json.dumps(first, ensure_ascii=False) + "\n")
         except OSError as error:
             raise CannotBeginError(f"{path} cannot be written: {error.strerror}") from error
         return recording
@@ -74,17 +90,26 @@ class Recording:
             first, *records = [json.loads(line) for line in lines]
         except (ValueError, RecursionError) as error:
             raise RosettaError(f"{path} is damaged, or is no recording of `rosetta bench`: {error}") from error
-        kinds = {"certificate", "products", "round", "quality"}
-        if not isinstance(first, dict) or not all(isinstance(r, dict) and r.get("kind") in kinds for r in records):
-            raise RosettaError(f"{path} is no recording of `rosetta bench`")
-        if (first.get("format"), first.get("version")) != (FORMAT, VERSION):
-            found = f"{first.get('format')} version {first.get('version')}"
-            raise RosettaError(f"{path} is {found}, expected {FORMAT} version {VERSION}")
+        found = (first.get("format"), first.get("version")) if isinstance(first, dict) else ("something else", "")
+        if found != (FORMAT, VERSION):
+            raise RosettaError(f"{path} is {found[0]} version {found[1]}, expected {FORMAT} version {VERSION}")
+        _check(path, [first, *records])
         try:
             plan = Plan.from_json(first["plan"])
-            return cls(path, plan, first["corpus"], first["machine"], first["started"], records)
         except (KeyError, TypeError, AttributeError) as error:
-            raise RosettaError(f"{path} is damaged: its plan lacks {error}") from error
+            raise RosettaError(f"{path} is damaged: its plan is not one of `rosetta bench` ({error})") from error
+        recording = cls(path, plan, first["corpus"], first["machine"], first["started"], first["fitness"], records)
+        recording._check_rounds()
+        return recording
+
+    def _check_rounds(self) -> None:
+        """Each round once, each of all cells."""
+        numbers = set()
+        for record in self.of_kind("round"):
+            cells = {Cell(c["backend"], c["lane"], c["python"], c["control"]) for c in record["cells"]}
+            if record["round"] in numbers or cells != set(self.plan.cells):
+                raise RosettaError(f"{self.path} is damaged: round {record['round']} is there twice or not whole")
+            numbers.add(record["round"])
 
     def go_on(self) -> None:
         """Cut off what a kill left torn, so that lines can be appended again."""
@@ -97,14 +122,25 @@ class Recording:
 
     def append(self, record: Record) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
-            _write(file, record)
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         self.records.append(record)
 
     def of_kind(self, kind: str) -> list[Record]:
         return [record for record in self.records if record["kind"] == kind]
 
 
-def _write(file: Any, record: Record) -> None:
-    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+def _check(path: Path, lines: Sequence[Any]) -> None:
+    """Hold every line to the schema of its kind."""
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads((files("benchmarks") / "recording.schema.json").read_text(encoding="utf-8"))
+    schemas = {kind: {"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]} for kind, name in KINDS.items()}
+    validators = {kind: Draft202012Validator(found) for kind, found in schemas.items()}
+    for number, line in enumerate(lines, 1):
+        kind = line.get("kind") if isinstance(line, dict) else None
+        if kind not in KINDS or (kind == "plan") != (number == 1):
+            raise RosettaError(f"{path}, line {number}: found the kind {kind!r}, expected one of {', '.join(KINDS)}")
+        if error := next(validators[kind].iter_errors(line), None):
+            raise RosettaError(f"{path}, line {number}, {error.json_path}: {error.message[:200]}")

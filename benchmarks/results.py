@@ -1,5 +1,6 @@
 """What a recording says, as values: every table, chart and report is a function of these."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,13 +50,14 @@ class Row:
     default_cost: Verdict | None  # in the lane `default`: how many times as fast as the same backend's matched row
     control: Estimate | None  # A/A: the row's step over its own in a second process of the same round
     floor: float | None  # noise floor: largest |ratio - 1| in the control's interval; None where no control ran
-    evaluate: Estimate | None  # an evaluation of all validation rows
+    evaluate: Estimate | None  # an evaluation, per validation row
     decode_character: Estimate | None  # batch decoding, per character put out, up to and with "\n"
     decode_ratio: Verdict | None  # to the baseline, per character
     decode_sentences: int
     latency: dict[int, Estimate]  # one sentence, warm, by percentile 50, 95, 99; empty where not measured
     latency_ratio: Verdict | None  # to the baseline, which decodes one by one too, per character
-    memory: dict[str, float]  # bytes, medians: after_import, after_build, peak; peak of the whole training
+    # Bytes, medians: after_import, after_build, peak. The peak is of whole epochs; without them, of the timed steps.
+    memory: dict[str, float]
     roofline: Roofline | None
     settings: dict[str, Any]  # of the runtime, as read back from the framework
     os_threads: dict[str, int]  # `all` that the process had, `busy` ones that worked while it trained
@@ -77,6 +79,11 @@ class Row:
     @property
     def name(self) -> str:
         return f"{self.backend}:{self.variant}" if self.variant else self.backend
+
+
+def main_lane(rows: Sequence[Row]) -> str:
+    """The lane that the answer is about: the matched one where there is one."""
+    return "matched" if any(row.lane == "matched" for row in rows) else "default"
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class Results:
     rounds: int  # that were recorded
     planned_rounds: int
     num_epochs: int  # of the trainings that were scored
-    floor: float  # the largest of the rows' noise floors, which every verdict uses
+    floor: float | None  # noise floor of a step: the largest of the rows'; None where no control tells
     peak: dict[str, Any] | None  # the machine's: flops, backend, shape, library; rates: all that was measured
     target_chrf: float | None  # what the baseline's trainings reach, or the worst row's where there is no baseline
     chrf_signature: str

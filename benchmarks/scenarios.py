@@ -176,7 +176,10 @@ def learn(
     validation_rows: NDArray[np.integer],
     **corpus: Any,
 ) -> Mapping[str, Any]:
-    """Train from the seed's weights; emits an epoch's figures as `epoch_done` with the `state` after it."""
+    """Train from the seed's weights; emits an epoch's figures as `epoch_done` with the `state` after it.
+
+    Gives the `peak` of memory, in bytes.
+    """
     backend.load(initial_state(backend.config, seed))
     validation = Batches(Batch(**corpus), validation_rows, batch_size)
     for epoch in range(1, epochs + 1):
@@ -192,7 +195,7 @@ def learn(
             "val_accuracy_real": validated.accuracy_real,
         }
         emit(epoch_done=figures, state=packed(backend.dump()))
-    return {}
+    return {"peak": peak_memory()}
 
 
 def peak_memory() -> int:

@@ -11,6 +11,7 @@ from benchmarks.climber import RUNGS, SPREADS, Check
 from benchmarks.fitness import Finding
 from benchmarks.plan import BASELINE
 from benchmarks.results import Decoded, Results, Row
+from benchmarks.wording import quantity
 from common.terminal import table
 
 COLUMNS = ("", "thr.", "s an epoch", "pairs\na s", "ratio", "95 %", "val\nloss", "chrF", "decoded\na s")
@@ -18,7 +19,8 @@ COLUMNS = ("", "thr.", "s an epoch", "pairs\na s", "ratio", "95 %", "val\nloss",
 
 def comparison_table(results: Results) -> Table:
     """One row a backend and lane, fastest first; those that are not ranked are dim."""
-    title = f"{results.headline}\n\n{results.data.data}, {results.rounds} rounds, noise floor {results.floor:.1%}"
+    title = f"{results.headline}\n\n{results.data.data}, {results.rounds} rounds"
+    title += f", noise floor {results.floor:.1%}" if results.floor is not None else ""
     made = table(title, COLUMNS, [_cells(row) for row in results.rows], numeric=COLUMNS[1:])
     for row, shown in zip(results.rows, made.rows, strict=True):
         shown.style = "" if row.ranked else "dim"
@@ -129,9 +131,5 @@ def fitness_table(findings: Sequence[Finding]) -> Table:
 def changes_table(comparison: Comparison) -> Table:
     """A line a row and figure."""
     columns = ["", "seconds for one", "before", "after", "verdict"]
-    rows = [(c.label, c.figure, _seconds(c.before), _seconds(c.after), c.verdict.text) for c in comparison.changes]
+    rows = [(c.label, c.figure, quantity(c.before), quantity(c.after), c.verdict.text) for c in comparison.changes]
     return table("From the first recording to the second", columns, rows, numeric=["before", "after"])
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1e6:.1f} µs" if value < 1e-3 else f"{value * 1e3:.1f} ms"

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,20 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
+def _processor() -> str:
+    """Its name, which takes a second to find out."""
+    import cpuinfo
+
+    return str(cpuinfo.get_cpu_info().get("brand_raw", platform.processor()))
+
+
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory in bytes, operating system, Python and package versions."""
-    import cpuinfo
     import psutil
 
     return {
-        "processor": cpuinfo.get_cpu_info().get("brand_raw", platform.processor()),
+        "processor": _processor(),
         "cores": cores(),
         "memory": psutil.virtual_memory().total,
         "system": platform.platform(),

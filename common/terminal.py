@@ -28,7 +28,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], num
     """A Rich table of plain values; the columns named in `numeric` are set flush right and never broken."""
     numbers = set(numeric)
     cells = [[str(value) for value in row] for row in rows]
-    made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
+    made = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
     made.pad_edge, made.padding = False, (0, 1, 0, 0)
     for column, *values in zip(columns, *cells, strict=True):
         if column in numbers:

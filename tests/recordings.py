@@ -35,7 +35,8 @@ def recording(
     rng = np.random.default_rng(seed)
     for name in seconds:
         if certified:
-            made.append(certificate(name))
+            for lane in size.lanes:
+                made.append(certificate(name, lane=lane))
         for k in range(size.seeds):
             made.append(quality(name, k))
     for number in range(1, rounds + 1):
@@ -44,12 +45,13 @@ def recording(
     return Recording.read(path)
 
 
-def certificate(name: str, passed: bool = True, version: str = VERSION) -> dict[str, Any]:
+def certificate(name: str, passed: bool = True, version: str = VERSION, lane: str = "matched") -> dict[str, Any]:
     rungs = {"forward": {"error": 1e-7, "tolerance": 1e-6, "passed": passed}}
     return {
         "kind": "certificate",
         "backend": name,
         "python": "",
+        "lane": lane,
         "version": version,
         "passed": passed,
         "rungs": rungs,
@@ -68,6 +70,7 @@ def quality(name: str, seed: int, chrf: tuple[float, ...] = (10.0, 20.0, 30.0)) 
         "python": "",
         "seed": seed,
         "epochs": epochs,
+        "peak": 7e8,
         "strings": None,
         "translations": ["C'est rouge."],
     }

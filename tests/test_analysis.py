@@ -7,7 +7,8 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from benchmarks.analysis import analyse, blocks
+from benchmarks.analysis import analyse
+from benchmarks.figures import blocks
 from benchmarks.recording import Recording
 from benchmarks.scenarios import AT_LEAST
 from tests import recordings
@@ -54,11 +55,12 @@ def test_no_speed_without_equality(tmp_path) -> None:
     made = recording(tmp_path / "a.jsonl", certified=False)
     assert not any(row.ranked for row in analyse(made).rows)
     made.records += [recordings.certificate("paddle"), recordings.certificate("keras", passed=False)]
+    made.records += [recordings.certificate("keras", lane="default")]
     made.records += [recordings.certificate("torch", version="0.9")]
     rows = analyse(made).rows
-    assert {row.name for row in rows if row.ranked} == {"paddle"}
-    assert rows[0].name == "paddle", "what is not ranked comes after the others, however fast"
-    reasons = {row.name: row.why_not for row in rows if not row.ranked}
+    assert [row.label for row in rows if row.ranked] == ["paddle", "keras, as installed"]
+    assert rows[0].label == "paddle", "what is not ranked comes after the others, however fast"
+    reasons = {row.label: row.why_not for row in rows if not row.ranked}
     assert "broken" in reasons["keras"]
     assert "this version" in reasons["torch"]
 
@@ -93,7 +95,8 @@ def test_the_keys_of_the_first_version_are_kept(tmp_path) -> None:
         "certificate",
         "epochs",
     }
-    assert results["rows"][0]["epochs"][0].keys() >= {"seconds", "samples", "loss", "val_loss", "val_accuracy"}
+    trained = next(row for row in results["rows"] if row["lane"] == "matched")
+    assert trained["epochs"][0].keys() >= {"seconds", "samples", "loss", "val_loss", "val_accuracy"}
     assert results["decoded"][0].keys() == {"source", "references", "translations"}
     json.dumps(results, allow_nan=False)
 

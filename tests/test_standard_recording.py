@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from backends.process import PROJECT
-from benchmarks.analysis import FIGURES, Analysis, Measured
+from benchmarks.analysis import Analysis
+from benchmarks.figures import Measured, steps
 from benchmarks.intervals import Rounds, compared, noise_floor, paired_ratio
 from benchmarks.plan import Cell
 from benchmarks.recording import Recording
@@ -36,8 +37,8 @@ def resampled(analysis: Analysis, seed: int) -> dict[str, tuple[Rounds, Rounds]]
     drawn = rng.choice([record["round"] for record in analysis.rounds], len(analysis.rounds))
     found = {}
     for label, sides in controls(analysis).items():
-        steps = [FIGURES["training step"](side) for side in sides]
-        one, other = ({n: rng.choice(side[k], len(side[k])) for n, k in enumerate(drawn)} for side in steps)
+        timed = [steps(side) for side in sides]
+        one, other = ({n: rng.choice(side[k], len(side[k])) for n, k in enumerate(drawn)} for side in timed)
         found[label] = one, other
     return found
 
@@ -66,6 +67,6 @@ def test_a_planted_slowdown_is_called_slower(analysis) -> None:
         floor = max(noise_floor(paired_ratio(*sides)) for sides in drawn.values())
         slowdown = max(0.05, 2 * floor)
         for label, (rounds, others) in drawn.items():
-            slowed = {number: steps * (1 + slowdown) for number, steps in others.items()}
+            slowed = {number: seconds * (1 + slowdown) for number, seconds in others.items()}
             verdict = compared(slowed, rounds, floor)
             assert verdict.word == "slower", (seed, label, floor, verdict)

@@ -20,6 +20,7 @@ HEAVY = {
     "cpuinfo",
     "rapidfuzz",
     "jinja2",
+    "jsonschema",
     "vl_convert",
 }
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common.

@@ -1,0 +1,102 @@
+"""What was measured of a cell, read from its records: times by round, and the plain medians."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.intervals import Rounds
+from benchmarks.recording import Record
+from benchmarks.scenarios import AT_LEAST
+
+Measured = Mapping[int, Record]  # a cell's records by round
+Figure = Callable[[Measured], Rounds]
+
+
+def blocks(seconds: Sequence[float]) -> NDArray[np.float64]:
+    """Mean seconds a step of blocks that last at least AT_LEAST each; a rest that is shorter joins the last one."""
+    groups: list[list[float]] = [[]]
+    for step in seconds:
+        if sum(groups[-1]) >= AT_LEAST:
+            groups.append([])
+        groups[-1].append(step)
+    if len(groups) > 1 and sum(groups[-1]) < AT_LEAST:
+        rest = groups.pop()
+        groups[-1] += rest
+    return np.array([fmean(group) for group in groups])
+
+
+def steps(measured: Measured) -> Rounds:
+    """Seconds a training step."""
+    return {number: blocks(record["training"]["step_seconds"]) for number, record in measured.items()}
+
+
+def evaluations(measured: Measured) -> Rounds:
+    """Seconds a validation row in an evaluation."""
+    return {n: blocks(r["evaluation"]["seconds"]) / r["evaluation"]["samples"] for n, r in measured.items()}
+
+
+def batch_characters(measured: Measured) -> Rounds:
+    """Seconds per character put out in batch decoding; of the baseline, which has no batch, one by one."""
+    found = {}
+    for number, record in measured.items():
+        decoding, singles = record["decoding"], record["singles"]
+        if decoding is None:
+            found[number] = np.array([sum(singles["seconds"]) / sum(singles["characters"])])
+        else:
+            found[number] = blocks(decoding["seconds"]) / decoding["characters"]
+    return found
+
+
+def sentences(measured: Measured) -> Rounds:
+    """Seconds a sentence, each decoded by itself."""
+    return {number: np.array(record["singles"]["seconds"]) for number, record in measured.items()}
+
+
+def first_characters(measured: Measured, count: int | None = None) -> Rounds:
+    """Seconds per character put out, one sentence at a time; of the first `count` sentences, or of all."""
+    rows = slice(count)
+    return {
+        number: np.array(record["singles"]["seconds"][rows]) / np.array(record["singles"]["characters"][rows])
+        for number, record in measured.items()
+    }
+
+
+# What recordings and lanes are compared by, each with the times that its name tells.
+FIGURES: Mapping[str, Figure] = {
+    "training step": steps,
+    "character decoded in a batch": batch_characters,
+    "character decoded alone": first_characters,
+}
+
+
+def start(record: Record) -> dict[str, float]:
+    """Seconds of the four parts of a start."""
+    facts = record["facts"]
+    own = facts["import_seconds"], facts["build_seconds"]
+    return {
+        "process": record["start_seconds"] - sum(own),
+        "import": own[0],
+        "build": own[1],
+        "first_step": record["first_step_seconds"],
+    }
+
+
+def memory(record: Record) -> dict[str, float]:
+    """Bytes resident: after the import, after building the model, and at most while it trained."""
+    facts = record["facts"]
+    return {
+        "after_import": facts["resident_after_import"],
+        "after_build": facts["resident_after_build"],
+        "peak": record["memory"]["peak"],
+    }
+
+
+def sentences_per_second(records: Sequence[Record]) -> float:
+    """The median over rounds; in one batch, or of the baseline one by one."""
+    found: list[float] = []
+    for record in records:
+        decoding, singles = record["decoding"], record["singles"]["seconds"]
+        found.append(decoding["sentences"] / median(decoding["seconds"]) if decoding else len(singles) / sum(singles))
+    return median(found)

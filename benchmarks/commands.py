@@ -113,13 +113,13 @@ def bench(
         plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, rows)
     with only_benchmark(terminal.warn, wait):
         findings = fitness.check()
-        for finding in findings:
-            if not finding.ok:
-                terminal.warn(f"{finding.name}: {finding.found}; {finding.advice}")
         if resume:
             begun = resumed(path)
         else:
             begun = begin(path, plan, read_json(certificate) if certificate else {}, findings)
+        for finding in findings:
+            if not finding.ok:
+                terminal.warn(f"{finding.name}: {finding.found}; {finding.advice}")
         go_on = f"go on with: rosetta bench --out {path} --resume"
         try:
             with terminal.work_progress() as show:

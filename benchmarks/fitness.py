@@ -279,7 +279,7 @@ def swap(root: Path) -> Finding:
 
 
 def _finding(name: str, ok: bool, found: str, advice: str) -> Finding:
-    return Finding(name, ok, found, "" if ok else advice)
+    return Finding(name, bool(ok), found, "" if ok else advice)
 
 
 def _not_known(name: str) -> Finding:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from backends.process import PROJECT
 from benchmarks.analysis import LOST, PARENT, analyse
 from benchmarks.recording import Recording
+from tests import recordings
 from tests.test_commands import answer, refusal, rosetta
 
 SMALL = ["--backends", "numpy,torch", "--num-samples", "300", "--latent-dim", "32", "--epochs", "1", "--steps", "6"]
@@ -149,17 +149,14 @@ def test_report_and_compare_read_a_recording(measured, tmp_path) -> None:
     status, printed, _ = rosetta("compare", measured.path, measured.path, "--fail-slower", "10%")
     assert status == 0
     assert "training step" in printed
-    slow = tmp_path / "slow.jsonl"
-    _slower(measured, slow, 3.0)
-    assert "slower by more than 10%" in refusal(1, "compare", measured.path, slow, "--fail-slower", "10%")
-    assert rosetta("compare", measured.path, slow)[0] == 0
 
 
-def _slower(measured: Recording, path: Path, times: float) -> None:
-    """The recording with all training steps so many times as long."""
-    lines = [json.loads(line) for line in measured.path.read_text(encoding="utf-8").splitlines()]
-    for line in lines:
-        for cell in line.get("cells", []):
-            cell["training"]["step_seconds"] = [times * s for s in cell["training"]["step_seconds"]]
-            cell["training"]["loop_seconds"] *= times
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+def test_ci_is_told_of_what_became_slower(tmp_path) -> None:
+    before = recordings.recording(tmp_path / "before.jsonl").path
+    slower = recordings.SECONDS | {"torch": 1.2 * recordings.SECONDS["torch"]}
+    after = recordings.recording(tmp_path / "after.jsonl", slower, seed=1).path
+    assert "slower by more than 10%; worst: torch" in refusal(1, "compare", before, after, "--fail-slower", "10%")
+    assert rosetta("compare", before, after, "--fail-slower", "30%")[0] == 0
+    assert rosetta("compare", before, after)[0] == 0
+    one = recordings.recording(tmp_path / "one.jsonl", rounds=1).path
+    assert "nothing can be compared" in refusal(1, "compare", before, one, "--fail-slower", "10%")

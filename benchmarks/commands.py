@@ -36,7 +36,7 @@ def bench(
     ] = None,
     preset: Annotated[
         Literal["quick", "standard", "rigorous"],
-        typer.Option(help="Minutes, an hour or two, or a day; what follows overrides its numbers."),
+        typer.Option(help="Minutes, an hour, or four; what follows overrides its numbers."),
     ] = "quick",
     rounds: Annotated[int | None, typer.Option(min=1, help="Every cell is measured once a round.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps timed a cell.")] = None,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import figures
-from benchmarks.figures import FIGURES, Figure
+from benchmarks.figures import Figure
 from benchmarks.intervals import (
     Estimate,
     NoEstimateError,
@@ -60,7 +60,7 @@ class Analysis:
         batch_size, latent_dim = self.plan.settings.batch_size, self.plan.latent_dim
         self.sizes = Sizes(batch_size=batch_size, latent_dim=latent_dim, **{name: sizes[name] for name in names})
         self.controls = {cell: self._control(cell, figures.steps) for cell in self.plan.rows}
-        self.floors = {figure: self._floor(figure) for figure in FIGURES.values()}
+        self._floors: dict[Figure, dict[tuple[str, str], float]] = {}
         self.peak = self._peak()
         self.target = self._target_chrf()
 
@@ -71,7 +71,7 @@ class Analysis:
             key=lambda row: (not row.ranked, row.train_seconds_per_epoch),
         )
         pairs = self._pairs([row for row in rows if row.ranked])
-        floor = self.floors[figures.steps]
+        floor = self.floor(figures.steps)
         return Results(
             headline=_headline(rows, pairs),
             command=plan.command,
@@ -171,10 +171,23 @@ class Analysis:
         except NoEstimateError:
             return None
 
-    def _floor(self, figure: Figure) -> float:
-        """The largest noise floor that a control shows; not a number where none does."""
-        controls = [control for cell in self.plan.rows if (control := self._control(cell, figure))]
-        return max(map(noise_floor, controls), default=nan)
+    def floor(self, figure: Figure, *cells: Cell) -> float:
+        """The largest noise floor of these cells' backends, or of all; not a number where no control tells.
+
+        One that has no control of its own, which `quick` spares, is taken to be as noisy as the noisiest that has.
+        """
+        backends = [(cell.backend, cell.python) for cell in cells]
+        own = [self._own_floors(figure).get(backend) for backend in backends]
+        if own and all(floor is not None for floor in own):
+            return max(floor for floor in own if floor is not None)
+        return max(self._own_floors(figure).values(), default=nan)
+
+    def _own_floors(self, figure: Figure) -> dict[tuple[str, str], float]:
+        """By backend and interpreter."""
+        if figure not in self._floors:
+            controls = {(cell.backend, cell.python): self._control(cell, figure) for cell in self.plan.models}
+            self._floors[figure] = {of: noise_floor(control) for of, control in controls.items() if control}
+        return self._floors[figure]
 
     def _versus(self, cell: Cell, other: Cell, figure: Figure) -> Verdict | None:
         """How many times faster the cell is than the other one, round by round."""
@@ -187,7 +200,7 @@ class Analysis:
             one, another = (figures.first_characters(side, count) for side in sides)
         else:
             one, another = map(figure, sides)
-        return compared(one, another, self.floors[figure])
+        return compared(one, another, self.floor(figure, cell, other))
 
     def _trainings(self, cell: Cell) -> list[Record]:
         """A backend is trained for its quality in one lane, the first."""
@@ -294,7 +307,7 @@ class Analysis:
             found.append(f"{len(self.rounds)} of {self.plan.size.rounds} rounds were measured; --resume goes on")
         if not any(row.name == BASELINE for row in rows):
             found.append(f"{BASELINE} was not measured, so there is no ratio to it")
-        floor = self.floors[figures.steps]
+        floor = self.floor(figures.steps)
         if not isfinite(floor):
             found.append("no backend was measured against itself in two rounds, so the noise floor is not known")
         if floor > NOISY:

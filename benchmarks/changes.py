@@ -53,7 +53,7 @@ def _changes(before: Analysis, after: Analysis) -> Iterator[Change]:
         if not before.measured.get(cell) or not after.measured[cell]:
             continue
         for figure, rounds_of in FIGURES.items():
-            floors = before.floors[rounds_of], after.floors[rounds_of]
+            floors = before.floor(rounds_of, cell), after.floor(rounds_of, cell)
             floor = nan if any(map(isnan, floors)) else max(floors)
             old, new = rounds_of(before.measured[cell]), rounds_of(after.measured[cell])
             try:

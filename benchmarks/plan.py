@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from shlex import quote
 from typing import Any, Literal
@@ -160,10 +160,7 @@ def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[C
         rows += [Cell(name, lane, os.path.abspath(found)) for lane in lanes]
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
-    return (*rows, *_controls(rows, size.controls))
-
-
-def _controls(rows: Sequence[Cell], which: Controls) -> Iterator[Cell]:
-    candidates = [cell for cell in rows if cell.lane == rows[0].lane]
-    for cell in candidates if which == "each" else candidates[:1]:
-        yield Cell(cell.backend, cell.lane, cell.python, control=True)
+    first = [cell for cell in rows if cell.lane == rows[0].lane]
+    again = [replace(cell, control=True) for cell in (first if size.controls == "each" else first[:1])]
+    # Controls next to what they are controls of: about as far in time as those are from one another.
+    return (*first, *again, *(cell for cell in rows if cell not in first))

@@ -9,6 +9,8 @@ import pytest
 
 from backends import TABLE, Entry
 from backends.process import PROJECT
+from benchmarks.analysis import analyse
+from benchmarks.recording import Recording
 from rosetta import main
 
 TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
@@ -171,13 +173,13 @@ def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
     assert "nc:6" in scores["chrf_signature"]
 
 
-def test_bench_compares_and_saves(tmp_path) -> None:
-    path = tmp_path / "results" / "bench.json"
-    options = ["--num-samples", 200, "--latent-dim", 16, "--epochs", 2, "--out", path]
+def test_bench_compares_and_saves(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # for a lock of its own
+    path = tmp_path / "results" / "bench.jsonl"
+    options = ["--num-samples", 200, "--latent-dim", 16, "--epochs", 2, "--steps", 4, "--rounds", 2, "--out", path]
     found = answer("bench", "--backends", "numpy,torch", *options)
     assert found["results"] == str(path)
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    assert saved["rows"] == found["rows"]
+    assert json.loads(json.dumps(analyse(Recording.read(path)).as_json()))["rows"] == found["rows"]
     names = "backend variant train_seconds_per_epoch train_samples_per_second decode_sentences_per_second loss"
     for row in found["rows"]:
         assert row.keys() >= set(names.split())

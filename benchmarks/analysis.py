@@ -412,6 +412,7 @@ def _headline(rows: Sequence[Row], pairs: Sequence[Mapping[str, Any]]) -> str:
     said: dict[str, list[str]] = {}  # rows of which the same is to be said, together
     for row in ranked:
         if row.ratio:
-            said.setdefault(row.ratio.text, []).append(row.label)
+            sure = row.ratio.word in ("faster", "slower", "same")
+            said.setdefault(row.ratio.text if sure else "not told apart", []).append(row.label)
     against = "; ".join(f"{', '.join(labels)} {text}" for text, labels in said.items())
     return f"{answer}. Against {BASELINE}: {against}." if said else f"{answer}."

@@ -164,6 +164,7 @@ def _speed(results: Results) -> list[Block]:
         else "Seconds an epoch"
     )
     title += ", the shortest median" if len(ranked) > 1 else ""
+    title += " of the matched rows" if len(ranked) > 1 and len({row.lane for row in results.rows}) > 1 else ""
     table = _table(
         results,
         ("seconds an epoch", "a warm step", "pairs a second", "ratio", "not ranked because"),

@@ -171,7 +171,7 @@ def test_a_run_that_never_arrives_counts_as_such(tmp_path) -> None:
     )
     results = analyse(slow)
     assert results.target_chrf == 30.0, "what the baseline reaches"
-    times = {row.name: [q.seconds_to_target for q in row.quality] for row in results.rows}
+    times = {row.label: [q.seconds_to_target for q in row.quality] for row in results.rows}
     assert times["torch"] == [None] * 3
     assert times["keras"] == [6.0] * 3
 

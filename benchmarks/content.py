@@ -228,7 +228,8 @@ def _verdicts(results: Results) -> list[Block]:
     controls = [row for row in results.rows if row.control]
     if controls:
         rows = [[row.label, interval(row.control, "×"), percent(row.floor)] for row in controls]
-        note = f"A difference below {percent(max(results.floor or 0.0, SMALLEST_EFFECT))} is not called one."
+        note = "A difference that is smaller than the larger noise floor of the two, or than "
+        note += f"{percent(SMALLEST_EFFECT)}, is not called one."
         columns = ("row", "ratio to itself", "noise floor")
         found.append(Table("The same program against itself", columns, rows, note=note))
     else:
@@ -241,7 +242,7 @@ def _start(results: Results) -> list[Block]:
     if spec is None:
         return []
     rows = [row for row in results.rows if row.start]
-    quickest = min(rows, key=lambda row: sum(row.start.values()))
+    quickest = min(_answering(rows), key=lambda row: sum(row.start.values()))
     title = f"{quickest.label} is the first to have done a step, after {quantity(sum(quickest.start.values()))}"
     table = _table(
         results,
@@ -277,7 +278,11 @@ def _decoding(results: Results) -> list[Block]:
     spec = charts.decoding(results)
     if spec is not None:
         rows = [row for row in results.rows if row.decode_character and row.ranked]
-        best = min(rows, key=lambda row: row.decode_character.value if row.decode_character else 0.0, default=None)
+        best = min(
+            _answering(rows),
+            key=lambda row: row.decode_character.value if row.decode_character else 0.0,
+            default=None,
+        )
         took = quantity(best.decode_character.value) if best and best.decode_character else ""
         title = f"In a batch {best.label} puts out a character every {took}" if best else "Decoding in a batch"
         table = _table(
@@ -302,7 +307,7 @@ def _decoding(results: Results) -> list[Block]:
     if spec is None:
         return [*found, Text("The time of single sentences was not measured.")]
     rows = [row for row in results.rows if row.latency]
-    best = min(rows, key=lambda row: (not row.ranked, min(row.latency.items())[1].value))
+    best = min(_answering(rows), key=lambda row: (not row.ranked, min(row.latency.items())[1].value))
     took = quantity(min(best.latency.items())[1].value)
     title = f"{best.label} decodes a single sentence in {took}, the shortest median"
     percentiles = sorted({percentile for row in rows for percentile in row.latency})
@@ -327,7 +332,7 @@ def _roofline(results: Results) -> list[Block]:
     if spec is None or peak is None:
         return []
     rows = [row for row in results.rows if row.roofline and row.ranked]
-    best = max(rows, key=lambda row: row.roofline.share if row.roofline else 0.0, default=None)
+    best = max(_answering(rows), key=lambda row: row.roofline.share if row.roofline else 0.0, default=None)
     title = "How much of the machine's peak a training step uses"
     if best and best.roofline:
         title = f"{best.label} does {percent(best.roofline.share)} of what this machine can"
@@ -360,7 +365,7 @@ def _memory(results: Results) -> list[Block]:
     if spec is None:
         return []
     rows = [row for row in results.rows if "peak" in row.memory]
-    least = min(rows, key=lambda row: (not row.ranked, row.memory["peak"]))
+    least = min(_answering(rows), key=lambda row: (not row.ranked, row.memory["peak"]))
     title = f"{least.label} takes {megabytes(least.memory['peak'])} at its peak, the least"
     columns = ("after_import", "after_build", "peak")
     table = _table(
@@ -428,13 +433,10 @@ def _quality(results: Results) -> list[Block]:
     ]
     chrf = charts.quality(results, "chrf", "chrF of held-out sentences", results.target_chrf)
     if chrf is not None:
-        arrived = [row for row in rows if row.ranked and all(t.seconds_to_target is not None for t in row.quality)]
-        first = min(arrived, key=lambda row: median(t.seconds_to_target or 0.0 for t in row.quality), default=None)
-        title = (
-            f"{first.label} is the first at {target}"
-            if first and len(rows) > 1
-            else "chrF against seconds of training"
-        )
+        first = min((row for row in rows if row.ranked), key=_seconds_to_target, default=None)
+        title = "chrF against seconds of training"
+        if first and len(rows) > 1 and _seconds_to_target(first) < inf:
+            title = f"{first.label} is the first at {target}, by the median of its trainings"
         if results.target_chrf is not None:
             note = f"The target, {target}, is the median of what {BASELINE}'s trainings reach, or the worst row's."
         found.append(Chart("chrf", title, chrf, _epochs(rows, "chrf"), note, key))
@@ -483,7 +485,7 @@ def _parity(results: Results) -> list[Block]:
     lacking = [row.label for row in results.rows if not row.certificate]
     blocks: list[Block] = [table]
     for row, certificate in zip(rows, found, strict=True):
-        if strings := certificate.get("strings"):
+        if row.quality and (strings := certificate.get("strings")):
             text = f"{row.label}: its quality was scored with another backend's decoding of its weights; of "
             text += f"{strings['compared']} sentences that it decoded itself, {strings['equal']} are the same."
             blocks.append(Text(text))
@@ -566,6 +568,11 @@ SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
 )
 
 
+def _answering(rows: Sequence[Row]) -> list[Row]:
+    """Those of the lane that the answer is about."""
+    return [row for row in rows if row.lane == main_lane(rows)]
+
+
 def _table(
     results: Results,
     columns: Iterable[str],
@@ -610,10 +617,14 @@ def _share(row: Row, name: str) -> str:
 
 def _to_target(row: Row) -> str:
     """The median of the trainings, those that never arrived counted as the longest, and how many these are."""
-    found = [inf if t.seconds_to_target is None else t.seconds_to_target for t in row.quality]
-    never = found.count(inf)
-    text = "never" if median(found) == inf else digits(median(found))
-    return f"{text} ({never} of {len(found)} never)" if 0 < never < len(found) else text
+    never = sum(training.seconds_to_target is None for training in row.quality)
+    seconds = _seconds_to_target(row)
+    text = "never" if seconds == inf else digits(seconds)
+    return f"{text} ({never} of {len(row.quality)} never)" if 0 < never < len(row.quality) else text
+
+
+def _seconds_to_target(row: Row) -> float:
+    return median(inf if t.seconds_to_target is None else t.seconds_to_target for t in row.quality)
 
 
 def _rung(rung: Mapping[str, Any] | None) -> str:

@@ -34,7 +34,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset(3, 24, ("matched",), "one", 500, 100, 1, 3, False, 5),
+    "quick": Preset(3, 20, ("matched",), "one", 300, 100, 1, 3, False, 5),
     "standard": Preset(7, 64, LANES, "each", 1000, 200, 3, 10, True, 20),
     "rigorous": Preset(20, 128, LANES, "each", 1000, 500, 5, 30, True, 20),
 }

@@ -24,7 +24,7 @@ from common.weights import initial_state
 WARM_UP = 2  # executions before anything is timed, beside the cold one
 PROFILED_STEPS = 3
 AT_LEAST = 0.1  # seconds that a timed block lasts
-PRODUCT_SECONDS = 0.3
+PRODUCT_SECONDS = 0.2
 LARGE = 2048  # of the square matrices at which the machine's peak is looked for
 BUSY = 0.05  # of the training's time: a thread that used more of a core worked on it
 

@@ -79,9 +79,8 @@ def work_progress() -> Iterator[Callable[[str, int, int, float | None], None]]:
             left = "" if seconds_left is None else f"about {max(1, round(seconds_left / 60))} min left"
             progress.update(task, description=escape(title), completed=done, total=parts, left=left, refresh=True)
             if not err.is_terminal:
-                err.print(
-                    f"[{done + 1} of {parts}] {title}{', ' if left else ''}{left}", markup=False, highlight=False
-                )
+                line = f"[{done + 1} of {parts}] {title}{', ' if left else ''}{left}"
+                err.print(line, markup=False, highlight=False, soft_wrap=True)
 
         yield show
 

@@ -120,6 +120,15 @@ def test_the_budget_ends_it_after_a_whole_round(tmp_path) -> None:
     assert f"{rounds} of 500 rounds" in " ".join(printed.split())
 
 
+def test_a_backend_under_another_interpreter_has_a_row_of_its_own(tmp_path) -> None:
+    small = ["--num-samples", "300", "--latent-dim", "16", "--epochs", "1", "--steps", "4", "--rounds", "1"]
+    other = ["--backends", "numpy", "--python", f"numpy={sys.executable}"]
+    rows = answer("bench", *small, *other, "--out", tmp_path / "a.jsonl")["rows"]
+    assert {row["label"]: row["ranked"] for row in rows} == {"numpy": True, f"numpy, under {sys.executable}": True}
+    assert {row["python"] for row in rows} == {"", sys.executable}
+    assert "no program" in refusal(2, "bench", "--python", "torch=/nowhere/python", "--out", tmp_path / "b.jsonl")
+
+
 def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
     assert "--lanes" in refusal(2, "bench", "--lanes", "fast", "--out", out)

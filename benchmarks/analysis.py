@@ -1,6 +1,6 @@
 """From a recording to results: medians, intervals, ratios, verdicts, gates. Nothing is measured here."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite, nan
 from statistics import fmean, median
@@ -59,7 +59,6 @@ class Analysis:
         names = [name for name in Sizes.__dataclass_fields__ if name in sizes]
         batch_size, latent_dim = self.plan.settings.batch_size, self.plan.latent_dim
         self.sizes = Sizes(batch_size=batch_size, latent_dim=latent_dim, **{name: sizes[name] for name in names})
-        self.controls = {cell: self._control(cell, figures.steps) for cell in self.plan.rows}
         self._floors: dict[Figure, dict[tuple[str, str], float]] = {}
         self.peak = self._peak()
         self.target = self._target_chrf()
@@ -101,15 +100,15 @@ class Analysis:
         records = list(measured.values())
         last = records[-1]
         facts = last["facts"]
-        step = _typical(figures.steps(measured))
-        timed = figures.steps(measured).values()
-        step_seconds = step.value if step else median(float(np.median(seconds)) for seconds in timed)
+        timed = figures.steps(measured)
+        step = _typical(timed)
+        step_seconds = step.value if step else median(float(np.median(seconds)) for seconds in timed.values())
         steps = -(-self.training_rows // self.plan.settings.batch_size)
         own = self._trainings(cell)
         trainings = [self._quality(training) for training in own]
         epochs = trainings[0].epochs if trainings else []
         final: Mapping[str, Any] = epochs[-1] if epochs else {}
-        gates = self._gates(cell, records)
+        control = self._control(cell, figures.steps)
         certificate = self._certificate(cell, facts["version"])
         why_not = _why_not(certificate, records)
         memory = {name: median(figures.memory(record)[name] for record in records) for name in figures.memory(last)}
@@ -132,8 +131,8 @@ class Analysis:
             steps_an_epoch=steps,
             ratio=self._versus(cell, cell.baseline, figures.steps),
             default_cost=self._default_cost(cell),
-            control=self.controls[cell],
-            floor=noise_floor(control) if (control := self.controls[cell]) else None,
+            control=control,
+            floor=noise_floor(control) if control else None,
             evaluate=_typical(figures.evaluations(measured)),
             decode_character=_typical(figures.batch_characters(measured)),
             decode_ratio=self._versus(cell, cell.baseline, figures.batch_characters),
@@ -145,7 +144,7 @@ class Analysis:
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
             kernels=next((record["kernels"] for record in records if "kernels" in record), []),
-            gates=gates,
+            gates=self._gates(cell, records),
             quality=trainings,
             facts=facts,
             certificate=certificate,
@@ -223,7 +222,7 @@ class Analysis:
             {"strings": strings[0]} if strings else {}
         )
 
-    def _gates(self, cell: Cell, records: Iterable[Record]) -> list[str]:
+    def _gates(self, cell: Cell, records: Sequence[Record]) -> list[str]:
         """What was not as it must be; each with advice."""
         failed = []
         asked = self.plan.threads or self.recording.machine["cores"]
@@ -243,7 +242,7 @@ class Analysis:
                 failed.append("other work kept more than a tenth of a core busy; close it and measure anew")
             if record["parent"] > PARENT:
                 failed.append("waiting took more than a hundredth of a core")
-        return [f"{text} ({failed.count(text)} of {len(list(records))} rounds)" for text in dict.fromkeys(failed)]
+        return [f"{text} ({failed.count(text)} of {len(records)} rounds)" for text in dict.fromkeys(failed)]
 
     def _peak(self) -> dict[str, Any] | None:
         """The machine's fastest matrix product that was measured, and all the others, each a median over rounds."""
@@ -402,13 +401,11 @@ def _headline(rows: Sequence[Row], pairs: Sequence[Mapping[str, Any]]) -> str:
     ranked = [row for row in rows if row.ranked and row.lane == main_lane(rows)]
     if not ranked:
         return "No row is ranked: none has a parity certificate that holds."
-    first = f"{ranked[0].label} trains {{}}, at {ranked[0].train_samples_per_second:,.0f} pairs a second"
     next_one = next((pair for pair in pairs if pair["first"] == ranked[0].label), None)
-    if next_one is None or next_one["verdict"].word == "faster":
-        answer = first.format("fastest" if next_one else "")
-    else:
-        answer = first.format(f"fastest by the medians, not surely faster than {next_one['second']}")
-    answer = answer.replace("trains ,", "trains")
+    how = " fastest," if next_one else ""
+    if next_one and next_one["verdict"].word != "faster":
+        how = f" fastest by the medians, not surely faster than {next_one['second']},"
+    answer = f"{ranked[0].label} trains{how} at {ranked[0].train_samples_per_second:,.0f} pairs a second"
     said: dict[str, list[str]] = {}  # rows of which the same is to be said, together
     for row in ranked:
         if row.ratio:

@@ -81,20 +81,13 @@ def bench(
     from benchmarks.lock import only_benchmark
     from benchmarks.measure import begin, resumed
     from benchmarks.plan import Plan, cells, sized
-    from benchmarks.tables import comparison_table, decoded_table, fitness_table
+    from benchmarks.tables import comparison_table, decoded_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
     from common.files import read_json
 
     if check:
-        findings = fitness.check()
-        if json:
-            terminal.print_json({"fit": fitness.fit(findings), "findings": [asdict(f) for f in findings]})
-        else:
-            terminal.out.print(fitness_table(findings))
-        if not fitness.fit(findings):
-            raise RosettaError("this machine is not fit to measure on now")
-        return
+        return _check(json)
     if certificate and not certificate.is_file():
         raise CannotBeginError(f"{certificate} is not there; `rosetta parity --certificate {certificate}` writes it")
     seconds = options.seconds(budget) if budget else None
@@ -136,6 +129,22 @@ def bench(
     terminal.out.print(comparison_table(results))
     terminal.out.print(decoded_table(results))
     print(f"Saved as {path}. A page of it: rosetta report {path} -o {path.with_suffix('.html')}")
+
+
+def _check(json: bool) -> None:
+    """Print what was found of the machine. Raises RosettaError where it is not fit."""
+    from benchmarks import fitness
+    from benchmarks.tables import fitness_table
+    from common import terminal
+    from common.errors import RosettaError
+
+    findings = fitness.check()
+    if json:
+        terminal.print_json({"fit": fitness.fit(findings), "findings": [asdict(f) for f in findings]})
+    else:
+        terminal.out.print(fitness_table(findings))
+    if not fitness.fit(findings):
+        raise RosettaError("this machine is not fit to measure on now")
 
 
 def report(

@@ -59,7 +59,7 @@ def cell(
 ) -> Mapping[str, Any]:
     """Every scenario in the order of the fields that it gives; see each one for what they hold.
 
-    Where `in_batch` is false or there are no `singles`, decoding in that way is None.
+    Decoding is None where it is not done: `in_batch` is false, or there are no `singles`.
     """
     rows, settings = Batch(**corpus), backend.train_config
     seed, batch_size = settings.seed, settings.batch_size

@@ -70,5 +70,8 @@ def test_rounds_begin_with_another_cell_each(tmp_path) -> None:
     assert {order[0] for order in orders} == set(plan.cells)
     assert all(sorted(order, key=repr) == sorted(plan.cells, key=repr) for order in orders)
     assert plan.rows == [cell for cell in plan.cells if not cell.control]
-    assert [cell.backend for cell in plan.models] == ["keras:example", "keras", "paddle", "torch"]
+    assert [cell.label for cell in plan.models] == [
+        *("keras:example", "keras", "paddle", "torch"),
+        *(f"{name}, masked and bucketed" for name in ("keras", "paddle", "torch")),
+    ]
     assert Cell("torch", "matched", control=True) in plan.cells

@@ -85,7 +85,7 @@ def bench(
     from benchmarks.lock import only_benchmark
     from benchmarks.measure import begin, resumed
     from benchmarks.plan import Plan, cells, sized
-    from benchmarks.tables import comparison_table, decoded_table
+    from benchmarks.tables import bucketed_table, comparison_table, decoded_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
     from common.files import read_json
@@ -132,6 +132,8 @@ def bench(
     if json:
         return terminal.print_json({"results": str(path)} | results.as_json())
     terminal.out.print(comparison_table(results))
+    if results.bucketed:
+        terminal.out.print(bucketed_table(results))
     terminal.out.print(decoded_table(results))
     print(f"Saved as {path}. A page of it: rosetta report {path} -o {path.with_suffix('.html')}")
 

@@ -5,7 +5,7 @@ escape it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import inf
 from statistics import median
 from typing import Any
@@ -15,7 +15,7 @@ from benchmarks.climber import RUNGS
 from benchmarks.differences import Parts, difference
 from benchmarks.intervals import SMALLEST_EFFECT, Verdict
 from benchmarks.plan import BASELINE, BUCKETED
-from benchmarks.results import Decoded, Results, Row, main_lane, seconds_to_target
+from benchmarks.results import Decoded, Results, Row, among_bucketed, main_lane, seconds_to_target
 from benchmarks.wording import (
     MISSING,
     SPACE,
@@ -238,7 +238,7 @@ def _verdicts(results: Results) -> list[Block]:
 
 
 def _bucketed(results: Results) -> list[Block]:
-    rows = [replace(row, label=row.label.removesuffix(f", {BUCKETED}")) for row in results.bucketed]
+    rows = among_bucketed(results.bucketed)
     if not rows:
         return []
     lead = "Batches of sentences of like lengths, trimmed to these, with padding left out of states and loss: "
@@ -447,11 +447,11 @@ def _quality(results: Results) -> list[Block]:
     masked = masked if len(rows) > len(comparable) else ""
     table = Table(
         f"After the last epoch, medians over seeds (epochs: {results.num_epochs})",
-        (*columns, f"seconds to {target}", "sooner by"),
+        (*columns, f"seconds to {target}", "ratio"),
         last,
         grey=frozenset(place for place, row in enumerate(rows) if not row.ranked),
         note=f"chrF's signature: {results.chrf_signature}. Right characters: of validation rows, without padding. "
-        f"Sooner by: the seconds of {BASELINE}'s whole training over those to {target}.{masked}",
+        f"Ratio: the seconds of {BASELINE}'s whole training over those to {target}; above 1 is sooner.{masked}",
     )
     key = f"Thin: each of {seeds} trainings. Thick, with a point an epoch: their median."
     key = key if seeds > 1 else "A point an epoch."

@@ -1,12 +1,13 @@
 """What a recording says, as values: every table, chart and report is a function of these."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from statistics import median
 from typing import Any
 
 from benchmarks.intervals import Estimate, Verdict
+from benchmarks.plan import BUCKETED
 from benchmarks.recording import FORMAT, VERSION
 from common.config import DataConfig, TrainConfig
 
@@ -95,6 +96,11 @@ class Row:
     @property
     def name(self) -> str:
         return f"{self.backend}:{self.variant}" if self.variant else self.backend
+
+
+def among_bucketed(rows: Sequence[Row]) -> list[Row]:
+    """Bucketed rows under the labels that tell them apart where no others are."""
+    return [replace(row, label=row.label.removesuffix(f", {BUCKETED}")) for row in rows]
 
 
 def main_lane(rows: Sequence[Row]) -> str:

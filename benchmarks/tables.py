@@ -10,7 +10,7 @@ from benchmarks.changes import Comparison
 from benchmarks.climber import RUNGS, SPREADS, Check
 from benchmarks.fitness import Finding
 from benchmarks.plan import BASELINE, BUCKETED
-from benchmarks.results import Decoded, Results, Row
+from benchmarks.results import Decoded, Results, Row, among_bucketed
 from benchmarks.wording import quantity
 from common.terminal import table
 
@@ -37,14 +37,15 @@ def comparison_table(results: Results) -> Table:
 def bucketed_table(results: Results) -> Table:
     """The rows on bucketed batches, fastest first: apart, since a step of theirs does other work."""
     columns = (*COLUMNS[:6], "over\nshuffled", "chrF")
-    made = table(BUCKETED.capitalize(), columns, map(_bucketed_cells, results.bucketed), numeric=columns[1:])
-    for row, shown in zip(results.bucketed, made.rows, strict=True):
+    rows = among_bucketed(results.bucketed)
+    made = table(BUCKETED.capitalize(), columns, map(_bucketed_cells, rows), numeric=columns[1:])
+    for row, shown in zip(rows, made.rows, strict=True):
         shown.style = "" if row.ranked else "dim"
     notes = [
         "Batches of sentences of like lengths, trimmed to them, padding left out of states and loss. ratio: "
         f"{BASELINE}'s seconds a pair over the row's; over shuffled: the backend's own, without masks and buckets."
     ]
-    notes += [f"{row.label} is not ranked: {row.why_not}." for row in results.bucketed if not row.ranked]
+    notes += [f"{row.label} is not ranked: {row.why_not}." for row in rows if not row.ranked]
     made.caption, made.caption_justify = escape("\n".join(notes)), "left"
     return made
 

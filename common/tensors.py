@@ -11,7 +11,9 @@ from common.config import ModelConfig, TrainConfig
 from common.vocabulary import CharVocabulary
 
 START, STOP = "\t", "\n"
-WIDTHS = 8  # a trimmed batch is as wide as a multiple of it, so that few shapes are compiled
+# A trimmed batch is as wide as a multiple of it, so that what compiles for a shape compiles for few: of fra-eng's 7
+# that hold 53 % of the positions, where 1 would leave 46 % in 82 shapes, and 4 49 % in 13.
+WIDTHS = 8
 
 
 def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -> NDArray[np.floating]:

@@ -13,11 +13,8 @@ from common.errors import CannotBeginError
 
 BASELINE = "keras:example"  # what every ratio is to
 LANES = ("matched", "default")
-BATCHES = (
-    "shuffled",
-    "bucketed",
-)  # see TrainConfig; the first is the example's way
-BUCKETED = "masked and bucketed"  # what tables call the other one, which takes padding that is masked
+BATCHES = ("shuffled", "bucketed")  # see TrainConfig; the first is the example's
+BUCKETED = "masked and bucketed"  # what tables call the other, which takes padding that is masked
 
 Controls = Literal["one", "each"]
 
@@ -150,7 +147,7 @@ class Plan:
         options += [f"--python {name}={quote(python)}" for name, python in others]
         given = {"rounds", "steps", "lanes", "batches", "epochs", "seeds"}
         sizes = [(name, value) for name, value in asdict(self.size).items() if name in given]
-        # Each cell has batches of its own: of the settings' name for them the size speaks.
+        # --batches says which rows there are: that is the size's, and each cell's settings follow from it.
         settings = {name: value for name, value in asdict(self.settings).items() if name != "batches"}
         configs = [*asdict(self.data).items(), *settings.items()]
         plain = [(name, getattr(self, name)) for name in ("latent_dim", "threads", "device")]

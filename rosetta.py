@@ -100,6 +100,7 @@ def train(
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = 256,
     padding: options.Padding = "space",
+    batches: options.Batches = "shuffled",
     learning_rate: options.LearningRate = 1e-3,
     seed: options.Seed = TrainConfig.seed,
     dtype: options.Precision = "float32",
@@ -127,7 +128,7 @@ def train(
                 if backend is None:
                     raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
                 corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
-                settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
+                settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
                 trained = session.train(
                     backend, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event
                 )

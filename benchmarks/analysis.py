@@ -1,8 +1,9 @@
 """From a recording to results: medians, intervals, ratios, verdicts, gates. Nothing is measured here."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from math import isfinite, nan
+from math import fsum, isfinite, nan
 from statistics import fmean, median
 from typing import Any
 
@@ -22,9 +23,9 @@ from benchmarks.intervals import (
     percentiles,
     typical,
 )
-from benchmarks.plan import BASELINE, Cell
+from benchmarks.plan import BASELINE, BATCHES, Cell
 from benchmarks.recording import Record, Recording
-from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row, main_lane
+from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row, main_lane, seconds_to_target
 from benchmarks.roofline import Sizes, step_flop
 
 PERCENTILES = (50, 95, 99)
@@ -48,12 +49,11 @@ class Analysis:
         self.measured: dict[Cell, dict[int, Record]] = {cell: {} for cell in self.plan.cells}
         for record in self.rounds:
             for found in record["cells"]:
-                cell = Cell(found["backend"], found["lane"], found["python"], found["control"])
-                self.measured[cell][record["round"]] = found
-        self.certificates = {(r["backend"], r["lane"], r["python"]): r for r in recording.of_kind("certificate")}
-        self.trainings: dict[tuple[str, str], list[Record]] = {}
+                self.measured[Cell.of(found)][record["round"]] = found
+        self.certificates = {Cell.of(record): record for record in recording.of_kind("certificate")}
+        self.trainings: dict[Cell, list[Record]] = {}  # by `Cell.model`
         for record in recording.of_kind("quality"):
-            self.trainings.setdefault((record["backend"], record["python"]), []).append(record)
+            self.trainings.setdefault(Cell.of(record), []).append(record)
         sizes = recording.corpus["sizes"]
         self.training_rows = sizes["training_rows"]
         names = [name for name in Sizes.__dataclass_fields__ if name in sizes]
@@ -65,11 +65,12 @@ class Analysis:
 
     def results(self) -> Results:
         plan, recording = self.plan, self.recording
-        rows = sorted(
+        measured = sorted(
             [self._row(cell) for cell in plan.rows if self.measured[cell]],
             key=lambda row: (not row.ranked, row.train_seconds_per_epoch),
         )
-        pairs = self._pairs([row for row in rows if row.ranked])
+        rows, bucketed = ([row for row in measured if row.batches == way] for way in BATCHES)
+        pairs = self._pairs([row for row in [*rows, *bucketed] if row.ranked])
         floor = self.floor(figures.steps)
         return Results(
             headline=_headline(rows, pairs),
@@ -88,8 +89,9 @@ class Analysis:
             peak=self.peak,
             target_chrf=self.target,
             chrf_signature=next((r["epochs"][-1]["chrf_signature"] for r in recording.of_kind("quality")), ""),
-            warnings=self._warnings(rows),
+            warnings=self._warnings(rows, bucketed),
             rows=rows,
+            bucketed=bucketed,
             pairs=pairs,
             overtakings=_overtakings(rows),
             decoded=self._decoded(),
@@ -115,12 +117,14 @@ class Analysis:
         if own:  # whole epochs take what they take; the timed steps are fewer
             memory["peak"] = median(training["peak"] for training in own)
         backend, _, variant = cell.backend.partition(":")
-        decoding = last["decoding"] or {"sentences": len(last["singles"]["seconds"])}
+        singles = last["singles"] or {"seconds": []}
+        decoding = last["decoding"] or {"sentences": len(singles["seconds"])}
         return Row(
             backend=backend,
             variant=variant,
             lane=cell.lane,
             python=cell.python,
+            batches=cell.batches,
             label=cell.label,
             version=facts["version"],
             threads=facts["threads"],
@@ -130,6 +134,7 @@ class Analysis:
             step=step,
             steps_an_epoch=steps,
             ratio=self._versus(cell, cell.baseline, figures.steps),
+            bucketing=self._versus(cell, replace(cell, batches=BATCHES[0]), figures.steps),
             default_cost=self._default_cost(cell),
             control=control,
             floor=noise_floor(control) if control else None,
@@ -140,12 +145,13 @@ class Analysis:
             latency={} if cell.backend == BASELINE else _percentiles(figures.sentences(measured)),
             latency_ratio=self._versus(cell, cell.baseline, figures.first_characters),
             memory=memory,
-            roofline=self._roofline(step_seconds),
+            roofline=None if cell.bucketed else self._roofline(step_seconds),
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
             kernels=next((record["kernels"] for record in records if "kernels" in record), []),
             gates=self._gates(cell, records),
             quality=trainings,
+            target_ratio=self._target_ratio(trainings),
             facts=facts,
             certificate=certificate,
             train_seconds_per_epoch=step_seconds * steps,
@@ -164,9 +170,9 @@ class Analysis:
 
     def _control(self, cell: Cell, figure: Figure) -> Estimate | None:
         """The cell against itself: its figure over that of its second process, round by round."""
-        again = Cell(cell.backend, cell.lane, cell.python, control=True)
+        again = self.measured.get(replace(cell, control=True), {})
         try:
-            return paired_ratio(figure(self.measured[cell]), figure(self.measured.get(again, {})))
+            return paired_ratio(figure(self.measured[cell]), figure(again))
         except NoEstimateError:
             return None
 
@@ -184,8 +190,8 @@ class Analysis:
     def _own_floors(self, figure: Figure) -> dict[tuple[str, str], float]:
         """By backend and interpreter."""
         if figure not in self._floors:
-            controls = {(cell.backend, cell.python): self._control(cell, figure) for cell in self.plan.models}
-            self._floors[figure] = {of: noise_floor(control) for of, control in controls.items() if control}
+            controls = [(cell, self._control(cell, figure)) for cell in self.plan.models]
+            self._floors[figure] = {(c.backend, c.python): noise_floor(control) for c, control in controls if control}
         return self._floors[figure]
 
     def _versus(self, cell: Cell, other: Cell, figure: Figure) -> Verdict | None:
@@ -193,6 +199,8 @@ class Analysis:
         if cell == other or not self.measured.get(other):
             return None
         sides = [self.measured[cell], self.measured[other]]
+        if not all(map(figure, sides)):
+            return None
         if figure is figures.first_characters:
             # Only the sentences that both decoded: characters of long ones take less.
             count = min(len(record["singles"]["seconds"]) for side in sides for record in side.values())
@@ -203,7 +211,7 @@ class Analysis:
 
     def _trainings(self, cell: Cell) -> list[Record]:
         """A backend is trained for its quality in one lane, the first."""
-        return self.trainings.get((cell.backend, cell.python), []) if cell in self.plan.models else []
+        return self.trainings.get(cell.model, []) if cell in self.plan.models else []
 
     def _default_cost(self, cell: Cell) -> Verdict | None:
         """How fast it is as installed, of what it is in the matched lane."""
@@ -213,11 +221,11 @@ class Analysis:
 
     def _certificate(self, cell: Cell, version: str) -> dict[str, Any] | None:
         """That of the version which ran; an example that decodes elsewhere adds how many strings were compared."""
-        found = self.certificates.get((cell.backend, cell.lane, cell.python))
+        found = self.certificates.get(cell)
         if found is None or found["version"] != version:
             return None
-        strings = [t["strings"] for t in self.trainings.get((cell.backend, cell.python), []) if t["strings"]]
-        outside = ("kind", "lane", "python")
+        strings = [t["strings"] for t in self.trainings.get(cell.model, []) if t["strings"]]
+        outside = ("kind", "lane", "python", "batches")
         return {name: found[name] for name in found if name not in outside} | (
             {"strings": strings[0]} if strings else {}
         )
@@ -271,7 +279,15 @@ class Analysis:
             key: median(training["epochs"][-1]["chrf"] for training in trainings)
             for key, trainings in self.trainings.items()
         }
-        return reached.get((BASELINE, ""), min(reached.values(), default=None))
+        return reached.get(Cell(BASELINE), min(reached.values(), default=None))
+
+    def _target_ratio(self, trainings: Sequence[Quality]) -> float | None:
+        """The baseline's seconds to its own last epoch over those of these trainings to what it then reaches."""
+        baseline = self.trainings.get(Cell(BASELINE), [])
+        if not baseline or not trainings or not isfinite(seconds := seconds_to_target(trainings)):
+            return None
+        whole = [fsum(epoch["seconds"] for epoch in training["epochs"]) for training in baseline]
+        return median(whole) / seconds
 
     def _quality(self, training: Record) -> Quality:
         seconds, arrived = 0.0, None
@@ -283,24 +299,23 @@ class Analysis:
 
     def _decoded(self) -> list[Decoded]:
         first = {key: trainings[0]["translations"] for key, trainings in self.trainings.items()}
-        labels = {(cell.backend, cell.python): cell.label for cell in reversed(self.plan.models)}
+        labels = {cell.model: cell.label for cell in self.plan.models}
         return [
             Decoded(shown["source"], shown["references"], {labels[key]: said[n] for key, said in first.items()})
             for n, shown in enumerate(self.recording.corpus["shown"])
         ]
 
     def _pairs(self, ranked: Sequence[Row]) -> list[dict[str, Any]]:
-        """Each row against the next one of its lane."""
+        """Each row against the next one of its lane and batches."""
         found = []
-        for lane in dict.fromkeys(row.lane for row in ranked):
-            for one, other in pairwise(row for row in ranked if row.lane == lane):
-                cells = Cell(one.name, lane, one.python), Cell(other.name, lane, other.python)
-                found.append(
-                    {"first": one.label, "second": other.label, "verdict": self._versus(*cells, figures.steps)}
-                )
+        for lane, way in dict.fromkeys((row.lane, row.batches) for row in ranked):
+            for one, other in pairwise(row for row in ranked if (row.lane, row.batches) == (lane, way)):
+                first, second = (Cell(row.name, lane, row.python, batches=way) for row in (one, other))
+                verdict = self._versus(first, second, figures.steps)
+                found.append({"first": one.label, "second": other.label, "verdict": verdict})
         return found
 
-    def _warnings(self, rows: Sequence[Row]) -> list[str]:
+    def _warnings(self, rows: Sequence[Row], bucketed: Sequence[Row]) -> list[str]:
         found = []
         if len(self.rounds) < self.plan.size.rounds:
             found.append(f"{len(self.rounds)} of {self.plan.size.rounds} rounds were measured; --resume goes on")
@@ -316,7 +331,7 @@ class Analysis:
             )
         found += [f"{f['name']}: {f['found']}; {f['advice']}" for f in self.recording.fitness if not f["ok"]]
         found += _unmatched(rows)
-        found += [f"{row.label}: {gate}" for row in rows for gate in row.gates]
+        found += [f"{row.label}: {gate}" for row in [*rows, *bucketed] for gate in row.gates]
         found += _other_kernels(rows)
         return found
 

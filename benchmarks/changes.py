@@ -56,6 +56,8 @@ def _changes(before: Analysis, after: Analysis) -> Iterator[Change]:
             floors = before.floor(rounds_of, cell), after.floor(rounds_of, cell)
             floor = nan if any(map(isnan, floors)) else max(floors)
             old, new = rounds_of(before.measured[cell]), rounds_of(after.measured[cell])
+            if not old or not new:
+                continue  # not measured of such a row
             try:
                 found = verdict(independent_ratio(new, old), floor, rounds)
             except NoEstimateError as error:

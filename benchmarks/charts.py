@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.intervals import Estimate
-from benchmarks.plan import BASELINE
+from benchmarks.plan import BASELINE, BATCHES
 from benchmarks.results import Results, Row, main_lane
 from benchmarks.wording import digits, interval, percent, plain, quantity, times, unit_of
 
@@ -45,10 +45,10 @@ def colours(rows: Iterable[Row]) -> dict[str, str]:
     return {name: COLOURS.get(name) or found[name] for name in names}
 
 
-def speed(results: Results) -> Spec | None:
+def speed(rows: Sequence[Row]) -> Spec | None:
     """Seconds an epoch, fastest first, with intervals; the ratio to the baseline stands at each bar."""
     values: Values = []
-    for row in _in_order(results.rows):
+    for row in _in_order(rows):
         if row.step is None:
             continue
         seconds = row.train_seconds_per_epoch
@@ -58,7 +58,7 @@ def speed(results: Results) -> Spec | None:
             told_apart = row.ratio.word in ("faster", "slower")
             note = times(row.ratio.ratio.value) if told_apart else row.ratio.word
         values.append(
-            _look(row, results.rows)
+            _look(row, rows)
             | {
                 "value": seconds,
                 "low": low,
@@ -262,11 +262,11 @@ def memory(results: Results) -> Spec | None:
     return _finished(alt.layer(bars, text), _height(rows))
 
 
-def quality(results: Results, field: str, title: str, target: float | None = None) -> Spec | None:
+def quality(rows: Sequence[Row], field: str, title: str, target: float | None = None) -> Spec | None:
     """A figure of each epoch against the seconds trained so far: a thin line a seed, a thick one for their median."""
     import altair as alt
 
-    rows = [row for row in results.rows if any(field in epoch for q in row.quality for epoch in q.epochs)]
+    rows = [row for row in rows if any(field in epoch for q in row.quality for epoch in q.epochs)]
     thin: Values = []
     thick: Values = []
     for row in rows:
@@ -274,9 +274,7 @@ def quality(results: Results, field: str, title: str, target: float | None = Non
         for training, curve in zip(row.quality, curves, strict=True):
             for number, (seconds, value) in enumerate(curve, 1):
                 told = {"seed": training.seed, "epoch": number, "trained for": f"{digits(seconds)} s"}
-                thin.append(
-                    _look(row, results.rows) | {"seconds": seconds, "value": value, "shown": digits(value)} | told
-                )
+                thin.append(_look(row, rows) | {"seconds": seconds, "value": value, "shown": digits(value)} | told)
         for number, points in enumerate(zip(*curves, strict=False), 1):
             middle = {"seconds": median(p[0] for p in points), "value": median(p[1] for p in points)}
             told = {
@@ -284,7 +282,7 @@ def quality(results: Results, field: str, title: str, target: float | None = Non
                 "median": digits(middle["value"]),
                 "trained for": f"{digits(middle['seconds'])} s",
             }
-            thick.append(_look(row, results.rows) | middle | told)
+            thick.append(_look(row, rows) | middle | told)
     if not thin:
         return None
     axes = {
@@ -297,13 +295,13 @@ def quality(results: Results, field: str, title: str, target: float | None = Non
         "y": alt.Y("value:Q", title=title, scale=alt.Scale(zero=True)),
         "color": _colour_legend(rows),
     }
-    lanes = {"strokeDash": _lane_legend(rows)}
+    dashes = {"strokeDash": _dashes()}
     single = alt.Chart(alt.InlineData(values=thin)).mark_line(strokeWidth=1, opacity=0.35)
     middle_line = alt.Chart(alt.InlineData(values=thick)).mark_line(strokeWidth=2.6)
     dots = alt.Chart(alt.InlineData(values=thick)).mark_point(filled=True, size=26, opacity=1)
     layers: list[Any] = [
-        single.encode(**axes, **lanes, detail=["label:N", "seed:N"]),
-        middle_line.encode(**axes, **lanes, detail="label:N"),
+        single.encode(**axes, **dashes, detail=["label:N", "seed:N"]),
+        middle_line.encode(**axes, **dashes, detail="label:N"),
         dots.encode(**axes, tooltip=_tooltips(("label", "epoch", "trained for", "median"))),
     ]
     if target is not None:
@@ -326,7 +324,7 @@ def _look(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     colour = colours(rows)[row.name] if row.ranked else GREY
     fill = f"color-mix(in srgb, {colour} 18%, {PAPER})" if row.lane == "default" else colour
     lane = LANES.get(row.lane, row.lane)
-    look = {"label": row.label, "name": row.name, "lane": lane, "ranked": row.ranked}
+    look = {"label": row.label, "name": row.name, "lane": lane, "ranked": row.ranked, "batches": row.batches}
     return look | {"colour": colour, "fill": fill}
 
 
@@ -513,16 +511,11 @@ def _colour_legend(rows: Sequence[Row]) -> Any:
     return alt.Color("name:N", scale=scale, legend=legend)
 
 
-def _lane_legend(rows: Sequence[Row]) -> Any:
-    """Lanes by the line's dashes; no legend where there is one lane alone."""
+def _dashes() -> Any:
+    """Bucketed rows are dotted, which words beside the chart say; a legend of them has no room on a telephone."""
     import altair as alt
 
-    lanes = list(LANES.values())
-    both = len({row.lane for row in rows}) > 1
-    legend = (
-        alt.Legend(title=None, orient="top", columns=_columns(2), symbolType="stroke", **_ABOVE) if both else None
-    )
-    return alt.StrokeDash("lane:N", scale=alt.Scale(domain=lanes, range=[[1, 0], [5, 4]]), legend=legend)
+    return alt.StrokeDash("batches:N", scale=alt.Scale(domain=BATCHES, range=[[1, 0], [1, 3]]), legend=None)
 
 
 def _tooltips(fields: Iterable[str]) -> list[Any]:

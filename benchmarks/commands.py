@@ -41,6 +41,10 @@ def bench(
     rounds: Annotated[int | None, typer.Option(min=1, help="Every cell is measured once a round.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps timed a cell.")] = None,
     lanes: Annotated[str | None, typer.Option(help="matched, default, or both with a comma.")] = None,
+    batches: Annotated[
+        str | None,
+        typer.Option(help="shuffled, or shuffled,bucketed: also rows on bucketed batches, padding masked."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of the trainings whose quality is scored.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Such trainings a backend.")] = None,
     data: options.Data = DataConfig.data,
@@ -81,7 +85,7 @@ def bench(
     from benchmarks.lock import only_benchmark
     from benchmarks.measure import begin, resumed
     from benchmarks.plan import Plan, cells, sized
-    from benchmarks.tables import comparison_table, decoded_table
+    from benchmarks.tables import bucketed_table, comparison_table, decoded_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
     from common.files import read_json
@@ -97,8 +101,9 @@ def bench(
             raise CannotBeginError("--resume needs --out, the recording to go on with")
         options.refuse(context, PLANNED, "--resume goes on with the recording's own plan")
     else:
-        chosen = tuple(lanes.split(",")) if lanes is not None else None
-        size = sized(preset, rounds=rounds, steps=steps, lanes=chosen, epochs=epochs, seeds=seeds)
+        listed = {"lanes": lanes, "batches": batches}
+        chosen = {name: tuple(given.split(",")) for name, given in listed.items() if given is not None}
+        size = sized(preset, rounds=rounds, steps=steps, epochs=epochs, seeds=seeds, **chosen)
         names = backends.split(",") if backends else frameworks()
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
@@ -127,6 +132,8 @@ def bench(
     if json:
         return terminal.print_json({"results": str(path)} | results.as_json())
     terminal.out.print(comparison_table(results))
+    if results.bucketed:
+        terminal.out.print(bucketed_table(results))
     terminal.out.print(decoded_table(results))
     print(f"Saved as {path}. A page of it: rosetta report {path} -o {path.with_suffix('.html')}")
 

@@ -14,8 +14,8 @@ from benchmarks import charts
 from benchmarks.climber import RUNGS
 from benchmarks.differences import Parts, difference
 from benchmarks.intervals import SMALLEST_EFFECT, Verdict
-from benchmarks.plan import BASELINE
-from benchmarks.results import Decoded, Results, Row, main_lane
+from benchmarks.plan import BASELINE, BUCKETED
+from benchmarks.results import Decoded, Results, Row, among_bucketed, main_lane, seconds_to_target
 from benchmarks.wording import (
     MISSING,
     SPACE,
@@ -153,7 +153,7 @@ def _facts(results: Results) -> dict[str, str]:
 
 
 def _speed(results: Results) -> list[Block]:
-    spec = charts.speed(results)
+    spec = charts.speed(results.rows)
     if spec is None:
         return [Text("Intervals take two rounds; there are none yet.")]
     ranked = [row for row in results.rows if row.ranked and row.step and row.lane == main_lane(results.rows)]
@@ -166,7 +166,7 @@ def _speed(results: Results) -> list[Block]:
     title += ", the shortest median" if len(ranked) > 1 else ""
     title += " of the matched rows" if len(ranked) > 1 and len({row.lane for row in results.rows}) > 1 else ""
     table = _table(
-        results,
+        results.rows,
         ("seconds an epoch", "a warm step", "pairs a second", "ratio", "not ranked because"),
         lambda row: [
             _epoch(row),
@@ -199,7 +199,7 @@ def _verdicts(results: Results) -> list[Block]:
         return found
     found.append(
         _table(
-            results,
+            results.rows,
             ("seconds an epoch", "ratio", "verdict", "evaluation, a pair", "threads", "version"),
             lambda row: [
                 _epoch(row),
@@ -237,6 +237,36 @@ def _verdicts(results: Results) -> list[Block]:
     return found
 
 
+def _bucketed(results: Results) -> list[Block]:
+    rows = among_bucketed(results.bucketed)
+    if not rows:
+        return []
+    lead = "Batches of sentences of like lengths, trimmed to these, with padding left out of states and loss: "
+    lead += "the same pairs an epoch in fewer positions. A step is other work than the example's, so that "
+    lead += "these rows are ranked by themselves, and compared by the seconds that a pair takes."
+    table = _table(
+        rows,
+        ("seconds an epoch", "pairs a second", "ratio", "verdict", "against its own shuffled row"),
+        lambda row: [
+            _epoch(row),
+            digits(row.train_samples_per_second),
+            _ratio(row.ratio),
+            f"not ranked: {plain(row.why_not)}" if not row.ranked else _verdict(row.ratio),
+            _ratio(row.bucketing),
+        ],
+        words={0, 4},
+        note=f"In brackets: 95 % intervals. Ratio: how many times as fast as {BASELINE} a row is, a pair.",
+    )
+    spec, fastest = charts.speed(rows), rows[0]
+    if spec is None:
+        return [Text(lead), table]
+    title = f"On bucketed batches {fastest.label} trains an epoch in {quantity(fastest.train_seconds_per_epoch)}"
+    title += ", the shortest median" if len(rows) > 1 else ""
+    key = CUT if charts.cut([row.step for row in rows if row.step]) else ""
+    title = title if fastest.ranked else "Seconds an epoch"
+    return [Text(lead), Chart("bucketed", title, spec, table, key=key.strip())]
+
+
 def _start(results: Results) -> list[Block]:
     spec = charts.start(results)
     if spec is None:
@@ -245,7 +275,7 @@ def _start(results: Results) -> list[Block]:
     quickest = min(_answering(rows), key=lambda row: sum(row.start.values()))
     title = f"{quickest.label} is the first to have done a step, after {quantity(sum(quickest.start.values()))}"
     table = _table(
-        results,
+        results.rows,
         ("process", "import", "build", "first step", "together", "a warm step"),
         lambda row: [
             *(quantity(row.start.get(phase)) for phase in charts.PHASES),
@@ -286,7 +316,7 @@ def _decoding(results: Results) -> list[Block]:
         took = quantity(best.decode_character.value) if best and best.decode_character else ""
         title = f"In a batch {best.label} puts out a character every {took}" if best else "Decoding in a batch"
         table = _table(
-            results,
+            results.rows,
             ("a character", "ratio", "verdict", "sentences", "sentences a second"),
             lambda row: [
                 interval(row.decode_character),
@@ -312,7 +342,7 @@ def _decoding(results: Results) -> list[Block]:
     title = f"{best.label} decodes a single sentence in {took}, the shortest median"
     percentiles = sorted({percentile for row in rows for percentile in row.latency})
     table = _table(
-        results,
+        results.rows,
         (*(f"p{percentile}" for percentile in percentiles), "ratio a character", "verdict"),
         lambda row: [
             *(interval(row.latency.get(percentile)) for percentile in percentiles),
@@ -337,7 +367,7 @@ def _roofline(results: Results) -> list[Block]:
     if best and best.roofline:
         title = f"{best.label} does {percent(best.roofline.share)} of what this machine can"
     table = _table(
-        results,
+        results.rows,
         ("share of the peak", "GFLOP/s", "GFLOP a step"),
         lambda row: [
             percent(row.roofline.share) if row.roofline else MISSING,
@@ -369,7 +399,7 @@ def _memory(results: Results) -> list[Block]:
     title = f"{least.label} takes {megabytes(least.memory['peak'])} at its peak, the least"
     columns = ("after_import", "after_build", "peak")
     table = _table(
-        results,
+        results.rows,
         ("after import", "after building the model", "peak of training", "growth since the import"),
         lambda row: [
             *(megabytes(row.memory.get(column)) for column in columns),
@@ -384,8 +414,9 @@ def _memory(results: Results) -> list[Block]:
 
 
 def _quality(results: Results) -> list[Block]:
-    rows = [row for row in results.rows if row.quality]
-    loss = charts.quality(results, "loss", "training loss")
+    rows = [row for row in results.all_rows if row.quality]
+    comparable = [row for row in results.rows if row.quality]  # a masked loss is a mean over other positions
+    loss = charts.quality(comparable, "loss", "training loss")
     if not rows or loss is None:
         return []
     seeds = max(len(row.quality) for row in rows)
@@ -397,6 +428,7 @@ def _quality(results: Results) -> list[Block]:
             *(_median(row, name, 1) for name in ("chrf",)),
             *(_share(row, name) for name in ("exact_match", "character_error_rate", "val_accuracy_real")),
             _to_target(row),
+            _target_ratio(row),
         ]
         for row in rows
     ]
@@ -411,12 +443,15 @@ def _quality(results: Results) -> list[Block]:
         "right characters",
     )
     target = f"chrF {digits(results.target_chrf)}" if results.target_chrf is not None else "target"
+    masked = " Masked, a loss is a mean over characters alone, which is not to be compared with the others'."
+    masked = masked if len(rows) > len(comparable) else ""
     table = Table(
         f"After the last epoch, medians over seeds (epochs: {results.num_epochs})",
-        (*columns, f"seconds to {target}"),
+        (*columns, f"seconds to {target}", "ratio"),
         last,
         grey=frozenset(place for place, row in enumerate(rows) if not row.ranked),
-        note=f"chrF's signature: {results.chrf_signature}. Right characters: of validation rows, without padding.",
+        note=f"chrF's signature: {results.chrf_signature}. Right characters: of validation rows, without padding. "
+        f"Ratio: the seconds of {BASELINE}'s whole training over those to {target}; above 1 is sooner.{masked}",
     )
     key = f"Thin: each of {seeds} trainings. Thick, with a point an epoch: their median."
     key = key if seeds > 1 else "A point an epoch."
@@ -426,19 +461,21 @@ def _quality(results: Results) -> list[Block]:
             "loss",
             "The further left a curve lies, the sooner its loss was reached",
             loss,
-            _epochs(rows, "loss"),
+            _epochs(comparable, "loss"),
             note,
             key,
         )
     ]
-    chrf = charts.quality(results, "chrf", "chrF of held-out sentences", results.target_chrf)
+    chrf = charts.quality(rows, "chrf", "chrF of held-out sentences", results.target_chrf)
     if chrf is not None:
-        first = min((row for row in rows if row.ranked), key=_seconds_to_target, default=None)
+        ranked = [row for row in rows if row.ranked]
+        first = min(ranked, key=lambda row: seconds_to_target(row.quality), default=None)
         title = "chrF against seconds of training"
-        if first and len(rows) > 1 and _seconds_to_target(first) < inf:
+        if first and len(rows) > 1 and seconds_to_target(first.quality) < inf:
             title = f"{first.label} is the first at {target}, by the median of its trainings"
         if results.target_chrf is not None:
             note = f"The target, {target}, is the median of what {BASELINE}'s trainings reach, or the worst row's."
+        key += f" Dotted: {BUCKETED}." if len(rows) > len(comparable) else ""
         found.append(Chart("chrf", title, chrf, _epochs(rows, "chrf"), note, key))
     return [*found, table]
 
@@ -467,7 +504,7 @@ def _sentence(decoded: Decoded) -> Sentence:
 
 
 def _parity(results: Results) -> list[Block]:
-    rows = [row for row in results.rows if row.certificate]
+    rows = [row for row in results.all_rows if row.certificate]
     if not rows:
         return []
     found = [row.certificate or {} for row in rows]
@@ -482,7 +519,7 @@ def _parity(results: Results) -> list[Block]:
     )
     note += "error and what is allowed. A row climbs until a rung breaks; rungs that it did not reach are empty."
     table = Table("Largest error on each rung", ("row", "", *rungs), cells, frozenset({0, 1}), grey, note)
-    lacking = [row.label for row in results.rows if not row.certificate]
+    lacking = [row.label for row in results.all_rows if not row.certificate]
     blocks: list[Block] = [table]
     for row, certificate in zip(rows, found, strict=True):
         if row.quality and (strings := certificate.get("strings")):
@@ -504,7 +541,7 @@ def _evidence(results: Results) -> list[Block]:
     else:
         found.append(Text("What the defaults cost was not measured: there is one lane only."))
     threads = _table(
-        results,
+        results.all_rows,
         ("threads, as the framework tells", "of the process", "busy while training", "gates"),
         lambda row: [
             str(row.threads),
@@ -556,6 +593,7 @@ def _again(results: Results) -> list[Block]:
 
 SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
     ("verdicts", "Verdicts", _verdicts),
+    ("bucketed", BUCKETED.capitalize(), _bucketed),
     ("start", "Cold and warm", _start),
     ("decoding", "Decoding", _decoding),
     ("roofline", "What the machine can do", _roofline),
@@ -574,7 +612,7 @@ def _answering(rows: Sequence[Row]) -> list[Row]:
 
 
 def _table(
-    results: Results,
+    rows: Sequence[Row],
     columns: Iterable[str],
     cells: Callable[[Row], list[str]],
     words: Iterable[int] = (0,),
@@ -582,9 +620,9 @@ def _table(
     note: str = "",
 ) -> Table:
     """One line a row of the results; columns are counted with the label's."""
-    rows = [[row.label, *cells(row)] for row in results.rows]
-    grey = frozenset(place for place, row in enumerate(results.rows) if not row.ranked)
-    return Table(title, ("row", *columns), rows, frozenset(words), grey, note)
+    lines = [[row.label, *cells(row)] for row in rows]
+    grey = frozenset(place for place, row in enumerate(rows) if not row.ranked)
+    return Table(title, ("row", *columns), lines, frozenset(words), grey, note)
 
 
 def _epochs(rows: Sequence[Row], name: str) -> Table:
@@ -618,13 +656,15 @@ def _share(row: Row, name: str) -> str:
 def _to_target(row: Row) -> str:
     """The median of the trainings, those that never arrived counted as the longest, and how many these are."""
     never = sum(training.seconds_to_target is None for training in row.quality)
-    seconds = _seconds_to_target(row)
+    seconds = seconds_to_target(row.quality)
     text = "never" if seconds == inf else digits(seconds)
     return f"{text} ({never} of {len(row.quality)} never)" if 0 < never < len(row.quality) else text
 
 
-def _seconds_to_target(row: Row) -> float:
-    return median(inf if t.seconds_to_target is None else t.seconds_to_target for t in row.quality)
+def _target_ratio(row: Row) -> str:
+    if row.target_ratio is not None:
+        return times(row.target_ratio)
+    return "never" if seconds_to_target(row.quality) == inf else MISSING
 
 
 def _rung(rung: Mapping[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.intervals import Rounds
+from benchmarks.plan import Cell
 from benchmarks.recording import Record
 from benchmarks.scenarios import AT_LEAST
 
@@ -28,8 +29,19 @@ def blocks(seconds: Sequence[float]) -> NDArray[np.float64]:
 
 
 def steps(measured: Measured) -> Rounds:
-    """Seconds a training step."""
-    return {number: blocks(record["training"]["step_seconds"]) for number, record in measured.items()}
+    """Seconds a training step, so that their ratio is that of seconds a pair.
+
+    Bucketed steps differ in width, and one of them tells little: of those it is the seconds of a batch's worth of
+    pairs, over the whole epoch.
+    """
+    return {number: _steps(record) for number, record in measured.items()}
+
+
+def _steps(record: Record) -> NDArray[np.float64]:
+    training = record["training"]
+    if Cell.of(record).bucketed:
+        return np.array([training["loop_seconds"] * training["batch_size"] / training["samples"]])
+    return blocks(training["step_seconds"])
 
 
 def evaluations(measured: Measured) -> Rounds:
@@ -42,16 +54,16 @@ def batch_characters(measured: Measured) -> Rounds:
     found = {}
     for number, record in measured.items():
         decoding, singles = record["decoding"], record["singles"]
-        if decoding is None:
-            found[number] = np.array([sum(singles["seconds"]) / sum(singles["characters"])])
-        else:
+        if decoding:
             found[number] = blocks(decoding["seconds"]) / decoding["characters"]
+        elif singles:
+            found[number] = np.array([sum(singles["seconds"]) / sum(singles["characters"])])
     return found
 
 
 def sentences(measured: Measured) -> Rounds:
     """Seconds a sentence, each decoded by itself."""
-    return {number: np.array(record["singles"]["seconds"]) for number, record in measured.items()}
+    return {number: np.array(r["singles"]["seconds"]) for number, r in measured.items() if r["singles"]}
 
 
 def first_characters(measured: Measured, count: int | None = None) -> Rounds:
@@ -60,6 +72,7 @@ def first_characters(measured: Measured, count: int | None = None) -> Rounds:
     return {
         number: np.array(record["singles"]["seconds"][rows]) / np.array(record["singles"]["characters"][rows])
         for number, record in measured.items()
+        if record["singles"]
     }
 
 
@@ -93,10 +106,13 @@ def memory(record: Record) -> dict[str, float]:
     }
 
 
-def sentences_per_second(records: Sequence[Record]) -> float:
-    """The median over rounds; in one batch, or of the baseline one by one."""
+def sentences_per_second(records: Sequence[Record]) -> float | None:
+    """The median over rounds; in one batch, or of the baseline one by one; None where nothing was decoded."""
     found: list[float] = []
     for record in records:
-        decoding, singles = record["decoding"], record["singles"]["seconds"]
-        found.append(decoding["sentences"] / median(decoding["seconds"]) if decoding else len(singles) / sum(singles))
-    return median(found)
+        decoding, singles = record["decoding"], record["singles"]
+        if decoding:
+            found.append(decoding["sentences"] / median(decoding["seconds"]))
+        elif singles:
+            found.append(len(singles["seconds"]) / sum(singles["seconds"]))
+    return median(found) if found else None

@@ -99,16 +99,16 @@ class Benchmark:
     def missing(self) -> list[Unit]:
         """The units that the recording lacks, in the order in which they are done."""
         plan, recorded = self.plan, self.recording.of_kind
-        certified = {(r["backend"], r["lane"], r["python"]) for r in recorded("certificate")}
-        learned = {(r["backend"], r["python"], r["seed"]) for r in recorded("quality")}
+        certified = {Cell.of(record) for record in recorded("certificate")}
+        learned = {(Cell.of(record), record["seed"]) for record in recorded("quality")}
         rounds = {r["round"] for r in recorded("round")}
-        uncertified = [cell for cell in plan.rows if (cell.backend, cell.lane, cell.python) not in certified]
+        uncertified = [cell for cell in plan.rows if cell not in certified]
         seeds = range(plan.settings.seed, plan.settings.seed + plan.size.seeds)
         trainings = [
             Unit("training", 1, partial(self._learn, cell, seed))
             for seed in seeds
             for cell in plan.models
-            if (cell.backend, cell.python, seed) not in learned
+            if (cell.model, seed) not in learned
         ]
         before_rounds = 0 if learned else 1
         return [
@@ -126,19 +126,20 @@ class Benchmark:
     def _certify(self, cells: Sequence[Cell]) -> Iterator[str | Record]:
         """A certificate a row: one that was given for its version and model, or what the ladder finds.
 
-        A lane changes no mathematics, so that in the second one the quick ladder will do.
+        A lane changes no mathematics, so that in the second one the quick ladder will do, as it will with padding
+        masked: what is bucketed are the same batches for every backend.
         """
-        for lane, python in dict.fromkeys((cell.lane, cell.python) for cell in cells):
-            whole = self.plan.size.whole_ladder and lane == self.plan.size.lanes[0]
-            runtime = Runtime(self.plan.threads, self.plan.device, lane, python or None)
-            with Course(
-                self.plan.data, self.plan.settings, self.plan.latent_dim, WHOLE if whole else QUICK, runtime
-            ) as course:
+        plan, courses = self.plan, dict.fromkeys(replace(cell, backend="") for cell in cells)
+        for like in courses:
+            whole = plan.size.whole_ladder and like.lane == plan.size.lanes[0] and not like.bucketed
+            size, runtime = WHOLE if whole else QUICK, self._runtime(like)
+            with Course(plan.data, plan.settings, plan.latent_dim, size, runtime, like.padding) as course:
                 for cell in cells:
-                    if (cell.lane, cell.python) == (lane, python):
+                    if replace(cell, backend="") == like:
                         yield f"{cell.label}: parity"
                         found = self._given(cell) or self._climbed(course, cell)
-                        yield found | {"kind": "certificate", "lane": lane, "python": python}
+                        of = {"lane": cell.lane, "python": cell.python, "batches": cell.batches}
+                        yield found | {"kind": "certificate"} | of
 
     def _climbed(self, course: Course, cell: Cell) -> dict[str, Any]:
         return climb(course, [cell.backend], ["float32"], lambda check: None).certificates[f"{cell.backend} float32"]
@@ -151,7 +152,7 @@ class Benchmark:
         with self._start(cell) as process:
             own = {"backend": cell.backend, "dtype": "float32", "latent_dim": self.model.latent_dim}
             own |= {"version": process.facts["version"], "device": process.facts["device"]}
-        alike = all(given.get(name) == value for name, value in (own | {"padding": self.model.padding}).items())
+        alike = all(given.get(name) == value for name, value in (own | {"padding": cell.padding}).items())
         return given if alike and isinstance(given.get("rungs"), dict) else None
 
     def _products(self) -> Iterator[str | Record]:
@@ -170,9 +171,11 @@ class Benchmark:
         yield {"kind": "round", "round": number, "seconds": perf_counter() - began, "cells": measured}
 
     def _cell(self, cell: Cell, number: int) -> Record:
-        """Every scenario in a fresh process, and what the machine did meanwhile."""
-        baseline = cell.backend == BASELINE
-        settings = self.plan.settings
+        """Every scenario in a fresh process, and what the machine did meanwhile.
+
+        Bucketed, training alone is another: decoding and the rest are the backend's shuffled row's.
+        """
+        baseline, singles = cell.backend == BASELINE, self.plan.size.singles
         load, busy, children = psutil.getloadavg()[0], _busy_seconds(), _children_seconds()
         began = perf_counter()
         with self._start(cell) as process:
@@ -181,19 +184,17 @@ class Benchmark:
                 "benchmarks.scenarios:cell",
                 TRAINING_SILENCE + SECONDS_A_SENTENCE * BASELINE_SINGLES * baseline,
                 steps=self.plan.size.steps,
-                batch_size=settings.batch_size,
-                seed=settings.seed,
                 training_rows=self.material.training_rows,
                 validation_rows=self.material.validation_rows,
                 max_length=max_decoded_length(self.material.max_decoder_seq_length),
                 source_ids=self.source_ids,
                 source_lengths=self.source_lengths,
                 state=self._state(),
-                in_batch=not baseline,
-                singles=BASELINE_SINGLES if baseline else self.plan.size.singles,
-                products=cell.lane == self.plan.size.lanes[0] and not cell.control and not baseline,
-                profile=number == 1 and not cell.control,
-                **self.material.batch.fields(),
+                in_batch=not (baseline or cell.bucketed),
+                singles=BASELINE_SINGLES if baseline else 0 if cell.bucketed else singles,
+                products=cell in self.plan.models and not (baseline or cell.bucketed),
+                profile=number == 1 and not (cell.control or cell.bucketed),
+                **self._corpus(cell),
             )
             ended = perf_counter()
             parent = process_time() - own
@@ -204,6 +205,7 @@ class Benchmark:
             "lane": cell.lane,
             "python": cell.python,
             "control": cell.control,
+            "batches": cell.batches,
             "facts": facts,
             "start_seconds": started - began,
             "seconds": ended - started,
@@ -216,7 +218,6 @@ class Benchmark:
     def _learn(self, cell: Cell, seed: int) -> Iterator[str | Record]:
         """Train, then decode the validation sources with each epoch's weights and score them: off the clock."""
         yield f"training {cell.label}, seed {seed}"
-        settings = self.plan.settings
         states: list[Block] = []
         epochs: list[dict[str, float]] = []
 
@@ -231,14 +232,13 @@ class Benchmark:
                 TRAINING_SILENCE,
                 on_event,
                 epochs=self.plan.size.epochs,
-                batch_size=settings.batch_size,
                 seed=seed,
                 training_rows=self.material.training_rows,
                 validation_rows=self.material.validation_rows,
-                **self.material.batch.fields(),
+                **self._corpus(cell),
             )["peak"]
             if cell.backend == BASELINE:
-                some = self.plan.size.equal_strings if seed == settings.seed else 0
+                some = self.plan.size.equal_strings if seed == self.plan.settings.seed else 0
                 own_strings = self._translate(process, states[-1], some)
                 with self._start(replace(cell, backend=BASELINES_SCORER)) as scorer:
                     translations = [self._translate(scorer, state) for state in states]
@@ -255,6 +255,7 @@ class Benchmark:
             "kind": "quality",
             "backend": cell.backend,
             "python": cell.python,
+            "batches": cell.batches,
             "seed": seed,
             "epochs": [figures | scored for figures, scored in zip(epochs, scores, strict=True)],
             "peak": peak,
@@ -287,8 +288,15 @@ class Benchmark:
             ) from error
 
     def _start(self, cell: Cell) -> BackendProcess:
-        runtime = Runtime(self.plan.threads, self.plan.device, cell.lane, cell.python or None)
-        return runtime.start(cell.backend, self.model, self.plan.settings)
+        model, settings = replace(self.model, padding=cell.padding), replace(self.plan.settings, batches=cell.batches)
+        return self._runtime(cell).start(cell.backend, model, settings)
+
+    def _runtime(self, cell: Cell) -> Runtime:
+        return Runtime(self.plan.threads, self.plan.device, cell.lane, cell.python or None)
+
+    def _corpus(self, cell: Cell) -> dict[str, Any]:
+        """The fields of the whole corpus's batch."""
+        return replace(self.material.batch, padding=cell.padding).fields()
 
 
 def begin(path: Path, plan: Plan, certificates: Mapping[str, Any], findings: Sequence[Finding] = ()) -> Benchmark:

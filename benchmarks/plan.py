@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from shlex import quote
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from common.errors import CannotBeginError
 
 BASELINE = "keras:example"  # what every ratio is to
 LANES = ("matched", "default")
+BATCHES = ("shuffled", "bucketed")  # see TrainConfig; the first is the example's
+BUCKETED = "masked and bucketed"  # what tables call the other, which takes padding that is masked
 
 Controls = Literal["one", "each"]
 
@@ -31,19 +33,20 @@ class Preset:
     epochs: int  # of each such training
     whole_ladder: bool  # the parity ladder in full; else the quick one
     equal_strings: int  # decoded by the baseline and by `keras`, which scores for it, and compared
+    batches: tuple[str, ...] = BATCHES[:1]  # all that recordings had which do not name it
 
 
 PRESETS = {
     "quick": Preset(3, 20, ("matched",), "one", 300, 100, 1, 3, False, 5),
-    "standard": Preset(7, 64, LANES, "each", 1000, 200, 3, 10, True, 20),
-    "rigorous": Preset(20, 128, LANES, "each", 1000, 500, 5, 30, True, 20),
+    "standard": Preset(7, 64, LANES, "each", 1000, 200, 3, 10, True, 20, BATCHES),
+    "rigorous": Preset(20, 128, LANES, "each", 1000, 500, 5, 30, True, 20, BATCHES),
 }
 
 
 def sized(preset: str, **own: Any) -> Preset:
     """A preset with numbers of one's own; those that are None are left as they are.
 
-    Raises CannotBeginError for a lane that there is not.
+    Raises CannotBeginError for a lane or a kind of batches that there is not.
     """
     size = replace(PRESETS[preset], **{name: value for name, value in own.items() if value is not None})
     unknown = set(size.lanes) - set(LANES)
@@ -51,17 +54,26 @@ def sized(preset: str, **own: Any) -> Preset:
         raise CannotBeginError(
             f"--lanes is {' or '.join(LANES)}, or both with a comma; found {','.join(size.lanes)!r}"
         )
+    if size.batches not in (BATCHES, BATCHES[:1]):
+        found = ",".join(size.batches)
+        raise CannotBeginError(f"--batches is {BATCHES[0]}, or {' and '.join(BATCHES)} with a comma; found {found!r}")
     return size
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One process a round: a backend, the lane its runtime is set by, and the interpreter it runs under."""
+    """One process a round: a backend, the lane its runtime is set by, the interpreter it runs under, its batches."""
 
     backend: str  # NAME or NAME:VARIANT
     lane: str = "matched"
     python: str = ""  # path of another interpreter; "" is the one that runs the benchmark
     control: bool = False  # the same again, for the A/A control
+    batches: str = BATCHES[0]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Cell":
+        """That of a line of a recording; what the line leaves out is as it is by default."""
+        return cls(**{field.name: record[field.name] for field in fields(cls) if field.name in record})
 
     @property
     def label(self) -> str:
@@ -69,8 +81,24 @@ class Cell:
         words = [self.backend]
         words += ["as installed"] if self.lane == "default" else []
         words += [f"under {self.python}"] if self.python else []
+        words += [BUCKETED] if self.bucketed else []
         words += ["again"] if self.control else []
         return ", ".join(words)
+
+    @property
+    def bucketed(self) -> bool:
+        """Whether it does other work a step than the example: on bucketed batches, whose padding is masked."""
+        return self.batches == "bucketed"
+
+    @property
+    def padding(self) -> str:
+        """See ModelConfig."""
+        return "mask" if self.bucketed else "space"
+
+    @property
+    def model(self) -> "Cell":
+        """What is the same of it in every lane and in its control: its weights and what they say."""
+        return Cell(self.backend, python=self.python, batches=self.batches)
 
     @property
     def baseline(self) -> "Cell":
@@ -103,10 +131,10 @@ class Plan:
 
     @property
     def models(self) -> list[Cell]:
-        """One cell for each backend and interpreter: what is the same in every lane is measured with it."""
-        first: dict[tuple[str, str], Cell] = {}
+        """One cell for each `Cell.model`: what is the same in every lane is measured with it."""
+        first: dict[Cell, Cell] = {}
         for cell in self.rows:
-            first.setdefault((cell.backend, cell.python), cell)
+            first.setdefault(cell.model, cell)
         return list(first.values())
 
     @property
@@ -115,12 +143,15 @@ class Plan:
         own = Plan(DataConfig(split="grouped"), TrainConfig(), 256, "cpu", None, self.preset, PRESETS[self.preset])
         options = [f"--preset {self.preset}"]
         options += [f"--backends {','.join(dict.fromkeys(cell.backend for cell in self.rows if not cell.python))}"]
-        options += [f"--python {cell.backend}={quote(cell.python)}" for cell in self.models if cell.python]
-        given = {"rounds", "steps", "lanes", "epochs", "seeds"}
+        others = dict.fromkeys((cell.backend, cell.python) for cell in self.rows if cell.python)
+        options += [f"--python {name}={quote(python)}" for name, python in others]
+        given = {"rounds", "steps", "lanes", "batches", "epochs", "seeds"}
         sizes = [(name, value) for name, value in asdict(self.size).items() if name in given]
-        configs = [*asdict(self.data).items(), *asdict(self.settings).items()]
+        # --batches says which rows there are: that is the size's, and each cell's settings follow from it.
+        settings = {name: value for name, value in asdict(self.settings).items() if name != "batches"}
+        configs = [*asdict(self.data).items(), *settings.items()]
         plain = [(name, getattr(self, name)) for name in ("latent_dim", "threads", "device")]
-        defaults = asdict(own.size) | asdict(own.data) | asdict(own.settings) | vars(own)
+        defaults = asdict(own.settings) | asdict(own.data) | asdict(own.size) | vars(own)
         for name, value in [*sizes, *configs, *plain]:
             if value != defaults[name]:
                 shown = ",".join(value) if isinstance(value, tuple) else quote(str(value))
@@ -133,7 +164,8 @@ class Plan:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Plan":
         """Raises KeyError or TypeError for what no plan wrote."""
-        size = Preset(**{**values["size"], "lanes": tuple(values["size"]["lanes"])})
+        listed = {name: tuple(value) for name, value in values["size"].items() if isinstance(value, list)}
+        size = Preset(**{**values["size"], **listed})
         configs = DataConfig(**values["data"]), TrainConfig(**values["settings"])
         cells = tuple(Cell(**cell) for cell in values["cells"])
         plain = {name: values[name] for name in ("latent_dim", "device", "threads", "preset")}
@@ -161,6 +193,8 @@ def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[C
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
     first = [cell for cell in rows if cell.lane == rows[0].lane]
+    # The example's way is neither masked nor bucketed.
+    other = [replace(cell, batches=way) for way in size.batches[1:] for cell in first if cell.backend != BASELINE]
     again = [replace(cell, control=True) for cell in (first if size.controls == "each" else first[:1])]
     # Controls next to what they are controls of: about as far in time as those are from one another.
-    return (*first, *again, *(cell for cell in rows if cell not in first))
+    return (*first, *again, *other, *(cell for cell in rows if cell not in first))

@@ -106,7 +106,7 @@ class Recording:
         """Each round once, each of all cells."""
         numbers = set()
         for record in self.of_kind("round"):
-            cells = {Cell(c["backend"], c["lane"], c["python"], c["control"]) for c in record["cells"]}
+            cells = {Cell.of(cell) for cell in record["cells"]}
             if record["round"] in numbers or cells != set(self.plan.cells):
                 raise RosettaError(f"{self.path} is damaged: round {record['round']} is there twice or not whole")
             numbers.add(record["round"])

@@ -1,10 +1,13 @@
 """What a recording says, as values: every table, chart and report is a function of these."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import inf
+from statistics import median
 from typing import Any
 
 from benchmarks.intervals import Estimate, Verdict
+from benchmarks.plan import BUCKETED
 from benchmarks.recording import FORMAT, VERSION
 from common.config import DataConfig, TrainConfig
 
@@ -20,6 +23,11 @@ class Quality:
     seconds_to_target: float | None  # training seconds until chrf reached Results.target_chrf; None: never
 
 
+def seconds_to_target(trainings: Sequence[Quality]) -> float:
+    """The median of the trainings, those that never arrived counted as the longest; infinite where most never did."""
+    return median(inf if t.seconds_to_target is None else t.seconds_to_target for t in trainings)
+
+
 @dataclass(frozen=True)
 class Roofline:
     """What a row does of what the machine can."""
@@ -31,12 +39,17 @@ class Roofline:
 
 @dataclass(frozen=True)
 class Row:
-    """One backend in one lane under one interpreter. Times are seconds; estimates are medians with 95 % intervals."""
+    """One backend in one lane under one interpreter, on batches made in one way.
+
+    Times are seconds; estimates are medians with 95 % intervals. Of bucketed batches nothing is decoded but in the
+    trainings that are scored.
+    """
 
     backend: str
     variant: str  # "" for the plain backend
     lane: str  # "matched" or "default"
     python: str  # path of the interpreter, where it is not the benchmark's own
+    batches: str  # "shuffled", the example's way, or "bucketed", with padding masked
     label: str  # what tables and charts call it
     version: str
     threads: int  # as the framework tells
@@ -44,9 +57,10 @@ class Row:
     why_not: str  # ranked, where it is not: no certificate, parity failed, ...
     # The four times of a start and one step, medians: process (to be up and import NumPy), import, build, first_step
     start: dict[str, float]
-    step: Estimate | None  # a warm training step
+    step: Estimate | None  # a warm training step; bucketed: an epoch's seconds for a batch's worth of pairs
     steps_an_epoch: int
     ratio: Verdict | None  # baseline's step over the row's: above 1 is faster; None for the baseline
+    bucketing: Verdict | None  # bucketed: how many times as fast, a pair, as the same backend's shuffled row
     default_cost: Verdict | None  # in the lane `default`: how many times as fast as the same backend's matched row
     control: Estimate | None  # A/A: the row's step over its own in a second process of the same round
     floor: float | None  # noise floor: largest |ratio - 1| in the control's interval; None where no control ran
@@ -64,6 +78,9 @@ class Row:
     kernels: list[dict[str, Any]]  # name, calls, seconds; of an untimed pass under the framework's profiler
     gates: list[str]  # the sanity gates that failed, each with advice
     quality: list[Quality]  # a training a seed
+    # The seconds that the baseline's trainings take, over those that this row's take to Results.target_chrf, medians
+    # over the seeds: above 1 is sooner. None where either was not trained, or most of its trainings never arrive.
+    target_ratio: float | None
     facts: dict[str, Any]  # what the backend's process reported of itself
     certificate: dict[str, Any] | None  # of parity; see benchmarks.parity
     train_seconds_per_epoch: float  # the step's median times the steps
@@ -79,6 +96,11 @@ class Row:
     @property
     def name(self) -> str:
         return f"{self.backend}:{self.variant}" if self.variant else self.backend
+
+
+def among_bucketed(rows: Sequence[Row]) -> list[Row]:
+    """Bucketed rows under the labels that tell them apart where no others are."""
+    return [replace(row, label=row.label.removesuffix(f", {BUCKETED}")) for row in rows]
 
 
 def main_lane(rows: Sequence[Row]) -> str:
@@ -106,7 +128,10 @@ class Overtaking:
 
 @dataclass(frozen=True)
 class Results:
-    """A whole comparison. Rows come fastest first, those that are not ranked after the others."""
+    """A whole comparison. Rows come fastest first, those that are not ranked after the others.
+
+    Those on bucketed batches are apart, since they do other work a step.
+    """
 
     headline: str  # the answer in a sentence
     command: str  # that measures the same again
@@ -126,9 +151,14 @@ class Results:
     chrf_signature: str
     warnings: list[str]  # what a reader must know before believing: gates, missing rounds, missing baseline
     rows: list[Row]
+    bucketed: list[Row]
     pairs: list[dict[str, Any]]  # verdicts between neighbours in the ranking: first, second, verdict
     overtakings: list[Overtaking]
     decoded: list[Decoded]
+
+    @property
+    def all_rows(self) -> list[Row]:
+        return [*self.rows, *self.bucketed]
 
     def as_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": VERSION} | asdict(self)

@@ -1,11 +1,11 @@
 """What is measured, each scenario written once against the interface; runs in the backend's process.
 
-Times are read from perf_counter. What is compiled has run at least twice before it is timed; only whole batches are
-timed, so that there is one shape to compile. The first step alone is cold.
+Times are read from perf_counter. What is compiled has run at least twice, in each shape, before it is timed. The
+first step alone is cold.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,9 +15,10 @@ import psutil
 from numpy.typing import NDArray
 
 from benchmarks.ladder import Block, packed, unpacked
+from common.config import TrainConfig
 from common.decoding import Emit
 from common.interface import Backend, unreported
-from common.tensors import Batch, Batches, epoch_order
+from common.tensors import Batch, Batches, epoch_batches
 from common.training import train_epoch
 from common.weights import initial_state
 
@@ -44,8 +45,6 @@ def cell(
     emit: Emit,
     *,
     steps: int,
-    batch_size: int,
-    seed: int,
     training_rows: NDArray[np.integer],
     validation_rows: NDArray[np.integer],
     source_ids: NDArray[np.integer],
@@ -58,45 +57,59 @@ def cell(
     profile: bool,
     **corpus: Any,
 ) -> Mapping[str, Any]:
-    """Every scenario in the order of the fields that it gives; see each one for what they hold."""
-    rows = Batch(**corpus)
+    """Every scenario in the order of the fields that it gives; see each one for what they hold.
+
+    Decoding is None where it is not done: `in_batch` is false, or there are no `singles`.
+    """
+    rows, settings = Batch(**corpus), backend.train_config
+    seed, batch_size = settings.seed, settings.batch_size
     sources = Text(source_ids, source_lengths, max_length, state)
     validation = Batches(rows, validation_rows[: _whole(len(validation_rows), batch_size)], batch_size)
+    timed = timed_batches(rows, training_rows, settings, steps)
     backend.load(initial_state(backend.config, seed))
-
-    def of(first: int, last: int) -> Batches:
-        """Steps of the training, counted from 0; epochs follow one another."""
-        epochs = range(1, 2 + last * batch_size // len(training_rows))
-        order = np.concatenate([training_rows[epoch_order(len(training_rows), seed, epoch)] for epoch in epochs])
-        return Batches(rows, order[first * batch_size : last * batch_size], batch_size)
-
     emit(scenario="first step")
-    first = of(0, 1)
+    first = timed.part(0, 1)
     measured: dict[str, Any] = {"first_step_seconds": _seconds(lambda: backend.train(first, unreported))}
     emit(scenario="training")
-    backend.train(of(1, 1 + WARM_UP), unreported)
-    measured["training"] = training(backend, of(1 + WARM_UP, 1 + WARM_UP + steps))
+    of_each_shape = timed.one_of_each_shape()
+    for _ in range(WARM_UP):
+        backend.train(of_each_shape, unreported)
+    measured["training"] = training(backend, timed)
     measured["memory"] = {"peak": peak_memory()}
     emit(scenario="evaluation")
     measured["evaluation"] = evaluation(backend, validation)
     emit(scenario="decoding")
     backend.load(unpacked(sources.state))
     measured["decoding"] = decoding(backend, sources) if in_batch else None
-    measured["singles"] = one_by_one(backend, sources, singles)
+    measured["singles"] = one_by_one(backend, sources, singles) if singles else None
     if products:
         emit(scenario="matrix products")
         measured["products"] = matrix_products(backend, emit, shapes=model_shapes(rows, batch_size, backend))
     if profile:
         emit(scenario="kernels")
         backend.load(initial_state(backend.config, seed))
-        kernels = backend.profile(of(0, PROFILED_STEPS))
+        kernels = backend.profile(timed.part(0, PROFILED_STEPS))
         measured["kernels"] = [asdict(kernel) for kernel in kernels]
     return measured
 
 
+def timed_batches(corpus: Batch, training_rows: NDArray[np.integer], settings: TrainConfig, steps: int) -> Batches:
+    """What the steps that are timed train on.
+
+    Shuffled: `steps` whole batches, from one epoch into the next, so that there is one shape to compile. Bucketed: an
+    epoch, since its batches differ in width and a few would be no sample of it.
+    """
+    if settings.batches == "bucketed":
+        return epoch_batches(corpus, training_rows, settings, 1)
+    epochs = range(1, 2 + steps * settings.batch_size // len(training_rows))
+    order = np.concatenate([epoch_batches(corpus, training_rows, settings, epoch).rows for epoch in epochs])
+    return Batches(corpus, order, settings.batch_size).part(0, steps)
+
+
 def training(backend: Backend, batches: Batches) -> dict[str, Any]:
     """Warm steps: `step_seconds` and `losses`, one a step; `loop_seconds`, from the first step's start until all is
-    read back; the operating system's `threads`: `all` of the process, and those `busy` with it."""
+    read back, for `samples` rows in batches of `batch_size`; the operating system's `threads`: `all` of the process,
+    and those `busy` with it."""
     process = psutil.Process()
     before = _cpu_by_thread(process)
     trained = backend.train(batches, unreported)
@@ -105,6 +118,8 @@ def training(backend: Backend, batches: Batches) -> dict[str, Any]:
     return {
         "step_seconds": trained.step_seconds.tolist(),
         "loop_seconds": trained.seconds,
+        "samples": len(batches.rows),
+        "batch_size": batches.batch_size,
         "losses": trained.step_losses.tolist(),
         "threads": {"all": len(after), "busy": sum(s > BUSY * trained.seconds for s in spent)},
     }
@@ -112,8 +127,7 @@ def training(backend: Backend, batches: Batches) -> dict[str, Any]:
 
 def evaluation(backend: Backend, batches: Batches) -> dict[str, Any]:
     """`seconds` of each pass over `samples` rows."""
-    few = Batches(batches.corpus, batches.rows[: WARM_UP * batches.batch_size], batches.batch_size)
-    backend.evaluate(few)
+    backend.evaluate(batches.part(0, WARM_UP))
     seconds: list[float] = []
     while sum(seconds) < AT_LEAST:
         seconds.append(backend.evaluate(batches).seconds)
@@ -171,7 +185,6 @@ def learn(
     emit: Emit,
     *,
     epochs: int,
-    batch_size: int,
     seed: int,
     training_rows: NDArray[np.integer],
     validation_rows: NDArray[np.integer],
@@ -182,10 +195,11 @@ def learn(
     Gives the `peak` of memory, in bytes.
     """
     backend.load(initial_state(backend.config, seed))
-    validation = Batches(Batch(**corpus), validation_rows, batch_size)
+    settings = replace(backend.train_config, seed=seed)
+    validation = Batches(Batch(**corpus), validation_rows, settings.batch_size)
     for epoch in range(1, epochs + 1):
         # Nobody is told of the steps: who draws a progress bar meanwhile is measured too.
-        trained, validated = train_epoch(backend, lambda **event: None, training_rows, validation, seed, epoch)
+        trained, validated = train_epoch(backend, lambda **event: None, training_rows, validation, settings, epoch)
         figures = {
             "epoch": epoch,
             "seconds": trained.seconds,

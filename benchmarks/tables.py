@@ -9,8 +9,8 @@ from rich.table import Table
 from benchmarks.changes import Comparison
 from benchmarks.climber import RUNGS, SPREADS, Check
 from benchmarks.fitness import Finding
-from benchmarks.plan import BASELINE
-from benchmarks.results import Decoded, Results, Row
+from benchmarks.plan import BASELINE, BUCKETED
+from benchmarks.results import Decoded, Results, Row, among_bucketed
 from benchmarks.wording import quantity
 from common.terminal import table
 
@@ -34,7 +34,41 @@ def comparison_table(results: Results) -> Table:
     return made
 
 
+def bucketed_table(results: Results) -> Table:
+    """The rows on bucketed batches, fastest first: apart, since a step of theirs does other work."""
+    columns = (*COLUMNS[:6], "over\nshuffled", "chrF")
+    rows = among_bucketed(results.bucketed)
+    made = table(BUCKETED.capitalize(), columns, map(_bucketed_cells, rows), numeric=columns[1:])
+    for row, shown in zip(rows, made.rows, strict=True):
+        shown.style = "" if row.ranked else "dim"
+    notes = [
+        "Batches of sentences of like lengths, trimmed to them, padding left out of states and loss. ratio: "
+        f"{BASELINE}'s seconds a pair over the row's; over shuffled: the backend's own, without masks and buckets."
+    ]
+    notes += [f"{row.label} is not ranked: {row.why_not}." for row in rows if not row.ranked]
+    made.caption, made.caption_justify = escape("\n".join(notes)), "left"
+    return made
+
+
+def _bucketed_cells(row: Row) -> list[str]:
+    ratio = row.bucketing.ratio if row.bucketing else None
+    return [*_speed_cells(row), f"{ratio.value:.2f}x" if ratio else "", _chrf(row)]
+
+
 def _cells(row: Row) -> list[str]:
+    return [
+        *_speed_cells(row),
+        f"{row.val_loss:.3f}" if row.val_loss is not None else "",
+        _chrf(row),
+        f"{row.decode_sentences_per_second:,.1f}" if row.decode_sentences_per_second else "",
+    ]
+
+
+def _chrf(row: Row) -> str:
+    return f"{row.epochs[-1]['chrf']:.1f}" if row.epochs else ""
+
+
+def _speed_cells(row: Row) -> list[str]:
     ratio = row.ratio.ratio if row.ratio else None
     return [
         f"{row.label}\n{row.version}",
@@ -43,9 +77,6 @@ def _cells(row: Row) -> list[str]:
         f"{row.train_samples_per_second:,.0f}",
         f"{ratio.value:.2f}x" if ratio else "1" if row.name == BASELINE else "",
         f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio else "",
-        f"{row.val_loss:.3f}" if row.val_loss is not None else "",
-        f"{row.epochs[-1]['chrf']:.1f}" if row.epochs else "",
-        f"{row.decode_sentences_per_second:,.1f}" if row.decode_sentences_per_second else "",
     ]
 
 

@@ -38,6 +38,9 @@ class TrainConfig:
     rho: float = as_float32(0.9)  # decay of the mean square
     epsilon: float = as_float32(1e-7)
     seed: int = 0  # of the initial weights, the batch order and a grouped split
+    # "shuffled": any rows, all as wide as the corpus, as in the example. "bucketed": rows of about the same lengths,
+    # trimmed to them; needs padding that is masked.
+    batches: str = "shuffled"
 
 
 @dataclass(frozen=True)

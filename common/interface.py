@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import ModelConfig, TrainConfig
+from common.errors import CannotBeginError
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState
 
@@ -97,7 +98,14 @@ class Backend(ABC):
     """One framework's encoder-decoder. It is built with fresh weights of its own; `load` comes before use."""
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
-        """Build the model on `device`, "cpu" or "gpu". Raises CannotBeginError for a device that is not there."""
+        """Build the model on `device`, "cpu" or "gpu".
+
+        Raises CannotBeginError for a device that is not there, and for bucketed batches of padding that counts.
+        """
+        if train.batches == "bucketed" and model.padding != "mask":
+            raise CannotBeginError(
+                f"bucketed batches leave padding out, and padding {model.padding} lets it count; add --padding mask"
+            )
         self.config = model
         self.train_config = train
         self.device = device

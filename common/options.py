@@ -31,6 +31,10 @@ Padding = Annotated[
     Literal["space", "mask"],
     typer.Option(help="Let padding count, as the example does, or leave it out of states and loss."),
 ]
+Batches = Annotated[
+    Literal["shuffled", "bucketed"],
+    typer.Option(help="Any rows, or rows of like lengths, trimmed to them; needs --padding mask."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of weights, batch order and a grouped split.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Epochs in all.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads a backend may use.", show_default="all cores")]
@@ -59,6 +63,7 @@ FIXED_BY_RUN = [
     "batch_size",
     "latent_dim",
     "padding",
+    "batches",
     "learning_rate",
     "seed",
     "dtype",

@@ -11,7 +11,7 @@ history.jsonl      a line an epoch
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from common.weights import ModelState, check_state, from_bytes, in_dtype, to_byt
 
 FORMAT = "rosetta-run"
 VERSION = 1
+BEFORE = {"batches": "shuffled"}  # settings of training that runs written before do not name
 STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
 
 Config = TypeVar("Config", ModelConfig, TrainConfig, DataConfig, "Epoch", "Place")
@@ -110,7 +111,7 @@ class RunDirectory:
             path,
             _typed(config, "backend", where),
             _read(ModelConfig, config.get("model"), where),
-            _read(TrainConfig, config.get("train"), where),
+            _read(TrainConfig, config.get("train"), where, BEFORE),
             _read(DataConfig, config.get("data"), where),
             _typed(config, "sha256", where),
         )
@@ -207,10 +208,11 @@ def _best(history: Sequence[Epoch]) -> int:
     return min(history, key=lambda epoch: epoch.val_loss).epoch
 
 
-def _read(kind: type[Config], values: Any, where: Path) -> Config:
-    """A dataclass from JSON, every field present and of its type."""
+def _read(kind: type[Config], values: Any, where: Path, before: Mapping[str, Any] | None = None) -> Config:
+    """A dataclass from JSON, every field present, or known from `before`, and of its type."""
     names = {field.name: field.type for field in fields(kind)}
-    if not isinstance(values, dict) or values.keys() != names.keys():
+    values = {**(before or {}), **values} if isinstance(values, dict) else {}
+    if values.keys() != names.keys():
         raise RosettaError(f"{where} is damaged: expected the fields {', '.join(names)}")
     for name, expected in names.items():
         accepted = (int, float) if expected is float else expected

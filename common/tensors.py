@@ -1,16 +1,19 @@
 """Ids to the one-hot tensors of the Keras example, a batch at a time, and the batch order that all backends share."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import ModelConfig
+from common.config import ModelConfig, TrainConfig
 from common.vocabulary import CharVocabulary
 
 START, STOP = "\t", "\n"
+# A trimmed batch is as wide as a multiple of it, so that what compiles for a shape compiles for few: of fra-eng's 7
+# that hold 53 % of the positions, where 1 would leave 46 % in 82 shapes, and 4 49 % in 13.
+WIDTHS = 8
 
 
 def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -> NDArray[np.floating]:
@@ -27,7 +30,7 @@ class Batch:
 
     encoder_ids: NDArray[np.unsignedinteger]  # (N, T_enc), padded with the space
     encoder_lengths: NDArray[np.int32]  # (N,)
-    decoder_ids: NDArray[np.unsignedinteger]  # (N, T_dec + 1): "\t", text, "\n", then at least one space
+    decoder_ids: NDArray[np.unsignedinteger]  # (N, T_dec + 1): "\t", text, "\n", a space or more; less if trimmed
     decoder_lengths: NDArray[np.int32]  # (N,), "\t" and "\n" counted
     num_encoder_tokens: int
     num_decoder_tokens: int
@@ -64,6 +67,16 @@ class Batch:
             self.num_decoder_tokens,
             self.dtype,
             self.padding,
+        )
+
+    def trimmed(self) -> "Batch":
+        """The same rows as wide as the longest of them needs; where padding is masked, no number depends on it."""
+        encoder_width = int(_widths(self.encoder_lengths).max())
+        decoder_width = int(_widths(self.decoder_lengths - 1).max())  # the last step's target is "\n"
+        return replace(
+            self,
+            encoder_ids=self.encoder_ids[:, :encoder_width],
+            decoder_ids=self.decoder_ids[:, : decoder_width + 1],
         )
 
     def fields(self) -> dict[str, Any]:
@@ -116,13 +129,26 @@ class Batches:
     corpus: Batch
     rows: NDArray[np.integer]
     batch_size: int
+    trimmed: bool = False  # each batch to its own rows
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.rows), self.batch_size):
-            yield self.corpus.take(self.rows[start : start + self.batch_size])
+            batch = self.corpus.take(self.rows[start : start + self.batch_size])
+            yield batch.trimmed() if self.trimmed else batch
+
+    def part(self, first: int, last: int) -> "Batches":
+        """Those from `first` up to `last`, counted from 0."""
+        return replace(self, rows=self.rows[first * self.batch_size : last * self.batch_size])
+
+    def one_of_each_shape(self) -> "Batches":
+        """The first batch of each shape; a smaller one, whose shape no other has, stays the last."""
+        numbers: dict[Any, int] = {}
+        for number, batch in enumerate(self):
+            numbers.setdefault((batch.encoder_ids.shape, batch.decoder_ids.shape), number)
+        return replace(self, rows=np.concatenate([self.part(n, n + 1).rows for n in numbers.values()]))
 
     def whole(self) -> Batch:
         """All rows in this order as one batch."""
@@ -132,6 +158,36 @@ class Batches:
 def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of the training rows in an epoch (counted from 1): a function of seed and epoch alone."""
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+def epoch_batches(corpus: Batch, rows: NDArray[np.integer], settings: TrainConfig, epoch: int) -> Batches:
+    """The batches of an epoch over these rows of the corpus: of seed and epoch alone, the same for every backend."""
+    rows = rows[epoch_order(len(rows), settings.seed, epoch)]
+    if settings.batches == "shuffled":
+        return Batches(corpus, rows, settings.batch_size)
+    order = bucketed_order(corpus.take(rows), settings.batch_size, np.random.default_rng([settings.seed, epoch, 1]))
+    return Batches(corpus, rows[order], settings.batch_size, trimmed=True)
+
+
+def bucketed_order(shuffled: Batch, batch_size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """An order of rows that come shuffled, in which each batch holds rows of about the same lengths.
+
+    What fills no batch is of any lengths and comes last: a smaller batch is not always that of the longest rows.
+    """
+    whole = len(shuffled) // batch_size * batch_size
+    encoder_widths, decoder_widths = _widths(shuffled.encoder_lengths), _widths(shuffled.decoder_lengths - 1)
+    # By the widths that they are trimmed to, not by the lengths, so that rows of one width stay shuffled. Of the
+    # 7,991 training pairs of fra-eng, 16 and 59 wide, either leaves 53 % of the positions (unsorted: 73 %); but rows
+    # of a batch meet again in the next epoch in 4 of 100 cases, by lengths in 53. Pools of 10 or 50 batches, sorted
+    # by lengths, leave 55 and 53 %, with 6 and 21 such cases.
+    by_widths = np.lexsort((encoder_widths[:whole], decoder_widths[:whole]))  # stable, the decoder's widths first
+    batches = rng.permutation(by_widths.reshape(-1, batch_size))
+    return np.concatenate([batches.ravel(), np.arange(whole, len(shuffled))])
+
+
+def _widths(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(N,) lengths rounded up. A slice that asks for more than the corpus's width takes all of it."""
+    return -(-lengths // WIDTHS) * WIDTHS
 
 
 def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: str) -> ModelConfig:

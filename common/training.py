@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.config import TrainConfig
 from common.decoding import Emit
 from common.errors import RosettaError
 from common.interface import Backend, Metrics
 from common.run_directory import Epoch, RunDirectory
-from common.tensors import Batch, Batches, epoch_order
+from common.tensors import Batch, Batches, epoch_batches
 
 
 def load_run(backend: Backend, emit: Emit, *, run: str, weights: str) -> Mapping[str, Any]:
@@ -36,12 +37,12 @@ def fit(
     Emits what `train_epoch` does and `epoch_done` with an epoch's figures.
     """
     directory = RunDirectory.open(run)
-    batch_size, seed = directory.train_config.batch_size, directory.train_config.seed
+    settings = directory.train_config
     state, place = directory.begin()
     backend.load(state)
-    validation = Batches(Batch(**corpus), validation_rows, batch_size)
+    validation = Batches(Batch(**corpus), validation_rows, settings.batch_size)
     for epoch in range(place.epoch + 1, epochs + 1):
-        trained, validated = train_epoch(backend, emit, training_rows, validation, seed, epoch)
+        trained, validated = train_epoch(backend, emit, training_rows, validation, settings, epoch)
         done = _epoch(epoch, trained, validated)
         place = replace(place, epoch=epoch, step=place.step + len(trained.loss_sums))
         directory.write_epoch(backend.dump(), done, place.step)
@@ -54,17 +55,16 @@ def train_epoch(
     emit: Emit,
     training_rows: NDArray[np.integer],
     validation: Batches,
-    seed: int,
+    settings: TrainConfig,
     epoch: int,
 ) -> tuple[Metrics, Metrics]:
-    """Train one epoch in the order of seed and epoch, then validate; emits `epoch, step, steps, loss` as it goes.
+    """Train one epoch in the batches of its settings, then validate; emits `epoch, step, steps, loss` as it goes.
 
     The training rows are of the corpus that validation's are of.
 
     Raises RosettaError when the loss is no longer finite.
     """
-    order = training_rows[epoch_order(len(training_rows), seed, epoch)]
-    training = Batches(validation.corpus, order, validation.batch_size)
+    training = epoch_batches(validation.corpus, training_rows, settings, epoch)
 
     def report(step: int, loss: float) -> None:
         emit(epoch=epoch, step=step, steps=len(training), loss=loss)

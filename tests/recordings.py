@@ -22,7 +22,8 @@ def recording(
     seed: int = 0,
     certified: bool = True,
 ) -> Recording:
-    """`seconds` a step by backend; every process is off by `noise`, and each of its steps by twice that."""
+    """`seconds` a step by backend, half of them where batches are bucketed; every process is off by `noise`, and each
+    of its steps by twice that."""
     size = sized(preset, rounds=rounds, steps=20, epochs=3)
     plan = Plan(
         DataConfig(split="grouped"), TrainConfig(), 256, "cpu", 2, preset, size, cells(list(seconds), [], size)
@@ -33,41 +34,49 @@ def recording(
     made = Recording.create(path, plan, {"sha256": "0" * 64, "sizes": sizes, "shown": shown})
     made.machine["cores"] = 2
     rng = np.random.default_rng(seed)
-    for name in seconds:
-        if certified:
-            for lane in size.lanes:
-                made.append(certificate(name, lane=lane))
+    for cell in plan.rows if certified else ():
+        made.append(certificate(cell.backend, lane=cell.lane, batches=cell.batches))
+    for cell in plan.models:
         for k in range(size.seeds):
-            made.append(quality(name, k))
+            made.append(quality(cell.backend, k, batches=cell.batches))
     for number in range(1, rounds + 1):
         measured = [cell_record(cell, seconds[cell.backend], noise, rng) for cell in plan.of_round(number)]
         made.append({"kind": "round", "round": number, "seconds": 60.0, "cells": measured})
     return Recording.read(path)
 
 
-def certificate(name: str, passed: bool = True, version: str = VERSION, lane: str = "matched") -> dict[str, Any]:
+def certificate(
+    name: str, passed: bool = True, version: str = VERSION, lane: str = "matched", batches: str = "shuffled"
+) -> dict[str, Any]:
     rungs = {"forward": {"error": 1e-7, "tolerance": 1e-6, "passed": passed}}
     return {
         "kind": "certificate",
         "backend": name,
         "python": "",
         "lane": lane,
+        "batches": batches,
         "version": version,
         "passed": passed,
         "rungs": rungs,
     }
 
 
-def quality(name: str, seed: int, chrf: tuple[float, ...] = (10.0, 20.0, 30.0)) -> dict[str, Any]:
+def quality(
+    name: str, seed: int, chrf: tuple[float, ...] = (10.0, 20.0, 30.0), batches: str = "shuffled"
+) -> dict[str, Any]:
+    """Two seconds an epoch, one where batches are bucketed."""
+    seconds = 2.0 if batches == "shuffled" else 1.0
     figures = {"samples": 640, "loss": 1.0, "val_loss": 1.1, "val_accuracy": 0.8, "val_accuracy_real": 0.6}
     scores = {"exact_match": 0.1, "character_error_rate": 0.5, "chrf_signature": "nrefs:var"}
     epochs = [
-        {"epoch": epoch, "seconds": 2.0, "chrf": reached} | figures | scores for epoch, reached in enumerate(chrf, 1)
+        {"epoch": epoch, "seconds": seconds, "chrf": reached} | figures | scores
+        for epoch, reached in enumerate(chrf, 1)
     ]
     return {
         "kind": "quality",
         "backend": name,
         "python": "",
+        "batches": batches,
         "seed": seed,
         "epochs": epochs,
         "peak": 7e8,
@@ -77,7 +86,8 @@ def quality(name: str, seed: int, chrf: tuple[float, ...] = (10.0, 20.0, 30.0)) 
 
 
 def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generator) -> dict[str, Any]:
-    process = seconds * np.exp(noise * rng.standard_normal())
+    """An epoch of 20 steps of 64 pairs, or bucketed of 19.5."""
+    process = seconds / (1 + cell.bucketed) * np.exp(noise * rng.standard_normal())
     steps = process * np.exp(2 * noise * rng.standard_normal(20))
     decoding = {"seconds": [process, process], "sentences": 100, "characters": 2000}
     libraries = ["openblas"]
@@ -88,6 +98,7 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
         "lane": cell.lane,
         "python": cell.python,
         "control": cell.control,
+        "batches": cell.batches,
         "facts": facts,
         "start_seconds": 2.5,
         "seconds": 20.0,
@@ -98,13 +109,15 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
         "training": {
             "step_seconds": steps.tolist(),
             "loop_seconds": float(steps.sum()),
+            "samples": 1248 if cell.bucketed else 1280,
+            "batch_size": 64,
             "losses": np.linspace(3, 2, 20).tolist(),
             "threads": {"all": 8, "busy": 2},
         },
         "memory": {"peak": 6e8},
         "evaluation": {"seconds": [process * 3], "samples": 128},
-        "decoding": None if cell.backend == BASELINE else decoding,
-        "singles": {"seconds": (process * np.ones(120)).tolist(), "characters": [20] * 120},
+        "decoding": None if cell.backend == BASELINE or cell.bucketed else decoding,
+        "singles": None if cell.bucketed else {"seconds": [process] * 120, "characters": [20] * 120},
         "products": {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}},
         "kernels": [{"name": "mkldnn_rnn_layer", "calls": 6, "seconds": 0.1}],
     }

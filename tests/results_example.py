@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from itertools import pairwise, permutations
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 
 from benchmarks.intervals import Estimate, Verdict, overtakes, verdict
-from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row
+from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row, seconds_to_target
 from common.config import DataConfig, TrainConfig
 
 SEED = 3
@@ -49,15 +50,15 @@ def ratio_of(value: float, spread: float = 0.025) -> Verdict:
     return verdict(estimate(value, spread), FLOOR, ROUNDS)
 
 
-def quality(name: str, lane: str) -> list[Quality]:
-    """Three trainings of ten epochs."""
+def quality(name: str, factor: float) -> list[Quality]:
+    """Three trainings of ten epochs, which take `factor` of what they mostly do."""
     random = np.random.default_rng([SEED, list(STEP).index(name)])
     found = []
     for seed in range(3):
         epochs: list[dict[str, float]] = []
         reached, clock = None, 0.0
         for number in range(1, 11):
-            seconds = STEP[name] * STEPS_AN_EPOCH * float(random.normal(1, 0.01))
+            seconds = factor * STEP[name] * STEPS_AN_EPOCH * float(random.normal(1, 0.01))
             clock += seconds
             chrf = 52 * (1 - np.exp(-number / 3.8)) + float(random.normal(0, 0.7))
             if reached is None and chrf >= 47:
@@ -109,23 +110,26 @@ def certificate(name: str, passed: bool) -> dict[str, Any]:
     }
 
 
-def row(name: str, lane: str, ranked: bool = True) -> Row:
+def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Row:
     backend, _, variant = name.partition(":")
     installed = lane == "default"
     factor = DEFAULT[name] if installed else 1.0
-    step = STEP[name] * factor
+    step = STEP[name] * factor * (0.6 if bucketed else 1)
+    flops = FLOP_A_STEP[name] / step
     one_thread = name == "paddle" and installed
     floor = 0.013 + 0.004 * list(STEP).index(name)
     baseline = STEP["keras:example"] * (DEFAULT["keras:example"] if installed else 1.0)
     is_baseline = name == "keras:example"
-    scored = [] if installed else quality(name, lane)
+    scored = [] if installed else quality(name, 0.6 if bucketed else 1)
+    arrival = seconds_to_target(scored) if scored else inf
     last = scored[0].epochs[-1] if scored else {}
     return Row(
         backend=backend,
         variant=variant,
         lane=lane,
         python="",
-        label=name + (", as installed" if installed else ""),
+        batches="bucketed" if bucketed else "shuffled",
+        label=name + (", as installed" if installed else "") + (", masked and bucketed" if bucketed else ""),
         version=VERSIONS[name],
         threads=1 if one_thread else 2,
         ranked=ranked,
@@ -134,26 +138,27 @@ def row(name: str, lane: str, ranked: bool = True) -> Row:
         step=estimate(step),
         steps_an_epoch=STEPS_AN_EPOCH,
         ratio=None if is_baseline else ratio_of(baseline / step),
+        bucketing=ratio_of(1 / 0.6) if bucketed else None,
         default_cost=ratio_of(1 / factor, 0.012) if installed else None,
-        control=None if installed else Estimate(1.002, 1 - floor, 1 + floor / 2),
-        floor=None if installed else floor,
+        control=None if installed or bucketed else Estimate(1.002, 1 - floor, 1 + floor / 2),
+        floor=None if installed or bucketed else floor,
         evaluate=estimate(step * 9),
-        decode_character=estimate(CHARACTER[name] * factor, 0.04),
-        decode_ratio=None if is_baseline else ratio_of(CHARACTER["keras:example"] / CHARACTER[name]),
-        decode_sentences=3 if is_baseline else 1000,
+        decode_character=None if bucketed else estimate(CHARACTER[name] * factor, 0.04),
+        decode_ratio=None if is_baseline or bucketed else ratio_of(CHARACTER["keras:example"] / CHARACTER[name]),
+        decode_sentences=0 if bucketed else 3 if is_baseline else 1000,
         latency={}
-        if is_baseline
+        if is_baseline or bucketed
         else {
             percentile: estimate(LATENCY[name] * factor * more, 0.03)
             for percentile, more in ((50, 1.0), (95, 1.18), (99, 1.46))
         },
-        latency_ratio=None if is_baseline else ratio_of(CHARACTER["keras:example"] / CHARACTER[name] / 9),
+        latency_ratio=None if is_baseline or bucketed else ratio_of(CHARACTER["keras:example"] / CHARACTER[name] / 9),
         memory={
             "after_import": MEMORY[name][0] * 1e6,
             "after_build": MEMORY[name][0] * 1.05e6,
             "peak": MEMORY[name][1] * 1e6,
         },
-        roofline=Roofline(FLOP_A_STEP[name], FLOP_A_STEP[name] / step, FLOP_A_STEP[name] / step / PEAK),
+        roofline=None if bucketed else Roofline(FLOP_A_STEP[name], flops, flops / PEAK),
         settings={"intra_op_threads": 1 if one_thread else 2, "flush_denormals": backend == "keras", "tf32": None},
         os_threads={"all": 14 + len(name), "busy": 1 if one_thread else 2},
         kernels=[
@@ -167,11 +172,12 @@ def row(name: str, lane: str, ranked: bool = True) -> Row:
         if one_thread
         else [],
         quality=scored,
+        target_ratio=STEP["keras:example"] * STEPS_AN_EPOCH * 10 / arrival if isfinite(arrival) else None,
         facts={"version": VERSIONS[name], "device": "cpu", "precision": "float32"},
         certificate=certificate(name, ranked),
         train_seconds_per_epoch=step * STEPS_AN_EPOCH,
         train_samples_per_second=ROWS_AN_EPOCH / (step * STEPS_AN_EPOCH),
-        decode_sentences_per_second=1 / (CHARACTER[name] * 20),
+        decode_sentences_per_second=None if bucketed else 1 / (CHARACTER[name] * 20),
         loss=last.get("loss"),
         val_loss=last.get("val_loss"),
         val_accuracy=last.get("val_accuracy"),
@@ -256,6 +262,7 @@ def example() -> Results:
             "ended (2 of 6 rounds)",
         ],
         rows=rows,
+        bucketed=[row(name, "matched", bucketed=True) for name in ("torch", "keras", "paddle")],
         pairs=pairs,
         overtakings=overtakings(rows),
         decoded=[

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import inf
 from statistics import fmean
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.analysis import analyse
 from benchmarks.figures import blocks
 from benchmarks.recording import Recording
+from benchmarks.results import Quality, seconds_to_target
 from benchmarks.scenarios import AT_LEAST
 from tests import recordings
 from tests.recordings import SECONDS, recording
@@ -101,6 +103,36 @@ def test_the_keys_of_the_first_version_are_kept(tmp_path) -> None:
     json.dumps(results, allow_nan=False)
 
 
+def test_masked_and_bucketed_rows_are_apart_and_compared_by_pairs(tmp_path) -> None:
+    results = analyse(recording(tmp_path / "a.jsonl"))
+    assert not any(row.batches == "bucketed" for row in results.rows)
+    assert [row.label for row in results.bucketed] == [
+        f"{name}, masked and bucketed" for name in ("torch", "paddle", "keras")
+    ]
+    for row in results.bucketed:
+        assert row.ranked
+        seconds_a_batch = SECONDS[row.name] / 2 * 20 / 19.5
+        assert row.train_samples_per_second == pytest.approx(64 / seconds_a_batch, rel=0.01)
+        assert row.ratio.word == "faster"
+        assert row.ratio.ratio.value == pytest.approx(SECONDS["keras:example"] / seconds_a_batch, rel=0.01)
+        assert row.bucketing.ratio.value == pytest.approx(2 * 19.5 / 20, rel=0.02)
+        for name in ("decode_ratio", "latency_ratio", "decode_character", "decode_sentences_per_second", "roofline"):
+            assert getattr(row, name) is None, name
+        assert row.latency == {}
+    assert results.headline.startswith("torch trains fastest")
+    neighbours = [(pair["first"], pair["second"]) for pair in results.pairs]
+    assert ("torch, masked and bucketed", "paddle, masked and bucketed") in neighbours
+    assert not any(("bucketed" in first) != ("bucketed" in second) for first, second in neighbours)
+
+
+def test_a_masked_and_bucketed_row_needs_a_certificate_of_its_own(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl")
+    made.records = [r for r in made.records if (r["kind"], r.get("batches")) != ("certificate", "bucketed")]
+    results = analyse(made)
+    assert all(row.ranked for row in results.rows)
+    assert not any(row.ranked for row in results.bucketed)
+
+
 def test_one_round_gives_medians_and_no_verdict(tmp_path) -> None:
     results = analyse(recording(tmp_path / "a.jsonl", rounds=1))
     row = results.rows[0]
@@ -166,7 +198,9 @@ def test_a_run_that_never_arrives_counts_as_such(tmp_path) -> None:
         made,
         "quality",
         lambda r: (
-            r.update(recordings.quality("torch", r["seed"], (1.0, 2.0, 3.0))) if r["backend"] == "torch" else None
+            r.update(recordings.quality("torch", r["seed"], (1.0, 2.0, 3.0), r["batches"]))
+            if r["backend"] == "torch"
+            else None
         ),
     )
     results = analyse(slow)
@@ -174,6 +208,20 @@ def test_a_run_that_never_arrives_counts_as_such(tmp_path) -> None:
     times = {row.label: [q.seconds_to_target for q in row.quality] for row in results.rows}
     assert times["torch"] == [None] * 3
     assert times["keras"] == [6.0] * 3
+    assert {row.label: row.target_ratio for row in results.all_rows if row.lane == "matched"} == {
+        "torch": None,
+        "keras": 1.0,
+        "paddle": 1.0,
+        "keras:example": 1.0,
+        "torch, masked and bucketed": None,
+        "keras, masked and bucketed": 2.0,
+        "paddle, masked and bucketed": 2.0,
+    }
+
+
+@pytest.mark.parametrize(("arrived", "expected"), [([2.0, 4.0, None], 4.0), ([2.0, None, None], inf), ([2.0], 2.0)])
+def test_trainings_that_never_arrive_count_as_the_longest(arrived, expected) -> None:
+    assert seconds_to_target([Quality(seed, [], seconds) for seed, seconds in enumerate(arrived)]) == expected
 
 
 def test_the_cost_of_what_is_installed_is_told(tmp_path) -> None:

@@ -140,9 +140,36 @@ def test_a_backend_under_another_interpreter_has_a_row_of_its_own(tmp_path) -> N
     assert "no program" in refusal(2, "bench", "--python", "torch=/nowhere/python", "--out", tmp_path / "b.jsonl")
 
 
+def test_masked_and_bucketed_rows_time_an_epoch_and_are_trained_for_their_quality(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    small = ["--num-samples", "600", "--latent-dim", "16", "--epochs", "2", "--steps", "4", "--rounds", "2"]
+    found = answer("bench", "--backends", "numpy", "--batches", "shuffled,bucketed", *small, "--out", out)
+    assert "--batches shuffled,bucketed" in found["command"]
+    row = found["bucketed"][0]
+    assert (row["label"], row["ranked"]) == ("numpy, masked and bucketed", True)
+    assert row["certificate"]["padding"] == "mask"
+    assert row["bucketing"]["ratio"]["value"] > 0
+    assert [epoch["chrf"] >= 0 for epoch in row["epochs"]] == [True, True]
+    recording = Recording.read(out)
+    rows = recording.corpus["sizes"]["training_rows"]
+    for record in recording.of_kind("round"):
+        cell = next(cell for cell in record["cells"] if cell["batches"] == "bucketed")
+        assert cell["training"]["samples"] == rows
+        assert len(cell["training"]["step_seconds"]) == -(-rows // 64)
+        assert cell["decoding"] is cell["singles"] is None
+        assert not {"products", "kernels"} & cell.keys()
+    status, printed, _ = rosetta("bench", "--out", out, "--resume")
+    assert status == 0
+    assert "Masked and bucketed" in printed
+    assert rosetta("report", out, "-o", tmp_path / "a.md")[0] == 0
+    assert "On bucketed batches numpy trains an epoch in" in (tmp_path / "a.md").read_text(encoding="utf-8")
+
+
 def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
     assert "--lanes" in refusal(2, "bench", "--lanes", "fast", "--out", out)
+    for wrong in ("bucketed", "sorted", "bucketed,shuffled"):
+        assert "--batches is shuffled, or" in refusal(2, "bench", "--batches", wrong, "--out", out)
     assert "NAME=PATH" in refusal(2, "bench", "--python", "torch", "--out", out)
     assert "10m" in refusal(2, "bench", "--budget", "soon", "--out", out)
     assert "there is no backend" in refusal(2, "bench", "--backends", "jax", "--out", out)

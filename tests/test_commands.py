@@ -106,6 +106,14 @@ def test_resume_refuses_settings_that_the_run_has(run) -> None:
     assert "--latent-dim" in refusal(2, "train", "--out", run, "--resume", "--epochs", 5, "--latent-dim", 8)
 
 
+def test_bucketed_batches_take_masked_padding(tmp_path) -> None:
+    bucketed = [*TRAIN, "--batches", "bucketed", "--out", tmp_path / "run"]
+    assert "--padding mask" in refusal(2, *bucketed)
+    assert not (tmp_path / "run").exists()
+    assert rosetta(*bucketed, "--padding", "mask")[0] == 0
+    assert "--batches" in refusal(2, "train", "--out", tmp_path / "run", "--resume", "--batches", "shuffled")
+
+
 def test_as_many_lines_come_out_as_went_in(run) -> None:
     lines = "It is red.\n\n  \nIt is red.\r\nIt's old."
     status, out, _ = rosetta("translate", run, stdin=lines.encode())

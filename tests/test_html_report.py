@@ -25,7 +25,7 @@ from benchmarks.results import Results, Row
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
 
 PROJECT = Path(__file__).resolve().parent.parent
-CHARTS = ["speed", "start", "break_even", "decoding", "latency", "roofline", "memory", "loss", "chrf"]
+CHARTS = ["speed", "bucketed", "start", "break_even", "decoding", "latency", "roofline", "memory", "loss", "chrf"]
 DRAWN = "[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)"
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 # Of each chart: how many shapes have an area on the page, and whether all of its text lies inside the chart.
@@ -260,7 +260,7 @@ def poorer() -> dict[str, Results]:
     full = example()
     matched = [row for row in full.rows if row.lane == "matched"]
     no_ratio = [replace(row, ratio=None, decode_ratio=None, latency_ratio=None) for row in matched]
-    nothing = {"decoded": [], "peak": None, "target_chrf": None}
+    nothing = {"decoded": [], "bucketed": [], "peak": None, "target_chrf": None}
     return {
         "no rows": without(full, rows=[], warnings=[], **nothing),
         "nothing measured": without(full, rows=[bare(row) for row in full.rows], **nothing),

@@ -1,9 +1,11 @@
 """A recording on disk: whole lines only, never overwritten, refused where it is not one."""
 
 import json
+import re
 
 import pytest
 
+from benchmarks.analysis import analyse
 from benchmarks.plan import Cell, Plan
 from benchmarks.recording import Recording
 from common.errors import CannotBeginError, RosettaError
@@ -16,6 +18,22 @@ def test_what_was_written_is_read(tmp_path) -> None:
     assert read.plan == made.plan
     assert read.records == made.records
     assert Plan.from_json(json.loads(json.dumps(made.plan.as_json()))) == made.plan
+
+
+def test_a_recording_from_before_there_were_bucketed_rows_is_read(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl", {"torch": 0.06}, rounds=2, preset="quick")
+    text = made.path.read_text(encoding="utf-8").replace('"samples": 1280, "batch_size": 64, ', "")
+    made.path.write_text(re.sub(r', "batches": ("shuffled"|\["shuffled"\])', "", text), encoding="utf-8")
+    assert "shuffled" not in made.path.read_text(encoding="utf-8")
+    assert Recording.read(made.path).plan == made.plan
+    assert analyse(Recording.read(made.path)).rows == analyse(made).rows
+
+
+def test_a_bucketed_cell_says_how_many_pairs_it_timed(tmp_path) -> None:
+    path = recording(tmp_path / "a.jsonl", rounds=2).path
+    path.write_text(path.read_text(encoding="utf-8").replace('"samples": 1248, ', ""), encoding="utf-8")
+    with pytest.raises(RosettaError, match="'samples' is a required property"):
+        Recording.read(path)
 
 
 def test_nothing_is_overwritten(tmp_path) -> None:
@@ -70,5 +88,8 @@ def test_rounds_begin_with_another_cell_each(tmp_path) -> None:
     assert {order[0] for order in orders} == set(plan.cells)
     assert all(sorted(order, key=repr) == sorted(plan.cells, key=repr) for order in orders)
     assert plan.rows == [cell for cell in plan.cells if not cell.control]
-    assert [cell.backend for cell in plan.models] == ["keras:example", "keras", "paddle", "torch"]
+    assert [cell.label for cell in plan.models] == [
+        *("keras:example", "keras", "paddle", "torch"),
+        *(f"{name}, masked and bucketed" for name in ("keras", "paddle", "torch")),
+    ]
     assert Cell("torch", "matched", control=True) in plan.cells

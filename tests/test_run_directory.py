@@ -292,6 +292,17 @@ def test_a_config_that_does_not_fit_is_one_clear_error(
     assert_refused(run.path, str(run.path))
 
 
+def test_a_run_from_before_batches_were_a_setting_was_trained_on_shuffled_ones(run: RunDirectory) -> None:
+    path = run.path / "config.json"
+    config = json.loads(path.read_bytes())
+    assert config["train"].pop("batches") == "shuffled"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert RunDirectory.open(run.path) == run
+    del config["train"]["seed"]
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert_refused(run.path, "expected the fields")
+
+
 @pytest.mark.parametrize(("name", "value"), [("version", 2), ("version", None), ("format", "other")])
 def test_another_format_or_version_is_refused_by_name(run: RunDirectory, name: str, value: object) -> None:
     path = run.path / "config.json"

@@ -31,9 +31,15 @@ LATENT_DIM, EPOCHS = 64, 6
 
 
 def train(
-    backend: str, out: Path, epochs: int, dtype: str = "float32", data: DataConfig = DATA, padding: str = "space"
+    backend: str,
+    out: Path,
+    epochs: int,
+    dtype: str = "float32",
+    data: DataConfig = DATA,
+    padding: str = "space",
+    train_config: TrainConfig = SETTINGS,
 ) -> RunDirectory:
-    settings = SETTINGS, LATENT_DIM, dtype, padding, epochs
+    settings = train_config, LATENT_DIM, dtype, padding, epochs
     return session.train(backend, data, *settings, out, RUNTIME, lambda event: None).run
 
 
@@ -102,6 +108,21 @@ def test_resumed_equals_uninterrupted_to_the_bit(runs, tmp_path, name) -> None:
     assert (run.path / "best.safetensors").read_bytes() == (runs[name].path / "best.safetensors").read_bytes()
     for got, expected in zip(run.history(), runs[name].history(), strict=True):
         assert replace(got, seconds=0) == replace(expected, seconds=0)
+
+
+def test_bucketed_batches_resume_to_the_bit_and_learn(tmp_path) -> None:
+    bucketed = replace(SETTINGS, batches="bucketed")
+
+    def begun(name: str, epochs: int) -> RunDirectory:
+        data = replace(DATA, num_samples=400)
+        return train("numpy", tmp_path / name, epochs, data=data, padding="mask", train_config=bucketed)
+
+    whole, run = begun("whole", 3), begun("stopped", 1)
+    session.resume(RunDirectory.open(run.path), None, 3, RUNTIME, lambda event: None)
+    assert (run.path / "state.safetensors").read_bytes() == (whole.path / "state.safetensors").read_bytes()
+    history = whole.history()
+    assert history[-1].loss < history[0].loss
+    assert RunDirectory.open(run.path).train_config == bucketed
 
 
 RELAY = (("keras", 2), ("paddle", 4), ("torch", 6))  # each with the epoch that it goes on to

@@ -1,5 +1,7 @@
 """The tensors, against the example's definition written out as plain loops; and the order of batches."""
 
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.config import DataConfig
+from backends.numpy_backend import NumpyBackend
+from common.config import DataConfig, TrainConfig
 from common.corpus import Pair, read_corpus
 from common.statistics import corpus_statistics
-from common.tensors import Batch, Batches, epoch_order, model_config, one_hot
+from common.tensors import Batch, Batches, epoch_batches, epoch_order, model_config, one_hot
 from common.vocabulary import CharVocabulary
 
 PAIRS = [
@@ -160,6 +163,104 @@ def test_an_epochs_order_is_a_function_of_seed_and_epoch_alone() -> None:
 @given(st.integers(0, 200), st.integers(0, 2**32), st.integers(1, 10_000))
 def test_an_epochs_order_is_a_permutation(num_rows: int, seed: int, epoch: int) -> None:
     assert sorted(epoch_order(num_rows, seed, epoch)) == list(range(num_rows))
+
+
+# Bucketed batches
+
+BUCKETED = TrainConfig(batch_size=16, seed=3, batches="bucketed")
+
+
+def long_and_short(num_rows: int) -> Batch:
+    """Pairs of 1 to 30 and 1 to 50 characters, padding masked."""
+    rng = np.random.default_rng(5)
+    pairs = [("a" * rng.integers(1, 31), "b" * rng.integers(1, 51)) for _ in range(num_rows)]
+    return Batch.of_pairs(pairs, *vocabularies(pairs), padding="mask")
+
+
+@pytest.mark.parametrize("num_rows", [1, 15, 16, 17, 205])
+def test_a_bucketed_epoch_gives_each_row_once_and_a_smaller_batch_last(num_rows: int) -> None:
+    rows = np.arange(1000, 1000 + num_rows)[::-1]
+    batches = epoch_batches(long_and_short(1300), rows, BUCKETED, 1)
+    assert sorted(batches.rows) == sorted(rows)
+    assert [len(batch) for batch in batches] == [16] * (num_rows // 16) + [num_rows % 16] * (num_rows % 16 > 0)
+
+
+def test_a_bucketed_epoch_is_a_function_of_seed_and_epoch_alone() -> None:
+    corpus, rows = long_and_short(200), np.arange(200)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        return epoch_batches(corpus, rows, replace(BUCKETED, seed=seed), epoch).rows.tolist()
+
+    first = order(3, 5)
+    np.random.default_rng(0).random(10)
+    assert order(3, 5) == first
+    assert first not in [order(3, 4), order(3, 6), order(4, 5), order(5, 3)]
+
+
+def test_bucketed_batches_have_half_the_positions_and_few_shapes() -> None:
+    corpus, rows = long_and_short(2000), np.arange(2000)
+    bucketed = list(epoch_batches(corpus, rows, BUCKETED, 1))
+    positions = sum(batch.encoder_ids.size + batch.decoder_input_ids.size for batch in bucketed)
+    assert positions < 0.65 * (corpus.encoder_ids.size + corpus.decoder_input_ids.size)
+    assert len({batch.decoder_input_ids.shape for batch in bucketed}) <= 7
+    assert [len(batch.decoder_lengths) for batch in bucketed] == [16] * 125
+
+
+def test_rows_of_a_bucketed_batch_seldom_meet_again() -> None:
+    """Sorted by their very lengths nine of ten would."""
+    corpus, rows = long_and_short(2000), np.arange(2000)
+    number_of = np.empty(2000, int)
+    for number, batch in enumerate(epoch_batches(corpus, rows, BUCKETED, 1).rows.reshape(-1, 16)):
+        number_of[batch] = number
+    second = number_of[epoch_batches(corpus, rows, BUCKETED, 2).rows.reshape(-1, 16)]
+    met = [one == other for numbers in second for one, other in combinations(numbers, 2)]
+    assert np.mean(met) < 0.35
+
+
+def test_bucketed_batches_come_in_no_order_of_length() -> None:
+    widths = [b.decoder_ids.shape[1] for b in epoch_batches(long_and_short(2000), np.arange(2000), BUCKETED, 1)]
+    assert abs(np.corrcoef(widths, np.arange(len(widths)))[0, 1]) < 0.3
+
+
+def test_a_batch_is_trimmed_to_a_multiple_of_eight_and_no_character_is_lost() -> None:
+    pairs = [("abc", "de"), ("abcdefghi", "defghijk"), ("a" * 20, "b" * 30)]
+    corpus = Batch.of_pairs(pairs, *vocabularies(pairs), padding="mask")
+    for rows, encoder_width, decoder_width in [([0], 8, 8), ([0, 1], 16, 16), ([0, 2], 20, 32)]:
+        whole, trimmed = corpus.take(rows), corpus.take(rows).trimmed()
+        assert trimmed.encoder_ids.shape == (len(rows), encoder_width)
+        assert trimmed.decoder_input_ids.shape == (len(rows), decoder_width)
+        assert trimmed.real_positions.sum() == whole.real_positions.sum()
+        assert np.array_equal(trimmed.decoder_target_ids, whole.decoder_target_ids[:, :decoder_width])
+    assert np.array_equal(corpus.trimmed().decoder_ids, corpus.decoder_ids)
+
+
+def test_one_batch_of_each_shape_is_all_shapes_once() -> None:
+    batches = epoch_batches(long_and_short(805), np.arange(805), BUCKETED, 1)
+    shapes = [(batch.encoder_ids.shape, batch.decoder_ids.shape) for batch in batches]
+    few = [(batch.encoder_ids.shape, batch.decoder_ids.shape) for batch in batches.one_of_each_shape()]
+    assert few == list(dict.fromkeys(shapes))
+    assert len(few) < len(shapes)
+
+
+@pytest.mark.parametrize("lengths", [((20, 18), (30, 28)), ((3, 1), (4, 6))])
+def test_where_padding_is_masked_trimming_changes_no_number(lengths) -> None:
+    """States, probabilities of what is left, loss and every gradient, by the referee in float64."""
+    pairs = [("a" * 30, "b" * 50), *(("ab" * e, "cd" * d) for e, d in zip(*lengths, strict=True))]
+    encoder, decoder = vocabularies(pairs)
+    corpus = Batch.of_pairs(pairs, encoder, decoder, "float64", "mask")
+    backend = NumpyBackend(model_config(corpus, decoder, 8, "float64"), BUCKETED)
+    whole = corpus.take([1, 2])
+    trimmed = whole.trimmed()
+    got, expected = backend.forward(trimmed), backend.forward(whole)
+    steps = got.probabilities.shape[1]
+    assert np.allclose(got.probabilities, expected.probabilities[:, :steps], rtol=0, atol=1e-15)
+    assert np.allclose([got.state_h, got.state_c], [expected.state_h, expected.state_c], rtol=0, atol=1e-15)
+    loss, gradients = backend.gradients(trimmed)
+    expected_loss, expected_gradients = backend.gradients(whole)
+    assert loss == pytest.approx(expected_loss, rel=1e-14)
+    for name, gradient in expected_gradients.items():
+        assert np.abs(gradient).max() > 0, name
+        assert np.allclose(gradients[name], gradient, rtol=1e-12, atol=1e-15), name
 
 
 # Real text

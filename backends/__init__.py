@@ -16,11 +16,14 @@ class Entry:
     target: str  # "module:Class"
     package: str  # what must be importable
     extra: str  # the extra of this package that installs it
+    variant: str = ""  # which of the class's ways to compute; see its module
 
 
 TABLE = {
     "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", ""),
     "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras"),
+    "keras:jit": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "jit"),
+    "keras:fast": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "fast"),
     "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
     "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch"),
     "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle"),
@@ -50,8 +53,8 @@ def frameworks() -> list[str]:
     return [name for name in installed() if TABLE[name].extra]
 
 
-def open_backend(target: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
+def open_backend(target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
     """Import the framework and build the model, in this process: for the worker, which has one of its own."""
     module, _, class_name = target.partition(":")
-    backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device)
+    backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device, variant)
     return backend

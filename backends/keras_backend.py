@@ -1,4 +1,7 @@
-"""The model in Keras 3 on TensorFlow."""
+"""The model in Keras 3 on TensorFlow.
+
+Variants: `jit` has its LSTMs' loops compiled by XLA, `fast` looks rows up as well, where the others multiply one-hot rows.
+"""
 
 import os
 import re
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane, XSpace
 
+from backends.keras_fast import FastSeq2Seq
 from backends.keras_files import read_keras
 from common.errors import CannotBeginError
 from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
@@ -156,15 +160,15 @@ class KerasBackend(Backend):
             "dense/kernel": dense.kernel,
             "dense/bias": dense.bias,
         }
+        self.fast = FastSeq2Seq(encoder, decoder, dense)
         trained = list(self.parameters.values())
         self.optimizer = keras.optimizers.RMSprop(train.learning_rate, rho=train.rho, epsilon=train.epsilon)
         self.optimizer.build(trained)
         self.velocities = dict(zip(self.parameters, self.optimizer.variables[2:], strict=True))
-        self._train_step = tf.function(self._train_step)
-        self._counts = tf.function(self._counts)
-        one_hot_rows = tf.TensorSpec((None, None, config.num_encoder_tokens), config.dtype)
-        lengths, max_length = tf.TensorSpec((None,), "int32"), tf.TensorSpec((), "int32")
-        self._decode = tf.function(self._decode, input_signature=[one_hot_rows, lengths, max_length])
+        self._train_step = tf.function(self._train_step, reduce_retracing=True)
+        self._counts = tf.function(self._counts, reduce_retracing=True)
+        self._decode = tf.function(self._decode, reduce_retracing=True)
+        self._decode_one = tf.function(self._decode_one, jit_compile=True)
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
@@ -199,10 +203,8 @@ class KerasBackend(Backend):
         self.load(read_keras(paths, self.config))
 
     def forward(self, batch: Batch) -> Forward:
-        encoder_input_data = self._tensor(batch.encoder_input_data)
-        decoder_input_data = self._tensor(batch.decoder_input_data)
-        masks = self._masks(encoder_input_data, self._ids(batch.encoder_lengths))
-        logits, state_h, state_c = self.model([encoder_input_data, decoder_input_data, *masks])
+        encoder_inputs, encoder_lengths, decoder_inputs, *_ = self._tensors(batch)
+        logits, state_h, state_c = self._outputs(encoder_inputs, encoder_lengths, decoder_inputs)
         return Forward(_array(ops.softmax(logits)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -231,8 +233,14 @@ class KerasBackend(Backend):
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
-        encoder_input_data = self._one_hot(encoder_ids, self.config.num_encoder_tokens)
-        return _array(self._decode(encoder_input_data, self._ids(encoder_lengths), max_length))
+        lengths = self._ids(encoder_lengths)
+        encoder_inputs = self._ids(encoder_ids)
+        if self.variant != "fast":
+            encoder_inputs = self._one_hot(encoder_inputs, self.config.num_encoder_tokens)
+        if self.variant and len(encoder_ids) == 1:
+            length, ids = self._decode_one(encoder_inputs, lengths, max_length)
+            return _array(ids)[:, : int(length)]
+        return _array(self._decode(encoder_inputs, lengths, tf.constant(max_length)))
 
     def profile(self, batches: Batches) -> list[Kernel]:
         return profile(self, batches)
@@ -254,41 +262,88 @@ class KerasBackend(Backend):
     def _counts(self, *tensors: tf.Tensor) -> tf.Tensor:
         return self._loss(*tensors)[1]
 
-    def _decode(self, encoder_input_data: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
-        """The greedy loop as one graph: (N, T_enc, V_enc) to ids (N, L)."""
-        masks = self._masks(encoder_input_data, encoder_lengths)
-        _, state_h, state_c = self.encoder(encoder_input_data, mask=masks[0] if masks else None)
-        sampled = tf.fill(tf.shape(state_h)[:1], self.config.start_token)
-        ended = tf.zeros_like(sampled, dtype="bool")
+    def _decode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
+        """The greedy loop as one graph, without the rows that have ended: ids (N, L)."""
+        state_h, state_c = self._encode(encoder_inputs, encoder_lengths)
+        stop, num_rows = self.config.stop_token, tf.shape(state_h)[0]
         ids = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,))
 
-        def going_on(length, sampled, ended, state_h, state_c, ids):
-            return (length < max_length) & ~tf.reduce_all(ended)
+        def going_on(length, rows, *_):
+            return (length < max_length) & (tf.size(rows) > 0)
 
-        def step(length, sampled, ended, state_h, state_c, ids):
-            decoder_input_data = self._one_hot(sampled, self.config.num_decoder_tokens)  # (N, V_dec)
-            output, (state_h, state_c) = self.decoder.cell(decoder_input_data, [state_h, state_c])
-            sampled = tf.argmax(self.dense(output), axis=-1, output_type="int32")
-            sampled = tf.where(ended, self.config.stop_token, sampled)
-            ended |= sampled == self.config.stop_token
-            return length + 1, sampled, ended, state_h, state_c, ids.write(length, sampled)
+        def step(length, rows, sampled, state_h, state_c, ids):
+            sampled, state_h, state_c = self._next(sampled, state_h, state_c)
+            stopped = tf.fill([num_rows], stop)
+            ids = ids.write(length, tf.tensor_scatter_nd_update(stopped, rows[:, None], sampled))
+            all_rows = rows, sampled, state_h, state_c
+            left = tf.where(sampled != stop)[:, 0]
+            all_rows = tf.cond(
+                tf.size(left) < tf.size(rows), lambda: tuple(tf.gather(of, left) for of in all_rows), lambda: all_rows
+            )
+            return length + 1, *all_rows, ids
 
-        loop_variables = 0, sampled, ended, state_h, state_c, ids
-        return tf.transpose(tf.while_loop(going_on, step, loop_variables)[-1].stack())
+        first = 0, tf.range(num_rows), tf.fill([num_rows], self.config.start_token), state_h, state_c, ids
+        shapes = [tf.TensorShape(shape) for shape in ([], [None], [None], [None, None], [None, None])]
+        *_, ids = tf.while_loop(going_on, step, first, [*shapes, tf.TensorSpec(None, tf.variant)])
+        return tf.transpose(ids.stack())
+
+    def _decode_one(
+        self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same for one row in XLA, where shapes are fixed: the length, and ids (1, max_length) filled up to it."""
+        ids = tf.TensorArray("int32", size=max_length, element_shape=(1,))
+
+        def going_on(length, sampled, *_):
+            return (length < max_length) & (sampled[0] != self.config.stop_token)
+
+        def step(length, sampled, state_h, state_c, ids):
+            sampled, state_h, state_c = self._next(sampled, state_h, state_c)
+            return length + 1, sampled, state_h, state_c, ids.write(length, sampled)
+
+        first = 0, tf.constant([self.config.start_token]), *self._encode(encoder_inputs, encoder_lengths), ids
+        length, *_, ids = tf.while_loop(going_on, step, first)
+        return length, tf.transpose(ids.stack())
+
+    def _next(
+        self, sampled: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """A step of the decoder: the characters that follow `sampled` (N,), and the states (N, H)."""
+        cell = self.decoder.cell
+        gates = tf.gather(cell.kernel + cell.bias, sampled) + tf.matmul(state_h, cell.recurrent_kernel)
+        i, f, g, o = tf.split(gates, 4, axis=1)
+        state_c = tf.sigmoid(f) * state_c + tf.sigmoid(i) * tf.tanh(g)
+        state_h = tf.sigmoid(o) * tf.tanh(state_c)
+        return tf.argmax(self.dense(state_h), axis=-1, output_type="int32"), state_h, state_c
+
+    def _encode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The encoder's states (N, H)."""
+        if self.variant:
+            return self.fast.encode(encoder_inputs, encoder_lengths if self.config.padding == "mask" else None)
+        masks = self._masks(encoder_inputs, encoder_lengths)
+        _, state_h, state_c = self.encoder(encoder_inputs, mask=masks[0] if masks else None)
+        return state_h, state_c
+
+    def _outputs(
+        self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, decoder_inputs: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Logits and the encoder's states."""
+        if self.variant:
+            lengths = encoder_lengths if self.config.padding == "mask" else None
+            return self.fast(encoder_inputs, decoder_inputs, lengths)
+        return self.model([encoder_inputs, decoder_inputs, *self._masks(encoder_inputs, encoder_lengths)])
 
     def _loss(
         self,
-        encoder_input_data: tf.Tensor,
+        encoder_inputs: tf.Tensor,
         encoder_lengths: tf.Tensor,
-        decoder_input_data: tf.Tensor,
+        decoder_inputs: tf.Tensor,
         decoder_target_data: tf.Tensor,
         decoder_target_ids: tf.Tensor,
         weights: tf.Tensor,
         real_positions: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
-        masks = self._masks(encoder_input_data, encoder_lengths)
-        logits, _, _ = self.model([encoder_input_data, decoder_input_data, *masks])
+        logits, _, _ = self._outputs(encoder_inputs, encoder_lengths, decoder_inputs)
         # Written out, since the frameworks' own cross-entropies clip in different places.
         cross_entropy = -ops.sum(decoder_target_data * ops.log_softmax(logits), -1)
         loss_sum = ops.sum(weights * cross_entropy)
@@ -298,10 +353,15 @@ class KerasBackend(Backend):
 
     def _tensors(self, batch: Batch) -> tuple[tf.Tensor, ...]:
         """What `_loss` takes; a compiled function is given tensors, not a batch."""
+        if self.variant == "fast":
+            encoder_inputs, decoder_inputs = self._ids(batch.encoder_ids), self._ids(batch.decoder_input_ids)
+        else:
+            encoder_inputs = self._tensor(batch.encoder_input_data)
+            decoder_inputs = self._tensor(batch.decoder_input_data)
         return (
-            self._tensor(batch.encoder_input_data),
+            encoder_inputs,
             self._ids(batch.encoder_lengths),
-            self._tensor(batch.decoder_input_data),
+            decoder_inputs,
             self._tensor(batch.decoder_target_data),
             self._ids(batch.decoder_target_ids),
             self._tensor(batch.target_weights),

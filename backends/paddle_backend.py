@@ -216,8 +216,10 @@ class PaddleBackend(Backend):
         decoder_input_data = self._tensor(batch.decoder_input_data)
         logits, _, _ = self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
         weights = self._tensor(batch.target_weights)
-        # Written out, since the frameworks' own cross-entropies clip in different places; so does F.log_softmax here.
-        log_probabilities = logits - paddle.logsumexp(logits, -1, keepdim=True)
+        # Written out, since the frameworks' own cross-entropies clip in different places; so does F.log_softmax here,
+        # and paddle.logsumexp takes three times as long as these.
+        logits_below = logits - logits.detach().max(-1, keepdim=True)
+        log_probabilities = logits_below - logits_below.exp().sum(-1, keepdim=True).log()
         cross_entropy = -(self._tensor(batch.decoder_target_data) * log_probabilities).sum(-1)
         loss_sum = (weights * cross_entropy).sum()
         right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)).astype(weights.dtype) * weights

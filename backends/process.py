@@ -81,7 +81,13 @@ class BackendProcess:
         self._selector.register(self._replies, selectors.EVENT_READ)
         try:
             self.facts = self.call(
-                "open", START_SECONDS, target=entry.target, model=asdict(model), train=asdict(train), device=device
+                "open",
+                START_SECONDS,
+                target=entry.target,
+                variant=entry.variant,
+                model=asdict(model),
+                train=asdict(train),
+                device=device,
             )
         except BaseException:
             self.close()

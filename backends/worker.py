@@ -56,14 +56,14 @@ def _listen(requests: IO[bytes], inbox: SimpleQueue[tuple[str, Mapping[str, Any]
 
 
 def _open(
-    target: str, model: Mapping[str, Any], train: Mapping[str, Any], device: str
+    target: str, variant: str, model: Mapping[str, Any], train: Mapping[str, Any], device: str
 ) -> tuple[Backend, dict[str, Any]]:
     if not target.startswith(BACKEND_PACKAGES):
         raise ValueError(f"{target} is not a backend that a request may name")
     memory_before, start = _resident(), perf_counter()  # NumPy and the rest of ours are there already
     importlib.import_module(target.partition(":")[0])
     imported, memory_imported = perf_counter(), _resident()
-    opened = open_backend(target, ModelConfig(**model), TrainConfig(**train), device)
+    opened = open_backend(target, variant, ModelConfig(**model), TrainConfig(**train), device)
     facts = {
         "import_seconds": imported - start,
         "build_seconds": perf_counter() - imported,

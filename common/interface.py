@@ -97,8 +97,8 @@ def most_time_first(kernels: Sequence[Kernel]) -> list[Kernel]:
 class Backend(ABC):
     """One framework's encoder-decoder. It is built with fresh weights of its own; `load` comes before use."""
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
-        """Build the model on `device`, "cpu" or "gpu".
+    def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu", variant: str = "") -> None:
+        """Build the model on `device`, "cpu" or "gpu". A variant computes the same in another way; "" is the plain one.
 
         Raises CannotBeginError for a device that is not there, and for bucketed batches of padding that counts.
         """
@@ -109,6 +109,7 @@ class Backend(ABC):
         self.config = model
         self.train_config = train
         self.device = device
+        self.variant = variant
         self.build()
 
     @abstractmethod

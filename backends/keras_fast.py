@@ -1,0 +1,133 @@
+"""`keras:jit` and `keras:fast`: the model's LSTMs with the loop over time compiled by XLA and its gradient written out.
+
+Keras's own loop on a CPU adds up the gradients of its kernels inside the loop, a product a time step. Here a step back
+holds one product and a few multiplications; the kernels' gradients are one product over all steps each. Given ids in
+place of one-hot rows, it looks the kernel's rows up: the same mathematics.
+"""
+
+import tensorflow as tf
+from keras import layers
+
+
+class FastSeq2Seq:
+    """What `seq2seq` computes, by the weights of its layers, from ids (N, T) or one-hot rows (N, T, V)."""
+
+    def __init__(self, encoder: layers.LSTM, decoder: layers.LSTM, dense: layers.Dense) -> None:
+        self.encoder, self.decoder, self.dense = encoder, decoder, dense
+
+    def encode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """The states (N, H) after the last step, or after each row's own length."""
+        zeros = tf.zeros((tf.shape(encoder_inputs)[0], self.encoder.units), self.encoder.compute_dtype)
+        return run(self.encoder, encoder_inputs, zeros, zeros, encoder_lengths)[1:]
+
+    def __call__(
+        self, encoder_inputs: tf.Tensor, decoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        state_h, state_c = self.encode(encoder_inputs, encoder_lengths)
+        decoder_outputs, _, _ = run(self.decoder, decoder_inputs, state_h, state_c, None)  # (T_dec, N, H)
+        logits = tf.transpose(self.dense(decoder_outputs), (1, 0, 2))  # (N, T_dec, V_dec)
+        return logits, state_h, state_c
+
+
+def run(
+    lstm: layers.LSTM, inputs: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Outputs (T, N, H), and the states (N, H) after each row's length, from the states that it starts with."""
+    cell, (num_rows, num_steps) = lstm.cell, tf.unstack(tf.shape(inputs)[:2])
+    kernel, recurrent_kernel, bias = map(tf.convert_to_tensor, (cell.kernel, cell.recurrent_kernel, cell.bias))
+    if len(inputs.shape) == 2:
+        gates = rows_of(kernel + bias, tf.transpose(inputs))  # (T, N, 4H)
+    else:
+        gates = tf.tensordot(tf.transpose(inputs, (1, 0, 2)), kernel, 1) + bias
+    lengths = tf.fill([num_rows], num_steps) if lengths is None else lengths
+    return recurrence(gates, recurrent_kernel, state_h, state_c, lengths)
+
+
+@tf.custom_gradient
+def rows_of(kernel: tf.Tensor, ids: tf.Tensor):
+    """kernel[ids], with a dense gradient: a sparse one would have the optimizer leave out the other rows."""
+
+    def gradient(rows_grad: tf.Tensor) -> tuple[tf.Tensor, None]:
+        return tf.math.unsorted_segment_sum(rows_grad, ids, tf.shape(kernel)[0]), None
+
+    return tf.gather(kernel, ids), gradient
+
+
+@tf.custom_gradient
+def recurrence(
+    gates: tf.Tensor, recurrent_kernel: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor
+):
+    """An LSTM's loop over time, given the inputs' share of the gates.
+
+    gates (T, N, 4H), recurrent_kernel (H, 4H), states (N, H), lengths (N,): outputs (T, N, H), states at the lengths.
+    """
+    # Stopped, since a function that a tape watches is compiled with what its own gradient would need.
+    arguments = map(tf.stop_gradient, (gates, recurrent_kernel, state_h, state_c))
+    gates, outputs, cells, *last = forward_loop(*arguments, lengths)
+
+    def gradient(outputs_grad: tf.Tensor, *last_grads: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+        outputs_before = tf.concat([state_h[None], outputs[:-1]], axis=0)
+        cells_before = tf.concat([state_c[None], cells[:-1]], axis=0)
+        gates_grad, *state_grads = backward_loop(
+            gates, cells_before, cells, recurrent_kernel, lengths, outputs_grad, *last_grads
+        )
+        rows, rows_grad = (tf.reshape(of, (-1, of.shape[-1])) for of in (outputs_before, gates_grad))
+        return gates_grad, tf.matmul(rows, rows_grad, transpose_a=True), *state_grads, None
+
+    return (outputs, *last), gradient
+
+
+@tf.function(jit_compile=True, reduce_retracing=True)
+def forward_loop(
+    inputs: tf.Tensor, recurrent_kernel: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Of every step the gates before their activations, the output and the cell; and the states at the lengths."""
+    num_steps = tf.shape(inputs)[0]
+    steps = [tf.TensorArray(inputs.dtype, num_steps, element_shape=of.shape[-2:]) for of in (inputs, state_h, state_c)]
+
+    def step(t, state_h, state_c, last_h, last_c, all_gates, outputs, cells):
+        gates = inputs[t] + tf.matmul(state_h, recurrent_kernel)
+        i, f, g, o = tf.split(gates, 4, axis=1)
+        state_c = tf.sigmoid(f) * state_c + tf.sigmoid(i) * tf.tanh(g)
+        state_h = tf.sigmoid(o) * tf.tanh(state_c)
+        ends = (t == lengths - 1)[:, None]
+        last_h, last_c = tf.where(ends, state_h, last_h), tf.where(ends, state_c, last_c)
+        steps = all_gates.write(t, gates), outputs.write(t, state_h), cells.write(t, state_c)
+        return t + 1, state_h, state_c, last_h, last_c, *steps
+
+    first = 0, state_h, state_c, state_h, state_c, *steps
+    _, _, _, last_h, last_c, *steps = tf.while_loop(lambda t, *_: t < num_steps, step, first)
+    return *(of.stack() for of in steps), last_h, last_c
+
+
+@tf.function(jit_compile=True, reduce_retracing=True)
+def backward_loop(
+    gates: tf.Tensor,
+    cells_before: tf.Tensor,
+    cells: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    lengths: tf.Tensor,
+    outputs_grad: tf.Tensor,
+    last_h_grad: tf.Tensor,
+    last_c_grad: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """The gradients of every step's gates (T, N, 4H) and of the first states (N, H)."""
+    i, f, g, o = tf.split(gates, 4, axis=2)
+    i, f, g, o, c = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o), tf.tanh(cells)
+    # What each gate does to c, or to h in o's case, and c to h: known before the loop, for all steps at once.
+    by_gate = tf.concat([g * i * (1 - i), cells_before * f * (1 - f), i * (1 - g * g), c * o * (1 - o)], axis=2)
+    by_cell = o * (1 - c * c)
+    num_steps, zeros = tf.shape(gates)[0], tf.zeros_like(last_h_grad)
+    all_gates_grad = tf.TensorArray(gates.dtype, num_steps, element_shape=gates.shape[1:])
+
+    def step(t, state_h_grad, state_c_grad, all_gates_grad):
+        ends = (t == lengths - 1)[:, None]
+        state_h_grad += outputs_grad[t] + tf.where(ends, last_h_grad, zeros)
+        state_c_grad += state_h_grad * by_cell[t] + tf.where(ends, last_c_grad, zeros)
+        gates_grad = by_gate[t] * tf.concat([state_c_grad, state_c_grad, state_c_grad, state_h_grad], axis=1)
+        before = tf.matmul(gates_grad, recurrent_kernel, transpose_b=True)
+        return t - 1, before, state_c_grad * f[t], all_gates_grad.write(t, gates_grad)
+
+    first = num_steps - 1, zeros, zeros, all_gates_grad
+    _, state_h_grad, state_c_grad, all_gates_grad = tf.while_loop(lambda t, *_: t >= 0, step, first)
+    return all_gates_grad.stack(), state_h_grad, state_c_grad

@@ -1,8 +1,8 @@
 """Threads and flags that a framework needs in its environment before it is imported.
 
 Two lanes: `matched`, the default of every command, gives all the same threads and the same way of keeping memory,
-Paddle's matrix library its fast path, and torch TensorFlow's treatment of denormals; `default` sets nothing, which is what somebody gets who installs a
-framework and starts.
+Paddle's matrix library its fast path, and torch TensorFlow's treatment of denormals; `default` sets nothing, which is
+what somebody gets who installs a framework and starts.
 """
 
 import os

@@ -1,12 +1,13 @@
 """The model in Keras 3 on TensorFlow.
 
-Variants: `jit` has its LSTMs' loops compiled by XLA, `fast` looks rows up as well, where the others multiply one-hot rows.
+Variants: `jit` has its LSTMs' loops compiled by XLA; `fast` looks rows up as well, where the others multiply one-hot
+rows.
 """
 
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -167,7 +168,10 @@ class KerasBackend(Backend):
         self.velocities = dict(zip(self.parameters, self.optimizer.variables[2:], strict=True))
         self._train_step = tf.function(self._train_step, reduce_retracing=True)
         self._counts = tf.function(self._counts, reduce_retracing=True)
-        self._decode = tf.function(self._decode, reduce_retracing=True)
+        ids, lengths = tf.TensorSpec((None, None), "int32"), tf.TensorSpec((None,), "int32")
+        one_hot_rows = tf.TensorSpec((None, None, config.num_encoder_tokens), config.dtype)
+        inputs = ids if self.variant == "fast" else one_hot_rows
+        self._decode = tf.function(self._decode, input_signature=[inputs, lengths, tf.TensorSpec((), "int32")])
         self._decode_one = tf.function(self._decode_one, jit_compile=True)
 
     def load(self, state: ModelState) -> None:
@@ -265,14 +269,14 @@ class KerasBackend(Backend):
     def _decode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
         """The greedy loop as one graph, without the rows that have ended: ids (N, L)."""
         state_h, state_c = self._encode(encoder_inputs, encoder_lengths)
-        stop, num_rows = self.config.stop_token, tf.shape(state_h)[0]
+        stop, num_rows, follow = self.config.stop_token, tf.shape(state_h)[0], self._follow()
         ids = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,))
 
         def going_on(length, rows, *_):
             return (length < max_length) & (tf.size(rows) > 0)
 
         def step(length, rows, sampled, state_h, state_c, ids):
-            sampled, state_h, state_c = self._next(sampled, state_h, state_c)
+            sampled, state_h, state_c = follow(sampled, state_h, state_c)
             stopped = tf.fill([num_rows], stop)
             ids = ids.write(length, tf.tensor_scatter_nd_update(stopped, rows[:, None], sampled))
             all_rows = rows, sampled, state_h, state_c
@@ -283,37 +287,40 @@ class KerasBackend(Backend):
             return length + 1, *all_rows, ids
 
         first = 0, tf.range(num_rows), tf.fill([num_rows], self.config.start_token), state_h, state_c, ids
-        shapes = [tf.TensorShape(shape) for shape in ([], [None], [None], [None, None], [None, None])]
-        *_, ids = tf.while_loop(going_on, step, first, [*shapes, tf.TensorSpec(None, tf.variant)])
+        *_, ids = tf.while_loop(going_on, step, first)
         return tf.transpose(ids.stack())
 
     def _decode_one(
         self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same for one row in XLA, where shapes are fixed: the length, and ids (1, max_length) filled up to it."""
-        ids = tf.TensorArray("int32", size=max_length, element_shape=(1,))
+        """The same for one row in XLA, where shapes are fixed: the length, and and ids (1, max_length)."""
+        ids, follow = tf.TensorArray("int32", size=max_length, element_shape=(None,)), self._follow()
 
         def going_on(length, sampled, *_):
             return (length < max_length) & (sampled[0] != self.config.stop_token)
 
         def step(length, sampled, state_h, state_c, ids):
-            sampled, state_h, state_c = self._next(sampled, state_h, state_c)
+            sampled, state_h, state_c = follow(sampled, state_h, state_c)
             return length + 1, sampled, state_h, state_c, ids.write(length, sampled)
 
-        first = 0, tf.constant([self.config.start_token]), *self._encode(encoder_inputs, encoder_lengths), ids
+        state_h, state_c = self._encode(encoder_inputs, encoder_lengths)
+        first = 0, tf.fill(tf.shape(state_h)[:1], self.config.start_token), state_h, state_c, ids
         length, *_, ids = tf.while_loop(going_on, step, first)
         return length, tf.transpose(ids.stack())
 
-    def _next(
-        self, sampled: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """A step of the decoder: the characters that follow `sampled` (N,), and the states (N, H)."""
+    def _follow(self) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """The decoder's step: from characters (N,) and states (N, H) the characters that follow, and the states."""
         cell = self.decoder.cell
-        gates = tf.gather(cell.kernel + cell.bias, sampled) + tf.matmul(state_h, cell.recurrent_kernel)
-        i, f, g, o = tf.split(gates, 4, axis=1)
-        state_c = tf.sigmoid(f) * state_c + tf.sigmoid(i) * tf.tanh(g)
-        state_h = tf.sigmoid(o) * tf.tanh(state_c)
-        return tf.argmax(self.dense(state_h), axis=-1, output_type="int32"), state_h, state_c
+        kernel = cell.kernel + cell.bias  # of which a one-hot row would take a row
+
+        def follow(sampled, state_h, state_c):
+            gates = tf.gather(kernel, sampled) + tf.matmul(state_h, cell.recurrent_kernel)
+            i, f, g, o = tf.split(gates, 4, axis=1)
+            state_c = tf.sigmoid(f) * state_c + tf.sigmoid(i) * tf.tanh(g)
+            state_h = tf.sigmoid(o) * tf.tanh(state_c)
+            return tf.argmax(self.dense(state_h), axis=-1, output_type="int32"), state_h, state_c
+
+        return follow
 
     def _encode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The encoder's states (N, H)."""

@@ -1,8 +1,8 @@
-"""`keras:jit` and `keras:fast`: the model's LSTMs with the loop over time compiled by XLA and its gradient written out.
+"""`keras:jit` and `keras:fast`: the LSTMs' loop over time compiled by XLA, and its gradient written out.
 
-Keras's own loop on a CPU adds up the gradients of its kernels inside the loop, a product a time step. Here a step back
-holds one product and a few multiplications; the kernels' gradients are one product over all steps each. Given ids in
-place of one-hot rows, it looks the kernel's rows up: the same mathematics.
+Keras's own loop on a CPU adds up the gradients of its kernels inside the loop, a product a time step. Here a step
+back holds one product and a few multiplications; the kernels' gradients are one product over all steps each. Given
+ids in place of one-hot rows, it looks the kernel's rows up: the same mathematics.
 """
 
 import tensorflow as tf
@@ -83,7 +83,9 @@ def forward_loop(
 ) -> tuple[tf.Tensor, ...]:
     """Of every step the gates before their activations, the output and the cell; and the states at the lengths."""
     num_steps = tf.shape(inputs)[0]
-    steps = [tf.TensorArray(inputs.dtype, num_steps, element_shape=of.shape[-2:]) for of in (inputs, state_h, state_c)]
+    steps = [
+        tf.TensorArray(inputs.dtype, num_steps, element_shape=of.shape[-2:]) for of in (inputs, state_h, state_c)
+    ]
 
     def step(t, state_h, state_c, last_h, last_c, all_gates, outputs, cells):
         gates = inputs[t] + tf.matmul(state_h, recurrent_kernel)

@@ -15,6 +15,7 @@ from paddle import Tensor, nn
 from paddle.profiler import Profiler, ProfilerTarget
 
 from backends.paddle_files import read_paddle
+from common.decoding import put_out
 from common.errors import CannotBeginError
 from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
 from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
@@ -145,18 +146,24 @@ class PaddleBackend(Backend):
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
-        states = self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
-        sampled = paddle.full((len(encoder_ids),), self.config.start_token, "int64")
-        ended = paddle.zeros_like(sampled, dtype="bool")
-        ids = []
-        while len(ids) < max_length and not ended.all():
-            decoder_input_data = self._one_hot(sampled[:, None], self.config.num_decoder_tokens)  # (N, 1, V_dec)
-            decoder_outputs, states = self.model.decoder(decoder_input_data, states)
-            sampled = self.model.dense(decoder_outputs[:, 0]).argmax(-1)
-            sampled = sampled.masked_fill(ended, self.config.stop_token)
-            ended |= sampled == self.config.stop_token
-            ids.append(sampled)
-        return _array(paddle.stack(ids, axis=1))
+        state_h, state_c = (of[0] for of in self.model.encode(encoder_input_data, self._lengths(encoder_lengths)))
+        decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
+        kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
+        recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
+        rows = paddle.arange(len(encoder_ids))
+        sampled = paddle.full_like(rows, self.config.start_token)
+        steps = []
+        while len(steps) < max_length and len(rows):
+            gates = paddle.index_select(kernel, sampled) + state_h @ recurrent_kernel
+            i, f, g, o = gates.chunk(4, axis=1)
+            state_c = F.sigmoid(f) * state_c + F.sigmoid(i) * paddle.tanh(g)
+            state_h = F.sigmoid(o) * paddle.tanh(state_c)
+            sampled = dense(state_h).argmax(-1)
+            steps.append((_array(rows), _array(sampled)))
+            left = (sampled != stop_token).nonzero()[:, 0]
+            if len(left) < len(rows):  # go on without the rows that have ended
+                rows, sampled, state_h, state_c = (of.index_select(left) for of in (rows, sampled, state_h, state_c))
+        return put_out(steps, len(encoder_ids), stop_token)
 
     def profile(self, batches: Batches) -> list[Kernel]:
         self.train(batches, unreported)  # what the first steps alone do is not profiled

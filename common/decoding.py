@@ -1,6 +1,6 @@
 """From sentences to ids a model can translate, and from the ids it gives back to sentences."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,16 @@ def translate(
         ids[rows, : decoded.shape[1]] = decoded
         emit(translated=min(start + ROWS_AT_ONCE, num_rows))
     return {"ids": ids}
+
+
+def put_out(
+    steps: Sequence[tuple[NDArray[np.integer], NDArray[np.integer]]], num_rows: int, stop_token: int
+) -> NDArray[np.int64]:
+    """Ids (num_rows, L) of L steps, each the rows that had not ended and the characters sampled for them."""
+    ids = np.full((num_rows, len(steps)), stop_token, np.int64)
+    for position, (rows, sampled) in enumerate(steps):
+        ids[rows, position] = sampled
+    return ids
 
 
 def max_decoded_length(max_decoder_seq_length: int) -> int:

@@ -98,7 +98,7 @@ class Backend(ABC):
     """One framework's encoder-decoder. It is built with fresh weights of its own; `load` comes before use."""
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu", variant: str = "") -> None:
-        """Build the model on `device`, "cpu" or "gpu". A variant computes the same in another way; "" is the plain one.
+        """Build the model on `device`, "cpu" or "gpu"; a variant computes the same in another way than the plain one.
 
         Raises CannotBeginError for a device that is not there, and for bucketed batches of padding that counts.
         """

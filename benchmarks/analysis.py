@@ -143,7 +143,9 @@ class Analysis:
             decode_ratio=self._versus(cell, cell.baseline, figures.batch_characters),
             decode_sentences=decoding["sentences"],
             latency={} if cell.backend == BASELINE else _percentiles(figures.sentences(measured)),
-            latency_ratio=self._versus(cell, cell.baseline, figures.first_characters),
+            longest_output=last["longest"]["characters"] if last.get("longest") else None,
+            longest_character=_typical(figures.longest_characters(measured)),
+            longest_ratio=self._versus(cell, cell.baseline, figures.longest_characters),
             memory=memory,
             roofline=None if cell.bucketed else self._roofline(step_seconds),
             settings=facts["settings"],
@@ -195,18 +197,10 @@ class Analysis:
         return self._floors[figure]
 
     def _versus(self, cell: Cell, other: Cell, figure: Figure) -> Verdict | None:
-        """How many times faster the cell is than the other one, round by round."""
-        if cell == other or not self.measured.get(other):
+        """How many times faster the cell is than the other one, round by round; None where one has no such figure."""
+        one, another = (figure(self.measured.get(side, {})) for side in (cell, other))
+        if cell == other or not one or not another:
             return None
-        sides = [self.measured[cell], self.measured[other]]
-        if not all(map(figure, sides)):
-            return None
-        if figure is figures.first_characters:
-            # Only the sentences that both decoded: characters of long ones take less.
-            count = min(len(record["singles"]["seconds"]) for side in sides for record in side.values())
-            one, another = (figures.first_characters(side, count) for side in sides)
-        else:
-            one, another = map(figure, sides)
         return compared(one, another, self.floor(figure, cell, other))
 
     def _trainings(self, cell: Cell) -> list[Record]:

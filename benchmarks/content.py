@@ -343,17 +343,20 @@ def _decoding(results: Results) -> list[Block]:
     percentiles = sorted({percentile for row in rows for percentile in row.latency})
     table = _table(
         results.rows,
-        (*(f"p{percentile}" for percentile in percentiles), "ratio a character", "verdict"),
+        (*(f"p{percentile}" for percentile in percentiles), "longest, a character", "ratio", "verdict"),
         lambda row: [
             *(interval(row.latency.get(percentile)) for percentile in percentiles),
-            _ratio(row.latency_ratio, row),
-            _verdict(row.latency_ratio, row),
+            interval(row.longest_character),
+            _ratio(row.longest_ratio, row),
+            _verdict(row.longest_ratio, row),
         ],
-        words={0, len(percentiles) + 2},
+        words={0, len(percentiles) + 3},
     )
     missing = [row.label for row in results.rows if not row.latency]
     note = "One sentence a call, warm. 95th, 99th: so many of 100 sentences take no longer."
-    note += f" Not measured: {'; '.join(missing)}." if missing else ""
+    longest = next((row.longest_output for row in rows if row.longest_output), None)
+    note += f" Longest: the one source that puts out most, {longest} characters; ratios are of it." if longest else ""
+    note += f" Percentiles not measured: {'; '.join(missing)}." if missing else ""
     return [*found, Chart("latency", title, spec, table, note)]
 
 

@@ -34,6 +34,7 @@ from common.tensors import model_config
 
 SHOWN_SENTENCES = 10
 BASELINE_SINGLES = 5  # sentences that the baseline decodes in a round, at seconds each
+REPEATS, BASELINE_REPEATS = 20, 2  # of the sentence with the longest output, a round
 BASELINES_SCORER = "keras"  # decodes with the baseline's weights what would take the baseline an hour
 
 # What begins now, parts done, parts in all, seconds left where they can be told. Never called while a clock runs.
@@ -182,7 +183,7 @@ class Benchmark:
             started, own = perf_counter(), process_time()
             measured = process.call(
                 "benchmarks.scenarios:cell",
-                TRAINING_SILENCE + SECONDS_A_SENTENCE * BASELINE_SINGLES * baseline,
+                TRAINING_SILENCE + SECONDS_A_SENTENCE * (BASELINE_SINGLES + BASELINE_REPEATS) * baseline,
                 steps=self.plan.size.steps,
                 training_rows=self.material.training_rows,
                 validation_rows=self.material.validation_rows,
@@ -192,6 +193,8 @@ class Benchmark:
                 state=self._state(),
                 in_batch=not (baseline or cell.bucketed),
                 singles=BASELINE_SINGLES if baseline else 0 if cell.bucketed else singles,
+                longest=self.recording.of_kind("quality")[0]["longest"],
+                repeats=BASELINE_REPEATS if baseline else REPEATS,
                 products=cell in self.plan.models and not (baseline or cell.bucketed),
                 profile=number == 1 and not (cell.control or cell.bucketed),
                 **self._corpus(cell),
@@ -249,7 +252,7 @@ class Benchmark:
         all_references = references(self.material.pairs)
         against = [all_references[source] for source in self.sources]
         scores = [score(said, against) for said in translations]
-        if not self.recording.weights_path.exists():
+        if not self.recording.of_kind("quality"):  # what a kill left of an unrecorded training is replaced
             write_atomically(self.recording.weights_path, states[-1].tobytes())
         yield {
             "kind": "quality",
@@ -260,6 +263,7 @@ class Benchmark:
             "epochs": [figures | scored for figures, scored in zip(epochs, scores, strict=True)],
             "peak": peak,
             "strings": strings,
+            "longest": max(range(len(self.sources)), key=lambda row: len(translations[-1][row])),
             "translations": translations[-1][:SHOWN_SENTENCES],
         }
 
@@ -330,6 +334,8 @@ def resumed(path: Path) -> Benchmark:
     material, sha256 = prepare(recording.plan.data, recording.plan.settings.seed, "float32")
     if sha256 != recording.corpus["sha256"]:
         raise CannotBeginError(f"{recording.plan.data.data} has changed since {path} was begun; choose another --out")
+    if any("longest" not in record for record in recording.of_kind("quality")):
+        raise CannotBeginError(f"{path} is of an earlier Rosetta, which measured less; choose another --out")
     now = describe_machine()
     for name, was in recording.machine.items():
         if now.get(name) != was:

@@ -5,7 +5,8 @@ The first line is of kind `plan`; then come, in any order and each once, lines o
     certificate  a backend's parity, as `benchmarks.parity` states it
     products     what NumPy's matrix product reaches on this machine
     round        what every cell measured in one round; see `benchmarks.scenarios` for a cell's fields
-    quality      one training of a backend, scored after each epoch
+    quality      one training of a backend, scored after each epoch; the first one's last weights are what all decode
+                 with, and its `longest` is the place of the source that they put out most for
 
 recording.schema.json says what a line of each kind holds. A line is written whole and synced; of a benchmark that
 was killed, at most the last one is torn, and is cut off when it goes on.

@@ -69,7 +69,9 @@ class Row:
     decode_ratio: Verdict | None  # to the baseline, per character
     decode_sentences: int
     latency: dict[int, Estimate]  # one sentence, warm, by percentile 50, 95, 99; empty where not measured
-    latency_ratio: Verdict | None  # to the baseline, which decodes one by one too, per character
+    longest_output: int | None  # characters of the sentence that puts out most; None in early recordings, as below
+    longest_character: Estimate | None  # that sentence alone, warm, per character put out
+    longest_ratio: Verdict | None  # to the baseline, per character
     # Bytes, medians: after_import, after_build, peak. The peak is of whole epochs; without them, of the timed steps.
     memory: dict[str, float]
     roofline: Roofline | None

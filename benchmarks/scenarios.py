@@ -53,6 +53,8 @@ def cell(
     state: Block,
     in_batch: bool,
     singles: int,
+    longest: int,
+    repeats: int,
     products: bool,
     profile: bool,
     **corpus: Any,
@@ -82,6 +84,7 @@ def cell(
     backend.load(unpacked(sources.state))
     measured["decoding"] = decoding(backend, sources) if in_batch else None
     measured["singles"] = one_by_one(backend, sources, singles) if singles else None
+    measured["longest"] = again_and_again(backend, sources, longest, repeats) if singles else None
     if products:
         emit(scenario="matrix products")
         measured["products"] = matrix_products(backend, emit, shapes=model_shapes(rows, batch_size, backend))
@@ -158,6 +161,20 @@ def one_by_one(backend: Backend, text: Text, singles: int) -> dict[str, Any]:
         seconds.append(perf_counter() - start)
         characters.append(int(_put_out(ids, backend.config.stop_token)[0]))
     return {"seconds": seconds, "characters": characters}
+
+
+def again_and_again(backend: Backend, text: Text, row: int, repeats: int) -> dict[str, Any]:
+    """One source by itself, `repeats` times or more, warm since others were before it.
+
+    Gives the `seconds` of each time, and the `characters` that it puts out.
+    """
+    source = text.source_ids[row : row + 1], text.source_lengths[row : row + 1]
+    seconds: list[float] = []
+    while len(seconds) < repeats or sum(seconds) < AT_LEAST:
+        start = perf_counter()
+        ids = backend.translate(*source, text.max_length)
+        seconds.append(perf_counter() - start)
+    return {"seconds": seconds, "characters": int(_put_out(ids, backend.config.stop_token)[0])}
 
 
 def matrix_products(backend: Backend, emit: Emit, *, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ START = {
     "paddle": (0.12, 2.47, 0.08, 0.19),
 }
 CHARACTER = {"keras:example": 48.6e-3, "keras": 7.1e-6, "torch": 5.2e-6, "paddle": 17.9e-6}
+ALONE = {"keras:example": 48.6e-3, "keras": 22e-6, "torch": 55e-6, "paddle": 63e-6}
 LATENCY = {"keras": 1.21e-3, "torch": 3.04e-3, "paddle": 3.52e-3}
 MEMORY = {"keras:example": (540, 1690), "keras": (540, 1410), "torch": (290, 720), "paddle": (410, 980)}
 
@@ -152,7 +153,9 @@ def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Ro
             percentile: estimate(LATENCY[name] * factor * more, 0.03)
             for percentile, more in ((50, 1.0), (95, 1.18), (99, 1.46))
         },
-        latency_ratio=None if is_baseline or bucketed else ratio_of(CHARACTER["keras:example"] / CHARACTER[name] / 9),
+        longest_output=None if bucketed else 57,
+        longest_character=None if bucketed else estimate(ALONE[name] * factor),
+        longest_ratio=None if is_baseline or bucketed else ratio_of(ALONE["keras:example"] / ALONE[name]),
         memory={
             "after_import": MEMORY[name][0] * 1e6,
             "after_build": MEMORY[name][0] * 1.05e6,

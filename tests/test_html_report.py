@@ -234,7 +234,16 @@ def bare(row: Row) -> Row:
     return replace(
         row,
         **dict.fromkeys(("step", "ratio", "default_cost", "control", "floor", "evaluate", "decode_character")),
-        **dict.fromkeys(("decode_ratio", "latency_ratio", "roofline", "certificate", "decode_sentences_per_second")),
+        **dict.fromkeys(
+            (
+                "decode_ratio",
+                "longest_character",
+                "longest_ratio",
+                "roofline",
+                "certificate",
+                "decode_sentences_per_second",
+            )
+        ),
         **{name: {} for name in ("start", "latency", "memory", "settings", "os_threads", "facts")},
         **{name: [] for name in ("kernels", "gates", "quality", "epochs")},
         train_seconds_per_epoch=nan,
@@ -259,7 +268,7 @@ def poorer() -> dict[str, Results]:
     """Comparisons of which parts are missing, or hardly known."""
     full = example()
     matched = [row for row in full.rows if row.lane == "matched"]
-    no_ratio = [replace(row, ratio=None, decode_ratio=None, latency_ratio=None) for row in matched]
+    no_ratio = [replace(row, ratio=None, decode_ratio=None, longest_ratio=None) for row in matched]
     nothing = {"decoded": [], "bucketed": [], "peak": None, "target_chrf": None}
     return {
         "no rows": without(full, rows=[], warnings=[], **nothing),

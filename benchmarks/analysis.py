@@ -148,6 +148,7 @@ class Analysis:
             longest_ratio=self._versus(cell, cell.baseline, figures.longest_characters),
             memory=memory,
             roofline=None if cell.bucketed else self._roofline(step_seconds),
+            data_share=figures.data_share(records),
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
             kernels=next((record["kernels"] for record in records if "kernels" in record), []),

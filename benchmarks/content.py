@@ -545,14 +545,16 @@ def _evidence(results: Results) -> list[Block]:
         found.append(Text("What the defaults cost was not measured: there is one lane only."))
     threads = _table(
         results.all_rows,
-        ("threads, as the framework tells", "of the process", "busy while training", "gates"),
+        ("threads, as the framework tells", "of the process", "busy while training", "data wait", "gates"),
         lambda row: [
             str(row.threads),
             *(str(row.os_threads.get(which, MISSING)) for which in ("all", "busy")),
+            percent(row.data_share),
             "; ".join(map(plain, row.gates)) or "all passed",
         ],
-        words={0, 4},
-        title="Threads of the operating system, and sanity gates",
+        words={0, 5},
+        title="Threads of the operating system, data, and sanity gates",
+        note="Data wait: to make the steps' tensors, as a share of the steps' time.",
     )
     return [*found, threads, *(_settings(row) for row in results.rows)]
 

@@ -102,6 +102,12 @@ def memory(record: Record) -> dict[str, float]:
     }
 
 
+def data_share(records: Sequence[Record]) -> float | None:
+    """What making the steps' tensors takes, as a share of the steps' loop: the median; early recordings have none."""
+    trainings = [record["training"] for record in records if "data_seconds" in record["training"]]
+    return median(t["data_seconds"] / t["loop_seconds"] for t in trainings) if trainings else None
+
+
 def sentences_per_second(records: Sequence[Record]) -> float | None:
     """The median over rounds; in one batch, or of the baseline one by one; None where nothing was decoded."""
     found: list[float] = []

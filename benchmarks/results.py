@@ -75,6 +75,7 @@ class Row:
     # Bytes, medians: after_import, after_build, peak. The peak is of whole epochs; without them, of the timed steps.
     memory: dict[str, float]
     roofline: Roofline | None
+    data_share: float | None  # of its steps' time, what making their tensors takes; None in early recordings
     settings: dict[str, Any]  # of the runtime, as read back from the framework
     os_threads: dict[str, int]  # `all` that the process had, `busy` ones that worked while it trained
     kernels: list[dict[str, Any]]  # name, calls, seconds; of an untimed pass under the framework's profiler

@@ -27,6 +27,7 @@ PROFILED_STEPS = 3
 AT_LEAST = 0.1  # seconds that a timed block lasts
 PRODUCT_SECONDS = 0.2
 LARGE = 2048  # of the square matrices at which the machine's peak is looked for
+TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")  # of a batch
 BUSY = 0.05  # of the training's time: a thread that used more of a core worked on it
 
 
@@ -111,8 +112,8 @@ def timed_batches(corpus: Batch, training_rows: NDArray[np.integer], settings: T
 
 def training(backend: Backend, batches: Batches) -> dict[str, Any]:
     """Warm steps: `step_seconds` and `losses`, one a step; `loop_seconds`, from the first step's start until all is
-    read back, for `samples` rows in batches of `batch_size`; the operating system's `threads`: `all` of the process,
-    and those `busy` with it."""
+    read back, for `samples` rows in batches of `batch_size`; `data_seconds`, to make the same batches' tensors again;
+    the operating system's `threads`: `all` of the process, and those `busy` with it."""
     process = psutil.Process()
     before = _cpu_by_thread(process)
     trained = backend.train(batches, unreported)
@@ -124,8 +125,20 @@ def training(backend: Backend, batches: Batches) -> dict[str, Any]:
         "samples": len(batches.rows),
         "batch_size": batches.batch_size,
         "losses": trained.step_losses.tolist(),
+        "data_seconds": data_seconds(batches),
         "threads": {"all": len(after), "busy": sum(s > BUSY * trained.seconds for s in spent)},
     }
+
+
+def data_seconds(batches: Batches) -> float:
+    """Seconds to make the tensors of these batches, one batch after the other."""
+
+    def make() -> None:
+        for batch in batches:
+            for name in TENSORS:
+                getattr(batch, name)
+
+    return _seconds(make)
 
 
 def evaluation(backend: Backend, batches: Batches) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
             "loop_seconds": float(steps.sum()),
             "samples": 1248 if cell.bucketed else 1280,
             "batch_size": 64,
+            "data_seconds": 0.002 * float(steps.sum()),
             "losses": np.linspace(3, 2, 20).tolist(),
             "threads": {"all": 8, "busy": 2},
         },

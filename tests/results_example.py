@@ -162,6 +162,7 @@ def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Ro
             "peak": MEMORY[name][1] * 1e6,
         },
         roofline=None if bucketed else Roofline(FLOP_A_STEP[name], flops, flops / PEAK),
+        data_share=0.0021,
         settings={"intra_op_threads": 1 if one_thread else 2, "flush_denormals": backend == "keras", "tf32": None},
         os_threads={"all": 14 + len(name), "busy": 1 if one_thread else 2},
         kernels=[

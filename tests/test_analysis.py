@@ -143,6 +143,13 @@ def test_the_sentence_with_the_longest_output_is_compared_with_the_baselines(tmp
     assert (early.longest_output, early.longest_character, early.longest_ratio) == (None, None, None)
 
 
+def test_the_wait_for_data_is_a_share_of_the_steps(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl")
+    assert analyse(made).rows[0].data_share == pytest.approx(0.002)
+    early = changed(made, "round", each_cell(lambda cell: cell["training"].pop("data_seconds")))
+    assert analyse(early).rows[0].data_share is None
+
+
 def test_one_round_gives_medians_and_no_verdict(tmp_path) -> None:
     results = analyse(recording(tmp_path / "a.jsonl", rounds=1))
     row = results.rows[0]

@@ -1,7 +1,8 @@
 """Carry out a plan: what is not in its recording yet is measured and appended, unit by unit.
 
 First each backend's parity and one training, whose weights everybody decodes with; then the rounds, which verdicts
-are made of; then the other trainings. Each cell of a round is a process of its own.
+are made of; then the other trainings; then the sweep. Each cell of a round, and each point of the sweep, is a process
+of its own.
 """
 
 import resource
@@ -24,6 +25,8 @@ from benchmarks.ladder import Block
 from benchmarks.parity import climb
 from benchmarks.plan import BASELINE, Cell, Plan
 from benchmarks.recording import Record, Recording
+from benchmarks.roofline import Sizes
+from benchmarks.sweep import Point, data_work, points, rows_of, swept
 from common.corpus import references
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError, RosettaError
@@ -62,6 +65,14 @@ class Benchmark:
         self.recording, self.material, self.certificates = recording, material, certificates
         self.plan: Plan = recording.plan
         self.model = model_config(material.batch, material.decoder_vocabulary, self.plan.latent_dim, "float32")
+        self.sizes = Sizes(
+            self.plan.settings.batch_size,
+            material.max_encoder_seq_length,
+            material.max_decoder_seq_length,
+            self.model.num_encoder_tokens,
+            self.model.num_decoder_tokens,
+            self.model.latent_dim,
+        )
         self.sources = validation_sources(material)[: self.plan.size.sentences]
         self.source_ids, self.source_lengths = material.encoder_vocabulary.encode(
             self.sources, material.max_encoder_seq_length
@@ -103,8 +114,13 @@ class Benchmark:
         certified = {Cell.of(record) for record in recorded("certificate")}
         learned = {(Cell.of(record), record["seed"]) for record in recorded("quality")}
         rounds = {r["round"] for r in recorded("round")}
-        uncertified = [cell for cell in plan.rows if cell not in certified]
-        seeds = range(plan.settings.seed, plan.settings.seed + plan.size.seeds)
+        measured = plan.rows if plan.size.rounds else swept(plan)
+        uncertified = [cell for cell in measured if cell not in certified]
+        # A sweep by itself has nothing to decode.
+        num_seeds = plan.size.seeds if plan.size.rounds else 0
+        seeds = range(plan.settings.seed, plan.settings.seed + num_seeds)
+        points_done = {Point(record["axis"], record["value"], Cell.of(record)) for record in recorded("sweep")}
+        prepared = {record["num_samples"] for record in recorded("data")}
         trainings = [
             Unit("training", 1, partial(self._learn, cell, seed))
             for seed in seeds
@@ -122,6 +138,12 @@ class Benchmark:
                 if number not in rounds
             ),
             *trainings[before_rounds:],
+            *(
+                Unit("data", 1, partial(self._data, num_samples))
+                for num_samples in (plan.sweep.num_samples if plan.sweep else ())
+                if num_samples not in prepared
+            ),
+            *(Unit("point", 1, partial(self._point, point)) for point in points(plan) if point not in points_done),
         ]
 
     def _certify(self, cells: Sequence[Cell]) -> Iterator[str | Record]:
@@ -267,6 +289,37 @@ class Benchmark:
             "translations": translations[-1][:SHOWN_SENTENCES],
         }
 
+    def _data(self, num_samples: int) -> Iterator[str | Record]:
+        yield f"sweep: data of {num_samples:,} pairs"
+        settings = self.plan.settings
+        measured = data_work(num_samples, self.material, self.plan.data, settings.batch_size, settings.seed)
+        yield {"kind": "data", "num_samples": num_samples} | measured
+
+    def _point(self, point: Point) -> Iterator[str | Record]:
+        yield f"sweep: {point.cell.label}, {point.axis} {point.value:,}"
+        cell, seed = point.cell, self.plan.settings.seed
+        sizes = self.sizes.at(point.axis, point.value)
+        with self._start(cell, latent_dim=sizes.latent_dim) as process:
+            measured = process.call(
+                "benchmarks.scenarios:point",
+                TRAINING_SILENCE,
+                batch_size=sizes.batch_size,
+                seed=seed,
+                least_steps=point.least_steps,
+                **rows_of(point, sizes, self.material.batch, seed).fields(),
+            )
+            facts = dict(process.facts)
+        yield {
+            "kind": "sweep",
+            "axis": point.axis,
+            "value": point.value,
+            "backend": cell.backend,
+            "lane": cell.lane,
+            "python": cell.python,
+            "facts": facts,
+            **measured,
+        }
+
     def _translate(self, process: BackendProcess, state: Block, limit: int | None = None) -> list[str]:
         """What the weights say of the sources, or of the first `limit` ones."""
         rows = slice(limit)
@@ -291,9 +344,10 @@ class Benchmark:
                 "begin anew with another --out"
             ) from error
 
-    def _start(self, cell: Cell) -> BackendProcess:
-        model, settings = replace(self.model, padding=cell.padding), replace(self.plan.settings, batches=cell.batches)
-        return self._runtime(cell).start(cell.backend, model, settings)
+    def _start(self, cell: Cell, **sizes: int) -> BackendProcess:
+        """`sizes` are those of the model that are not as in the rounds."""
+        model, settings = self.model, replace(self.plan.settings, batches=cell.batches)
+        return self._runtime(cell).start(cell.backend, replace(model, padding=cell.padding, **sizes), settings)
 
     def _runtime(self, cell: Cell) -> Runtime:
         return Runtime(self.plan.threads, self.plan.device, cell.lane, cell.python or None)

@@ -3,6 +3,8 @@
 The first line is of kind `plan`; then come, in any order and each once, lines of kind
 
     certificate  a backend's parity, as `benchmarks.parity` states it
+    data         what a corpus of one size costs to encode and to make an epoch's tensors of
+    sweep        what a backend measured at one size of one axis; see `benchmarks.scenarios.point`
     products     what NumPy's matrix product reaches on this machine
     round        what every cell measured in one round; see `benchmarks.scenarios` for a cell's fields
     quality      one training of a backend, scored after each epoch; the first one's last weights are what all decode
@@ -36,6 +38,8 @@ KINDS = {
     "products": "products_line",
     "round": "round",
     "quality": "quality",
+    "data": "data",
+    "sweep": "sweep",
 }
 
 Record = Mapping[str, Any]

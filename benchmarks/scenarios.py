@@ -6,6 +6,7 @@ first step alone is cold.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,7 +19,7 @@ from benchmarks.ladder import Block, packed, unpacked
 from common.config import TrainConfig
 from common.decoding import Emit
 from common.interface import Backend, unreported
-from common.tensors import Batch, Batches, epoch_batches
+from common.tensors import Batch, Batches, epoch_batches, epoch_order
 from common.training import train_epoch
 from common.weights import initial_state
 
@@ -26,6 +27,8 @@ WARM_UP = 2  # executions before anything is timed, beside the cold one
 PROFILED_STEPS = 3
 AT_LEAST = 0.1  # seconds that a timed block lasts
 PRODUCT_SECONDS = 0.2
+POINT_SECONDS = 0.5  # of the steps of a sweep's point
+MOST_STEPS = 100  # of them, where a step takes next to nothing
 LARGE = 2048  # of the square matrices at which the machine's peak is looked for
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")  # of a batch
 BUSY = 0.05  # of the training's time: a thread that used more of a core worked on it
@@ -72,7 +75,7 @@ def cell(
     backend.load(initial_state(backend.config, seed))
     emit(scenario="first step")
     first = timed.part(0, 1)
-    measured: dict[str, Any] = {"first_step_seconds": _seconds(lambda: backend.train(first, unreported))}
+    measured: dict[str, Any] = {"first_step_seconds": seconds_of(lambda: backend.train(first, unreported))}
     emit(scenario="training")
     of_each_shape = timed.one_of_each_shape()
     for _ in range(WARM_UP):
@@ -138,7 +141,7 @@ def data_seconds(batches: Batches) -> float:
             for name in TENSORS:
                 getattr(batch, name)
 
-    return _seconds(make)
+    return seconds_of(make)
 
 
 def evaluation(backend: Backend, batches: Batches) -> dict[str, Any]:
@@ -156,7 +159,7 @@ def decoding(backend: Backend, text: Text) -> dict[str, Any]:
         ids = backend.translate(text.source_ids, text.source_lengths, text.max_length)
     seconds: list[float] = []
     while len(seconds) < 2 or sum(seconds) < AT_LEAST:
-        seconds.append(_seconds(lambda: backend.translate(text.source_ids, text.source_lengths, text.max_length)))
+        seconds.append(seconds_of(lambda: backend.translate(text.source_ids, text.source_lengths, text.max_length)))
     characters = int(_put_out(ids, backend.config.stop_token).sum())
     return {"seconds": seconds, "sentences": len(ids), "characters": characters}
 
@@ -243,6 +246,27 @@ def learn(
     return {"peak": peak_memory()}
 
 
+def point(
+    backend: Backend, emit: Emit, *, batch_size: int, seed: int, least_steps: int, **corpus: Any
+) -> Mapping[str, Any]:
+    """Warm steps on these rows, over and over: `step_seconds`, one a step; the `peak` of memory until then, in bytes.
+
+    Also the machine's `products`, so that a sweep by itself has a peak to be compared with.
+    """
+    rows = Batch(**corpus)
+    order = epoch_order(len(rows), seed, 1)
+
+    def steps(count: int) -> Batches:
+        return Batches(rows, np.resize(order, count * batch_size), batch_size)
+
+    backend.load(initial_state(backend.config, seed))
+    warm = backend.train(steps(1 + WARM_UP), unreported).step_seconds[-1]
+    count = min(max(ceil(POINT_SECONDS / warm), least_steps), MOST_STEPS)
+    step_seconds = backend.train(steps(count), unreported).step_seconds.tolist()
+    peak = peak_memory()
+    return {"step_seconds": step_seconds, "peak": peak, "products": matrix_products(backend, emit, shapes={})}
+
+
 def peak_memory() -> int:
     """The most bytes that this process ever had resident."""
     status = Path("/proc/self/status")
@@ -260,7 +284,7 @@ def _whole(num_rows: int, batch_size: int) -> int:
     return num_rows // batch_size * batch_size or num_rows
 
 
-def _seconds(work: Any) -> float:
+def seconds_of(work: Any) -> float:
     start = perf_counter()
     work()
     return perf_counter() - start

@@ -10,7 +10,7 @@ from math import inf
 from statistics import median
 from typing import Any
 
-from benchmarks import charts
+from benchmarks import charts, scaling_content
 from benchmarks.blocks import (
     Block,
     Chart,
@@ -526,6 +526,7 @@ SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
     ("decoding", "Decoding", _decoding),
     ("roofline", "What the machine can do", _roofline),
     ("memory", "Memory", _memory),
+    ("scaling", "How cost grows", scaling_content.blocks),
     ("quality", "Quality", _quality),
     ("sentences", "Decoded sentences", _sentences),
     ("parity", "Parity", _parity),

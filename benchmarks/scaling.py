@@ -1,12 +1,13 @@
 """What a sweep says: how cost grows along each axis, and where it departs from what the machine could do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 from benchmarks.plan import Cell
 from benchmarks.recording import Record, Recording
 from benchmarks.results import Curve, DataCost, Point, Scaling
 from benchmarks.roofline import Sizes, step_flop
+from benchmarks.wording import megabytes, percent, quantity, times
 from common.config import DataConfig
 
 DEPARTED = 0.5  # of a curve's best share
@@ -61,8 +62,15 @@ def _departs(points: Sequence[Point], best: float | None) -> int | None:
     return next(low, None)
 
 
-def growth(curve: Curve) -> Mapping[int, float]:
+def growth(curve: Curve) -> dict[int, float]:
     """By value, the peak of memory over that at the example's 10,000 pairs, or at the fewest where these are not."""
     peaks = {point.value: point.peak_memory for point in curve.points}
     first = peaks.get(DataConfig.num_samples, curve.points[0].peak_memory)
     return {value: peak / first for value, peak in peaks.items()}
+
+
+def told(curve: Curve) -> dict[int, str]:
+    """By value, what a table says: the step's time and its share of the peak, or the memory and its growth."""
+    if curve.axis == "num_samples":
+        return {p.value: f"{megabytes(p.peak_memory)} ({times(growth(curve)[p.value])})" for p in curve.points}
+    return {p.value: f"{quantity(p.seconds)} ({percent(p.share)})" for p in curve.points}

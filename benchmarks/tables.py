@@ -10,8 +10,9 @@ from benchmarks.changes import Comparison
 from benchmarks.climber import RUNGS, SPREADS, Check
 from benchmarks.fitness import Finding
 from benchmarks.plan import BASELINE, BUCKETED
-from benchmarks.results import Decoded, Results, Row, among_bucketed
-from benchmarks.wording import digits, quantity
+from benchmarks.results import Curve, Decoded, Results, Row, Scaling, among_bucketed
+from benchmarks.scaling import told
+from benchmarks.wording import AXES, digits, quantity
 from common.terminal import table
 
 COLUMNS = ("", "thr.", "s an epoch", "pairs\na s", "ratio\n95 %", "val\nloss", "chrF", "decoded\na s", "alone")
@@ -159,6 +160,36 @@ def fitness_table(findings: Sequence[Finding]) -> Table:
     """What was found of the machine, and what to do about what is not as it should be."""
     rows = [(f.name, "yes" if f.ok else "NO", f.found, "" if f.ok else f.advice) for f in findings]
     return table("Is this machine fit to measure on?", ["", "fit", "found", "advice"], rows)
+
+
+def scaling_table(scaling: Scaling) -> Table:
+    """A line a size of each axis: what a step takes in each backend, or the peak of memory by pairs."""
+    labels = list(dict.fromkeys(curve.label for curve in scaling.curves))
+    rows = [
+        [f"{value:,} {AXES[axis]}", *(cells.get(label, "") for label in labels)]
+        for axis in AXES
+        for value, cells in _cells_by_value(scaling.of_axis(axis)).items()
+    ]
+    made = table("How cost grows", ["", *labels], rows, numeric=labels)
+    notes = [
+        "A step, and its share of the machine's peak; by pairs in the corpus, the peak of memory, and its growth."
+    ]
+    notes += [
+        f"{cost.num_samples:,} pairs: from text to ids {quantity(cost.encode_seconds)}, an epoch's tensors "
+        f"{quantity(cost.epoch_seconds)}."
+        for cost in scaling.data
+    ]
+    made.caption, made.caption_justify = "\n".join(notes), "left"
+    return made
+
+
+def _cells_by_value(curves: Sequence[Curve]) -> dict[int, dict[str, str]]:
+    """By size and by the curve's label."""
+    found: dict[int, dict[str, str]] = {}
+    for curve in curves:
+        for value, text in told(curve).items():
+            found.setdefault(value, {})[curve.label] = text
+    return dict(sorted(found.items()))
 
 
 def changes_table(comparison: Comparison) -> Table:

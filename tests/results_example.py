@@ -1,6 +1,6 @@
 """A made-up comparison, for tests of what is rendered from one: no number in it was measured."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise, permutations
 from math import inf, isfinite
 from typing import Any
@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.intervals import Estimate, Verdict, overtakes, verdict
-from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row, seconds_to_target
+from benchmarks.plan import Sweep
+from benchmarks.results import (
+    Curve,
+    DataCost,
+    Decoded,
+    Overtaking,
+    Point,
+    Quality,
+    Results,
+    Roofline,
+    Row,
+    Scaling,
+    seconds_to_target,
+)
 from common.config import DataConfig, TrainConfig
 
 SEED = 3
@@ -190,6 +203,24 @@ def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Ro
     )
 
 
+def curve(axis: str, name: str, sizes: tuple[int, ...]) -> Curve:
+    """Steps that grow with the size, on top of what a step costs at least; memory that does not."""
+    points = []
+    for place, size in enumerate(sizes):
+        ideal = 0.02 * 8.0**place
+        seconds = ideal + STEP[name]
+        points.append(Point(size, seconds, ideal * PEAK, ideal, ideal / seconds, (900 + 5 * place) * 1e6))
+    best = points[-1].share or 0.0
+    departs = next((p.value for p in reversed(points) if p.share and p.share < best / 2), None)
+    return Curve(axis, name, name, name != "paddle", points, best, departs)
+
+
+def scaling() -> Scaling:
+    names = [name for name in STEP if name != "keras:example"]
+    curves = [curve(axis, name, sizes) for axis, sizes in asdict(Sweep()).items() for name in names]
+    return Scaling(curves, [DataCost(count, 9e-7 * count, 2e-6 * count) for count in Sweep().num_samples])
+
+
 def overtakings(rows: list[Row]) -> list[Overtaking]:
     found = []
     for slow, fast in permutations(rows, 2):
@@ -302,6 +333,7 @@ def example() -> Results:
             ),
             Decoded("Go.", ["Va !", "Marche."], dict.fromkeys(names, "Va !")),
         ],
+        scaling=scaling(),
     )
 
 

@@ -22,10 +22,12 @@ from benchmarks.differences import difference
 from benchmarks.html_report import markdown, render_html, render_markdown
 from benchmarks.intervals import Estimate
 from benchmarks.results import Results, Row
+from benchmarks.wording import AXES
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
 
 PROJECT = Path(__file__).resolve().parent.parent
-CHARTS = ["speed", "bucketed", "start", "break_even", "decoding", "latency", "roofline", "memory", "loss", "chrf"]
+CHARTS = ["speed", "bucketed", "start", "break_even", "decoding", "latency", "roofline", "memory", *AXES]
+CHARTS += ["loss", "chrf"]
 DRAWN = "[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)"
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 # Of each chart: how many shapes have an area on the page, and whether all of its text lies inside the chart.
@@ -269,9 +271,10 @@ def poorer() -> dict[str, Results]:
     full = example()
     matched = [row for row in full.rows if row.lane == "matched"]
     no_ratio = [replace(row, ratio=None, decode_ratio=None, longest_ratio=None) for row in matched]
-    nothing = {"decoded": [], "bucketed": [], "peak": None, "target_chrf": None}
+    nothing = {"decoded": [], "bucketed": [], "peak": None, "target_chrf": None, "scaling": None}
     return {
         "no rows": without(full, rows=[], warnings=[], **nothing),
+        "a sweep alone": without(full, rows=[], warnings=[], **nothing | {"scaling": full.scaling}),
         "nothing measured": without(full, rows=[bare(row) for row in full.rows], **nothing),
         "one backend": without(full, rows=matched[:1]),
         "no baseline": replace(full, rows=[row for row in no_ratio if row.name != "keras:example"]),

@@ -49,7 +49,7 @@ CUT = " A very wide interval is drawn in part; the figures have it whole."
 
 def report(results: Results) -> Report:
     """All that is said of a comparison."""
-    names = ", ".join(dict.fromkeys(row.name for row in results.rows)) or "nothing"
+    names = _names(results) or "nothing"
     sections = [
         Section(name, title, blocks(results) or [Text("Not measured in this benchmark.")])
         for name, title, blocks in SECTIONS
@@ -58,15 +58,21 @@ def report(results: Results) -> Report:
     return Report(title, headline, _facts(results), len(results.warnings), _speed(results), sections)
 
 
+def _names(results: Results) -> str:
+    """The backends of the rows, or of a sweep by itself."""
+    curves = results.scaling.curves if results.scaling else []
+    return ", ".join(dict.fromkeys([*(row.name for row in results.rows), *(curve.name for curve in curves)]))
+
+
 def _facts(results: Results) -> dict[str, str]:
     data, machine, settings = results.data, results.machine, results.settings
     lanes = dict.fromkeys(charts.LANES.get(row.lane, row.lane) for row in results.rows)
-    rounds = f"{results.rounds} of {results.planned_rounds} rounds"
+    rounds = f"{results.rounds} of {results.planned_rounds} rounds" if results.planned_rounds else "a sweep alone"
     memory = f", {machine['memory'] / 2**30:.0f} GiB" if "memory" in machine else ""
     held_out = f"{100 * data.validation_split:.0f}{SPACE}%"
     split = {"tail": "the last rows", "grouped": "whole sources at random"}.get(data.split, data.split)
     return {
-        "Compared": f"{', '.join(dict.fromkeys(row.name for row in results.rows))}; {' and '.join(lanes)}",
+        "Compared": "; ".join(filter(None, (_names(results), " and ".join(lanes)))),
         "Model": f"LSTM encoder-decoder, {results.latent_dim} units, batches of {settings.batch_size}",
         "Corpus": f"{data.data}, up to {data.num_samples:,} pairs, {held_out} held out, {split}",
         "Machine": f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores{memory}",

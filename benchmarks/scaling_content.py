@@ -37,9 +37,9 @@ def _departures(curves: Sequence[Curve]) -> str:
     for curve in curves:
         places.setdefault(curve.departs, []).append(curve.label)
     parts = [
-        f"{', '.join(labels)} {'keep' if len(labels) > 1 else 'keeps'} half of their best share throughout"
+        f"{', '.join(labels)} {'keep' if len(labels) > 1 else 'keeps'} half of the best share throughout"
         if place is None
-        else f"{', '.join(labels)} under half of their best share at {place:,}"
+        else f"{', '.join(labels)} under half of the best share at {place:,}"
         for place, labels in places.items()
     ]
     return "; ".join(parts)

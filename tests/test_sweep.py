@@ -1,17 +1,23 @@
 """A sweep: each point measured once and gone on with, shares and departures by known answers, memory that stays."""
 
+import json
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks.analysis import Analysis, analyse
+from benchmarks.html_report import render_markdown
 from benchmarks.measure import begin, resumed
 from benchmarks.plan import Plan, Sweep, cells, sized
 from benchmarks.recording import Recording
 from benchmarks.roofline import Sizes, step_flop
 from benchmarks.scaling import growth
+from benchmarks.scaling_content import blocks
 from benchmarks.sweep import points, random_rows, spread
+from benchmarks.tables import scaling_table
 from common.config import DataConfig, TrainConfig
 from tests import recordings
 from tests.conftest import batch_of
@@ -91,6 +97,30 @@ def test_shares_are_of_the_formula_and_a_departure_is_where_overhead_takes_half(
     batches = found.of_axis("batch_size")[0]
     assert [point.share for point in batches.points] == pytest.approx([1 / 18, 1 / 4, 4 / 9, 32 / 65], rel=0.01)
     assert batches.departs == 1, "at eight pairs a little over half of the best share is left"
+
+
+def test_report_table_and_json_tell_the_same(tmp_path) -> None:
+    made = recordings.recording(tmp_path / "a.jsonl", rounds=2)
+    sizes = Analysis(made).sizes
+    overhead = 10.0 * step_flop(sizes.at("batch_size", 8)) / 1e12
+    results = analyse(swept(made, dict.fromkeys(recordings.SECONDS, 10.0), overhead))
+    page = render_markdown(results)
+    assert "keras, paddle, torch under half of the best share at 1\n" in page
+    assert "Training on 200,000 pairs takes at most 1.03× the memory of 10,000" in page
+    shown = Console(width=200, file=StringIO())
+    shown.print(scaling_table(results.scaling))
+    for text in ("(49.2", "(1.03×)"):
+        assert text in page
+        assert text in shown.file.getvalue()
+    curve = json.loads(json.dumps(results.as_json(), allow_nan=False))["scaling"]["curves"][0]
+    assert curve["points"][0].keys() >= {"value", "seconds", "ideal_seconds", "share", "peak_memory"}
+
+
+def test_without_a_sweep_nothing_is_said_of_it(tmp_path) -> None:
+    results = analyse(recordings.recording(tmp_path / "a.jsonl", rounds=2))
+    assert results.scaling is None
+    assert blocks(results) == []
+    assert "--sweep" not in results.command
 
 
 def test_the_growth_of_memory_is_counted_from_the_examples_pairs(tmp_path) -> None:

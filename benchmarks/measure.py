@@ -385,11 +385,11 @@ def begin(path: Path, plan: Plan, certificates: Mapping[str, Any], findings: Seq
 def resumed(path: Path) -> Benchmark:
     """Go on with a recording, where text, machine and versions are what they were."""
     recording = Recording.read(path)
+    if any("longest" not in record for record in recording.of_kind("quality")):
+        raise CannotBeginError(f"{path} was begun by an earlier Rosetta, which measured less; choose another --out")
     material, sha256 = prepare(recording.plan.data, recording.plan.settings.seed, "float32")
     if sha256 != recording.corpus["sha256"]:
         raise CannotBeginError(f"{recording.plan.data.data} has changed since {path} was begun; choose another --out")
-    if any("longest" not in record for record in recording.of_kind("quality")):
-        raise CannotBeginError(f"{path} is of an earlier Rosetta, which measured less; choose another --out")
     now = describe_machine()
     for name, was in recording.machine.items():
         if now.get(name) != was:

@@ -4,7 +4,7 @@ Times are read from perf_counter. What is compiled has run at least twice, in ea
 first step alone is cold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -284,7 +284,8 @@ def _whole(num_rows: int, batch_size: int) -> int:
     return num_rows // batch_size * batch_size or num_rows
 
 
-def seconds_of(work: Any) -> float:
+def seconds_of(work: Callable[[], Any]) -> float:
+    """That the work takes, done once."""
     start = perf_counter()
     work()
     return perf_counter() - start

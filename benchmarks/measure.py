@@ -344,10 +344,11 @@ class Benchmark:
                 "begin anew with another --out"
             ) from error
 
-    def _start(self, cell: Cell, **sizes: int) -> BackendProcess:
-        """`sizes` are those of the model that are not as in the rounds."""
-        model, settings = self.model, replace(self.plan.settings, batches=cell.batches)
-        return self._runtime(cell).start(cell.backend, replace(model, padding=cell.padding, **sizes), settings)
+    def _start(self, cell: Cell, latent_dim: int | None = None) -> BackendProcess:
+        """The cell's process; `latent_dim`, where it is not as in the rounds."""
+        model = replace(self.model, padding=cell.padding, latent_dim=latent_dim or self.model.latent_dim)
+        settings = replace(self.plan.settings, batches=cell.batches)
+        return self._runtime(cell).start(cell.backend, model, settings)
 
     def _runtime(self, cell: Cell) -> Runtime:
         return Runtime(self.plan.threads, self.plan.device, cell.lane, cell.python or None)

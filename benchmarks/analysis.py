@@ -27,6 +27,7 @@ from benchmarks.plan import BASELINE, BATCHES, Cell
 from benchmarks.recording import Record, Recording
 from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row, main_lane, seconds_to_target
 from benchmarks.roofline import Sizes, step_flop
+from benchmarks.scaling import scaling
 
 PERCENTILES = (50, 95, 99)
 NOISY = 0.03  # a floor above this is worth a warning
@@ -73,7 +74,7 @@ class Analysis:
         pairs = self._pairs([row for row in [*rows, *bucketed] if row.ranked])
         floor = self.floor(figures.steps)
         return Results(
-            headline=_headline(rows, pairs),
+            headline=_headline(rows, pairs) if plan.size.rounds else "A sweep by itself: how cost grows with sizes.",
             command=plan.command,
             machine=recording.machine,
             sha256=recording.corpus["sha256"],
@@ -95,6 +96,7 @@ class Analysis:
             pairs=pairs,
             overtakings=_overtakings(rows),
             decoded=self._decoded(),
+            scaling=scaling(recording, self.sizes, self.peak["flops"] if self.peak else None, self._certified),
         )
 
     def _row(self, cell: Cell) -> Row:
@@ -143,9 +145,12 @@ class Analysis:
             decode_ratio=self._versus(cell, cell.baseline, figures.batch_characters),
             decode_sentences=decoding["sentences"],
             latency={} if cell.backend == BASELINE else _percentiles(figures.sentences(measured)),
-            latency_ratio=self._versus(cell, cell.baseline, figures.first_characters),
+            longest_output=last["longest"]["characters"] if last.get("longest") else None,
+            longest_character=_typical(figures.longest_characters(measured)),
+            longest_ratio=self._versus(cell, cell.baseline, figures.longest_characters),
             memory=memory,
             roofline=None if cell.bucketed else self._roofline(step_seconds),
+            data_share=figures.data_share(records),
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
             kernels=next((record["kernels"] for record in records if "kernels" in record), []),
@@ -195,18 +200,10 @@ class Analysis:
         return self._floors[figure]
 
     def _versus(self, cell: Cell, other: Cell, figure: Figure) -> Verdict | None:
-        """How many times faster the cell is than the other one, round by round."""
-        if cell == other or not self.measured.get(other):
+        """How many times faster the cell is than the other one, round by round; None where one has no such figure."""
+        one, another = (figure(self.measured.get(side, {})) for side in (cell, other))
+        if cell == other or not one or not another:
             return None
-        sides = [self.measured[cell], self.measured[other]]
-        if not all(map(figure, sides)):
-            return None
-        if figure is figures.first_characters:
-            # Only the sentences that both decoded: characters of long ones take less.
-            count = min(len(record["singles"]["seconds"]) for side in sides for record in side.values())
-            one, another = (figures.first_characters(side, count) for side in sides)
-        else:
-            one, another = map(figure, sides)
         return compared(one, another, self.floor(figure, cell, other))
 
     def _trainings(self, cell: Cell) -> list[Record]:
@@ -229,6 +226,10 @@ class Analysis:
         return {name: found[name] for name in found if name not in outside} | (
             {"strings": strings[0]} if strings else {}
         )
+
+    def _certified(self, cell: Cell, version: str) -> bool:
+        found = self._certificate(cell, version)
+        return found is not None and bool(found["passed"])
 
     def _gates(self, cell: Cell, records: Sequence[Record]) -> list[str]:
         """What was not as it must be; each with advice."""
@@ -258,6 +259,7 @@ class Analysis:
         shapes: dict[str, list[int]] = {}
         libraries: dict[tuple[str, str], list[str]] = {}
         measured = [*self.recording.of_kind("products"), *(found for r in self.rounds for found in r["cells"])]
+        measured += self.recording.of_kind("sweep")
         for record in measured:
             of = record["backend"], record.get("python", "")
             for name, product in (record.get("products") or {}).items():
@@ -316,6 +318,9 @@ class Analysis:
         return found
 
     def _warnings(self, rows: Sequence[Row], bucketed: Sequence[Row]) -> list[str]:
+        unfit = [f"{f['name']}: {f['found']}; {f['advice']}" for f in self.recording.fitness if not f["ok"]]
+        if not self.plan.size.rounds:  # a sweep by itself
+            return unfit
         found = []
         if len(self.rounds) < self.plan.size.rounds:
             found.append(f"{len(self.rounds)} of {self.plan.size.rounds} rounds were measured; --resume goes on")
@@ -329,7 +334,7 @@ class Analysis:
                 f"the noise floor is {floor:.1%}: the same program differs from itself by as much; close other "
                 "programs, or measure more rounds"
             )
-        found += [f"{f['name']}: {f['found']}; {f['advice']}" for f in self.recording.fitness if not f["ok"]]
+        found += unfit
         found += _unmatched(rows)
         found += [f"{row.label}: {gate}" for row in [*rows, *bucketed] for gate in row.gates]
         found += _other_kernels(rows)

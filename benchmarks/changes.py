@@ -57,7 +57,7 @@ def _changes(before: Analysis, after: Analysis) -> Iterator[Change]:
             floor = nan if any(map(isnan, floors)) else max(floors)
             old, new = rounds_of(before.measured[cell]), rounds_of(after.measured[cell])
             if not old or not new:
-                continue  # not measured of such a row
+                continue  # not measured of such a row, or by the version that recorded it
             try:
                 found = verdict(independent_ratio(new, old), floor, rounds)
             except NoEstimateError as error:

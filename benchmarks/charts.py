@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.intervals import Estimate
 from benchmarks.plan import BASELINE, BATCHES
-from benchmarks.results import Results, Row, main_lane
+from benchmarks.results import Curve, Results, Row, main_lane
 from benchmarks.wording import digits, interval, percent, plain, quantity, times, unit_of
 
 Spec = dict[str, Any]
@@ -32,12 +32,17 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberat
 # Phases of a start. Parts of a bar are told apart by how dark they are: colours belong to backends.
 PHASES = {"process": "process and NumPy", "import": "import", "build": "build the model", "first_step": "first step"}
 TINTS = tuple(f"color-mix(in srgb, {INK} {share}%, {PAPER})" for share in (24, 46, 68, 94))
+# What stands at a tick of a logarithmic axis of seconds.
+TIMES = (
+    "datum.value >= 0.99 ? format(datum.value, ',.0f') + ' s' : datum.value >= 0.00099 ? "
+    "format(datum.value * 1e3, '.0f') + ' ms' : format(datum.value * 1e6, '.3~g') + ' µs'"
+)
 SPAN = 30.0  # largest over smallest value above which an axis is logarithmic
 WILD = 3.0  # an interval is drawn as far as this multiple of the largest value
 EPOCHS_SHOWN = 10  # of training, at most, in the chart of break-even points
 
 
-def colours(rows: Iterable[Row]) -> dict[str, str]:
+def colours(rows: Iterable[Row | Curve]) -> dict[str, str]:
     """A fixed colour a backend; those without one share the rest, in the order of their names."""
     names = sorted({row.name for row in rows})
     others = [name for name in names if name not in COLOURS]
@@ -100,11 +105,11 @@ def start(results: Results) -> Spec | None:
         x=x,
         x2="high:Q",
         color=_tints(phases, TINTS),
-        tooltip=_tooltips(("label", "phase", "seconds", "all together")),
+        tooltip=tooltips(("label", "phase", "seconds", "all together")),
     )
     totals = alt.Chart(alt.InlineData(values=[v for v in values if v["phase"] == phases[-1]]))
     text = totals.mark_text(align="left", dx=6).encode(x="high:Q", y=_rows_axis(rows), text="all together:N")
-    return _finished(alt.layer(bars, text), _height(rows))
+    return finished(alt.layer(bars, text), _height(rows))
 
 
 def break_even(results: Results) -> Spec | None:
@@ -135,9 +140,9 @@ def break_even(results: Results) -> Spec | None:
                 axis=alt.Axis(tickCount=6),
             ),
             y=alt.Y("seconds:Q", title="seconds since the start", scale=alt.Scale(zero=True)),
-            color=_colour_legend(rows),
+            color=colour_legend(rows),
             detail="label:N",
-            tooltip=_tooltips(("label", "start", "each further step")),
+            tooltip=tooltips(("label", "start", "each further step")),
         )
     )
     points: Values = []
@@ -158,12 +163,12 @@ def break_even(results: Results) -> Spec | None:
         base = alt.Chart(alt.InlineData(values=points)).encode(x="steps:Q", y="seconds:Q")
         layers += [
             base.mark_point(size=70, filled=True, fill=PAPER, stroke=INK, strokeWidth=1.6, opacity=1).encode(
-                tooltip=_tooltips(("what", "after"))
+                tooltip=tooltips(("what", "after"))
             ),
             base.mark_text(dy=-13, fontWeight=600, stroke=PAPER, strokeWidth=4).encode(text="text:N"),
             base.mark_text(dy=-13, fontWeight=600).encode(text="text:N"),
         ]
-    return _finished(alt.layer(*layers), 340)
+    return finished(alt.layer(*layers), 340)
 
 
 def decoding(results: Results) -> Spec | None:
@@ -217,9 +222,9 @@ def latency(results: Results) -> Spec | None:
             scale=alt.Scale(domain=names, range=["circle", "square", "triangle-up"][: len(names)]),
             legend=alt.Legend(title=None, orient="top", columns=3, symbolFillColor=INK, symbolStrokeColor=INK),
         ),
-        tooltip=_tooltips(("label", "percentile", "a sentence")),
+        tooltip=tooltips(("label", "percentile", "a sentence")),
     )
-    return _finished(alt.layer(ranges, points), _height(rows))
+    return finished(alt.layer(ranges, points), _height(rows))
 
 
 def roofline(results: Results) -> Spec | None:
@@ -255,11 +260,11 @@ def memory(results: Results) -> Spec | None:
     x = _quantity_axis("low", "MB resident", _highest(values), room=70)
     base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(rows))
     bars = base.mark_bar(height={"band": 0.6}).encode(
-        x=x, x2="high:Q", color=_tints(phases, TINTS[1::2]), tooltip=_tooltips(("label", "imported", "at the peak"))
+        x=x, x2="high:Q", color=_tints(phases, TINTS[1::2]), tooltip=tooltips(("label", "imported", "at the peak"))
     )
     totals = alt.Chart(alt.InlineData(values=values[1::2]))
     text = totals.mark_text(align="left", dx=6).encode(x="high:Q", y=_rows_axis(rows), text="at the peak:N")
-    return _finished(alt.layer(bars, text), _height(rows))
+    return finished(alt.layer(bars, text), _height(rows))
 
 
 def quality(rows: Sequence[Row], field: str, title: str, target: float | None = None) -> Spec | None:
@@ -293,7 +298,7 @@ def quality(rows: Sequence[Row], field: str, title: str, target: float | None = 
             axis=alt.Axis(tickCount=6),
         ),
         "y": alt.Y("value:Q", title=title, scale=alt.Scale(zero=True)),
-        "color": _colour_legend(rows),
+        "color": colour_legend(rows),
     }
     dashes = {"strokeDash": _dashes()}
     single = alt.Chart(alt.InlineData(values=thin)).mark_line(strokeWidth=1, opacity=0.35)
@@ -302,7 +307,7 @@ def quality(rows: Sequence[Row], field: str, title: str, target: float | None = 
     layers: list[Any] = [
         single.encode(**axes, **dashes, detail=["label:N", "seed:N"]),
         middle_line.encode(**axes, **dashes, detail="label:N"),
-        dots.encode(**axes, tooltip=_tooltips(("label", "epoch", "trained for", "median"))),
+        dots.encode(**axes, tooltip=tooltips(("label", "epoch", "trained for", "median"))),
     ]
     if target is not None:
         values = [{"target": target, "text": f"target {digits(target)}"}]
@@ -311,7 +316,7 @@ def quality(rows: Sequence[Row], field: str, title: str, target: float | None = 
             base.mark_rule(strokeDash=[2, 4], strokeWidth=1.4),
             base.mark_text(align="left", x=6, dy=-8).encode(text="text:N"),
         ]
-    return _finished(alt.layer(*layers), 320)
+    return finished(alt.layer(*layers), 320)
 
 
 def _in_order(rows: Iterable[Row]) -> list[Row]:
@@ -376,7 +381,7 @@ def _bars(values: Values, title: str, told: Sequence[str], room: int = 70, at_le
             x=x,
             fill=alt.Fill("fill:N", scale=None),
             stroke=alt.Stroke("colour:N", scale=None),
-            tooltip=_tooltips(("label", *told)),
+            tooltip=tooltips(("label", *told)),
         )
     ]
     if bounded:
@@ -390,7 +395,7 @@ def _bars(values: Values, title: str, told: Sequence[str], room: int = 70, at_le
                 for bound in ("from", "to")
             ]
     layers.append(base.mark_text(align="left", dx=7).encode(x="to:Q" if bounded else "value:Q", text="text:N"))
-    return _finished(alt.layer(*layers), _height(values))
+    return finished(alt.layer(*layers), _height(values))
 
 
 def _by_size(values: Values, title: str, told: Sequence[str]) -> Spec:
@@ -410,10 +415,10 @@ def _by_size(values: Values, title: str, told: Sequence[str]) -> Spec:
         x=x,
         stroke=alt.Stroke("colour:N", scale=None),
         fill=alt.Fill("fill:N", scale=None),
-        tooltip=_tooltips(("label", *told)),
+        tooltip=tooltips(("label", *told)),
     )
     text = base.mark_text(align="left", dx=10).encode(x="to:Q", text="text:N")
-    return _finished(alt.layer(rules, points, text), _height(values))
+    return finished(alt.layer(rules, points, text), _height(values))
 
 
 def cut(estimates: Sequence[Estimate]) -> bool:
@@ -470,10 +475,8 @@ def _time_axis(field: str, title: str, seconds: Sequence[float], room: int) -> A
     import altair as alt
 
     first, last = floor(log10(min(seconds))), log10(max(seconds))
-    words = "datum.value >= 0.99 ? format(datum.value, ',.0f') + ' s' : datum.value >= 0.00099 ? "
-    words += "format(datum.value * 1e3, '.0f') + ' ms' : format(datum.value * 1e6, '.3~g') + ' µs'"
     powers = [10.0**power for power in range(first, ceil(last) + 4)]
-    axis = alt.Axis(values=powers, labelExpr=words, grid=True, labelOverlap="greedy", labelSeparation=8)
+    axis = alt.Axis(values=powers, labelExpr=TIMES, grid=True, labelOverlap="greedy", labelSeparation=8)
     share = f"max(width, 1) / max(width - {room}, width / 3, 0.3)"
     end = alt.ExprRef(f"pow(10, {first} + {last - first} * {share})")
     scale = alt.Scale(type="log", domainMin=10.0**first, domainMax=end, nice=False)
@@ -500,7 +503,7 @@ def _tints(parts: Sequence[str], tints: Sequence[str]) -> Any:
     )
 
 
-def _colour_legend(rows: Sequence[Row]) -> Any:
+def colour_legend(rows: Sequence[Row | Curve]) -> Any:
     import altair as alt
 
     found = colours(rows)
@@ -518,14 +521,14 @@ def _dashes() -> Any:
     return alt.StrokeDash("batches:N", scale=alt.Scale(domain=BATCHES, range=[[1, 0], [1, 3]]), legend=None)
 
 
-def _tooltips(fields: Iterable[str]) -> list[Any]:
+def tooltips(fields: Iterable[str]) -> list[Any]:
     import altair as alt
 
     titles = {"label": "backend", "shown": "value", "text": "share"}
     return [alt.Tooltip(f"{field}:N", title=titles.get(field, field)) for field in fields]
 
 
-def _finished(chart: Any, height: Any) -> Spec:
+def finished(chart: Any, height: Any) -> Spec:
     """A chart as wide as the page lets it be, in the page's own colours."""
     made: Spec = chart.properties(width="container", height=height).to_dict()
     made["config"] = {

@@ -16,7 +16,7 @@ Backends = Annotated[
 
 # What `bench --resume` takes from the recording and so cannot be given again.
 PLANNED = ["backends", "python", "preset", "rounds", "steps", "lanes", "epochs", "seeds", "threads", "device"]
-PLANNED += ["certificate", *options.FIXED_BY_RUN]
+PLANNED += ["sweep", "certificate", *options.FIXED_BY_RUN]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def bench(
         Literal["quick", "standard", "rigorous"],
         typer.Option(help="Minutes, an hour, or four; what follows overrides its numbers."),
     ] = "quick",
-    rounds: Annotated[int | None, typer.Option(min=1, help="Every cell is measured once a round.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=0, help="Every cell is measured once a round.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps timed a cell.")] = None,
     lanes: Annotated[str | None, typer.Option(help="matched, default, or both with a comma.")] = None,
     batches: Annotated[
@@ -47,6 +47,9 @@ def bench(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of the trainings whose quality is scored.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Such trainings a backend.")] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Also how cost grows with sizes; with --rounds 0, that alone.")
+    ] = False,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
@@ -84,8 +87,8 @@ def bench(
     from benchmarks.analysis import analyse
     from benchmarks.lock import only_benchmark
     from benchmarks.measure import begin, resumed
-    from benchmarks.plan import Plan, cells, sized
-    from benchmarks.tables import bucketed_table, comparison_table, decoded_table
+    from benchmarks.plan import Plan, Sweep, cells, sized
+    from benchmarks.tables import bucketed_table, comparison_table, decoded_table, scaling_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
     from common.files import read_json
@@ -104,11 +107,13 @@ def bench(
         listed = {"lanes": lanes, "batches": batches}
         chosen = {name: tuple(given.split(",")) for name, given in listed.items() if given is not None}
         size = sized(preset, rounds=rounds, steps=steps, epochs=epochs, seeds=seeds, **chosen)
+        if not size.rounds and not sweep:
+            raise CannotBeginError("--rounds 0 leaves nothing to measure but a sweep; give --sweep with it")
         names = backends.split(",") if backends else frameworks()
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
         rows = cells(names, python or [], size)
-        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, rows)
+        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, rows, Sweep() if sweep else None)
     with only_benchmark(terminal.warn, wait):
         findings = fitness.check()
         if resume:
@@ -131,10 +136,13 @@ def bench(
     results = analyse(begun.recording)
     if json:
         return terminal.print_json({"results": str(path)} | results.as_json())
-    terminal.out.print(comparison_table(results))
-    if results.bucketed:
-        terminal.out.print(bucketed_table(results))
-    terminal.out.print(decoded_table(results))
+    if begun.plan.size.rounds:
+        terminal.out.print(comparison_table(results))
+        if results.bucketed:
+            terminal.out.print(bucketed_table(results))
+        terminal.out.print(decoded_table(results))
+    if results.scaling:
+        terminal.out.print(scaling_table(results.scaling))
     print(f"Saved as {path}. A page of it: rosetta report {path} -o {path.with_suffix('.html')}")
 
 
@@ -168,7 +176,7 @@ def report(
     if out.suffix not in (".html", ".md"):
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
     results = analyse(Recording.read(recording))
-    if not results.rows:
+    if not results.rows and not results.scaling:
         raise CannotBeginError(f"{recording} holds no round yet; `rosetta bench --out {recording} --resume` goes on")
     content = recording.read_bytes()
     raw = content[: content.rfind(b"\n") + 1].decode()  # without what a kill left torn

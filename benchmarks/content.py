@@ -5,14 +5,27 @@ escape it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from math import inf
 from statistics import median
 from typing import Any
 
-from benchmarks import charts
+from benchmarks import charts, scaling_content
+from benchmarks.blocks import (
+    Block,
+    Chart,
+    Code,
+    Details,
+    Line,
+    Report,
+    Section,
+    Sentence,
+    Table,
+    Text,
+    Warnings,
+)
 from benchmarks.climber import RUNGS
-from benchmarks.differences import Parts, difference
+from benchmarks.differences import difference
 from benchmarks.intervals import SMALLEST_EFFECT, Verdict
 from benchmarks.plan import BASELINE, BUCKETED
 from benchmarks.results import Decoded, Results, Row, among_bucketed, main_lane, seconds_to_target
@@ -34,99 +47,9 @@ MOST_KERNELS = 8
 CUT = " A very wide interval is drawn in part; the figures have it whole."
 
 
-@dataclass(frozen=True)
-class Text:
-    text: str
-    kind: str = "text"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of plain cells, the first column naming them."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    words: frozenset[int] = frozenset({0})  # columns of words; the others are set flush right
-    grey: frozenset[int] = frozenset()  # rows that are not ranked
-    note: str = ""
-    kind: str = "table"
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart and, beneath it, its figures as a table."""
-
-    name: str
-    title: str
-    spec: charts.Spec
-    table: Table
-    note: str = ""  # of the figures
-    key: str = ""  # to the drawing: what no table needs
-    kind: str = "chart"
-
-
-@dataclass(frozen=True)
-class Line:
-    """What one or more rows say of a sentence."""
-
-    labels: str
-    parts: Parts
-    note: str
-
-
-@dataclass(frozen=True)
-class Sentence:
-    source: str
-    references: Sequence[str]
-    lines: Sequence[Line]
-    kind: str = "sentence"
-
-
-@dataclass(frozen=True)
-class Details:
-    """Something to unfold."""
-
-    title: str
-    blocks: Sequence[Table | Text]
-    kind: str = "details"
-
-
-@dataclass(frozen=True)
-class Warnings:
-    warnings: Sequence[str]
-    kind: str = "warnings"
-
-
-@dataclass(frozen=True)
-class Code:
-    text: str
-    kind: str = "code"
-
-
-Block = Text | Table | Chart | Sentence | Details | Warnings | Code
-
-
-@dataclass(frozen=True)
-class Section:
-    name: str  # the anchor
-    title: str
-    blocks: Sequence[Block]
-
-
-@dataclass(frozen=True)
-class Report:
-    title: str
-    headline: str
-    facts: Mapping[str, str]  # what was compared, on what, where and when
-    warnings: int  # how many there are
-    overview: Sequence[Block]
-    sections: Sequence[Section] = field(default_factory=tuple)
-
-
 def report(results: Results) -> Report:
     """All that is said of a comparison."""
-    names = ", ".join(dict.fromkeys(row.name for row in results.rows)) or "nothing"
+    names = _names(results) or "nothing"
     sections = [
         Section(name, title, blocks(results) or [Text("Not measured in this benchmark.")])
         for name, title, blocks in SECTIONS
@@ -135,15 +58,21 @@ def report(results: Results) -> Report:
     return Report(title, headline, _facts(results), len(results.warnings), _speed(results), sections)
 
 
+def _names(results: Results) -> str:
+    """The backends of the rows, or of a sweep by itself."""
+    curves = results.scaling.curves if results.scaling else []
+    return ", ".join(dict.fromkeys([*(row.name for row in results.rows), *(curve.name for curve in curves)]))
+
+
 def _facts(results: Results) -> dict[str, str]:
     data, machine, settings = results.data, results.machine, results.settings
     lanes = dict.fromkeys(charts.LANES.get(row.lane, row.lane) for row in results.rows)
-    rounds = f"{results.rounds} of {results.planned_rounds} rounds"
+    rounds = f"{results.rounds} of {results.planned_rounds} rounds" if results.planned_rounds else "a sweep alone"
     memory = f", {machine['memory'] / 2**30:.0f} GiB" if "memory" in machine else ""
     held_out = f"{100 * data.validation_split:.0f}{SPACE}%"
     split = {"tail": "the last rows", "grouped": "whole sources at random"}.get(data.split, data.split)
     return {
-        "Compared": f"{', '.join(dict.fromkeys(row.name for row in results.rows))}; {' and '.join(lanes)}",
+        "Compared": "; ".join(filter(None, (_names(results), " and ".join(lanes)))),
         "Model": f"LSTM encoder-decoder, {results.latent_dim} units, batches of {settings.batch_size}",
         "Corpus": f"{data.data}, up to {data.num_samples:,} pairs, {held_out} held out, {split}",
         "Machine": f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores{memory}",
@@ -343,17 +272,20 @@ def _decoding(results: Results) -> list[Block]:
     percentiles = sorted({percentile for row in rows for percentile in row.latency})
     table = _table(
         results.rows,
-        (*(f"p{percentile}" for percentile in percentiles), "ratio a character", "verdict"),
+        (*(f"p{percentile}" for percentile in percentiles), "longest, a character", "ratio", "verdict"),
         lambda row: [
             *(interval(row.latency.get(percentile)) for percentile in percentiles),
-            _ratio(row.latency_ratio, row),
-            _verdict(row.latency_ratio, row),
+            interval(row.longest_character),
+            _ratio(row.longest_ratio, row),
+            _verdict(row.longest_ratio, row),
         ],
-        words={0, len(percentiles) + 2},
+        words={0, len(percentiles) + 3},
     )
     missing = [row.label for row in results.rows if not row.latency]
     note = "One sentence a call, warm. 95th, 99th: so many of 100 sentences take no longer."
-    note += f" Not measured: {'; '.join(missing)}." if missing else ""
+    longest = next((row.longest_output for row in rows if row.longest_output), None)
+    note += f" Longest: the one source that puts out most, {longest} characters; ratios are of it." if longest else ""
+    note += f" Percentiles not measured: {'; '.join(missing)}." if missing else ""
     return [*found, Chart("latency", title, spec, table, note)]
 
 
@@ -542,14 +474,16 @@ def _evidence(results: Results) -> list[Block]:
         found.append(Text("What the defaults cost was not measured: there is one lane only."))
     threads = _table(
         results.all_rows,
-        ("threads, as the framework tells", "of the process", "busy while training", "gates"),
+        ("threads, as the framework tells", "of the process", "busy while training", "data wait", "gates"),
         lambda row: [
             str(row.threads),
             *(str(row.os_threads.get(which, MISSING)) for which in ("all", "busy")),
+            percent(row.data_share),
             "; ".join(map(plain, row.gates)) or "all passed",
         ],
-        words={0, 4},
-        title="Threads of the operating system, and sanity gates",
+        words={0, 5},
+        title="Threads of the operating system, data, and sanity gates",
+        note="Data wait: to make the steps' tensors, as a share of the steps' time.",
     )
     return [*found, threads, *(_settings(row) for row in results.rows)]
 
@@ -598,6 +532,7 @@ SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
     ("decoding", "Decoding", _decoding),
     ("roofline", "What the machine can do", _roofline),
     ("memory", "Memory", _memory),
+    ("scaling", "How cost grows", scaling_content.blocks),
     ("quality", "Quality", _quality),
     ("sentences", "Decoded sentences", _sentences),
     ("parity", "Parity", _parity),

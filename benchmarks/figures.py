@@ -66,21 +66,17 @@ def sentences(measured: Measured) -> Rounds:
     return {number: np.array(r["singles"]["seconds"]) for number, r in measured.items() if r["singles"]}
 
 
-def first_characters(measured: Measured, count: int | None = None) -> Rounds:
-    """Seconds per character put out, one sentence at a time; of the first `count` sentences, or of all."""
-    rows = slice(count)
-    return {
-        number: np.array(record["singles"]["seconds"][rows]) / np.array(record["singles"]["characters"][rows])
-        for number, record in measured.items()
-        if record["singles"]
-    }
+def longest_characters(measured: Measured) -> Rounds:
+    """Seconds per character put out of the sentence with the longest output, alone; early recordings have none."""
+    records = {number: record["longest"] for number, record in measured.items() if record.get("longest")}
+    return {number: blocks(longest["seconds"]) / longest["characters"] for number, longest in records.items()}
 
 
 # What recordings and lanes are compared by, each with the times that its name tells.
 FIGURES: Mapping[str, Figure] = {
     "training step": steps,
     "character decoded in a batch": batch_characters,
-    "character decoded alone": first_characters,
+    "character decoded alone": longest_characters,
 }
 
 
@@ -104,6 +100,12 @@ def memory(record: Record) -> dict[str, float]:
         "after_build": facts["resident_after_build"],
         "peak": record["memory"]["peak"],
     }
+
+
+def data_share(records: Sequence[Record]) -> float | None:
+    """What making the steps' tensors takes, as a share of the steps' loop: the median; early recordings have none."""
+    trainings = [record["training"] for record in records if "data_seconds" in record["training"]]
+    return median(t["data_seconds"] / t["loop_seconds"] for t in trainings) if trainings else None
 
 
 def sentences_per_second(records: Sequence[Record]) -> float | None:

@@ -7,7 +7,8 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from benchmarks.content import Chart, Line, report
+from benchmarks.blocks import Chart, Line
+from benchmarks.content import report
 from benchmarks.results import Results
 
 # Draws the charts and offers the recording. Vega's expressions are interpreted, not compiled, so that the page can

@@ -1,7 +1,8 @@
 """Carry out a plan: what is not in its recording yet is measured and appended, unit by unit.
 
 First each backend's parity and one training, whose weights everybody decodes with; then the rounds, which verdicts
-are made of; then the other trainings. Each cell of a round is a process of its own.
+are made of; then the other trainings; then the sweep. Each cell of a round, and each point of the sweep, is a process
+of its own.
 """
 
 import resource
@@ -24,6 +25,8 @@ from benchmarks.ladder import Block
 from benchmarks.parity import climb
 from benchmarks.plan import BASELINE, Cell, Plan
 from benchmarks.recording import Record, Recording
+from benchmarks.roofline import Sizes
+from benchmarks.sweep import Point, data_work, points, rows_of, swept
 from common.corpus import references
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError, RosettaError
@@ -34,6 +37,7 @@ from common.tensors import model_config
 
 SHOWN_SENTENCES = 10
 BASELINE_SINGLES = 5  # sentences that the baseline decodes in a round, at seconds each
+REPEATS, BASELINE_REPEATS = 20, 2  # of the sentence with the longest output, a round
 BASELINES_SCORER = "keras"  # decodes with the baseline's weights what would take the baseline an hour
 
 # What begins now, parts done, parts in all, seconds left where they can be told. Never called while a clock runs.
@@ -61,6 +65,14 @@ class Benchmark:
         self.recording, self.material, self.certificates = recording, material, certificates
         self.plan: Plan = recording.plan
         self.model = model_config(material.batch, material.decoder_vocabulary, self.plan.latent_dim, "float32")
+        self.sizes = Sizes(
+            self.plan.settings.batch_size,
+            material.max_encoder_seq_length,
+            material.max_decoder_seq_length,
+            self.model.num_encoder_tokens,
+            self.model.num_decoder_tokens,
+            self.model.latent_dim,
+        )
         self.sources = validation_sources(material)[: self.plan.size.sentences]
         self.source_ids, self.source_lengths = material.encoder_vocabulary.encode(
             self.sources, material.max_encoder_seq_length
@@ -102,8 +114,13 @@ class Benchmark:
         certified = {Cell.of(record) for record in recorded("certificate")}
         learned = {(Cell.of(record), record["seed"]) for record in recorded("quality")}
         rounds = {r["round"] for r in recorded("round")}
-        uncertified = [cell for cell in plan.rows if cell not in certified]
-        seeds = range(plan.settings.seed, plan.settings.seed + plan.size.seeds)
+        measured = plan.rows if plan.size.rounds else swept(plan)
+        uncertified = [cell for cell in measured if cell not in certified]
+        # A sweep by itself has nothing to decode.
+        num_seeds = plan.size.seeds if plan.size.rounds else 0
+        seeds = range(plan.settings.seed, plan.settings.seed + num_seeds)
+        points_done = {Point(record["axis"], record["value"], Cell.of(record)) for record in recorded("sweep")}
+        prepared = {record["num_samples"] for record in recorded("data")}
         trainings = [
             Unit("training", 1, partial(self._learn, cell, seed))
             for seed in seeds
@@ -121,6 +138,12 @@ class Benchmark:
                 if number not in rounds
             ),
             *trainings[before_rounds:],
+            *(
+                Unit("data", 1, partial(self._data, num_samples))
+                for num_samples in (plan.sweep.num_samples if plan.sweep else ())
+                if num_samples not in prepared
+            ),
+            *(Unit("point", 1, partial(self._point, point)) for point in points(plan) if point not in points_done),
         ]
 
     def _certify(self, cells: Sequence[Cell]) -> Iterator[str | Record]:
@@ -182,7 +205,7 @@ class Benchmark:
             started, own = perf_counter(), process_time()
             measured = process.call(
                 "benchmarks.scenarios:cell",
-                TRAINING_SILENCE + SECONDS_A_SENTENCE * BASELINE_SINGLES * baseline,
+                TRAINING_SILENCE + SECONDS_A_SENTENCE * (BASELINE_SINGLES + BASELINE_REPEATS) * baseline,
                 steps=self.plan.size.steps,
                 training_rows=self.material.training_rows,
                 validation_rows=self.material.validation_rows,
@@ -192,6 +215,8 @@ class Benchmark:
                 state=self._state(),
                 in_batch=not (baseline or cell.bucketed),
                 singles=BASELINE_SINGLES if baseline else 0 if cell.bucketed else singles,
+                longest=self.recording.of_kind("quality")[0]["longest"],
+                repeats=BASELINE_REPEATS if baseline else REPEATS,
                 products=cell in self.plan.models and not (baseline or cell.bucketed),
                 profile=number == 1 and not (cell.control or cell.bucketed),
                 **self._corpus(cell),
@@ -249,7 +274,7 @@ class Benchmark:
         all_references = references(self.material.pairs)
         against = [all_references[source] for source in self.sources]
         scores = [score(said, against) for said in translations]
-        if not self.recording.weights_path.exists():
+        if not self.recording.of_kind("quality"):  # what a kill left of an unrecorded training is replaced
             write_atomically(self.recording.weights_path, states[-1].tobytes())
         yield {
             "kind": "quality",
@@ -260,7 +285,39 @@ class Benchmark:
             "epochs": [figures | scored for figures, scored in zip(epochs, scores, strict=True)],
             "peak": peak,
             "strings": strings,
+            "longest": max(range(len(self.sources)), key=lambda row: len(translations[-1][row])),
             "translations": translations[-1][:SHOWN_SENTENCES],
+        }
+
+    def _data(self, num_samples: int) -> Iterator[str | Record]:
+        yield f"sweep: data of {num_samples:,} pairs"
+        settings = self.plan.settings
+        measured = data_work(num_samples, self.material, self.plan.data, settings.batch_size, settings.seed)
+        yield {"kind": "data", "num_samples": num_samples} | measured
+
+    def _point(self, point: Point) -> Iterator[str | Record]:
+        yield f"sweep: {point.cell.label}, {point.axis} {point.value:,}"
+        cell, seed = point.cell, self.plan.settings.seed
+        sizes = self.sizes.at(point.axis, point.value)
+        with self._start(cell, latent_dim=sizes.latent_dim) as process:
+            measured = process.call(
+                "benchmarks.scenarios:point",
+                TRAINING_SILENCE,
+                batch_size=sizes.batch_size,
+                seed=seed,
+                least_steps=point.least_steps,
+                **rows_of(point, sizes, self.material.batch, seed).fields(),
+            )
+            facts = dict(process.facts)
+        yield {
+            "kind": "sweep",
+            "axis": point.axis,
+            "value": point.value,
+            "backend": cell.backend,
+            "lane": cell.lane,
+            "python": cell.python,
+            "facts": facts,
+            **measured,
         }
 
     def _translate(self, process: BackendProcess, state: Block, limit: int | None = None) -> list[str]:
@@ -287,8 +344,10 @@ class Benchmark:
                 "begin anew with another --out"
             ) from error
 
-    def _start(self, cell: Cell) -> BackendProcess:
-        model, settings = replace(self.model, padding=cell.padding), replace(self.plan.settings, batches=cell.batches)
+    def _start(self, cell: Cell, latent_dim: int | None = None) -> BackendProcess:
+        """The cell's process; `latent_dim`, where it is not as in the rounds."""
+        model = replace(self.model, padding=cell.padding, latent_dim=latent_dim or self.model.latent_dim)
+        settings = replace(self.plan.settings, batches=cell.batches)
         return self._runtime(cell).start(cell.backend, model, settings)
 
     def _runtime(self, cell: Cell) -> Runtime:
@@ -327,6 +386,8 @@ def begin(path: Path, plan: Plan, certificates: Mapping[str, Any], findings: Seq
 def resumed(path: Path) -> Benchmark:
     """Go on with a recording, where text, machine and versions are what they were."""
     recording = Recording.read(path)
+    if any("longest" not in record for record in recording.of_kind("quality")):
+        raise CannotBeginError(f"{path} was begun by an earlier Rosetta, which measured less; choose another --out")
     material, sha256 = prepare(recording.plan.data, recording.plan.settings.seed, "float32")
     if sha256 != recording.corpus["sha256"]:
         raise CannotBeginError(f"{recording.plan.data.data} has changed since {path} was begun; choose another --out")

@@ -61,6 +61,16 @@ def sized(preset: str, **own: Any) -> Preset:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """The sizes at which cost is measured, axis by axis: one moves, the others stay at the benchmark's own."""
+
+    seq_length: tuple[int, ...] = (8, 16, 32, 64)  # characters of source and target, T_enc and T_dec
+    latent_dim: tuple[int, ...] = (64, 256, 512, 1024)
+    batch_size: tuple[int, ...] = (1, 8, 64, 512)
+    num_samples: tuple[int, ...] = (1_000, 10_000, 50_000, 200_000)  # pairs of the corpus, which is repeated
+
+
+@dataclass(frozen=True)
 class Cell:
     """One process a round: a backend, the lane its runtime is set by, the interpreter it runs under, its batches."""
 
@@ -118,6 +128,7 @@ class Plan:
     preset: str
     size: Preset
     cells: tuple[Cell, ...] = field(default_factory=tuple)
+    sweep: Sweep | None = None
 
     def of_round(self, number: int) -> Sequence[Cell]:
         """The cells in the order of a round (counted from 1): each begins with another one."""
@@ -156,6 +167,7 @@ class Plan:
             if value != defaults[name]:
                 shown = ",".join(value) if isinstance(value, tuple) else quote(str(value))
                 options.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {shown}"))
+        options += ["--sweep"] if self.sweep else []
         return " \\\n    ".join(["rosetta bench", *options])
 
     def as_json(self) -> dict[str, Any]:
@@ -169,7 +181,9 @@ class Plan:
         configs = DataConfig(**values["data"]), TrainConfig(**values["settings"])
         cells = tuple(Cell(**cell) for cell in values["cells"])
         plain = {name: values[name] for name in ("latent_dim", "device", "threads", "preset")}
-        return cls(*configs, **plain, size=size, cells=cells)
+        axes = values.get("sweep")  # which early recordings have not
+        sweep = Sweep(**{axis: tuple(sizes) for axis, sizes in axes.items()}) if axes else None
+        return cls(*configs, **plain, size=size, cells=cells, sweep=sweep)
 
 
 def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[Cell, ...]:

@@ -3,9 +3,12 @@
 The first line is of kind `plan`; then come, in any order and each once, lines of kind
 
     certificate  a backend's parity, as `benchmarks.parity` states it
+    data         what a corpus of one size costs to encode and to make an epoch's tensors of
+    sweep        what a backend measured at one size of one axis; see `benchmarks.scenarios.point`
     products     what NumPy's matrix product reaches on this machine
     round        what every cell measured in one round; see `benchmarks.scenarios` for a cell's fields
-    quality      one training of a backend, scored after each epoch
+    quality      one training of a backend, scored after each epoch; the first one's last weights are what all decode
+                 with, and its `longest` is the place of the source that they put out most for
 
 recording.schema.json says what a line of each kind holds. A line is written whole and synced; of a benchmark that
 was killed, at most the last one is torn, and is cut off when it goes on.
@@ -35,6 +38,8 @@ KINDS = {
     "products": "products_line",
     "round": "round",
     "quality": "quality",
+    "data": "data",
+    "sweep": "sweep",
 }
 
 Record = Mapping[str, Any]

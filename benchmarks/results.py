@@ -69,10 +69,13 @@ class Row:
     decode_ratio: Verdict | None  # to the baseline, per character
     decode_sentences: int
     latency: dict[int, Estimate]  # one sentence, warm, by percentile 50, 95, 99; empty where not measured
-    latency_ratio: Verdict | None  # to the baseline, which decodes one by one too, per character
+    longest_output: int | None  # characters of the sentence that puts out most; None in early recordings, as below
+    longest_character: Estimate | None  # that sentence alone, warm, per character put out
+    longest_ratio: Verdict | None  # to the baseline, per character
     # Bytes, medians: after_import, after_build, peak. The peak is of whole epochs; without them, of the timed steps.
     memory: dict[str, float]
     roofline: Roofline | None
+    data_share: float | None  # of its steps' time, what making their tensors takes; None in early recordings
     settings: dict[str, Any]  # of the runtime, as read back from the framework
     os_threads: dict[str, int]  # `all` that the process had, `busy` ones that worked while it trained
     kernels: list[dict[str, Any]]  # name, calls, seconds; of an untimed pass under the framework's profiler
@@ -127,6 +130,51 @@ class Overtaking:
 
 
 @dataclass(frozen=True)
+class Point:
+    """One backend at one size of one axis."""
+
+    value: int
+    seconds: float  # a warm training step, the median
+    flop: float  # of the step, by formula
+    ideal_seconds: float | None  # the step at Results.peak; None where no peak was measured
+    share: float | None  # of the peak
+    peak_memory: float  # bytes, of the process
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One backend along one axis of a sweep."""
+
+    axis: str  # a field of benchmarks.plan.Sweep
+    name: str  # of the backend
+    label: str
+    ranked: bool  # has a parity certificate of its version
+    points: list[Point]  # by value
+    best_share: float | None
+    departs: int | None  # from the large end, the first value whose share is under half of the best; None: none is
+
+
+@dataclass(frozen=True)
+class DataCost:
+    """A corpus before any framework has it."""
+
+    num_samples: int
+    encode_seconds: float  # from text to ids, medians
+    epoch_seconds: float  # to make the tensors of all batches of an epoch
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a sweep found."""
+
+    curves: list[Curve]
+    data: list[DataCost]
+
+    def of_axis(self, axis: str) -> list[Curve]:
+        return [curve for curve in self.curves if curve.axis == axis]
+
+
+@dataclass(frozen=True)
 class Results:
     """A whole comparison. Rows come fastest first, those that are not ranked after the others.
 
@@ -155,6 +203,7 @@ class Results:
     pairs: list[dict[str, Any]]  # verdicts between neighbours in the ranking: first, second, verdict
     overtakings: list[Overtaking]
     decoded: list[Decoded]
+    scaling: Scaling | None = None  # where there was a sweep
 
     @property
     def all_rows(self) -> list[Row]:

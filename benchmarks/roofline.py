@@ -3,7 +3,7 @@
 Gates, softmax and optimizer are left out: they are some per cent of the operations and none of them is a product.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,12 @@ class Sizes:
     num_encoder_tokens: int  # V_enc
     num_decoder_tokens: int  # V_dec
     latent_dim: int  # H
+
+    def at(self, axis: str, value: int) -> "Sizes":
+        """These at a point of a sweep: see benchmarks.plan.Sweep for the axes."""
+        both = ("max_encoder_seq_length", "max_decoder_seq_length")
+        changed = {"seq_length": both, "num_samples": ()}.get(axis, (axis,))
+        return replace(self, **dict.fromkeys(changed, value))
 
 
 def forward_flop(sizes: Sizes) -> int:

@@ -4,8 +4,9 @@ Times are read from perf_counter. What is compiled has run at least twice, in ea
 first step alone is cold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,7 +19,7 @@ from benchmarks.ladder import Block, packed, unpacked
 from common.config import TrainConfig
 from common.decoding import Emit
 from common.interface import Backend, unreported
-from common.tensors import Batch, Batches, epoch_batches
+from common.tensors import Batch, Batches, epoch_batches, epoch_order
 from common.training import train_epoch
 from common.weights import initial_state
 
@@ -26,7 +27,10 @@ WARM_UP = 2  # executions before anything is timed, beside the cold one
 PROFILED_STEPS = 3
 AT_LEAST = 0.1  # seconds that a timed block lasts
 PRODUCT_SECONDS = 0.2
+POINT_SECONDS = 0.5  # of the steps of a sweep's point
+MOST_STEPS = 100  # of them, where a step takes next to nothing
 LARGE = 2048  # of the square matrices at which the machine's peak is looked for
+TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")  # of a batch
 BUSY = 0.05  # of the training's time: a thread that used more of a core worked on it
 
 
@@ -53,6 +57,8 @@ def cell(
     state: Block,
     in_batch: bool,
     singles: int,
+    longest: int,
+    repeats: int,
     products: bool,
     profile: bool,
     **corpus: Any,
@@ -69,7 +75,7 @@ def cell(
     backend.load(initial_state(backend.config, seed))
     emit(scenario="first step")
     first = timed.part(0, 1)
-    measured: dict[str, Any] = {"first_step_seconds": _seconds(lambda: backend.train(first, unreported))}
+    measured: dict[str, Any] = {"first_step_seconds": seconds_of(lambda: backend.train(first, unreported))}
     emit(scenario="training")
     of_each_shape = timed.one_of_each_shape()
     for _ in range(WARM_UP):
@@ -82,6 +88,7 @@ def cell(
     backend.load(unpacked(sources.state))
     measured["decoding"] = decoding(backend, sources) if in_batch else None
     measured["singles"] = one_by_one(backend, sources, singles) if singles else None
+    measured["longest"] = again_and_again(backend, sources, longest, repeats) if singles else None
     if products:
         emit(scenario="matrix products")
         measured["products"] = matrix_products(backend, emit, shapes=model_shapes(rows, batch_size, backend))
@@ -108,8 +115,8 @@ def timed_batches(corpus: Batch, training_rows: NDArray[np.integer], settings: T
 
 def training(backend: Backend, batches: Batches) -> dict[str, Any]:
     """Warm steps: `step_seconds` and `losses`, one a step; `loop_seconds`, from the first step's start until all is
-    read back, for `samples` rows in batches of `batch_size`; the operating system's `threads`: `all` of the process,
-    and those `busy` with it."""
+    read back, for `samples` rows in batches of `batch_size`; `data_seconds`, to make the same batches' tensors again;
+    the operating system's `threads`: `all` of the process, and those `busy` with it."""
     process = psutil.Process()
     before = _cpu_by_thread(process)
     trained = backend.train(batches, unreported)
@@ -121,8 +128,20 @@ def training(backend: Backend, batches: Batches) -> dict[str, Any]:
         "samples": len(batches.rows),
         "batch_size": batches.batch_size,
         "losses": trained.step_losses.tolist(),
+        "data_seconds": data_seconds(batches),
         "threads": {"all": len(after), "busy": sum(s > BUSY * trained.seconds for s in spent)},
     }
+
+
+def data_seconds(batches: Batches) -> float:
+    """Seconds to make the tensors of these batches, one batch after the other."""
+
+    def make() -> None:
+        for batch in batches:
+            for name in TENSORS:
+                getattr(batch, name)
+
+    return seconds_of(make)
 
 
 def evaluation(backend: Backend, batches: Batches) -> dict[str, Any]:
@@ -140,7 +159,7 @@ def decoding(backend: Backend, text: Text) -> dict[str, Any]:
         ids = backend.translate(text.source_ids, text.source_lengths, text.max_length)
     seconds: list[float] = []
     while len(seconds) < 2 or sum(seconds) < AT_LEAST:
-        seconds.append(_seconds(lambda: backend.translate(text.source_ids, text.source_lengths, text.max_length)))
+        seconds.append(seconds_of(lambda: backend.translate(text.source_ids, text.source_lengths, text.max_length)))
     characters = int(_put_out(ids, backend.config.stop_token).sum())
     return {"seconds": seconds, "sentences": len(ids), "characters": characters}
 
@@ -158,6 +177,20 @@ def one_by_one(backend: Backend, text: Text, singles: int) -> dict[str, Any]:
         seconds.append(perf_counter() - start)
         characters.append(int(_put_out(ids, backend.config.stop_token)[0]))
     return {"seconds": seconds, "characters": characters}
+
+
+def again_and_again(backend: Backend, text: Text, row: int, repeats: int) -> dict[str, Any]:
+    """One source by itself, `repeats` times or more, warm since others were before it.
+
+    Gives the `seconds` of each time, and the `characters` that it puts out.
+    """
+    source = text.source_ids[row : row + 1], text.source_lengths[row : row + 1]
+    seconds: list[float] = []
+    while len(seconds) < repeats or sum(seconds) < AT_LEAST:
+        start = perf_counter()
+        ids = backend.translate(*source, text.max_length)
+        seconds.append(perf_counter() - start)
+    return {"seconds": seconds, "characters": int(_put_out(ids, backend.config.stop_token)[0])}
 
 
 def matrix_products(backend: Backend, emit: Emit, *, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -213,6 +246,27 @@ def learn(
     return {"peak": peak_memory()}
 
 
+def point(
+    backend: Backend, emit: Emit, *, batch_size: int, seed: int, least_steps: int, **corpus: Any
+) -> Mapping[str, Any]:
+    """Warm steps on these rows, over and over: `step_seconds`, one a step; the `peak` of memory until then, in bytes.
+
+    Also the machine's `products`, so that a sweep by itself has a peak to be compared with.
+    """
+    rows = Batch(**corpus)
+    order = epoch_order(len(rows), seed, 1)
+
+    def steps(count: int) -> Batches:
+        return Batches(rows, np.resize(order, count * batch_size), batch_size)
+
+    backend.load(initial_state(backend.config, seed))
+    warm = backend.train(steps(1 + WARM_UP), unreported).step_seconds[-1]
+    count = min(max(ceil(POINT_SECONDS / warm), least_steps), MOST_STEPS)
+    step_seconds = backend.train(steps(count), unreported).step_seconds.tolist()
+    peak = peak_memory()
+    return {"step_seconds": step_seconds, "peak": peak, "products": matrix_products(backend, emit, shapes={})}
+
+
 def peak_memory() -> int:
     """The most bytes that this process ever had resident."""
     status = Path("/proc/self/status")
@@ -230,7 +284,8 @@ def _whole(num_rows: int, batch_size: int) -> int:
     return num_rows // batch_size * batch_size or num_rows
 
 
-def _seconds(work: Any) -> float:
+def seconds_of(work: Callable[[], Any]) -> float:
+    """That the work takes, done once."""
     start = perf_counter()
     work()
     return perf_counter() - start

@@ -10,11 +10,12 @@ from benchmarks.changes import Comparison
 from benchmarks.climber import RUNGS, SPREADS, Check
 from benchmarks.fitness import Finding
 from benchmarks.plan import BASELINE, BUCKETED
-from benchmarks.results import Decoded, Results, Row, among_bucketed
-from benchmarks.wording import quantity
+from benchmarks.results import Curve, Decoded, Results, Row, Scaling, among_bucketed
+from benchmarks.scaling import told
+from benchmarks.wording import AXES, digits, quantity
 from common.terminal import table
 
-COLUMNS = ("", "thr.", "s an epoch", "pairs\na s", "ratio", "95 %", "val\nloss", "chrF", "decoded\na s")
+COLUMNS = ("", "thr.", "s an epoch", "pairs\na s", "ratio\n95 %", "val\nloss", "chrF", "decoded\na s", "alone")
 
 
 def comparison_table(results: Results) -> Table:
@@ -26,7 +27,8 @@ def comparison_table(results: Results) -> Table:
         shown.style = "" if row.ranked else "dim"
     notes = [
         f"thr.: threads. ratio: {BASELINE}'s seconds a step over the row's, with its 95 % interval. val loss and "
-        f"chrF: after {results.num_epochs} epochs. decoded a s: sentences in one batch; in {BASELINE}, one by one."
+        f"chrF: after {results.num_epochs} epochs. decoded a s: sentences in one batch; in {BASELINE}, one by one. "
+        f"alone: {BASELINE}'s seconds over the row's for the sentence with the longest output."
     ]
     notes += [f"{row.label} is not ranked: {row.why_not}." for row in results.rows if not row.ranked]
     notes += [f"Mind: {warning}." for warning in results.warnings]
@@ -36,7 +38,7 @@ def comparison_table(results: Results) -> Table:
 
 def bucketed_table(results: Results) -> Table:
     """The rows on bucketed batches, fastest first: apart, since a step of theirs does other work."""
-    columns = (*COLUMNS[:6], "over\nshuffled", "chrF")
+    columns = (*COLUMNS[:5], "over\nshuffled", "chrF")
     rows = among_bucketed(results.bucketed)
     made = table(BUCKETED.capitalize(), columns, map(_bucketed_cells, rows), numeric=columns[1:])
     for row, shown in zip(rows, made.rows, strict=True):
@@ -56,11 +58,13 @@ def _bucketed_cells(row: Row) -> list[str]:
 
 
 def _cells(row: Row) -> list[str]:
+    alone = row.longest_ratio.ratio if row.longest_ratio else None
     return [
         *_speed_cells(row),
         f"{row.val_loss:.3f}" if row.val_loss is not None else "",
         _chrf(row),
         f"{row.decode_sentences_per_second:,.1f}" if row.decode_sentences_per_second else "",
+        f"{digits(alone.value)}x" if alone else "1" if row.name == BASELINE else "",
     ]
 
 
@@ -75,8 +79,7 @@ def _speed_cells(row: Row) -> list[str]:
         str(row.threads),
         f"{row.train_seconds_per_epoch:.2f}",
         f"{row.train_samples_per_second:,.0f}",
-        f"{ratio.value:.2f}x" if ratio else "1" if row.name == BASELINE else "",
-        f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio else "",
+        f"{ratio.value:.2f}x\n{ratio.low:.2f}-{ratio.high:.2f}" if ratio else "1" if row.name == BASELINE else "",
     ]
 
 
@@ -157,6 +160,36 @@ def fitness_table(findings: Sequence[Finding]) -> Table:
     """What was found of the machine, and what to do about what is not as it should be."""
     rows = [(f.name, "yes" if f.ok else "NO", f.found, "" if f.ok else f.advice) for f in findings]
     return table("Is this machine fit to measure on?", ["", "fit", "found", "advice"], rows)
+
+
+def scaling_table(scaling: Scaling) -> Table:
+    """A line a size of each axis: what a step takes in each backend, or the peak of memory by pairs."""
+    labels = list(dict.fromkeys(curve.label for curve in scaling.curves))
+    rows = [
+        [f"{value:,} {AXES[axis]}", *(cells.get(label, "") for label in labels)]
+        for axis in AXES
+        for value, cells in _cells_by_value(scaling.of_axis(axis)).items()
+    ]
+    made = table("How cost grows", ["", *labels], rows, numeric=labels)
+    notes = [
+        "A step, and its share of the machine's peak; by pairs in the corpus, the peak of memory, and its growth."
+    ]
+    notes += [
+        f"{cost.num_samples:,} pairs: from text to ids {quantity(cost.encode_seconds)}, an epoch's tensors "
+        f"{quantity(cost.epoch_seconds)}."
+        for cost in scaling.data
+    ]
+    made.caption, made.caption_justify = "\n".join(notes), "left"
+    return made
+
+
+def _cells_by_value(curves: Sequence[Curve]) -> dict[int, dict[str, str]]:
+    """By size and by the curve's label."""
+    found: dict[int, dict[str, str]] = {}
+    for curve in curves:
+        for value, text in told(curve).items():
+            found.setdefault(value, {})[curve.label] = text
+    return dict(sorted(found.items()))
 
 
 def changes_table(comparison: Comparison) -> Table:

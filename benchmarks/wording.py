@@ -8,6 +8,12 @@ from benchmarks.intervals import Estimate
 
 MISSING = "not measured"
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
+AXES = {  # of a sweep
+    "seq_length": "characters a sentence",
+    "latent_dim": "units of each LSTM",
+    "batch_size": "pairs a batch",
+    "num_samples": "pairs in the corpus",
+}
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 

@@ -18,7 +18,7 @@ WIDTHS = 8
 
 def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -> NDArray[np.floating]:
     """Ids (...) to one-hot rows (..., num_tokens)."""
-    return np.asarray(np.eye(num_tokens, dtype=dtype)[ids])
+    return np.eye(num_tokens, dtype=dtype).take(ids, axis=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,10 @@ class CharVocabulary:
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = tuple(sorted({*characters, PAD}))
         self.id_of = {character: i for i, character in enumerate(self.characters)}
-        self._code_points = np.array([ord(c) for c in self.characters], dtype=np.uint32)
-        self._id_dtype = np.min_scalar_type(len(self.characters))
+        code_points = [ord(c) for c in self.characters]
+        # Ids by code point; of those between and beyond the vocabulary's, one more than the last id.
+        self._ids = np.full(code_points[-1] + 2, len(self.characters), np.min_scalar_type(len(self.characters)))
+        self._ids[code_points] = np.arange(len(self.characters))
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "CharVocabulary":
@@ -37,13 +39,12 @@ class CharVocabulary:
         """
         lengths = np.fromiter(map(len, texts), np.int32, len(texts))
         code_points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-        flat_ids = np.searchsorted(self._code_points, code_points)
-        known = self._code_points[np.minimum(flat_ids, len(self) - 1)] == code_points
-        if not known.all():
+        flat_ids = self._ids.take(code_points, mode="clip")
+        if (flat_ids == len(self)).any():
             row, text = next((i, t) for i, t in enumerate(texts) if not self.id_of.keys() >= set(t))
             raise UnknownCharactersError(set(text) - self.id_of.keys(), row)
         width = max(width, int(lengths.max(initial=0)))
-        ids = np.full((len(texts), width), self.id_of[PAD], self._id_dtype)
+        ids = np.full((len(texts), width), self.id_of[PAD], self._ids.dtype)
         ids[np.arange(width) < lengths[:, None]] = flat_ids
         return ids, lengths
 

@@ -1,12 +1,15 @@
 """Recordings with known answers: what `rosetta bench` would write if every step took just so long."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.plan import BASELINE, Cell, Plan, cells, sized
+from benchmarks.plan import BASELINE, Cell, Plan, Sweep, cells, sized
 from benchmarks.recording import Recording
+from benchmarks.roofline import Sizes, step_flop
+from benchmarks.sweep import points
 from common.config import DataConfig, TrainConfig
 
 VERSION = "1.0"
@@ -81,6 +84,7 @@ def quality(
         "epochs": epochs,
         "peak": 7e8,
         "strings": None,
+        "longest": 0,
         "translations": ["C'est rouge."],
     }
 
@@ -111,6 +115,7 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
             "loop_seconds": float(steps.sum()),
             "samples": 1248 if cell.bucketed else 1280,
             "batch_size": 64,
+            "data_seconds": 0.002 * float(steps.sum()),
             "losses": np.linspace(3, 2, 20).tolist(),
             "threads": {"all": 8, "busy": 2},
         },
@@ -118,6 +123,36 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
         "evaluation": {"seconds": [process * 3], "samples": 128},
         "decoding": None if cell.backend == BASELINE or cell.bucketed else decoding,
         "singles": None if cell.bucketed else {"seconds": [process] * 120, "characters": [20] * 120},
+        "longest": None if cell.bucketed else {"seconds": [process] * 20, "characters": 40},
         "products": {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}},
         "kernels": [{"name": "mkldnn_rnn_layer", "calls": 6, "seconds": 0.1}],
     }
+
+
+def swept(made: Recording, seconds: dict[str, float], overhead: float = 0.0) -> Recording:
+    """The recording with a sweep: a step takes its backend's `seconds` per TFLOP, and `overhead` besides."""
+    sweep = Sweep()
+    sizes = {name: made.corpus["sizes"][name] for name in Sizes.__dataclass_fields__ if name in made.corpus["sizes"]}
+    example = Sizes(batch_size=made.plan.settings.batch_size, latent_dim=made.plan.latent_dim, **sizes)
+    plan = replace(made.plan, sweep=sweep)
+    for point in points(plan):
+        step = overhead + seconds[point.cell.backend] * step_flop(example.at(point.axis, point.value)) / 1e12
+        made.records.append(
+            {
+                "kind": "sweep",
+                "axis": point.axis,
+                "value": point.value,
+                "backend": point.cell.backend,
+                "lane": point.cell.lane,
+                "python": "",
+                "facts": {"version": VERSION, "threads": 2, "libraries": ["openblas"]},
+                "step_seconds": [step] * 3,
+                "peak": 7e8 + (100 * point.value if point.axis == "num_samples" else 0),
+                "products": {"large": {"shape": [2048] * 3, "flops": 2e11}},
+            }
+        )
+    for count in sweep.num_samples:
+        made.records.append(
+            {"kind": "data", "num_samples": count, "encode_seconds": [1e-6 * count], "epoch_seconds": [2e-6 * count]}
+        )
+    return replace(made, plan=plan)

@@ -1,6 +1,6 @@
 """A made-up comparison, for tests of what is rendered from one: no number in it was measured."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise, permutations
 from math import inf, isfinite
 from typing import Any
@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.intervals import Estimate, Verdict, overtakes, verdict
-from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row, seconds_to_target
+from benchmarks.plan import Sweep
+from benchmarks.results import (
+    Curve,
+    DataCost,
+    Decoded,
+    Overtaking,
+    Point,
+    Quality,
+    Results,
+    Roofline,
+    Row,
+    Scaling,
+    seconds_to_target,
+)
 from common.config import DataConfig, TrainConfig
 
 SEED = 3
@@ -34,6 +47,7 @@ START = {
     "paddle": (0.12, 2.47, 0.08, 0.19),
 }
 CHARACTER = {"keras:example": 48.6e-3, "keras": 7.1e-6, "torch": 5.2e-6, "paddle": 17.9e-6}
+ALONE = {"keras:example": 48.6e-3, "keras": 22e-6, "torch": 55e-6, "paddle": 63e-6}
 LATENCY = {"keras": 1.21e-3, "torch": 3.04e-3, "paddle": 3.52e-3}
 MEMORY = {"keras:example": (540, 1690), "keras": (540, 1410), "torch": (290, 720), "paddle": (410, 980)}
 
@@ -152,13 +166,16 @@ def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Ro
             percentile: estimate(LATENCY[name] * factor * more, 0.03)
             for percentile, more in ((50, 1.0), (95, 1.18), (99, 1.46))
         },
-        latency_ratio=None if is_baseline or bucketed else ratio_of(CHARACTER["keras:example"] / CHARACTER[name] / 9),
+        longest_output=None if bucketed else 57,
+        longest_character=None if bucketed else estimate(ALONE[name] * factor),
+        longest_ratio=None if is_baseline or bucketed else ratio_of(ALONE["keras:example"] / ALONE[name]),
         memory={
             "after_import": MEMORY[name][0] * 1e6,
             "after_build": MEMORY[name][0] * 1.05e6,
             "peak": MEMORY[name][1] * 1e6,
         },
         roofline=None if bucketed else Roofline(FLOP_A_STEP[name], flops, flops / PEAK),
+        data_share=0.0021,
         settings={"intra_op_threads": 1 if one_thread else 2, "flush_denormals": backend == "keras", "tf32": None},
         os_threads={"all": 14 + len(name), "busy": 1 if one_thread else 2},
         kernels=[
@@ -184,6 +201,24 @@ def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Ro
         val_accuracy_real=last.get("val_accuracy_real"),
         epochs=scored[0].epochs if scored else [],
     )
+
+
+def curve(axis: str, name: str, sizes: tuple[int, ...]) -> Curve:
+    """Steps that grow with the size, on top of what a step costs at least; memory that does not."""
+    points = []
+    for place, size in enumerate(sizes):
+        ideal = 0.02 * 8.0**place
+        seconds = ideal + STEP[name]
+        points.append(Point(size, seconds, ideal * PEAK, ideal, ideal / seconds, (900 + 5 * place) * 1e6))
+    best = points[-1].share or 0.0
+    departs = next((p.value for p in reversed(points) if p.share and p.share < best / 2), None)
+    return Curve(axis, name, name, name != "paddle", points, best, departs)
+
+
+def scaling() -> Scaling:
+    names = [name for name in STEP if name != "keras:example"]
+    curves = [curve(axis, name, sizes) for axis, sizes in asdict(Sweep()).items() for name in names]
+    return Scaling(curves, [DataCost(count, 9e-7 * count, 2e-6 * count) for count in Sweep().num_samples])
 
 
 def overtakings(rows: list[Row]) -> list[Overtaking]:
@@ -298,6 +333,7 @@ def example() -> Results:
             ),
             Decoded("Go.", ["Va !", "Marche."], dict.fromkeys(names, "Va !")),
         ],
+        scaling=scaling(),
     )
 
 

@@ -116,7 +116,7 @@ def test_masked_and_bucketed_rows_are_apart_and_compared_by_pairs(tmp_path) -> N
         assert row.ratio.word == "faster"
         assert row.ratio.ratio.value == pytest.approx(SECONDS["keras:example"] / seconds_a_batch, rel=0.01)
         assert row.bucketing.ratio.value == pytest.approx(2 * 19.5 / 20, rel=0.02)
-        for name in ("decode_ratio", "latency_ratio", "decode_character", "decode_sentences_per_second", "roofline"):
+        for name in ("decode_ratio", "longest_ratio", "decode_character", "decode_sentences_per_second", "roofline"):
             assert getattr(row, name) is None, name
         assert row.latency == {}
     assert results.headline.startswith("torch trains fastest")
@@ -131,6 +131,23 @@ def test_a_masked_and_bucketed_row_needs_a_certificate_of_its_own(tmp_path) -> N
     results = analyse(made)
     assert all(row.ranked for row in results.rows)
     assert not any(row.ranked for row in results.bucketed)
+
+
+def test_the_sentence_with_the_longest_output_is_compared_with_the_baselines(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl")
+    row = analyse(made).rows[0]
+    assert row.longest_output == 40
+    assert row.longest_character.value == pytest.approx(SECONDS["torch"] / 40, rel=0.01)
+    assert row.longest_ratio.ratio.value == pytest.approx(SECONDS["keras:example"] / SECONDS["torch"], rel=0.01)
+    early = analyse(changed(made, "round", each_cell(lambda cell: cell.pop("longest")))).rows[0]
+    assert (early.longest_output, early.longest_character, early.longest_ratio) == (None, None, None)
+
+
+def test_the_wait_for_data_is_a_share_of_the_steps(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl")
+    assert analyse(made).rows[0].data_share == pytest.approx(0.002)
+    early = changed(made, "round", each_cell(lambda cell: cell["training"].pop("data_seconds")))
+    assert analyse(early).rows[0].data_share is None
 
 
 def test_one_round_gives_medians_and_no_verdict(tmp_path) -> None:

@@ -119,6 +119,11 @@ def test_a_row_has_what_the_report_shows(measured) -> None:
     assert example.latency == {}
     assert other.latency[50].value < other.latency[95].value
     assert other.decode_ratio.ratio.value > 10
+    assert other.longest_ratio.ratio.value > 2
+    # All decode with the same weights, and none of the others puts out more.
+    assert example.longest_output == other.longest_output
+    most = max(max(cell["singles"]["characters"]) for r in measured.of_kind("round") for cell in r["cells"])
+    assert other.longest_output >= most
     assert example.certificate["strings"]["compared"] == example.certificate["strings"]["equal"] == 5
 
 

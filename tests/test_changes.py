@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.changes import compare
 from tests.recordings import SECONDS, recording
+from tests.test_analysis import changed, each_cell
 
 
 def test_a_planted_slowdown_is_found_and_nothing_else(tmp_path) -> None:
@@ -17,6 +18,13 @@ def test_a_planted_slowdown_is_found_and_nothing_else(tmp_path) -> None:
     step = next(c for c in found.changes if (c.label, c.figure) == ("torch", "training step"))
     assert step.slower_by == pytest.approx(0.1, abs=0.02)
     assert not found.banner
+
+
+def test_what_an_early_recording_has_not_is_not_compared(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl")
+    early = changed(made, "round", each_cell(lambda cell: cell.pop("longest")))
+    assert "character decoded alone" in {change.figure for change in compare(made, made).changes}
+    assert "character decoded alone" not in {change.figure for change in compare(early, made).changes}
 
 
 def test_the_banner_says_what_else_differs(tmp_path) -> None:

@@ -22,10 +22,12 @@ from benchmarks.differences import difference
 from benchmarks.html_report import markdown, render_html, render_markdown
 from benchmarks.intervals import Estimate
 from benchmarks.results import Results, Row
+from benchmarks.wording import AXES
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
 
 PROJECT = Path(__file__).resolve().parent.parent
-CHARTS = ["speed", "bucketed", "start", "break_even", "decoding", "latency", "roofline", "memory", "loss", "chrf"]
+CHARTS = ["speed", "bucketed", "start", "break_even", "decoding", "latency", "roofline", "memory", *AXES]
+CHARTS += ["loss", "chrf"]
 DRAWN = "[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)"
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 # Of each chart: how many shapes have an area on the page, and whether all of its text lies inside the chart.
@@ -234,7 +236,16 @@ def bare(row: Row) -> Row:
     return replace(
         row,
         **dict.fromkeys(("step", "ratio", "default_cost", "control", "floor", "evaluate", "decode_character")),
-        **dict.fromkeys(("decode_ratio", "latency_ratio", "roofline", "certificate", "decode_sentences_per_second")),
+        **dict.fromkeys(
+            (
+                "decode_ratio",
+                "longest_character",
+                "longest_ratio",
+                "roofline",
+                "certificate",
+                "decode_sentences_per_second",
+            )
+        ),
         **{name: {} for name in ("start", "latency", "memory", "settings", "os_threads", "facts")},
         **{name: [] for name in ("kernels", "gates", "quality", "epochs")},
         train_seconds_per_epoch=nan,
@@ -259,10 +270,11 @@ def poorer() -> dict[str, Results]:
     """Comparisons of which parts are missing, or hardly known."""
     full = example()
     matched = [row for row in full.rows if row.lane == "matched"]
-    no_ratio = [replace(row, ratio=None, decode_ratio=None, latency_ratio=None) for row in matched]
-    nothing = {"decoded": [], "bucketed": [], "peak": None, "target_chrf": None}
+    no_ratio = [replace(row, ratio=None, decode_ratio=None, longest_ratio=None) for row in matched]
+    nothing = {"decoded": [], "bucketed": [], "peak": None, "target_chrf": None, "scaling": None}
     return {
         "no rows": without(full, rows=[], warnings=[], **nothing),
+        "a sweep alone": without(full, rows=[], warnings=[], **nothing | {"scaling": full.scaling}),
         "nothing measured": without(full, rows=[bare(row) for row in full.rows], **nothing),
         "one backend": without(full, rows=matched[:1]),
         "no baseline": replace(full, rows=[row for row in no_ratio if row.name != "keras:example"]),

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from benchmarks.analysis import analyse
+from benchmarks.measure import resumed
 from benchmarks.plan import Cell, Plan
 from benchmarks.recording import Recording
 from common.errors import CannotBeginError, RosettaError
@@ -53,6 +54,14 @@ def test_a_torn_line_is_left_out_and_cut_off(tmp_path) -> None:
     read.go_on()
     read.append(made.records[-1])
     assert made.path.read_bytes() == whole
+
+
+def test_what_an_earlier_version_began_is_read_but_not_gone_on_with(tmp_path) -> None:
+    path = recording(tmp_path / "a.jsonl", rounds=2).path
+    path.write_text(path.read_text(encoding="utf-8").replace('"longest": 0, ', ""), encoding="utf-8")
+    assert Recording.read(path).of_kind("round")
+    with pytest.raises(CannotBeginError, match="earlier Rosetta"):
+        resumed(path)
 
 
 @pytest.mark.parametrize("cut", [0, 10])

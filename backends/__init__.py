@@ -49,8 +49,8 @@ def installed() -> list[str]:
 
 
 def frameworks() -> list[str]:
-    """Those of them that stand for a framework: all but the referee."""
-    return [name for name in installed() if TABLE[name].extra]
+    """Those of them that are compared where nothing else is said: all but the referee and the variants."""
+    return [name for name in installed() if TABLE[name].extra and not TABLE[name].variant]
 
 
 def open_backend(target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:

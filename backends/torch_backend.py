@@ -1,6 +1,7 @@
 """The model in PyTorch."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any, final
@@ -91,7 +92,7 @@ class TorchBackend(Backend):
             # Before the first parallel operation: each thread has a switch of its own, which it takes over from the
             # thread that starts it.
             torch.set_flush_denormal(True)
-        config, train = self.config, self.train_config
+        config = self.config
         self.place = torch.device("cuda" if self.device == "gpu" else "cpu")
         self.dtype = getattr(torch, config.dtype)
         self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
@@ -111,16 +112,26 @@ class TorchBackend(Backend):
             "dense/kernel": (dense.weight, True),
             "dense/bias": (dense.bias, False),
         }
-        trained = [parameter for parameter, _ in self.parameters.values()]
-        self.optimizer = RMSprop(trained, lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon)
+        self.mean_squares: Arrays = {}  # that the optimizer begins with; zeros where there are none
+
+    @cached_property
+    def optimizer(self) -> RMSprop:
+        """Made when first needed: for it torch imports its compiler, a second that translating can do without."""
+        train, trained = self.train_config, [parameter for parameter, _ in self.parameters.values()]
+        optimizer = RMSprop(trained, lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon)
+        for name, slot in self.mean_squares.items():
+            parameter, transposed = self.parameters[name]
+            optimizer.state[parameter]["square_avg"].copy_(self._tensor(slot.T if transposed else slot))
+        return optimizer
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
         for name, (parameter, transposed) in self.parameters.items():
-            weight, slot = state.weights[name], state.mean_squares[name]
+            weight = state.weights[name]
             with torch.no_grad():
                 parameter.copy_(self._tensor(weight.T if transposed else weight))
-                self.optimizer.state[parameter]["square_avg"].copy_(self._tensor(slot.T if transposed else slot))
+        self.mean_squares = state.mean_squares
+        self.__dict__.pop("optimizer", None)  # the next one begins with these
 
     def dump(self) -> ModelState:
         weights, slots = {}, {}

@@ -1,6 +1,7 @@
 """Mistakes that porting makes, planted in the torch backend; each is run in a process like any other backend."""
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,17 +22,22 @@ class SecondBiasTrained(TorchBackend):
     def build(self) -> None:
         super().build()
         self.second = {"encoder/bias": self.model.encoder.bias_hh_l0, "decoder/bias": self.model.decoder.bias_hh_l0}
-        trained = [parameter for parameter, _ in self.parameters.values()]
-        trained += [bias.requires_grad_(True) for bias in self.second.values()]
-        config = self.train_config
-        self.optimizer = RMSprop(trained, lr=config.learning_rate, rho=config.rho, epsilon=config.epsilon)
+        for bias in self.second.values():
+            bias.requires_grad_(True)
+
+    @cached_property
+    def optimizer(self) -> RMSprop:
+        optimizer = super().optimizer
+        for name, bias in self.second.items():
+            first, _ = self.parameters[name]
+            optimizer.add_param_group({"params": [bias]})
+            optimizer.state[bias]["square_avg"] = optimizer.state[first]["square_avg"].clone()
+        return optimizer
 
     def load(self, state: ModelState) -> None:
         super().load(state)
-        for name, bias in self.second.items():
+        for bias in self.second.values():
             torch.nn.init.zeros_(bias)
-            first, _ = self.parameters[name]
-            self.optimizer.state[bias]["square_avg"].copy_(self.optimizer.state[first]["square_avg"])
 
     def dump(self) -> ModelState:
         state = super().dump()
@@ -51,11 +57,11 @@ class EpsilonOutsideTheRoot(TorchBackend):
                     square_avg.mul_(group["rho"]).addcmul_(parameter.grad, parameter.grad, value=1 - group["rho"])
                     parameter.addcdiv_(parameter.grad, square_avg.sqrt() + group["epsilon"], value=-group["lr"])
 
-    def build(self) -> None:
-        super().build()
-        config = self.train_config
-        trained = [parameter for parameter, _ in self.parameters.values()]
-        self.optimizer = self.Outside(trained, lr=config.learning_rate, rho=config.rho, epsilon=config.epsilon)
+    @cached_property
+    def optimizer(self) -> RMSprop:
+        optimizer = super().optimizer
+        optimizer.__class__ = self.Outside
+        return optimizer
 
 
 class TargetsPaddedWithZeros(TorchBackend):

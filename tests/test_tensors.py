@@ -222,10 +222,10 @@ def test_bucketed_batches_come_in_no_order_of_length() -> None:
     assert abs(np.corrcoef(widths, np.arange(len(widths)))[0, 1]) < 0.3
 
 
-def test_a_batch_is_trimmed_to_a_multiple_of_eight_and_no_character_is_lost() -> None:
+def test_a_batch_is_trimmed_to_a_multiple_of_four_and_no_character_is_lost() -> None:
     pairs = [("abc", "de"), ("abcdefghi", "defghijk"), ("a" * 20, "b" * 30)]
     corpus = Batch.of_pairs(pairs, *vocabularies(pairs), padding="mask")
-    for rows, encoder_width, decoder_width in [([0], 8, 8), ([0, 1], 16, 16), ([0, 2], 20, 32)]:
+    for rows, encoder_width, decoder_width in [([0], 4, 4), ([0, 1], 12, 12), ([0, 2], 20, 32)]:
         whole, trimmed = corpus.take(rows), corpus.take(rows).trimmed()
         assert trimmed.encoder_ids.shape == (len(rows), encoder_width)
         assert trimmed.decoder_input_ids.shape == (len(rows), decoder_width)

@@ -150,8 +150,8 @@ class PaddleBackend(Backend):
         decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
         kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
-        rows = paddle.arange(len(encoder_ids))
-        sampled = paddle.full_like(rows, self.config.start_token)
+        rows = np.arange(len(encoder_ids))
+        sampled = paddle.full((len(rows),), self.config.start_token, "int64")
         steps = []
         while len(steps) < max_length and len(rows):
             gates = paddle.index_select(kernel, sampled) + state_h @ recurrent_kernel
@@ -159,10 +159,12 @@ class PaddleBackend(Backend):
             state_c = F.sigmoid(f) * state_c + F.sigmoid(i) * paddle.tanh(g)
             state_h = F.sigmoid(o) * paddle.tanh(state_c)
             sampled = dense(state_h).argmax(-1)
-            steps.append((_array(rows), _array(sampled)))
-            left = (sampled != stop_token).nonzero()[:, 0]
-            if len(left) < len(rows):  # go on without the rows that have ended
-                rows, sampled, state_h, state_c = (of.index_select(left) for of in (rows, sampled, state_h, state_c))
+            characters = sampled.numpy()
+            steps.append((rows, characters))
+            going_on = characters != stop_token
+            if not going_on.all():  # go on without the rows that have ended
+                rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
+                sampled, state_h, state_c = (of.index_select(left) for of in (sampled, state_h, state_c))
         return put_out(steps, len(encoder_ids), stop_token)
 
     def profile(self, batches: Batches) -> list[Kernel]:

@@ -194,8 +194,8 @@ class TorchBackend(Backend):
         decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
         kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
-        rows = torch.arange(len(encoder_ids), device=self.place)
-        sampled = torch.full_like(rows, self.config.start_token)
+        rows = np.arange(len(encoder_ids))
+        sampled = torch.full((len(rows),), self.config.start_token, device=self.place)
         steps = []
         while len(steps) < max_length and len(rows):
             gates = torch.addmm(kernel.index_select(0, sampled), state_h, recurrent_kernel)
@@ -203,10 +203,12 @@ class TorchBackend(Backend):
             state_c = torch.addcmul(f.sigmoid_() * state_c, i.sigmoid_(), g.tanh_())
             state_h = o.sigmoid_() * state_c.tanh()
             sampled = dense(state_h).argmax(-1)
-            steps.append((_array(rows), _array(sampled)))
-            left = (sampled != stop_token).nonzero()[:, 0]
-            if len(left) < len(rows):  # go on without the rows that have ended
-                rows, sampled, state_h, state_c = (of[left] for of in (rows, sampled, state_h, state_c))
+            characters = sampled.cpu().numpy()
+            steps.append((rows, characters))
+            going_on = characters != stop_token
+            if not going_on.all():  # go on without the rows that have ended
+                rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
+                sampled, state_h, state_c = (of[left] for of in (sampled, state_h, state_c))
         return put_out(steps, len(encoder_ids), stop_token)
 
     def profile(self, batches: Batches) -> list[Kernel]:

@@ -15,12 +15,12 @@ from benchmarks.parity import Parity, cells, climb
 from common.config import DataConfig, TrainConfig
 from common.tensors import Batch
 from common.weights import permute_units
-from tests.conftest import FRAMEWORKS
+from tests.conftest import FRAMEWORKS, VARIANTS
 
 LATENT_DIM = 256
 SETTINGS = TrainConfig(seed=7)
 PRECISIONS = ["float64", "float32"]
-CELLS = cells(["numpy", *FRAMEWORKS, "keras:example"], PRECISIONS)
+CELLS = cells(["numpy", *FRAMEWORKS, *VARIANTS, "keras:example"], PRECISIONS)
 
 
 def course_of(size: Size, latent_dim: int = LATENT_DIM, padding: str = "space") -> Course:
@@ -77,7 +77,7 @@ def test_every_backend_reaches_the_top(course: Course, name: str, dtype: str) ->
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
+@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS, *VARIANTS])
 def test_every_backend_reaches_the_top_with_its_padding_masked(masked_course: Course, name: str, dtype: str) -> None:
     found = climbed(masked_course, name, dtype)
     assert found.passed, "\n".join(found.explanations)

@@ -10,9 +10,9 @@ from backends.numpy_backend import Lstm, NumpyBackend
 from benchmarks.ladder import packed
 from common.tensors import Batch, Batches
 from common.weights import ModelState, in_dtype, initial_state
-from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
+from tests.conftest import FRAMEWORKS, SETTINGS, VARIANTS, StartBackend, batch_of, model
 
-EVERY = ["numpy", *FRAMEWORKS, "keras:example"]
+EVERY = ["numpy", *FRAMEWORKS, *VARIANTS, "keras:example"]
 
 
 def start(dtype: str) -> ModelState:
@@ -105,3 +105,23 @@ def test_a_batch_without_its_last_padding_changes_the_loss() -> None:
     cut = Batch(**batch.fields() | {"decoder_ids": batch.decoder_ids[:, :longest]})
     assert cut.decoder_ids.shape != batch.decoder_ids.shape
     assert abs(referee().gradients(cut)[0] - referee().gradients(batch)[0]) > 1e-6
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_sentence_is_translated_alone_as_it_is_among_others(backend_of: StartBackend, name: str) -> None:
+    batch, max_length = batch_of(6, "float64"), 12
+    # Weights so large that every row says something else, and a bias so that some end early.
+    weights = {weight: 8 * values for weight, values in start("float64").weights.items()}
+    weights["dense/bias"][model("float64").stop_token] += 8
+    state = packed(ModelState(weights, start("float64").mean_squares))
+
+    def translated(rows: slice) -> np.ndarray:
+        ids, lengths = batch.encoder_ids[rows], batch.encoder_lengths[rows]
+        process = backend_of(name, "float64")
+        arguments = {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": max_length}
+        return process.call("benchmarks.ladder:strings", 120, state=state, **arguments)["ids"]
+
+    together = translated(slice(None))
+    lengths = (together != model("float64").stop_token).sum(axis=1)
+    assert len(set(lengths)) > 3, "rows must end at different places"
+    assert np.array_equal(together, np.concatenate([translated(slice(row, row + 1)) for row in range(6)]))

@@ -7,7 +7,7 @@ rows.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -24,7 +24,7 @@ from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane, XSpace
 from backends.keras_fast import FastSeq2Seq
 from backends.keras_files import read_keras
 from common.errors import CannotBeginError
-from common.evidence import kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
+from common.evidence import covered, kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
 from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
 from common.machine import cores
 from common.tensors import Batch, Batches
@@ -81,7 +81,7 @@ def profile(backend: Backend, batches: Batches) -> Profiled:
         space = XSpace.FromString(file.read_bytes())
     calls: Counter[str] = Counter()
     picoseconds: Counter[str] = Counter()
-    spans: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []  # of operators, some of which run side by side
     for plane in space.planes:
         for line in plane.lines:
             named = [(kernel_name(plane, event), event) for event in line.events]
@@ -100,15 +100,6 @@ def profile(backend: Backend, batches: Batches) -> Profiled:
                 picoseconds[name] += event.duration_ps
     kernels = [Kernel(name, calls[name], picoseconds[name] / 1e12, part_of(name, PARTS)) for name in calls]
     return Profiled.of(kernels, trained.seconds, covered(spans) / 1e12)
-
-
-def covered(spans: Iterable[tuple[int, int]]) -> int:
-    """The time that lies in at least one of the spans: TensorFlow runs operators side by side."""
-    total = reached = 0
-    for began, ended in sorted(spans):
-        total += max(0, ended - max(began, reached))
-        reached = max(reached, ended)
-    return total
 
 
 def kernel_name(plane: XPlane, event: XEvent) -> str | None:

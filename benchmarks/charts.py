@@ -525,7 +525,7 @@ def _tints(parts: Sequence[str]) -> Any:
 
     shares = [round(20 + 74 * place / max(1, len(parts) - 1)) for place in range(len(parts))]
     tints = [f"color-mix(in srgb, {INK} {share}%, {PAPER})" for share in shares]
-    legend = alt.Legend(title=None, orient="top", columns=_columns(2), symbolType="square")
+    legend = alt.Legend(title=None, orient="top", columns=_columns(2 if len(parts) <= 4 else 1), symbolType="square")
     return alt.Color("phase:N", sort=list(parts), scale=alt.Scale(domain=list(parts), range=tints), legend=legend)
 
 

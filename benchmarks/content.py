@@ -522,11 +522,17 @@ def _settings(row: Row) -> Details:
     if kernels:
         total = sum(kernel["seconds"] for kernel in kernels) or 1.0
         rows = [
-            [k["name"], f"{k['calls']:,}", quantity(k["seconds"]), percent(k["seconds"] / total)]
+            [
+                k["name"],
+                k.get("part", ""),
+                f"{k['calls']:,}",
+                quantity(k["seconds"]),
+                percent(k["seconds"] / total),
+            ]
             for k in kernels[:MOST_KERNELS]
         ]
         title = "Kernels that took longest, by the framework's own profiler in an untimed pass"
-        blocks.append(Table(title, ("kernel", "calls", "time", "share"), rows))
+        blocks.append(Table(title, ("kernel", "part", "calls", "time", "share"), rows, frozenset({0, 1})))
     else:
         blocks.append(Text("Kernels were not measured."))
     facts = [[name, _value(value)] for name, value in row.facts.items() if name != "settings"]

@@ -1,8 +1,8 @@
 """What every backend finds out about its framework in the same way: the speed of a product, the fate of denormals,
-the part of a step that a kernel belongs to."""
+what a profile's kernels and times mean."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
@@ -56,3 +56,12 @@ def kept_or_flushed(halves: NDArray[np.floating]) -> str:
 def part_of(name: str, parts: Mapping[Part, str]) -> Part:
     """The first part whose regular expression is found in a kernel's name; "other" where none is."""
     return next((part for part, pattern in parts.items() if re.search(pattern, name)), "other")
+
+
+def covered(spans: Iterable[tuple[int, int]]) -> int:
+    """The time that lies in at least one of the spans, each from its begin to its end."""
+    total = reached = 0
+    for began, ended in sorted(spans):
+        total += max(0, ended - max(began, reached))
+        reached = max(reached, ended)
+    return total

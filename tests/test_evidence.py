@@ -21,7 +21,7 @@ from backends.process import BackendProcess
 from backends.session import Runtime
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
-from common.evidence import ENOUGH, kept_or_flushed, median_seconds, part_of, smallest_normals
+from common.evidence import ENOUGH, covered, kept_or_flushed, median_seconds, part_of, smallest_normals
 from common.interface import Kernel, Metrics, Part, Profiled
 from common.tensors import Batches
 from tests.conftest import SETTINGS, batch_of, model
@@ -120,7 +120,7 @@ def test_kernels_are_told_apart_by_part(start: Start, name: str, tmp_path: Path)
     assert spent["optimizer"] > 0
     assert spent["LSTM"] + spent["products"] > 0.2 * spent.total()
     assert 0 < content["busy_seconds"] <= spent.total() * (1 + 1e-6)
-    assert content["busy_seconds"] < 1.1 * content["seconds"]  # two clocks
+    assert content["busy_seconds"] < 1.5 * content["seconds"]  # two clocks, which start and stop apart
 
 
 def test_a_kernel_that_no_pattern_knows_is_other() -> None:
@@ -128,6 +128,11 @@ def test_a_kernel_that_no_pattern_knows_is_other() -> None:
     assert [part_of(name, parts) for name in ("aten::mm", "aten::tanh", "new_mm_kernel")] == [
         *("products", "gates", "other")
     ]
+
+
+def test_time_is_covered_once_however_many_spans_lie_in_it() -> None:
+    assert covered([(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]) == 12 + 11
+    assert covered([]) == 0
 
 
 def test_kernels_come_by_time() -> None:

@@ -37,7 +37,7 @@ SCOPE = re.compile(r"(?:^|/)(?P<scope>while|rm_sprop)(_\d+)?/")  # of a path: a 
 PARTS: Mapping[Part, str] = {
     "optimizer": r"^rm_sprop/",
     # The last two are rows looked up in a product's place, and their gradient.
-    "products": r"(Mat|_mat)[Mm]ul$|^xla/dot|gemm|^GatherV2$|^UnsortedSegmentSum$",
+    "products": r"MatMul(V\d)?$|^xla/dot|gemm|^GatherV2$|^UnsortedSegmentSum$",
     "data": r"^Iterator|Dataset|MemcpyHtoD",
     "gates": r"^(while/|xla/)|^_?[A-Z]\w*$",
 }

@@ -102,7 +102,7 @@ class Profiled:
 
     kernels: list[Kernel]  # what took most time comes first
     seconds: float  # that the steps took, as in Metrics
-    busy_seconds: float  # of them, at least one kernel was running
+    busy_seconds: float  # of these, what at least one kernel was running in
 
     @classmethod
     def of(cls, kernels: Sequence[Kernel], seconds: float, busy_seconds: float | None = None) -> "Profiled":

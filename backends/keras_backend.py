@@ -7,7 +7,7 @@ rows.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -24,14 +24,23 @@ from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane, XSpace
 from backends.keras_fast import FastSeq2Seq
 from backends.keras_files import read_keras
 from common.errors import CannotBeginError
-from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
-from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
+from common.evidence import covered, kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
 from common.machine import cores
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState, check_state
 
 # Path and kind of an operator in a host's trace; all other events enclose operators.
 OPERATOR = re.compile(r"(?P<path>[^:\s]+):(?P<kind>_*[A-Z]\w*)")
+SCOPE = re.compile(r"(?:^|/)(?P<scope>while|rm_sprop)(_\d+)?/")  # of a path: a loop's body, or the optimizer
+# The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
+PARTS: Mapping[Part, str] = {
+    "optimizer": r"^rm_sprop/",
+    # The last two are rows looked up in a product's place, and their gradient.
+    "products": r"MatMul(V\d)?$|^xla/dot|gemm|^GatherV2$|^UnsortedSegmentSum$",
+    "data": r"^Iterator|Dataset|MemcpyHtoD",
+    "gates": r"^(while/|xla/)|^_?[A-Z]\w*$",
+}
 
 
 def seq2seq(
@@ -62,16 +71,17 @@ def require_device(device: str) -> None:
         raise CannotBeginError("keras sees no GPU here; use --device cpu")
 
 
-def profile(backend: Backend, batches: Batches) -> list[Kernel]:
+def profile(backend: Backend, batches: Batches) -> Profiled:
     """See Backend.profile."""
     backend.train(batches, unreported)  # what the first steps alone do is not profiled
     with TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
-            backend.train(batches, unreported)
+            trained = backend.train(batches, unreported)
         (file,) = Path(folder).rglob("*.xplane.pb")
         space = XSpace.FromString(file.read_bytes())
     calls: Counter[str] = Counter()
     picoseconds: Counter[str] = Counter()
+    spans: list[tuple[int, int]] = []  # of operators, some of which run side by side
     for plane in space.planes:
         for line in plane.lines:
             named = [(kernel_name(plane, event), event) for event in line.events]
@@ -84,14 +94,17 @@ def profile(backend: Backend, batches: Batches) -> list[Kernel]:
                 if enclosing:
                     picoseconds[enclosing[-1][1]] -= event.duration_ps
                 enclosing.append((event.offset_ps + event.duration_ps, name))
+                began = 1000 * line.timestamp_ns + event.offset_ps
+                spans.append((began, began + event.duration_ps))
                 calls[name] += 1
                 picoseconds[name] += event.duration_ps
-    return most_time_first([Kernel(name, calls[name], picoseconds[name] / 1e12) for name in calls])
+    kernels = [Kernel(name, calls[name], picoseconds[name] / 1e12, part_of(name, PARTS)) for name in calls]
+    return Profiled.of(kernels, trained.seconds, covered(spans) / 1e12)
 
 
 def kernel_name(plane: XPlane, event: XEvent) -> str | None:
-    """An operator's kind, with "while/" before it in the body of a loop; what XLA compiled, with "xla/" before it; a
-    device's kernel. None for what only encloses these."""
+    """An operator's kind, with "while/" before it in the body of a loop and "rm_sprop/" in the optimizer; what XLA
+    compiled, with "xla/" before it; a device's kernel. None for what only encloses these."""
     name = plane.event_metadata[event.metadata_id].name
     if "/device:" in plane.name:
         return name
@@ -100,7 +113,8 @@ def kernel_name(plane: XPlane, event: XEvent) -> str | None:
     operator = OPERATOR.fullmatch(name)
     if operator is None:
         return None
-    return f"while/{operator['kind']}" if "/while/" in operator["path"] else operator["kind"]
+    scope = SCOPE.search(operator["path"])
+    return f"{scope['scope']}/{operator['kind']}" if scope else operator["kind"]
 
 
 def matrix_product(backend: Backend, m: int, k: int, n: int, seconds: float) -> float:
@@ -246,7 +260,7 @@ class KerasBackend(Backend):
             return _array(ids)[:, : int(length)]
         return _array(self._decode(encoder_inputs, lengths, tf.constant(max_length)))
 
-    def profile(self, batches: Batches) -> list[Kernel]:
+    def profile(self, batches: Batches) -> Profiled:
         return profile(self, batches)
 
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from backends.keras_backend import describe, matrix_product, profile, require_device
 from backends.keras_files import read_keras
 from common.errors import CannotBeginError
-from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report
+from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Profiled, Report
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -127,7 +127,7 @@ class KerasExample(Backend):
             ids[row, : len(sentence)] = sentence
         return ids
 
-    def profile(self, batches: Batches) -> list[Kernel]:
+    def profile(self, batches: Batches) -> Profiled:
         return profile(self, batches)
 
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:

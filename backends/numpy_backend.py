@@ -4,7 +4,7 @@ In float64 every framework is held to it; it also translates where no framework 
 the other three leave to their framework.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from cProfile import Profile
 from pathlib import Path
 from time import perf_counter
@@ -14,12 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CannotBeginError
-from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
-from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
+from common.evidence import kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state, initial_state
 
 Array = NDArray[np.floating]
+
+# The part of a step that a function's time belongs to: the first one whose pattern is found in its name.
+PARTS: Mapping[Part, str] = {
+    "LSTM": r"Lstm\.(__init__|backward)",
+    "optimizer": r"_rmsprop",
+    "data": r"^tensors\.py|'take' of|:eye",
+    "products": r"tensordot|'reshape' of|:dot$|\._dense",  # a tensordot lays its operands out by `reshape`
+    "gates": r"sigmoid|softmax|_loss|'\w+' of 'numpy|built-in method numpy|^(multiarray|numeric|_methods)\.py",
+    "Python": r"\.py:|built-in method|<method|^<string>",
+}
 
 NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle, and open a run of their files in numpy"
 
@@ -93,17 +103,17 @@ class NumpyBackend(Backend):
             ids.append(sampled)
         return np.stack(ids, axis=1)
 
-    def profile(self, batches: Batches) -> list[Kernel]:
+    def profile(self, batches: Batches) -> Profiled:
         """By the standard library's profiler, since NumPy has none: functions, a product by `@` within its caller."""
         self.train(batches, unreported)  # what the first steps alone do is not profiled
         profiler = Profile()
-        profiler.runcall(self.train, batches, unreported)
+        trained = profiler.runcall(self.train, batches, unreported)
         kernels = []
         for entry in profiler.getstats():
             code = entry.code
             name = code if isinstance(code, str) else f"{Path(code.co_filename).name}:{code.co_qualname}"
-            kernels.append(Kernel(name, entry.callcount, entry.inlinetime))
-        return most_time_first(kernels)
+            kernels.append(Kernel(name, entry.callcount, entry.inlinetime, part_of(name, PARTS)))
+        return Profiled.of(kernels, trained.seconds)
 
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
         left, right = random_operands(m, k, n, self.config.dtype)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, final
@@ -17,10 +17,20 @@ from paddle.profiler import Profiler, ProfilerTarget
 from backends.paddle_files import read_paddle
 from common.decoding import put_out
 from common.errors import CannotBeginError
-from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
-from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
+from common.evidence import kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState, check_state
+
+# The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
+PARTS: Mapping[Part, str] = {
+    "LSTM": r"^rnn(_grad)? kernel launch",
+    "products": r"^matmul(_grad)? kernel launch|gemm",
+    "optimizer": r"^rmsprop|^Optimization Step",
+    "data": r"^memcpy|^MEMCPY",
+    "gates": r" kernel launch$",
+    "Python": r"GradNode|[Bb]ackward$|^(ProfileStep|LSTM|Seq2Seq|Linear)| (dygraph|infer_meta|node_|pybind_)",
+}
 
 
 class Seq2Seq(nn.Layer):
@@ -167,12 +177,12 @@ class PaddleBackend(Backend):
                 sampled, state_h, state_c = (of.index_select(left) for of in (sampled, state_h, state_c))
         return put_out(steps, len(encoder_ids), stop_token)
 
-    def profile(self, batches: Batches) -> list[Kernel]:
+    def profile(self, batches: Batches) -> Profiled:
         self.train(batches, unreported)  # what the first steps alone do is not profiled
         targets = [ProfilerTarget.CPU, *([ProfilerTarget.GPU] if self.device == "gpu" else [])]
         # Told nothing, it leaves a trace in the working directory.
         with Profiler(targets=targets, on_trace_ready=lambda profiler: None) as profiler:
-            self.train(batches, unreported)
+            trained = self.train(batches, unreported)
         calls: Counter[str] = Counter()
         nanoseconds: Counter[str] = Counter()
         for thread in profiler.profiler_result.get_data().values():
@@ -185,7 +195,8 @@ class PaddleBackend(Backend):
                 calls[event.name] += 1
                 within = sum(child.end_ns - child.start_ns for child in children)
                 nanoseconds[event.name] += event.end_ns - event.start_ns - within
-        return most_time_first([Kernel(name, calls[name], nanoseconds[name] / 1e9) for name in calls])
+        kernels = [Kernel(name, calls[name], nanoseconds[name] / 1e9, part_of(name, PARTS)) for name in calls]
+        return Profiled.of(kernels, trained.seconds)
 
     @paddle.no_grad()
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:

@@ -1,6 +1,6 @@
 """The model in PyTorch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -18,12 +18,22 @@ from backends.environment import flush_denormals
 from backends.torch_files import read_torch
 from common.decoding import put_out
 from common.errors import CannotBeginError
-from common.evidence import kept_or_flushed, median_seconds, random_operands, smallest_normals
-from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Report, most_time_first, unreported
+from common.evidence import kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
+from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState, check_state
 
 HOLD = 1e4  # added to a gate's input, it makes of it 0 or 1 to the last bit, with no gradient
+
+# The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
+PARTS: Mapping[Part, str] = {
+    "LSTM": r"(?i)mkldnnrnn|mkldnn_rnn|_cudnn_rnn",
+    "optimizer": r"^Optimizer|aten::(sqrt_|mul_|addcmul_|addcdiv_)$",  # its sum with epsilon is among the gates
+    "products": r"aten::(mm|addmm|bmm)$|gemm",
+    "data": r"aten::_to_copy$|^Memcpy",
+    "gates": r"^aten::",
+    "Python": r"^autograd::|^torch::autograd::|Backward\d$|^detach$",
+}
 
 
 class Seq2Seq(nn.Module):
@@ -211,17 +221,17 @@ class TorchBackend(Backend):
                 sampled, state_h, state_c = (of[left] for of in (sampled, state_h, state_c))
         return put_out(steps, len(encoder_ids), stop_token)
 
-    def profile(self, batches: Batches) -> list[Kernel]:
+    def profile(self, batches: Batches) -> Profiled:
         self.train(batches, unreported)  # what the first steps alone do is not profiled
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device == "gpu" else [])]
         with profile(activities=activities) as profiler:
-            self.train(batches, unreported)
+            trained = self.train(batches, unreported)
         kernels = []
         for event in profiler.key_averages():
             on_cpu = event.device_type == DeviceType.CPU
             microseconds = event.self_cpu_time_total if on_cpu else event.self_device_time_total
-            kernels.append(Kernel(event.key, event.count, microseconds / 1e6))
-        return most_time_first(kernels)
+            kernels.append(Kernel(event.key, event.count, microseconds / 1e6, part_of(event.key, PARTS)))
+        return Profiled.of(kernels, trained.seconds)
 
     @torch.inference_mode()
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:

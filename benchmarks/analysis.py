@@ -119,6 +119,9 @@ class Analysis:
         if own:  # whole epochs take what they take; the timed steps are fewer
             memory["peak"] = median(training["peak"] for training in own)
         backend, _, variant = cell.backend.partition(":")
+        data_share = figures.data_share(records)
+        # The baseline makes all tensors before its steps.
+        within = 0.0 if cell.backend == BASELINE else data_share or 0.0
         singles = last["singles"] or {"seconds": []}
         decoding = last["decoding"] or {"sentences": len(singles["seconds"])}
         return Row(
@@ -150,10 +153,11 @@ class Analysis:
             longest_ratio=self._versus(cell, cell.baseline, figures.longest_characters),
             memory=memory,
             roofline=None if cell.bucketed else self._roofline(step_seconds),
-            data_share=figures.data_share(records),
+            data_share=data_share,
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
             kernels=next((record["kernels"] for record in records if "kernels" in record), []),
+            time_parts=figures.time_parts(records, step_seconds, within),
             gates=self._gates(cell, records),
             quality=trainings,
             target_ratio=self._target_ratio(trainings),

@@ -31,7 +31,16 @@ OTHERS = ("#56b4e9", "#e69f00", "#b8a800", "#882255", "#44aa99", "#6f63c4")
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
 # Phases of a start. Parts of a bar are told apart by how dark they are: colours belong to backends.
 PHASES = {"process": "process and NumPy", "import": "import", "build": "build the model", "first_step": "first step"}
-TINTS = tuple(f"color-mix(in srgb, {INK} {share}%, {PAPER})" for share in (24, 46, 68, 94))
+# What common.interface.Part calls them.
+PARTS = {
+    "LSTM": "LSTM in one kernel",
+    "products": "matrix products",
+    "gates": "gates and other operators",
+    "optimizer": "optimizer",
+    "data": "making tensors",
+    "Python": "Python and waiting",
+    "other": "other",
+}
 # What stands at a tick of a logarithmic axis of seconds.
 TIMES = (
     "datum.value >= 0.99 ? format(datum.value, ',.0f') + ' s' : datum.value >= 0.00099 ? "
@@ -83,8 +92,6 @@ def speed(rows: Sequence[Row]) -> Spec | None:
 
 def start(results: Results) -> Spec | None:
     """What passes before the second step, phase by phase, on top of one another."""
-    import altair as alt
-
     rows = [row for row in _in_order(results.rows) if row.start]
     values: Values = []
     for row in rows:
@@ -96,20 +103,32 @@ def start(results: Results) -> Spec | None:
                 | {"seconds": quantity(seconds), "all together": quantity(total)}
             )
             begin += seconds
-    if not values:
+    told = ("label", "phase", "seconds", "all together")
+    return _stacked(values, "seconds until the first step is done", told, room=56) if values else None
+
+
+def time_parts(results: Results) -> Spec | None:
+    """What a training step's time goes to, part by part, on top of one another."""
+    rows = [row for row in _in_order(results.rows) if row.time_parts]
+    if not rows:
         return None
-    phases = list(PHASES.values())
-    x = _quantity_axis("low", "seconds until the first step is done", _highest(values), room=56)
-    base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(rows))
-    bars = base.mark_bar(height={"band": 0.6}).encode(
-        x=x,
-        x2="high:Q",
-        color=_tints(phases, TINTS),
-        tooltip=tooltips(("label", "phase", "seconds", "all together")),
-    )
-    totals = alt.Chart(alt.InlineData(values=[v for v in values if v["phase"] == phases[-1]]))
-    text = totals.mark_text(align="left", dx=6).encode(x="high:Q", y=_rows_axis(rows), text="all together:N")
-    return finished(alt.layer(bars, text), _height(rows))
+    unit, name = unit_of(max(sum(row.time_parts.values()) for row in rows))
+    values: Values = []
+    for row in rows:
+        begin, total = 0.0, sum(row.time_parts.values())
+        for part, words in parts_of(rows).items():
+            seconds = row.time_parts[part]
+            values.append(
+                {"label": row.label, "low": begin / unit, "high": (begin + seconds) / unit, "phase": words}
+                | {"time": quantity(seconds), "share": percent(seconds / total), "a step": quantity(total)}
+            )
+            begin += seconds
+    return _stacked(values, f"{name} a training step", ("label", "phase", "time", "share", "a step"), room=70)
+
+
+def parts_of(rows: Iterable[Row]) -> dict[str, str]:
+    """The parts that these rows' time goes to, in words."""
+    return {part: words for part, words in PARTS.items() if any(row.time_parts.get(part) for row in rows)}
 
 
 def break_even(results: Results) -> Spec | None:
@@ -244,8 +263,6 @@ def roofline(results: Results) -> Spec | None:
 
 def memory(results: Results) -> Spec | None:
     """Resident memory: what the import takes, and on top of it what the whole training takes at its peak."""
-    import altair as alt
-
     rows = [row for row in results.rows if "peak" in row.memory]
     rows.sort(key=lambda row: (not row.ranked, row.memory["peak"]))
     phases = ("after import", "peak of training")
@@ -255,16 +272,7 @@ def memory(results: Results) -> Spec | None:
         told = {"at the peak": f"{peak:,.0f} MB", "imported": f"{imported:,.0f} MB"}
         for phase, low, high in zip(phases, (0.0, imported), (imported, peak), strict=True):
             values.append({"label": row.label, "low": low, "high": high, "phase": phase} | told)
-    if not values:
-        return None
-    x = _quantity_axis("low", "MB resident", _highest(values), room=70)
-    base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(rows))
-    bars = base.mark_bar(height={"band": 0.6}).encode(
-        x=x, x2="high:Q", color=_tints(phases, TINTS[1::2]), tooltip=tooltips(("label", "imported", "at the peak"))
-    )
-    totals = alt.Chart(alt.InlineData(values=values[1::2]))
-    text = totals.mark_text(align="left", dx=6).encode(x="high:Q", y=_rows_axis(rows), text="at the peak:N")
-    return finished(alt.layer(bars, text), _height(rows))
+    return _stacked(values, "MB resident", ("label", "imported", "at the peak"), room=70) if values else None
 
 
 def quality(rows: Sequence[Row], field: str, title: str, target: float | None = None) -> Spec | None:
@@ -398,6 +406,23 @@ def _bars(values: Values, title: str, told: Sequence[str], room: int = 70, at_le
     return finished(alt.layer(*layers), _height(values))
 
 
+def _stacked(values: Values, title: str, told: Sequence[str], room: int) -> Spec:
+    """Horizontal bars of phases, each from `low` to `high`; the last of what is told stands at the end of a bar."""
+    import altair as alt
+
+    phases = list(dict.fromkeys(value["phase"] for value in values))
+    base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(values))
+    bars = base.mark_bar(height={"band": 0.6}, stroke=PAPER, strokeWidth=0.8).encode(
+        x=_quantity_axis("low", title, _highest(values), room),
+        x2="high:Q",
+        color=_tints(phases),
+        tooltip=tooltips(told),
+    )
+    totals = alt.Chart(alt.InlineData(values=[value for value in values if value["phase"] == phases[-1]]))
+    text = totals.mark_text(align="left", dx=6).encode(x="high:Q", y=_rows_axis(values), text=f"{told[-1]}:N")
+    return finished(alt.layer(bars, text), _height(values))
+
+
 def _by_size(values: Values, title: str, told: Sequence[str]) -> Spec:
     """Bars, or points on a logarithmic axis where values are of very different sizes. In seconds."""
     import altair as alt
@@ -494,13 +519,14 @@ def _columns(narrow: int) -> Any:
 _ABOVE: dict[str, Any] = {"offset": 30, "symbolOpacity": 1}
 
 
-def _tints(parts: Sequence[str], tints: Sequence[str]) -> Any:
+def _tints(parts: Sequence[str]) -> Any:
+    """From light to dark, as far apart as their number lets them be."""
     import altair as alt
 
-    legend = alt.Legend(title=None, orient="top", columns=_columns(2), symbolType="square")
-    return alt.Color(
-        "phase:N", sort=list(parts), scale=alt.Scale(domain=list(parts), range=list(tints)), legend=legend
-    )
+    shares = [round(20 + 74 * place / max(1, len(parts) - 1)) for place in range(len(parts))]
+    tints = [f"color-mix(in srgb, {INK} {share}%, {PAPER})" for share in shares]
+    legend = alt.Legend(title=None, orient="top", columns=_columns(2 if len(parts) <= 4 else 1), symbolType="square")
+    return alt.Color("phase:N", sort=list(parts), scale=alt.Scale(domain=list(parts), range=tints), legend=legend)
 
 
 def colour_legend(rows: Sequence[Row | Curve]) -> Any:

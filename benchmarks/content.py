@@ -322,6 +322,31 @@ def _roofline(results: Results) -> list[Block]:
     return found
 
 
+def _parts(results: Results) -> list[Block]:
+    spec = charts.time_parts(results)
+    if spec is None:
+        return []
+    rows = [row for row in results.rows if row.time_parts]
+    parts = charts.parts_of(rows)
+    first = _answering(rows)[0]
+    largest = max(parts, key=lambda part: first.time_parts[part])
+    title = f"The largest part of a step of {first.label}: {parts[largest]}, {_part(first, largest)}"
+    table = _table(
+        rows,
+        ("a step", *parts.values()),
+        lambda row: [quantity(sum(row.time_parts.values())), *(_part(row, part) for part in parts)],
+    )
+    note = "Shares of a few steps under the framework's own profiler, laid on the median step without it. Kernels "
+    note += "that run side by side share the time in which any of them runs. A fused LSTM has products and gates in "
+    note += f"one kernel. Making tensors is measured by itself; {BASELINE} makes them before it trains."
+    return [Chart("parts", title, spec, table, note)]
+
+
+def _part(row: Row, part: str) -> str:
+    seconds = row.time_parts[part]
+    return f"{quantity(seconds)} ({percent(seconds / sum(row.time_parts.values()))})"
+
+
 def _memory(results: Results) -> list[Block]:
     spec = charts.memory(results)
     if spec is None:
@@ -497,11 +522,17 @@ def _settings(row: Row) -> Details:
     if kernels:
         total = sum(kernel["seconds"] for kernel in kernels) or 1.0
         rows = [
-            [k["name"], f"{k['calls']:,}", quantity(k["seconds"]), percent(k["seconds"] / total)]
+            [
+                k["name"],
+                k.get("part", ""),
+                f"{k['calls']:,}",
+                quantity(k["seconds"]),
+                percent(k["seconds"] / total),
+            ]
             for k in kernels[:MOST_KERNELS]
         ]
         title = "Kernels that took longest, by the framework's own profiler in an untimed pass"
-        blocks.append(Table(title, ("kernel", "calls", "time", "share"), rows))
+        blocks.append(Table(title, ("kernel", "part", "calls", "time", "share"), rows, frozenset({0, 1})))
     else:
         blocks.append(Text("Kernels were not measured."))
     facts = [[name, _value(value)] for name, value in row.facts.items() if name != "settings"]
@@ -531,6 +562,7 @@ SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
     ("start", "Cold and warm", _start),
     ("decoding", "Decoding", _decoding),
     ("roofline", "What the machine can do", _roofline),
+    ("parts", "Where a step's time goes", _parts),
     ("memory", "Memory", _memory),
     ("scaling", "How cost grows", scaling_content.blocks),
     ("quality", "Quality", _quality),

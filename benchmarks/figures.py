@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,11 @@ from benchmarks.intervals import Rounds
 from benchmarks.plan import Cell
 from benchmarks.recording import Record
 from benchmarks.scenarios import AT_LEAST
+from common.interface import Part
 
 Measured = Mapping[int, Record]  # a cell's records by round
 Figure = Callable[[Measured], Rounds]
+BETWEEN = ("data", "Python")  # parts of a step that lie between its kernels
 
 
 def blocks(seconds: Sequence[float]) -> NDArray[np.float64]:
@@ -106,6 +109,29 @@ def data_share(records: Sequence[Record]) -> float | None:
     """What making the steps' tensors takes, as a share of the steps' loop: the median; early recordings have none."""
     trainings = [record["training"] for record in records if "data_seconds" in record["training"]]
     return median(t["data_seconds"] / t["loop_seconds"] for t in trainings) if trainings else None
+
+
+def time_parts(records: Sequence[Record], step_seconds: float, data_share: float) -> dict[str, float]:
+    """The step's seconds by what they go to, in the order of Part; they sum to the step.
+
+    From the first profiled round; early recordings have none, and give nothing. A profiler slows what it watches, so
+    that only shares are taken from it: kernels have the share of the time in which one was running, in the proportion
+    of their own times, since some run side by side. All else is Python and waiting, out of which is taken what
+    making the tensors was measured to take, `data_share` of a step.
+    """
+    record = next((record for record in records if "profiled" in record), None)
+    if record is None:
+        return {}
+    profiled, kernels = record["profiled"], record["kernels"]
+    together = sum(kernel["seconds"] for kernel in kernels) or 1.0
+    busy = min(1.0, profiled["busy_seconds"] / profiled["seconds"])
+    shares = dict.fromkeys(get_args(Part), 0.0)
+    for kernel in kernels:
+        shares[kernel["part"]] += busy * kernel["seconds"] / together
+    between = 1.0 - sum(share for part, share in shares.items() if part not in BETWEEN)
+    shares["data"] = min(data_share, between)
+    shares["Python"] = between - shares["data"]
+    return {part: share * step_seconds for part, share in shares.items()}
 
 
 def sentences_per_second(records: Sequence[Record]) -> float | None:

@@ -78,7 +78,9 @@ class Row:
     data_share: float | None  # of its steps' time, what making their tensors takes; None in early recordings
     settings: dict[str, Any]  # of the runtime, as read back from the framework
     os_threads: dict[str, int]  # `all` that the process had, `busy` ones that worked while it trained
-    kernels: list[dict[str, Any]]  # name, calls, seconds; of an untimed pass under the framework's profiler
+    # name, calls, seconds, part (none in early recordings); of an untimed pass under the framework's profiler
+    kernels: list[dict[str, Any]]
+    time_parts: dict[str, float]  # seconds a step by common.interface.Part, summing to it; empty where not profiled
     gates: list[str]  # the sanity gates that failed, each with advice
     quality: list[Quality]  # a training a seed
     # The seconds that the baseline's trainings take, over those that this row's take to Results.target_chrf, medians

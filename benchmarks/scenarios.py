@@ -95,8 +95,7 @@ def cell(
     if profile:
         emit(scenario="kernels")
         backend.load(initial_state(backend.config, seed))
-        kernels = backend.profile(timed.part(0, PROFILED_STEPS))
-        measured["kernels"] = [asdict(kernel) for kernel in kernels]
+        measured |= profiled(backend, timed.part(0, PROFILED_STEPS))
     return measured
 
 
@@ -131,6 +130,13 @@ def training(backend: Backend, batches: Batches) -> dict[str, Any]:
         "data_seconds": data_seconds(batches),
         "threads": {"all": len(after), "busy": sum(s > BUSY * trained.seconds for s in spent)},
     }
+
+
+def profiled(backend: Backend, batches: Batches) -> dict[str, Any]:
+    """The `kernels` of a pass that is not timed; as `profiled` its `steps`, their `seconds` under the profiler, and
+    the `busy_seconds` of these in which a kernel was running."""
+    found = asdict(backend.profile(batches))
+    return {"kernels": found.pop("kernels"), "profiled": {"steps": len(batches), **found}}
 
 
 def data_seconds(batches: Batches) -> float:

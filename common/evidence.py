@@ -1,6 +1,8 @@
-"""What every backend finds out about its framework in the same way: the speed of a product, the fate of denormals."""
+"""What every backend finds out about its framework in the same way: the speed of a product, the fate of denormals,
+what a profile's kernels and times mean."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
@@ -8,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from common.interface import Part
 
 WARM_UPS = 2  # anything compiled or allocated on first use is out of the way by then
 FEWEST = 3
@@ -47,3 +51,17 @@ def kept_or_flushed(halves: NDArray[np.floating]) -> str:
     # By their bits: a thread that flushes takes denormals for zero when it compares, too.
     share = np.mean(halves.view(f"u{halves.itemsize}") == 0)
     return {0.0: "kept", 1.0: "flushed"}.get(float(share), "some flushed")
+
+
+def part_of(name: str, parts: Mapping[Part, str]) -> Part:
+    """The first part whose regular expression is found in a kernel's name; "other" where none is."""
+    return next((part for part, pattern in parts.items() if re.search(pattern, name)), "other")
+
+
+def covered(spans: Iterable[tuple[int, int]]) -> int:
+    """The time that lies in at least one of the spans, each from its begin to its end."""
+    total = reached = 0
+    for began, ended in sorted(spans):
+        total += max(0, ended - max(began, reached))
+        reached = max(reached, ended)
+    return total

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState
 
 REPORT_EVERY = 32  # steps between two calls of `report`; each one reads a loss back from the framework
+
+# What a step's time goes to. "LSTM" is products and gates in one kernel, which cannot be told apart from outside;
+# "gates" are all other operators of the model and its loss; "Python" is the interpreter and the framework's own
+# bookkeeping, between the kernels.
+Part = Literal["LSTM", "products", "gates", "optimizer", "data", "Python", "other"]
 
 Report = Callable[[int, float], None]  # step counted from 1, the loss of that step
 
@@ -88,10 +93,22 @@ class Kernel:
     name: str
     calls: int
     seconds: float  # in itself, without what it calls; over all threads
+    part: Part
 
 
-def most_time_first(kernels: Sequence[Kernel]) -> list[Kernel]:
-    return sorted(kernels, key=lambda kernel: -kernel.seconds)
+@dataclass(frozen=True)
+class Profiled:
+    """Training under a framework's own profiler."""
+
+    kernels: list[Kernel]  # what took most time comes first
+    seconds: float  # that the steps took, as in Metrics
+    busy_seconds: float  # of these, what at least one kernel was running in
+
+    @classmethod
+    def of(cls, kernels: Sequence[Kernel], seconds: float, busy_seconds: float | None = None) -> "Profiled":
+        """Where `busy_seconds` are not given, one kernel ran at a time."""
+        busy = sum(kernel.seconds for kernel in kernels) if busy_seconds is None else busy_seconds
+        return cls(sorted(kernels, key=lambda kernel: -kernel.seconds), seconds, busy)
 
 
 class Backend(ABC):
@@ -166,8 +183,8 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def profile(self, batches: Batches) -> list[Kernel]:
-        """Train on these batches under the framework's own profiler; what took most time comes first.
+    def profile(self, batches: Batches) -> Profiled:
+        """Train on these batches under the framework's own profiler.
 
         It changes the weights, leaves no file, and tells which kernels ran, not how fast: a profiler slows them.
         """

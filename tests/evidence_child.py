@@ -28,10 +28,9 @@ def step_seconds(backend: Backend, emit: Emit, *, batch_size: int, **batch: Any)
 
 
 def profile(backend: Backend, emit: Emit, *, folder: str, batch_size: int, **batch: Any) -> Mapping[str, Any]:
-    """The kernels, and the files that profiling leaves in `folder`, where it is run."""
+    """What was profiled, and the files that profiling leaves in `folder`, where it is run."""
     os.chdir(folder)
-    kernels = backend.profile(batches_of(batch_size, batch))
-    return {"kernels": [asdict(kernel) for kernel in kernels], "files": os.listdir(folder)}
+    return asdict(backend.profile(batches_of(batch_size, batch))) | {"files": os.listdir(folder)}
 
 
 def profile_without_onednn(backend: Backend, emit: Emit, **arguments: Any) -> Mapping[str, Any]:

@@ -125,7 +125,11 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
         "singles": None if cell.bucketed else {"seconds": [process] * 120, "characters": [20] * 120},
         "longest": None if cell.bucketed else {"seconds": [process] * 20, "characters": 40},
         "products": {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}},
-        "kernels": [{"name": "mkldnn_rnn_layer", "calls": 6, "seconds": 0.1}],
+        "kernels": [
+            {"name": "mkldnn_rnn_layer", "calls": 6, "seconds": 0.1, "part": "LSTM"},
+            {"name": "mm", "calls": 3, "seconds": 0.05, "part": "products"},
+        ],
+        "profiled": {"steps": 3, "seconds": 0.2, "busy_seconds": 0.15},
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.analysis import analyse
 from benchmarks.figures import blocks
+from benchmarks.plan import BASELINE
 from benchmarks.recording import Recording
 from benchmarks.results import Quality, seconds_to_target
 from benchmarks.scenarios import AT_LEAST
@@ -184,12 +185,43 @@ def test_a_gate_that_fails_is_said_with_advice(tmp_path, change, expected) -> No
 def test_another_kernel_in_one_lane_is_said(tmp_path) -> None:
     def fall_back(cell) -> None:
         if (cell["backend"], cell["lane"]) == ("torch", "default"):
-            cell["kernels"] = [{"name": "addmm", "calls": 6, "seconds": 0.1}]
+            cell["kernels"] = [{"name": "addmm", "calls": 6, "seconds": 0.1, "part": "products"}]
 
     warnings = analyse(changed(recording(tmp_path / "a.jsonl"), "round", each_cell(fall_back))).warnings
     assert warnings == [
         "torch, as installed: most of its time goes to addmm, in the matched lane to mkldnn_rnn_layer"
     ]
+
+
+def test_the_parts_of_a_step_sum_to_it(tmp_path) -> None:
+    results = analyse(recording(tmp_path / "a.jsonl"))
+    for row in results.rows:
+        step = row.train_seconds_per_epoch / row.steps_an_epoch
+        # Three quarters in kernels, two to one; a five-hundredth in the tensors, which the baseline makes before.
+        data = 0.0 if row.name == BASELINE else 0.002
+        expected = {"LSTM": 0.5, "products": 0.25, "data": data, "Python": 0.25 - data}
+        shares = {part: seconds / step for part, seconds in row.time_parts.items() if seconds}
+        assert shares == pytest.approx({part: share for part, share in expected.items() if share})
+        assert sum(row.time_parts.values()) == pytest.approx(step)
+
+
+def test_kernels_side_by_side_leave_no_part_below_zero(tmp_path) -> None:
+    def overlap(cell) -> None:
+        cell["profiled"] |= {"busy_seconds": 0.3, "seconds": 0.2}  # busy on two clocks, or on a device as well
+
+    row = analyse(changed(recording(tmp_path / "a.jsonl"), "round", each_cell(overlap))).rows[0]
+    assert min(row.time_parts.values()) >= 0
+    assert sum(row.time_parts.values()) == pytest.approx(row.train_seconds_per_epoch / row.steps_an_epoch)
+
+
+def test_an_early_recording_has_no_parts(tmp_path) -> None:
+    def early(cell) -> None:
+        del cell["profiled"]
+        for kernel in cell["kernels"]:
+            del kernel["part"]
+
+    results = analyse(changed(recording(tmp_path / "a.jsonl"), "round", each_cell(early)))
+    assert all(row.kernels and row.time_parts == {} for row in results.rows)
 
 
 def test_a_loss_that_is_not_finite_is_not_ranked(tmp_path) -> None:

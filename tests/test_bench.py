@@ -111,6 +111,8 @@ def test_a_row_has_what_the_report_shows(measured) -> None:
     for row in (example, other):
         assert row.ranked, row.why_not
         assert row.kernels
+        assert row.time_parts["products" if row is example else "LSTM"] > 0
+        assert sum(row.time_parts.values()) == pytest.approx(row.train_seconds_per_epoch / row.steps_an_epoch)
         assert row.os_threads["busy"] >= 1
         assert row.memory["peak"] > row.memory["after_import"] > 0
         assert 0 < row.roofline.share < 1.5

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,8 +21,8 @@ from backends.process import BackendProcess
 from backends.session import Runtime
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
-from common.evidence import ENOUGH, kept_or_flushed, median_seconds, smallest_normals
-from common.interface import Kernel, Metrics, most_time_first
+from common.evidence import ENOUGH, covered, kept_or_flushed, median_seconds, part_of, smallest_normals
+from common.interface import Kernel, Metrics, Part, Profiled
 from common.tensors import Batches
 from tests.conftest import SETTINGS, batch_of, model
 
@@ -109,9 +110,37 @@ def test_the_profiler_names_products_of_matrices(start: Start, name: str, tmp_pa
     assert any(re.search(PRODUCTS[name], kernel) for kernel in most), most
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+def test_kernels_are_told_apart_by_part(start: Start, name: str, tmp_path: Path) -> None:
+    content = profiled(start(name), tmp_path)
+    spent: Counter[str] = Counter()
+    for kernel in content["kernels"]:
+        spent[kernel["part"]] += kernel["seconds"]
+    assert spent["other"] < 0.1 * spent.total()
+    assert spent["optimizer"] > 0
+    assert spent["LSTM"] + spent["products"] > 0.2 * spent.total()
+    assert 0 < content["busy_seconds"] <= spent.total() * (1 + 1e-6)
+    assert content["busy_seconds"] < 1.5 * content["seconds"]  # two clocks, which start and stop apart
+
+
+def test_a_kernel_that_no_pattern_knows_is_other() -> None:
+    parts: dict[Part, str] = {"products": r"mm$", "gates": r"^aten::"}
+    assert [part_of(name, parts) for name in ("aten::mm", "aten::tanh", "new_mm_kernel")] == [
+        *("products", "gates", "other")
+    ]
+
+
+def test_time_is_covered_once_however_many_spans_lie_in_it() -> None:
+    assert covered([(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]) == 12 + 11
+    assert covered([]) == 0
+
+
 def test_kernels_come_by_time() -> None:
-    kernels = [Kernel("a", 9, 1.0), Kernel("b", 1, 3.0), Kernel("c", 5, 2.0)]
-    assert [kernel.name for kernel in most_time_first(kernels)] == ["b", "c", "a"]
+    kernels = [Kernel(name, 1, seconds, "other") for name, seconds in (("a", 1.0), ("b", 3.0), ("c", 2.0))]
+    found = Profiled.of(kernels, 7.0)
+    assert [kernel.name for kernel in found.kernels] == ["b", "c", "a"]
+    assert found.busy_seconds == 6.0
+    assert Profiled.of(kernels, 7.0, 4.0).busy_seconds == 4.0
 
 
 @pytest.mark.parametrize(("switch", "there", "gone"), [("1", "_MklMatMul", "MatMul"), ("0", "MatMul", "_MklMatMul")])

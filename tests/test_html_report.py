@@ -26,7 +26,7 @@ from benchmarks.wording import AXES
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
 
 PROJECT = Path(__file__).resolve().parent.parent
-CHARTS = ["speed", "bucketed", "start", "break_even", "decoding", "latency", "roofline", "memory", *AXES]
+CHARTS = ["speed", "bucketed", "start", "break_even", "decoding", "latency", "roofline", "parts", "memory", *AXES]
 CHARTS += ["loss", "chrf"]
 DRAWN = "[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)"
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
@@ -246,7 +246,7 @@ def bare(row: Row) -> Row:
                 "decode_sentences_per_second",
             )
         ),
-        **{name: {} for name in ("start", "latency", "memory", "settings", "os_threads", "facts")},
+        **{name: {} for name in ("start", "latency", "memory", "settings", "os_threads", "time_parts", "facts")},
         **{name: [] for name in ("kernels", "gates", "quality", "epochs")},
         train_seconds_per_epoch=nan,
         train_samples_per_second=nan,

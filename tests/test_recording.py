@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import get_args
 
 import pytest
 
@@ -10,6 +11,7 @@ from benchmarks.measure import resumed
 from benchmarks.plan import Cell, Plan
 from benchmarks.recording import Recording
 from common.errors import CannotBeginError, RosettaError
+from common.interface import Part
 from tests.recordings import recording
 
 
@@ -34,6 +36,17 @@ def test_a_bucketed_cell_says_how_many_pairs_it_timed(tmp_path) -> None:
     path = recording(tmp_path / "a.jsonl", rounds=2).path
     path.write_text(path.read_text(encoding="utf-8").replace('"samples": 1248, ', ""), encoding="utf-8")
     with pytest.raises(RosettaError, match="'samples' is a required property"):
+        Recording.read(path)
+
+
+def test_a_kernels_part_is_one_that_the_interface_has(tmp_path) -> None:
+    path = recording(tmp_path / "a.jsonl", rounds=1).path
+    text = path.read_text(encoding="utf-8")
+    for part in get_args(Part):
+        path.write_text(text.replace('"part": "LSTM"', f'"part": "{part}"'), encoding="utf-8")
+        assert Recording.read(path).of_kind("round")[0]["cells"][0]["kernels"][0]["part"] == part
+    path.write_text(text.replace('"part": "LSTM"', '"part": "magic"'), encoding="utf-8")
+    with pytest.raises(RosettaError, match="'magic' is not one of"):
         Recording.read(path)
 
 

@@ -1,6 +1,7 @@
 """What tests ask of a backend, called in its process by name: `process.call("tests.child:steps", ...)`."""
 
 import os
+import resource
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -46,6 +47,14 @@ def imported(backend: Backend, emit: Emit) -> Mapping[str, Any]:
 
 def environment(backend: Backend, emit: Emit, *, names: list[str]) -> Mapping[str, Any]:
     return {name: os.environ.get(name) for name in names}
+
+
+def page_faults(backend: Backend, emit: Emit, *, megabytes: int) -> Mapping[str, Any]:
+    """Of writing so much memory, when as much was just given back."""
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        b"x" * (megabytes << 20)  # NumPy asks for huge pages by itself
+    return {"faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}
 
 
 def chatter(backend: Backend, emit: Emit) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """The process border: what crosses it whole, and what a child's death, silence or garbage becomes."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -146,6 +147,13 @@ def test_the_default_lane_sets_no_threads(monkeypatch) -> None:
     with start(lane="default") as process:
         names = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]
         assert dict(process.call("tests.child:environment", 30, names=names)) == dict.fromkeys(names)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
+@pytest.mark.parametrize(("lane", "faults"), [("matched", range(100)), ("default", range(16_000, 20_000))])
+def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: range) -> None:
+    with start(lane=lane) as process:
+        assert process.call("tests.child:page_faults", 30, megabytes=64)["faults"] in faults
 
 
 @pytest.mark.parametrize("name", ["keras", "torch", "paddle"])

@@ -267,7 +267,9 @@ class KerasBackend(Backend):
         return matrix_product(self, m, k, n, seconds)
 
     def describe(self) -> dict[str, Any]:
-        return describe(self.dense.kernel)
+        facts = describe(self.dense.kernel)
+        facts["settings"] |= {"one_hot_products": self.variant != "fast", "jit_compiled_loops": bool(self.variant)}
+        return facts
 
     def _train_step(self, *tensors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         parameters = list(self.parameters.values())

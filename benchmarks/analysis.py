@@ -152,7 +152,7 @@ class Analysis:
             longest_character=_typical(figures.longest_characters(measured)),
             longest_ratio=self._versus(cell, cell.baseline, figures.longest_characters),
             memory=memory,
-            roofline=None if cell.bucketed else self._roofline(step_seconds),
+            roofline=None if cell.bucketed else self._roofline(step_seconds, facts["settings"]),
             data_share=data_share,
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
@@ -173,8 +173,8 @@ class Analysis:
             epochs=epochs,
         )
 
-    def _roofline(self, step_seconds: float) -> Roofline | None:
-        flop = step_flop(self.sizes)
+    def _roofline(self, step_seconds: float, settings: Mapping[str, Any]) -> Roofline | None:
+        flop = step_flop(self.sizes.multiplied(settings))
         return Roofline(flop, flop / step_seconds, flop / step_seconds / self.peak["flops"]) if self.peak else None
 
     def _control(self, cell: Cell, figure: Figure) -> Estimate | None:

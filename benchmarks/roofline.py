@@ -3,7 +3,9 @@
 Gates, softmax and optimizer are left out: they are some per cent of the operations and none of them is a product.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,11 @@ class Sizes:
     num_encoder_tokens: int  # V_enc
     num_decoder_tokens: int  # V_dec
     latent_dim: int  # H
+    one_hot: bool = True  # inputs are multiplied with the kernels; else the kernels' rows are looked up
+
+    def multiplied(self, settings: Mapping[str, Any]) -> "Sizes":
+        """These, where a backend with such settings runs."""
+        return replace(self, one_hot=settings.get("one_hot_products", True))
 
     def at(self, axis: str, value: int) -> "Sizes":
         """These at a point of a sweep: see benchmarks.plan.Sweep for the axes."""
@@ -27,8 +34,8 @@ class Sizes:
 def forward_flop(sizes: Sizes) -> int:
     """Of the forward pass over one batch, one-hot inputs multiplied as dense ones."""
     s, gates = sizes, 4 * sizes.latent_dim
-    encoder = s.max_encoder_seq_length * (s.num_encoder_tokens + s.latent_dim) * gates
-    decoder = s.max_decoder_seq_length * (s.num_decoder_tokens + s.latent_dim) * gates
+    encoder = s.max_encoder_seq_length * (s.num_encoder_tokens * s.one_hot + s.latent_dim) * gates
+    decoder = s.max_decoder_seq_length * (s.num_decoder_tokens * s.one_hot + s.latent_dim) * gates
     dense = s.max_decoder_seq_length * s.latent_dim * s.num_decoder_tokens
     return 2 * s.batch_size * (encoder + decoder + dense)
 

@@ -49,7 +49,7 @@ def _curve(
 
 def _point(record: Record, sizes: Sizes, peak: float | None) -> Point:
     seconds = median(record["step_seconds"])
-    flop = step_flop(sizes.at(record["axis"], record["value"]))
+    flop = step_flop(sizes.at(record["axis"], record["value"]).multiplied(record["facts"]["settings"]))
     ideal = flop / peak if peak else None
     return Point(record["value"], seconds, flop, ideal, ideal / seconds if ideal else None, record["peak"])
 

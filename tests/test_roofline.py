@@ -13,8 +13,9 @@ def test_the_smallest_model_is_counted_by_hand() -> None:
     assert step_flop(one) == 2 * forward_flop(one) + 2 * (4 + 4 + 1)
 
 
-def test_the_examples_step_takes_ten_gigaflop() -> None:
+def test_the_examples_step_takes_ten_gigaflop_and_eight_with_rows_looked_up() -> None:
     assert step_flop(Sizes(64, 16, 59, 71, 92, 256)) == pytest.approx(9.8e9, rel=0.01)
+    assert step_flop(Sizes(64, 16, 59, 71, 92, 256, one_hot=False)) == pytest.approx(8.1e9, rel=0.01)
 
 
 def test_a_framework_counts_the_same(backend_of) -> None:

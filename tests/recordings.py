@@ -149,7 +149,7 @@ def swept(made: Recording, seconds: dict[str, float], overhead: float = 0.0) -> 
                 "backend": point.cell.backend,
                 "lane": point.cell.lane,
                 "python": "",
-                "facts": {"version": VERSION, "threads": 2, "libraries": ["openblas"]},
+                "facts": {"version": VERSION, "threads": 2, "libraries": ["openblas"], "settings": {}},
                 "step_seconds": [step] * 3,
                 "peak": 7e8 + (100 * point.value if point.axis == "num_samples" else 0),
                 "products": {"large": {"shape": [2048] * 3, "flops": 2e11}},

@@ -28,8 +28,8 @@ class Sizes:
         """These at a point of a sweep: see benchmarks.plan.Sweep for the axes."""
         both = ("max_encoder_seq_length", "max_decoder_seq_length")
         changed = {"seq_length": both, "num_samples": ()}.get(axis, (axis,))
-        changed: dict[str, Any] = dict.fromkeys({"seq_length": both, "num_samples": ()}.get(axis, (axis,)), value)
-        return replace(self, **changed)
+        values: dict[str, Any] = dict.fromkeys(changed, value)
+        return replace(self, **values)
 
 
 def forward_flop(sizes: Sizes) -> int:

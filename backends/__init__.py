@@ -17,6 +17,7 @@ class Entry:
     package: str  # what must be importable
     extra: str  # the extra of this package that installs it
     variant: str = ""  # which of the class's ways to compute; see its module
+    reduced: bool = False  # computes in less than its weights' precision, float32; in what, it tells itself
 
 
 TABLE = {
@@ -26,6 +27,7 @@ TABLE = {
     "keras:fast": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "fast"),
     "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
     "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch"),
+    "torch:bfloat16": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "bfloat16", reduced=True),
     "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle"),
 }
 

@@ -1,4 +1,7 @@
-"""The model in PyTorch."""
+"""The model in PyTorch.
+
+Variant: `bfloat16` has autocast run matrix products and LSTMs in it; weights, optimizer and loss stay float32.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -20,6 +23,7 @@ from common.decoding import put_out
 from common.errors import CannotBeginError
 from common.evidence import kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
 from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
+from common.machine import has_bfloat16
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState, check_state
 
@@ -98,6 +102,8 @@ class TorchBackend(Backend):
     def build(self) -> None:
         if self.device == "gpu" and not torch.cuda.is_available():
             raise CannotBeginError("torch sees no GPU here; use --device cpu")
+        if self.variant == "bfloat16":
+            _require_bfloat16(self.config.dtype, self.device)
         if flush_denormals():
             # Before the first parallel operation: each thread has a switch of its own, which it takes over from the
             # thread that starts it.
@@ -160,11 +166,7 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Forward:
-        encoder_input_data = self._tensor(batch.encoder_input_data)
-        decoder_input_data = self._tensor(batch.decoder_input_data)
-        logits, state_h, state_c = self.model(
-            encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths)
-        )
+        logits, state_h, state_c = self._run(batch)
         return Forward(_array(logits.softmax(-1)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -197,6 +199,12 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def translate(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
+    ) -> NDArray[np.integer]:
+        with self._autocast():
+            return self._translate(encoder_ids, encoder_lengths, max_length)
+
+    def _translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
@@ -249,7 +257,7 @@ class TorchBackend(Backend):
             "version": torch.__version__,
             "device": str(self.model.dense.weight.device),
             "threads": torch.get_num_threads(),
-            "precision": str(self.model.dense.weight.dtype).removeprefix("torch."),
+            "precision": self._precision(),
             "settings": {
                 "intra_op_threads": torch.get_num_threads(),
                 "inter_op_threads": torch.get_num_interop_threads(),
@@ -261,11 +269,23 @@ class TorchBackend(Backend):
             },
         }
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+    def _run(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and encoder states, in the model's dtype whatever they were computed in."""
         encoder_input_data = self._tensor(batch.encoder_input_data)
         decoder_input_data = self._tensor(batch.decoder_input_data)
-        logits, _, _ = self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
+        with self._autocast():
+            outputs = self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
+        logits, state_h, state_c = (output.to(self.dtype) for output in outputs)
+        return logits, state_h, state_c
+
+    def _autocast(self) -> torch.autocast:
+        """Where the variant's products run in bfloat16. Entered anew in each step: it keeps the weights that it has
+        rounded until it is left, and would train on with the first step's."""
+        return torch.autocast(self.place.type, torch.bfloat16, enabled=self.variant == "bfloat16")
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+        logits, _, _ = self._run(batch)
         weights = self._tensor(batch.target_weights)
         # Written out, since the frameworks' own cross-entropies clip in different places.
         cross_entropy = -(self._tensor(batch.decoder_target_data) * F.log_softmax(logits, -1)).sum(-1)
@@ -273,6 +293,13 @@ class TorchBackend(Backend):
         right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)) * weights
         counts = torch.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])
         return loss_sum / weights.sum(), counts.detach()
+
+    @torch.inference_mode()
+    def _precision(self) -> str:
+        """What a product comes out in."""
+        with self._autocast():
+            product = self.model.dense.weight @ self.model.dense.weight.T
+        return str(product.dtype).removeprefix("torch.")
 
     def _tensor(self, array: NDArray[np.floating]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.place)
@@ -286,6 +313,16 @@ class TorchBackend(Backend):
 
     def _one_hot(self, ids: Tensor, num_tokens: int) -> Tensor:
         return F.one_hot(ids, num_tokens).to(self.dtype)
+
+
+def _require_bfloat16(dtype: str, device: str) -> None:
+    """Raises CannotBeginError for weights other than float32, and where bfloat16 would be emulated, which is slow."""
+    if dtype != "float32":
+        raise CannotBeginError(f"torch:bfloat16 has float32 weights; found dtype {dtype}, use --dtype float32")
+    if not (torch.cuda.is_bf16_supported(including_emulation=False) if device == "gpu" else has_bfloat16()):
+        raise CannotBeginError(
+            f"torch:bfloat16 needs a {device} that computes in bfloat16, which this one does not; use --backend torch"
+        )
 
 
 def _array(tensor: Tensor, transposed: bool = False) -> NDArray[Any]:

@@ -243,7 +243,7 @@ def parity(
     """
     from rich.live import Live
 
-    from backends import find, installed
+    from backends import TABLE, find, installed
     from backends.session import Runtime
     from benchmarks.climber import QUICK, WHOLE, Check, Course
     from benchmarks.parity import climb
@@ -252,7 +252,7 @@ def parity(
     from common.errors import RosettaError
     from common.files import write_json
 
-    names = backends.split(",") if backends else installed()
+    names = backends.split(",") if backends else [name for name in installed() if not TABLE[name].reduced]
     for name in names:
         find(name)
     size = QUICK if quick else WHOLE

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.climber import Check, Climber
-from common.comparison import TOLERANCES
 from common.tensors import Batch
 
 GATES = ("input", "forget", "candidate", "output")  # the blocks of columns, in this order
@@ -103,10 +102,10 @@ def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
 
 
 def _breaks(climber: Climber, rung: str, batch: Batch) -> bool:
-    function, tolerance = ("forward" if rung == "forward" else "gradients"), TOLERANCES[rung][climber.dtype]
-    got, expected = _both(climber, function, batch)
+    got, expected = _both(climber, "forward" if rung == "forward" else "gradients", batch)
     if rung == "forward":
-        return any(not _near(got[name], expected[name], tolerance) for name in expected)
+        return any(not _near(got[name], expected[name], climber.tolerances[name]) for name in expected)
+    tolerance = climber.tolerances[rung]
     if rung == "loss":
         return not _near(np.array(got["loss"]), np.array(expected["loss"]), tolerance * expected["loss"])
     weights = climber.course.probe.weights

@@ -1,6 +1,6 @@
 """The parity ladder for every backend: what passed, why it did not where it did not, and certificates of it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import isfinite
@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from backends import TABLE
 from benchmarks.climber import Check, Climber, Course
 from benchmarks.explain import explain
 from benchmarks.plan import BASELINE
+from common.errors import CannotBeginError
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,20 @@ class Parity:
         return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
 
 
-def cells(names: Iterable[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
-    """Backends and precisions. The official example's constants are not rounded, so it climbs in float32 alone."""
-    return [(name, dtype) for name in names for dtype in dtypes if (name, dtype) != (BASELINE, "float64")]
+def cells(names: Sequence[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
+    """Backends and precisions of their weights.
+
+    In float32 alone climb the official example, whose constants are not rounded, and what computes in less than that.
+    Raises CannotBeginError where nothing is left.
+    """
+    alone = [name for name in names if name == BASELINE or TABLE[name].reduced]
+    found = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in alone]
+    if not found:
+        raise CannotBeginError(f"{' and '.join(alone)} can be held to float32 alone; use --dtype float32")
+    return found
 
 
-def climb(course: Course, names: Iterable[str], dtypes: Sequence[str], on_check: Callable[[Check], None]) -> Parity:
+def climb(course: Course, names: Sequence[str], dtypes: Sequence[str], on_check: Callable[[Check], None]) -> Parity:
     """Every backend in every precision, one after another, each in a process of its own."""
     checks: list[Check] = []
     explanations: list[str] = []
@@ -55,7 +65,7 @@ def climb(course: Course, names: Iterable[str], dtypes: Sequence[str], on_check:
             failed = [check for check in own if not check.passed]
             if failed:
                 explanations.append(explain(climber, failed))
-            elif dtype == "float32":
+            elif climber.precision == "float32":
                 forwards[name] = climber.forward
             checks += own
             certificates[f"{name} {dtype}"] = certificate(course, climber, own)
@@ -96,6 +106,7 @@ def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> di
         "version": climber.process.facts["version"],
         "device": climber.process.facts["device"],
         "dtype": climber.dtype,
+        "precision": climber.precision,
         "latent_dim": course.model.latent_dim,
         "padding": course.model.padding,
         "corpus_sha256": course.sha256,

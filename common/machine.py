@@ -28,10 +28,20 @@ def cores() -> int:
 
 def is_amd() -> bool:
     """Whether the processor is AMD's, as Linux tells."""
+    return "AuthenticAMD" in _cpuinfo()
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself, as Linux tells: x86 by AVX-512 or AMX, Arm by BF16."""
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_cpuinfo().split())
+
+
+def _cpuinfo() -> str:
+    """What Linux says of the processors; nothing on another system."""
     try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return False
+        return ""
 
 
 def versions() -> dict[str, str]:

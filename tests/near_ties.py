@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from backends.numpy_backend import NumpyBackend
 from backends.session import Material
-from benchmarks.climber import NEAR_TIE, first_margin
+from benchmarks.climber import first_margin
+from common.comparison import NEAR_TIE
 from common.config import TrainConfig
 from common.run_directory import RunDirectory
 
@@ -19,5 +20,7 @@ def differences(run: RunDirectory, material: Material, sources: Sequence[str], a
         if one != other:
             count += 1
             gap = first_margin(lambda batch: referee.forward(batch).probabilities, material, source, one, other)
-            assert gap <= NEAR_TIE, f"{source!r}: {one!r} and {other!r}; the referee's margin there is {gap:.1e}"
+            assert gap <= NEAR_TIE["float32"], (
+                f"{source!r}: {one!r} and {other!r}; the referee's margin there is {gap:.1e}"
+            )
     return count

@@ -118,3 +118,38 @@ class WrongGradient(TorchBackend):
         units = self.config.latent_dim
         gradients["encoder/kernel"][:, units : 2 * units] *= 1 + 1e-2
         return loss, gradients
+
+
+class GatesSwapped(TorchBackend):
+    """The input gate's weights stand in the forget gate's place, and those in its, in and out alike."""
+
+    def load(self, state: ModelState) -> None:
+        super().load(self.swapped(state))
+
+    def dump(self) -> ModelState:
+        return self.swapped(super().dump())
+
+    def swapped(self, state: ModelState) -> ModelState:
+        units = self.config.latent_dim
+        order = np.r_[units : 2 * units, :units, 2 * units : 4 * units]
+        return ModelState(
+            *(
+                {name: a if name.startswith("dense/") else a[..., order] for name, a in arrays.items()}
+                for arrays in (state.weights, state.mean_squares)
+            )
+        )
+
+
+class WeightsRoundedOnce(TorchBackend):
+    """One autocast around all steps, which goes on with the rounded weights of the first."""
+
+    def train(self, batches: Batches, report: Report):
+        with self._autocast():
+            return super().train(batches, report)
+
+
+class StopsEarly(TorchBackend):
+    """Decoding ends at half the longest length."""
+
+    def translate(self, encoder_ids, encoder_lengths, max_length: int):
+        return super().translate(encoder_ids, encoder_lengths, max_length // 2)

@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backends import TABLE, Entry
+from backends import TABLE
 from backends.numpy_backend import NumpyBackend
 from backends.session import Runtime
 from benchmarks.climber import QUICK, WHOLE, Climber, Course, Size
 from benchmarks.parity import Parity, cells, climb
+from common.comparison import TOLERANCES
 from common.config import DataConfig, TrainConfig
+from common.errors import CannotBeginError
+from common.machine import has_bfloat16
 from common.tensors import Batch
 from common.weights import permute_units
 from tests.conftest import FRAMEWORKS, VARIANTS
@@ -40,18 +43,21 @@ def masked_course() -> Iterator[Course]:
 
 
 @pytest.fixture
-def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Enter a class of tests/planted_*.py into the table of backends; gives its name there."""
+def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Enter a class of tests/planted_*.py into the table of backends, as a variant's; gives its name there."""
 
-    def enter(target: str) -> str:
+    def enter(target: str, variant: str = "") -> str:
         framework, class_name = target.split(":")
-        entry = TABLE[framework]
+        entry = TABLE[f"{framework}:{variant}" if variant else framework]
         name = f"{framework}:{class_name}"
         target = f"tests.planted_{framework}:{class_name}"
-        monkeypatch.setitem(TABLE, name, Entry(target, entry.package, entry.extra))
+        monkeypatch.setitem(TABLE, name, replace(entry, target=target))
         return name
 
     return enter
+
+
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor does not compute in bfloat16")
 
 
 def climbed(course: Course, name: str, dtype: str) -> Parity:
@@ -125,7 +131,7 @@ PLANTED = [
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("target", "rung", "said"), PLANTED, ids=[target for target, _, _ in PLANTED])
 def test_planted_mistakes_are_caught_at_their_rung(
-    course: Course, planted: Callable[[str], str], target: str, rung: str, said: list[str], dtype: str
+    course: Course, planted: Callable[..., str], target: str, rung: str, said: list[str], dtype: str
 ) -> None:
     found = climbed(course, planted(target), dtype)
     assert not found.passed
@@ -138,14 +144,52 @@ def test_planted_mistakes_are_caught_at_their_rung(
     assert found.certificates[f"{target} {dtype}"]["passed"] is False
 
 
-def test_a_subclass_without_a_mistake_passes(course: Course, planted: Callable[[str], str]) -> None:
+@needs_bfloat16
+@pytest.mark.parametrize("padding", ["space", "mask"])
+def test_bfloat16_reaches_the_top_within_bounds_of_its_own(request: pytest.FixtureRequest, padding: str) -> None:
+    course = request.getfixturevalue("course" if padding == "space" else "masked_course")
+    found = climbed(course, "torch:bfloat16", "float32")
+    assert found.passed, "\n".join(found.explanations)
+    assert found.certificates["torch:bfloat16 float32"]["precision"] == "bfloat16"
+    errors = {check.rung: check.error for check in found.checks}
+    assert errors["loss"] > TOLERANCES["loss"]["float32"], "it computed in float32"
+    assert not any(check.rung == "pairs" for check in found.checks)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(
+    ("target", "rung"),
+    [
+        ("torch:GatesSwapped", "forward"),
+        ("torch:TargetsPaddedWithZeros", "loss"),
+        ("torch:OtherRho", "step"),
+        ("torch:WeightsRoundedOnce", "trajectory"),
+        ("torch:StopsEarly", "strings"),
+    ],
+)
+def test_the_bounds_of_bfloat16_catch_mistakes(course, planted: Callable[..., str], target: str, rung: str) -> None:
+    found = climbed(course, planted(target, "bfloat16"), "float32")
+    assert {check.rung for check in found.checks if not check.passed} == {rung}, found.explanations
+
+
+def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:
+    assert cells(["torch", "torch:bfloat16"], PRECISIONS) == [
+        ("torch", "float64"),
+        ("torch", "float32"),
+        ("torch:bfloat16", "float32"),
+    ]
+    with pytest.raises(CannotBeginError, match="torch:bfloat16 can be held to float32 alone"):
+        cells(["torch:bfloat16"], ["float64"])
+
+
+def test_a_subclass_without_a_mistake_passes(course: Course, planted: Callable[..., str]) -> None:
     """So what the planted ones are caught by is their mistake."""
     assert climbed(course, planted("torch:Correct"), "float32").passed
 
 
 @pytest.mark.parametrize("target", ["torch:SecondBiasTrained", "torch:EpsilonOutsideTheRoot", "torch:OtherRho"])
 def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
-    planted: Callable[[str], str], target: str
+    planted: Callable[..., str], target: str
 ) -> None:
     """The bound that rounding sets is narrow enough to see them, even by the mean loss of 50 steps alone."""
     name = planted(target)

@@ -25,7 +25,17 @@ from benchmarks.intervals import (
 )
 from benchmarks.plan import BASELINE, BATCHES, Cell
 from benchmarks.recording import Record, Recording
-from benchmarks.results import Decoded, Overtaking, Quality, Results, Roofline, Row, main_lane, seconds_to_target
+from benchmarks.results import (
+    FULL,
+    Decoded,
+    Overtaking,
+    Quality,
+    Results,
+    Roofline,
+    Row,
+    main_lane,
+    seconds_to_target,
+)
 from benchmarks.roofline import Sizes, step_flop
 from benchmarks.scaling import scaling
 
@@ -70,7 +80,8 @@ class Analysis:
             [self._row(cell) for cell in plan.rows if self.measured[cell]],
             key=lambda row: (not row.ranked, row.train_seconds_per_epoch),
         )
-        rows, bucketed = ([row for row in measured if row.batches == way] for way in BATCHES)
+        rows, bucketed = ([row for row in measured if row.batches == way and not row.reduced] for way in BATCHES)
+        reduced = [row for row in measured if row.reduced]
         pairs = self._pairs([row for row in [*rows, *bucketed] if row.ranked])
         floor = self.floor(figures.steps)
         return Results(
@@ -90,9 +101,10 @@ class Analysis:
             peak=self.peak,
             target_chrf=self.target,
             chrf_signature=next((r["epochs"][-1]["chrf_signature"] for r in recording.of_kind("quality")), ""),
-            warnings=self._warnings(rows, bucketed),
+            warnings=self._warnings(rows, [*bucketed, *reduced]),
             rows=rows,
             bucketed=bucketed,
+            reduced=reduced,
             pairs=pairs,
             overtakings=_overtakings(rows),
             decoded=self._decoded(),
@@ -104,6 +116,7 @@ class Analysis:
         records = list(measured.values())
         last = records[-1]
         facts = last["facts"]
+        reduced = facts["precision"] != FULL
         timed = figures.steps(measured)
         step = _typical(timed)
         step_seconds = step.value if step else median(float(np.median(seconds)) for seconds in timed.values())
@@ -129,6 +142,7 @@ class Analysis:
             variant=variant,
             lane=cell.lane,
             python=cell.python,
+            precision=facts["precision"],
             batches=cell.batches,
             label=cell.label,
             version=facts["version"],
@@ -140,6 +154,7 @@ class Analysis:
             steps_an_epoch=steps,
             ratio=self._versus(cell, cell.baseline, figures.steps),
             bucketing=self._versus(cell, replace(cell, batches=BATCHES[0]), figures.steps),
+            reducing=self._versus(cell, replace(cell, backend=backend), figures.steps) if reduced else None,
             default_cost=self._default_cost(cell),
             control=control,
             floor=noise_floor(control) if control else None,
@@ -152,7 +167,8 @@ class Analysis:
             longest_character=_typical(figures.longest_characters(measured)),
             longest_ratio=self._versus(cell, cell.baseline, figures.longest_characters),
             memory=memory,
-            roofline=None if cell.bucketed else self._roofline(step_seconds, facts["settings"]),
+            # The peak is float32's.
+            roofline=None if cell.bucketed or reduced else self._roofline(step_seconds, facts["settings"]),
             data_share=data_share,
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
@@ -321,7 +337,7 @@ class Analysis:
                 found.append({"first": one.label, "second": other.label, "verdict": verdict})
         return found
 
-    def _warnings(self, rows: Sequence[Row], bucketed: Sequence[Row]) -> list[str]:
+    def _warnings(self, rows: Sequence[Row], apart: Sequence[Row]) -> list[str]:
         unfit = [f"{f['name']}: {f['found']}; {f['advice']}" for f in self.recording.fitness if not f["ok"]]
         if not self.plan.size.rounds:  # a sweep by itself
             return unfit
@@ -340,7 +356,7 @@ class Analysis:
             )
         found += unfit
         found += _unmatched(rows)
-        found += [f"{row.label}: {gate}" for row in [*rows, *bucketed] for gate in row.gates]
+        found += [f"{row.label}: {gate}" for row in [*rows, *apart] for gate in row.gates]
         found += _other_kernels(rows)
         return found
 
@@ -421,7 +437,7 @@ def _overtakings(rows: Sequence[Row]) -> list[Overtaking]:
 def _headline(rows: Sequence[Row], pairs: Sequence[Mapping[str, Any]]) -> str:
     """The answer in a sentence: the ranked rows of the main lane, and who is fastest where that is sure."""
     if not rows:
-        return "No round was measured."
+        return f"No round in {FULL} was measured."
     ranked = [row for row in rows if row.ranked and row.lane == main_lane(rows)]
     if not ranked:
         return "No row is ranked: none has a parity certificate that holds."

@@ -330,8 +330,8 @@ class Climber:
         tolerance, name = self.tolerances["trajectory"], f"losses of {exact} steps"
         yield self.compared("trajectory", name, got[:exact], expected[:exact], tolerance, "relative", "float64")
         if self.precision == "bfloat16":  # weights are rounded alike in whatever order, so no spread of runs tells
-            means = got.mean(), expected.mean()
-            yield self.compared("trajectory", "mean of the losses", *means, tolerance, "relative", "float64")
+            name, both = "mean of the losses", (got.mean(), np.asarray(expected.mean()))
+            yield self.compared("trajectory", name, *both, tolerance, "relative", "float64")
         elif self.precision == "float32" and course.size.permutations:
             rng = np.random.default_rng(course.settings.seed)
             means = [got.mean()]

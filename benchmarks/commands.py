@@ -88,7 +88,7 @@ def bench(
     from benchmarks.lock import only_benchmark
     from benchmarks.measure import begin, resumed
     from benchmarks.plan import Plan, Sweep, cells, sized
-    from benchmarks.tables import bucketed_table, comparison_table, decoded_table, scaling_table
+    from benchmarks.tables import apart_tables, comparison_table, decoded_table, scaling_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
     from common.files import read_json
@@ -138,8 +138,8 @@ def bench(
         return terminal.print_json({"results": str(path)} | results.as_json())
     if begun.plan.size.rounds:
         terminal.out.print(comparison_table(results))
-        if results.bucketed:
-            terminal.out.print(bucketed_table(results))
+        for table in apart_tables(results):
+            terminal.out.print(table)
         terminal.out.print(decoded_table(results))
     if results.scaling:
         terminal.out.print(scaling_table(results.scaling))
@@ -176,7 +176,7 @@ def report(
     if out.suffix not in (".html", ".md"):
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
     results = analyse(Recording.read(recording))
-    if not results.rows and not results.scaling:
+    if not results.all_rows and not results.scaling:
         raise CannotBeginError(f"{recording} holds no round yet; `rosetta bench --out {recording} --resume` goes on")
     content = recording.read_bytes()
     raw = content[: content.rfind(b"\n") + 1].decode()  # without what a kill left torn

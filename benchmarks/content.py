@@ -27,8 +27,8 @@ from benchmarks.blocks import (
 from benchmarks.climber import RUNGS
 from benchmarks.differences import difference
 from benchmarks.intervals import SMALLEST_EFFECT, Verdict
-from benchmarks.plan import BASELINE, BUCKETED
-from benchmarks.results import Decoded, Results, Row, among_bucketed, main_lane, seconds_to_target
+from benchmarks.plan import BASELINE, BATCHES, BUCKETED
+from benchmarks.results import FULL, REDUCED, Decoded, Results, Row, among_bucketed, main_lane, seconds_to_target
 from benchmarks.wording import (
     MISSING,
     SPACE,
@@ -61,7 +61,7 @@ def report(results: Results) -> Report:
 def _names(results: Results) -> str:
     """The backends of the rows, or of a sweep by itself."""
     curves = results.scaling.curves if results.scaling else []
-    return ", ".join(dict.fromkeys([*(row.name for row in results.rows), *(curve.name for curve in curves)]))
+    return ", ".join(dict.fromkeys([*(row.name for row in results.all_rows), *(curve.name for curve in curves)]))
 
 
 def _facts(results: Results) -> dict[str, str]:
@@ -167,21 +167,55 @@ def _verdicts(results: Results) -> list[Block]:
 
 
 def _bucketed(results: Results) -> list[Block]:
-    rows = among_bucketed(results.bucketed)
-    if not rows:
-        return []
     lead = "Batches of sentences of like lengths, trimmed to these, with padding left out of states and loss: "
     lead += "the same pairs an epoch in fewer positions. A step is other work than the example's, so that "
     lead += "these rows are ranked by themselves, and compared by the seconds that a pair takes."
+    rows = among_bucketed(results.bucketed)
+    return _apart("bucketed", rows, lead, "On bucketed batches", "shuffled", lambda row: row.bucketing)
+
+
+def _reduced(results: Results) -> list[Block]:
+    rows = results.reduced
+    lead = f"Matrix products and LSTMs in fewer bits than {FULL} has, beside weights, optimizer and loss in it: the "
+    lead += "same work, done less exactly, so that these rows have no place in the ranking. Here are their speed, "
+    lead += "what they reach, and how far they are from the referee, within bounds of their own."
+    speed = _apart("reduced", rows, lead, "In reduced precision", FULL, lambda row: row.reducing)
+    if not speed:
+        return []
+    other = _table(
+        rows,
+        ("computes in", "decoding in a batch, a character", "ratio", "one sentence", "peak of memory"),
+        lambda row: [
+            row.precision,
+            interval(row.decode_character),
+            _ratio(row.decode_ratio),
+            interval(row.latency.get(50)),
+            megabytes(row.memory.get("peak")),
+        ],
+        words={0, 1},
+        title="Decoding and memory",
+        note="One sentence: warm, the median.",
+    )
+    scored = [_scores(results, trained)] if (trained := [row for row in rows if row.quality]) else []
+    climbed = [_ladder(certified)] if (certified := [row for row in rows if row.certificate]) else []
+    return [*speed, other, *scored, *climbed]
+
+
+def _apart(
+    name: str, rows: Sequence[Row], lead: str, where: str, own: str, over_own: Callable[[Row], Verdict | None]
+) -> list[Block]:
+    """The speed of rows that are not to be compared with the others, beside the same backends' `own` other ones."""
+    if not rows:
+        return []
     table = _table(
         rows,
-        ("seconds an epoch", "pairs a second", "ratio", "verdict", "against its own shuffled row"),
+        ("seconds an epoch", "pairs a second", "ratio", "verdict", f"against its own {own} row"),
         lambda row: [
             _epoch(row),
             digits(row.train_samples_per_second),
             _ratio(row.ratio),
             f"not ranked: {plain(row.why_not)}" if not row.ranked else _verdict(row.ratio),
-            _ratio(row.bucketing),
+            _ratio(over_own(row)),
         ],
         words={0, 4},
         note=f"In brackets: 95 % intervals. Ratio: how many times as fast as {BASELINE} a row is, a pair.",
@@ -189,11 +223,11 @@ def _bucketed(results: Results) -> list[Block]:
     spec, fastest = charts.speed(rows), rows[0]
     if spec is None:
         return [Text(lead), table]
-    title = f"On bucketed batches {fastest.label} trains an epoch in {quantity(fastest.train_seconds_per_epoch)}"
+    title = f"{where} {fastest.label} trains an epoch in {quantity(fastest.train_seconds_per_epoch)}"
     title += ", the shortest median" if len(rows) > 1 else ""
     key = CUT if charts.cut([row.step for row in rows if row.step]) else ""
     title = title if fastest.ranked else "Seconds an epoch"
-    return [Text(lead), Chart("bucketed", title, spec, table, key=key.strip())]
+    return [Text(lead), Chart(name, title, spec, table, key=key.strip())]
 
 
 def _start(results: Results) -> list[Block]:
@@ -371,45 +405,13 @@ def _memory(results: Results) -> list[Block]:
 
 
 def _quality(results: Results) -> list[Block]:
-    rows = [row for row in results.all_rows if row.quality]
+    rows = [row for row in results.full_rows if row.quality]
     comparable = [row for row in results.rows if row.quality]  # a masked loss is a mean over other positions
     loss = charts.quality(comparable, "loss", "training loss")
     if not rows or loss is None:
         return []
     seeds = max(len(row.quality) for row in rows)
-    last = [
-        [
-            row.label,
-            str(len(row.quality)),
-            *(_median(row, name) for name in ("loss", "val_loss")),
-            *(_median(row, name, 1) for name in ("chrf",)),
-            *(_share(row, name) for name in ("exact_match", "character_error_rate", "val_accuracy_real")),
-            _to_target(row),
-            _target_ratio(row),
-        ]
-        for row in rows
-    ]
-    columns = (
-        "row",
-        "trainings",
-        "loss",
-        "val. loss",
-        "chrF",
-        "exact match",
-        "character error rate",
-        "right characters",
-    )
-    target = f"chrF {digits(results.target_chrf)}" if results.target_chrf is not None else "target"
-    masked = " Masked, a loss is a mean over characters alone, which is not to be compared with the others'."
-    masked = masked if len(rows) > len(comparable) else ""
-    table = Table(
-        f"After the last epoch, medians over seeds (epochs: {results.num_epochs})",
-        (*columns, f"seconds to {target}", "ratio"),
-        last,
-        grey=frozenset(place for place, row in enumerate(rows) if not row.ranked),
-        note=f"chrF's signature: {results.chrf_signature}. Right characters: of validation rows, without padding. "
-        f"Ratio: the seconds of {BASELINE}'s whole training over those to {target}; above 1 is sooner.{masked}",
-    )
+    target = _target(results)
     key = f"Thin: each of {seeds} trainings. Thick, with a point an epoch: their median."
     key = key if seeds > 1 else "A point an epoch."
     note = "Scoring is off the clock."
@@ -434,7 +436,48 @@ def _quality(results: Results) -> list[Block]:
             note = f"The target, {target}, is the median of what {BASELINE}'s trainings reach, or the worst row's."
         key += f" Dotted: {BUCKETED}." if len(rows) > len(comparable) else ""
         found.append(Chart("chrf", title, chrf, _epochs(rows, "chrf"), note, key))
-    return [*found, table]
+    return [*found, _scores(results, rows)]
+
+
+def _target(results: Results) -> str:
+    return f"chrF {digits(results.target_chrf)}" if results.target_chrf is not None else "target"
+
+
+def _scores(results: Results, rows: Sequence[Row]) -> Table:
+    """What the trainings of rows have come to."""
+    last = [
+        [
+            row.label,
+            str(len(row.quality)),
+            *(_median(row, name) for name in ("loss", "val_loss")),
+            *(_median(row, name, 1) for name in ("chrf",)),
+            *(_share(row, name) for name in ("exact_match", "character_error_rate", "val_accuracy_real")),
+            _to_target(row),
+            _target_ratio(row),
+        ]
+        for row in rows
+    ]
+    columns = (
+        "row",
+        "trainings",
+        "loss",
+        "val. loss",
+        "chrF",
+        "exact match",
+        "character error rate",
+        "right characters",
+    )
+    target = _target(results)
+    masked = " Masked, a loss is a mean over characters alone, which is not to be compared with the others'."
+    masked = masked if any(row.batches != BATCHES[0] for row in rows) else ""
+    return Table(
+        f"After the last epoch, medians over seeds (epochs: {results.num_epochs})",
+        (*columns, f"seconds to {target}", "ratio"),
+        last,
+        grey=frozenset(place for place, row in enumerate(rows) if not row.ranked),
+        note=f"chrF's signature: {results.chrf_signature}. Right characters: of validation rows, without padding. "
+        f"Ratio: the seconds of {BASELINE}'s whole training over those to {target}; above 1 is sooner.{masked}",
+    )
 
 
 def _sentences(results: Results) -> list[Block]:
@@ -461,9 +504,21 @@ def _sentence(decoded: Decoded) -> Sentence:
 
 
 def _parity(results: Results) -> list[Block]:
-    rows = [row for row in results.all_rows if row.certificate]
+    rows = [row for row in results.full_rows if row.certificate]
     if not rows:
         return []
+    lacking = [row.label for row in results.full_rows if not row.certificate]
+    blocks: list[Block] = [_ladder(rows)]
+    for row in rows:
+        if row.quality and row.certificate and (strings := row.certificate.get("strings")):
+            text = f"{row.label}: its quality was scored with another backend's decoding of its weights; of "
+            text += f"{strings['compared']} sentences that it decoded itself, {strings['equal']} are the same."
+            blocks.append(Text(text))
+    return [*blocks, Text(f"Without a certificate: {', '.join(lacking)}.")] if lacking else blocks
+
+
+def _ladder(rows: Sequence[Row]) -> Table:
+    """How far rows that have a certificate are from the referee."""
     found = [row.certificate or {} for row in rows]
     rungs = [rung for rung in RUNGS if any(rung in certificate["rungs"] for certificate in found)]
     cells = [
@@ -475,19 +530,11 @@ def _parity(results: Results) -> list[Block]:
         f"Referee: {', '.join(dict.fromkeys(str(c.get('referee', '')) for c in found))}. Of each rung: the largest "
     )
     note += "error and what is allowed. A row climbs until a rung breaks; rungs that it did not reach are empty."
-    table = Table("Largest error on each rung", ("row", "", *rungs), cells, frozenset({0, 1}), grey, note)
-    lacking = [row.label for row in results.all_rows if not row.certificate]
-    blocks: list[Block] = [table]
-    for row, certificate in zip(rows, found, strict=True):
-        if row.quality and (strings := certificate.get("strings")):
-            text = f"{row.label}: its quality was scored with another backend's decoding of its weights; of "
-            text += f"{strings['compared']} sentences that it decoded itself, {strings['equal']} are the same."
-            blocks.append(Text(text))
-    return [*blocks, Text(f"Without a certificate: {', '.join(lacking)}.")] if lacking else blocks
+    return Table("Largest error on each rung", ("row", "", *rungs), cells, frozenset({0, 1}), grey, note)
 
 
 def _evidence(results: Results) -> list[Block]:
-    if not results.rows:
+    if not results.all_rows:
         return []
     found: list[Block] = []
     costs = [row for row in results.rows if row.default_cost]
@@ -510,7 +557,7 @@ def _evidence(results: Results) -> list[Block]:
         title="Threads of the operating system, data, and sanity gates",
         note="Data wait: to make the steps' tensors, as a share of the steps' time.",
     )
-    return [*found, threads, *(_settings(row) for row in results.rows)]
+    return [*found, threads, *(_settings(row) for row in [*results.rows, *results.reduced])]
 
 
 def _settings(row: Row) -> Details:
@@ -559,6 +606,7 @@ def _again(results: Results) -> list[Block]:
 SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
     ("verdicts", "Verdicts", _verdicts),
     ("bucketed", BUCKETED.capitalize(), _bucketed),
+    ("reduced", REDUCED, _reduced),
     ("start", "Cold and warm", _start),
     ("decoding", "Decoding", _decoding),
     ("roofline", "What the machine can do", _roofline),

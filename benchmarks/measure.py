@@ -217,7 +217,7 @@ class Benchmark:
                 singles=BASELINE_SINGLES if baseline else 0 if cell.bucketed else singles,
                 longest=self.recording.of_kind("quality")[0]["longest"],
                 repeats=BASELINE_REPEATS if baseline else REPEATS,
-                products=cell in self.plan.models and not (baseline or cell.bucketed),
+                products=cell in self.plan.models and not (baseline or cell.bucketed or cell.reduced),
                 profile=number == 1 and not (cell.control or cell.bucketed),
                 **self._corpus(cell),
             )

@@ -101,6 +101,11 @@ class Cell:
         return self.batches == "bucketed"
 
     @property
+    def reduced(self) -> bool:
+        """Whether it computes in less than its weights' float32."""
+        return TABLE[self.backend].reduced
+
+    @property
     def padding(self) -> str:
         """See ModelConfig."""
         return "mask" if self.bucketed else "space"

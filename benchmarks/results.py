@@ -11,6 +11,9 @@ from benchmarks.plan import BUCKETED
 from benchmarks.recording import FORMAT, VERSION
 from common.config import DataConfig, TrainConfig
 
+FULL = "float32"  # the precision of the rows that are compared with one another
+REDUCED = "Reduced precision"  # what tables and sections call the others
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -49,6 +52,7 @@ class Row:
     variant: str  # "" for the plain backend
     lane: str  # "matched" or "default"
     python: str  # path of the interpreter, where it is not the benchmark's own
+    precision: str  # that it computes in, as the framework tells; weights are float32
     batches: str  # "shuffled", the example's way, or "bucketed", with padding masked
     label: str  # what tables and charts call it
     version: str
@@ -61,6 +65,7 @@ class Row:
     steps_an_epoch: int
     ratio: Verdict | None  # baseline's step over the row's: above 1 is faster; None for the baseline
     bucketing: Verdict | None  # bucketed: how many times as fast, a pair, as the same backend's shuffled row
+    reducing: Verdict | None  # of reduced precision: how many times as fast as the same backend's float32 row
     default_cost: Verdict | None  # in the lane `default`: how many times as fast as the same backend's matched row
     control: Estimate | None  # A/A: the row's step over its own in a second process of the same round
     floor: float | None  # noise floor: largest |ratio - 1| in the control's interval; None where no control ran
@@ -101,6 +106,11 @@ class Row:
     @property
     def name(self) -> str:
         return f"{self.backend}:{self.variant}" if self.variant else self.backend
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it computes in less than float32, so that its speed is not the others' to be compared with."""
+        return self.precision != FULL
 
 
 def among_bucketed(rows: Sequence[Row]) -> list[Row]:
@@ -180,7 +190,8 @@ class Scaling:
 class Results:
     """A whole comparison. Rows come fastest first, those that are not ranked after the others.
 
-    Those on bucketed batches are apart, since they do other work a step.
+    Those on bucketed batches are apart, since they do other work a step, and those of reduced precision, on whatever
+    batches, since they do it less exactly.
     """
 
     headline: str  # the answer in a sentence
@@ -202,14 +213,20 @@ class Results:
     warnings: list[str]  # what a reader must know before believing: gates, missing rounds, missing baseline
     rows: list[Row]
     bucketed: list[Row]
+    reduced: list[Row]
     pairs: list[dict[str, Any]]  # verdicts between neighbours in the ranking: first, second, verdict
     overtakings: list[Overtaking]
     decoded: list[Decoded]
     scaling: Scaling | None = None  # where there was a sweep
 
     @property
-    def all_rows(self) -> list[Row]:
+    def full_rows(self) -> list[Row]:
+        """Those of full precision."""
         return [*self.rows, *self.bucketed]
+
+    @property
+    def all_rows(self) -> list[Row]:
+        return [*self.full_rows, *self.reduced]
 
     def as_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": VERSION} | asdict(self)

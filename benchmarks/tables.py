@@ -9,8 +9,9 @@ from rich.table import Table
 from benchmarks.changes import Comparison
 from benchmarks.climber import RUNGS, SPREADS, Check
 from benchmarks.fitness import Finding
+from benchmarks.intervals import Verdict
 from benchmarks.plan import BASELINE, BUCKETED
-from benchmarks.results import Curve, Decoded, Results, Row, Scaling, among_bucketed
+from benchmarks.results import FULL, REDUCED, Curve, Decoded, Results, Row, Scaling, among_bucketed
 from benchmarks.scaling import told
 from benchmarks.wording import AXES, digits, quantity
 from common.terminal import table
@@ -36,36 +37,68 @@ def comparison_table(results: Results) -> Table:
     return made
 
 
-def bucketed_table(results: Results) -> Table:
-    """The rows on bucketed batches, fastest first: apart, since a step of theirs does other work."""
-    columns = (*COLUMNS[:5], "over\nshuffled", "chrF")
-    rows = among_bucketed(results.bucketed)
-    made = table(BUCKETED.capitalize(), columns, map(_bucketed_cells, rows), numeric=columns[1:])
-    for row, shown in zip(rows, made.rows, strict=True):
-        shown.style = "" if row.ranked else "dim"
-    notes = [
+def apart_tables(results: Results) -> list[Table]:
+    """The rows that are not to be compared with the others: on bucketed batches, and of reduced precision."""
+    bucketed = (
         "Batches of sentences of like lengths, trimmed to them, padding left out of states and loss. ratio: "
         f"{BASELINE}'s seconds a pair over the row's; over shuffled: the backend's own, without masks and buckets."
-    ]
-    notes += [f"{row.label} is not ranked: {row.why_not}." for row in rows if not row.ranked]
+    )
+    reduced = (
+        f"Less exact than {FULL}, within bounds of its own. ratio: {BASELINE}'s seconds a pair over the row's; over "
+        f"{FULL}: the backend's own. error: the largest of its loss and of its gradients on the parity ladder."
+    )
+    columns = (*COLUMNS[:5], f"over\n{FULL}", "val\nloss", "chrF", "error")
+    rows = among_bucketed(results.bucketed)
+    tables = []
+    if rows:
+        shuffled = (*COLUMNS[:5], "over\nshuffled", "chrF")
+        cells = [[*_speed_cells(row), _over(row.bucketing), _chrf(row)] for row in rows]
+        tables.append(_apart_table(BUCKETED.capitalize(), shuffled, rows, cells, bucketed))
+    if results.reduced:
+        cells = [
+            [*_speed_cells(row), _over(row.reducing), _val_loss(row), _chrf(row), _errors(row)]
+            for row in results.reduced
+        ]
+        tables.append(_apart_table(REDUCED, columns, results.reduced, cells, reduced))
+    return tables
+
+
+def _apart_table(
+    title: str, columns: Sequence[str], rows: Sequence[Row], cells: Sequence[Sequence[str]], note: str
+) -> Table:
+    """One line a row, fastest first; those that are not ranked are dim."""
+    made = table(title, columns, cells, numeric=columns[1:])
+    for row, shown in zip(rows, made.rows, strict=True):
+        shown.style = "" if row.ranked else "dim"
+    notes = [note, *(f"{row.label} is not ranked: {row.why_not}." for row in rows if not row.ranked)]
     made.caption, made.caption_justify = escape("\n".join(notes)), "left"
     return made
 
 
-def _bucketed_cells(row: Row) -> list[str]:
-    ratio = row.bucketing.ratio if row.bucketing else None
-    return [*_speed_cells(row), f"{ratio.value:.2f}x" if ratio else "", _chrf(row)]
+def _over(verdict: Verdict | None) -> str:
+    return f"{verdict.ratio.value:.2f}x" if verdict and verdict.ratio else ""
+
+
+def _errors(row: Row) -> str:
+    """The largest of its loss and of its gradients, in the certificate."""
+    rungs = row.certificate["rungs"] if row.certificate else {}
+    errors = [rungs.get(rung, {}).get("error") for rung in ("loss", "gradients")]
+    return "\n".join(f"{error:.0e}" for error in errors if error is not None)
 
 
 def _cells(row: Row) -> list[str]:
     alone = row.longest_ratio.ratio if row.longest_ratio else None
     return [
         *_speed_cells(row),
-        f"{row.val_loss:.3f}" if row.val_loss is not None else "",
+        _val_loss(row),
         _chrf(row),
         f"{row.decode_sentences_per_second:,.1f}" if row.decode_sentences_per_second else "",
         f"{digits(alone.value)}x" if alone else "1" if row.name == BASELINE else "",
     ]
+
+
+def _val_loss(row: Row) -> str:
+    return f"{row.val_loss:.3f}" if row.val_loss is not None else ""
 
 
 def _chrf(row: Row) -> str:

@@ -95,8 +95,10 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
     steps = process * np.exp(2 * noise * rng.standard_normal(20))
     decoding = {"seconds": [process, process], "sentences": 100, "characters": 2000}
     libraries = ["openblas"]
-    facts = {"version": VERSION, "threads": 2, "import_seconds": 2.0, "build_seconds": 0.1, "libraries": libraries}
-    facts |= {"settings": {"threads": 2}, "resident_after_import": 3e8, "resident_after_build": 3.1e8}
+    precision = "bfloat16" if cell.reduced else "float32"
+    facts = {"version": VERSION, "precision": precision, "threads": 2, "libraries": libraries}
+    facts |= {"import_seconds": 2.0, "build_seconds": 0.1, "settings": {"threads": 2}}
+    facts |= {"resident_after_import": 3e8, "resident_after_build": 3.1e8}
     return {
         "backend": cell.backend,
         "lane": cell.lane,
@@ -124,7 +126,7 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
         "decoding": None if cell.backend == BASELINE or cell.bucketed else decoding,
         "singles": None if cell.bucketed else {"seconds": [process] * 120, "characters": [20] * 120},
         "longest": None if cell.bucketed else {"seconds": [process] * 20, "characters": 40},
-        "products": {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}},
+        "products": None if cell.reduced else {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}},
         "kernels": [
             {"name": "mkldnn_rnn_layer", "calls": 6, "seconds": 0.1, "part": "LSTM"},
             {"name": "mm", "calls": 3, "seconds": 0.05, "part": "products"},

@@ -149,6 +149,7 @@ def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Ro
         variant=variant,
         lane=lane,
         python="",
+        precision="float32",
         batches="bucketed" if bucketed else "shuffled",
         label=name + (", as installed" if installed else "") + (", masked and bucketed" if bucketed else ""),
         version=VERSIONS[name],
@@ -160,6 +161,7 @@ def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Ro
         steps_an_epoch=STEPS_AN_EPOCH,
         ratio=None if is_baseline else ratio_of(baseline / step),
         bucketing=ratio_of(1 / 0.6) if bucketed else None,
+        reducing=None,
         default_cost=ratio_of(1 / factor, 0.012) if installed else None,
         control=None if installed or bucketed else Estimate(1.002, 1 - floor, 1 + floor / 2),
         floor=None if installed or bucketed else floor,
@@ -213,6 +215,25 @@ def row(name: str, lane: str, ranked: bool = True, bucketed: bool = False) -> Ro
         val_accuracy=last.get("val_accuracy"),
         val_accuracy_real=last.get("val_accuracy_real"),
         epochs=scored[0].epochs if scored else [],
+    )
+
+
+def in_bfloat16(row: Row) -> Row:
+    """The same, less exactly and in two thirds of the time."""
+    rungs = row.certificate["rungs"] if row.certificate else {}
+    coarse = {name: rung | {"error": 3e-3, "tolerance": 3e-2} for name, rung in rungs.items()}
+    return replace(
+        row,
+        variant="bfloat16",
+        label=f"{row.name}:bfloat16",
+        precision="bfloat16",
+        step=estimate(STEP[row.name] / 1.5),
+        ratio=ratio_of(1.5 * STEP["keras:example"] / STEP[row.name]),
+        reducing=ratio_of(1.5),
+        roofline=None,
+        train_seconds_per_epoch=row.train_seconds_per_epoch / 1.5,
+        train_samples_per_second=row.train_samples_per_second * 1.5,
+        certificate=(row.certificate or {}) | {"precision": "bfloat16", "rungs": coarse},
     )
 
 
@@ -311,6 +332,7 @@ def example() -> Results:
         ],
         rows=rows,
         bucketed=[row(name, "matched", bucketed=True) for name in ("torch", "keras", "paddle")],
+        reduced=[in_bfloat16(row("torch", "matched"))],
         pairs=pairs,
         overtakings=overtakings(rows),
         decoded=[

@@ -10,10 +10,12 @@ import pytest
 
 from benchmarks.analysis import analyse
 from benchmarks.figures import blocks
+from benchmarks.html_report import render_markdown
 from benchmarks.plan import BASELINE
 from benchmarks.recording import Recording
 from benchmarks.results import Quality, seconds_to_target
 from benchmarks.scenarios import AT_LEAST
+from benchmarks.tables import apart_tables, comparison_table
 from tests import recordings
 from tests.recordings import SECONDS, recording
 
@@ -124,6 +126,39 @@ def test_masked_and_bucketed_rows_are_apart_and_compared_by_pairs(tmp_path) -> N
     neighbours = [(pair["first"], pair["second"]) for pair in results.pairs]
     assert ("torch, masked and bucketed", "paddle, masked and bucketed") in neighbours
     assert not any(("bucketed" in first) != ("bucketed" in second) for first, second in neighbours)
+
+
+def test_reduced_precision_is_apart_however_fast(tmp_path) -> None:
+    results = analyse(recording(tmp_path / "a.jsonl", SECONDS | {"torch:bfloat16": 0.04}))
+    assert not any(row.name == "torch:bfloat16" for row in results.full_rows)
+    assert {row.label for row in results.reduced} == {
+        "torch:bfloat16",
+        "torch:bfloat16, as installed",
+        "torch:bfloat16, masked and bucketed",
+    }
+    row = next(row for row in results.reduced if row.label == "torch:bfloat16")
+    assert row.ratio.ratio.value == pytest.approx(SECONDS["keras:example"] / 0.04, rel=0.01)
+    assert row.reducing.ratio.value == pytest.approx(SECONDS["torch"] / 0.04, rel=0.01)
+    assert row.quality
+    assert row.roofline is None
+    assert results.headline.startswith("torch trains fastest")
+    assert all(row.reducing is None for row in results.full_rows)
+    said = [label for pair in results.pairs for label in (pair["first"], pair["second"])]
+    said += [label for o in results.overtakings for label in (o.slow_starter, o.overtakes)]
+    assert not any("bfloat16" in label for label in said)
+
+
+def test_tables_and_report_hold_reduced_precision_apart(tmp_path) -> None:
+    results = analyse(recording(tmp_path / "a.jsonl", SECONDS | {"torch:bfloat16": 0.04}))
+    first, *apart = [comparison_table(results), *apart_tables(results)]
+    assert ["bfloat16" in "".join(first.columns[0].cells), [table.title for table in apart]] == [
+        False,
+        ["Masked and bucketed", "Reduced precision"],
+    ]
+    assert "torch:bfloat16" in "".join(apart[1].columns[0].cells)
+    sections = render_markdown(results).split("\n## ")
+    holding = [section.splitlines()[0] for section in sections if "| torch:bfloat16 |" in section]
+    assert holding == ["Reduced precision", "Settings and evidence"]
 
 
 def test_a_masked_and_bucketed_row_needs_a_certificate_of_its_own(tmp_path) -> None:

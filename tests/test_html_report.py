@@ -26,7 +26,8 @@ from benchmarks.wording import AXES
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
 
 PROJECT = Path(__file__).resolve().parent.parent
-CHARTS = ["speed", "bucketed", "start", "break_even", "decoding", "latency", "roofline", "parts", "memory", *AXES]
+CHARTS = ["speed", "bucketed", "reduced", "start", "break_even", "decoding", "latency", "roofline", "parts", "memory"]
+CHARTS += AXES
 CHARTS += ["loss", "chrf"]
 DRAWN = "[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)"
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
@@ -271,7 +272,7 @@ def poorer() -> dict[str, Results]:
     full = example()
     matched = [row for row in full.rows if row.lane == "matched"]
     no_ratio = [replace(row, ratio=None, decode_ratio=None, longest_ratio=None) for row in matched]
-    nothing = {"decoded": [], "bucketed": [], "peak": None, "target_chrf": None, "scaling": None}
+    nothing = {"decoded": [], "bucketed": [], "reduced": [], "peak": None, "target_chrf": None, "scaling": None}
     return {
         "no rows": without(full, rows=[], warnings=[], **nothing),
         "a sweep alone": without(full, rows=[], warnings=[], **nothing | {"scaling": full.scaling}),

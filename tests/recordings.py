@@ -126,13 +126,12 @@ def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generat
         "decoding": None if cell.backend == BASELINE or cell.bucketed else decoding,
         "singles": None if cell.bucketed else {"seconds": [process] * 120, "characters": [20] * 120},
         "longest": None if cell.bucketed else {"seconds": [process] * 20, "characters": 40},
-        "products": None if cell.reduced else {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}},
         "kernels": [
             {"name": "mkldnn_rnn_layer", "calls": 6, "seconds": 0.1, "part": "LSTM"},
             {"name": "mm", "calls": 3, "seconds": 0.05, "part": "products"},
         ],
         "profiled": {"steps": 3, "seconds": 0.2, "busy_seconds": 0.15},
-    }
+    } | ({} if cell.reduced else {"products": {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}}})
 
 
 def swept(made: Recording, seconds: dict[str, float], overhead: float = 0.0) -> Recording:
@@ -151,7 +150,8 @@ def swept(made: Recording, seconds: dict[str, float], overhead: float = 0.0) -> 
                 "backend": point.cell.backend,
                 "lane": point.cell.lane,
                 "python": "",
-                "facts": {"version": VERSION, "threads": 2, "libraries": ["openblas"], "settings": {}},
+                "facts": {"version": VERSION, "precision": "float32", "threads": 2, "libraries": ["openblas"]}
+                | {"settings": {}},
                 "step_seconds": [step] * 3,
                 "peak": 7e8 + (100 * point.value if point.axis == "num_samples" else 0),
                 "products": {"large": {"shape": [2048] * 3, "flops": 2e11}},

@@ -212,6 +212,8 @@ class TorchBackend(Backend):
         decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
         kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
+        if self.variant == "bfloat16":  # autocast would round them in each step: it keeps parameters alone
+            kernel, recurrent_kernel = kernel.bfloat16(), recurrent_kernel.bfloat16()
         rows = np.arange(len(encoder_ids))
         sampled = torch.full((len(rows),), self.config.start_token, device=self.place)
         steps = []

@@ -239,7 +239,8 @@ def parity(
 ) -> None:
     """Compare every backend with the float64 referee: tensors, weights, states, loss, gradients, training, strings.
 
-    A backend climbs until a rung breaks; why it broke is then explained, and the exit status is 1.
+    A backend climbs until a rung breaks; why it broke is then explained, and the exit status is 1. What computes in
+    less than float32, such as torch:bfloat16, climbs where it is named, within bounds of its own.
     """
     from rich.live import Live
 

@@ -11,6 +11,7 @@ from backends import TABLE, Entry
 from backends.process import PROJECT
 from benchmarks.analysis import analyse
 from benchmarks.recording import Recording
+from common.machine import has_bfloat16
 from rosetta import main
 
 TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
@@ -231,7 +232,25 @@ def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch, capsy
 def test_backends_lists_what_is_installed() -> None:
     found = answer("backends", "--threads", 1)["backends"]
     assert found.keys() == TABLE.keys()
+    if not has_bfloat16():
+        assert "computes in bfloat16" in found.pop("torch:bfloat16")["missing"]
     assert all(facts["threads"] == 1 for facts in found.values())
+
+
+def test_bfloat16_has_float32_weights_alone(tmp_path) -> None:
+    train = [*TRAIN, "--backend", "torch:bfloat16", "--dtype", "float64", "--out", tmp_path / "run"]
+    assert "torch:bfloat16 has float32 weights; found dtype float64" in refusal(2, *train)
+    assert not (tmp_path / "run").exists()
+    assert "--dtype float32" in refusal(2, "parity", "--backends", "torch:bfloat16", "--dtype", "float64")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("fpu avx512f avx512_vnni", False), ("fpu avx512_bf16", True), ("amx_bf16 amx_tile", True), ("bf16 i8mm", True)],
+)
+def test_whether_the_processor_has_bfloat16_is_what_linux_says(monkeypatch, flags, expected) -> None:
+    monkeypatch.setattr("common.machine._cpuinfo", lambda: f"flags\t\t: {flags} sse\n")
+    assert has_bfloat16() == expected
 
 
 WRONG_FILES = {

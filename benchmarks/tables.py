@@ -128,7 +128,7 @@ def decoded_table(results: Results) -> Table:
     made = table("Held-out sentences", ["sentence", "by", "decoded sentence"], rows[:-1])
     made.caption = (
         "Each backend decodes with the weights of its own training, which rounding moves apart after some dozens of "
-        "steps; from one run's weights all decode the same. Few epochs leave much to learn."
+        "steps; from one run's weights all in float32 decode the same. Few epochs leave much to learn."
     )
     made.caption_justify = "left"
     return made

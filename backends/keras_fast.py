@@ -35,10 +35,11 @@ def run(
     """Outputs (T, N, H), and the states (N, H) after each row's length, from the states that it starts with."""
     cell, (num_rows, num_steps) = lstm.cell, tf.unstack(tf.shape(inputs)[:2])
     kernel, recurrent_kernel, bias = map(tf.convert_to_tensor, (cell.kernel, cell.recurrent_kernel, cell.bias))
+    rows = kernel + bias  # a one-hot row times them is one of them: the input's share of the gates, bias included
     if len(inputs.shape) == 2:
-        gates = rows_of(kernel + bias, tf.transpose(inputs))  # (T, N, 4H)
+        gates = rows_of(rows, tf.transpose(inputs))  # (T, N, 4H)
     else:
-        gates = tf.tensordot(tf.transpose(inputs, (1, 0, 2)), kernel, 1) + bias
+        gates = tf.tensordot(tf.transpose(inputs, (1, 0, 2)), rows, 1)
     lengths = tf.fill([num_rows], num_steps) if lengths is None else lengths
     return recurrence(gates, recurrent_kernel, state_h, state_c, lengths)
 

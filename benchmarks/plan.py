@@ -66,7 +66,7 @@ class Sweep:
 
     seq_length: tuple[int, ...] = (8, 16, 32, 64)  # characters of source and target, T_enc and T_dec
     latent_dim: tuple[int, ...] = (64, 256, 512, 1024)
-    batch_size: tuple[int, ...] = (1, 8, 64, 512)
+    batch_size: tuple[int, ...] = (1, 16, 128, 1024)
     num_samples: tuple[int, ...] = (1_000, 10_000, 50_000, 200_000)  # pairs of the corpus, which is repeated
 
 

@@ -130,16 +130,6 @@ class TorchBackend(Backend):
         }
         self.mean_squares: Arrays = {}  # that the optimizer begins with; zeros where there are none
 
-    @cached_property
-    def optimizer(self) -> RMSprop:
-        """Made when first needed: for it torch imports its compiler, a second that translating can do without."""
-        train, trained = self.train_config, [parameter for parameter, _ in self.parameters.values()]
-        optimizer = RMSprop(trained, lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon)
-        for name, slot in self.mean_squares.items():
-            parameter, transposed = self.parameters[name]
-            optimizer.state[parameter]["square_avg"].copy_(self._tensor(slot.T if transposed else slot))
-        return optimizer
-
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
         for name, (parameter, transposed) in self.parameters.items():
@@ -147,18 +137,18 @@ class TorchBackend(Backend):
             with torch.no_grad():
                 parameter.copy_(self._tensor(weight.T if transposed else weight))
         self.mean_squares = state.mean_squares
-        self.__dict__.pop("optimizer", None)  # the next one begins with these
+        self.__dict__.pop("_optimizer", None)  # the next one begins with these
 
     def dump(self) -> ModelState:
         weights, slots = {}, {}
         for name, (parameter, transposed) in self.parameters.items():
             weights[name] = _array(parameter, transposed)
-            slots[name] = _array(self.optimizer.state[parameter]["square_avg"], transposed)
+            slots[name] = _array(self._optimizer.state[parameter]["square_avg"], transposed)
         return ModelState(weights, slots)
 
     def save_native(self, folder: Path) -> list[str]:
         torch.save(self.model.state_dict(), folder / "model.pt")
-        torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+        torch.save(self._optimizer.state_dict(), folder / "optimizer.pt")
         return ["model.pt", "optimizer.pt"]
 
     def load_native(self, paths: Sequence[Path]) -> None:
@@ -171,18 +161,19 @@ class TorchBackend(Backend):
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         loss, _ = self._loss(batch)
-        self.optimizer.zero_grad()
+        self._optimizer.zero_grad()
         loss.backward()
         gradients = {name: _array(p.grad, transposed) for name, (p, transposed) in self.parameters.items()}
         return loss.item(), gradients
 
     def train(self, batches: Batches, report: Report) -> Metrics:
+        optimizer = self._optimizer  # which the first time takes a second: not a step's
         counts, stamps = [], [perf_counter()]
         for step, batch in enumerate(batches, 1):
             loss, batch_counts = self._loss(batch)
-            self.optimizer.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            self.optimizer.step()
+            optimizer.step()
             counts.append(batch_counts)
             if step % REPORT_EVERY == 0:
                 report(step, loss.item())
@@ -270,6 +261,16 @@ class TorchBackend(Backend):
                 "denormals": kept_or_flushed(_array(self._tensor(smallest_normals(self.config.dtype)) * 0.5)),
             },
         }
+
+    @cached_property
+    def _optimizer(self) -> RMSprop:
+        """Made when first needed: for it torch imports its compiler, a second that translating can do without."""
+        train, trained = self.train_config, [parameter for parameter, _ in self.parameters.values()]
+        optimizer = RMSprop(trained, lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon)
+        for name, slot in self.mean_squares.items():
+            parameter, transposed = self.parameters[name]
+            optimizer.state[parameter]["square_avg"].copy_(self._tensor(slot.T if transposed else slot))
+        return optimizer
 
     def _run(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and encoder states, in the model's dtype whatever they were computed in."""

@@ -176,7 +176,7 @@ class Backend(ABC):
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
-        """Greedy decoding, all rows at once, the whole loop inside the framework.
+        """Greedy decoding, all rows at once, by the framework's own operators.
 
         encoder_ids (N, T_enc), encoder_lengths (N,). Gives ids (N, L), L <= max_length: each row ends with "\\n",
         which also fills it up, or is cut at max_length.

@@ -26,8 +26,8 @@ class SecondBiasTrained(TorchBackend):
             bias.requires_grad_(True)
 
     @cached_property
-    def optimizer(self) -> RMSprop:
-        optimizer = super().optimizer
+    def _optimizer(self) -> RMSprop:
+        optimizer = super()._optimizer
         for name, bias in self.second.items():
             first, _ = self.parameters[name]
             optimizer.add_param_group({"params": [bias]})
@@ -58,8 +58,8 @@ class EpsilonOutsideTheRoot(TorchBackend):
                     parameter.addcdiv_(parameter.grad, square_avg.sqrt() + group["epsilon"], value=-group["lr"])
 
     @cached_property
-    def optimizer(self) -> RMSprop:
-        optimizer = super().optimizer
+    def _optimizer(self) -> RMSprop:
+        optimizer = super()._optimizer
         optimizer.__class__ = self.Outside
         return optimizer
 

@@ -18,7 +18,7 @@ def stock_rmsprop(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -
     mistaken = _loaded(backend, state)
     trained = [parameter for parameter, _ in mistaken.parameters.values()]
     train = mistaken.train_config
-    mistaken.optimizer = torch.optim.RMSprop(trained, lr=train.learning_rate, alpha=train.rho, eps=train.epsilon)
+    mistaken._optimizer = torch.optim.RMSprop(trained, lr=train.learning_rate, alpha=train.rho, eps=train.epsilon)
     _step(mistaken, Batch(**batch))
     return mistaken.dump().weights
 
@@ -30,7 +30,7 @@ def two_biases(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> M
     seconds = {f"{name}/bias": lstm.bias_hh_l0.requires_grad_(True) for name, lstm in lstms.items()}
     trained = [parameter for parameter, _ in mistaken.parameters.values()]
     train = mistaken.train_config
-    mistaken.optimizer = type(mistaken.optimizer)(
+    mistaken._optimizer = type(mistaken._optimizer)(
         [*trained, *seconds.values()], lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon
     )
     loss, gradients = mistaken.gradients(Batch(**batch))

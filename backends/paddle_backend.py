@@ -158,21 +158,22 @@ class PaddleBackend(Backend):
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
         state_h, state_c = (of[0] for of in self.model.encode(encoder_input_data, self._lengths(encoder_lengths)))
         decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
-        kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
+        kernel = decoder.weight_ih_l0.T.contiguous() + decoder.bias_ih_l0  # of which a one-hot row would take a row
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
         rows = np.arange(len(encoder_ids))
         sampled = paddle.full((len(rows),), self.config.start_token, "int64")
         steps = []
         while len(steps) < max_length and len(rows):
-            gates = paddle.index_select(kernel, sampled) + state_h @ recurrent_kernel
-            i, f, g, o = gates.chunk(4, axis=1)
+            gates = paddle.addmm(F.embedding(sampled, kernel), state_h, recurrent_kernel)
+            i, f, g, o = gates.split(4, axis=1)
             state_c = F.sigmoid(f) * state_c + F.sigmoid(i) * paddle.tanh(g)
             state_h = F.sigmoid(o) * paddle.tanh(state_c)
-            sampled = dense(state_h).argmax(-1)
+            # Half the time of `dense` for one row.
+            sampled = paddle.addmm(dense.bias, state_h, dense.weight).argmax(-1)
             characters = sampled.numpy()
             steps.append((rows, characters))
             going_on = characters != stop_token
-            if not going_on.all():  # go on without the rows that have ended
+            if np.count_nonzero(going_on) < len(rows):  # go on without the rows that have ended
                 rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
                 sampled, state_h, state_c = (of.index_select(left) for of in (sampled, state_h, state_c))
         return put_out(steps, len(encoder_ids), stop_token)

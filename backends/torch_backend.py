@@ -201,7 +201,7 @@ class TorchBackend(Backend):
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
         state_h, state_c = (of[0] for of in self.model.encode(encoder_input_data, self._lengths(encoder_lengths)))
         decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
-        kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
+        kernel = decoder.weight_ih_l0.T.contiguous() + decoder.bias_ih_l0  # of which a one-hot row would take a row
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
         if self.variant == "bfloat16":  # autocast would round them in each step: it keeps parameters alone
             kernel, recurrent_kernel = kernel.bfloat16(), recurrent_kernel.bfloat16()
@@ -217,7 +217,7 @@ class TorchBackend(Backend):
             characters = sampled.cpu().numpy()
             steps.append((rows, characters))
             going_on = characters != stop_token
-            if not going_on.all():  # go on without the rows that have ended
+            if np.count_nonzero(going_on) < len(rows):  # go on without the rows that have ended
                 rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
                 sampled, state_h, state_c = (of[left] for of in (sampled, state_h, state_c))
         return put_out(steps, len(encoder_ids), stop_token)

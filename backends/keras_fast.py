@@ -82,19 +82,20 @@ def recurrence(
 def forward_loop(
     inputs: tf.Tensor, recurrent_kernel: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Of every step the gates before their activations, the output and the cell; and the states at the lengths."""
+    """Of every step the gates after their activations, the output and the cell; and the states at the lengths."""
     num_steps = tf.shape(inputs)[0]
     steps = [
         tf.TensorArray(inputs.dtype, num_steps, element_shape=of.shape[-2:]) for of in (inputs, state_h, state_c)
     ]
 
     def step(t, state_h, state_c, last_h, last_c, all_gates, outputs, cells):
-        gates = inputs[t] + tf.matmul(state_h, recurrent_kernel)
-        i, f, g, o = tf.split(gates, 4, axis=1)
-        state_c = tf.sigmoid(f) * state_c + tf.sigmoid(i) * tf.tanh(g)
-        state_h = tf.sigmoid(o) * tf.tanh(state_c)
+        i, f, g, o = tf.split(inputs[t] + tf.matmul(state_h, recurrent_kernel), 4, axis=1)
+        i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
+        state_c = f * state_c + i * g
+        state_h = o * tf.tanh(state_c)
         ends = (t == lengths - 1)[:, None]
         last_h, last_c = tf.where(ends, state_h, last_h), tf.where(ends, state_c, last_c)
+        gates = tf.concat([i, f, g, o], axis=1)
         steps = all_gates.write(t, gates), outputs.write(t, state_h), cells.write(t, state_c)
         return t + 1, state_h, state_c, last_h, last_c, *steps
 
@@ -115,21 +116,20 @@ def backward_loop(
     last_c_grad: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
     """The gradients of every step's gates (T, N, 4H) and of the first states (N, H)."""
-    i, f, g, o = tf.split(gates, 4, axis=2)
-    i, f, g, o, c = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o), tf.tanh(cells)
-    # What each gate does to c, or to h in o's case, and c to h: known before the loop, for all steps at once.
-    by_gate = tf.concat([g * i * (1 - i), cells_before * f * (1 - f), i * (1 - g * g), c * o * (1 - o)], axis=2)
-    by_cell = o * (1 - c * c)
     num_steps, zeros = tf.shape(gates)[0], tf.zeros_like(last_h_grad)
     all_gates_grad = tf.TensorArray(gates.dtype, num_steps, element_shape=gates.shape[1:])
 
     def step(t, state_h_grad, state_c_grad, all_gates_grad):
+        i, f, g, o = tf.split(gates[t], 4, axis=1)
+        c = tf.tanh(cells[t])
         ends = (t == lengths - 1)[:, None]
         state_h_grad += outputs_grad[t] + tf.where(ends, last_h_grad, zeros)
-        state_c_grad += state_h_grad * by_cell[t] + tf.where(ends, last_c_grad, zeros)
-        gates_grad = by_gate[t] * tf.concat([state_c_grad, state_c_grad, state_c_grad, state_h_grad], axis=1)
+        state_c_grad += state_h_grad * o * (1 - c * c) + tf.where(ends, last_c_grad, zeros)
+        i_grad, f_grad = state_c_grad * g * i * (1 - i), state_c_grad * cells_before[t] * f * (1 - f)
+        g_grad, o_grad = state_c_grad * i * (1 - g * g), state_h_grad * c * o * (1 - o)
+        gates_grad = tf.concat([i_grad, f_grad, g_grad, o_grad], axis=1)
         before = tf.matmul(gates_grad, recurrent_kernel, transpose_b=True)
-        return t - 1, before, state_c_grad * f[t], all_gates_grad.write(t, gates_grad)
+        return t - 1, before, state_c_grad * f, all_gates_grad.write(t, gates_grad)
 
     first = num_steps - 1, zeros, zeros, all_gates_grad
     _, state_h_grad, state_c_grad, all_gates_grad = tf.while_loop(lambda t, *_: t >= 0, step, first)

@@ -309,7 +309,7 @@ class KerasBackend(Backend):
     def _decode_one(
         self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same for one row in XLA, where shapes are fixed: the length, and and ids (1, max_length)."""
+        """The same for one row in XLA, where shapes are fixed: the length, and ids (1, max_length)."""
         ids, follow = tf.TensorArray("int32", size=max_length, element_shape=(None,)), self._follow()
 
         def going_on(length, sampled, *_):

@@ -174,8 +174,7 @@ def one_by_one(backend: Backend, text: Text, singles: int) -> dict[str, Any]:
     """The first sources, each by itself: `seconds` and `characters`, one a source."""
     rows = [slice(row, row + 1) for row in range(min(singles, len(text.source_ids)))]
     for row in rows[:WARM_UP]:
-        # What is compiled for one character is compiled for all: the slowest takes seconds for a whole sentence.
-        backend.translate(text.source_ids[row], text.source_lengths[row], 2)
+        backend.translate(text.source_ids[row], text.source_lengths[row], text.max_length)
     seconds, characters = [], []
     for row in rows:
         start = perf_counter()

@@ -115,7 +115,10 @@ def backward_loop(
     last_h_grad: tf.Tensor,
     last_c_grad: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    """The gradients of every step's gates (T, N, 4H) and of the first states (N, H)."""
+    """The gradients of every step's gates before their activations (T, N, 4H) and of the first states (N, H).
+
+    gates (T, N, 4H) are those after them.
+    """
     num_steps, zeros = tf.shape(gates)[0], tf.zeros_like(last_h_grad)
     all_gates_grad = tf.TensorArray(gates.dtype, num_steps, element_shape=gates.shape[1:])
 

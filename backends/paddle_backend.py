@@ -158,7 +158,7 @@ class PaddleBackend(Backend):
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
         state_h, state_c = (of[0] for of in self.model.encode(encoder_input_data, self._lengths(encoder_lengths)))
         decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
-        kernel = decoder.weight_ih_l0.T.contiguous() + decoder.bias_ih_l0  # of which a one-hot row would take a row
+        kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
         rows = np.arange(len(encoder_ids))
         sampled = paddle.full((len(rows),), self.config.start_token, "int64")

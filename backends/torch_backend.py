@@ -201,7 +201,8 @@ class TorchBackend(Backend):
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
         state_h, state_c = (of[0] for of in self.model.encode(encoder_input_data, self._lengths(encoder_lengths)))
         decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
-        kernel = decoder.weight_ih_l0.T.contiguous() + decoder.bias_ih_l0  # of which a one-hot row would take a row
+        # Of which a one-hot row would take a row; contiguous, since a sum has the strides of what is transposed.
+        kernel = decoder.weight_ih_l0.T.contiguous() + decoder.bias_ih_l0
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
         if self.variant == "bfloat16":  # autocast would round them in each step: it keeps parameters alone
             kernel, recurrent_kernel = kernel.bfloat16(), recurrent_kernel.bfloat16()

@@ -8,13 +8,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 
 from backends.process import PROJECT
 from benchmarks.analysis import LOST, PARENT, analyse
 from benchmarks.recording import Recording
+from benchmarks.scenarios import WARM_UP, Text, one_by_one
 from tests import recordings
 from tests.test_commands import answer, refusal, rosetta
 
@@ -214,3 +217,16 @@ def test_ci_is_told_of_what_became_slower(tmp_path) -> None:
     assert rosetta("compare", before, after)[0] == 0
     one = recordings.recording(tmp_path / "one.jsonl", rounds=1).path
     assert "nothing can be compared" in refusal(1, "compare", before, one, "--fail-slower", "10%")
+
+
+def test_single_sentences_are_warmed_up_at_the_length_that_is_timed() -> None:
+    asked = []
+
+    def translate(ids, lengths, max_length):
+        asked.append(max_length)
+        return np.zeros((len(ids), max_length), int)
+
+    backend = SimpleNamespace(translate=translate, config=SimpleNamespace(stop_token=1))
+    text = Text(np.zeros((5, 4), int), np.full(5, 4), 9, np.zeros(0, np.uint8))
+    assert one_by_one(backend, text, 3)["characters"] == [9] * 3
+    assert asked == [9] * (WARM_UP + 3), "what is compiled for another length would be compiled again on the clock"

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from backends import TABLE
 from backends.numpy_backend import NumpyBackend
 from backends.session import Runtime
-from benchmarks.climber import QUICK, WHOLE, Climber, Course, Size
+from benchmarks.climber import QUICK, RUNGS, WHOLE, Check, Climber, Course, Size
 from benchmarks.parity import Parity, cells, climb
+from benchmarks.tables import ladder_table
 from common.comparison import TOLERANCES
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
@@ -210,3 +212,12 @@ def test_permuted_units_compute_the_same_function(course: Course) -> None:
     expected = course.expected_forward
     assert np.abs(got["probabilities"] - expected["probabilities"]).max() < 1e-13
     assert np.abs(got["state_c"] - expected["state_c"][:, order]).max() < 1e-13
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if ":" in name])
+def test_a_variants_name_is_whole_in_the_table_of_a_narrow_terminal(name: str) -> None:
+    backend, variant = name.split(":")
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(ladder_table([Check(backend, variant, "float32", rung, "", 1.2e-7, 1e-6) for rung in RUNGS]))
+    assert {f"{backend}:", variant} <= {line.split()[0] for line in capture.get().splitlines() if line.strip()}

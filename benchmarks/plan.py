@@ -136,9 +136,16 @@ class Plan:
     sweep: Sweep | None = None
 
     def of_round(self, number: int) -> Sequence[Cell]:
-        """The cells in the order of a round (counted from 1): each begins with another one."""
-        first = (number - 1) % len(self.cells)
-        return [*self.cells[first:], *self.cells[:first]]
+        """The cells in the order of a round (counted from 1).
+
+        Rounds begin with cells spread over all of them, and every second one goes backwards: what changes on the
+        machine meets all alike, and none always comes after the same other one, its control least of all.
+        """
+        stride = max(1, len(self.cells) // max(1, self.size.rounds))
+        first = (number - 1) * stride % len(self.cells)
+        if number % 2:
+            return [*self.cells[first:], *self.cells[:first]]
+        return [*self.cells[first::-1], *self.cells[:first:-1]]
 
     @property
     def rows(self) -> list[Cell]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import combinations
 from typing import get_args
 
 import pytest
@@ -104,11 +105,23 @@ def test_another_file_is_refused_in_one_line(tmp_path, first) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_rounds_begin_with_another_cell_each(tmp_path) -> None:
-    plan = recording(tmp_path / "a.jsonl", rounds=2).plan
-    orders = [plan.of_round(number) for number in range(1, len(plan.cells) + 1)]
-    assert {order[0] for order in orders} == set(plan.cells)
+def test_rounds_begin_spread_over_the_cells_and_every_second_goes_backwards(tmp_path) -> None:
+    plan = recording(tmp_path / "a.jsonl", rounds=4).plan
+    orders = [plan.of_round(number) for number in range(1, 5)]
+    starts = [plan.cells.index(order[0]) for order in orders]
+    assert starts == [number * (len(plan.cells) // 4) for number in range(4)]
     assert all(sorted(order, key=repr) == sorted(plan.cells, key=repr) for order in orders)
+    for first, second in combinations(plan.cells, 2):
+        assert {order.index(first) < order.index(second) for order in orders} == {True, False}
+
+
+def test_a_plan_of_many_rounds_begins_one_with_each_cell(tmp_path) -> None:
+    plan = recording(tmp_path / "a.jsonl", {"keras:example": 0.1, "torch": 0.05}, rounds=20).plan
+    assert {plan.of_round(number)[0] for number in range(1, 21)} == set(plan.cells)
+
+
+def test_a_report_has_a_row_for_each_cell_but_controls(tmp_path) -> None:
+    plan = recording(tmp_path / "a.jsonl", rounds=2).plan
     assert plan.rows == [cell for cell in plan.cells if not cell.control]
     assert [cell.label for cell in plan.models] == [
         *("keras:example", "keras", "paddle", "torch"),

@@ -470,8 +470,10 @@ def _scores(results: Results, rows: Sequence[Row]) -> Table:
     target = _target(results)
     masked = " Masked, a loss is a mean over characters alone, which is not to be compared with the others'."
     masked = masked if any(row.batches != BATCHES[0] for row in rows) else ""
+    longer = max((len(t.epochs) for row in rows if row.batches != BATCHES[0] for t in row.quality), default=0)
+    epochs = f"epochs: {results.num_epochs}" + f"; {BUCKETED}: {longer}" * (longer > results.num_epochs)
     return Table(
-        f"After the last epoch, medians over seeds (epochs: {results.num_epochs})",
+        f"After the last epoch, medians over seeds ({epochs})",
         (*columns, f"seconds to {target}", "ratio"),
         last,
         grey=frozenset(place for place, row in enumerate(rows) if not row.ranked),

@@ -256,7 +256,7 @@ class Benchmark:
                 "benchmarks.scenarios:learn",
                 TRAINING_SILENCE,
                 on_event,
-                epochs=self.plan.size.epochs,
+                epochs=self.plan.num_epochs(cell),
                 seed=seed,
                 training_rows=self.material.training_rows,
                 validation_rows=self.material.validation_rows,

@@ -49,11 +49,13 @@ def test_rows_come_fastest_first_with_the_ratio_that_was_planted(tmp_path) -> No
     assert not results.warnings
 
 
-def test_one_backend_against_itself_is_neither_faster_nor_slower(tmp_path) -> None:
+def test_one_backend_against_itself_is_hardly_ever_faster_or_slower(tmp_path) -> None:
+    """Rows with a control of their own never are; as installed they have none, so that 1 in 20 may be."""
     same = dict.fromkeys(SECONDS, 0.1)
-    for seed in range(10):
-        results = analyse(recording(tmp_path / f"{seed}.jsonl", same, noise=0.01, seed=seed))
-        assert {row.ratio.word for row in results.rows if row.ratio} <= {"same", "inconclusive"}
+    found = [analyse(recording(tmp_path / f"{seed}.jsonl", same, noise=0.01, seed=seed)) for seed in range(10)]
+    words = [(row.lane, row.ratio.word) for results in found for row in results.rows if row.ratio]
+    assert {word for lane, word in words if lane == "matched"} <= {"same", "inconclusive"}
+    assert sum(word in ("faster", "slower") for _, word in words) <= len(words) / 20
 
 
 def test_no_speed_without_equality(tmp_path) -> None:
@@ -298,9 +300,10 @@ def test_a_run_that_never_arrives_counts_as_such(tmp_path) -> None:
         "paddle": 1.0,
         "keras:example": 1.0,
         "torch, masked and bucketed": None,
-        "keras, masked and bucketed": 2.0,
-        "paddle, masked and bucketed": 2.0,
+        "keras, masked and bucketed": 1.5,
+        "paddle, masked and bucketed": 1.5,
     }
+    assert "(epochs: 3; masked and bucketed: 4)" in render_markdown(results)
 
 
 @pytest.mark.parametrize(("arrived", "expected"), [([2.0, 4.0, None], 4.0), ([2.0, None, None], inf), ([2.0], 2.0)])

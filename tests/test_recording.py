@@ -128,3 +128,8 @@ def test_a_report_has_a_row_for_each_cell_but_controls(tmp_path) -> None:
         *(f"{name}, masked and bucketed" for name in ("keras", "paddle", "torch")),
     ]
     assert Cell("torch", "matched", control=True) in plan.cells
+
+
+def test_bucketed_trainings_may_go_on_for_a_third_more(tmp_path) -> None:
+    plan = recording(tmp_path / "a.jsonl", rounds=2).plan
+    assert [plan.num_epochs(Cell("torch", batches=batches)) for batches in ("shuffled", "bucketed")] == [3, 4]

@@ -168,8 +168,8 @@ def report(
 ) -> None:
     """Make one page of a recording that works offline: charts, verdicts, decoded sentences, raw data."""
     from benchmarks.analysis import analyse
-    from benchmarks.html_report import render_html, render_markdown
     from benchmarks.recording import Recording
+    from benchmarks.report.render import render_html, render_markdown
     from common.errors import CannotBeginError
     from common.files import write_atomically
 

@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.analysis import analyse
 from benchmarks.figures import blocks
-from benchmarks.html_report import render_markdown
 from benchmarks.plan import BASELINE
 from benchmarks.recording import Recording
+from benchmarks.report.render import render_markdown
 from benchmarks.results import Quality, seconds_to_target
 from benchmarks.scenarios import AT_LEAST
 from benchmarks.tables import apart_tables, comparison_table

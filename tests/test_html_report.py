@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.content import SECTIONS
-from benchmarks.differences import difference
-from benchmarks.html_report import markdown, render_html, render_markdown
 from benchmarks.intervals import Estimate
+from benchmarks.report.content import SECTIONS
+from benchmarks.report.differences import difference
+from benchmarks.report.render import markdown, render_html, render_markdown
 from benchmarks.results import Results, Row
 from benchmarks.wording import AXES
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
@@ -227,7 +227,7 @@ def test_a_difference_gives_back_both_sentences(translation: str, references: li
 
 
 def test_nothing_that_draws_is_imported_before_it_is_used() -> None:
-    program = "import sys, benchmarks.charts, benchmarks.html_report; print(*sys.modules)"
+    program = "import sys, benchmarks.report.charts, benchmarks.report.render; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert not {"altair", "jinja2", "markupsafe", "vl_convert", "rapidfuzz"} & set(done.stdout.split())
 

@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from benchmarks.analysis import Analysis, analyse
-from benchmarks.html_report import render_markdown
 from benchmarks.measure import begin, resumed
 from benchmarks.plan import Plan, Sweep, cells, sized
 from benchmarks.recording import Recording
+from benchmarks.report.render import render_markdown
+from benchmarks.report.scaling import blocks
 from benchmarks.roofline import Sizes, step_flop
 from benchmarks.scaling import growth
-from benchmarks.scaling_content import blocks
 from benchmarks.sweep import points, random_rows, spread
 from benchmarks.tables import scaling_table
 from common.config import DataConfig, TrainConfig

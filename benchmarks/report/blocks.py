@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.charts import Spec
-from benchmarks.differences import Parts
+from benchmarks.report.differences import Parts
+from benchmarks.report.drawing import Spec
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from benchmarks import scaling_charts
-from benchmarks.blocks import Block, Chart, Table, Text
 from benchmarks.plan import BASELINE
+from benchmarks.report import scaling_charts
+from benchmarks.report.blocks import Block, Chart, Table, Text
 from benchmarks.results import Curve, DataCost, Results
 from benchmarks.scaling import growth, told
 from benchmarks.wording import AXES, percent, quantity, times

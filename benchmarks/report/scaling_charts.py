@@ -1,10 +1,10 @@
-"""The charts of a sweep, as Vega-Lite: one an axis, a line a backend, a point a size; the look is charts.py's."""
+"""The charts of a sweep, as Vega-Lite: one an axis, a line a backend, a point a size; the look is drawing.py's."""
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
 from typing import Any
 
-from benchmarks.charts import INK, TIMES, Spec, Values, colour_legend, finished, tooltips
+from benchmarks.report.drawing import INK, TIMES, Spec, Values, colour_legend, finished, tooltips
 from benchmarks.results import Curve
 from benchmarks.wording import AXES, megabytes, percent, quantity
 

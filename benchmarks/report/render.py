@@ -7,8 +7,8 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from benchmarks.blocks import Chart, Line
-from benchmarks.content import report
+from benchmarks.report.blocks import Chart, Line
+from benchmarks.report.content import report
 from benchmarks.results import Results
 
 # Draws the charts and offers the recording. Vega's expressions are interpreted, not compiled, so that the page can
@@ -83,7 +83,7 @@ def _rendered(template: str, autoescape: bool, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"markdown": markdown, "fenced": fenced, "marked": marked}
-    text = (files("benchmarks") / "templates" / template).read_text(encoding="utf-8")
+    text = (files("benchmarks.report") / "templates" / template).read_text(encoding="utf-8")
     return environment.from_string(text).render(**values)
 
 

@@ -1,0 +1,66 @@
+"""What a report says, in order, before it is HTML or Markdown: sections of text, tables, charts and sentences.
+
+Both forms are made from these values, so that they hold the same figures. All text here is plain; the templates
+escape it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.plan import BUCKETED
+from benchmarks.report import decoding, evidence, machine, quality, scaling, speed, start
+from benchmarks.report.blocks import Block, Report, Section, Text
+from benchmarks.report.drawing import LANES
+from benchmarks.results import REDUCED, Results
+from benchmarks.wording import SPACE, day, plain
+
+
+def report(results: Results) -> Report:
+    """All that is said of a comparison."""
+    names = _names(results) or "nothing"
+    sections = [
+        Section(name, title, blocks(results) or [Text("Not measured in this benchmark.")])
+        for name, title, blocks in SECTIONS
+    ]
+    title, headline = f"Rosetta benchmark: {names}", plain(results.headline)
+    return Report(title, headline, _facts(results), len(results.warnings), speed.overview(results), sections)
+
+
+def _names(results: Results) -> str:
+    """The backends of the rows, or of a sweep by itself."""
+    curves = results.scaling.curves if results.scaling else []
+    return ", ".join(dict.fromkeys([*(row.name for row in results.all_rows), *(curve.name for curve in curves)]))
+
+
+def _facts(results: Results) -> dict[str, str]:
+    data, settings, computer = results.data, results.settings, results.machine
+    lanes = dict.fromkeys(LANES.get(row.lane, row.lane) for row in results.rows)
+    rounds = f"{results.rounds} of {results.planned_rounds} rounds" if results.planned_rounds else "a sweep alone"
+    memory = f", {computer['memory'] / 2**30:.0f} GiB" if "memory" in computer else ""
+    held_out = f"{100 * data.validation_split:.0f}{SPACE}%"
+    split = {"tail": "the last rows", "grouped": "whole sources at random"}.get(data.split, data.split)
+    return {
+        "Compared": "; ".join(filter(None, (_names(results), " and ".join(lanes)))),
+        "Model": f"LSTM encoder-decoder, {results.latent_dim} units, batches of {settings.batch_size}",
+        "Corpus": f"{data.data}, up to {data.num_samples:,} pairs, {held_out} held out, {split}",
+        "Machine": f"{computer.get('processor', 'unknown')}, {computer.get('cores', '?')} cores{memory}",
+        "When": day(results.started),
+        "Preset": f"{results.preset}, {rounds}",
+    }
+
+
+SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
+    ("verdicts", "Verdicts", speed.verdicts),
+    ("bucketed", BUCKETED.capitalize(), speed.bucketed),
+    ("reduced", REDUCED, speed.reduced),
+    ("start", "Cold and warm", start.blocks),
+    ("decoding", "Decoding", decoding.blocks),
+    ("roofline", "What the machine can do", machine.roofline),
+    ("parts", "Where a step's time goes", machine.time_parts),
+    ("memory", "Memory", machine.memory),
+    ("scaling", "How cost grows", scaling.blocks),
+    ("quality", "Quality", quality.trainings),
+    ("sentences", "Decoded sentences", quality.sentences),
+    ("parity", "Parity", evidence.parity),
+    ("evidence", "Settings and evidence", evidence.settings),
+    ("data", "Data, and how to measure again", evidence.again),
+)

@@ -33,7 +33,7 @@ from benchmarks.results import (
     Results,
     Roofline,
     Row,
-    main_lane,
+    answering,
     seconds_to_target,
 )
 from benchmarks.roofline import Sizes, step_flop
@@ -438,7 +438,7 @@ def _headline(rows: Sequence[Row], pairs: Sequence[Mapping[str, Any]]) -> str:
     """The answer in a sentence: the ranked rows of the main lane, and who is fastest where that is sure."""
     if not rows:
         return f"No round in {FULL} was measured."
-    ranked = [row for row in rows if row.ranked and row.lane == main_lane(rows)]
+    ranked = [row for row in answering(rows) if row.ranked]
     if not ranked:
         return "No row is ranked: none has a parity certificate that holds."
     next_one = next((pair for pair in pairs if pair["first"] == ranked[0].label), None)

@@ -10,9 +10,7 @@ import typer
 from common import options
 from common.config import DataConfig, TrainConfig, as_float32
 
-Backends = Annotated[
-    str | None, typer.Option(help="Names separated by commas.", show_default="all that are installed")
-]
+NAMES = "Names separated by commas."
 
 # What `bench --resume` takes from the recording and so cannot be given again.
 PLANNED = ["backends", "python", "preset", "rounds", "steps", "lanes", "epochs", "seeds", "threads", "device"]
@@ -29,14 +27,16 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     context: typer.Context,
-    backends: Backends = None,
+    backends: Annotated[
+        str | None, typer.Option(help=NAMES, show_default="those installed, without variants and numpy")
+    ] = None,
     python: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="One more row: backend NAME under another interpreter."),
     ] = None,
     preset: Annotated[
         Literal["quick", "standard", "rigorous"],
-        typer.Option(help="Minutes, an hour, or four; what follows overrides its numbers."),
+        typer.Option(help="Minutes, an hour, or some hours; what follows overrides its numbers."),
     ] = "quick",
     rounds: Annotated[int | None, typer.Option(min=0, help="Every cell is measured once a round.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps timed a cell.")] = None,
@@ -45,7 +45,10 @@ def bench(
         str | None,
         typer.Option(help="shuffled, or shuffled,bucketed: also rows on bucketed batches, padding masked."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of the trainings whose quality is scored.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the trainings whose quality is scored; on bucketed batches a third more."),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Such trainings a backend.")] = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Also how cost grows with sizes; with --rounds 0, that alone.")
@@ -222,7 +225,9 @@ def compare(
 
 
 def parity(
-    backends: Backends = None,
+    backends: Annotated[
+        str | None, typer.Option(help=NAMES, show_default="those installed, without reduced precision")
+    ] = None,
     dtype: Annotated[options.Precision | None, typer.Option(help="One precision alone.", show_default="both")] = None,
     data: options.Data = DataConfig.data,
     skip_bad_lines: options.SkipBadLines = False,

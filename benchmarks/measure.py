@@ -256,7 +256,7 @@ class Benchmark:
                 "benchmarks.scenarios:learn",
                 TRAINING_SILENCE,
                 on_event,
-                epochs=self.plan.num_epochs(cell),
+                epochs=self.plan.epochs_of(cell),
                 seed=seed,
                 training_rows=self.material.training_rows,
                 validation_rows=self.material.validation_rows,
@@ -386,8 +386,13 @@ def begin(path: Path, plan: Plan, certificates: Mapping[str, Any], findings: Seq
 def resumed(path: Path) -> Benchmark:
     """Go on with a recording, where text, machine and versions are what they were."""
     recording = Recording.read(path)
-    if any("longest" not in record for record in recording.of_kind("quality")):
-        raise CannotBeginError(f"{path} was begun by an earlier Rosetta, which measured less; choose another --out")
+    if any(
+        "longest" not in record or len(record["epochs"]) != recording.plan.epochs_of(Cell.of(record))
+        for record in recording.of_kind("quality")
+    ):
+        raise CannotBeginError(
+            f"{path} was begun by an earlier Rosetta, which measured otherwise; choose another --out"
+        )
     material, sha256 = prepare(recording.plan.data, recording.plan.settings.seed, "float32")
     if sha256 != recording.corpus["sha256"]:
         raise CannotBeginError(f"{recording.plan.data.data} has changed since {path} was begun; choose another --out")

@@ -12,7 +12,7 @@ from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 
 BASELINE = "keras:example"  # what every ratio is to
-LANES = ("matched", "default")
+LANES = {"matched": "matched", "default": "as installed"}  # and what tables call them
 BATCHES = ("shuffled", "bucketed")  # see TrainConfig; the first is the example's
 BUCKETED = "masked and bucketed"  # what tables call the other, which takes padding that is masked
 
@@ -30,7 +30,7 @@ class Preset:
     sentences: int  # distinct validation sources decoded in one batch
     singles: int  # of those, decoded one by one for the latency
     seeds: int  # of the trainings whose quality is scored
-    epochs: int  # of each such training
+    epochs: int  # of each such training; see Plan.epochs_of
     whole_ladder: bool  # the parity ladder in full; else the quick one
     equal_strings: int  # decoded by the baseline and by `keras`, which scores for it, and compared
     batches: tuple[str, ...] = BATCHES[:1]  # all that recordings had which do not name it
@@ -38,8 +38,8 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(3, 20, ("matched",), "one", 300, 100, 1, 3, False, 5),
-    "standard": Preset(7, 64, LANES, "each", 1000, 200, 3, 10, True, 20, BATCHES),
-    "rigorous": Preset(20, 128, LANES, "each", 1000, 500, 5, 30, True, 20, BATCHES),
+    "standard": Preset(7, 64, tuple(LANES), "each", 1000, 200, 3, 10, True, 20, BATCHES),
+    "rigorous": Preset(20, 128, tuple(LANES), "each", 1000, 500, 5, 30, True, 20, BATCHES),
 }
 
 
@@ -89,7 +89,7 @@ class Cell:
     def label(self) -> str:
         """What tables call it."""
         words = [self.backend]
-        words += ["as installed"] if self.lane == "default" else []
+        words += [LANES[self.lane]] if self.lane == "default" else []
         words += [f"under {self.python}"] if self.python else []
         words += [BUCKETED] if self.bucketed else []
         words += ["again"] if self.control else []
@@ -139,17 +139,17 @@ class Plan:
         """The cells in the order of a round (counted from 1).
 
         Rounds begin with cells spread over all of them, and every second one goes backwards: what changes on the
-        machine meets all alike, and none always comes after the same other one, its control least of all.
+        machine meets all alike, and none always comes right after the same other one.
         """
-        stride = max(1, len(self.cells) // max(1, self.size.rounds))
-        first = (number - 1) * stride % len(self.cells)
+        num_cells, rounds = len(self.cells), self.size.rounds
+        first = (number - 1) * max(num_cells, rounds) // rounds % num_cells
         if number % 2:
             return [*self.cells[first:], *self.cells[:first]]
         return [*self.cells[first::-1], *self.cells[:first:-1]]
 
-    def num_epochs(self, cell: Cell) -> int:
-        """Of a training whose quality is scored. Bucketed ones may go on for a third more: an epoch of theirs is less
-        work and in the end teaches a little less, and what is asked is how soon they are as good."""
+    def epochs_of(self, cell: Cell) -> int:
+        """Of a training whose quality is scored. Bucketed ones may go on for a third more, rounded down: an epoch of
+        theirs is less work and in the end teaches a little less, and what is asked is how soon they are as good."""
         return self.size.epochs * 4 // 3 if cell.bucketed else self.size.epochs
 
     @property

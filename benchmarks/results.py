@@ -123,6 +123,11 @@ def main_lane(rows: Sequence[Row]) -> str:
     return "matched" if any(row.lane == "matched" for row in rows) else "default"
 
 
+def answering(rows: Sequence[Row]) -> list[Row]:
+    """Those of the lane that the answer is about."""
+    return [row for row in rows if row.lane == main_lane(rows)]
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One held-out sentence and what each backend makes of it after the last epoch of the first seed."""
@@ -205,7 +210,7 @@ class Results:
     started: str
     rounds: int  # that were recorded
     planned_rounds: int
-    num_epochs: int  # of the trainings that were scored
+    num_epochs: int  # of the trainings that were scored; those on bucketed batches may have more
     floor: float | None  # noise floor of a step: the largest of the rows'; None where no control tells
     peak: dict[str, Any] | None  # the machine's: flops, backend, shape, library; rates: all that was measured
     target_chrf: float | None  # what the baseline's trainings reach, or the worst row's where there is no baseline

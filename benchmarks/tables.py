@@ -53,13 +53,13 @@ def apart_tables(results: Results) -> list[Table]:
     if rows:
         shuffled = (*COLUMNS[:5], "over\nshuffled", "chrF")
         cells = [[*_speed_cells(row), _over(row.bucketing), _chrf(row)] for row in rows]
-        tables.append(_apart_table(BUCKETED.capitalize(), shuffled, rows, cells, bucketed))
+        tables.append(_apart_table(BUCKETED.capitalize(), shuffled, rows, cells, bucketed + _after(rows)))
     if results.reduced:
         cells = [
             [*_speed_cells(row), _over(row.reducing), _val_loss(row), _chrf(row), _errors(row)]
             for row in results.reduced
         ]
-        tables.append(_apart_table(REDUCED, columns, results.reduced, cells, reduced))
+        tables.append(_apart_table(REDUCED, columns, results.reduced, cells, reduced + _after(results.reduced)))
     return tables
 
 
@@ -103,6 +103,12 @@ def _val_loss(row: Row) -> str:
 
 def _chrf(row: Row) -> str:
     return f"{row.epochs[-1]['chrf']:.1f}" if row.epochs else ""
+
+
+def _after(rows: Sequence[Row]) -> str:
+    """Of how many epochs their chrF is."""
+    counts = sorted({len(row.epochs) for row in rows if row.epochs})
+    return f" chrF: after {' or '.join(map(str, counts))} epochs." if counts else ""
 
 
 def _speed_cells(row: Row) -> list[str]:

@@ -152,14 +152,15 @@ def test_a_backend_under_another_interpreter_has_a_row_of_its_own(tmp_path) -> N
 
 def test_masked_and_bucketed_rows_time_an_epoch_and_are_trained_for_their_quality(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
-    small = ["--num-samples", "600", "--latent-dim", "16", "--epochs", "2", "--steps", "4", "--rounds", "2"]
+    small = ["--num-samples", "600", "--latent-dim", "16", "--epochs", "3", "--steps", "4", "--rounds", "2"]
     found = answer("bench", "--backends", "numpy", "--batches", "shuffled,bucketed", *small, "--out", out)
     assert "--batches shuffled,bucketed" in found["command"]
     row = found["bucketed"][0]
     assert (row["label"], row["ranked"]) == ("numpy, masked and bucketed", True)
     assert row["certificate"]["padding"] == "mask"
     assert row["bucketing"]["ratio"]["value"] > 0
-    assert [epoch["chrf"] >= 0 for epoch in row["epochs"]] == [True, True]
+    assert [epoch["chrf"] >= 0 for epoch in row["epochs"]] == [True] * 4
+    assert len(found["rows"][0]["epochs"]) == 3
     recording = Recording.read(out)
     rows = recording.corpus["sizes"]["training_rows"]
     for record in recording.of_kind("round"):
@@ -171,6 +172,7 @@ def test_masked_and_bucketed_rows_time_an_epoch_and_are_trained_for_their_qualit
     status, printed, _ = rosetta("bench", "--out", out, "--resume")
     assert status == 0
     assert "Masked and bucketed" in printed
+    assert "chrF: after 4 epochs" in " ".join(printed.split())
     assert rosetta("report", out, "-o", tmp_path / "a.md")[0] == 0
     assert "On bucketed batches numpy trains an epoch in" in (tmp_path / "a.md").read_text(encoding="utf-8")
 

@@ -24,9 +24,9 @@ from common.errors import CannotBeginError
 from common.evidence import ENOUGH, covered, kept_or_flushed, median_seconds, part_of, smallest_normals
 from common.interface import Kernel, Metrics, Part, Profiled
 from common.tensors import Batches
-from tests.conftest import SETTINGS, batch_of, model
+from tests.conftest import FRAMEWORKS, SETTINGS, batch_of, model
 
-BACKENDS = ["numpy", "keras", "keras:example", "torch", "paddle"]
+BACKENDS = ["numpy", *FRAMEWORKS, "keras:example"]
 LATENT_DIM = 128
 STEPS, BATCH_SIZE = 20, 32
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)

@@ -11,10 +11,12 @@ import numpy as np
 import psutil
 import pytest
 
+from backends import TABLE
 from backends.process import PROJECT, BackendProcess
 from backends.session import Runtime
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
+from tests.conftest import FRAMEWORKS
 
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
 
@@ -131,7 +133,7 @@ def test_a_folder_where_the_user_stands_cannot_shadow_ours(tmp_path, monkeypatch
         assert process.facts["version"] == np.__version__
 
 
-@pytest.mark.parametrize("name", ["numpy", "keras", "torch", "paddle"])
+@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
 def test_threads_are_as_asked_and_read_back(name: str) -> None:
     with start(name, threads=1) as process:
         assert process.facts["threads"] == 1
@@ -156,15 +158,15 @@ def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: ra
         assert process.call("tests.child:page_faults", 30, megabytes=64)["faults"] in faults
 
 
-@pytest.mark.parametrize("name", ["keras", "torch", "paddle"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_each_framework_is_alone_in_its_process(name: str) -> None:
-    packages = {"keras": "tensorflow", "torch": "torch", "paddle": "paddle"}
+    packages = {name: TABLE[name].package for name in FRAMEWORKS}
     with start(name) as process:
         modules = set(process.call("tests.child:imported", 30)["modules"])
     assert modules & set(packages.values()) == {packages[name]}
 
 
-@pytest.mark.parametrize("name", ["keras", "keras:example", "torch", "paddle"])
+@pytest.mark.parametrize("name", [*FRAMEWORKS, "keras:example"])
 def test_a_gpu_that_is_not_there_is_one_clear_line(name: str) -> None:
     if os.path.exists("/dev/nvidia0"):
         pytest.skip("this machine has a GPU")

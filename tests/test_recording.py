@@ -2,7 +2,8 @@
 
 import json
 import re
-from itertools import combinations
+from dataclasses import replace
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -105,19 +106,26 @@ def test_another_file_is_refused_in_one_line(tmp_path, first) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_rounds_begin_spread_over_the_cells_and_every_second_goes_backwards(tmp_path) -> None:
-    plan = recording(tmp_path / "a.jsonl", rounds=4).plan
-    orders = [plan.of_round(number) for number in range(1, 5)]
-    starts = [plan.cells.index(order[0]) for order in orders]
-    assert starts == [number * (len(plan.cells) // 4) for number in range(4)]
-    assert all(sorted(order, key=repr) == sorted(plan.cells, key=repr) for order in orders)
-    for first, second in combinations(plan.cells, 2):
-        assert {order.index(first) < order.index(second) for order in orders} == {True, False}
+@pytest.mark.parametrize(("num_cells", "rounds"), [(27, 7), (11, 7), (15, 4), (6, 20)])
+def test_rounds_begin_spread_over_the_cells(tmp_path, num_cells: int, rounds: int) -> None:
+    plan = recording(tmp_path / "a.jsonl", rounds=2).plan
+    cells = tuple(Cell("torch", python=str(number)) for number in range(num_cells))
+    plan = replace(plan, cells=cells, size=replace(plan.size, rounds=rounds))
+    orders = [plan.of_round(number) for number in range(1, rounds + 1)]
+    assert all(sorted(order, key=repr) == sorted(cells, key=repr) for order in orders)
+    starts = sorted({cells.index(order[0]) for order in orders})
+    assert len(starts) == min(num_cells, rounds)
+    gaps = [after - before for before, after in pairwise([*starts, starts[0] + num_cells])]
+    assert max(gaps) - min(gaps) <= 1
 
 
-def test_a_plan_of_many_rounds_begins_one_with_each_cell(tmp_path) -> None:
-    plan = recording(tmp_path / "a.jsonl", {"keras:example": 0.1, "torch": 0.05}, rounds=20).plan
-    assert {plan.of_round(number)[0] for number in range(1, 21)} == set(plan.cells)
+def test_every_second_round_goes_backwards(tmp_path) -> None:
+    plan = recording(tmp_path / "a.jsonl", rounds=7).plan
+    after: dict[Cell, set[Cell]] = {}
+    for number in range(1, 8):
+        for before, cell in pairwise(plan.of_round(number)):
+            after.setdefault(cell, set()).add(before)
+    assert all(len(found) == 2 for found in after.values()), "the neighbours on both sides"
 
 
 def test_a_report_has_a_row_for_each_cell_but_controls(tmp_path) -> None:
@@ -132,4 +140,4 @@ def test_a_report_has_a_row_for_each_cell_but_controls(tmp_path) -> None:
 
 def test_bucketed_trainings_may_go_on_for_a_third_more(tmp_path) -> None:
     plan = recording(tmp_path / "a.jsonl", rounds=2).plan
-    assert [plan.num_epochs(Cell("torch", batches=batches)) for batches in ("shuffled", "bucketed")] == [3, 4]
+    assert [plan.epochs_of(Cell("torch", batches=batches)) for batches in ("shuffled", "bucketed")] == [3, 4]

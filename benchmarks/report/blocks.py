@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.report.differences import Parts
-from benchmarks.report.drawing import Spec
+
+Spec = dict[str, Any]  # a chart's, in Vega-Lite
 
 
 @dataclass(frozen=True)
 class Text:
+    """A paragraph."""
+
     text: str
     kind: str = "text"
 
@@ -50,6 +54,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Sentence:
+    """A held-out sentence and what the rows make of it."""
+
     source: str
     references: Sequence[str]
     lines: Sequence[Line]
@@ -67,12 +73,16 @@ class Details:
 
 @dataclass(frozen=True)
 class Warnings:
+    """What a reader must know before believing."""
+
     warnings: Sequence[str]
     kind: str = "warnings"
 
 
 @dataclass(frozen=True)
 class Code:
+    """What is typed."""
+
     text: str
     kind: str = "code"
 
@@ -82,6 +92,8 @@ Block = Text | Table | Chart | Sentence | Details | Warnings | Code
 
 @dataclass(frozen=True)
 class Section:
+    """A chapter."""
+
     name: str  # the anchor
     title: str
     blocks: Sequence[Block]
@@ -89,6 +101,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
+    """The whole page."""
+
     title: str
     headline: str
     facts: Mapping[str, str]  # what was compared, on what, where and when

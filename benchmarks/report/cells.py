@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from benchmarks.intervals import Verdict
 from benchmarks.plan import BASELINE
 from benchmarks.report.blocks import Table
-from benchmarks.results import Row, main_lane
+from benchmarks.results import Row
 from benchmarks.wording import MISSING, digits, plain, times
-
-CUT = " A very wide interval is drawn in part; the figures have it whole."
 
 
 def table(
@@ -23,11 +21,6 @@ def table(
     lines = [[row.label, *figures(row)] for row in rows]
     grey = frozenset(place for place, row in enumerate(rows) if not row.ranked)
     return Table(title, ("row", *columns), lines, frozenset(words), grey, note)
-
-
-def answering(rows: Sequence[Row]) -> list[Row]:
-    """Those of the lane that the answer is about."""
-    return [row for row in rows if row.lane == main_lane(rows)]
 
 
 def epoch(row: Row) -> str:
@@ -50,6 +43,7 @@ def ratio(found: Verdict | None, row: Row | None = None) -> str:
 
 
 def verdict(found: Verdict | None, row: Row | None = None) -> str:
+    """In words; "baseline" where `row` is that."""
     if row is not None and row.name == BASELINE:
         return "baseline"
     return plain(found.text) if found else MISSING

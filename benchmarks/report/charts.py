@@ -6,10 +6,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.plan import BASELINE
+from benchmarks.report.blocks import Spec
 from benchmarks.report.drawing import (
     INK,
     PAPER,
-    Spec,
     Values,
     bars,
     by_size,
@@ -26,10 +26,10 @@ from benchmarks.report.drawing import (
     time_axis,
     tooltips,
 )
-from benchmarks.results import Results, Row, main_lane
+from benchmarks.results import Overtaking, Results, Row, answering
 from benchmarks.wording import digits, interval, percent, plain, quantity, times, unit_of
 
-# Phases of a start. Parts of a bar are told apart by how dark they are: colours belong to backends.
+# Phases of a start.
 PHASES = {"process": "process and NumPy", "import": "import", "build": "build the model", "first_step": "first step"}
 # What common.interface.Part calls them.
 PARTS = {
@@ -120,13 +120,11 @@ def break_even(results: Results) -> Spec | None:
     """Seconds since the command was given against steps done, one line a row; points where one overtakes another."""
     import altair as alt
 
-    rows = [row for row in in_order(results.rows) if row.start and row.step and row.ranked]
-    rows = [row for row in rows if row.lane == main_lane(results.rows)]
+    rows = _startable(results)
     if not rows:
         return None
     by_label = {row.label: row for row in rows}
-    within = EPOCHS_SHOWN * max(row.steps_an_epoch for row in rows)
-    shown = [o for o in results.overtakings if o.steps <= within and {o.slow_starter, o.overtakes} <= by_label.keys()]
+    shown = overtakings_shown(results)
     last = 1.3 * max((o.steps for o in shown), default=100.0)
     values: Values = []
     for row in rows:
@@ -150,7 +148,7 @@ def break_even(results: Results) -> Spec | None:
         )
     )
     points: Values = []
-    for overtaking in sorted(shown, key=lambda overtaking: overtaking.steps):
+    for overtaking in shown:
         labelled = [point["steps"] for point in points if point["text"]]
         near = bool(labelled) and overtaking.steps - labelled[-1] < 0.05 * last
         points.append(
@@ -173,6 +171,19 @@ def break_even(results: Results) -> Spec | None:
             base.mark_text(dy=-13, fontWeight=600).encode(text="text:N"),
         ]
     return finished(alt.layer(*layers), 340)
+
+
+def overtakings_shown(results: Results) -> list[Overtaking]:
+    """Those between the rows whose lines are drawn, as far as these go, the first one first."""
+    rows = _startable(results)
+    labels = {row.label for row in rows}
+    within = EPOCHS_SHOWN * max((row.steps_an_epoch for row in rows), default=0)
+    shown = [o for o in results.overtakings if o.steps <= within and {o.slow_starter, o.overtakes} <= labels]
+    return sorted(shown, key=lambda overtaking: overtaking.steps)
+
+
+def _startable(results: Results) -> list[Row]:
+    return [row for row in in_order(answering(results.rows)) if row.start and row.step and row.ranked]
 
 
 def decoding(results: Results) -> Spec | None:
@@ -270,9 +281,8 @@ def quality(rows: Sequence[Row], field: str, title: str, target: float | None = 
     for row in rows:
         curves = [_curve(training.epochs, field) for training in row.quality]
         for training, curve in zip(row.quality, curves, strict=True):
-            for number, (seconds, value) in enumerate(curve, 1):
-                told = {"seed": training.seed, "epoch": number, "trained for": f"{digits(seconds)} s"}
-                thin.append(look(row, rows) | {"seconds": seconds, "value": value, "shown": digits(value)} | told)
+            for seconds, value in curve:
+                thin.append(look(row, rows) | {"seconds": seconds, "value": value, "seed": training.seed})
         for number, points in enumerate(zip(*curves, strict=False), 1):
             middle = {"seconds": median(p[0] for p in points), "value": median(p[1] for p in points)}
             told = {

@@ -1,17 +1,30 @@
-"""What a report says, in order, before it is HTML or Markdown: sections of text, tables, charts and sentences.
-
-Both forms are made from these values, so that they hold the same figures. All text here is plain; the templates
-escape it.
-"""
+"""A report's sections in their order, its title and its facts."""
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.plan import BUCKETED
-from benchmarks.report import decoding, evidence, machine, quality, scaling, speed, start
+from benchmarks.plan import BUCKETED, LANES
+from benchmarks.report import apart, decoding, evidence, quality, resources, scaling, speed, start, targets
 from benchmarks.report.blocks import Block, Report, Section, Text
-from benchmarks.report.drawing import LANES
 from benchmarks.results import REDUCED, Results
 from benchmarks.wording import SPACE, day, plain
+
+SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
+    ("verdicts", "Verdicts", speed.verdicts),
+    ("targets", "Targets", targets.blocks),
+    ("bucketed", BUCKETED.capitalize(), apart.bucketed),
+    ("reduced", REDUCED, apart.reduced),
+    ("start", "Cold and warm", start.blocks),
+    ("decoding", "Decoding", decoding.blocks),
+    ("roofline", "What the machine can do", resources.roofline),
+    ("parts", "Where a step's time goes", resources.time_parts),
+    ("memory", "Memory", resources.memory),
+    ("scaling", "How cost grows", scaling.blocks),
+    ("quality", "Quality", quality.trainings),
+    ("sentences", "Decoded sentences", quality.sentences),
+    ("parity", "Parity", evidence.parity),
+    ("evidence", "Settings and evidence", evidence.settings),
+    ("data", "Data, and how to measure again", evidence.again),
+)
 
 
 def report(results: Results) -> Report:
@@ -32,35 +45,17 @@ def _names(results: Results) -> str:
 
 
 def _facts(results: Results) -> dict[str, str]:
-    data, settings, computer = results.data, results.settings, results.machine
+    data, settings, machine = results.data, results.settings, results.machine
     lanes = dict.fromkeys(LANES.get(row.lane, row.lane) for row in results.rows)
     rounds = f"{results.rounds} of {results.planned_rounds} rounds" if results.planned_rounds else "a sweep alone"
-    memory = f", {computer['memory'] / 2**30:.0f} GiB" if "memory" in computer else ""
+    memory = f", {machine['memory'] / 2**30:.0f} GiB" if "memory" in machine else ""
     held_out = f"{100 * data.validation_split:.0f}{SPACE}%"
     split = {"tail": "the last rows", "grouped": "whole sources at random"}.get(data.split, data.split)
     return {
         "Compared": "; ".join(filter(None, (_names(results), " and ".join(lanes)))),
         "Model": f"LSTM encoder-decoder, {results.latent_dim} units, batches of {settings.batch_size}",
         "Corpus": f"{data.data}, up to {data.num_samples:,} pairs, {held_out} held out, {split}",
-        "Machine": f"{computer.get('processor', 'unknown')}, {computer.get('cores', '?')} cores{memory}",
+        "Machine": f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores{memory}",
         "When": day(results.started),
         "Preset": f"{results.preset}, {rounds}",
     }
-
-
-SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
-    ("verdicts", "Verdicts", speed.verdicts),
-    ("bucketed", BUCKETED.capitalize(), speed.bucketed),
-    ("reduced", REDUCED, speed.reduced),
-    ("start", "Cold and warm", start.blocks),
-    ("decoding", "Decoding", decoding.blocks),
-    ("roofline", "What the machine can do", machine.roofline),
-    ("parts", "Where a step's time goes", machine.time_parts),
-    ("memory", "Memory", machine.memory),
-    ("scaling", "How cost grows", scaling.blocks),
-    ("quality", "Quality", quality.trainings),
-    ("sentences", "Decoded sentences", quality.sentences),
-    ("parity", "Parity", evidence.parity),
-    ("evidence", "Settings and evidence", evidence.settings),
-    ("data", "Data, and how to measure again", evidence.again),
-)

@@ -3,18 +3,19 @@
 from benchmarks.plan import BASELINE
 from benchmarks.report import cells, charts
 from benchmarks.report.blocks import Block, Chart, Text
-from benchmarks.report.drawing import cut
-from benchmarks.results import Results
+from benchmarks.report.drawing import cut_note
+from benchmarks.results import Results, answering
 from benchmarks.wording import digits, interval, quantity
 
 
 def blocks(results: Results) -> list[Block]:
+    """In a batch, then alone; what was not measured is said."""
     found: list[Block] = []
     spec = charts.decoding(results)
     if spec is not None:
         rows = [row for row in results.rows if row.decode_character and row.ranked]
         best = min(
-            cells.answering(rows),
+            answering(rows),
             key=lambda row: row.decode_character.value if row.decode_character else 0.0,
             default=None,
         )
@@ -34,15 +35,15 @@ def blocks(results: Results) -> list[Block]:
         )
         note = 'All with the same weights; characters up to and with the "\\n" that ends a sentence. '
         note += f"{BASELINE} has no batch and decodes sentence by sentence, with predict."
-        key = cells.CUT if cut([row.decode_character for row in results.rows if row.decode_character]) else ""
-        found.append(Chart("decoding", title, spec, table, note, key.strip()))
+        key = cut_note([row.decode_character for row in results.rows if row.decode_character])
+        found.append(Chart("decoding", title, spec, table, note, key))
     else:
         found.append(Text("Decoding in a batch was not measured."))
     spec = charts.latency(results)
     if spec is None:
         return [*found, Text("The time of single sentences was not measured.")]
     rows = [row for row in results.rows if row.latency]
-    best = min(cells.answering(rows), key=lambda row: (not row.ranked, min(row.latency.items())[1].value))
+    best = min(answering(rows), key=lambda row: (not row.ranked, min(row.latency.items())[1].value))
     took = quantity(min(best.latency.items())[1].value)
     title = f"{best.label} decodes a single sentence in {took}, the shortest median"
     percentiles = sorted({percentile for row in rows for percentile in row.latency})

@@ -10,11 +10,11 @@ from math import ceil, floor, log10
 from typing import Any
 
 from benchmarks.intervals import Estimate
-from benchmarks.plan import BASELINE, BATCHES
+from benchmarks.plan import BASELINE, BATCHES, LANES
+from benchmarks.report.blocks import Spec
 from benchmarks.results import Curve, Row
 from benchmarks.wording import unit_of
 
-Spec = dict[str, Any]
 Values = list[dict[str, Any]]
 
 INK, PAPER, GREY = "currentColor", "var(--paper)", "#8b919a"
@@ -33,7 +33,6 @@ TIMES = (
     "datum.value >= 0.99 ? format(datum.value, ',.0f') + ' s' : datum.value >= 0.00099 ? "
     "format(datum.value * 1e3, '.0f') + ' ms' : format(datum.value * 1e6, '.3~g') + ' µs'"
 )
-LANES = {"matched": "matched", "default": "as installed"}
 SPAN = 30.0  # largest over smallest value above which an axis is logarithmic
 WILD = 3.0  # an interval is drawn as far as this multiple of the largest value
 
@@ -141,10 +140,12 @@ def by_size(values: Values, title: str, told: Sequence[str]) -> Spec:
     return finished(alt.layer(rules, points, text), height(values))
 
 
-def cut(estimates: Sequence[Estimate]) -> bool:
-    """Whether one of these intervals is drawn only in part."""
+def cut_note(estimates: Sequence[Estimate]) -> str:
+    """What is said where one of these intervals is drawn only in part; else nothing."""
     most, least = max(found.value for found in estimates), min(found.value for found in estimates)
-    return any(found.high > most * WILD or found.low < least / WILD for found in estimates)
+    if any(found.high > most * WILD or found.low < least / WILD for found in estimates):
+        return "A very wide interval is drawn in part; the figures have it whole."
+    return ""
 
 
 def _within(values: Values) -> Values:
@@ -170,6 +171,7 @@ def height(rows: Sequence[Any]) -> int:
 
 
 def rows_axis(rows: Sequence[Any]) -> Any:
+    """A band a row, in their order."""
     import altair as alt
 
     # A label's parts stand under one another, so that a telephone has room for the bars.
@@ -210,12 +212,8 @@ def _columns(narrow: int) -> Any:
     return alt.ExprRef(f"width < 480 ? {narrow} : 9")
 
 
-# A legend above the vertical axis's title, and as strong as the thick lines.
-_ABOVE: dict[str, Any] = {"offset": 30, "symbolOpacity": 1}
-
-
 def _tints(parts: Sequence[str]) -> Any:
-    """From light to dark, as far apart as their number lets them be."""
+    """From light to dark, as far apart as their number lets them be: colours belong to backends."""
     import altair as alt
 
     shares = [round(20 + 74 * place / max(1, len(parts) - 1)) for place in range(len(parts))]
@@ -225,13 +223,13 @@ def _tints(parts: Sequence[str]) -> Any:
 
 
 def colour_legend(rows: Sequence[Row | Curve]) -> Any:
+    """Above the vertical axis's title, and as strong as the thick lines."""
     import altair as alt
 
     found = colours(rows)
     scale = alt.Scale(domain=list(found), range=list(found.values()))
-    legend = alt.Legend(
-        title=None, orient="top", columns=_columns(3), symbolType="stroke", symbolStrokeWidth=3, **_ABOVE
-    )
+    lines: dict[str, Any] = {"symbolType": "stroke", "symbolStrokeWidth": 3, "symbolOpacity": 1}
+    legend = alt.Legend(title=None, orient="top", offset=30, columns=_columns(3), **lines)
     return alt.Color("name:N", scale=scale, legend=legend)
 
 
@@ -243,9 +241,10 @@ def dotted() -> Any:
 
 
 def tooltips(fields: Iterable[str]) -> list[Any]:
+    """Of fields that hold words, each under its name or what the reader calls it."""
     import altair as alt
 
-    titles = {"label": "backend", "shown": "value", "text": "share"}
+    titles = {"label": "backend", "text": "share"}
     return [alt.Tooltip(f"{field}:N", title=titles.get(field, field)) for field in fields]
 
 

@@ -14,6 +14,7 @@ MOST_KERNELS = 8
 
 
 def parity(results: Results) -> list[Block]:
+    """Each row's distance from the referee; nothing where no row has a certificate."""
     rows = [row for row in results.full_rows if row.certificate]
     if not rows:
         return []
@@ -31,7 +32,7 @@ def ladder(rows: Sequence[Row]) -> Table:
     """How far rows that have a certificate are from the referee."""
     found = [row.certificate or {} for row in rows]
     rungs = [rung for rung in RUNGS if any(rung in certificate["rungs"] for certificate in found)]
-    cells = [
+    lines = [
         [row.label, "passed" if c["passed"] else "BROKEN", *(_rung(c["rungs"].get(rung)) for rung in rungs)]
         for row, c in zip(rows, found, strict=True)
     ]
@@ -40,7 +41,7 @@ def ladder(rows: Sequence[Row]) -> Table:
         f"Referee: {', '.join(dict.fromkeys(str(c.get('referee', '')) for c in found))}. Of each rung: the largest "
     )
     note += "error and what is allowed. A row climbs until a rung breaks; rungs that it did not reach are empty."
-    return Table("Largest error on each rung", ("row", "", *rungs), cells, frozenset({0, 1}), grey, note)
+    return Table("Largest error on each rung", ("row", "", *rungs), lines, frozenset({0, 1}), grey, note)
 
 
 def _rung(rung: Mapping[str, Any] | None) -> str:
@@ -54,6 +55,7 @@ def _rung(rung: Mapping[str, Any] | None) -> str:
 
 
 def settings(results: Results) -> list[Block]:
+    """What the defaults cost, threads and gates, and of each row its settings and kernels."""
     if not results.all_rows:
         return []
     found: list[Block] = []
@@ -77,10 +79,10 @@ def settings(results: Results) -> list[Block]:
         title="Threads of the operating system, data, and sanity gates",
         note="Data wait: to make the steps' tensors, as a share of the steps' time.",
     )
-    return [*found, threads, *(_of_row(row) for row in [*results.rows, *results.reduced])]
+    return [*found, threads, *(_row_details(row) for row in [*results.rows, *results.reduced])]
 
 
-def _of_row(row: Row) -> Details:
+def _row_details(row: Row) -> Details:
     blocks: list[Table | Text] = []
     if row.settings:
         rows = [[name, _value(value)] for name, value in row.settings.items()]
@@ -109,6 +111,7 @@ def _of_row(row: Row) -> Details:
 
 
 def again(results: Results) -> list[Block]:
+    """The command that measures the same, and what it was measured with."""
     versions = results.machine.get("versions", {})
     rows = [["corpus, SHA-256", results.sha256]]
     rows += [[name, str(results.machine[name])] for name in ("system", "python") if name in results.machine]

@@ -13,6 +13,7 @@ from benchmarks.wording import MISSING, digits, percent, times
 
 
 def trainings(results: Results) -> list[Block]:
+    """Curves and scores; nothing where no training was scored."""
     rows = [row for row in results.full_rows if row.quality]
     comparable = [row for row in results.rows if row.quality]  # a masked loss is a mean over other positions
     loss = charts.quality(comparable, "loss", "training loss")
@@ -58,7 +59,7 @@ def scores(results: Results, rows: Sequence[Row]) -> Table:
             row.label,
             str(len(row.quality)),
             *(_median(row, name) for name in ("loss", "val_loss")),
-            *(_median(row, name, 1) for name in ("chrf",)),
+            _median(row, "chrf", 1),
             *(_share(row, name) for name in ("exact_match", "character_error_rate", "val_accuracy_real")),
             _to_target(row),
             _target_ratio(row),
@@ -91,10 +92,12 @@ def scores(results: Results, rows: Sequence[Row]) -> Table:
 
 
 def sentences(results: Results) -> list[Block]:
+    """What the rows make of some held-out sentences."""
     if not results.decoded:
         return []
     lead = (
-        "Held-out sentences after the last epoch of the first seed's training. Rows that say the same share a line. "
+        "Held-out sentences after each row's last epoch of the first seed's training. Rows that say the same share a "
+        "line. "
     )
     lead += "Against the nearest reference, characters that a row adds are underlined and those it leaves out are "
     lead += "struck through. Rounding moves trainings apart after some dozens of steps, so rows say different things "
@@ -114,15 +117,18 @@ def _sentence(decoded: Decoded) -> Sentence:
 
 
 def _epochs(rows: Sequence[Row], name: str) -> Table:
-    """A figure by epoch: the median over the seeds."""
-    most = max(len(training.epochs) for row in rows for training in row.quality)
-    numbers = sorted({0, most // 4, most // 2, most - 1})
+    """A figure by epoch: the median over the seeds; empty past a row's last one."""
+    counts = [len(training.epochs) for row in rows for training in row.quality]
+    fewest, most = min(counts), max(counts)
+    numbers = sorted({0, fewest // 4, fewest // 2, fewest - 1, most - 1})
     columns = ("row", *(f"epoch {number + 1}" for number in numbers))
     cells = [[row.label, *(_median_at(row, name, number) for number in numbers)] for row in rows]
     return Table("Medians over the seeds", columns, cells)
 
 
 def _median_at(row: Row, name: str, number: int) -> str:
+    if all(number >= len(training.epochs) for training in row.quality):
+        return ""
     found = [t.epochs[number][name] for t in row.quality if number < len(t.epochs) and name in t.epochs[number]]
     return digits(median(found)) if found else MISSING
 

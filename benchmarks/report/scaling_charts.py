@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from math import ceil, floor, log10
 from typing import Any
 
-from benchmarks.report.drawing import INK, TIMES, Spec, Values, colour_legend, finished, tooltips
+from benchmarks.report.blocks import Spec
+from benchmarks.report.drawing import INK, TIMES, Values, colour_legend, finished, tooltips
 from benchmarks.results import Curve
 from benchmarks.wording import AXES, megabytes, percent, quantity
 

@@ -2,16 +2,17 @@
 
 from benchmarks.report import cells, charts
 from benchmarks.report.blocks import Block, Chart, Table
-from benchmarks.results import Results, main_lane
+from benchmarks.results import Results, answering
 from benchmarks.wording import interval, quantity
 
 
 def blocks(results: Results) -> list[Block]:
+    """Nothing where no start was measured."""
     spec = charts.start(results)
     if spec is None:
         return []
     rows = [row for row in results.rows if row.start]
-    quickest = min(cells.answering(rows), key=lambda row: sum(row.start.values()))
+    quickest = min(answering(rows), key=lambda row: (not row.ranked, sum(row.start.values())))
     title = f"{quickest.label} is the first to have done a step, after {quantity(sum(quickest.start.values()))}"
     table = cells.table(
         results.rows,
@@ -26,19 +27,17 @@ def blocks(results: Results) -> list[Block]:
     found: list[Block] = [Chart("start", title, spec, table, note)]
     lines = charts.break_even(results)
     if lines is not None:
-        shown = {row.label for row in results.rows if row.lane == main_lane(results.rows)}
-        crossing = [o for o in results.overtakings if {o.slow_starter, o.overtakes} <= shown]
-        first = min(crossing, key=lambda overtaking: overtaking.steps, default=None)
         title = "Who starts sooner stays ahead"
-        if first:
+        if shown := charts.overtakings_shown(results):
+            first = shown[0]
             title = f"{first.slow_starter} starts later than {first.overtakes} and has caught up after "
             title += _steps(first.steps)
-        rows_of = [[o.slow_starter, o.overtakes, _steps(o.steps)] for o in results.overtakings]
+        crossings = [[o.slow_starter, o.overtakes, _steps(o.steps)] for o in results.overtakings]
+        crossings = crossings or [["no row", "any other", "—"]]
         columns = ("starts later", "overtakes", "after the first step and")
         key = "Lines begin when the first step is done and rise by a warm step each; ranked rows of one lane. "
         key += "Circles: one overtakes another."
-        rows_of = rows_of or [["no row", "any other", "—"]]
-        found.append(Chart("break_even", title, lines, Table("", columns, rows_of, frozenset({0, 1})), key=key))
+        found.append(Chart("break_even", title, lines, Table("", columns, crossings, frozenset({0, 1})), key=key))
     return found
 
 

@@ -5,16 +5,17 @@ from collections.abc import Iterable
 from benchmarks.plan import BASELINE
 from benchmarks.report import cells, charts
 from benchmarks.report.blocks import Block, Chart, Table
-from benchmarks.results import Results, Row
+from benchmarks.results import Results, Row, answering
 from benchmarks.wording import MISSING, digits, megabytes, percent, quantity
 
 
 def roofline(results: Results) -> list[Block]:
+    """Shares of the machine's peak; nothing where no peak was measured."""
     spec, peak = charts.roofline(results), results.peak
     if spec is None or peak is None:
         return []
     rows = [row for row in results.rows if row.roofline and row.ranked]
-    best = max(cells.answering(rows), key=lambda row: row.roofline.share if row.roofline else 0.0, default=None)
+    best = max(answering(rows), key=lambda row: row.roofline.share if row.roofline else 0.0, default=None)
     title = "How much of the machine's peak a training step uses"
     if best and best.roofline:
         title = f"{best.label} does {percent(best.roofline.share)} of what this machine can"
@@ -43,12 +44,13 @@ def roofline(results: Results) -> list[Block]:
 
 
 def time_parts(results: Results) -> list[Block]:
+    """What a step's time goes to; nothing where no step was profiled."""
     spec = charts.time_parts(results)
     if spec is None:
         return []
     rows = [row for row in results.rows if row.time_parts]
     parts = charts.parts_of(rows)
-    first = cells.answering(rows)[0]
+    first = answering(rows)[0]
     largest = max(parts, key=lambda part: first.time_parts[part])
     title = f"The largest part of a step of {first.label}: {parts[largest]}, {_part(first, largest)}"
     table = cells.table(
@@ -68,11 +70,12 @@ def _part(row: Row, part: str) -> str:
 
 
 def memory(results: Results) -> list[Block]:
+    """Peaks of memory; nothing where none was measured."""
     spec = charts.memory(results)
     if spec is None:
         return []
     rows = [row for row in results.rows if "peak" in row.memory]
-    least = min(cells.answering(rows), key=lambda row: (not row.ranked, row.memory["peak"]))
+    least = min(answering(rows), key=lambda row: (not row.ranked, row.memory["peak"]))
     title = f"{least.label} takes {megabytes(least.memory['peak'])} at its peak, the least"
     columns = ("after_import", "after_build", "peak")
     table = cells.table(

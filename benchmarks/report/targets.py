@@ -1,0 +1,27 @@
+"""What this project asks of each framework, and what its best row reaches."""
+
+from benchmarks.report.blocks import Block, Table
+from benchmarks.results import Results
+from benchmarks.targets import TARGETS, Target, reached
+
+COLUMNS = ("figure", "framework", "asked", "reached", "by", "")
+
+
+def blocks(results: Results) -> list[Block]:
+    """Nothing where no target's figure was measured."""
+    pairs = [(target, framework) for target in TARGETS for framework in target.least]
+    if not any(reached(target, framework, results) for target, framework in pairs):
+        return []
+    note = "Of each framework the best row that is ranked. Shares apart, figures are times as fast as the example's "
+    note += "way. Met or missed: with the whole 95 % interval; by the median: with that alone. Set for two cores and "
+    note += "10,000 pairs of fra-eng, whose sentences differ more in length than the phrasebook's."
+    return [Table("", COLUMNS, [_line(*pair, results) for pair in pairs], frozenset({0, 1, 4, 5}), note=note)]
+
+
+def _line(target: Target, framework: str, results: Results) -> list[str]:
+    asked, found = target.words(target.least[framework]), reached(target, framework, results)
+    if found is None:
+        return [target.name, framework, asked, "", "no such row", ""]
+    value, low, high = (target.words(end) for end in (found.figure.value, found.figure.low, found.figure.high))
+    interval = f" ({low} to {high})" if low != high else ""
+    return [target.name, framework, asked, f"{value}{interval}", found.label, found.word]

@@ -13,8 +13,8 @@ from common.machine import cores, is_amd
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
 
 # Memory that a step gives back stays with the process, in one arena, on huge pages where the system has them. Left to
-# itself glibc returns it, and the next step has its tensors mapped and cleared anew: 15,000 page faults and a quarter
-# of torch's step; Paddle and TensorFlow keep more of it by themselves.
+# itself glibc returns it, and the next step has its tensors mapped and cleared anew: 13,000 page faults and up to a
+# fifth of torch's step; Paddle and TensorFlow keep more of it by themselves.
 KEEP_MEMORY = ":".join(
     f"glibc.malloc.{name}={value}"
     for name, value in {

@@ -1,7 +1,7 @@
 """The model in Keras 3 on TensorFlow.
 
-Variants: `jit` has its LSTMs' loops compiled by XLA; `fast` looks rows up as well, where the others multiply one-hot
-rows.
+Variants: `jit` has its LSTMs' loops, and the decoding of a single sentence, compiled by XLA; `fast` also looks rows
+up in training and in the encoder, where the others multiply one-hot rows.
 """
 
 import os
@@ -341,7 +341,7 @@ class KerasBackend(Backend):
     def _encode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The encoder's states (N, H)."""
         if self.variant:
-            return self.fast.encode(encoder_inputs, encoder_lengths if self.config.padding == "mask" else None)
+            return self.fast.encode(encoder_inputs, self._lengths(encoder_lengths))
         masks = self._masks(encoder_inputs, encoder_lengths)
         _, state_h, state_c = self.encoder(encoder_inputs, mask=masks[0] if masks else None)
         return state_h, state_c
@@ -351,8 +351,7 @@ class KerasBackend(Backend):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Logits and the encoder's states."""
         if self.variant:
-            lengths = encoder_lengths if self.config.padding == "mask" else None
-            return self.fast(encoder_inputs, decoder_inputs, lengths)
+            return self.fast(encoder_inputs, decoder_inputs, self._lengths(encoder_lengths))
         return self.model([encoder_inputs, decoder_inputs, *self._masks(encoder_inputs, encoder_lengths)])
 
     def _loss(
@@ -394,11 +393,14 @@ class KerasBackend(Backend):
     def _tensor(self, array: NDArray[np.floating]) -> tf.Tensor:
         return tf.convert_to_tensor(array)
 
+    def _lengths(self, encoder_lengths: tf.Tensor) -> tf.Tensor | None:
+        """For the encoder, where padding is masked."""
+        return encoder_lengths if self.config.padding == "mask" else None
+
     def _masks(self, encoder_input_data: tf.Tensor, encoder_lengths: tf.Tensor) -> list[tf.Tensor]:
-        """For the encoder, where padding is masked: (N, T_enc), true up to each row's length."""
-        if self.config.padding == "space":
-            return []
-        return [tf.sequence_mask(encoder_lengths, tf.shape(encoder_input_data)[1])]
+        """The same as Keras's layers have it: (N, T_enc), true up to each row's length."""
+        lengths = self._lengths(encoder_lengths)
+        return [] if lengths is None else [tf.sequence_mask(lengths, tf.shape(encoder_input_data)[1])]
 
     def _ids(self, ids: NDArray[np.integer]) -> tf.Tensor:
         return tf.convert_to_tensor(ids, "int32")

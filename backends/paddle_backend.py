@@ -65,8 +65,8 @@ class PaddleBackend(Backend):
         paddle.set_default_dtype(config.dtype)
         self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
         # Keras has one bias an LSTM. The second one stays zero: trained, it would double the bias's step. It is
-        # left out of the optimizer's list alone, since without it or with it frozen Paddle 3.3 fails in the
-        # backward pass (upstream 70231).
+        # left out of the optimizer's list alone, since without it Paddle 3.3 crashes in the forward pass, and with
+        # it frozen fails in the backward pass (upstream 58158, 70231).
         for lstm in (self.model.encoder, self.model.decoder):
             nn.initializer.Constant(0.0)(lstm.bias_hh_l0)
         # Canonical name -> parameter, and whether the canonical layout is its transpose.
@@ -116,11 +116,7 @@ class PaddleBackend(Backend):
 
     @paddle.no_grad()
     def forward(self, batch: Batch) -> Forward:
-        encoder_input_data = self._tensor(batch.encoder_input_data)
-        decoder_input_data = self._tensor(batch.decoder_input_data)
-        logits, state_h, state_c = self.model(
-            encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths)
-        )
+        logits, state_h, state_c = self._run(batch)
         return Forward(_array(F.softmax(logits, -1)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -231,11 +227,15 @@ class PaddleBackend(Backend):
             },
         }
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+    def _run(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and encoder states."""
         encoder_input_data = self._tensor(batch.encoder_input_data)
         decoder_input_data = self._tensor(batch.decoder_input_data)
-        logits, _, _ = self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
+        return self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+        logits, _, _ = self._run(batch)
         weights = self._tensor(batch.target_weights)
         # Written out, since the frameworks' own cross-entropies clip in different places; so does F.log_softmax here,
         # and paddle.logsumexp takes three times as long as these.
@@ -252,7 +252,7 @@ class PaddleBackend(Backend):
 
     def _lengths(self, encoder_lengths: NDArray[np.integer]) -> Tensor | None:
         """For the encoder, where padding is masked."""
-        return paddle.to_tensor(encoder_lengths.astype(np.int64)) if self.config.padding == "mask" else None
+        return self._ids(encoder_lengths) if self.config.padding == "mask" else None
 
     def _ids(self, ids: NDArray[np.integer]) -> Tensor:
         return paddle.to_tensor(ids.astype(np.int64))

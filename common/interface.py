@@ -131,7 +131,7 @@ class Backend(ABC):
 
     @abstractmethod
     def build(self) -> None:
-        """Create layers and optimizer."""
+        """Create the layers, and the optimizer unless it is made when first needed."""
 
     @abstractmethod
     def load(self, state: ModelState) -> None:

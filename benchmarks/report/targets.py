@@ -13,8 +13,9 @@ def blocks(results: Results) -> list[Block]:
     if not any(reached(target, framework, results) for target, framework in pairs):
         return []
     note = "Of each framework the best row that is ranked. Shares apart, figures are times as fast as the example's "
-    note += "way. Met or missed: with the whole 95 % interval; by the median: with that alone. Set for two cores and "
-    note += "10,000 pairs of fra-eng, whose sentences differ more in length than the phrasebook's."
+    note += "way. Met or missed: with the whole 95 % interval; by the median: with that alone; noise floors are not "
+    note += "reckoned with. Set for two cores and 10,000 pairs of fra-eng, whose sentences differ more in length "
+    note += "than the phrasebook's."
     return [Table("", COLUMNS, [_line(*pair, results) for pair in pairs], frozenset({0, 1, 4, 5}), note=note)]
 
 

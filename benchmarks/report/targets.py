@@ -16,7 +16,15 @@ def blocks(results: Results) -> list[Block]:
     note += "way. Met or missed: with the whole 95 % interval; by the median: with that alone; noise floors are not "
     note += "reckoned with. Set for two cores and 10,000 pairs of fra-eng, whose sentences differ more in length "
     note += "than the phrasebook's."
-    return [Table("", COLUMNS, [_line(*pair, results) for pair in pairs], frozenset({0, 1, 4, 5}), note=note)]
+    return [
+        Table(
+            "Each framework's best row",
+            COLUMNS,
+            [_line(*pair, results) for pair in pairs],
+            frozenset({0, 1, 4, 5}),
+            note=note,
+        )
+    ]
 
 
 def _line(target: Target, framework: str, results: Results) -> list[str]:

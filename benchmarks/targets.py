@@ -19,7 +19,7 @@ class Target:
     name: str
     least: Mapping[str, float]  # by framework
     rows: Callable[[Results], Sequence[Row]]  # that count
-    figure: Callable[[Row, Results], Estimate | None]  # None where it was not measured
+    figure: Callable[[Row], Estimate | None]  # None where it was not measured
     words: Callable[[float], str] = times
 
 
@@ -50,22 +50,19 @@ def _rows(one_hot: bool) -> Callable[[Results], Sequence[Row]]:
     return lambda results: [row for row in results.rows if row.settings.get("one_hot_products", True) == one_hot]
 
 
-def _ratio(verdict: Callable[[Row], Verdict | None]) -> Callable[[Row, Results], Estimate | None]:
-    return lambda row, results: found.ratio if (found := verdict(row)) else None
+def _ratio(verdict: Callable[[Row], Verdict | None]) -> Callable[[Row], Estimate | None]:
+    return lambda row: found.ratio if (found := verdict(row)) else None
 
 
-def _share(row: Row, results: Results) -> Estimate | None:
+def _share(row: Row) -> Estimate | None:
     """Of the machine's peak; its interval is the step's."""
-    if row.roofline is None or row.step is None or results.peak is None:
+    if row.roofline is None or row.step is None:
         return None
-    value, low, high = (
-        row.roofline.flop_a_step / seconds / results.peak["flops"]
-        for seconds in (row.step.value, row.step.high, row.step.low)
-    )
-    return Estimate(value, low, high)
+    share, step = row.roofline.share, row.step
+    return Estimate(share, share * step.value / step.high, share * step.value / step.low)
 
 
-def _sooner(row: Row, results: Results) -> Estimate | None:
+def _sooner(row: Row) -> Estimate | None:
     """Medians over a few trainings, of which no interval would mean anything."""
     return Estimate(row.target_ratio, row.target_ratio, row.target_ratio) if row.target_ratio is not None else None
 
@@ -99,6 +96,6 @@ TARGETS = (
 def reached(target: Target, framework: str, results: Results) -> Reached | None:
     """Of the framework's best ranked row in the main lane; None where there is none with such a figure."""
     rows = [row for row in answering(target.rows(results)) if row.backend == framework and row.ranked]
-    figures = [(row.label, target.figure(row, results)) for row in rows if row.name != BASELINE]
+    figures = [(row.label, target.figure(row)) for row in rows if row.name != BASELINE]
     found = [Reached(target.least[framework], label, figure) for label, figure in figures if figure]
     return max(found, key=lambda one: one.figure.value, default=None)

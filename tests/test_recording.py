@@ -141,3 +141,15 @@ def test_a_report_has_a_row_for_each_cell_but_controls(tmp_path) -> None:
 def test_bucketed_trainings_may_go_on_for_a_third_more(tmp_path) -> None:
     plan = recording(tmp_path / "a.jsonl", rounds=2).plan
     assert [plan.epochs_of(Cell("torch", batches=batches)) for batches in ("shuffled", "bucketed")] == [3, 4]
+
+
+def test_trainings_of_another_number_of_epochs_are_not_gone_on_with(tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+    made = recording(path)
+    assert all(len(r["epochs"]) == made.plan.epochs_of(Cell.of(r)) for r in made.of_kind("quality"))
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    bucketed = next(line for line in lines if line.get("kind") == "quality" and line["batches"] == "bucketed")
+    bucketed["epochs"].pop()
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with pytest.raises(CannotBeginError, match="begun by an earlier Rosetta"):
+        resumed(path)

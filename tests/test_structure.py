@@ -87,7 +87,8 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.session, benchmarks.measure, benchmarks.report.render, common.training",
+        "import backends.session, benchmarks.measure, benchmarks.report.render",
+        "import common.training, common.run_directory",
         "import rosetta, sys; sys.argv = ['rosetta', '--help']\ntry: rosetta.main()\nexcept SystemExit: pass",
     ],
 )

@@ -27,6 +27,7 @@ TABLE = {
     "keras:fast": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "fast"),
     "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
     "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch"),
+    "torch:compile": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "compile"),
     "torch:bfloat16": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "bfloat16", reduced=True),
     "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle"),
 }

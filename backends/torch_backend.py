@@ -1,8 +1,12 @@
 """The model in PyTorch.
 
-Variant: `bfloat16` has autocast run matrix products and LSTMs in it; weights, optimizer and loss stay float32.
+Variants: `compile` has the decoding of a single sentence compiled, which is all that gains by it; `bfloat16` has
+autocast run matrix products and LSTMs in it, while weights, optimizer and loss stay float32.
 """
 
+import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +101,40 @@ class RMSprop(torch.optim.Optimizer):
                 parameter.addcdiv_(gradient, root, value=-group["lr"])
 
 
+def greedy_loop(
+    state_h: Tensor,
+    state_c: Tensor,
+    decoder: Sequence[Tensor],
+    dense: Sequence[Tensor],
+    start_token: int,
+    stop_token: int,
+    max_length: int,
+) -> tuple[Tensor, Tensor]:
+    """From states (1, H) how many characters follow, the stop token included, and their ids (max_length,).
+
+    By the weights of an `nn.LSTM`, its first bias, and those of an `nn.Linear`. Written to be compiled.
+    """
+    kernel, recurrent_kernel, bias = decoder
+    dense_kernel, dense_bias = dense
+
+    def going_on(length, sampled, state_h, state_c, ids):
+        return (length < max_length) & (sampled[0] != stop_token)
+
+    def step(length, sampled, state_h, state_c, ids):
+        # The products of one row are sums: so each core has its part of the kernel, and finds it in its cache again.
+        gates = kernel.T[sampled] + bias + (recurrent_kernel * state_h).sum(1)
+        i, f, g, o = gates.chunk(4, dim=1)
+        state_c = f.sigmoid() * state_c + i.sigmoid() * g.tanh()
+        state_h = o.sigmoid() * state_c.tanh()
+        sampled = ((dense_kernel * state_h).sum(1) + dense_bias).argmax(keepdim=True)
+        ids = torch.where(torch.arange(max_length) == length, sampled, ids)
+        return length + 1, sampled, state_h, state_c, ids
+
+    first = torch.tensor(0), torch.tensor([start_token]), state_h, state_c, torch.full((max_length,), stop_token)
+    length, _, _, _, ids = torch.while_loop(going_on, step, first)
+    return length, ids
+
+
 @final
 class TorchBackend(Backend):
     def build(self) -> None:
@@ -128,6 +166,10 @@ class TorchBackend(Backend):
             "dense/kernel": (dense.weight, True),
             "dense/bias": (dense.bias, False),
         }
+        if self.variant == "compile":
+            _require_compiler(self.device)
+            # The wrapper in C++: in Python the loop itself would be a third of the time.
+            self._greedy_loop = torch.compile(greedy_loop, fullgraph=True, options={"cpp_wrapper": True})
         self.mean_squares: Arrays = {}  # that the optimizer begins with; zeros where there are none
 
     def load(self, state: ModelState) -> None:
@@ -193,21 +235,24 @@ class TorchBackend(Backend):
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         with self._autocast():
-            return self._translate(encoder_ids, encoder_lengths, max_length)
+            encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
+            states = self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
+            state_h, state_c = (state[0] for state in states)
+            if self.variant == "compile" and len(encoder_ids) == 1:
+                return self._decode_one(state_h, state_c, max_length)
+            return self._decode(state_h, state_c, max_length)
 
-    def _translate(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
-    ) -> NDArray[np.integer]:
-        encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
-        state_h, state_c = (of[0] for of in self.model.encode(encoder_input_data, self._lengths(encoder_lengths)))
+    def _decode(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
+        """The greedy loop from states (N, H), without the rows that have ended: ids (N, L)."""
         decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
         # Of which a one-hot row would take a row; contiguous, since a sum has the strides of what is transposed.
         kernel = decoder.weight_ih_l0.T.contiguous() + decoder.bias_ih_l0
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
         if self.variant == "bfloat16":  # autocast would round them in each step: it keeps parameters alone
             kernel, recurrent_kernel = kernel.bfloat16(), recurrent_kernel.bfloat16()
-        rows = np.arange(len(encoder_ids))
-        sampled = torch.full((len(rows),), self.config.start_token, device=self.place)
+        num_rows = len(state_h)
+        rows = np.arange(num_rows)
+        sampled = torch.full((num_rows,), self.config.start_token, device=self.place)
         steps = []
         while len(steps) < max_length and len(rows):
             gates = torch.addmm(kernel.index_select(0, sampled), state_h, recurrent_kernel)
@@ -221,7 +266,16 @@ class TorchBackend(Backend):
             if np.count_nonzero(going_on) < len(rows):  # go on without the rows that have ended
                 rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
                 sampled, state_h, state_c = (of[left] for of in (sampled, state_h, state_c))
-        return put_out(steps, len(encoder_ids), stop_token)
+        return put_out(steps, num_rows, stop_token)
+
+    def _decode_one(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
+        """The same from states (1, H), as one compiled loop."""
+        decoder, dense, config = self.model.decoder, self.model.dense, self.config
+        weights = decoder.weight_ih_l0, decoder.weight_hh_l0, decoder.bias_ih_l0
+        length, ids = self._greedy_loop(
+            state_h, state_c, weights, (dense.weight, dense.bias), config.start_token, config.stop_token, max_length
+        )
+        return _array(ids)[None, :length]
 
     def profile(self, batches: Batches) -> Profiled:
         self.train(batches, unreported)  # what the first steps alone do is not profiled
@@ -326,6 +380,17 @@ def _require_bfloat16(dtype: str, device: str) -> None:
     if not (torch.cuda.is_bf16_supported(including_emulation=False) if device == "gpu" else has_bfloat16()):
         raise CannotBeginError(
             f"torch:bfloat16 needs a {device} that computes in bfloat16, which this one does not; use --backend torch"
+        )
+
+
+def _require_compiler(device: str) -> None:
+    """Raises CannotBeginError for a GPU, and where there is no compiler for what torch.compile writes for a CPU."""
+    if device == "gpu":
+        raise CannotBeginError("torch:compile decodes on the CPU alone; found device gpu, use --backend torch")
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise CannotBeginError(
+            f"torch:compile needs a C++ compiler, and there is no {compiler}; install one, or use --backend torch"
         )
 
 

@@ -16,7 +16,7 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.tensors import Batch, model_config
 
 FRAMEWORKS = ["keras", "torch", "paddle"]
-VARIANTS = ["keras:jit", "keras:fast"]
+VARIANTS = ["keras:jit", "keras:fast", "torch:compile"]
 LATENT_DIM = 256
 SETTINGS = TrainConfig(seed=7)
 

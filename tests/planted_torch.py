@@ -153,3 +153,11 @@ class StopsEarly(TorchBackend):
 
     def translate(self, encoder_ids, encoder_lengths, max_length: int):
         return super().translate(encoder_ids, encoder_lengths, max_length // 2)
+
+
+class StopsEarlyAlone(TorchBackend):
+    """So does that of a sentence which comes by itself."""
+
+    def translate(self, encoder_ids, encoder_lengths, max_length: int):
+        most = max_length // 2 if len(encoder_ids) == 1 else max_length
+        return super().translate(encoder_ids, encoder_lengths, most)

@@ -234,6 +234,7 @@ def test_backends_lists_what_is_installed() -> None:
     assert found.keys() == TABLE.keys()
     if not has_bfloat16():
         assert "computes in bfloat16" in found.pop("torch:bfloat16")["missing"]
+    assert found["torch:compile"]["version"] == found["torch"]["version"]
     assert all(facts["threads"] == 1 for facts in found.values())
 
 
@@ -242,6 +243,13 @@ def test_bfloat16_has_float32_weights_alone(tmp_path) -> None:
     assert "torch:bfloat16 has float32 weights; found dtype float64" in refusal(2, *train)
     assert not (tmp_path / "run").exists()
     assert "--dtype float32" in refusal(2, "parity", "--backends", "torch:bfloat16", "--dtype", "float64")
+
+
+def test_without_a_compiler_a_compiled_loop_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    train = [*TRAIN, "--backend", "torch:compile", "--out", tmp_path / "run"]
+    assert "torch:compile needs a C++ compiler, and there is no no-such-compiler; install" in refusal(2, *train)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

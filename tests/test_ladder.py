@@ -127,6 +127,7 @@ PLANTED = [
     ("torch:OtherRho", "step", ["rmsprop/", "look at its constants"]),
     ("paddle:OtherEpsilon", "step", ["look at its constants"]),
     ("torch:BatchesShuffled", "trajectory", ["look at the order of batches"]),
+    ("torch:StopsEarlyAlone", "strings", []),
 ]
 
 

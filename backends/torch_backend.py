@@ -4,9 +4,6 @@ Variants: `compile` has the decoding of a single sentence compiled, which is all
 autocast run matrix products and LSTMs in it, while weights, optimizer and loss stay float32.
 """
 
-import os
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +19,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from backends.environment import flush_denormals
+from backends.torch_compile import greedy_loop, require_compiler
 from backends.torch_files import read_torch
 from common.decoding import put_out
 from common.errors import CannotBeginError
@@ -101,40 +99,6 @@ class RMSprop(torch.optim.Optimizer):
                 parameter.addcdiv_(gradient, root, value=-group["lr"])
 
 
-def greedy_loop(
-    state_h: Tensor,
-    state_c: Tensor,
-    decoder: Sequence[Tensor],
-    dense: Sequence[Tensor],
-    start_token: int,
-    stop_token: int,
-    max_length: int,
-) -> tuple[Tensor, Tensor]:
-    """From states (1, H) how many characters follow, the stop token included, and their ids (max_length,).
-
-    By the weights of an `nn.LSTM`, its first bias, and those of an `nn.Linear`. Written to be compiled.
-    """
-    kernel, recurrent_kernel, bias = decoder
-    dense_kernel, dense_bias = dense
-
-    def going_on(length, sampled, state_h, state_c, ids):
-        return (length < max_length) & (sampled[0] != stop_token)
-
-    def step(length, sampled, state_h, state_c, ids):
-        # The products of one row are sums: so each core has its part of the kernel, and finds it in its cache again.
-        gates = kernel.T[sampled] + bias + (recurrent_kernel * state_h).sum(1)
-        i, f, g, o = gates.chunk(4, dim=1)
-        state_c = f.sigmoid() * state_c + i.sigmoid() * g.tanh()
-        state_h = o.sigmoid() * state_c.tanh()
-        sampled = ((dense_kernel * state_h).sum(1) + dense_bias).argmax(keepdim=True)
-        ids = torch.where(torch.arange(max_length) == length, sampled, ids)
-        return length + 1, sampled, state_h, state_c, ids
-
-    first = torch.tensor(0), torch.tensor([start_token]), state_h, state_c, torch.full((max_length,), stop_token)
-    length, _, _, _, ids = torch.while_loop(going_on, step, first)
-    return length, ids
-
-
 @final
 class TorchBackend(Backend):
     def build(self) -> None:
@@ -167,7 +131,7 @@ class TorchBackend(Backend):
             "dense/bias": (dense.bias, False),
         }
         if self.variant == "compile":
-            _require_compiler(self.device)
+            require_compiler(self.device)
             # The wrapper in C++: in Python the loop itself would be a third of the time.
             self._greedy_loop = torch.compile(greedy_loop, fullgraph=True, options={"cpp_wrapper": True})
         self.mean_squares: Arrays = {}  # that the optimizer begins with; zeros where there are none
@@ -380,17 +344,6 @@ def _require_bfloat16(dtype: str, device: str) -> None:
     if not (torch.cuda.is_bf16_supported(including_emulation=False) if device == "gpu" else has_bfloat16()):
         raise CannotBeginError(
             f"torch:bfloat16 needs a {device} that computes in bfloat16, which this one does not; use --backend torch"
-        )
-
-
-def _require_compiler(device: str) -> None:
-    """Raises CannotBeginError for a GPU, and where there is no compiler for what torch.compile writes for a CPU."""
-    if device == "gpu":
-        raise CannotBeginError("torch:compile decodes on the CPU alone; found device gpu, use --backend torch")
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        raise CannotBeginError(
-            f"torch:compile needs a C++ compiler, and there is no {compiler}; install one, or use --backend torch"
         )
 
 

@@ -31,7 +31,11 @@ BACKENDS = {
     "torch_backend.py": {"torch"},
     "paddle_backend.py": {"paddle"},
 }
-FRAMEWORK_FILES = BACKENDS | {"torch_files.py": {"torch"}, "keras_fast.py": {"keras", "tensorflow"}}
+FRAMEWORK_FILES = BACKENDS | {
+    "torch_files.py": {"torch"},
+    "torch_compile.py": {"torch"},
+    "keras_fast.py": {"keras", "tensorflow"},
+}
 
 
 def sources() -> list[Path]:

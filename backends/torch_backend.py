@@ -19,7 +19,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from backends.environment import flush_denormals
-from backends.torch_compile import greedy_loop, require_compiler
+from backends.torch_compile import compiled_greedy_loop
 from backends.torch_files import read_torch
 from common.decoding import put_out
 from common.errors import CannotBeginError
@@ -131,9 +131,7 @@ class TorchBackend(Backend):
             "dense/bias": (dense.bias, False),
         }
         if self.variant == "compile":
-            require_compiler(self.device)
-            # The wrapper in C++: in Python the loop itself would be a third of the time.
-            self._greedy_loop = torch.compile(greedy_loop, fullgraph=True, options={"cpp_wrapper": True})
+            self._greedy_loop = compiled_greedy_loop(self.device)
         self.mean_squares: Arrays = {}  # that the optimizer begins with; zeros where there are none
 
     def load(self, state: ModelState) -> None:

@@ -8,7 +8,8 @@ steps. In a batch, where products are what takes time, nothing is gained; nor in
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,8 +17,13 @@ from torch import Tensor
 from common.errors import CannotBeginError
 
 
-def require_compiler(device: str) -> None:
-    """Raises CannotBeginError for a GPU, and where there is no compiler for what torch.compile writes for a CPU."""
+def compiled_greedy_loop(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """`greedy_loop`, compiled when first called: ten seconds, or three where a process before has done it.
+
+    Raises CannotBeginError for a GPU, and where there is no compiler for what torch.compile writes for a CPU.
+    """
+    import pooch  # which brings more than a backend that is not compiled needs
+
     if device == "gpu":
         raise CannotBeginError("torch:compile decodes on the CPU alone; found device gpu, use --backend torch")
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
@@ -25,6 +31,13 @@ def require_compiler(device: str) -> None:
         raise CannotBeginError(
             f"torch:compile needs a C++ compiler, and there is no {compiler}; install one, or use --backend torch"
         )
+    # Beside the downloads; where torch would put it, temporary files, nothing outlives this process.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(pooch.os_cache("rosetta")) / "torchinductor"))
+    options = {
+        "cpp_wrapper": True,  # one in Python would run the loop, a third of the time
+        "cpp_cache_precompile_headers": False,  # four seconds a process, which one small source does not win back
+    }
+    return torch.compile(greedy_loop, fullgraph=True, options=options)
 
 
 def greedy_loop(
@@ -38,7 +51,7 @@ def greedy_loop(
 ) -> tuple[Tensor, Tensor]:
     """From states (1, H) how many characters follow, the stop token included, and their ids (max_length,).
 
-    By the weights of an `nn.LSTM`, its first bias, and those of an `nn.Linear`. Written to be compiled.
+    By the weights of an `nn.LSTM`, its first bias, and those of an `nn.Linear`.
     """
     kernel, recurrent_kernel, bias = decoder
     dense_kernel, dense_bias = dense

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import Backend
+from common.machine import compiler, has_compiler
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Entry:
     package: str  # what must be importable
     extra: str  # the extra of this package that installs it
     variant: str = ""  # which of the class's ways to compute; see its module
+    compiled: bool = False  # wants a C++ compiler where it runs
     reduced: bool = False  # computes in less than its weights' precision, float32; in what, it tells itself
 
 
@@ -27,7 +29,7 @@ TABLE = {
     "keras:fast": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "fast"),
     "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
     "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch"),
-    "torch:compile": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "compile"),
+    "torch:compile": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "compile", compiled=True),
     "torch:bfloat16": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "bfloat16", reduced=True),
     "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle"),
 }
@@ -43,12 +45,18 @@ def find(name: str) -> Entry:
             f"backend {name} needs {entry.package}, which is not installed; "
             f'run: pip install -e ".[{entry.extra}]" in the clone of Rosetta'
         )
+    if entry.compiled and not has_compiler():
+        raise CannotBeginError(
+            f"backend {name} needs a C++ compiler, and there is no {compiler()}; install g++, or name another in the "
+            "variable CXX"
+        )
     return entry
 
 
 def installed() -> list[str]:
-    """The names of the backends whose framework is installed."""
-    return [name for name, entry in TABLE.items() if importlib.util.find_spec(entry.package)]
+    """The names of the backends for which everything is installed."""
+    found = [name for name, entry in TABLE.items() if importlib.util.find_spec(entry.package)]
+    return [name for name in found if has_compiler() or not TABLE[name].compiled]
 
 
 def frameworks() -> list[str]:

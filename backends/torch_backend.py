@@ -131,7 +131,7 @@ class TorchBackend(Backend):
             "dense/bias": (dense.bias, False),
         }
         if self.variant == "compile":
-            self._greedy_loop = compiled_greedy_loop(self.device)
+            self._greedy_loop = compiled_greedy_loop()
         self.mean_squares: Arrays = {}  # that the optimizer begins with; zeros where there are none
 
     def load(self, state: ModelState) -> None:

@@ -6,31 +6,17 @@ steps. In a batch, where products are what takes time, nothing is gained; nor in
 """
 
 import os
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from common.errors import CannotBeginError
 
-
-def compiled_greedy_loop(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """`greedy_loop`, compiled when first called: ten seconds, or three where a process before has done it.
-
-    Raises CannotBeginError for a GPU, and where there is no compiler for what torch.compile writes for a CPU.
-    """
+def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:
+    """`greedy_loop`, compiled when first called: ten seconds, or three where a process before has done it."""
     import pooch  # which brings more than a backend that is not compiled needs
 
-    if device == "gpu":
-        raise CannotBeginError("torch:compile decodes on the CPU alone; found device gpu, use --backend torch")
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        raise CannotBeginError(
-            f"torch:compile needs a C++ compiler, and there is no {compiler}; install one, or use --backend torch"
-        )
     # Beside the downloads; where torch would put it, temporary files, nothing outlives this process.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(pooch.os_cache("rosetta")) / "torchinductor"))
     options = {
@@ -55,6 +41,7 @@ def greedy_loop(
     """
     kernel, recurrent_kernel, bias = decoder
     dense_kernel, dense_bias = dense
+    positions = torch.arange(max_length, device=state_h.device)
 
     def going_on(length, sampled, state_h, state_c, ids):
         return (length < max_length) & (sampled[0] != stop_token)
@@ -66,9 +53,10 @@ def greedy_loop(
         state_c = f.sigmoid() * state_c + i.sigmoid() * g.tanh()
         state_h = o.sigmoid() * state_c.tanh()
         sampled = ((dense_kernel * state_h).sum(1) + dense_bias).argmax(keepdim=True)
-        ids = torch.where(torch.arange(max_length) == length, sampled, ids)
+        ids = torch.where(positions == length, sampled, ids)
         return length + 1, sampled, state_h, state_c, ids
 
-    first = torch.tensor(0), torch.tensor([start_token]), state_h, state_c, torch.full((max_length,), stop_token)
-    length, _, _, _, ids = torch.while_loop(going_on, step, first)
+    length = torch.zeros((), dtype=torch.int64, device=state_h.device)
+    sampled, ids = length.new_full((1,), start_token), torch.full_like(positions, stop_token)
+    length, _, _, _, ids = torch.while_loop(going_on, step, (length, sampled, state_h, state_c, ids))
     return length, ids

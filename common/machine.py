@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shutil
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,6 +36,16 @@ def is_amd() -> bool:
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 by itself, as Linux tells: x86 by AVX-512 or AMX, Arm by BF16."""
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_cpuinfo().split())
+
+
+def compiler() -> str:
+    """The C++ compiler that torch.compile calls."""
+    return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+
+
+def has_compiler() -> bool:
+    """Whether that compiler is there."""
+    return shutil.which(compiler()) is not None
 
 
 def _cpuinfo() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import TABLE, Entry
+from backends import TABLE, Entry, installed
 from backends.process import PROJECT
 from benchmarks.analysis import analyse
 from benchmarks.recording import Recording
@@ -250,6 +250,9 @@ def test_without_a_compiler_a_compiled_loop_is_refused(tmp_path, monkeypatch) ->
     train = [*TRAIN, "--backend", "torch:compile", "--out", tmp_path / "run"]
     assert "torch:compile needs a C++ compiler, and there is no no-such-compiler; install" in refusal(2, *train)
     assert not (tmp_path / "run").exists()
+    assert "torch:compile" not in installed(), "parity takes what is installed"
+    monkeypatch.delenv("CXX")
+    assert "torch:compile" in installed()
 
 
 @pytest.mark.parametrize(

@@ -125,19 +125,27 @@ class Course:
         return self.call(process, "steps", dtype, state, self.material.batch, order=self.order, batch_size=size)
 
     def strings(self, process: BackendProcess, dtype: str, num_sentences: int) -> list[str]:
-        """The first sources decoded with fresh weights, which say something else of every sentence."""
+        """The first sources decoded with fresh weights, which say something else of every sentence.
+
+        The last one by itself, for which a backend may have another loop.
+        """
         ids, lengths = self.material.encoder_vocabulary.encode(
             self.sources[:num_sentences], self.material.max_encoder_seq_length
         )
-        decoded = process.call(
-            "benchmarks.ladder:strings",
-            SILENCE,
-            state=packed(in_dtype(self.fresh, dtype)),
-            encoder_ids=ids,
-            encoder_lengths=lengths,
-            max_length=max_decoded_length(self.material.max_decoder_seq_length),
-        )["ids"]
-        return [text_of(row, self.material.decoder_vocabulary) for row in decoded]
+        state = packed(in_dtype(self.fresh, dtype))
+        max_length = max_decoded_length(self.material.max_decoder_seq_length)
+        decoded = [
+            process.call(
+                "benchmarks.ladder:strings",
+                SILENCE,
+                state=state,
+                encoder_ids=ids[rows],
+                encoder_lengths=lengths[rows],
+                max_length=max_length,
+            )["ids"]
+            for rows in (slice(-1), slice(-1, None))
+        ]
+        return [text_of(row, self.material.decoder_vocabulary) for row in np.concatenate(decoded)]
 
     @cached_property
     def machine(self) -> dict[str, Any]:

@@ -66,20 +66,7 @@ def steps(
     return {"state": packed(backend.dump()), "losses": trained.step_losses}
 
 
-def strings(
-    backend: Backend,
-    emit: Emit,
-    *,
-    state: Block,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
-    max_length: int,
-) -> Mapping[str, Any]:
-    """`ids` (N, max_length), decoded greedily; the last row by itself, for which a backend may have another loop."""
+def strings(backend: Backend, emit: Emit, *, state: Block, **arguments: Any) -> Mapping[str, Any]:
+    """`ids` (N, max_length), decoded greedily; the arguments are those of `common.decoding.translate`."""
     backend.load(unpacked(state))
-    split = np.split(encoder_ids, [-1]), np.split(encoder_lengths, [-1])
-    decoded = [
-        decoding.translate(backend, emit, encoder_ids=ids, encoder_lengths=lengths, max_length=max_length)["ids"]
-        for ids, lengths in zip(*split, strict=True)
-    ]
-    return {"ids": np.concatenate(decoded)}
+    return decoding.translate(backend, emit, **arguments)

@@ -156,7 +156,7 @@ class StopsEarly(TorchBackend):
 
 
 class StopsEarlyAlone(TorchBackend):
-    """So does that of a sentence which comes by itself."""
+    """Decoding of a sentence by itself ends at half the longest length."""
 
     def translate(self, encoder_ids, encoder_lengths, max_length: int):
         most = max_length // 2 if len(encoder_ids) == 1 else max_length

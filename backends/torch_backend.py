@@ -276,6 +276,7 @@ class TorchBackend(Backend):
                 "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
                 "tf32_cudnn": torch.backends.cudnn.allow_tf32,
                 "denormals": kept_or_flushed(_array(self._tensor(smallest_normals(self.config.dtype)) * 0.5)),
+                "compiled_loop": self.variant == "compile",
             },
         }
 

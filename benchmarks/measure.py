@@ -48,8 +48,7 @@ Show = Callable[[str, int, int, float | None], None]
 class Unit:
     """A piece of the work that is done whole or not at all.
 
-    `run` gives, as they come, the title of each of its `parts` (of one kind, about equally long) when that begins,
-    and the lines to be recorded.
+    `run` gives, as they come, the title of each of its `parts` when that begins, and the lines to be recorded.
     """
 
     kind: str
@@ -83,13 +82,15 @@ class Benchmark:
         began = perf_counter()
         units = self.missing()
         parts_done, parts = 0, sum(unit.parts for unit in units)
-        seconds = self._seconds_so_far()  # that parts took, by kind
+        rounds = [record["seconds"] for record in self.recording.of_kind("round")]
+        # By kind, what parts took and what the longest unit did: a round's cells are far from equally long.
+        seconds = {"cell": [took / len(self.plan.cells) for took in rounds]} if rounds else {}
+        longest = {"cell": max(rounds, default=0.0)}
         for place, unit in enumerate(units):
-            likely = max(seconds.get(unit.kind, [0.0])) * unit.parts
-            if budget is not None and perf_counter() - began + likely > budget:
+            unit_began, part_began = perf_counter(), None
+            if budget is not None and unit_began - began + longest.get(unit.kind, 0.0) > budget:
                 parts -= unit.parts
                 continue
-            part_began = None
             for item in unit.run():
                 if isinstance(item, str):
                     now = perf_counter()
@@ -100,13 +101,10 @@ class Benchmark:
                     parts_done += 1
                 else:
                     self.recording.append(item)
+            ended = perf_counter()
             if part_began is not None:
-                seconds.setdefault(unit.kind, []).append(perf_counter() - part_began)
-
-    def _seconds_so_far(self) -> dict[str, list[float]]:
-        """Of a recording that goes on: what a cell took in each of its rounds."""
-        rounds = self.recording.of_kind("round")
-        return {"cell": [record["seconds"] / len(record["cells"]) for record in rounds]} if rounds else {}
+                seconds.setdefault(unit.kind, []).append(ended - part_began)
+            longest[unit.kind] = max(longest.get(unit.kind, 0.0), ended - unit_began)
 
     def missing(self) -> list[Unit]:
         """The units that the recording lacks, in the order in which they are done."""

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from backends.process import PROJECT
+from backends.session import prepare
+from benchmarks import measure
 from benchmarks.analysis import LOST, PARENT, analyse
 from benchmarks.recording import Recording
 from benchmarks.scenarios import WARM_UP, Text, one_by_one
@@ -139,6 +142,25 @@ def test_the_budget_ends_it_after_a_whole_round(tmp_path) -> None:
     rounds = len(Recording.read(out).of_kind("round"))
     assert 1 <= rounds < 500
     assert f"{rounds} of 500 rounds" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize(("budget", "begun"), [(25.0, 2), (23.0, 1)])
+def test_a_round_is_begun_where_one_as_long_as_the_longest_so_far_fits(tmp_path, monkeypatch, budget, begun) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(measure, "perf_counter", lambda: clock.now)
+
+    def cells_of(number: int) -> Iterator[str]:
+        for seconds in (10.0, 1.0, 1.0):
+            yield f"round {number}"
+            clock.now += seconds
+
+    recording = recordings.recording(tmp_path / "a.jsonl", rounds=0)
+    rounds = [measure.Unit("cell", 3, partial(cells_of, number)) for number in (1, 2)]
+    monkeypatch.setattr(measure.Benchmark, "missing", lambda self: rounds)
+    benchmark = measure.Benchmark(recording, prepare(recording.plan.data, 0, "float32")[0], {})
+    shown = []
+    benchmark.run(lambda title, *_: shown.append(title), budget)
+    assert sorted(set(shown)) == [f"round {number}" for number in range(1, begun + 1)]
 
 
 def test_a_backend_under_another_interpreter_has_a_row_of_its_own(tmp_path) -> None:

@@ -362,16 +362,17 @@ class KerasBackend(Backend):
         decoder_target_data: tf.Tensor,
         decoder_target_ids: tf.Tensor,
         weights: tf.Tensor,
+        loss_positions: tf.Tensor,
         real_positions: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+        """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
         logits, _, _ = self._outputs(encoder_inputs, encoder_lengths, decoder_inputs)
         # Written out, since the frameworks' own cross-entropies clip in different places.
         cross_entropy = -ops.sum(decoder_target_data * ops.log_softmax(logits), -1)
         loss_sum = ops.sum(weights * cross_entropy)
         right = ops.cast(ops.argmax(logits, -1) == decoder_target_ids, weights.dtype) * weights
         counts = ops.stack([loss_sum, ops.sum(right), ops.sum(right * real_positions)])
-        return loss_sum / ops.sum(weights), counts
+        return loss_sum / loss_positions, counts
 
     def _tensors(self, batch: Batch) -> tuple[tf.Tensor, ...]:
         """What `_loss` takes; a compiled function is given tensors, not a batch."""
@@ -387,6 +388,7 @@ class KerasBackend(Backend):
             self._tensor(batch.decoder_target_data),
             self._ids(batch.decoder_target_ids),
             self._tensor(batch.target_weights),
+            tf.constant(batch.loss_positions, self.config.dtype),
             self._tensor(batch.real_positions),
         )
 

@@ -170,14 +170,13 @@ class NumpyBackend(Backend):
         loss_sum = (batch.target_weights * cross_entropy).sum()
         right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights
         counts = [loss_sum, right.sum(), (right * batch.real_positions).sum()]
-        return float(loss_sum / batch.target_weights.sum()), counts, (encoder, decoder, logits)
+        return float(loss_sum / batch.loss_positions), counts, (encoder, decoder, logits)
 
     def _loss_and_gradients(self, batch: Batch) -> tuple[float, list[float], Arrays]:
         loss, counts, (encoder, decoder, logits) = self._loss(batch)
-        weights = batch.target_weights
         # The derivative of softmax and cross-entropy together: probability minus target.
         d_logits = np.exp(log_softmax(logits)) - batch.decoder_target_data
-        d_logits *= (weights / weights.sum())[..., None]  # (N, T_dec, V_dec)
+        d_logits *= (batch.target_weights / batch.loss_positions)[..., None]  # (N, T_dec, V_dec)
         d_outputs = d_logits @ self.weights["dense/kernel"].T  # (N, T_dec, H)
         d_decoder, d_state_h, d_state_c = decoder.backward(d_outputs, None, None)
         d_encoder, _, _ = encoder.backward(None, d_state_h, d_state_c)

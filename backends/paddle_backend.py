@@ -234,7 +234,7 @@ class PaddleBackend(Backend):
         return self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+        """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
         logits, _, _ = self._run(batch)
         weights = self._tensor(batch.target_weights)
         # Written out, since the frameworks' own cross-entropies clip in different places; so does F.log_softmax here,
@@ -245,7 +245,7 @@ class PaddleBackend(Backend):
         loss_sum = (weights * cross_entropy).sum()
         right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)).astype(weights.dtype) * weights
         counts = paddle.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])
-        return loss_sum / weights.sum(), counts.detach()
+        return loss_sum / batch.loss_positions, counts.detach()
 
     def _tensor(self, array: NDArray[np.floating]) -> Tensor:
         return paddle.to_tensor(np.ascontiguousarray(array))

@@ -305,7 +305,7 @@ class TorchBackend(Backend):
         return torch.autocast(self.place.type, torch.bfloat16, enabled=self.variant == "bfloat16")
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss, and what Metrics counts: summed loss, right positions, right real ones."""
+        """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
         logits, _, _ = self._run(batch)
         weights = self._tensor(batch.target_weights)
         # Written out, since the frameworks' own cross-entropies clip in different places.
@@ -313,7 +313,7 @@ class TorchBackend(Backend):
         loss_sum = (weights * cross_entropy).sum()
         right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)) * weights
         counts = torch.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])
-        return loss_sum / weights.sum(), counts.detach()
+        return loss_sum / batch.loss_positions, counts.detach()
 
     @torch.inference_mode()
     def _precision(self) -> str:

@@ -162,7 +162,7 @@ class Backend(ABC):
 
     @abstractmethod
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        """The batch's loss, sum(weight x cross-entropy) / sum(weight), and its gradient for each weight."""
+        """The batch's loss, sum(weight x cross-entropy) / loss_positions, and its gradient for each weight."""
 
     @abstractmethod
     def train(self, batches: Batches, report: Report) -> Metrics:

@@ -32,6 +32,7 @@ class Batch:
     encoder_lengths: NDArray[np.int32]  # (N,)
     decoder_ids: NDArray[np.unsignedinteger]  # (N, T_dec + 1): "\t", text, "\n", a space or more; less if trimmed
     decoder_lengths: NDArray[np.int32]  # (N,), "\t" and "\n" counted
+    mean_decoder_length: float  # of the whole corpus
     num_encoder_tokens: int
     num_decoder_tokens: int
     dtype: str = "float32"  # of the one-hot tensors
@@ -50,8 +51,9 @@ class Batch:
         encoder_ids, encoder_lengths = encoder_vocabulary.encode([source for source, _ in pairs])
         targets = [START + target + STOP for _, target in pairs]
         decoder_ids, decoder_lengths = decoder_vocabulary.encode(targets, width=max(map(len, targets)) + 1)
+        encoded = encoder_ids, encoder_lengths, decoder_ids, decoder_lengths
         sizes = len(encoder_vocabulary), len(decoder_vocabulary)
-        return cls(encoder_ids, encoder_lengths, decoder_ids, decoder_lengths, *sizes, dtype, padding)
+        return cls(*encoded, float(decoder_lengths.mean()), *sizes, dtype, padding)
 
     def __len__(self) -> int:
         return len(self.encoder_ids)
@@ -63,6 +65,7 @@ class Batch:
             self.encoder_lengths[rows],
             self.decoder_ids[rows],
             self.decoder_lengths[rows],
+            self.mean_decoder_length,
             self.num_encoder_tokens,
             self.num_decoder_tokens,
             self.dtype,
@@ -114,6 +117,14 @@ class Batch:
         if self.padding == "mask":
             return self.real_positions
         return np.ones(self.decoder_input_ids.shape, self.dtype)
+
+    @property
+    def loss_positions(self) -> float:
+        """What a batch's summed loss is divided by: the target positions that count in so many rows of the corpus, on
+        average. Divided by its own, a batch of short sentences would teach as much as one of long ones, and each of
+        their characters more. Where padding counts, that is N x T_dec, the mean."""
+        in_a_row = self.mean_decoder_length - 1 if self.padding == "mask" else self.decoder_ids.shape[1] - 1
+        return len(self) * in_a_row
 
     @property
     def real_positions(self) -> NDArray[np.floating]:

@@ -107,6 +107,19 @@ def test_a_batch_without_its_last_padding_changes_the_loss() -> None:
     assert abs(referee().gradients(cut)[0] - referee().gradients(batch)[0]) > 1e-6
 
 
+def test_a_character_weighs_the_same_in_a_batch_of_short_sentences_as_in_one_of_long_ones() -> None:
+    """Padding masked, batches teach together what all of their rows do, however the rows are put together."""
+    corpus = replace(batch_of(60, "float64"), padding="mask")
+    by_length = np.argsort(corpus.decoder_lengths, kind="stable")
+    short, long = (corpus.take(rows).trimmed() for rows in np.split(by_length, 2))
+    assert short.target_weights.sum() < 0.8 * long.target_weights.sum()
+    backend = referee("mask")
+    (loss, whole), (short_loss, short_part), (long_loss, long_part) = map(backend.gradients, (corpus, short, long))
+    assert loss == pytest.approx((short_loss + long_loss) / 2, rel=1e-12)
+    for tensor, gradient in whole.items():
+        assert gradient == pytest.approx((short_part[tensor] + long_part[tensor]) / 2, rel=1e-9, abs=1e-12), tensor
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_a_sentence_is_translated_alone_as_it_is_among_others(backend_of: StartBackend, name: str) -> None:
     batch, max_length = batch_of(6, "float64"), 12

@@ -45,7 +45,16 @@ def resampled(analysis: Analysis, seed: int) -> dict[str, tuple[Rounds, Rounds]]
 
 
 def test_it_is_a_whole_standard_run(analysis) -> None:
-    names = {"keras", "keras:jit", "keras:fast", "keras:example", "torch", "torch:compile", "torch:bfloat16", "paddle"}
+    names = {
+        "keras",
+        "keras:jit",
+        "keras:fast",
+        "keras:example",
+        "torch",
+        "torch:compile",
+        "torch:bfloat16",
+        "paddle",
+    }
     assert analysis.plan.preset == "standard"
     assert len(analysis.rounds) == analysis.plan.size.rounds == 7
     assert set(controls(analysis)) == names

@@ -222,7 +222,7 @@ class KerasBackend(Backend):
 
     def forward(self, batch: Batch) -> Forward:
         encoder_inputs, encoder_lengths, decoder_inputs, *_ = self._tensors(batch)
-        logits, state_h, state_c = self._outputs(encoder_inputs, encoder_lengths, decoder_inputs)
+        logits, state_h, state_c = self._run(encoder_inputs, encoder_lengths, decoder_inputs)
         return Forward(_array(ops.softmax(logits)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -346,7 +346,7 @@ class KerasBackend(Backend):
         _, state_h, state_c = self.encoder(encoder_inputs, mask=masks[0] if masks else None)
         return state_h, state_c
 
-    def _outputs(
+    def _run(
         self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, decoder_inputs: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Logits and the encoder's states."""
@@ -366,7 +366,7 @@ class KerasBackend(Backend):
         real_positions: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
-        logits, _, _ = self._outputs(encoder_inputs, encoder_lengths, decoder_inputs)
+        logits, _, _ = self._run(encoder_inputs, encoder_lengths, decoder_inputs)
         # Written out, since the frameworks' own cross-entropies clip in different places.
         cross_entropy = -ops.sum(decoder_target_data * ops.log_softmax(logits), -1)
         loss_sum = ops.sum(weights * cross_entropy)

@@ -121,7 +121,7 @@ class PaddleBackend(Backend):
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         loss, _ = self._loss(batch)
-        self.model.clear_gradients()
+        self.model.clear_gradients()  # the second biases' too, which the optimizer does not know
         loss.backward()
         gradients = {name: _array(p.grad, transposed) for name, (p, transposed) in self.parameters.items()}
         return loss.item(), gradients
@@ -152,27 +152,9 @@ class PaddleBackend(Backend):
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
-        state_h, state_c = (of[0] for of in self.model.encode(encoder_input_data, self._lengths(encoder_lengths)))
-        decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
-        kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
-        recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
-        rows = np.arange(len(encoder_ids))
-        sampled = paddle.full((len(rows),), self.config.start_token, "int64")
-        steps = []
-        while len(steps) < max_length and len(rows):
-            gates = paddle.addmm(F.embedding(sampled, kernel), state_h, recurrent_kernel)
-            i, f, g, o = gates.split(4, axis=1)
-            state_c = F.sigmoid(f) * state_c + F.sigmoid(i) * paddle.tanh(g)
-            state_h = F.sigmoid(o) * paddle.tanh(state_c)
-            # Half the time of `dense` for one row.
-            sampled = paddle.addmm(dense.bias, state_h, dense.weight).argmax(-1)
-            characters = sampled.numpy()
-            steps.append((rows, characters))
-            going_on = characters != stop_token
-            if np.count_nonzero(going_on) < len(rows):  # go on without the rows that have ended
-                rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
-                sampled, state_h, state_c = (of.index_select(left) for of in (sampled, state_h, state_c))
-        return put_out(steps, len(encoder_ids), stop_token)
+        states = self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
+        state_h, state_c = (state[0] for state in states)
+        return self._decode(state_h, state_c, max_length)
 
     def profile(self, batches: Batches) -> Profiled:
         self.train(batches, unreported)  # what the first steps alone do is not profiled
@@ -226,6 +208,30 @@ class PaddleBackend(Backend):
                 "denormals": kept_or_flushed(_array(self._tensor(smallest_normals(self.config.dtype)) * 0.5)),
             },
         }
+
+    def _decode(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
+        """The greedy loop from states (N, H), without the rows that have ended: ids (N, L)."""
+        decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
+        kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
+        recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
+        num_rows = len(state_h)
+        rows = np.arange(num_rows)
+        sampled = paddle.full((num_rows,), self.config.start_token, "int64")
+        steps = []
+        while len(steps) < max_length and len(rows):
+            gates = paddle.addmm(F.embedding(sampled, kernel), state_h, recurrent_kernel)
+            i, f, g, o = gates.split(4, axis=1)
+            state_c = F.sigmoid(f) * state_c + F.sigmoid(i) * paddle.tanh(g)
+            state_h = F.sigmoid(o) * paddle.tanh(state_c)
+            # Half the time of `dense` for one row.
+            sampled = paddle.addmm(dense.bias, state_h, dense.weight).argmax(-1)
+            characters = sampled.numpy()
+            steps.append((rows, characters))
+            going_on = characters != stop_token
+            if np.count_nonzero(going_on) < len(rows):  # go on without the rows that have ended
+                rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
+                sampled, state_h, state_c = (of.index_select(left) for of in (sampled, state_h, state_c))
+        return put_out(steps, num_rows, stop_token)
 
     def _run(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and encoder states."""

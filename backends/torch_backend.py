@@ -204,41 +204,6 @@ class TorchBackend(Backend):
                 return self._decode_one(state_h, state_c, max_length)
             return self._decode(state_h, state_c, max_length)
 
-    def _decode(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
-        """The greedy loop from states (N, H), without the rows that have ended: ids (N, L)."""
-        decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
-        # Of which a one-hot row would take a row; contiguous, since a sum has the strides of what is transposed.
-        kernel = decoder.weight_ih_l0.T.contiguous() + decoder.bias_ih_l0
-        recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
-        if self.variant == "bfloat16":  # autocast would round them in each step: it keeps parameters alone
-            kernel, recurrent_kernel = kernel.bfloat16(), recurrent_kernel.bfloat16()
-        num_rows = len(state_h)
-        rows = np.arange(num_rows)
-        sampled = torch.full((num_rows,), self.config.start_token, device=self.place)
-        steps = []
-        while len(steps) < max_length and len(rows):
-            gates = torch.addmm(kernel.index_select(0, sampled), state_h, recurrent_kernel)
-            i, f, g, o = gates.chunk(4, dim=1)
-            state_c = torch.addcmul(f.sigmoid_() * state_c, i.sigmoid_(), g.tanh_())
-            state_h = o.sigmoid_() * state_c.tanh()
-            sampled = dense(state_h).argmax(-1)
-            characters = sampled.cpu().numpy()
-            steps.append((rows, characters))
-            going_on = characters != stop_token
-            if np.count_nonzero(going_on) < len(rows):  # go on without the rows that have ended
-                rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
-                sampled, state_h, state_c = (of[left] for of in (sampled, state_h, state_c))
-        return put_out(steps, num_rows, stop_token)
-
-    def _decode_one(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
-        """The same from states (1, H), as one compiled loop."""
-        decoder, dense, config = self.model.decoder, self.model.dense, self.config
-        weights = decoder.weight_ih_l0, decoder.weight_hh_l0, decoder.bias_ih_l0
-        length, ids = self._greedy_loop(
-            state_h, state_c, weights, (dense.weight, dense.bias), config.start_token, config.stop_token, max_length
-        )
-        return _array(ids)[None, :length]
-
     def profile(self, batches: Batches) -> Profiled:
         self.train(batches, unreported)  # what the first steps alone do is not profiled
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device == "gpu" else [])]
@@ -289,6 +254,41 @@ class TorchBackend(Backend):
             parameter, transposed = self.parameters[name]
             optimizer.state[parameter]["square_avg"].copy_(self._tensor(slot.T if transposed else slot))
         return optimizer
+
+    def _decode(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
+        """The greedy loop from states (N, H), without the rows that have ended: ids (N, L)."""
+        decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
+        # Of which a one-hot row would take a row; contiguous, since a sum has the strides of what is transposed.
+        kernel = decoder.weight_ih_l0.T.contiguous() + decoder.bias_ih_l0
+        recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
+        if self.variant == "bfloat16":  # autocast would round them in each step: it keeps parameters alone
+            kernel, recurrent_kernel = kernel.bfloat16(), recurrent_kernel.bfloat16()
+        num_rows = len(state_h)
+        rows = np.arange(num_rows)
+        sampled = torch.full((num_rows,), self.config.start_token, device=self.place)
+        steps = []
+        while len(steps) < max_length and len(rows):
+            gates = torch.addmm(kernel.index_select(0, sampled), state_h, recurrent_kernel)
+            i, f, g, o = gates.chunk(4, dim=1)
+            state_c = torch.addcmul(f.sigmoid_() * state_c, i.sigmoid_(), g.tanh_())
+            state_h = o.sigmoid_() * state_c.tanh()
+            sampled = dense(state_h).argmax(-1)
+            characters = sampled.cpu().numpy()
+            steps.append((rows, characters))
+            going_on = characters != stop_token
+            if np.count_nonzero(going_on) < len(rows):  # go on without the rows that have ended
+                rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
+                sampled, state_h, state_c = (of[left] for of in (sampled, state_h, state_c))
+        return put_out(steps, num_rows, stop_token)
+
+    def _decode_one(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
+        """The same from states (1, H), as one compiled loop."""
+        decoder, dense, config = self.model.decoder, self.model.dense, self.config
+        weights = decoder.weight_ih_l0, decoder.weight_hh_l0, decoder.bias_ih_l0
+        length, ids = self._greedy_loop(
+            state_h, state_c, weights, (dense.weight, dense.bias), config.start_token, config.stop_token, max_length
+        )
+        return _array(ids)[None, :length]
 
     def _run(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and encoder states, in the model's dtype whatever they were computed in."""

@@ -104,7 +104,7 @@ def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
 def _breaks(climber: Climber, rung: str, batch: Batch) -> bool:
     got, expected = _both(climber, "forward" if rung == "forward" else "gradients", batch)
     if rung == "forward":
-        return any(not _near(got[name], expected[name], climber.tolerances[name]) for name in expected)
+        return any(not _near(got[name], expected[name], climber.forward_tolerance(name)) for name in expected)
     tolerance = climber.tolerances[rung]
     if rung == "loss":
         return not _near(np.array(got["loss"]), np.array(expected["loss"]), tolerance * expected["loss"])

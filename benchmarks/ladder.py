@@ -29,8 +29,12 @@ def unpacked(block: Block) -> ModelState:
 
 
 def hashes(batch: Batch) -> dict[str, str]:
-    """The SHA-256 of each of the batch's tensors."""
-    return {name: sha256(np.ascontiguousarray(getattr(batch, name)).tobytes()).hexdigest() for name in TENSORS}
+    """The SHA-256 of each of the batch's tensors: of its dtype, shape and numbers."""
+    found = {}
+    for name in TENSORS:
+        tensor = getattr(batch, name)
+        found[name] = sha256(f"{tensor.dtype} {tensor.shape} ".encode() + tensor.tobytes()).hexdigest()
+    return found
 
 
 def tensors(backend: Backend, emit: Emit, **batch: Any) -> Mapping[str, Any]:

@@ -76,6 +76,14 @@ class TargetsPaddedWithZeros(TorchBackend):
         return super()._loss(self.ZeroPadded(**batch.fields()))
 
 
+class DividedByItsOwnPositions(TorchBackend):
+    """The loss is a mean over the batch, so that a batch of short sentences teaches as much as one of long ones."""
+
+    def _loss(self, batch: Batch):
+        loss, counts = super()._loss(batch)
+        return loss * batch.loss_positions / batch.target_weights.sum(), counts
+
+
 class OneRowDisturbed(TorchBackend):
     """One row of one large weight is a little off."""
 
@@ -91,6 +99,15 @@ class NotANumber(TorchBackend):
     def forward(self, batch: Batch) -> Forward:
         forward = super().forward(batch)
         forward.state_c[3, 7] = np.nan
+        return forward
+
+
+class LaterStepsDisturbed(TorchBackend):
+    """From the sixth time step on probabilities are off by what float32 alone would not explain."""
+
+    def forward(self, batch: Batch) -> Forward:
+        forward = super().forward(batch)
+        forward.probabilities[:, 5:] += 2e-7
         return forward
 
 

@@ -120,6 +120,7 @@ PLANTED = [
     ("keras:TransposedOnce", "weights", ["encoder/recurrent_kernel", "input gate", "256 of 256 rows differ"]),
     ("torch:OneRowDisturbed", "weights", ["decoder/recurrent_kernel", "row 123", "1 of 256 rows differ: row 123"]),
     ("torch:NotANumber", "forward", ["state_c", "not finite at [3, 7]"]),
+    ("torch:LaterStepsDisturbed", "forward", ["probabilities", "first seen with 1 of", " and 6 of"]),
     ("torch:TargetsPaddedWithZeros", "loss", ["look at targets, their padding"]),
     ("torch:WrongGradient", "gradients", ["encoder/kernel", "forget gate", "gate: the forget gate of the encoder"]),
     ("torch:SecondBiasTrained", "step", ["/bias", "what is in its list"]),
@@ -145,6 +146,14 @@ def test_planted_mistakes_are_caught_at_their_rung(
     for words in said:
         assert words in explanation, explanation
     assert found.certificates[f"{target} {dtype}"]["passed"] is False
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_loss_that_is_its_batchs_own_mean_is_caught_where_padding_is_masked(
+    masked_course: Course, planted: Callable[..., str], dtype: str
+) -> None:
+    found = climbed(masked_course, planted("torch:DividedByItsOwnPositions"), dtype)
+    assert {check.rung for check in found.checks if not check.passed} == {"loss"}, found.explanations
 
 
 @needs_bfloat16

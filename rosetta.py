@@ -179,6 +179,8 @@ def translate(
     from common.lines import lines_as_they_arrive
     from common.run_directory import RunDirectory
 
+    if texts and file:
+        raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
     runtime = session.Runtime(threads=threads, device=device)
     put_out: list[dict[str, str]] = []
     with (

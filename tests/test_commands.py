@@ -126,6 +126,7 @@ def test_as_many_lines_come_out_as_went_in(run) -> None:
     path = run.parent / "lines.txt"
     path.write_text(lines, encoding="utf-8", newline="")
     assert rosetta("translate", run, "--file", path)[1] == out
+    assert str(path) in refusal(2, "translate", run, "--file", path, "It is red.")
     found = answer("translate", run, "It is red.")
     assert found["backend"] == "numpy"
     assert found["translations"] == [{"source": "It is red.", "translation": translations[0]}]

@@ -294,6 +294,7 @@ def example() -> Results:
         "keras 1.40x as fast; paddle 1.08x as fast.",
         machine={
             "processor": "AMD EPYC 9R14",
+            "instructions": "X86_V2 X86_V3 X86_V4",
             "cores": 2,
             "memory": 8_200_000_000,
             "system": "Linux-6.1.0-x86_64-with-glibc2.36",

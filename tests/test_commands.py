@@ -265,6 +265,10 @@ def test_whether_the_processor_has_bfloat16_is_what_linux_says(monkeypatch, flag
     assert has_bfloat16() == expected
 
 
+def test_a_machine_is_told_by_its_vector_instructions_too(run) -> None:
+    assert json.loads((run / "machine.json").read_text())["instructions"].split()
+
+
 WRONG_FILES = {
     "missing": (None, "cannot be read"),
     "empty": (b"", "holds no sentence pair"),

@@ -49,13 +49,15 @@ def _facts(results: Results) -> dict[str, str]:
     lanes = dict.fromkeys(LANES.get(row.lane, row.lane) for row in results.rows)
     rounds = f"{results.rounds} of {results.planned_rounds} rounds" if results.planned_rounds else "a sweep alone"
     memory = f", {machine['memory'] / 2**30:.0f} GiB" if "memory" in machine else ""
+    processor = machine.get("processor", "unknown")
+    processor += f" ({machine['instructions']})" if "instructions" in machine else ""
     held_out = f"{100 * data.validation_split:.0f}{SPACE}%"
     split = {"tail": "the last rows", "grouped": "whole sources at random"}.get(data.split, data.split)
     return {
         "Compared": "; ".join(filter(None, (_names(results), " and ".join(lanes)))),
         "Model": f"LSTM encoder-decoder, {results.latent_dim} units, batches of {settings.batch_size}",
         "Corpus": f"{data.data}, up to {data.num_samples:,} pairs, {held_out} held out, {split}",
-        "Machine": f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores{memory}",
+        "Machine": f"{processor}, {machine.get('cores', '?')} cores{memory}",
         "When": day(results.started),
         "Preset": f"{results.preset}, {rounds}",
     }

@@ -1,8 +1,8 @@
 """Threads and flags that a framework needs in its environment before it is imported.
 
 Two lanes: `matched`, the default of every command, gives all the same threads and the same way of keeping memory,
-Paddle's matrix library its fast path, and torch TensorFlow's treatment of denormals; `default` sets nothing, which is
-what somebody gets who installs a framework and starts.
+Paddle's matrix library its fast path, TensorFlow oneDNN, and torch TensorFlow's treatment of denormals; `default`
+sets nothing, which is what somebody gets who installs a framework and starts.
 """
 
 import os
@@ -55,6 +55,8 @@ def _matched(threads: int) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": count,  # NumPy
         "TF_NUM_INTRAOP_THREADS": count,
         "TF_NUM_INTEROP_THREADS": count,
+        # Off by default where a processor has no AVX-512 for neural networks; who sets it is heard.
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
         "FLAGS_paddle_num_threads": count,  # Paddle's matrix products; 1 when nothing is set
         "GLIBC_TUNABLES": KEEP_MEMORY,
         FLUSH_DENORMALS: "1",  # as TensorFlow always does, Paddle and NumPy never

@@ -29,7 +29,7 @@ def section(entry: dict[str, Any]) -> list[str]:
         f"- **Effect**: {flat(entry['effect'])}",
         f"- **We**: {flat(entry['we'])}",
         f"- **Rung**: {entry['rung']}",
-        f"- **Test**: {', '.join(map(linked, entry['test']))}",
+        f"- **Test**: {', '.join(map(linked, entry['test'])) or 'none; it is of speed alone'}",
         f"- **Evidence**: {', '.join(map(evidence, entry['evidence']))}",
         f"- **Versions**: {', '.join(' '.join(pair) for pair in versions)}",
     ]

@@ -42,7 +42,7 @@ def second_biases(backend: Backend, emit: Emit) -> Mapping[str, Any]:
 def imported(backend: Backend, emit: Emit) -> Mapping[str, Any]:
     import sys
 
-    return {"modules": sorted({name.partition(".")[0] for name in sys.modules})}
+    return {"modules": sorted(sys.modules)}
 
 
 def environment(backend: Backend, emit: Emit, *, names: list[str]) -> Mapping[str, Any]:

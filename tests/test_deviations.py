@@ -31,7 +31,8 @@ def test_the_page_is_what_the_register_says() -> None:
 @entries
 def test_an_entry_has_every_field_and_no_other(entry: dict[str, Any]) -> None:
     assert {name: type(value) for name, value in entry.items()} == FIELDS
-    assert all(entry.values())
+    assert all(value for name, value in entry.items() if name != "test")
+    assert entry["test"] or entry["rung"] == "none", "nothing holds what changes numbers"
     assert all(isinstance(item, str) for name in ("framework", "version", "evidence", "test") for item in entry[name])
     assert len(entry["framework"]) == len(entry["version"])
     assert entry["rung"] in RUNGS
@@ -39,7 +40,8 @@ def test_an_entry_has_every_field_and_no_other(entry: dict[str, Any]) -> None:
 
 @entries
 def test_the_effect_was_measured(entry: dict[str, Any]) -> None:
-    assert re.search(r"\d", entry["effect"]), "an effect without a number"
+    without_names = re.sub(r"[A-Za-z_]\w*", "", entry["effect"])  # such as float32
+    assert re.search(r"\d", without_names) or "Error" in entry["effect"], "an effect without a number or an error"
 
 
 def test_ids_are_unique() -> None:

@@ -95,6 +95,13 @@ def test_targets_padded_with_zeros_break_loss_and_gradients(
         assert error > 0.01, name
 
 
+def test_tensorflow_has_onednn_on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
+    with Runtime(threads=1).start("keras", model("float32"), SETTINGS) as process:
+        assert process.facts["settings"]["onednn"] is True
+
+
 @pytest.mark.parametrize(("is_amd", "expected"), [(True, "5"), (False, None)])
 def test_paddles_mkl_is_told_the_type_of_an_amd_processor(
     monkeypatch: pytest.MonkeyPatch, is_amd: bool, expected: str | None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import Lstm, NumpyBackend
+from backends.session import Runtime
 from benchmarks.ladder import packed
 from common.tensors import Batch, Batches
 from common.weights import ModelState, in_dtype, initial_state
@@ -60,6 +61,32 @@ def test_counts_and_evaluation_are_the_referees(backend_of: StartBackend, name: 
     assert np.abs(got["correct"] - trained.correct).max() <= 1
     assert np.abs(got["evaluated_correct_real"] - evaluated.correct_real).max() <= 1
     assert trained.correct.min() > 0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_character_that_is_all_but_ruled_out_costs_all_of_it(
+    backend_of: StartBackend, name: str, dtype: str
+) -> None:
+    """A softmax that is clipped says 64 where logits are 100 apart, a probability that is clipped 16."""
+    batch, state = batch_of(8, dtype), start(dtype)
+    state.weights["dense/bias"][model(dtype).start_token] += 100  # which is never asked for
+    expected = NumpyBackend(model("float64"), SETTINGS)
+    expected.load(in_dtype(state, "float64"))
+    loss, _ = expected.gradients(replace(batch, dtype="float64"))
+    assert loss > 99
+    got = backend_of(name, dtype).call("benchmarks.ladder:gradients", 60, state=packed(state), **batch.fields())
+    assert got["loss"] == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-6)
+
+
+def test_translating_in_torch_does_not_import_its_compiler() -> None:
+    batch = batch_of(2, "float32")
+    arguments = {"encoder_ids": batch.encoder_ids, "encoder_lengths": batch.encoder_lengths, "max_length": 3}
+    with Runtime(threads=1).start("torch", model("float32"), SETTINGS) as process:
+        process.call("benchmarks.ladder:strings", 60, state=packed(start("float32")), **arguments)
+        assert "torch._dynamo" not in process.call("tests.child:imported", 60)["modules"]
+        process.call("tests.child:steps", 60, state=packed(start("float32")), batch_size=2, **batch.fields())
+        assert "torch._dynamo" in process.call("tests.child:imported", 60)["modules"], "the register is out of date"
 
 
 def test_two_steps_of_an_lstm_are_those_computed_by_hand() -> None:

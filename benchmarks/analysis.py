@@ -70,7 +70,7 @@ class Analysis:
         names = [name for name in Sizes.__dataclass_fields__ if name in sizes]
         batch_size, latent_dim = self.plan.settings.batch_size, self.plan.latent_dim
         self.sizes = Sizes(batch_size=batch_size, latent_dim=latent_dim, **{name: sizes[name] for name in names})
-        self._floors: dict[Figure, dict[tuple[str, str], float]] = {}
+        self._floors: dict[Figure, dict[Cell, float]] = {}
         self.peak = self._peak()
         self.target = self._target_chrf()
 
@@ -132,9 +132,8 @@ class Analysis:
         if own:  # whole epochs take what they take; the timed steps are fewer
             memory["peak"] = median(training["peak"] for training in own)
         backend, _, variant = cell.backend.partition(":")
-        data_share = figures.data_share(records)
         # The baseline makes all tensors before its steps.
-        within = 0.0 if cell.backend == BASELINE else data_share or 0.0
+        data_share = None if cell.backend == BASELINE else figures.data_share(records)
         singles = last["singles"] or {"seconds": []}
         decoding = last["decoding"] or {"sentences": len(singles["seconds"])}
         return Row(
@@ -173,7 +172,7 @@ class Analysis:
             settings=facts["settings"],
             os_threads=last["training"]["threads"],
             kernels=next((record["kernels"] for record in records if "kernels" in record), []),
-            time_parts=figures.time_parts(records, step_seconds, within),
+            time_parts=figures.time_parts(records, step_seconds, data_share or 0.0),
             gates=self._gates(cell, records),
             quality=trainings,
             target_ratio=self._target_ratio(trainings),
@@ -202,21 +201,24 @@ class Analysis:
             return None
 
     def floor(self, figure: Figure, *cells: Cell) -> float:
-        """The largest noise floor of these cells' backends, or of all; not a number where no control tells.
+        """The largest noise floor of these cells' backends, or of all in full precision; not a number where no
+        control tells.
 
         One that has no control of its own, which `quick` spares, is taken to be as noisy as the noisiest that has.
         """
-        backends = [(cell.backend, cell.python) for cell in cells]
-        own = [self._own_floors(figure).get(backend) for backend in backends]
+        floors = self._own_floors(figure)
+        own = [floors.get(Cell(cell.backend, python=cell.python)) for cell in cells]
         if own and all(floor is not None for floor in own):
             return max(floor for floor in own if floor is not None)
-        return max(self._own_floors(figure).values(), default=nan)
+        return max((floor for cell, floor in floors.items() if not cell.reduced), default=nan)
 
-    def _own_floors(self, figure: Figure) -> dict[tuple[str, str], float]:
-        """By backend and interpreter."""
+    def _own_floors(self, figure: Figure) -> dict[Cell, float]:
+        """By a cell that stands for its backend and interpreter."""
         if figure not in self._floors:
             controls = [(cell, self._control(cell, figure)) for cell in self.plan.models]
-            self._floors[figure] = {(c.backend, c.python): noise_floor(control) for c, control in controls if control}
+            self._floors[figure] = {
+                Cell(cell.backend, python=cell.python): noise_floor(control) for cell, control in controls if control
+            }
         return self._floors[figure]
 
     def _versus(self, cell: Cell, other: Cell, figure: Figure) -> Verdict | None:
@@ -320,6 +322,8 @@ class Analysis:
         return Quality(training["seed"], training["epochs"], arrived)
 
     def _decoded(self) -> list[Decoded]:
+        if not self.trainings:  # a sweep by itself
+            return []
         first = {key: trainings[0]["translations"] for key, trainings in self.trainings.items()}
         labels = {cell.model: cell.label for cell in self.plan.models}
         return [

@@ -18,7 +18,7 @@ class Change:
     """One figure of one row."""
 
     label: str  # of the row
-    figure: str  # a key of `analysis.FIGURES`
+    figure: str  # a key of `figures.FIGURES`
     before: float  # seconds, medians
     after: float
     verdict: Verdict  # on before / after: above 1 is faster

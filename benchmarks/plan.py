@@ -179,7 +179,7 @@ class Plan:
         settings = {name: value for name, value in asdict(self.settings).items() if name != "batches"}
         configs = [*asdict(self.data).items(), *settings.items()]
         plain = [(name, getattr(self, name)) for name in ("latent_dim", "threads", "device")]
-        defaults = asdict(own.settings) | asdict(own.data) | asdict(own.size) | vars(own)
+        defaults = vars(own) | asdict(own.settings) | asdict(own.data) | asdict(own.size)
         for name, value in [*sizes, *configs, *plain]:
             if value != defaults[name]:
                 shown = ",".join(value) if isinstance(value, tuple) else quote(str(value))

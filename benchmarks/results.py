@@ -80,7 +80,7 @@ class Row:
     # Bytes, medians: after_import, after_build, peak. The peak is of whole epochs; without them, of the timed steps.
     memory: dict[str, float]
     roofline: Roofline | None
-    data_share: float | None  # of its steps' time, what making their tensors takes; None in early recordings
+    data_share: float | None  # of its steps' time, what making their tensors takes; None of the baseline
     settings: dict[str, Any]  # of the runtime, as read back from the framework
     os_threads: dict[str, int]  # `all` that the process had, `busy` ones that worked while it trained
     # name, calls, seconds, part (none in early recordings); of an untimed pass under the framework's profiler
@@ -211,7 +211,7 @@ class Results:
     rounds: int  # that were recorded
     planned_rounds: int
     num_epochs: int  # of the trainings that were scored; those on bucketed batches may have more
-    floor: float | None  # noise floor of a step: the largest of the rows'; None where no control tells
+    floor: float | None  # noise floor of a step: the largest of `rows`; None where no control tells
     peak: dict[str, Any] | None  # the machine's: flops, backend, shape, library; rates: all that was measured
     target_chrf: float | None  # what the baseline's trainings reach, or the worst row's where there is no baseline
     chrf_signature: str

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from benchmarks.ladder import Block, packed, unpacked
+from benchmarks.ladder import TENSORS, Block, packed, unpacked
 from common.config import TrainConfig
 from common.decoding import Emit
 from common.interface import Backend, unreported
@@ -30,7 +30,7 @@ PRODUCT_SECONDS = 0.2
 POINT_SECONDS = 0.5  # of the steps of a sweep's point
 MOST_STEPS = 100  # of them, where a step takes next to nothing
 LARGE = 2048  # of the square matrices at which the machine's peak is looked for
-TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")  # of a batch
+MADE = (*TENSORS, "real_positions")  # of a batch, by every step
 BUSY = 0.05  # of the training's time: a thread that used more of a core worked on it
 
 
@@ -144,7 +144,7 @@ def data_seconds(batches: Batches) -> float:
 
     def make() -> None:
         for batch in batches:
-            for name in TENSORS:
+            for name in MADE:
                 getattr(batch, name)
 
     return seconds_of(make)

@@ -153,6 +153,18 @@ def test_reduced_precision_is_apart_however_fast(tmp_path) -> None:
     assert not any("bfloat16" in label for label in said)
 
 
+def test_the_noise_of_reduced_precision_is_its_own(tmp_path) -> None:
+    def noisy(cell) -> None:
+        if cell["backend"] == "torch:bfloat16" and cell["control"]:
+            cell["training"]["step_seconds"] = [1.5 * seconds for seconds in cell["training"]["step_seconds"]]
+
+    made = recording(tmp_path / "a.jsonl", SECONDS | {"torch:bfloat16": 0.04})
+    results = analyse(changed(made, "round", each_cell(noisy)))
+    (row,) = (row for row in results.reduced if row.label == "torch:bfloat16")
+    assert row.floor > 0.3
+    assert results.floor == max(row.floor for row in results.rows if row.floor) < 0.1
+
+
 def test_tables_and_report_hold_reduced_precision_apart(tmp_path) -> None:
     results = analyse(recording(tmp_path / "a.jsonl", SECONDS | {"torch:bfloat16": 0.04}))
     first, *apart = [comparison_table(results), *apart_tables(results)]
@@ -163,7 +175,9 @@ def test_tables_and_report_hold_reduced_precision_apart(tmp_path) -> None:
     assert "torch:bfloat16" in "".join(apart[1].columns[0].cells)
     sections = render_markdown(results).split("\n## ")
     holding = [section.splitlines()[0] for section in sections if "| torch:bfloat16 |" in section]
-    assert holding == ["Reduced precision", "Settings and evidence"]
+    assert holding == ["Verdicts", "Reduced precision", "Settings and evidence"]
+    _, against_itself = next(one for one in sections if one.startswith("Verdicts")).split("against itself**")
+    assert "| torch:bfloat16 |" in against_itself, "of verdicts, its noise floor alone"
 
 
 def test_a_masked_and_bucketed_row_needs_a_certificate_of_its_own(tmp_path) -> None:
@@ -189,6 +203,18 @@ def test_the_wait_for_data_is_a_share_of_the_steps(tmp_path) -> None:
     assert analyse(made).rows[0].data_share == pytest.approx(0.002)
     early = changed(made, "round", each_cell(lambda cell: cell["training"].pop("data_seconds")))
     assert analyse(early).rows[0].data_share is None
+
+
+def test_the_command_says_what_is_not_the_default(tmp_path) -> None:
+    said = analyse(recording(tmp_path / "a.jsonl")).command
+    assert said.split(" \\\n    ") == [
+        "rosetta bench",
+        "--preset standard",
+        "--backends keras:example,keras,paddle,torch",
+        "--steps 20",
+        "--epochs 3",
+        "--threads 2",
+    ]
 
 
 def test_one_round_gives_medians_and_no_verdict(tmp_path) -> None:

@@ -23,11 +23,11 @@ def analysis() -> Analysis:
 
 
 def controls(analysis: Analysis) -> dict[str, tuple[Measured, Measured]]:
-    """What a backend's two processes of each round measured, by its label."""
+    """What a float32 backend's two processes of each round measured, by its label."""
     found = {}
     for cell in analysis.plan.rows:
         again = replace(cell, control=True)
-        if again in analysis.measured:
+        if again in analysis.measured and not cell.reduced:  # whose noise no verdict between the others reckons with
             found[cell.label] = analysis.measured[cell], analysis.measured[again]
     return found
 
@@ -52,12 +52,12 @@ def test_it_is_a_whole_standard_run(analysis) -> None:
         "keras:example",
         "torch",
         "torch:compile",
-        "torch:bfloat16",
         "paddle",
     }
     assert analysis.plan.preset == "standard"
     assert len(analysis.rounds) == analysis.plan.size.rounds == 7
     assert set(controls(analysis)) == names
+    assert {cell.backend for cell in analysis.plan.rows} == names | {"torch:bfloat16"}
 
 
 def test_a_backend_is_neither_faster_nor_slower_than_itself(analysis) -> None:
@@ -69,7 +69,7 @@ def test_a_backend_is_neither_faster_nor_slower_than_itself(analysis) -> None:
             # The floor of the others: its own would make this true by definition.
             others = max(floor for name, floor in floors.items() if name != label)
             called[label] += compared(*sides, others).word in ("faster", "slower")
-    assert max(called.values()) <= RESAMPLINGS - 19, called
+    assert sum(called.values()) <= len(called) * RESAMPLINGS // 20, called  # what 95 % intervals promise
 
 
 def test_a_planted_slowdown_is_called_slower(analysis) -> None:

@@ -67,6 +67,7 @@ def test_every_point_is_measured_once_and_nothing_else(measured) -> None:
 def test_a_sweep_by_itself_gives_curves_and_no_rows(measured) -> None:
     results = analyse(measured)
     assert results.rows == []
+    assert results.decoded == []
     assert [curve.axis for curve in results.scaling.curves] == [
         "seq_length",
         "latent_dim",

@@ -77,7 +77,7 @@ def settings(results: Results) -> list[Block]:
         ],
         words={0, 5},
         title="Threads of the operating system, data, and sanity gates",
-        note="Data wait: to make the steps' tensors, as a share of the steps' time.",
+        note="Data wait: to make the steps' tensors, as a share of the steps' time; keras:example has them before.",
     )
     return [*found, threads, *(_row_details(row) for row in [*results.rows, *results.reduced])]
 

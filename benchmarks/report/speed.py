@@ -85,7 +85,7 @@ def verdicts(results: Results) -> list[Block]:
         found.append(Table(title, ("row", "next slower row", "ratio", "verdict"), rows, frozenset({0, 1, 3})))
     else:
         found.append(Text("There are no two ranked rows to compare with each other."))
-    controls = [row for row in results.rows if row.control]
+    controls = [row for row in [*results.rows, *results.reduced] if row.control]
     if controls:
         rows = [[row.label, interval(row.control, "×"), percent(row.floor)] for row in controls]
         note = "A difference that is smaller than the larger noise floor of the two, or than "

@@ -98,6 +98,7 @@ def test_targets_padded_with_zeros_break_loss_and_gradients(
 def test_tensorflow_has_onednn_on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
+    assert child_environment("matched", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
     with Runtime(threads=1).start("keras", model("float32"), SETTINGS) as process:
         assert process.facts["settings"]["onednn"] is True
 

@@ -35,12 +35,15 @@ TABLE = {
 }
 
 
-def find(name: str) -> Entry:
-    """The entry of a backend that is installed. Raises CannotBeginError for one that is unknown or missing."""
+def find(name: str, python: str | None = None) -> Entry:
+    """The entry of a backend that is installed. Raises CannotBeginError for one that is unknown or missing.
+
+    Of another interpreter, `python`, what is installed in this one says nothing.
+    """
     if name not in TABLE:
         raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
     entry = TABLE[name]
-    if importlib.util.find_spec(entry.package) is None:
+    if python is None and importlib.util.find_spec(entry.package) is None:
         raise CannotBeginError(
             f"backend {name} needs {entry.package}, which is not installed; "
             f'run: pip install -e ".[{entry.extra}]" in the clone of Rosetta'

@@ -2,10 +2,12 @@
 
 Two lanes: `matched`, the default of every command, gives all the same threads and the same way of keeping memory,
 Paddle's matrix library its fast path, TensorFlow oneDNN, and torch TensorFlow's treatment of denormals; `default`
-sets nothing, which is what somebody gets who installs a framework and starts.
+sets nothing, which is what somebody gets who installs a framework and starts. Neither passes on what the caller's
+shell sets for a framework.
 """
 
 import os
+import re
 
 from common.machine import cores, is_amd
 
@@ -28,15 +30,18 @@ KEEP_MEMORY = ":".join(
 
 FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # our own, for a framework that has a switch and no variable for it
 
+# So begins what steers a framework, or a library that it computes with.
+STEERING = re.compile(
+    "(ATEN|DNNL|FLAGS|GOMP|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|NVIDIA_TF32|TORCH_ALLOW_TF32|"
+    + FLUSH_DENORMALS
+)
+
 
 def child_environment(lane: str, threads: int | None, device: str) -> dict[str, str]:
     """The environment of a backend's process: this one's, with the lane's settings over it."""
-    environment = dict(os.environ) | QUIET
-    matched = _matched(threads or cores())
+    environment = {name: value for name, value in os.environ.items() if not STEERING.match(name)} | QUIET
     if lane == "matched":
-        environment |= matched
-    else:  # nothing is set, not even by who calls
-        environment = {name: value for name, value in environment.items() if name not in matched}
+        environment |= _matched(threads or cores())
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     return environment
@@ -59,6 +64,7 @@ def _matched(threads: int) -> dict[str, str]:
         "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
         "FLAGS_paddle_num_threads": count,  # Paddle's matrix products; 1 when nothing is set
         "GLIBC_TUNABLES": KEEP_MEMORY,
+        "NVIDIA_TF32_OVERRIDE": "0",  # on a GPU TensorFlow rounds float32 for its products, torch for its LSTMs
         FLUSH_DENORMALS: "1",  # as TensorFlow always does, Paddle and NumPy never
     }
     if is_amd():

@@ -116,10 +116,12 @@ class PaddleBackend(Backend):
 
     @paddle.no_grad()
     def forward(self, batch: Batch) -> Forward:
+        self.model.eval()
         logits, state_h, state_c = self._run(batch)
         return Forward(_array(F.softmax(logits, -1)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        self.model.train()
         loss, _ = self._loss(batch)
         self.model.clear_gradients()  # the second biases' too, which the optimizer does not know
         loss.backward()
@@ -127,6 +129,7 @@ class PaddleBackend(Backend):
         return loss.item(), gradients
 
     def train(self, batches: Batches, report: Report) -> Metrics:
+        self.model.train()
         counts, stamps = [], [perf_counter()]
         for step, batch in enumerate(batches, 1):
             loss, batch_counts = self._loss(batch)
@@ -141,6 +144,7 @@ class PaddleBackend(Backend):
 
     @paddle.no_grad()
     def evaluate(self, batches: Batches) -> Metrics:
+        self.model.eval()
         counts, stamps = [], [perf_counter()]
         for batch in batches:
             counts.append(self._loss(batch)[1])
@@ -151,6 +155,7 @@ class PaddleBackend(Backend):
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
+        self.model.eval()
         encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
         states = self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
         state_h, state_c = (state[0] for state in states)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from backends import TABLE, Entry, find
+from backends import Entry, find
 from backends.environment import child_environment
 from backends.messages import GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
@@ -53,8 +53,7 @@ class BackendProcess:
         lane: str = "matched",
         python: str | None = None,
     ) -> None:
-        # What is installed here says nothing of another interpreter.
-        entry = TABLE[name] if python and name in TABLE else find(name)
+        entry = find(name, python)
         if python:
             _require(python, name, entry)
         self.name = name
@@ -163,7 +162,8 @@ class BackendProcess:
 @cache
 def _require(python: str, name: str, entry: Entry) -> None:
     """Raise CannotBeginError unless this interpreter runs, is young enough, and has what the backend needs."""
-    command = [python, "-c", LOOK, *NEEDED, entry.package]
+    # A compiled backend keeps what it compiled where pooch has the downloads.
+    command = [python, "-c", LOOK, *NEEDED, entry.package, *(["pooch"] if entry.compiled else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         major, minor, *missing = done.stdout.split()

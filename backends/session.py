@@ -14,7 +14,7 @@ from backends.process import BackendProcess, OnEvent
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Pair, normalize, read_corpus, references, split
 from common.decoding import max_decoded_length, text_of
-from common.errors import CannotBeginError, UnknownCharactersError
+from common.errors import CannotBeginError, RosettaError, UnknownCharactersError
 from common.files import new_folder
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import score
@@ -23,6 +23,7 @@ from common.vocabulary import PAD, CharVocabulary
 from common.weights import from_bytes, initial_state
 
 TRAINING_SILENCE = 600.0  # seconds; a step, its compilation included, takes far less
+SECONDS_A_ROW = 0.2  # of those that are gone through without a sign of life: ten times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # far more than the slowest way of decoding needs
 
 Warn = Callable[[str], None]
@@ -50,6 +51,11 @@ class Runtime:
 
 
 CONVERTING = Runtime(threads=1)  # nothing is computed
+
+
+def silence(rows: int) -> float:
+    """Seconds that a process may need to train or to validate on so many rows; it says nothing meanwhile."""
+    return TRAINING_SILENCE + SECONDS_A_ROW * rows
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,7 @@ def resume(run: RunDirectory, backend: str | None, epochs: int, runtime: Runtime
 def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs: int, on_event: OnEvent) -> Trained:
     process.call(
         "common.training:fit",
-        TRAINING_SILENCE,
+        silence(len(material.validation_rows)),  # of training each step is told
         on_event,
         run=str(run.path.resolve()),
         epochs=epochs,
@@ -277,7 +283,7 @@ def describe_backends(runtime: Runtime) -> dict[str, dict[str, Any]]:
         try:
             with runtime.start(name, model, TrainConfig()) as process:
                 found[name] = dict(process.facts)
-        except CannotBeginError as error:
+        except RosettaError as error:  # not there, or there and broken
             found[name] = {"missing": str(error)}
     return found
 
@@ -291,7 +297,7 @@ def evaluate(translator: Translator, batch_size: int, limit: int | None, on_even
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
     figures = translator.process.call(
-        "common.training:evaluate", TRAINING_SILENCE, batch_size=batch_size, **batch.fields()
+        "common.training:evaluate", silence(len(batch)), batch_size=batch_size, **batch.fields()
     )
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()

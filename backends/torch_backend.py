@@ -80,22 +80,23 @@ class Seq2Seq(nn.Module):
         return logits, state_h[0], state_c[0]
 
 
-class RMSprop(torch.optim.Optimizer):
-    """RMSprop with epsilon inside the root, as Keras and Paddle have it; torch's own adds it outside."""
+class RMSprop(torch.optim.RMSprop):
+    """With epsilon inside the root, as Keras and Paddle have it; torch's own adds it outside."""
 
-    def __init__(self, params: Any, lr: float, rho: float, epsilon: float) -> None:
-        super().__init__(params, {"lr": lr, "rho": rho, "epsilon": epsilon})
+    def __init__(self, params: Any, lr: float, alpha: float, eps: float) -> None:
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps)
         for group in self.param_groups:
             for parameter in group["params"]:
-                self.state[parameter]["square_avg"] = torch.zeros_like(parameter)
+                # torch's own counts steps, and reads that nowhere but in a file.
+                self.state[parameter] = {"step": torch.zeros(()), "square_avg": torch.zeros_like(parameter)}
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 gradient, square_avg = parameter.grad, self.state[parameter]["square_avg"]
-                square_avg.mul_(group["rho"]).addcmul_(gradient, gradient, value=1 - group["rho"])
-                root = square_avg.add(group["epsilon"]).sqrt_()
+                square_avg.mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
+                root = square_avg.add(group["eps"]).sqrt_()
                 parameter.addcdiv_(gradient, root, value=-group["lr"])
 
 
@@ -160,10 +161,12 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Forward:
+        self.model.eval()
         logits, state_h, state_c = self._run(batch)
         return Forward(_array(logits.softmax(-1)), _array(state_h), _array(state_c))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        self.model.train()
         loss, _ = self._loss(batch)
         self._optimizer.zero_grad()
         loss.backward()
@@ -171,6 +174,7 @@ class TorchBackend(Backend):
         return loss.item(), gradients
 
     def train(self, batches: Batches, report: Report) -> Metrics:
+        self.model.train()
         optimizer = self._optimizer  # which the first time takes a second: not a step's
         counts, stamps = [], [perf_counter()]
         for step, batch in enumerate(batches, 1):
@@ -186,6 +190,7 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def evaluate(self, batches: Batches) -> Metrics:
+        self.model.eval()
         counts, stamps = [], [perf_counter()]
         for batch in batches:
             counts.append(self._loss(batch)[1])
@@ -196,6 +201,7 @@ class TorchBackend(Backend):
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
+        self.model.eval()
         with self._autocast():
             encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
             states = self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
@@ -249,7 +255,7 @@ class TorchBackend(Backend):
     def _optimizer(self) -> RMSprop:
         """Made when first needed: for it torch imports its compiler, a second that translating can do without."""
         train, trained = self.train_config, [parameter for parameter, _ in self.parameters.values()]
-        optimizer = RMSprop(trained, lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon)
+        optimizer = RMSprop(trained, lr=train.learning_rate, alpha=train.rho, eps=train.epsilon)
         for name, slot in self.mean_squares.items():
             parameter, transposed = self.parameters[name]
             optimizer.state[parameter]["square_avg"].copy_(self._tensor(slot.T if transposed else slot))
@@ -337,12 +343,16 @@ class TorchBackend(Backend):
 
 
 def _require_bfloat16(dtype: str, device: str) -> None:
-    """Raises CannotBeginError for weights other than float32, and where bfloat16 would be emulated, which is slow."""
+    """Raises CannotBeginError for weights other than float32, and where it would be emulated or not be bfloat16."""
     if dtype != "float32":
         raise CannotBeginError(f"torch:bfloat16 has float32 weights; found dtype {dtype}, use --dtype float32")
-    if not (torch.cuda.is_bf16_supported(including_emulation=False) if device == "gpu" else has_bfloat16()):
+    if device == "gpu":  # pytorch/pytorch 42385
         raise CannotBeginError(
-            f"torch:bfloat16 needs a {device} that computes in bfloat16, which this one does not; use --backend torch"
+            "torch:bfloat16 is for the CPU: on a GPU autocast has LSTMs in float16; use --device cpu, or torch"
+        )
+    if not has_bfloat16():
+        raise CannotBeginError(
+            "torch:bfloat16 needs a processor that computes in bfloat16, which this one does not; use --backend torch"
         )
 
 

@@ -6,19 +6,34 @@ steps. In a batch, where products are what takes time, nothing is gained; nor in
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from common.errors import CannotBeginError
+
 
 def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:
-    """`greedy_loop`, compiled when first called: ten seconds, or three where a process before has done it."""
+    """`greedy_loop`, compiled when first called: ten seconds, or three where a process before has done it.
+
+    Raises CannotBeginError where what is compiled cannot be kept.
+    """
     import pooch  # which brings more than a backend that is not compiled needs
 
     # Beside the downloads; where torch would put it, temporary files, nothing outlives this process.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(pooch.os_cache("rosetta")) / "torchinductor"))
+    beside = Path(pooch.os_cache("rosetta")) / "torchinductor"
+    cache = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(beside)))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except OSError as error:
+        raise CannotBeginError(
+            f"{cache}, where torch keeps what it compiles, cannot be written: {error.strerror}; name another folder "
+            "in TORCHINDUCTOR_CACHE_DIR"
+        ) from error
     options = {
         "cpp_wrapper": True,  # one in Python would run the loop, a third of the time
         "cpp_cache_precompile_headers": False,  # four seconds a process, which one small source does not win back

@@ -54,12 +54,18 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, momentum:
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:
-    """A weight and its slot as torch itself reads our files."""
+    """A weight and its slot as torch's own model and optimizer have them from our files, and train on with them."""
     model, optimizer = (torch.load(path, weights_only=True) for path in paths)
     fresh = Seq2Seq(backend.config.num_encoder_tokens, backend.config.num_decoder_tokens, backend.config.latent_dim)
     fresh.load_state_dict(model)
-    slot = optimizer["state"][0]["square_avg"]
-    return {"encoder/kernel": model["encoder.weight_ih_l0"].numpy().T, "slot encoder/kernel": slot.numpy().T}
+    trained = [parameter for name, parameter in fresh.named_parameters() if not name.endswith("bias_hh_l0")]
+    rmsprop = torch.optim.RMSprop(trained)
+    rmsprop.load_state_dict(optimizer)
+    fresh.dense.weight.square().sum().backward()
+    rmsprop.step()  # of the dense layer alone: nothing else has a gradient
+    weight = fresh.encoder.weight_ih_l0
+    slot = rmsprop.state[weight]["square_avg"]
+    return {"encoder/kernel": weight.numpy(force=True).T, "slot encoder/kernel": slot.numpy().T}
 
 
 def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:

@@ -54,8 +54,8 @@ class EpsilonOutsideTheRoot(TorchBackend):
             for group in self.param_groups:
                 for parameter in group["params"]:
                     square_avg = self.state[parameter]["square_avg"]
-                    square_avg.mul_(group["rho"]).addcmul_(parameter.grad, parameter.grad, value=1 - group["rho"])
-                    parameter.addcdiv_(parameter.grad, square_avg.sqrt() + group["epsilon"], value=-group["lr"])
+                    square_avg.mul_(group["alpha"]).addcmul_(parameter.grad, parameter.grad, value=1 - group["alpha"])
+                    parameter.addcdiv_(parameter.grad, square_avg.sqrt() + group["eps"], value=-group["lr"])
 
     @cached_property
     def _optimizer(self) -> RMSprop:

@@ -31,7 +31,7 @@ def two_biases(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> M
     trained = [parameter for parameter, _ in mistaken.parameters.values()]
     train = mistaken.train_config
     mistaken._optimizer = type(mistaken._optimizer)(
-        [*trained, *seconds.values()], lr=train.learning_rate, rho=train.rho, epsilon=train.epsilon
+        [*trained, *seconds.values()], lr=train.learning_rate, alpha=train.rho, eps=train.epsilon
     )
     loss, gradients = mistaken.gradients(Batch(**batch))
     _step(mistaken, Batch(**batch))

@@ -290,3 +290,4 @@ def test_an_interpreter_without_the_packages_says_what_to_run(
     assert "needs numpy, psutil, safetensors, threadpoolctl, paddle," in message
     assert f'run: {bare} -m pip install -e ".[paddle]" in the clone' in message
     assert f'{bare} -m pip install -e "." in' in refusal(bare, "numpy")
+    assert "torch, pooch, which" in refusal(bare, "torch:compile")

@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 import pytest
 
-from backends import TABLE
+from backends import TABLE, Entry
 from backends.process import PROJECT, BackendProcess
-from backends.session import Runtime
+from backends.session import Runtime, describe_backends
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from tests.conftest import FRAMEWORKS
@@ -144,11 +144,28 @@ def test_threads_are_as_asked_and_read_back(name: str) -> None:
         assert set(asked.values()) == {"1"}
 
 
-def test_the_default_lane_sets_no_threads(monkeypatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+def test_the_default_lane_sets_no_threads() -> None:
     with start(lane="default") as process:
         names = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]
         assert dict(process.call("tests.child:environment", 30, names=names)) == dict.fromkeys(names)
+
+
+@pytest.mark.parametrize("lane", ["matched", "default"])
+def test_what_a_shell_sets_for_one_framework_reaches_none(lane: str, monkeypatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "OPENBLAS_CORETYPE", "MKL_DYNAMIC"):
+        monkeypatch.setenv(name, "shell")
+    with start(lane=lane) as process:
+        reached = process.call("tests.child:environment", 30, names=sorted(os.environ))
+    assert [name for name, value in reached.items() if value == "shell"] == []
+
+
+def test_a_backend_that_is_there_and_broken_is_told_beside_the_others(monkeypatch) -> None:
+    broken = Entry("tests.no_such_module:Backend", "numpy", "")
+    monkeypatch.setitem(TABLE, "broken", broken)
+    monkeypatch.setattr("backends.session.TABLE", {name: TABLE[name] for name in ("broken", "numpy")})
+    found = describe_backends(Runtime(threads=1))
+    assert "No module named" in found["broken"]["missing"]
+    assert found["numpy"]["version"] == np.__version__
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")

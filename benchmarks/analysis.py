@@ -85,7 +85,7 @@ class Analysis:
         pairs = self._pairs([row for row in [*rows, *bucketed] if row.ranked])
         floor = self.floor(figures.steps)
         return Results(
-            headline=_headline(rows, pairs) if plan.size.rounds else "A sweep by itself: how cost grows with sizes.",
+            headline=self._headline(rows) if plan.size.rounds else "A sweep by itself: how cost grows with sizes.",
             command=plan.command,
             machine=recording.machine,
             sha256=recording.corpus["sha256"],
@@ -123,8 +123,7 @@ class Analysis:
         steps = -(-self.training_rows // self.plan.settings.batch_size)
         own = self._trainings(cell)
         trainings = [self._quality(training) for training in own]
-        epochs = trainings[0].epochs if trainings else []
-        final: Mapping[str, Any] = epochs[-1] if epochs else {}
+        final = _last_epochs(trainings)
         control = self._control(cell, figures.steps)
         certificate = self._certificate(cell, facts["version"])
         why_not = _why_not(certificate, records)
@@ -185,7 +184,7 @@ class Analysis:
             val_loss=final.get("val_loss"),
             val_accuracy=final.get("val_accuracy"),
             val_accuracy_real=final.get("val_accuracy_real"),
-            epochs=epochs,
+            epochs=trainings[0].epochs if trainings else [],
         )
 
     def _roofline(self, step_seconds: float, settings: Mapping[str, Any]) -> Roofline | None:
@@ -279,7 +278,6 @@ class Analysis:
         """The machine's fastest matrix product that was measured, and all the others, each a median over rounds."""
         flops: dict[tuple[str, str, str], list[float]] = {}
         shapes: dict[str, list[int]] = {}
-        libraries: dict[tuple[str, str], list[str]] = {}
         measured = [*self.recording.of_kind("products"), *(found for r in self.rounds for found in r["cells"])]
         measured += self.recording.of_kind("sweep")
         for record in measured:
@@ -287,15 +285,13 @@ class Analysis:
             for name, product in (record.get("products") or {}).items():
                 flops.setdefault((*of, name), []).append(product["flops"])
                 shapes[name] = product["shape"]
-                libraries[of] = record["facts"]["libraries"]
         if not flops:
             return None
         rates: list[dict[str, Any]] = [
             {"backend": backend, "python": python, "name": name, "shape": shapes[name], "flops": median(found)}
             for (backend, python, name), found in flops.items()
         ]
-        best = max(rates, key=lambda rate: rate["flops"])
-        return best | {"library": "; ".join(libraries[best["backend"], best["python"]]), "rates": rates}
+        return max(rates, key=lambda rate: rate["flops"]) | {"rates": rates}
 
     def _target_chrf(self) -> float | None:
         """What the baseline's trainings reach in the median, or the worst backend's where there is no baseline."""
@@ -336,10 +332,31 @@ class Analysis:
         found = []
         for lane, way in dict.fromkeys((row.lane, row.batches) for row in ranked):
             for one, other in pairwise(row for row in ranked if (row.lane, row.batches) == (lane, way)):
-                first, second = (Cell(row.name, lane, row.python, batches=way) for row in (one, other))
-                verdict = self._versus(first, second, figures.steps)
+                verdict = self._versus(_cell_of(one), _cell_of(other), figures.steps)
                 found.append({"first": one.label, "second": other.label, "verdict": verdict})
         return found
+
+    def _headline(self, rows: Sequence[Row]) -> str:
+        """The answer in a sentence: the ranked rows of the main lane, and who is fastest where that is sure."""
+        if not rows:
+            return f"No round in {FULL} was measured."
+        ranked = [row for row in answering(rows) if row.ranked]
+        if not ranked:
+            return "No row is ranked: none has a parity certificate that holds."
+        first, *others = ranked
+        verdicts = {row.label: self._versus(_cell_of(first), _cell_of(row), figures.steps) for row in others}
+        near = [label for label, verdict in verdicts.items() if verdict is None or verdict.word != "faster"]
+        how = " fastest," if others else ""
+        if near:
+            how = f" fastest by the medians, not surely faster than {' or '.join(near)},"
+        answer = f"{first.label} trains{how} at {first.train_samples_per_second:,.0f} pairs a second"
+        said: dict[str, list[str]] = {}  # rows of which the same is to be said, together
+        for row in ranked:
+            if row.ratio:
+                sure = row.ratio.word in ("faster", "slower", "same")
+                said.setdefault(row.ratio.text if sure else "not told apart", []).append(row.label)
+        against = "; ".join(f"{', '.join(labels)} {text}" for text, labels in said.items())
+        return f"{answer}. Against {BASELINE}: {against}." if said else f"{answer}."
 
     def _warnings(self, rows: Sequence[Row], apart: Sequence[Row]) -> list[str]:
         unfit = [f"{f['name']}: {f['found']}; {f['advice']}" for f in self.recording.fitness if not f["ok"]]
@@ -365,6 +382,10 @@ class Analysis:
         return found
 
 
+def _cell_of(row: Row) -> Cell:
+    return Cell(row.name, row.lane, row.python, batches=row.batches)
+
+
 def _unmatched(rows: Sequence[Row]) -> Iterator[str]:
     """What is not alike in the matched lane, since some framework has no switch for it."""
     denormals: dict[str, list[str]] = {}
@@ -384,6 +405,13 @@ def _other_kernels(rows: Sequence[Row]) -> Iterator[str]:
         if other and row.kernels and row.kernels[0]["name"] != other.kernels[0]["name"]:
             ran, instead = other.kernels[0]["name"], row.kernels[0]["name"]
             yield f"{row.label}: most of its time goes to {instead}, in the matched lane to {ran}"
+
+
+def _last_epochs(trainings: Sequence[Quality]) -> dict[str, float]:
+    """What trainings came to, in the median over the seeds; nothing where there are none."""
+    last = [training.epochs[-1] for training in trainings]
+    names = ("loss", "val_loss", "val_accuracy", "val_accuracy_real") if last else ()
+    return {name: median(epoch[name] for epoch in last) for name in names}
 
 
 def _typical(rounds: Rounds) -> Estimate | None:
@@ -436,24 +464,3 @@ def _overtakings(rows: Sequence[Row]) -> list[Overtaking]:
                 if steps is not None:
                     found.append(Overtaking(slow.label, fast.label, steps))
     return found
-
-
-def _headline(rows: Sequence[Row], pairs: Sequence[Mapping[str, Any]]) -> str:
-    """The answer in a sentence: the ranked rows of the main lane, and who is fastest where that is sure."""
-    if not rows:
-        return f"No round in {FULL} was measured."
-    ranked = [row for row in answering(rows) if row.ranked]
-    if not ranked:
-        return "No row is ranked: none has a parity certificate that holds."
-    next_one = next((pair for pair in pairs if pair["first"] == ranked[0].label), None)
-    how = " fastest," if next_one else ""
-    if next_one and next_one["verdict"].word != "faster":
-        how = f" fastest by the medians, not surely faster than {next_one['second']},"
-    answer = f"{ranked[0].label} trains{how} at {ranked[0].train_samples_per_second:,.0f} pairs a second"
-    said: dict[str, list[str]] = {}  # rows of which the same is to be said, together
-    for row in ranked:
-        if row.ratio:
-            sure = row.ratio.word in ("faster", "slower", "same")
-            said.setdefault(row.ratio.text if sure else "not told apart", []).append(row.label)
-    against = "; ".join(f"{', '.join(labels)} {text}" for text, labels in said.items())
-    return f"{answer}. Against {BASELINE}: {against}." if said else f"{answer}."

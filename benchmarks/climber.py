@@ -7,7 +7,7 @@ comparison is a star and not a triangle: the referee is the NumPy backend in flo
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf
+from math import inf, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -56,6 +56,11 @@ class Check:
         return self.error <= self.tolerance
 
     @property
+    def used(self) -> float:
+        """Its error as a part of what is allowed."""
+        return self.error / self.tolerance if self.tolerance else self.error
+
+    @property
     def cell(self) -> str:
         """The backend's name and precision."""
         return f"{f'{self.backend}:{self.variant}' if self.variant else self.backend} {self.dtype}"
@@ -88,7 +93,8 @@ class Course:
         runtime: Runtime,
         padding: str = "space",
     ) -> None:
-        data = replace(data, num_samples=size.num_samples)
+        # How the benchmark splits its corpus is nothing to so few pairs, all of which are trained on.
+        data = replace(data, num_samples=size.num_samples, validation_split=DataConfig.validation_split)
         material, self.sha256 = prepare(data, settings.seed, "float64", padding)
         self.material, self.settings, self.size, self.runtime = material, settings, size, runtime
         self.model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float64")
@@ -326,9 +332,10 @@ class Climber:
             if self.precision == "float64":
                 tolerance = 1e-10 * float(np.abs(weight - before.weights[name]).max())
             else:
-                # learning_rate / sqrt(epsilon), 3.2, is the most by which RMSprop can stretch a gradient's error.
+                # The most by which RMSprop can stretch a gradient's error, that of the first step.
+                stretch = self.course.settings.learning_rate / sqrt(self.course.settings.epsilon)
                 error = float(np.abs(self.gradients[name] - self.course.expected_gradients[name]).max())
-                tolerance = 3.2 * error + 2 * float(np.spacing(np.float32(np.abs(before.weights[name]).max())))
+                tolerance = stretch * error + 2 * float(np.spacing(np.float32(np.abs(before.weights[name]).max())))
             yield self.compared("step", name, after.weights[name], weight, tolerance)
         for name, slot in expected.mean_squares.items():
             got, tolerance = after.mean_squares[name], self.tolerances["slots"]

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -94,12 +94,10 @@ def bench(
     from benchmarks.tables import apart_tables, comparison_table, decoded_table, scaling_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
-    from common.files import read_json
 
     if check:
         return _check(json)
-    if certificate and not certificate.is_file():
-        raise CannotBeginError(f"{certificate} is not there; `rosetta parity --certificate {certificate}` writes it")
+    certificates = _certificates(certificate) if certificate else {}
     seconds = options.seconds(budget) if budget else None
     path = out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     if resume:
@@ -119,10 +117,7 @@ def bench(
         plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, rows, Sweep() if sweep else None)
     with only_benchmark(terminal.warn, wait):
         findings = fitness.check()
-        if resume:
-            begun = resumed(path)
-        else:
-            begun = begin(path, plan, read_json(certificate) if certificate else {}, findings)
+        begun = resumed(path) if resume else begin(path, plan, certificates, findings)
         for finding in findings:
             if not finding.ok:
                 terminal.warn(f"{finding.name}: {finding.found}; {finding.advice}")
@@ -147,6 +142,17 @@ def bench(
     if results.scaling:
         terminal.out.print(scaling_table(results.scaling))
     print(f"Saved as {path}. A page of it: rosetta report {path} -o {path.with_suffix('.html')}")
+
+
+def _certificates(path: Path) -> dict[str, Any]:
+    """Those in a file, by name and precision. Raises CannotBeginError."""
+    from common.errors import CannotBeginError, RosettaError
+    from common.files import read_json
+
+    try:
+        return read_json(path)
+    except RosettaError as error:
+        raise CannotBeginError(f"{error}; `rosetta parity --certificate {path}` writes such a file") from error
 
 
 def _check(json: bool) -> None:
@@ -255,9 +261,11 @@ def parity(
     from benchmarks.parity import climb
     from benchmarks.tables import budget_tables, ladder_table
     from common import terminal
-    from common.errors import RosettaError
+    from common.errors import CannotBeginError, RosettaError
     from common.files import write_json
 
+    if certificate and not certificate.parent.is_dir():
+        raise CannotBeginError(f"{certificate} cannot be written: there is no folder {certificate.parent}")
     names = backends.split(",") if backends else [name for name in installed() if not TABLE[name].reduced]
     for name in names:
         find(name)
@@ -275,8 +283,6 @@ def parity(
             live.update(ladder_table(checks))
 
         found = climb(course, names, [dtype] if dtype else ["float64", "float32"], on_check)
-    if certificate:
-        write_json(certificate, found.certificates)
     if json:
         terminal.print_json(found.as_json())
     else:
@@ -285,5 +291,7 @@ def parity(
             terminal.out.print(table)
         for explanation in found.explanations:
             print(explanation)
+    if certificate:
+        write_json(certificate, found.certificates)
     if not found.passed:
         raise RosettaError("parity is broken")

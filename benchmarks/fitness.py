@@ -14,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from common.machine import allowed_cores
+from common.terminal import printable
+
 NOT_KNOWN = "not known here"
 SAMPLE_SECONDS = 1.0
 
@@ -45,7 +48,7 @@ class Finding:
 
 def check(root: Path = Path("/")) -> list[Finding]:
     """Everything that can be told of the machine now; takes somewhat over a second, in which one product runs."""
-    allowed = _allowed()
+    allowed = allowed_cores()
     start = time.perf_counter()
     before = cpu_seconds(), ticks(root), throttles(root)
     times = self_test()
@@ -111,7 +114,7 @@ def other_processes(
     found = f"{together:.2f} cores in use"
     advice = ""
     if worst is not None and used[worst] > 0:
-        worst_is = f"{_plain(after[worst][0])} (process {worst})"
+        worst_is = f"{printable(after[worst][0])} (process {worst})"
         found += f", most by {worst_is}: {used[worst]:.2f}"
         advice = f"end {worst_is} or wait for its end"
     return _finding("other processes", together <= MOST_OTHER_CORES, found, advice)
@@ -168,7 +171,7 @@ def steal(before: tuple[int, int] | None, after: tuple[int, int] | None) -> Find
 def governor(root: Path, allowed: Iterable[int]) -> Finding:
     """What decides on the clock of the cores in use."""
     files = [root / f"sys/devices/system/cpu/cpu{number}/cpufreq/scaling_governor" for number in sorted(allowed)]
-    governors = sorted({governor for file in files if (governor := _plain(_read(file).strip()))})
+    governors = sorted({governor for file in files if (governor := printable(_read(file).strip()))})
     if not governors:
         return _not_known("frequency governor")
     return _finding(
@@ -294,19 +297,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _plain(text: str) -> str:
-    """Without the control characters by which a name from elsewhere could write over the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def _cores(number: int) -> str:
     return f"{number} core{'s' * (number != 1)}"
-
-
-def _allowed() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))
 
 
 def _number_list(text: str) -> set[int]:

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import CannotBeginError
+from common.terminal import printable
 
 
 @contextmanager
@@ -25,8 +26,7 @@ def only_benchmark(on_wait: Callable[[str], None], wait: bool = True) -> Iterato
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Printable characters alone, so that what others wrote there cannot write over the terminal.
-            holder = "".join(c if c.isprintable() else "?" for c in file.read(500).strip()) or "not known"
+            holder = printable(file.read(500).strip()) or "not known"
             if not wait:
                 raise CannotBeginError(
                     f"another benchmark runs ({holder}); wait for its end, or let this one wait: --wait"

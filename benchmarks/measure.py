@@ -9,6 +9,7 @@ import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from math import fsum
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter, process_time
@@ -18,7 +19,7 @@ import numpy as np
 import psutil
 
 from backends.process import BackendProcess
-from backends.session import SECONDS_A_SENTENCE, TRAINING_SILENCE, Material, Runtime, prepare
+from backends.session import SECONDS_A_SENTENCE, TRAINING_SILENCE, Material, Runtime, prepare, silence
 from benchmarks.climber import QUICK, REFEREE, WHOLE, Course
 from benchmarks.fitness import Finding
 from benchmarks.ladder import Block
@@ -27,6 +28,7 @@ from benchmarks.plan import BASELINE, Cell, Plan
 from benchmarks.recording import Record, Recording
 from benchmarks.roofline import Sizes
 from benchmarks.sweep import Point, data_work, points, rows_of, swept
+from common.config import TrainConfig
 from common.corpus import references
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError, RosettaError
@@ -83,9 +85,10 @@ class Benchmark:
         units = self.missing()
         parts_done, parts = 0, sum(unit.parts for unit in units)
         rounds = [record["seconds"] for record in self.recording.of_kind("round")]
+        trainings = [fsum(epoch["seconds"] for epoch in r["epochs"]) for r in self.recording.of_kind("quality")]
         # By kind, what parts took and what the longest unit did: a round's cells are far from equally long.
         seconds = {"cell": [took / len(self.plan.cells) for took in rounds]} if rounds else {}
-        longest = {"cell": max(rounds, default=0.0)}
+        longest = {"cell": max(rounds, default=0.0), "training": max(trainings, default=0.0)}
         for place, unit in enumerate(units):
             unit_began, part_began = perf_counter(), None
             if budget is not None and unit_began - began + longest.get(unit.kind, 0.0) > budget:
@@ -148,13 +151,15 @@ class Benchmark:
         """A certificate a row: one that was given for its version and model, or what the ladder finds.
 
         A lane changes no mathematics, so that in the second one the quick ladder will do, as it will with padding
-        masked: what is bucketed are the same batches for every backend.
+        masked: what is bucketed are the same batches for every backend. Nor does a learning rate, and
+        it is for the example's that errors are known to be normal.
         """
+        settings = replace(self.plan.settings, learning_rate=TrainConfig.learning_rate)
         plan, courses = self.plan, dict.fromkeys(replace(cell, backend="") for cell in cells)
         for like in courses:
             whole = plan.size.whole_ladder and like.lane == plan.size.lanes[0] and not like.bucketed
             size, runtime = WHOLE if whole else QUICK, self._runtime(like)
-            with Course(plan.data, plan.settings, plan.latent_dim, size, runtime, like.padding) as course:
+            with Course(plan.data, settings, plan.latent_dim, size, runtime, like.padding) as course:
                 for cell in cells:
                     if replace(cell, backend="") == like:
                         yield f"{cell.label}: parity"
@@ -196,15 +201,16 @@ class Benchmark:
 
         Bucketed, training alone is another: decoding and the rest are the backend's shuffled row's.
         """
-        baseline, singles = cell.backend == BASELINE, self.plan.size.singles
+        baseline, singles, steps = cell.backend == BASELINE, self.plan.size.singles, self.plan.size.steps
+        rows = max(len(self.material.batch), steps * self.plan.settings.batch_size)
         load, busy, children = psutil.getloadavg()[0], _busy_seconds(), _children_seconds()
         began = perf_counter()
         with self._start(cell) as process:
             started, own = perf_counter(), process_time()
             measured = process.call(
                 "benchmarks.scenarios:cell",
-                TRAINING_SILENCE + SECONDS_A_SENTENCE * (BASELINE_SINGLES + BASELINE_REPEATS) * baseline,
-                steps=self.plan.size.steps,
+                silence(rows) + SECONDS_A_SENTENCE * (BASELINE_SINGLES + BASELINE_REPEATS) * baseline,
+                steps=steps,
                 training_rows=self.material.training_rows,
                 validation_rows=self.material.validation_rows,
                 max_length=max_decoded_length(self.material.max_decoder_seq_length),
@@ -252,7 +258,7 @@ class Benchmark:
         with self._start(cell) as process:
             peak = process.call(
                 "benchmarks.scenarios:learn",
-                TRAINING_SILENCE,
+                silence(len(self.material.batch)),
                 on_event,
                 epochs=self.plan.epochs_of(cell),
                 seed=seed,
@@ -266,7 +272,7 @@ class Benchmark:
                 with self._start(replace(cell, backend=BASELINES_SCORER)) as scorer:
                     translations = [self._translate(scorer, state) for state in states]
                 equal = sum(one == other for one, other in zip(own_strings, translations[-1], strict=False))
-                strings = {"compared": some, "equal": equal}
+                strings = {"compared": len(own_strings), "equal": equal}
             else:
                 translations = [self._translate(process, state) for state in states]
         all_references = references(self.material.pairs)

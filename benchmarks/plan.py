@@ -57,7 +57,7 @@ def sized(preset: str, **own: Any) -> Preset:
     if size.batches not in (BATCHES, BATCHES[:1]):
         found = ",".join(size.batches)
         raise CannotBeginError(f"--batches is {BATCHES[0]}, or {' and '.join(BATCHES)} with a comma; found {found!r}")
-    return size
+    return replace(size, lanes=tuple(lane for lane in LANES if lane in size.lanes))  # the first one is the main one
 
 
 @dataclass(frozen=True)
@@ -208,8 +208,8 @@ def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[C
 
     Raises CannotBeginError for a backend that is unknown or missing.
     """
-    names, lanes = dict.fromkeys(name.strip() for name in names), dict.fromkeys(size.lanes)
-    rows = [Cell(name, lane) for lane in lanes for name in names]
+    names = dict.fromkeys(name.strip() for name in names)
+    rows = [Cell(name, lane) for lane in size.lanes for name in names]
     for name in names:
         find(name)
     for given in dict.fromkeys(pythons):
@@ -220,12 +220,14 @@ def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[C
         if found is None:
             raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
         # Whole, since a benchmark may be gone on with from another folder; links are kept, a venv is made of them.
-        rows += [Cell(name, lane, os.path.abspath(found)) for lane in lanes]
+        rows += [Cell(name, lane, os.path.abspath(found)) for lane in size.lanes]
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
     first = [cell for cell in rows if cell.lane == rows[0].lane]
     # The example's way is neither masked nor bucketed.
     other = [replace(cell, batches=way) for way in size.batches[1:] for cell in first if cell.backend != BASELINE]
-    again = [replace(cell, control=True) for cell in (first if size.controls == "each" else first[:1])]
+    # One in full precision where there is one, since its floor is to serve for all.
+    controlled = first if size.controls == "each" else sorted(first, key=lambda cell: cell.reduced)[:1]
+    again = [replace(cell, control=True) for cell in controlled]
     # Controls next to what they are controls of: about as far in time as those are from one another.
     return (*first, *again, *other, *(cell for cell in rows if cell not in first))

@@ -96,7 +96,7 @@ class Row:
     train_seconds_per_epoch: float  # the step's median times the steps
     train_samples_per_second: float
     decode_sentences_per_second: float | None
-    # Of the last epoch of the first seed's training, where quality was measured; and all of its epochs.
+    # Of the last epoch, where quality was measured, medians over the seeds; and all epochs of the first seed.
     loss: float | None
     val_loss: float | None
     val_accuracy: float | None  # over all positions, padding included
@@ -135,6 +135,15 @@ class Decoded:
     source: str
     references: list[str]
     translations: dict[str, str]  # by the row's label
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """Who says it, and each distinct translation; "all" where several rows agree and none differs."""
+        labels: dict[str, list[str]] = {}
+        for label, translation in self.translations.items():
+            labels.setdefault(translation, []).append(label)
+        agreed = len(labels) == 1 < len(self.translations)
+        return [("all" if agreed else ", ".join(names), translation) for translation, names in labels.items()]
 
 
 @dataclass(frozen=True)
@@ -212,7 +221,7 @@ class Results:
     planned_rounds: int
     num_epochs: int  # of the trainings that were scored; those on bucketed batches may have more
     floor: float | None  # noise floor of a step: the largest of `rows`; None where no control tells
-    peak: dict[str, Any] | None  # the machine's: flops, backend, shape, library; rates: all that was measured
+    peak: dict[str, Any] | None  # the machine's: flops, backend, shape; rates: all that was measured
     target_chrf: float | None  # what the baseline's trainings reach, or the worst row's where there is no baseline
     chrf_signature: str
     warnings: list[str]  # what a reader must know before believing: gates, missing rounds, missing baseline

@@ -6,7 +6,7 @@ which characters it is fed, so that they are random where their number is what i
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,7 @@ def data_work(num_samples: int, material: Material, data: DataConfig, batch_size
     """What a corpus of so many pairs costs before any framework has it, which takes NumPy alone: `encode_seconds`,
     from text to ids, and `epoch_seconds`, to make the tensors of all batches of an epoch; one a repetition."""
     pairs = [material.pairs[row] for row in spread(num_samples, len(material.pairs))]
+    data = replace(data, validation_split=DataConfig.validation_split)  # that of the corpus may be too small here
     batch = material.batch
     encode_seconds: list[float] = []
     while sum(encode_seconds) < AT_LEAST:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import inf
+from statistics import median
 
 from rich.markup import escape
 from rich.table import Table
@@ -11,7 +12,7 @@ from benchmarks.climber import RUNGS, SPREADS, Check
 from benchmarks.fitness import Finding
 from benchmarks.intervals import Verdict
 from benchmarks.plan import BASELINE, BUCKETED
-from benchmarks.results import FULL, REDUCED, Curve, Decoded, Results, Row, Scaling, among_bucketed
+from benchmarks.results import FULL, REDUCED, Curve, Results, Row, Scaling, among_bucketed
 from benchmarks.scaling import told
 from benchmarks.wording import AXES, digits, quantity
 from common.terminal import table
@@ -102,7 +103,7 @@ def _val_loss(row: Row) -> str:
 
 
 def _chrf(row: Row) -> str:
-    return f"{row.epochs[-1]['chrf']:.1f}" if row.epochs else ""
+    return f"{median(training.epochs[-1]['chrf'] for training in row.quality):.1f}" if row.quality else ""
 
 
 def _after(rows: Sequence[Row]) -> str:
@@ -126,9 +127,7 @@ def decoded_table(results: Results) -> Table:
     """Held-out sentences, their references, and what each backend says; backends that agree share a line."""
     rows = []
     for sentence in results.decoded:
-        lines = [("reference", reference) for reference in sentence.references]
-        for translation, names in _by_translation(sentence).items():
-            lines.append(("all" if len(names) == len(sentence.translations) > 1 else ", ".join(names), translation))
+        lines = [*(("reference", reference) for reference in sentence.references), *sentence.said]
         rows += [[sentence.source if line is lines[0] else "", *line] for line in lines]
         rows.append(["", "", ""])
     made = table("Held-out sentences", ["sentence", "by", "decoded sentence"], rows[:-1])
@@ -138,13 +137,6 @@ def decoded_table(results: Results) -> Table:
     )
     made.caption_justify = "left"
     return made
-
-
-def _by_translation(sentence: Decoded) -> dict[str, list[str]]:
-    said: dict[str, list[str]] = {}
-    for name, translation in sentence.translations.items():
-        said.setdefault(translation, []).append(name)
-    return said
 
 
 # The rungs, narrow enough for eight of them in a terminal.
@@ -157,7 +149,7 @@ def ladder_table(checks: Sequence[Check]) -> Table:
     for check in checks:
         if check.rung in RUNGS:
             rows.setdefault(check.cell, {}).setdefault(check.rung, []).append(check)
-    made = table("Largest error on each rung, against the float64 referee", ["", *HEADERS], [], numeric=HEADERS)
+    made = table("Worst error on each rung, against the float64 referee", ["", *HEADERS], [], numeric=HEADERS)
     for cell, rungs in rows.items():
         name = cell.replace(":", ":\n").replace(" ", "\n")  # as narrow as can be: there are many rungs
         made.add_row(name, *(_rung(rungs.get(rung, [])) for rung in RUNGS))
@@ -167,7 +159,7 @@ def ladder_table(checks: Sequence[Check]) -> Table:
 def _rung(checks: Sequence[Check]) -> str:
     if not checks:
         return ""
-    error = max(check.error for check in checks)
+    error = max(checks, key=lambda check: check.used).error
     text = "equal" if error == 0 else "differs" if error == inf else f"{error:.0e}"
     return text if all(check.passed for check in checks) else f"[bold red]{text}[/]"
 

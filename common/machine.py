@@ -21,11 +21,16 @@ PACKAGES = (
 )
 
 
-def cores() -> int:
-    """The cores that this process may use."""
+def allowed_cores() -> set[int]:
+    """The numbers of the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
+
+
+def cores() -> int:
+    """How many these are."""
+    return len(allowed_cores())
 
 
 def is_amd() -> bool:

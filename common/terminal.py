@@ -19,6 +19,11 @@ def warn(message: str) -> None:
     err.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
 
 
+def printable(text: str) -> str:
+    """Without the control characters by which a text from elsewhere could write over the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def print_json(content: Mapping[str, Any]) -> None:
     """The one line that a machine reads."""
     print(json.dumps(content, ensure_ascii=False), flush=True)

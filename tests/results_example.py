@@ -315,7 +315,6 @@ def example() -> Results:
             "flops": PEAK,
             "backend": "torch",
             "shape": [2048, 2048, 2048],
-            "library": "mkl 2024.2, 2 threads",
             "rates": [
                 {"backend": "torch", "name": "large", "shape": [2048, 2048, 2048], "flops": PEAK},
                 {"backend": "torch", "name": "inputs", "shape": [3840, 90, 1024], "flops": 151e9},

@@ -248,6 +248,25 @@ def test_a_gate_that_fails_is_said_with_advice(tmp_path, change, expected) -> No
     assert any(expected in warning and "7 of 7 rounds" in warning for warning in warnings), warnings
 
 
+def test_the_fastest_is_told_from_all_others_and_not_from_the_next_one_alone(tmp_path) -> None:
+    def noisy(cell) -> None:
+        if cell["backend"] == "keras" and cell["control"]:
+            cell["training"]["step_seconds"] = [2 * seconds for seconds in cell["training"]["step_seconds"]]
+
+    results = analyse(changed(recording(tmp_path / "a.jsonl"), "round", each_cell(noisy)))
+    assert [row.name for row in results.rows if row.lane == "matched"] == ["torch", "paddle", "keras", BASELINE]
+    assert results.headline.startswith("torch trains fastest by the medians, not surely faster than keras, at")
+
+
+def test_what_trainings_come_to_is_the_median_over_the_seeds(tmp_path) -> None:
+    def by_seed(record) -> None:
+        record["epochs"][-1] |= {"val_loss": 1.0 + record["seed"] ** 2, "chrf": 30.0 + record["seed"] ** 2}
+
+    results = analyse(changed(recording(tmp_path / "a.jsonl"), "quality", by_seed))
+    assert {row.val_loss for row in results.rows if row.lane == "matched"} == {2.0}
+    assert any("31.0" in cells for cells in (list(column.cells) for column in comparison_table(results).columns))
+
+
 def test_another_kernel_in_one_lane_is_said(tmp_path) -> None:
     def fall_back(cell) -> None:
         if (cell["backend"], cell["lane"]) == ("torch", "default"):

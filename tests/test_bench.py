@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from types import SimpleNamespace
 
@@ -16,11 +16,13 @@ import psutil
 import pytest
 
 from backends.process import PROJECT
-from backends.session import prepare
+from backends.session import TRAINING_SILENCE, prepare
 from benchmarks import measure
 from benchmarks.analysis import LOST, PARENT, analyse
+from benchmarks.plan import BASELINE, Cell
 from benchmarks.recording import Recording
 from benchmarks.scenarios import WARM_UP, Text, one_by_one
+from common.config import DataConfig
 from tests import recordings
 from tests.test_commands import answer, refusal, rosetta
 
@@ -161,6 +163,35 @@ def test_a_round_is_begun_where_one_as_long_as_the_longest_so_far_fits(tmp_path,
     shown = []
     benchmark.run(lambda title, *_: shown.append(title), budget)
     assert sorted(set(shown)) == [f"round {number}" for number in range(1, begun + 1)]
+
+
+@pytest.mark.parametrize("num_samples", [24, 10_000])
+def test_a_training_may_last_as_its_rows_need_and_strings_are_compared_as_far_as_there_are_any(
+    tmp_path, monkeypatch, num_samples: int
+) -> None:
+    silences = []
+
+    def call(function, silence, on_event, **arguments):
+        silences.append(silence)
+        on_event({"state": np.zeros(1, np.uint8), "epoch_done": {"seconds": 1.0}})
+        return {"peak": 1}
+
+    material = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")[0]
+    benchmark = measure.Benchmark(recordings.recording(tmp_path / "a.jsonl", rounds=0), material, {})
+    process = nullcontext(SimpleNamespace(call=call))
+    monkeypatch.setattr(measure.Benchmark, "_start", lambda self, cell: process)
+    monkeypatch.setattr(
+        measure.Benchmark, "_translate", lambda self, process, state, limit=None: ["a"] * len(self.sources[:limit])
+    )
+    *_, record = benchmark._learn(Cell(BASELINE), 0)
+    assert silences == [pytest.approx(TRAINING_SILENCE + 0.2 * len(material.batch))]
+    compared = min(len(benchmark.sources), benchmark.plan.size.equal_strings)
+    assert record["strings"] == {"compared": compared, "equal": compared}
+
+
+def test_a_learning_rate_of_ones_own_breaks_no_parity(tmp_path) -> None:
+    options = ["--learning-rate", "0.05", "--rounds", "1", "--out", tmp_path / "a.jsonl"]
+    assert all(row["ranked"] for row in answer("bench", *SMALL, *options)["rows"])
 
 
 def test_a_backend_under_another_interpreter_has_a_row_of_its_own(tmp_path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from backends import TABLE, Entry, installed
 from backends.process import PROJECT
 from benchmarks.analysis import analyse
+from benchmarks.climber import QUICK
 from benchmarks.recording import Recording
 from common.machine import has_bfloat16
 from rosetta import main
@@ -209,13 +211,18 @@ def test_parity_answers_with_its_checks_and_writes_certificates_for_the_benchmar
     keys = {"backend", "variant", "dtype", "rung", "tensor", "error", "tolerance", "passed"}
     assert all(check.keys() >= keys for check in found["checks"])
     assert {check["rung"] for check in found["checks"]} >= {"tensors", "gradients", "trajectory", "strings", "pairs"}
-    assert json.loads(path.read_text())["torch float64"]["rungs"]["gradients"]["error"] < 1e-12
+    certificate = json.loads(path.read_text())["torch float64"]
+    assert certificate["rungs"]["gradients"]["error"] < 1e-12
+    assert certificate["size"] == asdict(QUICK)
     options = ["--num-samples", 200, "--epochs", 1, "--out", tmp_path / "bench.json", "--certificate", path]
     for row in answer("bench", *small, *options)["rows"]:
         assert row["certificate"]["passed"] is True
         assert row["certificate"]["version"] == row["version"]
         assert row["certificate"]["machine"]["cores"] >= 1
-    assert "is not there" in refusal(2, "bench", "--certificate", tmp_path / "none.json")
+    assert "cannot be read" in refusal(2, "bench", "--certificate", tmp_path / "none.json")
+    (tmp_path / "text.json").write_text("no JSON")
+    assert "--certificate" in refusal(2, "bench", "--certificate", tmp_path / "text.json")
+    assert "no folder" in refusal(2, "parity", *small, "--certificate", tmp_path / "none" / "a.json")
 
 
 def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch, capsys) -> None:
@@ -254,6 +261,14 @@ def test_without_a_compiler_a_compiled_loop_is_refused(tmp_path, monkeypatch) ->
     assert "torch:compile" not in installed(), "parity takes what is installed"
     monkeypatch.delenv("CXX")
     assert "torch:compile" in installed()
+
+
+def test_without_a_place_for_it_a_compiled_loop_is_refused(run, tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "folder"))
+    said = refusal(2, "translate", run, "Go.", "--backend", "torch:compile")
+    assert "cannot be written" in said
+    assert "TORCHINDUCTOR_CACHE_DIR" in said
 
 
 @pytest.mark.parametrize(

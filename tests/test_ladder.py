@@ -145,7 +145,16 @@ def test_planted_mistakes_are_caught_at_their_rung(
     (explanation,) = found.explanations
     for words in said:
         assert words in explanation, explanation
-    assert found.certificates[f"{target} {dtype}"]["passed"] is False
+    certificate = found.certificates[f"{target} {dtype}"]
+    assert certificate["passed"] is False
+    error = certificate["rungs"][rung]["error"]
+    assert error is None or error > certificate["rungs"][rung]["tolerance"], "of the rung's checks one that broke"
+
+
+def test_a_split_that_leaves_few_pairs_nothing_is_nothing_to_the_ladder() -> None:
+    data = DataConfig(split="grouped", validation_split=0.001)
+    with Course(data, SETTINGS, 8, QUICK, Runtime(threads=1)) as course:
+        assert len(course.order) == QUICK.steps * SETTINGS.batch_size
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)

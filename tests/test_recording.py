@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.analysis import analyse
 from benchmarks.measure import resumed
-from benchmarks.plan import Cell, Plan
+from benchmarks.plan import Cell, Plan, cells, sized
 from benchmarks.recording import Recording
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Part
@@ -126,6 +126,15 @@ def test_every_second_round_goes_backwards(tmp_path) -> None:
         for before, cell in pairwise(plan.of_round(number)):
             after.setdefault(cell, set()).add(before)
     assert all(len(found) == 2 for found in after.values()), "the neighbours on both sides"
+
+
+def test_lanes_come_in_one_order_and_the_control_in_full_precision_first() -> None:
+    size = sized("quick", lanes=("default", "matched"))
+    assert size.lanes == ("matched", "default")
+    controls = [cell for cell in cells(["torch:bfloat16", "torch"], [], size) if cell.control]
+    assert controls == [Cell("torch", "matched", control=True)]
+    alone = [cell for cell in cells(["torch:bfloat16"], [], size) if cell.control]
+    assert alone == [Cell("torch:bfloat16", "matched", control=True)]
 
 
 def test_a_report_has_a_row_for_each_cell_but_controls(tmp_path) -> None:

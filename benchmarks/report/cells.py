@@ -34,16 +34,14 @@ def epoch(row: Row) -> str:
 
 def ratio(found: Verdict | None, row: Row | None = None) -> str:
     """That of `found`, with its interval; 1 where `row` is the baseline."""
-    if row is not None and row.name == BASELINE:
-        return "1"
     if found is None or found.ratio is None:
-        return MISSING
+        return "1" if row is not None and row.name == BASELINE else MISSING
     low, high = digits(found.ratio.low), digits(found.ratio.high)
     return f"{times(found.ratio.value)} ({low} to {high})"
 
 
 def verdict(found: Verdict | None, row: Row | None = None) -> str:
     """In words; "baseline" where `row` is that."""
-    if row is not None and row.name == BASELINE:
-        return "baseline"
-    return plain(found.text) if found else MISSING
+    if found is None:
+        return "baseline" if row is not None and row.name == BASELINE else MISSING
+    return plain(found.text)

@@ -37,11 +37,12 @@ def ladder(rows: Sequence[Row]) -> Table:
         for row, c in zip(rows, found, strict=True)
     ]
     grey = frozenset(place for place, c in enumerate(found) if not c["passed"])
+    referees = ", ".join(dict.fromkeys(str(c.get("referee", "")) for c in found))
     note = (
-        f"Referee: {', '.join(dict.fromkeys(str(c.get('referee', '')) for c in found))}. Of each rung: the largest "
+        f"Referee: {referees}. Of each rung: the worst error and what is allowed of it. A row climbs until a rung "
+        "breaks; rungs that it did not reach are empty."
     )
-    note += "error and what is allowed. A row climbs until a rung breaks; rungs that it did not reach are empty."
-    return Table("Largest error on each rung", ("row", "", *rungs), lines, frozenset({0, 1}), grey, note)
+    return Table("Worst error on each rung", ("row", "", *rungs), lines, frozenset({0, 1}), grey, note)
 
 
 def _rung(rung: Mapping[str, Any] | None) -> str:

@@ -106,13 +106,7 @@ def sentences(results: Results) -> list[Block]:
 
 
 def _sentence(decoded: Decoded) -> Sentence:
-    said: dict[str, list[str]] = {}
-    for label, translation in decoded.translations.items():
-        said.setdefault(translation, []).append(label)
-    lines = []
-    for translation, labels in said.items():
-        parts, note = difference(translation, decoded.references)
-        lines.append(Line("all" if len(said) == 1 and len(labels) > 1 else ", ".join(labels), parts, note))
+    lines = [Line(labels, *difference(said, decoded.references)) for labels, said in decoded.said]
     return Sentence(decoded.source, decoded.references, lines)
 
 

@@ -29,7 +29,7 @@ def roofline(results: Results) -> list[Block]:
         ],
     )
     note = f"The peak is {digits(peak['flops'] / 1e9)} GFLOP/s: {peak.get('backend', '')}'s product of "
-    note += f"{_shape(peak.get('shape', ()))} matrices in float32 ({peak.get('library', 'library unknown')}). "
+    note += f"{_shape(peak.get('shape', ()))} matrices in float32. "
     note += "Operations of a step by formula, matrix products alone."
     rates = sorted(peak.get("rates", []), key=lambda rate: -rate["flops"])
     products = [

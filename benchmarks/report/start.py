@@ -28,15 +28,16 @@ def blocks(results: Results) -> list[Block]:
     lines = charts.break_even(results)
     if lines is not None:
         title = "Who starts sooner stays ahead"
-        if shown := charts.overtakings_shown(results):
-            first = shown[0]
+        if results.overtakings:
+            drawn = charts.overtakings_shown(results)
+            first = drawn[0] if drawn else min(results.overtakings, key=lambda overtaking: overtaking.steps)
             title = f"{first.slow_starter} starts later than {first.overtakes} and has caught up after "
             title += _steps(first.steps)
         crossings = [[o.slow_starter, o.overtakes, _steps(o.steps)] for o in results.overtakings]
         crossings = crossings or [["no row", "any other", "—"]]
         columns = ("starts later", "overtakes", "after the first step and")
-        key = "Lines begin when the first step is done and rise by a warm step each; ranked rows of one lane. "
-        key += "Circles: one overtakes another."
+        key = "Lines begin when the first step is done and rise by a warm step each; ranked rows of one lane, "
+        key += "where the table has all. Circles: one overtakes another."
         found.append(Chart("break_even", title, lines, Table("", columns, crossings, frozenset({0, 1})), key=key))
     return found
 

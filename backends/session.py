@@ -23,7 +23,7 @@ from common.vocabulary import PAD, CharVocabulary
 from common.weights import from_bytes, initial_state
 
 TRAINING_SILENCE = 600.0  # seconds; a step, its compilation included, takes far less
-SECONDS_A_ROW = 0.2  # of those that are gone through without a sign of life: ten times what 1,024 units need
+SECONDS_A_ROW = 0.2  # of those that are gone through without a sign of life: several times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # far more than the slowest way of decoding needs
 
 Warn = Callable[[str], None]

@@ -130,6 +130,9 @@ def bench(
         except OSError as error:
             raise RosettaError(f"{error}; {go_on}") from error
         except RosettaError as error:
+            if isinstance(error, CannotBeginError) and not (resume or begun.recording.records):
+                path.unlink()  # in which nothing stands yet that one could go on with
+                raise
             raise type(error)(f"{error}; {go_on}") from error
     results = analyse(begun.recording)
     if json:

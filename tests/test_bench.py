@@ -240,6 +240,9 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path) -> None:
     assert "there is no backend" in refusal(2, "bench", "--backends", "jax", "--out", out)
     assert "--out" in refusal(2, "bench", "--resume")
     assert "cannot be read" in refusal(2, "bench", "--resume", "--out", out)
+    status, _, said = rosetta("bench", "--backends", "numpy", "--device", "gpu", "--out", out)
+    assert status == 2
+    assert said.splitlines()[-1].endswith("use --device cpu"), "there is nothing to go on with"
     assert not out.exists()
 
 

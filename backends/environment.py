@@ -3,7 +3,7 @@
 Two lanes: `matched`, the default of every command, gives all the same threads and the same way of keeping memory,
 Paddle's matrix library its fast path, TensorFlow oneDNN, and torch TensorFlow's treatment of denormals; `default`
 sets nothing, which is what somebody gets who installs a framework and starts. Neither passes on what the caller's
-shell sets for a framework.
+shell sets for a framework, but for TensorFlow's switch of oneDNN the first.
 """
 
 import os

@@ -57,7 +57,7 @@ class Check:
 
     @property
     def used(self) -> float:
-        """Its error as a part of what is allowed."""
+        """Its error as a part of what is allowed; the error itself where none is."""
         return self.error / self.tolerance if self.tolerance else self.error
 
     @property

@@ -152,7 +152,7 @@ class Benchmark:
 
         A lane changes no mathematics, so that in the second one the quick ladder will do, as it will with padding
         masked: what is bucketed are the same batches for every backend. Nor does a learning rate, and
-        it is for the example's that errors are known to be normal.
+        what errors are normal is known for the example's alone.
         """
         settings = replace(self.plan.settings, learning_rate=TrainConfig.learning_rate)
         plan, courses = self.plan, dict.fromkeys(replace(cell, backend="") for cell in cells)

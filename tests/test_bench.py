@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from backends.process import PROJECT
-from backends.session import TRAINING_SILENCE, prepare
+from backends.session import prepare
 from benchmarks import measure
 from benchmarks.analysis import LOST, PARENT, analyse
 from benchmarks.plan import BASELINE, Cell
@@ -165,10 +165,19 @@ def test_a_round_is_begun_where_one_as_long_as_the_longest_so_far_fits(tmp_path,
     assert sorted(set(shown)) == [f"round {number}" for number in range(1, begun + 1)]
 
 
-@pytest.mark.parametrize("num_samples", [24, 10_000])
-def test_a_training_may_last_as_its_rows_need_and_strings_are_compared_as_far_as_there_are_any(
-    tmp_path, monkeypatch, num_samples: int
-) -> None:
+@pytest.mark.parametrize(("budget", "begun"), [(7.0, 1), (5.0, 0)])
+def test_a_training_is_begun_where_one_as_long_as_those_recorded_fits(tmp_path, monkeypatch, budget, begun) -> None:
+    recording = recordings.recording(tmp_path / "a.jsonl", rounds=0)  # whose longest training took six seconds
+    training = measure.Unit("training", 1, lambda: iter(["training"]))
+    monkeypatch.setattr(measure.Benchmark, "missing", lambda self: [training])
+    benchmark = measure.Benchmark(recording, prepare(recording.plan.data, 0, "float32")[0], {})
+    shown = []
+    benchmark.run(lambda title, *_: shown.append(title), budget)
+    assert len(shown) == begun
+
+
+def learned(tmp_path, monkeypatch, num_samples: int) -> tuple[measure.Benchmark, dict, float]:
+    """A benchmark, what it records of a training of the example that took no time, and how long it may be silent."""
     silences = []
 
     def call(function, silence, on_event, **arguments):
@@ -177,16 +186,27 @@ def test_a_training_may_last_as_its_rows_need_and_strings_are_compared_as_far_as
         return {"peak": 1}
 
     material = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")[0]
-    benchmark = measure.Benchmark(recordings.recording(tmp_path / "a.jsonl", rounds=0), material, {})
+    recording = recordings.recording(tmp_path / f"{num_samples}.jsonl", rounds=0)
+    benchmark = measure.Benchmark(recording, material, {})
     process = nullcontext(SimpleNamespace(call=call))
     monkeypatch.setattr(measure.Benchmark, "_start", lambda self, cell: process)
     monkeypatch.setattr(
         measure.Benchmark, "_translate", lambda self, process, state, limit=None: ["a"] * len(self.sources[:limit])
     )
     *_, record = benchmark._learn(Cell(BASELINE), 0)
-    assert silences == [pytest.approx(TRAINING_SILENCE + 0.2 * len(material.batch))]
-    compared = min(len(benchmark.sources), benchmark.plan.size.equal_strings)
-    assert record["strings"] == {"compared": compared, "equal": compared}
+    return benchmark, record, silences[0]
+
+
+def test_a_training_of_more_pairs_may_be_silent_for_longer(tmp_path, monkeypatch) -> None:
+    short, long = (learned(tmp_path, monkeypatch, count)[2] for count in (24, 10_000))
+    assert short > 600
+    assert long - short > 0.05 * 9_000  # 64 pairs of 1,024 units take a step of three seconds on a slow machine
+
+
+def test_strings_are_compared_as_far_as_there_are_sentences(tmp_path, monkeypatch) -> None:
+    benchmark, record, _ = learned(tmp_path, monkeypatch, 24)
+    assert len(benchmark.sources) < benchmark.plan.size.equal_strings
+    assert record["strings"] == {"compared": len(benchmark.sources), "equal": len(benchmark.sources)}
 
 
 def test_a_learning_rate_of_ones_own_breaks_no_parity(tmp_path) -> None:

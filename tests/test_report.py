@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.intervals import Estimate
+from benchmarks.plan import BASELINE
+from benchmarks.report import cells
 from benchmarks.report.content import SECTIONS
 from benchmarks.report.differences import difference
 from benchmarks.report.render import markdown, render_html, render_markdown
@@ -328,3 +330,20 @@ def test_markdown_shows_hostile_text_and_keeps_its_tables() -> None:
     assert len(tables) > 20
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_the_example_under_another_interpreter_has_the_ratio_that_was_measured() -> None:
+    results = example()
+    baseline = next(row for row in results.rows if row.name == BASELINE)
+    measured = next(row.ratio for row in results.rows if row.ratio)
+    assert (cells.ratio(None, baseline), cells.verdict(None, baseline)) == ("1", "baseline")
+    assert cells.ratio(measured, baseline) == cells.ratio(measured) != "1"
+    assert cells.verdict(measured, baseline) == cells.verdict(measured) != "baseline"
+
+
+def test_nobody_stays_ahead_who_is_overtaken_beyond_the_chart() -> None:
+    results = example()
+    late = [replace(overtaking, steps=1e6) for overtaking in results.overtakings]
+    assert late
+    assert "stays ahead" not in render_markdown(replace(results, overtakings=late))
+    assert "stays ahead" in render_markdown(replace(results, overtakings=[]))

@@ -29,8 +29,8 @@ def blocks(results: Results) -> list[Block]:
     if lines is not None:
         title = "Who starts sooner stays ahead"
         if results.overtakings:
-            drawn = charts.overtakings_shown(results)
-            first = drawn[0] if drawn else min(results.overtakings, key=lambda overtaking: overtaking.steps)
+            drawn = charts.overtakings_shown(results) or results.overtakings
+            first = min(drawn, key=lambda overtaking: overtaking.steps)
             title = f"{first.slow_starter} starts later than {first.overtakes} and has caught up after "
             title += _steps(first.steps)
         crossings = [[o.slow_starter, o.overtakes, _steps(o.steps)] for o in results.overtakings]

@@ -1,5 +1,6 @@
 """The command line: each command reads its options, calls one function and prints what it returns."""
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,8 @@ benchmark_commands.register(app)
 
 def main() -> None:
     """The `rosetta` program. Exit status 0: done; 2: could not begin; 1: failed after it began."""
+    if sys.stdin is None:  # was closed, so that the next file to be opened would be taken for it
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 (until the end)
     try:
         app()
     except RosettaError as error:
@@ -136,9 +139,11 @@ def train(
         kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
         if kept is None:
             raise RosettaError("interrupted before the run began; nothing was written") from None
-        raise RosettaError(
-            f"interrupted; {out} keeps epoch {kept}. Go on with: rosetta train --out {out} --resume --epochs {epochs}"
-        ) from None
+        if kept >= epochs:
+            raise RosettaError(f"interrupted; {out} is whole. See it with: rosetta evaluate {out}") from None
+        go_on = f"rosetta train --out {out} --resume --epochs {epochs}"
+        go_on += f" --backend {backend}" if resume and backend else ""
+        raise RosettaError(f"interrupted; {out} keeps epoch {kept}. Go on with: {go_on}") from None
     last = trained.run.history()[-1]
     if json:
         return terminal.print_json(
@@ -182,7 +187,8 @@ def translate(
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
     runtime = session.Runtime(threads=threads, device=device)
-    put_out: list[dict[str, str]] = []
+    kept: list[dict[str, str]] = []  # for JSON, which is one object
+    begun = False
     with (
         _lines_source(file) as stream,
         session.open_translator(RunDirectory.open(run), backend, weights, dtype, runtime) as translator,
@@ -190,13 +196,16 @@ def translate(
         chunks = [texts] if texts else lines_as_they_arrive(stream)
         try:
             for pairs in session.translate_lines(translator, chunks, unknown, terminal.warn):
-                put_out += [{"source": source, "translation": translation} for source, translation in pairs]
-                if not json:
+                begun = True
+                if json:
+                    kept += [{"source": source, "translation": translation} for source, translation in pairs]
+                else:
                     print(*(translation for _, translation in pairs), sep="\n", flush=True)
         except CannotBeginError as error:
-            raise RosettaError(str(error)) if put_out else error from None
-    if json:
-        terminal.print_json({"backend": translator.process.name, "translations": put_out})
+            raise RosettaError(str(error)) if begun else error from None
+        finally:  # what came before an error, too
+            if json and (begun or sys.exception() is None):
+                terminal.print_json({"backend": translator.process.name, "translations": kept})
 
 
 def _lines_source(file: Path | None) -> IO[bytes]:
@@ -282,7 +291,8 @@ def convert(
         )
         if more:
             raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
-        out = out or Path(f"{run}-{to.replace(':', '-')}")
+        named = run if run.name.strip(".") else run.resolve()  # beside it, not within
+        out = out or Path(f"{named}-{to.replace(':', '-')}")
         files = session.export_native(RunDirectory.open(run), weights, to, out)
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import Backend
-from common.machine import compiler, has_compiler
+from common.machine import compiler, has_bfloat16, has_compiler
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,21 @@ def find(name: str, python: str | None = None) -> Entry:
             f"backend {name} needs a C++ compiler, and there is no {compiler()}; install g++, or name another in the "
             "variable CXX"
         )
+    if entry.reduced and not has_bfloat16():
+        raise CannotBeginError(
+            f"backend {name} needs a processor that computes in bfloat16, which this one does not; use torch"
+        )
     return entry
 
 
 def installed() -> list[str]:
-    """The names of the backends for which everything is installed."""
-    found = [name for name, entry in TABLE.items() if importlib.util.find_spec(entry.package)]
-    return [name for name in found if has_compiler() or not TABLE[name].compiled]
+    """The names of the backends for which everything is there."""
+
+    def there(entry: Entry) -> bool:
+        missing = (entry.compiled and not has_compiler()) or (entry.reduced and not has_bfloat16())
+        return importlib.util.find_spec(entry.package) is not None and not missing
+
+    return [name for name, entry in TABLE.items() if there(entry)]
 
 
 def frameworks() -> list[str]:

@@ -2,8 +2,8 @@
 
 Two lanes: `matched`, the default of every command, gives all the same threads and the same way of keeping memory,
 Paddle's matrix library its fast path, TensorFlow oneDNN, and torch TensorFlow's treatment of denormals; `default`
-sets nothing, which is what somebody gets who installs a framework and starts. Neither passes on what the caller's
-shell sets for a framework, but for TensorFlow's switch of oneDNN the first.
+sets nothing of that, which is what somebody gets who installs a framework and starts. Neither passes on what the
+caller's shell sets for arithmetic or threads, but for TensorFlow's switch of oneDNN the first.
 """
 
 import os
@@ -11,12 +11,12 @@ import re
 
 from common.machine import cores, is_amd
 
-# Chatter that would only fill the captured output; changes no arithmetic.
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
+# In both lanes: chatter would only fill the captured output, and Keras is to run on TensorFlow.
+ALWAYS = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
 
 # Memory that a step gives back stays with the process, in one arena, on huge pages where the system has them. Left to
 # itself glibc returns it, and the next step has its tensors mapped and cleared anew: 13,000 page faults and up to a
-# fifth of torch's step; Paddle and TensorFlow keep more of it by themselves.
+# fifth of torch's step and of TensorFlow's; Paddle keeps it by itself.
 KEEP_MEMORY = ":".join(
     f"glibc.malloc.{name}={value}"
     for name, value in {
@@ -39,7 +39,7 @@ STEERING = re.compile(
 
 def child_environment(lane: str, threads: int | None, device: str) -> dict[str, str]:
     """The environment of a backend's process: this one's, with the lane's settings over it."""
-    environment = {name: value for name, value in os.environ.items() if not STEERING.match(name)} | QUIET
+    environment = {name: value for name, value in os.environ.items() if not STEERING.match(name)} | ALWAYS
     if lane == "matched":
         environment |= _matched(threads or cores())
     if device == "cpu":

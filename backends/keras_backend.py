@@ -175,7 +175,8 @@ class KerasBackend(Backend):
             "dense/kernel": dense.kernel,
             "dense/bias": dense.bias,
         }
-        self.fast = FastSeq2Seq(encoder, decoder, dense)
+        if self.variant:
+            self.fast = FastSeq2Seq(encoder, decoder, dense)
         trained = list(self.parameters.values())
         self.optimizer = keras.optimizers.RMSprop(train.learning_rate, rho=train.rho, epsilon=train.epsilon)
         self.optimizer.build(trained)
@@ -227,7 +228,7 @@ class KerasBackend(Backend):
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         with tf.GradientTape() as tape:
-            loss, _ = self._loss(*self._tensors(batch))
+            loss, _ = self._loss(*self._tensors(batch), training=True)
         gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters.values()])
         return float(loss), {name: _array(g) for name, g in zip(self.parameters, gradients, strict=True)}
 
@@ -274,7 +275,7 @@ class KerasBackend(Backend):
     def _train_step(self, *tensors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         parameters = list(self.parameters.values())
         with tf.GradientTape() as tape:
-            loss, counts = self._loss(*tensors)
+            loss, counts = self._loss(*tensors, training=True)
         gradients = tape.gradient(loss, [parameter.value for parameter in parameters])
         self.optimizer.apply(gradients, parameters)
         return loss, counts
@@ -347,12 +348,13 @@ class KerasBackend(Backend):
         return state_h, state_c
 
     def _run(
-        self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, decoder_inputs: tf.Tensor
+        self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, decoder_inputs: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Logits and the encoder's states."""
         if self.variant:
             return self.fast(encoder_inputs, decoder_inputs, self._lengths(encoder_lengths))
-        return self.model([encoder_inputs, decoder_inputs, *self._masks(encoder_inputs, encoder_lengths)])
+        masks = self._masks(encoder_inputs, encoder_lengths)
+        return self.model([encoder_inputs, decoder_inputs, *masks], training=training)
 
     def _loss(
         self,
@@ -364,9 +366,10 @@ class KerasBackend(Backend):
         weights: tf.Tensor,
         loss_positions: tf.Tensor,
         real_positions: tf.Tensor,
+        training: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
-        logits, _, _ = self._run(encoder_inputs, encoder_lengths, decoder_inputs)
+        logits, _, _ = self._run(encoder_inputs, encoder_lengths, decoder_inputs, training)
         # Written out, since the frameworks' own cross-entropies clip in different places.
         cross_entropy = -ops.sum(decoder_target_data * ops.log_softmax(logits), -1)
         loss_sum = ops.sum(weights * cross_entropy)

@@ -2,6 +2,7 @@
 
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,21 @@ START_SECONDS = 300.0  # importing a framework and building a model, on a slow d
 LAST_WORDS = 2000  # characters of the child's own output that an error looks through
 NEEDED = ("numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 OLDEST_PYTHON = (3, 11)
+# Our packages come from where this process has them: neither a folder common/ where the user stands (hence -P too)
+# nor somebody's package can shadow them. All else comes from where the interpreter has it: what is installed beside
+# ours may be of another interpreter.
+WORKER = """
+import runpy, sys
+from importlib.machinery import PathFinder
+project, module = sys.argv[1:3]
+del sys.argv[1:3]
+class Ours:
+    def find_spec(name, path=None, target=None):
+        ours = name in ("backends", "benchmarks", "common", "tests")
+        return PathFinder.find_spec(name, [project]) if ours else None
+sys.meta_path.insert(0, Ours)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 LOOK = """
 import sys
 from importlib.util import find_spec
@@ -55,17 +71,16 @@ class BackendProcess:
     ) -> None:
         entry = find(name, python)
         if python:
-            _require(python, name, entry)
+            require_interpreter(python, name, entry)
         self.name = name
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._scratch = tempfile.TemporaryDirectory()  # TensorFlow leaves files in it when it is killed
         child_requests, requests = os.pipe()
         replies, child_replies = os.pipe()
         environment = child_environment(lane, threads, device) | {"TMPDIR": self._scratch.name}
-        # -P and a path of our own: a folder common/ where the user stands cannot shadow ours.
-        environment["PYTHONPATH"] = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        command = [python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.worker"]
         self._child = subprocess.Popen(
-            [python or sys.executable, "-P", "-m", "backends.worker", str(child_requests), str(child_replies)],
+            [*command, str(child_requests), str(child_replies)],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
@@ -118,7 +133,8 @@ class BackendProcess:
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        self._child.kill()
+        if self._child.poll() is None:
+            os.killpg(self._child.pid, signal.SIGKILL)  # with the compiler that it may have started
         self._child.wait()
         for resource in (self._selector, self._requests, self._replies, self._output):
             with suppress(BrokenPipeError):  # what was still to be flushed to it
@@ -160,7 +176,7 @@ class BackendProcess:
 
 
 @cache
-def _require(python: str, name: str, entry: Entry) -> None:
+def require_interpreter(python: str, name: str, entry: Entry) -> None:
     """Raise CannotBeginError unless this interpreter runs, is young enough, and has what the backend needs."""
     # A compiled backend keeps what it compiled where pooch has the downloads.
     command = [python, "-c", LOOK, *NEEDED, entry.package, *(["pooch"] if entry.compiled else [])]

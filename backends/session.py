@@ -1,6 +1,6 @@
 """What the commands do: a corpus or a run, a backend's process, and train, translate, evaluate, convert."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +54,7 @@ CONVERTING = Runtime(threads=1)  # nothing is computed
 
 
 def silence(rows: int) -> float:
-    """Seconds that a process may need to train or to validate on so many rows; it says nothing meanwhile."""
+    """Seconds that a process may need to go through so many rows; it may say nothing meanwhile."""
     return TRAINING_SILENCE + SECONDS_A_ROW * rows
 
 
@@ -167,7 +167,6 @@ class Trained:
 
     run: RunDirectory
     backend: str
-    facts: Mapping[str, Any]  # BackendProcess.facts
     samples: list[Sample]
 
 
@@ -220,7 +219,7 @@ def resume(run: RunDirectory, backend: str | None, epochs: int, runtime: Runtime
 def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs: int, on_event: OnEvent) -> Trained:
     process.call(
         "common.training:fit",
-        silence(len(material.validation_rows)),  # of training each step is told
+        silence(len(material.pairs)),
         on_event,
         run=str(run.path.resolve()),
         epochs=epochs,
@@ -228,7 +227,7 @@ def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs:
         validation_rows=material.validation_rows,
         **material.batch.fields(),
     )
-    return Trained(run, process.name, process.facts, _samples(Translator(process, material), on_event))
+    return Trained(run, process.name, _samples(Translator(process, material), on_event))
 
 
 def _samples(translator: Translator, on_event: OnEvent) -> list[Sample]:

@@ -25,7 +25,6 @@ from common.decoding import put_out
 from common.errors import CannotBeginError
 from common.evidence import kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
 from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
-from common.machine import has_bfloat16
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState, check_state
 
@@ -69,7 +68,8 @@ class Seq2Seq(nn.Module):
         outputs, _, state_c = torch.lstm(
             characters, (zeros, zeros), weights, True, 1, 0.0, self.training, False, True
         )  # with biases, one layer, no dropout, one direction, batch first
-        return outputs[torch.arange(num_rows), encoder_lengths - 1][None], state_c
+        rows = torch.arange(num_rows, device=encoder_input_data.device)
+        return outputs[rows, encoder_lengths - 1][None], state_c
 
     def forward(
         self, encoder_input_data: Tensor, decoder_input_data: Tensor, encoder_lengths: Tensor | None = None
@@ -168,7 +168,7 @@ class TorchBackend(Backend):
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         self.model.train()
         loss, _ = self._loss(batch)
-        self._optimizer.zero_grad()
+        self.model.zero_grad()
         loss.backward()
         gradients = {name: _array(p.grad, transposed) for name, (p, transposed) in self.parameters.items()}
         return loss.item(), gradients
@@ -343,16 +343,12 @@ class TorchBackend(Backend):
 
 
 def _require_bfloat16(dtype: str, device: str) -> None:
-    """Raises CannotBeginError for weights other than float32, and where it would be emulated or not be bfloat16."""
+    """Raises CannotBeginError for weights other than float32, and where it would not be bfloat16."""
     if dtype != "float32":
         raise CannotBeginError(f"torch:bfloat16 has float32 weights; found dtype {dtype}, use --dtype float32")
     if device == "gpu":  # pytorch/pytorch 42385
         raise CannotBeginError(
             "torch:bfloat16 is for the CPU: on a GPU autocast has LSTMs in float16; use --device cpu, or torch"
-        )
-    if not has_bfloat16():
-        raise CannotBeginError(
-            "torch:bfloat16 needs a processor that computes in bfloat16, which this one does not; use --backend torch"
         )
 
 

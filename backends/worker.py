@@ -1,4 +1,4 @@
-"""The process of one backend: `python -P -m backends.worker REQUESTS REPLIES`, two inherited file descriptors.
+"""The process of one backend: `backends.worker REQUESTS REPLIES`, two inherited file descriptors.
 
 It opens the backend that the first message names, then calls the functions that the following ones name, each with
 its backend. It ends when the pipe of requests does, so also when its parent dies, whatever it is doing.

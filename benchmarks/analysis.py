@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from math import fsum, isfinite, nan
+from math import ceil, fsum, isfinite, nan
 from statistics import fmean, median
 from typing import Any
 
@@ -120,7 +120,9 @@ class Analysis:
         timed = figures.steps(measured)
         step = _typical(timed)
         step_seconds = step.value if step else median(float(np.median(seconds)) for seconds in timed.values())
-        steps = -(-self.training_rows // self.plan.settings.batch_size)
+        steps = self.training_rows / self.plan.settings.batch_size
+        if not cell.bucketed:  # where the last step, of fewer pairs, takes what the others do
+            steps = ceil(steps)
         own = self._trainings(cell)
         trainings = [self._quality(training) for training in own]
         final = _last_epochs(trainings)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.process import BackendProcess
-from backends.session import Material, Runtime, prepare
+from backends.session import SECONDS_A_SENTENCE, TRAINING_SILENCE, Material, Runtime, prepare, silence
 from benchmarks.ladder import hashes, packed, unpacked
 from benchmarks.plan import BASELINE
 from common.comparison import NEAR_TIE, PARTED, TOLERANCES, ParityError, compare
@@ -26,7 +26,6 @@ from common.weights import ModelState, in_dtype, initial_state, permute_units
 
 RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "strings")
 REFEREE = "numpy"
-SILENCE = 300.0  # seconds; no rung is silent for so long
 PERMUTATIONS = 5
 # A float32 backend's states and probabilities may be off by so many times what NumPy's own float32 is, and at most by
 # TOLERANCES.
@@ -104,8 +103,7 @@ class Course:
         self.batch = material.batch.take(self.order[: size.batch_rows])
         self.fresh = initial_state(self.model, settings.seed)
         self.probe = _disturbed(self.fresh, settings.seed)
-        # NumPy computes on no GPU, and in the interpreter that this runs in.
-        self.referee = Runtime(runtime.threads).start(REFEREE, self.model, settings)
+        self.referee = self.start_numpy("float64")
 
     def __enter__(self) -> Self:
         return self
@@ -117,13 +115,17 @@ class Course:
         """The process of a backend that climbs."""
         return self.runtime.start(name, replace(self.model, dtype=dtype), self.settings)
 
+    def start_numpy(self, dtype: str) -> BackendProcess:
+        """What the others are held to: NumPy, which computes on no GPU, in the interpreter that this runs in."""
+        return Runtime(self.runtime.threads).start(REFEREE, replace(self.model, dtype=dtype), self.settings)
+
     def call(
         self, process: BackendProcess, function: str, dtype: str, state: ModelState, batch: Batch, **arguments: Any
     ) -> Mapping[str, Any]:
         """A function of `benchmarks.ladder`, with this state and batch in a precision."""
         fields = replace(batch, dtype=dtype).fields()
-        block = packed(in_dtype(state, dtype))
-        return process.call(f"benchmarks.ladder:{function}", SILENCE, state=block, **fields, **arguments)
+        block, rows = packed(in_dtype(state, dtype)), len(arguments.get("order", batch))
+        return process.call(f"benchmarks.ladder:{function}", silence(rows), state=block, **fields, **arguments)
 
     def trajectory(self, process: BackendProcess, dtype: str, state: ModelState) -> Mapping[str, Any]:
         """Train from `state` along the course."""
@@ -143,7 +145,7 @@ class Course:
         decoded = [
             process.call(
                 "benchmarks.ladder:strings",
-                SILENCE,
+                TRAINING_SILENCE + SECONDS_A_SENTENCE * len(ids[rows]),
                 state=state,
                 encoder_ids=ids[rows],
                 encoder_lengths=lengths[rows],
@@ -187,7 +189,7 @@ class Course:
     @cached_property
     def float32_errors(self) -> dict[str, float]:
         """How far NumPy's own float32 is from the referee, a tensor of the forward pass: what is normal."""
-        with self.start(REFEREE, "float32") as process:
+        with self.start_numpy("float32") as process:
             got = self.call(process, "forward", "float32", self.probe, self.batch)
         return {name: float(np.abs(got[name] - array).max()) for name, array in self.expected_forward.items()}
 
@@ -295,14 +297,14 @@ class Climber:
 
     def _tensors(self) -> Iterator[Check]:
         batch = replace(self.course.batch, dtype=self.dtype)
-        got = self.process.call("benchmarks.ladder:tensors", SILENCE, **batch.fields())
+        got = self.process.call("benchmarks.ladder:tensors", silence(len(batch)), **batch.fields())
         for tensor, expected in hashes(batch).items():
             same = got[tensor] == expected
             yield self.check("tensors", tensor, 0.0 if same else inf, 0.0, note="" if same else "other bytes")
 
     def _weights(self) -> Iterator[Check]:
         self.went_in = in_dtype(self.course.probe, self.dtype)
-        block = self.process.call("benchmarks.ladder:reload", SILENCE, state=packed(self.went_in))["state"]
+        block = self.process.call("benchmarks.ladder:reload", TRAINING_SILENCE, state=packed(self.went_in))["state"]
         self.came_out = unpacked(block)
         for kind, prefix in (("weights", ""), ("mean_squares", "rmsprop/")):
             for name, array in getattr(self.went_in, kind).items():

@@ -1,5 +1,6 @@
 """The commands of benchmarking, which rosetta.py registers."""
 
+import os
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -85,7 +86,7 @@ def bench(
     Raw timings go to a recording, a line a round; a benchmark that was ended goes on with --resume. `rosetta report`
     makes a page of a recording.
     """
-    from backends import frameworks
+    from backends import find, frameworks
     from benchmarks import fitness
     from benchmarks.analysis import analyse
     from benchmarks.lock import only_benchmark
@@ -110,7 +111,9 @@ def bench(
         size = sized(preset, rounds=rounds, steps=steps, epochs=epochs, seeds=seeds, **chosen)
         if not size.rounds and not sweep:
             raise CannotBeginError("--rounds 0 leaves nothing to measure but a sweep; give --sweep with it")
-        names = backends.split(",") if backends else frameworks()
+        names = options.names(backends) if backends else frameworks()
+        for name in names:
+            find(name)
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
         rows = cells(names, python or [], size)
@@ -130,10 +133,11 @@ def bench(
         except OSError as error:
             raise RosettaError(f"{error}; {go_on}") from error
         except RosettaError as error:
-            if isinstance(error, CannotBeginError) and not (resume or begun.recording.records):
-                path.unlink()  # in which nothing stands yet that one could go on with
+            if isinstance(error, CannotBeginError) and not begun.recording.records:
+                if not resume:
+                    path.unlink()  # in which nothing stands yet that one could go on with
                 raise
-            raise type(error)(f"{error}; {go_on}") from error
+            raise RosettaError(f"{error}; {go_on}") from error
     results = analyse(begun.recording)
     if json:
         return terminal.print_json({"results": str(path)} | results.as_json())
@@ -203,7 +207,10 @@ def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="A recording of `rosetta bench`.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="A later one, or of another version.")],
     fail_slower: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="Exit with 1 where a figure is slower by more, such as 10%.")
+        str | None,
+        typer.Option(
+            metavar="PERCENT", help="Exit with 1 where a figure is called slower, and by more, such as 10%."
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -260,8 +267,8 @@ def parity(
 
     from backends import TABLE, find, installed
     from backends.session import Runtime
-    from benchmarks.climber import QUICK, WHOLE, Check, Course
-    from benchmarks.parity import climb
+    from benchmarks.climber import QUICK, REFEREE, WHOLE, Course
+    from benchmarks.parity import Parity, climb
     from benchmarks.tables import budget_tables, ladder_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
@@ -269,32 +276,37 @@ def parity(
 
     if certificate and not certificate.parent.is_dir():
         raise CannotBeginError(f"{certificate} cannot be written: there is no folder {certificate.parent}")
-    names = backends.split(",") if backends else [name for name in installed() if not TABLE[name].reduced]
+    if certificate and (certificate.is_dir() or not os.access(certificate.parent, os.W_OK)):
+        raise CannotBeginError(f"{certificate} cannot be written; give --certificate the name of a file")
+    exact = [name for name in installed() if not TABLE[name].reduced]
+    names = options.names(backends) if backends else [n for n in exact if device == "cpu" or n != REFEREE]
     for name in names:
         find(name)
     size = QUICK if quick else WHOLE
     corpus, settings = DataConfig(data, skip_bad_lines=skip_bad_lines), TrainConfig(seed=seed)
     runtime = Runtime(threads=threads, device=device)
-    checks: list[Check] = []
-    with (
-        Course(corpus, settings, latent_dim, size, runtime, padding) as course,
-        Live(ladder_table(checks), console=terminal.err, transient=True) as live,
-    ):
-
-        def on_check(check: Check) -> None:
-            checks.append(check)
-            live.update(ladder_table(checks))
-
-        found = climb(course, names, [dtype] if dtype else ["float64", "float32"], on_check)
-    if json:
-        terminal.print_json(found.as_json())
-    else:
-        terminal.out.print(ladder_table(found.checks))
-        for table in budget_tables(found.checks):
-            terminal.out.print(table)
-        for explanation in found.explanations:
-            print(explanation)
-    if certificate:
-        write_json(certificate, found.certificates)
+    found = Parity()
+    try:
+        with (
+            Course(corpus, settings, latent_dim, size, runtime, padding) as course,
+            Live(ladder_table([]), console=terminal.err, transient=True) as live,
+        ):
+            dtypes = [dtype] if dtype else ["float64", "float32"]
+            climb(course, names, dtypes, found, lambda: live.update(ladder_table(found.checks)))
+    except CannotBeginError as error:
+        raise RosettaError(str(error)) if found.checks else error from None
+    except KeyboardInterrupt:
+        raise RosettaError("interrupted before all had climbed") from None
+    finally:  # what was found before an error, too
+        if certificate and found.certificates:
+            write_json(certificate, found.certificates)
+        if json and found.checks:
+            terminal.print_json(found.as_json())
+        elif found.checks:
+            terminal.out.print(ladder_table(found.checks))
+            for table in budget_tables(found.checks):
+                terminal.out.print(table)
+            for explanation in found.explanations:
+                print(explanation)
     if not found.passed:
         raise RosettaError("parity is broken")

@@ -89,7 +89,7 @@ def typical(rounds: Rounds, statistic: Statistic = "median") -> Estimate:
     return _estimate(_bootstrap(*_resampled(rounds, names, picks, statistic, rng), picks))
 
 
-def paired_ratio(rounds: Rounds, others: Rounds, statistic: Statistic = "median") -> Estimate:
+def paired_ratio(rounds: Rounds, others: Rounds) -> Estimate:
     """How many times as fast as `others` `rounds` is: the median over the common rounds of others / rounds.
 
     The pairs stay together: both are resampled by the same rounds, so that what a round does to both cancels. Rounds
@@ -98,12 +98,12 @@ def paired_ratio(rounds: Rounds, others: Rounds, statistic: Statistic = "median"
     names = _names(rounds, others)
     rng = np.random.default_rng(SEED)
     picks = rng.integers(0, len(names), (RESAMPLES, len(names)))
-    values, errors = _resampled(rounds, names, picks, statistic, rng)
-    other_values, other_errors = _resampled(others, names, picks, statistic, rng)
+    values, errors = _resampled(rounds, names, picks, "median", rng)
+    other_values, other_errors = _resampled(others, names, picks, "median", rng)
     return _estimate(_bootstrap(other_values - values, other_errors - errors, picks))
 
 
-def independent_ratio(rounds: Rounds, others: Rounds, statistic: Statistic = "median") -> Estimate:
+def independent_ratio(rounds: Rounds, others: Rounds) -> Estimate:
     """The same of two recordings, whose rounds do not pair: the ratio of their medians.
 
     What changed on the machine between the recordings is not in the interval: no number in either tells. Raises
@@ -114,7 +114,7 @@ def independent_ratio(rounds: Rounds, others: Rounds, statistic: Statistic = "me
     for side in (rounds, others):
         names = _names(side)
         picks = rng.integers(0, len(names), (RESAMPLES, len(names)))
-        sides.append(_bootstrap(*_resampled(side, names, picks, statistic, rng), picks))
+        sides.append(_bootstrap(*_resampled(side, names, picks, "median", rng), picks))
     return _estimate(sides[1], sides[0])
 
 
@@ -155,15 +155,15 @@ def verdict(ratio: Estimate, floor: float, num_rounds: int) -> Verdict:
             return Verdict("faster", f"{_times(ratio.value)} as fast", ratio)
         return Verdict("slower", f"slower, {_times(ratio.value)}", ratio)
     if floor > LARGEST_FLOOR:
-        limit = f"the noise floor is {_percent_up(floor)}; measure on a quieter machine"
+        limit = f"the noise floor is {_percent(floor)}; measure on a quieter machine"
         return Verdict("inconclusive", f"inconclusive: {limit}", ratio)
     if noise_floor(ratio) <= margin:
         return Verdict("same", f"same within {_percent_up(noise_floor(ratio))}", ratio)
     more = _more_rounds(ratio, margin, num_rounds)
     if excludes_one:
-        found = f"{abs(effect):.1%} {'faster' if effect > 0 else 'slower'}".replace("%", " %")
+        found = f"{_percent(abs(effect))} {'faster' if effect > 0 else 'slower'}"
         if floor > SMALLEST_EFFECT:
-            limit = f"the noise floor is {_percent_up(floor)}; a quieter machine would tell, more rounds may not"
+            limit = f"the noise floor is {_percent(floor)}; a quieter machine would tell, more rounds may not"
             return Verdict("inconclusive", f"inconclusive: {found}, but {limit}", ratio)
         return Verdict("inconclusive", f"inconclusive: {found}, too little to count; {more}", ratio)
     return Verdict("inconclusive", f"inconclusive: {more}", ratio)
@@ -299,6 +299,10 @@ def _more_rounds(ratio: Estimate, margin: float, num_rounds: int) -> str:
 
 def _times(value: float) -> str:
     return f"{value:.2f}x" if 0.1 <= value < 100 else f"{value:,.0f}x" if value >= 100 else f"{value:.2g}x"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")
 
 
 def _percent_up(share: float) -> str:

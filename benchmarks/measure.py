@@ -23,7 +23,7 @@ from backends.session import SECONDS_A_SENTENCE, TRAINING_SILENCE, Material, Run
 from benchmarks.climber import QUICK, REFEREE, WHOLE, Course
 from benchmarks.fitness import Finding
 from benchmarks.ladder import Block
-from benchmarks.parity import climb
+from benchmarks.parity import Parity, climb
 from benchmarks.plan import BASELINE, Cell, Plan
 from benchmarks.recording import Record, Recording
 from benchmarks.roofline import Sizes
@@ -168,7 +168,7 @@ class Benchmark:
                         yield found | {"kind": "certificate"} | of
 
     def _climbed(self, course: Course, cell: Cell) -> dict[str, Any]:
-        return climb(course, [cell.backend], ["float32"], lambda check: None).certificates[f"{cell.backend} float32"]
+        return climb(course, [cell.backend], ["float32"], Parity()).certificates[f"{cell.backend} float32"]
 
     def _given(self, cell: Cell) -> dict[str, Any] | None:
         """The certificate that was given for this backend, if it is of this version, model and device."""

@@ -1,7 +1,7 @@
 """The parity ladder for every backend: what passed, why it did not where it did not, and certificates of it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from math import isfinite
 from typing import Any
@@ -15,17 +15,18 @@ from benchmarks.plan import BASELINE
 from common.errors import CannotBeginError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Parity:
-    """What the ladder found."""
+    """What the ladder found, as far as it was climbed."""
 
-    checks: list[Check]
-    explanations: list[str]  # of the first broken rung of each backend that did not reach the top
-    certificates: dict[str, dict[str, Any]]  # by the backend's name and precision
+    checks: list[Check] = field(default_factory=list)
+    explanations: list[str] = field(default_factory=list)  # of each backend's first broken rung
+    certificates: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the backend's name and precision
+    whole: bool = False  # all have climbed that were to
 
     @property
     def passed(self) -> bool:
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        return self.whole and all(check.passed for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
         """`passed`, and each check; an error that no number can tell is null."""
@@ -49,11 +50,17 @@ def cells(names: Sequence[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def climb(course: Course, names: Sequence[str], dtypes: Sequence[str], on_check: Callable[[Check], None]) -> Parity:
-    """Every backend in every precision, one after another, each in a process of its own."""
-    checks: list[Check] = []
-    explanations: list[str] = []
-    certificates: dict[str, dict[str, Any]] = {}
+def climb(
+    course: Course,
+    names: Sequence[str],
+    dtypes: Sequence[str],
+    found: Parity,
+    on_check: Callable[[], None] = lambda: None,
+) -> Parity:
+    """Every backend in every precision, one after another, each in a process of its own.
+
+    Returns `found`, which is filled check by check: an error keeps what there was before it.
+    """
     forwards: dict[str, Mapping[str, Any]] = {}
     for name, dtype in cells(names, dtypes):
         with course.start(name, dtype) as process:
@@ -61,18 +68,19 @@ def climb(course: Course, names: Sequence[str], dtypes: Sequence[str], on_check:
             own = []
             for check in climber.climb():
                 own.append(check)
-                on_check(check)
+                found.checks.append(check)
+                on_check()
             failed = [check for check in own if not check.passed]
             if failed:
-                explanations.append(explain(climber, failed))
+                found.explanations.append(explain(climber, failed))
             elif climber.precision == "float32":
                 forwards[name] = climber.forward
-            checks += own
-            certificates[f"{name} {dtype}"] = certificate(course, climber, own)
+            found.certificates[f"{name} {dtype}"] = certificate(course, climber, own)
     for check in _pairs(course, forwards):
-        checks.append(check)
-        on_check(check)
-    return Parity(checks, explanations, certificates)
+        found.checks.append(check)
+        on_check()
+    found.whole = True
+    return found
 
 
 def _pairs(course: Course, forwards: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:

@@ -8,6 +8,7 @@ from shlex import quote
 from typing import Any, Literal
 
 from backends import TABLE, find
+from backends.process import require_interpreter
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 
@@ -102,8 +103,8 @@ class Cell:
 
     @property
     def reduced(self) -> bool:
-        """Whether it computes in less than its weights' float32."""
-        return TABLE[self.backend].reduced
+        """Whether it computes in less than its weights' float32; not known of a backend that only others have."""
+        return self.backend in TABLE and TABLE[self.backend].reduced
 
     @property
     def padding(self) -> str:
@@ -170,7 +171,8 @@ class Plan:
         """What is typed to measure the same again; what a preset or a default says already is left out."""
         own = Plan(DataConfig(split="grouped"), TrainConfig(), 256, "cpu", None, self.preset, PRESETS[self.preset])
         options = [f"--preset {self.preset}"]
-        options += [f"--backends {','.join(dict.fromkeys(cell.backend for cell in self.rows if not cell.python))}"]
+        names = dict.fromkeys(cell.backend for cell in self.rows if not cell.python)
+        options += [f"--backends {','.join(names)}"] if names else []
         others = dict.fromkeys((cell.backend, cell.python) for cell in self.rows if cell.python)
         options += [f"--python {name}={quote(python)}" for name, python in others]
         given = {"rounds", "steps", "lanes", "batches", "epochs", "seeds"}
@@ -193,6 +195,7 @@ class Plan:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Plan":
         """Raises KeyError or TypeError for what no plan wrote."""
+        PRESETS[values["preset"]]
         listed = {name: tuple(value) for name, value in values["size"].items() if isinstance(value, list)}
         size = Preset(**{**values["size"], **listed})
         configs = DataConfig(**values["data"]), TrainConfig(**values["settings"])
@@ -203,15 +206,12 @@ class Plan:
         return cls(*configs, **plain, size=size, cells=cells, sweep=sweep)
 
 
-def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[Cell, ...]:
+def cells(names: Sequence[str], pythons: Iterable[str], size: Preset) -> tuple[Cell, ...]:
     """The cells of backends; `pythons` are NAME=PATH, each one more row of NAME, under that interpreter.
 
-    Raises CannotBeginError for a backend that is unknown or missing.
+    Raises CannotBeginError for a backend that is unknown or missing, here or under that interpreter.
     """
-    names = dict.fromkeys(name.strip() for name in names)
     rows = [Cell(name, lane) for lane in size.lanes for name in names]
-    for name in names:
-        find(name)
     for given in dict.fromkeys(pythons):
         name, _, path = given.partition("=")
         if name not in TABLE or not path:
@@ -220,7 +220,9 @@ def cells(names: Iterable[str], pythons: Iterable[str], size: Preset) -> tuple[C
         if found is None:
             raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
         # Whole, since a benchmark may be gone on with from another folder; links are kept, a venv is made of them.
-        rows += [Cell(name, lane, os.path.abspath(found)) for lane in size.lanes]
+        found = os.path.abspath(found)
+        require_interpreter(found, name, find(name, found))
+        rows += [Cell(name, lane, found) for lane in size.lanes]
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
     first = [cell for cell in rows if cell.lane == rows[0].lane]

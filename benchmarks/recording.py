@@ -67,6 +67,8 @@ class Recording:
         cls, path: Path, plan: Plan, corpus: dict[str, Any], fitness: Sequence[dict[str, Any]] = ()
     ) -> "Recording":
         """Raises CannotBeginError where something is there already."""
+        if not path.name:
+            raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         recording = cls(path, plan, corpus, describe_machine(), now, list(fitness))
         first = {"kind": "plan", "format": FORMAT, "version": VERSION, "plan": plan.as_json()}

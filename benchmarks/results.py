@@ -62,7 +62,7 @@ class Row:
     # The four times of a start and one step, medians: process (to be up and import NumPy), import, build, first_step
     start: dict[str, float]
     step: Estimate | None  # a warm training step; bucketed: an epoch's seconds for a batch's worth of pairs
-    steps_an_epoch: int
+    steps_an_epoch: float  # of a full batch each; whole where batches are shuffled
     ratio: Verdict | None  # baseline's step over the row's: above 1 is faster; None for the baseline
     bucketing: Verdict | None  # bucketed: how many times as fast, a pair, as the same backend's shuffled row
     reducing: Verdict | None  # of reduced precision: how many times as fast as the same backend's float32 row

@@ -1,4 +1,5 @@
-"""Compare two named arrays: shape, dtype, finiteness, then values; and the one table of tolerances."""
+"""Compare two named arrays: shape, dtype, finiteness, then values; and the table of tolerances, which the ladder
+narrows in float32 by what NumPy's own errors are."""
 
 from dataclasses import dataclass
 
@@ -8,9 +9,9 @@ from numpy.typing import NDArray
 from common.errors import RosettaError
 
 # What a backend may differ from the float64 referee by, by the precision that it computes in: float64, float32, or
-# bfloat16 beside float32 weights. See `compare` for the scales. A bfloat16 number has eight bits where a float32 has
-# 24, so its errors are some ten thousand times as large; each of its bounds is three to four times the largest error
-# of a correct backend over twelve courses (three seeds, 64 and 256 units, padding counted and masked).
+# bfloat16 beside float32 weights. See `compare` for the scales. A bfloat16 number has eight significant bits where a
+# float32 has 24, so its errors are some ten thousand times as large; each of its bounds is three to four times the
+# largest error of a correct backend over twelve courses (three seeds, 64 and 256 units, padding counted and masked).
 TOLERANCES = {
     "state_h": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 4e-3},  # absolute
     "state_c": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 8e-3},  # absolute

@@ -1,5 +1,6 @@
 """Sentence pairs from the bundled phrasebook, from manythings.org/anki, or from a file; and the split."""
 
+import codecs
 import hashlib
 import io
 import lzma
@@ -21,6 +22,7 @@ from common.errors import CannotBeginError
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # how manythings.org/anki names its files
 LARGEST_TEXT = 1 << 30  # bytes that an archive may unpack to
+ZIPPED = b"PK\x03\x04"  # so begins an archive, one that was cut short too
 
 UNZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -74,7 +76,7 @@ def read_corpus(config: DataConfig) -> Corpus:
 
 def _lines(text: bytes) -> list[bytes]:
     """Lines without their ends; what follows the last newline is a line only if there is something."""
-    lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    lines = text.removeprefix(codecs.BOM_UTF8).split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
 
@@ -107,7 +109,8 @@ def _read_text(data: str) -> bytes:
             f"{data} cannot be read ({reason}); expected a text file, a manythings zip, a pair of "
             'manythings.org such as "fra-eng", or "phrasebook"'
         ) from error
-    return _unpack(data, content) if zipfile.is_zipfile(io.BytesIO(content)) else content
+    zipped = content.startswith(ZIPPED) or zipfile.is_zipfile(io.BytesIO(content))
+    return _unpack(data, content) if zipped else content
 
 
 def _unpack(data: str, content: bytes) -> bytes:

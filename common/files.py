@@ -21,7 +21,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
+        os.chmod(beside, _permitted(0o666))
         os.replace(beside, path)
     except BaseException:
         os.unlink(beside)
@@ -41,11 +41,18 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise CannotBeginError(f"{path.parent} cannot be written: {error.strerror}") from error
     try:
         yield beside
-        os.chmod(beside, 0o755)
+        os.chmod(beside, _permitted(0o777))
         os.rename(beside, path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def _permitted(mode: int) -> int:
+    """What of it the umask leaves, which what is made beside does not ask."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return mode & ~umask
 
 
 def sync(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Lines of a stream as they arrive: one at a time when typed, many at once when piped."""
 
+import codecs
 import os
 from collections.abc import Iterator
 from typing import IO
@@ -11,7 +12,7 @@ READ_SIZE = 1 << 16  # bytes
 
 
 def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:
-    """Lists of whole lines, without their ends; a last line without a newline counts.
+    """Lists of whole lines, without their ends and a byte order mark; a last line without a newline counts.
 
     Waits only when there is no line yet. Raises CannotBeginError for a line that is not UTF-8, after the lines
     before it were given out.
@@ -28,6 +29,8 @@ def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:
 
 
 def _decoded(lines: list[bytes], number: int) -> Iterator[list[str]]:
+    if number == 0:
+        lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
     texts: list[str] = []
     for line in lines:
         try:

@@ -60,16 +60,12 @@ class Batch:
 
     def take(self, rows: Any) -> "Batch":
         """The batch of these rows: an index array or a slice; widths stay."""
-        return Batch(
-            self.encoder_ids[rows],
-            self.encoder_lengths[rows],
-            self.decoder_ids[rows],
-            self.decoder_lengths[rows],
-            self.mean_decoder_length,
-            self.num_encoder_tokens,
-            self.num_decoder_tokens,
-            self.dtype,
-            self.padding,
+        return replace(
+            self,
+            encoder_ids=self.encoder_ids[rows],
+            encoder_lengths=self.encoder_lengths[rows],
+            decoder_ids=self.decoder_ids[rows],
+            decoder_lengths=self.decoder_lengths[rows],
         )
 
     def trimmed(self) -> "Batch":

@@ -16,13 +16,23 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.tensors import Batch, model_config
 
 FRAMEWORKS = ["keras", "torch", "paddle"]
-VARIANTS = ["keras:jit", "keras:fast", "torch:compile"]
+VARIANTS = [name for name, entry in TABLE.items() if entry.variant and not entry.reduced]
 LATENT_DIM = 256
 SETTINGS = TrainConfig(seed=7)
 
 assert {name.partition(":")[0] for name in TABLE} == {"numpy", *FRAMEWORKS}
 
 StartBackend = Callable[[str, str], BackendProcess]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For what programs that tests start leave: a lock, so that no benchmark elsewhere is waited for, and what is
+    compiled, which the user has perhaps compiled before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

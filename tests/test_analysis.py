@@ -133,6 +133,23 @@ def test_masked_and_bucketed_rows_are_apart_and_compared_by_pairs(tmp_path) -> N
     assert not any(("bucketed" in first) != ("bucketed" in second) for first, second in neighbours)
 
 
+def test_a_bucketed_epoch_takes_what_its_pairs_do_and_a_shuffled_one_whole_batches(tmp_path) -> None:
+    made = recording(tmp_path / "a.jsonl")
+    made.corpus["sizes"]["training_rows"] = 600
+    results = analyse(made)
+    epochs = {row.batches: row.steps_an_epoch for row in results.all_rows if row.name == "torch"}
+    assert epochs == {"shuffled": 10, "bucketed": 600 / 64}
+
+
+def test_a_backend_that_this_version_lacks_has_its_row(tmp_path) -> None:
+    path = recording(tmp_path / "a.jsonl").path
+    theirs = tmp_path / "theirs.jsonl"
+    theirs.write_text(path.read_text(encoding="utf-8").replace('"paddle"', '"jax"'), encoding="utf-8")
+    results = analyse(Recording.read(theirs))
+    assert {row.name for row in results.rows} == {"torch", "jax", "keras", "keras:example"}
+    assert "| jax |" in render_markdown(results)
+
+
 def test_reduced_precision_is_apart_however_fast(tmp_path) -> None:
     results = analyse(recording(tmp_path / "a.jsonl", SECONDS | {"torch:bfloat16": 0.04}))
     assert not any(row.name == "torch:bfloat16" for row in results.full_rows)

@@ -1,14 +1,18 @@
 """`rosetta bench` on real backends: whole rounds that survive any kill, fair clocks, a parent that waits."""
 
+import fcntl
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,10 +23,13 @@ from backends.process import PROJECT
 from backends.session import prepare
 from benchmarks import measure
 from benchmarks.analysis import LOST, PARENT, analyse
+from benchmarks.fitness import Finding
+from benchmarks.lock import lock_path
 from benchmarks.plan import BASELINE, Cell
 from benchmarks.recording import Recording
 from benchmarks.scenarios import WARM_UP, Text, one_by_one
 from common.config import DataConfig
+from rosetta import main
 from tests import recordings
 from tests.test_commands import answer, refusal, rosetta
 
@@ -35,14 +42,6 @@ def wait_until(what, seconds: float = 60.0) -> None:
     while not what():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_lock(tmp_path_factory) -> Iterator[None]:
-    """No benchmark elsewhere on this machine is waited for, or made to wait."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("lock")))
-        yield
 
 
 def backend_processes(program: subprocess.Popen) -> list[psutil.Process]:
@@ -87,6 +86,42 @@ def test_killed_at_any_moment_it_goes_on_and_every_round_is_there_once(tmp_path)
     # What was being written beside its place when the kill came stays there, hidden.
     names = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert names == {"killed.jsonl", "killed.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("who", "sent", "said"), [("program", signal.SIGINT, "interrupted"), ("worker", signal.SIGKILL, "signal 9")]
+)
+def test_ended_before_its_time_it_says_why_and_how_to_go_on(tmp_path, who: str, sent: int, said: str) -> None:
+    out = tmp_path / "a.jsonl"
+    command = [sys.executable, "-m", "rosetta", "bench", *SMALL, "--out", str(out)]
+    program = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: backend_processes(program))
+    (backend_processes(program)[0] if who == "worker" else program).send_signal(sent)
+    message = program.communicate(timeout=60)[1]
+    assert program.returncode == 1, message
+    assert said in message
+    assert f"--out {out} --resume" in message
+    assert "Traceback" not in message
+
+
+def test_where_another_benchmark_runs_it_ends_at_once_if_told_to(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "another benchmark runs" in refusal(2, "bench", *SMALL, "--no-wait", "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
+def test_a_check_says_whether_the_machine_is_fit(monkeypatch, capsys, ok: bool, status: int) -> None:
+    findings = [Finding("load", True, "0.1", ""), Finding("swap", ok, "2 GiB in use", "" if ok else "close programs")]
+    monkeypatch.setattr("benchmarks.fitness.check", lambda: findings)
+    for option, said in ([], "2 GiB in use"), (["--json"], f'"fit": {str(ok).lower()}'):
+        monkeypatch.setattr("sys.argv", ["rosetta", "bench", "--check", *option])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code or 0) == status
+        assert said in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +256,11 @@ def test_a_backend_under_another_interpreter_has_a_row_of_its_own(tmp_path) -> N
     assert {row["label"]: row["ranked"] for row in rows} == {"numpy": True, f"numpy, under {sys.executable}": True}
     assert {row["python"] for row in rows} == {"", sys.executable}
     assert "no program" in refusal(2, "bench", "--python", "torch=/nowhere/python", "--out", tmp_path / "b.jsonl")
+    bare = tmp_path / "bare" / "bin" / "python"
+    venv.create(tmp_path / "bare", symlinks=True)
+    said = refusal(2, "bench", "--backends", "numpy", "--python", f"numpy={bare}", "--out", tmp_path / "b.jsonl")
+    assert "which that interpreter has not" in said
+    assert not (tmp_path / "b.jsonl").exists(), "it is known before anything is measured"
 
 
 def test_masked_and_bucketed_rows_time_an_epoch_and_are_trained_for_their_quality(tmp_path) -> None:
@@ -260,6 +300,7 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path) -> None:
     assert "there is no backend" in refusal(2, "bench", "--backends", "jax", "--out", out)
     assert "--out" in refusal(2, "bench", "--resume")
     assert "cannot be read" in refusal(2, "bench", "--resume", "--out", out)
+    assert "the name of a file" in refusal(2, "bench", "--backends", "numpy", "--out", ".")
     status, _, said = rosetta("bench", "--backends", "numpy", "--device", "gpu", "--out", out)
     assert status == 2
     assert said.splitlines()[-1].endswith("use --device cpu"), "there is nothing to go on with"
@@ -281,6 +322,10 @@ def test_report_and_compare_read_a_recording(measured, tmp_path) -> None:
         assert "keras:example" in (tmp_path / name).read_text(encoding="utf-8")
     assert ".html" in refusal(2, "report", measured.path, "-o", tmp_path / "report.pdf")
     assert "cannot be read" in refusal(2, "report", tmp_path / "none.jsonl", "-o", tmp_path / "report.html")
+    assert "cannot be written" in refusal(2, "report", measured.path, "-o", tmp_path / "none" / "report.md")
+    begun = tmp_path / "begun.jsonl"
+    begun.write_text(measured.path.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    assert "holds no round yet" in refusal(2, "report", begun, "-o", tmp_path / "report.md")
     status, printed, _ = rosetta("compare", measured.path, measured.path, "--fail-slower", "10%")
     assert status == 0
     assert "training step" in printed
@@ -295,6 +340,10 @@ def test_ci_is_told_of_what_became_slower(tmp_path) -> None:
     assert rosetta("compare", before, after)[0] == 0
     one = recordings.recording(tmp_path / "one.jsonl", rounds=1).path
     assert "nothing can be compared" in refusal(1, "compare", before, one, "--fail-slower", "10%")
+    assert "is no percentage" in refusal(2, "compare", before, after, "--fail-slower", "soon")
+    told = {(change["label"], change["figure"]): change for change in answer("compare", before, after)["changes"]}
+    assert told["torch", "training step"]["slower_by"] == pytest.approx(0.2, abs=0.03)
+    assert told["keras", "training step"]["slower_by"] == 0.0
 
 
 def test_single_sentences_are_warmed_up_at_the_length_that_is_timed() -> None:

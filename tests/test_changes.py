@@ -15,6 +15,7 @@ def test_a_planted_slowdown_is_found_and_nothing_else(tmp_path) -> None:
     rows = {"torch", "torch, as installed", "torch, masked and bucketed"}
     assert slower >= {(label, "training step") for label in rows}
     assert {label for label, _ in slower} == rows
+    assert not [change for change in found.changes if change.verdict.word == "faster"]
     step = next(c for c in found.changes if (c.label, c.figure) == ("torch", "training step"))
     assert step.slower_by == pytest.approx(0.1, abs=0.02)
     assert not found.banner

@@ -1,6 +1,7 @@
 """The program as its user meets it: what it prints, its exit status, and what it leaves on disk."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from backends.process import PROJECT
 from benchmarks.analysis import analyse
 from benchmarks.climber import QUICK
 from benchmarks.recording import Recording
+from common import machine
 from common.machine import has_bfloat16
 from rosetta import main
 
@@ -22,7 +24,7 @@ TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", 
 def rosetta(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
     """Exit status, standard output, standard error."""
     command = [sys.executable, "-m", "rosetta", *map(str, arguments)]
-    done = subprocess.run(command, cwd=PROJECT, input=stdin, capture_output=True, check=False)
+    done = subprocess.run(command, cwd=PROJECT, input=stdin, capture_output=True, check=False, timeout=900)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -50,11 +52,19 @@ def refusal(status: int, *arguments: object, stdin: bytes = b"") -> str:
     return lines[0]
 
 
-def test_help_and_version_answer() -> None:
-    for command in ([], ["train"], ["translate"], ["bench"], ["parity"]):
-        status, out, _ = rosetta(*command, "--help")
-        assert status == 0
-        assert "Usage" in out
+COMMANDS = "backends data train translate evaluate convert parity bench report compare"
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
+def test_help_answers(command: str) -> None:
+    status, out, _ = rosetta(command, "--help")
+    assert status == 0
+    assert f"Usage: rosetta.py {command}" in out
+
+
+def test_the_program_names_its_commands_and_its_version() -> None:
+    said = rosetta("--help")[1]
+    assert [command for command in COMMANDS.split() if f" {command} " not in said] == []
     assert rosetta("--version")[1].startswith("rosetta ")
 
 
@@ -147,6 +157,20 @@ def test_a_line_is_answered_as_it_arrives(run) -> None:
         assert process.wait(30) == 0
 
 
+def test_a_byte_order_mark_is_no_character_of_the_first_line(run, tmp_path) -> None:
+    (tmp_path / "lines.txt").write_text("It is red.\nIt is red.\n", encoding="utf-8-sig")
+    status, out, err = rosetta("translate", run, "--file", tmp_path / "lines.txt")
+    assert status == 0, err
+    first, second = out.splitlines()
+    assert first == second
+
+
+def test_where_standard_input_is_closed_arguments_are_translated(run) -> None:
+    command = f"{sys.executable} -m rosetta translate {run} 'It is red.' <&-"
+    done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+
+
 def test_input_is_brought_to_nfc(run) -> None:
     composed, decomposed = "It is café.", "It is cafe\u0301."
     one = rosetta("translate", run, "--unknown", "drop", composed)[1]
@@ -167,6 +191,9 @@ def test_an_unknown_character_in_a_stream_comes_after_the_lines_before_it(run) -
     status, out, err = rosetta("translate", run, stdin="It is red.\n中\nIt is old.\n".encode())
     assert (status, out.count("\n")) == (1, 1)
     assert "U+4E2D" in err
+    status, out, _ = rosetta("translate", run, "--json", stdin="It is red.\n中\n".encode())
+    assert status == 1
+    assert [found["source"] for found in json.loads(out)["translations"]] == ["It is red."]
 
 
 def test_a_long_sentence_is_translated_with_a_warning(run) -> None:
@@ -183,10 +210,12 @@ def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
     assert scores["rows"] == 40
     assert scores["accuracy_real"] < scores["accuracy"]
     assert "nc:6" in scores["chrf_signature"]
+    printed = rosetta("evaluate", run, "--limit", 40, "--weights", "best")[1]
+    assert "best epoch, in numpy" in " ".join(printed.split())
+    assert f"{scores['chrf']:.1f}" in printed
 
 
-def test_bench_compares_and_saves(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # for a lock of its own
+def test_bench_compares_and_saves(tmp_path) -> None:
     path = tmp_path / "results" / "bench.jsonl"
     options = ["--num-samples", 200, "--latent-dim", 16, "--epochs", 2, "--steps", 4, "--rounds", 2, "--out", path]
     found = answer("bench", "--backends", "numpy,torch", *options)
@@ -214,15 +243,22 @@ def test_parity_answers_with_its_checks_and_writes_certificates_for_the_benchmar
     certificate = json.loads(path.read_text())["torch float64"]
     assert certificate["rungs"]["gradients"]["error"] < 1e-12
     assert certificate["size"] == asdict(QUICK)
+    certificates = json.loads(path.read_text())
+    certificates["numpy float32"]["rungs"]["forward"]["error"] = 1.25e-9  # by which it is known again
+    certificates["torch float32"]["rungs"]["forward"]["error"] = 1.25e-9
+    certificates["torch float32"]["version"] = "of another version"
+    path.write_text(json.dumps(certificates))
     options = ["--num-samples", 200, "--epochs", 1, "--out", tmp_path / "bench.json", "--certificate", path]
-    for row in answer("bench", *small, *options)["rows"]:
+    rows = answer("bench", *small, *options)["rows"]
+    for row in rows:
         assert row["certificate"]["passed"] is True
         assert row["certificate"]["version"] == row["version"]
         assert row["certificate"]["machine"]["cores"] >= 1
+    given = {row["backend"]: row["certificate"]["rungs"]["forward"]["error"] == 1.25e-9 for row in rows}
+    assert given == {"numpy": True, "torch": False}, "what is not of this version is climbed anew"
     assert "cannot be read" in refusal(2, "bench", "--certificate", tmp_path / "none.json")
     (tmp_path / "text.json").write_text("no JSON")
     assert "--certificate" in refusal(2, "bench", "--certificate", tmp_path / "text.json")
-    assert "no folder" in refusal(2, "parity", *small, "--certificate", tmp_path / "none" / "a.json")
 
 
 def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch, capsys) -> None:
@@ -237,6 +273,27 @@ def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch, capsy
     assert said.err.splitlines()[-1] == "rosetta: parity is broken"
 
 
+def test_an_error_in_one_backend_loses_nothing_of_those_before_it(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(TABLE, "torch:Broken", Entry("tests.no_such_module:Backend", "torch", "torch"))
+    path = tmp_path / "certificates.json"
+    options = ["--quick", "--backends", "numpy, torch:Broken", "--dtype", "float64", "--latent-dim", "16"]
+    monkeypatch.setattr("sys.argv", ["rosetta", "parity", *options, "--certificate", str(path), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert "No module named" in said.err
+    found = json.loads(said.out.splitlines()[-1])
+    assert {check["backend"] for check in found["checks"]} == {"numpy"}
+    assert found["passed"] is False, "not all have climbed"
+    assert json.loads(path.read_text())["numpy float64"]["passed"] is True
+
+
+def test_a_certificate_that_cannot_be_written_is_said_before_the_climb(tmp_path) -> None:
+    assert "no folder" in refusal(2, "parity", "--certificate", tmp_path / "none" / "a.json")
+    assert "the name of a file" in refusal(2, "parity", "--certificate", tmp_path)
+
+
 def test_backends_lists_what_is_installed() -> None:
     found = answer("backends", "--threads", 1)["backends"]
     assert found.keys() == TABLE.keys()
@@ -244,13 +301,22 @@ def test_backends_lists_what_is_installed() -> None:
         assert "computes in bfloat16" in found.pop("torch:bfloat16")["missing"]
     assert found["torch:compile"]["version"] == found["torch"]["version"]
     assert all(facts["threads"] == 1 for facts in found.values())
+    printed = rosetta("backends", "--threads", 1)[1]
+    assert all(name in printed for name in TABLE)
 
 
-def test_bfloat16_has_float32_weights_alone(tmp_path) -> None:
+def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tmp_path) -> None:
     train = [*TRAIN, "--backend", "torch:bfloat16", "--dtype", "float64", "--out", tmp_path / "run"]
-    assert "torch:bfloat16 has float32 weights; found dtype float64" in refusal(2, *train)
+    said = refusal(2, *train), refusal(2, "parity", "--backends", "torch:bfloat16", "--dtype", "float64")
+    if has_bfloat16():
+        assert "torch:bfloat16 has float32 weights; found dtype float64" in said[0]
+        assert "--dtype float32" in said[1]
+    else:
+        assert all("a processor that computes in bfloat16" in line for line in said)
+        out = tmp_path / "a.jsonl"
+        assert "bfloat16" in refusal(2, "bench", "--backends", "numpy,torch:bfloat16", "--out", out), "at once"
+        assert not out.exists()
     assert not (tmp_path / "run").exists()
-    assert "--dtype float32" in refusal(2, "parity", "--backends", "torch:bfloat16", "--dtype", "float64")
 
 
 def test_without_a_compiler_a_compiled_loop_is_refused(tmp_path, monkeypatch) -> None:
@@ -284,6 +350,17 @@ def test_a_machine_is_told_by_its_vector_instructions_too(run) -> None:
     assert json.loads((run / "machine.json").read_text())["instructions"].split()
 
 
+def test_our_own_version_changes_with_our_code(tmp_path, monkeypatch) -> None:
+    said = [machine.versions()["rosetta-s2s"]]
+    (tmp_path / "common").mkdir()
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "common" / "machine.py"))
+    for content in ("one", "two"):
+        (tmp_path / "common" / "machine.py").write_text(content)
+        said.append(machine.versions()["rosetta-s2s"])
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", version) for version in said)
+    assert len(set(said)) == 3
+
+
 WRONG_FILES = {
     "missing": (None, "cannot be read"),
     "empty": (b"", "holds no sentence pair"),
@@ -311,12 +388,35 @@ def test_unknown_backend_is_one_clear_line(tmp_path, run) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path) -> None:
+def test_where_numpy_alone_is_named_a_gpu_is_refused(tmp_path) -> None:
     assert "GPU" in refusal(2, *TRAIN, "--device", "gpu", "--out", tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("option", [["--num-samples", "0"], ["--epochs", "-1"], ["--dtype", "float8"]])
+def test_interrupted_after_the_last_epoch_it_does_not_advise_to_go_on(run, monkeypatch, capsys) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backends.session.resume", interrupted)
+    for epochs, advice in ((1, "is whole. See it with: rosetta evaluate"), (3, "--epochs 3 --backend torch")):
+        command = ["rosetta", "train", "--out", str(run), "--resume", "--epochs", str(epochs), "--backend", "torch"]
+        monkeypatch.setattr("sys.argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+        assert advice in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--num-samples", "0"],
+        ["--epochs", "-1"],
+        ["--dtype", "float8"],
+        ["--validation-split", "nan"],
+        ["--learning-rate", "inf"],
+    ],
+)
 def test_errors_of_usage_take_typers_form(tmp_path, option) -> None:
     status, _, err = rosetta(*TRAIN, *option, "--out", tmp_path / "run")
     assert status == 2

@@ -176,7 +176,7 @@ HOSTILE = {
     "password": (encrypted(zipped({"fra.txt": LONG})), "unpacked"),
     "bomb": (zipped({"fra.txt": b"a\tb\n" * 20_000}), "more than"),
     "not UTF-8": (zipped({"fra.txt": b"Go.\tVa\xff\n"}), "line 1"),
-    "truncated": (zipped({"fra.txt": LONG})[:-40], ""),
+    "truncated": (zipped({"fra.txt": LONG})[:-40], "unpacked"),
 }
 
 

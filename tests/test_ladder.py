@@ -14,7 +14,7 @@ from backends.numpy_backend import NumpyBackend
 from backends.session import Runtime
 from benchmarks.climber import QUICK, RUNGS, WHOLE, Check, Climber, Course, Size
 from benchmarks.parity import Parity, cells, certificate, climb
-from benchmarks.tables import ladder_table
+from benchmarks.tables import budget_tables, ladder_table
 from common.comparison import TOLERANCES
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
@@ -64,7 +64,7 @@ needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor d
 
 
 def climbed(course: Course, name: str, dtype: str) -> Parity:
-    return climb(course, [name], [dtype], lambda check: None)
+    return climb(course, [name], [dtype], Parity())
 
 
 @pytest.mark.parametrize(("name", "dtype"), CELLS, ids=lambda value: value)
@@ -164,6 +164,11 @@ def test_a_split_that_leaves_few_pairs_nothing_is_nothing_to_the_ladder() -> Non
         assert len(course.order) == QUICK.steps * SETTINGS.batch_size
 
 
+def test_what_backends_on_a_gpu_are_held_to_computes_on_none() -> None:
+    with Course(DataConfig(), SETTINGS, 8, QUICK, Runtime(threads=1, device="gpu")) as course:
+        assert set(course.float32_errors) == {"state_h", "state_c", "probabilities"}
+
+
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_a_loss_that_is_its_batchs_own_mean_is_caught_where_padding_is_masked(
     masked_course: Course, planted: Callable[..., str], dtype: str
@@ -224,6 +229,15 @@ def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
     with course_of(WHOLE, latent_dim=64) as course, course.start(name, "float32") as process:
         _, mean_loss = Climber(course, process, "float32").rung("trajectory")
     assert not mean_loss.passed, mean_loss
+
+
+def test_a_correct_backend_reaches_the_top_of_the_whole_ladder() -> None:
+    with course_of(WHOLE, latent_dim=64) as course:
+        found = climb(course, ["torch", "paddle"], ["float32"], Parity())
+    assert found.passed, "\n".join(found.explanations)
+    apart, moved = budget_tables(found.checks)
+    assert "torch" in "".join(apart.columns[0].cells)
+    assert list(moved.columns[0].cells) == ["torch", "paddle"]
 
 
 def test_permuted_units_compute_the_same_function(course: Course) -> None:

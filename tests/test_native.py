@@ -1,5 +1,6 @@
 """The frameworks' own files: ours to the bit and back, those of others, and those that mean harm."""
 
+import io
 import json
 import os
 import pickle
@@ -16,12 +17,14 @@ import pytest
 
 from backends import session
 from backends.numpy_backend import NumpyBackend, log_softmax
+from backends.paddle_files import StateDictUnpickler, StoredArray
 from backends.process import BackendProcess
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.run_directory import RunDirectory
 from common.vocabulary import CharVocabulary
 from common.weights import ModelState, initial_state, weight_shapes
+from rosetta import main
 from tests.child import packed, unpacked
 from tests.test_commands import refusal, rosetta
 
@@ -295,13 +298,25 @@ def test_a_paddle_file_runs_nothing(opened: Open, tmp_path: Path, protocol: int)
     assert (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("claim", [eval, getattr, np.ndarray, np.load, type("C", (), {"__module__": "__main__"})])
-def test_a_paddle_file_calls_nothing(opened: Open, tmp_path: Path, claim: Any) -> None:
-    """Not even NumPy's own constructor, which would take the memory that it is asked for."""
+def calling(claim: Any, argument: int) -> bytes:
+    """A pickle that calls something with a number."""
+    return f"c{claim.__module__}\n{claim.__qualname__}\n(I{argument}\ntR.".encode()
+
+
+@pytest.mark.parametrize("claim", [eval, getattr, np.load, type("C", (), {"__module__": "__main__"})])
+def test_a_paddle_file_names_nothing_that_could_be_called(opened: Open, tmp_path: Path, claim: Any) -> None:
     path = tmp_path / "model.pdparams"
-    stolen = f"c{claim.__module__}\n{claim.__qualname__}\n((I1099511627776\ntR."
-    path.write_bytes(stolen.encode())
-    refused(opened("paddle"), path)
+    path.write_bytes(calling(claim, 3))
+    named = f"'{claim.__module__}.{claim.__qualname__}', which no state dict needs"
+    assert named in refused(opened("paddle"), path)
+
+
+def test_a_paddle_file_takes_no_memory_by_calling_numpys_own_constructor(opened: Open, tmp_path: Path) -> None:
+    assert pickle.loads(calling(np.ndarray, 3)).shape == (3,)
+    assert isinstance(StateDictUnpickler(io.BytesIO(calling(np.ndarray, 3))).load(), StoredArray)
+    path = tmp_path / "model.pdparams"
+    path.write_bytes(calling(np.ndarray, 1 << 40))
+    assert "is not a state dict" in refused(opened("paddle"), path)
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], Any], out: Path) -> Path:
@@ -454,7 +469,9 @@ def test_a_run_goes_round_by_all_formats_and_comes_back_the_same(tmp_path: Path)
         assert RunDirectory.open(run.path) == run
 
 
-def test_convert_writes_files_beside_the_run(run: RunDirectory, tmp_path: Path) -> None:
+def test_convert_writes_files_beside_the_run(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, out, err = rosetta("convert", run.path, "--to", "torch", "--json")
     folder = run.path.with_name("run-torch")
     assert status == 0, err
@@ -462,6 +479,11 @@ def test_convert_writes_files_beside_the_run(run: RunDirectory, tmp_path: Path) 
     assert json.loads(out.splitlines()[-1]) == answer
     assert sorted(os.listdir(folder)) == FORMATS["torch"]
     assert "exists already; choose another --out" in refusal(2, "convert", run.path, "--to", "torch")
+    monkeypatch.chdir(run.path)
+    monkeypatch.setattr("sys.argv", ["rosetta", "convert", ".", "--to", "torch"])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"{folder} exists already" in capsys.readouterr().err, "beside the run, not within"
     status, out, _ = rosetta("convert", run.path, "--to", "paddle", "--out", tmp_path / "deep" / "files")
     assert status == 0
     assert f"{tmp_path / 'deep' / 'files'} holds model.pdparams and model.pdopt" in out.replace("\n", "")

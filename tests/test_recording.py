@@ -106,6 +106,27 @@ def test_another_file_is_refused_in_one_line(tmp_path, first) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_round_that_is_there_twice_or_not_whole_is_refused(tmp_path) -> None:
+    path = recording(tmp_path / "a.jsonl", rounds=2).path
+    lines = path.read_text(encoding="utf-8").splitlines()
+    whole = json.loads(lines[-1])
+    for last in (lines[-1], json.dumps(whole | {"round": 3, "cells": whole["cells"][1:]})):
+        path.write_text("\n".join([*lines, last, ""]), encoding="utf-8")
+        with pytest.raises(RosettaError, match="is there twice or not whole"):
+            Recording.read(path)
+
+
+def test_the_weights_have_a_place_of_their_own(tmp_path) -> None:
+    with pytest.raises(CannotBeginError, match="the name of its weights"):
+        recording(tmp_path / "a.safetensors")
+
+
+def test_another_text_is_not_gone_on_with(tmp_path) -> None:
+    path = recording(tmp_path / "a.jsonl", rounds=2).path  # whose digest is of no corpus
+    with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
+        resumed(path)
+
+
 @pytest.mark.parametrize(("num_cells", "rounds"), [(27, 7), (11, 7), (15, 4), (6, 20)])
 def test_rounds_begin_spread_over_the_cells(tmp_path, num_cells: int, rounds: int) -> None:
     plan = recording(tmp_path / "a.jsonl", rounds=2).plan

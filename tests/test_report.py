@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from hypothesis import example as example_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks.analysis import analyse
 from benchmarks.intervals import Estimate
 from benchmarks.plan import BASELINE
 from benchmarks.report import cells
@@ -24,7 +25,9 @@ from benchmarks.report.content import SECTIONS
 from benchmarks.report.differences import difference
 from benchmarks.report.render import markdown, render_html, render_markdown
 from benchmarks.results import Results, Row
-from benchmarks.wording import AXES
+from benchmarks.tables import comparison_table
+from benchmarks.wording import AXES, SPACE
+from tests.recordings import recording
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -216,6 +219,7 @@ def test_sections_are_there_and_differences_are_marked(opened: Open, report: Pat
         assert drawn == line
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.text("ab é!", max_size=12), st.lists(st.text("ab é!", min_size=1, max_size=12), min_size=1, max_size=3))
 @example_of("Regardez la jue!", ["Regardez la jupe !", "Va !", LONG])
 @example_of(LONG.replace("hier", "deux fois"), ["Va !", LONG])
@@ -319,6 +323,30 @@ def test_markdown_has_the_same_figures(opened: Open, report: Path) -> None:
     assert {markdown(cell) for cell in cells} <= {
         cell.strip().removesuffix(" †") for line in lines for cell in line.strip("|").split("|")
     }
+
+
+def test_the_figures_are_those_that_were_recorded(tmp_path: Path) -> None:
+    """A step of 60 ms, ten of them an epoch, of 64 pairs each, and a character in half a thousandth; the baseline's
+    step takes 100 ms."""
+    results = analyse(recording(tmp_path / "a.jsonl", noise=0.0))
+    lines = render_markdown(results).replace(SPACE, " ").splitlines()
+    for expected in (
+        "| torch | 0.600 (0.600 to 0.600) | 60.0 ms (60.0 to 60.0) | 1,070 | 1.67× (1.67 to 1.67) |  |",
+        "| torch | 0.600 (0.600 to 0.600) | 1.67× (1.67 to 1.67) | 1.67× as fast | 1.41 ms | 2 | 1.0 |",
+        "| torch | paddle | 1.33× (1.33 to 1.33) | 1.33× as fast |",
+        "| torch | 1.00× (1.00 to 1.00) | 0.0 % |",
+        "| torch | 0.308 (0.308 to 0.308) | 2,080 | 3.25× (3.25 to 3.25) | 3.25× as fast | 1.95× (1.95 to 1.95) |",
+        "| torch | 400 ms | 2.00 s | 100 ms | 1.00 s | 3.50 s | 60.0 ms (60.0 to 60.0) |",
+        "| torch | 30.0 µs (30.0 to 30.0) | 167× (167 to 167) | 167× as fast | 100 | 1,670 |",
+        "| torch | 68.0 % | 136 | 8.16 |",
+        "| torch | 60.0 ms | 30.0 ms (50.0 %) | 15.0 ms (25.0 %) | 120 µs (0.2 %) | 14.9 ms (24.8 %) |",
+        "| torch | 300 MB | 310 MB | 700 MB | 400 MB |",
+        "| torch | 3 | 1.0000 | 1.1000 | 30.0 | 10.0 % | 50.0 % | 60.0 % | 6.00 | 1.00× |",
+        "| torch | passed | 1.0e-7 ≤ 1.0e-6 |",
+    ):
+        assert expected in lines
+    shown = [next(iter(column.cells)) for column in comparison_table(results).columns]
+    assert shown == ["torch\n1.0", "2", "0.60", "1,067", "1.67x\n1.67-1.67", "1.100", "30.0", "1,666.7", "1.67x"]
 
 
 def test_markdown_shows_hostile_text_and_keeps_its_tables() -> None:

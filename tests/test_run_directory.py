@@ -14,7 +14,7 @@ import common.files
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
-from common.files import write_atomically
+from common.files import new_folder, write_atomically
 from common.run_directory import Epoch, Place, RunDirectory
 from common.vocabulary import CharVocabulary
 from common.weights import ModelState, initial_state, to_bytes
@@ -395,3 +395,17 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(
     write_atomically(path, "é")
     assert contents(tmp_path) == {"file": "é".encode()}
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_others_may_read_is_the_users_to_say(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_atomically(tmp_path / "file", "text")
+        with new_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "file", tmp_path / "folder")} == {
+        "file": 0o600,
+        "folder": 0o700,
+    }

@@ -1,5 +1,6 @@
 """The verdicts, on what a real `standard` run recorded: itself is never another, and a slowdown is seen."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,14 @@ def floors(analysis: Analysis) -> dict[str, float]:
     """Those that the report's verdicts take, by label: of the whole recording, not of what is drawn from it."""
     controlled = controls(analysis)
     return {cell.label: analysis.floor(steps, cell) for cell in analysis.plan.rows if cell.label in controlled}
+
+
+def test_the_floors_are_those_that_the_committed_report_tells(floors) -> None:
+    report = STANDARD.with_name("report.md").read_text(encoding="utf-8")
+    _, told = report.split("**The same program against itself**")
+    shown = {label: float(share) / 100 for label, share in re.findall(r"^\| (\S+) \| .* \| (\S+)\s% \|$", told, re.M)}
+    assert {label: shown[label] for label in floors} == pytest.approx(floors, abs=0.001)
+    assert max(floors.values()) < 0.2, "what is planted below is three times as much"
 
 
 def test_a_backend_is_neither_faster_nor_slower_than_itself(analysis, floors) -> None:

@@ -87,19 +87,29 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     assert all("weights_only=True" in load for load in loads)
 
 
+def imported_by(statement: str) -> set[str]:
+    """The top-level packages that a process has imported after it."""
+    program = f"{statement}\nimport sys; print('|'.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    return set(done.stdout.strip().splitlines()[-1].split("|"))
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
         "import backends.session, benchmarks.measure, benchmarks.report.render",
         "import common.training, common.run_directory",
-        "import rosetta, sys; sys.argv = ['rosetta', '--help']\ntry: rosetta.main()\nexcept SystemExit: pass",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(statement: str) -> None:
-    program = f"{statement}\nimport sys; print('|'.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert not set(done.stdout.strip().splitlines()[-1].split("|")) & HEAVY
+    assert not imported_by(statement) & HEAVY
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["bench"]])
+def test_help_imports_nothing_heavy_nor_numpy(command: list[str]) -> None:
+    program = f"import rosetta, sys; sys.argv = {['rosetta', *command, '--help']}"
+    assert not imported_by(f"{program}\ntry: rosetta.main()\nexcept SystemExit: pass") & {*HEAVY, "numpy"}
 
 
 def public_methods(path: Path) -> list[str]:

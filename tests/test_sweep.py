@@ -1,6 +1,7 @@
 """A sweep: each point measured once and gone on with, shares and departures by known answers, memory that stays."""
 
 import json
+import re
 from dataclasses import replace
 from io import StringIO
 
@@ -79,6 +80,10 @@ def test_a_sweep_by_itself_gives_curves_and_no_rows(measured) -> None:
         assert all(0 < point.share < 1.5 for point in curve.points)
     assert results.scaling.data[0].encode_seconds < results.scaling.data[1].encode_seconds
     assert results.command.endswith("--sweep")
+    page = render_markdown(results)
+    headings = [found for found in re.findall("^## (.*)", page, flags=re.M) if found != "Verdicts"]  # warnings
+    assert headings == ["How cost grows", "Data, and how to measure again"]
+    assert "not measured" not in page.lower()
 
 
 def test_shares_are_of_the_formula_and_a_departure_is_where_overhead_takes_half(tmp_path) -> None:

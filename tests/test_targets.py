@@ -32,10 +32,6 @@ def test_met_and_missed_are_said_as_surely_as_the_interval_allows(
     assert Reached(1.6, "torch", Estimate(value, low, high)).word == word
 
 
-def test_every_target_asks_something_of_each_framework() -> None:
-    assert all(set(target.least) == {"torch", "keras", "paddle"} for target in TARGETS)
-
-
 def test_what_is_reached_is_what_was_planted(tmp_path) -> None:
     results = analyse(recording(tmp_path / "a.jsonl", SECONDS | {"keras:jit": 0.05}))
     training = target("training, one-hot products")

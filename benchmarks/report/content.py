@@ -30,9 +30,12 @@ SECTIONS: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
 def report(results: Results) -> Report:
     """All that is said of a comparison."""
     names = _names(results) or "nothing"
+    written = [(name, title, blocks(results)) for name, title, blocks in SECTIONS]
+    # A sweep by itself measures one thing; of a benchmark with rounds it is said what it lacks.
     sections = [
-        Section(name, title, blocks(results) or [Text("Not measured in this benchmark.")])
-        for name, title, blocks in SECTIONS
+        Section(name, title, blocks or [Text("Not measured in this benchmark.")])
+        for name, title, blocks in written
+        if blocks or results.planned_rounds
     ]
     title, headline = f"Rosetta benchmark: {names}", plain(results.headline)
     return Report(title, headline, _facts(results), len(results.warnings), speed.overview(results), sections)

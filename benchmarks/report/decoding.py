@@ -9,7 +9,9 @@ from benchmarks.wording import digits, interval, quantity
 
 
 def blocks(results: Results) -> list[Block]:
-    """In a batch, then alone; what was not measured is said."""
+    """In a batch, then alone; what was not measured is said, where a round was planned."""
+    if not results.planned_rounds:
+        return []
     found: list[Block] = []
     spec = charts.decoding(results)
     if spec is not None:

@@ -69,7 +69,7 @@ def settings(results: Results) -> list[Block]:
         found.append(Text("What the defaults cost was not measured: there is one lane only."))
     threads = cells.table(
         results.all_rows,
-        ("threads, as the framework tells", "of the process", "busy while training", "data wait", "gates"),
+        ("threads, as told", "of the process", "busy while training", "data wait", "gates"),
         lambda row: [
             str(row.threads),
             *(str(row.os_threads.get(which, MISSING)) for which in ("all", "busy")),
@@ -78,7 +78,8 @@ def settings(results: Results) -> list[Block]:
         ],
         words={0, 5},
         title="Threads of the operating system, data, and sanity gates",
-        note="Data wait: to make the steps' tensors, as a share of the steps' time; keras:example has them before.",
+        note="As told: by the framework, of which TensorFlow tells what it was given. Data wait: to make the steps' "
+        "tensors, as a share of the steps' time; keras:example has them before.",
     )
     return [*found, threads, *(_row_details(row) for row in [*results.rows, *results.reduced])]
 

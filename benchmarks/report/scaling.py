@@ -66,7 +66,7 @@ def _table(curves: Sequence[Curve]) -> Table:
         ]
         for curve in curves
     ]
-    columns = ["row", *(f"{size:,} {AXES[curves[0].axis]}" for size in sizes), *([] if memory else ["best share"])]
+    columns = [AXES[curves[0].axis], *(f"{size:,}" for size in sizes), *([] if memory else ["best share"])]
     return Table("", columns, rows)
 
 

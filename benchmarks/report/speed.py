@@ -10,7 +10,9 @@ from benchmarks.wording import MISSING, digits, interval, percent, plain, quanti
 
 
 def overview(results: Results) -> list[Block]:
-    """The chart that answers first, or why there is none yet."""
+    """The chart that answers first, or why there is none yet; nothing where no round is planned."""
+    if not results.planned_rounds:
+        return []
     spec = charts.speed(results.rows)
     if spec is None:
         return [Text("Intervals take two rounds; there are none yet.")]

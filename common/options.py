@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,14 +10,6 @@ import typer
 from common.errors import CannotBeginError
 
 Precision = Literal["float32", "float64"]
-
-
-def _finite(value: float) -> float:
-    """Itself. A range lets what is not a number pass."""
-    if not isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number.")
-    return value
-
 
 _data = typer.Option(
     "--data",
@@ -32,12 +23,10 @@ Split = Annotated[
     Literal["tail", "grouped"],
     typer.Option(help="Hold out the last rows, as the example does, or whole sources at random."),
 ]
-ValidationSplit = Annotated[
-    float, typer.Option(min=0.0, max=1.0, callback=_finite, help="The share of pairs (or sources) held out.")
-]
+ValidationSplit = Annotated[float, typer.Option(min=0.0, max=1.0, help="The share of pairs (or sources) held out.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs a step.")]
 LatentDim = Annotated[int, typer.Option(min=1, help="Units of each LSTM.")]
-LearningRate = Annotated[float, typer.Option(min=0.0, callback=_finite, help="Of RMSprop; rounded to float32.")]
+LearningRate = Annotated[float, typer.Option(min=0.0, help="Of RMSprop; rounded to float32.")]
 Padding = Annotated[
     Literal["space", "mask"],
     typer.Option(help="Let padding count, as the example does, or leave it out of states and loss."),

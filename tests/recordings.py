@@ -1,5 +1,7 @@
 """Recordings with known answers: what `rosetta bench` would write if every step took just so long."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,17 @@ def swept(made: Recording, seconds: dict[str, float], overhead: float = 0.0) -> 
             {"kind": "data", "num_samples": count, "encode_seconds": [1e-6 * count], "epoch_seconds": [2e-6 * count]}
         )
     return replace(made, plan=plan)
+
+
+def changed(made: Recording, kind: str, change: Callable[[Any], object]) -> Recording:
+    """The recording with `change` done to each record of a kind."""
+    records = [json.loads(json.dumps(record)) for record in made.records]
+    for record in records:
+        if record["kind"] == kind:
+            change(record)
+    return replace(made, records=records)
+
+
+def each_cell(change: Callable[[Any], object]) -> Callable[[Any], object]:
+    """What does `change` to every cell of a round that it is given."""
+    return lambda record: [change(cell) for cell in record["cells"]]

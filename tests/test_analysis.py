@@ -1,7 +1,6 @@
 """What is said of a recording: medians, ratios, verdicts, gates, and what is not ranked."""
 
 import json
-from dataclasses import replace
 from math import inf
 from statistics import fmean
 
@@ -17,21 +16,7 @@ from benchmarks.results import Quality, seconds_to_target
 from benchmarks.scenarios import AT_LEAST
 from benchmarks.tables import apart_tables, comparison_table
 from tests import recordings
-from tests.recordings import SECONDS, recording
-
-
-def changed(made: Recording, kind: str, change) -> Recording:
-    """The recording with `change` done to each record of a kind."""
-    records = [json.loads(json.dumps(record)) for record in made.records]
-    for record in records:
-        if record["kind"] == kind:
-            change(record)
-    return replace(made, records=records)
-
-
-def each_cell(change):
-    """What does `change` to every cell of a round that it is given."""
-    return lambda record: [change(cell) for cell in record["cells"]]
+from tests.recordings import SECONDS, changed, each_cell, recording
 
 
 def test_rows_come_fastest_first_with_the_ratio_that_was_planted(tmp_path) -> None:
@@ -341,6 +326,7 @@ def test_blocks_last_long_enough_and_lose_no_time() -> None:
         assert min(made) > 0
         assert made.min() <= mean <= made.max() or made == pytest.approx(mean)
         assert len(made) <= max(1, sum(steps) / AT_LEAST)
+    assert blocks([0.06] * 4 + [0.03]) == pytest.approx([0.06, 0.05]), "the rest is with the last one"
 
 
 def test_a_run_that_never_arrives_counts_as_such(tmp_path) -> None:

@@ -31,7 +31,7 @@ from benchmarks.scenarios import WARM_UP, Text, one_by_one
 from common.config import DataConfig
 from rosetta import main
 from tests import recordings
-from tests.test_commands import answer, refusal, rosetta
+from tests.program import answer, refusal, rosetta
 
 SMALL = ["--backends", "numpy,torch", "--num-samples", "300", "--latent-dim", "32", "--epochs", "1", "--steps", "6"]
 KILLS = 5

@@ -3,8 +3,7 @@
 import pytest
 
 from benchmarks.changes import compare
-from tests.recordings import SECONDS, recording
-from tests.test_analysis import changed, each_cell
+from tests.recordings import SECONDS, changed, each_cell, recording
 
 
 def test_a_planted_slowdown_is_found_and_nothing_else(tmp_path) -> None:

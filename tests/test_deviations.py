@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parent.parent
+from backends.process import PROJECT
+
 ENTRIES: list[dict[str, Any]] = tomllib.loads((PROJECT / "docs" / "deviations.toml").read_text(encoding="utf-8"))[
     "deviation"
 ]

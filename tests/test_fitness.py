@@ -11,7 +11,6 @@ import pytest
 from benchmarks import fitness
 from benchmarks.fitness import NOT_KNOWN, Finding, check, fit
 
-PROJECT = Path(__file__).parent.parent
 CPU = "sys/devices/system/cpu"
 MEMORY = "MemTotal: 16000000 kB\nMemAvailable: {available} kB\nSwapTotal: 8000000 kB\nSwapFree: {swap_free} kB\n"
 GROUPS = "11:memory:/box\n4:cpu,cpuacct:/box/inner\n0::/box/inner\n"

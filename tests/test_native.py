@@ -26,7 +26,7 @@ from common.vocabulary import CharVocabulary
 from common.weights import ModelState, initial_state, weight_shapes
 from rosetta import main
 from tests.child import packed, unpacked
-from tests.test_commands import refusal, rosetta
+from tests.program import refusal, rosetta
 
 FORMATS = {
     "torch": ["model.pt", "optimizer.pt"],

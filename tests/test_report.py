@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from backends.process import PROJECT
 from benchmarks.analysis import analyse
 from benchmarks.intervals import Estimate
 from benchmarks.plan import BASELINE
@@ -30,7 +31,6 @@ from benchmarks.wording import AXES, SPACE
 from tests.recordings import recording
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
 
-PROJECT = Path(__file__).resolve().parent.parent
 CHARTS = ["speed", "bucketed", "reduced", "start", "break_even", "decoding", "latency", "roofline", "parts", "memory"]
 CHARTS += AXES
 CHARTS += ["loss", "chrf"]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from backends import session
@@ -223,9 +224,11 @@ def test_ctrl_c_keeps_the_last_finished_epoch_and_says_how_to_go_on(tmp_path) ->
 
 def test_a_killed_run_resumes_to_the_bits_of_one_that_was_not(tmp_path) -> None:
     process = start_training(tmp_path / "killed")
+    children = psutil.Process(process.pid).children()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    time.sleep(1)  # its child hears of it and ends
+    _, alive = psutil.wait_procs(children, timeout=10)  # they hear of it and end
+    assert all(child.status() == psutil.STATUS_ZOMBIE for child in alive)
     run = RunDirectory.open(tmp_path / "killed")
     total = run.read_state("last")[1].epoch + 2
     session.resume(run, None, total, RUNTIME, lambda event: None)

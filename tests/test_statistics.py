@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from backends.process import PROJECT
 from common.config import DataConfig
 from common.corpus import Corpus, read_corpus
 from common.statistics import corpus_statistics
 from common.tensors import Batch
 from common.vocabulary import CharVocabulary
 
-ROOT = Path(__file__).parent.parent
 # Prints the peak memory in bytes of the command in its arguments, whose output goes to standard error.
 MEASURE = """
 import resource, subprocess, sys
@@ -52,7 +52,7 @@ def test_200000_pairs_take_less_than_500_mib(tmp_path: Path) -> None:
     command = ["-m", "rosetta", "data", "--data", str(path), "--num-samples", str(num_pairs), "--json"]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, sys.executable, *command],
-        cwd=ROOT,
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         timeout=60,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parent.parent
+from backends.process import PROJECT
+
 FRAMEWORKS = {"tensorflow", "keras", "torch", "paddle", "jax"}
 HEAVY = {
     *FRAMEWORKS,

@@ -22,8 +22,8 @@ from benchmarks.tables import scaling_table
 from common.config import DataConfig, TrainConfig
 from tests import recordings
 from tests.conftest import batch_of
+from tests.program import refusal
 from tests.recordings import swept
-from tests.test_commands import refusal
 
 SIZES = Sizes(5, 7, 7, 1, 1, 16)
 TINY = Sweep(seq_length=(4, 8), latent_dim=(8, 16), batch_size=(2, 32), num_samples=(40, 400))

@@ -1,0 +1,35 @@
+"""`rosetta` as a program: run, answered by, refused by."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from backends.process import PROJECT
+
+LONGEST = 900  # seconds that a test waits for a program
+
+
+def rosetta(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
+    """Exit status, standard output, standard error."""
+    command = [sys.executable, "-m", "rosetta", *map(str, arguments)]
+    done = subprocess.run(command, cwd=PROJECT, input=stdin, capture_output=True, check=False, timeout=LONGEST)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def answer(*arguments: object, stdin: bytes = b"") -> dict[str, Any]:
+    """The JSON object on the last line of output."""
+    status, out, err = rosetta(*arguments, "--json", stdin=stdin)
+    assert status == 0, err
+    answered: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return answered
+
+
+def refusal(status: int, *arguments: object, stdin: bytes = b"") -> str:
+    """The one line on standard error of a command that must end with this status."""
+    got, _, err = rosetta(*arguments, stdin=stdin)
+    assert got == status, err
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    return lines[0]

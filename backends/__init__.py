@@ -63,11 +63,14 @@ def find(name: str, python: str | None = None) -> Entry:
 def installed() -> list[str]:
     """The names of the backends for which everything is there."""
 
-    def there(entry: Entry) -> bool:
-        missing = (entry.compiled and not has_compiler()) or (entry.reduced and not has_bfloat16())
-        return importlib.util.find_spec(entry.package) is not None and not missing
+    def there(name: str) -> bool:
+        try:
+            find(name)
+        except CannotBeginError:
+            return False
+        return True
 
-    return [name for name, entry in TABLE.items() if there(entry)]
+    return [name for name in TABLE if there(name)]
 
 
 def frameworks() -> list[str]:

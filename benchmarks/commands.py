@@ -298,15 +298,14 @@ def parity(
     except KeyboardInterrupt:
         raise RosettaError("interrupted before all had climbed") from None
     finally:  # what was found before an error, too
-        if certificate and found.certificates:
-            write_json(certificate, found.certificates)
         if json and found.checks:
             terminal.print_json(found.as_json())
         elif found.checks:
-            terminal.out.print(ladder_table(found.checks))
-            for table in budget_tables(found.checks):
+            for table in (ladder_table(found.checks), *budget_tables(found.checks)):
                 terminal.out.print(table)
             for explanation in found.explanations:
                 print(explanation)
+        if certificate and found.certificates:
+            write_json(certificate, found.certificates)
     if not found.passed:
         raise RosettaError("parity is broken")

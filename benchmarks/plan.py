@@ -195,7 +195,7 @@ class Plan:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Plan":
         """Raises KeyError or TypeError for what no plan wrote."""
-        PRESETS[values["preset"]]
+        PRESETS[values["preset"]]  # which `command` compares with
         listed = {name: tuple(value) for name, value in values["size"].items() if isinstance(value, list)}
         size = Preset(**{**values["size"], **listed})
         configs = DataConfig(**values["data"]), TrainConfig(**values["settings"])
@@ -209,7 +209,7 @@ class Plan:
 def cells(names: Sequence[str], pythons: Iterable[str], size: Preset) -> tuple[Cell, ...]:
     """The cells of backends; `pythons` are NAME=PATH, each one more row of NAME, under that interpreter.
 
-    Raises CannotBeginError for a backend that is unknown or missing, here or under that interpreter.
+    Raises CannotBeginError for an interpreter that is missing, or lacks what its backend needs.
     """
     rows = [Cell(name, lane) for lane in size.lanes for name in names]
     for given in dict.fromkeys(pythons):

@@ -106,6 +106,13 @@ def test_another_file_is_refused_in_one_line(tmp_path, first) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_plan_of_no_preset_is_refused(tmp_path) -> None:
+    path = recording(tmp_path / "a.jsonl", rounds=2).path
+    path.write_text(path.read_text(encoding="utf-8").replace('"preset": "standard"', '"preset": "theirs"'))
+    with pytest.raises(RosettaError, match="damaged: its plan"):
+        Recording.read(path)
+
+
 def test_a_round_that_is_there_twice_or_not_whole_is_refused(tmp_path) -> None:
     path = recording(tmp_path / "a.jsonl", rounds=2).path
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -5,9 +5,7 @@ from math import inf, nan
 import pytest
 
 from benchmarks.intervals import Estimate
-from benchmarks.wording import MISSING, digits, interval, megabytes, percent, quantity, scientific, times
-
-SPACE = "\N{NO-BREAK SPACE}"
+from benchmarks.wording import MISSING, SPACE, digits, interval, megabytes, percent, quantity, scientific, times
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,10 @@ class BackendProcess:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def call(
         self,
         function: Callable[Concatenate[Backend, Emit, Arguments], Result],

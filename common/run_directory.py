@@ -27,6 +27,7 @@ from common.weights import ModelState, check_state, from_bytes, in_dtype, to_byt
 FORMAT = "rosetta-run"
 VERSION = 1
 BEFORE = {"batches": "shuffled"}  # settings of training that runs written before do not name
+BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # of weights alone, trained on the phrasebook
 STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
 
 Config = TypeVar("Config", ModelConfig, TrainConfig, DataConfig, "Epoch", "Place")

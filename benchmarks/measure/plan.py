@@ -2,9 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -122,29 +121,25 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def command(self) -> str:
         """What is typed to measure the same again; what a preset or a default says already is left out."""
-        names = list(dict.fromkeys(cell.backend for cell in self.rows if not cell.python))
+        names = dict.fromkeys(cell.backend for cell in self.rows if not cell.python)
         pythons = dict.fromkeys((cell.backend, cell.python) for cell in self.rows if cell.python)
-        given: dict[str, Any] = {"preset": self.preset, "backends": ",".join(names)}
-        preset = PRESETS.get(self.preset)
+        preset = PRESETS[self.preset]
         options = {
-            "within": (f"{100 * self.size.within:g}%", preset and preset.within != self.size.within),
-            "budget": (f"{self.size.budget:g}s", preset and preset.budget != self.size.budget),
-            "batches": (",".join(self.size.batches), preset and preset.batches != self.size.batches),
-            "seeds": (self.size.seeds, preset and preset.seeds != self.size.seeds),
-            "epochs": (self.size.epochs, preset and preset.epochs != self.size.epochs),
-            "baseline": (self.baseline, self.baseline),
-            "run": (self.run, self.run),
-            "latent-dim": (self.latent_dim, self.latent_dim != 256),
-            "threads": (self.threads, self.threads),
-            "device": (self.device, self.device != "cpu"),
+            "preset": (self.preset, None),
+            "backends": (",".join(names), ""),
+            "within": (f"{100 * self.size.within:g}%", f"{100 * preset.within:g}%"),
+            "budget": (f"{self.size.budget:g}s", f"{preset.budget:g}s"),
+            "batches": (",".join(self.size.batches), ",".join(preset.batches)),
+            "seeds": (self.size.seeds, preset.seeds),
+            "epochs": (self.size.epochs, preset.epochs),
+            "baseline": (self.baseline, ""),
+            "run": (self.run, ""),
+            "latent-dim": (self.latent_dim, 256),
+            "threads": (self.threads, None),
+            "device": (self.device, "cpu"),
         }
-        given |= {name: value for name, (value, is_own) in options.items() if is_own}
-        for own, default in ((self.data, DataConfig(split="grouped")), (self.settings, TrainConfig())):
-            names_of_config = msgspec.structs.asdict if isinstance(own, msgspec.Struct) else vars
-            for name, value in names_of_config(own).items():
-                if value != vars(default)[name] and name != "batches":
-                    given[name.replace("_", "-")] = value
-        words = [f"--{name}" + ("" if value is True else f" {quote(str(value))}") for name, value in given.items()]
+        given = {name: value for name, (value, default) in options.items() if value != default}
+        words = [*options_of(given), *options_of(own_settings(self.data, self.settings))]
         words += [f"--python {quote(f'{name}={python}')}" for name, python in pythons]
         return " \\\n    ".join(["rosetta bench", *words])
 
@@ -195,8 +190,20 @@ def chosen(listed: str | None, option: str, possible: Sequence[str]) -> tuple[st
     return tuple(word for word in possible if word in found)
 
 
-def weights_folder(plan: Plan) -> Path:
-    """The run whose weights all rows decode with."""
-    from common.run_directory import bundled_run
+def certified_as(cell: Cell) -> Cell:
+    """The cell whose certificate is this one's too: a lane changes no mathematics, nor does doing the same again."""
+    return Cell(cell.backend, python=cell.python, batches=cell.batches)
 
-    return Path(plan.run) if plan.run else bundled_run()
+
+def own_settings(data: DataConfig, settings: TrainConfig) -> dict[str, Any]:
+    """What of these is not the benchmark's default, by the names of options."""
+    defaults = vars(DataConfig(split="grouped")) | vars(TrainConfig())
+    given = vars(data) | vars(settings)
+    # --batches says which rows there are: each cell's settings follow from it.
+    own = {name: value for name, value in given.items() if value != defaults[name] and name != "batches"}
+    return {name.replace("_", "-"): value for name, value in own.items()}
+
+
+def options_of(given: Mapping[str, Any]) -> list[str]:
+    """Options as they are typed, quoted for the shell."""
+    return [f"--{name}" + ("" if value is True else f" {quote(str(value))}") for name, value in given.items()]

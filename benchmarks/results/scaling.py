@@ -46,7 +46,7 @@ class Curve:
 
     @property
     def growth(self) -> dict[int, float]:
-        """By value, the peak of memory over that at the example's 10,000 pairs, or at the fewest where these are not."""
+        """By value, the peak of memory over that at the example's 10,000 pairs, or else at the fewest pairs."""
         peaks = {point.value: point.peak_memory for point in self.points}
         first = peaks.get(DataConfig.num_samples, self.points[0].peak_memory)
         return {value: peak / first for value, peak in peaks.items()}

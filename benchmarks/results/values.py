@@ -31,8 +31,9 @@ class Decoding:
 
     batch_character: Estimate | None  # when many sentences are decoded in one call; None where a row has no batch
     sentences: int  # in that call
-    alone_character: Estimate | None  # of the sentence with the longest output, decoded by itself
-    alone_characters: int  # that this sentence puts out
+    alone_character: Estimate | None  # of the longest held-out sentence, decoded by itself
+    alone_characters: int  # that it puts out
+    once_character: float | None  # the shown sentences one by one, measured once: of what has no batch, the example
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Results:
         return [row for row in self.rows if row.group == group]
 
     def ratio(self, left: str, right: str, pairs: Sequence[Pair] | None = None) -> Estimate | None:
-        """How many times as fast the row labelled `left` is, of training or of the pairs given; None where not known."""
+        """How many times as fast the row labelled `left` is, in training or by the pairs given; None if not known."""
         for pair in self.pairs if pairs is None else pairs:
             if (pair.left, pair.right) == (left, right):
                 return pair.ratio

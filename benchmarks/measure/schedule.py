@@ -1,0 +1,449 @@
+"""Carry out a plan: first parity, then generations until the answer is as narrow as asked, then trainings to score.
+
+In a generation every cell's process is alive at once, and they are visited in turns while all others sleep: what the
+machine does meanwhile meets all of them alike. Each generation has new processes, since two processes of one program
+differ, and each cycle another order.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from statistics import fmean, median
+from time import perf_counter
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import psutil
+
+from backends import BASELINE
+from backends.environment import GROUPS
+from backends.process import BackendProcess
+from backends.session import Material, Runtime, prepare, silence
+from benchmarks.measure import scenarios
+from benchmarks.measure.machine import MOST_OTHERS, Watch, wait_until_idle
+from benchmarks.measure.plan import Cell, Plan, certified_as
+from benchmarks.measure.recording import (
+    Cause,
+    Certified,
+    Corpus,
+    Decoded,
+    Evidence,
+    Generation,
+    Recording,
+    Sizes,
+    Start,
+    Trained,
+    Visit,
+    cut_torn_line,
+)
+from benchmarks.measure.scenarios import EpochDone, WarmUp
+from benchmarks.measure.sentences import TIMED, Sentences, weights_for
+from benchmarks.parity.certificate import Certificate
+from benchmarks.parity.driver import Parity, climb
+from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
+from common.config import TrainConfig
+from common.errors import CannotBeginError
+from common.machine import describe_machine
+from common.scoring import score
+from common.tensors import Batch, Batches, epoch_batches, model_config
+from common.weights import ModelState
+
+CYCLES = 6  # of a generation
+DECODING_CYCLES = (1, 4)  # of these, counted from 0: decoding needs fewer than training
+SETTLING_CYCLE = 2  # in which each cell has more timed steps, whose early and late ones are compared
+SETTLING_STEPS = 20
+MOST_SETTLING = 0.02  # by which early steps may be slower than late ones; else the lead grows
+MOST_SETTLING_SECONDS = 4.0  # that so many steps may take; a row that needs more has no such visit
+SLOWER = 1.1  # times as long a step as matched, from which on it is asked why a row as installed is slow
+MOST_LEAD_SECONDS = 2.0
+LEAD_SECONDS = 0.5  # of a visit's steps that do not count: the first ones after a switch are slow
+TIMED_SECONDS = 0.4  # of those that do
+FEWEST_STEPS = 2  # of either
+BUCKETED_STEPS = 16  # timed in a visit: a fixed sample of an epoch's batches, whose widths differ
+WARM_UP_STEPS = 4
+LEAST_GENERATIONS = 5
+LEAST_FOR_NARROW = 8  # where the intervals asked for are narrower than NARROW
+NARROW = 0.03
+PROCESS_BYTES = 1.3e9  # that a framework's process takes at most, as far as seen
+
+
+class Progress(Protocol):
+    """What is told while it is measured. Never called while a clock runs."""
+
+    def phase(self, title: str) -> None:
+        """What begins now."""
+
+    def measured(self, recording: Recording) -> None:
+        """A generation is done."""
+
+
+# How narrow the answer is by now: the half-width of the question's widest interval; None before it can be told.
+Precision = Callable[[Recording], float | None]
+
+
+@dataclass
+class Turn:
+    """A cell's process in a generation."""
+
+    cell: Cell
+    process: BackendProcess
+    start_seconds: float  # until the process had opened its backend
+    warm_up: WarmUp
+    step_seconds: float  # of its latest steps, by which the next visit's are counted
+
+
+class Benchmark:
+    """A plan, the text that it is measured on, and the recording that it fills."""
+
+    def __init__(
+        self, recording: Recording, material: Material, sentences: Sentences, certificates: Mapping[str, Certificate]
+    ) -> None:
+        """`certificates` are those that `rosetta parity` wrote, by name and precision; may be empty."""
+        self.recording, self.material, self.sentences = recording, material, sentences
+        self.certificates = certificates
+        self.plan = recording.plan
+        self.model = model_config(material.batch, material.decoder_vocabulary, self.plan.latent_dim, "float32")
+        self.lead_seconds = LEAD_SECONDS
+
+    def run(self, progress: Progress, precision: Precision) -> None:
+        """Measure all that is missing; no generation is begun that would likely end after the plan's budget."""
+        began = perf_counter()
+        self._certify(progress)
+        while (number := self._next(precision, perf_counter() - began)) is not None:
+            for heat, cells in enumerate(self._heats(number)):
+                if (number, heat) not in self._done:
+                    progress.phase(f"generation {number}, at least {self.least} are measured")
+                    self.recording.append(self._generation(number, heat, cells))
+            progress.measured(self.recording)
+        for cell in self.plan.trained:
+            for seed in range(self.plan.settings.seed, self.plan.settings.seed + self.plan.size.seeds):
+                if not any((t.cell, t.seed) == (cell, seed) for t in self.recording.of_kind(Trained)):
+                    progress.phase(f"training {cell.label}, seed {seed}")
+                    self.recording.append(self._learn(cell, seed))
+
+    @property
+    def least(self) -> int:
+        """Generations that are measured at least, if there is time."""
+        return LEAST_FOR_NARROW if self.plan.size.within < NARROW else LEAST_GENERATIONS
+
+    @property
+    def _done(self) -> set[tuple[int, int]]:
+        return {(generation.number, generation.heat) for generation in self.recording.of_kind(Generation)}
+
+    def _next(self, precision: Precision, spent: float) -> int | None:
+        """The number of the generation to measure now; None where no more is to be measured."""
+        done = self.recording.of_kind(Generation)
+        number = max((generation.number for generation in done), default=0)
+        if number and any((number, heat) not in self._done for heat in range(len(self._heats(number)))):
+            return number  # of which a heat is missing
+        if not number:
+            return 1
+        reached = precision(self.recording)
+        narrow = reached is not None and reached <= self.plan.size.within
+        if number >= self.least and narrow and not self._lacking(self.plan.cells):
+            return None
+        # The last one is the likest: those with the rows as installed come first and take longer.
+        longest = fmean(generation.seconds for generation in done if generation.number == number)
+        return None if spent + longest * len(self._heats(number + 1)) > self.plan.size.budget else number + 1
+
+    def _heats(self, number: int) -> list[list[Cell]]:
+        """The cells of a generation, in as many parts as memory asks for, the first row in each."""
+        installed = number <= self.plan.size.installed or all(c.lane == "default" for c in self.plan.cells)
+        cells = [cell for cell in self.plan.cells if installed or cell.lane != "default"]
+        room = max(2, int(psutil.virtual_memory().available / PROCESS_BYTES))
+        first, others = cells[0], cells[1:]
+        if len(cells) <= room:
+            return [cells]
+        return [[first, *others[start : start + room - 1]] for start in range(0, len(others), room - 1)]
+
+    def _lacking(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells of which the evidence is not yet recorded."""
+        recorded = {evidence.cell for evidence in self.recording.of_kind(Evidence)}
+        return [cell for cell in cells if not (cell.again or cell.bucketed) and cell not in recorded]
+
+    def _generation(self, number: int, heat: int, cells: Sequence[Cell]) -> Generation:
+        """Start every cell's process, visit them in turns, and end them."""
+        began = perf_counter()
+        rng = np.random.default_rng([self.plan.settings.seed, number, heat])
+        turns: dict[Cell, Turn] = {}
+        with ExitStack() as stack:
+            for place in rng.permutation(len(cells)):
+                turns[cells[place]] = self._opened(cells[place], stack)
+            decoded = {line.cell for line in self.recording.of_kind(Decoded)}
+            for cell, turn in turns.items():
+                if cell not in decoded and not cell.bucketed:
+                    self.recording.append(self._decode(cell, turn.process))
+            cycles = []
+            for cycle in range(CYCLES):
+                first = int(rng.integers(1 << 30))  # batch of the corpus: the same for all cells of a cycle
+                order = [cells[place] for place in rng.permutation(len(cells))]
+                cycles.append([self._visit(cell, turns, cycle, first) for cell in order])
+            self._settle(cycles)
+            for cell in self._lacking(cells):
+                self.recording.append(self._evidence(cell, turns[cell].process))
+            for cell in cells:
+                self._find_cause(cell, turns)
+        if not any(evidence.cell == Cell(REFEREE) for evidence in self.recording.of_kind(Evidence)):
+            with self._start(Cell(REFEREE)) as process:  # whose product may be the machine's fastest
+                products = process.call(scenarios.matrix_products, shapes=self._shapes())
+                self.recording.append(Evidence(Cell(REFEREE), None, products))
+        starts = [
+            Start(self.plan.cells.index(turn.cell), turn.start_seconds, turn.process.facts, turn.warm_up)
+            for turn in turns.values()
+        ]
+        return Generation(number, heat, starts, cycles, perf_counter() - began)
+
+    def _opened(self, cell: Cell, stack: ExitStack) -> Turn:
+        """The cell's process, warm."""
+        began = perf_counter()
+        process = stack.enter_context(self._start(cell))
+        seconds = perf_counter() - began
+        rows, batch_size = self._warm_up_rows(cell), self.plan.settings.batch_size
+        warm_up = process.call(scenarios.warm_up, rows=rows, batch_size=batch_size)
+        return Turn(cell, process, seconds, warm_up, median(warm_up.step_seconds))
+
+    def _visit(self, cell: Cell, turns: Mapping[Cell, Turn], cycle: int, first: int) -> Visit:
+        """A cell's turn: steps that do not count, steps that do, and in some cycles decoding."""
+        turn, size = turns[cell], self.plan.settings.batch_size
+        lead, timed = self._counts(turn)
+        if cell.bucketed:
+            lead, timed = max(lead, BUCKETED_STEPS // 2), BUCKETED_STEPS
+        elif cycle == SETTLING_CYCLE and SETTLING_STEPS * turn.step_seconds < MOST_SETTLING_SECONDS:
+            timed = SETTLING_STEPS
+        waited = wait_until_idle()
+        watch = Watch(other.process.pid for other in turns.values())
+        trained = turn.process.call(scenarios.steps, rows=self._rows(cell, first, lead, timed), batch_size=size)
+        seconds = trained.step_seconds
+        batch: list[float] = []
+        alone: list[float] = []
+        if cycle in DECODING_CYCLES and self._decodes_in_turns(cell):
+            batch = turn.process.call(scenarios.decoding, **self.sentences.timed_together)
+            alone = turn.process.call(scenarios.decoding, **self.sentences.timed_alone)
+        turn.step_seconds = median(seconds[lead:])
+        return Visit(
+            cell=self.plan.cells.index(cell),
+            lead=seconds[:lead],
+            steps=seconds[lead:],
+            loop=trained.seconds,
+            finite=trained.finite,
+            batch=batch,
+            alone=alone,
+            waited=waited,
+            others=watch.others(),
+        )
+
+    def _settle(self, cycles: Sequence[Sequence[Visit]]) -> None:
+        """Let the steps that do not count go on for longer where the first timed ones were still slow."""
+        half, long = SETTLING_STEPS // 2, [v for v in cycles[SETTLING_CYCLE] if len(v.steps) == SETTLING_STEPS]
+        early = [median(visit.steps[:half]) / median(visit.steps[half:]) for visit in long]
+        if early and median(early) > 1 + MOST_SETTLING and all(visit.others <= MOST_OTHERS for visit in long):
+            self.lead_seconds = min(1.5 * self.lead_seconds, MOST_LEAD_SECONDS)
+
+    def _decodes_in_turns(self, cell: Cell) -> bool:
+        """The example decodes sentence by sentence, at seconds each, and only once."""
+        return not cell.bucketed and cell.backend != BASELINE
+
+    def _decode(self, cell: Cell, process: BackendProcess) -> Decoded:
+        """The sentences that are shown, and all held-out ones, whose translations are scored."""
+        sentences, in_turns = self.sentences, self._decodes_in_turns(cell)
+        process.call(scenarios.load, state=sentences.weights.state)
+        began = perf_counter()
+        shown = sentences.decoded(process, [shown.source for shown in sentences.shown])
+        seconds = (perf_counter() - began) / float(sentences.characters(shown).sum())
+        translations = [sentences.text(row) for row in shown]
+        if not in_turns:
+            return Decoded(cell, translations, seconds, characters=[], sentences=0, scores={})
+        held_out = sentences.decoded(process, sentences.held_out)
+        together = sentences.characters(held_out[:TIMED])
+        alone = sentences.characters(held_out[sentences.longest :][:1])
+        scores = score([sentences.text(row) for row in held_out], sentences.against)
+        counts = [int(together.sum()), int(alone[0])]
+        return Decoded(cell, translations, seconds, characters=counts, sentences=len(together), scores=scores)
+
+    def _evidence(self, cell: Cell, process: BackendProcess) -> Evidence:
+        """Kernels and matrix products, by the process as it is at its end."""
+        size = self.plan.settings.batch_size
+        profile = process.call(scenarios.profiled, rows=self._rows(cell, 0, 0, WARM_UP_STEPS), batch_size=size)
+        has_products = cell.lane == "matched" and cell.backend != BASELINE and not cell.reduced
+        products = process.call(scenarios.matrix_products, shapes=self._shapes()) if has_products else []
+        return Evidence(cell, profile, products)
+
+    def _find_cause(self, cell: Cell, turns: Mapping[Cell, Turn]) -> None:
+        """Which of the matched lane's settings a slow row as installed lacks: they are given to it one after another,
+        until its step is nearly as short as with all of them."""
+        matched = turns.get(msgspec.structs.replace(cell, lane="matched"))
+        if cell.lane != "default" or matched is None or turns[cell].step_seconds < SLOWER * matched.step_seconds:
+            return
+        if any(cause.cell == cell for cause in self.recording.of_kind(Cause)):
+            return
+        for count in range(1, len(GROUPS)):
+            groups = list(GROUPS)[:count]
+            with ExitStack() as stack:
+                given = self._opened(msgspec.structs.replace(cell, lane="+".join(groups)), stack)
+                found = [self._timed(turn) for turn in (turns[cell], given, matched)]
+            self.recording.append(Cause(cell, groups, *found))
+            if found[1] < found[2] * SLOWER:
+                return
+
+    def _timed(self, turn: Turn) -> float:
+        """Seconds a step of a process, in a visit by itself."""
+        wait_until_idle()
+        lead, timed = self._counts(turn)
+        rows = self._rows(turn.cell, 0, lead, timed)
+        trained = turn.process.call(scenarios.steps, rows=rows, batch_size=self.plan.settings.batch_size)
+        return median(trained.step_seconds[lead:])
+
+    def _counts(self, turn: Turn) -> tuple[int, int]:
+        """Steps of a visit that do not count, and that do."""
+        return tuple(  # type: ignore[return-value]
+            max(FEWEST_STEPS, ceil(seconds / turn.step_seconds)) for seconds in (self.lead_seconds, TIMED_SECONDS)
+        )
+
+    def _shapes(self) -> dict[str, tuple[int, int, int]]:
+        """The products that a training step is made of: all time steps' inputs, one step's states, the logits."""
+        config, gates, size = self.model, 4 * self.model.latent_dim, self.plan.settings.batch_size
+        positions = size * self.material.max_decoder_seq_length
+        return {
+            "inputs": (positions, config.num_decoder_tokens, gates),
+            "states": (size, config.latent_dim, gates),
+            "logits": (positions, config.latent_dim, config.num_decoder_tokens),
+        }
+
+    def _learn(self, cell: Cell, seed: int) -> Trained:
+        """Train, then decode the held-out sources with each epoch's weights and score them: off the clock."""
+        states: list[ModelState] = []
+        epochs: list[EpochDone] = []
+
+        def on_event(event: Mapping[str, Any]) -> None:
+            states.append(ModelState(**event["state"]))
+            epochs.append(EpochDone(**event["epoch_done"]))
+
+        sentences = self.sentences
+        with ExitStack() as stack:
+            process = stack.enter_context(self._start(cell))
+            peak = process.listening(on_event, silence(len(self.material.batch))).call(
+                scenarios.learn,
+                epochs=self.plan.epochs_of(cell),
+                seed=seed,
+                corpus=replace(self.material.batch, padding=cell.padding),
+                training_rows=self.material.training_rows,
+                validation_rows=self.material.validation_rows,
+            )
+            if cell.backend == BASELINE:  # whose decoding of all this would take hours
+                process.close()
+                process = stack.enter_context(self._start(msgspec.structs.replace(cell, backend="keras")))
+            scores = []
+            for state in states:
+                process.call(scenarios.load, state=state)
+                texts = [sentences.text(row) for row in sentences.decoded(process, sentences.held_out)]
+                scores.append(score(texts, sentences.against))
+        return Trained(cell, seed, epochs, scores, peak)
+
+    def _certify(self, progress: Progress) -> None:
+        """A certificate for each backend, interpreter and padding: one that was given, or what the ladder finds.
+
+        A lane changes no mathematics and needs none of its own. Neither does a learning rate, and what errors are
+        normal is known for the example's alone.
+        """
+        settings = replace(self.plan.settings, learning_rate=TrainConfig.learning_rate)
+        certified = {line.cell for line in self.recording.of_kind(Certified)}
+        needed = dict.fromkeys(certified_as(cell) for cell in self.plan.cells)
+        missing = [cell for cell in needed if cell not in certified]
+        for like in dict.fromkeys(msgspec.structs.replace(cell, backend="") for cell in missing):
+            size = WHOLE if self.plan.size.whole_ladder and not like.bucketed else QUICK
+            cells = [cell for cell in missing if msgspec.structs.replace(cell, backend="") == like]
+            runtime = self._runtime(like)
+            progress.phase(f"parity of {', '.join(cell.label for cell in cells)}")
+            given = {cell: found for cell in cells if (found := self._given(cell))}
+            for cell, found in given.items():
+                self.recording.append(Certified(cell, found))
+            climbing = [cell for cell in cells if cell not in given]
+            if climbing:
+                with Course(self.plan.data, settings, self.plan.latent_dim, size, runtime, like.padding) as course:
+                    found_by = climb(course, [cell.backend for cell in climbing], ["float32"], Parity())
+                for cell in climbing:
+                    self.recording.append(Certified(cell, found_by.certificates[f"{cell.backend} float32"]))
+
+    def _given(self, cell: Cell) -> Certificate | None:
+        """The certificate that was given for this backend, if it is of this version, model and device."""
+        given = self.certificates.get(f"{cell.backend} float32")
+        if given is None or cell.python:
+            return None
+        with self._start(cell) as process:
+            facts = process.facts
+        own = (cell.backend, "float32", self.model.latent_dim, cell.padding, facts.version, facts.device)
+        theirs = (given.backend, given.dtype, given.latent_dim, given.padding, given.version, given.device)
+        return given if own == theirs else None
+
+    def _rows(self, cell: Cell, first: int, lead: int, timed: int) -> Batch:
+        """What `lead + timed` steps are fed: batches of an epoch one after another, from `first` on.
+
+        Bucketed ones differ in width: the timed ones are a sample that is spread evenly over an epoch's widths.
+        """
+        corpus, batches = self._epoch(cell)
+        if cell.bucketed:
+            by_width = np.argsort([batch.decoder_ids.shape[1] for batch in batches], kind="stable")
+            sample = by_width[(np.arange(timed) * 2 + 1) * len(by_width) // (2 * timed)]
+            numbers = np.concatenate([np.resize(sample, lead), sample])
+        else:
+            numbers = (first + np.arange(lead + timed)) % len(batches)
+        return corpus.take(batches.rows.reshape(len(batches), -1)[numbers].ravel())
+
+    def _warm_up_rows(self, cell: Cell) -> Batch:
+        """A few batches; bucketed ones in each shape, since some frameworks compile for a shape."""
+        corpus, batches = self._epoch(cell)
+        return corpus.take((batches.one_of_each_shape() if cell.bucketed else batches.part(0, WARM_UP_STEPS)).rows)
+
+    def _epoch(self, cell: Cell) -> tuple[Batch, Batches]:
+        """The corpus, and the whole batches of its first epoch."""
+        corpus = replace(self.material.batch, padding=cell.padding)
+        settings = replace(self.plan.settings, batches=cell.batches)
+        batches = epoch_batches(corpus, self.material.training_rows, settings, 1)
+        return corpus, batches.part(0, len(batches.rows) // batches.batch_size)
+
+    def _start(self, cell: Cell) -> BackendProcess:
+        model = replace(self.model, padding=cell.padding)
+        settings = replace(self.plan.settings, batches=cell.batches)
+        return self._runtime(cell).start(cell.backend, model, settings)
+
+    def _runtime(self, cell: Cell) -> Runtime:
+        return Runtime(self.plan.threads, self.plan.device, cell.lane, cell.python or None)
+
+
+def begin(path: Path, plan: Plan, certificates: Mapping[str, Certificate]) -> Benchmark:
+    """Write the head of a new recording. Raises CannotBeginError for what cannot be measured or written."""
+    material, digest = prepare(plan.data, plan.settings.seed, "float32")
+    sentences = _sentences(plan, material)
+    weights = sentences.weights
+    corpus = Corpus(
+        digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown, len(sentences.held_out)
+    )
+    return Benchmark(Recording.create(path, plan, corpus), material, sentences, certificates)
+
+
+def resumed(path: Path) -> Benchmark:
+    """Go on with a recording, where text, weights, machine and versions are what they were."""
+    recording = Recording.read(path)
+    plan, corpus = recording.plan, recording.head.corpus
+    material, digest = prepare(plan.data, plan.settings.seed, "float32")
+    if digest != corpus.sha256:
+        raise CannotBeginError(f"{plan.data.data} has changed since {path} was begun; choose another --out")
+    sentences = _sentences(plan, material)
+    if sentences.weights.sha256 != corpus.weights_sha256:
+        raise CannotBeginError(f"{corpus.weights} have changed since {path} was begun; choose another --out")
+    now = describe_machine()
+    for name, was in recording.head.machine.items():
+        if now.get(name) != was:
+            raise CannotBeginError(
+                f"{path} was begun elsewhere: {name} was {was}, is {now.get(name)}; choose another --out"
+            )
+    cut_torn_line(path)
+    return Benchmark(recording, material, sentences, {})
+
+
+def _sentences(plan: Plan, material: Material) -> Sentences:
+    model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
+    return Sentences(material, weights_for(material, model, plan.run, plan.settings.seed))

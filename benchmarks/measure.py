@@ -20,10 +20,10 @@ import psutil
 
 from backends.process import BackendProcess
 from backends.session import SECONDS_A_SENTENCE, TRAINING_SILENCE, Material, Runtime, prepare, silence
-from benchmarks.climber import QUICK, REFEREE, WHOLE, Course
 from benchmarks.fitness import Finding
 from benchmarks.ladder import Block
-from benchmarks.parity import Parity, climb
+from benchmarks.parity.driver import Parity, climb
+from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
 from benchmarks.plan import BASELINE, Cell, Plan
 from benchmarks.recording import Record, Recording
 from benchmarks.roofline import Sizes

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from shlex import quote
 from typing import Any, Literal
 
+from backends import BASELINE as BASELINE
 from backends import TABLE, find
 from backends.process import require_interpreter
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 
-BASELINE = "keras:example"  # what every ratio is to
 LANES = {"matched": "matched", "default": "as installed"}  # and what tables call them
 BATCHES = ("shuffled", "bucketed")  # see TrainConfig; the first is the example's
 BUCKETED = "masked and bucketed"  # what tables call the other, which takes padding that is masked

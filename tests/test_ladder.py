@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.console import Console
 from backends import TABLE
 from backends.numpy_backend import NumpyBackend
 from backends.session import Runtime
-from benchmarks.parity.certificate import Rung
+from benchmarks.parity.certificate import Certificate, Rung, read_certificates, write_certificates
 from benchmarks.parity.driver import Parity, backends_and_dtypes, certificate, climb
 from benchmarks.parity.ladder import QUICK, RUNGS, WHOLE, Check, Climber, Course, Size
 from benchmarks.parity.tables import budget_tables, ladder_table
@@ -157,6 +158,46 @@ def test_a_certificate_names_the_error_that_broke_the_rung_and_not_the_largest(c
     climber = SimpleNamespace(process=process, dtype="float32", precision="float32")
     rung = certificate(course, climber, [weights, slots]).rungs["step"]
     assert rung == Rung(error=1e-7, tolerance=6e-8, passed=False)
+
+
+CERTIFICATE = Certificate(
+    backend="torch",
+    version="1",
+    device="cpu",
+    dtype="float32",
+    precision="float32",
+    latent_dim=8,
+    padding="space",
+    corpus_sha256="ab",
+    size=QUICK,
+    referee="numpy 2 float64",
+    machine={"cores": 2},
+    passed=False,
+    rungs={"tensors": Rung(0.0, 0.0, True), "weights": Rung(None, 0.0, False)},
+)
+
+
+def test_certificates_are_read_as_they_were_written(tmp_path: Path) -> None:
+    write_certificates(tmp_path / "certificates.json", {"torch float32": CERTIFICATE})
+    assert read_certificates(tmp_path / "certificates.json") == {"torch float32": CERTIFICATE}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "Expected `object`, got `array`"),
+        ("{", "truncated"),
+        ('{"torch float32": {"backend": 3}}', "Expected `str`, got `int` - at `$[...].backend`"),
+        ('{"torch float32": {"speed": 3}}', "unknown field `speed`"),
+    ],
+)
+def test_a_file_that_holds_no_certificates_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "certificates.json"
+    path.write_text(content)
+    with pytest.raises(CannotBeginError) as caught:
+        read_certificates(path)
+    assert said in str(caught.value)
+    assert f"`rosetta parity --certificate {path}` writes such a file" in str(caught.value)
 
 
 def test_a_split_that_leaves_few_pairs_nothing_is_nothing_to_the_ladder() -> None:

@@ -33,10 +33,15 @@ def to_wire(value: Any) -> Any:
 def arguments_from_wire(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A function's keyword arguments, each of the type that the function annotates it with.
 
-    Raises msgspec.ValidationError for a value that is not of its type.
+    Raises TypeError, with the argument's name, for a value that is not of its type.
     """
-    hints = _hints(function)
-    return {name: _from_wire(value, hints.get(name, Any)) for name, value in arguments.items()}
+    hints, converted = _hints(function), {}
+    for name, value in arguments.items():
+        try:
+            converted[name] = _from_wire(value, hints.get(name, Any))
+        except msgspec.ValidationError as error:
+            raise TypeError(f"argument {name} of {name_of(function)}: {error}") from error
+    return converted
 
 
 def result_from_wire(function: Callable[..., Any], result: Any) -> Any:

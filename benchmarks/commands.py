@@ -4,7 +4,7 @@ import os
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -91,6 +91,7 @@ def bench(
     from benchmarks.analysis import analyse
     from benchmarks.lock import only_benchmark
     from benchmarks.measure import begin, resumed
+    from benchmarks.parity.certificate import read_certificates
     from benchmarks.plan import Plan, Sweep, cells, sized
     from benchmarks.tables import apart_tables, comparison_table, decoded_table, scaling_table
     from common import terminal
@@ -98,7 +99,7 @@ def bench(
 
     if check:
         return _check(json)
-    certificates = _certificates(certificate) if certificate else {}
+    certificates = read_certificates(certificate) if certificate else {}
     seconds = options.seconds(budget) if budget else None
     path = out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     if resume:
@@ -149,17 +150,6 @@ def bench(
     if results.scaling:
         terminal.out.print(scaling_table(results.scaling))
     print(f"Saved as {path}. A page of it: rosetta report {path} -o {path.with_suffix('.html')}")
-
-
-def _certificates(path: Path) -> dict[str, Any]:
-    """Those in a file, by name and precision. Raises CannotBeginError."""
-    from common.errors import CannotBeginError, RosettaError
-    from common.files import read_json
-
-    try:
-        return read_json(path)
-    except RosettaError as error:
-        raise CannotBeginError(f"{error}; `rosetta parity --certificate {path}` writes such a file") from error
 
 
 def _check(json: bool) -> None:
@@ -267,12 +257,12 @@ def parity(
 
     from backends import TABLE, find, installed
     from backends.session import Runtime
-    from benchmarks.climber import QUICK, REFEREE, WHOLE, Course
-    from benchmarks.parity import Parity, climb
-    from benchmarks.tables import budget_tables, ladder_table
+    from benchmarks.parity.certificate import write_certificates
+    from benchmarks.parity.driver import Parity, climb
+    from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
+    from benchmarks.parity.tables import budget_tables, ladder_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
-    from common.files import write_json
 
     if certificate and not certificate.parent.is_dir():
         raise CannotBeginError(f"{certificate} cannot be written: there is no folder {certificate.parent}")
@@ -306,6 +296,6 @@ def parity(
             for explanation in found.explanations:
                 print(explanation)
         if certificate and found.certificates:
-            write_json(certificate, found.certificates)
+            write_certificates(certificate, found.certificates)
     if not found.passed:
         raise RosettaError("parity is broken")

@@ -73,7 +73,7 @@ class TargetsPaddedWithZeros(TorchBackend):
             return super().decoder_target_data * self.real_positions[..., None]
 
     def _loss(self, batch: Batch):
-        return super()._loss(self.ZeroPadded(**batch.fields()))
+        return super()._loss(self.ZeroPadded(**vars(batch)))
 
 
 class DividedByItsOwnPositions(TorchBackend):

@@ -12,7 +12,7 @@ import pytest
 from backends import TABLE, Entry, installed
 from backends.process import PROJECT
 from benchmarks.analysis import analyse
-from benchmarks.climber import QUICK
+from benchmarks.parity.ladder import QUICK
 from benchmarks.recording import Recording
 from common import machine
 from common.machine import has_bfloat16

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,10 @@ from rich.console import Console
 from backends import TABLE
 from backends.numpy_backend import NumpyBackend
 from backends.session import Runtime
-from benchmarks.climber import QUICK, RUNGS, WHOLE, Check, Climber, Course, Size
-from benchmarks.parity import Parity, cells, certificate, climb
-from benchmarks.tables import budget_tables, ladder_table
+from benchmarks.parity.certificate import Certificate, Rung, read_certificates, write_certificates
+from benchmarks.parity.driver import Parity, backends_and_dtypes, certificate, climb
+from benchmarks.parity.ladder import QUICK, RUNGS, WHOLE, Check, Climber, Course, Size
+from benchmarks.parity.tables import budget_tables, ladder_table
 from common.comparison import TOLERANCES
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
@@ -26,7 +28,7 @@ from tests.conftest import FRAMEWORKS, VARIANTS
 LATENT_DIM = 256
 SETTINGS = TrainConfig(seed=7)
 PRECISIONS = ["float64", "float32"]
-CELLS = cells(["numpy", *FRAMEWORKS, *VARIANTS, "keras:example"], PRECISIONS)
+CLIMBERS = backends_and_dtypes(["numpy", *FRAMEWORKS, *VARIANTS, "keras:example"], PRECISIONS)
 
 
 def course_of(size: Size, latent_dim: int = LATENT_DIM, padding: str = "space") -> Course:
@@ -67,7 +69,7 @@ def climbed(course: Course, name: str, dtype: str) -> Parity:
     return climb(course, [name], [dtype], Parity())
 
 
-@pytest.mark.parametrize(("name", "dtype"), CELLS, ids=lambda value: value)
+@pytest.mark.parametrize(("name", "dtype"), CLIMBERS, ids=lambda value: value)
 def test_every_backend_reaches_the_top(course: Course, name: str, dtype: str) -> None:
     found = climbed(course, name, dtype)
     assert found.passed, "\n".join(found.explanations)
@@ -81,7 +83,7 @@ def test_every_backend_reaches_the_top(course: Course, name: str, dtype: str) ->
         "trajectory",
         "strings",
     }
-    assert found.certificates[f"{name} {dtype}"]["passed"] is True
+    assert found.certificates[f"{name} {dtype}"].passed is True
     json.dumps(found.as_json(), allow_nan=False)
 
 
@@ -90,7 +92,7 @@ def test_every_backend_reaches_the_top(course: Course, name: str, dtype: str) ->
 def test_every_backend_reaches_the_top_with_its_padding_masked(masked_course: Course, name: str, dtype: str) -> None:
     found = climbed(masked_course, name, dtype)
     assert found.passed, "\n".join(found.explanations)
-    assert found.certificates[f"{name} {dtype}"]["padding"] == "mask"
+    assert found.certificates[f"{name} {dtype}"].padding == "mask"
 
 
 def test_masked_padding_may_be_of_any_width(masked_course: Course) -> None:
@@ -146,16 +148,56 @@ def test_planted_mistakes_are_caught_at_their_rung(
     (explanation,) = found.explanations
     for words in said:
         assert words in explanation, explanation
-    assert found.certificates[f"{target} {dtype}"]["passed"] is False
+    assert found.certificates[f"{target} {dtype}"].passed is False
 
 
 def test_a_certificate_names_the_error_that_broke_the_rung_and_not_the_largest(course: Course) -> None:
     weights = Check("torch", "", "float32", "step", "dense/bias", error=1e-7, tolerance=6e-8)
     slots = Check("torch", "", "float32", "step", "rmsprop/dense/bias", error=2e-6, tolerance=1e-5)
-    process = SimpleNamespace(name="torch", facts={"version": "1", "device": "cpu"})
+    process = SimpleNamespace(name="torch", facts=SimpleNamespace(version="1", device="cpu"))
     climber = SimpleNamespace(process=process, dtype="float32", precision="float32")
-    rung = certificate(course, climber, [weights, slots])["rungs"]["step"]
-    assert rung == {"error": 1e-7, "tolerance": 6e-8, "passed": False}
+    rung = certificate(course, climber, [weights, slots]).rungs["step"]
+    assert rung == Rung(error=1e-7, tolerance=6e-8, passed=False)
+
+
+CERTIFICATE = Certificate(
+    backend="torch",
+    version="1",
+    device="cpu",
+    dtype="float32",
+    precision="float32",
+    latent_dim=8,
+    padding="space",
+    corpus_sha256="ab",
+    size=QUICK,
+    referee="numpy 2 float64",
+    machine={"cores": 2},
+    passed=False,
+    rungs={"tensors": Rung(0.0, 0.0, True), "weights": Rung(None, 0.0, False)},
+)
+
+
+def test_certificates_are_read_as_they_were_written(tmp_path: Path) -> None:
+    write_certificates(tmp_path / "certificates.json", {"torch float32": CERTIFICATE})
+    assert read_certificates(tmp_path / "certificates.json") == {"torch float32": CERTIFICATE}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "Expected `object`, got `array`"),
+        ("{", "truncated"),
+        ('{"torch float32": {"backend": 3}}', "Expected `str`, got `int` - at `$[...].backend`"),
+        ('{"torch float32": {"speed": 3}}', "unknown field `speed`"),
+    ],
+)
+def test_a_file_that_holds_no_certificates_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "certificates.json"
+    path.write_text(content)
+    with pytest.raises(CannotBeginError) as caught:
+        read_certificates(path)
+    assert said in str(caught.value)
+    assert f"`rosetta parity --certificate {path}` writes such a file" in str(caught.value)
 
 
 def test_a_split_that_leaves_few_pairs_nothing_is_nothing_to_the_ladder() -> None:
@@ -183,7 +225,7 @@ def test_bfloat16_reaches_the_top_within_bounds_of_its_own(request: pytest.Fixtu
     course = request.getfixturevalue("course" if padding == "space" else "masked_course")
     found = climbed(course, "torch:bfloat16", "float32")
     assert found.passed, "\n".join(found.explanations)
-    assert found.certificates["torch:bfloat16 float32"]["precision"] == "bfloat16"
+    assert found.certificates["torch:bfloat16 float32"].precision == "bfloat16"
     errors = {check.rung: check.error for check in found.checks}
     assert errors["loss"] > TOLERANCES["loss"]["float32"], "it computed in float32"
     assert not any(check.rung == "pairs" for check in found.checks)
@@ -206,13 +248,13 @@ def test_the_bounds_of_bfloat16_catch_mistakes(course, planted: Callable[..., st
 
 
 def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:
-    assert cells(["torch", "torch:bfloat16"], PRECISIONS) == [
+    assert backends_and_dtypes(["torch", "torch:bfloat16"], PRECISIONS) == [
         ("torch", "float64"),
         ("torch", "float32"),
         ("torch:bfloat16", "float32"),
     ]
     with pytest.raises(CannotBeginError, match="torch:bfloat16 can be held to float32 alone"):
-        cells(["torch:bfloat16"], ["float64"])
+        backends_and_dtypes(["torch:bfloat16"], ["float64"])
 
 
 def test_a_subclass_without_a_mistake_passes(course: Course, planted: Callable[..., str]) -> None:
@@ -248,10 +290,10 @@ def test_permuted_units_compute_the_same_function(course: Course) -> None:
         for name, array in getattr(course.probe, kind).items():
             assert np.array_equal(getattr(back, kind)[name], array), name
             assert name == "dense/bias" or not np.array_equal(getattr(permuted, kind)[name], array), name
-    got = course.call(course.referee, "forward", "float64", permuted, course.batch)
+    got = course.referee.forward(permuted, course.batch)
     expected = course.expected_forward
-    assert np.abs(got["probabilities"] - expected["probabilities"]).max() < 1e-13
-    assert np.abs(got["state_c"] - expected["state_c"][:, order]).max() < 1e-13
+    assert np.abs(got.probabilities - expected.probabilities).max() < 1e-13
+    assert np.abs(got.state_c - expected.state_c[:, order]).max() < 1e-13
 
 
 @pytest.mark.parametrize("name", [name for name in TABLE if ":" in name])

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.roofline import Sizes, forward_flop, step_flop
+from tests import roofline_child
 from tests.conftest import LATENT_DIM, batch_of
 
 
@@ -20,7 +21,7 @@ def test_the_examples_step_takes_ten_gigaflop_and_eight_with_rows_looked_up() ->
 
 def test_a_framework_counts_the_same(backend_of) -> None:
     batch = batch_of(32, "float32")
-    counted = backend_of("torch", "float32").call("tests.roofline_child:counted", 60.0, **batch.fields())["flop"]
+    counted = backend_of("torch", "float32").call(roofline_child.counted, batch=batch)
     lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]
     sizes = Sizes(32, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens, LATENT_DIM)
     assert counted == pytest.approx(step_flop(sizes), rel=0.01)

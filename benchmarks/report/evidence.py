@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.climber import RUNGS
+from benchmarks.parity.ladder import RUNGS
 from benchmarks.report import cells
 from benchmarks.report.blocks import Block, Code, Details, Table, Text
 from benchmarks.results import Results, Row

@@ -4,22 +4,24 @@ Each rung assumes the ones below it, so a backend stops at the first that breaks
 comparison is a star and not a triangle: the referee is the NumPy backend in float64, and nobody is privileged.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process import BackendProcess
-from backends.session import SECONDS_A_SENTENCE, TRAINING_SILENCE, Material, Runtime, prepare, silence
-from benchmarks.ladder import hashes, packed, unpacked
-from benchmarks.plan import BASELINE
+from backends import BASELINE
+from backends.process import SILENCE, BackendProcess
+from backends.session import SECONDS_A_SENTENCE, Material, Runtime, prepare, silence
+from benchmarks.parity import child
+from benchmarks.parity.child import Gradients, Steps, hashes
 from common.comparison import NEAR_TIE, PARTED, TOLERANCES, ParityError, compare
 from common.config import DataConfig, TrainConfig
 from common.decoding import max_decoded_length, text_of
+from common.interface import Forward
 from common.machine import describe_machine
 from common.tensors import START, STOP, Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state, permute_units
@@ -60,8 +62,13 @@ class Check:
         return self.error / self.tolerance if self.tolerance else self.error
 
     @property
-    def cell(self) -> str:
-        """The backend's name and precision."""
+    def finite_error(self) -> float | None:
+        """The error, or None where no number can tell it."""
+        return self.error if isfinite(self.error) else None
+
+    @property
+    def climber(self) -> str:
+        """The name of the backend that was compared, and the precision of its weights: "NAME dtype"."""
         return f"{f'{self.backend}:{self.variant}' if self.variant else self.backend} {self.dtype}"
 
 
@@ -80,8 +87,62 @@ WHOLE = Size(num_samples=1500, steps=50, batch_rows=64, sentences=200, permutati
 QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutations=0)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a backend answers to the ladder's questions, with weights, states and batches of one precision."""
+
+    process: BackendProcess
+    dtype: str  # of the weights
+
+    def hashes(self, batch: Batch) -> dict[str, str]:
+        """Of the tensors that the backend's process makes of the batch."""
+        return self.process.call(child.tensors, batch=self._in_dtype(batch))
+
+    def reloaded(self, state: ModelState) -> ModelState:
+        """What comes out when the state goes in."""
+        return self.process.call(child.reload, state=in_dtype(state, self.dtype))
+
+    def forward(self, state: ModelState, batch: Batch) -> Forward:
+        return self.process.listening(silence=silence(len(batch))).call(
+            child.forward, state=in_dtype(state, self.dtype), batch=self._in_dtype(batch)
+        )
+
+    def gradients(self, state: ModelState, batch: Batch) -> Gradients:
+        return self.process.listening(silence=silence(len(batch))).call(
+            child.gradients, state=in_dtype(state, self.dtype), batch=self._in_dtype(batch)
+        )
+
+    def steps(self, state: ModelState, corpus: Batch, order: NDArray[np.integer], batch_size: int) -> Steps:
+        """Training from `state` on the corpus's rows in this order."""
+        return self.process.listening(silence=silence(len(order))).call(
+            child.steps,
+            state=in_dtype(state, self.dtype),
+            corpus=self._in_dtype(corpus),
+            order=order,
+            batch_size=batch_size,
+        )
+
+    def strings(
+        self, state: ModelState, ids: NDArray[np.integer], lengths: NDArray[np.integer], max_length: int
+    ) -> NDArray[np.int64]:
+        """(N, max_length) ids decoded from encoder ids (N, T_enc) and their lengths (N,)."""
+        return self.process.listening(silence=SILENCE + SECONDS_A_SENTENCE * len(ids)).call(
+            child.strings,
+            state=in_dtype(state, self.dtype),
+            encoder_ids=ids,
+            encoder_lengths=lengths,
+            max_length=max_length,
+        )
+
+    def _in_dtype(self, batch: Batch) -> Batch:
+        return replace(batch, dtype=self.dtype)
+
+
 class Course:
-    """What is climbed: text, weights, and what the referee says of them. A context manager: it has a process."""
+    """What every backend climbs: one text, one set of weights, and the referee's answers to each question.
+
+    A context manager: the referee has a process.
+    """
 
     def __init__(
         self,
@@ -103,13 +164,13 @@ class Course:
         self.batch = material.batch.take(self.order[: size.batch_rows])
         self.fresh = initial_state(self.model, settings.seed)
         self.probe = _disturbed(self.fresh, settings.seed)
-        self.referee = self.start_numpy("float64")
+        self.referee = Answers(self.start_numpy("float64"), "float64")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.referee.close()
+        self.referee.process.close()
 
     def start(self, name: str, dtype: str) -> BackendProcess:
         """The process of a backend that climbs."""
@@ -119,20 +180,15 @@ class Course:
         """What the others are held to: NumPy, which computes on no GPU, in the interpreter that this runs in."""
         return Runtime(self.runtime.threads).start(REFEREE, replace(self.model, dtype=dtype), self.settings)
 
-    def call(
-        self, process: BackendProcess, function: str, dtype: str, state: ModelState, batch: Batch, **arguments: Any
-    ) -> Mapping[str, Any]:
-        """A function of `benchmarks.ladder`, with this state and batch in a precision."""
-        fields = replace(batch, dtype=dtype).fields()
-        block, rows = packed(in_dtype(state, dtype)), len(arguments.get("order", batch))
-        return process.call(f"benchmarks.ladder:{function}", silence(rows), state=block, **fields, **arguments)
+    def losses(self, answers: Answers, state: ModelState) -> NDArray[np.float64]:
+        """(steps,) the loss of each step of training from `state`."""
+        return answers.steps(state, self.material.batch, self.order, self.settings.batch_size).losses
 
-    def trajectory(self, process: BackendProcess, dtype: str, state: ModelState) -> Mapping[str, Any]:
-        """Train from `state` along the course."""
-        size = self.settings.batch_size
-        return self.call(process, "steps", dtype, state, self.material.batch, order=self.order, batch_size=size)
+    def one_step(self, answers: Answers) -> ModelState:
+        """The probe's state after a step on the batch."""
+        return answers.steps(self.probe, self.batch, np.arange(len(self.batch)), len(self.batch)).state
 
-    def strings(self, process: BackendProcess, dtype: str, num_sentences: int) -> list[str]:
+    def strings(self, answers: Answers, num_sentences: int) -> list[str]:
         """The first sources decoded with fresh weights, which say something else of every sentence.
 
         The last one by itself, for which a backend may have another loop.
@@ -140,18 +196,9 @@ class Course:
         ids, lengths = self.material.encoder_vocabulary.encode(
             self.sources[:num_sentences], self.material.max_encoder_seq_length
         )
-        state = packed(in_dtype(self.fresh, dtype))
         max_length = max_decoded_length(self.material.max_decoder_seq_length)
         decoded = [
-            process.call(
-                "benchmarks.ladder:strings",
-                TRAINING_SILENCE + SECONDS_A_SENTENCE * len(ids[rows]),
-                state=state,
-                encoder_ids=ids[rows],
-                encoder_lengths=lengths[rows],
-                max_length=max_length,
-            )["ids"]
-            for rows in (slice(-1), slice(-1, None))
+            answers.strings(self.fresh, ids[rows], lengths[rows], max_length) for rows in (slice(-1), slice(-1, None))
         ]
         return [text_of(row, self.material.decoder_vocabulary) for row in np.concatenate(decoded)]
 
@@ -167,43 +214,40 @@ class Course:
         return distinct[:: max(1, len(distinct) // self.size.sentences)][: self.size.sentences]
 
     @cached_property
-    def expected_trajectory(self) -> Mapping[str, Any]:
-        return self.trajectory(self.referee, "float64", self.fresh)
+    def expected_losses(self) -> NDArray[np.float64]:
+        return self.losses(self.referee, self.fresh)
 
     @cached_property
-    def expected_forward(self) -> Mapping[str, Any]:
-        return self.call(self.referee, "forward", "float64", self.probe, self.batch)
+    def expected_forward(self) -> Forward:
+        return self.referee.forward(self.probe, self.batch)
 
     @cached_property
-    def expected_gradients(self) -> Mapping[str, Any]:
-        return self.call(self.referee, "gradients", "float64", self.probe, self.batch)
+    def expected_gradients(self) -> Gradients:
+        return self.referee.gradients(self.probe, self.batch)
 
     @cached_property
     def expected_step(self) -> ModelState:
-        return self.one_step(self.referee, "float64")
+        return self.one_step(self.referee)
 
     @cached_property
     def expected_strings(self) -> list[str]:
-        return self.strings(self.referee, "float64", self.size.sentences)
+        return self.strings(self.referee, self.size.sentences)
 
     @cached_property
     def float32_errors(self) -> dict[str, float]:
         """How far NumPy's own float32 is from the referee, a tensor of the forward pass: what is normal."""
         with self.start_numpy("float32") as process:
-            got = self.call(process, "forward", "float32", self.probe, self.batch)
-        return {name: float(np.abs(got[name] - array).max()) for name, array in self.expected_forward.items()}
-
-    def one_step(self, process: BackendProcess, dtype: str) -> ModelState:
-        """The probe's state after a step on the batch."""
-        rows = np.arange(len(self.batch))
-        stepped = self.call(process, "steps", dtype, self.probe, self.batch, order=rows, batch_size=len(rows))
-        return unpacked(stepped["state"])
+            got = Answers(process, "float32").forward(self.probe, self.batch)
+        return {
+            name: float(np.abs(getattr(got, name) - array).max())
+            for name, array in vars(self.expected_forward).items()
+        }
 
     def margin(self, source: str, one: str, other: str) -> float:
         """`first_margin` by the referee with the fresh weights."""
 
         def probabilities(batch: Batch) -> NDArray[np.floating]:
-            return np.asarray(self.call(self.referee, "forward", "float64", self.fresh, batch)["probabilities"])
+            return self.referee.forward(self.fresh, batch).probabilities
 
         return first_margin(probabilities, self.material, source, one, other)
 
@@ -235,21 +279,31 @@ def first_margin(
         return inf
     encoder_ids, lengths = material.encoder_vocabulary.encode([source], material.max_encoder_seq_length)
     decoder_ids, decoder_lengths = material.decoder_vocabulary.encode([START + one[:step] + " "])
-    fields = material.batch.fields() | {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "dtype": "float64"}
-    batch = Batch(**fields | {"decoder_ids": decoder_ids, "decoder_lengths": decoder_lengths})
+    batch = replace(
+        material.batch,
+        encoder_ids=encoder_ids,
+        encoder_lengths=lengths,
+        decoder_ids=decoder_ids,
+        decoder_lengths=decoder_lengths,
+        dtype="float64",
+    )
     second, first = np.sort(probabilities(batch)[0, step])[-2:]
     return float(first - second)
 
 
 class Climber:
-    """One backend on the course, with weights of one precision. `climb` gives its checks rung by rung."""
+    """One backend with weights of one precision, compared with the referee. `climb` gives its checks rung by rung."""
+
+    went_in: ModelState  # into the backend, and what came out of it again
+    came_out: ModelState
+    forward: Forward  # what the backend answered on its way
+    gradients: Gradients
 
     def __init__(self, course: Course, process: BackendProcess, dtype: str) -> None:
         self.course, self.process, self.dtype = course, process, dtype
-        self.precision: str = process.facts["precision"]  # that it computes in, which may be coarser
+        self.answers = Answers(process, dtype)
+        self.precision = process.facts.precision  # that it computes in, which may be coarser
         self.tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES.items()}
-        self.forward: Mapping[str, Any] = {}  # what the backend gave on its way
-        self.gradients: Mapping[str, Any] = {}
 
     def climb(self) -> Iterator[Check]:
         """The checks of each rung, up to the first rung that breaks."""
@@ -262,9 +316,6 @@ class Climber:
     def rung(self, name: str) -> list[Check]:
         """The checks of one rung; those below it must have been climbed."""
         return list(getattr(self, f"_{name}")())
-
-    def call(self, function: str, state: ModelState, batch: Batch, **arguments: Any) -> Mapping[str, Any]:
-        return self.course.call(self.process, function, self.dtype, state, batch, **arguments)
 
     def forward_tolerance(self, name: str) -> float:
         """The bound on a tensor of the forward pass: in float32 not far above what NumPy's own needs."""
@@ -297,46 +348,46 @@ class Climber:
 
     def _tensors(self) -> Iterator[Check]:
         batch = replace(self.course.batch, dtype=self.dtype)
-        got = self.process.call("benchmarks.ladder:tensors", silence(len(batch)), **batch.fields())
+        got = self.answers.hashes(batch)
         for tensor, expected in hashes(batch).items():
             same = got[tensor] == expected
             yield self.check("tensors", tensor, 0.0 if same else inf, 0.0, note="" if same else "other bytes")
 
     def _weights(self) -> Iterator[Check]:
         self.went_in = in_dtype(self.course.probe, self.dtype)
-        block = self.process.call("benchmarks.ladder:reload", TRAINING_SILENCE, state=packed(self.went_in))["state"]
-        self.came_out = unpacked(block)
+        self.came_out = self.answers.reloaded(self.went_in)
         for kind, prefix in (("weights", ""), ("mean_squares", "rmsprop/")):
             for name, array in getattr(self.went_in, kind).items():
                 got, expected = getattr(self.came_out, kind)[name], array.astype(np.float64)
                 yield self.compared("weights", prefix + name, got, expected, 0.0)
 
     def _forward(self) -> Iterator[Check]:
-        self.forward = self.call("forward", self.course.probe, self.course.batch)
+        self.forward = self.answers.forward(self.course.probe, self.course.batch)
         for name in ("state_h", "state_c", "probabilities"):  # as the one leads to the other
-            expected, tolerance = self.course.expected_forward[name], self.forward_tolerance(name)
-            yield self.compared("forward", name, self.forward[name], expected, tolerance)
+            got, expected = getattr(self.forward, name), getattr(self.course.expected_forward, name)
+            yield self.compared("forward", name, got, expected, self.forward_tolerance(name))
 
     def _loss(self) -> Iterator[Check]:
-        self.gradients = self.call("gradients", self.course.probe, self.course.batch)
-        got, expected = (np.array(g["loss"]) for g in (self.gradients, self.course.expected_gradients))
+        self.gradients = self.answers.gradients(self.course.probe, self.course.batch)
+        got, expected = (np.array(g.loss) for g in (self.gradients, self.course.expected_gradients))
         yield self.compared("loss", "loss", got, expected, self.tolerances["loss"], "relative", "float64")
 
     def _gradients(self) -> Iterator[Check]:
         for name in self.course.probe.weights:
-            got, expected = self.gradients.get(name, np.nan), self.course.expected_gradients[name]
+            got, expected = self.gradients.by_name.get(name, np.nan), self.course.expected_gradients.by_name[name]
             yield self.compared("gradients", name, got, expected, self.tolerances["gradients"], "largest")
 
     def _step(self) -> Iterator[Check]:
         before, expected = self.course.probe, self.course.expected_step
-        after = self.course.one_step(self.process, self.dtype)
+        after = self.course.one_step(self.answers)
         for name, weight in expected.weights.items():
             if self.precision == "float64":
                 tolerance = 1e-10 * float(np.abs(weight - before.weights[name]).max())
             else:
                 # The most by which RMSprop can stretch a gradient's error, that of the first step.
                 stretch = self.course.settings.learning_rate / sqrt(self.course.settings.epsilon)
-                error = float(np.abs(self.gradients[name] - self.course.expected_gradients[name]).max())
+                got, wanted = self.gradients.by_name[name], self.course.expected_gradients.by_name[name]
+                error = float(np.abs(got - wanted).max())
                 tolerance = stretch * error + 2 * float(np.spacing(np.float32(np.abs(before.weights[name]).max())))
             yield self.compared("step", name, after.weights[name], weight, tolerance)
         for name, slot in expected.mean_squares.items():
@@ -344,8 +395,8 @@ class Climber:
             yield self.compared("step", f"rmsprop/{name}", got, slot, tolerance, "largest")
 
     def _trajectory(self) -> Iterator[Check]:
-        course, expected = self.course, self.course.expected_trajectory["losses"]
-        got = course.trajectory(self.process, self.dtype, course.fresh)["losses"]
+        course, expected = self.course, self.course.expected_losses
+        got = course.losses(self.answers, course.fresh)
         exact = len(expected) if self.precision == "float64" else 10  # after that rounding has its way
         tolerance, name = self.tolerances["trajectory"], f"losses of {exact} steps"
         yield self.compared("trajectory", name, got[:exact], expected[:exact], tolerance, "relative", "float64")
@@ -357,16 +408,19 @@ class Climber:
             means = [got.mean()]
             for _ in range(course.size.permutations):
                 state = permute_units(course.fresh, rng.permutation(course.model.latent_dim))
-                means.append(course.trajectory(self.process, self.dtype, state)["losses"].mean())
+                means.append(course.losses(self.answers, state).mean())
             spread = float(np.std(means, ddof=1))
             error = abs(float(got.mean() - expected.mean()))
             note = f"got {got.mean():.9f}, expected {expected.mean():.9f}; spread of its own runs {spread:.1e}"
-            yield self.check("trajectory", "mean loss", error, SPREADS * spread, note=note)
+            if isfinite(spread):
+                yield self.check("trajectory", "mean loss", error, SPREADS * spread, note=note)
+            else:  # a run diverged
+                yield self.check("trajectory", "mean loss", inf, 0.0, note=note)
 
     def _strings(self) -> Iterator[Check]:
         course = self.course
         sources = course.sources[: 3 if self.process.name == BASELINE else None]
-        got = course.strings(self.process, self.dtype, len(sources))
+        got = course.strings(self.answers, len(sources))
         rows = list(zip(sources, got, course.expected_strings, strict=False))
         other = [row for row in rows if row[1] != row[2]]
         far = [row for row in other if course.margin(*row) > NEAR_TIE[self.precision]]

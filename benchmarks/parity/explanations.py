@@ -1,6 +1,6 @@
 """Why a backend broke on a rung: tensor, time step, gate, row, unit, and both values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.climber import Check, Climber
+from benchmarks.parity.ladder import Check, Climber
 from common.tensors import Batch
 
 GATES = ("input", "forget", "candidate", "output")  # the blocks of columns, in this order
@@ -33,7 +33,7 @@ def explain(climber: Climber, failed: Sequence[Check]) -> str:
     """A few lines on the rung that broke; `failed` are its checks that did not pass, in order."""
     worst = max(failed, key=lambda check: check.error)
     first = failed[0] if failed[0].rung == "forward" else worst  # states lead to probabilities
-    lines = [f"{first.cell} breaks at {first.rung}: {CAUSES[first.rung]}"]
+    lines = [f"{first.climber} breaks at {first.rung}: {CAUSES[first.rung]}"]
     lines.append(
         f"{first.tensor}: error {first.error:.1e}, tolerance {first.tolerance:.1e}; {_place(climber, first)}"
     )
@@ -102,14 +102,18 @@ def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
 
 
 def _breaks(climber: Climber, rung: str, batch: Batch) -> bool:
-    got, expected = _both(climber, "forward" if rung == "forward" else "gradients", batch)
+    course = climber.course
     if rung == "forward":
+        got, expected = (vars(a.forward(course.probe, batch)) for a in (climber.answers, course.referee))
         return any(not _near(got[name], expected[name], climber.forward_tolerance(name)) for name in expected)
+    own, wanted = (a.gradients(course.probe, batch) for a in (climber.answers, course.referee))
     tolerance = climber.tolerances[rung]
     if rung == "loss":
-        return not _near(np.array(got["loss"]), np.array(expected["loss"]), tolerance * expected["loss"])
-    weights = climber.course.probe.weights
-    return any(not _near(got[name], expected[name], tolerance * np.abs(expected[name]).max()) for name in weights)
+        return not _near(np.array(own.loss), np.array(wanted.loss), tolerance * wanted.loss)
+    return any(
+        not _near(own.by_name[name], gradient, tolerance * np.abs(gradient).max())
+        for name, gradient in wanted.by_name.items()
+    )
 
 
 def _near(got: NDArray[Any], expected: NDArray[Any], tolerance: float) -> bool:
@@ -119,22 +123,17 @@ def _near(got: NDArray[Any], expected: NDArray[Any], tolerance: float) -> bool:
 
 def _gate(climber: Climber, batch: Batch) -> str:
     """The gate whose block of columns holds the worst gradient, where one stands out."""
-    got, expected = _both(climber, "gradients", batch)
+    course = climber.course
+    got, expected = (a.gradients(course.probe, batch).by_name for a in (climber.answers, course.referee))
     errors = np.zeros((2, len(GATES)))
     for row, lstm in enumerate(("encoder", "decoder")):
         for name in (f"{lstm}/kernel", f"{lstm}/recurrent_kernel", f"{lstm}/bias"):
             largest = np.abs(expected[name]).max() or 1.0  # zero: a recurrent kernel of a single step
             difference = np.abs(got[name] - expected[name]) / largest
-            by_gate = difference.reshape(-1, len(GATES), climber.course.model.latent_dim).max((0, 2))
+            by_gate = difference.reshape(-1, len(GATES), course.model.latent_dim).max((0, 2))
             errors[row] = np.maximum(errors[row], np.nan_to_num(by_gate, nan=inf, posinf=inf))
     row = int(errors.max(1).argmax())
     worst, second = np.argsort(errors[row])[[-1, -2]]
     if errors[row, worst] > SEPARATE * errors[row, second]:
         return f"gate: the {GATES[worst]} gate of the {('encoder', 'decoder')[row]}"
     return "gate: not separable"
-
-
-def _both(climber: Climber, function: str, batch: Batch) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """What the backend and what the referee gives."""
-    course, state = climber.course, climber.course.probe
-    return climber.call(function, state, batch), course.call(course.referee, function, "float64", state, batch)

@@ -1,18 +1,18 @@
-"""The parity ladder for every backend: what passed, why it did not where it did not, and certificates of it."""
+"""Climb the parity ladder with every backend: what passed, why it did not where it did not, and certificates."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
-from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from backends import TABLE
-from benchmarks.climber import Check, Climber, Course
-from benchmarks.explain import explain
-from benchmarks.plan import BASELINE
+from backends import BASELINE, TABLE
+from benchmarks.parity.certificate import Certificate, Rung
+from benchmarks.parity.explanations import explain
+from benchmarks.parity.ladder import Check, Climber, Course
 from common.errors import CannotBeginError
+from common.interface import Forward
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Parity:
 
     checks: list[Check] = field(default_factory=list)
     explanations: list[str] = field(default_factory=list)  # of each backend's first broken rung
-    certificates: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the backend's name and precision
+    certificates: dict[str, Certificate] = field(default_factory=dict)  # by "NAME dtype"
     whole: bool = False  # all have climbed that were to
 
     @property
@@ -30,15 +30,12 @@ class Parity:
 
     def as_json(self) -> dict[str, Any]:
         """`passed`, and each check; an error that no number can tell is null."""
-        checks = [
-            asdict(check) | {"error": check.error if isfinite(check.error) else None, "passed": check.passed}
-            for check in self.checks
-        ]
+        checks = [asdict(check) | {"error": check.finite_error, "passed": check.passed} for check in self.checks]
         return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
 
 
-def cells(names: Sequence[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
-    """Backends and precisions of their weights.
+def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
+    """Each backend with each precision of its weights that it can be held to.
 
     In float32 alone climb the official example, whose constants are not rounded, and what computes in less than that.
     Raises CannotBeginError where nothing is left.
@@ -61,8 +58,8 @@ def climb(
 
     Returns `found`, which is filled check by check: an error keeps what there was before it.
     """
-    forwards: dict[str, Mapping[str, Any]] = {}
-    for name, dtype in cells(names, dtypes):
+    forwards: dict[str, Forward] = {}
+    for name, dtype in backends_and_dtypes(names, dtypes):
         with course.start(name, dtype) as process:
             climber = Climber(course, process, dtype)
             own = []
@@ -83,14 +80,14 @@ def climb(
     return found
 
 
-def _pairs(course: Course, forwards: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
+def _pairs(course: Course, forwards: Mapping[str, Forward]) -> Iterator[Check]:
     """Two float32 backends may differ by no more than their own errors against the referee allow.
 
     That follows where each was measured against the referee; it is stated so that "what is normal" has a number.
     """
     for one, other in combinations(forwards, 2):
-        for tensor, expected in course.expected_forward.items():
-            a, b = forwards[one][tensor].astype(np.float64), forwards[other][tensor].astype(np.float64)
+        for tensor, expected in vars(course.expected_forward).items():
+            a, b = (getattr(forwards[name], tensor).astype(np.float64) for name in (one, other))
             allowed = float(np.abs(a - expected).max() + np.abs(b - expected).max())
             backend, _, variant = one.partition(":")
             note = "the tolerance is the sum of their errors against the referee"
@@ -98,29 +95,25 @@ def _pairs(course: Course, forwards: Mapping[str, Mapping[str, Any]]) -> Iterato
             yield Check(backend, variant, "float32", "pairs", f"{tensor} and {other}'s", error, allowed, note=note)
 
 
-def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> dict[str, Any]:
-    """How equal a backend was shown to be, to stand beside what is measured of it: small, and JSON."""
-    rungs: dict[str, dict[str, Any]] = {}
+def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> Certificate:
+    """The certificate of a backend that has climbed, of all of its checks."""
+    rungs = {}
     for rung in dict.fromkeys(check.rung for check in checks):
         own = [check for check in checks if check.rung == rung]
-        worst = max(own, key=lambda check: check.used)  # errors of a rung are not all of one scale
-        rungs[rung] = {
-            "error": worst.error if isfinite(worst.error) else None,
-            "tolerance": worst.tolerance,
-            "passed": all(check.passed for check in own),
-        }
-    return {
-        "backend": climber.process.name,
-        "version": climber.process.facts["version"],
-        "device": climber.process.facts["device"],
-        "dtype": climber.dtype,
-        "precision": climber.precision,
-        "latent_dim": course.model.latent_dim,
-        "padding": course.model.padding,
-        "corpus_sha256": course.sha256,
-        "size": asdict(course.size),  # `--quick` holds less against the referee
-        "referee": f"numpy {course.referee.facts['version']} float64",
-        "machine": course.machine,
-        "passed": all(check.passed for check in checks),
-        "rungs": rungs,
-    }
+        worst = max(own, key=lambda check: check.used)
+        rungs[rung] = Rung(worst.finite_error, worst.tolerance, all(check.passed for check in own))
+    return Certificate(
+        backend=climber.process.name,
+        version=climber.process.facts.version,
+        device=climber.process.facts.device,
+        dtype=climber.dtype,
+        precision=climber.precision,
+        latent_dim=course.model.latent_dim,
+        padding=course.model.padding,
+        corpus_sha256=course.sha256,
+        size=course.size,
+        referee=f"numpy {course.referee.process.facts.version} float64",
+        machine=course.machine,
+        passed=all(check.passed for check in checks),
+        rungs=rungs,
+    )

@@ -114,8 +114,8 @@ def train(
 ) -> None:
     """Train the model and write a run; the example's settings are the defaults.
 
-    A new run needs --backend. With --resume, the run's own settings hold, --epochs is the total to reach, and
-    --backend may name another framework to go on in.
+    A new run needs --backend. With --resume, the run's own settings hold, --epochs is the total to reach, --backend
+    may name another framework to go on in, and --learning-rate another rate, which the run then keeps.
     """
     from backends import session
     from common import terminal
@@ -125,8 +125,10 @@ def train(
     try:
         with terminal.training_progress(backend or "resume") as on_event:
             if resume:
-                options.refuse(context, options.FIXED_BY_RUN, "--resume goes on with the run's own settings")
-                trained = session.resume(RunDirectory.open(out), backend, epochs, runtime, on_event)
+                fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
+                options.refuse(context, fixed, "--resume goes on with the run's own settings")
+                rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
+                trained = session.resume(RunDirectory.open(out), backend, epochs, runtime, on_event, rate)
             else:
                 if backend is None:
                     raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
@@ -253,7 +255,9 @@ def convert(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="The run to convert, or with --from the run to make.")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")] = None,
-    to: Annotated[str | None, typer.Option(help="NAME of the backend whose framework the files are for.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help='NAME of the backend whose framework the files are for, or "weights".')
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="RUN-NAME")] = None,
     weights: options.Weights = "last",
     from_: Annotated[
@@ -278,8 +282,9 @@ def convert(
 ) -> None:
     """Write a run as a framework's own files, or make a run of such files.
 
-    `convert RUN --to torch` writes RUN-torch. `convert RUN --from model.pt optimizer.pt --backend torch` makes RUN;
-    such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
+    `convert RUN --to torch` writes RUN-torch. `convert RUN --to weights` writes RUN-weights, a run of the weights
+    alone, much smaller and enough to translate with. `convert RUN --from model.pt optimizer.pt --backend torch` makes
+    RUN; such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
     """
     from backends import session
     from common import terminal
@@ -320,3 +325,6 @@ def convert(
 
 if __name__ == "__main__":
     main()
+        if to == "weights":
+            RunDirectory.open(run).write_weights(weights, out)
+            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {out}")

@@ -203,12 +203,25 @@ def train(
         return _fit(process, run, material, epochs, on_event)
 
 
-def resume(run: RunDirectory, backend: str | None, epochs: int, runtime: Runtime, on_event: OnEvent) -> Trained:
-    """Train a run on until it has `epochs` epochs, in its own backend or another."""
+def resume(
+    run: RunDirectory,
+    backend: str | None,
+    epochs: int,
+    runtime: Runtime,
+    on_event: OnEvent,
+    learning_rate: float | None = None,
+) -> Trained:
+    """Train a run on until it has `epochs` epochs, in its own backend or another, at its own rate or another.
+
+    Another `learning_rate` becomes the run's own before training goes on.
+    """
+    find(backend or run.backend)
     done = run.read_state("last")[1].epoch
     if done >= epochs:
         raise CannotBeginError(f"{run.path} has {done} epochs already; --epochs is the total to reach")
     material = Material.of_run(run)
+    if learning_rate is not None:
+        run = run.with_learning_rate(learning_rate)
     with runtime.start(backend or run.backend, run.model_config, run.train_config) as process:
         return _fit(process, run, material, epochs, on_event)
 

@@ -72,10 +72,14 @@ FIXED_BY_RUN = [
 
 def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:
     """Raise CannotBeginError where the user gave one of these options."""
-    from_user = [name for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if from_user:
-        option = "--" + from_user[0].strip("_").replace("_", "-")
-        raise CannotBeginError(f"{reason}; leave out {option}")
+    for name in names:
+        if given(context, name):
+            raise CannotBeginError(f"{reason}; leave out --{name.strip('_').replace('_', '-')}")
+
+
+def given(context: typer.Context, name: str) -> bool:
+    """Whether the user gave an option, be it with its default's value."""
+    return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
 
 
 def names(listed: str) -> list[str]:

@@ -7,14 +7,18 @@ machine.json       where it was begun
 state.safetensors  weights and RMSprop slots of the last epoch; epoch, step and seed in its metadata
 best.safetensors   the same of the epoch with the lowest validation loss
 history.jsonl      a line an epoch
+
+A run of weights alone has no best.safetensors, and in its state no slots; they are read as zeros.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Pair
@@ -81,16 +85,13 @@ class RunDirectory:
         refuse_existing(path)
         run = cls(path, backend, *configs, sha256)
         with new_folder(path) as beside:
-            model, train, data = configs
-            config = {"format": FORMAT, "version": VERSION, "backend": backend, "sha256": sha256}
-            config |= {"model": asdict(model), "train": asdict(train), "data": asdict(data)}
-            write_json(beside / "config.json", config)
+            run._write_config(beside)
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
             write_json(beside / "vocabulary.json", {"version": VERSION} | sides)
             write_atomically(beside / "pairs.tsv", "".join(f"{s}\t{t}\n" for s, t in pairs))
             write_json(beside / "machine.json", describe_machine())
             write_atomically(beside / "history.jsonl", "")
-            block = to_bytes(state, asdict(Place(epoch=0, step=0, seed=train.seed)))
+            block = to_bytes(state, asdict(Place(epoch=0, step=0, seed=run.train_config.seed)))
             for name in STATE_FILES.values():
                 write_atomically(beside / name, block)
         return run
@@ -145,9 +146,12 @@ class RunDirectory:
         try:
             state, metadata = from_bytes(path.read_bytes())
             check_state(state, self.model_config)
+            if not state.mean_squares:  # weights alone
+                state = ModelState(state.weights, {name: np.zeros_like(w) for name, w in state.weights.items()})
             place = _read(Place, metadata, path)
         except OSError as error:
-            raise RosettaError(f"{path} cannot be read: {error.strerror}") from error
+            advice = "; a run of weights alone has the last state only" if which == "best" else ""
+            raise RosettaError(f"{path} cannot be read: {error.strerror}{advice}") from error
         except RosettaError as error:
             raise RosettaError(f"{path} is damaged: {error}") from error
         return in_dtype(state, dtype or self.model_config.dtype), place
@@ -188,6 +192,36 @@ class RunDirectory:
             self._write_state("best", state, place)
 
     def _write_state(self, which: str, state: ModelState, place: Place) -> None:
+    def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
+        """The same run, its config.json written anew, to be trained on at another rate, a float32."""
+        run = replace(self, train_config=replace(self.train_config, learning_rate=learning_rate))
+        run._write_config(run.path)
+        return run
+
+    def write_weights(self, which: str, out: Path) -> None:
+        """Write the `last` or `best` weights as a new run, without RMSprop's slots: a third of a run's size.
+
+        It has the epochs up to that of the weights. Raises CannotBeginError where `out` exists.
+        """
+        refuse_existing(out, "choose another --out")
+        state, place = self.read_state(which)
+        lines = (json.dumps(asdict(epoch)) + "\n" for epoch in self.history()[: place.epoch])
+        with new_folder(out) as beside:
+            for name in ("config.json", "vocabulary.json", "pairs.tsv", "machine.json"):
+                write_atomically(beside / name, (self.path / name).read_bytes())
+            write_atomically(beside / "history.jsonl", "".join(lines))
+            write_atomically(beside / STATE_FILES["last"], to_bytes(ModelState(state.weights, {}), asdict(place)))
+
+    def _write_config(self, folder: Path) -> None:
+        config: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "backend": self.backend,
+            "sha256": self.sha256,
+        }
+        config |= {"model": asdict(self.model_config), "train": asdict(self.train_config)}
+        write_json(folder / "config.json", config | {"data": asdict(self.data_config)})
+
         write_atomically(self.path / STATE_FILES[which], to_bytes(state, asdict(place)))
 
     def _text(self, name: str) -> str:

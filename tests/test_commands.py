@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from benchmarks.analysis import analyse
 from benchmarks.parity.ladder import QUICK
 from benchmarks.recording import Recording
 from common import machine
+from common.config import as_float32
 from common.machine import has_bfloat16
 from rosetta import main
 from tests.program import answer, refusal, rosetta
@@ -94,6 +96,23 @@ def test_a_run_is_not_overwritten(run) -> None:
 
 def test_resume_refuses_settings_that_the_run_has(run) -> None:
     assert "--latent-dim" in refusal(2, "train", "--out", run, "--resume", "--epochs", 5, "--latent-dim", 8)
+
+
+def test_resume_takes_another_learning_rate_which_the_run_keeps(run, tmp_path) -> None:
+    out = shutil.copytree(run, tmp_path / "run")
+    assert answer("train", "--out", out, "--resume", "--epochs", 2, "--learning-rate", "3e-4")["epochs"] == 2
+    config = json.loads((out / "config.json").read_text())
+    assert config["train"]["learning_rate"] == as_float32(3e-4)
+    assert rosetta("train", "--out", out, "--resume", "--epochs", 3)[0] == 0
+    assert json.loads((out / "config.json").read_text()) == config
+
+
+def test_a_run_of_weights_alone_translates_and_is_trained_on(run, tmp_path) -> None:
+    out = tmp_path / "weights"
+    assert answer("convert", run, "--to", "weights", "--out", out) == {"run": str(out)}
+    assert rosetta("translate", out, "It is red.")[1] == rosetta("translate", run, "It is red.")[1]
+    assert "has the last state only" in refusal(1, "translate", out, "It is red.", "--weights", "best")
+    assert answer("train", "--out", out, "--resume", "--epochs", 2)["epochs"] == 2
 
 
 def test_bucketed_batches_take_masked_padding(tmp_path) -> None:

@@ -212,6 +212,36 @@ def test_an_epoch_that_crashed_anywhere_is_trained_again_to_the_same_bytes(
     assert contents(crashed.path) == contents(whole.path)
 
 
+# Weights alone
+
+
+@pytest.mark.parametrize(("which", "epoch"), [("last", 3), ("best", 2)])
+def test_weights_alone_are_a_run_whose_slots_are_zeros(
+    run: RunDirectory, tmp_path: Path, which: str, epoch: int
+) -> None:
+    run.write_weights(which, tmp_path / "weights")
+    alone = RunDirectory.open(tmp_path / "weights")
+    assert replace(alone, path=run.path) == run
+    assert sorted(os.listdir(alone.path)) == [name for name in FILES if name != "best.safetensors"]
+    state, place = alone.read_state("last")
+    expected, expected_place = run.read_state(which)
+    assert place == expected_place
+    assert to_bytes(ModelState(state.weights, {}), {}) == to_bytes(ModelState(expected.weights, {}), {})
+    assert not any(slot.any() for slot in state.mean_squares.values())
+    assert (alone.pairs(), alone.history()) == (run.pairs(), run.history()[:epoch])
+    with pytest.raises(RosettaError, match="has the last state only"):
+        alone.read_state("best")
+    with pytest.raises(CannotBeginError, match="exists already"):
+        run.write_weights(which, tmp_path / "weights")
+
+
+def test_some_of_the_slots_are_as_good_as_damaged(run: RunDirectory) -> None:
+    state, _ = run.read_state("last")
+    del state.mean_squares["dense/bias"]
+    (run.path / "state.safetensors").write_bytes(to_bytes(state, {"epoch": 3, "step": 30, "seed": 9}))
+    assert "dense/bias" in assert_refused(run.path, "state.safetensors")
+
+
 # Damaged
 
 

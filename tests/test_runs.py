@@ -1,6 +1,7 @@
 """Runs: trained by each backend, translated by every other, gone on with, killed, interrupted."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,29 @@ def test_bucketed_batches_resume_to_the_bit_and_learn(tmp_path) -> None:
     history = whole.history()
     assert history[-1].loss < history[0].loss
     assert RunDirectory.open(run.path).train_config == bucketed
+
+
+def test_another_learning_rate_is_the_runs_own_from_then_on(tmp_path) -> None:
+    data, slower = replace(DATA, num_samples=400), as_float32(1e-3)
+    run = train("numpy", tmp_path / "run", 1, data=data)
+    copied = RunDirectory.open(shutil.copytree(run.path, tmp_path / "copied"))
+    session.resume(run, None, 3, RUNTIME, lambda event: None, slower)
+    assert RunDirectory.open(run.path).train_config == replace(SETTINGS, learning_rate=slower)
+    for total in (2, 3):  # as after a kill
+        rate = slower if total == 2 else None
+        session.resume(RunDirectory.open(copied.path), None, total, RUNTIME, lambda event: None, rate)
+    states = [(path / "state.safetensors").read_bytes() for path in (run.path, copied.path)]
+    assert states[0] == states[1]
+    unchanged = train("numpy", tmp_path / "unchanged", 3, data=data)
+    assert (unchanged.path / "state.safetensors").read_bytes() != states[0]
+
+
+def test_a_rate_that_cannot_be_used_leaves_the_run_as_it_was(runs) -> None:
+    before = (runs["numpy"].path / "config.json").read_bytes()
+    for backend, total in (("numpy", EPOCHS), ("jax", EPOCHS + 1)):
+        with pytest.raises(CannotBeginError):
+            session.resume(runs["numpy"], backend, total, RUNTIME, lambda event: None, 0.5)
+    assert (runs["numpy"].path / "config.json").read_bytes() == before
 
 
 RELAY = (("keras", 2), ("paddle", 4), ("torch", 6))  # each with the epoch that it goes on to

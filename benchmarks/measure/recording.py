@@ -250,6 +250,18 @@ def read_lines(path: Path, format: str, version: int, head: type[Any], later: An
     return found
 
 
+def format_of(path: Path) -> str:
+    """What a file's first line says that it is; "" where it does not say. Raises CannotBeginError."""
+    try:
+        with open(path, "rb") as file:
+            head = msgspec.json.decode(file.readline())
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    return str(head.get("format", "")) if isinstance(head, dict) else ""
+
+
 def cut_torn_line(path: Path) -> None:
     """Remove what a kill left of a last line, so that lines can be appended again."""
     content = path.read_bytes()

@@ -99,13 +99,19 @@ class Benchmark:
     """A plan, the text that it is measured on, and the recording that it fills."""
 
     def __init__(
-        self, recording: Recording, material: Material, sentences: Sentences, certificates: Mapping[str, Certificate]
+        self,
+        recording: Recording,
+        material: Material,
+        sentences: Sentences,
+        certificates: Mapping[str, Certificate],
+        budget: float | None = None,
     ) -> None:
         """`certificates` are those that `rosetta parity` wrote, by name and precision; may be empty."""
         self.recording, self.material, self.sentences = recording, material, sentences
         self.certificates = certificates
         self.plan = recording.plan
         self.model = model_config(material.batch, material.decoder_vocabulary, self.plan.latent_dim, "float32")
+        self.budget = self.plan.size.budget if budget is None else budget  # seconds, counted from `run`
         self.lead_seconds = LEAD_SECONDS
 
     def run(self, progress: Progress, precision: Precision) -> None:
@@ -147,7 +153,7 @@ class Benchmark:
             return None
         # The last one is the likest: those with the rows as installed come first and take longer.
         longest = fmean(generation.seconds for generation in done if generation.number == number)
-        return None if spent + longest * len(self._heats(number + 1)) > self.plan.size.budget else number + 1
+        return None if spent + longest * len(self._heats(number + 1)) > self.budget else number + 1
 
     def _heats(self, number: int) -> list[list[Cell]]:
         """The cells of a generation, in as many parts as memory asks for, the first row in each."""
@@ -424,8 +430,9 @@ def begin(path: Path, plan: Plan, certificates: Mapping[str, Certificate]) -> Be
     return Benchmark(Recording.create(path, plan, corpus), material, sentences, certificates)
 
 
-def resumed(path: Path) -> Benchmark:
-    """Go on with a recording, where text, weights, machine and versions are what they were."""
+def resumed(path: Path, budget: float | None = None) -> Benchmark:
+    """Go on with a recording, where text, weights, machine and versions are what they were; `budget` is in seconds,
+    the plan's own where it is None."""
     recording = Recording.read(path)
     plan, corpus = recording.plan, recording.head.corpus
     material, digest = prepare(plan.data, plan.settings.seed, "float32")
@@ -441,7 +448,7 @@ def resumed(path: Path) -> Benchmark:
                 f"{path} was begun elsewhere: {name} was {was}, is {now.get(name)}; choose another --out"
             )
     cut_torn_line(path)
-    return Benchmark(recording, material, sentences, {})
+    return Benchmark(recording, material, sentences, {}, budget)
 
 
 def _sentences(plan: Plan, material: Material) -> Sentences:

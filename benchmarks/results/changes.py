@@ -1,9 +1,14 @@
 """Two recordings against one another: what became faster or slower."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from benchmarks.results.intervals import Estimate
+import numpy as np
+
+from benchmarks.measure.recording import Recording
+from benchmarks.results.intervals import Estimate, Word, independent_ratio, word_for
+from benchmarks.results.timings import Timings
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class Change:
     before: float  # seconds
     after: float
     ratio: Estimate  # before / after: above 1 is faster
-    word: Literal["faster", "slower", "same", "not told apart"]
+    word: Word
 
     @property
     def slower_by(self) -> float:
@@ -29,3 +34,49 @@ class Comparison:
 
     differences: list[str]  # what else is not the same, so that not the code alone may be the cause
     changes: list[Change]
+
+
+def compare(before: Recording, after: Recording) -> Comparison:
+    """Every figure of every row that both have, from two generations on.
+
+    Generations of two recordings do not pair, so what the machine did to one of them is in the interval.
+    """
+    return Comparison(list(_differences(before, after)), list(_changes(Timings(before), Timings(after))))
+
+
+def _changes(before: Timings, after: Timings) -> Iterator[Change]:
+    within = max(side.recording.plan.size.within for side in (before, after))
+    for cell in after.recording.plan.rows:
+        for figure, fit in after.figures().items():
+            sides = before.figures()[figure].of_row(cell.label), fit.of_row(cell.label)
+            if min(map(len, sides)) < 2:
+                continue
+            old, new = sides
+            ratio = independent_ratio(new, old)
+            seconds = math.exp(float(np.mean(old))), math.exp(float(np.mean(new)))
+            yield Change(cell.label, figure, *seconds, ratio, word_for(ratio, within))
+
+
+def _differences(before: Recording, after: Recording) -> Iterator[str]:
+    """One line for each thing that is not the same."""
+    sides = [
+        {
+            **{name: value for name, value in recording.head.machine.items() if name != "versions"},
+            **recording.head.machine["versions"],
+            "corpus": recording.head.corpus.sha256[:12],
+            "weights": recording.head.corpus.weights_sha256[:12],
+            "num_samples": recording.plan.data.num_samples,
+            "batch_size": recording.plan.settings.batch_size,
+            "latent_dim": recording.plan.latent_dim,
+            "threads": recording.plan.threads,
+            "device": recording.plan.device,
+        }
+        for recording in (before, after)
+    ]
+    for name in sorted(sides[0].keys() | sides[1].keys()):
+        old, new = (side.get(name, "none") for side in sides)
+        if old != new:
+            yield f"{name} was {old}, is {new}"
+    rows = [{cell.label for cell in recording.plan.rows} for recording in (before, after)]
+    for label in sorted(rows[0] ^ rows[1]):
+        yield f"{label} is in {'the first' if label in rows[0] else 'the second'} alone"

@@ -9,13 +9,16 @@ much is known.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 CONFIDENCE = 0.95
+
+Word = Literal["faster", "slower", "same", "not told apart"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Fit:
     @cached_property
     def rows(self) -> list[str]:
         return list(dict.fromkeys(row for _, row in self.observed))
+
+    def of_row(self, row: str) -> list[float]:
+        """The observations of a row."""
+        return [value for (_, name), value in self.observed.items() if name == row]
 
     @cached_property
     def _blocks(self) -> list[int]:
@@ -118,6 +125,27 @@ class Fit:
         differences = np.array([self.observed[block, right] - self.observed[block, left] for block in both])
         half = _student(len(both) - 1) * float(differences.std(ddof=1)) / math.sqrt(len(both))
         return _estimate(float(differences.mean()), half)
+
+
+def independent_ratio(observed: Sequence[float], others: Sequence[float]) -> Estimate:
+    """How many times as fast `observed` is as `others`, of another recording, by Welch's interval.
+
+    Both are logarithms of seconds, two or more.
+    """
+    from scipy.stats import ttest_ind
+
+    found = ttest_ind(others, observed, equal_var=False).confidence_interval(CONFIDENCE)
+    centre = float(np.mean(others) - np.mean(observed))
+    return Estimate(math.exp(centre), math.exp(found.low), math.exp(found.high))
+
+
+def word_for(ratio: Estimate, within: float) -> Word:
+    """The word that an interval allows; "same" where it holds 1 and reaches no further than `within` to a side."""
+    if ratio.low > 1:
+        return "faster"
+    if ratio.high < 1:
+        return "slower"
+    return "same" if ratio.half_width <= within else "not told apart"
 
 
 def _estimate(centre: float, half: float) -> Estimate:

@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import combinations
 from math import ceil
 from statistics import fmean, median
+from typing import Any
 
 import msgspec
 
@@ -14,12 +15,13 @@ from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import Cell, certified_as
 from benchmarks.measure.recording import Cause, Certified, Decoded, Evidence, Generation, Recording, Start, Trained
 from benchmarks.parity.certificate import Certificate
-from benchmarks.results.intervals import Estimate, Fit
+from benchmarks.results.intervals import Estimate, Fit, word_for
 from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
 from benchmarks.results.timings import MOST_DROPPED, Timings, widest
 from benchmarks.results.values import (
     Decoding,
     Group,
+    Kind,
     Pair,
     Peak,
     Resources,
@@ -30,6 +32,7 @@ from benchmarks.results.values import (
     Sentence,
     Speed,
     Training,
+    plain,
 )
 from benchmarks.results.why import advice_for, step_parts, why_slower
 
@@ -222,14 +225,14 @@ class Analysis:
                     return cell.label, ratio
         return None
 
-    def _pair(self, kind: str, left: str, right: str, fit: Fit, why: str = "") -> Pair | None:
+    def _pair(self, kind: Kind, left: str, right: str, fit: Fit, why: str = "") -> Pair | None:
         ratio, pairwise = fit.ratio(left, right), fit.pairwise(left, right)
         if ratio is None:
             return None
         if self._bias and kind != "control":
             share = max(self._bias[1].value, 1 / self._bias[1].value) - 1
             ratio, pairwise = ratio.widened(share), pairwise.widened(share) if pairwise else None
-        return Pair(kind, left, right, ratio, pairwise, word_for(ratio, self.plan.size.within), why)  # type: ignore[arg-type]
+        return Pair(kind, left, right, ratio, pairwise, word_for(ratio, self.plan.size.within), why)
 
     def _of_frameworks(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:
         """Every row of a group and lane against every other one, the faster one first."""
@@ -370,15 +373,6 @@ def _no_answer(results: Results, rows: Sequence[Row]) -> str:
     return "No answer yet: it takes two generations, and two rows whose parity holds."
 
 
-def word_for(ratio: Estimate, within: float) -> str:
-    """The word that an interval allows."""
-    if ratio.low > 1:
-        return "faster"
-    if ratio.high < 1:
-        return "slower"
-    return "same" if ratio.half_width <= within else "not told apart"
-
-
 def _unlike(rows: Sequence[Row]) -> Iterator[str]:
     """What is not alike in the matched lane, since some framework has no switch for it."""
     denormals: dict[str, list[str]] = {}
@@ -388,3 +382,15 @@ def _unlike(rows: Sequence[Row]) -> Iterator[str]:
     if len(denormals) > 1:
         said = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in denormals.items())
         yield f"denormal numbers are not treated alike: {said}"
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """For `--json`: pairs are flat, each {left, right, ratio, low, high, ...}: how many times as fast left is."""
+    flat = {name: [_flat(pair) for pair in getattr(results, name)] for name in ("pairs", "decoding", "alone")}
+    content: dict[str, Any] = plain(results)
+    return content | flat
+
+
+def _flat(pair: Pair) -> dict[str, Any]:
+    ratio = pair.ratio
+    return plain(pair) | {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}  # type: ignore[no-any-return]

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from benchmarks.measure.plan import Cell
+from benchmarks.measure.sweep import DataMeasured, PointMeasured, Sweep, sizes_at
+from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
 from common.config import DataConfig
 
 DEPARTED = 0.5  # of a curve's best share
@@ -77,3 +80,34 @@ class Scaling:
 
     def of_axis(self, axis: str) -> list[Curve]:
         return [curve for curve in self.curves if curve.axis == axis]
+
+
+def scaling_of(sweep: Sweep) -> Scaling:
+    """What a sweep found, as far as it goes."""
+    points = [line for line in sweep.lines if isinstance(line, PointMeasured)]
+    flops = max((product.flops for line in points for product in line.point.products), default=0.0)
+    curves: dict[tuple[str, Cell], list[SizePoint]] = {}
+    for line in points:
+        sizes, batch_size, latent_dim = sizes_at(sweep.head, line.axis, line.value)
+        lengths = sizes.max_encoder_seq_length, sizes.max_decoder_seq_length
+        tokens = sizes.num_encoder_tokens, sizes.num_decoder_tokens
+        flop = step_flop(StepSizes(batch_size, *lengths, *tokens, latent_dim), multiplies_one_hot(line.facts))
+        seconds = median(line.point.step_seconds)
+        point = SizePoint(line.value, seconds, flop, flop / flops, line.point.peak)
+        curves.setdefault((line.axis, line.cell), []).append(point)
+    costs = [
+        DataCost(line.num_samples, median(line.encode_seconds), median(line.epoch_seconds))
+        for line in sweep.lines
+        if isinstance(line, DataMeasured)
+    ]
+    return Scaling(
+        command=sweep.command,
+        machine=sweep.head.machine,
+        started=sweep.head.started,
+        data=sweep.head.data,
+        latent_dim=sweep.head.latent_dim,
+        batch_size=sweep.head.settings.batch_size,
+        flops=flops,
+        curves=[Curve(axis, cell, sorted(p, key=lambda p: p.value)) for (axis, cell), p in curves.items()],
+        costs=sorted(costs, key=lambda cost: cost.num_samples),
+    )

@@ -4,15 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from benchmarks.measure.plan import Cell
 from benchmarks.parity.certificate import Certificate
-from benchmarks.results.intervals import Estimate
+from benchmarks.results.intervals import Estimate, Word
 from common.config import DataConfig, TrainConfig
 from common.interface import BackendFacts, Kernel
 
 # "main": rows that do the same work in float32 and are compared with one another. "bucketed": rows on batches of like
 # lengths with padding masked, which is other work a step. "reduced": rows that compute in less than float32.
 Group = Literal["main", "bucketed", "reduced"]
+# "frameworks": two rows of one group and lane. The others hold a row that is apart against the same backend's plain
+# one: as installed, on bucketed batches, of reduced precision, or measured a second time.
+Kind = Literal["frameworks", "installed", "bucketed", "reduced", "control"]
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,12 @@ class Row:
 class Pair:
     """Two rows against one another."""
 
-    kind: Literal["frameworks", "installed", "bucketed", "reduced", "control"]
+    kind: Kind
     left: str  # labels; left is the faster one, or in the other kinds the row that the kind names
     right: str
     ratio: Estimate  # how many times as fast left is, by the fit of all rows
     pairwise: Estimate | None  # the same by these two rows alone
-    word: Literal["faster", "slower", "same", "not told apart"]
+    word: Word
     why: str = ""  # a sentence from the parts of a step that were measured; empty where they were not
 
 
@@ -200,3 +205,8 @@ class Results:
             if (pair.right, pair.left) == (left, right):
                 return pair.ratio.inverse
         return None
+
+
+def plain(value: Any) -> Any:
+    """A value of these as JSON; a number that is not finite is null."""
+    return msgspec.json.decode(msgspec.json.encode(value))

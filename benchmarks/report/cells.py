@@ -1,47 +1,67 @@
-"""What tables of rows have in common: a line a row, and its figures in words."""
+"""What tables of rows have in common: a line a row, and a matrix of rows against one another."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from benchmarks.intervals import Verdict
-from benchmarks.plan import BASELINE
+from benchmarks.report import wording
 from benchmarks.report.blocks import Table
-from benchmarks.results import Row
-from benchmarks.wording import MISSING, digits, plain, times
+from benchmarks.results.values import Pair, Results, Row
+
+HOW_TO_READ = (
+    "Read a line from the left: {left} is {ratio} times as fast as {right}. In brackets stands the 95 % interval; "
+    "where it holds 1.00, the two are not told apart."
+).replace(" %", f"{wording.SPACE}%")
 
 
 def table(
     rows: Sequence[Row],
-    columns: Iterable[str],
-    figures: Callable[[Row], list[str]],
-    words: Iterable[int] = (0,),
+    columns: Mapping[str, Callable[[Row], str]],
+    words: Iterable[str] = (),
     title: str = "",
     note: str = "",
 ) -> Table:
-    """One line a row of the results; columns are counted with the label's."""
-    lines = [[row.label, *figures(row)] for row in rows]
-    grey = frozenset(place for place, row in enumerate(rows) if not row.ranked)
-    return Table(title, ("row", *columns), lines, frozenset(words), grey, note)
+    """One line a row, with the columns in which something was measured; those in `words` hold words."""
+    found = {name: [cell(row) for row in rows] for name, cell in columns.items()}
+    found = {name: cells for name, cells in found.items() if set(cells) - {wording.MISSING, ""}}
+    lines = list(zip([row.label for row in rows], *found.values(), strict=True))
+    flush_left = frozenset({0, *(place for place, name in enumerate(found, 1) if name in words)})
+    grey = frozenset(place for place, row in enumerate(rows) if not row.compared)
+    return Table(title, ("row", *found), lines, flush_left, grey, note)
 
 
-def epoch(row: Row) -> str:
-    """Seconds, with their interval where there is one."""
-    seconds = digits(row.train_seconds_per_epoch)
-    if row.step is None:
-        return seconds
-    low, high = (digits(bound * row.steps_an_epoch) for bound in (row.step.low, row.step.high))
-    return f"{seconds} ({low} to {high})"
+def frameworks(results: Results, pairs: Sequence[Pair]) -> list[str]:
+    """The labels of the rows that are held against one another in these pairs, in the order of the results."""
+    found = {label for pair in pairs if pair.kind == "frameworks" for label in (pair.left, pair.right)}
+    return [row.label for row in results.rows if row.label in found]
 
 
-def ratio(found: Verdict | None, row: Row | None = None) -> str:
-    """That of `found`, with its interval; 1 where `row` is the baseline."""
-    if found is None or found.ratio is None:
-        return "1" if row is not None and row.name == BASELINE else MISSING
-    low, high = digits(found.ratio.low), digits(found.ratio.high)
-    return f"{times(found.ratio.value)} ({low} to {high})"
+def matrix(results: Results, pairs: Sequence[Pair], title: str) -> Table | None:
+    """How many times as fast each row is as each other one; None where there are no two rows."""
+    labels = frameworks(results, pairs)
+    lines = [[left, *(_against(results, left, right, pairs) for right in labels)] for left in labels]
+    first = next((pair for pair in pairs if pair.kind == "frameworks"), None)
+    if first is None:
+        return None
+    example = {"left": first.left, "right": first.right, "ratio": wording.digits(first.ratio.value)}
+    return Table(title, ("row", *labels), lines, note=HOW_TO_READ.format(**example))
 
 
-def verdict(found: Verdict | None, row: Row | None = None) -> str:
-    """In words; "baseline" where `row` is that."""
-    if found is None:
-        return "baseline" if row is not None and row.name == BASELINE else MISSING
-    return plain(found.text)
+def _against(results: Results, left: str, right: str, pairs: Sequence[Pair]) -> str:
+    return wording.SELF if left == right else wording.ratio(results.ratio(left, right, pairs))
+
+
+def over(results: Results, pairs: Sequence[Pair], kind: str) -> Callable[[Row], str]:
+    """A cell with the ratio of a row to the one that a pair of this kind holds it against."""
+    found = {pair.left: wording.ratio(pair.ratio) for pair in pairs if pair.kind == kind}
+    return lambda row: found.get(row.label, "")
+
+
+def to_baseline(results: Results, pairs: Sequence[Pair] | None = None) -> Callable[[Row], str]:
+    """A cell with the ratio of a row to the baseline of the results."""
+
+    def cell(row: Row) -> str:
+        if results.baseline and row.label == results.baseline:
+            return wording.SELF
+        found = results.ratio(row.label, results.baseline, pairs)
+        return wording.ratio(found) if found else ""
+
+    return cell

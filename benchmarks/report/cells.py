@@ -14,18 +14,22 @@ HOW_TO_READ = (
 
 def table(
     rows: Sequence[Row],
-    columns: Mapping[str, Callable[[Row], str]],
+    cells: Callable[[Row], Mapping[str, str]],
     words: Iterable[str] = (),
     title: str = "",
     note: str = "",
 ) -> Table:
-    """One line a row, with the columns in which something was measured; those in `words` hold words."""
-    found = {name: [cell(row) for row in rows] for name, cell in columns.items()}
-    found = {name: cells for name, cells in found.items() if set(cells) - {wording.MISSING, ""}}
-    lines = list(zip([row.label for row in rows], *found.values(), strict=True))
-    flush_left = frozenset({0, *(place for place, name in enumerate(found, 1) if name in words)})
+    """One line a row, with its cells by column; columns in which nothing was measured are left out.
+
+    Columns named in `words` hold words.
+    """
+    found = [cells(row) for row in rows]
+    named = dict.fromkeys(name for line in found for name in line)
+    columns = [name for name in named if any(line.get(name, "") not in ("", wording.MISSING) for line in found)]
+    lines = [[row.label, *(line.get(name, "") for name in columns)] for row, line in zip(rows, found, strict=True)]
+    flush_left = frozenset({0, *(place for place, name in enumerate(columns, 1) if name in words)})
     grey = frozenset(place for place, row in enumerate(rows) if not row.compared)
-    return Table(title, ("row", *found), lines, flush_left, grey, note)
+    return Table(title, ("row", *columns), lines, flush_left, grey, note)
 
 
 def frameworks(results: Results, pairs: Sequence[Pair]) -> list[str]:
@@ -49,19 +53,8 @@ def _against(results: Results, left: str, right: str, pairs: Sequence[Pair]) -> 
     return wording.SELF if left == right else wording.ratio(results.ratio(left, right, pairs))
 
 
-def over(results: Results, pairs: Sequence[Pair], kind: str) -> Callable[[Row], str]:
-    """A cell with the ratio of a row to the one that a pair of this kind holds it against."""
-    found = {pair.left: wording.ratio(pair.ratio) for pair in pairs if pair.kind == kind}
-    return lambda row: found.get(row.label, "")
-
-
-def to_baseline(results: Results, pairs: Sequence[Pair] | None = None) -> Callable[[Row], str]:
-    """A cell with the ratio of a row to the baseline of the results."""
-
-    def cell(row: Row) -> str:
-        if results.baseline and row.label == results.baseline:
-            return wording.SELF
-        found = results.ratio(row.label, results.baseline, pairs)
-        return wording.ratio(found) if found else ""
-
-    return cell
+def to_baseline(results: Results, row: Row, pairs: Sequence[Pair] | None = None) -> dict[str, str]:
+    """How many times as fast as the baseline a row is, by the column that says so; empty where it is not known."""
+    found = results.ratio(row.label, results.baseline, pairs)
+    cell = wording.SELF if row.label == results.baseline else wording.ratio(found) if found else ""
+    return {f"times as fast as {results.baseline}": cell} if results.baseline else {}

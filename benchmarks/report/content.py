@@ -67,11 +67,11 @@ def _rows(results: Results) -> Table:
     left_out = [f"{row.label} is not compared: {row.why_not}." for row in rows if row.why_not]
     return cells.table(
         rows,
-        {
-            "s an epoch": lambda row: wording.digits(row.speed.epoch_seconds if row.speed else None),
-            f"times as fast as {results.baseline}": cells.to_baseline(results),
-            "characters a second in a batch": lambda row: decoding.per_second(row, "batch_character"),
-            "characters a second alone": lambda row: decoding.per_second(row, "alone_character"),
+        lambda row: {
+            "s an epoch": wording.digits(row.speed.epoch_seconds if row.speed else None),
+            **cells.to_baseline(results, row),
+            "characters a second in a batch": decoding.per_second(row, "batch"),
+            "characters a second alone": decoding.per_second(row, "alone"),
         },
         note="\n".join([note, *left_out]),
     )

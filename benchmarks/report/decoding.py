@@ -1,49 +1,46 @@
 """Decoding: how fast, in a batch and alone, and what the rows make of sentences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 from benchmarks.report import cells, drawing, wording
 from benchmarks.report.blocks import Block, Chart, Line, Sentence, Sentences, Text
 from benchmarks.report.differences import difference
 from benchmarks.report.drawing import Values
 from benchmarks.results.intervals import Estimate
-from benchmarks.results.values import Decoding, Pair, Results, Row
+from benchmarks.results.values import Pair, Results, Row
 from benchmarks.results.values import Sentence as Decoded
+
+Way = Literal["batch", "alone"]
 
 COUNTED = 'A character is one that is put out, up to and with the "\\n" that ends a sentence.'
 
 
 def speed(results: Results) -> list[Block]:
     """In a batch, then alone."""
-
-    def batch(decoding: Decoding) -> Estimate | None:
-        return decoding.batch_character
-
-    def alone(decoding: Decoding) -> Estimate | None:
-        return decoding.alone_character
-
-    together = f"{COUNTED} All rows decode with the same weights."
     longest = max((row.decoding.alone_characters for row in results.rows if row.decoding), default=0)
-    single = f"The sentence is the one with the longest output: {longest} characters."
     return [
-        *_one_way(results, "batch", "Decoding many sentences in one call", batch, results.decoding, together),
-        *_one_way(results, "alone", "Decoding one sentence by itself", alone, results.alone, single),
+        *_one_way(
+            results,
+            "batch",
+            "Decoding many sentences in one call",
+            results.decoding,
+            f"{COUNTED} All rows decode with the same weights.",
+        ),
+        *_one_way(
+            results,
+            "alone",
+            "Decoding one sentence by itself",
+            results.alone,
+            f"The sentence is the one with the longest output: {longest} characters.",
+        ),
     ]
 
 
-def _one_way(
-    results: Results,
-    name: str,
-    title: str,
-    figure: Callable[[Decoding], Estimate | None],
-    pairs: Sequence[Pair],
-    note: str,
-) -> list[Block]:
-    found = {row.label: e for row in results.rows if row.decoding and (e := figure(row.decoding))}
-    rows = sorted(
-        (row for row in results.rows if row.label in found),
-        key=lambda row: (not row.compared, found[row.label].value),
-    )
+def _one_way(results: Results, way: Way, title: str, pairs: Sequence[Pair], note: str) -> list[Block]:
+    found = {row.label: estimate for row in results.rows if (estimate := character(row, way))}
+    rows = [row for row in results.rows if row.label in found]
+    rows.sort(key=lambda row: (not row.compared, found[row.label].value))
     if not rows:
         return []
     values: Values = []
@@ -53,29 +50,31 @@ def _one_way(
         values.append(drawing.look(row, rows) | {"value": e.value, "low": e.low, "high": e.high} | told)
     table = cells.table(
         rows,
-        {
-            "time of a character": lambda row: wording.interval(found[row.label]),
-            "characters a second": lambda row: wording.digits(1 / found[row.label].value),
-            "sentences in the call": lambda row: (
-                f"{row.decoding.sentences:,}" * (name == "batch") if row.decoding else ""
-            ),
-            f"times as fast as {results.baseline}": cells.to_baseline(results, pairs),
+        lambda row: {
+            "time of a character": wording.interval(found[row.label]),
+            "characters a second": per_second(row, way),
+            "sentences in the call": f"{row.decoding.sentences:,}" if row.decoding and way == "batch" else "",
+            **cells.to_baseline(results, row, pairs),
         },
         note=note,
     )
-    key = "Further left is faster; the line at a point or a bar's end is the 95 % interval.".replace(
-        " %", f"{wording.SPACE}%"
-    )
+    key = f"Further left is faster; the line at a point or a bar's end is the 95{wording.SPACE}% interval."
     spec = drawing.by_size(values, "a character", {"time": "a character"})
-    how = "how many times as fast each row decodes as each other one"
-    matrix = cells.matrix(results, pairs, f"{title}: {how}")
-    blocks: list[Block] = [Chart(name, f"{title}: the time that a character takes", spec, table, key)]
-    return [*blocks, matrix] if matrix else blocks
+    matrix = cells.matrix(results, pairs, f"{title}: how many times as fast each row decodes as each other one")
+    chart = Chart(way, f"{title}: the time that a character takes", spec, table, key)
+    return [chart, matrix] if matrix else [chart]
 
 
-def per_second(row: Row, figure: str) -> str:
-    """Characters that a row decodes in a second; `figure` is a field of Decoding."""
-    found: Estimate | None = getattr(row.decoding, figure) if row.decoding else None
+def character(row: Row, way: Way) -> Estimate | None:
+    """Seconds that a row takes for a character."""
+    if row.decoding is None:
+        return None
+    return row.decoding.batch_character if way == "batch" else row.decoding.alone_character
+
+
+def per_second(row: Row, way: Way) -> str:
+    """Characters that a row decodes in a second."""
+    found = character(row, way)
     return wording.digits(1 / found.value) if found else "–"
 
 

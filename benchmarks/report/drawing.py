@@ -1,4 +1,4 @@
-"""How charts are drawn: colours, axes, bars, lines, legends, and the look that all have.
+"""How charts are drawn: colours, axes, bars, lines, legends. The look that all have is in templates/report.js.
 
 Colours that follow the page's scheme are written as CSS (`currentColor`, `var(--paper)`), which the SVG that Vega
 draws takes from the page around it: light, dark and paper need one drawing. Whoever saves a chart gets them replaced
@@ -29,7 +29,6 @@ COLOURS = {
 OTHERS = ("#56b4e9", "#e69f00", "#b8a800", "#882255", "#6f63c4", "#7a4a1e")
 # Of parts of a bar: searched so that they are told apart, from one another and from those of backends, by everybody.
 TINTS = ("#e9a867", "#a936e2", "#67e9a8", "#e23653", "#f19df1", "#a9e236", "#b4b9c0")
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
 # What stands at a tick of a logarithmic axis of seconds.
 TIMES = (
     "datum.value >= 0.99 ? format(datum.value, ',.0f') + ' s' : datum.value >= 0.00099 ? "
@@ -277,30 +276,7 @@ def _tooltips(fields: Mapping[str, str]) -> list[Any]:
 
 
 def _finished(chart: Any, height: int) -> Spec:
-    """A chart as wide as the page lets it be, in the page's own colours."""
+    """A chart as wide as the page lets it be; fonts and lines are those of the page's script."""
     made: Spec = chart.properties(width="container", height=height).to_dict()
-    made["config"] = {
-        "background": "transparent",
-        "font": FONT,
-        "view": {"stroke": None},
-        "axis": {
-            "labelColor": INK,
-            "titleColor": INK,
-            "gridColor": INK,
-            "gridOpacity": 0.12,
-            "domainColor": INK,
-            "domainOpacity": 0.35,
-            "tickColor": INK,
-            "tickOpacity": 0.35,
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
-            "titlePadding": 10,
-            "labelPadding": 6,
-        },
-        "axisY": {"titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleY": -12, "titleX": 0},
-        "legend": {"labelColor": INK, "labelFontSize": 12, "symbolSize": 130, "rowPadding": 5, "columnPadding": 14},
-        "text": {"color": INK, "fontSize": 12},
-        "rule": {"color": INK},
-    }
+    del made["config"]  # Altair's own
     return made

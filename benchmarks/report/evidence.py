@@ -94,7 +94,7 @@ def measured(results: Results) -> list[Block]:
     ]
     for pair in results.pairs:
         if pair.kind == "control":
-            text = f"The same backend measured twice, {pair.left} against {pair.right}, gives "
+            text = f'The same backend measured twice, as "{pair.left}" against "{pair.right}", gives '
             found.append(Text(f"{text}{wording.ratio(pair.ratio)}; an honest interval holds 1.00."))
     pairs = [
         (p.left, p.right, wording.ratio(p.ratio), wording.ratio(p.pairwise), p.word)
@@ -116,13 +116,13 @@ def measured(results: Results) -> list[Block]:
     )
     table = cells.table(
         results.rows,
-        {
-            "version": lambda row: row.facts.version,
-            "threads, as the framework tells": lambda row: str(row.facts.threads),
-            "threads of the process": lambda row: str(row.resources.threads),
-            "busy threads": lambda row: str(row.resources.busy_threads),
-            "settling": lambda row: wording.percent(row.speed.settling if row.speed else None),
-            "data": lambda row: wording.percent(row.resources.data_share),
+        lambda row: {
+            "version": row.facts.version,
+            "threads, as the framework tells": str(row.facts.threads),
+            "threads of the process": str(row.resources.threads),
+            "busy threads": str(row.resources.busy_threads),
+            "settling": wording.percent(row.speed.settling if row.speed else None),
+            "data": "made before" if (share := row.resources.data_share) is None else wording.percent(share),
         },
         words=("version",),
         title="Each row while it was measured",

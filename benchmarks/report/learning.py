@@ -1,12 +1,12 @@
 """What trainings come to: loss and chrF against the seconds of training, and the scores after the last epoch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from math import isfinite
 from statistics import median
 
 from benchmarks.report import cells, drawing, wording
-from benchmarks.report.blocks import Block, Chart
+from benchmarks.report.blocks import Block, Chart, Table
 from benchmarks.report.drawing import Values
 from benchmarks.results.values import Results, Row, ScoredEpoch
 
@@ -38,11 +38,13 @@ def _chart(rows: Sequence[Row], field: str, title: str) -> Chart:
         thick, thin, "seconds of training", field.replace("chrf", "chrF"), {"epoch": "epoch", "median": "median"}
     )
     fewest = min(len(training.epochs) for row in rows for training in row.learning)
-    columns: dict[str, Callable[[Row], str]] = {
-        f"epoch {number + 1}": lambda row, number=number: wording.digits(_median(row, field, number))  # type: ignore[misc]
-        for number in sorted({0, fewest // 4, fewest // 2, fewest - 1})
-    }
-    return Chart(field, title, spec, cells.table(rows, columns, note="Medians over the trainings."), key)
+    shown = sorted({0, fewest // 4, fewest // 2, fewest - 1})
+    table = cells.table(
+        rows,
+        lambda row: {f"epoch {number + 1}": wording.digits(_median(row, field, number)) for number in shown},
+        note="Medians over the trainings.",
+    )
+    return Chart(field, title, spec, table, key)
 
 
 def _values(rows: Sequence[Row], field: str) -> tuple[Values, Values]:
@@ -65,16 +67,12 @@ def _line(epochs: Sequence[ScoredEpoch], field: str) -> list[tuple[float, float]
     return list(zip(accumulate(e.seconds for e in epochs), (getattr(e, field) for e in epochs), strict=True))
 
 
-def _median(row: Row, field: str, number: int) -> float:
+def _median(row: Row, field: str, number: int = -1) -> float:
     return float(median(getattr(training.epochs[number], field) for training in row.learning))
 
 
-def _scores(results: Results, rows: Sequence[Row]) -> Block:
+def _scores(results: Results, rows: Sequence[Row]) -> Table:
     """After the last epoch."""
-
-    def cell(field: str, words: Callable[[float], str]) -> Callable[[Row], str]:
-        return lambda row: words(_median(row, field, -1))
-
     note = f"The scores are of sentences that were held out. The signature of chrF is {results.chrf_signature}."
     if any(row.cell.bucketed for row in rows):
         note += (
@@ -83,15 +81,15 @@ def _scores(results: Results, rows: Sequence[Row]) -> Block:
         note += "with the others'."
     return cells.table(
         rows,
-        {
-            "trainings": lambda row: str(len(row.learning)),
-            "epochs": lambda row: str(min(len(training.epochs) for training in row.learning)),
-            "loss": cell("loss", "{:.4f}".format),
-            "validation loss": cell("val_loss", "{:.4f}".format),
-            "chrF": cell("chrf", "{:.1f}".format),
-            "exact translations": cell("exact_match", wording.percent),
-            "character error rate": cell("character_error_rate", wording.percent),
-            "right characters": cell("val_accuracy_real", wording.percent),
+        lambda row: {
+            "trainings": str(len(row.learning)),
+            "epochs": str(min(len(training.epochs) for training in row.learning)),
+            "loss": f"{_median(row, 'loss'):.4f}",
+            "validation loss": f"{_median(row, 'val_loss'):.4f}",
+            "chrF": f"{_median(row, 'chrf'):.1f}",
+            "exact translations": wording.percent(_median(row, "exact_match")),
+            "character error rate": wording.percent(_median(row, "character_error_rate")),
+            "right characters": wording.percent(_median(row, "val_accuracy_real")),
         },
         title="Scores after the last epoch, the medians over the trainings",
         note=note,

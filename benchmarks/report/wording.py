@@ -31,6 +31,7 @@ PHASES = {  # of a start: the fields of Resources that hold them
     "build_seconds": "building the model",
     "first_step_seconds": "the first training step",
 }
+STAGES = ("Python and the framework", "the model", "training")  # of a process that grows
 
 
 def digits(value: float | None, figures: int = 3) -> str:

@@ -9,13 +9,29 @@
     recording.hidden = false;
   }
 
+  const ink = "currentColor"; // and var(--paper): those of the page around the chart, in light, dark and print
+  const config = {
+    background: "transparent",
+    font: getComputedStyle(document.body).fontFamily,
+    view: { stroke: null },
+    axis: {
+      labelColor: ink, titleColor: ink, gridColor: ink, gridOpacity: 0.12, domainColor: ink, domainOpacity: 0.35,
+      tickColor: ink, tickOpacity: 0.35, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal",
+      titlePadding: 10, labelPadding: 6,
+    },
+    axisY: { titleAngle: 0, titleAlign: "left", titleAnchor: "end", titleY: -12, titleX: 0 },
+    legend: { labelColor: ink, labelFontSize: 12, symbolSize: 130, rowPadding: 5, columnPadding: 14 },
+    text: { color: ink, fontSize: 12 },
+    rule: { color: ink },
+  };
   const specs = JSON.parse(document.getElementById("charts").textContent);
+  for (const spec of Object.values(specs)) spec.config = config;
   const options = { ast: true, renderer: "svg", actions: false, tooltip: { theme: "custom" } };
 
   // A saved picture has a width and the colours of paper, whatever the page around it looks like.
   const saved = async (name, type) => {
     const text = JSON.stringify(specs[name]).replaceAll("currentColor", "#1d2126").replaceAll("var(--paper)", "#ffffff");
-    const spec = { ...JSON.parse(text), width: 720, padding: 12, background: "#ffffff" };
+    const spec = { ...JSON.parse(text), width: 840, padding: 12, background: "#ffffff" };
     spec.config.background = "#ffffff";
     const { view } = await vegaEmbed(document.createElement("div"), spec, options);
     const link = document.createElement("a");

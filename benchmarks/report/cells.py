@@ -1,47 +1,60 @@
-"""What tables of rows have in common: a line a row, and its figures in words."""
+"""What tables of rows have in common: a line a row, and a matrix of rows against one another."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from benchmarks.intervals import Verdict
-from benchmarks.plan import BASELINE
+from benchmarks.report import wording
 from benchmarks.report.blocks import Table
-from benchmarks.results import Row
-from benchmarks.wording import MISSING, digits, plain, times
+from benchmarks.results.values import Pair, Results, Row
+
+HOW_TO_READ = (
+    "Read a line from the left: {left} is {ratio} times as fast as {right}. In brackets stands the 95 % interval; "
+    "where it holds 1.00, the two are not told apart."
+).replace(" %", f"{wording.SPACE}%")
 
 
 def table(
     rows: Sequence[Row],
-    columns: Iterable[str],
-    figures: Callable[[Row], list[str]],
-    words: Iterable[int] = (0,),
+    cells: Callable[[Row], Mapping[str, str]],
+    words: Iterable[str] = (),
     title: str = "",
     note: str = "",
 ) -> Table:
-    """One line a row of the results; columns are counted with the label's."""
-    lines = [[row.label, *figures(row)] for row in rows]
-    grey = frozenset(place for place, row in enumerate(rows) if not row.ranked)
-    return Table(title, ("row", *columns), lines, frozenset(words), grey, note)
+    """One line a row, with its cells by column; columns in which nothing was measured are left out.
+
+    Columns named in `words` hold words.
+    """
+    found = [cells(row) for row in rows]
+    named = dict.fromkeys(name for line in found for name in line)
+    columns = [name for name in named if any(line.get(name, "") not in ("", wording.MISSING) for line in found)]
+    lines = [[row.label, *(line.get(name, "") for name in columns)] for row, line in zip(rows, found, strict=True)]
+    flush_left = frozenset({0, *(place for place, name in enumerate(columns, 1) if name in words)})
+    grey = frozenset(place for place, row in enumerate(rows) if not row.compared)
+    return Table(title, ("row", *columns), lines, flush_left, grey, note)
 
 
-def epoch(row: Row) -> str:
-    """Seconds, with their interval where there is one."""
-    seconds = digits(row.train_seconds_per_epoch)
-    if row.step is None:
-        return seconds
-    low, high = (digits(bound * row.steps_an_epoch) for bound in (row.step.low, row.step.high))
-    return f"{seconds} ({low} to {high})"
+def frameworks(results: Results, pairs: Sequence[Pair]) -> list[str]:
+    """The labels of the rows that are held against one another in these pairs, in the order of the results."""
+    found = {label for pair in pairs if pair.kind == "frameworks" for label in (pair.left, pair.right)}
+    return [row.label for row in results.rows if row.label in found]
 
 
-def ratio(found: Verdict | None, row: Row | None = None) -> str:
-    """That of `found`, with its interval; 1 where `row` is the baseline."""
-    if found is None or found.ratio is None:
-        return "1" if row is not None and row.name == BASELINE else MISSING
-    low, high = digits(found.ratio.low), digits(found.ratio.high)
-    return f"{times(found.ratio.value)} ({low} to {high})"
+def matrix(results: Results, pairs: Sequence[Pair], title: str) -> Table | None:
+    """How many times as fast each row is as each other one; None where there are no two rows."""
+    labels = frameworks(results, pairs)
+    lines = [[left, *(_against(results, left, right, pairs) for right in labels)] for left in labels]
+    first = next((pair for pair in pairs if pair.kind == "frameworks"), None)
+    if first is None:
+        return None
+    example = {"left": first.left, "right": first.right, "ratio": wording.digits(first.ratio.value)}
+    return Table(title, ("row", *labels), lines, note=HOW_TO_READ.format(**example))
 
 
-def verdict(found: Verdict | None, row: Row | None = None) -> str:
-    """In words; "baseline" where `row` is that."""
-    if found is None:
-        return "baseline" if row is not None and row.name == BASELINE else MISSING
-    return plain(found.text)
+def _against(results: Results, left: str, right: str, pairs: Sequence[Pair]) -> str:
+    return wording.SELF if left == right else wording.ratio(results.ratio(left, right, pairs))
+
+
+def to_baseline(results: Results, row: Row, pairs: Sequence[Pair] | None = None) -> dict[str, str]:
+    """How many times as fast as the baseline a row is, by the column that says so; empty where it is not known."""
+    found = results.ratio(row.label, results.baseline, pairs)
+    cell = wording.SELF if row.label == results.baseline else wording.ratio(found) if found else ""
+    return {f"times as fast as {results.baseline}": cell} if results.baseline else {}

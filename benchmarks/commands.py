@@ -4,7 +4,6 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
@@ -104,7 +103,7 @@ def bench(
     """
     from backends import find, frameworks
     from benchmarks.measure import schedule
-    from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Plan, cells, chosen
+    from benchmarks.measure.plan import BATCHES, LANES, Plan, cells, chosen, sized
     from benchmarks.parity.certificate import read_certificates
     from benchmarks.report import content
     from benchmarks.report import terminal as shown
@@ -119,14 +118,14 @@ def bench(
         options.refuse(context, PLANNED_BENCH, "--resume goes on with the recording's own plan")
         begun = schedule.resumed(path, seconds)
     else:
-        given = {
-            "within": options.share(within) if within else None,
-            "budget": seconds,
-            "batches": chosen(batches, "batches", BATCHES),
-            "epochs": epochs,
-            "seeds": seeds,
-        }
-        size = replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+        size = sized(
+            preset,
+            within=options.share(within) if within else None,
+            budget=seconds,
+            batches=chosen(batches, "batches", BATCHES),
+            epochs=epochs,
+            seeds=seeds,
+        )
         names = options.names(backends) if backends else frameworks()
         for name in names:
             find(name)

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Any
 
@@ -78,6 +78,11 @@ PRESETS = {
         within=0.03, budget=3600.0, installed=4, control=True, whole_ladder=True, batches=BATCHES, seeds=3
     ),
 }
+
+
+def sized(preset: str, **own: Any) -> Preset:
+    """A preset with numbers of one's own; those that are None are left as they are."""
+    return replace(PRESETS[preset], **{name: value for name, value in own.items() if value is not None})
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -247,7 +247,8 @@ class Analysis:
                 if ratio and ratio.value < 1:
                     left, right = right, left
                 parts = right.resources.step_parts, left.resources.step_parts
-                why = why_slower(right.label, left.label, *parts) if fit is self.timings.steps else ""
+                asked = fit is self.timings.steps and right.cell.lane == "matched"
+                why = why_slower(right.label, left.label, *parts) if asked else ""
                 if pair := self._pair("frameworks", left.label, right.label, fit, why):
                     found.append(pair)
         return found

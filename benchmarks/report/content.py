@@ -64,7 +64,6 @@ def _rows(results: Results) -> Table:
     """One line a row: training, then decoding."""
     rows = results.of_group("main")
     note = "Characters are those that are decoded: of many sentences in one call, a batch, and of one sentence alone."
-    left_out = [f"{row.label} is not compared: {row.why_not}." for row in rows if row.why_not]
     return cells.table(
         rows,
         lambda row: {
@@ -73,7 +72,7 @@ def _rows(results: Results) -> Table:
             "characters a second in a batch": decoding.per_second(row, "batch"),
             "characters a second alone": decoding.per_second(row, "alone"),
         },
-        note="\n".join([note, *left_out]),
+        note=note,
     )
 
 

@@ -99,7 +99,7 @@ def summary(results: Results) -> list[Block]:
     agreed = sum(len(decoded.said) == 1 for decoded in results.sentences)
     title = f"Decoded with {results.weights}"
     if len(labels) > 1:
-        title += f"; {agreed} of {len(results.sentences)} are identical in {wording.listed(labels)}"
+        title += f"; {agreed} of {len(results.sentences)} sentences are identical in {wording.listed(labels)}"
     quality = f"chrF of these weights on all held-out sources: {results.chrf:.1f} of 100" if results.chrf else ""
     return [Sentences(title, [_sentence(decoded) for decoded in results.sentences], quality)]
 

@@ -26,8 +26,7 @@ def answer(results: Results) -> list[Block]:
     """Bars, and each framework against every other."""
     rows = results.of_group("main")
     bars = _bars("speed", rows, lambda row: cells.to_baseline(results, row), folded=False)
-    left_out = [Text(f"{row.label} is not compared: {row.why_not}.") for row in results.rows if row.why_not]
-    return [*([bars] if bars else []), *cells.matrices(results, results.pairs, "trains"), *left_out]
+    return [*([bars] if bars else []), *cells.matrices(results, results.pairs, "trains")]
 
 
 def why(results: Results) -> list[Block]:
@@ -92,7 +91,11 @@ def _bars(
     key = f"The line across a bar's end is the 95{wording.SPACE}% interval."
     key += f" Behind the seconds stands how many {own} a row trains." if own else ""
     key += " Hollow bars are rows as installed, with nothing set." if any(v["filled"] < 1 for v in values) else ""
-    key += " Grey bars are rows that are not compared." if any(not value["compared"] for value in values) else ""
+    key += (
+        " Grey bars are rows that are not compared; a warning says why."
+        if any(not value["compared"] for value in values)
+        else ""
+    )
     key += " A very wide interval is drawn in part; the table has the whole of it." if drawing.is_cut(values) else ""
     return Chart(name, TITLE, spec, table, key, folded)
 

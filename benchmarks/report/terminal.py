@@ -60,7 +60,8 @@ def _show(block: Block, console: Console) -> None:
 
 def _print(console: Console, text: str, style: str = "", hanging: int = 0) -> None:
     """A paragraph, of which all lines but the first are indented by `hanging`."""
-    shown = fill(_clean(text), console.width, subsequent_indent=" " * hanging, break_on_hyphens=False)
+    # Wrapped before it is cleaned, so that a number stays with its unit.
+    shown = _clean(fill(text, console.width, subsequent_indent=" " * hanging, break_on_hyphens=False))
     console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -99,7 +99,7 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.session, benchmarks.measure, benchmarks.report.render",
+        "import backends.session, benchmarks.measure, benchmarks.report.page",
         "import common.training, common.run_directory",
     ],
 )

@@ -32,21 +32,32 @@ def table(
     return Table(title, ("row", *columns), lines, flush_left, grey, note)
 
 
-def frameworks(results: Results, pairs: Sequence[Pair]) -> list[str]:
-    """The labels of the rows that are held against one another in these pairs, in the order of the results."""
-    found = {label for pair in pairs if pair.kind == "frameworks" for label in (pair.left, pair.right)}
-    return [row.label for row in results.rows if row.label in found]
-
-
-def matrix(results: Results, pairs: Sequence[Pair], title: str) -> Table | None:
-    """How many times as fast each row is as each other one; None where there are no two rows."""
-    labels = frameworks(results, pairs)
-    lines = [[left, *(_against(results, left, right, pairs) for right in labels)] for left in labels]
-    first = next((pair for pair in pairs if pair.kind == "frameworks"), None)
-    if first is None:
+def matrix(results: Results, pairs: Sequence[Pair], rows: Sequence[Row], title: str) -> Table | None:
+    """How many times as fast each of these rows is as each other one; None where no two of them are a pair."""
+    among = {row.label for row in rows}
+    pairs = [pair for pair in pairs if pair.kind == "frameworks" and {pair.left, pair.right} <= among]
+    if not pairs:
         return None
-    example = {"left": first.left, "right": first.right, "ratio": wording.digits(first.ratio.value)}
+    told = {label for pair in pairs for label in (pair.left, pair.right)}
+    labels = [row.label for row in rows if row.label in told]
+    lines = [[left, *(_against(results, left, right, pairs) for right in labels)] for left in labels]
+    example = {
+        "left": pairs[0].left,
+        "right": pairs[0].right,
+        "ratio": wording.times(pairs[0].ratio.value).rstrip("×"),
+    }
     return Table(title, ("row", *labels), lines, note=HOW_TO_READ.format(**example))
+
+
+def matrices(results: Results, pairs: Sequence[Pair], does: str) -> list[Table]:
+    """One of the rows with matched settings, and one of those as installed: what each `does`, such as "trains"."""
+    title = f"How many times as fast each row {does} as each other one"
+    lanes = {
+        title: [row for row in results.of_group("main") if row.cell.lane == "matched"],
+        f"{title}, all as installed": [row for row in results.of_group("main") if row.cell.lane == "default"],
+    }
+    found = [matrix(results, pairs, rows, title) for title, rows in lanes.items()]
+    return [table for table in found if table]
 
 
 def _against(results: Results, left: str, right: str, pairs: Sequence[Pair]) -> str:

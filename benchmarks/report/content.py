@@ -50,10 +50,10 @@ def summary(results: Results) -> list[Block]:
     found: list[Block] = [Text(results.headline, strong=True)]
     if rows:
         found.append(_rows(results))
-    matrix = cells.matrix(results, results.pairs, "How many times as fast each row trains as each other one")
-    if matrix and len(matrix.rows) > 2:
-        found.append(matrix)
-    if reasons := [pair.why for pair in results.pairs if pair.why]:
+    found += [table for table in cells.matrices(results, results.pairs, "trains")[:1] if len(table.rows) > 2]
+    # The fastest row against each other one: the page has the others too.
+    first = next((pair.left for pair in results.pairs if pair.kind == "frameworks"), "")
+    if reasons := [pair.why for pair in results.pairs if pair.why and pair.left == first]:
         found.append(Points("Why", reasons))
     if results.advice:
         found.append(Points("As installed", results.advice))
@@ -64,7 +64,6 @@ def _rows(results: Results) -> Table:
     """One line a row: training, then decoding."""
     rows = results.of_group("main")
     note = "Characters are those that are decoded: of many sentences in one call, a batch, and of one sentence alone."
-    left_out = [f"{row.label} is not compared: {row.why_not}." for row in rows if row.why_not]
     return cells.table(
         rows,
         lambda row: {
@@ -73,7 +72,7 @@ def _rows(results: Results) -> Table:
             "characters a second in a batch": decoding.per_second(row, "batch"),
             "characters a second alone": decoding.per_second(row, "alone"),
         },
-        note="\n".join([note, *left_out]),
+        note=note,
     )
 
 

@@ -13,45 +13,41 @@ from benchmarks.results.values import Sentence as Decoded
 
 Way = Literal["batch", "alone"]
 
-COUNTED = 'A character is one that is put out, up to and with the "\\n" that ends a sentence.'
+COUNTED = (
+    'A character is one that is put out, up to and with the "\\n" that ends a sentence. All rows decode with the '
+    "same weights."
+)
 
 
 def speed(results: Results) -> list[Block]:
     """In a batch, then alone."""
     longest = max((row.decoding.alone_characters for row in results.rows if row.decoding), default=0)
+    alone = (
+        f"The sentence is the longest that was held out; {longest} characters are put out. A row that has no batch, "
+    )
+    alone += "as the example, decodes the sentences below one by one in its place, once."
     return [
-        *_one_way(
-            results,
-            "batch",
-            "Decoding many sentences in one call",
-            results.decoding,
-            f"{COUNTED} All rows decode with the same weights.",
-        ),
-        *_one_way(
-            results,
-            "alone",
-            "Decoding one sentence by itself",
-            results.alone,
-            f"The sentence is the one with the longest output: {longest} characters.",
-        ),
+        *_one_way(results, "batch", "decodes many sentences in one call", results.decoding, COUNTED),
+        *_one_way(results, "alone", "decodes one sentence by itself", results.alone, alone),
     ]
 
 
-def _one_way(results: Results, way: Way, title: str, pairs: Sequence[Pair], note: str) -> list[Block]:
+def _one_way(results: Results, way: Way, does: str, pairs: Sequence[Pair], note: str) -> list[Block]:
     found = {row.label: estimate for row in results.rows if (estimate := character(row, way))}
     rows = [row for row in results.rows if row.label in found]
     rows.sort(key=lambda row: (not row.compared, found[row.label].value))
     if not rows:
         return []
+    told = {label: wording.interval(e) if e.low < e.high else wording.quantity(e.value) for label, e in found.items()}
     values: Values = []
     for row in rows:
         e = found[row.label]
-        told = {"text": wording.quantity(e.value), "time": wording.interval(e)}
-        values.append(drawing.look(row, rows) | {"value": e.value, "low": e.low, "high": e.high} | told)
+        words = {"text": wording.quantity(e.value), "time": told[row.label]}
+        values.append(drawing.look(row, rows) | {"value": e.value, "low": e.low, "high": e.high} | words)
     table = cells.table(
         rows,
         lambda row: {
-            "time of a character": wording.interval(found[row.label]),
+            "time of a character": told[row.label],
             "characters a second": per_second(row, way),
             "sentences in the call": f"{row.decoding.sentences:,}" if row.decoding and way == "batch" else "",
             **cells.to_baseline(results, row, pairs),
@@ -60,16 +56,18 @@ def _one_way(results: Results, way: Way, title: str, pairs: Sequence[Pair], note
     )
     key = f"Further left is faster; the line at a point or a bar's end is the 95{wording.SPACE}% interval."
     spec = drawing.by_size(values, "a character", {"time": "a character"})
-    matrix = cells.matrix(results, pairs, f"{title}: how many times as fast each row decodes as each other one")
-    chart = Chart(way, f"{title}: the time that a character takes", spec, table, key)
-    return [chart, matrix] if matrix else [chart]
+    title = f"Time that a character takes where a row {does}"
+    return [Chart(way, title, spec, table, key), *cells.matrices(results, pairs, does)]
 
 
 def character(row: Row, way: Way) -> Estimate | None:
-    """Seconds that a row takes for a character."""
+    """Seconds that a row takes for a character; of what was measured once, without an interval."""
     if row.decoding is None:
         return None
-    return row.decoding.batch_character if way == "batch" else row.decoding.alone_character
+    if way == "batch":
+        return row.decoding.batch_character
+    once = row.decoding.once_character
+    return row.decoding.alone_character or (Estimate(once, once, once) if once else None)
 
 
 def per_second(row: Row, way: Way) -> str:
@@ -101,7 +99,7 @@ def summary(results: Results) -> list[Block]:
     agreed = sum(len(decoded.said) == 1 for decoded in results.sentences)
     title = f"Decoded with {results.weights}"
     if len(labels) > 1:
-        title += f"; {agreed} of {len(results.sentences)} are identical in {wording.listed(labels)}"
+        title += f"; {agreed} of {len(results.sentences)} sentences are identical in {wording.listed(labels)}"
     quality = f"chrF of these weights on all held-out sources: {results.chrf:.1f} of 100" if results.chrf else ""
     return [Sentences(title, [_sentence(decoded) for decoded in results.sentences], quality)]
 

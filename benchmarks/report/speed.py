@@ -25,18 +25,14 @@ TITLE = "Seconds to train one epoch, a shorter bar being faster"
 def answer(results: Results) -> list[Block]:
     """Bars, and each framework against every other."""
     rows = results.of_group("main")
-    found: list[Block | None] = [
-        _bars("speed", rows, lambda row: cells.to_baseline(results, row), folded=False),
-        cells.matrix(results, results.pairs, "How many times as fast each row trains as each other one"),
-    ]
-    left_out = [f"{row.label} is not compared: {row.why_not}." for row in results.rows if row.why_not]
-    return [block for block in (*found, *map(Text, left_out)) if block]
+    bars = _bars("speed", rows, lambda row: cells.to_baseline(results, row), folded=False)
+    return [*([bars] if bars else []), *cells.matrices(results, results.pairs, "trains")]
 
 
 def why(results: Results) -> list[Block]:
     """What explains the differences; nothing where nothing does."""
     found: list[Block] = []
-    if reasons := [pair.why for pair in results.pairs if pair.why]:
+    if reasons := [pair.why for pair in results.pairs if pair.why and pair.kind == "frameworks"]:
         found.append(Points("What the time of a step goes to", reasons))
     installed = [(p.left, p.right, wording.ratio(p.ratio)) for p in results.pairs if p.kind == "installed"]
     if installed:
@@ -59,8 +55,12 @@ def reduced(results: Results) -> list[Block]:
 def _apart(results: Results, group: Group, lead: str, over: str) -> list[Block]:
     """The rows of a group, each beside the row that its pairs hold it against."""
     own = {pair.left: wording.ratio(pair.ratio) for pair in results.pairs if pair.kind == group}
-    chart = _bars(group, results.of_group(group), lambda row: {over: own.get(row.label, "")})
-    return [Text(lead), chart] if chart else []
+    rows = results.of_group(group)
+    chart = _bars(group, rows, lambda row: {over: own.get(row.label, "")})
+    matrix = cells.matrix(
+        results, results.pairs, rows, "How many times as fast each of these rows trains as each other"
+    )
+    return [Text(lead), chart, *([matrix] if matrix else [])] if chart else []
 
 
 def _bars(
@@ -91,7 +91,11 @@ def _bars(
     key = f"The line across a bar's end is the 95{wording.SPACE}% interval."
     key += f" Behind the seconds stands how many {own} a row trains." if own else ""
     key += " Hollow bars are rows as installed, with nothing set." if any(v["filled"] < 1 for v in values) else ""
-    key += " Grey bars are rows that are not compared." if any(not value["compared"] for value in values) else ""
+    key += (
+        " Grey bars are rows that are not compared; a warning says why."
+        if any(not value["compared"] for value in values)
+        else ""
+    )
     key += " A very wide interval is drawn in part; the table has the whole of it." if drawing.is_cut(values) else ""
     return Chart(name, TITLE, spec, table, key, folded)
 

@@ -44,9 +44,13 @@ def _show(block: Block, console: Console) -> None:
             _show_table(replace(block.table, title=block.table.title or block.title), console)
         case Sentences():
             _print(console, block.title, "bold")
+            known = ""
             for sentence in block.sentences:
+                if sentence.known != known:
+                    known = sentence.known
+                    _print(console, f"{known.capitalize()}:")
                 for line in _lines(sentence):
-                    _print(console, line, hanging=2)
+                    _print(console, line, hanging=4)
             if block.note:
                 _print(console, block.note, "dim")
         case Details():
@@ -56,7 +60,8 @@ def _show(block: Block, console: Console) -> None:
 
 def _print(console: Console, text: str, style: str = "", hanging: int = 0) -> None:
     """A paragraph, of which all lines but the first are indented by `hanging`."""
-    shown = fill(_clean(text), console.width, subsequent_indent=" " * hanging, break_on_hyphens=False)
+    # Wrapped before it is cleaned, so that a number stays with its unit.
+    shown = _clean(fill(text, console.width, subsequent_indent=" " * hanging, break_on_hyphens=False))
     console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -122,9 +127,6 @@ def _lines(sentence: Sentence) -> list[str]:
     if len(sentence.lines) == 1:
         (line,) = sentence.lines
         beside = "= reference" if line.note == "exact" else f"reference: {references}"
-        return [f"{sentence.source} → {line.said or NOTHING} ({beside}; {sentence.known})"]
-    heads = [f"{sentence.source} (reference: {references}; {sentence.known})"]
-    return [
-        *heads,
-        *(f"  {line.labels} → {f'{line.said} ({line.note})' if line.said else NOTHING}" for line in sentence.lines),
-    ]
+        return [f"  {sentence.source} → {line.said or NOTHING} ({beside})"]
+    said = [f"{line.labels} → {f'{line.said} ({line.note})' if line.said else NOTHING}" for line in sentence.lines]
+    return [f"  {sentence.source} (reference: {references})", *(f"    {line}" for line in said)]

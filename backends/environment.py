@@ -90,6 +90,11 @@ def matched_settings(threads: int) -> dict[str, dict[str, str]]:
     return settings
 
 
+def groups_of(backend: str) -> list[str]:
+    """The groups of settings that hold a variable of the backend's framework, in the order of GROUPS."""
+    return [group for group, settings in matched_settings(cores()).items() if settings.keys() & variables_of(backend)]
+
+
 def variables_of(backend: str) -> set[str]:
     """The variables of the matched lane that a user of this framework would set by hand."""
     framework = backend.partition(":")[0]

@@ -93,7 +93,7 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A cell's process of one generation."""
 
     cell: int  # its number in the plan
-    seconds: float  # until the process had opened its backend
+    seconds: float  # until the process had opened its backend; 0 where another one was started at the same time
     facts: BackendFacts
     warm_up: WarmUp
 

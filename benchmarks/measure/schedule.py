@@ -5,7 +5,8 @@ machine does meanwhile meets all of them alike. Each generation has new processe
 differ, and each cycle another order.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import ceil
@@ -19,7 +20,7 @@ import numpy as np
 import psutil
 
 from backends import BASELINE
-from backends.environment import GROUPS
+from backends.environment import groups_of
 from backends.process import BackendProcess
 from backends.session import Material, Runtime, prepare, silence
 from benchmarks.measure import scenarios
@@ -64,6 +65,7 @@ TIMED_SECONDS = 0.4  # of those that do
 FEWEST_STEPS = 2  # of either
 BUCKETED_STEPS = 16  # timed in a visit: a fixed sample of an epoch's batches, whose widths differ
 WARM_UP_STEPS = 4
+STARTED_AT_ONCE = 2  # processes, after the first generation
 LEAST_GENERATIONS = 5
 LEAST_FOR_NARROW = 8  # where the intervals asked for are narrower than NARROW
 NARROW = 0.03
@@ -176,8 +178,8 @@ class Benchmark:
         rng = np.random.default_rng([self.plan.settings.seed, number, heat])
         turns: dict[Cell, Turn] = {}
         with ExitStack() as stack:
-            for place in rng.permutation(len(cells)):
-                turns[cells[place]] = self._opened(cells[place], stack)
+            for turn in self._all_opened([cells[place] for place in rng.permutation(len(cells))], number == 1, stack):
+                turns[turn.cell] = turn
             decoded = {line.cell for line in self.recording.of_kind(Decoded)}
             for cell, turn in turns.items():
                 if cell not in decoded and not cell.bucketed:
@@ -202,11 +204,27 @@ class Benchmark:
         ]
         return Generation(number, heat, starts, cycles, perf_counter() - began)
 
+    def _all_opened(self, cells: Sequence[Cell], alone: bool, stack: ExitStack) -> Iterator[Turn]:
+        """The cells' processes, warm. They are started one after another where `alone` says that the time of a start
+        is of interest, else two at a time."""
+        if alone:
+            yield from (self._opened(cell, stack) for cell in cells)
+            return
+        with ThreadPoolExecutor(STARTED_AT_ONCE) as pool:
+            started = [pool.submit(self._start, cell) for cell in cells]
+        for future in started:  # that one has failed leaves none of the others alive
+            if future.exception() is None:
+                stack.enter_context(future.result())
+        for cell, future in zip(cells, started, strict=True):
+            yield self._warm(cell, future.result(), 0.0)
+
     def _opened(self, cell: Cell, stack: ExitStack) -> Turn:
         """The cell's process, warm."""
         began = perf_counter()
         process = stack.enter_context(self._start(cell))
-        seconds = perf_counter() - began
+        return self._warm(cell, process, perf_counter() - began)
+
+    def _warm(self, cell: Cell, process: BackendProcess, seconds: float) -> Turn:
         rows, batch_size = self._warm_up_rows(cell), self.plan.settings.batch_size
         warm_up = process.call(scenarios.warm_up, rows=rows, batch_size=batch_size)
         return Turn(cell, process, seconds, warm_up, median(warm_up.step_seconds))
@@ -278,29 +296,28 @@ class Benchmark:
         return Evidence(cell, profile, products)
 
     def _find_cause(self, cell: Cell, turns: Mapping[Cell, Turn]) -> None:
-        """Which of the matched lane's settings a slow row as installed lacks: they are given to it one after another,
-        until its step is nearly as short as with all of them."""
+        """Which of the matched lane's settings a slow row as installed lacks: they are given to it one group after
+        another, until its step is nearly as short as with all of them."""
         matched = turns.get(msgspec.structs.replace(cell, lane="matched"))
         if cell.lane != "default" or matched is None or turns[cell].step_seconds < SLOWER * matched.step_seconds:
             return
         if any(cause.cell == cell for cause in self.recording.of_kind(Cause)):
             return
-        for count in range(1, len(GROUPS)):
-            groups = list(GROUPS)[:count]
+        groups: list[str] = []
+        for group in groups_of(cell.backend):
+            if group == "threads" and turns[cell].process.facts.threads == matched.process.facts.threads:
+                continue
+            groups.append(group)
             with ExitStack() as stack:
                 given = self._opened(msgspec.structs.replace(cell, lane="+".join(groups)), stack)
-                found = [self._timed(turn) for turn in (turns[cell], given, matched)]
-            self.recording.append(Cause(cell, groups, *found))
+                wait_until_idle()
+                lead, timed = self._counts(given)
+                rows, size = self._rows(cell, 0, lead, timed), self.plan.settings.batch_size
+                steps = given.process.call(scenarios.steps, rows=rows, batch_size=size).step_seconds[lead:]
+            found = (turns[cell].step_seconds, median(steps), matched.step_seconds)
+            self.recording.append(Cause(cell, list(groups), *found))
             if found[1] < found[2] * SLOWER:
                 return
-
-    def _timed(self, turn: Turn) -> float:
-        """Seconds a step of a process, in a visit by itself."""
-        wait_until_idle()
-        lead, timed = self._counts(turn)
-        rows = self._rows(turn.cell, 0, lead, timed)
-        trained = turn.process.call(scenarios.steps, rows=rows, batch_size=self.plan.settings.batch_size)
-        return median(trained.step_seconds[lead:])
 
     def _counts(self, turn: Turn) -> tuple[int, int]:
         """Steps of a visit that do not count, and that do."""

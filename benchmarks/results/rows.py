@@ -153,14 +153,15 @@ class Analysis:
         facts, evidence, trainings = starts[-1].facts, self.evidence.get(cell), self._trainings(cell)
         step = speed.step.value if speed else None
         profile = evidence.profile if evidence else None
+        alone = [start for start in starts if start.seconds] or starts[:1]
         roofline = None
         if step and self.peaks and group == "main":
             flop = step_flop(self.sizes, multiplies_one_hot(facts))
             roofline = Roofline(flop, flop / step, flop / step / self.peaks[0].flops)
         return Resources(
-            process_seconds=median(s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in starts),
-            import_seconds=median(s.facts.import_seconds for s in starts),
-            build_seconds=median(s.facts.build_seconds for s in starts),
+            process_seconds=median(s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in alone),
+            import_seconds=median(s.facts.import_seconds for s in alone),
+            build_seconds=median(s.facts.build_seconds for s in alone),
             first_step_seconds=median(s.warm_up.first_step_seconds for s in starts),
             after_import=median(s.facts.resident_after_import for s in starts),
             after_build=median(s.facts.resident_after_build for s in starts),
@@ -206,13 +207,13 @@ class Analysis:
     def _why_not(self, cell: Cell, certificate: Certificate | None, starts: Sequence[Start]) -> str:
         """Why a row is not compared with others; empty where it is."""
         if certificate is None:
-            return "it has no parity certificate of this version"
+            return "there is no parity certificate of this version"
         if not certificate.passed:
-            return "its parity is broken; `rosetta parity` explains where"
+            return "parity is broken, and `rosetta parity` explains where"
         if len({start.facts.version for start in starts}) > 1:
-            return "its generations ran in more than one version"
+            return "the generations ran in more than one version"
         if not self.timings.finite(cell):
-            return "its loss is not finite"
+            return "the loss is not finite"
         return ""
 
     @cached_property
@@ -331,9 +332,13 @@ class Analysis:
     def _gates(self, rows: Sequence[Row]) -> Iterator[str]:
         """What was not as it must be."""
         asked = self.plan.threads or self.head.machine["cores"]
+        reasons: dict[str, list[str]] = {}
         for row in rows:
             if row.why_not:
-                yield f"{row.label} is not compared: {row.why_not}"
+                reasons.setdefault(row.why_not, []).append(row.label)
+        for why_not, labels in reasons.items():
+            yield f"not compared: {', '.join(labels)}, since {why_not}"
+        for row in rows:
             if row.cell.lane == "matched" and row.facts.threads != asked:
                 yield f"{row.label} computed on {row.facts.threads} threads, {asked} were asked for"
             if self.timings.outside(row.cell) > MOST_OUTSIDE:

@@ -169,8 +169,14 @@ def train(
 
 @app.command()
 def translate(
-    run: options.Run,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Sentences.")] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [TEXT]...",
+            help="The folder of a run, and sentences.",
+            show_default="the bundled run, and the lines of standard input",
+        ),
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="Translate the lines of a file.")] = None,
     backend: options.BackendOfRun = None,
     dtype: options.DtypeOfRun = None,
@@ -180,12 +186,17 @@ def translate(
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Translate sentences given as arguments, in a file, or on standard input, a line each."""
+    """Translate sentences given as arguments, in a file, or on standard input, a line each.
+
+    The first argument is a run where it names a folder. Without one, the run bundled with Rosetta translates, which
+    was trained on the phrasebook. Without --backend, a run's own is taken, or where that is not installed, another.
+    """
     from backends import session
     from common import terminal
     from common.lines import lines_as_they_arrive
-    from common.run_directory import RunDirectory
+    from common.run_directory import BUNDLED_RUN, RunDirectory
 
+    run, texts = _run_and_texts(arguments or [])
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
     runtime = session.Runtime(threads=threads, device=device)
@@ -193,7 +204,9 @@ def translate(
     begun = False
     with (
         _lines_source(file) as stream,
-        session.open_translator(RunDirectory.open(run), backend, weights, dtype, runtime) as translator,
+        session.open_translator(
+            RunDirectory.open(run or BUNDLED_RUN), backend, weights, dtype, runtime
+        ) as translator,
     ):
         chunks = [texts] if texts else lines_as_they_arrive(stream)
         try:
@@ -210,6 +223,21 @@ def translate(
                 terminal.print_json({"backend": translator.process.name, "translations": kept})
 
 
+def _run_and_texts(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The folder of a run, where the first argument names one, and the sentences.
+
+    Raises CannotBeginError for what looks like a path, where there is no such folder.
+    """
+    first = arguments[0] if arguments else ""
+    if os.path.isdir(first):
+        return first, arguments[1:]
+    if os.sep in first and len(first.split()) == 1:
+        raise CannotBeginError(
+            f"{first} is not a run: there is no such folder; `rosetta train --out {first}` makes one"
+        )
+    return None, arguments
+
+
 def _lines_source(file: Path | None) -> IO[bytes]:
     if file is None:
         return sys.stdin.buffer
@@ -221,7 +249,7 @@ def _lines_source(file: Path | None) -> IO[bytes]:
 
 @app.command()
 def evaluate(
-    run: options.Run,
+    run: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default="the bundled run")] = None,
     backend: options.BackendOfRun = None,
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
@@ -235,8 +263,9 @@ def evaluate(
     """Score a run on its validation rows, and say what the example's accuracy hides."""
     from backends import session
     from common import terminal
-    from common.run_directory import RunDirectory
+    from common.run_directory import BUNDLED_RUN, RunDirectory
 
+    run = run or BUNDLED_RUN
     directory = RunDirectory.open(run)
     runtime = session.Runtime(threads=threads, device=device)
     with (
@@ -298,6 +327,9 @@ def convert(
             raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
         named = run if run.name.strip(".") else run.resolve()  # beside it, not within
         out = out or Path(f"{named}-{to.replace(':', '-')}")
+        if to == "weights":
+            RunDirectory.open(run).write_weights(weights, out)
+            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {out}")
         files = session.export_native(RunDirectory.open(run), weights, to, out)
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
@@ -325,6 +357,3 @@ def convert(
 
 if __name__ == "__main__":
     main()
-        if to == "weights":
-            RunDirectory.open(run).write_weights(weights, out)
-            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {out}")

@@ -78,6 +78,12 @@ def frameworks() -> list[str]:
     return [name for name in installed() if TABLE[name].extra and not TABLE[name].variant]
 
 
+def of_run(own: str) -> str:
+    """The backend that opens a run where none is named: its own, else a framework that is installed, else NumPy."""
+    there = installed()
+    return next(name for name in [own, *frameworks(), "numpy"] if name in there)
+
+
 def open_backend(target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
     """Import the framework and build the model, in this process: for the worker, which has one of its own."""
     module, _, class_name = target.partition(":")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import TABLE, find
+from backends import TABLE, find, of_run
 from backends.process import BackendProcess, OnEvent
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Pair, normalize, read_corpus, references, split
@@ -260,12 +260,16 @@ def _samples(translator: Translator, on_event: OnEvent) -> list[Sample]:
 def open_translator(
     run: RunDirectory, backend: str | None, weights: str, dtype: str | None, runtime: Runtime
 ) -> Iterator[Translator]:
-    """A translator with the `last` or `best` weights of a run, in any backend and precision."""
-    find(backend or run.backend)
+    """A translator with the `last` or `best` weights of a run, in any backend and precision.
+
+    Without `backend`, in the run's own where it is installed, else in another.
+    """
+    backend = backend or of_run(run.backend)
+    find(backend)
     run.read_state(weights)
     material = Material.of_run(run)
     model = replace(run.model_config, dtype=dtype or run.model_config.dtype)
-    with runtime.start(backend or run.backend, model, run.train_config) as process:
+    with runtime.start(backend, model, run.train_config) as process:
         process.call("common.training:load_run", TRAINING_SILENCE, run=str(run.path.resolve()), weights=weights)
         yield Translator(process, replace(material, batch=replace(material.batch, dtype=model.dtype)))
 

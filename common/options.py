@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -40,7 +39,6 @@ Epochs = Annotated[int, typer.Option(min=1, help="Epochs in all.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads a backend may use.", show_default="all cores")]
 Device = Annotated[Literal["cpu", "gpu"], typer.Option(help="Where the model lives.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Run = Annotated[Path, typer.Argument(help="The folder of a run that `rosetta train` wrote.")]
 BackendOfRun = Annotated[
     str | None, typer.Option("--backend", help="NAME or NAME:VARIANT.", show_default="the run's own")
 ]

@@ -32,6 +32,7 @@ FORMAT = "rosetta-run"
 VERSION = 1
 BEFORE = {"batches": "shuffled"}  # settings of training that runs written before do not name
 STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
+BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # of weights alone, trained on the phrasebook
 
 Config = TypeVar("Config", ModelConfig, TrainConfig, DataConfig, "Epoch", "Place")
 
@@ -144,9 +145,9 @@ class RunDirectory:
         path = self.path / STATE_FILES[which]
         try:
             state, metadata = from_bytes(path.read_bytes())
-            check_state(state, self.model_config)
             if not state.mean_squares:  # weights alone
                 state = ModelState(state.weights, {name: np.zeros_like(w) for name, w in state.weights.items()})
+            check_state(state, self.model_config)
             place = _read(Place, metadata, path)
         except OSError as error:
             advice = "; a run of weights alone has the last state only" if which == "best" else ""
@@ -190,7 +191,6 @@ class RunDirectory:
         if _best(self.history()) == epoch.epoch:
             self._write_state("best", state, place)
 
-    def _write_state(self, which: str, state: ModelState, place: Place) -> None:
     def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
         """The same run, its config.json written anew, to be trained on at another rate, a float32."""
         run = replace(self, train_config=replace(self.train_config, learning_rate=learning_rate))
@@ -221,6 +221,7 @@ class RunDirectory:
         config |= {"model": asdict(self.model_config), "train": asdict(self.train_config)}
         write_json(folder / "config.json", config | {"data": asdict(self.data_config)})
 
+    def _write_state(self, which: str, state: ModelState, place: Place) -> None:
         write_atomically(self.path / STATE_FILES[which], to_bytes(state, asdict(place)))
 
     def _text(self, name: str) -> str:

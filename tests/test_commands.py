@@ -422,7 +422,9 @@ def test_errors_of_usage_take_typers_form(tmp_path, option) -> None:
 
 
 def test_no_run_at_all_is_told_from_a_corrupt_one(tmp_path, run) -> None:
-    assert "is not a run" in refusal(2, "translate", tmp_path / "nothing", "It is red.")
+    for command in ("translate", "evaluate"):
+        assert "is not a run" in refusal(2, command, tmp_path / "nothing")
+    assert "is not a run" in refusal(2, "translate", tmp_path, "It is red.")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for path in run.iterdir():

@@ -1,0 +1,81 @@
+"""The run that is bundled: what it holds, how good it is, and how a sentence comes to it."""
+
+import pytest
+
+from backends import TABLE, session
+from common.config import DataConfig
+from common.corpus import read_corpus
+from common.run_directory import BUNDLED_RUN, RunDirectory
+from rosetta import main
+from tests.conftest import FRAMEWORKS
+from tests.near_ties import differences
+from tests.program import answer, refusal
+
+RUNTIME = session.Runtime(threads=1)
+SENTENCE, TRANSLATION = "Look at the skirt!", "Regardez la jupe\u202f!"
+
+
+@pytest.fixture(scope="module")
+def run() -> RunDirectory:
+    return RunDirectory.open(BUNDLED_RUN)
+
+
+def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
+    corpus = read_corpus(DataConfig())
+    assert (run.sha256, run.pairs()) == (corpus.sha256, corpus.pairs), "run `make pretrained`"
+    assert run.data_config == DataConfig(split="grouped")
+    assert (run.model_config.latent_dim, run.model_config.padding) == (256, "space")
+    made = session.Material.of_pairs(corpus.pairs, run.data_config, run.train_config.seed, "float32")
+    read = session.Material.of_run(run)
+    for side in ("encoder_vocabulary", "decoder_vocabulary"):
+        assert getattr(made, side).characters == getattr(read, side).characters
+    assert sum(path.stat().st_size for path in BUNDLED_RUN.iterdir()) < 4e6
+
+
+def test_it_translates_sentences_that_training_held_out(run) -> None:
+    with session.open_translator(run, "numpy", "last", None, RUNTIME) as translator:
+        scores = session.evaluate(translator, 256, None, lambda event: None)
+    assert scores["chrf"] >= 75  # of the 1,737 sources
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_every_backend_decodes_the_same(run, name) -> None:
+    with session.open_translator(run, "numpy", "last", "float64", RUNTIME) as translator:
+        material = translator.material
+        sources = [material.pairs[row][0] for row in material.validation_rows[::90]]
+        expected = translator(sources)
+    with session.open_translator(run, name, "last", None, RUNTIME) as translator:
+        assert differences(run, material, sources, translator(sources), expected) == 0
+
+
+def test_a_sentence_without_a_run_is_translated_by_it() -> None:
+    found = answer("translate", SENTENCE, "--backend", "paddle")
+    expected = {"backend": "paddle", "translations": [{"source": SENTENCE, "translation": TRANSLATION}]}
+    assert found == expected
+    for arguments in (["translate", "--backend", "numpy"], ["translate", BUNDLED_RUN, "--backend", "numpy"]):
+        assert answer(*arguments, stdin=SENTENCE.encode())["translations"] == expected["translations"]
+    assert answer("evaluate", "--backend", "numpy", "--limit", 5)["run"] == str(BUNDLED_RUN)
+
+
+@pytest.mark.parametrize("text", ["", "Go.", "x" * 300, "He is 1/2 there."])
+def test_what_is_no_path_is_a_sentence(text, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["rosetta", "translate", text, "--backend", "numpy", "--unknown", "drop"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_what_looks_like_a_path_is_no_sentence() -> None:
+    assert "runs/none is not a run" in refusal(2, "translate", "runs/none", SENTENCE)
+
+
+def test_a_backend_that_is_missing_is_replaced_by_one_that_is_not(run, monkeypatch) -> None:
+    there = ["numpy", "paddle"]
+    monkeypatch.setattr("backends.installed", lambda: there)
+    with session.open_translator(run, None, "last", None, RUNTIME) as translator:
+        assert translator.process.name == "paddle"
+    there.remove("paddle")
+    with session.open_translator(run, None, "last", None, RUNTIME) as translator:
+        assert translator.process.name == "numpy"
+    assert run.backend in TABLE

@@ -18,7 +18,7 @@ from common.tensors import Batch, model_config
 
 FRAMEWORKS = ["keras", "torch", "paddle"]
 VARIANTS = [name for name, entry in TABLE.items() if entry.variant and not entry.reduced]
-LATENT_DIM = 256
+LATENT_DIM = 64  # few units, so that tests are quick; the ladder climbs with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
 
 assert {name.partition(":")[0] for name in TABLE} == {"numpy", *FRAMEWORKS}

@@ -25,25 +25,38 @@ from common.tensors import Batch
 from common.weights import permute_units
 from tests.conftest import FRAMEWORKS, VARIANTS
 
-LATENT_DIM = 256
+LATENT_DIM, SMALL = 256, 64
 SETTINGS = TrainConfig(seed=7)
 PRECISIONS = ["float64", "float32"]
 CLIMBERS = backends_and_dtypes(["numpy", *FRAMEWORKS, *VARIANTS, "keras:example"], PRECISIONS)
 
 
-def course_of(size: Size, latent_dim: int = LATENT_DIM, padding: str = "space") -> Course:
+def course_of(size: Size, latent_dim: int, padding: str = "space") -> Course:
     return Course(DataConfig(), SETTINGS, latent_dim, size, Runtime(threads=1), padding)
 
 
 @pytest.fixture(scope="module")
 def course() -> Iterator[Course]:
-    with course_of(QUICK) as course:
+    with course_of(QUICK, LATENT_DIM) as course:
+        yield course
+
+
+@pytest.fixture(scope="module")
+def small_course() -> Iterator[Course]:
+    """For what holds of a model of any size."""
+    with course_of(QUICK, SMALL) as course:
         yield course
 
 
 @pytest.fixture(scope="module")
 def masked_course() -> Iterator[Course]:
-    with course_of(QUICK, padding="mask") as course:
+    with course_of(QUICK, SMALL, "mask") as course:
+        yield course
+
+
+@pytest.fixture(scope="module")
+def whole_course() -> Iterator[Course]:
+    with course_of(WHOLE, SMALL) as course:
         yield course
 
 
@@ -70,8 +83,9 @@ def climbed(course: Course, name: str, dtype: str) -> Parity:
 
 
 @pytest.mark.parametrize(("name", "dtype"), CLIMBERS, ids=lambda value: value)
-def test_every_backend_reaches_the_top(course: Course, name: str, dtype: str) -> None:
-    found = climbed(course, name, dtype)
+def test_every_backend_reaches_the_top(course: Course, small_course: Course, name: str, dtype: str) -> None:
+    # The example's size in the example's precision, whose bounds are the narrow ones.
+    found = climbed(course if dtype == "float32" and name not in VARIANTS else small_course, name, dtype)
     assert found.passed, "\n".join(found.explanations)
     assert {check.rung for check in found.checks} == {
         "tensors",
@@ -118,29 +132,29 @@ def test_masked_padding_may_be_of_any_width(masked_course: Course) -> None:
 
 # Where each mistake is caught, and what the explanation must say.
 PLANTED = [
-    ("paddle:GatesSwapped", "forward", ["state_h", "time step: first seen with 1 of", "gate: "]),
-    ("keras:SquareTransposed", "forward", ["time step: first seen with 2 of", "gate: "]),
-    ("keras:TransposedOnce", "weights", ["encoder/recurrent_kernel", "input gate", "256 of 256 rows differ"]),
-    ("torch:OneRowDisturbed", "weights", ["decoder/recurrent_kernel", "row 123", "1 of 256 rows differ: row 123"]),
-    ("torch:NotANumber", "forward", ["state_c", "not finite at [3, 7]"]),
-    ("torch:LaterStepsDisturbed", "forward", ["probabilities", "first seen with 1 of", " and 6 of"]),
+    ("numpy:GatesSwapped", "forward", ["state_h", "time step: first seen with 1 of", "gate: "]),
+    ("numpy:SquareTransposed", "forward", ["time step: first seen with 2 of", "gate: "]),
+    ("numpy:TransposedOnce", "weights", ["encoder/recurrent_kernel", "input gate", "64 of 64 rows differ"]),
+    ("numpy:OneRowDisturbed", "weights", ["decoder/recurrent_kernel", "row 23", "1 of 64 rows differ: row 23"]),
+    ("numpy:NotANumber", "forward", ["state_c", "not finite at [3, 7]"]),
+    ("numpy:LaterStepsDisturbed", "forward", ["probabilities", "first seen with 1 of", " and 6 of"]),
     ("torch:TargetsPaddedWithZeros", "loss", ["look at targets, their padding"]),
-    ("torch:WrongGradient", "gradients", ["encoder/kernel", "forget gate", "gate: the forget gate of the encoder"]),
+    ("numpy:WrongGradient", "gradients", ["encoder/kernel", "forget gate", "gate: the forget gate of the encoder"]),
     ("torch:SecondBiasTrained", "step", ["/bias", "what is in its list"]),
     ("torch:EpsilonOutsideTheRoot", "step", ["where epsilon stands"]),
     ("torch:OtherRho", "step", ["rmsprop/", "look at its constants"]),
-    ("paddle:OtherEpsilon", "step", ["look at its constants"]),
-    ("torch:BatchesShuffled", "trajectory", ["look at the order of batches"]),
-    ("torch:StopsEarlyAlone", "strings", []),
+    ("numpy:OtherEpsilon", "step", ["look at its constants"]),
+    ("numpy:BatchesShuffled", "trajectory", ["look at the order of batches"]),
+    ("numpy:StopsEarlyAlone", "strings", []),
 ]
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("target", "rung", "said"), PLANTED, ids=[target for target, _, _ in PLANTED])
 def test_planted_mistakes_are_caught_at_their_rung(
-    course: Course, planted: Callable[..., str], target: str, rung: str, said: list[str], dtype: str
+    small_course: Course, planted: Callable[..., str], target: str, rung: str, said: list[str], dtype: str
 ) -> None:
-    found = climbed(course, planted(target), dtype)
+    found = climbed(small_course, planted(target), dtype)
     assert not found.passed
     broken = [check.rung for check in found.checks if not check.passed]
     assert set(broken) == {rung}
@@ -151,12 +165,12 @@ def test_planted_mistakes_are_caught_at_their_rung(
     assert found.certificates[f"{target} {dtype}"].passed is False
 
 
-def test_a_certificate_names_the_error_that_broke_the_rung_and_not_the_largest(course: Course) -> None:
+def test_a_certificate_names_the_error_that_broke_the_rung_and_not_the_largest(small_course: Course) -> None:
     weights = Check("torch", "", "float32", "step", "dense/bias", error=1e-7, tolerance=6e-8)
     slots = Check("torch", "", "float32", "step", "rmsprop/dense/bias", error=2e-6, tolerance=1e-5)
     process = SimpleNamespace(name="torch", facts=SimpleNamespace(version="1", device="cpu"))
     climber = SimpleNamespace(process=process, dtype="float32", precision="float32")
-    rung = certificate(course, climber, [weights, slots]).rungs["step"]
+    rung = certificate(small_course, climber, [weights, slots]).rungs["step"]
     assert rung == Rung(error=1e-7, tolerance=6e-8, passed=False)
 
 
@@ -242,8 +256,10 @@ def test_bfloat16_reaches_the_top_within_bounds_of_its_own(request: pytest.Fixtu
         ("torch:StopsEarly", "strings"),
     ],
 )
-def test_the_bounds_of_bfloat16_catch_mistakes(course, planted: Callable[..., str], target: str, rung: str) -> None:
-    found = climbed(course, planted(target, "bfloat16"), "float32")
+def test_the_bounds_of_bfloat16_catch_mistakes(
+    small_course: Course, planted: Callable[..., str], target: str, rung: str
+) -> None:
+    found = climbed(small_course, planted(target, "bfloat16"), "float32")
     assert {check.rung for check in found.checks if not check.passed} == {rung}, found.explanations
 
 
@@ -257,33 +273,32 @@ def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:
         backends_and_dtypes(["torch:bfloat16"], ["float64"])
 
 
-def test_a_subclass_without_a_mistake_passes(course: Course, planted: Callable[..., str]) -> None:
+def test_a_subclass_without_a_mistake_passes(small_course: Course, planted: Callable[..., str]) -> None:
     """So what the planted ones are caught by is their mistake."""
-    assert climbed(course, planted("torch:Correct"), "float32").passed
+    assert climbed(small_course, planted("torch:Correct"), "float32").passed
 
 
 @pytest.mark.parametrize("target", ["torch:SecondBiasTrained", "torch:EpsilonOutsideTheRoot", "torch:OtherRho"])
 def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
-    planted: Callable[..., str], target: str
+    whole_course: Course, planted: Callable[..., str], target: str
 ) -> None:
     """The bound that rounding sets is narrow enough to see them, even by the mean loss of 50 steps alone."""
-    name = planted(target)
-    with course_of(WHOLE, latent_dim=64) as course, course.start(name, "float32") as process:
-        _, mean_loss = Climber(course, process, "float32").rung("trajectory")
+    with whole_course.start(planted(target), "float32") as process:
+        _, mean_loss = Climber(whole_course, process, "float32").rung("trajectory")
     assert not mean_loss.passed, mean_loss
 
 
-def test_a_correct_backend_reaches_the_top_of_the_whole_ladder() -> None:
-    with course_of(WHOLE, latent_dim=64) as course:
-        found = climb(course, ["torch", "paddle"], ["float32"], Parity())
+def test_a_correct_backend_reaches_the_top_of_the_whole_ladder(whole_course: Course) -> None:
+    found = climb(whole_course, ["torch", "paddle"], ["float32"], Parity())
     assert found.passed, "\n".join(found.explanations)
     apart, moved = budget_tables(found.checks)
     assert "torch" in "".join(apart.columns[0].cells)
     assert list(moved.columns[0].cells) == ["torch", "paddle"]
 
 
-def test_permuted_units_compute_the_same_function(course: Course) -> None:
-    order = np.random.default_rng(0).permutation(LATENT_DIM)
+def test_permuted_units_compute_the_same_function(small_course: Course) -> None:
+    course = small_course
+    order = np.random.default_rng(0).permutation(SMALL)
     permuted = permute_units(course.probe, order)
     back = permute_units(permuted, np.argsort(order))
     for kind in ("weights", "mean_squares"):

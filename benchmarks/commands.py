@@ -271,7 +271,10 @@ def compare(
     limit = options.share(fail_slower) if fail_slower is not None else None
     found = changes.compare(Recording.read(before), Recording.read(after))
     if not found.changes:
-        raise RosettaError("nothing can be compared: there is no row that both have two generations of")
+        raise RosettaError(
+            "nothing can be compared: there is no row that both have two generations of, or other processes were at "
+            "work in too many cycles of one of them"
+        )
     if json:
         terminal.print_json(plain(found))
     else:

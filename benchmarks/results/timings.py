@@ -115,8 +115,11 @@ class Timings:
 
 
 def widest(timings: Timings) -> Estimate | None:
-    """The widest interval of the question that a benchmark answers; None before it can be told."""
+    """The widest interval of the question that a benchmark answers, one row's own where there is no other; None
+    before it can be told."""
     labels = [cell.label for cell in timings.recording.plan.question]
+    if len(labels) == 1:
+        return timings.steps.seconds(labels[0])
     ratios = [timings.steps.ratio(left, right) for n, left in enumerate(labels) for right in labels[n + 1 :]]
     if not ratios or any(ratio is None for ratio in ratios):
         return None

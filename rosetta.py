@@ -298,6 +298,9 @@ def convert(
             raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
         named = run if run.name.strip(".") else run.resolve()  # beside it, not within
         out = out or Path(f"{named}-{to.replace(':', '-')}")
+        if to == "weights":
+            RunDirectory.open(run).write_weights(weights, out)
+            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {out}")
         files = session.export_native(RunDirectory.open(run), weights, to, out)
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
@@ -325,6 +328,3 @@ def convert(
 
 if __name__ == "__main__":
     main()
-        if to == "weights":
-            RunDirectory.open(run).write_weights(weights, out)
-            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {out}")

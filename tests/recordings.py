@@ -37,6 +37,8 @@ from benchmarks.parity.certificate import Certificate, Rung
 from benchmarks.parity.ladder import QUICK
 from common.config import DataConfig, TrainConfig
 from common.interface import BackendFacts, Kernel
+from common.machine import Machine
+from common.scoring import Scores
 
 OF_FRAMEWORK = "1.0"  # the version of every backend
 SECONDS = {"keras:example": 0.10, "keras": 0.09, "paddle": 0.08, "torch": 0.06}  # a step
@@ -82,7 +84,15 @@ def plan_of(
 def head_of(plan: Plan) -> Head:
     sizes = Sizes(640, 160, 24, 42, 60, 75)
     shown = [Shown("It is red.", ["C'est rouge."], False), Shown("Is it red?", ["Est-ce rouge ?"], True)]
-    machine = {"processor": "a processor", "cores": 2, "memory": 8 << 30, "versions": {"torch": OF_FRAMEWORK}}
+    machine = Machine(
+        processor="a processor",
+        instructions="X86_V4",
+        cores=2,
+        memory=8 << 30,
+        system="Linux",
+        python="3.12.1",
+        versions={"torch": OF_FRAMEWORK},
+    )
     corpus = Corpus("0" * 64, sizes, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
     return Head(FORMAT, VERSION, plan, corpus, machine, "2026-07-01T10:00:00Z")
 
@@ -171,9 +181,8 @@ def decoded(cell: Cell) -> Decoded:
     """Of two shown sentences; 2,000 characters are put out in a batch and 40 alone."""
     said = ["C'est rouge.", "Est-ce rouge ?"]
     if cell.backend == BASELINE:
-        return Decoded(cell, said, 0.05, [], 0, {})
-    scores = {"chrf": 61.0, "chrf_signature": "nrefs:var", "exact_match": 0.2, "character_error_rate": 0.3}
-    return Decoded(cell, said, 0.001, [2000, 40], 100, scores | {"sentences": 140})
+        return Decoded(cell, said, 0.05, None, 0, None)
+    return Decoded(cell, said, 0.001, (2000, 40), 100, scores(61.0))
 
 
 def evidence(cell: Cell) -> Evidence:
@@ -184,8 +193,11 @@ def evidence(cell: Cell) -> Evidence:
 def trained(cell: Cell, seed: int, reached: tuple[float, ...] = (10.0, 20.0, 30.0)) -> Trained:
     """Two seconds an epoch, one where batches are bucketed; `reached` is the chrF after each."""
     epochs = [EpochDone(1.0 if cell.bucketed else 2.0, 1.0, 1.1, 0.8, 0.6) for _ in reached]
-    scores = [{"chrf": chrf, "exact_match": 0.1, "character_error_rate": 0.5} for chrf in reached]
-    return Trained(cell, seed, epochs, scores, 700_000_000)
+    return Trained(cell, seed, epochs, [*map(scores, reached)], 700_000_000)
+
+
+def scores(chrf: float) -> Scores:
+    return Scores(chrf=chrf, chrf_signature="nrefs:var", exact_match=0.2, character_error_rate=0.3, sentences=140)
 
 
 def written(made: Recording, path: Path) -> Recording:

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -103,7 +104,8 @@ def bench(
     """
     from backends import find, frameworks
     from benchmarks.measure import schedule
-    from benchmarks.measure.plan import BATCHES, LANES, Plan, cells, chosen, sized
+    from benchmarks.measure.lock import only_benchmark
+    from benchmarks.measure.plan import LANES, Plan, cells, chosen, shuffled_and, sized
     from benchmarks.parity.certificate import read_certificates
     from benchmarks.report import content
     from benchmarks.report import terminal as shown
@@ -116,13 +118,13 @@ def bench(
     seconds = options.seconds(budget) if budget else None
     if resume:
         options.refuse(context, PLANNED_BENCH, "--resume goes on with the recording's own plan")
-        begun = schedule.resumed(path, seconds)
+        begin = partial(schedule.resumed, path, seconds)
     else:
         size = sized(
             preset,
             within=options.share(within) if within else None,
             budget=seconds,
-            batches=chosen(batches, "batches", BATCHES),
+            batches=shuffled_and(batches),
             epochs=epochs,
             seeds=seeds,
         )
@@ -136,9 +138,12 @@ def bench(
         rows = cells(names, python or [], chosen(lanes, "lanes", list(LANES)) or tuple(LANES), size)
         of_run = str(run.resolve()) if run else ""
         plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, baseline or "", of_run, rows)
-        begun = schedule.begin(path, plan, read_certificates(certificate) if certificate else {})
-    with _measuring("bench", path, wait) as interrupted:
-        begun.run(_Progress(), precision)
+        begin = partial(schedule.begin, path, plan, read_certificates(certificate) if certificate else {})
+    # A recording is read when nobody else measures, who might be writing it.
+    with only_benchmark(terminal.warn, wait):
+        begun = begin()
+        with _measuring("bench", path) as interrupted:
+            begun.run(_Progress(), precision)
     results = results_of(begun.recording)
     if json:
         terminal.print_json({"results": str(path)} | as_json(results))
@@ -165,6 +170,7 @@ def sweep(
 ) -> None:
     """Measure how the cost of a step grows with length, units and batch, and memory with the corpus."""
     from backends import BASELINE, TABLE, find, frameworks
+    from benchmarks.measure.lock import only_benchmark
     from benchmarks.measure.plan import Cell
     from benchmarks.measure.sweep import Sweep
     from benchmarks.report import sweep as content
@@ -177,7 +183,7 @@ def sweep(
     path = _recording_path(out, resume, "sweep")
     if resume:
         options.refuse(context, PLANNED, "--resume goes on with the recording's own plan")
-        begun = Sweep.resumed(path)
+        begin = partial(Sweep.resumed, path)
     else:
         names = options.names(backends) if backends else [name for name in frameworks() if name != BASELINE]
         for name in names:
@@ -187,11 +193,14 @@ def sweep(
                 raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
         corpus = DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines)
         settings = TrainConfig(batch_size, seed=seed)
-        begun = Sweep.create(path, [Cell(name) for name in names], corpus, settings, latent_dim, device, threads)
-    with _measuring("sweep", path, wait) as interrupted:
-        progress = _Progress()
-        for title, done, of in begun.run():
-            progress.phase(f"{title} ({done + 1} of {of})")
+        rows = [Cell(name) for name in names]
+        begin = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
+    with only_benchmark(terminal.warn, wait):
+        begun = begin()
+        with _measuring("sweep", path) as interrupted:
+            progress = _Progress()
+            for title, done, of in begun.run():
+                progress.phase(f"{title} ({done + 1} of {of})")
     scaling = scaling_of(begun)
     if json:
         terminal.print_json({"results": str(path)} | plain(scaling))
@@ -270,7 +279,10 @@ def compare(
     limit = options.share(fail_slower) if fail_slower is not None else None
     found = changes.compare(Recording.read(before), Recording.read(after))
     if not found.changes:
-        raise RosettaError("nothing can be compared: there is no row that both have two generations of")
+        raise RosettaError(
+            "nothing can be compared: there is no row that both have two generations of, or other processes were at "
+            "work in too many cycles of one of them"
+        )
     if json:
         terminal.print_json(plain(found))
     else:
@@ -379,28 +391,30 @@ class _Progress:
 
 
 def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
+    """The recording to write, or to go on with. Raises CannotBeginError where a new one would overwrite something."""
+    from benchmarks.measure.recording import refuse_existing
     from common.errors import CannotBeginError
 
     if resume and out is None:
         raise CannotBeginError("--resume needs --out, the recording to go on with")
-    return out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+    path = out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+    if not resume:
+        refuse_existing(path)
+    return path
 
 
 @contextmanager
-def _measuring(command: str, path: Path, wait: bool) -> Iterator[list[str]]:
-    """Measure while no other benchmark does; what ends it says how to go on.
+def _measuring(command: str, path: Path) -> Iterator[list[str]]:
+    """What ends the measuring says how to go on with it.
 
     Ctrl-C is put into the list that this gives, so that what is known so far is shown before the program ends.
     """
-    from benchmarks.measure.lock import only_benchmark
-    from common import terminal
     from common.errors import CannotBeginError, RosettaError
 
     go_on = f"go on with: rosetta {command} --out {shlex.quote(str(path))} --resume"
     interrupted: list[str] = []
     try:
-        with only_benchmark(terminal.warn, wait):
-            yield interrupted
+        yield interrupted
     except KeyboardInterrupt:
         interrupted.append(f"interrupted; {go_on}")
     except OSError as error:

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from benchmarks.analysis import analyse
+from benchmarks.recording import Recording
 
 from backends import TABLE, Entry, installed
 from backends.process import PROJECT
-from benchmarks.analysis import analyse
 from benchmarks.parity.ladder import QUICK
-from benchmarks.recording import Recording
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16

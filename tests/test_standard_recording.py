@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from backends.process import PROJECT
 from benchmarks.analysis import Analysis
 from benchmarks.figures import Measured, steps
 from benchmarks.intervals import Rounds, compared
 from benchmarks.recording import Recording
+
+from backends.process import PROJECT
 
 RESAMPLINGS = 20
 QUIET = 0.03  # a noise floor that a quiet machine has

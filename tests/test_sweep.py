@@ -7,10 +7,7 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from rich.console import Console
-
 from benchmarks.analysis import Analysis, analyse
-from benchmarks.measure import begin, resumed
 from benchmarks.plan import Plan, Sweep, cells, sized
 from benchmarks.recording import Recording
 from benchmarks.report.render import render_markdown
@@ -19,6 +16,9 @@ from benchmarks.roofline import Sizes, step_flop
 from benchmarks.scaling import growth
 from benchmarks.sweep import points, random_rows, spread
 from benchmarks.tables import scaling_table
+from rich.console import Console
+
+from benchmarks.measure import begin, resumed
 from common.config import DataConfig, TrainConfig
 from tests import recordings
 from tests.conftest import batch_of

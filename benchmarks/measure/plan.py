@@ -129,11 +129,13 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = dict.fromkeys(cell.backend for cell in self.rows if not cell.python)
         pythons = dict.fromkeys((cell.backend, cell.python) for cell in self.rows if cell.python)
         preset = PRESETS[self.preset]
+        lanes = dict.fromkeys(cell.lane for cell in self.rows)
         options = {
             "preset": (self.preset, None),
             "backends": (",".join(names), ""),
-            "within": (f"{100 * self.size.within:g}%", f"{100 * preset.within:g}%"),
-            "budget": (f"{self.size.budget:g}s", f"{preset.budget:g}s"),
+            "lanes": (",".join(lanes), ",".join(LANES)),
+            "within": (f"{_digits(100 * self.size.within)}%", f"{_digits(100 * preset.within)}%"),
+            "budget": (f"{_digits(self.size.budget)}s", f"{_digits(preset.budget)}s"),
             "batches": (",".join(self.size.batches), ",".join(preset.batches)),
             "seeds": (self.size.seeds, preset.seeds),
             "epochs": (self.size.epochs, preset.epochs),
@@ -195,6 +197,14 @@ def chosen(listed: str | None, option: str, possible: Sequence[str]) -> tuple[st
     return tuple(word for word in possible if word in found)
 
 
+def shuffled_and(listed: str | None) -> tuple[str, ...] | None:
+    """The words of --batches. The rows that are bucketed are more than, and never instead of, the plain ones."""
+    found = chosen(listed, "batches", BATCHES)
+    if found and BATCHES[0] not in found:
+        raise CannotBeginError(f"--batches is {BATCHES[0]}, or {','.join(BATCHES)}; found {listed!r}")
+    return found
+
+
 def certified_as(cell: Cell) -> Cell:
     """The cell whose certificate is this one's too: a lane changes no mathematics, nor does doing the same again."""
     return Cell(cell.backend, python=cell.python, batches=cell.batches)
@@ -207,6 +217,11 @@ def own_settings(data: DataConfig, settings: TrainConfig) -> dict[str, Any]:
     # --batches says which rows there are: each cell's settings follow from it.
     own = {name: value for name, value in given.items() if value != defaults[name] and name != "batches"}
     return {name.replace("_", "-"): value for name, value in own.items()}
+
+
+def _digits(number: float) -> str:
+    """A number as an option takes it: without an exponent, and without zeros that say nothing."""
+    return f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def options_of(given: Mapping[str, Any]) -> list[str]:

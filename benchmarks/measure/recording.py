@@ -6,21 +6,25 @@ each line against the class of its kind.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from backends.environment import GROUPS
 from backends.session import Material
-from benchmarks.measure.plan import Cell, Plan
-from benchmarks.measure.scenarios import EpochDone, Product, Profile, WarmUp
+from benchmarks.measure.plan import PRESETS, Cell, Plan
+from benchmarks.measure.scenarios import Count, EpochDone, Product, Profile, Seconds, WarmUp
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 from common.interface import BackendFacts
-from common.machine import describe_machine
+from common.machine import Machine, describe_machine
+from common.scoring import Scores
+from common.terminal import printable
 
 FORMAT = "rosetta-benchmark"
 VERSION = 3
@@ -33,12 +37,12 @@ class Line(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the corpus's tensors."""
 
-    training_rows: int
-    validation_rows: int
-    max_encoder_seq_length: int  # T_enc
-    max_decoder_seq_length: int  # T_dec
-    num_encoder_tokens: int  # V_enc
-    num_decoder_tokens: int  # V_dec
+    training_rows: Count
+    validation_rows: Count
+    max_encoder_seq_length: Count  # T_enc
+    max_decoder_seq_length: Count  # T_dec
+    num_encoder_tokens: Count  # V_enc
+    num_decoder_tokens: Count  # V_dec
 
     @classmethod
     def of(cls, material: Material) -> "Sizes":
@@ -78,7 +82,7 @@ class Head(Line, frozen=True, tag="plan"):
     version: int
     plan: Plan
     corpus: Corpus
-    machine: dict[str, Any]  # see common.machine.describe_machine
+    machine: Machine
     started: str  # ISO 8601
 
 
@@ -102,12 +106,12 @@ class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A cell's turn in one cycle. Times are seconds."""
 
     cell: int  # its number in the plan
-    lead: list[float]  # of the steps that do not count
-    steps: list[float]  # of those that do
-    loop: float  # of all of them, from the first one's start until their losses are read back
+    lead: list[Seconds]  # of the steps that do not count
+    steps: Annotated[list[Seconds], msgspec.Meta(min_length=1)]  # of those that do
+    loop: Seconds  # of all of them, from the first one's start until their losses are read back
     finite: bool  # whether every loss is
-    batch: list[float]  # of calls that decode many sentences; empty in cycles without decoding
-    alone: list[float]  # of calls that decode the sentence with the longest output; likewise
+    batch: list[Seconds]  # of calls that decode many sentences; empty in cycles without decoding
+    alone: list[Seconds]  # of calls that decode the sentence with the longest output; likewise
     waited: float  # until the machine was idle
     others: float  # cores that other processes used meanwhile, on average
 
@@ -136,9 +140,9 @@ class Decoded(Line, frozen=True):
     cell: Cell
     translations: list[str]  # of the shown sentences
     seconds: float  # a character of these, which are decoded in one call and once: for what has no batch, its speed
-    characters: list[int]  # that the timed calls put out: in a batch, alone; empty where these are not timed
+    characters: tuple[Count, Count] | None  # that the timed calls put out: in a batch, alone; None where not timed
     sentences: int  # decoded in a batch by the timed calls
-    scores: dict[str, Any]  # see common.scoring, over all held-out sources; empty where these were not decoded
+    scores: Scores | None  # over all held-out sources; None where these were not decoded
 
 
 class Cause(Line, frozen=True):
@@ -146,9 +150,9 @@ class Cause(Line, frozen=True):
 
     cell: Cell  # as installed
     groups: list[str]  # of settings; see backends.environment.matched_settings
-    installed: float  # seconds a step with none of them
-    given: float  # with these
-    matched: float  # with all
+    installed: Seconds  # a step with none of them
+    given: Seconds  # with these
+    matched: Seconds  # with all
 
 
 class Trained(Line, frozen=True):
@@ -157,7 +161,7 @@ class Trained(Line, frozen=True):
     cell: Cell
     seed: int
     epochs: list[EpochDone]
-    scores: list[dict[str, Any]]  # see common.scoring, of each epoch's weights
+    scores: list[Scores]  # of each epoch's weights
     peak: int  # bytes that the process had resident at most
 
 
@@ -190,15 +194,8 @@ class Recording:
         """A recording as far as it was written; a torn last line is left out."""
         head, *later = read_lines(path, FORMAT, VERSION, Head, Later)
         recording = cls(path, head, later)
-        numbers = range(len(head.plan.cells))
-        done = set()
-        for generation in recording.of_kind(Generation):
-            measured = {visit.cell for cycle in generation.cycles for visit in cycle}
-            if (generation.number, generation.heat) in done or not measured <= {s.cell for s in generation.starts}:
-                raise RosettaError(f"{path} is damaged: generation {generation.number} is there twice or not whole")
-            if not {start.cell for start in generation.starts} <= set(numbers):
-                raise RosettaError(f"{path} is damaged: generation {generation.number} has cells that no plan names")
-            done.add((generation.number, generation.heat))
+        if damage := next(_damages(recording), None):
+            raise RosettaError(f"{path} is damaged: {printable(damage)}")
         return recording
 
     def append(self, line: Line) -> None:
@@ -209,12 +206,43 @@ class Recording:
         return [line for line in self.lines if isinstance(line, kind)]
 
 
-def create_lines(path: Path, head: Line) -> None:
-    """Write a new file of lines. Raises CannotBeginError where something is there already."""
+def _damages(recording: Recording) -> Iterator[str]:
+    """What lines that are right by themselves do not tell together."""
+    plan, shown = recording.plan, len(recording.head.corpus.shown)
+    if plan.preset not in PRESETS or plan.settings.batch_size < 1:
+        yield f"its plan has the preset {plan.preset} and {plan.settings.batch_size} pairs a batch"
+    counted = {line.cell for line in recording.of_kind(Decoded) if line.characters}
+    if any(len(line.translations) != shown for line in recording.of_kind(Decoded)):
+        yield f"there are not {shown} translations in each line of them"
+    if any(len(line.epochs) != len(line.scores) or not line.epochs for line in recording.of_kind(Trained)):
+        yield "a training has not as many scores as epochs"
+    if any(not line.groups or set(line.groups) - GROUPS.keys() for line in recording.of_kind(Cause)):
+        yield f"a cause is none of {', '.join(GROUPS)}"
+    done = set()
+    for generation in recording.of_kind(Generation):
+        alive = sorted(start.cell for start in generation.starts)
+        if not set(alive) <= set(range(len(plan.cells))):
+            yield f"generation {generation.number} has cells that the plan does not have"
+        elif any(sorted(visit.cell for visit in cycle) != alive for cycle in generation.cycles):
+            yield f"generation {generation.number} has a cycle that is not one visit to each of its cells"
+        elif (generation.number, generation.heat) in done:
+            yield f"generation {generation.number} is there twice"
+        elif any((v.batch or v.alone) and plan.cells[v.cell] not in counted for c in generation.cycles for v in c):
+            yield f"generation {generation.number} decodes what no line has counted the characters of"
+        done.add((generation.number, generation.heat))
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise CannotBeginError where a new recording would overwrite something."""
     if not path.name:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
     if path.exists():
         raise CannotBeginError(f"{path} exists already; choose another --out, or go on with --resume")
+
+
+def create_lines(path: Path, head: Line) -> None:
+    """Write a new file of lines. Raises CannotBeginError where something is there already."""
+    refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, msgspec.json.encode(head) + b"\n")
@@ -243,9 +271,11 @@ def read_lines(path: Path, format: str, version: int, head: type[Any], later: An
         try:
             found.append(msgspec.json.decode(line, type=later if found else head))
         except (msgspec.DecodeError, RecursionError) as error:
-            raise RosettaError(f"{path}, line {number}, is no line of {format} version {version}: {error}") from error
+            raise RosettaError(
+                f"{path}, line {number}, is no line of {format} version {version}: {printable(str(error))}"
+            ) from error
     if not found or (found[0].format, found[0].version) != (format, version):
-        what = f"{found[0].format} version {found[0].version}" if found else "empty"
+        what = f"{printable(found[0].format)} version {found[0].version}" if found else "empty"
         raise RosettaError(f"{path} is {what}, expected {format} version {version}")
     return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -32,6 +32,11 @@ MOST_STEPS = 100  # of them, where a step takes next to nothing
 MADE = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights", "real_positions")
 
 
+# What was timed takes some time, and ends: what is recorded is held to it, so that it can be divided by.
+Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
 @dataclass(frozen=True)
 class Steps:
     """Training steps one after another."""
@@ -52,8 +57,8 @@ def steps(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Step
 class WarmUp:
     """The first steps of a process."""
 
-    first_step_seconds: float  # with all that it compiles
-    step_seconds: list[float]  # of those after it
+    first_step_seconds: Seconds  # with all that it compiles
+    step_seconds: list[Seconds]  # of those after it
     peak: int  # bytes that the process had resident at most, until then
     threads: int  # of the operating system
     busy_threads: int  # of these, those that worked while it trained
@@ -103,15 +108,15 @@ class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str  # "large", or the part of the model that it is
     shape: tuple[int, int, int]  # m, k, n
-    flops: float  # floating-point operations a second
+    flops: Annotated[float, msgspec.Meta(ge=1.0)]  # floating-point operations a second
 
 
 @dataclass(frozen=True)
 class Profile:
     """Training under the framework's own profiler, which slows what it watches."""
 
-    steps: int
-    seconds: float  # of these steps
+    steps: Count
+    seconds: Seconds  # of these steps
     busy_seconds: float  # of these, in which at least one kernel was running
     kernels: list[Kernel]
     data_seconds: float  # to make the tensors of these steps, by itself
@@ -173,7 +178,7 @@ def learn(
 class Point:
     """A training step at one size of one axis of a sweep."""
 
-    step_seconds: list[float]
+    step_seconds: Annotated[list[Seconds], msgspec.Meta(min_length=1)]
     peak: int  # bytes that the process had resident at most, until then
     products: list[Product]  # so that a sweep by itself has a peak to be compared with
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -121,10 +121,9 @@ class Benchmark:
         began = perf_counter()
         self._certify(progress)
         while (number := self._next(precision, perf_counter() - began)) is not None:
-            for heat, cells in enumerate(self._heats(number)):
-                if (number, heat) not in self._done:
-                    progress.phase(f"generation {number}, at least {self.least} are measured")
-                    self.recording.append(self._generation(number, heat, cells))
+            while cells := self._heat(number):
+                progress.phase(f"generation {number}, at least {self.least} are measured")
+                self.recording.append(self._generation(number, len(self._measured(number)), cells))
             progress.measured(self.recording)
         for cell in self.plan.trained:
             for seed in range(self.plan.settings.seed, self.plan.settings.seed + self.plan.size.seeds):
@@ -137,35 +136,34 @@ class Benchmark:
         """Generations that are measured at least, if there is time."""
         return LEAST_FOR_NARROW if self.plan.size.within < NARROW else LEAST_GENERATIONS
 
-    @property
-    def _done(self) -> set[tuple[int, int]]:
-        return {(generation.number, generation.heat) for generation in self.recording.of_kind(Generation)}
+    def _measured(self, number: int) -> list[Generation]:
+        """The heats of a generation that are recorded."""
+        return [found for found in self.recording.of_kind(Generation) if found.number == number]
 
     def _next(self, precision: Precision, spent: float) -> int | None:
         """The number of the generation to measure now; None where no more is to be measured."""
-        done = self.recording.of_kind(Generation)
-        number = max((generation.number for generation in done), default=0)
-        if number and any((number, heat) not in self._done for heat in range(len(self._heats(number)))):
-            return number  # of which a heat is missing
+        number = max((generation.number for generation in self.recording.of_kind(Generation)), default=0)
         if not number:
             return 1
+        if self._heat(number):
+            return number
         reached = precision(self.recording)
-        narrow = reached is not None and reached <= self.plan.size.within
-        if number >= self.least and narrow and not self._lacking(self.plan.cells):
+        if number >= self.least and reached is not None and reached <= self.plan.size.within:
             return None
         # The last one is the likest: those with the rows as installed come first and take longer.
-        longest = fmean(generation.seconds for generation in done if generation.number == number)
-        return None if spent + longest * len(self._heats(number + 1)) > self.budget else number + 1
+        longest = sum(heat.seconds for heat in self._measured(number))
+        return None if spent + longest > self.budget else number + 1
 
-    def _heats(self, number: int) -> list[list[Cell]]:
-        """The cells of a generation, in as many parts as memory asks for, the first row in each."""
+    def _heat(self, number: int) -> list[Cell]:
+        """The cells of a generation to be measured now: as many of those that are missing as memory has room for,
+        and the first row in each heat, by which what was measured in two heats is compared. Empty where none is
+        missing."""
         installed = number <= self.plan.size.installed or all(c.lane == "default" for c in self.plan.cells)
-        cells = [cell for cell in self.plan.cells if installed or cell.lane != "default"]
+        first, *others = (cell for cell in self.plan.cells if installed or cell.lane != "default")
+        done = {self.plan.cells[start.cell] for heat in self._measured(number) for start in heat.starts}
+        missing = [cell for cell in others if cell not in done]
         room = max(2, int(psutil.virtual_memory().available / PROCESS_BYTES))
-        first, others = cells[0], cells[1:]
-        if len(cells) <= room:
-            return [cells]
-        return [[first, *others[start : start + room - 1]] for start in range(0, len(others), room - 1)]
+        return [first, *missing[: room - 1]] if missing or first not in done else []
 
     def _lacking(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells of which the evidence is not yet recorded."""
@@ -279,12 +277,12 @@ class Benchmark:
         seconds = (perf_counter() - began) / float(sentences.characters(shown).sum())
         translations = [sentences.text(row) for row in shown]
         if not in_turns:
-            return Decoded(cell, translations, seconds, characters=[], sentences=0, scores={})
+            return Decoded(cell, translations, seconds, characters=None, sentences=0, scores=None)
         held_out = sentences.decoded(process, sentences.held_out)
         together = sentences.characters(held_out[:TIMED])
         alone = sentences.characters(held_out[sentences.longest :][:1])
         scores = score([sentences.text(row) for row in held_out], sentences.against)
-        counts = [int(together.sum()), int(alone[0])]
+        counts = int(together.sum()), int(alone[0])
         return Decoded(cell, translations, seconds, characters=counts, sentences=len(together), scores=scores)
 
     def _evidence(self, cell: Cell, process: BackendProcess) -> Evidence:

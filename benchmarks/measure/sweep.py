@@ -25,7 +25,7 @@ from benchmarks.measure.scenarios import AT_LEAST, Point, data_seconds, seconds_
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import BackendFacts
-from common.machine import describe_machine
+from common.machine import Machine, describe_machine
 from common.tensors import Batch, Batches, model_config
 
 FORMAT = "rosetta-sweep"
@@ -58,7 +58,7 @@ class SweepHead(Line, frozen=True, tag="sweep"):
     axes: Axes
     sizes: Sizes  # of the axes that stay
     sha256: str  # of the corpus
-    machine: dict[str, Any]
+    machine: Machine
     started: str  # ISO 8601
 
 

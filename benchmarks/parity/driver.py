@@ -113,7 +113,7 @@ def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> Ce
         corpus_sha256=course.sha256,
         size=course.size,
         referee=f"numpy {course.referee.process.facts.version} float64",
-        machine=course.machine,
+        machine=dict(course.machine),
         passed=all(check.passed for check in checks),
         rungs=rungs,
     )

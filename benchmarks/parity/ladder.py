@@ -22,7 +22,7 @@ from common.comparison import NEAR_TIE, PARTED, TOLERANCES, ParityError, compare
 from common.config import DataConfig, TrainConfig
 from common.decoding import max_decoded_length, text_of
 from common.interface import Forward
-from common.machine import describe_machine
+from common.machine import Machine, describe_machine
 from common.tensors import START, STOP, Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state, permute_units
 
@@ -203,7 +203,7 @@ class Course:
         return [text_of(row, self.material.decoder_vocabulary) for row in np.concatenate(decoded)]
 
     @cached_property
-    def machine(self) -> dict[str, Any]:
+    def machine(self) -> Machine:
         """What all of this runs on."""
         return describe_machine()
 

@@ -1,6 +1,6 @@
 """What is said of a comparison: the whole report, and what a terminal shows of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.measure.plan import BUCKETED
 from benchmarks.report import cells, decoding, evidence, learning, resources, speed, wording
@@ -90,7 +90,7 @@ def _facts(results: Results) -> dict[str, str]:
     }
 
 
-def machine(described: dict[str, object]) -> str:
+def machine(described: Mapping[str, object]) -> str:
     """What common.machine.describe_machine gives, in short."""
     words = str(described.get("processor", "processor not known"))
     words += f" ({described['instructions']})" if "instructions" in described else ""

@@ -49,6 +49,17 @@ class Estimate:
         return Estimate(self.value, self.low / (1 + share), self.high * (1 + share))
 
 
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """A fit by least squares. Its effects are those of the blocks, and then those of the rows."""
+
+    effects: np.ndarray
+    covariance: np.ndarray  # of the effects, for a residual whose variance is 1
+    variance: float  # of the residual
+    freedom: int  # degrees of freedom of the residual
+    projection: np.ndarray  # onto the contrasts of effects that the observations can tell
+
+
 @dataclass(frozen=True)
 class Fit:
     """Observations of rows in blocks, by block and row: logarithms of seconds."""
@@ -68,9 +79,7 @@ class Fit:
         return sorted({block for block, _ in self.observed})
 
     @cached_property
-    def _solved(self) -> tuple[np.ndarray, np.ndarray, float, int]:
-        """Effects of the blocks and then of the rows, their covariance without the variance of the residual, that
-        variance, and its degrees of freedom."""
+    def _solved(self) -> "_Solved":
         design = np.zeros((len(self.observed), len(self._blocks) + len(self.rows)))
         for line, (block, row) in zip(design, self.observed, strict=True):
             line[self._blocks.index(block)] = line[len(self._blocks) + self.rows.index(row)] = 1.0
@@ -80,39 +89,35 @@ class Fit:
         effects = inverse @ values
         freedom = len(values) - int(np.linalg.matrix_rank(design))
         residual = values - design @ effects
-        return effects, inverse @ inverse.T, float(residual @ residual) / max(freedom, 1), freedom
+        variance = float(residual @ residual) / max(freedom, 1)
+        return _Solved(effects, inverse @ inverse.T, variance, freedom, inverse @ design)
 
     def seconds(self, row: str) -> Estimate | None:
         """A row's time over the blocks as they were; None where one block alone was measured.
 
-        The interval tells how well the row is told from others: what the machine did to all rows is not in it.
+        The interval tells how well the row is told from the others: what the machine did to all rows is not in it.
+        A row that has no others has the interval of its own observations, with what the machine did.
         """
-        effects, covariance, variance, freedom = self._solved
-        if row not in self.rows or freedom < 1:
+        if self.rows == [row]:
+            return _of_mean(list(self.observed.values()))
+        if row not in self.rows:
             return None
-        contrast = np.zeros(len(effects))
-        contrast[: len(self._blocks)] = 1 / len(self._blocks)
-        contrast[len(self._blocks) + self.rows.index(row)] = 1.0
         # Of the row's effect against the mean of all rows: the blocks' own effects are the same for all.
-        against = np.zeros(len(effects))
-        against[len(self._blocks) :] = -1 / len(self.rows)
-        against[len(self._blocks) + self.rows.index(row)] += 1.0
-        half = _student(freedom) * math.sqrt(max(0.0, against @ covariance @ against) * variance)
-        return _estimate(float(contrast @ effects), half)
+        against = self._contrast({other: (other == row) - 1 / len(self.rows) for other in self.rows})
+        level = self._contrast({row: 1.0})
+        level[: len(self._blocks)] = 1 / len(self._blocks)
+        return self._estimate(level, against)
 
     def ratio(self, left: str, right: str) -> Estimate | None:
         """How many times as fast `left` is as `right`: right's seconds over left's.
 
-        None where one of them was not measured, or where the residuals have no degree of freedom.
+        None where one of them was not measured, where no blocks connect them, or where the residuals have no degree
+        of freedom.
         """
-        effects, covariance, variance, freedom = self._solved
-        if left not in self.rows or right not in self.rows or freedom < 1:
+        if left not in self.rows or right not in self.rows:
             return None
-        contrast = np.zeros(len(effects))
-        contrast[len(self._blocks) + self.rows.index(right)] += 1.0
-        contrast[len(self._blocks) + self.rows.index(left)] -= 1.0
-        half = _student(freedom) * math.sqrt(max(0.0, contrast @ covariance @ contrast) * variance)
-        return _estimate(float(contrast @ effects), half)
+        contrast = self._contrast({left: -1.0} | {right: 1.0})
+        return self._estimate(contrast, contrast)
 
     def pairwise(self, left: str, right: str) -> Estimate | None:
         """The same from these two rows alone: Student's interval of their differences in the blocks that both have.
@@ -120,11 +125,32 @@ class Fit:
         None where they have fewer than two in common.
         """
         both = [b for b in self._blocks if (b, left) in self.observed and (b, right) in self.observed]
-        if len(both) < 2:
+        return _of_mean([self.observed[block, right] - self.observed[block, left] for block in both])
+
+    def _contrast(self, weights: Mapping[str, float]) -> np.ndarray:
+        """The weight of each effect, blocks before rows, from the weights of the rows named."""
+        contrast = np.zeros(len(self._blocks) + len(self.rows))
+        for row, weight in weights.items():
+            contrast[len(self._blocks) + self.rows.index(row)] = weight
+        return contrast
+
+    def _estimate(self, centre: np.ndarray, spread: np.ndarray) -> Estimate | None:
+        """The estimate of one contrast of the effects with the interval of another; None where the data give none."""
+        solved = self._solved
+        # A contrast that the design cannot tell changes when it is projected onto what the design can.
+        tells = all(np.allclose(contrast @ solved.projection, contrast) for contrast in (centre, spread))
+        if solved.freedom < 1 or not tells:
             return None
-        differences = np.array([self.observed[block, right] - self.observed[block, left] for block in both])
-        half = _student(len(both) - 1) * float(differences.std(ddof=1)) / math.sqrt(len(both))
-        return _estimate(float(differences.mean()), half)
+        half = _student(solved.freedom) * math.sqrt(max(0.0, spread @ solved.covariance @ spread) * solved.variance)
+        return _interval(float(centre @ solved.effects), half)
+
+
+def _of_mean(values: Sequence[float]) -> Estimate | None:
+    """Student's interval of the mean of independent logarithms; None of fewer than two."""
+    if len(values) < 2:
+        return None
+    half = _student(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return _interval(float(np.mean(values)), half)
 
 
 def independent_ratio(observed: Sequence[float], others: Sequence[float]) -> Estimate:
@@ -148,7 +174,8 @@ def word_for(ratio: Estimate, within: float) -> Word:
     return "same" if ratio.half_width <= within else "not told apart"
 
 
-def _estimate(centre: float, half: float) -> Estimate:
+def _interval(centre: float, half: float) -> Estimate:
+    """An estimate from the logarithm of its value and half the width of that one's interval."""
     return Estimate(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 
 

@@ -73,7 +73,7 @@ class Analysis:
         rows.sort(key=lambda row: (bool(row.why_not), row.speed.step.value if row.speed else 0.0))
         visits = [visit for _, cycle in self.timings.cycles for visit in cycle]
         widest_interval = widest(self.timings)
-        scores = next((line.scores for line in self.decoded.values() if line.scores), {})
+        scores = next((line.scores for line in self.decoded.values() if line.scores), None)
         pairs = self._pairs(rows, self.timings.steps) if self.timings.trusted else []
         results = Results(
             headline="",
@@ -94,8 +94,8 @@ class Analysis:
             waited=sum(visit.waited for visit in visits),
             seconds=sum(generation.seconds for generation in self.generations),
             weights=self.head.corpus.weights,
-            chrf=scores.get("chrf"),
-            chrf_signature=scores.get("chrf_signature", ""),
+            chrf=scores["chrf"] if scores else None,
+            chrf_signature=scores["chrf_signature"] if scores else "",
             baseline=self._baseline(rows),
             rows=rows,
             pairs=pairs,
@@ -191,7 +191,9 @@ class Analysis:
                 [
                     ScoredEpoch(
                         **vars(epoch),
-                        **{name: scores[name] for name in ("chrf", "exact_match", "character_error_rate")},
+                        chrf=scores["chrf"],
+                        exact_match=scores["exact_match"],
+                        character_error_rate=scores["character_error_rate"],
                     )
                     for epoch, scores in zip(line.epochs, line.scores, strict=True)
                 ],
@@ -260,14 +262,16 @@ class Analysis:
         apart = []
         for cell in self.plan.cells:
             own = Cell(cell.backend, python=cell.python)
+            plain = Cell(cell.backend.partition(":")[0], python=cell.python)
             if cell.again:
-                apart.append(self._pair("control", own.label, cell.label, fit))
+                once = msgspec.structs.replace(cell, again=False)
+                apart.append(self._pair("control", once.label, cell.label, fit))
             elif cell in compared and cell.lane == "default" and own in compared:
                 apart.append(self._pair("installed", cell.label, own.label, fit))
             elif cell in compared and cell.bucketed and own in compared:
                 apart.append(self._pair("bucketed", cell.label, own.label, fit))
-            elif cell in compared and cell.reduced and Cell(cell.backend.partition(":")[0]) in compared:
-                apart.append(self._pair("reduced", cell.label, cell.backend.partition(":")[0], fit))
+            elif cell in compared and cell.reduced and plain in compared:
+                apart.append(self._pair("reduced", cell.label, plain.label, fit))
         return [*self._of_frameworks(rows, fit), *(pair for pair in apart if pair)]
 
     def _baseline(self, rows: Sequence[Row]) -> str:
@@ -384,7 +388,7 @@ def _unlike(rows: Sequence[Row]) -> Iterator[str]:
     denormals: dict[str, list[str]] = {}
     for row in rows:
         if row.cell.lane == "matched":
-            denormals.setdefault(str(row.facts.settings["denormals"]), []).append(row.label)
+            denormals.setdefault(str(row.facts.settings.get("denormals", "not known")), []).append(row.label)
     if len(denormals) > 1:
         said = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in denormals.items())
         yield f"denormal numbers are not treated alike: {said}"

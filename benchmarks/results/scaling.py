@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.sweep import DataMeasured, PointMeasured, Sweep, sizes_at
 from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
 from common.config import DataConfig
+from common.machine import Machine
 
 DEPARTED = 0.5  # of a curve's best share
 
@@ -69,7 +69,7 @@ class Scaling:
     """What a sweep found."""
 
     command: str  # what is typed to measure the same again
-    machine: dict[str, Any]  # see common.machine.describe_machine
+    machine: Machine
     started: str  # ISO 8601
     data: DataConfig
     latent_dim: int  # of the axes that stay

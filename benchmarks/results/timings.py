@@ -54,12 +54,12 @@ class Timings:
     @cached_property
     def batches(self) -> Fit:
         """Seconds a character that is decoded among many sentences."""
-        return self._fit(lambda cell, visit: [seconds / self.characters(cell)[0] for seconds in visit.batch])
+        return self._fit(lambda cell, visit: _each(visit.batch, self.characters(cell)[0]))
 
     @cached_property
     def alone(self) -> Fit:
         """Seconds a character of the longest sentence, decoded by itself."""
-        return self._fit(lambda cell, visit: [seconds / self.characters(cell)[1] for seconds in visit.alone])
+        return self._fit(lambda cell, visit: _each(visit.alone, self.characters(cell)[1]))
 
     def figures(self) -> dict[str, Fit]:
         """What recordings are compared by, each with the times that its name tells."""
@@ -69,9 +69,9 @@ class Timings:
             "character decoded alone": self.alone,
         }
 
-    def characters(self, cell: Cell) -> Sequence[int]:
-        """That the cell's timed calls put out: in a batch, alone."""
-        return self._characters[cell]
+    def characters(self, cell: Cell) -> tuple[int, int]:
+        """That the cell's timed calls put out: in a batch, alone; a cell that has none has no such calls."""
+        return self._characters.get(cell, (1, 1))
 
     def settling(self, cell: Cell) -> float:
         """By what share the early steps of the long visits, one a generation, are slower than the late ones: their
@@ -95,8 +95,8 @@ class Timings:
         return max((1 - fsum([*visit.lead, *visit.steps]) / visit.loop for visit in visits), default=0.0)
 
     @cached_property
-    def _characters(self) -> dict[Cell, Sequence[int]]:
-        return {line.cell: line.characters for line in self.recording.of_kind(Decoded)}
+    def _characters(self) -> dict[Cell, tuple[int, int]]:
+        return {line.cell: line.characters for line in self.recording.of_kind(Decoded) if line.characters}
 
     def _cell(self, visit: Visit) -> Cell:
         return self.recording.plan.cells[visit.cell]
@@ -114,9 +114,17 @@ class Timings:
         return Fit({key: fmean(found) for key, found in blocks.items()})
 
 
+def _each(seconds: Sequence[float], characters: int) -> list[float]:
+    """Seconds a character, of each call."""
+    return [call / characters for call in seconds]
+
+
 def widest(timings: Timings) -> Estimate | None:
-    """The widest interval of the question that a benchmark answers; None before it can be told."""
+    """The widest interval of the question that a benchmark answers, one row's own where there is no other; None
+    before it can be told."""
     labels = [cell.label for cell in timings.recording.plan.question]
+    if len(labels) == 1:
+        return timings.steps.seconds(labels[0])
     ratios = [timings.steps.ratio(left, right) for n, left in enumerate(labels) for right in labels[n + 1 :]]
     if not ratios or any(ratio is None for ratio in ratios):
         return None

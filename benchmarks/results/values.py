@@ -11,6 +11,7 @@ from benchmarks.parity.certificate import Certificate
 from benchmarks.results.intervals import Estimate, Word
 from common.config import DataConfig, TrainConfig
 from common.interface import BackendFacts, Kernel
+from common.machine import Machine
 
 # "main": rows that do the same work in float32 and are compared with one another. "bucketed": rows on batches of like
 # lengths with padding masked, which is other work a step. "reduced": rows that compute in less than float32.
@@ -164,7 +165,7 @@ class Results:
 
     headline: str  # the answer in a sentence
     command: str  # what is typed to measure the same again
-    machine: dict[str, Any]  # see common.machine.describe_machine
+    machine: Machine
     sha256: str  # of the corpus
     data: DataConfig
     settings: TrainConfig

@@ -6,7 +6,7 @@ differ, and each cycle another order.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import ceil
@@ -208,11 +208,15 @@ class Benchmark:
         if alone:
             yield from (self._opened(cell, stack) for cell in cells)
             return
-        with ThreadPoolExecutor(STARTED_AT_ONCE) as pool:
-            started = [pool.submit(self._start, cell) for cell in cells]
-        for future in started:  # that one has failed leaves none of the others alive
-            if future.exception() is None:
-                stack.enter_context(future.result())
+        pool = ThreadPoolExecutor(STARTED_AT_ONCE)
+        started = [pool.submit(self._start, cell) for cell in cells]
+        try:
+            wait(started, return_when=FIRST_EXCEPTION)
+        finally:  # that one has failed, or Ctrl-C, starts no more and leaves none of the others alive
+            pool.shutdown(cancel_futures=True)
+            for future in started:
+                if not future.cancelled() and future.exception() is None:
+                    stack.enter_context(future.result())
         for cell, future in zip(cells, started, strict=True):
             yield self._warm(cell, future.result(), 0.0)
 

@@ -14,6 +14,7 @@ from backends import BASELINE
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import Cell, certified_as
 from benchmarks.measure.recording import Cause, Certified, Decoded, Evidence, Generation, Recording, Start, Trained
+from benchmarks.measure.schedule import SLOWER
 from benchmarks.parity.certificate import Certificate
 from benchmarks.results.intervals import Estimate, Fit, word_for
 from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
@@ -305,6 +306,8 @@ class Analysis:
         for cause in self.recording.of_kind(Cause):
             by_cell.setdefault(cause.cell, []).append(cause)
         for cell, causes in by_cell.items():
+            if causes[-1].installed < SLOWER * causes[-1].matched:
+                continue  # slow when it was asked why, and no more when it was timed again
             yield advice_for(cell, causes, self.plan.threads or self.head.machine["cores"])
 
     def _warnings(self, rows: Sequence[Row]) -> Iterator[str]:

@@ -1,9 +1,8 @@
 """Backends' processes that only say how long something would have taken: a benchmark is run in no time."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -30,10 +29,11 @@ class World:
     """What the machine is like, and what was done on it."""
 
     step_seconds: Callable[[Cell, int], float] = lambda cell, step: 0.1  # of the steps of a visit, counted from 0
+    installed_threads: int = 2  # that a backend computes on where nothing is set
     others: float = 0.0
     available: int = 100 * GIGABYTE  # bytes of memory
     visits: list[tuple[Cell, int, int]] = field(default_factory=list)  # the cell, steps in all, first pair's place
-    alive: set[Cell] = field(default_factory=set)
+    alive: list["FakeProcess"] = field(default_factory=list)
     most_alive: int = 0
 
 
@@ -43,7 +43,17 @@ class FakeProcess:
     pid = 1
 
     def __init__(self, world: World, cell: Cell) -> None:
-        self.world, self.cell, self.facts = world, cell, recordings.facts(cell)
+        self.world, self.cell = world, cell
+        threads = world.installed_threads if cell.lane == "default" else 2
+        self.facts = replace(recordings.facts(cell), threads=threads)
+        world.alive.append(self)
+        world.most_alive = max(world.most_alive, len(world.alive))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.world.alive.remove(self)
 
     def listening(self, *told: Any, **also: Any) -> Self:
         return self
@@ -97,17 +107,8 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
     """A machine on which nothing takes any time, and every backend is a fake."""
     made = World()
 
-    @contextmanager
-    def start(benchmark: Benchmark, cell: Cell) -> Iterator[FakeProcess]:
-        made.alive.add(cell)
-        made.most_alive = max(made.most_alive, len(made.alive))
-        try:
-            yield FakeProcess(made, cell)
-        finally:
-            made.alive.discard(cell)
-
+    monkeypatch.setattr(Benchmark, "_start", lambda benchmark, cell: FakeProcess(made, cell))
     monkeypatch.setattr(FakeWatch, "world", made, raising=False)
-    monkeypatch.setattr(Benchmark, "_start", start)
     monkeypatch.setattr(schedule, "Watch", FakeWatch)
     monkeypatch.setattr(schedule, "wait_until_idle", lambda: 0.0)
     psutil = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=made.available))

@@ -143,7 +143,9 @@ def test_no_speed_without_equality() -> None:
     }, "a certificate of another version is none"
     assert not any({"torch", "keras"} & {pair.left, pair.right} for pair in results.pairs)
     assert row(results, "torch").certificate is None
-    assert "not compared: torch, keras:example, since there is no parity certificate of this version" in results.warnings
+    assert (
+        "not compared: torch, keras:example, since there is no parity certificate of this version" in results.warnings
+    )
     assert row(results, "torch").speed, "its time is told all the same"
 
 

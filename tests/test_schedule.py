@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from backends.environment import groups_of
 from backends.session import Material, prepare
 from benchmarks.measure import schedule
 from benchmarks.measure.plan import PRESETS, Cell, Plan
@@ -186,7 +187,7 @@ def test_no_generation_is_begun_that_would_end_after_the_budget(tmp_path, plan, 
     monkeypatch.setattr(Benchmark, "_generation", measure)
     monkeypatch.setattr(Benchmark, "_heat", lambda self, number: [] if self._measured(number) else plan.cells[:1])
     monkeypatch.setattr(schedule, "perf_counter", lambda: clock[0])
-    assert plan.size.budget == 270.0
+    plan = msgspec.structs.replace(plan, size=replace(plan.size, budget=270.0))
     assert len(measured(begun(plan, tmp_path / "a.jsonl", small), never)) == 4, "the fifth would end after 300"
     benchmark = begun(plan, tmp_path / "a.jsonl", small)
     benchmark.budget = 125.0  # of what goes on
@@ -262,37 +263,42 @@ def test_the_lead_stays_where_early_steps_are_slower_by_less_or_others_were_at_w
         assert benchmark.lead_seconds == LEAD_SECONDS
 
 
+def causes(path: Path, small: Material, backend: str) -> list[Cause]:
+    benchmark = begun(plan_of([backend], lanes=("matched", "default")), path, small)
+    measured(benchmark)
+    return benchmark.recording.of_kind(Cause)
+
+
 def test_the_cause_of_a_slow_row_as_installed_is_looked_for_once(tmp_path, world, small) -> None:
     """Threads alone bring it near to what it takes with all settings; then nothing more is asked."""
-    plan = plan_of(["torch"], lanes=("matched", "default"))
-
-    def seconds(cell: Cell, step: int) -> float:
-        return {"default": 0.2, "matched": 0.1, "threads": 0.105}[cell.lane]
-
-    world.step_seconds = seconds
-    benchmark = begun(plan, tmp_path / "a.jsonl", small)
-    measured(benchmark)
-    (cause,) = benchmark.recording.of_kind(Cause)
-    assert (cause.cell, cause.groups) == (Cell("torch", "default"), ["threads"])
+    world.step_seconds = lambda cell, step: {"default": 0.2, "matched": 0.1, "threads": 0.105}[cell.lane]
+    world.installed_threads = 1
+    (cause,) = causes(tmp_path / "a.jsonl", small, "paddle")
+    assert (cause.cell, cause.groups) == (Cell("paddle", "default"), ["threads"])
     assert (cause.installed, cause.given, cause.matched) == pytest.approx((0.2, 0.105, 0.1))
-    (advice,) = results_of(benchmark.recording).advice
-    assert advice.startswith(
-        "torch as installed takes 2.00 times as long a step as with all settings matched; 93% of"
-    )
-    assert advice.endswith("Type before the command: OMP_NUM_THREADS=2")
+    (advice,) = results_of(Recording.read(tmp_path / "a.jsonl")).advice
+    assert advice.startswith("paddle as installed takes 2.00 times as long a step as with all settings matched; 93%")
+    assert advice.endswith("Type before the command: OMP_NUM_THREADS=2 FLAGS_paddle_num_threads=2")
 
 
 def test_where_no_setting_by_itself_is_the_cause_they_are_added_up(tmp_path, world, small) -> None:
-    plan = plan_of(["torch"], lanes=("matched", "default"))
+    world.step_seconds = lambda cell, step: {"default": 0.2, "matched": 0.1}.get(
+        cell.lane, 0.2 - 0.02 * (1 + cell.lane.count("+"))
+    )
+    world.installed_threads = 1
+    groups = groups_of("paddle")
+    assert groups[0] == "threads"
+    found = [cause.groups for cause in causes(tmp_path / "a.jsonl", small, "paddle")]
+    assert found == [groups[: 1 + count] for count in range(len(groups))]
 
-    def seconds(cell: Cell, step: int) -> float:
-        return {"default": 0.2, "matched": 0.1}.get(cell.lane, 0.2 - 0.02 * (1 + cell.lane.count("+")))
 
-    world.step_seconds = seconds
-    benchmark = begun(plan, tmp_path / "a.jsonl", small)
-    measured(benchmark)
-    groups = [cause.groups for cause in benchmark.recording.of_kind(Cause)]
-    assert groups == [["threads"], ["threads", "library"], ["threads", "library", "memory"]]
+def test_threads_that_are_as_many_anyway_are_no_cause_and_nor_is_a_row_that_is_not_slow(
+    tmp_path, world, small
+) -> None:
+    world.step_seconds = lambda cell, step: 0.1 if cell.lane == "matched" else 0.2
+    assert [cause.groups for cause in causes(tmp_path / "a.jsonl", small, "torch")] == [["memory"]]
+    world.step_seconds = lambda cell, step: 0.1 if cell.lane == "matched" else 0.108
+    assert causes(tmp_path / "b.jsonl", small, "torch") == []
 
 
 def test_bucketed_rows_are_fed_a_sample_of_an_epochs_widths(tmp_path, world, small: Material) -> None:

@@ -306,9 +306,8 @@ class Analysis:
         for cause in self.recording.of_kind(Cause):
             by_cell.setdefault(cause.cell, []).append(cause)
         for cell, causes in by_cell.items():
-            if causes[-1].installed < SLOWER * causes[-1].matched:
-                continue  # slow when it was asked why, and no more when it was timed again
-            yield advice_for(cell, causes, self.plan.threads or self.head.machine["cores"])
+            if ratio := self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label):
+                yield advice_for(cell.backend, ratio.value, causes, self.plan.threads or self.head.machine["cores"])
 
     def _warnings(self, rows: Sequence[Row]) -> Iterator[str]:
         size, timings = self.plan.size, self.timings

@@ -5,7 +5,6 @@ from math import log
 from shlex import quote
 
 from backends.environment import GROUPS, matched_settings, variables_of
-from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import Cause, Evidence
 from common.interface import Part
 
@@ -79,15 +78,13 @@ def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + " and " * (len(words) > 1) + words[-1]
 
 
-def advice_for(installed: Cell, causes: Sequence[Cause], threads: int) -> str:
-    """For a row as installed: which of the matched settings make the difference, and what to type."""
+def advice_for(backend: str, slower: float, causes: Sequence[Cause], threads: int) -> str:
+    """For a row as installed, whose step takes `slower` times as long as matched: which of the matched settings make
+    the difference, and what to type."""
     last = causes[-1]
-    groups = matched_settings(threads)
-    slower = last.installed / last.matched
-    share = log(last.installed / last.given) / log(slower)
+    groups, own = matched_settings(threads), variables_of(backend)
+    share = min(1.0, log(last.installed / last.given) / log(last.installed / last.matched))
     names = _listed([GROUPS[group] for group in last.groups])
-    own = variables_of(installed.backend)
     typed = [f"{name}={value}" for group in last.groups for name, value in groups[group].items() if name in own]
-    found = f"{installed.backend} as installed takes {slower:.2f} times as long a step as with all settings matched; "
-    found += f"{min(1.0, share):.0%} of that is {names}."
-    return f"{found} Type before the command: {' '.join(map(quote, typed))}" if typed else found
+    found = f"{backend} as installed takes {slower:.2f} times as long a step as with all settings matched; "
+    return f"{found}{share:.0%} of that is {names}. Type before the command: {' '.join(map(quote, typed))}"

@@ -14,7 +14,6 @@ from backends import BASELINE
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import Cell, certified_as
 from benchmarks.measure.recording import Cause, Certified, Decoded, Evidence, Generation, Recording, Start, Trained
-from benchmarks.measure.schedule import SLOWER
 from benchmarks.parity.certificate import Certificate
 from benchmarks.results.intervals import Estimate, Fit, word_for
 from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from backends import TABLE, Entry
+from backends import TABLE, Entry, environment
 from backends.process import PROJECT, BackendProcess
 from backends.session import Runtime, describe_backends
 from common.config import ModelConfig, TrainConfig
@@ -188,6 +188,14 @@ def test_the_default_lane_sets_no_threads() -> None:
     with start(lane="default") as process:
         names = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]
         assert dict(process.call(child.environment, names=names)) == dict.fromkeys(names)
+
+
+def test_idle_threads_soon_stop_spinning_in_the_matched_lane() -> None:
+    spins = {}
+    for lane in ("matched", "default"):
+        with start(lane=lane) as process:
+            spins |= {lane: process.call(child.environment, names=["GOMP_SPINCOUNT"])["GOMP_SPINCOUNT"]}
+    assert spins == {"matched": environment.SPINS, "default": None}
 
 
 @pytest.mark.parametrize("lane", ["matched", "default"])

@@ -7,12 +7,12 @@ here" and no objection.
 import os
 import re
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from common.load import Watch, busy_seconds
 from common.machine import allowed_cores
 from common.terminal import printable
 
@@ -40,24 +40,6 @@ class Finding:
     advice: str  # one line; "" where there is nothing to do
 
 
-class Watch:
-    """What other processes use beside this one and the given children."""
-
-    def __init__(self, children: Iterable[int], root: Path = Path("/")) -> None:
-        self.processes = [psutil.Process(), *map(psutil.Process, children)]
-        self.root = root
-        self.began, self.busy, self.own = time.perf_counter(), busy_seconds(root), self._own()
-
-    def others(self) -> float:
-        """Cores that other processes used since the watch began, on average."""
-        passed = time.perf_counter() - self.began
-        return max(0.0, (busy_seconds(self.root) - self.busy) - (self._own() - self.own)) / passed
-
-    def _own(self) -> float:
-        """Processor time of these processes, in seconds."""
-        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
-
-
 def wait_until_idle() -> float:
     """Wait until nothing works on this machine, our own processes' spinning threads included; seconds waited."""
     began = time.perf_counter()
@@ -67,19 +49,6 @@ def wait_until_idle() -> float:
         if busy_seconds() - before <= IDLE * (time.perf_counter() - start):
             break
     return time.perf_counter() - began
-
-
-def busy_seconds(root: Path = Path("/")) -> float:
-    """Processor time that the cores which this process may use have worked since the machine was started.
-
-    In a container these are the host's cores.
-    """
-    tick = 1 / os.sysconf("SC_CLK_TCK")
-    found = 0.0
-    for number, *ticks in re.findall(r"^cpu(\d+) (\d+) (\d+) (\d+) ", _read(root / "proc/stat"), re.MULTILINE):
-        if int(number) in allowed_cores():  # user, nice, system
-            found += sum(map(int, ticks)) * tick
-    return found
 
 
 def check(root: Path = Path("/")) -> list[Finding]:

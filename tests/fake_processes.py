@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -120,7 +121,7 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
 def begun(plan: Plan, path: Path, material: Material) -> Benchmark:
     """A benchmark whose rows are certified, on its way to the first generation; gone on with where it was begun."""
     model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
-    sentences = Sentences(material, Weights("fresh weights", "", initial_state(model, 0), frozenset()))
+    sentences = Sentences(material, Weights("fresh weights", "", fresh(model), frozenset()))
     if path.exists():
         return Benchmark(Recording.read(path), material, sentences, {})
     corpus = Corpus("0" * 64, Sizes.of(material), "fresh weights", "", sentences.shown, len(sentences.held_out))
@@ -128,6 +129,9 @@ def begun(plan: Plan, path: Path, material: Material) -> Benchmark:
     for line in recordings.recording(plan, generations=0).of_kind(Certified):
         recording.append(line)
     return Benchmark(recording, material, sentences, {})
+
+
+fresh = cache(lambda model: initial_state(model, 0))  # which takes long for many units
 
 
 class Silent:

@@ -1,0 +1,285 @@
+"""`rosetta bench` on real backends, in short visits: from the command line to JSON, killed, gone on with, ended."""
+
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from backends.process import PROJECT
+from benchmarks.measure.lock import lock_path
+from benchmarks.measure.plan import Cell
+from benchmarks.measure.recording import Certified, Decoded, Evidence, Generation, Line, Recording, Trained
+from benchmarks.results.rows import results_of
+from tests.program import LONGEST, refusal, rosetta
+
+# So wide that the fewest generations are enough, on however restless a machine.
+WIDE = ["--within", "1000%", "--budget", "10m"]
+TINY = ["--num-samples", "300", "--latent-dim", "16", "--threads", "1", "--lanes", "matched", *WIDE]
+# Two rows that start in no time.
+TWICE_NUMPY = ["--backends", "numpy", "--python", f"numpy={sys.executable}", *TINY]
+KILLS = 10
+
+
+def command(generations: int, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tests.short_bench", str(generations), *map(str, arguments)]
+
+
+def start(generations: int, *arguments: object) -> "subprocess.Popen[str]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command(generations, *arguments), cwd=PROJECT, stdout=pipe, stderr=pipe, text=True)
+
+
+def short(generations: int, *arguments: object) -> dict[str, Any]:
+    """What a short benchmark answers."""
+    program = start(generations, "bench", *arguments, "--json")
+    printed, said = program.communicate(timeout=LONGEST)
+    assert program.returncode == 0, said
+    answered: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return answered
+
+
+def wait_until(what: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def workers(program: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The backends' processes that live now; children of another kind come and go."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(program.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                found += [child] if "backends.worker" in child.cmdline() else []
+    return found
+
+
+def whole_lines(path: Path) -> bytes:
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, dict[str, Any]]:
+    """A whole benchmark, and the JSON that it ended with."""
+    out = tmp_path_factory.mktemp("bench") / "measured.jsonl"
+    answered = short(3, "--backends", "numpy,torch", "--batches", "shuffled,bucketed", *TINY, "--out", out)
+    assert answered["results"] == str(out)
+    return Recording.read(out), answered
+
+
+def test_a_benchmark_answers_in_json(measured) -> None:
+    recording, answered = measured
+    assert {row["label"] for row in answered["rows"]} == {cell.label for cell in recording.plan.rows}
+    assert not [row["why_not"] for row in answered["rows"] if row["why_not"]]
+    if answered["dropped"] <= 0.2 * answered["cycles"]:  # else the machine was busy, and nothing is said
+        pair = next(pair for pair in answered["pairs"] if {pair["left"], pair["right"]} == {"numpy", "torch"})
+        assert pair["low"] < pair["ratio"] < pair["high"]
+        assert answered["headline"].startswith(f"{pair['left']} trains ")
+        assert answered["decoding"][0].keys() >= {"left", "right", "ratio", "low", "high"}
+    assert answered["generations"] == 3
+    for sentence in answered["sentences"]:
+        assert sentence["source"]
+        assert sentence["references"]
+        assert sentence["translations"].keys() == {"numpy", "torch"}
+    assert "--threads 1" in answered["command"]
+
+
+def test_what_is_recorded_is_what_the_report_needs(measured) -> None:
+    recording, _ = measured
+    for row in results_of(recording).rows:
+        assert row.facts.threads == 1
+        assert row.resources.peak > row.resources.after_import > 0
+        assert row.resources.busy_threads >= 1
+        assert row.certificate.padding == ("mask" if row.cell.bucketed else "space")
+        if not row.cell.bucketed:
+            assert row.resources.kernels
+            assert row.decoding.sentences > 1
+    for generation in recording.of_kind(Generation):
+        for visit in (visit for cycle in generation.cycles for visit in cycle):
+            assert sum(visit.lead) + sum(visit.steps) == pytest.approx(visit.loop, rel=0.05)
+            assert visit.finite
+            assert 0 <= visit.others < os.cpu_count()
+
+
+def test_each_cycle_has_an_order_of_its_own(measured) -> None:
+    recording, _ = measured
+    orders = [[v.cell for v in cycle] for g in recording.of_kind(Generation) for cycle in g.cycles]
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
+    assert len({tuple(order) for order in orders}) > len(orders) / 2
+
+
+def test_generations_have_processes_of_their_own(measured) -> None:
+    """Whose first step is cold in each."""
+    recording, _ = measured
+    starts = [start for g in recording.of_kind(Generation) for start in g.starts]
+    assert len(starts) == 3 * len(recording.plan.cells)
+    assert len({start.warm_up.first_step_seconds for start in starts}) == len(starts)
+
+
+def test_report_and_compare_read_it(measured, tmp_path) -> None:
+    path = measured[0].path
+    for name in ("report.html", "report.md"):
+        status, _, said = rosetta("report", path, "-o", tmp_path / name)
+        assert status == 0, said
+        assert "torch" in (tmp_path / name).read_text(encoding="utf-8")
+    assert ".html" in refusal(2, "report", path, "-o", tmp_path / "report.pdf")
+    assert "cannot be read" in refusal(2, "report", tmp_path / "none.jsonl", "-o", tmp_path / "report.html")
+    assert "cannot be written" in refusal(2, "report", path, "-o", tmp_path / "none" / "report.md")
+
+
+def test_going_on_takes_the_recordings_plan_and_refuses_another_machine(measured, tmp_path) -> None:
+    path = measured[0].path
+    assert "leave out --seeds" in refusal(2, "bench", "--resume", "--out", path, "--seeds", 9)
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    elsewhere.write_text(path.read_text(encoding="utf-8").replace('"cores":', '"cores":7'), encoding="utf-8")
+    before = elsewhere.read_bytes()
+    assert "begun elsewhere: cores" in refusal(2, "bench", "--resume", "--out", elsewhere)
+    assert elsewhere.read_bytes() == before
+    whole = path.read_bytes()
+    assert short(3, "--resume", "--out", path)["generations"] == 3, "nothing is missing"
+    assert path.read_bytes() == whole
+
+
+def test_killed_ten_times_it_goes_on_and_nothing_is_lost_or_twice(tmp_path) -> None:
+    out, generations = tmp_path / "killed.jsonl", 6
+    arguments: list[object] = ["bench", *TWICE_NUMPY, "--seeds", "1", "--epochs", "1", "--out", out]
+    rng = random.Random(4)
+    kills = 0
+    while kills < KILLS:
+        before = whole_lines(out)
+        program = start(generations, *arguments)
+        wait_until(lambda program=program: workers(program) or program.poll() is not None)  # type: ignore[misc]
+        arguments = ["bench", "--out", out, "--resume"]
+        time.sleep(rng.uniform(0, 2.5))
+        alive = workers(program) if kills % 3 == 0 else []
+        if program.poll() is not None:
+            program.communicate()
+            break  # done before it could be killed as often
+        if alive:
+            alive[0].send_signal(signal.SIGKILL)
+            message = program.communicate(timeout=60)[1]
+            if program.returncode:  # not where the worker had just done its work
+                assert program.returncode == 1, message
+                assert "signal 9" in message
+                assert f"go on with: rosetta bench --out {out} --resume" in message
+        else:
+            program.kill()
+            program.communicate()
+        kills += 1
+        assert whole_lines(out).startswith(before), "what was recorded stays"
+        assert all(json.loads(line) for line in whole_lines(out).splitlines()), "a whole line is JSON"
+    assert kills == KILLS
+    short(generations, "--resume", "--out", out)
+    recording = Recording.read(out)
+    assert out.read_bytes() == whole_lines(out)
+    assert [(g.number, g.heat) for g in recording.of_kind(Generation)] == [(n, 0) for n in range(1, generations + 1)]
+    for generation in recording.of_kind(Generation):
+        assert sorted(start.cell for start in generation.starts) == [0, 1]
+        assert len(generation.cycles) == 3
+    rows = [Cell("numpy"), Cell("numpy", python=sys.executable)]
+    kinds: list[type[Line]] = [Certified, Decoded, Trained]
+    for kind in kinds:
+        assert sorted(str(line.cell) for line in recording.of_kind(kind)) == sorted(map(str, rows))  # type: ignore[attr-defined]
+    assert sorted(str(line.cell) for line in recording.of_kind(Evidence)) == sorted(map(str, rows))
+    assert [row.label for row in recording.plan.rows] == ["numpy", f"numpy, under {sys.executable}"]
+    # What was being written beside its place when the kill came stays there, hidden.
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"killed.jsonl"}
+
+
+def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    program = start(1000, "bench", *TWICE_NUMPY, "--out", out)
+    wait_until(lambda: whole_lines(out).count(b'"kind":"generation"') >= 2 or program.poll() is not None)
+    wait_until(lambda: workers(program) or program.poll() is not None)
+    program.send_signal(signal.SIGINT)
+    printed, said = program.communicate(timeout=60)
+    assert program.returncode == 1, said
+    assert "numpy" in printed
+    assert "trains" in printed or "No answer" in printed
+    assert said.splitlines()[-1] == f"rosetta: interrupted; go on with: rosetta bench --out {out} --resume"
+    assert "Traceback" not in said
+    assert not workers(program)
+    assert Recording.read(out).of_kind(Generation)
+
+
+def test_ctrl_c_before_anything_is_known_says_so(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    program = start(5, "bench", *TWICE_NUMPY, "--out", out, "--json")
+    wait_until(lambda: workers(program) or program.poll() is not None)
+    program.send_signal(signal.SIGINT)
+    printed, said = program.communicate(timeout=60)
+    assert program.returncode == 1, said
+    assert json.loads(printed.splitlines()[-1])["headline"] == "Nothing was measured yet."
+    assert f"--out {out} --resume" in said
+    assert "Traceback" not in said
+
+
+def test_where_another_benchmark_runs_it_ends_at_once_if_told_to_and_leaves_nothing(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for name in ("bench", "sweep"):
+            options = ["--backends", "numpy", "--num-samples", "300", "--no-wait", "--out", out]
+            assert "another benchmark runs" in refusal(2, name, *options)
+            assert not out.exists()
+
+
+def test_a_recording_that_somebody_else_writes_is_not_read_before_they_are_done(measured, tmp_path) -> None:
+    """Who goes on with a recording while it is still being measured would measure its next generation twice."""
+    out = tmp_path / "a.jsonl"
+    whole = measured[0].path.read_bytes().splitlines(keepends=True)
+    out.write_bytes(b"".join(whole[:-1]))
+    with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        second = start(3, "bench", "--resume", "--out", out, "--json")
+        assert second.stderr
+        assert "another benchmark runs" in second.stderr.readline()
+        with out.open("ab") as first:
+            first.write(whole[-1])  # the first one ends with its last generation
+    printed, said = second.communicate(timeout=60)
+    assert second.returncode == 0, said
+    assert json.loads(printed.splitlines()[-1])["generations"] == 3
+    assert out.read_bytes() == b"".join(whole)
+
+
+def test_the_last_recording_that_has_a_head_alone_is_not_removed_by_who_may_not_go_on(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    program = start(5, "bench", *TWICE_NUMPY, "--out", out)
+    wait_until(lambda: whole_lines(out) or program.poll() is not None)
+    program.kill()
+    program.communicate()
+    with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "another benchmark runs" in refusal(2, "bench", "--resume", "--no-wait", "--out", out)
+    assert out.exists()
+
+
+def test_what_cannot_be_measured_leaves_no_recording(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    status, _, said = rosetta("bench", "--backends", "numpy", "--device", "gpu", *TINY, "--out", out)
+    assert status == 2
+    assert said.splitlines()[-1].endswith("use --device cpu"), "there is nothing to go on with"
+    assert not out.exists()
+
+
+def test_an_interpreter_that_lacks_what_a_backend_needs_is_refused(tmp_path) -> None:
+    bare = tmp_path / "bare" / "bin" / "python"
+    venv.create(tmp_path / "bare", symlinks=True)
+    out = tmp_path / "b.jsonl"
+    said = refusal(2, "bench", "--backends", "numpy", "--python", f"numpy={bare}", "--out", out)
+    assert "which that interpreter has not" in said
+    assert not out.exists(), "it is known before anything is measured"

@@ -3,8 +3,8 @@
 Two lanes: `matched`, the default of every command, gives all the same threads and the same way of keeping memory,
 Paddle's matrix library its fast path, TensorFlow oneDNN, and torch TensorFlow's treatment of denormals and threads
 that soon stop spinning; `default` sets nothing of that, which is what somebody gets who installs a framework and
-starts. Neither passes on what the caller's shell sets for arithmetic or threads, but for TensorFlow's switch of oneDNN
-the first.
+starts. Neither passes on what the caller's shell sets for arithmetic or threads, but for TensorFlow's switch of
+oneDNN the first.
 """
 
 import os

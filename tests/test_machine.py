@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import machine as looked_at
-from benchmarks.measure.machine import NOT_KNOWN, Finding, Watch, busy_seconds, check, wait_until_idle
+from benchmarks.measure.machine import NOT_KNOWN, Finding, check, wait_until_idle
+from common import load
+from common.load import Watch, busy_seconds
 from rosetta import main
 
 CPU = "sys/devices/system/cpu"
@@ -61,7 +63,8 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def use(monkeypatch: pytest.MonkeyPatch, cores: set[int]) -> None:
     """Let this process be allowed to use these cores, as far as is asked."""
-    monkeypatch.setattr(looked_at, "allowed_cores", lambda: cores)
+    for module in (looked_at, load):
+        monkeypatch.setattr(module, "allowed_cores", lambda: cores)
 
 
 def test_the_busiest_process_is_named() -> None:

@@ -24,7 +24,7 @@ from backends.environment import groups_of
 from backends.process import BackendProcess
 from backends.session import Material, Runtime, prepare, silence
 from benchmarks.measure import scenarios
-from benchmarks.measure.machine import MOST_OTHERS, Watch, wait_until_idle
+from benchmarks.measure.machine import MOST_OTHERS, wait_until_idle
 from benchmarks.measure.plan import Cell, Plan, certified_as
 from benchmarks.measure.recording import (
     Cause,
@@ -47,6 +47,7 @@ from benchmarks.parity.driver import Parity, climb
 from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
 from common.config import TrainConfig
 from common.errors import CannotBeginError
+from common.load import Watch
 from common.machine import describe_machine
 from common.scoring import score
 from common.tensors import Batch, Batches, epoch_batches, model_config

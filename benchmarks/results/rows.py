@@ -375,10 +375,7 @@ def _no_answer(results: Results, rows: Sequence[Row]) -> str:
     if not results.generations:
         return "Nothing was measured yet."
     if results.dropped > MOST_DROPPED * results.cycles:
-        return (
-            f"No answer: other processes were at work in {results.dropped} of {results.cycles} cycles and used "
-            f"{results.others:.1f} cores on average."
-        )
+        return f"No answer: other processes were at work in {results.dropped} of {results.cycles} cycles."
     if len(rows) == 1 and rows[0].speed:
         return f"{rows[0].label} trains {rows[0].speed.pairs_per_second:,.0f} pairs a second."
     return "No answer yet: it takes two generations, and two rows whose parity holds."

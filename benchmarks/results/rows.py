@@ -305,7 +305,9 @@ class Analysis:
         for cause in self.recording.of_kind(Cause):
             by_cell.setdefault(cause.cell, []).append(cause)
         for cell, causes in by_cell.items():
-            if ratio := self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label):
+            ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label)
+            slow = ratio is not None and ratio.low > 1 and causes[-1].installed > causes[-1].matched
+            if ratio and slow:  # else it was slow when it was asked why, and is not in the end
                 yield advice_for(cell.backend, ratio.value, causes, self.plan.threads or self.head.machine["cores"])
 
     def _warnings(self, rows: Sequence[Row]) -> Iterator[str]:

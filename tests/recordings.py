@@ -120,8 +120,7 @@ def recording(
 
     machine = 0.0
     for number in range(1, generations + 1):
-        numbers = [n for n, cell in enumerate(plan.cells) if cell.lane == "matched" or number <= plan.size.installed]
-        numbers = numbers or list(range(len(plan.cells)))  # of the lane as installed alone
+        numbers = [plan.cells.index(cell) for cell in plan.alive_in(number)]
         off = rng.normal(0, noise.process, len(plan.cells))
         off += np.log(1.15) * (rng.random(len(plan.cells)) < noise.outliers)
         cycles = []

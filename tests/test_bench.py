@@ -1,4 +1,4 @@
-"""`rosetta bench` on real backends, in short visits: from the command line to JSON, killed, gone on with, ended."""
+"""`rosetta bench` on real backends, in short visits: from the command line to JSON, killed, ended, gone on with."""
 
 import fcntl
 import json
@@ -30,6 +30,7 @@ TINY = ["--num-samples", "300", "--latent-dim", "16", "--threads", "1", "--lanes
 # Two rows that start in no time.
 TWICE_NUMPY = ["--backends", "numpy", "--python", f"numpy={sys.executable}", *TINY]
 KILLS = 10
+GENERATIONS = 2  # of the benchmark that is looked at
 
 
 def command(generations: int, *arguments: object) -> list[str]:
@@ -76,7 +77,7 @@ def whole_lines(path: Path) -> bytes:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, dict[str, Any]]:
     """A whole benchmark, and the JSON that it ended with."""
     out = tmp_path_factory.mktemp("bench") / "measured.jsonl"
-    answered = short(3, "--backends", "numpy,torch", "--batches", "shuffled,bucketed", *TINY, "--out", out)
+    answered = short(GENERATIONS, "--backends", "numpy,torch", "--batches", "shuffled,bucketed", *TINY, "--out", out)
     assert answered["results"] == str(out)
     return Recording.read(out), answered
 
@@ -85,12 +86,11 @@ def test_a_benchmark_answers_in_json(measured) -> None:
     recording, answered = measured
     assert {row["label"] for row in answered["rows"]} == {cell.label for cell in recording.plan.rows}
     assert not [row["why_not"] for row in answered["rows"] if row["why_not"]]
-    if answered["dropped"] <= 0.2 * answered["cycles"]:  # else the machine was busy, and nothing is said
-        pair = next(pair for pair in answered["pairs"] if {pair["left"], pair["right"]} == {"numpy", "torch"})
-        assert pair["low"] < pair["ratio"] < pair["high"]
-        assert answered["headline"].startswith(f"{pair['left']} trains ")
-        assert answered["decoding"][0].keys() >= {"left", "right", "ratio", "low", "high"}
-    assert answered["generations"] == 3
+    pair = next(pair for pair in answered["pairs"] if {pair["left"], pair["right"]} == {"numpy", "torch"})
+    assert pair["low"] < pair["ratio"] < pair["high"]
+    assert answered["headline"].startswith(f"{pair['left']} trains ")
+    assert answered["decoding"][0].keys() >= {"left", "right", "ratio", "low", "high"}
+    assert (answered["generations"], answered["dropped"]) == (GENERATIONS, 0)
     for sentence in answered["sentences"]:
         assert sentence["source"]
         assert sentence["references"]
@@ -126,7 +126,7 @@ def test_generations_have_processes_of_their_own(measured) -> None:
     """Whose first step is cold in each."""
     recording, _ = measured
     starts = [start for g in recording.of_kind(Generation) for start in g.starts]
-    assert len(starts) == 3 * len(recording.plan.cells)
+    assert len(starts) == GENERATIONS * len(recording.plan.cells)
     assert len({start.warm_up.first_step_seconds for start in starts}) == len(starts)
 
 
@@ -150,12 +150,12 @@ def test_going_on_takes_the_recordings_plan_and_refuses_another_machine(measured
     assert "begun elsewhere: cores" in refusal(2, "bench", "--resume", "--out", elsewhere)
     assert elsewhere.read_bytes() == before
     whole = path.read_bytes()
-    assert short(3, "--resume", "--out", path)["generations"] == 3, "nothing is missing"
+    assert short(GENERATIONS, "--resume", "--out", path)["generations"] == GENERATIONS, "nothing is missing"
     assert path.read_bytes() == whole
 
 
 def test_killed_ten_times_it_goes_on_and_nothing_is_lost_or_twice(tmp_path) -> None:
-    out, generations = tmp_path / "killed.jsonl", 6
+    out, generations = tmp_path / "killed.jsonl", 5
     arguments: list[object] = ["bench", *TWICE_NUMPY, "--seeds", "1", "--epochs", "1", "--out", out]
     rng = random.Random(4)
     kills = 0
@@ -164,7 +164,7 @@ def test_killed_ten_times_it_goes_on_and_nothing_is_lost_or_twice(tmp_path) -> N
         program = start(generations, *arguments)
         wait_until(lambda program=program: workers(program) or program.poll() is not None)  # type: ignore[misc]
         arguments = ["bench", "--out", out, "--resume"]
-        time.sleep(rng.uniform(0, 2.5))
+        time.sleep(rng.uniform(0, 1.5))
         alive = workers(program) if kills % 3 == 0 else []
         if program.poll() is not None:
             program.communicate()
@@ -245,14 +245,14 @@ def test_a_recording_that_somebody_else_writes_is_not_read_before_they_are_done(
     out.write_bytes(b"".join(whole[:-1]))
     with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        second = start(3, "bench", "--resume", "--out", out, "--json")
+        second = start(GENERATIONS, "bench", "--resume", "--out", out, "--json")
         assert second.stderr
         assert "another benchmark runs" in second.stderr.readline()
         with out.open("ab") as first:
             first.write(whole[-1])  # the first one ends with its last generation
     printed, said = second.communicate(timeout=60)
     assert second.returncode == 0, said
-    assert json.loads(printed.splitlines()[-1])["generations"] == 3
+    assert json.loads(printed.splitlines()[-1])["generations"] == GENERATIONS
     assert out.read_bytes() == b"".join(whole)
 
 

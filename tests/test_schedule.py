@@ -142,6 +142,8 @@ def test_rows_as_installed_are_measured_in_the_first_generations(tmp_path, world
     counts = [len(generation.starts) for generation in measured(begun(plan, tmp_path / "a.jsonl", small))]
     assert PRESETS["quick"].installed == 1
     assert counts == [4, 2, 2, 2, 2]
+    one = plan_of(["torch"], lanes=("matched", "default"))
+    assert [len(g.starts) for g in measured(begun(one, tmp_path / "c.jsonl", small))] == [2] * 5, "else none is alone"
     alone = plan_of(["torch", "keras"], lanes=("default",))
     assert [len(g.starts) for g in measured(begun(alone, tmp_path / "b.jsonl", small))] == [2] * 5
 

@@ -110,6 +110,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         there is none in the matched lane."""
         return [cell for cell in self.cells if cell.main] or self.rows
 
+    def alive_in(self, number: int) -> list[Cell]:
+        """The cells of a generation: rows as installed are in the first ones, or in all where they would leave one
+        row alone."""
+        plain = [cell for cell in self.cells if cell.lane != "default"]
+        return plain if number > self.size.installed and len(plain) > 1 else list(self.cells)
+
     @property
     def trained(self) -> list[Cell]:
         """The cells whose trainings are scored: one for each backend, interpreter and kind of batches."""

@@ -159,8 +159,7 @@ class Benchmark:
         """The cells of a generation to be measured now: as many of those that are missing as memory has room for,
         and the first row in each heat, by which what was measured in two heats is compared. Empty where none is
         missing."""
-        installed = number <= self.plan.size.installed or all(c.lane == "default" for c in self.plan.cells)
-        first, *others = (cell for cell in self.plan.cells if installed or cell.lane != "default")
+        first, *others = self.plan.alive_in(number)
         done = {self.plan.cells[start.cell] for heat in self._measured(number) for start in heat.starts}
         missing = [cell for cell in others if cell not in done]
         room = max(2, int(psutil.virtual_memory().available / PROCESS_BYTES))

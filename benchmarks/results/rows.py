@@ -305,7 +305,9 @@ class Analysis:
         for cause in self.recording.of_kind(Cause):
             by_cell.setdefault(cause.cell, []).append(cause)
         for cell, causes in by_cell.items():
-            if ratio := self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label):
+            ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label)
+            slow = ratio is not None and ratio.low > 1 and causes[-1].installed > causes[-1].matched
+            if ratio and slow:  # else it was slow when it was asked why, and is not in the end
                 yield advice_for(cell.backend, ratio.value, causes, self.plan.threads or self.head.machine["cores"])
 
     def _warnings(self, rows: Sequence[Row]) -> Iterator[str]:
@@ -375,10 +377,7 @@ def _no_answer(results: Results, rows: Sequence[Row]) -> str:
     if not results.generations:
         return "Nothing was measured yet."
     if results.dropped > MOST_DROPPED * results.cycles:
-        return (
-            f"No answer: other processes were at work in {results.dropped} of {results.cycles} cycles and used "
-            f"{results.others:.1f} cores on average."
-        )
+        return f"No answer: other processes were at work in {results.dropped} of {results.cycles} cycles."
     if len(rows) == 1 and rows[0].speed:
         return f"{rows[0].label} trains {rows[0].speed.pairs_per_second:,.0f} pairs a second."
     return "No answer yet: it takes two generations, and two rows whose parity holds."

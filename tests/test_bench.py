@@ -17,12 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
-from backends.process import PROJECT
 from benchmarks.measure.lock import lock_path
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import Certified, Decoded, Evidence, Generation, Line, Recording, Trained
 from benchmarks.results.rows import results_of
-from tests.program import LONGEST, refusal, rosetta
+from tests.program import refusal, rosetta, short, start_short
 
 # So wide that the fewest generations are enough, on however restless a machine.
 WIDE = ["--within", "1000%", "--budget", "10m"]
@@ -31,24 +30,6 @@ TINY = ["--num-samples", "300", "--latent-dim", "16", "--threads", "1", "--lanes
 TWICE_NUMPY = ["--backends", "numpy", "--python", f"numpy={sys.executable}", *TINY]
 KILLS = 10
 GENERATIONS = 2  # of the benchmark that is looked at
-
-
-def command(generations: int, *arguments: object) -> list[str]:
-    return [sys.executable, "-m", "tests.short_bench", str(generations), *map(str, arguments)]
-
-
-def start(generations: int, *arguments: object) -> "subprocess.Popen[str]":
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command(generations, *arguments), cwd=PROJECT, stdout=pipe, stderr=pipe, text=True)
-
-
-def short(generations: int, *arguments: object) -> dict[str, Any]:
-    """What a short benchmark answers."""
-    program = start(generations, "bench", *arguments, "--json")
-    printed, said = program.communicate(timeout=LONGEST)
-    assert program.returncode == 0, said
-    answered: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return answered
 
 
 def wait_until(what: Callable[[], object], seconds: float = 60.0) -> None:
@@ -161,7 +142,7 @@ def test_killed_ten_times_it_goes_on_and_nothing_is_lost_or_twice(tmp_path) -> N
     kills = 0
     while kills < KILLS:
         before = whole_lines(out)
-        program = start(generations, *arguments)
+        program = start_short(generations, *arguments)
         wait_until(lambda program=program: workers(program) or program.poll() is not None)  # type: ignore[misc]
         arguments = ["bench", "--out", out, "--resume"]
         time.sleep(rng.uniform(0, 1.5))
@@ -202,7 +183,7 @@ def test_killed_ten_times_it_goes_on_and_nothing_is_lost_or_twice(tmp_path) -> N
 
 def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
-    program = start(1000, "bench", *TWICE_NUMPY, "--out", out)
+    program = start_short(1000, "bench", *TWICE_NUMPY, "--out", out)
     wait_until(lambda: whole_lines(out).count(b'"kind":"generation"') >= 2 or program.poll() is not None)
     wait_until(lambda: workers(program) or program.poll() is not None)
     program.send_signal(signal.SIGINT)
@@ -218,7 +199,7 @@ def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
 
 def test_ctrl_c_before_anything_is_known_says_so(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
-    program = start(5, "bench", *TWICE_NUMPY, "--out", out, "--json")
+    program = start_short(5, "bench", *TWICE_NUMPY, "--out", out, "--json")
     wait_until(lambda: workers(program) or program.poll() is not None)
     program.send_signal(signal.SIGINT)
     printed, said = program.communicate(timeout=60)
@@ -245,7 +226,7 @@ def test_a_recording_that_somebody_else_writes_is_not_read_before_they_are_done(
     out.write_bytes(b"".join(whole[:-1]))
     with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        second = start(GENERATIONS, "bench", "--resume", "--out", out, "--json")
+        second = start_short(GENERATIONS, "bench", "--resume", "--out", out, "--json")
         assert second.stderr
         assert "another benchmark runs" in second.stderr.readline()
         with out.open("ab") as first:
@@ -258,7 +239,7 @@ def test_a_recording_that_somebody_else_writes_is_not_read_before_they_are_done(
 
 def test_the_last_recording_that_has_a_head_alone_is_not_removed_by_who_may_not_go_on(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
-    program = start(5, "bench", *TWICE_NUMPY, "--out", out)
+    program = start_short(5, "bench", *TWICE_NUMPY, "--out", out)
     wait_until(lambda: whole_lines(out) or program.poll() is not None)
     program.kill()
     program.communicate()

@@ -119,12 +119,9 @@ def train(
     """
     from backends import session
     from common import terminal
-    from common.load import fewer_threads
     from common.run_directory import RunDirectory
 
     runtime = session.Runtime(threads=threads, device=device)
-    if device == "cpu" and (advice := fewer_threads(threads)):
-        terminal.warn(advice)
     try:
         with terminal.training_progress(backend or "resume") as on_event:
             if resume:

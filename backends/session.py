@@ -17,6 +17,7 @@ from common.corpus import Pair, normalize, read_corpus, references, split
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError, RosettaError, UnknownCharactersError
 from common.files import new_folder
+from common.load import fewer_threads
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import score
 from common.tensors import START, STOP, Batch, model_config
@@ -227,6 +228,8 @@ def resume(
 
 
 def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs: int, on_event: OnEvent) -> Trained:
+    if advice := fewer_threads(process.facts.threads, process.pid):
+        on_event({"warning": advice})
     process.listening(on_event, silence(len(material.pairs))).call(
         training.fit,
         run=str(run.path.resolve()),

@@ -49,17 +49,18 @@ def busy_seconds(root: Path = Path("/")) -> float:
     return found
 
 
-def fewer_threads(threads: int | None) -> str:
-    """One line that says what slows a training that is about to begin, and what to type; "" where nothing does.
+def fewer_threads(threads: int, child: int) -> str:
+    """One line that says what slows a training that is about to begin on `threads` threads in the process `child`,
+    and what to type; "" where nothing does.
 
     Threads of one training wait for one another at every step of a sentence. Where one of them shares its core with
     another program, all of them wait, and those that spin meanwhile take the core from the one that they wait for.
     """
-    watch = Watch([])
+    watch = Watch([child])
     time.sleep(SAMPLE_SECONDS)
     others = watch.others()
-    asked, better = threads or cores(), max(1, cores() - round(others))
-    if others < CROWDED or better >= asked:
+    better = max(1, cores() - round(others))
+    if others < CROWDED or better >= threads:
         return ""
     return (
         f"other programs use {others:.1f} of {cores()} cores, and threads that share a core wait for one another; "

@@ -60,6 +60,8 @@ def training_progress(title: str) -> Iterator[Callable[[Mapping[str, Any]], None
                 progress.update(task, description=description, completed=event["step"], total=event["steps"])
             elif "epoch_done" in event:
                 progress.print(epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
+            elif "warning" in event:
+                progress.console.print(f"[yellow]warning:[/] {escape(event['warning'])}", highlight=False)
             elif "translated" in event:
                 description = f"{escape(title)}  translating"
                 progress.update(task, description=description, completed=event["translated"], total=None)

@@ -10,6 +10,8 @@ from benchmarks.measure.recording import Recording
 from benchmarks.results.intervals import Estimate, Word, independent_ratio, word_for
 from benchmarks.results.timings import Timings
 
+MOVED = 0.03  # share by which the rows' median step must have changed to be told
+
 
 @dataclass(frozen=True)
 class Change:
@@ -80,6 +82,17 @@ def _differences(before: Recording, after: Recording) -> Iterator[str]:
         old, new = (side.get(name, "none") for side in sides)
         if old != new:
             yield f"{name} was {old}, is {new}"
+    both = [Timings(recording).steps for recording in (before, after)]
+    labels = [cell.label for cell in after.plan.rows if all(fit.of_row(cell.label) for fit in both)]
+    if len(labels) > 1:
+        shift = math.exp(
+            np.median([np.mean(both[1].of_row(name)) - np.mean(both[0].of_row(name)) for name in labels])
+        )
+        if max(shift, 1 / shift) > 1 + MOVED:
+            yield (
+                f"the steps of half of the rows and more take {shift:.2f} times as long as before: rows that move "
+                "together are more likely moved by the machine than by the code"
+            )
     rows = [{cell.label for cell in recording.plan.rows} for recording in (before, after)]
     for label in sorted(rows[0] ^ rows[1]):
         yield f"{label} is in {'the first' if label in rows[0] else 'the second'} alone"

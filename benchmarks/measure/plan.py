@@ -75,7 +75,7 @@ class Preset:
 PRESETS = {
     "quick": Preset(within=0.07, budget=285.0, installed=1, control=False, whole_ladder=False),
     "standard": Preset(
-        within=0.03, budget=3600.0, installed=4, control=True, whole_ladder=True, batches=BATCHES, seeds=3
+        within=0.03, budget=3600.0, installed=2, control=True, whole_ladder=True, batches=BATCHES, seeds=3
     ),
 }
 

@@ -50,7 +50,8 @@ def summary(results: Results) -> list[Block]:
     found: list[Block] = [Text(results.headline, strong=True)]
     if rows:
         found.append(_rows(results))
-    found += [table for table in cells.matrices(results, results.pairs, "trains")[:1] if len(table.rows) > 2]
+    # Two rows are told by the headline, and more than five do not fit a terminal.
+    found += [table for table in cells.matrices(results, results.pairs, "trains")[:1] if 2 < len(table.rows) < 6]
     # The fastest row against each other one: the page has the others too.
     first = next((pair.left for pair in results.pairs if pair.kind == "frameworks"), "")
     if reasons := [pair.why for pair in results.pairs if pair.why and pair.left == first]:

@@ -228,14 +228,14 @@ class Analysis:
                     return cell.label, ratio
         return None
 
-    def _pair(self, kind: Kind, left: str, right: str, fit: Fit, why: str = "") -> Pair | None:
+    def _pair(self, kind: Kind, left: str, right: str, fit: Fit) -> Pair | None:
         ratio, pairwise = fit.ratio(left, right), fit.pairwise(left, right)
         if ratio is None:
             return None
         if self._bias and kind != "control":
             share = max(self._bias[1].value, 1 / self._bias[1].value) - 1
             ratio, pairwise = ratio.widened(share), pairwise.widened(share) if pairwise else None
-        return Pair(kind, left, right, ratio, pairwise, word_for(ratio, self.plan.size.within), why)
+        return Pair(kind, left, right, ratio, pairwise, word_for(ratio, self.plan.size.within))
 
     def _of_frameworks(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:
         """Every row of a group and lane against every other one, the faster one first."""
@@ -249,10 +249,10 @@ class Analysis:
                 ratio = fit.ratio(left.label, right.label)
                 if ratio and ratio.value < 1:
                     left, right = right, left
-                parts = right.resources.step_parts, left.resources.step_parts
-                asked = fit is self.timings.steps and right.cell.lane == "matched"
-                why = why_slower(right.label, left.label, *parts) if asked else ""
-                if pair := self._pair("frameworks", left.label, right.label, fit, why):
+                if pair := self._pair("frameworks", left.label, right.label, fit):
+                    if fit is self.timings.steps and right.cell.lane == "matched" and pair.word == "faster":
+                        parts = right.resources.step_parts, left.resources.step_parts
+                        pair = replace(pair, why=why_slower(right.label, left.label, *parts))
                     found.append(pair)
         return found
 
@@ -353,9 +353,14 @@ class Analysis:
 
 
 def headline(results: Results) -> str:
-    """The answer in a sentence: how many times as fast the fastest row of the question trains as the others."""
+    """The answer in a sentence: how many times as fast the fastest row of the question trains as the others.
+
+    Variants are left out of it where two frameworks and more are compared.
+    """
     rows = [row for row in results.of_group("main") if row.compared and row.speed]
     rows = [row for row in rows if row.cell.lane == "matched"] or rows
+    frameworks = [row for row in rows if row.cell.backend == BASELINE or ":" not in row.cell.backend]
+    rows = frameworks if len(frameworks) > 1 else rows
     if not results.pairs or len(rows) < 2:
         return _no_answer(results, rows)
     first, *others = (row.label for row in rows)
@@ -395,10 +400,12 @@ def _unlike(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """For `--json`: pairs are flat, each {left, right, ratio, low, high, ...}: how many times as fast left is."""
+    """For `--json`: pairs are flat, each {left, right, ratio, low, high, ...}: how many times as fast left is; a
+    sentence has its first reference by itself too."""
     flat = {name: [_flat(pair) for pair in getattr(results, name)] for name in ("pairs", "decoding", "alone")}
+    sentences = [plain(sentence) | {"reference": sentence.references[0]} for sentence in results.sentences]
     content: dict[str, Any] = plain(results)
-    return content | flat
+    return content | flat | {"sentences": sentences}
 
 
 def _flat(pair: Pair) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def _decoding(alone: bool) -> Callable[[Row, Results], float | None]:
     """How many times as fast a character is as the example's, which decodes sentence by sentence."""
 
     def ratio(row: Row, results: Results) -> float | None:
-        example = next((r.decoding.once_character for r in results.rows if r.cell.backend == BASELINE and r.decoding), None)
+        examples = [r.decoding for r in results.rows if r.cell.backend == BASELINE and r.decoding]
+        example = examples[0].once_character if examples else None
         own = row.decoding and (row.decoding.alone_character if alone else row.decoding.batch_character)
         return example / own.value if example and own else None
 

@@ -21,13 +21,13 @@ from rich.console import Console
 
 from backends.process import PROJECT
 from benchmarks.measure.machine import Finding
-from benchmarks.report import changes, content, machine, markdown, page, sweep, terminal
+from benchmarks.report import changes, content, learning, machine, markdown, page, sweep, terminal
 from benchmarks.report.blocks import Block, Chart, Details, Table
 from benchmarks.report.differences import difference
 from benchmarks.report.drawing import COLOURS, INK, OTHERS, TINTS
 from benchmarks.report.wording import AXES, SPACE
 from benchmarks.results.intervals import Estimate
-from benchmarks.results.values import Results, Row
+from benchmarks.results.values import Results, Row, Training
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, comparison, example, scaling
 
 CHARTS = ["speed", "bucketed", "reduced", "batch", "alone", "start", "memory", "parts", "peak", "loss", "chrf"]
@@ -460,3 +460,22 @@ def test_a_sweep_changes_and_findings_in_a_terminal() -> None:
     text = printed(machine.blocks(findings))
     assert re.search(r"governor +NO +powersave +set it to performance", text)
     assert "wait" not in text
+
+
+def test_how_soon_a_row_is_as_good_as_the_baseline_counts_trainings_that_never_are() -> None:
+    results = example()
+    baseline, *others = sorted(results.of_group("main"), key=lambda row: row.label != results.baseline)
+    epoch = baseline.learning[0].epochs[0]
+
+    def training(seed: int, *chrf: float) -> Training:
+        return Training(seed, [replace(epoch, seconds=2.0, chrf=value) for value in chrf])
+
+    learned = [
+        replace(baseline, learning=[training(0, 30, 50)]),
+        replace(others[0], learning=[training(0, 20, 50, 60), training(1, 55, 60), training(2, 10, 20)]),
+        replace(others[1], learning=[training(0, 20, 49)]),
+    ]
+    *_, table = learning.blocks(replace(results, rows=learned))
+    assert isinstance(table, Table)
+    assert table.columns[-1] == "seconds until chrF 50.0"
+    assert [row[-1] for row in table.rows] == ["4.00", "4.00 (1 of 3 never)", "never"]

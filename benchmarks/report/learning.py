@@ -72,8 +72,12 @@ def _median(row: Row, field: str, number: int = -1) -> float:
 
 
 def _scores(results: Results, rows: Sequence[Row]) -> Table:
-    """After the last epoch."""
-    note = f"The scores are of sentences that were held out. The signature of chrF is {results.chrf_signature}."
+    """After the last epoch, and how soon each row is as good as the baseline is in the end."""
+    own = [row for row in rows if row.label == results.baseline]
+    target = min(_median(row, "chrf") for row in own or rows)
+    note = f"The scores are of sentences that were held out. The signature of chrF is {results.chrf_signature}. "
+    note += f"A chrF of {target:.1f} is what {results.baseline if own else 'the worst row'} reaches in the end; a "
+    note += "training that never reaches it counts as the longest."
     if any(row.cell.bucketed for row in rows):
         note += (
             " On bucketed batches the loss is a mean over characters without padding, which is not to be compared "
@@ -90,7 +94,16 @@ def _scores(results: Results, rows: Sequence[Row]) -> Table:
             "exact translations": wording.percent(_median(row, "exact_match")),
             "character error rate": wording.percent(_median(row, "character_error_rate")),
             "right characters": wording.percent(_median(row, "val_accuracy_real")),
+            f"seconds until chrF {target:.1f}": _until(row, target),
         },
         title="Scores after the last epoch, the medians over the trainings",
         note=note,
     )
+
+
+def _until(row: Row, chrf: float) -> str:
+    """The median of the trainings' seconds, and how many of them never arrive."""
+    seconds = [training.seconds_to(chrf) for training in row.learning]
+    never = sum(not isfinite(found) for found in seconds)
+    text = wording.digits(median(seconds)) if isfinite(median(seconds)) else "never"
+    return f"{text} ({never} of {len(seconds)} never)" if 0 < never < len(seconds) else text

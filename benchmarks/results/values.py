@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal
 
 import msgspec
@@ -95,6 +96,15 @@ class Training:
 
     seed: int
     epochs: Sequence[ScoredEpoch]
+
+    def seconds_to(self, chrf: float) -> float:
+        """Seconds of training until an epoch's chrF is first as high; infinite where none is."""
+        seconds = 0.0
+        for epoch in self.epochs:
+            seconds += epoch.seconds
+            if epoch.chrf >= chrf:
+                return seconds
+        return inf
 
 
 @dataclass(frozen=True)

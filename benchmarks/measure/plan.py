@@ -73,7 +73,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset(within=0.07, budget=285.0, installed=1, control=False, whole_ladder=False),
+    "quick": Preset(within=0.07, budget=293.0, installed=1, control=False, whole_ladder=False),
     "standard": Preset(
         within=0.03, budget=3600.0, installed=2, control=True, whole_ladder=True, batches=BATCHES, seeds=3
     ),

@@ -326,9 +326,8 @@ class Benchmark:
 
     def _counts(self, turn: Turn) -> tuple[int, int]:
         """Steps of a visit that do not count, and that do."""
-        return tuple(  # type: ignore[return-value]
-            max(FEWEST_STEPS, ceil(seconds / turn.step_seconds)) for seconds in (self.lead_seconds, TIMED_SECONDS)
-        )
+        lead, timed = (ceil(seconds / turn.step_seconds) for seconds in (self.lead_seconds, TIMED_SECONDS))
+        return max(FEWEST_STEPS, lead), max(FEWEST_STEPS, timed)
 
     def _shapes(self) -> dict[str, tuple[int, int, int]]:
         """The products that a training step is made of: all time steps' inputs, one step's states, the logits."""

@@ -74,7 +74,7 @@ class Sentences:
         held_out = dict.fromkeys(material.pairs[row][0] for row in material.validation_rows)
         self.held_out = [source for source in held_out if source not in weights.trained]
         training = dict.fromkeys(material.pairs[row][0] for row in material.training_rows)
-        trained = [source for source in training if source in weights.trained or not weights.trained]
+        trained = [source for source in training if source in weights.trained]  # none, where the weights are fresh
         rng = np.random.default_rng(SHOWN_SEED)
         self.shown = [
             Shown(source, self.references[source], is_held_out)

@@ -322,7 +322,7 @@ def parity(
     from rich.live import Live
 
     from backends import TABLE, find, installed
-    from backends.session import Runtime
+    from backends.process.runtime import Runtime
     from benchmarks.parity.certificate import write_certificates
     from benchmarks.parity.driver import Parity, climb
     from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from backends import TABLE
-from backends.process import BackendProcess
-from backends.session import Material, Runtime, prepare
+from backends.process.parent import BackendProcess
+from backends.process.runtime import Runtime
 from common.config import DataConfig, ModelConfig, TrainConfig
+from common.material import Material, prepare
 from common.tensors import Batch, model_config
 
 FRAMEWORKS = ["keras", "torch", "paddle"]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from backends import TABLE
 from backends.numpy_backend import NumpyBackend
-from backends.session import Runtime
+from backends.process.runtime import Runtime
 from benchmarks.parity.certificate import Certificate, Rung, read_certificates, write_certificates
 from benchmarks.parity.driver import Parity, backends_and_dtypes, certificate, climb
 from benchmarks.parity.ladder import QUICK, RUNGS, WHOLE, Check, Climber, Course, Size

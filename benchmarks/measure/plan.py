@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from backends import BASELINE, TABLE, find
-from backends.process import require_interpreter
+from backends.process.parent import require_interpreter
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 

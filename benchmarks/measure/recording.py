@@ -14,8 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from backends.environment import GROUPS
-from backends.session import Material
+from backends.process.environment import GROUPS
 from benchmarks.measure.plan import PRESETS, Cell, Plan
 from benchmarks.measure.scenarios import Count, EpochDone, Product, Profile, Seconds, WarmUp
 from benchmarks.parity.certificate import Certificate
@@ -23,6 +22,7 @@ from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
+from common.material import Material
 from common.scoring import Scores
 from common.terminal import printable
 
@@ -149,7 +149,7 @@ class Cause(Line, frozen=True):
     """Some of the matched lane's settings, given to a cell as installed, and what its step then takes."""
 
     cell: Cell  # as installed
-    groups: list[str]  # of settings; see backends.environment.matched_settings
+    groups: list[str]  # of settings; see backends.process.environment.matched_settings
     installed: Seconds  # a step with none of them
     given: Seconds  # with these
     matched: Seconds  # with all

@@ -16,7 +16,8 @@ import psutil
 from numpy.typing import NDArray
 
 from common.decoding import Emit
-from common.interface import Backend, Kernel, unreported
+from common.evidence import Kernel
+from common.interface import Backend, unreported
 from common.tensors import Batch, Batches, epoch_order
 from common.training import train_epoch
 from common.weights import ModelState, initial_state
@@ -125,14 +126,17 @@ class Profile:
 def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Profile:
     """Which kernels ran in a few steps, in a pass that is not timed."""
     batches = _batches(backend, rows, batch_size).part(0, PROFILED_STEPS)
-    found = backend.profile(batches)
+    found = backend.evidence().profile(batches)
     return Profile(len(batches), found.seconds, found.busy_seconds, found.kernels, data_seconds(batches))
 
 
 def matrix_products(backend: Backend, emit: Emit, *, shapes: dict[str, tuple[int, int, int]]) -> list[Product]:
     """The machine's large product, and those of the named shapes (m, k, n)."""
     shapes = {"large": (LARGE, LARGE, LARGE), **shapes}
-    return [Product(name, shape, backend.matrix_product(*shape, PRODUCT_SECONDS)) for name, shape in shapes.items()]
+    return [
+        Product(name, shape, backend.evidence().matrix_product(*shape, PRODUCT_SECONDS))
+        for name, shape in shapes.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import numpy as np
 import psutil
 
 from backends import BASELINE
-from backends.environment import groups_of
-from backends.process import BackendProcess
-from backends.session import Material, Runtime, prepare, silence
+from backends.process.environment import groups_of
+from backends.process.parent import BackendProcess
+from backends.process.runtime import Runtime, silence
 from benchmarks.measure import scenarios
 from benchmarks.measure.machine import MOST_OTHERS, wait_until_idle
 from benchmarks.measure.plan import Cell, Plan, certified_as
@@ -49,6 +49,7 @@ from common.config import TrainConfig
 from common.errors import CannotBeginError
 from common.load import Watch
 from common.machine import describe_machine
+from common.material import Material, prepare
 from common.scoring import score
 from common.tensors import Batch, Batches, epoch_batches, model_config
 from common.weights import ModelState

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process import SILENCE, BackendProcess
-from backends.session import SECONDS_A_SENTENCE, Material
+from backends.process.parent import SILENCE, BackendProcess
+from backends.process.runtime import SECONDS_A_SENTENCE
 from benchmarks.measure.recording import Shown
 from common import decoding
 from common.config import ModelConfig
 from common.corpus import references
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError
+from common.material import Material
 from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
 from common.weights import ModelState, initial_state
 

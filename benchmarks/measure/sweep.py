@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process import SILENCE
-from backends.session import Material, Runtime, prepare
+from backends.process.parent import SILENCE
+from backends.process.runtime import Runtime
 from benchmarks.measure import scenarios
 from benchmarks.measure.machine import wait_until_idle
 from benchmarks.measure.plan import Cell, options_of, own_settings
@@ -26,6 +26,7 @@ from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
+from common.material import Material, prepare
 from common.tensors import Batch, Batches, model_config
 
 FORMAT = "rosetta-sweep"

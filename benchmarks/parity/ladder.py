@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import BASELINE
-from backends.process import SILENCE, BackendProcess
-from backends.session import SECONDS_A_SENTENCE, Material, Runtime, prepare, silence
+from backends.process.parent import SILENCE, BackendProcess
+from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
 from benchmarks.parity import child
 from benchmarks.parity.child import Gradients, Steps, hashes
 from common.comparison import NEAR_TIE, PARTED, TOLERANCES, ParityError, compare
@@ -23,6 +23,7 @@ from common.config import DataConfig, TrainConfig
 from common.decoding import max_decoded_length, text_of
 from common.interface import Forward
 from common.machine import Machine, describe_machine
+from common.material import Material, prepare
 from common.tensors import START, STOP, Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state, permute_units
 

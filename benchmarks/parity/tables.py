@@ -51,9 +51,10 @@ def budget_tables(checks: Sequence[Check]) -> list[Table]:
     ]
     tables = []
     if apart:
-        title = "Two float32 backends differ by at most the sum of their errors"
         columns = ["backend", "tensor and the other's", "difference", "at most"]
-        tables.append(table(title, columns, apart, numeric=columns[2:]))
+        tables.append(table("Differences between two float32 backends", columns, apart, numeric=columns[2:]))
+        tables[-1].caption = "at most: the sum of both backends' errors against the referee"
+        tables[-1].caption_justify = "left"
     if moved:
         columns = ["backend", "error", "spread", "at most"]
         tables.append(table("Mean loss of a float32 training", columns, moved, numeric=columns[1:]))

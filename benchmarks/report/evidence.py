@@ -121,7 +121,7 @@ def _precision(results: Results) -> str:
 
 
 def _while_measured(rows: Sequence[Row]) -> Table:
-    """Version, threads, settling and data of each row."""
+    """Version and threads of each row, how much slower its first steps are, and the share of making its tensors."""
     return cells.table(
         rows,
         lambda row: {
@@ -129,14 +129,16 @@ def _while_measured(rows: Sequence[Row]) -> Table:
             "threads, according to the framework": str(row.facts.threads),
             "threads of the process": str(row.resources.threads),
             "busy threads": str(row.resources.busy_threads),
-            "settling": wording.percent(row.speed.settling if row.speed else None),
-            "data": "made before" if (share := row.resources.data_share) is None else wording.percent(share),
+            "slower at first": wording.percent(row.speed.settling if row.speed else None),
+            "making tensors": "before the steps"
+            if (share := row.resources.data_share) is None
+            else wording.percent(share),
         },
         words=("version",),
         title="Each row while it was measured",
-        note="Busy threads are the threads that worked while the row trained. Settling says how much slower the "
-        "first ten of twenty timed steps are than the last ten. Data is the share of a step's time in which its "
-        "tensors are made.",
+        note="Busy threads are the threads that worked while the row trained. Slower at first says how much "
+        "slower the first ten of twenty timed steps are than the last ten. Making tensors is given as a share of a "
+        "step's time.",
     )
 
 

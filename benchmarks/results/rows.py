@@ -404,7 +404,7 @@ def _denormal_warnings(rows: Sequence[Row]) -> Iterator[str]:
             denormals.setdefault(str(row.facts.settings.get("denormals", "not known")), []).append(row.label)
     if len(denormals) > 1:
         said = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in denormals.items())
-        yield f"denormal numbers, which are very close to zero, are not treated alike: {said}"
+        yield f"denormal numbers (very close to zero) are not treated alike: {said}"
 
 
 def as_json(results: Results) -> dict[str, Any]:

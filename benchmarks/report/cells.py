@@ -67,6 +67,7 @@ def matrices(results: Results, pairs: Sequence[Pair], does: str) -> list[Table]:
 
 
 def _ratio(results: Results, left: str, right: str, pairs: Sequence[Pair] | None) -> str:
+    """The cell that says how many times as fast the row `left` is as the row `right`."""
     return wording.SELF if left == right else wording.ratio(results.ratio(left, right, pairs))
 
 

@@ -14,6 +14,7 @@ def start_and_memory(results: Results) -> list[Block]:
 
 
 def _start(rows: Sequence[Row]) -> Chart:
+    """The seconds that each phase of a start takes."""
     phases = {
         row.label: {name: getattr(row.resources, field) for field, name in wording.PHASES.items()} for row in rows
     }
@@ -33,6 +34,7 @@ def _start(rows: Sequence[Row]) -> Chart:
 
 
 def _memory(rows: Sequence[Row]) -> Chart:
+    """The memory that each stage of a process adds."""
     rows = cells.fastest_first(rows, lambda row: row.resources.peak)
     table = cells.table(
         rows,

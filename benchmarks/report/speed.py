@@ -31,12 +31,10 @@ def why(results: Results) -> list[Block]:
     """What explains the differences; no blocks where nothing does."""
     found: list[Block] = []
     if reasons := [pair.why for pair in results.pairs if pair.why and pair.kind == "frameworks"]:
-        found.append(Points("What the time of a step goes to", reasons))
+        found.append(Points("Where the time of a step goes", reasons))
     installed = [(p.left, p.right, wording.ratio(p.ratio)) for p in results.pairs if p.kind == "installed"]
     if installed:
-        title = (
-            "Rows as installed, with no settings for speed, compared with the same framework with matched settings"
-        )
+        title = "Rows as installed (no settings for speed), compared with the same rows with matched settings"
         columns = ("row as installed", "compared with", "times as fast")
         found.append(Table(title, columns, installed, frozenset({0, 1})))
     if results.advice:

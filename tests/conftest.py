@@ -1,14 +1,17 @@
-"""Fixtures: real text, a corpus made ready, and one process a backend and precision for the whole session."""
+"""Fixtures: real text, a corpus made ready, one process a backend and precision for the whole session, a browser."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from backends import TABLE
 from backends.process import BackendProcess
@@ -23,7 +26,12 @@ SETTINGS = TrainConfig(seed=7)
 
 assert {name.partition(":")[0] for name in TABLE} == {"numpy", *FRAMEWORKS}
 
+# In a page: whether its charts are drawn, and its content's width and the window's.
+DRAWN = "[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)"
+OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
+
 StartBackend = Callable[[str, str], BackendProcess]
+Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -81,3 +89,41 @@ def backend_of() -> Iterator[StartBackend]:
             return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
 
         yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser that is missing is an error: pages would go untested."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "install chromium: pages are tested in a browser"
+    with sync_playwright() as playwright:
+        # Without a sandbox since tests run as root in a container; the page is our own.
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Open]:
+    """Opens a file offline and waits for its charts; what the page did wrong fails the test in the end."""
+    wrong: list[str] = []
+    contexts = []
+
+    def open_page(path: Path, width: int = 1400, height: int = 900, scheme: Any = "light") -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, offline=True, accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: request.url.startswith(("file:", "blob:")) or wrong.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_function(DRAWN, timeout=20_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []

@@ -1,10 +1,8 @@
 """The report as a reader meets it: one file in a browser that has no network, and the same figures as Markdown."""
 
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from math import nan
@@ -15,7 +13,7 @@ import pytest
 from hypothesis import example as example_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
 from backends.process import PROJECT
 from benchmarks.analysis import analyse
@@ -28,14 +26,13 @@ from benchmarks.report.render import markdown, render_html, render_markdown
 from benchmarks.results import Results, Row
 from benchmarks.tables import comparison_table
 from benchmarks.wording import AXES, SPACE
+from tests.conftest import DRAWN, OVERFLOW, Open
 from tests.recordings import recording
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
 
 CHARTS = ["speed", "bucketed", "reduced", "start", "break_even", "decoding", "latency", "roofline", "parts", "memory"]
 CHARTS += AXES
 CHARTS += ["loss", "chrf"]
-DRAWN = "[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)"
-OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 # Of each chart: how many shapes have an area on the page, and whether all of its text lies inside the chart.
 MARKS = """
 [...document.querySelectorAll('.chart')].map(chart => {
@@ -50,52 +47,12 @@ MARKS = """
 })
 """
 
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser that is missing is an error: the report would go untested."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "install chromium: the report is tested in a browser"
-    with sync_playwright() as playwright:
-        # Without a sandbox since tests run as root in a container; the page is our own.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render_html(example(), RAW), encoding="utf-8")
     return path
-
-
-@pytest.fixture
-def opened(browser: Browser) -> Iterator[Open]:
-    """Opens a file offline and waits for its charts; what the page did wrong fails the test in the end."""
-    wrong: list[str] = []
-    contexts = []
-
-    def open_page(path: Path, width: int = 1400, height: int = 900, scheme: Any = "light") -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, offline=True, accept_downloads=True
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: wrong.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: request.url.startswith(("file:", "blob:")) or wrong.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_function(DRAWN, timeout=20_000)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,38 +7,42 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
-from safetensors.numpy import load_file
+from safetensors.paddle import load_file
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("run", type=Path, help="folder of a run, such as common/phrasebook/run")
-parser.add_argument("out", type=Path, help="folder that the model is saved in")
+parser.add_argument("run", type=Path, help="a run of Rosetta")
+parser.add_argument("out", type=Path, help="where to save the model")
 parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
 args = parser.parse_args()
-batch_size, num_steps, latent_dim = 64, 10, 256  # latent_dim: H
+batch_size, num_steps = 64, 10
+latent_dim = 256  # H
 
 # 1. Read and encode
 paddle.set_default_dtype(args.dtype)
-lines = (args.run / "pairs.tsv").read_text(encoding="utf-8").split("\n")[:-1]
-input_texts = [line.split("\t")[0] for line in lines]
-target_texts = ["\t" + line.split("\t")[1] + "\n" for line in lines]
-input_characters = sorted({" ", *"".join(input_texts)})  # V_enc
-target_characters = sorted({" ", *"".join(target_texts)})  # V_dec
-max_encoder_seq_length = max(len(text) for text in input_texts)  # T_enc
-max_decoder_seq_length = max(len(text) for text in target_texts)  # T_dec
+lines = (args.run / "pairs.tsv").read_text("utf-8").split("\n")
+pairs = [line.split("\t") for line in lines[:-1]]
+input_texts = [source for source, _ in pairs]
+target_texts = ["\t" + target + "\n" for _, target in pairs]
+input_characters = sorted({" "}.union(*input_texts))  # V_enc
+target_characters = sorted({" "}.union(*target_texts))  # V_dec
+max_encoder_seq_length = max(map(len, input_texts))  # T_enc
+max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """A row for each character; spaces fill up to `length`."""
-    ids = [[characters.index(char) for char in text.ljust(length)] for text in texts]
-    return paddle.eye(len(characters))[paddle.to_tensor(ids)]  # (N, length, V)
+    """(N, length, V); spaces fill up to the length."""
+    padded = [text.ljust(length) for text in texts]
+    ids = [[characters.index(c) for c in text] for text in padded]
+    return paddle.eye(len(characters))[paddle.to_tensor(ids)]
 
 
 num_samples = num_steps * batch_size  # N
-inputs, targets = input_texts[:num_samples], target_texts[:num_samples]
-targets_ahead = [text[1:] for text in targets]  # by one step
+inputs = input_texts[:num_samples]
+targets = target_texts[:num_samples]
+ahead = [text[1:] for text in targets]  # by one step
 encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
 decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
-decoder_target_data = one_hot(targets_ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
 
 
 # 2. Model
@@ -58,38 +62,38 @@ class Seq2Seq(nn.Layer):
 model = Seq2Seq()
 
 # 3. Load weights
-# They are kept in Keras's layout, the gates in the order i, f, c, o.
+# Kept in Keras's layout; order of the gates: i, f, c, o.
 weights = load_file(args.run / "state.safetensors")
-weights = {name: array.astype(args.dtype) for name, array in weights.items()}
+weights = {name: w.astype(args.dtype) for name, w in weights.items()}
 for name, lstm in [("encoder", model.encoder), ("decoder", model.decoder_lstm)]:
-    # set_value: an LSTM computes with the tensors that it was built with.
+    # In place: it computes with the tensors it was built with.
     lstm.weight_ih_l0.set_value(weights[f"{name}/kernel"].T)  # (4H, V)
     lstm.weight_hh_l0.set_value(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
     lstm.bias_ih_l0.set_value(weights[f"{name}/bias"])  # (4H,)
-    lstm.bias_hh_l0.set_value(np.zeros_like(weights[f"{name}/bias"]))  # Keras has one bias
+    lstm.bias_hh_l0.set_value(paddle.zeros([4 * latent_dim]))
 model.decoder_dense.weight.set_value(weights["dense/kernel"])  # (H, V_dec)
 model.decoder_dense.bias.set_value(weights["dense/bias"])  # (V_dec,)
 
 # 4. Loss and step
-# Rounded to float32 here, since Paddle rounds two of them so, PyTorch none.
-learning_rate, rho, epsilon = (float(np.float32(x)) for x in (1e-3, 0.9, 1e-7))
-# Were the second bias trained too, the sum of both would move twice as far.
-# It is left out here, since backward() fails where it is frozen.
+# Rounded to float32: Paddle would round two, PyTorch none.
+learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
+# Without the second bias, which would double the step of the sum
+# of both. Frozen, as in PyTorch, it fails in backward().
 trained = [p for name, p in model.named_parameters() if not name.endswith("bias_hh_l0")]
 optimizer = paddle.optimizer.RMSProp(learning_rate, rho=rho, epsilon=epsilon, parameters=trained)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     logits = model(encoder_input_data[batch], decoder_input_data[batch])
-    # It raises logits that lie more than 64 below the largest; none does here.
+    # Logits far below the largest are raised to 64 below it.
     loss = F.cross_entropy(logits, decoder_target_data[batch], soft_label=True)
     model.clear_gradients()
     loss.backward()
     optimizer.step()
-    print(f"step {step + 1}: loss {loss.item()!r}")
+    print(f"step {step + 1}: loss {float(loss)!r}")
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)
-paddle.save(model.state_dict(), str(args.out / "model.pdparams"))  # weights alone
+paddle.save(model.state_dict(), str(args.out / "model.pdparams"))
 model.set_state_dict(paddle.load(str(args.out / "model.pdparams")))
 
 
@@ -107,5 +111,6 @@ def decode_sequence(input_seq):
     return decoded_sentence.removesuffix("\n")
 
 
-for text in ["Look at the skirt!", "Don't forget the bed!", "Emma's ear hurts."]:
-    print(text, "->", decode_sequence(one_hot([text], input_characters, max_encoder_seq_length)))
+for text in "Look at the skirt!", "Don't forget the bed!", "Emma's ear hurts.":
+    input_seq = one_hot([text], input_characters, max_encoder_seq_length)  # (1, T_enc, V_enc)
+    print(text, "->", decode_sequence(input_seq))

@@ -6,39 +6,43 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 from torch import nn
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("run", type=Path, help="folder of a run, such as common/phrasebook/run")
-parser.add_argument("out", type=Path, help="folder that the model is saved in")
+parser.add_argument("run", type=Path, help="a run of Rosetta")
+parser.add_argument("out", type=Path, help="where to save the model")
 parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
 args = parser.parse_args()
-batch_size, num_steps, latent_dim = 64, 10, 256  # latent_dim: H
+batch_size, num_steps = 64, 10
+latent_dim = 256  # H
 
 # 1. Read and encode
 torch.set_default_dtype(getattr(torch, args.dtype))
-lines = (args.run / "pairs.tsv").read_text(encoding="utf-8").split("\n")[:-1]
-input_texts = [line.split("\t")[0] for line in lines]
-target_texts = ["\t" + line.split("\t")[1] + "\n" for line in lines]
-input_characters = sorted({" ", *"".join(input_texts)})  # V_enc
-target_characters = sorted({" ", *"".join(target_texts)})  # V_dec
-max_encoder_seq_length = max(len(text) for text in input_texts)  # T_enc
-max_decoder_seq_length = max(len(text) for text in target_texts)  # T_dec
+lines = (args.run / "pairs.tsv").read_text("utf-8").split("\n")
+pairs = [line.split("\t") for line in lines[:-1]]
+input_texts = [source for source, _ in pairs]
+target_texts = ["\t" + target + "\n" for _, target in pairs]
+input_characters = sorted({" "}.union(*input_texts))  # V_enc
+target_characters = sorted({" "}.union(*target_texts))  # V_dec
+max_encoder_seq_length = max(map(len, input_texts))  # T_enc
+max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """A row for each character; spaces fill up to `length`."""
-    ids = [[characters.index(char) for char in text.ljust(length)] for text in texts]
-    return torch.eye(len(characters))[torch.tensor(ids)]  # (N, length, V)
+    """(N, length, V); spaces fill up to the length."""
+    padded = [text.ljust(length) for text in texts]
+    ids = [[characters.index(c) for c in text] for text in padded]
+    return torch.eye(len(characters))[torch.tensor(ids)]
 
 
 num_samples = num_steps * batch_size  # N
-inputs, targets = input_texts[:num_samples], target_texts[:num_samples]
-targets_ahead = [text[1:] for text in targets]  # by one step
+inputs = input_texts[:num_samples]
+targets = target_texts[:num_samples]
+ahead = [text[1:] for text in targets]  # by one step
 encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
 decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
-decoder_target_data = one_hot(targets_ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
 
 
 # 2. Model
@@ -58,22 +62,22 @@ class Seq2Seq(nn.Module):
 model = Seq2Seq()
 
 # 3. Load weights
-# They are kept in Keras's layout, the gates in the order i, f, c, o.
+# Kept in Keras's layout; order of the gates: i, f, c, o.
 weights = load_file(args.run / "state.safetensors")
 with torch.no_grad():
     for name, lstm in [("encoder", model.encoder), ("decoder", model.decoder_lstm)]:
-        lstm.weight_ih_l0.copy_(torch.from_numpy(weights[f"{name}/kernel"].T))  # (4H, V)
-        lstm.weight_hh_l0.copy_(torch.from_numpy(weights[f"{name}/recurrent_kernel"].T))  # (4H, H)
-        lstm.bias_ih_l0.copy_(torch.from_numpy(weights[f"{name}/bias"]))  # (4H,)
-        # Keras has one bias. Were this trained too, their sum would move twice as far.
+        lstm.weight_ih_l0.copy_(weights[f"{name}/kernel"].T)  # (4H, V)
+        lstm.weight_hh_l0.copy_(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
+        lstm.bias_ih_l0.copy_(weights[f"{name}/bias"])  # (4H,)
+        # Trained, it would double the step of the sum of both.
         nn.init.zeros_(lstm.bias_hh_l0).requires_grad_(False)
-    model.decoder_dense.weight.copy_(torch.from_numpy(weights["dense/kernel"].T))  # (V_dec, H)
-    model.decoder_dense.bias.copy_(torch.from_numpy(weights["dense/bias"]))  # (V_dec,)
+    model.decoder_dense.weight.copy_(weights["dense/kernel"].T)  # (V_dec, H)
+    model.decoder_dense.bias.copy_(weights["dense/bias"])  # (V_dec,)
 
 
 # 4. Loss and step
-# Rounded to float32 here, since Paddle rounds two of them so, PyTorch none.
-learning_rate, rho, epsilon = (float(np.float32(x)) for x in (1e-3, 0.9, 1e-7))
+# Rounded to float32: Paddle would round two, PyTorch none.
+learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
 
 
 class RMSprop(torch.optim.RMSprop):
@@ -93,16 +97,16 @@ optimizer = RMSprop(trained, lr=learning_rate, alpha=rho, eps=epsilon)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     logits = model(encoder_input_data[batch], decoder_input_data[batch])
-    # It takes the second axis for the characters', so N and T_dec become one.
+    # It would take the second axis for the characters'.
     loss = F.cross_entropy(logits.flatten(0, 1), decoder_target_data[batch].flatten(0, 1))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    print(f"step {step + 1}: loss {loss.item()!r}")
+    print(f"step {step + 1}: loss {float(loss)!r}")
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)
-torch.save(model.state_dict(), args.out / "model.pt")  # weights alone
+torch.save(model.state_dict(), args.out / "model.pt")
 model.load_state_dict(torch.load(args.out / "model.pt", weights_only=True))
 
 
@@ -120,5 +124,6 @@ def decode_sequence(input_seq):
     return decoded_sentence.removesuffix("\n")
 
 
-for text in ["Look at the skirt!", "Don't forget the bed!", "Emma's ear hurts."]:
-    print(text, "->", decode_sequence(one_hot([text], input_characters, max_encoder_seq_length)))
+for text in "Look at the skirt!", "Don't forget the bed!", "Emma's ear hurts.":
+    input_seq = one_hot([text], input_characters, max_encoder_seq_length)  # (1, T_enc, V_enc)
+    print(text, "->", decode_sequence(input_seq))

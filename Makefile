@@ -10,7 +10,7 @@ demo: set-up
 	$(BIN)/rosetta bench
 
 test: set-up
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: set-up
 	$(BIN)/ruff check .

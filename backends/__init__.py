@@ -9,6 +9,8 @@ from common.errors import CannotBeginError
 from common.interface import Backend
 from common.machine import compiler, has_bfloat16, has_compiler
 
+BASELINE = "keras:example"  # the official example's own way, what every ratio is to
+
 
 @dataclass(frozen=True)
 class Entry:

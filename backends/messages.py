@@ -1,7 +1,7 @@
 """What crosses the border between the commands and a backend's process.
 
 A message is eight bytes of length and one safetensors block: arrays as tensors, everything else as JSON in the
-block's metadata. Nothing in it can execute.
+block's metadata, with the name of a tensor where an array stood. Nothing in it can execute.
 """
 
 import json
@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+ARRAY = "array"  # the key of an object that stands for an array in the JSON
 LONGEST = 1 << 34  # bytes; more than any message, less than what garbage read as a length is likely to be
 PIECE = 1 << 20  # bytes read at a time, so that memory is set by what arrives and not by what was announced
 
@@ -20,16 +22,16 @@ class GarbledMessageError(Exception):
     """The pipe holds something that is not a message."""
 
 
-def write_message(pipe: IO[bytes], kind: str, **content: Any) -> None:
-    """Send `content`, whose values are NumPy arrays or JSON."""
-    arrays = {name: np.ascontiguousarray(v) for name, v in content.items() if isinstance(v, np.ndarray)}
-    plain = {name: v for name, v in content.items() if name not in arrays}
+def write_message(pipe: IO[bytes], kind: str, content: Any) -> None:
+    """Send `content`: NumPy arrays and JSON, nested in any way."""
+    arrays: dict[str, NDArray[Any]] = {}
+    plain = _without_arrays(content, arrays)
     block = save(arrays, {"json": json.dumps([kind, plain])})
     pipe.write(len(block).to_bytes(8, "little") + block)
     pipe.flush()
 
 
-def read_message(pipe: IO[bytes]) -> tuple[str, Mapping[str, Any]]:
+def read_message(pipe: IO[bytes]) -> tuple[str, Any]:
     """Wait for a message and return its kind and content. Raises EOFError when the other end has gone."""
     length = int.from_bytes(_read(pipe, 8), "little")
     if length > LONGEST:
@@ -39,9 +41,33 @@ def read_message(pipe: IO[bytes]) -> tuple[str, Mapping[str, Any]]:
         arrays = load(block)
         header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
         kind, plain = json.loads(header["__metadata__"]["json"])
-        return kind, plain | arrays
+        return kind, _with_arrays(plain, arrays)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise GarbledMessageError(f"{length} bytes that are no message ({error})") from error
+
+
+def _without_arrays(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    """The value with each array replaced by the name under which it is put into `arrays`."""
+    if isinstance(value, np.ndarray):
+        name = str(len(arrays))
+        arrays[name] = np.ascontiguousarray(value)
+        return {ARRAY: name}
+    if isinstance(value, Mapping):
+        return {name: _without_arrays(inner, arrays) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_arrays(inner, arrays) for inner in value]
+    return value
+
+
+def _with_arrays(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """The inverse of `_without_arrays`."""
+    if isinstance(value, dict):
+        if value.keys() == {ARRAY}:
+            return arrays[value[ARRAY]]
+        return {name: _with_arrays(inner, arrays) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_arrays(inner, arrays) for inner in value]
+    return value
 
 
 def _read(pipe: IO[bytes], length: int) -> bytes:

@@ -8,22 +8,28 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import msgspec
 
 from backends import Entry, find
+from backends.calls import name_of, result_from_wire, to_wire
 from backends.environment import child_environment
 from backends.messages import GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
+from common.decoding import Emit
 from common.errors import CannotBeginError, RosettaError
+from common.interface import Backend, BackendFacts
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 300.0  # importing a framework and building a model, on a slow disk
+SILENCE = 600.0  # seconds without a sign of life; a step, its compilation included, takes far less
 LAST_WORDS = 2000  # characters of the child's own output that an error looks through
-NEEDED = ("numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
+NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 OLDEST_PYTHON = (3, 11)
 # Our packages come from where this process has them: neither a folder common/ where the user stands (hence -P too)
 # nor somebody's package can shadow them. All else comes from where the interpreter has it: what is installed beside
@@ -46,6 +52,8 @@ from importlib.util import find_spec
 print(*sys.version_info[:2], *[name for name in sys.argv[1:] if find_spec(name) is None])
 """
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 
@@ -94,29 +102,45 @@ class BackendProcess:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._replies, selectors.EVENT_READ)
         try:
-            self.facts = self.call(
-                "open",
-                START_SECONDS,
-                target=entry.target,
-                variant=entry.variant,
-                model=asdict(model),
-                train=asdict(train),
-                device=device,
-            )
+            opening = {
+                "target": entry.target,
+                "variant": entry.variant,
+                "model": model,
+                "train": train,
+                "device": device,
+            }
+            facts = self._exchange("open", to_wire(opening), START_SECONDS, None)
+            self.facts = msgspec.convert(facts, BackendFacts)
         except BaseException:
             self.close()
             raise
 
-    def call(
-        self, function: str, silence: float | None = None, on_event: OnEvent | None = None, **arguments: Any
-    ) -> Mapping[str, Any]:
-        """Call `module:function` in the child with its backend, and return the dict that it returns.
+    @property
+    def pid(self) -> int:
+        return self._child.pid
 
-        The function is called as `function(backend, emit, **arguments)`; arguments and results are JSON or arrays,
-        and what it emits is given to `on_event`. `silence` is the longest wait, in seconds, for a sign of life.
+    def call(
+        self,
+        function: Callable[Concatenate[Backend, Emit, Arguments], Result],
+        *nothing: Arguments.args,
+        **arguments: Arguments.kwargs,
+    ) -> Result:
+        """Call a function in the child, with the child's backend, and return what it returns.
+
+        The function stands in a module of ours, and takes the backend, a function to emit events with, and keyword
+        arguments; see `backends.calls` for what may cross.
         """
+        return self.listening().call(function, *nothing, **arguments)
+
+    def listening(self, on_event: OnEvent | None = None, silence: float = SILENCE) -> "Listening":
+        """For one `call` whose events are given to `on_event`, and which is ended after `silence` seconds without a
+        sign of life."""
+        return Listening(self, on_event, silence)
+
+    def _exchange(self, function: str, arguments: Any, silence: float, on_event: OnEvent | None) -> Any:
+        """Send a request and wait for its result; both are as they cross."""
         try:
-            write_message(self._requests, function, **arguments)
+            write_message(self._requests, function, arguments)
             while True:
                 kind, content = self._receive(silence)
                 if kind == "result":
@@ -149,7 +173,7 @@ class BackendProcess:
     ) -> None:
         self.close()
 
-    def _receive(self, silence: float | None) -> tuple[str, Mapping[str, Any]]:
+    def _receive(self, silence: float) -> tuple[str, Any]:
         if not self._selector.select(silence):
             self.close()
             raise RosettaError(
@@ -173,6 +197,28 @@ class BackendProcess:
         last_words = [line.strip() for line in lines if line.strip()]
         said = f"; its last words: {last_words[-1]}" if last_words else ", without a word"
         return f"the {self.name} backend's process {how}{said}"
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How a call is waited for."""
+
+    process: BackendProcess
+    on_event: OnEvent | None
+    silence: float  # seconds
+
+    def call(
+        self,
+        function: Callable[Concatenate[Backend, Emit, Arguments], Result],
+        *nothing: Arguments.args,
+        **arguments: Arguments.kwargs,
+    ) -> Result:
+        """See `BackendProcess.call`."""
+        wire = to_wire(arguments)
+        result: Result = result_from_wire(
+            function, self.process._exchange(name_of(function), wire, self.silence, self.on_event)
+        )
+        return result
 
 
 @cache

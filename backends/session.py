@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import TABLE, find, of_run
-from backends.process import BackendProcess, OnEvent
+from backends.process import SILENCE, BackendProcess, OnEvent
+from common import decoding, native, training
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Pair, normalize, read_corpus, references, split
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError, RosettaError, UnknownCharactersError
 from common.files import new_folder
+from common.load import fewer_threads
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import score
 from common.tensors import START, STOP, Batch, model_config
 from common.vocabulary import PAD, CharVocabulary
-from common.weights import from_bytes, initial_state
+from common.weights import initial_state
 
-TRAINING_SILENCE = 600.0  # seconds; a step, its compilation included, takes far less
 SECONDS_A_ROW = 0.2  # of those that are gone through without a sign of life: several times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # far more than the slowest way of decoding needs
 
@@ -55,7 +56,7 @@ CONVERTING = Runtime(threads=1)  # nothing is computed
 
 def silence(rows: int) -> float:
     """Seconds that a process may need to go through so many rows; it may say nothing meanwhile."""
-    return TRAINING_SILENCE + SECONDS_A_ROW * rows
+    return SILENCE + SECONDS_A_ROW * rows
 
 
 @dataclass(frozen=True)
@@ -140,15 +141,12 @@ class Translator:
     def _decode(
         self, ids: NDArray[np.integer], lengths: NDArray[np.integer], on_event: OnEvent | None
     ) -> NDArray[np.integer]:
-        decoded: NDArray[np.integer] = self.process.call(
-            "common.decoding:translate",
-            TRAINING_SILENCE + SECONDS_A_SENTENCE * len(ids),
-            on_event,
+        return self.process.listening(on_event, SILENCE + SECONDS_A_SENTENCE * len(ids)).call(
+            decoding.translate,
             encoder_ids=ids,
             encoder_lengths=lengths,
             max_length=max_decoded_length(self.material.max_decoder_seq_length),
-        )["ids"]
-        return decoded
+        )
 
 
 @dataclass(frozen=True)
@@ -230,15 +228,15 @@ def resume(
 
 
 def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs: int, on_event: OnEvent) -> Trained:
-    process.call(
-        "common.training:fit",
-        silence(len(material.pairs)),
-        on_event,
+    if advice := fewer_threads(process.facts.threads, process.pid):
+        on_event({"warning": advice})
+    process.listening(on_event, silence(len(material.pairs))).call(
+        training.fit,
         run=str(run.path.resolve()),
         epochs=epochs,
+        corpus=material.batch,
         training_rows=material.training_rows,
         validation_rows=material.validation_rows,
-        **material.batch.fields(),
     )
     return Trained(run, process.name, _samples(Translator(process, material), on_event))
 
@@ -270,7 +268,7 @@ def open_translator(
     material = Material.of_run(run)
     model = replace(run.model_config, dtype=dtype or run.model_config.dtype)
     with runtime.start(backend, model, run.train_config) as process:
-        process.call("common.training:load_run", TRAINING_SILENCE, run=str(run.path.resolve()), weights=weights)
+        process.call(training.load_run, run=str(run.path.resolve()), weights=weights)
         yield Translator(process, replace(material, batch=replace(material.batch, dtype=model.dtype)))
 
 
@@ -298,7 +296,7 @@ def describe_backends(runtime: Runtime) -> dict[str, dict[str, Any]]:
     for name in TABLE:
         try:
             with runtime.start(name, model, TrainConfig()) as process:
-                found[name] = dict(process.facts)
+                found[name] = asdict(process.facts)
         except RosettaError as error:  # not there, or there and broken
             found[name] = {"missing": str(error)}
     return found
@@ -312,9 +310,8 @@ def evaluate(translator: Translator, batch_size: int, limit: int | None, on_even
     material = translator.material
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
-    figures = translator.process.call(
-        "common.training:evaluate", silence(len(batch)), batch_size=batch_size, **batch.fields()
-    )
+    evaluating = translator.process.listening(silence=silence(len(batch)))
+    figures = evaluating.call(training.evaluate, batch_size=batch_size, corpus=batch)
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
     sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
@@ -336,10 +333,7 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
         new_folder(out) as folder,
         CONVERTING.start(backend, run.model_config, run.train_config) as process,
     ):
-        saved = process.call(
-            "common.native:save", TRAINING_SILENCE, run=str(run.path), weights=weights, folder=str(folder)
-        )
-    return list(saved["files"])
+        return process.call(native.save, run=str(run.path), weights=weights, folder=str(folder))
 
 
 @dataclass(frozen=True)
@@ -373,8 +367,7 @@ def import_native(paths: Sequence[Path], backend: str, setting: Setting, out: Pa
     refuse_existing(out, "choose another name for the run")
     model, train, _ = setting.configs
     with CONVERTING.start(backend, model, train) as process:
-        block = process.call("common.native:load", TRAINING_SILENCE, paths=[str(path) for path in paths])["state"]
-    state, _ = from_bytes(block.tobytes())
+        state = process.call(native.load, paths=[str(path) for path in paths])
     return RunDirectory.create(
         out, backend, setting.configs, setting.sha256, setting.pairs, setting.vocabularies, state
     )

@@ -235,7 +235,7 @@ class TorchBackend(Backend):
 
     def describe(self) -> dict[str, Any]:
         return {
-            "version": torch.__version__,
+            "version": str(torch.__version__),
             "device": str(self.model.dense.weight.device),
             "threads": torch.get_num_threads(),
             "precision": self._precision(),

@@ -1,7 +1,7 @@
 """The process of one backend: `backends.worker REQUESTS REPLIES`, two inherited file descriptors.
 
 It opens the backend that the first message names, then calls the functions that the following ones name, each with
-its backend. It ends when the pipe of requests does, so also when its parent dies, whatever it is doing.
+this backend. It ends when the pipe of requests does, so also when its parent dies, whatever it is doing.
 """
 
 import importlib
@@ -10,8 +10,7 @@ import platform
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from time import perf_counter
 from typing import IO, Any
@@ -19,10 +18,11 @@ from typing import IO, Any
 import psutil
 
 from backends import open_backend
+from backends.calls import arguments_from_wire, function_named, to_wire
 from backends.messages import GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
-from common.interface import Backend
+from common.interface import Backend, BackendFacts
 
 # Requests name a backend's class and functions; only these packages are looked into.
 TESTS = ("tests.",) if "PYTEST_CURRENT_TEST" in os.environ else ()
@@ -34,15 +34,20 @@ def main() -> None:
     requests, replies = os.fdopen(int(sys.argv[1]), "rb", buffering=0), os.fdopen(int(sys.argv[2]), "wb")
     inbox: SimpleQueue[tuple[str, Mapping[str, Any]]] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
-    emit = partial(write_message, replies, "event")
+
+    def emit(**event: Any) -> None:
+        write_message(replies, "event", event)
+
     try:
-        backend, facts = _open(**inbox.get()[1])
-        write_message(replies, "result", **facts)
+        backend, facts = _open(**arguments_from_wire(_open, inbox.get()[1]))
+        write_message(replies, "result", to_wire(facts))
         while True:
-            function, arguments = inbox.get()
-            write_message(replies, "result", **_function(function)(backend, emit, **arguments))
+            name, arguments = inbox.get()
+            function = _function(name)
+            result = function(backend, emit, **arguments_from_wire(function, arguments))
+            write_message(replies, "result", to_wire(result))
     except BaseException as error:
-        write_message(replies, "error", **_described(error))
+        write_message(replies, "error", _described(error))
         raise
 
 
@@ -56,15 +61,15 @@ def _listen(requests: IO[bytes], inbox: SimpleQueue[tuple[str, Mapping[str, Any]
 
 
 def _open(
-    target: str, variant: str, model: Mapping[str, Any], train: Mapping[str, Any], device: str
-) -> tuple[Backend, dict[str, Any]]:
+    target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str
+) -> tuple[Backend, BackendFacts]:
     if not target.startswith(BACKEND_PACKAGES):
         raise ValueError(f"{target} is not a backend that a request may name")
     memory_before, start = _resident(), perf_counter()  # NumPy and the rest of ours are there already
     importlib.import_module(target.partition(":")[0])
     imported, memory_imported = perf_counter(), _resident()
-    opened = open_backend(target, variant, ModelConfig(**model), TrainConfig(**train), device)
-    facts = {
+    opened = open_backend(target, variant, model, train, device)
+    own: dict[str, Any] = {
         "import_seconds": imported - start,
         "build_seconds": perf_counter() - imported,
         "resident_before_import": memory_before,
@@ -73,9 +78,9 @@ def _open(
         "python": sys.executable,
         "python_version": platform.python_version(),
     }
-    facts |= opened.describe()
+    own |= opened.describe()
     # Last, when the probe in `describe` has started the threads that the framework computes with.
-    return opened, facts | {"libraries": _libraries(), "os_threads": psutil.Process().num_threads()}
+    return opened, BackendFacts(**own, libraries=_libraries(), os_threads=psutil.Process().num_threads())
 
 
 def _resident() -> int:
@@ -91,11 +96,10 @@ def _libraries() -> list[str]:
     return sorted(" ".join(str(part) for part in kind if part) for kind in kinds)
 
 
-def _function(name: str) -> Any:
+def _function(name: str) -> Callable[..., Any]:
     if not name.startswith(CALLABLE_PACKAGES):
         raise ValueError(f"{name} is not a function that a request may name")
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return function_named(name)
 
 
 def _described(error: BaseException) -> dict[str, Any]:

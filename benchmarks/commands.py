@@ -1,59 +1,82 @@
 """The commands of benchmarking, which rosetta.py registers."""
 
 import os
-from dataclasses import asdict
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from common import options
 from common.config import DataConfig, TrainConfig, as_float32
 
+if TYPE_CHECKING:
+    from benchmarks.measure.recording import Recording
+
 NAMES = "Names separated by commas."
 
-# What `bench --resume` takes from the recording and so cannot be given again.
-PLANNED = ["backends", "python", "preset", "rounds", "steps", "lanes", "epochs", "seeds", "threads", "device"]
-PLANNED += ["sweep", "certificate", *options.FIXED_BY_RUN]
+# What `--resume` takes from the recording and so cannot be given again.
+PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
+PLANNED_BENCH = [*PLANNED, "python", "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
+
+Backends = Annotated[str | None, typer.Option(help=NAMES, show_default="those installed, without variants and numpy")]
+Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the recording in --out.")]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Where another benchmark runs: wait for its end, or end.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this package to the program."""
-    app.command()(bench)
-    app.command()(report)
-    app.command()(compare)
-    app.command()(parity)
+    for command in (bench, sweep, machine, report, compare, parity):
+        app.command()(command)
 
 
 def bench(
     context: typer.Context,
-    backends: Annotated[
-        str | None, typer.Option(help=NAMES, show_default="those installed, without variants and numpy")
-    ] = None,
+    backends: Backends = None,
     python: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="One more row: backend NAME under another interpreter."),
     ] = None,
     preset: Annotated[
-        Literal["quick", "standard", "rigorous"],
-        typer.Option(help="Minutes, an hour, or some hours; what follows overrides its numbers."),
+        Literal["quick", "standard"],
+        typer.Option(help="Minutes, or an hour with trainings that are scored; what follows overrides its numbers."),
     ] = "quick",
-    rounds: Annotated[int | None, typer.Option(min=0, help="Every cell is measured once a round.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps timed a cell.")] = None,
-    lanes: Annotated[str | None, typer.Option(help="matched, default, or both with a comma.")] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="Measure until each interval reaches no further to a side, such as 2%."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Begin nothing that would end later than this, such as 10m.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The backend that ratios are to.", show_default="keras:example, or the slowest"),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="A run whose weights all rows decode with.", show_default="the bundled run, where it fits"),
+    ] = None,
+    lanes: Annotated[
+        str | None,
+        typer.Option(help="matched, default (as installed), or both with a comma.", show_default="both"),
+    ] = None,
     batches: Annotated[
         str | None,
         typer.Option(help="shuffled, or shuffled,bucketed: also rows on bucketed batches, padding masked."),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Of the trainings whose quality is scored; on bucketed batches a third more."),
+        typer.Option(min=1, help="Epochs of the trainings that are scored; on bucketed batches a third more."),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Such trainings a backend.")] = None,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help="Also how cost grows with sizes; with --rounds 0, that alone.")
-    ] = False,
+    seeds: Annotated[int | None, typer.Option(min=0, help="Such trainings for each backend.")] = None,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
@@ -65,139 +88,169 @@ def bench(
     seed: options.Seed = TrainConfig.seed,
     threads: options.Threads = None,
     device: options.Device = "cpu",
-    out: Annotated[
-        Path | None, typer.Option(help="The recording to write.", show_default="results/bench-TIME.jsonl")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the recording in --out.")] = False,
-    budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Begin nothing that would end later than this, such as 10m.")
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Where another benchmark runs: wait for its end, or end.")
-    ] = True,
+    out: Out = None,
+    resume: Resume = False,
+    wait: Wait = True,
     certificate: Annotated[
         Path | None, typer.Option(help="What `rosetta parity --certificate` wrote, in place of climbing the ladder.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Say whether this machine is fit to measure on.")] = False,
     json: options.Json = False,
 ) -> None:
     """Train and decode in every backend, from the same weights and batches, and compare.
 
-    Raw timings go to a recording, a line a round; a benchmark that was ended goes on with --resume. `rosetta report`
-    makes a page of a recording.
+    All rows are alive at once and are measured in turns, until the answer is as narrow as asked or the time is over.
+    Raw timings go to a recording; a benchmark that was ended goes on with --resume. `rosetta report` makes a page of
+    a recording.
     """
     from backends import find, frameworks
-    from benchmarks import fitness
-    from benchmarks.analysis import analyse
-    from benchmarks.lock import only_benchmark
-    from benchmarks.measure import begin, resumed
-    from benchmarks.plan import Plan, Sweep, cells, sized
-    from benchmarks.tables import apart_tables, comparison_table, decoded_table, scaling_table
+    from benchmarks.measure import schedule
+    from benchmarks.measure.lock import only_benchmark
+    from benchmarks.measure.plan import LANES, Plan, cells, chosen, shuffled_and, sized
+    from benchmarks.parity.certificate import read_certificates
+    from benchmarks.report import content
+    from benchmarks.report import terminal as shown
+    from benchmarks.results.rows import as_json, results_of
+    from benchmarks.results.timings import precision
     from common import terminal
-    from common.errors import CannotBeginError, RosettaError
+    from common.errors import CannotBeginError
 
-    if check:
-        return _check(json)
-    certificates = _certificates(certificate) if certificate else {}
+    path = _recording_path(out, resume, "bench")
     seconds = options.seconds(budget) if budget else None
-    path = out or Path("results") / f"bench-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     if resume:
-        if out is None:
-            raise CannotBeginError("--resume needs --out, the recording to go on with")
-        options.refuse(context, PLANNED, "--resume goes on with the recording's own plan")
+        options.refuse(context, PLANNED_BENCH, "--resume goes on with the recording's own plan")
+        begin = partial(schedule.resumed, path, seconds)
     else:
-        listed = {"lanes": lanes, "batches": batches}
-        chosen = {name: tuple(given.split(",")) for name, given in listed.items() if given is not None}
-        size = sized(preset, rounds=rounds, steps=steps, epochs=epochs, seeds=seeds, **chosen)
-        if not size.rounds and not sweep:
-            raise CannotBeginError("--rounds 0 leaves nothing to measure but a sweep; give --sweep with it")
+        size = sized(
+            preset,
+            within=options.share(within) if within else None,
+            budget=seconds,
+            batches=shuffled_and(batches),
+            epochs=epochs,
+            seeds=seeds,
+        )
         names = options.names(backends) if backends else frameworks()
         for name in names:
             find(name)
+        if baseline and baseline not in names:
+            raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        rows = cells(names, python or [], size)
-        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, rows, Sweep() if sweep else None)
+        rows = cells(names, python or [], chosen(lanes, "lanes", list(LANES)) or tuple(LANES), size)
+        of_run = str(run.resolve()) if run else ""
+        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, baseline or "", of_run, rows)
+        begin = partial(schedule.begin, path, plan, read_certificates(certificate) if certificate else {})
+    # A recording is read when nobody else measures, who might be writing it.
     with only_benchmark(terminal.warn, wait):
-        findings = fitness.check()
-        begun = resumed(path) if resume else begin(path, plan, certificates, findings)
-        for finding in findings:
-            if not finding.ok:
-                terminal.warn(f"{finding.name}: {finding.found}; {finding.advice}")
-        go_on = f"go on with: rosetta bench --out {path} --resume"
-        try:
-            with terminal.work_progress() as show:
-                begun.run(show, seconds)
-        except KeyboardInterrupt:
-            raise RosettaError(f"interrupted; {go_on}") from None
-        except OSError as error:
-            raise RosettaError(f"{error}; {go_on}") from error
-        except RosettaError as error:
-            if isinstance(error, CannotBeginError) and not begun.recording.records:
-                if not resume:
-                    path.unlink()  # in which nothing stands yet that one could go on with
-                raise
-            raise RosettaError(f"{error}; {go_on}") from error
-    results = analyse(begun.recording)
+        begun = begin()
+        with _measuring("bench", path) as interrupted:
+            begun.run(_Progress(), precision)
+    results = results_of(begun.recording)
     if json:
-        return terminal.print_json({"results": str(path)} | results.as_json())
-    if begun.plan.size.rounds:
-        terminal.out.print(comparison_table(results))
-        for table in apart_tables(results):
-            terminal.out.print(table)
-        terminal.out.print(decoded_table(results))
-    if results.scaling:
-        terminal.out.print(scaling_table(results.scaling))
-    print(f"Saved as {path}. A page of it: rosetta report {path} -o {path.with_suffix('.html')}")
+        terminal.print_json({"results": str(path)} | as_json(results))
+    else:
+        shown.show(content.summary(results))
+    _end(path, interrupted, json)
 
 
-def _certificates(path: Path) -> dict[str, Any]:
-    """Those in a file, by name and precision. Raises CannotBeginError."""
-    from common.errors import CannotBeginError, RosettaError
-    from common.files import read_json
+def sweep(
+    context: typer.Context,
+    backends: Backends = None,
+    data: options.Data = DataConfig.data,
+    num_samples: options.NumSamples = DataConfig.num_samples,
+    skip_bad_lines: options.SkipBadLines = False,
+    batch_size: options.BatchSize = TrainConfig.batch_size,
+    latent_dim: options.LatentDim = 256,
+    seed: options.Seed = TrainConfig.seed,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    out: Out = None,
+    resume: Resume = False,
+    wait: Wait = True,
+    json: options.Json = False,
+) -> None:
+    """Measure how the cost of a step grows with length, units and batch, and memory with the corpus."""
+    from backends import BASELINE, TABLE, find, frameworks
+    from benchmarks.measure.lock import only_benchmark
+    from benchmarks.measure.plan import Cell
+    from benchmarks.measure.sweep import Sweep
+    from benchmarks.report import sweep as content
+    from benchmarks.report import terminal as shown
+    from benchmarks.results.scaling import scaling_of
+    from benchmarks.results.values import plain
+    from common import terminal
+    from common.errors import CannotBeginError
 
-    try:
-        return read_json(path)
-    except RosettaError as error:
-        raise CannotBeginError(f"{error}; `rosetta parity --certificate {path}` writes such a file") from error
+    path = _recording_path(out, resume, "sweep")
+    if resume:
+        options.refuse(context, PLANNED, "--resume goes on with the recording's own plan")
+        begin = partial(Sweep.resumed, path)
+    else:
+        names = options.names(backends) if backends else [name for name in frameworks() if name != BASELINE]
+        for name in names:
+            # The example makes a whole epoch's tensors beforehand, so its memory is set by the corpus; and the
+            # machine's float32 peak is no limit of what computes in less.
+            if find(name) and (name == BASELINE or TABLE[name].reduced):
+                raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
+        corpus = DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines)
+        settings = TrainConfig(batch_size, seed=seed)
+        rows = [Cell(name) for name in names]
+        begin = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
+    with only_benchmark(terminal.warn, wait):
+        begun = begin()
+        with _measuring("sweep", path) as interrupted:
+            progress = _Progress()
+            for title, done, of in begun.run():
+                progress.phase(f"{title} ({done + 1} of {of})")
+    scaling = scaling_of(begun)
+    if json:
+        terminal.print_json({"results": str(path)} | plain(scaling))
+    else:
+        shown.show(content.summary(scaling))
+    _end(path, interrupted, json)
 
 
-def _check(json: bool) -> None:
-    """Print what was found of the machine. Raises RosettaError where it is not fit."""
-    from benchmarks import fitness
-    from benchmarks.tables import fitness_table
+def machine(json: options.Json = False) -> None:
+    """Say whether this machine is fit to measure on now."""
+    from benchmarks.measure.machine import check
+    from benchmarks.report import machine as content
+    from benchmarks.report import terminal as shown
     from common import terminal
     from common.errors import RosettaError
 
-    findings = fitness.check()
+    findings = check()
+    fit = all(finding.ok for finding in findings)
     if json:
-        terminal.print_json({"fit": fitness.fit(findings), "findings": [asdict(f) for f in findings]})
+        terminal.print_json({"fit": fit, "findings": [vars(finding) for finding in findings]})
     else:
-        terminal.out.print(fitness_table(findings))
-    if not fitness.fit(findings):
+        shown.show(content.blocks(findings))
+    if not fit:
         raise RosettaError("this machine is not fit to measure on now")
 
 
 def report(
-    recording: Annotated[Path, typer.Argument(metavar="RESULTS", help="What `rosetta bench` recorded.")],
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Of `rosetta bench` or `rosetta sweep`.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write: .html, or .md for Markdown.")],
 ) -> None:
-    """Make one page of a recording that works offline: charts, verdicts, decoded sentences, raw data."""
-    from benchmarks.analysis import analyse
-    from benchmarks.recording import Recording
-    from benchmarks.report.render import render_html, render_markdown
+    """Make one page of a recording that works offline: who is faster, by how much and why; charts and sentences."""
+    from benchmarks.measure.recording import Recording, format_of
+    from benchmarks.measure.sweep import FORMAT, Sweep
+    from benchmarks.report import content, markdown, page
+    from benchmarks.report import sweep as sweep_content
+    from benchmarks.results.rows import results_of
+    from benchmarks.results.scaling import scaling_of
     from common.errors import CannotBeginError
     from common.files import write_atomically
 
     if out.suffix not in (".html", ".md"):
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
-    results = analyse(Recording.read(recording))
-    if not results.all_rows and not results.scaling:
-        raise CannotBeginError(f"{recording} holds no round yet; `rosetta bench --out {recording} --resume` goes on")
-    content = recording.read_bytes()
-    raw = content[: content.rfind(b"\n") + 1].decode()  # without what a kill left torn
+    if format_of(recording) == FORMAT:
+        made = sweep_content.report(scaling_of(Sweep.read(recording)))
+    else:
+        made = content.report(results_of(Recording.read(recording)))
+    text = recording.read_bytes()
+    raw = text[: text.rfind(b"\n") + 1].decode()  # without what a kill left torn
     try:
-        write_atomically(out, render_html(results, raw) if out.suffix == ".html" else render_markdown(results))
+        write_atomically(out, page.render(made, raw) if out.suffix == ".html" else markdown.render(made))
     except OSError as error:
         raise CannotBeginError(f"{out} cannot be written: {error.strerror}") from error
     print(f"{out} is written")
@@ -215,22 +268,25 @@ def compare(
     json: options.Json = False,
 ) -> None:
     """Say what became faster or slower from one recording to another, and whether that is real."""
-    from benchmarks import changes
-    from benchmarks.recording import Recording
-    from benchmarks.tables import changes_table
+    from benchmarks.measure.recording import Recording
+    from benchmarks.report import changes as content
+    from benchmarks.report import terminal as shown
+    from benchmarks.results import changes
+    from benchmarks.results.values import plain
     from common import terminal
     from common.errors import RosettaError
 
     limit = options.share(fail_slower) if fail_slower is not None else None
     found = changes.compare(Recording.read(before), Recording.read(after))
-    if all(change.verdict.word == "none" for change in found.changes):
-        raise RosettaError("nothing can be compared: there is no row that both have two rounds of")
+    if not found.changes:
+        raise RosettaError(
+            "nothing can be compared: there is no row that both have two generations of, or other processes were at "
+            "work in too many cycles of one of them"
+        )
     if json:
-        terminal.print_json(found.as_json())
+        terminal.print_json(plain(found))
     else:
-        for line in found.banner:
-            terminal.warn(line)
-        terminal.out.print(changes_table(found))
+        shown.show(content.blocks(found))
     slower = [change for change in found.changes if limit is not None and change.slower_by > limit]
     if slower:
         worst = max(slower, key=lambda change: change.slower_by)
@@ -267,12 +323,12 @@ def parity(
 
     from backends import TABLE, find, installed
     from backends.session import Runtime
-    from benchmarks.climber import QUICK, REFEREE, WHOLE, Course
-    from benchmarks.parity import Parity, climb
-    from benchmarks.tables import budget_tables, ladder_table
+    from benchmarks.parity.certificate import write_certificates
+    from benchmarks.parity.driver import Parity, climb
+    from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
+    from benchmarks.parity.tables import budget_tables, ladder_table
     from common import terminal
     from common.errors import CannotBeginError, RosettaError
-    from common.files import write_json
 
     if certificate and not certificate.parent.is_dir():
         raise CannotBeginError(f"{certificate} cannot be written: there is no folder {certificate.parent}")
@@ -306,6 +362,76 @@ def parity(
             for explanation in found.explanations:
                 print(explanation)
         if certificate and found.certificates:
-            write_json(certificate, found.certificates)
+            write_certificates(certificate, found.certificates)
     if not found.passed:
         raise RosettaError("parity is broken")
+
+
+class _Progress:
+    """Tells on standard error what begins, and what is known by now.
+
+    It prints lines: a bar that moves by itself would take time from what is measured.
+    """
+
+    def __init__(self) -> None:
+        self.began = perf_counter()
+
+    def phase(self, title: str) -> None:
+        from common import terminal
+
+        minutes, seconds = divmod(int(perf_counter() - self.began), 60)
+        terminal.err.print(f"[{minutes}:{seconds:02}] {title}", markup=False, highlight=False, soft_wrap=True)
+
+    def measured(self, recording: "Recording") -> None:
+        from benchmarks.results.rows import results_of
+
+        results = results_of(recording)
+        if results.reached is not None:
+            self.phase(f"{results.headline} The widest interval reaches {results.reached:.1%} to a side.")
+
+
+def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
+    """The recording to write, or to go on with. Raises CannotBeginError where a new one would overwrite something."""
+    from benchmarks.measure.recording import refuse_existing
+    from common.errors import CannotBeginError
+
+    if resume and out is None:
+        raise CannotBeginError("--resume needs --out, the recording to go on with")
+    path = out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+    if not resume:
+        refuse_existing(path)
+    return path
+
+
+@contextmanager
+def _measuring(command: str, path: Path) -> Iterator[list[str]]:
+    """What ends the measuring says how to go on with it.
+
+    Ctrl-C is put into the list that this gives, so that what is known so far is shown before the program ends.
+    """
+    from common.errors import CannotBeginError, RosettaError
+
+    go_on = f"go on with: rosetta {command} --out {shlex.quote(str(path))} --resume"
+    interrupted: list[str] = []
+    try:
+        yield interrupted
+    except KeyboardInterrupt:
+        interrupted.append(f"interrupted; {go_on}")
+    except OSError as error:
+        raise RosettaError(f"{error}; {go_on}") from error
+    except RosettaError as error:
+        if isinstance(error, CannotBeginError) and path.read_bytes().count(b"\n") == 1:
+            path.unlink()  # in which nothing stands yet that one could go on with
+            raise
+        raise RosettaError(f"{error}; {go_on}") from error
+
+
+def _end(path: Path, interrupted: list[str], json: bool) -> None:
+    """Say where the recording is, JSON having said it. Raises RosettaError where Ctrl-C ended it."""
+    from common.errors import RosettaError
+
+    if interrupted:
+        raise RosettaError(interrupted[0])
+    page = shlex.quote(str(path.with_suffix(".html")))
+    if not json:
+        print(f"Saved as {path}. A page of it: rosetta report {shlex.quote(str(path))} -o {page}")

@@ -1,7 +1,6 @@
 """From sentences to ids a model can translate, and from the ids it gives back to sentences."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,8 @@ def translate(
     encoder_ids: NDArray[np.integer],
     encoder_lengths: NDArray[np.integer],
     max_length: int,
-) -> Mapping[str, Any]:
-    """`ids` (N, max_length) for all rows, in the backend's process."""
+) -> NDArray[np.int64]:
+    """Ids (N, max_length) of all rows, decoded greedily in the backend's process."""
     num_rows = len(encoder_ids)
     ids = np.full((num_rows, max_length), backend.config.stop_token, np.int64)
     for start in range(0, num_rows, ROWS_AT_ONCE):
@@ -31,7 +30,7 @@ def translate(
         decoded = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
         ids[rows, : decoded.shape[1]] = decoded
         emit(translated=min(start + ROWS_AT_ONCE, num_rows))
-    return {"ids": ids}
+    return ids
 
 
 def put_out(

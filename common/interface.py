@@ -111,6 +111,26 @@ class Profiled:
         return cls(sorted(kernels, key=lambda kernel: -kernel.seconds), seconds, busy)
 
 
+@dataclass(frozen=True)
+class BackendFacts:
+    """What a backend's process tells of itself once it has opened the backend: see `Backend.describe`, and more."""
+
+    version: str
+    device: str
+    threads: int
+    precision: str  # that it computes in
+    settings: dict[str, bool | int | float | str]  # the framework's own names and values
+    import_seconds: float
+    build_seconds: float
+    resident_before_import: int  # bytes, as the two below
+    resident_after_import: int
+    resident_after_build: int
+    python: str  # path of the interpreter
+    python_version: str
+    libraries: list[str]  # for matrices and threads, as far as threadpoolctl knows them
+    os_threads: int  # threads of the process
+
+
 class Backend(ABC):
     """One framework's encoder-decoder. It is built with fresh weights of its own; `load` comes before use."""
 

@@ -8,7 +8,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 PACKAGES = (
     "rosetta-s2s",
@@ -20,6 +20,18 @@ PACKAGES = (
     "safetensors",
     "sacrebleu",
 )
+
+
+class Machine(TypedDict):
+    """What `describe_machine` says."""
+
+    processor: str
+    instructions: str  # the sets of vector instructions that NumPy finds
+    cores: int  # that this process may use
+    memory: int  # bytes
+    system: str
+    python: str
+    versions: dict[str, str]  # of packages
 
 
 def allowed_cores() -> set[int]:
@@ -99,7 +111,7 @@ def _instructions() -> str:
     return " ".join([*found.get("baseline", []), *found.get("found", [])])
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> Machine:
     """Processor, its vector instructions, cores, memory in bytes, operating system, Python and package versions."""
     import psutil
 

@@ -1,28 +1,25 @@
 """What runs in a backend's process to write and to read its framework's own files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from common.decoding import Emit
 from common.files import sync
 from common.interface import Backend
 from common.training import load_run
-from common.weights import to_bytes
+from common.weights import ModelState
 
 
-def save(backend: Backend, emit: Emit, *, run: str, weights: str, folder: str) -> Mapping[str, Any]:
-    """Write the `last` or `best` weights of a run into `folder`; `files` names what was written."""
+def save(backend: Backend, emit: Emit, *, run: str, weights: str, folder: str) -> list[str]:
+    """Write the `last` or `best` weights of a run into `folder`; returns the names of the files."""
     load_run(backend, emit, run=run, weights=weights)
     files = backend.save_native(Path(folder))
     for name in files:
         sync(Path(folder) / name)
-    return {"files": files}
+    return files
 
 
-def load(backend: Backend, emit: Emit, *, paths: Sequence[str]) -> Mapping[str, Any]:
-    """Read such files; `state` is what they hold, as one safetensors block."""
+def load(backend: Backend, emit: Emit, *, paths: Sequence[str]) -> ModelState:
+    """What such files hold."""
     backend.load_native([Path(path) for path in paths])
-    return {"state": np.frombuffer(to_bytes(backend.dump(), {}), np.uint8)}
+    return backend.dump()

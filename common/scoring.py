@@ -1,15 +1,21 @@
 """How good translations are: chrF, exact match and character error rate, against all references of a source."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 
-def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Scores of one translation a source against one or more references each.
+class Scores(TypedDict):
+    """How good translations are."""
 
-    `chrf` 0 to 100 with its `chrf_signature`; `exact_match` 0 to 1; `character_error_rate`: edits over characters
-    of the nearest reference, summed over the corpus.
-    """
+    chrf: float  # 0 to 100
+    chrf_signature: str
+    exact_match: float  # 0 to 1
+    character_error_rate: float  # edits over characters of the nearest reference, summed over the corpus
+    sentences: int
+
+
+def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
+    """Scores of one translation a source against one or more references each."""
     from rapidfuzz.distance import Levenshtein
     from sacrebleu.metrics.chrf import CHRF
 

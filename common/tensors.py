@@ -1,7 +1,7 @@
 """Ids to the one-hot tensors of the Keras example, a batch at a time, and the batch order that all backends share."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,10 +77,6 @@ class Batch:
             encoder_ids=self.encoder_ids[:, :encoder_width],
             decoder_ids=self.decoder_ids[:, : decoder_width + 1],
         )
-
-    def fields(self) -> dict[str, Any]:
-        """The fields by name, to be sent to another process; `Batch(**fields)` is this batch again."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def decoder_input_ids(self) -> NDArray[np.unsignedinteger]:

@@ -60,34 +60,13 @@ def training_progress(title: str) -> Iterator[Callable[[Mapping[str, Any]], None
                 progress.update(task, description=description, completed=event["step"], total=event["steps"])
             elif "epoch_done" in event:
                 progress.print(epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
+            elif "warning" in event:
+                progress.console.print(f"[yellow]warning:[/] {escape(event['warning'])}", highlight=False)
             elif "translated" in event:
                 description = f"{escape(title)}  translating"
                 progress.update(task, description=description, completed=event["translated"], total=None)
 
         yield on_event
-
-
-@contextmanager
-def work_progress() -> Iterator[Callable[[str, int, int, float | None], None]]:
-    """A bar on standard error over parts of work; gives the function that takes what begins now, the parts done, all
-    parts, and the seconds left, if known.
-
-    It is drawn when that is called and at no other time: a bar that moves by itself takes time from what is measured.
-    Where standard error is no terminal, a line is printed instead.
-    """
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
-    bar = Progress(*columns, console=err, transient=True, auto_refresh=False, disable=not err.is_terminal)
-    with bar as progress:
-        task = progress.add_task("", total=None, left="")
-
-        def show(title: str, done: int, parts: int, seconds_left: float | None) -> None:
-            left = "" if seconds_left is None else f"about {max(1, round(seconds_left / 60))} min left"
-            progress.update(task, description=escape(title), completed=done, total=parts, left=left, refresh=True)
-            if not err.is_terminal:
-                line = f"[{done + 1} of {parts}] {title}{', ' if left else ''}{left}"
-                err.print(line, markup=False, highlight=False, soft_wrap=True)
-
-        yield show
 
 
 def epoch_line(epoch: Mapping[str, Any]) -> str:

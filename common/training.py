@@ -1,8 +1,6 @@
 """What runs in a backend's process to train and to score it: epochs, validation, checkpoints, events."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +13,10 @@ from common.run_directory import Epoch, RunDirectory
 from common.tensors import Batch, Batches, epoch_batches
 
 
-def load_run(backend: Backend, emit: Emit, *, run: str, weights: str) -> Mapping[str, Any]:
-    """Load the `last` or `best` weights of a run; `epoch` says which epoch they are from."""
-    state, place = RunDirectory.open(run).read_state(weights, backend.config.dtype)
+def load_run(backend: Backend, emit: Emit, *, run: str, weights: str) -> None:
+    """Load the `last` or `best` weights of a run."""
+    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
     backend.load(state)
-    return {"epoch": place.epoch}
 
 
 def fit(
@@ -28,10 +25,10 @@ def fit(
     *,
     run: str,
     epochs: int,
+    corpus: Batch,
     training_rows: NDArray[np.integer],
     validation_rows: NDArray[np.integer],
-    **corpus: Any,
-) -> Mapping[str, Any]:
+) -> None:
     """Train the run's last state up to epoch `epochs`, writing the run after every epoch.
 
     Emits what `train_epoch` does and `epoch_done` with an epoch's figures.
@@ -40,14 +37,13 @@ def fit(
     settings = directory.train_config
     state, place = directory.begin()
     backend.load(state)
-    validation = Batches(Batch(**corpus), validation_rows, settings.batch_size)
+    validation = Batches(corpus, validation_rows, settings.batch_size)
     for epoch in range(place.epoch + 1, epochs + 1):
         trained, validated = train_epoch(backend, emit, training_rows, validation, settings, epoch)
         done = _epoch(epoch, trained, validated)
         place = replace(place, epoch=epoch, step=place.step + len(trained.loss_sums))
         directory.write_epoch(backend.dump(), done, place.step)
         emit(epoch_done=asdict(done))
-    return {}
 
 
 def train_epoch(
@@ -77,10 +73,9 @@ def train_epoch(
     return trained, validated
 
 
-def evaluate(backend: Backend, emit: Emit, *, batch_size: int, **corpus: Any) -> Mapping[str, Any]:
-    """The loss and accuracies over all rows of a corpus."""
-    rows = Batch(**corpus)
-    metrics = backend.evaluate(Batches(rows, np.arange(len(rows)), batch_size))
+def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) -> dict[str, float]:
+    """The `loss`, `accuracy` and `accuracy_real` over all rows of a corpus; see Metrics."""
+    metrics = backend.evaluate(Batches(corpus, np.arange(len(corpus)), batch_size))
     return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}
 
 

@@ -1,98 +1,112 @@
-"""What tests ask of a backend, called in its process by name: `process.call("tests.child:steps", ...)`."""
+"""What tests ask of a backend; called in its process, `process.call(child.steps, ...)`."""
 
 import os
 import resource
+import sys
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.ladder import Block, packed, unpacked
+from backends.calls import arguments_from_wire, function_named
 from common.decoding import Emit
 from common.interface import Backend
 from common.tensors import Batch, Batches
+from common.weights import ModelState
 
 
-def steps(backend: Backend, emit: Emit, *, state: Block, batch_size: int, **batch: Any) -> Mapping[str, Any]:
+def elsewhere(backend: Backend, emit: Emit, *, named: str, arguments: dict[str, Any]) -> Any:
+    """Call the function named "module:function" of a module that the tests' own process must not import, since it
+    imports a framework."""
+    called = function_named(named)
+    return called(backend, emit, **arguments_from_wire(called, arguments))
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What was counted of training on all rows in order, and of evaluating them after it."""
+
+    losses: NDArray[np.float64]  # (steps,), as the arrays below
+    correct: NDArray[np.float64]
+    reported: list[tuple[int, float]]  # steps and losses
+    evaluated: NDArray[np.float64]
+    evaluated_correct_real: NDArray[np.float64]
+
+
+def steps(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch, batch_size: int) -> Steps:
     """Train on all rows in order, then evaluate them."""
-    rows = Batch(**batch)
-    batches = Batches(rows, np.arange(len(rows)), batch_size)
-    backend.load(unpacked(state))
-    reported: list[list[float]] = []
-    trained = backend.train(batches, lambda step, loss: reported.append([step, loss]))
+    batches = Batches(batch, np.arange(len(batch)), batch_size)
+    backend.load(state)
+    reported: list[tuple[int, float]] = []
+    trained = backend.train(batches, lambda step, loss: reported.append((step, loss)))
     evaluated = backend.evaluate(batches)
-    return {
-        "state": packed(backend.dump()),
-        "losses": trained.step_losses,
-        "correct": trained.correct,
-        "correct_real": trained.correct_real,
-        "reported": reported,
-        "evaluated": evaluated.step_losses,
-        "evaluated_correct_real": evaluated.correct_real,
-    }
+    return Steps(trained.step_losses, trained.correct, reported, evaluated.step_losses, evaluated.correct_real)
 
 
-def second_biases(backend: Backend, emit: Emit) -> Mapping[str, Any]:
-    """The biases that torch and Paddle have and Keras lacks."""
+def second_biases(backend: Backend, emit: Emit) -> float:
+    """The largest of the biases that torch and Paddle have and Keras lacks."""
     lstms = backend.model.encoder, backend.model.decoder  # type: ignore[attr-defined]
-    return {"largest": max(float(abs(lstm.bias_hh_l0).max()) for lstm in lstms)}
+    return max(float(abs(lstm.bias_hh_l0).max()) for lstm in lstms)
 
 
-def imported(backend: Backend, emit: Emit) -> Mapping[str, Any]:
-    import sys
+def imported(backend: Backend, emit: Emit) -> list[str]:
+    """The modules that the process has imported."""
+    return sorted(sys.modules)
 
-    return {"modules": sorted(sys.modules)}
 
-
-def environment(backend: Backend, emit: Emit, *, names: list[str]) -> Mapping[str, Any]:
+def environment(backend: Backend, emit: Emit, *, names: list[str]) -> dict[str, str | None]:
     return {name: os.environ.get(name) for name in names}
 
 
-def page_faults(backend: Backend, emit: Emit, *, megabytes: int) -> Mapping[str, Any]:
+def page_faults(backend: Backend, emit: Emit, *, megabytes: int) -> int:
     """Of writing so much memory, when as much was just given back."""
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         b"x" * (megabytes << 20)  # NumPy asks for huge pages by itself
-    return {"faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def chatter(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+def chatter(backend: Backend, emit: Emit) -> bool:
     """Print what would break a protocol spoken over standard output."""
     os.write(1, b"\x00\xff garbage on standard output\n" * 100_000)
-    return {"heard": True}
+    return True
 
 
-def die(backend: Backend, emit: Emit, *, signal: int) -> Mapping[str, Any]:
+def die(backend: Backend, emit: Emit, *, signal: int) -> None:
     os.write(2, b"out of memory, said the framework\n")
     os.kill(os.getpid(), signal)
     time.sleep(60)
-    return {}
 
 
-def leave(backend: Backend, emit: Emit, *, status: int) -> Mapping[str, Any]:
+def leave(backend: Backend, emit: Emit, *, status: int) -> None:
     os.write(2, b"the framework called exit\n")
     os._exit(status)
 
 
-def garble(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+def garble(backend: Backend, emit: Emit) -> None:
     """Write into the pipe of replies, as a library gone wild might."""
-    os.write(int(os.sys.argv[2]), b"\xff" * 64)  # type: ignore[attr-defined]
+    os.write(int(sys.argv[2]), b"\xff" * 64)
     time.sleep(60)
-    return {}
 
 
-def hang(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+def hang(backend: Backend, emit: Emit) -> None:
     emit(hanging=True, pid=os.getpid())
     time.sleep(600)
-    return {}
 
 
-def fail(backend: Backend, emit: Emit) -> Mapping[str, Any]:
+def fail(backend: Backend, emit: Emit) -> None:
     raise ValueError("a wrong shape\nand a long story")
 
 
-def echo(backend: Backend, emit: Emit, **content: Any) -> Mapping[str, Any]:
+def echo(backend: Backend, emit: Emit, *, content: dict[str, Any]) -> dict[str, Any]:
+    """The content as it came, after five events."""
     for number in range(5):
         emit(number=number)
     return content
+
+
+def taken(backend: Backend, emit: Emit, *, batch: Batch, rows: NDArray[np.int64]) -> Batch:
+    """These rows of the batch, which must have come as one to have a `take`."""
+    return batch.take(rows)

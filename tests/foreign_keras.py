@@ -56,7 +56,7 @@ def save(backend: Backend, emit: Emit, *, folder: str, named: bool, optimizer: s
     return found | {name: np.array(variable) for name, variable in variables.items()}
 
 
-def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
+def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
     """Archives that are no model of ours: each file's name says why."""
     source, hidden = backend.config.num_encoder_tokens, backend.config.latent_dim
     lstm, dense = keras.layers.LSTM, keras.layers.Dense
@@ -72,7 +72,7 @@ def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any
     }
     for name, model in others.items():
         model.save(f"{folder}/{name}.keras")
-    return {"names": list(others)}
+    return list(others)
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:

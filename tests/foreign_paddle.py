@@ -70,7 +70,7 @@ def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any
     }
 
 
-def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
+def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
     """Files that are no model of ours: each one's name says why."""
     config = backend.config
     source, target, hidden = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
@@ -87,4 +87,4 @@ def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any
     }
     for name, content in others.items():
         paddle.save(content, str(Path(folder) / f"{name}.pdparams"))
-    return {"names": list(others)}
+    return list(others)

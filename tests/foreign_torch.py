@@ -68,7 +68,7 @@ def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any
     return {"encoder/kernel": weight.numpy(force=True).T, "slot encoder/kernel": slot.numpy().T}
 
 
-def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
+def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
     """State dicts that are no model of ours: each file's name says why."""
     config = backend.config
     sizes = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
@@ -93,7 +93,7 @@ def save_other(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any
     }
     for name, content in others.items():
         torch.save(content, Path(folder) / f"{name}.pt")
-    return {"names": list(others)}
+    return list(others)
 
 
 class Malicious:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from backends.numpy_backend import NumpyBackend
 from backends.session import Material
-from benchmarks.climber import first_margin
+from benchmarks.parity.ladder import first_margin
 from common.comparison import NEAR_TIE
 from common.config import TrainConfig
 from common.run_directory import RunDirectory

@@ -1,4 +1,4 @@
-"""Mistakes that porting makes, planted in the torch backend; each is run in a process like any other backend."""
+"""Mistakes that porting to torch makes, planted in its backend; see planted_numpy for those of any framework."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from backends.torch_backend import RMSprop, TorchBackend
-from common.interface import Forward, Report
+from common.interface import Report
 from common.tensors import Batch, Batches
-from common.weights import Arrays, ModelState
+from common.weights import ModelState
 
 
 class Correct(TorchBackend):
@@ -73,7 +73,7 @@ class TargetsPaddedWithZeros(TorchBackend):
             return super().decoder_target_data * self.real_positions[..., None]
 
     def _loss(self, batch: Batch):
-        return super()._loss(self.ZeroPadded(**batch.fields()))
+        return super()._loss(self.ZeroPadded(**vars(batch)))
 
 
 class DividedByItsOwnPositions(TorchBackend):
@@ -84,57 +84,12 @@ class DividedByItsOwnPositions(TorchBackend):
         return loss * batch.loss_positions / batch.target_weights.sum(), counts
 
 
-class OneRowDisturbed(TorchBackend):
-    """One row of one large weight is a little off."""
-
-    def load(self, state: ModelState) -> None:
-        kernel = state.weights["decoder/recurrent_kernel"].copy()
-        kernel[123] += 1e-6
-        super().load(ModelState(state.weights | {"decoder/recurrent_kernel": kernel}, state.mean_squares))
-
-
-class NotANumber(TorchBackend):
-    """One state of one row is NaN, which a comparison that drops NaNs on both sides would not see."""
-
-    def forward(self, batch: Batch) -> Forward:
-        forward = super().forward(batch)
-        forward.state_c[3, 7] = np.nan
-        return forward
-
-
-class LaterStepsDisturbed(TorchBackend):
-    """From the sixth time step on probabilities are off by what float32 alone would not explain."""
-
-    def forward(self, batch: Batch) -> Forward:
-        forward = super().forward(batch)
-        forward.probabilities[:, 5:] += 2e-7
-        return forward
-
-
-class BatchesShuffled(TorchBackend):
-    """The rows of an epoch come in an order of its own."""
-
-    def train(self, batches: Batches, report: Report):
-        rows = np.random.default_rng(1).permutation(batches.rows)
-        return super().train(Batches(batches.corpus, rows, batches.batch_size), report)
-
-
 class OtherRho(TorchBackend):
     """torch's default decay of the mean square in place of the example's."""
 
     def build(self) -> None:
         self.train_config = replace(self.train_config, rho=0.99)
         super().build()
-
-
-class WrongGradient(TorchBackend):
-    """The forget gate of the encoder's kernel has a gradient of its own."""
-
-    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        loss, gradients = super().gradients(batch)
-        units = self.config.latent_dim
-        gradients["encoder/kernel"][:, units : 2 * units] *= 1 + 1e-2
-        return loss, gradients
 
 
 class GatesSwapped(TorchBackend):
@@ -170,11 +125,3 @@ class StopsEarly(TorchBackend):
 
     def translate(self, encoder_ids, encoder_lengths, max_length: int):
         return super().translate(encoder_ids, encoder_lengths, max_length // 2)
-
-
-class StopsEarlyAlone(TorchBackend):
-    """Decoding of a sentence by itself ends at half the longest length."""
-
-    def translate(self, encoder_ids, encoder_lengths, max_length: int):
-        most = max_length // 2 if len(encoder_ids) == 1 else max_length
-        return super().translate(encoder_ids, encoder_lengths, most)

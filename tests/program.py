@@ -33,3 +33,19 @@ def refusal(status: int, *arguments: object, stdin: bytes = b"") -> str:
     lines = [line for line in err.splitlines() if line.strip()]
     assert len(lines) == 1, err
     return lines[0]
+
+
+def start_short(generations: int, *arguments: object) -> "subprocess.Popen[str]":
+    """A benchmark whose visits are short, which ends after so many generations; see tests.short_bench."""
+    command = [sys.executable, "-m", "tests.short_bench", str(generations), *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True)
+
+
+def short(generations: int, *arguments: object) -> dict[str, Any]:
+    """What such a benchmark answers."""
+    program = start_short(generations, "bench", *arguments, "--json")
+    printed, said = program.communicate(timeout=LONGEST)
+    assert program.returncode == 0, said
+    answered: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return answered

@@ -1,181 +1,235 @@
-"""Recordings with known answers: what `rosetta bench` would write if every step took just so long."""
+"""Recordings with known answers: what `rosetta bench` would write if every step took just so long.
 
-import json
-from collections.abc import Callable
-from dataclasses import replace
+They are built in memory; `written` puts one into a file.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 
-from benchmarks.plan import BASELINE, Cell, Plan, Sweep, cells, sized
-from benchmarks.recording import Recording
-from benchmarks.roofline import Sizes, step_flop
-from benchmarks.sweep import points
+from backends import BASELINE
+from benchmarks.measure.plan import PRESETS, Cell, Plan, cells, certified_as
+from benchmarks.measure.recording import (
+    FORMAT,
+    VERSION,
+    Certified,
+    Corpus,
+    Decoded,
+    Evidence,
+    Generation,
+    Head,
+    Line,
+    Recording,
+    Shown,
+    Sizes,
+    Start,
+    Trained,
+    Visit,
+    append_line,
+    create_lines,
+)
+from benchmarks.measure.scenarios import EpochDone, Product, Profile, WarmUp
+from benchmarks.parity.certificate import Certificate, Rung
+from benchmarks.parity.ladder import QUICK
 from common.config import DataConfig, TrainConfig
+from common.interface import BackendFacts, Kernel
+from common.machine import Machine
+from common.scoring import Scores
 
-VERSION = "1.0"
+OF_FRAMEWORK = "1.0"  # the version of every backend
 SECONDS = {"keras:example": 0.10, "keras": 0.09, "paddle": 0.08, "torch": 0.06}  # a step
+CYCLES = 6
+STEPS = 7  # timed in a visit
+LEAD = 8  # steps of a visit that do not count
+KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "products")]
+LARGE = [Product("large", (2048, 2048, 2048), 2e11)]
+
+Kind = TypeVar("Kind", bound=Line)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How times stray from what is planted: standard deviations of their logarithms, and shares."""
+
+    process: float = 0.004  # of one process from others of its program
+    visit: float = 0.002
+    step: float = 0.002
+    drift: float = 0.0  # of the machine from one cycle to the next, in which all rows take part
+    outliers: float = 0.0  # share of processes that are slower by 15 % for as long as they live
+    slow_visits: float = 0.0  # share of visits that are slower by 30 %
+
+
+QUIET = Noise()
+# As on a shared machine with two cores: a generation's ratio of two rows has a standard deviation of about 4 %.
+RESTLESS = Noise(process=0.027, visit=0.01, step=0.02, drift=0.02, outliers=0.02, slow_visits=0.03)
+
+
+def plan_of(
+    names: Collection[str] = SECONDS,
+    preset: str = "quick",
+    lanes: tuple[str, ...] = ("matched",),
+    baseline: str = "",
+    within: float | None = None,
+) -> Plan:
+    """A plan of these backends on the default corpus, two threads each."""
+    size = PRESETS[preset] if within is None else replace(PRESETS[preset], within=within)
+    rows = cells(list(names), [], lanes, size)
+    return Plan(DataConfig(split="grouped"), TrainConfig(), 256, "cpu", 2, preset, size, baseline, "", tuple(rows))
+
+
+def head_of(plan: Plan) -> Head:
+    sizes = Sizes(640, 160, 24, 42, 60, 75)
+    shown = [Shown("It is red.", ["C'est rouge."], False), Shown("Is it red?", ["Est-ce rouge ?"], True)]
+    machine = Machine(
+        processor="a processor",
+        instructions="X86_V4",
+        cores=2,
+        memory=8 << 30,
+        system="Linux",
+        python="3.12.1",
+        versions={"torch": OF_FRAMEWORK},
+    )
+    corpus = Corpus("0" * 64, sizes, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
+    return Head(FORMAT, VERSION, plan, corpus, machine, "2026-07-01T10:00:00Z")
 
 
 def recording(
-    path: Path,
-    seconds: dict[str, float] = SECONDS,
-    rounds: int = 7,
-    preset: str = "standard",
-    noise: float = 0.005,
+    plan: Plan | None = None,
+    seconds: Mapping[str, float] = SECONDS,
+    generations: int = 6,
+    noise: Noise = QUIET,
     seed: int = 0,
-    certified: bool = True,
+    busy: Collection[tuple[int, int]] = (),
+    installed: float = 1.0,
 ) -> Recording:
-    """`seconds` a step by backend, half of them where batches are bucketed; every process is off by `noise`, and each
-    of its steps by twice that."""
-    size = sized(preset, rounds=rounds, steps=20, epochs=3)
-    plan = Plan(
-        DataConfig(split="grouped"), TrainConfig(), 256, "cpu", 2, preset, size, cells(list(seconds), [], size)
-    )
-    sizes = {"max_encoder_seq_length": 24, "max_decoder_seq_length": 42, "num_encoder_tokens": 60}
-    sizes |= {"num_decoder_tokens": 75, "training_rows": 640, "validation_rows": 160}
-    shown = [{"source": "It is red.", "references": ["C'est rouge."]}]
-    made = Recording.create(path, plan, {"sha256": "0" * 64, "sizes": sizes, "shown": shown})
-    made.machine["cores"] = 2
+    """`seconds` a step by backend: half of them where batches are bucketed, `installed` times as many where nothing
+    is set. In the cycles named in `busy`, by generation from 1 and place from 0, half a core is at work elsewhere."""
+    plan = plan or plan_of(seconds)
     rng = np.random.default_rng(seed)
-    for cell in plan.rows if certified else ():
-        made.append(certificate(cell.backend, lane=cell.lane, batches=cell.batches))
-    for cell in plan.models:
-        for k in range(size.seeds):
-            reached = (10.0, 20.0, 28.0, 30.0) if cell.bucketed else (10.0, 20.0, 30.0)
-            made.append(quality(cell.backend, k, reached, cell.batches))
-    for number in range(1, rounds + 1):
-        measured = [cell_record(cell, seconds[cell.backend], noise, rng) for cell in plan.of_round(number)]
-        made.append({"kind": "round", "round": number, "seconds": 60.0, "cells": measured})
+    made = Recording(Path("made.jsonl"), head_of(plan))
+    made.lines += [Certified(cell, certificate(cell)) for cell in dict.fromkeys(map(certified_as, plan.cells))]
+    made.lines += [decoded(cell) for cell in plan.cells if not cell.bucketed]
+    made.lines += [evidence(cell) for cell in plan.cells if not (cell.bucketed or cell.again)]
+
+    def planted(cell: Cell) -> float:
+        return seconds[cell.backend] / (1 + cell.bucketed) * (installed if cell.lane == "default" else 1.0)
+
+    machine = 0.0
+    for number in range(1, generations + 1):
+        numbers = [plan.cells.index(cell) for cell in plan.alive_in(number)]
+        off = rng.normal(0, noise.process, len(plan.cells))
+        off += np.log(1.15) * (rng.random(len(plan.cells)) < noise.outliers)
+        cycles = []
+        for place in range(CYCLES):
+            machine += rng.normal(0, noise.drift)
+            visits = []
+            for n in map(int, rng.permutation(numbers)):
+                level = machine + off[n] + rng.normal(0, noise.visit)
+                level += np.log(1.3) * (rng.random() < noise.slow_visits)
+                times = planted(plan.cells[n]) * np.exp(level + rng.normal(0, noise.step, LEAD + STEPS))
+                visits.append(visit(n, times.tolist(), plan.cells[n]))
+            if (number, place) in busy:
+                visits[-1] = msgspec.structs.replace(visits[-1], others=0.5)
+            cycles.append(visits)
+        starts = [Start(n, 2.5, facts(plan.cells[n]), WarmUp(1.0, [0.1] * 4, 600_000_000, 8, 2)) for n in numbers]
+        made.lines.append(Generation(number, 0, starts, cycles, 60.0))
+    return made
+
+
+def visit(number: int, times: list[float], cell: Cell) -> Visit:
+    """A visit whose steps take `times`, LEAD of them before those that count; it decodes as fast as it trains."""
+    in_turns = not cell.bucketed and cell.backend != BASELINE
+    decoding = [10 * times[-1]] * 3 if in_turns else []
+    return Visit(number, times[:LEAD], times[LEAD:], 1.001 * sum(times), True, decoding, decoding, 0.06, 0.01)
+
+
+def facts(cell: Cell) -> BackendFacts:
+    return BackendFacts(
+        version=OF_FRAMEWORK,
+        device="cpu",
+        threads=2,
+        precision="bfloat16" if cell.reduced else "float32",
+        settings={"denormals": "flushed", "threads": 2},
+        import_seconds=2.0,
+        build_seconds=0.1,
+        resident_before_import=50_000_000,
+        resident_after_import=300_000_000,
+        resident_after_build=310_000_000,
+        python="/usr/bin/python3",
+        python_version="3.12.1",
+        libraries=["openblas"],
+        os_threads=8,
+    )
+
+
+def certificate(cell: Cell, passed: bool = True, version: str = OF_FRAMEWORK) -> Certificate:
+    padding = "mask" if cell.bucketed else "space"
+    rungs = {"forward": Rung(1e-7, 1e-6, passed)}
+    backend, precision = cell.backend, "bfloat16" if cell.reduced else "float32"
+    corpus, referee = "0" * 64, "numpy 2.0 float64"
+    return Certificate(
+        backend, version, "cpu", "float32", precision, 256, padding, corpus, QUICK, referee, {}, passed, rungs
+    )
+
+
+def decoded(cell: Cell) -> Decoded:
+    """Of two shown sentences; 2,000 characters are put out in a batch and 40 alone."""
+    said = ["C'est rouge.", "Est-ce rouge ?"]
+    if cell.backend == BASELINE:
+        return Decoded(cell, said, 0.05, None, 0, None)
+    return Decoded(cell, said, 0.001, (2000, 40), 100, scores(61.0))
+
+
+def evidence(cell: Cell) -> Evidence:
+    products = [] if cell.reduced or cell.backend == BASELINE or cell.lane != "matched" else LARGE
+    return Evidence(cell, Profile(3, 0.2, 0.15, KERNELS, 0.006), products)
+
+
+def trained(cell: Cell, seed: int, reached: tuple[float, ...] = (10.0, 20.0, 30.0)) -> Trained:
+    """Two seconds an epoch, one where batches are bucketed; `reached` is the chrF after each."""
+    epochs = [EpochDone(1.0 if cell.bucketed else 2.0, 1.0, 1.1, 0.8, 0.6) for _ in reached]
+    return Trained(cell, seed, epochs, [*map(scores, reached)], 700_000_000)
+
+
+def scores(chrf: float) -> Scores:
+    return Scores(chrf=chrf, chrf_signature="nrefs:var", exact_match=0.2, character_error_rate=0.3, sentences=140)
+
+
+def written(made: Recording, path: Path) -> Recording:
+    """The recording in a file, read from there."""
+    create_lines(path, made.head)
+    for line in made.lines:
+        append_line(path, line)
     return Recording.read(path)
 
 
-def certificate(
-    name: str, passed: bool = True, version: str = VERSION, lane: str = "matched", batches: str = "shuffled"
-) -> dict[str, Any]:
-    rungs = {"forward": {"error": 1e-7, "tolerance": 1e-6, "passed": passed}}
-    return {
-        "kind": "certificate",
-        "backend": name,
-        "python": "",
-        "lane": lane,
-        "batches": batches,
-        "version": version,
-        "passed": passed,
-        "rungs": rungs,
-    }
+def changed(made: Recording, kind: type[Kind], change: Callable[[Kind], Line | None]) -> Recording:
+    """The recording with each line of a kind as `change` makes it; without it where that is None."""
+    lines = [change(line) if isinstance(line, kind) else line for line in made.lines]
+    return replace(made, lines=[line for line in lines if line is not None])
 
 
-def quality(
-    name: str, seed: int, chrf: tuple[float, ...] = (10.0, 20.0, 30.0), batches: str = "shuffled"
-) -> dict[str, Any]:
-    """Two seconds an epoch, one where batches are bucketed."""
-    seconds = 2.0 if batches == "shuffled" else 1.0
-    figures = {"samples": 640, "loss": 1.0, "val_loss": 1.1, "val_accuracy": 0.8, "val_accuracy_real": 0.6}
-    scores = {"exact_match": 0.1, "character_error_rate": 0.5, "chrf_signature": "nrefs:var"}
-    epochs = [
-        {"epoch": epoch, "seconds": seconds, "chrf": reached} | figures | scores
-        for epoch, reached in enumerate(chrf, 1)
-    ]
-    return {
-        "kind": "quality",
-        "backend": name,
-        "python": "",
-        "batches": batches,
-        "seed": seed,
-        "epochs": epochs,
-        "peak": 7e8,
-        "strings": None,
-        "longest": 0,
-        "translations": ["C'est rouge."],
-    }
+def each_visit(made: Recording, change: Callable[[Cell, Visit], Visit]) -> Recording:
+    """The recording with each visit as `change` makes it."""
+
+    def altered(generation: Generation) -> Generation:
+        cycles = [[change(made.plan.cells[v.cell], v) for v in cycle] for cycle in generation.cycles]
+        return msgspec.structs.replace(generation, cycles=cycles)
+
+    return changed(made, Generation, altered)
 
 
-def cell_record(cell: Cell, seconds: float, noise: float, rng: np.random.Generator) -> dict[str, Any]:
-    """An epoch of 20 steps of 64 pairs, or bucketed of 19.5."""
-    process = seconds / (1 + cell.bucketed) * np.exp(noise * rng.standard_normal())
-    steps = process * np.exp(2 * noise * rng.standard_normal(20))
-    decoding = {"seconds": [process, process], "sentences": 100, "characters": 2000}
-    libraries = ["openblas"]
-    precision = "bfloat16" if cell.reduced else "float32"
-    facts = {"version": VERSION, "precision": precision, "threads": 2, "libraries": libraries}
-    facts |= {"import_seconds": 2.0, "build_seconds": 0.1, "settings": {"threads": 2}}
-    facts |= {"resident_after_import": 3e8, "resident_after_build": 3.1e8}
-    return {
-        "backend": cell.backend,
-        "lane": cell.lane,
-        "python": cell.python,
-        "control": cell.control,
-        "batches": cell.batches,
-        "facts": facts,
-        "start_seconds": 2.5,
-        "seconds": 20.0,
-        "load": 0.1,
-        "others": 0.01,
-        "parent": 0.001,
-        "first_step_seconds": 1.0,
-        "training": {
-            "step_seconds": steps.tolist(),
-            "loop_seconds": float(steps.sum()),
-            "samples": 1248 if cell.bucketed else 1280,
-            "batch_size": 64,
-            "data_seconds": 0.002 * float(steps.sum()),
-            "losses": np.linspace(3, 2, 20).tolist(),
-            "threads": {"all": 8, "busy": 2},
-        },
-        "memory": {"peak": 6e8},
-        "evaluation": {"seconds": [process * 3], "samples": 128},
-        "decoding": None if cell.backend == BASELINE or cell.bucketed else decoding,
-        "singles": None if cell.bucketed else {"seconds": [process] * 120, "characters": [20] * 120},
-        "longest": None if cell.bucketed else {"seconds": [process] * 20, "characters": 40},
-        "kernels": [
-            {"name": "mkldnn_rnn_layer", "calls": 6, "seconds": 0.1, "part": "LSTM"},
-            {"name": "mm", "calls": 3, "seconds": 0.05, "part": "products"},
-        ],
-        "profiled": {"steps": 3, "seconds": 0.2, "busy_seconds": 0.15},
-    } | ({} if cell.reduced else {"products": {"large": {"shape": [2048, 2048, 2048], "flops": 2e11}}})
+def slowed(made: Recording, label: str, factor: float) -> Recording:
+    """The recording with every step of a row taking `factor` times as long."""
 
+    def change(cell: Cell, old: Visit) -> Visit:
+        if cell.label != label:
+            return old
+        lead, steps = ([factor * seconds for seconds in times] for times in (old.lead, old.steps))
+        return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
 
-def swept(made: Recording, seconds: dict[str, float], overhead: float = 0.0) -> Recording:
-    """The recording with a sweep: a step takes its backend's `seconds` per TFLOP, and `overhead` besides."""
-    sweep = Sweep()
-    sizes = {name: made.corpus["sizes"][name] for name in Sizes.__dataclass_fields__ if name in made.corpus["sizes"]}
-    example = Sizes(batch_size=made.plan.settings.batch_size, latent_dim=made.plan.latent_dim, **sizes)
-    plan = replace(made.plan, sweep=sweep)
-    for point in points(plan):
-        step = overhead + seconds[point.cell.backend] * step_flop(example.at(point.axis, point.value)) / 1e12
-        made.records.append(
-            {
-                "kind": "sweep",
-                "axis": point.axis,
-                "value": point.value,
-                "backend": point.cell.backend,
-                "lane": point.cell.lane,
-                "python": "",
-                "facts": {"version": VERSION, "precision": "float32", "threads": 2, "libraries": ["openblas"]}
-                | {"settings": {}},
-                "step_seconds": [step] * 3,
-                "peak": 7e8 + (100 * point.value if point.axis == "num_samples" else 0),
-                "products": {"large": {"shape": [2048] * 3, "flops": 2e11}},
-            }
-        )
-    for count in sweep.num_samples:
-        made.records.append(
-            {"kind": "data", "num_samples": count, "encode_seconds": [1e-6 * count], "epoch_seconds": [2e-6 * count]}
-        )
-    return replace(made, plan=plan)
-
-
-def changed(made: Recording, kind: str, change: Callable[[Any], object]) -> Recording:
-    """The recording with `change` done to each record of a kind."""
-    records = [json.loads(json.dumps(record)) for record in made.records]
-    for record in records:
-        if record["kind"] == kind:
-            change(record)
-    return replace(made, records=records)
-
-
-def each_cell(change: Callable[[Any], object]) -> Callable[[Any], object]:
-    """What does `change` to every cell of a round that it is given."""
-    return lambda record: [change(cell) for cell in record["cells"]]
+    return each_visit(made, change)

@@ -1,8 +1,5 @@
 """Counts a training step's operations; runs in PyTorch's process."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from common.decoding import Emit
@@ -11,14 +8,13 @@ from common.tensors import Batch, Batches
 from common.weights import initial_state
 
 
-def counted(backend: Backend, emit: Emit, **batch: Any) -> Mapping[str, Any]:
-    """`flop` of one step, by PyTorch's own counter."""
+def counted(backend: Backend, emit: Emit, *, batch: Batch) -> int:
+    """The floating-point operations of one step, by PyTorch's own counter."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    rows = Batch(**batch)
     backend.load(initial_state(backend.config, 0))
     # The counter knows matrix products, and not the one operator that oneDNN makes of a whole layer.
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-        backend.train(Batches(rows, np.arange(len(rows)), len(rows)), lambda step, loss: None)
-    return {"flop": counter.get_total_flops()}
+        backend.train(Batches(batch, np.arange(len(batch)), len(batch)), lambda step, loss: None)
+    return int(counter.get_total_flops())

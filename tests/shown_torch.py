@@ -1,29 +1,38 @@
 """Mistakes of porting, made in torch and called in its process by name. Each takes a backend of its own."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from backends.torch_backend import TorchBackend
+from benchmarks.parity.child import Gradients
 from common.decoding import Emit
 from common.interface import Backend
 from common.tensors import Batch, Batches
-from tests.child import Block, unpacked
+from common.weights import Arrays, ModelState
 
 
-def stock_rmsprop(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Mistaken:
+    """What a backend gives that makes the mistake."""
+
+    loss: float
+    gradients: Arrays
+    weights: Arrays  # after one step
+
+
+def stock_rmsprop(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Arrays:
     """The weights after one step of torch's own RMSprop with the constants of ours."""
     mistaken = _loaded(backend, state)
     trained = [parameter for parameter, _ in mistaken.parameters.values()]
     train = mistaken.train_config
     mistaken._optimizer = torch.optim.RMSprop(trained, lr=train.learning_rate, alpha=train.rho, eps=train.epsilon)
-    _step(mistaken, Batch(**batch))
+    _step(mistaken, batch)
     return mistaken.dump().weights
 
 
-def two_biases(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
+def two_biases(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Mistaken:
     """Loss, gradients, and the weights after one step in which torch's second biases were trained too."""
     mistaken = _loaded(backend, state)
     lstms = {"encoder": mistaken.model.encoder, "decoder": mistaken.model.decoder}
@@ -33,18 +42,16 @@ def two_biases(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> M
     mistaken._optimizer = type(mistaken._optimizer)(
         [*trained, *seconds.values()], lr=train.learning_rate, alpha=train.rho, eps=train.epsilon
     )
-    loss, gradients = mistaken.gradients(Batch(**batch))
-    _step(mistaken, Batch(**batch))
+    loss, gradients = mistaken.gradients(batch)
+    _step(mistaken, batch)
     weights = mistaken.dump().weights
     sums = {name: weights[name] + second.numpy(force=True) for name, second in seconds.items()}
-    after = {f"after/{name}": weight for name, weight in (weights | sums).items()}
-    return {"loss": loss} | gradients | after
+    return Mistaken(loss, gradients, weights | sums)
 
 
-def zero_padded_targets(backend: Backend, emit: Emit, *, state: Block, **batch: Any) -> Mapping[str, Any]:
+def zero_padded_targets(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Gradients:
     """Loss and gradients where the targets are padded with rows of zeros instead of spaces."""
-    loss, gradients = _loaded(backend, state).gradients(ZeroPadded(**batch))
-    return {"loss": loss} | gradients
+    return Gradients(*_loaded(backend, state).gradients(ZeroPadded(**vars(batch))))
 
 
 class ZeroPadded(Batch):
@@ -55,9 +62,9 @@ class ZeroPadded(Batch):
         return super().decoder_target_data * self.real_positions[..., None]
 
 
-def _loaded(backend: Backend, state: Block) -> TorchBackend:
+def _loaded(backend: Backend, state: ModelState) -> TorchBackend:
     own = TorchBackend(backend.config, backend.train_config)
-    own.load(unpacked(state))
+    own.load(state)
     return own
 
 

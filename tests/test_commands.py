@@ -12,14 +12,12 @@ import pytest
 
 from backends import TABLE, Entry, installed
 from backends.process import PROJECT
-from benchmarks.analysis import analyse
-from benchmarks.climber import QUICK
-from benchmarks.recording import Recording
+from benchmarks.parity.ladder import QUICK
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16
 from rosetta import main
-from tests.program import answer, refusal, rosetta
+from tests.program import answer, refusal, rosetta, short
 
 TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
 
@@ -211,23 +209,6 @@ def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
     assert f"{scores['chrf']:.1f}" in printed
 
 
-def test_bench_compares_and_saves(tmp_path) -> None:
-    path = tmp_path / "results" / "bench.jsonl"
-    options = ["--num-samples", 200, "--latent-dim", 16, "--epochs", 2, "--steps", 4, "--rounds", 2, "--out", path]
-    found = answer("bench", "--backends", "numpy,torch", *options)
-    assert found["results"] == str(path)
-    assert json.loads(json.dumps(analyse(Recording.read(path)).as_json()))["rows"] == found["rows"]
-    names = "backend variant train_seconds_per_epoch train_samples_per_second decode_sentences_per_second loss"
-    for row in found["rows"]:
-        assert row.keys() >= set(names.split())
-        assert row["train_samples_per_second"] > 0
-    assert found["rows"][0]["loss"] == pytest.approx(found["rows"][1]["loss"], rel=1e-4)
-    assert len(found["decoded"]) == 10
-    for sentence in found["decoded"]:
-        assert sentence["references"]
-        assert sentence["translations"].keys() == {"numpy", "torch"}
-
-
 def test_parity_answers_with_its_checks_and_writes_certificates_for_the_benchmark(tmp_path) -> None:
     path = tmp_path / "certificates.json"
     small = ["--backends", "numpy,torch", "--latent-dim", 16]
@@ -244,13 +225,13 @@ def test_parity_answers_with_its_checks_and_writes_certificates_for_the_benchmar
     certificates["torch float32"]["rungs"]["forward"]["error"] = 1.25e-9
     certificates["torch float32"]["version"] = "of another version"
     path.write_text(json.dumps(certificates))
-    options = ["--num-samples", 200, "--epochs", 1, "--out", tmp_path / "bench.json", "--certificate", path]
-    rows = answer("bench", *small, *options)["rows"]
+    options = ["--num-samples", 200, "--within", "1000%", "--out", tmp_path / "bench.jsonl", "--certificate", path]
+    rows = short(2, *small, "--lanes", "matched", *options)["rows"]
     for row in rows:
         assert row["certificate"]["passed"] is True
-        assert row["certificate"]["version"] == row["version"]
+        assert row["certificate"]["version"] == row["facts"]["version"]
         assert row["certificate"]["machine"]["cores"] >= 1
-    given = {row["backend"]: row["certificate"]["rungs"]["forward"]["error"] == 1.25e-9 for row in rows}
+    given = {row["label"]: row["certificate"]["rungs"]["forward"]["error"] == 1.25e-9 for row in rows}
     assert given == {"numpy": True, "torch": False}, "what is not of this version is climbed anew"
     assert "cannot be read" in refusal(2, "bench", "--certificate", tmp_path / "none.json")
     (tmp_path / "text.json").write_text("no JSON")

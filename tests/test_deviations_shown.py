@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from common.comparison import TOLERANCES, compare
 from common.config import ModelConfig
 from common.tensors import Batches
 from common.weights import Arrays, initial_state
-from tests.child import packed
+from tests import child
 from tests.conftest import SETTINGS, batch_of, model
 
 STEP = 1e-10  # of a weight's largest update, what the step of a right backend is held to
@@ -38,9 +39,10 @@ def referee(config: ModelConfig) -> NumpyBackend:
     return backend
 
 
-def call(process: BackendProcess, mistake: str, config: ModelConfig) -> dict[str, np.ndarray]:
-    state = packed(initial_state(config, SETTINGS.seed))
-    return dict(process.call(f"tests.shown_torch:{mistake}", 60, state=state, **batch_of(32, "float64").fields()))
+def call(process: BackendProcess, mistake: str, config: ModelConfig) -> dict[str, Any]:
+    arguments = {"state": initial_state(config, SETTINGS.seed), "batch": batch_of(32, "float64")}
+    found = process.call(child.elsewhere, named=f"tests.shown_torch:{mistake}", arguments=arguments)
+    return dict(found)
 
 
 def updates(referee: NumpyBackend) -> tuple[Arrays, Arrays]:
@@ -72,11 +74,16 @@ def test_two_trained_biases_pass_loss_and_gradients_and_break_the_step(
     assert got["loss"] == pytest.approx(loss, rel=TOLERANCES["loss"]["float64"], abs=0)
     for name, gradient in gradients.items():
         compare(
-            name, got[name], gradient, TOLERANCES["gradients"]["float64"], dtype="float64", scale="largest"
+            name,
+            got["gradients"][name],
+            gradient,
+            TOLERANCES["gradients"]["float64"],
+            dtype="float64",
+            scale="largest",
         ).require()
     before, expected = updates(referee)
     for name, update in expected.items():
-        moved = got[f"after/{name}"] - before[name]
+        moved = got["weights"][name] - before[name]
         if name in ("encoder/bias", "decoder/bias"):
             assert error_of_update(name, moved, 2 * update) < STEP, "the sum of two biases moves twice"
             assert error_of_update(name, moved, update) > 0.9
@@ -91,7 +98,7 @@ def test_targets_padded_with_zeros_break_loss_and_gradients(
     loss, gradients = referee.gradients(batch_of(32, "float64"))
     assert abs(got["loss"] / loss - 1) > 0.1
     for name, gradient in gradients.items():
-        error = compare(name, got[name], gradient, 0.0, dtype="float64", scale="largest").error
+        error = compare(name, got["by_name"][name], gradient, 0.0, dtype="float64", scale="largest").error
         assert error > 0.01, name
 
 
@@ -100,7 +107,7 @@ def test_tensorflow_has_onednn_on_any_processor(monkeypatch: pytest.MonkeyPatch)
     assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
     assert child_environment("matched", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
     with Runtime(threads=1).start("keras", model("float32"), SETTINGS) as process:
-        assert process.facts["settings"]["onednn"] is True
+        assert process.facts.settings["onednn"] is True
 
 
 @pytest.mark.parametrize(("is_amd", "expected"), [(True, "5"), (False, None)])

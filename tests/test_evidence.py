@@ -24,7 +24,9 @@ from common.errors import CannotBeginError
 from common.evidence import ENOUGH, covered, kept_or_flushed, median_seconds, part_of, smallest_normals
 from common.interface import Kernel, Metrics, Part, Profiled
 from common.tensors import Batches
+from tests import evidence_child
 from tests.conftest import FRAMEWORKS, SETTINGS, batch_of, model
+from tests.evidence_child import Traced
 
 BACKENDS = ["numpy", *FRAMEWORKS, "keras:example"]
 LATENT_DIM = 128
@@ -66,19 +68,16 @@ def fresh(name: str, **runtime: Any) -> BackendProcess:
     return Runtime(**runtime).start(name, replace(model("float32"), latent_dim=LATENT_DIM), SETTINGS)
 
 
-def fields(num_rows: int) -> dict[str, Any]:
-    return batch_of(num_rows, "float32").fields() | {"batch_size": BATCH_SIZE}
-
-
-def profiled(process: BackendProcess, folder: Path, function: str = "profile") -> dict[str, Any]:
+def traced(process: BackendProcess, folder: Path, profile: Callable[..., Traced] = evidence_child.profile) -> Traced:
     folder.mkdir(exist_ok=True)
-    content = process.call(f"tests.evidence_child:{function}", 120, folder=str(folder), **fields(3 * BATCH_SIZE))
-    assert content["files"] == []
-    return dict(content)
+    batch = batch_of(3 * BATCH_SIZE, "float32")
+    found = process.call(profile, folder=str(folder), batch=batch, batch_size=BATCH_SIZE)
+    assert found.files == []
+    return found
 
 
-def names(content: dict[str, Any]) -> set[str]:
-    return {kernel["name"] for kernel in content["kernels"]}
+def names(found: Traced) -> set[str]:
+    return {kernel.name for kernel in found.profiled.kernels}
 
 
 def test_stamps_become_the_times_of_steps() -> None:
@@ -91,36 +90,37 @@ def test_stamps_become_the_times_of_steps() -> None:
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_the_times_of_steps_add_up(start: Start, name: str) -> None:
-    measured = start(name).call("tests.evidence_child:step_seconds", 120, **fields(STEPS * BATCH_SIZE))
-    for timed in (measured["train"], measured["evaluate"]):
-        assert len(timed["steps"]) == STEPS
-        assert min(timed["steps"]) > 0
-        assert sum(timed["steps"]) == pytest.approx(timed["whole"], rel=0.01)
+    batch = batch_of(STEPS * BATCH_SIZE, "float32")
+    both = start(name).call(evidence_child.trained_and_evaluated, batch=batch, batch_size=BATCH_SIZE)
+    for metrics in both:
+        assert len(metrics.step_seconds) == STEPS
+        assert min(metrics.step_seconds) > 0
+        assert sum(metrics.step_seconds) == pytest.approx(metrics.seconds, rel=0.01)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_the_profiler_names_products_of_matrices(start: Start, name: str, tmp_path: Path) -> None:
-    content = profiled(start(name), tmp_path)
-    seconds = [kernel["seconds"] for kernel in content["kernels"]]
+    kernels = traced(start(name), tmp_path).profiled.kernels
+    seconds = [kernel.seconds for kernel in kernels]
     assert seconds == sorted(seconds, reverse=True)
     assert sum(seconds) > 0
     assert min(seconds) > -1e-6  # a difference of two readings of a clock
-    assert all(kernel["calls"] >= 1 for kernel in content["kernels"])
-    most = {kernel["name"] for kernel in content["kernels"][:6]}
+    assert all(kernel.calls >= 1 for kernel in kernels)
+    most = {kernel.name for kernel in kernels[:6]}
     assert any(re.search(PRODUCTS[name], kernel) for kernel in most), most
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_kernels_are_told_apart_by_part(start: Start, name: str, tmp_path: Path) -> None:
-    content = profiled(start(name), tmp_path)
+    profiled = traced(start(name), tmp_path).profiled
     spent: Counter[str] = Counter()
-    for kernel in content["kernels"]:
-        spent[kernel["part"]] += kernel["seconds"]
+    for kernel in profiled.kernels:
+        spent[kernel.part] += kernel.seconds
     assert spent["other"] < 0.1 * spent.total()
     assert spent["optimizer"] > 0
     assert spent["LSTM"] + spent["products"] > 0.2 * spent.total()
-    assert 0 < content["busy_seconds"] <= spent.total() * (1 + 1e-6)
-    assert content["busy_seconds"] < 1.5 * content["seconds"]  # two clocks, which start and stop apart
+    assert 0 < profiled.busy_seconds <= spent.total() * (1 + 1e-6)
+    assert profiled.busy_seconds < 1.5 * profiled.seconds  # two clocks, which start and stop apart
 
 
 def test_a_kernel_that_no_pattern_knows_is_other() -> None:
@@ -149,17 +149,17 @@ def test_tensorflow_without_onednn_runs_another_kernel(
 ) -> None:
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", switch)
     with fresh("keras", threads=1) as process:
-        assert process.facts["settings"]["onednn"] is (switch == "1")
-        found = names(profiled(process, tmp_path))
+        assert process.facts.settings["onednn"] is (switch == "1")
+        found = names(traced(process, tmp_path))
     assert f"while/{there}" in found
     assert f"while/{gone}" not in found
 
 
 def test_torch_without_onednn_runs_another_kernel(start: Start, tmp_path: Path) -> None:
-    with_it = names(profiled(start("torch"), tmp_path / "with"))
-    without = profiled(start("torch"), tmp_path / "without", "profile_without_onednn")
-    assert start("torch").facts["settings"]["onednn"] is True
-    assert without["settings"]["onednn"] is False
+    with_it = names(traced(start("torch"), tmp_path / "with"))
+    without = traced(start("torch"), tmp_path / "without", evidence_child.profile_without_onednn)
+    assert start("torch").facts.settings["onednn"] is True
+    assert without.settings["onednn"] is False
     assert "aten::mkldnn_rnn_layer" in with_it
     assert not any("mkldnn" in name for name in names(without))
     assert "aten::lstm" in names(without)
@@ -168,9 +168,9 @@ def test_torch_without_onednn_runs_another_kernel(start: Start, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_product_of_matrices_has_a_plausible_rate(start: Start, name: str) -> None:
-    def seconds(*shape: int) -> float:
-        m, k, n = shape
-        rate = start(name).call("tests.evidence_child:matrix_product", 60, shape=list(shape))["rate"]
+    def seconds(m: int, k: int, n: int) -> float:
+        shape = m, k, n
+        rate = start(name).call(evidence_child.matrix_product, shape=shape)
         assert 1e8 < rate < 1e14
         return float(2 * m * k * n / rate)
 
@@ -187,35 +187,35 @@ def test_a_product_is_timed_after_two_warm_ups_and_three_times_at_least() -> Non
 def test_settings_and_the_system_tell_the_threads_that_were_asked_for(start: Start, name: str) -> None:
     one, two = start(name, 1).facts, start(name, 2).facts
     for setting in THREADS[name]:
-        assert one["settings"][setting] == 1
-        assert two["settings"][setting] == 2
-    assert two["os_threads"] > one["os_threads"]
+        assert one.settings[setting] == 1
+        assert two.settings[setting] == 2
+    assert two.os_threads > one.os_threads
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_settings_are_plain(start: Start, name: str) -> None:
-    settings = start(name).facts["settings"]
+    settings = start(name).facts.settings
     assert all(isinstance(value, str | int | float | bool) for value in settings.values())
 
 
 @pytest.mark.parametrize(("name", "found"), [("numpy", "kept"), ("keras", "flushed"), ("paddle", "kept")])
 def test_denormals_where_a_framework_has_no_switch(start: Start, name: str, found: str) -> None:
-    assert start(name).facts["settings"]["denormals"] == found
-    assert start(name, 2).facts["settings"]["denormals"] == found
+    assert start(name).facts.settings["denormals"] == found
+    assert start(name, 2).facts.settings["denormals"] == found
 
 
 def test_torch_flushes_denormals_in_the_matched_lane_alone(start: Start) -> None:
     assert "ROSETTA_FLUSH_DENORMALS" not in child_environment("default", None, "cpu")
-    assert start("torch", 1).facts["settings"]["denormals"] == "flushed"
+    assert start("torch", 1).facts.settings["denormals"] == "flushed"
     with fresh("torch", lane="default") as process:
-        assert process.facts["settings"]["denormals"] == "kept"
+        assert process.facts.settings["denormals"] == "kept"
 
 
 def test_a_switch_thrown_too_late_for_torchs_threads_is_told(start: Start) -> None:
     process = start("torch", 2)
-    assert process.facts["settings"]["denormals"] == "flushed"
-    late = process.call("tests.evidence_child:one_thread_keeps_denormals", 60)
-    assert late["settings"]["denormals"] == "some flushed"
+    assert process.facts.settings["denormals"] == "flushed"
+    late = process.call(evidence_child.one_thread_keeps_denormals)
+    assert late["denormals"] == "some flushed"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -231,10 +231,9 @@ def test_denormals_are_told_by_their_bits(dtype: str) -> None:
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_memory_is_told_before_and_after_import_and_build(start: Start, name: str) -> None:
     facts = start(name).facts
-    before, imported, built = (facts[f"resident_{when}"] for when in ("before_import", "after_import", "after_build"))
-    assert 1e7 < before <= imported <= built
+    assert 1e7 < facts.resident_before_import <= facts.resident_after_import <= facts.resident_after_build
     if name != "numpy":  # which is there from the beginning
-        assert imported - before > 2e7
+        assert facts.resident_after_import - facts.resident_before_import > 2e7
 
 
 def interpreter(folder: Path) -> Path:
@@ -252,10 +251,10 @@ def interpreter(folder: Path) -> Path:
 def test_a_backend_runs_under_another_interpreter(tmp_path: Path) -> None:
     path = str(interpreter(tmp_path))
     with Runtime(threads=1, python=path).start("numpy", TINY, TrainConfig()) as process:
-        assert process.facts["python"] == path
-        assert process.facts["python_version"] == ".".join(map(str, sys.version_info[:3]))
+        assert process.facts.python == path
+        assert process.facts.python_version == ".".join(map(str, sys.version_info[:3]))
     with Runtime(threads=1).start("numpy", TINY, TrainConfig()) as process:
-        assert process.facts["python"] == sys.executable
+        assert process.facts.python == sys.executable
 
 
 def refusal(python: str, name: str = "paddle") -> str:
@@ -287,7 +286,7 @@ def test_an_interpreter_without_the_packages_says_what_to_run(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     bare = os.fspath(tmp_path / "bare" / "bin" / "python")
     message = refusal(bare)
-    assert "needs numpy, psutil, safetensors, threadpoolctl, paddle," in message
+    assert "needs msgspec, numpy, psutil, safetensors, threadpoolctl, paddle," in message
     assert f'run: {bare} -m pip install -e ".[paddle]" in the clone' in message
     assert f'{bare} -m pip install -e "." in' in refusal(bare, "numpy")
     assert "torch, pooch, which" in refusal(bare, "torch:compile")

@@ -1,274 +1,227 @@
-"""How often the intervals and verdicts are right, on simulated benchmarks whose truth is known."""
+"""How often intervals are right, on simulated benchmarks whose truth is known, and what they say of known data."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from benchmarks import intervals
-from benchmarks.intervals import (
-    Estimate,
-    NoEstimateError,
-    compared,
-    independent_ratio,
-    noise_floor,
-    overtakes,
-    paired_ratio,
-    percentiles,
-    typical,
-    verdict,
+from benchmarks.results.intervals import Estimate, Fit, independent_ratio, word_for
+from benchmarks.results.timings import Timings
+from tests.recordings import RESTLESS, Noise, plan_of, recording
+
+SIMULATIONS = 400
+CONTROL = plan_of(["torch", "keras", "paddle"], "standard")  # with one row measured twice
+# Of one interval in twenty that may leave the truth out, so many more may be by chance of the simulations.
+LEAST_COVERAGE = 0.93
+
+
+def same(generations: int, noise: Noise, seed: int, rows: int = 4) -> Fit:
+    """The fit of rows that all take the same time."""
+    names = ["torch", "keras", "paddle", "numpy"][:rows]
+    made = recording(plan_of(names), dict.fromkeys(names, 0.06), generations, noise, seed)
+    return Timings(made).steps
+
+
+def covered(estimates: list[Estimate | None], truth: float = 1.0) -> float:
+    """The share of these that hold the truth."""
+    return float(np.mean([estimate is not None and estimate.holds(truth) for estimate in estimates]))
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        Noise(process=0.027),
+        Noise(process=0.01, outliers=0.1),
+        Noise(process=0.02, drift=0.05),
+        Noise(process=0.02, slow_visits=0.1),
+        RESTLESS,
+    ],
+    ids=["processes differ", "outlier processes", "drift", "slow visits", "all of it"],
 )
-
-Cell = dict[int, NDArray[np.float64]]
-NUM_BLOCKS = 40
-QUIETER = "measure on a quieter machine"
-SECONDS = 0.12  # of a block without noise
-
-
-def simulated(
-    rng: np.random.Generator,
-    num_rounds: int,
-    num_cells: int = 2,
-    process: float = 0.02,
-    block: float = 0.05,
-    drift: float = 0.01,
-    num_blocks: int = NUM_BLOCKS,
-) -> list[Cell]:
-    """Cells of one true speed: log-normal processes and blocks, 3 % of blocks slower by 30 %, one drift for all."""
-    machine = np.cumsum(rng.normal(0, drift, num_rounds))
-    cells = []
-    for _ in range(num_cells):
-        noise = rng.normal(0, process, (num_rounds, 1)) + rng.normal(0, block, (num_rounds, num_blocks))
-        slow = np.log(1.3) * (rng.random(noise.shape) < 0.03)
-        cells.append(dict(enumerate(SECONDS * np.exp(machine[:, None] + noise + slow))))
-    return cells
+def test_intervals_hold_the_truth_about_95_times_in_100(noise: Noise) -> None:
+    pooled: list[Estimate | None] = []
+    pairwise: list[Estimate | None] = []
+    for seed in range(SIMULATIONS):
+        fit = same(5, noise, seed)
+        for left, right in combinations(fit.rows, 2):
+            pooled.append(fit.ratio(left, right))
+            pairwise.append(fit.pairwise(left, right))
+    assert covered(pooled) >= LEAST_COVERAGE
+    assert covered(pairwise) >= LEAST_COVERAGE
+    # What always holds the truth may be no more than wide: pooling four rows makes an interval narrower.
+    widths = [np.mean([math.log(e.high / e.low) for e in found if e]) for found in (pooled, pairwise)]
+    assert widths[0] < 0.9 * widths[1]
 
 
-def scaled(cell: Cell, factor: float) -> Cell:
-    return {name: factor * blocks for name, blocks in cell.items()}
+def test_intervals_are_as_narrow_as_the_noise_allows() -> None:
+    noise = Noise(process=0.028, visit=0.0, step=0.0)
+    halves = [e.half_width for seed in range(40) for e in [same(20, noise, seed).ratio("torch", "keras")] if e]
+    assert np.median(halves) == pytest.approx(2.0 * 0.028 * math.sqrt(2 / 20), rel=0.1)
 
 
-def constant(value: float, num_rounds: int = 3) -> Cell:
-    return {name: np.full(5, value) for name in range(num_rounds)}
+def test_a_row_measured_twice_is_told_apart_from_itself_in_one_of_twenty_at_most() -> None:
+    labels = {cell.label for cell in CONTROL.cells if not cell.bucketed}
+    again = next(cell for cell in CONTROL.cells if cell.again)
+    assert again.label == "torch, again"
+    assert again.label in labels
+    seconds = dict.fromkeys(("torch", "keras", "paddle"), 0.06)
+    held = 0
+    for seed in range(20):
+        ratio = Timings(recording(CONTROL, seconds, 5, RESTLESS, seed)).steps.ratio("torch", "torch, again")
+        held += ratio is not None and ratio.holds(1.0)
+    assert held >= 19
 
 
-def holds(estimate: Estimate, truth: float) -> bool:
-    return estimate.low <= truth <= estimate.high
+@pytest.mark.parametrize("sd", [0.037, 0.042])
+def test_a_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_generations(sd: float) -> None:
+    """Fifteen minutes' data; `sd` is the standard deviation of a generation's log ratio of two rows."""
+    noise = Noise(process=sd / math.sqrt(2), visit=0.01, step=0.02)
+    words = []
+    for seed in range(30):
+        seconds = {"torch": 0.06 * 1.05, "keras": 0.06, "paddle": 0.08}
+        ratio = Timings(recording(None, seconds, 20, noise, seed)).steps.ratio("torch", "keras")
+        assert ratio
+        words.append(word_for(ratio, 0.03))
+    assert words.count("slower") >= 27
 
 
-@pytest.fixture
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "RESAMPLES", 600)
+def test_equal_rows_are_called_faster_or_slower_at_most_5_times_in_100() -> None:
+    ratios = [same(5, RESTLESS, seed).ratio("torch", "keras") for seed in range(200)]
+    wrong = sum(word_for(ratio, 0.03) in ("faster", "slower") for ratio in ratios if ratio)
+    assert wrong <= 14  # ten are expected, and so many more come by chance in one of ten simulations
 
 
-# Of three processes that differ, even the widest pair of medians says little about the spread.
-@pytest.mark.parametrize(("process", "block", "lowest"), [(0.02, 0.05, 0.93), (0.02, 0.005, 0.91)])
-@pytest.mark.parametrize("num_rounds", [3, 7, 20])
-@pytest.mark.usefixtures("few_resamples")
-def test_intervals_hold_the_truth_about_95_times_in_100(
-    num_rounds: int, process: float, block: float, lowest: float
-) -> None:
-    rng = np.random.default_rng(num_rounds)
-    cells = [simulated(rng, num_rounds, 2, process, block) for _ in range(400)]
-    ratios = [paired_ratio(cell, other) for cell, other in cells]
-    assert np.mean([holds(ratio, 1) for ratio in ratios]) >= lowest
-    # An interval that always holds it may be no more than wide: half of it, beside 1.96 standard errors of a median.
-    widths = [math.log(ratio.high / ratio.low) / 2 for ratio in ratios]
-    error = math.sqrt(2 * (process**2 + math.pi / 2 * block**2 / NUM_BLOCKS) * math.pi / 2 / num_rounds)
-    assert np.mean(widths) <= {3: 3.2, 7: 1.5, 20: 1.2}[num_rounds] * 1.96 * error
+def test_two_recordings_are_compared_without_pairing_what_they_do_not_share() -> None:
+    """The machine drifts: what it did to one of the recordings is in the interval."""
+    noise = Noise(process=0.02, drift=0.0)
+    held = []
+    for seed in range(200):
+        old, new = (same(generations, noise, 1000 * side + seed, 2) for side, generations in ((1, 6), (2, 4)))
+        held.append(independent_ratio(new.of_row("torch"), old.of_row("torch")))
+    assert covered(list(held)) >= LEAST_COVERAGE
 
 
-@pytest.mark.usefixtures("few_resamples")
-def test_two_recordings_and_single_cells_are_covered_too() -> None:
-    rng = np.random.default_rng(5)
-    found: list[tuple[bool, ...]] = []
-    for _ in range(200):
-        cell, shorter = simulated(rng, 7, drift=0)
-        shorter = {name: shorter[name] for name in range(5)}
-        middle = SECONDS * math.exp(1.039 * 0.03 * 0.05)  # where 3 % slow blocks move the median
-        # Slow calls are rarer than one in twenty, but some resamples have as many.
-        (latencies,) = simulated(rng, 7, 1, block=0.005, drift=0, num_blocks=300)
-        tail = SECONDS * math.exp(2.041 * 0.005)  # 0.95 / 0.97 of the others are below
-        found.append(
-            (
-                holds(independent_ratio(cell, shorter), 1),
-                holds(typical(cell), middle),
-                holds(percentiles(latencies)[95], tail),
-            )
-        )
-    assert np.mean(found, axis=0).min() >= 0.92
+# Two blocks: in the second, everything takes twice as long.
+KNOWN = Fit({(0, "a"): 0.0, (0, "b"): math.log(2), (1, "a"): math.log(2), (1, "b"): math.log(4.4)})
 
 
-@pytest.mark.usefixtures("few_resamples")
-def test_equal_cells_are_called_faster_or_slower_at_most_5_times_in_100() -> None:
-    rng = np.random.default_rng(1)
-    words: list[str] = []
-    for _ in range(400):
-        control, again, cell, other = simulated(rng, 7, 4)
-        words.append(compared(cell, other, noise_floor(paired_ratio(control, again))).word)
-    assert sum(word in ("faster", "slower") for word in words) <= 20
-
-
-@pytest.mark.usefixtures("few_resamples")
-def test_5_percent_slower_is_called_slower_where_the_floor_is_under_2_and_a_half() -> None:
-    rng = np.random.default_rng(2)
-    words: list[str] = []
-    while len(words) < 100:
-        control, again, cell, other = simulated(rng, 7, 4, process=0.008)
-        floor = noise_floor(paired_ratio(control, again))
-        if floor < 0.025:
-            words.append(compared(scaled(cell, 1.05), other, floor).word)
-    assert words.count("slower") >= 95
-
-
-def test_the_same_data_give_the_same_interval_in_any_order() -> None:
-    cell, other = simulated(np.random.default_rng(3), 7)
-    backwards = {name: cell[name][::-1] for name in reversed(range(7))}
-    assert paired_ratio(cell, other) == paired_ratio(backwards, other)
+def test_a_ratio_is_of_the_geometric_means_whatever_the_machine_did() -> None:
+    ratio = KNOWN.ratio("a", "b")
+    assert ratio
+    assert ratio.value == pytest.approx(math.sqrt(2 * 2.2))
+    pairwise = KNOWN.pairwise("a", "b")
+    assert pairwise
+    assert (pairwise.low, pairwise.high) == pytest.approx((ratio.low, ratio.high)), "there are no other rows"
 
 
 def test_a_ratio_turned_round_is_one_over_it() -> None:
-    cell, other = simulated(np.random.default_rng(3), 8)
-    assert paired_ratio(cell, other).value == pytest.approx(1 / paired_ratio(other, cell).value, rel=1e-12)
+    fit = same(6, RESTLESS, 3)
+    ratio, other = fit.ratio("torch", "keras"), fit.ratio("keras", "torch")
+    assert ratio
+    assert other
+    turned = other.inverse
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((turned.value, turned.low, turned.high))
+    assert ratio.half_width == pytest.approx(other.half_width)
 
 
-def test_values_are_medians_of_the_common_rounds() -> None:
-    cell, other = simulated(np.random.default_rng(4), 7)
-    other = {name + 2: other[name] for name in other}
-    ratios = [np.median(other[name]) / np.median(cell[name]) for name in range(2, 7)]
-    assert paired_ratio(cell, other).value == pytest.approx(np.median(ratios), rel=1e-3)
-    assert typical(cell).value == pytest.approx(np.median([np.median(b) for b in cell.values()]), rel=1e-3)
+def test_ratios_of_three_rows_agree_with_one_another() -> None:
+    fit = same(6, RESTLESS, 4)
+    one, two, three = fit.ratio("torch", "keras"), fit.ratio("keras", "paddle"), fit.ratio("torch", "paddle")
+    assert one
+    assert two
+    assert three
+    assert three.value == pytest.approx(one.value * two.value)
 
 
-def test_what_a_round_does_to_both_cancels_only_in_the_paired_ratio() -> None:
-    cell, other = simulated(np.random.default_rng(6), 7, drift=0.2, process=0.001, block=0.005)
-    assert noise_floor(paired_ratio(cell, other)) < 0.01
-    assert noise_floor(independent_ratio(cell, other)) > 0.1
+def test_the_intervals_are_students() -> None:
+    """By SciPy's own test of paired samples, where there are two rows."""
+    from scipy.stats import ttest_rel
+
+    fit = same(7, RESTLESS, 5, rows=2)
+    expected = ttest_rel(fit.of_row("keras"), fit.of_row("torch")).confidence_interval(0.95)
+    for ratio in (fit.ratio("torch", "keras"), fit.pairwise("torch", "keras")):
+        assert ratio
+        assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected))
 
 
-def test_one_bad_process_of_seven_does_not_decide() -> None:
-    cell, other = simulated(np.random.default_rng(7), 7, process=0.002, block=0.01)
-    spoiled = cell | {3: cell[3] * 1.5}
-    assert noise_floor(paired_ratio(spoiled, other)) < 0.02
+def test_rows_that_were_never_alive_together_are_compared_through_those_that_were() -> None:
+    """As in heats, each of which has the first row."""
+    observed = {}
+    rng = np.random.default_rng(1)
+    for block in range(8):
+        machine = rng.normal(0, 0.3)
+        for row, level in (("first", 0.0), ("left", 0.1)) if block % 2 else (("first", 0.0), ("right", 0.3)):
+            observed[block, row] = machine + level + rng.normal(0, 0.001)
+    ratio = Fit(observed).ratio("left", "right")
+    assert ratio
+    assert math.log(ratio.value) == pytest.approx(0.2, abs=0.003)
+    assert ratio.holds(math.exp(0.2))
+    assert ratio.half_width < 0.01
+    assert Fit(observed).pairwise("left", "right") is None
 
 
-@pytest.mark.parametrize("num_blocks", [4, 9])
-@pytest.mark.parametrize("percentile", [50, 80, 99])
-def test_resampled_quantiles_are_those_of_blocks_drawn_one_by_one(percentile: float, num_blocks: int) -> None:
-    rng = np.random.default_rng(8)
-    blocks = rng.normal(0, 1, num_blocks)
-    picks = np.zeros((40_000, 1), np.int64)
-    values, errors = intervals._resampled({5: np.exp(blocks)}, [5], picks, percentile, rng)
-    drawn = rng.choice(blocks, (40_000, num_blocks))
-    expected = np.quantile(drawn, percentile / 100, axis=1, method="median_unbiased")
-    found = np.sort(values + errors[:, 0])
-    # The largest distance between two distributions of 40,000 is above 0.014 once in a thousand times.
-    points = np.unique(np.round(expected, 9)) + 1e-6
-    shares = [np.searchsorted(np.sort(numbers), points) / 40_000 for numbers in (found, expected)]
-    assert np.abs(shares[0] - shares[1]).max() < 0.014
+def test_rows_that_nothing_connects_have_no_ratio() -> None:
+    apart = {(block, row): 0.1 * block for block in range(4) for row in (("a", "b") if block < 2 else ("c", "d"))}
+    assert Fit(apart).ratio("a", "b")
+    assert Fit(apart).ratio("a", "c") is None
 
 
-def test_rounds_may_hold_different_numbers_of_blocks() -> None:
-    cell, other = simulated(np.random.default_rng(9), 7)
-    ragged = {name: blocks[: 1 + 5 * name] for name, blocks in cell.items()}
-    assert holds(paired_ratio(ragged, other), 1)
+def test_what_does_not_suffice_for_an_interval_gives_none() -> None:
+    alone = Fit({(0, "a"): 0.0, (0, "b"): 0.1})
+    assert alone.ratio("a", "b") is alone.pairwise("a", "b") is alone.seconds("a") is None
+    assert KNOWN.ratio("a", "z") is KNOWN.ratio("z", "a") is KNOWN.seconds("z") is None
+    assert Fit({}).ratio("a", "b") is Fit({}).seconds("a") is None
+    assert Fit({(0, "a"): 0.0}).seconds("a") is None
 
 
-def test_percentiles_that_a_round_is_too_short_for_are_left_out() -> None:
-    (latencies,) = simulated(np.random.default_rng(10), 7, 1, num_blocks=99)
-    found = percentiles(latencies)
-    assert list(found) == [50, 95]
-    assert found[50].value < found[95].value
-    assert found[50] == typical(latencies)
+def test_a_row_by_itself_has_students_interval_of_its_generations() -> None:
+    from scipy.stats import t
+
+    values = [0.0, 0.1, 0.05]
+    found = Fit({(block, "a"): value for block, value in enumerate(values)}).seconds("a")
+    assert found
+    low, high = t.interval(0.95, 2, np.mean(values), np.std(values, ddof=1) / math.sqrt(3))
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx((low, high))
+
+
+def test_a_rows_seconds_are_those_of_the_machine_as_it_was() -> None:
+    fit = Timings(recording(noise=Noise(drift=0.01))).steps
+    for row in fit.rows:
+        found = fit.seconds(row)
+        assert found
+        assert found.value == pytest.approx(math.exp(np.mean(fit.of_row(row))))
+        assert found.low < found.value < found.high
+
+
+def test_a_row_of_fewer_generations_is_told_as_if_it_had_been_in_all() -> None:
+    """The machine was twice as slow in the second generation, in which one row was not measured."""
+    observed = {(0, "a"): 0.0, (0, "b"): 0.1, (1, "a"): math.log(2), (0, "c"): 0.3, (1, "c"): 0.3 + math.log(2)}
+    found = Fit(observed).seconds("b")
+    assert found
+    assert found.value == pytest.approx(math.exp(0.1) * math.sqrt(2))
 
 
 @pytest.mark.parametrize(
-    ("cell", "other", "reason"),
+    ("value", "low", "high", "word"),
     [
-        ({}, {}, "no common rounds"),
-        ({1: np.ones(3), 2: np.ones(3)}, {3: np.ones(3)}, "no common rounds"),
-        ({1: np.ones(3), 2: np.ones(3)}, {2: np.ones(3), 3: np.ones(3)}, "1 common round, 2 are needed"),
-        (constant(1.0), constant(1.0) | {1: np.array([])}, "round 1 has no timed block"),
-        (constant(1.0), constant(1.0) | {2: np.array([1, math.nan])}, "a time in round 2 is not a positive number"),
-        (constant(1.0) | {0: np.array([0.0, 1])}, constant(1.0), "a time in round 0 is not a positive number"),
-        (constant(1.0), constant(math.inf), "a time in round 0 is not a positive number"),
+        (1.5, 1.4, 1.6, "faster"),
+        (1.01, 1.001, 1.02, "faster"),
+        (0.8, 0.7, 0.9, "slower"),
+        (1.0, 0.98, 1.02, "same"),
+        (1.01, 0.99, 1.03, "same"),
+        (1.0, 1.0, 1.0, "same"),
+        (1.0, 0.9, 1.1, "not told apart"),
+        (1.05, 1.0, 1.1, "not told apart"),
     ],
 )
-def test_data_that_allow_no_estimate_give_no_verdict(cell: Cell, other: Cell, reason: str) -> None:
-    with pytest.raises(NoEstimateError, match=reason):
-        paired_ratio(cell, other)
-    found = compared(cell, other, 0.01)
-    assert (found.word, found.text, found.ratio) == ("none", f"no verdict: {reason}", None)
+def test_the_word_is_what_the_interval_allows(value: float, low: float, high: float, word: str) -> None:
+    assert word_for(Estimate(value, low, high), 0.03) == word
 
 
-@pytest.mark.parametrize(
-    ("value", "low", "high", "floor", "num_rounds", "word", "text"),
-    [
-        (1.77, 1.70, 1.82, 0.013, 7, "faster", "1.77x as fast"),
-        (0.83, 0.80, 0.86, 0.013, 7, "slower", "slower, 0.83x"),
-        (250.4, 240, 260, 0.013, 7, "faster", "250x as fast"),
-        (0.004, 0.003, 0.005, 0.013, 7, "slower", "slower, 0.004x"),
-        (1.003, 0.981, 1.012, 0.013, 7, "same", "same within 1.9 %"),
-        (1.0, 0.99, 1.021, 0.025, 7, "same", "same within 2.1 %"),
-        (1.01, 1.002, 1.0171, 0.013, 7, "same", "same within 1.8 %"),
-        (1.0, 1.0, 1.0, 0.0, 7, "same", "same within 0.1 %"),
-        (1.04, 0.98, 1.10, 0.013, 7, "inconclusive", "inconclusive: about 6 more rounds"),
-        (0.96, 0.90, 1.001, 0.013, 7, "inconclusive", "inconclusive: about 1 more round"),
-        (1.04, 0.5, 2.1, 0.013, 7, "inconclusive", "inconclusive: more than 100 more rounds"),
-        (1.02, 0.99, 1.05, 0.0201, 7, "inconclusive", "inconclusive: more than 100 more rounds"),
-        (
-            1.015,
-            1.004,
-            1.026,
-            0.01,
-            7,
-            "inconclusive",
-            "inconclusive: 1.5 % faster, too little to count; about 18 more rounds",
-        ),
-        (
-            0.96,
-            0.94,
-            0.98,
-            0.0432,
-            7,
-            "inconclusive",
-            "inconclusive: 4.0 % slower, but the noise floor is 4.3 %; "
-            "a quieter machine would tell, more rounds may not",
-        ),
-        # Where the machine is too noisy for "same" to mean something, a large effect alone is told.
-        (1.0, 0.95, 1.05, 0.2, 7, "inconclusive", f"inconclusive: the noise floor is 20.0 %; {QUIETER}"),
-        (1.15, 1.1, 1.2, 0.2, 7, "inconclusive", f"inconclusive: the noise floor is 20.0 %; {QUIETER}"),
-        (1.3, 1.25, 1.35, 0.2, 7, "faster", "1.30x as fast"),
-        (1.5, 1.4, 1.6, 0.01, 1, "none", "no verdict: 1 common round, 2 are needed"),
-        (1.5, 1.4, 1.6, 0.01, 0, "none", "no verdict: 0 common rounds, 2 are needed"),
-        (1.5, math.nan, 1.6, 0.01, 7, "none", "no verdict: the ratio is not a positive number"),
-        (1.5, 1.4, 1.6, math.nan, 7, "none", "no verdict: the noise floor is not known"),
-    ],
-)
-def test_verdicts_in_words(
-    value: float, low: float, high: float, floor: float, num_rounds: int, word: str, text: str
-) -> None:
-    found = verdict(Estimate(value, low, high), floor, num_rounds)
-    assert (found.word, found.text) == (word, text)
-
-
-def test_the_forecast_of_rounds_is_about_right() -> None:
-    """An interval made 1.5 times as narrow takes 1.5 squared times the rounds, and fewer where rounds are few."""
-    few, many = (verdict(Estimate(1.04, 0.98, 1.1), 0.01, num_rounds).text for num_rounds in (3, 20))
-    assert (few, many) == ("inconclusive: about 1 more round", "inconclusive: about 22 more rounds")
-
-
-def test_the_floor_is_the_farthest_bound() -> None:
-    assert noise_floor(Estimate(1.001, 0.97, 1.02)) == pytest.approx(0.03)
-    assert noise_floor(Estimate(1.001, 0.99, 1.02)) == pytest.approx(0.02)
-
-
-def test_when_a_slow_starter_catches_up() -> None:
-    assert overtakes(20, 0.01, 2, 0.05) == pytest.approx(450)  # 18 seconds behind, 0.04 a step gained
-    assert overtakes(2, 0.05, 20, 0.01) == pytest.approx(450)  # the other one
-    assert overtakes(20, 0.05, 2, 0.01) is None
-    assert overtakes(20, 0.05, 2, 0.05) is None
-    assert overtakes(2, 0.05, 2, 0.01) == 0
-    with pytest.raises(NoEstimateError):
-        overtakes(20, math.nan, 2, 0.05)
+def test_estimates_are_turned_scaled_and_widened() -> None:
+    estimate = Estimate(2.0, 1.6, 2.2)
+    assert estimate.inverse == Estimate(0.5, 1 / 2.2, 1 / 1.6)
+    assert estimate.half_width == pytest.approx(0.25)
+    assert estimate.times(3) == Estimate(6.0, pytest.approx(4.8), pytest.approx(6.6))
+    assert estimate.widened(0.1) == Estimate(2.0, pytest.approx(1.6 / 1.1), pytest.approx(2.42))

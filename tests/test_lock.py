@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from backends.process import PROJECT
-from benchmarks.lock import lock_path, only_benchmark
+from benchmarks.measure.lock import lock_path, only_benchmark
 from common.errors import CannotBeginError
 
 # A benchmark that says what it does and ends when its input does.
 BENCHMARK = """
 import sys
-from benchmarks.lock import only_benchmark
+from benchmarks.measure.lock import only_benchmark
 say = lambda text: print(text, flush=True)
 with only_benchmark(lambda message: say("waits: " + message)):
     say("holds")

@@ -23,9 +23,9 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.run_directory import RunDirectory
 from common.vocabulary import CharVocabulary
-from common.weights import ModelState, initial_state, weight_shapes
+from common.weights import ModelState, initial_state, to_bytes, weight_shapes
 from rosetta import main
-from tests.child import packed, unpacked
+from tests import child, native_child
 from tests.program import refusal, rosetta
 
 FORMATS = {
@@ -55,7 +55,7 @@ def state_of(dtype: str) -> ModelState:
 
 
 def assert_same(got: ModelState, expected: ModelState) -> None:
-    assert packed(got).tobytes() == packed(expected).tobytes()
+    assert to_bytes(got, {}) == to_bytes(expected, {})
 
 
 Open = Callable[..., BackendProcess]
@@ -75,20 +75,26 @@ def opened() -> Iterator[Open]:
 
 
 def read(process: BackendProcess, *paths: Path) -> ModelState:
-    answer = process.call("tests.native_child:read", 60, paths=[str(path) for path in paths])
-    assert "state" in answer, answer["refusal"]
-    return unpacked(answer["state"])
+    answer = process.call(native_child.read, paths=[str(path) for path in paths])
+    assert answer.state is not None, answer.refusal
+    return answer.state
 
 
 def refused(process: BackendProcess, *paths: Path) -> str:
     """The one line with which files are refused."""
-    answer = process.call("tests.native_child:read", 60, paths=[str(path) for path in paths])
-    assert "refusal" in answer, f"{paths} were read"
-    assert answer["exit_code"] == RosettaError.exit_code
-    message: str = answer["refusal"]
+    answer = process.call(native_child.read, paths=[str(path) for path in paths])
+    assert answer.refusal, f"{paths} were read"
+    assert answer.exit_code == RosettaError.exit_code
+    message = answer.refusal
     assert message.isprintable(), message
     assert len(message) < 1000
     return message
+
+
+def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
+    """What a function of tests.foreign_FRAMEWORK gives, in the framework's process."""
+    module = f"tests.foreign_{process.name.partition(':')[0]}"
+    return process.call(child.elsewhere, named=f"{module}:{function}", arguments=arguments)
 
 
 # Round trips
@@ -99,8 +105,8 @@ def refused(process: BackendProcess, *paths: Path) -> str:
 def test_what_is_written_is_read_to_the_bit(opened: Open, tmp_path: Path, name: str, dtype: str) -> None:
     expected = state_of(dtype)
     process = opened(name, dtype)
-    saved = process.call("tests.native_child:save", 60, state=packed(expected), folder=str(tmp_path))
-    assert saved["files"] == FORMATS[name] == sorted(os.listdir(tmp_path), key=FORMATS[name].index)
+    saved = process.call(native_child.save, state=expected, folder=str(tmp_path))
+    assert saved == FORMATS[name] == sorted(os.listdir(tmp_path), key=FORMATS[name].index)
     assert_same(read(process, *(tmp_path / file for file in FORMATS[name])), expected)
     if name.startswith("keras"):
         other = {"keras": "keras:example", "keras:example": "keras"}[name]
@@ -112,16 +118,16 @@ def test_the_framework_itself_opens_our_files(opened: Open, tmp_path: Path, name
     state = initial_state(MODEL, 4)
     state = ModelState(state.weights, {name: np.abs(array) for name, array in state.weights.items()})
     process = opened(name)
-    process.call("tests.native_child:save", 60, state=packed(state), folder=str(tmp_path))
+    process.call(native_child.save, state=state, folder=str(tmp_path))
     paths = [str(tmp_path / file) for file in FORMATS[name]]
-    found = process.call(f"tests.foreign_{name.partition(':')[0]}:opens", 60, paths=paths)
+    found = foreign(process, "opens", paths=paths)
     np.testing.assert_array_equal(found["encoder/kernel"], state.weights["encoder/kernel"])
     np.testing.assert_array_equal(found["slot encoder/kernel"], state.mean_squares["encoder/kernel"])
 
 
 def test_without_the_optimizers_file_slots_are_zero(opened: Open, tmp_path: Path) -> None:
     for name in ("torch", "paddle"):
-        opened(name).call("tests.native_child:save", 60, state=packed(state_of("float32")), folder=str(tmp_path))
+        opened(name).call(native_child.save, state=state_of("float32"), folder=str(tmp_path))
         got = read(opened(name), tmp_path / FORMATS[name][0])
         assert_same(ModelState(got.weights, {}), ModelState(state_of("float32").weights, {}))
         assert not any(slot.any() for slot in got.mean_squares.values())
@@ -132,7 +138,7 @@ def test_without_the_optimizers_file_slots_are_zero(opened: Open, tmp_path: Path
 
 @pytest.mark.parametrize("named", [False, True])
 def test_the_official_examples_own_model_is_read(opened: Open, tmp_path: Path, named: bool) -> None:
-    saved = opened("keras").call("tests.foreign_keras:save", 120, folder=str(tmp_path), named=named)
+    saved = foreign(opened("keras"), "save", folder=str(tmp_path), named=named)
     got = read(opened("keras"), tmp_path / "s2s_model.keras")
     for name, weight in got.weights.items():
         np.testing.assert_array_equal(weight, saved[name])
@@ -142,14 +148,14 @@ def test_the_official_examples_own_model_is_read(opened: Open, tmp_path: Path, n
 
 
 def test_an_example_that_took_no_step_has_slots_of_zeros(opened: Open, tmp_path: Path) -> None:
-    opened("keras").call("tests.foreign_keras:save", 120, folder=str(tmp_path), named=False, optimizer="none")
+    foreign(opened("keras"), "save", folder=str(tmp_path), named=False, optimizer="none")
     got = read(opened("keras"), tmp_path / "s2s_model.keras")
     assert not any(slot.any() for slot in got.mean_squares.values())
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "adagrad"])
 def test_slots_of_another_keras_optimizer_are_refused(opened: Open, tmp_path: Path, optimizer: str) -> None:
-    opened("keras").call("tests.foreign_keras:save", 120, folder=str(tmp_path), named=False, optimizer=optimizer)
+    foreign(opened("keras"), "save", folder=str(tmp_path), named=False, optimizer=optimizer)
     path = tmp_path / "s2s_model.keras"
     if optimizer == "sgd":  # has none
         assert not any(slot.any() for slot in read(opened("keras"), path).mean_squares.values())
@@ -183,7 +189,7 @@ def assert_summed(got: ModelState, saved: Mapping[str, Any], dense_transposed: b
 
 @pytest.mark.parametrize("name", ["torch", "paddle"])
 def test_two_biases_are_summed_and_their_optimizer_is_refused(opened: Open, tmp_path: Path, name: str) -> None:
-    saved = opened(name).call(f"tests.foreign_{name}:save", 60, folder=str(tmp_path), optimizer="all")
+    saved = foreign(opened(name), "save", folder=str(tmp_path), optimizer="all")
     model, optimizer = (tmp_path / file for file in FORMATS[name])
     got = read(opened(name), model)
     assert_summed(got, saved, dense_transposed=name == "torch")
@@ -195,7 +201,7 @@ def test_two_biases_are_summed_and_their_optimizer_is_refused(opened: Open, tmp_
 
 @pytest.mark.parametrize("name", ["torch", "paddle"])
 def test_the_slots_of_one_trained_bias_follow(opened: Open, tmp_path: Path, name: str) -> None:
-    saved = opened(name).call(f"tests.foreign_{name}:save", 60, folder=str(tmp_path), optimizer="first")
+    saved = foreign(opened(name), "save", folder=str(tmp_path), optimizer="first")
     got = read(opened(name), *(tmp_path / file for file in FORMATS[name]))
     assert_summed(got, saved, dense_transposed=name == "torch")
     for role, layer in (("encoder", "reader"), ("decoder", "writer")):
@@ -206,23 +212,21 @@ def test_the_slots_of_one_trained_bias_follow(opened: Open, tmp_path: Path, name
 
 @pytest.mark.parametrize("name", ["torch", "paddle"])
 def test_an_optimizer_that_took_no_step_has_slots_of_zeros(opened: Open, tmp_path: Path, name: str) -> None:
-    opened(name).call(f"tests.foreign_{name}:save", 60, folder=str(tmp_path), optimizer="none")
+    foreign(opened(name), "save", folder=str(tmp_path), optimizer="none")
     got = read(opened(name), *(tmp_path / file for file in FORMATS[name]))
     assert not any(slot.any() for slot in got.mean_squares.values())
 
 
 def test_slots_that_rmsprop_here_lacks_are_refused(opened: Open, tmp_path: Path) -> None:
     arguments = {"folder": str(tmp_path), "optimizer": "first"}
-    opened("torch").call("tests.foreign_torch:save", 60, momentum=0.5, **arguments)
+    foreign(opened("torch"), "save", momentum=0.5, **arguments)
     assert "'momentum_buffer'" in refused(opened("torch"), tmp_path / "model.pt", tmp_path / "optimizer.pt")
-    opened("paddle").call("tests.foreign_paddle:save", 60, folder=str(tmp_path), optimizer="adam")
+    foreign(opened("paddle"), "save", folder=str(tmp_path), optimizer="adam")
     assert "_moment1_0" in refused(opened("paddle"), tmp_path / "model.pdparams", tmp_path / "model.pdopt")
 
 
 def test_paddles_older_pickles_are_read(opened: Open, tmp_path: Path) -> None:
-    saved = opened("paddle").call(
-        "tests.foreign_paddle:save", 60, folder=str(tmp_path), optimizer="first", protocol=2
-    )
+    saved = foreign(opened("paddle"), "save", folder=str(tmp_path), optimizer="first", protocol=2)
     assert_summed(read(opened("paddle"), tmp_path / "model.pdparams"), saved, dense_transposed=False)
 
 
@@ -268,7 +272,7 @@ KERAS_REFUSALS = {
 def test_other_models_are_one_clear_line(
     opened: Open, tmp_path: Path, name: str, suffix: str, refusals: dict[str, str]
 ) -> None:
-    names = opened(name).call(f"tests.foreign_{name}:save_other", 120, folder=str(tmp_path))["names"]
+    names = foreign(opened(name), "save_other", folder=str(tmp_path))
     assert names == list(refusals)
     for other, expected in refusals.items():
         message = refused(opened(name), tmp_path / f"{other}.{suffix}")
@@ -334,7 +338,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], Any], out: Path) ->
 
 def test_a_keras_archive_builds_nothing(opened: Open, tmp_path: Path) -> None:
     expected = state_of("float32")
-    opened("keras").call("tests.native_child:save", 60, state=packed(expected), folder=str(tmp_path))
+    opened("keras").call(native_child.save, state=expected, folder=str(tmp_path))
     path = tmp_path / "model.keras"
     evil = {"module": "os", "class_name": "system", "registered_name": None}
     evil["config"] = {"name": "evil", "command": f"touch {tmp_path}/executed"}
@@ -359,7 +363,7 @@ def test_a_keras_archive_builds_nothing(opened: Open, tmp_path: Path) -> None:
 def test_arrays_that_lie_elsewhere_are_not_fetched(opened: Open, tmp_path: Path) -> None:
     import h5py
 
-    opened("keras").call("tests.native_child:save", 60, state=packed(state_of("float32")), folder=str(tmp_path))
+    opened("keras").call(native_child.save, state=state_of("float32"), folder=str(tmp_path))
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         (tmp_path / "good.h5").write_bytes(archive.read("model.weights.h5"))
         config = archive.read("config.json")
@@ -407,7 +411,7 @@ def test_files_that_unpack_to_too_much_are_not_unpacked(opened: Open, tmp_path: 
 def test_damaged_files_are_one_clear_line_or_are_read(opened: Open, tmp_path: Path, name: str) -> None:
     """Cut anywhere a file is refused; bytes that were changed may be numbers of weights, which nothing guards."""
     process, folder = opened(name), str(tmp_path)
-    process.call("tests.native_child:save", 60, state=packed(state_of("float32")), folder=folder)
+    process.call(native_child.save, state=state_of("float32"), folder=folder)
     rng = np.random.default_rng(11)
     damaged = tmp_path / "damaged"
     for number, file in enumerate(FORMATS[name]):
@@ -420,7 +424,7 @@ def test_damaged_files_are_one_clear_line_or_are_read(opened: Open, tmp_path: Pa
             content = np.frombuffer(whole, np.uint8).copy()
             content[rng.integers(0, len(content), 3)] = rng.integers(0, 256, 3)
             damaged.write_bytes(content.tobytes())
-            if "refusal" in process.call("tests.native_child:read", 60, paths=[str(path) for path in paths]):
+            if process.call(native_child.read, paths=[str(path) for path in paths]).refusal:
                 refused(process, *paths)
         damaged.write_bytes(rng.bytes(5000))
         refused(process, *paths)
@@ -428,7 +432,7 @@ def test_damaged_files_are_one_clear_line_or_are_read(opened: Open, tmp_path: Pa
 
 def test_a_keras_archive_is_not_trusted_for_its_checksums(opened: Open, tmp_path: Path) -> None:
     """A zip guards its members by a checksum, which anybody can make."""
-    opened("keras").call("tests.native_child:save", 60, state=packed(state_of("float32")), folder=str(tmp_path))
+    opened("keras").call(native_child.save, state=state_of("float32"), folder=str(tmp_path))
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     rng, damaged = np.random.default_rng(12), tmp_path / "damaged.keras"
@@ -439,7 +443,7 @@ def test_a_keras_archive_is_not_trusted_for_its_checksums(opened: Open, tmp_path
         with zipfile.ZipFile(damaged, "w") as archive:
             for name, member in (members | {changed: content.tobytes()}).items():
                 archive.writestr(name, member)
-        if "refusal" in opened("keras").call("tests.native_child:read", 60, paths=[str(damaged)]):
+        if opened("keras").call(native_child.read, paths=[str(damaged)]).refusal:
             refused(opened("keras"), damaged)
 
 

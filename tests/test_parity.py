@@ -8,9 +8,10 @@ import pytest
 
 from backends.numpy_backend import Lstm, NumpyBackend
 from backends.session import Runtime
-from benchmarks.ladder import packed
-from common.tensors import Batch, Batches
+from benchmarks.parity.ladder import Answers
+from common.tensors import Batches
 from common.weights import ModelState, in_dtype, initial_state
+from tests import child
 from tests.conftest import FRAMEWORKS, SETTINGS, VARIANTS, StartBackend, batch_of, model
 
 EVERY = ["numpy", *FRAMEWORKS, *VARIANTS, "keras:example"]
@@ -34,32 +35,28 @@ def referee(padding: str = "space") -> NumpyBackend:
 @pytest.mark.parametrize("name", ["torch", "paddle"])
 def test_the_second_bias_stays_zero(backend_of: StartBackend, name: str) -> None:
     process, batch = backend_of(name, "float64"), batch_of(64, "float64")
-    process.call("tests.child:steps", 60, state=packed(start("float64")), batch_size=16, **batch.fields())
-    assert process.call("tests.child:second_biases", 60)["largest"] == 0.0
+    process.call(child.steps, state=start("float64"), batch=batch, batch_size=16)
+    assert process.call(child.second_biases) == 0.0
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_training_reports_the_loss_of_every_32nd_step(backend_of: StartBackend, name: str) -> None:
     batch = batch_of(70, "float32")
-    got = backend_of(name, "float32").call(
-        "tests.child:steps", 120, state=packed(start("float32")), batch_size=1, **batch.fields()
-    )
-    assert [step for step, _ in got["reported"]] == [32, 64]
-    assert [loss for _, loss in got["reported"]] == pytest.approx(got["losses"][[31, 63]], rel=1e-6)
+    got = backend_of(name, "float32").call(child.steps, state=start("float32"), batch=batch, batch_size=1)
+    assert [step for step, _ in got.reported] == [32, 64]
+    assert [loss for _, loss in got.reported] == pytest.approx(got.losses[[31, 63]], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_counts_and_evaluation_are_the_referees(backend_of: StartBackend, name: str) -> None:
     batch = batch_of(3 * 64 - 20, "float32")  # the last batch is smaller
-    got = backend_of(name, "float32").call(
-        "tests.child:steps", 120, state=packed(start("float32")), batch_size=64, **batch.fields()
-    )
+    got = backend_of(name, "float32").call(child.steps, state=start("float32"), batch=batch, batch_size=64)
     expected, batches = referee(), Batches(replace(batch, dtype="float64"), np.arange(len(batch)), 64)
     trained = expected.train(batches, lambda step, loss: None)
     evaluated = expected.evaluate(batches)
-    assert got["evaluated"] == pytest.approx(evaluated.step_losses, rel=1e-5)
-    assert np.abs(got["correct"] - trained.correct).max() <= 1
-    assert np.abs(got["evaluated_correct_real"] - evaluated.correct_real).max() <= 1
+    assert got.evaluated == pytest.approx(evaluated.step_losses, rel=1e-5)
+    assert np.abs(got.correct - trained.correct).max() <= 1
+    assert np.abs(got.evaluated_correct_real - evaluated.correct_real).max() <= 1
     assert trained.correct.min() > 0
 
 
@@ -75,18 +72,17 @@ def test_a_character_that_is_all_but_ruled_out_costs_all_of_it(
     expected.load(in_dtype(state, "float64"))
     loss, _ = expected.gradients(replace(batch, dtype="float64"))
     assert loss > 99
-    got = backend_of(name, dtype).call("benchmarks.ladder:gradients", 60, state=packed(state), **batch.fields())
-    assert got["loss"] == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-6)
+    got = Answers(backend_of(name, dtype), dtype).gradients(state, batch)
+    assert got.loss == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-6)
 
 
 def test_translating_in_torch_does_not_import_its_compiler() -> None:
     batch = batch_of(2, "float32")
-    arguments = {"encoder_ids": batch.encoder_ids, "encoder_lengths": batch.encoder_lengths, "max_length": 3}
     with Runtime(threads=1).start("torch", model("float32"), SETTINGS) as process:
-        process.call("benchmarks.ladder:strings", 60, state=packed(start("float32")), **arguments)
-        assert "torch._dynamo" not in process.call("tests.child:imported", 60)["modules"]
-        process.call("tests.child:steps", 60, state=packed(start("float32")), batch_size=2, **batch.fields())
-        assert "torch._dynamo" in process.call("tests.child:imported", 60)["modules"], "the register is out of date"
+        Answers(process, "float32").strings(start("float32"), batch.encoder_ids, batch.encoder_lengths, 3)
+        assert "torch._dynamo" not in process.call(child.imported)
+        process.call(child.steps, state=start("float32"), batch=batch, batch_size=2)
+        assert "torch._dynamo" in process.call(child.imported), "the register is out of date"
 
 
 def test_two_steps_of_an_lstm_are_those_computed_by_hand() -> None:
@@ -129,7 +125,7 @@ def test_a_batch_without_its_last_padding_changes_the_loss() -> None:
     """Padding counts, as in the example: the mean is over all N x T_dec positions."""
     batch = batch_of(8, "float64")
     longest = int(batch.decoder_lengths.max())
-    cut = Batch(**batch.fields() | {"decoder_ids": batch.decoder_ids[:, :longest]})
+    cut = replace(batch, decoder_ids=batch.decoder_ids[:, :longest])
     assert cut.decoder_ids.shape != batch.decoder_ids.shape
     assert abs(referee().gradients(cut)[0] - referee().gradients(batch)[0]) > 1e-6
 
@@ -153,13 +149,11 @@ def test_a_sentence_is_translated_alone_as_it_is_among_others(backend_of: StartB
     # Weights so large that every row says something else, and a bias so that some end early.
     weights = {weight: 8 * values for weight, values in start("float64").weights.items()}
     weights["dense/bias"][model("float64").stop_token] += 8
-    state = packed(ModelState(weights, start("float64").mean_squares))
+    state = ModelState(weights, start("float64").mean_squares)
+    answers = Answers(backend_of(name, "float64"), "float64")
 
     def translated(rows: slice) -> np.ndarray:
-        ids, lengths = batch.encoder_ids[rows], batch.encoder_lengths[rows]
-        process = backend_of(name, "float64")
-        arguments = {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": max_length}
-        return process.call("benchmarks.ladder:strings", 120, state=state, **arguments)["ids"]
+        return answers.strings(state, batch.encoder_ids[rows], batch.encoder_lengths[rows], max_length)
 
     together = translated(slice(None))
     lengths = (together != model("float64").stop_token).sum(axis=1)

@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
 
-from backends import TABLE, Entry
+from backends import TABLE, Entry, environment
 from backends.process import PROJECT, BackendProcess
 from backends.session import Runtime, describe_backends
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
-from tests.conftest import FRAMEWORKS
+from common.tensors import Batch
+from tests import child
+from tests.conftest import FRAMEWORKS, batch_of
 
 PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of 64 MiB
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
@@ -26,10 +30,10 @@ def start(name: str = "numpy", **runtime: object) -> BackendProcess:
     return Runtime(**runtime).start(name, TINY, TrainConfig())  # type: ignore[arg-type]
 
 
-def failure(function: str, silence: float | None = 30, **arguments: object) -> str:
-    """The one-line error that calling this function of tests.child ends in."""
+def failure(function: Callable[..., object], **arguments: object) -> str:
+    """The one-line error that calling this function ends in."""
     with start() as process, pytest.raises(RosettaError) as caught:
-        process.call(f"tests.child:{function}", silence, **arguments)
+        process.call(function, **arguments)
     assert "\n" not in str(caught.value)
     assert not isinstance(caught.value, CannotBeginError)
     return str(caught.value)
@@ -45,7 +49,8 @@ def test_arrays_and_json_cross_the_border_unchanged_and_events_come_in_order() -
         "empty": np.zeros((0, 4), np.int32),
     }
     with start() as process:
-        returned = process.call("tests.child:echo", 30, lambda event: events.append(event["number"]), **content)
+        listening = process.listening(lambda event: events.append(event["number"]))
+        returned = listening.call(child.echo, content=content)
     assert events == list(range(5))
     assert returned.keys() == content.keys()
     for name, value in content.items():
@@ -56,56 +61,81 @@ def test_arrays_and_json_cross_the_border_unchanged_and_events_come_in_order() -
             assert returned[name] == value
 
 
+def test_arrays_nested_in_values_cross() -> None:
+    content = {"list": [{"deep": np.arange(3)}, [np.ones((2, 1), np.float32)]], "number": np.float32(1.5)}
+    with start() as process:
+        returned = process.call(child.echo, content=content)
+    np.testing.assert_array_equal(returned["list"][0]["deep"], np.arange(3))
+    assert returned["list"][1][0].dtype == np.float32
+    assert returned["number"] == 1.5
+
+
+def test_a_dataclass_comes_out_as_what_it_went_in() -> None:
+    batch = batch_of(5, "float64")
+    with start() as process:
+        got = process.call(child.taken, batch=batch, rows=np.array([3, 1]))
+    assert isinstance(got, Batch)
+    for name, value in vars(batch.take([3, 1])).items():
+        np.testing.assert_array_equal(getattr(got, name), value, strict=True)
+
+
+def test_an_argument_of_the_wrong_type_is_one_clear_error_that_names_it() -> None:
+    batch = batch_of(5, "float64")
+    message = failure(child.taken, batch=batch, rows=[3, 1])
+    assert "argument rows of tests.child:taken: expected an array, found list" in message
+    message = failure(child.taken, batch=replace(batch, num_encoder_tokens="many"), rows=np.arange(2))
+    assert "argument batch of tests.child:taken: Expected `int`, got `str` - at `$.num_encoder_tokens`" in message
+
+
 def test_what_a_child_prints_disturbs_nothing() -> None:
     with start() as process:
-        assert process.call("tests.child:chatter", 30)["heard"]
+        assert process.call(child.chatter)
 
 
 def test_a_killed_child_is_one_clear_error_with_its_last_words() -> None:
-    message = failure("die", signal=int(signal.SIGKILL))
+    message = failure(child.die, signal=int(signal.SIGKILL))
     assert "numpy" in message
     assert "signal 9" in message
     assert "out of memory, said the framework" in message
 
 
 def test_a_segmentation_fault_is_named() -> None:
-    assert "signal 11" in failure("die", signal=int(signal.SIGSEGV))
+    assert "signal 11" in failure(child.die, signal=int(signal.SIGSEGV))
 
 
 def test_a_child_that_exits_is_named_with_its_status() -> None:
-    message = failure("leave", status=3)
+    message = failure(child.leave, status=3)
     assert "status 3" in message
     assert "the framework called exit" in message
 
 
 def test_garbage_in_the_pipe_is_one_clear_error() -> None:
-    assert "garbage" in failure("garble")
+    assert "garbage" in failure(child.garble)
 
 
 def test_silence_longer_than_allowed_ends_the_child() -> None:
     pids: list[int] = []
     with start() as process:
         with pytest.raises(RosettaError, match="silent for 1 s"):
-            process.call("tests.child:hang", 1, lambda event: pids.append(event["pid"]))
+            process.listening(lambda event: pids.append(event["pid"]), silence=1).call(child.hang)
         assert not psutil.pid_exists(pids[0])
 
 
 def test_an_exception_in_the_child_is_one_line_that_says_where() -> None:
-    message = failure("fail")
+    message = failure(child.fail)
     assert "ValueError: a wrong shape" in message
     assert "child.py, line" in message
 
 
 def test_only_our_own_functions_can_be_called() -> None:
     with start() as process, pytest.raises(RosettaError, match="not a function that a request may name"):
-        process.call("os:getcwd", 30)
+        process.call(os.getcwd)
 
 
 def test_a_child_ends_when_its_parent_dies() -> None:
     program = (
-        "import sys; from tests.test_process import start\n"
-        "process = start()\n"
-        "process.call('tests.child:hang', None, lambda event: print(event['pid'], flush=True))"
+        "from tests import child; from tests.test_process import start\n"
+        "start().listening(lambda event: print(event['pid'], flush=True)).call(child.hang)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -121,7 +151,7 @@ def test_the_parent_blocks_while_it_waits() -> None:
     with start() as process:
         before = time.process_time()
         with pytest.raises(RosettaError):
-            process.call("tests.child:hang", 2)
+            process.listening(silence=2).call(child.hang)
         assert time.process_time() - before < 0.5
 
 
@@ -131,7 +161,7 @@ def test_a_folder_where_the_user_stands_cannot_shadow_ours(tmp_path, monkeypatch
     (tmp_path / "backends.py").write_text("raise RuntimeError('shadowed')")
     monkeypatch.chdir(tmp_path)
     with start() as process:
-        assert process.facts["version"] == np.__version__
+        assert process.facts.version == np.__version__
 
 
 def test_what_is_installed_beside_ours_is_not_taken_for_the_interpreters_own(tmp_path, monkeypatch) -> None:
@@ -140,24 +170,32 @@ def test_what_is_installed_beside_ours_is_not_taken_for_the_interpreters_own(tmp
     (tmp_path / "numpy.py").write_text("raise RuntimeError('of another interpreter')")
     monkeypatch.setattr("backends.process.PROJECT", tmp_path)
     with start() as process:
-        assert process.facts["version"] == np.__version__
+        assert process.facts.version == np.__version__
 
 
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
 def test_threads_are_as_asked_and_read_back(name: str) -> None:
     with start(name, threads=1) as process:
-        assert process.facts["threads"] == 1
-        assert process.facts["device"].lower().startswith("cpu")
-        assert process.facts["import_seconds"] >= 0
+        assert process.facts.threads == 1
+        assert process.facts.device.lower().startswith("cpu")
+        assert process.facts.import_seconds >= 0
         names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
-        asked = process.call("tests.child:environment", 30, names=names)
+        asked = process.call(child.environment, names=names)
         assert set(asked.values()) == {"1"}
 
 
 def test_the_default_lane_sets_no_threads() -> None:
     with start(lane="default") as process:
         names = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]
-        assert dict(process.call("tests.child:environment", 30, names=names)) == dict.fromkeys(names)
+        assert dict(process.call(child.environment, names=names)) == dict.fromkeys(names)
+
+
+def test_idle_threads_soon_stop_spinning_in_the_matched_lane() -> None:
+    spins = {}
+    for lane in ("matched", "default"):
+        with start(lane=lane) as process:
+            spins |= {lane: process.call(child.environment, names=["GOMP_SPINCOUNT"])["GOMP_SPINCOUNT"]}
+    assert spins == {"matched": environment.SPINS, "default": None}
 
 
 @pytest.mark.parametrize("lane", ["matched", "default"])
@@ -165,7 +203,7 @@ def test_what_a_shell_sets_for_one_framework_reaches_none(lane: str, monkeypatch
     for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "OPENBLAS_CORETYPE", "MKL_DYNAMIC"):
         monkeypatch.setenv(name, "shell")
     with start(lane=lane) as process:
-        reached = process.call("tests.child:environment", 30, names=sorted(os.environ))
+        reached = process.call(child.environment, names=sorted(os.environ))
     assert [name for name, value in reached.items() if value == "shell"] == []
 
 
@@ -184,14 +222,14 @@ def test_a_backend_that_is_there_and_broken_is_told_beside_the_others(monkeypatc
 )
 def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: range) -> None:
     with start(lane=lane) as process:
-        assert process.call("tests.child:page_faults", 30, megabytes=64)["faults"] in faults
+        assert process.call(child.page_faults, megabytes=64) in faults
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_each_framework_is_alone_in_its_process(name: str) -> None:
     packages = {name: TABLE[name].package for name in FRAMEWORKS}
     with start(name) as process:
-        modules = set(process.call("tests.child:imported", 30)["modules"])
+        modules = set(process.call(child.imported))
     assert modules & set(packages.values()) == {packages[name]}
 
 

@@ -1,192 +1,228 @@
-"""A recording on disk: whole lines only, never overwritten, refused where it is not one."""
+"""A recording on disk: whole lines only, never overwritten, refused in one line where it is not one."""
 
 import json
 import re
-from dataclasses import replace
-from itertools import pairwise
-from typing import get_args
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from benchmarks.analysis import analyse
-from benchmarks.measure import resumed
-from benchmarks.plan import Cell, Plan, cells, sized
-from benchmarks.recording import Recording
+from benchmarks.measure.plan import Cell
+from benchmarks.measure.recording import (
+    Cause,
+    Decoded,
+    Generation,
+    Recording,
+    Trained,
+    append_line,
+    create_lines,
+    cut_torn_line,
+    format_of,
+)
+from benchmarks.measure.schedule import resumed
+from benchmarks.results.rows import results_of
 from common.errors import CannotBeginError, RosettaError
-from common.interface import Part
-from tests.recordings import recording
+from tests.program import refusal
+from tests.recordings import plan_of, recording, trained, written
+
+WHOLE = recording(plan_of(["torch", "keras"], "standard"), generations=2)
+WHOLE.lines += [trained(Cell("torch"), 0), Cause(Cell("torch", "default"), ["threads"], 0.2, 0.1, 0.1)]
 
 
-def test_what_was_written_is_read(tmp_path) -> None:
-    made = recording(tmp_path / "a.jsonl", rounds=2)
-    read = Recording.read(made.path)
-    assert read.plan == made.plan
-    assert read.records == made.records
-    assert Plan.from_json(json.loads(json.dumps(made.plan.as_json()))) == made.plan
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return written(WHOLE, tmp_path / "a.jsonl").path
 
 
-def test_a_recording_from_before_there_were_bucketed_rows_is_read(tmp_path) -> None:
-    made = recording(tmp_path / "a.jsonl", {"torch": 0.06}, rounds=2, preset="quick")
-    text = made.path.read_text(encoding="utf-8").replace('"samples": 1280, "batch_size": 64, ', "")
-    made.path.write_text(re.sub(r', "batches": ("shuffled"|\["shuffled"\])', "", text), encoding="utf-8")
-    assert "shuffled" not in made.path.read_text(encoding="utf-8")
-    assert Recording.read(made.path).plan == made.plan
-    assert analyse(Recording.read(made.path)).rows == analyse(made).rows
+def refused(path: Path) -> str:
+    """In one line, whatever the file holds, and without what could write over the terminal."""
+    with pytest.raises(RosettaError) as caught:
+        results_of(Recording.read(path))
+    message = str(caught.value)
+    assert message.isprintable(), message
+    assert str(path) in message
+    return message
 
 
-def test_a_bucketed_cell_says_how_many_pairs_it_timed(tmp_path) -> None:
-    path = recording(tmp_path / "a.jsonl", rounds=2).path
-    path.write_text(path.read_text(encoding="utf-8").replace('"samples": 1248, ', ""), encoding="utf-8")
-    with pytest.raises(RosettaError, match="'samples' is a required property"):
-        Recording.read(path)
+def rewritten(path: Path, kind: str, change: Callable[[Any], object]) -> None:
+    """The file with `change` done to its first line of a kind."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    change(next(line for line in lines if line["kind"] == kind))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def test_a_kernels_part_is_one_that_the_interface_has(tmp_path) -> None:
-    path = recording(tmp_path / "a.jsonl", rounds=1).path
-    text = path.read_text(encoding="utf-8")
-    for part in get_args(Part):
-        path.write_text(text.replace('"part": "LSTM"', f'"part": "{part}"'), encoding="utf-8")
-        assert Recording.read(path).of_kind("round")[0]["cells"][0]["kernels"][0]["part"] == part
-    path.write_text(text.replace('"part": "LSTM"', '"part": "magic"'), encoding="utf-8")
-    with pytest.raises(RosettaError, match="'magic' is not one of"):
-        Recording.read(path)
+def test_what_was_written_is_read(path: Path) -> None:
+    read = Recording.read(path)
+    assert read.head == WHOLE.head
+    assert read.lines == WHOLE.lines
+    assert format_of(path) == "rosetta-benchmark"
+    assert results_of(read) == results_of(WHOLE)
 
 
-def test_nothing_is_overwritten(tmp_path) -> None:
-    made = recording(tmp_path / "a.jsonl", rounds=2)
-    before = made.path.read_bytes()
-    with pytest.raises(CannotBeginError, match="exists already"):
-        Recording.create(made.path, made.plan, made.corpus)
-    assert made.path.read_bytes() == before
+def test_a_recording_that_is_created_has_its_head_alone(tmp_path: Path) -> None:
+    made = Recording.create(tmp_path / "folder" / "a.jsonl", WHOLE.plan, WHOLE.head.corpus)
+    assert Recording.read(made.path) == made
+    assert made.lines == []
+    made.append(WHOLE.lines[0])
+    assert Recording.read(made.path).lines == WHOLE.lines[:1]
 
 
-def test_a_torn_line_is_left_out_and_cut_off(tmp_path) -> None:
-    made = recording(tmp_path / "a.jsonl", rounds=2)
-    whole = made.path.read_bytes()
-    made.path.write_bytes(whole[:-40])
-    read = Recording.read(made.path)
-    assert read.records == made.records[:-1]
-    read.go_on()
-    read.append(made.records[-1])
-    assert made.path.read_bytes() == whole
+def test_nothing_is_overwritten(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(CannotBeginError, match="exists already; choose another --out, or go on with --resume"):
+        create_lines(path, WHOLE.head)
+    with pytest.raises(CannotBeginError, match="the name of a file"):
+        create_lines(Path("."), WHOLE.head)
+    with pytest.raises(CannotBeginError, match="cannot be written"):
+        create_lines(path / "beneath a file.jsonl", WHOLE.head)
+    assert path.read_bytes() == before
 
 
-def test_what_an_earlier_version_began_is_read_but_not_gone_on_with(tmp_path) -> None:
-    path = recording(tmp_path / "a.jsonl", rounds=2).path
-    path.write_text(path.read_text(encoding="utf-8").replace('"longest": 0, ', ""), encoding="utf-8")
-    assert Recording.read(path).of_kind("round")
-    with pytest.raises(CannotBeginError, match="earlier Rosetta"):
-        resumed(path)
+@pytest.mark.parametrize("torn", [1, 40, 1000])
+def test_a_torn_last_line_is_left_out_and_cut_off(path: Path, torn: int) -> None:
+    whole = path.read_bytes()
+    last = whole.rfind(b"\n", 0, -1) + 1
+    path.write_bytes(whole[: last + torn] if torn < len(whole) - last else whole[:-1])
+    assert Recording.read(path).lines == WHOLE.lines[:-1]
+    cut_torn_line(path)
+    append_line(path, WHOLE.lines[-1])
+    assert path.read_bytes() == whole
+    cut_torn_line(path)
+    assert path.read_bytes() == whole, "what is whole is not cut"
 
 
 @pytest.mark.parametrize("cut", [0, 10])
-def test_a_file_without_a_whole_first_line_is_no_recording(tmp_path, cut) -> None:
-    path = recording(tmp_path / "a.jsonl", rounds=2).path
+def test_a_file_without_a_whole_first_line_is_no_recording(path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(RosettaError, match="damaged"):
-        Recording.read(path)
+    assert "is empty, expected rosetta-benchmark version 3" in refused(path)
 
 
 @pytest.mark.parametrize(
-    "first",
+    ("first", "said"),
     [
-        "{}",
-        "[1]",
-        '{"format": "rosetta-bench", "version": 1}',
-        "not JSON",
-        '{"format": "rosetta-bench", "version": 2}',
+        ("{}", "line 1, is no line of rosetta-benchmark version 3"),
+        ("[1]", "Expected `object`"),
+        ("not JSON", "malformed"),
+        ('{"kind": "plan", "format": "rosetta-bench", "version": 1}', "missing required field"),
+        ('{"kind": "\\u001b[2J"}', "is no line of"),
+        ('{"kind": "plan", "\\u001b[2J\\n": 1}', "is no line of"),
+        ("[" * 100_000, "is no line of"),
+        ('{"kind": "plan", "plan": ' + '{"a":' * 100_000, "is no line of"),
+        ("\x00\udcff", "is no line of"),
     ],
+    ids=["empty", "list", "text", "earlier", "escape", "escaped field", "deep list", "deep object", "bytes"],
 )
-def test_another_file_is_refused_in_one_line(tmp_path, first) -> None:
+def test_another_file_is_refused(tmp_path: Path, first: str, said: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(f"{first}\n", encoding="utf-8")
-    with pytest.raises(RosettaError) as caught:
-        Recording.read(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    path.write_bytes(first.encode("utf-8", "surrogateescape") + b"\n")
+    assert said in refused(path)
+    assert format_of(path) in ("", "rosetta-bench")
 
 
-def test_a_plan_of_no_preset_is_refused(tmp_path) -> None:
-    path = recording(tmp_path / "a.jsonl", rounds=2).path
-    path.write_text(path.read_text(encoding="utf-8").replace('"preset": "standard"', '"preset": "theirs"'))
-    with pytest.raises(RosettaError, match="damaged: its plan"):
-        Recording.read(path)
+def test_another_format_or_version_is_named(path: Path) -> None:
+    rewritten(path, "plan", lambda head: head.update(version=4))
+    assert refused(path).endswith("is rosetta-benchmark version 4, expected rosetta-benchmark version 3")
+    rewritten(path, "plan", lambda head: head.update(format="\x1b[2J", version=3))
+    assert "is ?[2J version 3" in refused(path)
 
 
-def test_a_round_that_is_there_twice_or_not_whole_is_refused(tmp_path) -> None:
-    path = recording(tmp_path / "a.jsonl", rounds=2).path
-    lines = path.read_text(encoding="utf-8").splitlines()
-    whole = json.loads(lines[-1])
-    for last in (lines[-1], json.dumps(whole | {"round": 3, "cells": whole["cells"][1:]})):
-        path.write_text("\n".join([*lines, last, ""]), encoding="utf-8")
-        with pytest.raises(RosettaError, match="is there twice or not whole"):
-            Recording.read(path)
+def test_a_recording_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
+    for read in (Recording.read, format_of):
+        with pytest.raises(CannotBeginError, match=r"cannot be read: .*; `rosetta bench` makes one"):
+            read(tmp_path / "none.jsonl")
 
 
-def test_the_weights_have_a_place_of_their_own(tmp_path) -> None:
-    with pytest.raises(CannotBeginError, match="the name of its weights"):
-        recording(tmp_path / "a.safetensors")
+def set_in(*where: str | int, value: Any) -> Callable[[Any], object]:
+    """What puts `value` at a place in a line."""
+
+    def change(line: Any) -> None:
+        for key in where[:-1]:
+            line = line[key]
+        line[where[-1]] = value
+
+    return change
 
 
-def test_another_text_is_not_gone_on_with(tmp_path) -> None:
-    path = recording(tmp_path / "a.jsonl", rounds=2).path  # whose digest is of no corpus
+VISIT = ("cycles", 0, 0)
+HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
+    ("generation", lambda line: line.pop("heat"), "missing required field `heat`"),
+    ("generation", lambda line: line.update(hint=1), "unknown field `hint`"),
+    ("generation", lambda line: line.update(kind="round"), "Invalid value 'round'"),
+    ("generation", lambda line: line.update(kind="plan"), "is no line of"),
+    ("generation", set_in("number", value="1"), "Expected `int`, got `str`"),
+    ("generation", set_in("number", value=True), "Expected `int`, got `bool`"),
+    ("generation", set_in(*VISIT, "steps", value=[]), "length >= 1"),
+    ("generation", set_in(*VISIT, "steps", 0, value=0.0), "Expected `float` >="),
+    ("generation", set_in(*VISIT, "steps", 0, value=-1.0), "Expected `float` >="),
+    ("generation", set_in(*VISIT, "steps", 0, value=None), "Expected `float`, got `null`"),
+    ("generation", set_in(*VISIT, "steps", 0, value=1e300), "Expected `float` <="),
+    ("generation", set_in(*VISIT, "loop", value=0), "at `$.cycles[0][0].loop`"),
+    ("generation", set_in(*VISIT, "cell", value=99), "is not one visit to each of its cells"),
+    ("generation", set_in(*VISIT, "cell", value=-1), "is not one visit to each of its cells"),
+    ("generation", lambda line: line["cycles"][0].pop(), "is not one visit to each of its cells"),
+    ("generation", lambda line: line["cycles"][0].append(line["cycles"][0][0]), "is not one visit to each"),
+    ("generation", set_in("starts", 0, "cell", value=99), "has cells that the plan does not have"),
+    ("generation", set_in("number", value=2), "generation 2 is there twice"),
+    ("generation", set_in("starts", 0, "facts", value={}), "missing required field"),
+    ("generation", set_in("starts", 0, "warm_up", "first_step_seconds", value=0), "Expected `float` >="),
+    ("decoded", lambda line: line.update(translations=["one"]), "there are not 2 translations"),
+    ("decoded", lambda line: line.update(characters=[0, 1]), "Expected `int` >= 1"),
+    ("decoded", lambda line: line.update(characters=None), "what no line has counted the characters of"),
+    ("decoded", lambda line: line["scores"].pop("chrf"), "missing required field `chrf`"),
+    ("trained", lambda line: line["scores"].pop(), "not as many scores as epochs"),
+    ("trained", lambda line: line.update(scores=[], epochs=[]), "not as many scores as epochs"),
+    ("cause", lambda line: line.update(groups=["magic"]), "a cause is none of threads, library"),
+    ("cause", lambda line: line.update(matched=0.0), "Expected `float` >="),
+    ("evidence", lambda line: line["profile"].update(seconds=0.0), "Expected `float` >="),
+    ("evidence", lambda line: line["profile"]["kernels"][0].update(part="magic"), "Invalid enum value 'magic'"),
+    ("evidence", set_in("products", 0, "flops", value=0.0), "Expected `float` >="),
+    ("certified", lambda line: line["certificate"].pop("rungs"), "missing required field `rungs`"),
+    ("plan", set_in("plan", "preset", value="theirs\x1b[2J"), "has the preset theirs?[2J"),
+    ("plan", set_in("plan", "settings", "batch_size", value=0), "0 pairs a batch"),
+    ("plan", set_in("plan", "cells", 0, "backend", value=3), "Expected `str`, got `int`"),
+    ("plan", set_in("machine", value={}), "missing required field"),
+    ("plan", set_in("corpus", "sizes", "training_rows", value=0), "Expected `int` >= 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"), HOSTILE, ids=[f"{n} {line[0]}" for n, line in enumerate(HOSTILE)]
+)
+def test_a_line_that_is_damaged_is_refused(path: Path, kind: str, change: Callable[[Any], object], said: str) -> None:
+    rewritten(path, kind, change)
+    assert said in refused(path)
+
+
+def test_a_line_in_the_midst_that_is_torn_is_named(path: Path) -> None:
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = lines[2][:-5]
+    path.write_bytes(b"\n".join(lines))
+    assert f"{path}, line 3, is no line of" in refused(path)
+
+
+def test_lines_that_name_cells_of_no_plan_are_harmless(path: Path) -> None:
+    rewritten(path, "decoded", lambda line: line["cell"].update(backend="jax"))
+    assert "what no line has counted" in refused(path)
+    lines = [line for line in WHOLE.lines if not isinstance(line, Generation)]
+    stranger = msgspec.structs.replace(next(line for line in lines if isinstance(line, Decoded)), cell=Cell("jax"))
+    made = Recording(path, WHOLE.head, [*lines, stranger, trained(Cell("jax"), 1)])
+    assert results_of(made).rows == []
+
+
+def test_a_backend_that_this_version_lacks_has_its_row(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r'"backend":"keras"', '"backend":"jax"', text), encoding="utf-8")
+    assert {row.label for row in results_of(Recording.read(path)).of_group("main")} == {"torch", "jax"}
+
+
+def test_another_text_or_machine_is_not_gone_on_with(path: Path) -> None:
     with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
-        resumed(path)
+        resumed(path)  # whose digest is of no corpus
+    assert "exists already" in refusal(2, "bench", "--backends", "numpy", "--out", path)
 
 
-@pytest.mark.parametrize(("num_cells", "rounds"), [(27, 7), (11, 7), (15, 4), (6, 20)])
-def test_rounds_begin_spread_over_the_cells(tmp_path, num_cells: int, rounds: int) -> None:
-    plan = recording(tmp_path / "a.jsonl", rounds=2).plan
-    cells = tuple(Cell("torch", python=str(number)) for number in range(num_cells))
-    plan = replace(plan, cells=cells, size=replace(plan.size, rounds=rounds))
-    orders = [plan.of_round(number) for number in range(1, rounds + 1)]
-    assert all(sorted(order, key=repr) == sorted(cells, key=repr) for order in orders)
-    starts = sorted({cells.index(order[0]) for order in orders})
-    assert len(starts) == min(num_cells, rounds)
-    gaps = [after - before for before, after in pairwise([*starts, starts[0] + num_cells])]
-    assert max(gaps) - min(gaps) <= 1
-
-
-def test_every_second_round_goes_backwards(tmp_path) -> None:
-    plan = recording(tmp_path / "a.jsonl", rounds=7).plan
-    after: dict[Cell, set[Cell]] = {}
-    for number in range(1, 8):
-        for before, cell in pairwise(plan.of_round(number)):
-            after.setdefault(cell, set()).add(before)
-    assert all(len(found) == 2 for found in after.values()), "the neighbours on both sides"
-
-
-def test_lanes_come_in_one_order_and_the_control_in_full_precision_first() -> None:
-    size = sized("quick", lanes=("default", "matched"))
-    assert size.lanes == ("matched", "default")
-    controls = [cell for cell in cells(["torch:bfloat16", "torch"], [], size) if cell.control]
-    assert controls == [Cell("torch", "matched", control=True)]
-    alone = [cell for cell in cells(["torch:bfloat16"], [], size) if cell.control]
-    assert alone == [Cell("torch:bfloat16", "matched", control=True)]
-
-
-def test_a_report_has_a_row_for_each_cell_but_controls(tmp_path) -> None:
-    plan = recording(tmp_path / "a.jsonl", rounds=2).plan
-    assert plan.rows == [cell for cell in plan.cells if not cell.control]
-    assert [cell.label for cell in plan.models] == [
-        *("keras:example", "keras", "paddle", "torch"),
-        *(f"{name}, masked and bucketed" for name in ("keras", "paddle", "torch")),
-    ]
-    assert Cell("torch", "matched", control=True) in plan.cells
-
-
-def test_bucketed_trainings_may_go_on_for_a_third_more(tmp_path) -> None:
-    plan = recording(tmp_path / "a.jsonl", rounds=2).plan
-    assert [plan.epochs_of(Cell("torch", batches=batches)) for batches in ("shuffled", "bucketed")] == [3, 4]
-
-
-def test_trainings_of_another_number_of_epochs_are_not_gone_on_with(tmp_path) -> None:
-    path = tmp_path / "a.jsonl"
-    made = recording(path)
-    assert all(len(r["epochs"]) == made.plan.epochs_of(Cell.of(r)) for r in made.of_kind("quality"))
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    bucketed = next(line for line in lines if line.get("kind") == "quality" and line["batches"] == "bucketed")
-    bucketed["epochs"].pop()
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    with pytest.raises(CannotBeginError, match="begun by an earlier Rosetta"):
-        resumed(path)
+def test_lines_of_a_kind_are_given_in_their_order() -> None:
+    assert [generation.number for generation in WHOLE.of_kind(Generation)] == [1, 2]
+    assert [line.seed for line in WHOLE.of_kind(Trained)] == [0]

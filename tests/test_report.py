@@ -1,173 +1,208 @@
-"""The report as a reader meets it: one file in a browser that has no network, and the same figures as Markdown."""
+"""Reports as a reader meets them: one file in a browser that has no network, Markdown, and a terminal."""
 
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
-from math import nan
+from io import StringIO
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example as example_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser
+from rich.console import Console
 
 from backends.process import PROJECT
-from benchmarks.analysis import analyse
-from benchmarks.intervals import Estimate
-from benchmarks.plan import BASELINE
-from benchmarks.report import cells
-from benchmarks.report.content import SECTIONS
+from benchmarks.measure.machine import Finding
+from benchmarks.report import changes, content, learning, machine, markdown, page, sweep, terminal
+from benchmarks.report.blocks import Block, Chart, Details, Table
 from benchmarks.report.differences import difference
-from benchmarks.report.render import markdown, render_html, render_markdown
-from benchmarks.results import Results, Row
-from benchmarks.tables import comparison_table
-from benchmarks.wording import AXES, SPACE
+from benchmarks.report.drawing import COLOURS, INK, OTHERS, TINTS
+from benchmarks.report.wording import AXES, SPACE
+from benchmarks.results.intervals import Estimate
+from benchmarks.results.values import Results, Row, Training
 from tests.conftest import DRAWN, OVERFLOW, Open
-from tests.recordings import recording
-from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, example
+from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, comparison, example, scaling
 
-CHARTS = ["speed", "bucketed", "reduced", "start", "break_even", "decoding", "latency", "roofline", "parts", "memory"]
-CHARTS += AXES
-CHARTS += ["loss", "chrf"]
-# Of each chart: how many shapes have an area on the page, and whether all of its text lies inside the chart.
+CHARTS = ["speed", "bucketed", "reduced", "batch", "alone", "start", "memory", "parts", "peak", "loss", "chrf"]
+OPEN = ["speed", "why", "warnings", "sentences"]
+FOLDED = ["bucketed", "reduced", "decoding", "start", "parts", "peak", "learning", "parity", "settings", "measured"]
+UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
+FOLD = "document.querySelectorAll('details.folded').forEach(one => { one.open = false; })"
+# Of each chart: how many shapes have an area on the page, and which of its texts are cut off.
 MARKS = """
 [...document.querySelectorAll('.chart')].map(chart => {
   const box = chart.getBoundingClientRect();
   const shapes = [...chart.querySelectorAll('[class*=mark-rect], [class*=mark-line], [class*=mark-symbol]')]
     .flatMap(group => [...group.querySelectorAll('path')])
     .filter(path => path.getBoundingClientRect().width > 1 || path.getBoundingClientRect().height > 1);
-  const cut = [...chart.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()])
-    .filter(([_, at]) => at.width && (at.left < box.left - 1 || at.right > box.right + 1))
-    .map(([words]) => words);
+  const outside = at => at.width && (at.left < box.left - 1 || at.right > box.right + 1);
+  const cut = [...chart.querySelectorAll('text')].filter(text => text.getAttribute('opacity') !== '0')
+    .filter(text => outside(text.getBoundingClientRect()) || text.textContent.endsWith('…'))
+    .map(text => text.textContent);
   return [chart.id.replace('chart-', ''), shapes.length, cut];
 })
 """
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render_html(example(), RAW), encoding="utf-8")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report")
+    (path / "bench.html").write_text(page.render(content.report(example()), RAW), encoding="utf-8")
+    (path / "sweep.html").write_text(page.render(sweep.report(scaling()), RAW), encoding="utf-8")
     return path
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize(("name", "charts"), [("bench", CHARTS), ("sweep", list(AXES))])
 def test_every_chart_is_drawn_offline_and_nothing_is_wider_than_the_page(
-    opened: Open, report: Path, width: int, scheme: str
+    opened: Open, folder: Path, width: int, name: str, charts: list[str]
 ) -> None:
-    page = opened(report, width=width, scheme=scheme)
-    found = page.evaluate(MARKS)
-    assert [name for name, _, _ in found] == CHARTS
-    assert all(shapes >= 4 for _, shapes, _ in found), found
-    assert [cut for _, _, cut in found] == [[]] * len(CHARTS)
-    content, window = page.evaluate(OVERFLOW)
-    assert content <= window
+    shown = opened(folder / f"{name}.html", width=width)
+    shown.evaluate(UNFOLD)
+    shown.wait_for_function(DRAWN, timeout=20_000)
+    found = shown.evaluate(MARKS)
+    assert [name for name, _, _ in found] == charts
+    assert all(shapes >= 2 for _, shapes, _ in found), found
+    assert [cut for _, _, cut in found] == [[]] * len(charts)
+    wide, window = shown.evaluate(OVERFLOW)
+    assert wide <= window
 
 
-def test_a_chart_follows_the_pages_width(opened: Open, report: Path) -> None:
-    page = opened(report)
-    wide = page.locator("#chart-speed svg").bounding_box()
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_function("document.querySelector('#chart-speed svg').getBoundingClientRect().width < 390")
-    assert wide is not None
-    assert wide["width"] > 900
-    content, window = page.evaluate(OVERFLOW)
-    assert content <= window
+def test_a_chart_follows_the_pages_width_even_while_it_is_folded(browser: Browser, folder: Path) -> None:
+    with browser.new_context(viewport={"width": 1400, "height": 900}, offline=True) as context:
+        shown = context.new_page()
+        shown.goto((folder / "bench.html").as_uri())
+        assert shown.locator("#chart-peak svg").count() == 0
+        shown.evaluate(UNFOLD)
+        wide = "() => document.querySelector('#chart-peak svg')?.getBoundingClientRect().width > 800"
+        shown.wait_for_function(wide, timeout=5000)
+        shown.evaluate(FOLD)
+        shown.set_viewport_size({"width": 390, "height": 844})
+        for name in ("speed", "peak"):
+            shown.evaluate(UNFOLD)
+            narrow = f"() => document.querySelector('#chart-{name} svg').getBoundingClientRect().width < 390"
+            shown.wait_for_function(narrow, timeout=5000)
 
 
-def test_dark_is_dark_in_charts_too_and_paper_is_white(opened: Open, report: Path) -> None:
-    page = opened(report, scheme="light")
+def test_dark_is_dark_in_charts_too_and_paper_is_white(opened: Open, folder: Path) -> None:
+    shown = opened(folder / "bench.html")
 
     def seen() -> tuple[str, str]:
-        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        return background, page.evaluate("getComputedStyle(document.querySelector('#chart-speed text')).fill")
+        background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
+        return background, shown.evaluate("getComputedStyle(document.querySelector('#chart-speed text')).fill")
 
-    light = seen()
-    page.emulate_media(color_scheme="dark")
-    dark = seen()
-    assert _brightness(light[0]) > 240
-    assert _brightness(dark[0]) < 40
-    assert _brightness(light[1]) < 60
-    assert _brightness(dark[1]) > 200
-    page.emulate_media(media="print", color_scheme="dark")
+    def brightness(colour: str) -> float:
+        return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
+
+    paper, ink = map(brightness, seen())
+    assert (paper > 240, ink < 60) == (True, True)
+    shown.emulate_media(color_scheme="dark")
+    paper, ink = map(brightness, seen())
+    assert (paper < 40, ink > 200) == (True, True)
+    shown.emulate_media(media="print", color_scheme="dark")
     assert seen() == ("rgb(255, 255, 255)", "rgb(0, 0, 0)")
 
 
-def _brightness(colour: str) -> float:
-    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
-
-
-def test_the_recording_is_downloaded_bit_for_bit(opened: Open, report: Path, tmp_path: Path) -> None:
-    page = opened(report)
-    with page.expect_download() as download:
-        page.click("#download")
+def test_the_recording_is_downloaded_bit_for_bit(opened: Open, folder: Path, tmp_path: Path) -> None:
+    shown = opened(folder / "bench.html")
+    shown.evaluate(UNFOLD)
+    with shown.expect_download() as download:
+        shown.click("#download")
     assert download.value.suggested_filename == "recording.jsonl"
     download.value.save_as(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == RAW.encode()
 
 
+def test_charts_can_be_saved_in_colours_of_their_own(opened: Open, folder: Path, tmp_path: Path) -> None:
+    """From a dark page and by the keyboard."""
+    shown = opened(folder / "bench.html", scheme="dark")
+    figure = shown.locator("figure", has=shown.locator("#chart-speed"))
+    starts = {"svg": b"<svg", "png": b"\x89PNG"}
+    for kind, start in starts.items():
+        with shown.expect_download() as download:
+            figure.get_by_role("button", name=f"Save the chart as {kind.upper()}").press("Enter")
+        assert download.value.suggested_filename == f"rosetta-speed.{kind}"
+        download.value.save_as(tmp_path / kind)
+        content = (tmp_path / kind).read_bytes()
+        assert content.startswith(start)
+        assert len(content) > 5000
+    drawn = (tmp_path / "svg").read_text(encoding="utf-8")
+    assert "#ffffff" in drawn
+    assert not re.search(r"currentColor|var\(", drawn)
+
+
 def test_hostile_text_is_shown_and_never_runs(opened: Open, tmp_path: Path) -> None:
     results = example()
-    first = replace(results.rows[0], label=f"torch, {HOSTILE}", why_not=HOSTILE, version=HOSTILE)
-    results = replace(
-        results, rows=[first, *results.rows[1:]], headline=HOSTILE, warnings=[HOSTILE], chrf_signature=HOSTILE
-    )
-    (tmp_path / "report.html").write_text(render_html(results, HOSTILE + RAW), encoding="utf-8")
-    page = opened(tmp_path / "report.html")
-    assert page.locator("h1").inner_text() == HOSTILE
-    assert page.get_by_role("heading", name=f"Is it {HOSTILE}?").count() == 1
-    assert page.locator("img").count() == 0
-    assert HOSTILE_KERNEL in page.locator("#evidence").text_content(timeout=1000)
-    page.locator("#chart-speed .mark-rect path").first.hover()
-    page.wait_for_selector("#vg-tooltip-element.visible")
-    assert HOSTILE in page.locator("#vg-tooltip-element").inner_text()
-    assert page.locator("#vg-tooltip-element img").count() == 0
+    first = replace(results.rows[0], label=f"torch, {HOSTILE}", why_not=HOSTILE)
+    results = replace(results, rows=[first, *results.rows[1:]], headline=HOSTILE, chrf_signature=HOSTILE)
+    (tmp_path / "hostile.html").write_text(page.render(content.report(results), HOSTILE + RAW), encoding="utf-8")
+    shown = opened(tmp_path / "hostile.html")
+    assert shown.locator("h1").text_content() == HOSTILE
+    assert shown.locator(".sentence h3").all_text_contents().count(f"Is it {HOSTILE}?") == 1
+    assert shown.locator("img, script[src]").count() == 0
+    assert HOSTILE_KERNEL in (shown.locator("#settings").text_content() or "")
+    shown.locator("#chart-speed .mark-rect path").first.hover()
+    shown.wait_for_selector("#vg-tooltip-element.visible")
+    assert "<img src=x" in shown.locator("#vg-tooltip-element").inner_text()
+    assert shown.locator("#vg-tooltip-element img").count() == 0
 
 
-def test_a_script_that_is_not_the_reports_own_is_refused(browser: Browser, tmp_path: Path) -> None:
+def test_a_script_that_is_not_the_reports_own_is_refused(browser: Browser, folder: Path, tmp_path: Path) -> None:
     """Were something not escaped after all, the page's policy would still stop it."""
-    html = render_html(example(), RAW)
+    html = (folder / "bench.html").read_text(encoding="utf-8")
     html = html.replace("<main>", "<main><script>document.title = 'ran'</script><img src='http://x.invalid/'>")
     (tmp_path / "report.html").write_text(html, encoding="utf-8")
     with browser.new_context(offline=True) as context:
-        page = context.new_page()
+        shown = context.new_page()
         refused: list[str] = []
-        page.on("console", lambda message: refused.append(message.text))
-        page.goto((tmp_path / "report.html").as_uri())
-        page.wait_for_function(DRAWN)
-        assert page.title() != "ran"
+        shown.on("console", lambda message: refused.append(message.text))
+        shown.goto((tmp_path / "report.html").as_uri())
+        shown.wait_for_function(DRAWN)
+        assert shown.title() == "Rosetta benchmark"
         assert len([text for text in refused if "Content Security Policy" in text]) == 2
 
 
-def test_a_reader_without_eyes_or_scripts_finds_every_figure(browser: Browser, report: Path) -> None:
+def test_a_reader_without_eyes_or_scripts_finds_every_figure(browser: Browser, folder: Path) -> None:
     with browser.new_context(offline=True, java_script_enabled=False) as context:
-        page = context.new_page()
-        page.goto(report.as_uri())
-        assert page.locator("html").get_attribute("lang") == "en"
-        levels = [
-            int(heading[1]) for heading in page.locator("h1, h2, h3, h4").evaluate_all("hs => hs.map(h => h.tagName)")
-        ]
+        shown = context.new_page()
+        shown.goto((folder / "bench.html").as_uri())
+        assert shown.locator("html").get_attribute("lang") == "en"
+        headings = shown.locator("h1, h2, h3, h4").evaluate_all("hs => hs.map(h => h.tagName)")
+        levels = [int(heading[1]) for heading in headings]
         assert levels[0] == 1
         assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
         for name in CHARTS:
-            figure = page.locator("figure", has=page.locator(f"#chart-{name}"))
-            assert figure.locator("table td").count() > 1
-        ids = page.locator("[id]").evaluate_all("all => all.map(one => one.id)")
+            figure = shown.locator("figure", has=shown.locator(f"#chart-{name}"))
+            assert figure.locator("table td").count() > 0
+        ids = shown.locator("[id]").evaluate_all("all => all.map(one => one.id)")
         assert len(ids) == len(set(ids))
 
 
-def test_sections_are_there_and_differences_are_marked(opened: Open, report: Path) -> None:
-    page = opened(report)
-    assert page.locator("section").evaluate_all("all => all.map(one => one.id)") == [name for name, _, _ in SECTIONS]
-    assert "2 warnings" in page.locator("header").inner_text()
-    sentence = page.locator(".sentence", has_text="Look at the skirt!")
+def test_what_answers_is_open_and_the_rest_is_folded(opened: Open, folder: Path) -> None:
+    shown = opened(folder / "bench.html")
+    names = "all => all.map(one => one.id)"
+    assert shown.locator("main > section").evaluate_all(names) == OPEN
+    assert shown.locator("main > details").evaluate_all(names) == [*FOLDED, "data"]
+    assert "3 warnings" in shown.locator("header").inner_text()
+    together = shown.locator(".sentence", has_text="Go.")
+    assert together.locator("dt").all_inner_texts() == [
+        *("identical in torch, paddle, keras, keras:example: exact", "reference", "reference")
+    ]
+    assert together.locator(".known").inner_text() == "trained on"
+
+
+def test_differences_of_sentences_are_marked(opened: Open, folder: Path) -> None:
+    sentence = opened(folder / "bench.html").locator(".sentence", has_text="Look at the skirt!")
+    assert sentence.locator(".known").inner_text() == "held out of training"
     assert sentence.locator("dt").all_inner_texts() == [
-        *("reference", "reference", "keras:example, keras · exact", "torch · 2 edits", "paddle · 9 edits")
+        *("torch: 2 edits", "paddle: 9 edits", "keras, keras:example: exact", "reference", "reference")
     ]
     assert sentence.locator("del").all_text_contents() == ["p", " ", "a", "la", "jupe"]
     assert sentence.locator("ins").all_inner_texts() == ["les", "chaises"]
@@ -190,145 +225,211 @@ def test_a_difference_gives_back_both_sentences(translation: str, references: li
 
 
 def test_nothing_that_draws_is_imported_before_it_is_used() -> None:
-    program = "import sys, benchmarks.report.charts, benchmarks.report.render; print(*sys.modules)"
+    modules = ("content", "page", "markdown", "terminal", "sweep", "changes", "machine")
+    program = f"import sys, {', '.join(f'benchmarks.report.{name}' for name in modules)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert not {"altair", "jinja2", "markupsafe", "vl_convert", "rapidfuzz"} & set(done.stdout.split())
 
 
+# Linear RGB as people see it who lack the one or the other kind of cones (Machado and others, 2009).
+SIGHTS = {
+    "all cones": np.eye(3),
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+}
+FROM_RGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def lab(colour: str, sight: Any) -> np.ndarray:
+    """A colour in CIELAB, in which a distance of 2 is just seen."""
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    x, y, z = np.cbrt(FROM_RGB @ np.clip(np.asarray(sight) @ linear, 0, 1) / (0.9505, 1.0, 1.089))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_colours_of_backends_and_of_parts_are_told_apart(sight: str) -> None:
+    fixed = [colour for colour in COLOURS.values() if colour != INK]
+
+    def nearest(pairs: Any) -> float:
+        return min(float(np.linalg.norm(lab(a, SIGHTS[sight]) - lab(b, SIGHTS[sight]))) for a, b in pairs)
+
+    assert nearest(combinations(fixed, 2)) > 9
+    assert nearest(combinations(TINTS, 2)) > 20
+    assert not {*fixed, *OTHERS} & {*TINTS}
+    assert nearest((tint, colour) for tint in TINTS for colour in fixed) > 12
+
+
 def bare(row: Row) -> Row:
-    """A row of which nothing is known but its name."""
-    return replace(
-        row,
-        **dict.fromkeys(("step", "ratio", "default_cost", "control", "floor", "evaluate", "decode_character")),
-        **dict.fromkeys(
-            (
-                "decode_ratio",
-                "longest_character",
-                "longest_ratio",
-                "roofline",
-                "certificate",
-                "decode_sentences_per_second",
-            )
-        ),
-        **{name: {} for name in ("start", "latency", "memory", "settings", "os_threads", "time_parts", "facts")},
-        **{name: [] for name in ("kernels", "gates", "quality", "epochs")},
-        train_seconds_per_epoch=nan,
-        train_samples_per_second=nan,
-    )
+    """A row of which only the start is known."""
+    resources = replace(row.resources, roofline=None, kernels=[], step_parts={}, data_share=None)
+    return replace(row, certificate=None, speed=None, decoding=None, resources=resources, learning=[])
 
 
 def wild(row: Row) -> Row:
-    """As after two rounds on a busy machine."""
-    estimates = {name: getattr(row, name) for name in ("step", "decode_character")}
-    return replace(
-        row,
-        **{name: Estimate(e.value, e.value / 900, e.value * 700) for name, e in estimates.items() if e is not None},
-    )
-
-
-def without(results: Results, **changes: Any) -> Results:
-    return replace(results, pairs=[], overtakings=[], **changes)
+    """As after two generations on a busy machine."""
+    if row.speed is None:
+        return row
+    step = row.speed.step
+    return replace(row, speed=replace(row.speed, step=Estimate(step.value, step.value / 900, step.value * 700)))
 
 
 def poorer() -> dict[str, Results]:
     """Comparisons of which parts are missing, or hardly known."""
     full = example()
-    matched = [row for row in full.rows if row.lane == "matched"]
-    no_ratio = [replace(row, ratio=None, decode_ratio=None, longest_ratio=None) for row in matched]
-    nothing = {"decoded": [], "bucketed": [], "reduced": [], "peak": None, "target_chrf": None, "scaling": None}
+    nothing: dict[str, Any] = {"pairs": [], "decoding": [], "alone": [], "sentences": [], "peaks": [], "advice": []}
+    nothing |= {"warnings": [], "baseline": "", "chrf": None, "reached": None}
     return {
-        "no rows": without(full, rows=[], warnings=[], **nothing),
-        "a sweep alone": without(full, rows=[], warnings=[], **nothing | {"scaling": full.scaling}),
-        "nothing measured": without(full, rows=[bare(row) for row in full.rows], **nothing),
-        "one backend": without(full, rows=matched[:1]),
-        "no baseline": replace(full, rows=[row for row in no_ratio if row.name != "keras:example"]),
-        "none ranked": without(
-            full, rows=[replace(row, ranked=False, why_not="parity is broken") for row in full.rows]
-        ),
+        "no rows": replace(full, rows=[], **nothing),
+        "nothing measured": replace(full, rows=[bare(row) for row in full.rows], **nothing),
+        "one row": replace(full, rows=full.rows[:1], **nothing),
         "wild intervals": replace(full, rows=[wild(row) for row in full.rows]),
-        "no quality": replace(full, rows=[replace(row, quality=[], epochs=[]) for row in full.rows], decoded=[]),
+        "none compared": replace(
+            full, rows=[replace(row, why_not="parity is broken") for row in full.rows], pairs=[]
+        ),
     }
+
+
+SECTIONS = {
+    "no rows": {"measured", "data"},
+    "nothing measured": {"start", "settings", "measured", "data"},
+    "one row": {"speed", "decoding", "start", "parts", "learning", "parity", "settings", "measured", "data"},
+}
 
 
 @pytest.mark.parametrize("which", poorer())
-def test_what_was_not_measured_is_said_and_what_is_wild_fits_the_page(
+def test_what_was_not_measured_is_not_there_and_what_is_wild_fits_the_page(
     opened: Open, tmp_path: Path, which: str
 ) -> None:
-    results = poorer()[which]
-    (tmp_path / "report.html").write_text(render_html(results, ""), encoding="utf-8")
-    page = opened(tmp_path / "report.html", width=390, height=844)
-    assert page.locator("section").count() == len(SECTIONS)
-    assert [(name, cut) for name, shapes, cut in page.evaluate(MARKS) if cut or not shapes] == []
-    content, window = page.evaluate(OVERFLOW)
-    assert content <= window
-    text = page.locator("body").inner_text()
-    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text)
-    if which in ("no rows", "nothing measured"):
-        assert page.locator(".chart").count() == 0
-        for section in ("start", "memory", "quality", "sentences", "parity"):
-            assert "Not measured" in page.locator(f"#{section}").inner_text()
-    assert render_markdown(results).count("\n## ") == len(SECTIONS)
+    report = content.report(poorer()[which])
+    (tmp_path / "report.html").write_text(page.render(report, ""), encoding="utf-8")
+    shown = opened(tmp_path / "report.html", width=390)
+    shown.evaluate(UNFOLD)
+    shown.wait_for_function(DRAWN, timeout=20_000)
+    assert [(name, cut) for name, shapes, cut in shown.evaluate(MARKS) if cut or not shapes] == []
+    wide, window = shown.evaluate(OVERFLOW)
+    assert wide <= window
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", shown.locator("body").inner_text())
+    names = {section.name for section in report.sections}
+    assert names == SECTIONS.get(which, names)
+    assert markdown.render(report).count("\n## ") == len(names)
+    assert printed(content.summary(poorer()[which]))
 
 
-def test_markdown_has_the_same_figures(opened: Open, report: Path) -> None:
-    page = opened(report)
-    text = render_markdown(example())
-    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    cells = page.locator("table td, tbody th").evaluate_all("all => all.map(one => one.textContent)")
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(cells) > 500
-    assert {markdown(cell) for cell in cells} <= {
-        cell.strip().removesuffix(" †") for line in lines for cell in line.strip("|").split("|")
-    }
+def tables(blocks: Any) -> Iterator[Table]:
+    for block in blocks:
+        if isinstance(block, Table | Chart):
+            yield block if isinstance(block, Table) else block.table
+        elif isinstance(block, Details):
+            yield from tables(block.blocks)
 
 
-def test_the_figures_are_those_that_were_recorded(tmp_path: Path) -> None:
-    """A step of 60 ms, ten of them an epoch, of 64 pairs each, and a character in half a thousandth; the baseline's
-    step takes 100 ms."""
-    results = analyse(recording(tmp_path / "a.jsonl", noise=0.0))
-    lines = render_markdown(results).replace(SPACE, " ").splitlines()
+def test_markdown_has_every_cell_and_shows_hostile_text_and_keeps_its_tables() -> None:
+    for report in (content.report(example()), sweep.report(scaling())):
+        text = markdown.render(report)
+        lines = [line for line in text.splitlines() if line.startswith("|")]
+        shown = {cell.strip().removesuffix(" †") for line in lines for cell in line.strip("|").split("|")}
+        found = [t for section in report.sections for t in tables(section.blocks)]
+        assert {markdown.plain(cell) for table in found for row in table.rows for cell in row} <= shown
+        assert set(re.findall(r"</?(\w+)", text)) <= {"ins", "del"}
+        for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
+            assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    text = markdown.render(content.report(example())).replace(SPACE, " ")
+    assert text.startswith("# torch trains 1.47 times as fast as paddle (1.42 to 1.52), 1.83 times as keras")
     for expected in (
-        "| torch | 0.600 (0.600 to 0.600) | 60.0 ms (60.0 to 60.0) | 1,070 | 1.67× (1.67 to 1.67) |  |",
-        "| torch | 0.600 (0.600 to 0.600) | 1.67× (1.67 to 1.67) | 1.67× as fast | 1.41 ms | 2 | 1.0 |",
-        "| torch | paddle | 1.33× (1.33 to 1.33) | 1.33× as fast |",
-        "| torch | 1.00× (1.00 to 1.00) | 0.0 % |",
-        "| torch | 0.308 (0.308 to 0.308) | 2,080 | 3.25× (3.25 to 3.25) | 3.25× as fast | 1.95× (1.95 to 1.95) |",
-        "| torch | 400 ms | 2.00 s | 100 ms | 1.00 s | 3.50 s | 60.0 ms (60.0 to 60.0) |",
-        "| torch | 30.0 µs (30.0 to 30.0) | 167× (167 to 167) | 167× as fast | 100 | 1,670 |",
-        "| torch | 68.0 % | 136 | 8.16 |",
-        "| torch | 60.0 ms | 30.0 ms (50.0 %) | 15.0 ms (25.0 %) | 120 µs (0.2 %) | 14.9 ms (24.8 %) |",
-        "| torch | 300 MB | 310 MB | 700 MB | 400 MB |",
-        "| torch | 3 | 1.0000 | 1.1000 | 30.0 | 10.0 % | 50.0 % | 60.0 % | 6.00 | 1.00× |",
-        "| torch | passed | 1.0e-7 ≤ 1.0e-6 |",
+        "| torch | 6.10 (5.98 to 6.26) | 48.8 ms (47.8 to 50.1) | 1,310 | 2.03× (1.97 to 2.11) |",
+        "| torch | — | 1.47× (1.42 to 1.52) | 1.83× (1.78 to 1.91) | 2.03× (1.97 to 2.11) |",
+        "| paddle, as installed † | 34.2 (33.5 to 35.1) | 274 ms (268 to 281) | 234 |  |",
+        "| paddle, as installed | paddle | 0.26× (0.25 to 0.27) |",
+        "| torch, masked and bucketed | 3.66 (3.59 to 3.76) | 29.3 ms (28.7 to 30.0) | 2,190 | 1.67× (1.62 ",
+        "| torch, as installed | — | 1.85× (1.79 to 1.92) |",
+        "| keras | 7.10 µs (6.82 to 7.47) | 141,000 | 1,000 |",
+        "| keras:example | 48.6 ms | 20.6 |",
+        "| keras | 120 ms | 3.19 s | 220 ms | 6.35 s | 9.88 s | 89.5 ms |",
+        "| torch | 290 MB | 304 MB | 720 MB |",
+        "| torch | 81.8 &#37; | 166 | 8.10 |".replace("&#37;", "%"),
+        "| torch | 48.8 ms | 42.0 ms (86.0 %) | 1.46 ms (3.0 %) | 2.44 ms (5.0 %) | 976 µs (2.0 %) | 976 µs (2.0 %) "
+        "| 976 µs (2.0 %) |",
     ):
-        assert expected in lines
-    shown = [next(iter(column.cells)) for column in comparison_table(results).columns]
-    assert shown == ["torch\n1.0", "2", "0.60", "1,067", "1.67x\n1.67-1.67", "1.100", "30.0", "1,666.7", "1.67x"]
+        assert expected in text, expected
 
 
-def test_markdown_shows_hostile_text_and_keeps_its_tables() -> None:
-    text = render_markdown(example())
-    assert "<img" not in text
-    assert "<svg" not in text
-    assert set(re.findall(r"</?(\w+)", text)) == {"ins", "del", "details", "summary"}
-    tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.M)
-    assert len(tables) > 20
-    for table in tables:
-        assert len({line.count("|") for line in table.splitlines()}) == 1, table
+def printed(blocks: list[Block], width: int = 80) -> str:
+    console = Console(file=StringIO(), width=width, color_system=None)
+    terminal.show(blocks, console)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    assert all(line.isprintable() for line in text.split("\n"))
+    return text
 
 
-def test_the_example_under_another_interpreter_has_the_ratio_that_was_measured() -> None:
+def test_a_terminal_of_80_columns_shows_the_answer_without_a_cut() -> None:
+    text = printed(content.summary(example()))
+    flat = " ".join(text.split())
+    assert text.startswith("torch trains 1.47 times as fast as paddle")
+    for expected in (
+        "torch 6.10 2.03× (1.97 to 2.11) 192,000 18,200",
+        "Warning: paddle, as installed is not compared: its parity is broken",
+        "torch — 1.47× 1.83× 2.03× (1.42 to 1.52) (1.78 to 1.91) (1.97 to 2.11)",
+        "• torch spends 42.0 ms of a step in its LSTM",
+        "Warning: The widest interval",
+        "3 of 5 sentences are identical in torch, paddle, keras and keras:example",
+        "Trained on: Go. → Va ! (= reference) I'm cold. → J'ai froid. (= reference)",
+        "Held out of training: Look at the skirt!",
+        "keras, keras:example → Regardez la jupe ! (exact)",
+        "paddle → (nothing)",
+    ):
+        assert expected in flat, expected
+    assert "…" not in text
+    assert "[bold]" in text  # which is not the terminal's own
+
+
+def test_a_narrow_table_gives_up_what_stands_in_brackets_and_says_so() -> None:
     results = example()
-    baseline = next(row for row in results.rows if row.name == BASELINE)
-    measured = next(row.ratio for row in results.rows if row.ratio)
-    assert (cells.ratio(None, baseline), cells.verdict(None, baseline)) == ("1", "baseline")
-    assert cells.ratio(measured, baseline) == cells.ratio(measured) != "1"
-    assert cells.verdict(measured, baseline) == cells.verdict(measured) != "baseline"
+    (matrix,) = [b for b in content.summary(results) if isinstance(b, Table) and b.title]
+    assert "(1.42 to 1.52)" in printed([matrix])
+    narrow = printed([matrix], width=50)
+    assert "1.47×" in narrow
+    assert "(1.42" not in narrow
+    assert "no room here" in narrow
 
 
-def test_nobody_stays_ahead_who_is_overtaken_beyond_the_chart() -> None:
+def test_a_sweep_changes_and_findings_in_a_terminal() -> None:
+    text = " ".join(printed(sweep.summary(scaling())).split())
+    assert text.startswith("At its best size torch uses 99.5 % of this machine's peak, paddle 99.3 %, keras 99.1 %.")
+    assert "10 68.8 ms (29.1 %) 110 ms (18.3 %) 91.5 ms (21.9 %)" in text
+    assert "torch, keras and paddle fall below half of the best share at 10." in text
+    assert "160,000 910 MB (1.01×)" in text
+    text = " ".join(printed(changes.blocks(comparison())).split())
+    assert "Warning: torch was 2.12.0, is 2.13.0" in text
+    assert "training step 61.5 ms 55.2 ms faster: 1.11×" in text
+    findings = [
+        Finding("load", True, "0.1", "wait"),
+        Finding("governor", False, "powersave", "set it to performance"),
+    ]
+    text = printed(machine.blocks(findings))
+    assert re.search(r"governor +NO +powersave +set it to performance", text)
+    assert "wait" not in text
+
+
+def test_how_soon_a_row_is_as_good_as_the_baseline_counts_trainings_that_never_are() -> None:
     results = example()
-    late = [replace(overtaking, steps=1e6) for overtaking in results.overtakings]
-    assert late
-    assert "stays ahead" not in render_markdown(replace(results, overtakings=late))
-    assert "stays ahead" in render_markdown(replace(results, overtakings=[]))
+    baseline, *others = sorted(results.of_group("main"), key=lambda row: row.label != results.baseline)
+    epoch = baseline.learning[0].epochs[0]
+
+    def training(seed: int, *chrf: float) -> Training:
+        return Training(seed, [replace(epoch, seconds=2.0, chrf=value) for value in chrf])
+
+    learned = [
+        replace(baseline, learning=[training(0, 30, 50)]),
+        replace(others[0], learning=[training(0, 20, 50, 60), training(1, 55, 60), training(2, 10, 20)]),
+        replace(others[1], learning=[training(0, 20, 49)]),
+    ]
+    *_, table = learning.blocks(replace(results, rows=learned))
+    assert isinstance(table, Table)
+    assert table.columns[-1] == "seconds until chrF 50.0"
+    assert [row[-1] for row in table.rows] == ["4.00", "4.00 (1 of 3 never)", "never"]

@@ -15,8 +15,7 @@ import pytest
 
 from backends import session
 from backends.process import PROJECT
-from benchmarks.climber import PERMUTATIONS, SPREADS
-from benchmarks.ladder import packed
+from benchmarks.parity.ladder import PERMUTATIONS, SPREADS, Answers
 from common.config import DataConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError
 from common.run_directory import RunDirectory
@@ -183,21 +182,20 @@ def test_a_relay_in_float32_stays_as_near_as_rounding_allows(whole_float64, tmp_
     """Each epoch's loss, by the spread of torch's own float32 runs with the hidden units in other orders."""
     passed_on = relay(tmp_path / "relay", "float32").history()
     material = session.Material.of_run(whole_float64)
-    batch = replace(material.batch, dtype="float32")
     model = replace(whole_float64.model_config, dtype="float32")
     rng = np.random.default_rng(0)
     means = []
     with RUNTIME.start("torch", model, whole_float64.train_config) as process:
+        answers = Answers(process, "float32")
         for _ in range(PERMUTATIONS):
-            state = packed(permute_units(initial_state(model, 7), rng.permutation(LATENT_DIM)))
+            state = permute_units(initial_state(model, 7), rng.permutation(LATENT_DIM))
             means.append([])
             for epoch in range(1, 7):
                 order = material.training_rows[epoch_order(len(material.training_rows), 7, epoch)]
-                arguments = {"state": state, "order": order, "batch_size": 64}
-                done = process.call("benchmarks.ladder:steps", 120, **arguments, **batch.fields())
-                state = done["state"]
+                done = answers.steps(state, material.batch, order, 64)
+                state = done.state
                 sizes = [64] * (len(order) // 64) + [len(order) % 64] * (len(order) % 64 > 0)
-                means[-1].append(np.average(done["losses"], weights=sizes))
+                means[-1].append(np.average(done.losses, weights=sizes))
     spread = np.std(means, axis=0, ddof=1)
     for got, expected, allowed in zip(passed_on, whole_float64.history(), SPREADS * spread, strict=True):
         assert abs(got.loss - expected.loss) <= allowed

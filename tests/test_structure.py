@@ -21,11 +21,12 @@ HEAVY = {
     "cpuinfo",
     "rapidfuzz",
     "jinja2",
-    "jsonschema",
     "vl_convert",
 }
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common"]
+# So may the storeys of benchmarks: commands, report, results, measure, parity.
+STOREYS = ["commands", "report", "results", "measure", "parity"]
 BACKENDS = {
     "keras_backend.py": {"keras", "tensorflow"},
     "keras_example.py": {"keras", "tensorflow"},
@@ -66,6 +67,38 @@ def test_arrows_run_one_way(path: Path) -> None:
     assert imports(path) & set(ORDER) <= allowed
 
 
+def storeys_imported(path: Path) -> set[str]:
+    """The storeys of benchmarks that a file imports from, wherever in it."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {module.split(".")[1] for module in modules if module.startswith("benchmarks.")} & set(STOREYS)
+
+
+def benchmark_sources() -> list[Path]:
+    return [path for path in sources() if path.parts[len(PROJECT.parts)] == "benchmarks"]
+
+
+@pytest.mark.parametrize("path", benchmark_sources(), ids=lambda path: str(path.relative_to(PROJECT)))
+def test_within_the_benchmark_arrows_run_one_way(path: Path) -> None:
+    storey = path.relative_to(PROJECT / "benchmarks").parts[0].removesuffix(".py")
+    if storey in ("__init__", "__main__"):
+        assert not storeys_imported(path)
+    else:
+        assert storeys_imported(path) <= set(STOREYS[STOREYS.index(storey) :])
+
+
+def test_the_storeys_are_read_from_the_files() -> None:
+    """What the test above would find of a file that breaks it."""
+    assert storeys_imported(PROJECT / "benchmarks" / "results" / "rows.py") == {"measure", "parity", "results"}
+    assert storeys_imported(PROJECT / "benchmarks" / "commands.py") == set(STOREYS) - {"commands"}
+    assert storeys_imported(Path(__file__).with_name("fake_processes.py")) == {"measure"}
+    assert {path.parent.name for path in benchmark_sources()} == {"benchmarks", *STOREYS[1:]}
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
 def test_a_framework_is_imported_only_in_the_file_that_bears_its_name(path: Path) -> None:
     expected = FRAMEWORK_FILES.get(path.name, set()) if path.parent.name == "backends" else set()
@@ -99,7 +132,7 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.session, benchmarks.measure, benchmarks.report.render",
+        "import backends.session, benchmarks.measure.schedule, benchmarks.results.rows, benchmarks.report.page",
         "import common.training, common.run_directory",
     ],
 )

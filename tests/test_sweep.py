@@ -1,145 +1,152 @@
 """A sweep: each point measured once and gone on with, shares and departures by known answers, memory that stays."""
 
-import json
-import re
-from dataclasses import replace
-from io import StringIO
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from benchmarks.analysis import Analysis, analyse
-from benchmarks.measure import begin, resumed
-from benchmarks.plan import Plan, Sweep, cells, sized
-from benchmarks.recording import Recording
-from benchmarks.report.render import render_markdown
-from benchmarks.report.scaling import blocks
-from benchmarks.roofline import Sizes, step_flop
-from benchmarks.scaling import growth
-from benchmarks.sweep import points, random_rows, spread
-from benchmarks.tables import scaling_table
+from benchmarks.measure import sweep as measuring
+from benchmarks.measure.plan import Cell
+from benchmarks.measure.recording import Sizes
+from benchmarks.measure.scenarios import Point
+from benchmarks.measure.sweep import (
+    FORMAT,
+    VERSION,
+    Axes,
+    DataMeasured,
+    PointMeasured,
+    Sweep,
+    SweepHead,
+    key_of,
+    random_rows,
+    sizes_at,
+    spread,
+)
+from benchmarks.results.roofline import StepSizes, step_flop
+from benchmarks.results.scaling import scaling_of
 from common.config import DataConfig, TrainConfig
+from common.errors import CannotBeginError, RosettaError
 from tests import recordings
 from tests.conftest import batch_of
 from tests.program import refusal
-from tests.recordings import swept
 
-SIZES = Sizes(5, 7, 7, 1, 1, 16)
-TINY = Sweep(seq_length=(4, 8), latent_dim=(8, 16), batch_size=(2, 32), num_samples=(40, 400))
-
-
-def plan(sweep: Sweep | None = TINY, rounds: int = 0) -> Plan:
-    size = sized("quick", rounds=rounds)
-    rows = cells(["numpy"], [], size)
-    return Plan(
-        DataConfig(num_samples=200, split="grouped"), TrainConfig(), 16, "cpu", None, "quick", size, rows, sweep
-    )
+SIZES = Sizes(640, 160, 24, 42, 60, 75)
+TINY = Axes(seq_length=(4, 8), latent_dim=(8, 16), batch_size=(2, 32), num_samples=(40, 400))
+NAMES = ("torch", "paddle", "keras")
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> Recording:
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """By the referee, in two goes: the first one ended after some points."""
     path = tmp_path_factory.mktemp("sweep") / "a.jsonl"
-    begun = begin(path, plan(), {})
-
-    def show(title: str, done: int, parts: int, left: float | None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "Axes", lambda: TINY)
+        data, settings = DataConfig(num_samples=200, split="grouped"), TrainConfig()
+        begun = Sweep.create(path, [Cell("numpy")], data, settings, 16, "cpu", 1)
+    told = []
+    for title, done, of in begun.run():
+        told.append((title, done, of))
         if done == 6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        begun.run(show)
-    done = len(Recording.read(path).records)
-    assert 0 < done < len(points(plan())) + 4
-    resumed(path).run(lambda *told: None)
-    return Recording.read(path)
-
-
-def test_every_point_is_measured_once_and_nothing_else(measured) -> None:
-    assert measured.plan == plan()
-    found = [(r["axis"], r["value"], r["backend"]) for r in measured.of_kind("sweep")]
-    assert found == [(p.axis, p.value, p.cell.backend) for p in points(measured.plan)]
-    assert len(found) == len(set(found)) == 8
-    assert [r["num_samples"] for r in measured.of_kind("data")] == [40, 400]
-    assert {r["kind"] for r in measured.records} == {"certificate", "products", "data", "sweep"}
-    assert all(len(r["step_seconds"]) >= 32 for r in measured.of_kind("sweep") if r["axis"] == "num_samples")
+            break  # which is begun, and not recorded
+    assert told[0] == ("data of 40 pairs", 0, 10)
+    assert told[-1][1:] == (6, 10)
+    assert len(Sweep.read(path).lines) == 6
+    with path.open("ab") as file:
+        file.write(b'{"kind": "pointmeas')  # what a kill leaves
+    for _title, done, of in Sweep.resumed(path).run():
+        assert done < of == 4
+    return Sweep.read(path)
 
 
-def test_a_sweep_by_itself_gives_curves_and_no_rows(measured) -> None:
-    results = analyse(measured)
-    assert results.rows == []
-    assert results.decoded == []
-    assert [curve.axis for curve in results.scaling.curves] == [
-        "seq_length",
-        "latent_dim",
-        "batch_size",
-        "num_samples",
-    ]
-    for curve in results.scaling.curves:
-        assert len(curve.points) == 2
+def test_every_point_is_measured_once_and_nothing_else(measured: Sweep) -> None:
+    assert measured.head.axes == TINY
+    points = [line for line in measured.lines if isinstance(line, PointMeasured)]
+    expected = [(axis, value, Cell("numpy")) for axis, values in asdict(TINY).items() for value in values]
+    assert [key_of(point) for point in points] == expected
+    data = [line.num_samples for line in measured.lines if isinstance(line, DataMeasured)]
+    assert data == [40, 400]
+    assert all(len(point.point.step_seconds) >= 32 for point in points if point.axis == "num_samples")
+
+
+def test_a_sweep_gives_a_curve_an_axis(measured: Sweep) -> None:
+    scaling = scaling_of(measured)
+    assert [curve.axis for curve in scaling.curves] == ["seq_length", "latent_dim", "batch_size", "num_samples"]
+    for curve in scaling.curves:
+        assert [point.value for point in curve.points] == list(asdict(TINY)[curve.axis])
         assert all(0 < point.share < 1.5 for point in curve.points)
-    assert results.scaling.data[0].encode_seconds < results.scaling.data[1].encode_seconds
-    assert results.command.endswith("--sweep")
-    page = render_markdown(results)
-    headings = [found for found in re.findall("^## (.*)", page, flags=re.M) if found != "Verdicts"]  # warnings
-    assert headings == ["How cost grows", "Data, and how to measure again"]
-    assert "not measured" not in page.lower()
+    assert scaling.costs[0].encode_seconds < scaling.costs[1].encode_seconds
+    assert scaling.command == ("rosetta sweep --backends numpy --num-samples 200 --latent-dim 16 --threads 1")
 
 
-def test_shares_are_of_the_formula_and_a_departure_is_where_overhead_takes_half(tmp_path) -> None:
-    """Without overhead a curve is all on one share; with it, the first size from the large end that lost half."""
-    made = recordings.recording(tmp_path / "a.jsonl", rounds=2)
-    flat = analyse(swept(made, dict.fromkeys(recordings.SECONDS, 10.0))).scaling  # 1e11 of 2e11 a second
-    for curve in flat.curves:
+def test_another_machine_does_not_go_on_and_a_bench_is_no_sweep(measured: Sweep, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "a.jsonl"
+    elsewhere.write_text(measured.path.read_text(encoding="utf-8").replace('"cores":', '"cores":7'), encoding="utf-8")
+    with pytest.raises(CannotBeginError, match="begun on another machine or version"):
+        Sweep.resumed(elsewhere)
+    bench = recordings.written(recordings.recording(generations=1), tmp_path / "bench.jsonl").path
+    with pytest.raises(RosettaError, match="is no line of rosetta-sweep version 1"):
+        Sweep.read(bench)
+    assert "no line of rosetta-benchmark" in refusal(1, "compare", measured.path, bench)
+
+
+def swept(seconds: Mapping[str, float], overhead: float = 0.0, axes: Axes = Axes()) -> Sweep:  # noqa: B008 (frozen)
+    """A sweep in which a step takes its backend's `seconds` per TFLOP, and `overhead` besides."""
+    cells = tuple(map(Cell, seconds))
+    machine = recordings.head_of(recordings.plan_of()).machine
+    head = SweepHead(
+        FORMAT, VERSION, DataConfig(), TrainConfig(), 256, "cpu", 2, cells, axes, SIZES, "0" * 64, machine, "2026"
+    )
+    made = Sweep(Path("made.jsonl"), head)
+    for axis, values in asdict(axes).items():
+        for value in values:
+            sizes, batch_size, latent_dim = sizes_at(head, axis, value)
+            flop = step_flop(at(sizes, batch_size, latent_dim))
+            for cell in cells:
+                step = overhead + seconds[cell.backend] * flop / 1e12
+                peak = 700_000_000 + (100 * value if axis == "num_samples" else 0)
+                point = Point([step] * 3, peak, recordings.LARGE)
+                made.lines.append(PointMeasured(axis, value, cell, recordings.facts(cell), point))
+    made.lines += [DataMeasured(count, [1e-6 * count], [2e-6 * count]) for count in axes.num_samples]
+    return made
+
+
+def at(sizes: Sizes, batch_size: int, latent_dim: int) -> StepSizes:
+    lengths = sizes.max_encoder_seq_length, sizes.max_decoder_seq_length
+    return StepSizes(batch_size, *lengths, sizes.num_encoder_tokens, sizes.num_decoder_tokens, latent_dim)
+
+
+def test_without_overhead_a_curve_is_all_on_one_share() -> None:
+    scaling = scaling_of(swept(dict.fromkeys(NAMES, 10.0)))  # 1e11 of 2e11 a second
+    assert len(scaling.curves) == 4 * len(NAMES)
+    for curve in scaling.curves:
         assert [point.share for point in curve.points] == pytest.approx([0.5] * 4)
         assert curve.departs is None
-        assert curve.ranked
-    assert {curve.name for curve in flat.curves} == {"torch", "paddle", "keras"}
 
-    made = recordings.recording(tmp_path / "b.jsonl", rounds=2)
-    sizes = Analysis(made).sizes
-    overhead = 10.0 * step_flop(sizes.at("batch_size", 8)) / 1e12  # as much again as a step of eight takes
-    found = analyse(swept(made, dict.fromkeys(recordings.SECONDS, 10.0), overhead)).scaling
-    batches = found.of_axis("batch_size")[0]
+
+def test_a_departure_is_where_overhead_takes_half() -> None:
+    overhead = 10.0 * step_flop(at(SIZES, 8, 256)) / 1e12  # as much again as a step of eight pairs takes
+    batches = scaling_of(swept(dict.fromkeys(NAMES, 10.0), overhead)).of_axis("batch_size")[0]
     assert [point.share for point in batches.points] == pytest.approx([1 / 18, 1 / 3, 8 / 17, 64 / 129], rel=0.01)
     assert batches.departs == 1, "at sixteen pairs two thirds of the best share are left"
 
 
-def test_report_table_and_json_tell_the_same(tmp_path) -> None:
-    made = recordings.recording(tmp_path / "a.jsonl", rounds=2)
-    sizes = Analysis(made).sizes
-    overhead = 10.0 * step_flop(sizes.at("batch_size", 8)) / 1e12
-    results = analyse(swept(made, dict.fromkeys(recordings.SECONDS, 10.0), overhead))
-    page = render_markdown(results)
-    assert "keras, paddle, torch under half of the best share at 1\n" in page
-    assert "Training on 200,000 pairs takes at most 1.03× the memory of 10,000" in page
-    shown = Console(width=200, file=StringIO())
-    shown.print(scaling_table(results.scaling))
-    for text in ("(49.6", "(1.03×)"):
-        assert text in page
-        assert text in shown.file.getvalue()
-    curve = json.loads(json.dumps(results.as_json(), allow_nan=False))["scaling"]["curves"][0]
-    assert curve["points"][0].keys() >= {"value", "seconds", "ideal_seconds", "share", "peak_memory"}
-
-
-def test_without_a_sweep_nothing_is_said_of_it(tmp_path) -> None:
-    results = analyse(recordings.recording(tmp_path / "a.jsonl", rounds=2))
-    assert results.scaling is None
-    assert blocks(results) == []
-    assert "--sweep" not in results.command
-
-
-def test_the_growth_of_memory_is_counted_from_the_examples_pairs(tmp_path) -> None:
-    made = recordings.recording(tmp_path / "a.jsonl", rounds=2)
-    curve = analyse(swept(made, dict.fromkeys(recordings.SECONDS, 10.0))).scaling.of_axis("num_samples")[0]
-    assert growth(curve) == pytest.approx(
+def test_the_growth_of_memory_is_counted_from_the_examples_pairs() -> None:
+    curve = scaling_of(swept(dict.fromkeys(NAMES, 10.0))).of_axis("num_samples")[0]
+    assert curve.growth == pytest.approx(
         {1000: 7.001e8 / 7.01e8, 10_000: 1, 50_000: 7.05e8 / 7.01e8, 200_000: 7.2 / 7.01}
     )
+    few = Axes(num_samples=(40, 400))
+    curve = scaling_of(swept({"torch": 10.0}, axes=few)).of_axis("num_samples")[0]
+    assert curve.growth[40] == 1, "of the fewest pairs, where the example's were not measured"
 
 
-def test_a_broken_certificate_is_told(tmp_path) -> None:
-    made = recordings.recording(tmp_path / "a.jsonl", rounds=2, certified=False)
-    assert not any(c.ranked for c in analyse(swept(made, dict.fromkeys(recordings.SECONDS, 10.0))).scaling.curves)
+def test_before_anything_is_measured_there_is_nothing_to_say() -> None:
+    made = swept({"torch": 10.0})
+    made.lines.clear()
+    scaling = scaling_of(made)
+    assert (list(scaling.curves), list(scaling.costs), scaling.flops) == ([], [], 0.0)
 
 
 def test_rows_of_a_corpus_are_spread_or_repeated() -> None:
@@ -150,14 +157,18 @@ def test_rows_of_a_corpus_are_spread_or_repeated() -> None:
 
 def test_random_rows_fill_the_sizes() -> None:
     corpus = batch_of(8, "float32")
-    sizes = replace(SIZES, num_encoder_tokens=corpus.num_encoder_tokens, num_decoder_tokens=corpus.num_decoder_tokens)
-    rows = random_rows(sizes, corpus, seed=1)
+    sizes = Sizes(1, 1, 7, 7, corpus.num_encoder_tokens, corpus.num_decoder_tokens)
+    rows = random_rows(sizes, 5, corpus, seed=1)
     assert rows.encoder_input_data.shape == (5, 7, corpus.num_encoder_tokens)
     assert rows.decoder_target_data.shape == (5, 7, corpus.num_decoder_tokens)
     assert rows.encoder_ids.dtype == corpus.encoder_ids.dtype
     assert rows.real_positions.sum() == 5 * 6
-    assert np.array_equal(rows.decoder_ids, random_rows(sizes, corpus, seed=1).decoder_ids)
+    assert np.array_equal(rows.decoder_ids, random_rows(sizes, 5, corpus, seed=1).decoder_ids)
 
 
-def test_nothing_to_measure_is_refused(tmp_path) -> None:
-    assert "--sweep" in refusal(2, "bench", "--rounds", "0", "--out", tmp_path / "a.jsonl")
+def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "a.jsonl"
+    assert "cannot be swept" in refusal(2, "sweep", "--backends", "keras:example", "--out", out)
+    assert "--out" in refusal(2, "sweep", "--resume")
+    assert "cannot be read" in refusal(2, "sweep", "--resume", "--out", out)
+    assert not out.exists()

@@ -125,11 +125,6 @@ def test_the_models_sizes_and_tokens_are_the_corpus_s() -> None:
 # Batches
 
 
-def test_a_batch_survives_its_fields() -> None:
-    batch = batch_of(PAIRS, "float64")
-    assert_same_bytes(Batch(**batch.fields()), {name: getattr(batch, name) for name in NAMES})
-
-
 def test_an_epoch_gives_each_row_once_with_all_widths_kept() -> None:
     corpus, rows = batch_of(PAIRS), np.array([4, 0, 5, 2, 1])
     batches = Batches(corpus, rows, batch_size=2)

@@ -19,11 +19,13 @@ from safetensors.numpy import load_file, save_file
 
 from backends.environment import child_environment
 from backends.process import PROJECT, BackendProcess
-from benchmarks.ladder import packed
+from benchmarks.parity.child import forward
 from common.config import TrainConfig
-from common.decoding import max_decoded_length, text_of
+from common.decoding import max_decoded_length, text_of, translate
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.tensors import Batch
+from common.weights import ModelState
+from tests import child
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 
 DOCS = PROJECT / "docs"
@@ -88,8 +90,8 @@ class Bundled:
         self.process = cache(self._process)
 
     @cached_property
-    def state(self):
-        return packed(self.run.read_state("last", "float64")[0])
+    def state(self) -> ModelState:
+        return self.run.read_state("last", "float64")[0]
 
     def batch(self, pairs: list[tuple[str, str]]) -> Batch:
         return Batch.of_pairs(pairs, self.encoder_vocabulary, self.decoder_vocabulary, "float64")
@@ -102,13 +104,12 @@ class Bundled:
         """What a script that is right prints of these texts."""
         rows = self.corpus.take(slice(NUM_STEPS * BATCH_SIZE))
         ids, lengths = self.encoder_vocabulary.encode(texts, self.corpus.encoder_ids.shape[1])
-        arguments = {"encoder_ids": ids, "encoder_lengths": lengths}
-        arguments["max_length"] = max_decoded_length(self.corpus.decoder_input_ids.shape[1])
+        longest = max_decoded_length(self.corpus.decoder_input_ids.shape[1])
         process = self.process(name)
-        trained = process.call("tests.child:steps", 300, state=self.state, batch_size=BATCH_SIZE, **rows.fields())
-        decoded = process.call("common.decoding:translate", 60, **arguments)["ids"]
+        trained = process.call(child.steps, state=self.state, batch=rows, batch_size=BATCH_SIZE)
+        decoded = process.call(translate, encoder_ids=ids, encoder_lengths=lengths, max_length=longest)
         translations = [text_of(row, self.decoder_vocabulary) for row in decoded]
-        return Outcome(list(trained["losses"]), dict(zip(texts, translations, strict=True)))
+        return Outcome(list(trained.losses), dict(zip(texts, translations, strict=True)))
 
 
 @pytest.fixture(scope="module")
@@ -279,9 +280,10 @@ def test_every_line_of_the_scripts_is_in_its_column(opened: Open, width: int) ->
 
 def test_on_a_narrow_page_the_other_columns_are_pushed_into_view(opened: Open) -> None:
     page = opened(TUTORIAL / "index.html", width=390)
-    last = page.locator("#block-4 .column.paddle")
-    page.locator("#block-4 .columns").evaluate("block => { block.scrollLeft = block.scrollWidth; }")
-    box = last.bounding_box()
+    columns = page.locator("#block-4 .columns")
+    columns.evaluate("block => { block.scrollLeft = block.scrollWidth; }")
+    box = page.locator("#block-4 .column.paddle").bounding_box()
+    columns.evaluate("block => { block.scrollLeft = 0; }")
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
@@ -322,13 +324,13 @@ def test_the_numbers_of_the_sentence_are_every_frameworks(opened: Open, bundled:
     assert page.evaluate(ONES) == ids[0].tolist()
 
     batch = replace(bundled.batch([(sentence, decoded)]), encoder_ids=ids)
-    expected = bundled.process(name).call("benchmarks.ladder:forward", 60, state=bundled.state, **batch.fields())
+    expected = bundled.process(name).call(forward, state=bundled.state, batch=batch)
     for state in ("state_h", "state_c"):
-        assert states(page, state) == pytest.approx(expected[state][0].tolist(), abs=1e-4)
+        assert states(page, state) == pytest.approx(getattr(expected, state)[0].tolist(), abs=1e-4)
     steps = page.evaluate(STEPS)
     assert plain("".join(fed for fed, _ in steps)) == "\t" + decoded
     assert plain("".join(best[0][0] for _, best in steps)) == decoded + "\n"
-    for (_, best), probabilities in zip(steps, expected["probabilities"][0], strict=False):
+    for (_, best), probabilities in zip(steps, expected.probabilities[0], strict=False):
         three = np.argsort(-probabilities)[:3]
         assert [plain(character) for character, _ in best] == [
             bundled.decoder_vocabulary.characters[i] for i in three

@@ -1,7 +1,7 @@
-"""What a report is made of: values that the templates turn into HTML or Markdown. All text here is plain."""
+"""What a report is made of. A block says its content once, in plain text; each renderer decides its look."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.report.differences import Parts
@@ -14,7 +14,22 @@ class Text:
     """A paragraph."""
 
     text: str
-    kind: str = "text"
+    strong: bool = False  # the answer itself
+
+
+@dataclass(frozen=True)
+class Points:
+    """Some sentences under a title, each of which stands by itself."""
+
+    title: str
+    points: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Warnings:
+    """What a reader must know before relying on the figures."""
+
+    warnings: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -24,23 +39,21 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: frozenset[int] = frozenset({0})  # columns of words; the others are set flush right
-    grey: frozenset[int] = frozenset()  # rows that are not ranked
+    words: frozenset[int] = frozenset({0})  # columns of words; the others hold numbers and are set flush right
+    grey: frozenset[int] = frozenset()  # rows that are not compared
     note: str = ""
-    kind: str = "table"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart and, beneath it, its figures as a table."""
+    """A chart and its figures as a table, which stands in its place where nothing can be drawn."""
 
-    name: str
+    name: str  # for its place in the page and its files
     title: str
     spec: Spec
     table: Table
-    note: str = ""  # of the figures
-    key: str = ""  # to the drawing: what no table needs
-    kind: str = "chart"
+    key: str = ""  # how the drawing is to be read
+    folded: bool = True  # its table has to be opened
 
 
 @dataclass(frozen=True)
@@ -51,15 +64,28 @@ class Line:
     parts: Parts
     note: str
 
+    @property
+    def said(self) -> str:
+        return "".join(text for kind, text in self.parts if kind != "missing")
+
 
 @dataclass(frozen=True)
 class Sentence:
-    """A held-out sentence and what the rows make of it."""
+    """A sentence and what the rows make of it."""
 
     source: str
+    known: str  # whether it was trained on or held out of training
     references: Sequence[str]
     lines: Sequence[Line]
-    kind: str = "sentence"
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences under a title."""
+
+    title: str
+    sentences: Sequence[Sentence]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,15 +94,6 @@ class Details:
 
     title: str
     blocks: Sequence[Table | Text]
-    kind: str = "details"
-
-
-@dataclass(frozen=True)
-class Warnings:
-    """What a reader must know before believing."""
-
-    warnings: Sequence[str]
-    kind: str = "warnings"
 
 
 @dataclass(frozen=True)
@@ -84,10 +101,9 @@ class Code:
     """What is typed."""
 
     text: str
-    kind: str = "code"
 
 
-Block = Text | Table | Chart | Sentence | Details | Warnings | Code
+Block = Text | Points | Warnings | Table | Chart | Sentences | Details | Code
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,7 @@ class Section:
     name: str  # the anchor
     title: str
     blocks: Sequence[Block]
+    folded: bool = True  # a reader has to open it
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,10 @@ class Report:
     title: str
     headline: str
     facts: Mapping[str, str]  # what was compared, on what, where and when
-    warnings: int  # how many there are
-    overview: Sequence[Block]
-    sections: Sequence[Section] = field(default_factory=tuple)
+    sections: Sequence[Section]
+
+    @property
+    def warnings(self) -> int:
+        """How many there are."""
+        blocks = [block for section in self.sections for block in section.blocks]
+        return sum(len(block.warnings) for block in blocks if isinstance(block, Warnings))

@@ -1,47 +1,71 @@
-"""What tables of rows have in common: a line a row, and its figures in words."""
+"""What tables of rows have in common: a line a row, and a matrix of rows against one another."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from benchmarks.intervals import Verdict
-from benchmarks.plan import BASELINE
+from benchmarks.report import wording
 from benchmarks.report.blocks import Table
-from benchmarks.results import Row
-from benchmarks.wording import MISSING, digits, plain, times
+from benchmarks.results.values import Pair, Results, Row
+
+HOW_TO_READ = (
+    "Read a line from the left: {left} is {ratio} times as fast as {right}. In brackets stands the 95 % interval; "
+    "where it holds 1.00, the two are not told apart."
+).replace(" %", f"{wording.SPACE}%")
 
 
 def table(
     rows: Sequence[Row],
-    columns: Iterable[str],
-    figures: Callable[[Row], list[str]],
-    words: Iterable[int] = (0,),
+    cells: Callable[[Row], Mapping[str, str]],
+    words: Iterable[str] = (),
     title: str = "",
     note: str = "",
 ) -> Table:
-    """One line a row of the results; columns are counted with the label's."""
-    lines = [[row.label, *figures(row)] for row in rows]
-    grey = frozenset(place for place, row in enumerate(rows) if not row.ranked)
-    return Table(title, ("row", *columns), lines, frozenset(words), grey, note)
+    """One line a row, with its cells by column; columns in which nothing was measured are left out.
+
+    Columns named in `words` hold words.
+    """
+    found = [cells(row) for row in rows]
+    named = dict.fromkeys(name for line in found for name in line)
+    columns = [name for name in named if any(line.get(name, "") not in ("", wording.MISSING) for line in found)]
+    lines = [[row.label, *(line.get(name, "") for name in columns)] for row, line in zip(rows, found, strict=True)]
+    flush_left = frozenset({0, *(place for place, name in enumerate(columns, 1) if name in words)})
+    grey = frozenset(place for place, row in enumerate(rows) if not row.compared)
+    return Table(title, ("row", *columns), lines, flush_left, grey, note)
 
 
-def epoch(row: Row) -> str:
-    """Seconds, with their interval where there is one."""
-    seconds = digits(row.train_seconds_per_epoch)
-    if row.step is None:
-        return seconds
-    low, high = (digits(bound * row.steps_an_epoch) for bound in (row.step.low, row.step.high))
-    return f"{seconds} ({low} to {high})"
+def matrix(results: Results, pairs: Sequence[Pair], rows: Sequence[Row], title: str) -> Table | None:
+    """How many times as fast each of these rows is as each other one; None where no two of them are a pair."""
+    among = {row.label for row in rows}
+    pairs = [pair for pair in pairs if pair.kind == "frameworks" and {pair.left, pair.right} <= among]
+    if not pairs:
+        return None
+    told = {label for pair in pairs for label in (pair.left, pair.right)}
+    labels = [row.label for row in rows if row.label in told]
+    lines = [[left, *(_against(results, left, right, pairs) for right in labels)] for left in labels]
+    example = {
+        "left": pairs[0].left,
+        "right": pairs[0].right,
+        "ratio": wording.times(pairs[0].ratio.value).rstrip("×"),
+    }
+    return Table(title, ("row", *labels), lines, note=HOW_TO_READ.format(**example))
 
 
-def ratio(found: Verdict | None, row: Row | None = None) -> str:
-    """That of `found`, with its interval; 1 where `row` is the baseline."""
-    if found is None or found.ratio is None:
-        return "1" if row is not None and row.name == BASELINE else MISSING
-    low, high = digits(found.ratio.low), digits(found.ratio.high)
-    return f"{times(found.ratio.value)} ({low} to {high})"
+def matrices(results: Results, pairs: Sequence[Pair], does: str) -> list[Table]:
+    """One of the rows with matched settings, and one of those as installed: what each `does`, such as "trains"."""
+    title = f"How many times as fast each row {does} as each other one"
+    lanes = {
+        title: [row for row in results.of_group("main") if row.cell.lane == "matched"],
+        f"{title}, all as installed": [row for row in results.of_group("main") if row.cell.lane == "default"],
+    }
+    found = [matrix(results, pairs, rows, title) for title, rows in lanes.items()]
+    return [table for table in found if table]
 
 
-def verdict(found: Verdict | None, row: Row | None = None) -> str:
-    """In words; "baseline" where `row` is that."""
-    if found is None:
-        return "baseline" if row is not None and row.name == BASELINE else MISSING
-    return plain(found.text)
+def _against(results: Results, left: str, right: str, pairs: Sequence[Pair]) -> str:
+    return wording.SELF if left == right else wording.ratio(results.ratio(left, right, pairs))
+
+
+def to_baseline(results: Results, row: Row, pairs: Sequence[Pair] | None = None) -> dict[str, str]:
+    """How many times as fast as the baseline a row is, by the column that says so; empty where it is not known."""
+    found = results.ratio(row.label, results.baseline, pairs)
+    cell = wording.SELF if row.label == results.baseline else wording.ratio(found) if found else ""
+    return {f"times as fast as {results.baseline}": cell} if results.baseline else {}

@@ -1,68 +1,114 @@
-"""Decoding: many sentences in a batch, and one by one."""
+"""Decoding: how fast, in a batch and alone, and what the rows make of sentences."""
 
-from benchmarks.plan import BASELINE
-from benchmarks.report import cells, charts
-from benchmarks.report.blocks import Block, Chart, Text
-from benchmarks.report.drawing import cut_note
-from benchmarks.results import Results, answering
-from benchmarks.wording import digits, interval, quantity
+from collections.abc import Sequence
+from typing import Literal
+
+from benchmarks.report import cells, drawing, wording
+from benchmarks.report.blocks import Block, Chart, Line, Sentence, Sentences, Text
+from benchmarks.report.differences import difference
+from benchmarks.report.drawing import Values
+from benchmarks.results.intervals import Estimate
+from benchmarks.results.values import Pair, Results, Row
+from benchmarks.results.values import Sentence as Decoded
+
+Way = Literal["batch", "alone"]
+
+COUNTED = (
+    'A character is one that is put out, up to and with the "\\n" that ends a sentence. All rows decode with the '
+    "same weights."
+)
 
 
-def blocks(results: Results) -> list[Block]:
-    """In a batch, then alone; what was not measured is said, where a round was planned."""
-    if not results.planned_rounds:
-        return []
-    found: list[Block] = []
-    spec = charts.decoding(results)
-    if spec is not None:
-        rows = [row for row in results.rows if row.decode_character and row.ranked]
-        best = min(
-            answering(rows),
-            key=lambda row: row.decode_character.value if row.decode_character else 0.0,
-            default=None,
-        )
-        took = quantity(best.decode_character.value) if best and best.decode_character else ""
-        title = f"In a batch {best.label} puts out a character every {took}" if best else "Decoding in a batch"
-        table = cells.table(
-            results.rows,
-            ("a character", "ratio", "verdict", "sentences", "sentences a second"),
-            lambda row: [
-                interval(row.decode_character),
-                cells.ratio(row.decode_ratio, row),
-                cells.verdict(row.decode_ratio, row),
-                f"{row.decode_sentences:,}",
-                digits(row.decode_sentences_per_second),
-            ],
-            words={0, 3},
-        )
-        note = 'All with the same weights; characters up to and with the "\\n" that ends a sentence. '
-        note += f"{BASELINE} has no batch and decodes sentence by sentence, with predict."
-        key = cut_note([row.decode_character for row in results.rows if row.decode_character])
-        found.append(Chart("decoding", title, spec, table, note, key))
-    else:
-        found.append(Text("Decoding in a batch was not measured."))
-    spec = charts.latency(results)
-    if spec is None:
-        return [*found, Text("The time of single sentences was not measured.")]
-    rows = [row for row in results.rows if row.latency]
-    best = min(answering(rows), key=lambda row: (not row.ranked, min(row.latency.items())[1].value))
-    took = quantity(min(best.latency.items())[1].value)
-    title = f"{best.label} decodes a single sentence in {took}, the shortest median"
-    percentiles = sorted({percentile for row in rows for percentile in row.latency})
-    table = cells.table(
-        results.rows,
-        (*(f"p{percentile}" for percentile in percentiles), "longest, a character", "ratio", "verdict"),
-        lambda row: [
-            *(interval(row.latency.get(percentile)) for percentile in percentiles),
-            interval(row.longest_character),
-            cells.ratio(row.longest_ratio, row),
-            cells.verdict(row.longest_ratio, row),
-        ],
-        words={0, len(percentiles) + 3},
+def speed(results: Results) -> list[Block]:
+    """In a batch, then alone."""
+    longest = max((row.decoding.alone_characters for row in results.rows if row.decoding), default=0)
+    alone = (
+        f"The sentence is the longest that was held out; {longest} characters are put out. A row that has no batch, "
     )
-    missing = [row.label for row in results.rows if not row.latency]
-    note = "One sentence a call, warm. 95th, 99th: so many of 100 sentences take no longer."
-    longest = next((row.longest_output for row in rows if row.longest_output), None)
-    note += f" Longest: the one source that puts out most, {longest} characters; ratios are of it." if longest else ""
-    note += f" Percentiles not measured: {'; '.join(missing)}." if missing else ""
-    return [*found, Chart("latency", title, spec, table, note)]
+    alone += "as the example, decodes the sentences below one by one in its place, once."
+    return [
+        *_one_way(results, "batch", "decodes many sentences in one call", results.decoding, COUNTED),
+        *_one_way(results, "alone", "decodes one sentence by itself", results.alone, alone),
+    ]
+
+
+def _one_way(results: Results, way: Way, does: str, pairs: Sequence[Pair], note: str) -> list[Block]:
+    found = {row.label: estimate for row in results.rows if (estimate := character(row, way))}
+    rows = [row for row in results.rows if row.label in found]
+    rows.sort(key=lambda row: (not row.compared, found[row.label].value))
+    if not rows:
+        return []
+    told = {label: wording.interval(e) if e.low < e.high else wording.quantity(e.value) for label, e in found.items()}
+    values: Values = []
+    for row in rows:
+        e = found[row.label]
+        words = {"text": wording.quantity(e.value), "time": told[row.label]}
+        values.append(drawing.look(row, rows) | {"value": e.value, "low": e.low, "high": e.high} | words)
+    table = cells.table(
+        rows,
+        lambda row: {
+            "time of a character": told[row.label],
+            "characters a second": per_second(row, way),
+            "sentences in the call": f"{row.decoding.sentences:,}" if row.decoding and way == "batch" else "",
+            **cells.to_baseline(results, row, pairs),
+        },
+        note=note,
+    )
+    key = f"Further left is faster; the line at a point or a bar's end is the 95{wording.SPACE}% interval."
+    spec = drawing.by_size(values, "a character", {"time": "a character"})
+    title = f"Time that a character takes where a row {does}"
+    return [Chart(way, title, spec, table, key), *cells.matrices(results, pairs, does)]
+
+
+def character(row: Row, way: Way) -> Estimate | None:
+    """Seconds that a row takes for a character; of what was measured once, without an interval."""
+    if row.decoding is None:
+        return None
+    if way == "batch":
+        return row.decoding.batch_character
+    once = row.decoding.once_character
+    return row.decoding.alone_character or (Estimate(once, once, once) if once else None)
+
+
+def per_second(row: Row, way: Way) -> str:
+    """Characters that a row decodes in a second."""
+    found = character(row, way)
+    return wording.digits(1 / found.value) if found else "–"
+
+
+def sentences(results: Results) -> list[Block]:
+    """What the rows make of sentences: the measured quality of the weights, then each sentence."""
+    if not results.sentences:
+        return []
+    lead = f"All rows decode with {results.weights}."
+    if results.chrf is not None:
+        lead += f" On all held-out sources these weights reach a chrF of {results.chrf:.1f} out of 100 "
+        lead += f"({results.chrf_signature})."
+    note = (
+        "Against the nearest reference, characters that a translation adds are underlined, and those that it leaves "
+    )
+    note += "out are struck through."
+    return [Text(lead), Sentences("", [_sentence(decoded) for decoded in results.sentences], note)]
+
+
+def summary(results: Results) -> list[Block]:
+    """The same in short."""
+    if not results.sentences:
+        return []
+    labels = list(dict.fromkeys(label for decoded in results.sentences for label in decoded.translations))
+    agreed = sum(len(decoded.said) == 1 for decoded in results.sentences)
+    title = f"Decoded with {results.weights}"
+    if len(labels) > 1:
+        title += f"; {agreed} of {len(results.sentences)} sentences are identical in {wording.listed(labels)}"
+    quality = f"chrF of these weights on all held-out sources: {results.chrf:.1f} of 100" if results.chrf else ""
+    return [Sentences(title, [_sentence(decoded) for decoded in results.sentences], quality)]
+
+
+def _sentence(decoded: Decoded) -> Sentence:
+    said = decoded.said
+    lines = []
+    for labels, translation in said:
+        identical = "identical in " if len(said) == 1 and len(labels) > 1 else ""
+        lines.append(Line(identical + ", ".join(labels), *difference(translation, decoded.references)))
+    known = "held out of training" if decoded.held_out else "trained on"
+    return Sentence(decoded.source, known, decoded.references, lines)

@@ -1,19 +1,19 @@
-"""How charts are drawn: colours, axes, bars, legends, and the look that all have.
+"""How charts are drawn: colours, axes, bars, lines, legends. The look that all have is in templates/report.js.
 
 Colours that follow the page's scheme are written as CSS (`currentColor`, `var(--paper)`), which the SVG that Vega
-draws takes from the page around it: light, dark and paper need one drawing. Lengths of bars start at zero; what
-spans powers of ten is drawn as points on a logarithmic axis, since a bar has no length there.
+draws takes from the page around it: light, dark and paper need one drawing. Whoever saves a chart gets them replaced
+by those of paper. Lengths of bars start at zero; what spans powers of ten is drawn as points on a logarithmic axis,
+since a bar has no length there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any
 
-from benchmarks.intervals import Estimate
-from benchmarks.plan import BASELINE, BATCHES, LANES
+from backends import BASELINE
 from benchmarks.report.blocks import Spec
-from benchmarks.results import Curve, Row
-from benchmarks.wording import unit_of
+from benchmarks.report.wording import PARTS, unit_of
+from benchmarks.results.values import Row
 
 Values = list[dict[str, Any]]
 
@@ -26,8 +26,9 @@ COLOURS = {
     "paddle": "#009e73",
     "numpy": "#cc79a7",
 }
-OTHERS = ("#56b4e9", "#e69f00", "#b8a800", "#882255", "#44aa99", "#6f63c4")
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
+OTHERS = ("#56b4e9", "#e69f00", "#b8a800", "#882255", "#6f63c4", "#7a4a1e")
+# Of parts of a bar: searched so that they are told apart, from one another and from those of backends, by everybody.
+TINTS = ("#e9a867", "#a936e2", "#67e9a8", "#e23653", "#f19df1", "#a9e236", "#b4b9c0")
 # What stands at a tick of a logarithmic axis of seconds.
 TIMES = (
     "datum.value >= 0.99 ? format(datum.value, ',.0f') + ' s' : datum.value >= 0.00099 ? "
@@ -35,56 +36,38 @@ TIMES = (
 )
 SPAN = 30.0  # largest over smallest value above which an axis is logarithmic
 WILD = 3.0  # an interval is drawn as far as this multiple of the largest value
+TALL = 320  # pixels, of a chart of lines
 
 
-def colours(rows: Iterable[Row | Curve]) -> dict[str, str]:
+def colours(backends: Iterable[str]) -> dict[str, str]:
     """A fixed colour a backend; those without one share the rest, in the order of their names."""
-    names = sorted({row.name for row in rows})
+    names = sorted(set(backends))
     others = [name for name in names if name not in COLOURS]
     found = {name: OTHERS[place % len(OTHERS)] for place, name in enumerate(others)}
     return {name: COLOURS.get(name) or found[name] for name in names}
 
 
-def look(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """How a row is drawn: its backend's colour, hollow in the lane `default`, grey where it is not ranked."""
-    colour = colours(rows)[row.name] if row.ranked else GREY
-    fill = f"color-mix(in srgb, {colour} 18%, {PAPER})" if row.lane == "default" else colour
-    lane = LANES.get(row.lane, row.lane)
-    told = {"label": row.label, "name": row.name, "lane": lane, "ranked": row.ranked, "batches": row.batches}
-    return told | {"colour": colour, "fill": fill}
+def look(row: Row, rows: Iterable[Row]) -> dict[str, Any]:
+    """How a row is drawn: its backend's colour, hollow where it is as installed, grey where it is not compared."""
+    colour = colours(other.cell.backend for other in rows)[row.cell.backend] if row.compared else GREY
+    hollow = 0.12 if row.cell.lane == "default" else 1.0
+    return {"label": row.label, "colour": colour, "filled": hollow, "compared": row.compared}
 
 
-def in_order(rows: Iterable[Row]) -> list[Row]:
-    """Fastest first, those that are not ranked after the others: the order that results come in, held here too."""
-    return sorted(rows, key=lambda row: not row.ranked)
+def bars(values: Values, title: str, told: Mapping[str, str], room: int = 70, at_least: float = 0.0) -> Spec:
+    """Horizontal bars from zero; `low` and `high`, where values have them, are drawn as error bars.
 
-
-def spans(values: Iterable[float]) -> bool:
-    """Whether they are of so different sizes that an axis should be logarithmic."""
-    found = [value for value in values if value > 0]
-    return bool(found) and max(found) / min(found) > SPAN
-
-
-def _highest(values: Values) -> float:
-    return max(float(value["high"]) for value in values)
-
-
-def bars(values: Values, title: str, told: Sequence[str], room: int = 70, at_least: float = 0.0) -> Spec:
-    """Horizontal bars from zero; `low` and `high`, where values have them, are drawn as error bars."""
+    `room` pixels are left at the right for the text at a bar's end; a pointer shows the fields of `told`, by titles.
+    """
     import altair as alt
 
     bounded = "low" in values[0]
     values = _within(values) if bounded else values
     highest = max(value["to"] if bounded else value["value"] for value in values)
-    base = alt.Chart(alt.InlineData(values=values)).encode(y=rows_axis(values))
-    x = quantity_axis("value", title, highest, room, at_least)
+    base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(values))
+    x = _quantity_axis("value", title, highest, room, at_least)
     layers: list[Any] = [
-        base.mark_bar(height={"band": 0.6}, strokeWidth=1.4).encode(
-            x=x,
-            fill=alt.Fill("fill:N", scale=None),
-            stroke=alt.Stroke("colour:N", scale=None),
-            tooltip=tooltips(("label", *told)),
-        )
+        base.mark_bar(height={"band": 0.6}, strokeWidth=1.6).encode(x=x, **_filled(), tooltip=_tooltips(told))
     ]
     if bounded:
         # Wider marks in the paper's colour under the narrow ones, so that they are seen on a bar of any colour.
@@ -97,55 +80,107 @@ def bars(values: Values, title: str, told: Sequence[str], room: int = 70, at_lea
                 for bound in ("from", "to")
             ]
     layers.append(base.mark_text(align="left", dx=7).encode(x="to:Q" if bounded else "value:Q", text="text:N"))
-    return finished(alt.layer(*layers), height(values))
+    return _finished(alt.layer(*layers), _height(values))
 
 
-def stacked(values: Values, title: str, told: Sequence[str], room: int) -> Spec:
-    """Horizontal bars of phases, each from `low` to `high`; the last of what is told stands at the end of a bar."""
+def by_size(values: Values, title: str, told: Mapping[str, str]) -> Spec:
+    """Bars of seconds, or points on a logarithmic axis where they are of very different sizes."""
     import altair as alt
 
-    phases = list(dict.fromkeys(value["phase"] for value in values))
-    base = alt.Chart(alt.InlineData(values=values)).encode(y=rows_axis(values))
-    bars = base.mark_bar(height={"band": 0.6}, stroke=PAPER, strokeWidth=0.8).encode(
-        x=quantity_axis("low", title, _highest(values), room),
-        x2="high:Q",
-        color=_tints(phases),
-        tooltip=tooltips(told),
-    )
-    totals = alt.Chart(alt.InlineData(values=[value for value in values if value["phase"] == phases[-1]]))
-    text = totals.mark_text(align="left", dx=6).encode(x="high:Q", y=rows_axis(values), text=f"{told[-1]}:N")
-    return finished(alt.layer(bars, text), height(values))
-
-
-def by_size(values: Values, title: str, told: Sequence[str]) -> Spec:
-    """Bars, or points on a logarithmic axis where values are of very different sizes. In seconds."""
-    import altair as alt
-
-    if not spans(value["value"] for value in values):
-        unit, name = unit_of(max(value["value"] for value in values))
+    found = [value["value"] for value in values]
+    if max(found) <= SPAN * min(found):
+        unit, name = unit_of(max(found))
         values = [v | {end: v[end] / unit for end in ("value", "low", "high")} for v in values]
         return bars(values, f"{name} {title}", told)
     values = _within(values)
-    seconds = [value[end] for value in values for end in ("from", "to")]
-    x = time_axis("value", f"time {title}; left is faster", seconds, room=62)
-    base = alt.Chart(alt.InlineData(values=values)).encode(y=rows_axis(values))
+    x = _time_axis("value", f"time {title}", [value[end] for value in values for end in ("from", "to")], room=62)
+    base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(values))
     rules = base.mark_rule(strokeWidth=2).encode(x="from:Q", x2="to:Q", color=alt.Color("colour:N", scale=None))
-    points = base.mark_point(size=90, strokeWidth=1.8, opacity=1).encode(
-        x=x,
-        stroke=alt.Stroke("colour:N", scale=None),
-        fill=alt.Fill("fill:N", scale=None),
-        tooltip=tooltips(("label", *told)),
-    )
+    points = base.mark_point(size=90, strokeWidth=1.8, opacity=1).encode(x=x, **_filled(), tooltip=_tooltips(told))
     text = base.mark_text(align="left", dx=10).encode(x="to:Q", text="text:N")
-    return finished(alt.layer(rules, points, text), height(values))
+    return _finished(alt.layer(rules, points, text), _height(values))
 
 
-def cut_note(estimates: Sequence[Estimate]) -> str:
-    """What is said where one of these intervals is drawn only in part; else nothing."""
-    most, least = max(found.value for found in estimates), min(found.value for found in estimates)
-    if any(found.high > most * WILD or found.low < least / WILD for found in estimates):
-        return "A very wide interval is drawn in part; the figures have it whole."
-    return ""
+def stacked(bars: Mapping[str, Mapping[str, float]], title: str, text: Mapping[str, str], room: int = 70) -> Spec:
+    """Horizontal bars, each of parts on top of one another, by label and part; `text` stands at a bar's end."""
+    import altair as alt
+
+    values: Values = []
+    for label, parts in bars.items():
+        begin, total = 0.0, sum(parts.values())
+        for part, size in parts.items():
+            share = f"{100 * size / total if total else 0:.1f} %"
+            values.append({"label": label, "part": part, "low": begin, "high": begin + size, "share": share})
+            begin += size
+    ends: Values = [
+        {"label": label, "high": sum(parts.values()), "text": text[label]} for label, parts in bars.items()
+    ]
+    names = list(dict.fromkeys(value["part"] for value in values))
+    # The parts of a step keep their colours, whichever of them a chart has.
+    tints = [TINTS[(list(PARTS.values()) if name in PARTS.values() else names).index(name)] for name in names]
+    legend = alt.Legend(title=None, orient="top", columns=_columns(1), symbolType="square", labelLimit=230)
+    colour = alt.Color("part:N", sort=names, scale=alt.Scale(domain=names, range=tints), legend=legend)
+    x = _quantity_axis("low", title, max(value["high"] for value in values), room)
+    base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(values))
+    drawn = base.mark_bar(height={"band": 0.6}, stroke=PAPER, strokeWidth=0.5).encode(
+        x=x, x2="high:Q", color=colour, tooltip=_tooltips({"part": "part", "share": "share"})
+    )
+    totals = alt.Chart(alt.InlineData(values=ends)).mark_text(align="left", dx=6)
+    totals = totals.encode(x="high:Q", y=_rows_axis(values), text="text:N")
+    return _finished(alt.layer(drawn, totals), _height(values))
+
+
+def curves(thick: Values, thin: Values, x: str, y: str, told: Mapping[str, str]) -> Spec:
+    """Lines with points by `backend` and `label` over thin ones for each `seed`, dotted where rows are bucketed."""
+    import altair as alt
+
+    axes = {
+        "x": alt.X("x:Q", title=x, scale=alt.Scale(zero=True, nice=False), axis=alt.Axis(tickCount=6)),
+        "y": alt.Y("y:Q", title=y, scale=alt.Scale(zero=True)),
+        "color": _legend(value["backend"] for value in thick),
+    }
+    # Which are dotted is said in words beside the chart: a legend of that has no room on a telephone.
+    dotted = alt.Scale(domain=[False, True], range=[[1, 0], [1, 3]])
+    dashes = {"strokeDash": alt.StrokeDash("bucketed:N", scale=dotted, legend=None)}
+    single = alt.Chart(alt.InlineData(values=thin)).mark_line(strokeWidth=1, opacity=0.35)
+    middle = alt.Chart(alt.InlineData(values=thick)).mark_line(strokeWidth=2.6)
+    dots = alt.Chart(alt.InlineData(values=thick)).mark_point(filled=True, size=26, opacity=1)
+    layers = [
+        single.encode(**axes, **dashes, detail=["label:N", "seed:N"]),
+        middle.encode(**axes, **dashes, detail="label:N"),
+        dots.encode(**axes, tooltip=_tooltips(told)),
+    ]
+    return _finished(alt.layer(*layers), TALL)
+
+
+def sizes(values: Values, x: str, y: str, told: Mapping[str, str], ideal: Values | None = None) -> Spec:
+    """Lines with a point a size, sizes on a logarithmic axis with a tick each: times of steps on one too where there
+    are `ideal` ones, which are dotted; else amounts from zero, since what stays should look so."""
+    import altair as alt
+
+    found = sorted({value["x"] for value in values})
+    scale = alt.Scale(type="log", domain=[found[0] / 1.25, found[-1] * 1.25], nice=False)
+    axis = alt.Axis(values=found, format=",d", labelOverlap="greedy", labelSeparation=8)
+    places = alt.X("x:Q", title=x, scale=scale, axis=axis)
+    heights = alt.Y("y:Q", title=y, scale=alt.Scale(zero=True))
+    layers: list[Any] = []
+    if ideal:
+        ends = [value["y"] for value in [*values, *ideal]]
+        powers = [10.0**power for power in range(floor(log10(min(ends))), ceil(log10(max(ends))) + 1)]
+        scale = alt.Scale(type="log", domain=[min(ends) / 1.25, max(ends) * 1.25], nice=False)
+        heights = alt.Y("y:Q", title=y, scale=scale, axis=alt.Axis(values=powers, labelExpr=TIMES, grid=True))
+        line = alt.Chart(alt.InlineData(values=ideal)).mark_line(stroke=INK, strokeDash=[2, 4], strokeWidth=1.6)
+        layers.append(line.encode(x=places, y=heights))
+    base = alt.Chart(alt.InlineData(values=values))
+    base = base.encode(x=places, y=heights, color=_legend(value["backend"] for value in values))
+    layers.append(base.mark_line(strokeWidth=2).encode(detail="label:N"))
+    layers.append(base.mark_point(filled=True, size=50, opacity=1).encode(tooltip=_tooltips(told)))
+    return _finished(alt.layer(*layers), TALL)
+
+
+def is_cut(values: Values) -> bool:
+    """Whether the interval of one of these is drawn only in part."""
+    return any(value["from"] != value["low"] or value["to"] != value["high"] for value in _within(values))
 
 
 def _within(values: Values) -> Values:
@@ -160,39 +195,49 @@ def _within(values: Values) -> Values:
     return drawn
 
 
-def _labels(rows: Sequence[Any]) -> list[str]:
-    return list(dict.fromkeys(row.label if isinstance(row, Row) else row["label"] for row in rows))
+def _filled() -> dict[str, Any]:
+    import altair as alt
+
+    return {
+        "stroke": alt.Stroke("colour:N", scale=None),
+        "fill": alt.Fill("colour:N", scale=None),
+        "fillOpacity": alt.FillOpacity("filled:Q", scale=None),
+    }
 
 
-def height(rows: Sequence[Any]) -> int:
+def _labels(values: Values) -> list[str]:
+    return list(dict.fromkeys(value["label"] for value in values))
+
+
+def _height(values: Values) -> int:
     """Of a chart with a band a row: more where a label takes two lines. A height by steps would not fit a page."""
-    labels = _labels(rows)
+    labels = _labels(values)
     return len(labels) * (38 if any(", " in label for label in labels) else 32)
 
 
-def rows_axis(rows: Sequence[Any]) -> Any:
+def _rows_axis(values: Values) -> Any:
     """A band a row, in their order."""
     import altair as alt
 
     # A label's parts stand under one another, so that a telephone has room for the bars.
     middle = alt.condition("indexof(datum.label, ', ') > 0", alt.value(-7), alt.value(0))
     words = "split(datum.value, ', ')"
-    axis = alt.Axis(title=None, labelExpr=words, labelLimit=132, labelOffset=middle, ticks=False, domain=False)
-    return alt.Y("label:N", sort=_labels(rows), axis=axis)
+    axis = alt.Axis(title=None, labelExpr=words, labelLimit=145, labelOffset=middle, ticks=False, domain=False)
+    return alt.Y("label:N", sort=None, axis=axis)
 
 
-def quantity_axis(field: str, title: str, highest: float, room: int, at_least: float = 0.0) -> Any:
+def _quantity_axis(field: str, title: str, highest: float, room: int, at_least: float = 0.0) -> Any:
     """From zero, with `room` pixels at the right for what is written there, however wide the page is."""
     import altair as alt
 
     # A page that is hidden or being closed has no width.
     share = f"max(width, 1) / max(width - {room}, width / 3, 0.3)"
     end = alt.ExprRef(f"max({at_least}, {highest} * {share})")
-    axis = alt.Axis(tickCount=5, grid=True, labelFlush=True)
+    axis = alt.Axis(tickCount=5, grid=True, labelFlush=True, labelBound=True)
     return alt.X(f"{field}:Q", title=title, scale=alt.Scale(domainMin=0, domainMax=end, nice=False), axis=axis)
 
 
-def time_axis(field: str, title: str, seconds: Sequence[float], room: int) -> Any:
+def _time_axis(field: str, title: str, seconds: Sequence[float], room: int) -> Any:
     """Logarithmic, from microseconds to seconds, a tick a power of ten; `room` pixels are left at the right."""
     import altair as alt
 
@@ -212,67 +257,26 @@ def _columns(narrow: int) -> Any:
     return alt.ExprRef(f"width < 480 ? {narrow} : 9")
 
 
-def _tints(parts: Sequence[str]) -> Any:
-    """From light to dark, as far apart as their number lets them be: colours belong to backends."""
-    import altair as alt
-
-    shares = [round(20 + 74 * place / max(1, len(parts) - 1)) for place in range(len(parts))]
-    tints = [f"color-mix(in srgb, {INK} {share}%, {PAPER})" for share in shares]
-    legend = alt.Legend(title=None, orient="top", columns=_columns(2 if len(parts) <= 4 else 1), symbolType="square")
-    return alt.Color("phase:N", sort=list(parts), scale=alt.Scale(domain=list(parts), range=tints), legend=legend)
-
-
-def colour_legend(rows: Sequence[Row | Curve]) -> Any:
+def _legend(backends: Iterable[str]) -> Any:
     """Above the vertical axis's title, and as strong as the thick lines."""
     import altair as alt
 
-    found = colours(rows)
+    found = colours(backends)
     scale = alt.Scale(domain=list(found), range=list(found.values()))
     lines: dict[str, Any] = {"symbolType": "stroke", "symbolStrokeWidth": 3, "symbolOpacity": 1}
     legend = alt.Legend(title=None, orient="top", offset=30, columns=_columns(3), **lines)
-    return alt.Color("name:N", scale=scale, legend=legend)
+    return alt.Color("backend:N", scale=scale, legend=legend)
 
 
-def dotted() -> Any:
-    """Bucketed rows are dotted, which words beside the chart say; a legend of them has no room on a telephone."""
+def _tooltips(fields: Mapping[str, str]) -> list[Any]:
+    """Of fields that hold words, each with its title; the row's first."""
     import altair as alt
 
-    return alt.StrokeDash("batches:N", scale=alt.Scale(domain=BATCHES, range=[[1, 0], [1, 3]]), legend=None)
+    return [alt.Tooltip(f"{field}:N", title=title) for field, title in ({"label": "row"} | dict(fields)).items()]
 
 
-def tooltips(fields: Iterable[str]) -> list[Any]:
-    """Of fields that hold words, each under its name or what the reader calls it."""
-    import altair as alt
-
-    titles = {"label": "backend", "text": "share"}
-    return [alt.Tooltip(f"{field}:N", title=titles.get(field, field)) for field in fields]
-
-
-def finished(chart: Any, height: Any) -> Spec:
-    """A chart as wide as the page lets it be, in the page's own colours."""
+def _finished(chart: Any, height: int) -> Spec:
+    """A chart as wide as the page lets it be; fonts and lines are those of the page's script."""
     made: Spec = chart.properties(width="container", height=height).to_dict()
-    made["config"] = {
-        "background": "transparent",
-        "font": FONT,
-        "view": {"stroke": None},
-        "axis": {
-            "labelColor": INK,
-            "titleColor": INK,
-            "gridColor": INK,
-            "gridOpacity": 0.12,
-            "domainColor": INK,
-            "domainOpacity": 0.35,
-            "tickColor": INK,
-            "tickOpacity": 0.35,
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
-            "titlePadding": 10,
-            "labelPadding": 6,
-        },
-        "axisY": {"titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleY": -12, "titleX": 0},
-        "legend": {"labelColor": INK, "labelFontSize": 12, "symbolSize": 130, "rowPadding": 5, "columnPadding": 14},
-        "text": {"color": INK, "fontSize": 12},
-        "rule": {"color": INK},
-    }
+    del made["config"]  # Altair's own
     return made

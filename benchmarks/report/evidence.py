@@ -1,128 +1,147 @@
-"""Why the figures can be believed: parity, settings read back, kernels, and how to measure again."""
+"""Why the figures can be believed: parity, settings and kernels, how it was measured, and how to do it again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.climber import RUNGS
-from benchmarks.report import cells
+from benchmarks.parity.certificate import Rung
+from benchmarks.report import cells, wording
 from benchmarks.report.blocks import Block, Code, Details, Table, Text
-from benchmarks.results import Results, Row
-from benchmarks.wording import MISSING, digits, percent, plain, quantity, scientific
+from benchmarks.results.values import Results, Row
 
 MOST_KERNELS = 8
 
 
 def parity(results: Results) -> list[Block]:
-    """Each row's distance from the referee; nothing where no row has a certificate."""
-    rows = [row for row in results.full_rows if row.certificate]
-    if not rows:
+    """How far each row is from the referee, rung by rung."""
+    found = {row.label: row.certificate for row in results.rows if row.certificate}
+    if not found:
         return []
-    lacking = [row.label for row in results.full_rows if not row.certificate]
-    blocks: list[Block] = [ladder(rows)]
-    for row in rows:
-        if row.quality and row.certificate and (strings := row.certificate.get("strings")):
-            text = f"{row.label}: its quality was scored with another backend's decoding of its weights; of "
-            text += f"{strings['compared']} sentences that it decoded itself, {strings['equal']} are the same."
-            blocks.append(Text(text))
-    return [*blocks, Text(f"Without a certificate: {', '.join(lacking)}.")] if lacking else blocks
-
-
-def ladder(rows: Sequence[Row]) -> Table:
-    """How far rows that have a certificate are from the referee."""
-    found = [row.certificate or {} for row in rows]
-    rungs = [rung for rung in RUNGS if any(rung in certificate["rungs"] for certificate in found)]
+    rungs = list(dict.fromkeys(rung for certificate in found.values() for rung in certificate.rungs))
     lines = [
-        [row.label, "passed" if c["passed"] else "BROKEN", *(_rung(c["rungs"].get(rung)) for rung in rungs)]
-        for row, c in zip(rows, found, strict=True)
+        [label, "passed" if c.passed else "BROKEN", *(_rung(c.rungs.get(rung)) for rung in rungs)]
+        for label, c in found.items()
     ]
-    grey = frozenset(place for place, c in enumerate(found) if not c["passed"])
-    referees = ", ".join(dict.fromkeys(str(c.get("referee", "")) for c in found))
+    grey = frozenset(place for place, c in enumerate(found.values()) if not c.passed)
     note = (
-        f"Referee: {referees}. Of each rung: the worst error and what is allowed of it. A row climbs until a rung "
-        "breaks; rungs that it did not reach are empty."
+        "Each cell has the worst error of a rung and the most that is allowed. A row climbs until a rung breaks; the "
     )
-    return Table("Worst error on each rung", ("row", "", *rungs), lines, frozenset({0, 1}), grey, note)
+    note += "rungs after that are empty."
+    referees = wording.listed(dict.fromkeys(c.referee for c in found.values()))
+    title = f"Distance of each row from the referee, {referees}"
+    return [Table(title, ("row", "parity", *rungs), lines, frozenset({0, 1}), grey, note)]
 
 
-def _rung(rung: Mapping[str, Any] | None) -> str:
+def _rung(rung: Rung | None) -> str:
     if rung is None:
         return ""
-    if rung["error"] is None:
+    if rung.error is None:
         return "differs"
-    if rung["error"] == 0 and rung["passed"]:
+    if rung.error == 0 and rung.passed:
         return "equal"
-    return f"{scientific(rung['error'])} {'≤' if rung['passed'] else '>'} {scientific(rung['tolerance'])}"
+    return f"{wording.scientific(rung.error)} {'≤' if rung.passed else '>'} {wording.scientific(rung.tolerance)}"
 
 
 def settings(results: Results) -> list[Block]:
-    """What the defaults cost, threads and gates, and of each row its settings and kernels."""
-    if not results.all_rows:
-        return []
-    found: list[Block] = []
-    costs = [row for row in results.rows if row.default_cost]
-    if costs:
-        rows = [[row.label, cells.ratio(row.default_cost), cells.verdict(row.default_cost)] for row in costs]
-        title = "As installed against the matched settings of the same backend"
-        found.append(Table(title, ("row", "speed", "verdict"), rows, frozenset({0, 2})))
-    else:
-        found.append(Text("What the defaults cost was not measured: there is one lane only."))
-    threads = cells.table(
-        results.all_rows,
-        ("threads, as told", "of the process", "busy while training", "data wait", "gates"),
-        lambda row: [
-            str(row.threads),
-            *(str(row.os_threads.get(which, MISSING)) for which in ("all", "busy")),
-            percent(row.data_share),
-            "; ".join(map(plain, row.gates)) or "all passed",
-        ],
-        words={0, 5},
-        title="Threads of the operating system, data, and sanity gates",
-        note="As told: by the framework, of which TensorFlow tells what it was given. Data wait: to make the steps' "
-        "tensors, as a share of the steps' time; keras:example has them before.",
-    )
-    return [*found, threads, *(_row_details(row) for row in [*results.rows, *results.reduced])]
+    """Of each row its settings and kernels, and what its process told of itself."""
+    return [_of_row(row) for row in results.rows]
 
 
-def _row_details(row: Row) -> Details:
+def _of_row(row: Row) -> Details:
     blocks: list[Table | Text] = []
-    if row.settings:
-        rows = [[name, _value(value)] for name, value in row.settings.items()]
-        blocks.append(Table("Settings, read back", ("setting", "value"), rows, frozenset({0, 1})))
-    kernels = sorted(row.kernels, key=lambda kernel: -kernel["seconds"])
-    if kernels:
-        total = sum(kernel["seconds"] for kernel in kernels) or 1.0
+    words = frozenset({0, 1})
+    if row.facts.settings:
+        lines = [(name, _value(value)) for name, value in row.facts.settings.items()]
+        blocks.append(Table("Settings, read back from the framework", ("setting", "value"), lines, words))
+    if kernels := row.resources.kernels:
+        total = sum(kernel.seconds for kernel in kernels) or 1.0
+        longest = sorted(kernels, key=lambda kernel: -kernel.seconds)[:MOST_KERNELS]
         rows = [
-            [
-                k["name"],
-                k.get("part", ""),
-                f"{k['calls']:,}",
-                quantity(k["seconds"]),
-                percent(k["seconds"] / total),
-            ]
-            for k in kernels[:MOST_KERNELS]
+            (
+                k.name,
+                wording.PARTS[k.part],
+                f"{k.calls:,}",
+                wording.quantity(k.seconds),
+                wording.percent(k.seconds / total),
+            )
+            for k in longest
         ]
-        title = "Kernels that took longest, by the framework's own profiler in an untimed pass"
-        blocks.append(Table(title, ("kernel", "part", "calls", "time", "share"), rows, frozenset({0, 1})))
-    else:
-        blocks.append(Text("Kernels were not measured."))
-    facts = [[name, _value(value)] for name, value in row.facts.items() if name != "settings"]
-    if facts:
-        blocks.append(Table("What the process told of itself", ("fact", "value"), facts, frozenset({0, 1})))
-    return Details(row.label, blocks)
+        columns = ("kernel", "part of a step", "calls", "time", "share")
+        title = "Kernels that took longest, by the framework's own profiler in a pass that is not timed"
+        blocks.append(Table(title, columns, rows, words))
+    names = ("version", "device", "threads", "os_threads", "precision", "python", "python_version", "libraries")
+    lines = [(name.replace("_", " "), _value(getattr(row.facts, name))) for name in names]
+    return Details(row.label, [*blocks, Table("What the process told of itself", ("fact", "value"), lines, words)])
+
+
+def measured(results: Results) -> list[Block]:
+    """How it was measured, and what that says of how sure the figures are."""
+    within, reached = (wording.percent(share) for share in (results.within, results.reached))
+    found: list[Block] = [
+        Text(
+            f"{wording.count(results.generations, 'generation')} of processes were measured, each with one process "
+            f"for every row, all alive at once. In a cycle every row is visited once, in random order, while all "
+            f"others sleep; there were {wording.count(results.cycles, 'cycle')} in all, in "
+            f"{wording.duration(results.seconds)}. {wording.count(results.dropped, 'cycle')} "
+            f"{'was' if results.dropped == 1 else 'were'} dropped, since other processes were at work meanwhile; on "
+            f"average these used {results.others:.2f} cores. Visits waited for an idle machine for "
+            f"{wording.duration(results.waited)} in all."
+        ),
+        Text(
+            f"Intervals were asked to reach at most {within} to either side"
+            + (f"; the widest of the rows that are compared reaches {reached}." if results.reached else ".")
+        ),
+    ]
+    for pair in results.pairs:
+        if pair.kind == "control":
+            text = f'The same backend measured twice, as "{pair.left}" against "{pair.right}", gives '
+            found.append(Text(f"{text}{wording.ratio(pair.ratio)}; an honest interval holds 1.00."))
+    pairs = [
+        (p.left, p.right, wording.ratio(p.ratio), wording.ratio(p.pairwise), p.word)
+        for p in results.pairs
+        if p.kind == "frameworks"
+    ]
+    if pairs:
+        columns = ("row", "against", "times as fast", "by these two rows alone", "verdict")
+        note = (
+            "The first interval is from a fit of all rows; the second, from the two rows alone, is wider where there "
+        )
+        note += "are few generations."
+        found.append(Table("Training, two rows at a time", columns, pairs, frozenset({0, 1, 4}), note=note))
+    note = (
+        "Settling is by how much the first ten of twenty timed steps are slower than the last ten. Busy threads are "
+    )
+    note += (
+        "those that worked while the row trained. Data is the share of a step's time in which its tensors are made."
+    )
+    table = cells.table(
+        results.rows,
+        lambda row: {
+            "version": row.facts.version,
+            "threads, as the framework tells": str(row.facts.threads),
+            "threads of the process": str(row.resources.threads),
+            "busy threads": str(row.resources.busy_threads),
+            "settling": wording.percent(row.speed.settling if row.speed else None),
+            "data": "made before" if (share := row.resources.data_share) is None else wording.percent(share),
+        },
+        words=("version",),
+        title="Each row while it was measured",
+        note=note,
+    )
+    return [*found, table] if results.rows else found
 
 
 def again(results: Results) -> list[Block]:
     """The command that measures the same, and what it was measured with."""
-    versions = results.machine.get("versions", {})
-    rows = [["corpus, SHA-256", results.sha256]]
-    rows += [[name, str(results.machine[name])] for name in ("system", "python") if name in results.machine]
-    rows += [[str(name), str(version)] for name, version in versions.items()]
-    rows += [["training settings", ", ".join(f"{name} {value}" for name, value in asdict(results.settings).items())]]
+    machine = results.machine
+    rows = [("SHA-256 of the corpus", results.sha256)]
+    rows += [(name, str(machine[name])) for name in ("system", "python") if name in machine]
+    rows += [(str(name), str(version)) for name, version in machine.get("versions", {}).items()]
+    rows += [("training settings", ", ".join(f"{name} {value}" for name, value in asdict(results.settings).items()))]
     return [
-        Text("Measure again with:"),
+        Text("Measure the same again with:"),
         Code(results.command),
-        Text("A recording holds each single time; tables, charts and verdicts are made from it:"),
+        Text("The recording holds each single time; a page like this one is made from it with:"),
         Code("rosetta report recording.jsonl -o report.html"),
         Table("What it was measured with", ("what", "which"), rows, frozenset({0, 1})),
     ]
@@ -135,4 +154,4 @@ def _value(value: Any) -> str:
         return ", ".join(map(_value, value))
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "not told"}[value]
-    return digits(value, 4) if isinstance(value, float) else str(value)
+    return wording.digits(value, 4) if isinstance(value, float) else str(value)

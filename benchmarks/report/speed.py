@@ -1,99 +1,120 @@
-"""How fast training is: the chart that answers first, and the verdicts."""
+"""How fast training is: the rows, each against every other, and why; rows that are a question of their own."""
 
-from benchmarks.intervals import SMALLEST_EFFECT
-from benchmarks.plan import BASELINE
-from benchmarks.report import cells, charts
-from benchmarks.report.blocks import Block, Chart, Table, Text, Warnings
-from benchmarks.report.drawing import cut_note
-from benchmarks.results import Results, answering
-from benchmarks.wording import MISSING, digits, interval, percent, plain, quantity
+from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.report import cells, drawing, wording
+from benchmarks.report.blocks import Block, Chart, Points, Table, Text
+from benchmarks.report.drawing import Values
+from benchmarks.results.intervals import Estimate
+from benchmarks.results.values import Group, Results, Row
 
-def overview(results: Results) -> list[Block]:
-    """The chart that answers first, or why there is none yet; nothing where no round is planned."""
-    if not results.planned_rounds:
-        return []
-    spec = charts.speed(results.rows)
-    if spec is None:
-        return [Text("Intervals take two rounds; there are none yet.")]
-    ranked = [row for row in answering(results.rows) if row.ranked and row.step]
-    fastest = ranked[0] if ranked else None
-    title = (
-        f"{fastest.label} trains an epoch in {quantity(fastest.train_seconds_per_epoch)}"
-        if fastest
-        else "Seconds an epoch"
-    )
-    title += ", the shortest median" if len(ranked) > 1 else ""
-    title += " of the matched rows" if len(ranked) > 1 and len({row.lane for row in results.rows}) > 1 else ""
-    table = cells.table(
-        results.rows,
-        ("seconds an epoch", "a warm step", "pairs a second", "ratio", "not ranked because"),
-        lambda row: [
-            cells.epoch(row),
-            interval(row.step),
-            digits(row.train_samples_per_second) if row.step else MISSING,
-            cells.ratio(row.ratio, row),
-            plain(row.why_not),
-        ],
-        words={0, 5},
-        note="In brackets: 95 % intervals.",
-    )
-    key = "The whisker at a bar's end is the 95 % interval of the median."
-    if any(row.ratio and row.ranked for row in results.rows):
-        key += " After the seconds stands the ratio, where it is sure that there is a difference."
-    if any(row.lane == "default" for row in results.rows):
-        key += " Hollow: as installed, with nothing set."
-    key += " Grey: not ranked." if any(not row.ranked for row in results.rows) else ""
-    wide = cut_note([row.step for row in results.rows if row.step])
-    key += f" {wide}" if wide else ""
-    note = ""
-    if any(row.ratio for row in results.rows):
-        note += f"Ratio: how many times as fast as {BASELINE} in the same lane a row is. "
-    unranked = [f"{row.label} ({plain(row.why_not)})" for row in results.rows if not row.ranked]
-    note += f"Not ranked: {'; '.join(unranked)}." if unranked else ""
-    return [Chart("speed", title, spec, table, note, key)]
+BUCKETED = (
+    "These rows train on batches of sentences of like lengths, with the padding left out of states and loss: the "
+    "same pairs in an epoch, in fewer positions. That is other work than the example's, so these rows are not "
+    "compared with the rows above, but each with the same framework on shuffled batches."
+)
+REDUCED = (
+    "These rows compute matrix products and LSTMs in fewer bits than float32 has, so that they do the same work less "
+    "exactly. They are not compared with the rows above, but each with the same framework in float32."
+)
 
 
-def verdicts(results: Results) -> list[Block]:
-    """Warnings, each row against the baseline and the next slower one, and the noise floors."""
-    found: list[Block] = [Warnings([plain(warning) for warning in results.warnings])] if results.warnings else []
-    if not results.rows:
-        return found
-    found.append(
-        cells.table(
-            results.rows,
-            ("seconds an epoch", "ratio", "verdict", "evaluation, a pair", "threads", "version"),
-            lambda row: [
-                cells.epoch(row),
-                cells.ratio(row.ratio, row),
-                f"not ranked: {plain(row.why_not)}" if not row.ranked else cells.verdict(row.ratio, row),
-                quantity(row.evaluate.value if row.evaluate else None),
-                str(row.threads),
-                row.version,
-            ],
-            words={0, 3, 6},
-            title=f"Each row against {BASELINE} in the same lane"
-            if any(row.ratio for row in results.rows)
-            else "All rows",
-            note="In brackets: 95 % intervals, by a bootstrap over processes and steps. A ratio above 1 is faster.",
-        )
-    )
-    if results.pairs:
-        rows = [
-            [pair["first"], pair["second"], cells.ratio(pair["verdict"]), cells.verdict(pair["verdict"])]
-            for pair in results.pairs
-        ]
-        title = "Each row against the next slower one"
-        found.append(Table(title, ("row", "next slower row", "ratio", "verdict"), rows, frozenset({0, 1, 3})))
-    else:
-        found.append(Text("There are no two ranked rows to compare with each other."))
-    controls = [row for row in [*results.rows, *results.reduced] if row.control]
-    if controls:
-        rows = [[row.label, interval(row.control, "×"), percent(row.floor)] for row in controls]
-        note = "A difference that is smaller than the larger noise floor of the two, or than "
-        note += f"{percent(SMALLEST_EFFECT)}, is not called one."
-        columns = ("row", "ratio to itself", "noise floor")
-        found.append(Table("The same program against itself", columns, rows, note=note))
-    else:
-        found.append(Text("No program was measured against itself, so the noise floor is not known."))
+TITLE = "Seconds to train one epoch, a shorter bar being faster"
+
+
+def answer(results: Results) -> list[Block]:
+    """Bars, and each framework against every other."""
+    rows = results.of_group("main")
+    bars = _bars("speed", rows, lambda row: cells.to_baseline(results, row), folded=False)
+    return [*([bars] if bars else []), *cells.matrices(results, results.pairs, "trains")]
+
+
+def why(results: Results) -> list[Block]:
+    """What explains the differences; nothing where nothing does."""
+    found: list[Block] = []
+    if reasons := [pair.why for pair in results.pairs if pair.why and pair.kind == "frameworks"]:
+        found.append(Points("What the time of a step goes to", reasons))
+    installed = [(p.left, p.right, wording.ratio(p.ratio)) for p in results.pairs if p.kind == "installed"]
+    if installed:
+        title = "Rows as installed, with nothing set, against the same framework with matched settings"
+        columns = ("row as installed", "against", "times as fast")
+        found.append(Table(title, columns, installed, frozenset({0, 1})))
+    if results.advice:
+        found.append(Points("What makes the difference for rows as installed", results.advice))
     return found
+
+
+def bucketed(results: Results) -> list[Block]:
+    return _apart(results, "bucketed", BUCKETED, "times as fast as on shuffled batches")
+
+
+def reduced(results: Results) -> list[Block]:
+    return _apart(results, "reduced", REDUCED, "times as fast as in float32")
+
+
+def _apart(results: Results, group: Group, lead: str, over: str) -> list[Block]:
+    """The rows of a group, each beside the row that its pairs hold it against."""
+    own = {pair.left: wording.ratio(pair.ratio) for pair in results.pairs if pair.kind == group}
+    rows = results.of_group(group)
+    chart = _bars(group, rows, lambda row: {over: own.get(row.label, "")})
+    matrix = cells.matrix(
+        results, results.pairs, rows, "How many times as fast each of these rows trains as each other"
+    )
+    return [Text(lead), chart, *([matrix] if matrix else [])] if chart else []
+
+
+def _bars(
+    name: str, rows: Sequence[Row], ratio: Callable[[Row], Mapping[str, str]], folded: bool = True
+) -> Chart | None:
+    """Seconds an epoch of rows as bars and as a table; `ratio` gives a cell by its column, or nothing."""
+    values: Values = []
+    for row in rows:
+        if found := epoch(row):
+            bounds = {"value": found.value, "low": found.low, "high": found.high}
+            over = "".join(ratio(row).values())
+            told = {"text": _at_the_end(row, found, over), "seconds": seconds(found), "over": over}
+            values.append(drawing.look(row, rows) | bounds | told)
+    if not values:
+        return None
+    own = "".join(ratio(rows[0])) if any(value["over"] for value in values) else ""
+    spec = drawing.bars(values, "seconds an epoch", {"seconds": "seconds"} | ({"over": own} if own else {}), room=125)
+    table = cells.table(
+        rows,
+        lambda row: {
+            "seconds an epoch": seconds(epoch(row)),
+            "a training step": wording.interval(row.speed.step if row.speed else None),
+            "pairs a second": wording.digits(row.speed.pairs_per_second if row.speed else None),
+            **ratio(row),
+        },
+        note=f"In brackets stand 95{wording.SPACE}% intervals.",
+    )
+    key = f"The line across a bar's end is the 95{wording.SPACE}% interval."
+    key += f" Behind the seconds stands how many {own} a row trains." if own else ""
+    key += " Hollow bars are rows as installed, with nothing set." if any(v["filled"] < 1 for v in values) else ""
+    key += (
+        " Grey bars are rows that are not compared; a warning says why."
+        if any(not value["compared"] for value in values)
+        else ""
+    )
+    key += " A very wide interval is drawn in part; the table has the whole of it." if drawing.is_cut(values) else ""
+    return Chart(name, TITLE, spec, table, key, folded)
+
+
+def epoch(row: Row) -> Estimate | None:
+    """Seconds that an epoch takes."""
+    return row.speed.step.times(row.speed.epoch_seconds / row.speed.step.value) if row.speed else None
+
+
+def seconds(estimate: Estimate | None) -> str:
+    """An epoch's, without their unit: 6.10 (6.01 to 6.20)."""
+    if estimate is None:
+        return wording.MISSING
+    return f"{wording.digits(estimate.value)} ({wording.bounds(estimate.value, estimate.low, estimate.high)})"
+
+
+def _at_the_end(row: Row, found: Estimate, ratio: str) -> str:
+    """What stands at the end of a bar."""
+    words = f"{wording.digits(found.value)}{wording.SPACE}s"
+    if not row.compared:
+        return f"{words}, not compared"
+    return f"{words}, {ratio.partition(' ')[0]}" if "×" in ratio else words

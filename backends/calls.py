@@ -1,0 +1,72 @@
+"""What a call across the border between processes is made of: a function's name, and values as its types promise.
+
+Arguments and results may be plain values, NumPy arrays, dataclasses and msgspec structs of these. They cross as JSON
+and arrays; the other side makes of them what the function's own annotations say, so that both sides are typed.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, get_type_hints
+
+import msgspec
+import numpy as np
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """A function's name on the wire: "module:function"."""
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def function_named(name: str) -> Callable[..., Any]:
+    """The inverse of `name_of`; imports the module."""
+    module, _, attribute = name.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return function
+
+
+def to_wire(value: Any) -> Any:
+    """The value as JSON and arrays."""
+    return msgspec.to_builtins(value, builtin_types=(np.ndarray,), enc_hook=_plain_number)
+
+
+def arguments_from_wire(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A function's keyword arguments, each of the type that the function annotates it with.
+
+    Raises TypeError, with the argument's name, for a value that is not of its type.
+    """
+    hints, converted = _hints(function), {}
+    for name, value in arguments.items():
+        try:
+            converted[name] = _from_wire(value, hints.get(name, Any))
+        except msgspec.ValidationError as error:
+            raise TypeError(f"argument {name} of {name_of(function)}: {error}") from error
+    return converted
+
+
+def result_from_wire(function: Callable[..., Any], result: Any) -> Any:
+    """What a function returned, of the type that it promises. Raises msgspec.ValidationError."""
+    return _from_wire(result, _hints(function).get("return", Any))
+
+
+@cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(function)
+
+
+def _from_wire(value: Any, kind: Any) -> Any:
+    return msgspec.convert(value, type=kind, dec_hook=_array)
+
+
+def _array(kind: Any, value: Any) -> Any:
+    """An array stays what it is; of what else is annotated here, msgspec knows nothing."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"expected an array, found {type(value).__name__}")
+    return value
+
+
+def _plain_number(value: Any) -> Any:
+    """NumPy's own numbers as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot cross between processes")

@@ -1,0 +1,88 @@
+"""What a rung of the parity ladder asks of a backend; it runs in the backend's own process."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common import decoding
+from common.decoding import Emit
+from common.interface import Backend, Forward
+from common.tensors import Batch, Batches
+from common.weights import Arrays, ModelState
+
+TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """What `Backend.gradients` gives of a batch."""
+
+    loss: float
+    by_name: Arrays  # by the weight's canonical name
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What training some steps led to."""
+
+    state: ModelState  # after the last one
+    losses: NDArray[np.float64]  # (steps,)
+
+
+def hashes(batch: Batch) -> dict[str, str]:
+    """The SHA-256 of each of the batch's tensors: of its dtype, shape and numbers."""
+    found = {}
+    for name in TENSORS:
+        tensor = getattr(batch, name)
+        found[name] = sha256(f"{tensor.dtype} {tensor.shape} ".encode() + tensor.tobytes()).hexdigest()
+    return found
+
+
+def tensors(backend: Backend, emit: Emit, *, batch: Batch) -> dict[str, str]:
+    """The hashes of the tensors that this process makes of the batch's ids."""
+    return hashes(batch)
+
+
+def reload(backend: Backend, emit: Emit, *, state: ModelState) -> ModelState:
+    """What comes out of the backend when `state` goes in."""
+    backend.load(state)
+    return backend.dump()
+
+
+def forward(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Forward:
+    """Probabilities and encoder states of the batch."""
+    backend.load(state)
+    return backend.forward(batch)
+
+
+def gradients(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Gradients:
+    """The batch's loss and its gradient for each weight."""
+    backend.load(state)
+    return Gradients(*backend.gradients(batch))
+
+
+def steps(
+    backend: Backend, emit: Emit, *, state: ModelState, corpus: Batch, order: NDArray[np.integer], batch_size: int
+) -> Steps:
+    """Train on the rows of the corpus in this order, (rows,); the last batch may be smaller."""
+    backend.load(state)
+    trained = backend.train(Batches(corpus, order, batch_size), lambda step, loss: emit(step=step))
+    return Steps(backend.dump(), trained.step_losses)
+
+
+def strings(
+    backend: Backend,
+    emit: Emit,
+    *,
+    state: ModelState,
+    encoder_ids: NDArray[np.integer],
+    encoder_lengths: NDArray[np.integer],
+    max_length: int,
+) -> NDArray[np.int64]:
+    """Ids (N, max_length) that the state's weights decode greedily; see `common.decoding.translate`."""
+    backend.load(state)
+    return decoding.translate(
+        backend, emit, encoder_ids=encoder_ids, encoder_lengths=encoder_lengths, max_length=max_length
+    )

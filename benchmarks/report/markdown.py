@@ -1,0 +1,100 @@
+"""A report as GitHub-flavoured Markdown, with each chart's table in its place."""
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.report.blocks import (
+    Block,
+    Chart,
+    Code,
+    Details,
+    Line,
+    Points,
+    Report,
+    Sentence,
+    Sentences,
+    Table,
+    Text,
+    Warnings,
+)
+
+NO_BREAK = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+TAGS = {"same": ("", ""), "added": ("<ins>", "</ins>"), "missing": ("<del>", "</del>")}  # which GitHub shows
+
+
+def render(report: Report) -> str:
+    """What the page folds stands at the end."""
+    facts = [f"| {plain(name)} | {plain(fact)} |" for name, fact in report.facts.items()]
+    parts = [f"# {plain(report.headline)}", "\n".join(["| | |", "| --- | --- |", *facts])]
+    for section in report.sections:
+        parts.append(f"## {plain(section.title)}")
+        parts += [part for block in section.blocks for part in _parts(block)]
+    return "\n\n".join(parts) + "\n"
+
+
+def plain(text: str) -> str:
+    """Plain text, inside a table's cell too: whatever would be markup is shown as it is."""
+    return _entities(" ".join(text.split()))
+
+
+def _entities(text: str) -> str:
+    """Without what would end a line or obey a terminal, and with HTML's words for what Markdown would read."""
+    shown = (c if c.isprintable() or c in NO_BREAK else " " for c in text)
+    return "".join(f"&#{ord(c)};" if c in r"\`*_[]|~@#<>&" else c for c in shown)
+
+
+def _parts(block: Block) -> Iterator[str]:
+    """Paragraphs, tables and the like, with an empty line between them."""
+    match block:
+        case Text(text):
+            yield plain(text)
+        case Code(text):
+            # Nothing in it can close the fence.
+            yield f"```\n{text.replace('```', '` ` `')}\n```"
+        case Points(title, points):
+            yield f"**{plain(title)}**"
+            yield "\n".join(f"- {plain(point)}" for point in points)
+        case Warnings(warnings):
+            yield "\n".join(f"- {plain(warning)}" for warning in warnings)
+        case Table():
+            yield from _table(block)
+        case Chart():
+            yield f"### {plain(block.title)}"
+            yield from _table(block.table)
+        case Sentences():
+            for sentence in block.sentences:
+                yield f"### {plain(sentence.source)}"
+                yield _sentence(sentence)
+            yield plain(block.note)
+        case Details():
+            yield f"### {plain(block.title)}"
+            for inner in block.blocks:
+                yield from _parts(inner)
+
+
+def _table(table: Table) -> Iterator[str]:
+    if table.title:
+        yield f"**{plain(table.title)}**"
+    rules = ["---" if place in table.words else "---:" for place in range(len(table.columns))]
+    lines = [_line(map(plain, table.columns)), _line(rules)]
+    for place, row in enumerate(table.rows):
+        first, *cells = map(plain, row)
+        lines.append(_line([f"{first} †" if place in table.grey else first, *cells]))
+    yield "\n".join(lines)
+    note = f"{table.note} {'† not compared' if table.grey else ''}".strip()
+    if note:
+        yield plain(note)
+
+
+def _line(cells: Sequence[str] | Iterator[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _sentence(sentence: Sentence) -> str:
+    lines = [f"| {plain(line.labels)} | {_marked(line)} | {plain(line.note)} |" for line in sentence.lines]
+    lines += [f"| reference | {plain(reference)} | |" for reference in sentence.references]
+    return "\n".join([f"| by | {sentence.known} | |", "| --- | --- | --- |", *lines])
+
+
+def _marked(line: Line) -> str:
+    """A translation; what it adds and leaves out is in HTML's elements for that."""
+    return "".join(_entities(part).join(TAGS[kind]) for kind, part in line.parts) or "(nothing)"

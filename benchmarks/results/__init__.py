@@ -1,0 +1,1 @@
+"""What a recording says, as values: every table, chart and page is a function of these."""

@@ -1,0 +1,98 @@
+"""Two recordings against one another: what became faster or slower."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.measure.recording import Recording
+from benchmarks.results.intervals import Estimate, Word, independent_ratio, word_for
+from benchmarks.results.timings import Timings
+
+MOVED = 0.03  # share by which the rows' median step must have changed to be told
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of one row."""
+
+    label: str  # of the row
+    figure: str  # "training step", "character decoded in a batch" or "character decoded alone"
+    before: float  # seconds
+    after: float
+    ratio: Estimate  # before / after: above 1 is faster
+    word: Word
+
+    @property
+    def slower_by(self) -> float:
+        """The share of time added, where that is real; else 0."""
+        return 1 / self.ratio.value - 1 if self.word == "slower" else 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one recording to another."""
+
+    differences: list[str]  # what else is not the same, so that not the code alone may be the cause
+    changes: list[Change]
+
+
+def compare(before: Recording, after: Recording) -> Comparison:
+    """Every figure of every row that both have, from two generations on; none where other processes were at work in
+    so many cycles of one of them that it gives no verdict.
+
+    Generations of two recordings do not pair, so what the machine did to one of them is in the interval.
+    """
+    return Comparison(list(_differences(before, after)), list(_changes(Timings(before), Timings(after))))
+
+
+def _changes(before: Timings, after: Timings) -> Iterator[Change]:
+    if not (before.trusted and after.trusted):
+        return
+    within = max(side.recording.plan.size.within for side in (before, after))
+    for cell in after.recording.plan.rows:
+        for figure, fit in after.figures().items():
+            sides = before.figures()[figure].of_row(cell.label), fit.of_row(cell.label)
+            if min(map(len, sides)) < 2:
+                continue
+            old, new = sides
+            ratio = independent_ratio(new, old)
+            seconds = math.exp(float(np.mean(old))), math.exp(float(np.mean(new)))
+            yield Change(cell.label, figure, *seconds, ratio, word_for(ratio, within))
+
+
+def _differences(before: Recording, after: Recording) -> Iterator[str]:
+    """One line for each thing that is not the same."""
+    sides = [
+        {
+            **{name: value for name, value in recording.head.machine.items() if name != "versions"},
+            **recording.head.machine["versions"],
+            "corpus": recording.head.corpus.sha256[:12],
+            "weights": recording.head.corpus.weights_sha256[:12],
+            "num_samples": recording.plan.data.num_samples,
+            "batch_size": recording.plan.settings.batch_size,
+            "latent_dim": recording.plan.latent_dim,
+            "threads": recording.plan.threads,
+            "device": recording.plan.device,
+        }
+        for recording in (before, after)
+    ]
+    for name in sorted(sides[0].keys() | sides[1].keys()):
+        old, new = (side.get(name, "none") for side in sides)
+        if old != new:
+            yield f"{name} was {old}, is {new}"
+    both = [Timings(recording).steps for recording in (before, after)]
+    labels = [cell.label for cell in after.plan.rows if all(fit.of_row(cell.label) for fit in both)]
+    if len(labels) > 1:
+        shift = math.exp(
+            np.median([np.mean(both[1].of_row(name)) - np.mean(both[0].of_row(name)) for name in labels])
+        )
+        if max(shift, 1 / shift) > 1 + MOVED:
+            yield (
+                f"the steps of half of the rows and more take {shift:.2f} times as long as before: rows that move "
+                "together are more likely moved by the machine than by the code"
+            )
+    rows = [{cell.label for cell in recording.plan.rows} for recording in (before, after)]
+    for label in sorted(rows[0] ^ rows[1]):
+        yield f"{label} is in {'the first' if label in rows[0] else 'the second'} alone"

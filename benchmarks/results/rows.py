@@ -1,0 +1,413 @@
+"""From a recording to results: rows, pairs, the headline, warnings. Nothing is measured here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import combinations
+from math import ceil
+from statistics import fmean, median
+from typing import Any
+
+import msgspec
+
+from backends import BASELINE
+from benchmarks.measure.machine import MOST_OTHERS
+from benchmarks.measure.plan import Cell, certified_as
+from benchmarks.measure.recording import Cause, Certified, Decoded, Evidence, Generation, Recording, Start, Trained
+from benchmarks.parity.certificate import Certificate
+from benchmarks.results.intervals import Estimate, Fit, word_for
+from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
+from benchmarks.results.timings import MOST_DROPPED, Timings, widest
+from benchmarks.results.values import (
+    Decoding,
+    Group,
+    Kind,
+    Pair,
+    Peak,
+    Resources,
+    Results,
+    Roofline,
+    Row,
+    ScoredEpoch,
+    Sentence,
+    Speed,
+    Training,
+    plain,
+)
+from benchmarks.results.why import advice_for, step_parts, why_slower
+
+MOST_OUTSIDE = 0.05  # share of a visit's loop that may lie outside its steps
+
+
+def results_of(recording: Recording) -> Results:
+    """What a recording says, as far as it goes."""
+    return Analysis(recording).results()
+
+
+class Analysis:
+    """A recording put in order."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording, self.plan, self.head = recording, recording.plan, recording.head
+        self.timings = Timings(recording)
+        self.generations = recording.of_kind(Generation)
+        self.starts: dict[Cell, list[Start]] = {}
+        for generation in self.generations:
+            for start in generation.starts:
+                self.starts.setdefault(self.plan.cells[start.cell], []).append(start)
+        self.certificates = {line.cell: line.certificate for line in recording.of_kind(Certified)}
+        self.evidence = {line.cell: line for line in recording.of_kind(Evidence)}
+        self.decoded = {line.cell: line for line in recording.of_kind(Decoded)}
+        self.sizes = StepSizes.of(self.plan, self.head.corpus.sizes)
+        self.peaks = sorted(
+            (
+                Peak(line.cell.backend, product.name, product.shape, product.flops)
+                for line in recording.of_kind(Evidence)
+                for product in line.products
+            ),
+            key=lambda peak: -peak.flops,
+        )
+
+    def results(self) -> Results:
+        rows = [self._row(cell) for cell in self.plan.rows if cell in self.starts]
+        rows.sort(key=lambda row: (bool(row.why_not), row.speed.step.value if row.speed else 0.0))
+        visits = [visit for _, cycle in self.timings.cycles for visit in cycle]
+        widest_interval = widest(self.timings)
+        scores = next((line.scores for line in self.decoded.values() if line.scores), None)
+        pairs = self._pairs(rows, self.timings.steps) if self.timings.trusted else []
+        results = Results(
+            headline="",
+            command=self.plan.command,
+            machine=self.head.machine,
+            sha256=self.head.corpus.sha256,
+            data=self.plan.data,
+            settings=self.plan.settings,
+            latent_dim=self.plan.latent_dim,
+            preset=self.plan.preset,
+            started=self.head.started,
+            within=self.plan.size.within,
+            reached=widest_interval.half_width if widest_interval else None,
+            generations=len({generation.number for generation in self.generations}),
+            cycles=len(self.timings.cycles),
+            dropped=self.timings.dropped,
+            others=fmean(visit.others for visit in visits) if visits else 0.0,
+            waited=sum(visit.waited for visit in visits),
+            seconds=sum(generation.seconds for generation in self.generations),
+            weights=self.head.corpus.weights,
+            chrf=scores["chrf"] if scores else None,
+            chrf_signature=scores["chrf_signature"] if scores else "",
+            baseline=self._baseline(rows),
+            rows=rows,
+            pairs=pairs,
+            decoding=self._of_frameworks(rows, self.timings.batches) if self.timings.trusted else [],
+            alone=self._of_frameworks(rows, self.timings.alone) if self.timings.trusted else [],
+            sentences=self._sentences(),
+            peaks=self.peaks,
+            warnings=[*self._warnings(rows)],
+            advice=[*self._advice()],
+        )
+        return replace(results, headline=headline(results))
+
+    def _row(self, cell: Cell) -> Row:
+        starts = self.starts[cell]
+        facts = starts[-1].facts
+        certificate = self._certificate(cell, facts.version)
+        speed = self._speed(cell)
+        group: Group = "bucketed" if cell.bucketed else "reduced" if facts.precision != "float32" else "main"
+        return Row(
+            cell=cell,
+            label=cell.label,
+            group=group,
+            facts=facts,
+            certificate=certificate,
+            why_not=self._why_not(cell, certificate, starts),
+            speed=speed,
+            decoding=self._decoding(cell),
+            resources=self._resources(cell, starts, speed, group),
+            learning=self._learning(cell),
+        )
+
+    def _speed(self, cell: Cell) -> Speed | None:
+        step = self.timings.steps.seconds(cell.label)
+        if step is None:
+            return None
+        steps = self.head.corpus.sizes.training_rows / self.plan.settings.batch_size
+        steps = steps if cell.bucketed else ceil(steps)  # the last one, of fewer pairs, takes what the others do
+        return Speed(
+            step, step.value * steps, self.plan.settings.batch_size / step.value, self.timings.settling(cell)
+        )
+
+    def _decoding(self, cell: Cell) -> Decoding | None:
+        line = self.decoded.get(cell)
+        if line is None:
+            return None
+        return Decoding(
+            batch_character=self.timings.batches.seconds(cell.label),
+            sentences=line.sentences,
+            alone_character=self.timings.alone.seconds(cell.label),
+            alone_characters=line.characters[1] if line.characters else 0,
+            once_character=None if line.characters else line.seconds,
+        )
+
+    def _resources(self, cell: Cell, starts: Sequence[Start], speed: Speed | None, group: Group) -> Resources:
+        facts, evidence, trainings = starts[-1].facts, self.evidence.get(cell), self._trainings(cell)
+        step = speed.step.value if speed else None
+        profile = evidence.profile if evidence else None
+        alone = [start for start in starts if start.seconds] or starts[:1]
+        roofline = None
+        if step and self.peaks and group == "main":
+            flop = step_flop(self.sizes, multiplies_one_hot(facts))
+            roofline = Roofline(flop, flop / step, flop / step / self.peaks[0].flops)
+        return Resources(
+            process_seconds=median(s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in alone),
+            import_seconds=median(s.facts.import_seconds for s in alone),
+            build_seconds=median(s.facts.build_seconds for s in alone),
+            first_step_seconds=median(s.warm_up.first_step_seconds for s in starts),
+            after_import=median(s.facts.resident_after_import for s in starts),
+            after_build=median(s.facts.resident_after_build for s in starts),
+            # Whole epochs take what they take; the first steps are fewer.
+            peak=median([t.peak for t in trainings] or [s.warm_up.peak for s in starts]),
+            threads=starts[-1].warm_up.threads,
+            busy_threads=starts[-1].warm_up.busy_threads,
+            # The example makes all tensors before its steps.
+            data_share=profile.data_seconds / profile.steps / step
+            if profile and step and cell.backend != BASELINE
+            else None,
+            roofline=roofline,
+            kernels=profile.kernels if profile else [],
+            step_parts=self._parts(cell, step),
+        )
+
+    def _parts(self, cell: Cell, step: float | None) -> dict[str, float]:
+        return step_parts(self.evidence.get(cell), step, cell.backend != BASELINE) if step else {}
+
+    def _trainings(self, cell: Cell) -> list[Trained]:
+        return [line for line in self.recording.of_kind(Trained) if line.cell == cell]
+
+    def _learning(self, cell: Cell) -> list[Training]:
+        return [
+            Training(
+                line.seed,
+                [
+                    ScoredEpoch(
+                        **vars(epoch),
+                        chrf=scores["chrf"],
+                        exact_match=scores["exact_match"],
+                        character_error_rate=scores["character_error_rate"],
+                    )
+                    for epoch, scores in zip(line.epochs, line.scores, strict=True)
+                ],
+            )
+            for line in self._trainings(cell)
+        ]
+
+    def _certificate(self, cell: Cell, version: str) -> Certificate | None:
+        """The certificate of the version of the framework that ran; None where there is none of it."""
+        found = self.certificates.get(certified_as(cell))
+        return found if found and found.version == version else None
+
+    def _why_not(self, cell: Cell, certificate: Certificate | None, starts: Sequence[Start]) -> str:
+        """Why a row is not compared with others; empty where it is."""
+        if certificate is None:
+            return "there is no parity certificate of this version"
+        if not certificate.passed:
+            return "parity is broken, and `rosetta parity` explains where"
+        if len({start.facts.version for start in starts}) > 1:
+            return "the generations ran in more than one version"
+        if not self.timings.finite(cell):
+            return "the loss is not finite"
+        return ""
+
+    @cached_property
+    def _bias(self) -> tuple[str, Estimate] | None:
+        """A row measured twice whose interval against itself leaves 1 out: its label and that interval."""
+        for cell in self.plan.cells:
+            if cell.again:
+                ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, again=False).label, cell.label)
+                if ratio and not ratio.holds(1.0):
+                    return cell.label, ratio
+        return None
+
+    def _pair(self, kind: Kind, left: str, right: str, fit: Fit) -> Pair | None:
+        ratio, pairwise = fit.ratio(left, right), fit.pairwise(left, right)
+        if ratio is None:
+            return None
+        if self._bias and kind != "control":
+            share = max(self._bias[1].value, 1 / self._bias[1].value) - 1
+            ratio, pairwise = ratio.widened(share), pairwise.widened(share) if pairwise else None
+        return Pair(kind, left, right, ratio, pairwise, word_for(ratio, self.plan.size.within))
+
+    def _of_frameworks(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:
+        """Every row of a group and lane against every other one, the faster one first."""
+        found = []
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            if row.compared:
+                groups.setdefault((row.group, row.cell.lane), []).append(row)
+        for members in groups.values():
+            for left, right in combinations(members, 2):
+                ratio = fit.ratio(left.label, right.label)
+                if ratio and ratio.value < 1:
+                    left, right = right, left
+                if pair := self._pair("frameworks", left.label, right.label, fit):
+                    if fit is self.timings.steps and right.cell.lane == "matched" and pair.word == "faster":
+                        parts = right.resources.step_parts, left.resources.step_parts
+                        pair = replace(pair, why=why_slower(right.label, left.label, *parts))
+                    found.append(pair)
+        return found
+
+    def _pairs(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:
+        """The frameworks against one another; then each row that is apart against the backend's own plain row."""
+        compared = {row.cell: row for row in rows if row.compared}
+        apart = []
+        for cell in self.plan.cells:
+            own = Cell(cell.backend, python=cell.python)
+            plain = Cell(cell.backend.partition(":")[0], python=cell.python)
+            if cell.again:
+                once = msgspec.structs.replace(cell, again=False)
+                apart.append(self._pair("control", once.label, cell.label, fit))
+            elif cell in compared and cell.lane == "default" and own in compared:
+                apart.append(self._pair("installed", cell.label, own.label, fit))
+            elif cell in compared and cell.bucketed and own in compared:
+                apart.append(self._pair("bucketed", cell.label, own.label, fit))
+            elif cell in compared and cell.reduced and plain in compared:
+                apart.append(self._pair("reduced", cell.label, plain.label, fit))
+        return [*self._of_frameworks(rows, fit), *(pair for pair in apart if pair)]
+
+    def _baseline(self, rows: Sequence[Row]) -> str:
+        """The label of the row that the column of ratios is to: the one asked for, the example, or the slowest."""
+        timed = [row for row in rows if row.compared and row.speed and row.group == "main"]
+        lane = [row for row in timed if row.cell in self.plan.question]
+        for name in (self.plan.baseline, BASELINE):
+            if name and (found := [row.label for row in lane if row.cell.backend == name]):
+                return found[0]
+        return lane[-1].label if lane else ""
+
+    def _sentences(self) -> list[Sentence]:
+        """What the rows of the question make of the sentences that are shown."""
+        cells = [cell for cell in self.decoded if cell in self.plan.question]
+        return (
+            [
+                Sentence(
+                    shown.source,
+                    shown.references,
+                    shown.held_out,
+                    {cell.label: self.decoded[cell].translations[n] for cell in cells},
+                )
+                for n, shown in enumerate(self.head.corpus.shown)
+            ]
+            if cells
+            else []
+        )
+
+    def _advice(self) -> Iterator[str]:
+        by_cell: dict[Cell, list[Cause]] = {}
+        for cause in self.recording.of_kind(Cause):
+            by_cell.setdefault(cause.cell, []).append(cause)
+        for cell, causes in by_cell.items():
+            ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label)
+            slow = ratio is not None and ratio.low > 1 and causes[-1].installed > causes[-1].matched
+            if ratio and slow:  # else it was slow when it was asked why, and is not in the end
+                yield advice_for(cell.backend, ratio.value, causes, self.plan.threads or self.head.machine["cores"])
+
+    def _warnings(self, rows: Sequence[Row]) -> Iterator[str]:
+        size, timings = self.plan.size, self.timings
+        if timings.dropped:
+            used = fmean(v.others for _, cycle in timings.cycles for v in cycle if v.others > MOST_OTHERS)
+            text = f"{timings.dropped} of {len(timings.cycles)} cycles were dropped, since other processes used "
+            text += f"{used:.1f} cores meanwhile"
+            if not timings.trusted:
+                text += f"; with more than {MOST_DROPPED:.0%} dropped nothing is said of who is faster"
+            yield f"{text}; close other programs and measure again"
+        found = widest(timings)
+        if found is None:
+            yield "there are fewer than two generations that can be used, and so no intervals; --resume goes on"
+        elif found.half_width > size.within:
+            yield (
+                f"the widest interval reaches {found.half_width:.1%} to a side, {size.within:.0%} was asked for and "
+                "the time was over; a longer --budget narrows it"
+            )
+        if self._bias:
+            label, ratio = self._bias
+            yield (
+                f"{label} is told apart from itself ({ratio.low:.2f} to {ratio.high:.2f}): the measurement is biased "
+                "by as much, and all intervals are widened by it"
+            )
+        yield from self._gates(rows)
+        yield from _unlike(rows)
+
+    def _gates(self, rows: Sequence[Row]) -> Iterator[str]:
+        """What was not as it must be."""
+        asked = self.plan.threads or self.head.machine["cores"]
+        reasons: dict[str, list[str]] = {}
+        for row in rows:
+            if row.why_not:
+                reasons.setdefault(row.why_not, []).append(row.label)
+        for why_not, labels in reasons.items():
+            yield f"not compared: {', '.join(labels)}, since {why_not}"
+        for row in rows:
+            if row.cell.lane == "matched" and row.facts.threads != asked:
+                yield f"{row.label} computed on {row.facts.threads} threads, {asked} were asked for"
+            if self.timings.outside(row.cell) > MOST_OUTSIDE:
+                yield f"{row.label} spent over {MOST_OUTSIDE:.0%} of its time outside steps, the device still at work"
+
+
+def headline(results: Results) -> str:
+    """The answer in a sentence: how many times as fast the fastest row of the question trains as the others.
+
+    Variants are left out of it where two frameworks and more are compared.
+    """
+    rows = [row for row in results.of_group("main") if row.compared and row.speed]
+    rows = [row for row in rows if row.cell.lane == "matched"] or rows
+    frameworks = [row for row in rows if row.cell.backend == BASELINE or ":" not in row.cell.backend]
+    rows = frameworks if len(frameworks) > 1 else rows
+    if not results.pairs or len(rows) < 2:
+        return _no_answer(results, rows)
+    first, *others = (row.label for row in rows)
+    said = []
+    for other in others:
+        pair = next(p for p in results.pairs if {p.left, p.right} == {first, other})
+        ratio = pair.ratio if pair.left == first else pair.ratio.inverse
+        interval = f"({ratio.low:.2f} to {ratio.high:.2f})"
+        if pair.word in ("faster", "slower"):
+            said.append(f"{ratio.value:.2f} times as fast as {other} {interval}")
+        elif pair.word == "same":
+            said.append(f"as fast as {other} within {ratio.half_width:.1%}")
+        else:
+            said.append(f"not surely faster than {other} {interval}")
+    return f"{first} trains {', '.join(said[:-1])}{' and ' * (len(said) > 1)}{said[-1]}."
+
+
+def _no_answer(results: Results, rows: Sequence[Row]) -> str:
+    if not results.generations:
+        return "Nothing was measured yet."
+    if results.dropped > MOST_DROPPED * results.cycles:
+        return f"No answer: other processes were at work in {results.dropped} of {results.cycles} cycles."
+    if len(rows) == 1 and rows[0].speed:
+        return f"{rows[0].label} trains {rows[0].speed.pairs_per_second:,.0f} pairs a second."
+    return "No answer yet: it takes two generations, and two rows whose parity holds."
+
+
+def _unlike(rows: Sequence[Row]) -> Iterator[str]:
+    """What is not alike in the matched lane, since some framework has no switch for it."""
+    denormals: dict[str, list[str]] = {}
+    for row in rows:
+        if row.cell.lane == "matched":
+            denormals.setdefault(str(row.facts.settings.get("denormals", "not known")), []).append(row.label)
+    if len(denormals) > 1:
+        said = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in denormals.items())
+        yield f"denormal numbers are not treated alike: {said}"
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """For `--json`: pairs are flat, each {left, right, ratio, low, high, ...}: how many times as fast left is; a
+    sentence has its first reference by itself too."""
+    flat = {name: [_flat(pair) for pair in getattr(results, name)] for name in ("pairs", "decoding", "alone")}
+    sentences = [plain(sentence) | {"reference": sentence.references[0]} for sentence in results.sentences]
+    content: dict[str, Any] = plain(results)
+    return content | flat | {"sentences": sentences}
+
+
+def _flat(pair: Pair) -> dict[str, Any]:
+    ratio = pair.ratio
+    return plain(pair) | {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}  # type: ignore[no-any-return]

@@ -1,0 +1,171 @@
+"""What is measured: the cells that options ask for, and the command that asks for them again."""
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.measure import schedule
+from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan, cells, certified_as, chosen
+from common.errors import CannotBeginError
+from rosetta import main
+from tests.program import refusal
+from tests.recordings import SECONDS, plan_of
+
+BOTH = tuple(LANES)
+
+
+class PlannedError(Exception):
+    """Raised in place of measuring."""
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
+    """The plan of what is typed; nothing is measured."""
+    found: list[Plan] = []
+
+    def begin(path: Path, plan: Plan, certificates: Any) -> None:
+        found.append(plan)
+        raise PlannedError
+
+    monkeypatch.setattr(schedule, "begin", begin)
+    monkeypatch.setattr("sys.argv", ["rosetta", *typed])
+    with pytest.raises(PlannedError):
+        main()
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        "--preset standard",
+        "--backends numpy,torch --lanes matched",
+        "--backends torch --lanes default --threads 1",
+        "--backends keras:example",
+        "--within 2% --budget 10m",
+        "--within 2.5% --budget 1000000s",
+        "--preset standard --within 3% --batches shuffled --seeds 0 --epochs 5",
+        "--batches bucketed,shuffled --seeds 1",
+        "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --learning-rate 0.05",
+        "--num-samples 300 --split tail --validation-split 0.1 --skip-bad-lines",
+        f"--backends numpy --python numpy={sys.executable}",
+        "--device gpu --backends torch",
+        "--data 'a corpus; rm -rf /.txt' --run 'a run'",
+    ],
+)
+def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str) -> None:
+    first = planned(monkeypatch, "bench", *shlex.split(typed))
+    command = shlex.split(first.command.replace("\\\n", " "))
+    assert command[0] == "rosetta"
+    assert planned(monkeypatch, *command[1:]) == first
+
+
+def test_what_a_preset_says_already_is_left_out_of_the_command(monkeypatch) -> None:
+    assert planned(monkeypatch, "bench", "--backends", "torch,keras").command.split(" \\\n    ") == [
+        "rosetta bench",
+        "--preset quick",
+        "--backends torch,keras",
+    ]
+
+
+def test_a_preset_is_the_numbers_that_options_override(monkeypatch) -> None:
+    assert planned(monkeypatch, "bench", "--preset", "standard").size == PRESETS["standard"]
+    size = planned(monkeypatch, "bench", "--preset", "standard", "--within", "2%", "--seeds", "0").size
+    assert size == replace(PRESETS["standard"], within=0.02, seeds=0)
+
+
+def test_the_example_is_measured_in_the_first_lane_alone() -> None:
+    found = cells(["keras:example", "torch"], [], BOTH, PRESETS["quick"])
+    assert found == (
+        Cell("keras:example"),
+        Cell("torch"),
+        Cell("torch", "default"),
+    )
+
+
+def test_a_standard_run_has_a_row_measured_twice_and_bucketed_ones() -> None:
+    found = cells(["torch:bfloat16", "torch", "keras:example"], [], ("matched",), PRESETS["standard"])
+    assert [cell.label for cell in found] == [
+        "torch:bfloat16",
+        "torch",
+        "keras:example",
+        "torch, again",
+        "torch:bfloat16, masked and bucketed",
+        "torch, masked and bucketed",
+    ], "the first in float32 is the control, and the example is neither masked nor bucketed"
+    alone = cells(["torch:bfloat16"], [], ("matched",), PRESETS["standard"])
+    assert Cell("torch:bfloat16", again=True) in alone
+
+
+def test_rows_question_and_trainings_leave_out_what_is_apart() -> None:
+    plan = plan_of(["torch", "torch:bfloat16"], "standard", lanes=BOTH)
+    assert not any(cell.again for cell in plan.rows)
+    assert plan.question == [Cell("torch")]
+    assert [cell.label for cell in plan.trained] == [
+        "torch",
+        "torch:bfloat16",
+        "torch, masked and bucketed",
+        "torch:bfloat16, masked and bucketed",
+    ]
+    assert plan_of(lanes=("default",)).question == [Cell(name, "default") for name in SECONDS]
+    assert plan_of(["torch"]).trained == [], "the quick preset has no trainings"
+
+
+def test_bucketed_trainings_may_go_on_for_a_third_more() -> None:
+    plan = plan_of(["torch"], "standard")
+    assert [plan.epochs_of(Cell("torch", batches=batches)) for batches in BATCHES] == [30, 40]
+
+
+def test_a_certificate_is_shared_by_lanes_and_by_what_is_measured_twice() -> None:
+    cell = Cell("torch", "default", "/usr/bin/python", again=True)
+    assert certified_as(cell) == Cell("torch", python="/usr/bin/python")
+    assert certified_as(Cell("torch", batches="bucketed")) != certified_as(Cell("torch"))
+
+
+def test_labels_tell_all_cells_apart() -> None:
+    plan = plan_of(["torch", "keras", "torch:bfloat16"], "standard", lanes=BOTH)
+    labels = [cell.label for cell in plan.cells]
+    assert len(set(labels)) == len(labels)
+    assert Cell("torch", "default", "/opt/python", "bucketed", True).label == (
+        "torch, as installed, under /opt/python, masked and bucketed, again"
+    )
+
+
+def test_words_of_an_option_come_in_one_order_and_others_are_refused() -> None:
+    assert chosen(None, "lanes", BOTH) is None
+    assert chosen("default, matched", "lanes", BOTH) == BOTH
+    for wrong in ("", "fast", "matched,fast"):
+        with pytest.raises(CannotBeginError, match="--lanes is matched or default"):
+            chosen(wrong, "lanes", BOTH)
+
+
+def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "a.jsonl"]
+    expected = {
+        "--lanes fast": "--lanes is matched or default",
+        "--batches sorted": "--batches is shuffled or bucketed",
+        "--batches bucketed": "--batches is shuffled, or shuffled,bucketed",
+        "--budget soon": "10m",
+        "--within narrow": "10%",
+        "--python torch": "NAME=PATH",
+        "--python torch=/nowhere/python": "no program",
+        "--backends jax": "there is no backend",
+        "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
+        "--backends numpy --run nowhere": "nowhere is not a run",
+        "--backends numpy --validation-split 0": "expected at least one of each",
+        "--backends numpy --certificate nowhere.json": "nowhere.json cannot be read",
+    }
+    for typed, said in expected.items():
+        assert said in refusal(2, "bench", *typed.split(), *out), typed
+    assert "--out" in refusal(2, "bench", "--resume")
+    assert "cannot be read" in refusal(2, "bench", "--resume", *out)
+    assert "leave out --within" in refusal(2, "bench", "--resume", *out, "--within", "3%")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_of_the_example_are_the_defaults(monkeypatch) -> None:
+    plan = planned(monkeypatch, "bench", "--backends", "torch")
+    assert (plan.data.num_samples, plan.settings.batch_size, plan.latent_dim) == (10_000, 64, 256)

@@ -57,7 +57,7 @@ def _rosetta(
 @app.command()
 def backends(threads: options.Threads = None, json: options.Json = False) -> None:
     """Show which backends are installed, and what each reports of itself."""
-    from backends.session import Runtime, describe_backends
+    from backends.process.runtime import Runtime, describe_backends
     from common import terminal
 
     found = describe_backends(Runtime(threads=threads))
@@ -117,24 +117,25 @@ def train(
     A new run needs --backend. With --resume, the run's own settings hold, --epochs is the total to reach, --backend
     may name another framework to go on in, and --learning-rate another rate, which the run then keeps.
     """
-    from backends import session
+    from backends import runs
+    from backends.process.runtime import Runtime
     from common import terminal
     from common.run_directory import RunDirectory
 
-    runtime = session.Runtime(threads=threads, device=device)
+    runtime = Runtime(threads=threads, device=device)
     try:
         with terminal.training_progress(backend or "resume") as on_event:
             if resume:
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
-                trained = session.resume(RunDirectory.open(out), backend, epochs, runtime, on_event, rate)
+                trained = runs.resume(RunDirectory.open(out), backend, epochs, runtime, on_event, rate)
             else:
                 if backend is None:
                     raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
                 corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
                 settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
-                trained = session.train(
+                trained = runs.train(
                     backend, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event
                 )
     except KeyboardInterrupt:
@@ -191,7 +192,8 @@ def translate(
     The first argument is a run where it names a folder. Without one, the run bundled with Rosetta translates, which
     was trained on the phrasebook. Without --backend, a run's own is taken, or where that is not installed, another.
     """
-    from backends import session
+    from backends.process.runtime import Runtime
+    from backends.translator import open_translator, translate_lines
     from common import terminal
     from common.lines import lines_as_they_arrive
     from common.run_directory import BUNDLED_RUN, RunDirectory
@@ -199,18 +201,16 @@ def translate(
     run, texts = _run_and_texts(arguments or [])
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
-    runtime = session.Runtime(threads=threads, device=device)
+    runtime = Runtime(threads=threads, device=device)
     kept: list[dict[str, str]] = []  # for JSON, which is one object
     begun = False
     with (
         _lines_source(file) as stream,
-        session.open_translator(
-            RunDirectory.open(run or BUNDLED_RUN), backend, weights, dtype, runtime
-        ) as translator,
+        open_translator(RunDirectory.open(run or BUNDLED_RUN), backend, weights, dtype, runtime) as translator,
     ):
         chunks = [texts] if texts else lines_as_they_arrive(stream)
         try:
-            for pairs in session.translate_lines(translator, chunks, unknown, terminal.warn):
+            for pairs in translate_lines(translator, chunks, unknown, terminal.warn):
                 begun = True
                 if json:
                     kept += [{"source": source, "translation": translation} for source, translation in pairs]
@@ -261,18 +261,19 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Score a run on its validation rows, and say what the example's accuracy hides."""
-    from backends import session
+    from backends import translator as translating
+    from backends.process.runtime import Runtime
     from common import terminal
     from common.run_directory import BUNDLED_RUN, RunDirectory
 
     run = run or BUNDLED_RUN
     directory = RunDirectory.open(run)
-    runtime = session.Runtime(threads=threads, device=device)
+    runtime = Runtime(threads=threads, device=device)
     with (
         terminal.training_progress("evaluate") as on_event,
-        session.open_translator(directory, backend, weights, dtype, runtime) as translator,
+        translating.open_translator(directory, backend, weights, dtype, runtime) as translator,
     ):
-        figures = session.evaluate(translator, directory.train_config.batch_size, limit, on_event)
+        figures = translating.evaluate(translator, directory.train_config.batch_size, limit, on_event)
         name = translator.process.name
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
@@ -315,7 +316,7 @@ def convert(
     alone, much smaller and enough to translate with. `convert RUN --from model.pt optimizer.pt --backend torch` makes
     RUN; such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
     """
-    from backends import session
+    from backends.native.convert import Setting, export_native, import_native
     from common import terminal
     from common.run_directory import RunDirectory
 
@@ -330,7 +331,7 @@ def convert(
         if to == "weights":
             RunDirectory.open(run).write_weights(weights, out)
             return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {out}")
-        files = session.export_native(RunDirectory.open(run), weights, to, out)
+        files = export_native(RunDirectory.open(run), weights, to, out)
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
         return print(f"{out} holds {' and '.join(files)}")
@@ -339,17 +340,17 @@ def convert(
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
         options.refuse(context, options.FIXED_BY_RUN, "--vocabulary takes that run's settings")
-        setting = session.Setting.of_run(vocabulary)
+        setting = Setting.of_run(vocabulary)
     elif data is not None:
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        setting = session.Setting.of_corpus(corpus, settings, latent_dim, dtype)
+        setting = Setting.of_corpus(corpus, settings, latent_dim, dtype)
     else:
         raise CannotBeginError(
             "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
             "--vocabulary, a run that has the same"
         )
-    session.import_native([*from_, *(more or [])], backend, setting, run)
+    import_native([*from_, *(more or [])], backend, setting, run)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
     print(f"The run is in {run}. Train it on with: rosetta train --out {run} --resume --epochs 1")

@@ -1,4 +1,4 @@
-"""The backends by name: NAME or NAME:VARIANT. Nothing here imports a framework before one is opened."""
+"""The table of backends, by name: NAME or NAME:VARIANT. A framework is imported only when a backend is opened."""
 
 import importlib
 import importlib.util
@@ -9,19 +9,19 @@ from common.errors import CannotBeginError
 from common.interface import Backend
 from common.machine import compiler, has_bfloat16, has_compiler
 
-BASELINE = "keras:example"  # the official example's own way, what every ratio is to
+BASELINE = "keras:example"  # the official example's own way of training; speeds are given as ratios to it
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a backend is found, and what must be installed for it."""
+    """Where a backend's class is found, and what it needs to run."""
 
     target: str  # "module:Class"
-    package: str  # what must be importable
-    extra: str  # the extra of this package that installs it
-    variant: str = ""  # which of the class's ways to compute; see its module
-    compiled: bool = False  # wants a C++ compiler where it runs
-    reduced: bool = False  # computes in less than its weights' precision, float32; in what, it tells itself
+    package: str  # the package that must be importable
+    extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
+    variant: str = ""  # which of its ways to compute the class uses; the class's module explains its variants
+    compiled: bool = False  # whether it needs a C++ compiler where it runs
+    reduced: bool = False  # whether it computes in less than its weights' float32, such as bfloat16
 
 
 TABLE = {
@@ -40,7 +40,8 @@ TABLE = {
 def find(name: str, python: str | None = None) -> Entry:
     """The entry of a backend that is installed. Raises CannotBeginError for one that is unknown or missing.
 
-    Of another interpreter, `python`, what is installed in this one says nothing.
+    Where another interpreter, `python`, is to run it, packages are not looked for: those of this interpreter say
+    nothing about the other's.
     """
     if name not in TABLE:
         raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
@@ -63,31 +64,31 @@ def find(name: str, python: str | None = None) -> Entry:
 
 
 def installed() -> list[str]:
-    """The names of the backends for which everything is there."""
+    """The names of the backends that can run here: package, compiler and processor are there."""
 
-    def there(name: str) -> bool:
+    def can_run(name: str) -> bool:
         try:
             find(name)
         except CannotBeginError:
             return False
         return True
 
-    return [name for name in TABLE if there(name)]
+    return [name for name in TABLE if can_run(name)]
 
 
 def frameworks() -> list[str]:
-    """Those of them that are compared where nothing else is said: all but the referee and the variants."""
+    """The installed backends that are compared by default: all except `numpy`, the referee, and the variants."""
     return [name for name in installed() if TABLE[name].extra and not TABLE[name].variant]
 
 
 def of_run(own: str) -> str:
-    """The backend that opens a run where none is named: its own, else a framework that is installed, else NumPy."""
-    there = installed()
-    return next(name for name in [own, *frameworks(), "numpy"] if name in there)
+    """The backend that opens a run by default: the run's own, else a framework that is installed, else NumPy."""
+    can_run = installed()
+    return next(name for name in [own, *frameworks(), "numpy"] if name in can_run)
 
 
 def open_backend(target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
-    """Import the framework and build the model, in this process: for the worker, which has one of its own."""
+    """Import the framework and build the model in this process, which must be the worker process of one backend."""
     module, _, class_name = target.partition(":")
     backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device, variant)
     return backend

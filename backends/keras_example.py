@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from backends.keras_backend import describe, matrix_product, profile, require_device
-from backends.keras_files import read_keras
+from backends.evidence.keras import KerasEvidence
+from backends.native.keras import read_keras
+from backends.numpy_beam import beam_search
 from common.errors import CannotBeginError
-from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Profiled, Report
+from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -26,7 +27,8 @@ from common.weights import Arrays, ModelState, check_state
 @final
 class KerasExample(Backend):
     def build(self) -> None:
-        require_device(self.device)
+        if self.device == "gpu" and not tf.config.list_physical_devices("GPU"):
+            raise CannotBeginError("keras sees no GPU here; use --device cpu")
         config = self.config
         if config.padding != "space":
             raise CannotBeginError("keras:example pads with spaces, as the example does; leave out --padding")
@@ -127,16 +129,28 @@ class KerasExample(Backend):
             ids[row, : len(sentence)] = sentence
         return ids
 
-    def profile(self, batches: Batches) -> Profiled:
-        return profile(self, batches)
+    def beam_search(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
+    ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """The example has none; this one follows its decoding, a sentence at a time."""
+        num_tokens, dtype = self.config.num_decoder_tokens, self.config.dtype
 
-    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        return matrix_product(self, m, k, n, seconds)
+        def step(sampled: Any, state_h: Any, state_c: Any) -> tuple[Any, Any, Any]:
+            target_seq = one_hot(sampled[:, None], num_tokens, dtype)  # (beam, 1, V_dec)
+            output_tokens, *states = self.decoder_model.predict([target_seq, state_h, state_c], verbose=0)
+            return np.log(output_tokens[:, -1]), *states
 
-    def describe(self) -> dict[str, Any]:
-        facts = describe(self.parameters["dense/kernel"])
-        facts["settings"]["jit_compile"] = self.model.jit_compile
-        return facts
+        input_seqs = one_hot(encoder_ids, self.config.num_encoder_tokens, dtype)  # (N, T_enc, V_enc)
+        ids = np.full((len(encoder_ids), beam, max_length), self.config.stop_token)
+        scores = np.empty((len(encoder_ids), beam), dtype)
+        for row in range(len(encoder_ids)):
+            states = self.encoder_model.predict(input_seqs[row : row + 1], verbose=0)
+            found, (scores[row],) = beam_search(step, states, self.config, max_length, beam)
+            ids[row, :, : found.shape[2]] = found[0]
+        return ids, scores
+
+    def evidence(self) -> KerasEvidence:
+        return KerasEvidence(self, {"jit_compile": self.model.jit_compile})
 
     def _decode_sequence(self, input_seq: NDArray[np.floating], max_length: int) -> list[int]:
         states = self.encoder_model.predict(input_seq, verbose=0)

@@ -4,32 +4,21 @@ In float64 every framework is held to it; it also translates where no framework 
 the other three leave to their framework.
 """
 
-from collections.abc import Mapping, Sequence
-from cProfile import Profile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.evidence.numpy import NumpyEvidence
+from backends.numpy_beam import beam_search
 from common.errors import CannotBeginError
-from common.evidence import kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
-from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
+from common.interface import Backend, Forward, Metrics, Report, timed_steps, unreported
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state, initial_state
 
 Array = NDArray[np.floating]
-
-# The part of a step that a function's time belongs to: the first one whose pattern is found in its name.
-PARTS: Mapping[Part, str] = {
-    "LSTM": r"Lstm\.(__init__|backward)",
-    "optimizer": r"_rmsprop",
-    "data": r"^tensors\.py|'take' of|:eye",
-    "products": r"tensordot|'reshape' of|:dot$|\._dense",  # a tensordot lays its operands out by `reshape`
-    "gates": r"sigmoid|softmax|_loss|'\w+' of 'numpy|built-in method numpy|^(multiarray|numeric|_methods)\.py",
-    "Python": r"\.py:|built-in method|<method|^<string>",
-}
 
 NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle, and open a run of their files in numpy"
 
@@ -68,74 +57,61 @@ class NumpyBackend(Backend):
         return loss, gradients
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        counts, stamps = [], [perf_counter()]
-        for step, batch in enumerate(batches, 1):
-            loss, batch_counts, gradients = self._loss_and_gradients(batch)
-            self._rmsprop(gradients)
-            counts.append(batch_counts)
-            if step % REPORT_EVERY == 0:
-                report(step, loss)
-            stamps.append(perf_counter())
-        return Metrics.of(np.array(counts), batches, [*stamps, perf_counter()])
+        return timed_steps(self._train_step, batches, np.array, report)
+
+    def _train_step(self, batch: Batch) -> tuple[float, list[float]]:
+        loss, counts, gradients = self._loss_and_gradients(batch)
+        self._rmsprop(gradients)
+        return loss, counts
 
     def evaluate(self, batches: Batches) -> Metrics:
-        counts, stamps = [], [perf_counter()]
-        for batch in batches:
-            counts.append(self._loss(batch)[1])
-            stamps.append(perf_counter())
-        return Metrics.of(np.array(counts), batches, [*stamps, perf_counter()])
+        return timed_steps(lambda batch: self._loss(batch)[:2], batches, np.array, unreported)
 
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
-        encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
-        encoder = self._encoder(encoder_input_data, self._lengths(encoder_lengths))
-        states = encoder.state_h, encoder.state_c
-        sampled = np.full(len(encoder_ids), self.config.start_token)
+        step = self._decoder_step()
+        state_h, state_c = self._encode(encoder_ids, encoder_lengths)
+        sampled = np.full(len(encoder_ids), self.config.start_token)  # (N,)
         ended = np.zeros(len(encoder_ids), bool)
         ids: list[NDArray[np.integer]] = []
         while len(ids) < max_length and not ended.all():
-            decoder_input_data = one_hot(sampled[:, None], self.config.num_decoder_tokens, self.config.dtype)
-            decoder = Lstm(decoder_input_data, states, *self._lstm("decoder"))
-            states = decoder.state_h, decoder.state_c
-            sampled = np.where(ended, self.config.stop_token, self._dense(decoder.state_h).argmax(-1))
+            logits, state_h, state_c = step(sampled, state_h, state_c)  # (N, V_dec), (N, H), (N, H)
+            sampled = np.where(ended, self.config.stop_token, logits.argmax(-1))
             ended |= sampled == self.config.stop_token
             ids.append(sampled)
         return np.stack(ids, axis=1)
 
-    def profile(self, batches: Batches) -> Profiled:
-        """By the standard library's profiler, since NumPy has none: functions, a product by `@` within its caller."""
-        self.train(batches, unreported)  # what the first steps alone do is not profiled
-        profiler = Profile()
-        trained = profiler.runcall(self.train, batches, unreported)
-        kernels = []
-        for entry in profiler.getstats():
-            code = entry.code
-            name = code if isinstance(code, str) else f"{Path(code.co_filename).name}:{code.co_qualname}"
-            kernels.append(Kernel(name, entry.callcount, entry.inlinetime, part_of(name, PARTS)))
-        return Profiled.of(kernels, trained.seconds)
+    def beam_search(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
+    ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        step = self._decoder_step()
 
-    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        left, right = random_operands(m, k, n, self.config.dtype)
-        return 2 * m * k * n / median_seconds(lambda: left @ right, seconds)
+        def log_step(sampled: NDArray[np.integer], state_h: Array, state_c: Array) -> tuple[Array, Array, Array]:
+            logits, state_h, state_c = step(sampled, state_h, state_c)
+            return log_softmax(logits), state_h, state_c
 
-    def describe(self) -> dict[str, Any]:
-        from threadpoolctl import threadpool_info
+        states = self._encode(encoder_ids, encoder_lengths)
+        return beam_search(log_step, states, self.config, max_length, beam)
 
-        pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-        kinds = {f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in pools}
-        threads = max((pool["num_threads"] for pool in pools), default=1)
-        return {
-            "version": np.__version__,
-            "device": self.device,
-            "threads": threads,
-            "precision": self.config.dtype,
-            "settings": {
-                "blas": ", ".join(sorted(kinds)) or "unknown",
-                "blas_threads": threads,
-                "denormals": kept_or_flushed(smallest_normals(self.config.dtype) * 0.5),
-            },
-        }
+    def _encode(self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer]) -> tuple[Array, Array]:
+        """The encoder's states (N, H)."""
+        encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
+        encoder = self._encoder(encoder_input_data, self._lengths(encoder_lengths))
+        return encoder.state_h, encoder.state_c
+
+    def _decoder_step(self) -> Callable[[NDArray[np.integer], Array, Array], tuple[Array, Array, Array]]:
+        """A function of the last characters (N,) and the states (N, H): logits (N, V_dec) and the next states."""
+
+        def step(sampled: NDArray[np.integer], state_h: Array, state_c: Array) -> tuple[Array, Array, Array]:
+            decoder_input_data = one_hot(sampled[:, None], self.config.num_decoder_tokens, self.config.dtype)
+            decoder = Lstm(decoder_input_data, (state_h, state_c), *self._lstm("decoder"))  # one step of it
+            return self._dense(decoder.state_h), decoder.state_h, decoder.state_c
+
+        return step
+
+    def evidence(self) -> NumpyEvidence:
+        return NumpyEvidence(self)
 
     def _zeros(self, num_rows: int) -> tuple[Array, Array]:
         zeros = np.zeros((num_rows, self.config.latent_dim), self.config.dtype)

@@ -1,10 +1,7 @@
 """The model in PaddlePaddle."""
 
-import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any, final
 
 import numpy as np
@@ -12,25 +9,15 @@ import paddle
 import paddle.nn.functional as F
 from numpy.typing import NDArray
 from paddle import Tensor, nn
-from paddle.profiler import Profiler, ProfilerTarget
 
-from backends.paddle_files import read_paddle
-from common.decoding import put_out
+from backends.evidence.paddle import PaddleEvidence
+from backends.native.paddle import read_paddle
+from backends.paddle_beam import beam_search
+from common.decoding import ids_of_steps
 from common.errors import CannotBeginError
-from common.evidence import kept_or_flushed, median_seconds, part_of, random_operands, smallest_normals
-from common.interface import REPORT_EVERY, Backend, Forward, Kernel, Metrics, Part, Profiled, Report, unreported
+from common.interface import Backend, Forward, Metrics, Report, timed_steps, unreported
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState, check_state
-
-# The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
-PARTS: Mapping[Part, str] = {
-    "LSTM": r"^rnn(_grad)? kernel launch",
-    "products": r"^matmul(_grad)? kernel launch|gemm",
-    "optimizer": r"^rmsprop|^Optimization Step",
-    "data": r"^memcpy|^MEMCPY",
-    "gates": r" kernel launch$",
-    "Python": r"GradNode|[Bb]ackward$|^(ProfileStep|LSTM|Seq2Seq|Linear)| (dygraph|infer_meta|node_|pybind_)",
-}
 
 
 class Seq2Seq(nn.Layer):
@@ -49,7 +36,7 @@ class Seq2Seq(nn.Layer):
     def forward(
         self, encoder_input_data: Tensor, decoder_input_data: Tensor, encoder_lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
+        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)  # (1, N, H) each
         decoder_outputs, _ = self.decoder(decoder_input_data, (state_h, state_c))  # (N, T_dec, H)
         logits = self.dense(decoder_outputs)  # (N, T_dec, V_dec)
         return logits, state_h[0], state_c[0]
@@ -60,7 +47,7 @@ class PaddleBackend(Backend):
     def build(self) -> None:
         if self.device == "gpu" and not (paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
             raise CannotBeginError("paddle sees no GPU here; use --device cpu")
-        config, train = self.config, self.train_config
+        config = self.config
         paddle.set_device(self.device)
         paddle.set_default_dtype(config.dtype)
         self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
@@ -81,34 +68,31 @@ class PaddleBackend(Backend):
             "dense/kernel": (dense.weight, False),
             "dense/bias": (dense.bias, False),
         }
-        trained = [parameter for parameter, _ in self.parameters.values()]
-        self.optimizer = paddle.optimizer.RMSProp(
-            train.learning_rate, rho=train.rho, epsilon=train.epsilon, parameters=trained
-        )
+        train, trained = self.train_config, [parameter for parameter, _ in self.parameters.values()]
+        self._optimizer = paddle.optimizer.RMSProp(train.learning_rate, train.rho, train.epsilon, parameters=trained)
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
         slots = {}
         for name, (parameter, transposed) in self.parameters.items():
-            weight, slot = state.weights[name], state.mean_squares[name]
-            parameter.set_value(self._tensor(weight.T if transposed else weight))
-            slots[f"{parameter.name}_mean_square_0"] = self._tensor(slot.T if transposed else slot)
+            parameter.set_value(self._tensor(state.weights[name], transposed))
+            slots[f"{parameter.name}_mean_square_0"] = self._tensor(state.mean_squares[name], transposed)
             # RMSProp keeps two more accumulators, which without momentum and centering have no effect.
             for unused in ("momentum", "mean_grad"):
                 slots[f"{parameter.name}_{unused}_0"] = paddle.zeros_like(parameter)
-        self.optimizer.set_state_dict(slots)
+        self._optimizer.set_state_dict(slots)
 
     def dump(self) -> ModelState:
         weights, slots = {}, {}
-        state = self.optimizer.state_dict()
+        optimizer_state = self._optimizer.state_dict()
         for name, (parameter, transposed) in self.parameters.items():
             weights[name] = _array(parameter, transposed)
-            slots[name] = _array(state[f"{parameter.name}_mean_square_0"], transposed)
+            slots[name] = _array(optimizer_state[f"{parameter.name}_mean_square_0"], transposed)
         return ModelState(weights, slots)
 
     def save_native(self, folder: Path) -> list[str]:
         paddle.save(self.model.state_dict(), str(folder / "model.pdparams"))
-        paddle.save(self.optimizer.state_dict(), str(folder / "model.pdopt"))
+        paddle.save(self._optimizer.state_dict(), str(folder / "model.pdopt"))
         return ["model.pdparams", "model.pdopt"]
 
     def load_native(self, paths: Sequence[Path]) -> None:
@@ -120,6 +104,12 @@ class PaddleBackend(Backend):
         logits, state_h, state_c = self._run(batch)
         return Forward(_array(F.softmax(logits, -1)), _array(state_h), _array(state_c))
 
+    def _run(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
+        encoder_input_data = self._tensor(batch.encoder_input_data)  # (N, T_enc, V_enc)
+        decoder_input_data = self._tensor(batch.decoder_input_data)  # (N, T_dec, V_dec)
+        return self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
+
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         self.model.train()
         loss, _ = self._loss(batch)
@@ -128,150 +118,114 @@ class PaddleBackend(Backend):
         gradients = {name: _array(p.grad, transposed) for name, (p, transposed) in self.parameters.items()}
         return loss.item(), gradients
 
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
+        logits, _, _ = self._run(batch)
+        weights = self._tensor(batch.target_weights)  # (N, T_dec)
+        # Written out, since the frameworks' own cross-entropies clip in different places. So does F.log_softmax here,
+        # and paddle.logsumexp takes three times as long as these.
+        logits_below = logits - logits.detach().max(-1, keepdim=True)  # (N, T_dec, V_dec)
+        log_probabilities = logits_below - logits_below.exp().sum(-1, keepdim=True).log()  # (N, T_dec, V_dec)
+        cross_entropy = -(self._tensor(batch.decoder_target_data) * log_probabilities).sum(-1)  # (N, T_dec)
+        loss_sum = (weights * cross_entropy).sum()
+        right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)).astype(weights.dtype) * weights
+        counts = paddle.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])
+        return loss_sum / batch.loss_positions, counts.detach()
+
     def train(self, batches: Batches, report: Report) -> Metrics:
         self.model.train()
-        counts, stamps = [], [perf_counter()]
-        for step, batch in enumerate(batches, 1):
-            loss, batch_counts = self._loss(batch)
-            self.model.clear_gradients()
-            loss.backward()
-            self.optimizer.step()
-            counts.append(batch_counts)
-            if step % REPORT_EVERY == 0:
-                report(step, loss.item())
-            stamps.append(perf_counter())
-        return Metrics.of(_array(paddle.stack(counts)), batches, [*stamps, perf_counter()])
+        return timed_steps(self._train_step, batches, _stacked, report)
+
+    def _train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        loss, counts = self._loss(batch)
+        self.model.clear_gradients()
+        loss.backward()
+        self._optimizer.step()
+        return loss, counts
 
     @paddle.no_grad()
     def evaluate(self, batches: Batches) -> Metrics:
         self.model.eval()
-        counts, stamps = [], [perf_counter()]
-        for batch in batches:
-            counts.append(self._loss(batch)[1])
-            stamps.append(perf_counter())
-        return Metrics.of(_array(paddle.stack(counts)), batches, [*stamps, perf_counter()])
+        return timed_steps(self._loss, batches, _stacked, unreported)
 
     @paddle.no_grad()
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
         self.model.eval()
-        encoder_input_data = self._one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)
-        states = self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
-        state_h, state_c = (state[0] for state in states)
+        state_h, state_c = self._encode(encoder_ids, encoder_lengths)
         return self._decode(state_h, state_c, max_length)
 
-    def profile(self, batches: Batches) -> Profiled:
-        self.train(batches, unreported)  # what the first steps alone do is not profiled
-        targets = [ProfilerTarget.CPU, *([ProfilerTarget.GPU] if self.device == "gpu" else [])]
-        # Told nothing, it leaves a trace in the working directory.
-        with Profiler(targets=targets, on_trace_ready=lambda profiler: None) as profiler:
-            trained = self.train(batches, unreported)
-        calls: Counter[str] = Counter()
-        nanoseconds: Counter[str] = Counter()
-        for thread in profiler.profiler_result.get_data().values():
-            events = list(thread.children_node)
-            while events:
-                event = events.pop()
-                # Only what runs on the host has something within it, or starts something on a device.
-                children = getattr(event, "children_node", [])
-                events += [*children, *getattr(event, "runtime_node", []), *getattr(event, "device_node", [])]
-                calls[event.name] += 1
-                within = sum(child.end_ns - child.start_ns for child in children)
-                nanoseconds[event.name] += event.end_ns - event.start_ns - within
-        kernels = [Kernel(name, calls[name], nanoseconds[name] / 1e9, part_of(name, PARTS)) for name in calls]
-        return Profiled.of(kernels, trained.seconds)
-
     @paddle.no_grad()
-    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        left, right = map(self._tensor, random_operands(m, k, n, self.config.dtype))
+    def beam_search(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
+    ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        self.model.eval()
+        states = self._encode(encoder_ids, encoder_lengths)
+        ids, scores = beam_search(self._decoder_step(), states, self.config, max_length, beam)
+        return _array(ids), _array(scores)
 
-        def product() -> None:
-            left @ right
-            if self.device == "gpu":
-                paddle.device.synchronize()
+    def _encode(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer]
+    ) -> tuple[Tensor, Tensor]:
+        """The encoder's states (N, H)."""
+        one_hot_rows = F.one_hot(self._ids(encoder_ids), self.config.num_encoder_tokens)  # (N, T_enc, V_enc)
+        encoder_input_data, lengths = one_hot_rows.astype(self.config.dtype), self._lengths(encoder_lengths)
+        state_h, state_c = self.model.encode(encoder_input_data, lengths)  # (1, N, H) each
+        return state_h[0], state_c[0]
 
-        return 2 * m * k * n / median_seconds(product, seconds)
+    def _decoder_step(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """A function of the last characters (N,) and the states (N, H): logits (N, V_dec) and the next states."""
+        decoder, dense = self.model.decoder, self.model.dense
+        # one_hot @ kernel selects a row, so the bias is added to the rows beforehand and a step looks its rows up.
+        kernel = (decoder.weight_ih_l0.T + decoder.bias_ih_l0).contiguous()  # (V_dec, 4H)
+        recurrent_kernel = decoder.weight_hh_l0.T.contiguous()  # (H, 4H)
 
-    def describe(self) -> dict[str, Any]:
-        from threadpoolctl import threadpool_info
+        def step(sampled: Tensor, state_h: Tensor, state_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            gates = paddle.addmm(F.embedding(sampled, kernel), state_h, recurrent_kernel)  # (N, 4H)
+            i, f, g, o = gates.split(4, axis=1)  # (N, H) each
+            state_c = F.sigmoid(f) * state_c + F.sigmoid(i) * paddle.tanh(g)  # (N, H)
+            state_h = F.sigmoid(o) * paddle.tanh(state_c)  # (N, H)
+            # For one row it takes half the time of `dense(state_h)`.
+            return paddle.addmm(dense.bias, state_h, dense.weight), state_h, state_c
 
-        flags = paddle.get_flags(["FLAGS_paddle_num_threads", "FLAGS_use_mkldnn"])
-        pools = {f"{pool['prefix']}_threads": pool["num_threads"] for pool in threadpool_info()}
-        return {
-            "version": paddle.__version__,
-            "device": str(paddle.get_device()),
-            "threads": flags["FLAGS_paddle_num_threads"],
-            "precision": str(self.model.dense.weight.dtype).removeprefix("paddle."),
-            "settings": {
-                **flags,
-                **{name: count for name, count in pools.items() if name.endswith("omp_threads")},
-                "mkl": paddle.version.mkl(),
-                # Read by MKL, which does not tell what it makes of it.
-                "MKL_DEBUG_CPU_TYPE": os.environ.get("MKL_DEBUG_CPU_TYPE", "not set"),
-                "cuda": paddle.is_compiled_with_cuda(),
-                "denormals": kept_or_flushed(_array(self._tensor(smallest_normals(self.config.dtype)) * 0.5)),
-            },
-        }
+        return step
 
     def _decode(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
-        """The greedy loop from states (N, H), without the rows that have ended: ids (N, L)."""
-        decoder, dense, stop_token = self.model.decoder, self.model.dense, self.config.stop_token
-        kernel = decoder.weight_ih_l0.T + decoder.bias_ih_l0  # of which a one-hot row would take a row
-        recurrent_kernel = decoder.weight_hh_l0.T.contiguous()
-        num_rows = len(state_h)
-        rows = np.arange(num_rows)
-        sampled = paddle.full((num_rows,), self.config.start_token, "int64")
+        """Greedy decoding from states (N, H): ids (N, L). Rows that have ended are left out of the steps after it."""
+        step, stop_token, num_rows = self._decoder_step(), self.config.stop_token, len(state_h)
+        rows = np.arange(num_rows)  # those that have not ended, n of N
+        sampled = paddle.full((num_rows,), self.config.start_token, "int64")  # (n,)
         steps = []
         while len(steps) < max_length and len(rows):
-            gates = paddle.addmm(F.embedding(sampled, kernel), state_h, recurrent_kernel)
-            i, f, g, o = gates.split(4, axis=1)
-            state_c = F.sigmoid(f) * state_c + F.sigmoid(i) * paddle.tanh(g)
-            state_h = F.sigmoid(o) * paddle.tanh(state_c)
-            # Half the time of `dense` for one row.
-            sampled = paddle.addmm(dense.bias, state_h, dense.weight).argmax(-1)
+            logits, state_h, state_c = step(sampled, state_h, state_c)  # (n, V_dec), (n, H), (n, H)
+            sampled = logits.argmax(-1)  # (n,)
             characters = sampled.numpy()
             steps.append((rows, characters))
             going_on = characters != stop_token
-            if np.count_nonzero(going_on) < len(rows):  # go on without the rows that have ended
+            if np.count_nonzero(going_on) < len(rows):
                 rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
-                sampled, state_h, state_c = (of.index_select(left) for of in (sampled, state_h, state_c))
-        return put_out(steps, num_rows, stop_token)
+                sampled, state_h, state_c = (rows_of.index_select(left) for rows_of in (sampled, state_h, state_c))
+        return ids_of_steps(steps, num_rows, stop_token)
 
-    def _run(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits and encoder states."""
-        encoder_input_data = self._tensor(batch.encoder_input_data)
-        decoder_input_data = self._tensor(batch.decoder_input_data)
-        return self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
+    def evidence(self) -> PaddleEvidence:
+        return PaddleEvidence(self)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
-        logits, _, _ = self._run(batch)
-        weights = self._tensor(batch.target_weights)
-        # Written out, since the frameworks' own cross-entropies clip in different places; so does F.log_softmax here,
-        # and paddle.logsumexp takes three times as long as these.
-        logits_below = logits - logits.detach().max(-1, keepdim=True)
-        log_probabilities = logits_below - logits_below.exp().sum(-1, keepdim=True).log()
-        cross_entropy = -(self._tensor(batch.decoder_target_data) * log_probabilities).sum(-1)
-        loss_sum = (weights * cross_entropy).sum()
-        right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)).astype(weights.dtype) * weights
-        counts = paddle.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])
-        return loss_sum / batch.loss_positions, counts.detach()
-
-    def _tensor(self, array: NDArray[np.floating]) -> Tensor:
-        return paddle.to_tensor(np.ascontiguousarray(array))
-
-    def _lengths(self, encoder_lengths: NDArray[np.integer]) -> Tensor | None:
-        """For the encoder, where padding is masked."""
-        return self._ids(encoder_lengths) if self.config.padding == "mask" else None
+    def _tensor(self, array: NDArray[np.floating], transposed: bool = False) -> Tensor:
+        return paddle.to_tensor(np.ascontiguousarray(array.T if transposed else array))
 
     def _ids(self, ids: NDArray[np.integer]) -> Tensor:
         return paddle.to_tensor(ids.astype(np.int64))
 
-    def _one_hot(self, ids: Tensor, num_tokens: int) -> Tensor:
-        return F.one_hot(ids, num_tokens).astype(self.config.dtype)
+    def _lengths(self, encoder_lengths: NDArray[np.integer]) -> Tensor | None:
+        """The encoder's lengths where padding is masked; where padding counts, it takes none."""
+        return self._ids(encoder_lengths) if self.config.padding == "mask" else None
 
 
 def _array(tensor: Tensor, transposed: bool = False) -> NDArray[Any]:
     array = tensor.numpy()
     return np.array(array.T if transposed else array, order="C")
+
+
+def _stacked(counts: list[Tensor]) -> NDArray[Any]:
+    return _array(paddle.stack(counts))

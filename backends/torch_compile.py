@@ -10,10 +10,31 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from common.config import ModelConfig
 from common.errors import CannotBeginError
+
+Decode = Callable[[Tensor, Tensor, int], NDArray[np.integer]]  # from states (N, H) and a length to ids (N, L)
+
+
+def compiled_decode(model: nn.Module, config: ModelConfig, otherwise: Decode) -> Decode:
+    """Greedy decoding in which one row by itself is decoded by the compiled loop, several rows by `otherwise`."""
+    decoder, dense, greedy_loop = model.decoder, model.dense, compiled_greedy_loop()
+
+    def decode(state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
+        if len(state_h) > 1:
+            return otherwise(state_h, state_c, max_length)
+        weights = decoder.weight_ih_l0, decoder.weight_hh_l0, decoder.bias_ih_l0
+        length, ids = greedy_loop(
+            state_h, state_c, weights, (dense.weight, dense.bias), config.start_token, config.stop_token, max_length
+        )
+        return ids.numpy(force=True)[None, :length]
+
+    return decode
 
 
 def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:

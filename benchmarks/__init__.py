@@ -1,1 +1,1 @@
-"""The comparison of the backends, which it knows by name only."""
+"""Parity checks, measuring and reports: what compares the backends, which it knows by name only."""

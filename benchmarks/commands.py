@@ -1,4 +1,4 @@
-"""The commands of benchmarking, which rosetta.py registers."""
+"""The commands for benchmarking, which rosetta.py adds to its command line."""
 
 import os
 import shlex
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 NAMES = "Names separated by commas."
 
-# What `--resume` takes from the recording and so cannot be given again.
+# Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
 PLANNED_BENCH = [*PLANNED, "python", "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
 
 Backends = Annotated[str | None, typer.Option(help=NAMES, show_default="those installed, without variants and numpy")]
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the recording in --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording that --out names.")]
 Wait = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Where another benchmark runs: wait for its end, or end.")
+    bool, typer.Option("--wait/--no-wait", help="If another benchmark is running, wait for its end, or exit with 2.")
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this package to the program."""
+    """Add the commands of this module to the command line."""
     for command in (bench, sweep, machine, report, compare, parity):
         app.command()(command)
 
@@ -43,40 +43,45 @@ def bench(
     backends: Backends = None,
     python: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="One more row: backend NAME under another interpreter."),
+        typer.Option(metavar="NAME=PATH", help="Add a row: backend NAME, run by the Python interpreter at PATH."),
     ] = None,
     preset: Annotated[
         Literal["quick", "standard"],
-        typer.Option(help="Minutes, or an hour with trainings that are scored; what follows overrides its numbers."),
+        typer.Option(help="quick takes minutes, standard an hour and then scored trainings. Options override both."),
     ] = "quick",
     within: Annotated[
         str | None,
-        typer.Option(metavar="PERCENT", help="Measure until each interval reaches no further to a side, such as 2%."),
+        typer.Option(metavar="PERCENT", help="Measure until each interval's half-width is at most this, such as 2%."),
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Begin nothing that would end later than this, such as 10m.")
+        str | None, typer.Option(metavar="TIME", help="Begin no measurement that would end after this, such as 10m.")
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="The backend that ratios are to.", show_default="keras:example, or the slowest"),
+        typer.Option(help="The backend that ratios compare with.", show_default="keras:example, or the slowest"),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="A run whose weights all rows decode with.", show_default="the bundled run, where it fits"),
+        typer.Option(help="Decode with the weights of this run.", show_default="the bundled run, where it fits"),
     ] = None,
     lanes: Annotated[
         str | None,
-        typer.Option(help="matched, default (as installed), or both with a comma.", show_default="both"),
+        typer.Option(
+            help="matched (the same settings for all), default (as installed), or matched,default.",
+            show_default="both",
+        ),
     ] = None,
     batches: Annotated[
         str | None,
-        typer.Option(help="shuffled, or shuffled,bucketed: also rows on bucketed batches, padding masked."),
+        typer.Option(help="shuffled, or shuffled,bucketed to add rows with bucketed batches and masked padding."),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Epochs of the trainings that are scored; on bucketed batches a third more."),
+        typer.Option(min=1, help="Epochs of each scored training; a third more with bucketed batches."),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=0, help="Such trainings for each backend.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=0, help="Scored trainings of each backend, each from another seed.")
+    ] = None,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
@@ -92,15 +97,15 @@ def bench(
     resume: Resume = False,
     wait: Wait = True,
     certificate: Annotated[
-        Path | None, typer.Option(help="What `rosetta parity --certificate` wrote, in place of climbing the ladder.")
+        Path | None, typer.Option(help="A file of `rosetta parity --certificate`, in place of a new parity check.")
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Train and decode in every backend, from the same weights and batches, and compare.
 
-    All rows are alive at once and are measured in turns, until the answer is as narrow as asked or the time is over.
-    Raw timings go to a recording; a benchmark that was ended goes on with --resume. `rosetta report` makes a page of
-    a recording.
+    All backends run at the same time, each in its own process, and are timed in turns until the intervals are narrow
+    enough or the time is up. The raw timings are saved in a recording. Use --resume to continue a benchmark that was
+    interrupted, and `rosetta report` to make a page of its recording.
     """
     from backends import find, frameworks
     from benchmarks.measure import schedule
@@ -117,8 +122,8 @@ def bench(
     path = _recording_path(out, resume, "bench")
     seconds = options.seconds(budget) if budget else None
     if resume:
-        options.refuse(context, PLANNED_BENCH, "--resume goes on with the recording's own plan")
-        begin = partial(schedule.resumed, path, seconds)
+        options.refuse(context, PLANNED_BENCH, "--resume continues the recording's own plan")
+        open_benchmark = partial(schedule.resumed, path, seconds)
     else:
         size = sized(
             preset,
@@ -136,20 +141,20 @@ def bench(
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
         rows = cells(names, python or [], chosen(lanes, "lanes", list(LANES)) or tuple(LANES), size)
-        of_run = str(run.resolve()) if run else ""
-        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, baseline or "", of_run, rows)
-        begin = partial(schedule.begin, path, plan, read_certificates(certificate) if certificate else {})
-    # A recording is read when nobody else measures, who might be writing it.
+        run_folder = str(run.resolve()) if run else ""
+        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, baseline or "", run_folder, rows)
+        open_benchmark = partial(schedule.begin, path, plan, read_certificates(certificate) if certificate else {})
+    # The recording is opened under the lock, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait):
-        begun = begin()
+        benchmark = open_benchmark()
         with _measuring("bench", path) as interrupted:
-            begun.run(_Progress(), precision)
-    results = results_of(begun.recording)
+            benchmark.run(_Progress(), precision)
+    results = results_of(benchmark.recording)
     if json:
         terminal.print_json({"results": str(path)} | as_json(results))
     else:
         shown.show(content.summary(results))
-    _end(path, interrupted, json)
+    _say_where_saved(path, interrupted, json)
 
 
 def sweep(
@@ -168,7 +173,7 @@ def sweep(
     wait: Wait = True,
     json: options.Json = False,
 ) -> None:
-    """Measure how the cost of a step grows with length, units and batch, and memory with the corpus."""
+    """Measure how the time of a step grows with sentence length, units and batch size, and memory with the corpus."""
     from backends import BASELINE, TABLE, find, frameworks
     from benchmarks.measure.lock import only_benchmark
     from benchmarks.measure.plan import Cell
@@ -182,35 +187,35 @@ def sweep(
 
     path = _recording_path(out, resume, "sweep")
     if resume:
-        options.refuse(context, PLANNED, "--resume goes on with the recording's own plan")
-        begin = partial(Sweep.resumed, path)
+        options.refuse(context, PLANNED, "--resume continues the recording's own plan")
+        open_sweep = partial(Sweep.resumed, path)
     else:
         names = options.names(backends) if backends else [name for name in frameworks() if name != BASELINE]
         for name in names:
-            # The example makes a whole epoch's tensors beforehand, so its memory is set by the corpus; and the
-            # machine's float32 peak is no limit of what computes in less.
+            # The example makes the tensors of a whole epoch in advance, so its memory depends on the corpus alone.
+            # In reduced precision a step may be faster than the float32 peak that a sweep compares it with.
             if find(name) and (name == BASELINE or TABLE[name].reduced):
                 raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
         corpus = DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines)
         settings = TrainConfig(batch_size, seed=seed)
         rows = [Cell(name) for name in names]
-        begin = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
+        open_sweep = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
     with only_benchmark(terminal.warn, wait):
-        begun = begin()
+        opened = open_sweep()
         with _measuring("sweep", path) as interrupted:
             progress = _Progress()
-            for title, done, of in begun.run():
-                progress.phase(f"{title} ({done + 1} of {of})")
-    scaling = scaling_of(begun)
+            for title, done, total in opened.run():
+                progress.phase(f"{title} ({done + 1} of {total})")
+    scaling = scaling_of(opened)
     if json:
         terminal.print_json({"results": str(path)} | plain(scaling))
     else:
         shown.show(content.summary(scaling))
-    _end(path, interrupted, json)
+    _say_where_saved(path, interrupted, json)
 
 
 def machine(json: options.Json = False) -> None:
-    """Say whether this machine is fit to measure on now."""
+    """Check whether this machine is fit for measuring now: other programs, clock, heat, cores and memory."""
     from benchmarks.measure.machine import check
     from benchmarks.report import machine as content
     from benchmarks.report import terminal as shown
@@ -224,14 +229,14 @@ def machine(json: options.Json = False) -> None:
     else:
         shown.show(content.blocks(findings))
     if not fit:
-        raise RosettaError("this machine is not fit to measure on now")
+        raise RosettaError("this machine is not fit for measuring now")
 
 
 def report(
-    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Of `rosetta bench` or `rosetta sweep`.")],
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="A file of `rosetta bench` or `sweep`.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write: .html, or .md for Markdown.")],
 ) -> None:
-    """Make one page of a recording that works offline: who is faster, by how much and why; charts and sentences."""
+    """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences."""
     from benchmarks.measure.recording import Recording, format_of
     from benchmarks.measure.sweep import FORMAT, Sweep
     from benchmarks.report import content, markdown, page
@@ -248,7 +253,7 @@ def report(
     else:
         made = content.report(results_of(Recording.read(recording)))
     text = recording.read_bytes()
-    raw = text[: text.rfind(b"\n") + 1].decode()  # without what a kill left torn
+    raw = text[: text.rfind(b"\n") + 1].decode()  # without the incomplete last line that a killed benchmark leaves
     try:
         write_atomically(out, page.render(made, raw) if out.suffix == ".html" else markdown.render(made))
     except OSError as error:
@@ -258,16 +263,14 @@ def report(
 
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="A recording of `rosetta bench`.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="A later one, or of another version.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="A later recording, or one of another version.")],
     fail_slower: Annotated[
         str | None,
-        typer.Option(
-            metavar="PERCENT", help="Exit with 1 where a figure is called slower, and by more, such as 10%."
-        ),
+        typer.Option(metavar="PERCENT", help="Exit with 1 if a figure is surely slower by more than this, e.g. 10%."),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Say what became faster or slower from one recording to another, and whether that is real."""
+    """Say what became faster or slower between two recordings, and whether the difference is more than noise."""
     from benchmarks.measure.recording import Recording
     from benchmarks.report import changes as content
     from benchmarks.report import terminal as shown
@@ -280,8 +283,8 @@ def compare(
     found = changes.compare(Recording.read(before), Recording.read(after))
     if not found.changes:
         raise RosettaError(
-            "nothing can be compared: there is no row that both have two generations of, or other processes were at "
-            "work in too many cycles of one of them"
+            "nothing can be compared: no row has two generations in both recordings, or other processes were busy "
+            "in too many cycles of one of them"
         )
     if json:
         terminal.print_json(plain(found))
@@ -300,29 +303,32 @@ def parity(
     backends: Annotated[
         str | None, typer.Option(help=NAMES, show_default="those installed, without reduced precision")
     ] = None,
-    dtype: Annotated[options.Precision | None, typer.Option(help="One precision alone.", show_default="both")] = None,
+    dtype: Annotated[
+        options.Precision | None, typer.Option(help="Compare in this precision only.", show_default="both")
+    ] = None,
     data: options.Data = DataConfig.data,
     skip_bad_lines: options.SkipBadLines = False,
     latent_dim: options.LatentDim = 256,
     padding: options.Padding = "space",
     seed: options.Seed = TrainConfig.seed,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer pairs, steps and sentences.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     certificate: Annotated[
-        Path | None, typer.Option(help="A JSON file to write, of versions, hashes and the largest errors.")
+        Path | None, typer.Option(help="Write versions, hashes and the largest errors to this JSON file.")
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Compare every backend with the float64 referee: tensors, weights, states, loss, gradients, training, strings.
 
-    A backend climbs until a rung breaks; why it broke is then explained, and the exit status is 1. What computes in
-    less than float32, such as torch:bfloat16, climbs where it is named, within bounds of its own.
+    The comparisons are the rungs of a ladder. Each backend climbs it until a rung fails; the failure is explained,
+    and the exit status is 1. Backends that compute in less than float32, such as torch:bfloat16, are compared only
+    if they are named, and with wider tolerances.
     """
     from rich.live import Live
 
     from backends import TABLE, find, installed
-    from backends.session import Runtime
+    from backends.process.runtime import Runtime
     from benchmarks.parity.certificate import write_certificates
     from benchmarks.parity.driver import Parity, climb
     from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
@@ -352,8 +358,8 @@ def parity(
     except CannotBeginError as error:
         raise RosettaError(str(error)) if found.checks else error from None
     except KeyboardInterrupt:
-        raise RosettaError("interrupted before all had climbed") from None
-    finally:  # what was found before an error, too
+        raise RosettaError("interrupted before every backend had been compared") from None
+    finally:  # print what was found even where an error ended the comparison
         if json and found.checks:
             terminal.print_json(found.as_json())
         elif found.checks:
@@ -368,9 +374,9 @@ def parity(
 
 
 class _Progress:
-    """Tells on standard error what begins, and what is known by now.
+    """Prints to standard error what is measured next and what the results are so far.
 
-    It prints lines: a bar that moves by itself would take time from what is measured.
+    It prints plain lines, since a progress bar that is drawn all the time would slow down what is measured.
     """
 
     def __init__(self) -> None:
@@ -387,16 +393,16 @@ class _Progress:
 
         results = results_of(recording)
         if results.reached is not None:
-            self.phase(f"{results.headline} The widest interval reaches {results.reached:.1%} to a side.")
+            self.phase(f"{results.headline} The widest interval reaches {results.reached:.1%} to either side.")
 
 
 def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
-    """The recording to write, or to go on with. Raises CannotBeginError where a new one would overwrite something."""
+    """The recording to write or to resume. Raises CannotBeginError if a new recording would overwrite a file."""
     from benchmarks.measure.recording import refuse_existing
     from common.errors import CannotBeginError
 
     if resume and out is None:
-        raise CannotBeginError("--resume needs --out, the recording to go on with")
+        raise CannotBeginError("--resume needs --out, the recording to continue")
     path = out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     if not resume:
         refuse_existing(path)
@@ -405,9 +411,10 @@ def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
 
 @contextmanager
 def _measuring(command: str, path: Path) -> Iterator[list[str]]:
-    """What ends the measuring says how to go on with it.
+    """Add the command that resumes the recording to the message of whatever error ends the measuring.
 
-    Ctrl-C is put into the list that this gives, so that what is known so far is shown before the program ends.
+    For Ctrl-C the message is put into the list that this yields instead of being raised, so that the caller can show
+    the results so far before it ends.
     """
     from common.errors import CannotBeginError, RosettaError
 
@@ -421,17 +428,17 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
         raise RosettaError(f"{error}; {go_on}") from error
     except RosettaError as error:
         if isinstance(error, CannotBeginError) and path.read_bytes().count(b"\n") == 1:
-            path.unlink()  # in which nothing stands yet that one could go on with
+            path.unlink()  # it holds only the plan, so there is nothing to resume
             raise
         raise RosettaError(f"{error}; {go_on}") from error
 
 
-def _end(path: Path, interrupted: list[str], json: bool) -> None:
-    """Say where the recording is, JSON having said it. Raises RosettaError where Ctrl-C ended it."""
+def _say_where_saved(path: Path, interrupted: list[str], json: bool) -> None:
+    """Print where the recording is, unless the JSON output names it. Raises RosettaError if Ctrl-C ended it."""
     from common.errors import RosettaError
 
     if interrupted:
         raise RosettaError(interrupted[0])
     page = shlex.quote(str(path.with_suffix(".html")))
     if not json:
-        print(f"Saved as {path}. A page of it: rosetta report {shlex.quote(str(path))} -o {page}")
+        print(f"Saved as {path}. To make a page of it: rosetta report {shlex.quote(str(path))} -o {page}")

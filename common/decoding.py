@@ -1,12 +1,15 @@
 """From sentences to ids a model can translate, and from the ids it gives back to sentences."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.config import ModelConfig
 from common.interface import Backend
-from common.tensors import STOP
+from common.tensors import STOP, Batch
 from common.vocabulary import CharVocabulary
 
 Emit = Callable[..., None]
@@ -33,7 +36,74 @@ def translate(
     return ids
 
 
-def put_out(
+@dataclass(frozen=True, eq=False)
+class Beams:
+    """The most probable translations that a beam search finds, of each row the best first."""
+
+    ids: NDArray[np.integer]  # (N, beam, max_length), filled up with the stop token
+    scores: NDArray[np.floating]  # (N, beam), the log of each translation's probability; -inf where there is none
+
+
+def beam_search(
+    backend: Backend,
+    emit: Emit,
+    *,
+    encoder_ids: NDArray[np.integer],
+    encoder_lengths: NDArray[np.integer],
+    max_length: int,
+    beam: int,
+) -> Beams:
+    """The `beam` best translations of all rows, found in the backend's process."""
+    num_rows, at_once = len(encoder_ids), max(1, ROWS_AT_ONCE // beam)
+    ids = np.full((num_rows, beam, max_length), backend.config.stop_token, np.int64)
+    scores = np.empty((num_rows, beam))
+    for start in range(0, num_rows, at_once):
+        rows = slice(start, start + at_once)
+        decoded, scores[rows] = backend.beam_search(encoder_ids[rows], encoder_lengths[rows], max_length, beam)
+        ids[rows, :, : decoded.shape[2]] = decoded
+        emit(translated=min(start + at_once, num_rows))
+    return Beams(ids, scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """At each position of a decoded sentence the most probable characters, the best first."""
+
+    ids: NDArray[np.integer]  # (N, L, best)
+    probabilities: NDArray[np.floating]  # (N, L, best)
+
+
+def choices(
+    backend: Backend,
+    emit: Emit,
+    *,
+    encoder_ids: NDArray[np.integer],
+    encoder_lengths: NDArray[np.integer],
+    decoded_ids: NDArray[np.integer],
+    best: int,
+) -> Choices:
+    """The `best` most probable characters at each position of decoded_ids (N, L), which `translate` gave.
+
+    Computed by one forward pass whose decoder reads the decoded characters, as the decoding loop's did one by one.
+    """
+    starts = np.full((len(decoded_ids), 1), backend.config.start_token)
+    batch = batch_of(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
+    probabilities = backend.forward(batch).probabilities  # (N, L, V_dec)
+    ids = np.argsort(-probabilities, axis=-1, kind="stable")[..., :best]
+    return Choices(ids, np.take_along_axis(probabilities, ids, axis=-1))
+
+
+def batch_of(
+    config: ModelConfig, encoder_ids: NDArray[Any], encoder_lengths: NDArray[Any], decoder_ids: NDArray[Any]
+) -> Batch:
+    """A batch of ids (N, T_enc) and (N, T_dec + 1), whose targets all count."""
+    lengths = np.full(len(decoder_ids), decoder_ids.shape[1], np.int32)
+    sizes = config.num_encoder_tokens, config.num_decoder_tokens
+    decoder = decoder_ids, lengths, float(decoder_ids.shape[1])
+    return Batch(encoder_ids, encoder_lengths, *decoder, *sizes, config.dtype, config.padding)
+
+
+def ids_of_steps(
     steps: Sequence[tuple[NDArray[np.integer], NDArray[np.integer]]], num_rows: int, stop_token: int
 ) -> NDArray[np.int64]:
     """Ids (num_rows, L) of L steps, each the rows that had not ended and the characters sampled for them."""

@@ -2,20 +2,78 @@
 what a profile's kernels and times mean."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.interface import Part
+from common.tensors import Batches
 
 WARM_UPS = 2  # anything compiled or allocated on first use is out of the way by then
 FEWEST = 3
 ENOUGH = 1 << 20  # elements, so that every framework shares the work out among its threads
+
+# What a step's time goes to. "LSTM" is products and gates in one kernel, which cannot be told apart from outside;
+# "gates" are all other operators of the model and its loss; "Python" is the interpreter and the framework's own
+# bookkeeping, between the kernels.
+Part = Literal["LSTM", "products", "gates", "optimizer", "data", "Python", "other"]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a framework's own profiler says of one kernel or operator, under the framework's own name for it."""
+
+    name: str
+    calls: int
+    seconds: float  # in itself, without what it calls; over all threads
+    part: Part
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """Training under a framework's own profiler."""
+
+    kernels: list[Kernel]  # what took most time comes first
+    seconds: float  # that the steps took, as in Metrics
+    busy_seconds: float  # of these, what at least one kernel was running in
+
+    @classmethod
+    def of(cls, kernels: Sequence[Kernel], seconds: float, busy_seconds: float | None = None) -> "Profiled":
+        """Where `busy_seconds` are not given, one kernel ran at a time."""
+        busy = sum(kernel.seconds for kernel in kernels) if busy_seconds is None else busy_seconds
+        return cls(sorted(kernels, key=lambda kernel: -kernel.seconds), seconds, busy)
+
+
+class Evidence(ABC):
+    """One framework's own tools: its profiler, its matrix product, its settings."""
+
+    @abstractmethod
+    def profile(self, batches: Batches) -> Profiled:
+        """Train on these batches under the framework's own profiler.
+
+        It changes the weights, leaves no file, and tells which kernels ran, not how fast: a profiler slows them.
+        """
+
+    @abstractmethod
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        """Floating-point operations a second of the framework's product (m, k) @ (k, n), in the model's precision.
+
+        Random operands; after two warm-up products the median of those that fit into `seconds`, three at least.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
+
+        These are the framework's own names and values, a str, number or bool each, of what decides how it runs, read
+        back from it. In all of them `denormals`: "kept", "flushed", or "some flushed" where its threads differ.
+        """
 
 
 def random_operands(m: int, k: int, n: int, dtype: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

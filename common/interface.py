@@ -7,24 +7,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from time import perf_counter
+from typing import SupportsFloat, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
+from common.evidence import Evidence
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState
 
 REPORT_EVERY = 32  # steps between two calls of `report`; each one reads a loss back from the framework
 
-# What a step's time goes to. "LSTM" is products and gates in one kernel, which cannot be told apart from outside;
-# "gates" are all other operators of the model and its loss; "Python" is the interpreter and the framework's own
-# bookkeeping, between the kernels.
-Part = Literal["LSTM", "products", "gates", "optimizer", "data", "Python", "other"]
-
 Report = Callable[[int, float], None]  # step counted from 1, the loss of that step
+Loss = TypeVar("Loss", bound=SupportsFloat)  # a framework's scalar
+Counts = TypeVar("Counts")  # a framework's vector of three numbers
 
 
 def unreported(step: int, loss: float) -> None:
@@ -86,34 +85,31 @@ class Metrics:
         return np.asarray(self.loss_sums / self.weight_sums)
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """What a framework's own profiler says of one kernel or operator, under the framework's own name for it."""
+def timed_steps(
+    step: Callable[[Batch], tuple[Loss, Counts]],
+    batches: Batches,
+    read: Callable[[list[Counts]], NDArray[np.floating]],
+    report: Report = unreported,
+) -> Metrics:
+    """Run `step` on each batch and time it, in the same way for every backend.
 
-    name: str
-    calls: int
-    seconds: float  # in itself, without what it calls; over all threads
-    part: Part
-
-
-@dataclass(frozen=True)
-class Profiled:
-    """Training under a framework's own profiler."""
-
-    kernels: list[Kernel]  # what took most time comes first
-    seconds: float  # that the steps took, as in Metrics
-    busy_seconds: float  # of these, what at least one kernel was running in
-
-    @classmethod
-    def of(cls, kernels: Sequence[Kernel], seconds: float, busy_seconds: float | None = None) -> "Profiled":
-        """Where `busy_seconds` are not given, one kernel ran at a time."""
-        busy = sum(kernel.seconds for kernel in kernels) if busy_seconds is None else busy_seconds
-        return cls(sorted(kernels, key=lambda kernel: -kernel.seconds), seconds, busy)
+    `step` returns the batch's loss, and the framework's own (3,) of what Metrics.of counts; `read` stacks these over
+    the steps as an array (steps, 3), once all steps are done. `report` is called every REPORT_EVERY steps.
+    """
+    counts, stamps = [], [perf_counter()]
+    for number, batch in enumerate(batches, 1):
+        loss, batch_counts = step(batch)
+        counts.append(batch_counts)
+        if number % REPORT_EVERY == 0:
+            report(number, float(loss))
+        stamps.append(perf_counter())
+    all_counts = read(counts)
+    return Metrics.of(all_counts, batches, [*stamps, perf_counter()])
 
 
 @dataclass(frozen=True)
 class BackendFacts:
-    """What a backend's process tells of itself once it has opened the backend: see `Backend.describe`, and more."""
+    """What a backend's process tells of itself once it has opened the backend: see `Evidence.describe`, and more."""
 
     version: str
     device: str
@@ -203,23 +199,15 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def profile(self, batches: Batches) -> Profiled:
-        """Train on these batches under the framework's own profiler.
+    def beam_search(
+        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
+    ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """The `beam` most probable translations of each row that a beam search finds, the best first.
 
-        It changes the weights, leaves no file, and tells which kernels ran, not how fast: a profiler slows them.
+        Takes what `translate` takes. Gives ids (N, beam, L) as `translate` gives them, and scores (N, beam): the log
+        of a translation's probability, or -inf where there are fewer translations than `beam`.
         """
 
     @abstractmethod
-    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        """Floating-point operations a second of the framework's product (m, k) @ (k, n), in the model's precision.
-
-        Random operands; after two warm-up products the median of those that fit into `seconds`, three at least.
-        """
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
-
-        These are the framework's own names and values, a str, number or bool each, of what decides how it runs, read
-        back from it. In all of them `denormals`: "kept", "flushed", or "some flushed" where its threads differ.
-        """
+    def evidence(self) -> Evidence:
+        """What the framework tells of itself."""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.calls import arguments_from_wire, function_named
+from backends.process.calls import arguments_from_wire, function_named
+from common import decoding
 from common.decoding import Emit
 from common.interface import Backend
 from common.tensors import Batch, Batches
@@ -110,3 +111,26 @@ def echo(backend: Backend, emit: Emit, *, content: dict[str, Any]) -> dict[str, 
 def taken(backend: Backend, emit: Emit, *, batch: Batch, rows: NDArray[np.int64]) -> Batch:
     """These rows of the batch, which must have come as one to have a `take`."""
     return batch.take(rows)
+
+
+def load(backend: Backend, emit: Emit, *, state: ModelState) -> None:
+    backend.load(state)
+
+
+def log_probabilities(
+    backend: Backend,
+    emit: Emit,
+    *,
+    encoder_ids: NDArray[np.integer],
+    encoder_lengths: NDArray[np.integer],
+    texts: list[list[int]],
+) -> list[float]:
+    """Of each text (L,) as a translation of the one row, up to its first stop token: by a forward pass over it."""
+    config = backend.config
+    decoder_ids = np.array([[config.start_token, *text] for text in texts])
+    ends = [text.index(config.stop_token) + 1 if config.stop_token in text else len(text) for text in texts]
+    rows = decoding.batch_of(
+        config, encoder_ids.repeat(len(texts), 0), encoder_lengths.repeat(len(texts)), decoder_ids
+    )
+    logs = np.log(backend.forward(rows).probabilities)
+    return [float(sum(logs[row, t, texts[row][t]] for t in range(end))) for row, end in enumerate(ends)]

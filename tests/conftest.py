@@ -14,9 +14,10 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from backends import TABLE
-from backends.process import BackendProcess
-from backends.session import Material, Runtime, prepare
+from backends.process.parent import BackendProcess
+from backends.process.runtime import Runtime
 from common.config import DataConfig, ModelConfig, TrainConfig
+from common.material import Material, prepare
 from common.tensors import Batch, model_config
 
 FRAMEWORKS = ["keras", "torch", "paddle"]

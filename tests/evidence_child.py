@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from common.decoding import Emit
-from common.interface import Backend, Metrics, Profiled, unreported
+from common.evidence import Profiled
+from common.interface import Backend, Metrics, unreported
 from common.tensors import Batch, Batches
 
 
@@ -32,8 +33,8 @@ def trained_and_evaluated(backend: Backend, emit: Emit, *, batch: Batch, batch_s
 def profile(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
     """Profile in `folder`."""
     os.chdir(folder)
-    profiled = backend.profile(batches_of(batch, batch_size))
-    return Traced(profiled, os.listdir(folder), backend.describe()["settings"])
+    profiled = backend.evidence().profile(batches_of(batch, batch_size))
+    return Traced(profiled, os.listdir(folder), backend.evidence().describe()["settings"])
 
 
 def profile_without_onednn(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
@@ -45,7 +46,7 @@ def profile_without_onednn(backend: Backend, emit: Emit, *, folder: str, batch: 
 
 
 def matrix_product(backend: Backend, emit: Emit, *, shape: tuple[int, int, int]) -> float:
-    return backend.matrix_product(*shape, 0.1)
+    return backend.evidence().matrix_product(*shape, 0.1)
 
 
 def one_thread_keeps_denormals(backend: Backend, emit: Emit) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def one_thread_keeps_denormals(backend: Backend, emit: Emit) -> dict[str, Any]:
 
     torch.set_flush_denormal(False)
     try:
-        settings: dict[str, Any] = backend.describe()["settings"]
+        settings: dict[str, Any] = backend.evidence().describe()["settings"]
         return settings
     finally:
         torch.set_flush_denormal(True)

@@ -11,13 +11,13 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from backends.session import Material
 from benchmarks.measure import schedule
 from benchmarks.measure.plan import Cell, Plan
 from benchmarks.measure.recording import Certified, Corpus, Recording, Sizes
 from benchmarks.measure.scenarios import Product, Profile, Steps, WarmUp
 from benchmarks.measure.schedule import Benchmark
 from benchmarks.measure.sentences import Sentences, Weights
+from common.material import Material
 from common.tensors import Batch, model_config
 from common.weights import initial_state
 from tests import recordings

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from backends.numpy_backend import NumpyBackend
-from backends.session import Material
 from benchmarks.parity.ladder import first_margin
 from common.comparison import NEAR_TIE
 from common.config import TrainConfig
+from common.material import Material
 from common.run_directory import RunDirectory
 
 

@@ -116,7 +116,7 @@ class WeightsRoundedOnce(TorchBackend):
     """One autocast around all steps, which goes on with the rounded weights of the first."""
 
     def train(self, batches: Batches, report: Report):
-        with self._autocast():
+        with torch.autocast("cpu", torch.bfloat16):
             return super().train(batches, report)
 
 

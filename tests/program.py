@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 
 LONGEST = 900  # seconds that a test waits for a program
 

@@ -36,7 +36,8 @@ from benchmarks.measure.scenarios import EpochDone, Product, Profile, WarmUp
 from benchmarks.parity.certificate import Certificate, Rung
 from benchmarks.parity.ladder import QUICK
 from common.config import DataConfig, TrainConfig
-from common.interface import BackendFacts, Kernel
+from common.evidence import Kernel
+from common.interface import BackendFacts
 from common.machine import Machine
 from common.scoring import Scores
 

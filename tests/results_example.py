@@ -26,7 +26,8 @@ from benchmarks.results.values import (
     Training,
 )
 from common.config import DataConfig, TrainConfig
-from common.interface import BackendFacts, Kernel, Part
+from common.evidence import Kernel, Part
+from common.interface import BackendFacts
 
 SEED = 3
 STEPS_AN_EPOCH = 125

@@ -45,7 +45,7 @@ def workers(program: "subprocess.Popen[str]") -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(program.pid).children():
             with suppress(psutil.NoSuchProcess):
-                found += [child] if "backends.worker" in child.cmdline() else []
+                found += [child] if "backends.process.worker" in child.cmdline() else []
     return found
 
 

@@ -2,16 +2,19 @@
 
 import pytest
 
-from backends import TABLE, session
+from backends import TABLE
+from backends.process.runtime import Runtime
+from backends.translator import evaluate, open_translator
 from common.config import DataConfig
 from common.corpus import read_corpus
+from common.material import Material
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from rosetta import main
 from tests.conftest import FRAMEWORKS
 from tests.near_ties import differences
 from tests.program import answer, refusal
 
-RUNTIME = session.Runtime(threads=1)
+RUNTIME = Runtime(threads=1)
 SENTENCE, TRANSLATION = "Look at the skirt!", "Regardez la jupe\u202f!"
 
 
@@ -25,26 +28,26 @@ def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
     assert (run.sha256, run.pairs()) == (corpus.sha256, corpus.pairs), "run `make pretrained`"
     assert run.data_config == DataConfig(split="grouped")
     assert (run.model_config.latent_dim, run.model_config.padding) == (256, "space")
-    made = session.Material.of_pairs(corpus.pairs, run.data_config, run.train_config.seed, "float32")
-    read = session.Material.of_run(run)
+    made = Material.of_pairs(corpus.pairs, run.data_config, run.train_config.seed, "float32")
+    read = Material.of_run(run)
     for side in ("encoder_vocabulary", "decoder_vocabulary"):
         assert getattr(made, side).characters == getattr(read, side).characters
     assert sum(path.stat().st_size for path in BUNDLED_RUN.iterdir()) < 4e6
 
 
 def test_it_translates_sentences_that_training_held_out(run) -> None:
-    with session.open_translator(run, "numpy", "last", None, RUNTIME) as translator:
-        scores = session.evaluate(translator, 256, None, lambda event: None)
+    with open_translator(run, "numpy", "last", None, RUNTIME) as translator:
+        scores = evaluate(translator, 256, None, lambda event: None)
     assert scores["chrf"] >= 75  # of the 1,737 sources
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_every_backend_decodes_the_same(run, name) -> None:
-    with session.open_translator(run, "numpy", "last", "float64", RUNTIME) as translator:
+    with open_translator(run, "numpy", "last", "float64", RUNTIME) as translator:
         material = translator.material
         sources = [material.pairs[row][0] for row in material.validation_rows[::90]]
         expected = translator(sources)
-    with session.open_translator(run, name, "last", None, RUNTIME) as translator:
+    with open_translator(run, name, "last", None, RUNTIME) as translator:
         assert differences(run, material, sources, translator(sources), expected) == 0
 
 
@@ -73,9 +76,9 @@ def test_what_looks_like_a_path_is_no_sentence() -> None:
 def test_a_backend_that_is_missing_is_replaced_by_one_that_is_not(run, monkeypatch) -> None:
     there = ["numpy", "paddle"]
     monkeypatch.setattr("backends.installed", lambda: there)
-    with session.open_translator(run, None, "last", None, RUNTIME) as translator:
+    with open_translator(run, None, "last", None, RUNTIME) as translator:
         assert translator.process.name == "paddle"
     there.remove("paddle")
-    with session.open_translator(run, None, "last", None, RUNTIME) as translator:
+    with open_translator(run, None, "last", None, RUNTIME) as translator:
         assert translator.process.name == "numpy"
     assert run.backend in TABLE

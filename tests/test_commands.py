@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends import TABLE, Entry, installed
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 from benchmarks.parity.ladder import QUICK
 from common import machine
 from common.config import as_float32
@@ -374,7 +374,7 @@ def test_interrupted_after_the_last_epoch_it_does_not_advise_to_go_on(run, monke
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("backends.session.resume", interrupted)
+    monkeypatch.setattr("backends.runs.resume", interrupted)
     for epochs, advice in ((1, "is whole. See it with: rosetta evaluate"), (3, "--epochs 3 --backend torch")):
         command = ["rosetta", "train", "--out", str(run), "--resume", "--epochs", str(epochs), "--backend", "torch"]
         monkeypatch.setattr("sys.argv", command)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 
 ENTRIES: list[dict[str, Any]] = tomllib.loads((PROJECT / "docs" / "deviations.toml").read_text(encoding="utf-8"))[
     "deviation"

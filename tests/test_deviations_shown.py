@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.environment import child_environment
 from backends.numpy_backend import NumpyBackend
-from backends.process import BackendProcess
-from backends.session import Runtime
+from backends.process.environment import child_environment
+from backends.process.parent import BackendProcess
+from backends.process.runtime import Runtime
 from common.comparison import TOLERANCES, compare
 from common.config import ModelConfig
 from common.tensors import Batches
@@ -115,6 +115,6 @@ def test_paddles_mkl_is_told_the_type_of_an_amd_processor(
     monkeypatch: pytest.MonkeyPatch, is_amd: bool, expected: str | None
 ) -> None:
     monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
-    monkeypatch.setattr("backends.environment.is_amd", lambda: is_amd)
+    monkeypatch.setattr("backends.process.environment.is_amd", lambda: is_amd)
     assert child_environment("matched", 1, "cpu").get("MKL_DEBUG_CPU_TYPE") == expected
     assert "MKL_DEBUG_CPU_TYPE" not in child_environment("default", 1, "cpu")

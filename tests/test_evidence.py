@@ -16,13 +16,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.environment import child_environment
-from backends.process import BackendProcess
-from backends.session import Runtime
+from backends.process.environment import child_environment
+from backends.process.parent import BackendProcess
+from backends.process.runtime import Runtime
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
-from common.evidence import ENOUGH, covered, kept_or_flushed, median_seconds, part_of, smallest_normals
-from common.interface import Kernel, Metrics, Part, Profiled
+from common.evidence import (
+    ENOUGH,
+    Kernel,
+    Part,
+    Profiled,
+    covered,
+    kept_or_flushed,
+    median_seconds,
+    part_of,
+    smallest_normals,
+)
+from common.interface import Metrics
 from common.tensors import Batches
 from tests import evidence_child
 from tests.conftest import FRAMEWORKS, SETTINGS, batch_of, model

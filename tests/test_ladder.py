@@ -12,7 +12,7 @@ from rich.console import Console
 
 from backends import TABLE
 from backends.numpy_backend import NumpyBackend
-from backends.session import Runtime
+from backends.process.runtime import Runtime
 from benchmarks.parity.certificate import Certificate, Rung, read_certificates, write_certificates
 from benchmarks.parity.driver import Parity, backends_and_dtypes, certificate, climb
 from benchmarks.parity.ladder import QUICK, RUNGS, WHOLE, Check, Climber, Course, Size
@@ -138,9 +138,9 @@ PLANTED = [
     ("numpy:OneRowDisturbed", "weights", ["decoder/recurrent_kernel", "row 23", "1 of 64 rows differ: row 23"]),
     ("numpy:NotANumber", "forward", ["state_c", "not finite at [3, 7]"]),
     ("numpy:LaterStepsDisturbed", "forward", ["probabilities", "first seen with 1 of", " and 6 of"]),
-    ("torch:TargetsPaddedWithZeros", "loss", ["look at targets, their padding"]),
+    ("torch:TargetsPaddedWithZeros", "loss", ["look at the targets, their padding"]),
     ("numpy:WrongGradient", "gradients", ["encoder/kernel", "forget gate", "gate: the forget gate of the encoder"]),
-    ("torch:SecondBiasTrained", "step", ["/bias", "what is in its list"]),
+    ("torch:SecondBiasTrained", "step", ["/bias", "its list of parameters"]),
     ("torch:EpsilonOutsideTheRoot", "step", ["where epsilon stands"]),
     ("torch:OtherRho", "step", ["rmsprop/", "look at its constants"]),
     ("numpy:OtherEpsilon", "step", ["look at its constants"]),
@@ -269,7 +269,7 @@ def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:
         ("torch", "float32"),
         ("torch:bfloat16", "float32"),
     ]
-    with pytest.raises(CannotBeginError, match="torch:bfloat16 can be held to float32 alone"):
+    with pytest.raises(CannotBeginError, match="torch:bfloat16 can be compared in float32 only"):
         backends_and_dtypes(["torch:bfloat16"], ["float64"])
 
 

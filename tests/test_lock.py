@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 from benchmarks.measure.lock import lock_path, only_benchmark
 from common.errors import CannotBeginError
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends import session
+from backends.native.convert import Setting, export_native, import_native
+from backends.native.paddle import StateDictUnpickler, StoredArray
 from backends.numpy_backend import NumpyBackend, log_softmax
-from backends.paddle_files import StateDictUnpickler, StoredArray
-from backends.process import BackendProcess
+from backends.process.parent import BackendProcess
+from backends.process.runtime import Runtime
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.run_directory import RunDirectory
@@ -69,7 +70,7 @@ def opened() -> Iterator[Open]:
         @cache
         def start(name: str, dtype: str = "float32") -> BackendProcess:
             model = replace(MODEL, dtype=dtype)
-            return stack.enter_context(session.Runtime(threads=1).start(name, model, TrainConfig()))
+            return stack.enter_context(Runtime(threads=1).start(name, model, TrainConfig()))
 
         yield start
 
@@ -464,9 +465,9 @@ def test_a_run_goes_round_by_all_formats_and_comes_back_the_same(tmp_path: Path)
     first = run = created(tmp_path / "first", "float64")
     for name in ("torch", "paddle", "keras"):
         folder = tmp_path / f"{name}-files"
-        files = session.export_native(run, "last", name, folder)
-        setting = session.Setting.of_run(run.path / "vocabulary.json")
-        run = session.import_native([folder / file for file in files], name, setting, tmp_path / name)
+        files = export_native(run, "last", name, folder)
+        setting = Setting.of_run(run.path / "vocabulary.json")
+        run = import_native([folder / file for file in files], name, setting, tmp_path / name)
         assert run.backend == name
         for file in ("state.safetensors", "best.safetensors", "vocabulary.json", "pairs.tsv"):
             assert (run.path / file).read_bytes() == (first.path / file).read_bytes()
@@ -549,6 +550,6 @@ def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
 
 
 def test_three_files_are_too_many(run: RunDirectory, tmp_path: Path) -> None:
-    setting = session.Setting.of_run(run.path)
+    setting = Setting.of_run(run.path)
     with pytest.raises(CannotBeginError, match="3 files were given"):
-        session.import_native([tmp_path / "a"] * 3, "torch", setting, tmp_path / "x")
+        import_native([tmp_path / "a"] * 3, "torch", setting, tmp_path / "x")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import Lstm, NumpyBackend
-from backends.session import Runtime
+from backends.process.runtime import Runtime
 from benchmarks.parity.ladder import Answers
 from common.tensors import Batches
 from common.weights import ModelState, in_dtype, initial_state

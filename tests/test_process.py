@@ -13,9 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
-from backends import TABLE, Entry, environment
-from backends.process import PROJECT, BackendProcess
-from backends.session import Runtime, describe_backends
+from backends import TABLE, Entry
+from backends.process import environment
+from backends.process.parent import PROJECT, BackendProcess
+from backends.process.runtime import Runtime, describe_backends
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch
@@ -168,7 +169,7 @@ def test_what_is_installed_beside_ours_is_not_taken_for_the_interpreters_own(tmp
     for package in ("backends", "benchmarks", "common", "tests"):
         (tmp_path / package).symlink_to(PROJECT / package)
     (tmp_path / "numpy.py").write_text("raise RuntimeError('of another interpreter')")
-    monkeypatch.setattr("backends.process.PROJECT", tmp_path)
+    monkeypatch.setattr("backends.process.parent.PROJECT", tmp_path)
     with start() as process:
         assert process.facts.version == np.__version__
 
@@ -210,7 +211,7 @@ def test_what_a_shell_sets_for_one_framework_reaches_none(lane: str, monkeypatch
 def test_a_backend_that_is_there_and_broken_is_told_beside_the_others(monkeypatch) -> None:
     broken = Entry("tests.no_such_module:Backend", "numpy", "")
     monkeypatch.setitem(TABLE, "broken", broken)
-    monkeypatch.setattr("backends.session.TABLE", {name: TABLE[name] for name in ("broken", "numpy")})
+    monkeypatch.setattr("backends.process.runtime.TABLE", {name: TABLE[name] for name in ("broken", "numpy")})
     found = describe_backends(Runtime(threads=1))
     assert "No module named" in found["broken"]["missing"]
     assert found["numpy"]["version"] == np.__version__

@@ -71,7 +71,7 @@ def test_a_recording_that_is_created_has_its_head_alone(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten(path: Path) -> None:
     before = path.read_bytes()
-    with pytest.raises(CannotBeginError, match="exists already; choose another --out, or go on with --resume"):
+    with pytest.raises(CannotBeginError, match="exists already; choose another --out, or continue it with --resume"):
         create_lines(path, WHOLE.head)
     with pytest.raises(CannotBeginError, match="the name of a file"):
         create_lines(Path("."), WHOLE.head)
@@ -164,16 +164,16 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("generation", lambda line: line["cycles"][0].pop(), "is not one visit to each of its cells"),
     ("generation", lambda line: line["cycles"][0].append(line["cycles"][0][0]), "is not one visit to each"),
     ("generation", set_in("starts", 0, "cell", value=99), "has cells that the plan does not have"),
-    ("generation", set_in("number", value=2), "generation 2 is there twice"),
+    ("generation", set_in("number", value=2), "generation 2 is recorded twice"),
     ("generation", set_in("starts", 0, "facts", value={}), "missing required field"),
     ("generation", set_in("starts", 0, "warm_up", "first_step_seconds", value=0), "Expected `float` >="),
     ("decoded", lambda line: line.update(translations=["one"]), "there are not 2 translations"),
     ("decoded", lambda line: line.update(characters=[0, 1]), "Expected `int` >= 1"),
-    ("decoded", lambda line: line.update(characters=None), "what no line has counted the characters of"),
+    ("decoded", lambda line: line.update(characters=None), "no line has the number of characters"),
     ("decoded", lambda line: line["scores"].pop("chrf"), "missing required field `chrf`"),
-    ("trained", lambda line: line["scores"].pop(), "not as many scores as epochs"),
-    ("trained", lambda line: line.update(scores=[], epochs=[]), "not as many scores as epochs"),
-    ("cause", lambda line: line.update(groups=["magic"]), "a cause is none of threads, library"),
+    ("trained", lambda line: line["scores"].pop(), "does not have as many scores as epochs"),
+    ("trained", lambda line: line.update(scores=[], epochs=[]), "does not have as many scores as epochs"),
+    ("cause", lambda line: line.update(groups=["magic"]), "that is none of threads, library"),
     ("cause", lambda line: line.update(matched=0.0), "Expected `float` >="),
     ("evidence", lambda line: line["profile"].update(seconds=0.0), "Expected `float` >="),
     ("evidence", lambda line: line["profile"]["kernels"][0].update(part="magic"), "Invalid enum value 'magic'"),
@@ -204,7 +204,7 @@ def test_a_line_in_the_midst_that_is_torn_is_named(path: Path) -> None:
 
 def test_lines_that_name_cells_of_no_plan_are_harmless(path: Path) -> None:
     rewritten(path, "decoded", lambda line: line["cell"].update(backend="jax"))
-    assert "what no line has counted" in refused(path)
+    assert "no line has the number of characters" in refused(path)
     lines = [line for line in WHOLE.lines if not isinstance(line, Generation)]
     stranger = msgspec.structs.replace(next(line for line in lines if isinstance(line, Decoded)), cell=Cell("jax"))
     made = Recording(path, WHOLE.head, [*lines, stranger, trained(Cell("jax"), 1)])

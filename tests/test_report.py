@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser
 from rich.console import Console
 
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 from benchmarks.measure.machine import Finding
 from benchmarks.report import changes, content, learning, machine, markdown, page, sweep, terminal
 from benchmarks.report.blocks import Block, Chart, Details, Table

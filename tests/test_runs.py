@@ -13,25 +13,28 @@ import numpy as np
 import psutil
 import pytest
 
-from backends import session
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
+from backends.process.runtime import Runtime
+from backends.runs import resume, train
+from backends.translator import open_translator
 from benchmarks.parity.ladder import PERMUTATIONS, SPREADS, Answers
 from common.config import DataConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError
+from common.material import Material
 from common.run_directory import RunDirectory
 from common.tensors import epoch_order
 from common.weights import initial_state, permute_units
 from tests.conftest import FRAMEWORKS
 from tests.near_ties import differences
 
-RUNTIME = session.Runtime(threads=1)  # models this small gain nothing from more
+RUNTIME = Runtime(threads=1)  # models this small gain nothing from more
 DATA = DataConfig(num_samples=2400, split="grouped")
 # Small and hasty, so that decoding comes to mean something within seconds.
 SETTINGS = TrainConfig(batch_size=16, learning_rate=as_float32(4e-3), seed=7)
 LATENT_DIM, EPOCHS = 64, 6
 
 
-def train(
+def trained_run(
     backend: str,
     out: Path,
     epochs: int,
@@ -41,14 +44,14 @@ def train(
     train_config: TrainConfig = SETTINGS,
 ) -> RunDirectory:
     settings = train_config, LATENT_DIM, dtype, padding, epochs
-    return session.train(backend, data, *settings, out, RUNTIME, lambda event: None).run
+    return train(backend, data, *settings, out, RUNTIME, lambda event: None).run
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory) -> dict[str, RunDirectory]:
     """One run of six epochs a backend."""
     folder = tmp_path_factory.mktemp("runs")
-    return {name: train(name, folder / name, EPOCHS) for name in ["numpy", *FRAMEWORKS]}
+    return {name: trained_run(name, folder / name, EPOCHS) for name in ["numpy", *FRAMEWORKS]}
 
 
 def test_all_backends_learn(runs) -> None:
@@ -60,7 +63,9 @@ def test_all_backends_learn(runs) -> None:
 
 def test_in_float64_two_epochs_agree_to_ten_digits(tmp_path) -> None:
     data = replace(DATA, num_samples=400)
-    histories = {name: train(name, tmp_path / name, 2, "float64", data).history() for name in ["numpy", *FRAMEWORKS]}
+    histories = {
+        name: trained_run(name, tmp_path / name, 2, "float64", data).history() for name in ["numpy", *FRAMEWORKS]
+    }
     for name, history in histories.items():
         for epoch, expected in zip(history, histories["numpy"], strict=True):
             assert epoch.loss == pytest.approx(expected.loss, rel=1e-10), name
@@ -70,11 +75,11 @@ def test_in_float64_two_epochs_agree_to_ten_digits(tmp_path) -> None:
 @pytest.mark.parametrize("reader", ["numpy", *FRAMEWORKS])
 def test_a_run_says_the_same_in_every_backend(runs, reader) -> None:
     for writer, run in runs.items():
-        with session.open_translator(run, reader, "last", None, RUNTIME) as translator:
+        with open_translator(run, reader, "last", None, RUNTIME) as translator:
             material = translator.material
             sources = list(dict.fromkeys(material.pairs[row][0] for row in material.validation_rows))[:100]
             got = translator(sources)
-        with session.open_translator(run, "numpy", "last", "float64", RUNTIME) as translator:
+        with open_translator(run, "numpy", "last", "float64", RUNTIME) as translator:
             expected = translator(sources)
         assert len(set(expected)) > 5, "decoding must mean something"
         assert differences(run, material, sources, got, expected) <= 1, f"{writer} read by {reader}"
@@ -82,7 +87,7 @@ def test_a_run_says_the_same_in_every_backend(runs, reader) -> None:
 
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
 def test_a_sentence_alone_says_what_it_says_in_a_batch(runs, name) -> None:
-    with session.open_translator(runs[name], None, "last", None, RUNTIME) as translator:
+    with open_translator(runs[name], None, "last", None, RUNTIME) as translator:
         material = translator.material
         sources = [material.pairs[row][0] for row in material.validation_rows[:60:6]]
         longest = "x" * (material.max_encoder_seq_length + 5)  # must not change how the others are padded
@@ -93,18 +98,18 @@ def test_a_sentence_alone_says_what_it_says_in_a_batch(runs, name) -> None:
 
 
 def test_the_official_examples_way_is_keras_own(runs) -> None:
-    with session.open_translator(runs["keras"], "keras:example", "last", None, RUNTIME) as translator:
+    with open_translator(runs["keras"], "keras:example", "last", None, RUNTIME) as translator:
         material = translator.material
         sources = [material.pairs[row][0] for row in material.validation_rows[:3]]
         by_example = translator(sources)
-    with session.open_translator(runs["keras"], "keras", "last", None, RUNTIME) as translator:
+    with open_translator(runs["keras"], "keras", "last", None, RUNTIME) as translator:
         assert differences(runs["keras"], material, sources, by_example, translator(sources)) == 0
 
 
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
 def test_resumed_equals_uninterrupted_to_the_bit(runs, tmp_path, name) -> None:
-    run = train(name, tmp_path / name, 1)
-    session.resume(run, None, EPOCHS, RUNTIME, lambda event: None)
+    run = trained_run(name, tmp_path / name, 1)
+    resume(run, None, EPOCHS, RUNTIME, lambda event: None)
     assert (run.path / "state.safetensors").read_bytes() == (runs[name].path / "state.safetensors").read_bytes()
     assert (run.path / "best.safetensors").read_bytes() == (runs[name].path / "best.safetensors").read_bytes()
     for got, expected in zip(run.history(), runs[name].history(), strict=True):
@@ -116,10 +121,10 @@ def test_bucketed_batches_resume_to_the_bit_and_learn(tmp_path) -> None:
 
     def begun(name: str, epochs: int) -> RunDirectory:
         data = replace(DATA, num_samples=400)
-        return train("numpy", tmp_path / name, epochs, data=data, padding="mask", train_config=bucketed)
+        return trained_run("numpy", tmp_path / name, epochs, data=data, padding="mask", train_config=bucketed)
 
     whole, run = begun("whole", 3), begun("stopped", 1)
-    session.resume(RunDirectory.open(run.path), None, 3, RUNTIME, lambda event: None)
+    resume(RunDirectory.open(run.path), None, 3, RUNTIME, lambda event: None)
     assert (run.path / "state.safetensors").read_bytes() == (whole.path / "state.safetensors").read_bytes()
     history = whole.history()
     assert history[-1].loss < history[0].loss
@@ -128,16 +133,16 @@ def test_bucketed_batches_resume_to_the_bit_and_learn(tmp_path) -> None:
 
 def test_another_learning_rate_is_the_runs_own_from_then_on(tmp_path) -> None:
     data, slower = replace(DATA, num_samples=400), as_float32(1e-3)
-    run = train("numpy", tmp_path / "run", 1, data=data)
+    run = trained_run("numpy", tmp_path / "run", 1, data=data)
     copied = RunDirectory.open(shutil.copytree(run.path, tmp_path / "copied"))
-    session.resume(run, None, 3, RUNTIME, lambda event: None, slower)
+    resume(run, None, 3, RUNTIME, lambda event: None, slower)
     assert RunDirectory.open(run.path).train_config == replace(SETTINGS, learning_rate=slower)
     for total in (2, 3):  # as after a kill
         rate = slower if total == 2 else None
-        session.resume(RunDirectory.open(copied.path), None, total, RUNTIME, lambda event: None, rate)
+        resume(RunDirectory.open(copied.path), None, total, RUNTIME, lambda event: None, rate)
     states = [(path / "state.safetensors").read_bytes() for path in (run.path, copied.path)]
     assert states[0] == states[1]
-    unchanged = train("numpy", tmp_path / "unchanged", 3, data=data)
+    unchanged = trained_run("numpy", tmp_path / "unchanged", 3, data=data)
     assert (unchanged.path / "state.safetensors").read_bytes() != states[0]
 
 
@@ -145,7 +150,7 @@ def test_a_rate_that_cannot_be_used_leaves_the_run_as_it_was(runs) -> None:
     before = (runs["numpy"].path / "config.json").read_bytes()
     for backend, total in (("numpy", EPOCHS), ("jax", EPOCHS + 1)):
         with pytest.raises(CannotBeginError):
-            session.resume(runs["numpy"], backend, total, RUNTIME, lambda event: None, 0.5)
+            resume(runs["numpy"], backend, total, RUNTIME, lambda event: None, 0.5)
     assert (runs["numpy"].path / "config.json").read_bytes() == before
 
 
@@ -157,9 +162,9 @@ def relay(out: Path, dtype: str, legs=RELAY) -> RunDirectory:
     """A run begun in one framework and gone on with in others, at the example's settings but for the size."""
     (first, epochs), *others = legs
     settings = TrainConfig(seed=7), LATENT_DIM, dtype, "space", epochs
-    run = session.train(first, RELAY_DATA, *settings, out, RUNTIME, lambda event: None).run
+    run = train(first, RELAY_DATA, *settings, out, RUNTIME, lambda event: None).run
     for backend, total in others:
-        session.resume(run, backend, total, RUNTIME, lambda event: None)
+        resume(run, backend, total, RUNTIME, lambda event: None)
     return run
 
 
@@ -181,7 +186,7 @@ def test_a_relay_of_three_frameworks_is_one_run(whole_float64, tmp_path) -> None
 def test_a_relay_in_float32_stays_as_near_as_rounding_allows(whole_float64, tmp_path) -> None:
     """Each epoch's loss, by the spread of torch's own float32 runs with the hidden units in other orders."""
     passed_on = relay(tmp_path / "relay", "float32").history()
-    material = session.Material.of_run(whole_float64)
+    material = Material.of_run(whole_float64)
     model = replace(whole_float64.model_config, dtype="float32")
     rng = np.random.default_rng(0)
     means = []
@@ -204,7 +209,7 @@ def test_a_relay_in_float32_stays_as_near_as_rounding_allows(whole_float64, tmp_
 
 def test_a_run_that_is_done_is_not_trained_again(runs) -> None:
     with pytest.raises(CannotBeginError, match="has 6 epochs already"):
-        session.resume(runs["numpy"], None, EPOCHS, RUNTIME, lambda event: None)
+        resume(runs["numpy"], None, EPOCHS, RUNTIME, lambda event: None)
 
 
 def start_training(out: Path) -> subprocess.Popen:
@@ -253,9 +258,9 @@ def test_a_killed_run_resumes_to_the_bits_of_one_that_was_not(tmp_path) -> None:
     assert all(child.status() == psutil.STATUS_ZOMBIE for child in alive)
     run = RunDirectory.open(tmp_path / "killed")
     total = run.read_state("last")[1].epoch + 2
-    session.resume(run, None, total, RUNTIME, lambda event: None)
+    resume(run, None, total, RUNTIME, lambda event: None)
     data = replace(DATA, num_samples=300)
-    whole = session.train(
+    whole = train(
         "numpy", data, TrainConfig(), 16, "float32", "space", total, tmp_path / "whole", RUNTIME, lambda event: None
     )
     assert (run.path / "state.safetensors").read_bytes() == (whole.run.path / "state.safetensors").read_bytes()

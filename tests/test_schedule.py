@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from backends.environment import groups_of
-from backends.session import Material, prepare
+from backends.process.environment import groups_of
 from benchmarks.measure import schedule
 from benchmarks.measure.plan import PRESETS, Cell, Plan
 from benchmarks.measure.recording import Cause, Decoded, Evidence, Generation, Recording
@@ -25,6 +24,7 @@ from benchmarks.measure.schedule import (
 from benchmarks.results.rows import results_of
 from benchmarks.results.timings import precision
 from common.config import DataConfig
+from common.material import Material, prepare
 from tests.fake_processes import GIGABYTE, Silent, World, begun, put_in_place, step_numbers
 from tests.recordings import plan_of
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from backends.session import prepare
 from benchmarks.measure.sentences import SHOWN, Sentences, weights_for
 from common.config import DataConfig
+from common.material import prepare
 from common.tensors import model_config
 
 

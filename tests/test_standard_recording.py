@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.schedule import LEAST_GENERATIONS

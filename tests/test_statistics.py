@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 from common.config import DataConfig
 from common.corpus import Corpus, read_corpus
 from common.statistics import corpus_statistics

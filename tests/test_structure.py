@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 
 FRAMEWORKS = {"tensorflow", "keras", "torch", "paddle", "jax"}
 HEAVY = {
@@ -27,17 +27,9 @@ HEAVY = {
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common"]
 # So may the storeys of benchmarks: commands, report, results, measure, parity.
 STOREYS = ["commands", "report", "results", "measure", "parity"]
-BACKENDS = {
-    "keras_backend.py": {"keras", "tensorflow"},
-    "keras_example.py": {"keras", "tensorflow"},
-    "torch_backend.py": {"torch"},
-    "paddle_backend.py": {"paddle"},
-}
-FRAMEWORK_FILES = BACKENDS | {
-    "torch_files.py": {"torch"},
-    "torch_compile.py": {"torch"},
-    "keras_fast.py": {"keras", "tensorflow"},
-}
+BACKENDS = ["numpy_backend.py", "keras_backend.py", "torch_backend.py", "paddle_backend.py", "keras_example.py"]
+# A file of backends/ whose name begins with a framework's may import it.
+FRAMEWORKS_OF = {"keras": {"keras", "tensorflow"}, "torch": {"torch"}, "paddle": {"paddle"}}
 
 
 def sources() -> list[Path]:
@@ -101,15 +93,16 @@ def test_the_storeys_are_read_from_the_files() -> None:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
 def test_a_framework_is_imported_only_in_the_file_that_bears_its_name(path: Path) -> None:
-    expected = FRAMEWORK_FILES.get(path.name, set()) if path.parent.name == "backends" else set()
+    package = path.relative_to(PROJECT).parts[0]
+    expected = FRAMEWORKS_OF.get(path.stem.partition("_")[0], set()) if package == "backends" else set()
     assert imports(path) & FRAMEWORKS <= expected
 
 
 def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     """HDF5 may link to any file and a pickle may run anything, so each is opened in one place."""
     readers = {
-        "h5py": {"backends/keras_files.py"},
-        "pickle": {"backends/foreign.py", "backends/paddle_files.py"},  # the former for its exception
+        "h5py": {"backends/native/keras.py"},
+        "pickle": {"backends/native/files.py", "backends/native/paddle.py"},  # the former for its exception
     }
     for package, expected in readers.items():
         importers = {str(path.relative_to(PROJECT)) for path in sources() if package in imports(path)}
@@ -132,7 +125,8 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.session, benchmarks.measure.schedule, benchmarks.results.rows, benchmarks.report.page",
+        "import backends.runs, backends.translator, backends.native.convert",
+        "import benchmarks.measure.schedule, benchmarks.results.rows, benchmarks.report.page",
         "import common.training, common.run_directory",
     ],
 )
@@ -154,8 +148,7 @@ def public_methods(path: Path) -> list[str]:
 
 
 def test_backends_have_the_interfaces_methods_in_the_same_order() -> None:
-    files = [*BACKENDS, "numpy_backend.py"]
-    orders = {name: public_methods(PROJECT / "backends" / name) for name in files}
+    orders = {name: public_methods(PROJECT / "backends" / name) for name in BACKENDS}
     expected = ["build", "load", "dump", "save_native", "load_native", "forward", "gradients", "train", "evaluate"]
-    expected += ["translate", "profile", "matrix_product", "describe"]
-    assert orders == dict.fromkeys(files, expected)
+    expected += ["translate", "beam_search", "evidence"]
+    assert orders == dict.fromkeys(BACKENDS, expected)

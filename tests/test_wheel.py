@@ -5,7 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from backends.process import PROJECT
+from backends.process.parent import PROJECT
 
 PACKAGES = ("backends", "benchmarks", "common")
 

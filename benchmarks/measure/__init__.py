@@ -1,1 +1,1 @@
-"""Measuring: what is to be measured, in which turns, what runs in a backend's process, and the recording of it."""
+"""Measuring: the plan, the schedule of turns, the scenarios that run in a backend's process, and the recording."""

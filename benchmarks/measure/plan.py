@@ -1,4 +1,4 @@
-"""What is to be measured: the cells, how narrow the intervals are to be, and the presets that fill in the numbers."""
+"""The plan of a benchmark: what each row measures, how narrow the intervals must become, and the presets."""
 
 import os
 import shutil
@@ -10,27 +10,30 @@ from typing import Any
 import msgspec
 
 from backends import BASELINE, TABLE, find
-from backends.process import require_interpreter
+from backends.process.parent import require_interpreter
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 
-LANES = {"matched": "matched", "default": "as installed"}  # and what tables call them
-BATCHES = ("shuffled", "bucketed")  # see TrainConfig; the first is the example's
-BUCKETED = "masked and bucketed"  # what tables call the other, whose padding is masked
+LANES = {"matched": "matched", "default": "as installed"}  # the lanes, and what tables call them
+BATCHES = ("shuffled", "bucketed")  # see TrainConfig; the official example's batches are shuffled
+BUCKETED = "masked and bucketed"  # what tables call bucketed batches, whose padding is always masked
 
 
 class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one process measures: a backend, the lane that sets its runtime, its interpreter, its batches."""
+    """What one process measures: a backend with its lane, its interpreter and its kind of batches.
+
+    Tables show a cell as a row.
+    """
 
     backend: str  # NAME or NAME:VARIANT
-    lane: str = "matched"
+    lane: str = "matched"  # one of LANES: the threads and settings that the process is given
     python: str = ""  # path of another interpreter; "" is the one that runs the benchmark
-    batches: str = BATCHES[0]
-    again: bool = False  # the same once more: what it is compared with is itself
+    batches: str = BATCHES[0]  # one of BATCHES
+    again: bool = False  # a second measurement of the same, to show how far two equal rows come out apart
 
     @property
     def label(self) -> str:
-        """What tables and charts call it."""
+        """The name of this cell in tables and charts."""
         words = [self.backend]
         words += [LANES[self.lane]] if self.lane == "default" else []
         words += [f"under {self.python}"] if self.python else []
@@ -44,17 +47,17 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def reduced(self) -> bool:
-        """Whether it computes in less than float32; not known of a backend that only others have."""
+        """Whether it computes in less than float32. False for a backend of a recording that is not in our table."""
         return self.backend in TABLE and TABLE[self.backend].reduced
 
     @property
     def padding(self) -> str:
-        """See ModelConfig."""
+        """The model's `padding`; see ModelConfig."""
         return "mask" if self.bucketed else "space"
 
     @property
     def main(self) -> bool:
-        """Whether it is of the question that a benchmark answers: which framework trains how much faster."""
+        """Whether it takes part in the benchmark's main question: which framework trains faster, and by how much."""
         return self.lane == "matched" and not (self.bucketed or self.reduced or self.again)
 
 
@@ -62,14 +65,14 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Preset:
     """How much is measured."""
 
-    within: float  # how far an interval of the question may reach to either side, as a share
-    budget: float  # seconds after which no generation is begun that would end later
-    installed: int  # generations in which the rows as installed are alive too
-    control: bool  # whether a backend is measured a second time, against itself
-    whole_ladder: bool  # parity in full; else the quick ladder
+    within: float  # half-width that the intervals of the question must reach, as a share: 0.03 is 3 %
+    budget: float  # seconds of measuring; no generation is begun that would end later
+    installed: int  # number of generations, from the first on, in which rows as installed are measured too
+    control: bool  # whether one backend is measured twice and compared with itself
+    whole_ladder: bool  # whether the whole parity ladder is climbed; else the quick one
     batches: tuple[str, ...] = BATCHES[:1]
-    seeds: int = 0  # of the trainings whose quality is scored, for each backend
-    epochs: int = 30  # of each such training; on bucketed batches a third more
+    seeds: int = 0  # number of scored trainings of each backend
+    epochs: int = 30  # epochs of each scored training; a third more with bucketed batches
 
 
 PRESETS = {
@@ -81,12 +84,15 @@ PRESETS = {
 
 
 def sized(preset: str, **own: Any) -> Preset:
-    """A preset with numbers of one's own; those that are None are left as they are."""
+    """A preset with the fields in `own` replaced; a None among them keeps the preset's value."""
     return replace(PRESETS[preset], **{name: value for name, value in own.items() if value is not None})
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A benchmark, written in front of its recording; the same plan is what goes on after a kill."""
+    """All that a benchmark is asked to measure.
+
+    The plan is saved at the head of the recording, so that an interrupted benchmark resumes with the same plan.
+    """
 
     data: DataConfig
     settings: TrainConfig
@@ -95,43 +101,50 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int | None
     preset: str
     size: Preset
-    baseline: str  # NAME of the backend that the column of ratios is to; "": the example, or the slowest row
-    run: str  # folder of the run whose weights all rows decode with; "": the bundled one
+    baseline: str  # name of the backend that ratios compare with; "": keras:example, or the slowest row
+    run: str  # folder of the run whose weights all rows decode with; "": the bundled run
     cells: tuple[Cell, ...]
 
     @property
     def rows(self) -> list[Cell]:
-        """The cells that a report has a row for."""
+        """The cells that are a row of the report: all except second measurements."""
         return [cell for cell in self.cells if not cell.again]
 
     @property
     def question(self) -> list[Cell]:
-        """The cells whose pairs are to be told as narrowly as asked: those of the frameworks, or of all rows where
-        there is none in the matched lane."""
+        """The cells whose ratios to one another must become as narrow as `size.within`.
+
+        These are the cells of the main question, or all rows if there is no such cell.
+        """
         return [cell for cell in self.cells if cell.main] or self.rows
 
     def alive_in(self, number: int) -> list[Cell]:
-        """The cells of a generation: rows as installed are in the first ones, or in all where they would leave one
-        row alone."""
+        """The cells that are measured in generation `number`, counted from 1.
+
+        Rows as installed are left out after the first `size.installed` generations, unless only one row would remain.
+        """
         plain = [cell for cell in self.cells if cell.lane != "default"]
         return plain if number > self.size.installed and len(plain) > 1 else list(self.cells)
 
     @property
     def trained(self) -> list[Cell]:
-        """The cells whose trainings are scored: one for each backend, interpreter and kind of batches."""
+        """The cells that are trained and scored: one for each backend, interpreter and kind of batches."""
         first: dict[tuple[str, str, str], Cell] = {}
         for cell in self.rows:
             first.setdefault((cell.backend, cell.python, cell.batches), cell)
         return list(first.values()) if self.size.seeds else []
 
     def epochs_of(self, cell: Cell) -> int:
-        """Of a training whose quality is scored. On bucketed batches an epoch is less work and teaches a little less
-        in the end, and what is asked is how soon they are as good: so they may go on for a third more."""
+        """Epochs of a scored training of this cell.
+
+        The report asks how soon bucketed batches give scores as good as shuffled ones do. An epoch of bucketed
+        batches is less work but teaches a little less, so these trainings get a third more epochs.
+        """
         return self.size.epochs * 4 // 3 if cell.bucketed else self.size.epochs
 
     @property
     def command(self) -> str:
-        """What is typed to measure the same again; what a preset or a default says already is left out."""
+        """The command that measures the same again, without options that equal the preset's or default values."""
         names = dict.fromkeys(cell.backend for cell in self.rows if not cell.python)
         pythons = dict.fromkeys((cell.backend, cell.python) for cell in self.rows if cell.python)
         preset = PRESETS[self.preset]
@@ -158,9 +171,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def cells(names: Sequence[str], pythons: Iterable[str], lanes: Sequence[str], size: Preset) -> tuple[Cell, ...]:
-    """The cells of backends; `pythons` are NAME=PATH, each one more row of NAME, under that interpreter.
+    """The cells of a plan: one for each backend and lane, then those that `size` adds.
 
-    Raises CannotBeginError for an interpreter that is missing, or lacks what its backend needs.
+    Each of `pythons` is NAME=PATH and adds cells of backend NAME under the interpreter at PATH. keras:example is
+    measured in the first lane only. Raises CannotBeginError for an interpreter that is missing or lacks what its
+    backend needs.
     """
     rows = [Cell(name, lane) for lane in lanes for name in names if lane == lanes[0] or name != BASELINE]
     for given in dict.fromkeys(pythons):
@@ -170,41 +185,46 @@ def cells(names: Sequence[str], pythons: Iterable[str], lanes: Sequence[str], si
         found = shutil.which(path)
         if found is None:
             raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
-        # Whole, since a benchmark may be gone on with from another folder; links are kept, a venv is made of them.
+        # The path is absolute, since a benchmark may be resumed from another folder. Links are not resolved, since
+        # the interpreter of a virtual environment is a link and would become the system's.
         found = os.path.abspath(found)
         require_interpreter(found, name, find(name, found))
         rows += [Cell(name, lane, found) for lane in lanes]
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
     first = [cell for cell in rows if cell.lane == lanes[0]]
-    # The example's way is neither masked nor bucketed.
-    other = [
+    # keras:example does what the official example does, which neither masks nor buckets.
+    bucketed = [
         msgspec.structs.replace(cell, batches=way)
         for way in size.batches[1:]
         for cell in first
         if cell.backend != BASELINE
     ]
-    # The first in float32, whose noise is that of the rows that are compared.
+    # The first row in float32 is measured twice: the rows that are compared are in float32 and have its noise.
     controlled = sorted(first, key=lambda cell: cell.reduced)[:1] if size.control else []
     again = [msgspec.structs.replace(cell, again=True) for cell in controlled]
-    return (*first, *again, *other, *(cell for cell in rows if cell not in first))
+    return (*first, *again, *bucketed, *(cell for cell in rows if cell not in first))
 
 
 def chosen(listed: str | None, option: str, possible: Sequence[str]) -> tuple[str, ...] | None:
-    """The words of an option that takes some of `possible`, separated by commas, in their order there.
+    """Parse an option whose value is one or more of the words `possible`, separated by commas.
 
-    None where the option was not given. Raises CannotBeginError.
+    Returns the words in the order of `possible`, or None if the option was not given. Raises CannotBeginError for
+    other words.
     """
     if listed is None:
         return None
     found = {word.strip() for word in listed.split(",")}
-    if not found or found - set(possible):
-        raise CannotBeginError(f"--{option} is {' or '.join(possible)}, or both with a comma; found {listed!r}")
+    if found - set(possible):
+        raise CannotBeginError(f"--{option} is {' or '.join(possible)}, or {','.join(possible)}; found {listed!r}")
     return tuple(word for word in possible if word in found)
 
 
 def shuffled_and(listed: str | None) -> tuple[str, ...] | None:
-    """The words of --batches. The rows that are bucketed are more than, and never instead of, the plain ones."""
+    """Parse --batches, which must contain "shuffled": bucketed rows are added to the shuffled ones.
+
+    Returns None if the option was not given. Raises CannotBeginError.
+    """
     found = chosen(listed, "batches", BATCHES)
     if found and BATCHES[0] not in found:
         raise CannotBeginError(f"--batches is {BATCHES[0]}, or {','.join(BATCHES)}; found {listed!r}")
@@ -212,24 +232,27 @@ def shuffled_and(listed: str | None) -> tuple[str, ...] | None:
 
 
 def certified_as(cell: Cell) -> Cell:
-    """The cell whose certificate is this one's too: a lane changes no mathematics, nor does doing the same again."""
+    """The cell whose parity certificate holds for this one as well.
+
+    A lane changes no mathematics, and neither does measuring the same a second time.
+    """
     return Cell(cell.backend, python=cell.python, batches=cell.batches)
 
 
 def own_settings(data: DataConfig, settings: TrainConfig) -> dict[str, Any]:
-    """What of these is not the benchmark's default, by the names of options."""
+    """The values that differ from the benchmark's defaults, by the names of their options."""
     defaults = vars(DataConfig(split="grouped")) | vars(TrainConfig())
     given = vars(data) | vars(settings)
-    # --batches says which rows there are: each cell's settings follow from it.
+    # `batches` is left out: each cell has its own, and the option --batches says which cells there are.
     own = {name: value for name, value in given.items() if value != defaults[name] and name != "batches"}
     return {name.replace("_", "-"): value for name, value in own.items()}
 
 
 def _digits(number: float) -> str:
-    """A number as an option takes it: without an exponent, and without zeros that say nothing."""
+    """A number as it is typed for an option: without an exponent and without trailing zeros."""
     return f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def options_of(given: Mapping[str, Any]) -> list[str]:
-    """Options as they are typed, quoted for the shell."""
+    """Options as they are typed, such as "--seed 1", with values quoted for the shell; a True value makes a flag."""
     return [f"--{name}" + ("" if value is True else f" {quote(str(value))}") for name, value in given.items()]

@@ -1,8 +1,9 @@
-"""Raw measurements on disk: a file of JSON lines that only grows. Everything else is derived from it.
+"""A recording: the raw measurements of a benchmark as a file of JSON lines. All results are derived from it.
 
-The first line is a `Head`; then come, in any order, lines of the other kinds. A line is written whole and synced; of
-a benchmark that was killed, at most the last one is torn, and is cut off when it goes on. `Recording.read` checks
-each line against the class of its kind.
+- The first line is a `Head`. Lines of the other kinds follow in any order; each is one object of a class below.
+- Lines are only ever appended, and each is synced to disk. If the benchmark is killed, at most the last line is
+  incomplete ("torn"); readers ignore it, and resuming cuts it off.
+- `Recording.read` checks every line against its class, since a file may come from somebody else.
 """
 
 import os
@@ -14,8 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from backends.environment import GROUPS
-from backends.session import Material
+from backends.process.environment import GROUPS
 from benchmarks.measure.plan import PRESETS, Cell, Plan
 from benchmarks.measure.scenarios import Count, EpochDone, Product, Profile, Seconds, WarmUp
 from benchmarks.parity.certificate import Certificate
@@ -23,6 +23,7 @@ from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
+from common.material import Material
 from common.scoring import Scores
 from common.terminal import printable
 
@@ -31,11 +32,11 @@ VERSION = 3
 
 
 class Line(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
-    """A line of a recording."""
+    """A line of a recording. Its JSON object has the class's name in lower case, or its `tag`, as `kind`."""
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of the corpus's tensors."""
+    """Sizes of the tensors that are made of the corpus."""
 
     training_rows: Count
     validation_rows: Count
@@ -57,102 +58,102 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A sentence of the corpus that a report shows."""
+    """A sentence of the corpus whose translations a report shows."""
 
     source: str
-    references: list[str]
-    held_out: bool  # of training
+    references: list[str]  # all translations that the corpus has
+    held_out: bool  # whether it was held out of training
 
 
 class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is trained on and decoded."""
+    """The text that is trained on and decoded, and the weights that it is decoded with."""
 
-    sha256: str
+    sha256: str  # of the text
     sizes: Sizes
-    weights: str  # what all rows decode with, in words
-    weights_sha256: str  # of the file that holds these weights; "" of fresh ones
+    weights: str  # the weights that all rows decode with, in words
+    weights_sha256: str  # of the file with these weights; "" for fresh weights
     shown: list[Shown]
-    held_out: int  # distinct held-out sources, all of which are decoded once
+    held_out: int  # number of distinct held-out sources; each is decoded once
 
 
 class Head(Line, frozen=True, tag="plan"):
-    """What is to be measured, on what."""
+    """The first line: the plan, the corpus and the machine."""
 
     format: str
     version: int
     plan: Plan
     corpus: Corpus
     machine: Machine
-    started: str  # ISO 8601
+    started: str  # date and time in ISO 8601
 
 
 class Certified(Line, frozen=True):
-    """How equal a cell was shown to be to the referee."""
+    """The parity certificate of a cell: how far it is from the referee."""
 
     cell: Cell
     certificate: Certificate
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A cell's process of one generation."""
+    """The start of a cell's process in a generation."""
 
-    cell: int  # its number in the plan
-    seconds: float  # until the process had opened its backend; 0 where another one was started at the same time
+    cell: int  # index of the cell in the plan
+    seconds: float  # from start until the backend was open; 0 if not timed, as others were starting meanwhile
     facts: BackendFacts
     warm_up: WarmUp
 
 
 class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A cell's turn in one cycle. Times are seconds."""
+    """A cell's turn in one cycle. Lists hold the seconds of each step or call."""
 
-    cell: int  # its number in the plan
-    lead: list[Seconds]  # of the steps that do not count
-    steps: Annotated[list[Seconds], msgspec.Meta(min_length=1)]  # of those that do
-    loop: Seconds  # of all of them, from the first one's start until their losses are read back
-    finite: bool  # whether every loss is
-    batch: list[Seconds]  # of calls that decode many sentences; empty in cycles without decoding
-    alone: list[Seconds]  # of calls that decode the sentence with the longest output; likewise
-    waited: float  # until the machine was idle
-    others: float  # cores that other processes used meanwhile, on average
+    cell: int  # index of the cell in the plan
+    lead: list[Seconds]  # training steps before the timed ones, which do not count
+    steps: Annotated[list[Seconds], msgspec.Meta(min_length=1)]  # timed training steps
+    loop: Seconds  # lead and timed steps together, from the first one's start until their losses are read back
+    finite: bool  # whether every loss is finite
+    batch: list[Seconds]  # calls that decode many sentences at once; empty in cycles without decoding
+    alone: list[Seconds]  # calls that decode only the sentence with the longest output; empty likewise
+    waited: float  # seconds waited until the machine was idle
+    others: float  # cores that other processes used during the visit, on average
 
 
 class Generation(Line, frozen=True):
-    """Processes that lived together, one a cell, and were visited in turns."""
+    """The measurements of processes, one of each cell, that were alive together and were visited in turns."""
 
-    number: int
-    heat: int  # where not all cells fit into memory together, which part of them
+    number: int  # from 1
+    heat: int  # if not all cells fit into memory together, they are measured in parts: this part's number, from 0
     starts: list[Start]
     cycles: list[list[Visit]]
-    seconds: float  # that all of it took
+    seconds: float  # duration of the whole generation
 
 
 class Evidence(Line, frozen=True):
-    """What a cell's framework tells of its kernels and products: once a cell."""
+    """Which kernels a cell's framework ran and how fast its matrix products are; recorded once for each cell."""
 
     cell: Cell
-    profile: Profile | None  # None of the referee, which is no row
+    profile: Profile | None  # None for the referee, which is no row of the benchmark
     products: list[Product]
 
 
 class Decoded(Line, frozen=True):
-    """What a cell makes of the sentences: once a cell."""
+    """The translations of a cell and their scores; recorded once for each cell."""
 
     cell: Cell
     translations: list[str]  # of the shown sentences
-    seconds: float  # a character of these, which are decoded in one call and once: for what has no batch, its speed
-    characters: tuple[Count, Count] | None  # that the timed calls put out: in a batch, alone; None where not timed
-    sentences: int  # decoded in a batch by the timed calls
-    scores: Scores | None  # over all held-out sources; None where these were not decoded
+    seconds: float  # per character of the shown sentences, decoded once: the speed of a cell that decodes no batches
+    characters: tuple[Count, Count] | None  # put out by a timed call: in a batch, and alone; None if not timed
+    sentences: int  # number of sentences in the batch of the timed calls
+    scores: Scores | None  # over all held-out sources; None if these were not decoded
 
 
 class Cause(Line, frozen=True):
-    """Some of the matched lane's settings, given to a cell as installed, and what its step then takes."""
+    """The step time of a cell as installed when it is given some of the matched lane's settings."""
 
-    cell: Cell  # as installed
-    groups: list[str]  # of settings; see backends.environment.matched_settings
-    installed: Seconds  # a step with none of them
-    given: Seconds  # with these
-    matched: Seconds  # with all
+    cell: Cell  # the cell as installed
+    groups: list[str]  # the groups of settings that it was given; see backends.process.environment.matched_settings
+    installed: Seconds  # a step without any of the settings
+    given: Seconds  # a step with these groups
+    matched: Seconds  # a step with all settings
 
 
 class Trained(Line, frozen=True):
@@ -161,17 +162,20 @@ class Trained(Line, frozen=True):
     cell: Cell
     seed: int
     epochs: list[EpochDone]
-    scores: list[Scores]  # of each epoch's weights
-    peak: int  # bytes that the process had resident at most
+    scores: list[Scores]  # of each epoch's weights on the held-out sources
+    peak: int  # the most bytes that the process had in memory
 
 
-Later = Certified | Generation | Evidence | Decoded | Cause | Trained
+AnyLine = Certified | Generation | Evidence | Decoded | Cause | Trained  # every kind but the head
 Kind = TypeVar("Kind", bound=Line)
 
 
 @dataclass
 class Recording:
-    """An opened recording. `read` raises CannotBeginError where there is none, RosettaError where it is damaged."""
+    """An opened recording.
+
+    `read` raises CannotBeginError if the file cannot be read, RosettaError if its content is damaged.
+    """
 
     path: Path
     head: Head
@@ -183,7 +187,7 @@ class Recording:
 
     @classmethod
     def create(cls, path: Path, plan: Plan, corpus: Corpus) -> "Recording":
-        """Raises CannotBeginError where something is there already."""
+        """Write the head of a new recording. Raises CannotBeginError if the file already exists."""
         started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         recording = cls(path, Head(FORMAT, VERSION, plan, corpus, describe_machine(), started))
         create_lines(path, recording.head)
@@ -191,9 +195,9 @@ class Recording:
 
     @classmethod
     def read(cls, path: Path) -> "Recording":
-        """A recording as far as it was written; a torn last line is left out."""
-        head, *later = read_lines(path, FORMAT, VERSION, Head, Later)
-        recording = cls(path, head, later)
+        """Read a recording; a torn last line is left out."""
+        head, *lines = read_lines(path, FORMAT, VERSION, Head, AnyLine)
+        recording = cls(path, head, lines)
         if damage := next(_damages(recording), None):
             raise RosettaError(f"{path} is damaged: {printable(damage)}")
         return recording
@@ -207,41 +211,41 @@ class Recording:
 
 
 def _damages(recording: Recording) -> Iterator[str]:
-    """What lines that are right by themselves do not tell together."""
+    """One message for each contradiction between lines that are each valid by themselves."""
     plan, shown = recording.plan, len(recording.head.corpus.shown)
     if plan.preset not in PRESETS or plan.settings.batch_size < 1:
         yield f"its plan has the preset {plan.preset} and {plan.settings.batch_size} pairs a batch"
     counted = {line.cell for line in recording.of_kind(Decoded) if line.characters}
     if any(len(line.translations) != shown for line in recording.of_kind(Decoded)):
-        yield f"there are not {shown} translations in each line of them"
+        yield f'there are not {shown} translations in each line of kind "decoded"'
     if any(len(line.epochs) != len(line.scores) or not line.epochs for line in recording.of_kind(Trained)):
-        yield "a training has not as many scores as epochs"
+        yield "a training does not have as many scores as epochs"
     if any(not line.groups or set(line.groups) - GROUPS.keys() for line in recording.of_kind(Cause)):
-        yield f"a cause is none of {', '.join(GROUPS)}"
-    done = set()
+        yield f"a cause names a group of settings that is none of {', '.join(GROUPS)}"
+    seen = set()
     for generation in recording.of_kind(Generation):
         alive = sorted(start.cell for start in generation.starts)
         if not set(alive) <= set(range(len(plan.cells))):
             yield f"generation {generation.number} has cells that the plan does not have"
         elif any(sorted(visit.cell for visit in cycle) != alive for cycle in generation.cycles):
             yield f"generation {generation.number} has a cycle that is not one visit to each of its cells"
-        elif (generation.number, generation.heat) in done:
-            yield f"generation {generation.number} is there twice"
+        elif (generation.number, generation.heat) in seen:
+            yield f"generation {generation.number} is recorded twice"
         elif any((v.batch or v.alone) and plan.cells[v.cell] not in counted for c in generation.cycles for v in c):
-            yield f"generation {generation.number} decodes what no line has counted the characters of"
-        done.add((generation.number, generation.heat))
+            yield f"generation {generation.number} times decoding, but no line has the number of characters"
+        seen.add((generation.number, generation.heat))
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise CannotBeginError where a new recording would overwrite something."""
+    """Raise CannotBeginError if a new recording at `path` would overwrite something."""
     if not path.name:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
     if path.exists():
-        raise CannotBeginError(f"{path} exists already; choose another --out, or go on with --resume")
+        raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
 
 
 def create_lines(path: Path, head: Line) -> None:
-    """Write a new file of lines. Raises CannotBeginError where something is there already."""
+    """Write a new file of lines that has only its head. Raises CannotBeginError if the file already exists."""
     refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -251,6 +255,7 @@ def create_lines(path: Path, head: Line) -> None:
 
 
 def append_line(path: Path, line: Line) -> None:
+    """Append a line and wait until it is on disk."""
     with open(path, "ab") as file:
         file.write(msgspec.json.encode(line) + b"\n")
         file.flush()
@@ -258,9 +263,10 @@ def append_line(path: Path, line: Line) -> None:
 
 
 def read_lines(path: Path, format: str, version: int, head: type[Any], later: Any) -> list[Any]:
-    """The first line as a `head`, the others as what `later` allows; a torn last line is left out.
+    """Read a file of lines: the first as class `head`, the others as one of the classes in the union `later`.
 
-    Raises CannotBeginError where there is no such file, RosettaError for a line that is not of its kind.
+    A torn last line is left out. Raises CannotBeginError if the file cannot be read, RosettaError for a line that
+    does not fit its class and for another format or version.
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -281,7 +287,10 @@ def read_lines(path: Path, format: str, version: int, head: type[Any], later: An
 
 
 def format_of(path: Path) -> str:
-    """What a file's first line says that it is; "" where it does not say. Raises CannotBeginError."""
+    """The format that a file's first line names, or "" if it names none.
+
+    Raises CannotBeginError if the file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             head = msgspec.json.decode(file.readline())
@@ -293,7 +302,7 @@ def format_of(path: Path) -> str:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Remove what a kill left of a last line, so that lines can be appended again."""
+    """Remove an incomplete last line, which a killed benchmark leaves, so that lines can be appended again."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

@@ -1,6 +1,7 @@
-"""What is measured, each scenario written once against the interface; runs in the backend's process.
+"""The scenarios: each measures one thing, is written once for all backends, and runs in the backend's process.
 
-Times are read from perf_counter. The parent decides when a scenario runs, and sees to it that nothing else does.
+The parent process calls them by name, one at a time, while all other backends' processes sleep. Times are seconds of
+`perf_counter`.
 """
 
 from collections.abc import Callable
@@ -16,38 +17,39 @@ import psutil
 from numpy.typing import NDArray
 
 from common.decoding import Emit
-from common.interface import Backend, Kernel, unreported
+from common.evidence import Kernel
+from common.interface import Backend, unreported
 from common.tensors import Batch, Batches, epoch_order
 from common.training import train_epoch
 from common.weights import ModelState, initial_state
 
-AT_LEAST = 0.1  # seconds that decoding is timed for
+AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
-PRODUCT_SECONDS = 0.2
-LARGE = 2048  # of the square matrices at which the machine's peak is looked for
-BUSY = 0.05  # share of a core that a thread used during training at which it counts as busy
-POINT_WARM_UP = 3  # steps of a sweep's point before those that are timed, the cold one among them
-POINT_SECONDS = 0.5  # of the steps of a sweep's point
-MOST_STEPS = 100  # of them, where a step takes next to nothing
-MADE = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights", "real_positions")
+PRODUCT_SECONDS = 0.2  # seconds for which a matrix product is repeated
+LARGE_SIZE = 2048  # rows and columns of the matrices whose product shows the machine's peak
+BUSY_SHARE = 0.05  # share of a core that a thread must use during training to count as busy
+POINT_WARM_UP = 3  # training steps before the timed ones of a sweep's point, including the cold one
+POINT_SECONDS = 0.5  # seconds that the timed steps of a sweep's point should take
+MOST_STEPS = 100  # limit on the timed steps of a sweep's point, where a step is very short
+TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights", "real_positions")
 
 
-# What was timed takes some time, and ends: what is recorded is held to it, so that it can be divided by.
+# A recorded duration is positive and finite, so that results can divide by it.
 Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Training steps one after another."""
+    """Times of training steps."""
 
-    step_seconds: list[float]  # of each, from the end of the one before
-    seconds: float  # from the first one's start until all losses are read back
-    finite: bool  # whether every loss is
+    step_seconds: list[float]  # of each step, from the end of the step before it
+    seconds: float  # from the first step's start until all losses are read back
+    finite: bool  # whether every loss is finite
 
 
 def steps(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Steps:
-    """Train on these rows in their order, with the weights as they are; bucketed batches are trimmed."""
+    """Train on these rows in their order, from the backend's present weights."""
     trained = backend.train(_batches(backend, rows, batch_size), unreported)
     finite = bool(np.isfinite(trained.step_losses).all())
     return Steps(trained.step_seconds.tolist(), trained.seconds, finite)
@@ -57,15 +59,15 @@ def steps(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Step
 class WarmUp:
     """The first steps of a process."""
 
-    first_step_seconds: Seconds  # with all that it compiles
-    step_seconds: list[Seconds]  # of those after it
-    peak: int  # bytes that the process had resident at most, until then
-    threads: int  # of the operating system
-    busy_threads: int  # of these, those that worked while it trained
+    first_step_seconds: Seconds  # the cold step, including all compiling
+    step_seconds: list[Seconds]  # the steps after it
+    peak: int  # the most bytes that the process has had in memory so far
+    threads: int  # threads of the process, as the operating system counts them
+    busy_threads: int  # how many of these threads worked during training
 
 
 def warm_up(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> WarmUp:
-    """From fresh weights, one cold step and then warm ones, one for each batch of these rows and shape."""
+    """Start from fresh weights: train one cold step on the first batch, then one step on each batch of these rows."""
     backend.load(initial_state(backend.config, backend.train_config.seed))
     batches = _batches(backend, rows, batch_size)
     start = perf_counter()
@@ -76,12 +78,12 @@ def warm_up(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Wa
     trained = backend.train(batches, unreported)
     after = _cpu_by_thread(process)
     spent = [cpu - before.get(thread, 0.0) for thread, cpu in after.items()]
-    busy = sum(seconds > BUSY * trained.seconds for seconds in spent)
+    busy = sum(seconds > BUSY_SHARE * trained.seconds for seconds in spent)
     return WarmUp(first, trained.step_seconds.tolist(), peak_memory(), len(after), busy)
 
 
 def load(backend: Backend, emit: Emit, *, state: ModelState) -> None:
-    """Weights and optimizer slots to go on with."""
+    """Give the backend weights and optimizer slots."""
     backend.load(state)
 
 
@@ -94,7 +96,10 @@ def decoding(
     encoder_lengths: NDArray[np.integer],
     max_length: int,
 ) -> list[float]:
-    """Seconds of each call that decodes these sources with the weights of `state`, after one that does not count."""
+    """Seconds of each call that decodes these sources with the weights of `state`, after one call that is not timed.
+
+    The call is repeated for at least AT_LEAST seconds.
+    """
     backend.load(state)
     backend.translate(encoder_ids, encoder_lengths, max_length)
     seconds: list[float] = []
@@ -104,42 +109,45 @@ def decoding(
 
 
 class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A matrix product (m, k) @ (k, n) by the backend's framework."""
+    """The speed of a matrix product (m, k) @ (k, n) in the backend's framework."""
 
-    name: str  # "large", or the part of the model that it is
+    name: str  # "large", or the part of the model that multiplies matrices of this shape
     shape: tuple[int, int, int]  # m, k, n
-    flops: Annotated[float, msgspec.Meta(ge=1.0)]  # floating-point operations a second
+    flops: Annotated[float, msgspec.Meta(ge=1.0)]  # floating-point operations per second
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Training under the framework's own profiler, which slows what it watches."""
+    """A few training steps under the framework's own profiler, which makes them slower."""
 
     steps: Count
-    seconds: Seconds  # of these steps
-    busy_seconds: float  # of these, in which at least one kernel was running
+    seconds: Seconds  # duration of these steps
+    busy_seconds: float  # part of the duration in which at least one kernel was running
     kernels: list[Kernel]
-    data_seconds: float  # to make the tensors of these steps, by itself
+    data_seconds: float  # to make the tensors of these steps, measured separately without the profiler
 
 
 def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Profile:
-    """Which kernels ran in a few steps, in a pass that is not timed."""
+    """Which kernels run in a training step; its times show shares only, since the profiler slows the steps."""
     batches = _batches(backend, rows, batch_size).part(0, PROFILED_STEPS)
-    found = backend.profile(batches)
+    found = backend.evidence().profile(batches)
     return Profile(len(batches), found.seconds, found.busy_seconds, found.kernels, data_seconds(batches))
 
 
 def matrix_products(backend: Backend, emit: Emit, *, shapes: dict[str, tuple[int, int, int]]) -> list[Product]:
-    """The machine's large product, and those of the named shapes (m, k, n)."""
-    shapes = {"large": (LARGE, LARGE, LARGE), **shapes}
-    return [Product(name, shape, backend.matrix_product(*shape, PRODUCT_SECONDS)) for name, shape in shapes.items()]
+    """Measure a large matrix product, which shows the machine's peak, and products of the named shapes (m, k, n)."""
+    shapes = {"large": (LARGE_SIZE, LARGE_SIZE, LARGE_SIZE), **shapes}
+    return [
+        Product(name, shape, backend.evidence().matrix_product(*shape, PRODUCT_SECONDS))
+        for name, shape in shapes.items()
+    ]
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """What a scored training tells of an epoch."""
+    """The metrics of one epoch of a scored training."""
 
-    seconds: float  # of the training steps
+    seconds: float  # duration of the training steps, without validation
     loss: float
     val_loss: float
     val_accuracy: float
@@ -156,15 +164,16 @@ def learn(
     training_rows: NDArray[np.integer],
     validation_rows: NDArray[np.integer],
 ) -> int:
-    """Train from the seed's weights; emits `epoch_done` with an EpochDone's fields and the `state` after it.
+    """Train from the initial weights of `seed`.
 
-    Returns the bytes that the process had resident at most.
+    After each epoch an event is emitted with `epoch_done`, the fields of an EpochDone, and `state`, the weights and
+    optimizer slots. Returns the most bytes that the process has had in memory.
     """
     backend.load(initial_state(backend.config, seed))
     settings = replace(backend.train_config, seed=seed)
     validation = Batches(corpus, validation_rows, settings.batch_size)
     for epoch in range(1, epochs + 1):
-        # Nobody is told of the steps: who draws a progress bar meanwhile is measured too.
+        # Steps are not reported: drawing a progress bar in the meantime would slow the training that is timed.
         trained, validated = train_epoch(backend, lambda **event: None, training_rows, validation, settings, epoch)
         accuracies = validated.accuracy, validated.accuracy_real
         emit(
@@ -176,24 +185,27 @@ def learn(
 
 @dataclass(frozen=True)
 class Point:
-    """A training step at one size of one axis of a sweep."""
+    """The times of training steps at one size of one axis of a sweep."""
 
     step_seconds: Annotated[list[Seconds], msgspec.Meta(min_length=1)]
-    peak: int  # bytes that the process had resident at most, until then
-    products: list[Product]  # so that a sweep by itself has a peak to be compared with
+    peak: int  # the most bytes that the process has had in memory, before the products
+    products: list[Product]  # the large product only, the machine's peak that the steps are compared with
 
 
 def point(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, seed: int, least_steps: int) -> Point:
-    """Warm steps on these rows, over and over."""
+    """Time training steps on these rows, which are repeated as often as needed, after a warm-up.
+
+    At least `least_steps` are timed.
+    """
     order = epoch_order(len(rows), seed, 1)
 
-    def some(count: int) -> Batches:
+    def batches(count: int) -> Batches:
         return Batches(rows, np.resize(order, count * batch_size), batch_size)
 
     backend.load(initial_state(backend.config, seed))
-    warm = backend.train(some(POINT_WARM_UP), unreported).step_seconds[-1]
+    warm = backend.train(batches(POINT_WARM_UP), unreported).step_seconds[-1]
     count = min(max(ceil(POINT_SECONDS / warm), least_steps), MOST_STEPS)
-    step_seconds = backend.train(some(count), unreported).step_seconds.tolist()
+    step_seconds = backend.train(batches(count), unreported).step_seconds.tolist()
     return Point(step_seconds, peak_memory(), matrix_products(backend, emit, shapes={}))
 
 
@@ -202,35 +214,36 @@ def data_seconds(batches: Batches) -> float:
 
     def make() -> None:
         for batch in batches:
-            for name in MADE:
+            for name in TENSORS:
                 getattr(batch, name)
 
     return seconds_of(make)
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    """That the work takes, done once."""
+    """Seconds that one call of `work` takes."""
     start = perf_counter()
     work()
     return perf_counter() - start
 
 
 def peak_memory() -> int:
-    """The most bytes that this process ever had resident."""
+    """The most bytes that this process has ever had in memory (resident, not swapped out)."""
     status = Path("/proc/self/status")
     if status.exists():
         fields = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024
     import resource
 
-    # Elsewhere; on Linux this would count what the parent had when it started the process.
+    # On systems without /proc. On Linux this number would include memory of the parent when it started this process.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _batches(backend: Backend, rows: Batch, batch_size: int) -> Batches:
+    """These rows in order as batches, which are trimmed to their longest sentences if the backend's are bucketed."""
     return Batches(rows, np.arange(len(rows)), batch_size, trimmed=backend.train_config.batches == "bucketed")
 
 
 def _cpu_by_thread(process: psutil.Process) -> dict[int, float]:
-    """Seconds of processor time by thread."""
+    """Processor time of each thread in seconds, by the thread's id."""
     return {thread.id: thread.user_time + thread.system_time for thread in process.threads()}

@@ -1,4 +1,4 @@
-"""What is decoded, and with which weights: the same for every backend."""
+"""The sentences that every backend decodes, and the weights that all of them decode with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,36 +10,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process import SILENCE, BackendProcess
-from backends.session import SECONDS_A_SENTENCE, Material
+from backends.process.parent import SILENCE, BackendProcess
+from backends.process.runtime import SECONDS_A_SENTENCE
 from benchmarks.measure.recording import Shown
 from common import decoding
 from common.config import ModelConfig
 from common.corpus import references
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError
+from common.material import Material
 from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
 from common.weights import ModelState, initial_state
 
-TIMED = 512  # held-out sources that are decoded in one call when decoding is timed
-SHOWN = 5  # sentences of training that a report shows, and as many held-out ones
-SHOWN_SEED = 1  # by which they are drawn
+TIMED = 512  # the number of held-out sources that a timed call decodes in one batch
+SHOWN = 5  # a report shows this many sentences that were trained on and as many that were held out
+SHOWN_SEED = 1  # seed with which these sentences are drawn
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What all backends decode with."""
+    """The weights that all backends decode with."""
 
-    words: str  # where they are from
-    sha256: str  # of the file that holds them; "" of fresh ones
+    words: str  # a description of where the weights are from
+    sha256: str  # of the file with the weights; "" for fresh weights
     state: ModelState
-    trained: frozenset[str]  # the sources that they were trained on
+    trained: frozenset[str]  # the sources that the weights were trained on
 
 
 def weights_for(material: Material, model: ModelConfig, run: str, seed: int) -> Weights:
-    """Those of a run; of the bundled one where none is named and the bundled one fits; else fresh ones.
+    """The last weights of the folder `run`, or if that is "", of the bundled run.
 
-    Raises CannotBeginError for a run that is named and does not fit the corpus.
+    A run fits if its characters, sentence lengths and number of units are those of this corpus and model. If the
+    bundled run does not fit, the weights are fresh, drawn from `seed`. Raises CannotBeginError if `run` does not fit.
     """
     folder = Path(run) if run else BUNDLED_RUN
     directory = RunDirectory.open(folder)
@@ -55,8 +57,8 @@ def weights_for(material: Material, model: ModelConfig, run: str, seed: int) -> 
     if found != expected or directory.model_config.latent_dim != model.latent_dim:
         if run:
             raise CannotBeginError(
-                f"{run} was trained on other characters, lengths or units than this benchmark has; give the "
-                "benchmark the run's own --data, --num-samples and --latent-dim, or leave out --run"
+                f"{run} has other characters, sentence lengths or units than this benchmark; give the benchmark the "
+                "run's own --data, --num-samples and --latent-dim, or leave out --run"
             )
         return Weights("fresh weights, which were not trained", "", initial_state(model, seed), frozenset())
     state, place = directory.read_state("last", model.dtype)
@@ -66,7 +68,7 @@ def weights_for(material: Material, model: ModelConfig, run: str, seed: int) -> 
 
 
 class Sentences:
-    """The sources that are decoded, and what is needed to decode them."""
+    """The sources that are decoded, with their references and the arguments of the calls that decode them."""
 
     def __init__(self, material: Material, weights: Weights) -> None:
         self.material, self.weights = material, weights
@@ -74,37 +76,37 @@ class Sentences:
         held_out = dict.fromkeys(material.pairs[row][0] for row in material.validation_rows)
         self.held_out = [source for source in held_out if source not in weights.trained]
         training = dict.fromkeys(material.pairs[row][0] for row in material.training_rows)
-        trained = [source for source in training if source in weights.trained]  # none, where the weights are fresh
+        trained = [source for source in training if source in weights.trained]  # none if the weights are fresh
         rng = np.random.default_rng(SHOWN_SEED)
         self.shown = [
             Shown(source, self.references[source], is_held_out)
             for sources, is_held_out in ((trained, False), (self.held_out, True))
-            for source in _some(sources, rng)
+            for source in _drawn(sources, rng)
         ]
         self.max_length = max_decoded_length(material.max_decoder_seq_length)
 
     @cached_property
-    def against(self) -> list[Sequence[str]]:
+    def held_out_references(self) -> list[Sequence[str]]:
         """The references of each held-out source."""
         return [self.references[source] for source in self.held_out]
 
     @cached_property
     def longest(self) -> int:
-        """The place among the held-out sources of the one with the longest translation in the corpus."""
+        """The index in `held_out` of the source that has the longest reference."""
         return max(range(len(self.held_out)), key=lambda n: max(map(len, self.references[self.held_out[n]])))
 
     @cached_property
     def timed_together(self) -> dict[str, Any]:
-        """Arguments of `scenarios.decoding` for many sources in one call."""
+        """The arguments of `scenarios.decoding` for a batch of many sources."""
         return self._arguments(self.held_out[:TIMED]) | {"state": self.weights.state}
 
     @cached_property
     def timed_alone(self) -> dict[str, Any]:
-        """The same for the longest one by itself."""
+        """The arguments of `scenarios.decoding` for only the `longest` source."""
         return self._arguments([self.held_out[self.longest]]) | {"state": self.weights.state}
 
     def decoded(self, process: BackendProcess, sources: Sequence[str]) -> NDArray[np.int64]:
-        """Ids (N, max_length) of what a backend makes of the sources, with the weights that it has."""
+        """Ids (N, max_length) of the translations of `sources` by a backend, with the weights that it has loaded."""
         listening = process.listening(silence=SILENCE + SECONDS_A_SENTENCE * len(sources))
         return listening.call(decoding.translate, **self._arguments(sources))
 
@@ -112,16 +114,17 @@ class Sentences:
         return text_of(ids, self.material.decoder_vocabulary)
 
     def characters(self, ids: NDArray[np.integer]) -> NDArray[np.int64]:
-        """(N,) characters that rows of ids (N, L) put out, up to and with the "\\n"."""
+        """The number of characters (N,) in each row of ids (N, L), up to and including the "\\n"."""
         stopped = ids == self.material.decoder_vocabulary.id_of["\n"]
         counts: NDArray[np.int64] = np.where(stopped.any(1), stopped.argmax(1) + 1, ids.shape[1])
         return counts
 
     def _arguments(self, sources: Sequence[str]) -> dict[str, Any]:
+        """The arguments of `decoding.translate` for these sources."""
         ids, lengths = self.material.encoder_vocabulary.encode(sources, self.material.max_encoder_seq_length)
         return {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": self.max_length}
 
 
-def _some(sources: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """Some of them by chance, none by hand."""
+def _drawn(sources: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """SHOWN of the sources, drawn at random, so that nobody has picked what a report shows."""
     return [sources[place] for place in rng.permutation(len(sources))[:SHOWN]]

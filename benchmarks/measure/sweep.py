@@ -1,8 +1,10 @@
-"""How cost grows: with the length of a sentence, the units, the batch, and the corpus; point by point.
+"""A sweep: how time and memory grow with the length of sentences, the units, the batch size and the corpus.
 
-One axis moves and the others stay at the benchmark's own sizes. Each point of a backend is a fresh process, since a
-model is built with its units and a peak of memory is that of a whole process. What a step costs does not depend on
-which characters it is fed, so they are random where their number is what is asked.
+- A point is one backend at one size of one axis; all other sizes stay at the benchmark's own.
+- Each point has a new process, since the units are fixed when a model is built, and since the operating system tells
+  the peak of memory of a whole process only.
+- The sentences are random characters, since only their number matters to the time of a step; on the axis of the
+  corpus they are the corpus's own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process import SILENCE
-from backends.session import Material, Runtime, prepare
+from backends.process.parent import SILENCE
+from backends.process.runtime import Runtime
 from benchmarks.measure import scenarios
 from benchmarks.measure.machine import wait_until_idle
 from benchmarks.measure.plan import Cell, options_of, own_settings
@@ -26,26 +28,27 @@ from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
+from common.material import Material, prepare
 from common.tensors import Batch, Batches, model_config
 
 FORMAT = "rosetta-sweep"
 VERSION = 1
-LEAST_STEPS = {"num_samples": 32}  # that are timed; a peak of memory needs some
-FEW_STEPS = 3  # on the other axes
+LEAST_STEPS = {"num_samples": 32}  # least timed steps by axis: memory reaches its peak only after some steps
+FEW_STEPS = 3  # least timed steps on the other axes
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The sizes at which cost is measured, axis by axis."""
+    """The sizes that are measured on each axis."""
 
-    seq_length: tuple[int, ...] = (8, 16, 32, 64)  # characters of source and target, T_enc and T_dec
+    seq_length: tuple[int, ...] = (8, 16, 32, 64)  # characters of every source and target: both T_enc and T_dec
     latent_dim: tuple[int, ...] = (64, 256, 512, 1024)
     batch_size: tuple[int, ...] = (1, 16, 128, 1024)
-    num_samples: tuple[int, ...] = (1_000, 10_000, 50_000, 200_000)  # pairs of the corpus, which is repeated
+    num_samples: tuple[int, ...] = (1_000, 10_000, 50_000, 200_000)  # pairs; the corpus is repeated to get as many
 
 
 class SweepHead(Line, frozen=True, tag="sweep"):
-    """What is swept, on what."""
+    """The first line: what is swept, the sizes that stay, and the machine."""
 
     format: str
     version: int
@@ -56,25 +59,25 @@ class SweepHead(Line, frozen=True, tag="sweep"):
     threads: int | None
     cells: tuple[Cell, ...]
     axes: Axes
-    sizes: Sizes  # of the axes that stay
+    sizes: Sizes  # of the corpus's tensors, which a point has except on its own axis
     sha256: str  # of the corpus
     machine: Machine
-    started: str  # ISO 8601
+    started: str  # date and time in ISO 8601
 
 
 class DataMeasured(Line, frozen=True):
-    """What a corpus costs before any framework has it, which takes NumPy alone; a number a repetition."""
+    """The seconds that NumPy takes to prepare a corpus of `num_samples` pairs, one number for each repetition."""
 
     num_samples: int
-    encode_seconds: list[float]  # from text to ids
+    encode_seconds: list[float]  # from text to ids, including vocabularies and split
     epoch_seconds: list[float]  # to make the tensors of all batches of an epoch
 
 
 class PointMeasured(Line, frozen=True):
-    """A cell at one size of one axis."""
+    """The measurement of a cell at one size of one axis."""
 
     axis: str  # a field of Axes
-    value: int
+    value: int  # the size
     cell: Cell
     facts: BackendFacts
     point: Point
@@ -82,7 +85,10 @@ class PointMeasured(Line, frozen=True):
 
 @dataclass
 class Sweep:
-    """An opened sweep. `read` raises CannotBeginError where there is none, RosettaError where it is damaged."""
+    """An opened recording of a sweep.
+
+    `read` raises CannotBeginError if the file cannot be read, RosettaError if its content is damaged.
+    """
 
     path: Path
     head: SweepHead
@@ -99,7 +105,7 @@ class Sweep:
         device: str,
         threads: int | None,
     ) -> "Sweep":
-        """Write the head of a new recording. Raises CannotBeginError for what cannot be measured or written."""
+        """Write the head of a new recording. Raises CannotBeginError if that, or reading the data, fails."""
         material, digest = prepare(data, settings.seed, "float32")
         head = SweepHead(
             FORMAT,
@@ -126,7 +132,10 @@ class Sweep:
 
     @classmethod
     def resumed(cls, path: Path) -> "Sweep":
-        """Go on with a recording, where the machine and the versions are what they were."""
+        """Open a recording to measure what it lacks.
+
+        Raises CannotBeginError if the machine or a version is not the one that the recording was begun with.
+        """
         sweep = cls.read(path)
         if describe_machine() != sweep.head.machine:
             raise CannotBeginError(f"{path} was begun on another machine or version; choose another --out")
@@ -135,7 +144,7 @@ class Sweep:
 
     @property
     def command(self) -> str:
-        """What is typed to measure the same again."""
+        """The command that measures the same again."""
         head = self.head
         given: dict[str, Any] = {"backends": ",".join(cell.backend for cell in head.cells)}
         given |= own_settings(head.data, head.settings)
@@ -148,7 +157,10 @@ class Sweep:
         return " ".join(["rosetta sweep", *options_of(given)])
 
     def run(self) -> Iterator[tuple[str, int, int]]:
-        """Measure what is missing; gives each piece's title when it begins, its number, and how many are missing."""
+        """Measure what the recording lacks, piece by piece.
+
+        Yields, before each piece is measured, its title, its number from 0 and the number of all missing pieces.
+        """
         head = self.head
         material, _ = prepare(head.data, head.settings.seed, "float32")
         done = {line.num_samples if isinstance(line, DataMeasured) else key_of(line) for line in self.lines}
@@ -172,6 +184,7 @@ class Sweep:
         self.lines.append(line)
 
     def _point(self, material: Material, axis: str, value: int, cell: Cell) -> PointMeasured:
+        """Measure one point in a process of its own."""
         head = self.head
         sizes, batch_size, latent_dim = sizes_at(head, axis, value)
         model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
@@ -193,11 +206,12 @@ class Sweep:
 
 
 def key_of(line: PointMeasured) -> tuple[str, int, Cell]:
+    """What tells the points of a sweep apart: axis, size and cell."""
     return line.axis, line.value, line.cell
 
 
 def sizes_at(head: SweepHead, axis: str, value: int) -> tuple[Sizes, int, int]:
-    """The sizes of a point: those of the tensors, pairs a batch, units."""
+    """The sizes of a point: the sizes of its tensors, its batch size, and its number of units."""
     sizes, batch_size, latent_dim = head.sizes, head.settings.batch_size, head.latent_dim
     if axis == "seq_length":
         sizes = msgspec.structs.replace(sizes, max_encoder_seq_length=value, max_decoder_seq_length=value)
@@ -205,12 +219,12 @@ def sizes_at(head: SweepHead, axis: str, value: int) -> tuple[Sizes, int, int]:
 
 
 def spread(count: int, num_rows: int) -> NDArray[np.int64]:
-    """`count` row numbers in order: spread over all rows, or each repeated where there are fewer."""
+    """`count` row numbers in order: evenly spread over all rows, or each repeated if there are fewer rows."""
     return np.arange(count) * num_rows // count
 
 
 def random_rows(sizes: Sizes, count: int, corpus: Batch, seed: int) -> Batch:
-    """A batch of `count` rows of random characters, as long as the tensors are; the rest is as in the corpus."""
+    """A batch of `count` rows of random characters without padding; all else is as in the corpus."""
     rng = np.random.default_rng(seed)
     encoder_steps, decoder_steps = sizes.max_encoder_seq_length, sizes.max_decoder_seq_length
     encoder_ids = rng.integers(corpus.num_encoder_tokens, size=(count, encoder_steps))
@@ -225,9 +239,8 @@ def random_rows(sizes: Sizes, count: int, corpus: Batch, seed: int) -> Batch:
 
 
 def data_work(num_samples: int, material: Material, data: DataConfig, settings: TrainConfig) -> DataMeasured:
-    """What a corpus of so many pairs costs before any framework has it."""
+    """Measure how long NumPy takes to prepare a corpus of `num_samples` pairs."""
     pairs = [material.pairs[row] for row in spread(num_samples, len(material.pairs))]
-    data = replace(data, validation_split=DataConfig.validation_split)  # that of the corpus may be too small here
     batch = material.batch
 
     def encode() -> Material:

@@ -1,1 +1,1 @@
-"""The parity ladder: proof that every backend computes what the float64 referee computes."""
+"""The parity ladder, which proves that every backend computes what the float64 referee computes."""

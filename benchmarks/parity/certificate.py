@@ -1,4 +1,4 @@
-"""Certificates: how equal a backend was shown to be, to stand beside what is measured of it."""
+"""Parity certificates: how far a backend is from the referee, shown in reports beside the backend's speed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,38 +12,41 @@ from common.files import write_atomically
 
 
 class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The check of a rung that used up most of what is allowed; errors of one rung are not all of one scale."""
+    """The result of one rung, with the error of the check that came nearest to its tolerance or exceeded it most.
 
-    error: float | None  # None where no number can tell it: another shape or dtype, or numbers that are not finite
+    This need not be the largest error, since the checks of a rung have different tolerances.
+    """
+
+    error: float | None  # None where it is not a number: a wrong shape or dtype, or values that are not finite
     tolerance: float
-    passed: bool  # so did every check of the rung
+    passed: bool  # whether every check of the rung passed
 
 
 class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the ladder found of one backend with weights of one precision."""
+    """The result of the ladder for one backend with weights of one precision."""
 
     backend: str
-    version: str  # of its framework
+    version: str  # of the backend's framework
     device: str
     dtype: str  # of the weights
-    precision: str  # that the backend computes in, which may be coarser
+    precision: str  # in which the backend computes, which may be coarser than the weights' dtype
     latent_dim: int
     padding: str
     corpus_sha256: str
-    size: Size  # `--quick` holds less against the referee
+    size: Size  # how much was compared; --quick compares less
     referee: str
     machine: dict[str, Any]
     passed: bool
-    rungs: dict[str, Rung]  # those climbed, by name
+    rungs: dict[str, Rung]  # the rungs that were climbed, by name
 
 
 def write_certificates(path: Path, certificates: Mapping[str, Certificate]) -> None:
-    """Write certificates by "NAME dtype" as JSON."""
+    """Write certificates as JSON; the keys are "NAME dtype"."""
     write_atomically(path, msgspec.json.format(msgspec.json.encode(certificates), indent=2) + b"\n")
 
 
 def read_certificates(path: Path) -> dict[str, Certificate]:
-    """The certificates in a file by "NAME dtype". Raises CannotBeginError for a file that holds anything else."""
+    """Read what `write_certificates` wrote. Raises CannotBeginError if the file has any other content."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Certificate])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:

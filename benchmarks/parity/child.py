@@ -1,4 +1,4 @@
-"""What a rung of the parity ladder asks of a backend; it runs in the backend's own process."""
+"""The questions that the parity ladder asks a backend; these functions run in the backend's own process."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,22 +17,22 @@ TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "t
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """What `Backend.gradients` gives of a batch."""
+    """The loss of a batch and its gradients, as `Backend.gradients` returns them."""
 
     loss: float
-    by_name: Arrays  # by the weight's canonical name
+    by_name: Arrays  # one gradient for each weight, by the weight's canonical name
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """What training some steps led to."""
+    """The result of some training steps."""
 
-    state: ModelState  # after the last one
+    state: ModelState  # after the last step
     losses: NDArray[np.float64]  # (steps,)
 
 
 def hashes(batch: Batch) -> dict[str, str]:
-    """The SHA-256 of each of the batch's tensors: of its dtype, shape and numbers."""
+    """The SHA-256 of the dtype, shape and bytes of each of the batch's tensors, by the tensor's name."""
     found = {}
     for name in TENSORS:
         tensor = getattr(batch, name)
@@ -41,24 +41,24 @@ def hashes(batch: Batch) -> dict[str, str]:
 
 
 def tensors(backend: Backend, emit: Emit, *, batch: Batch) -> dict[str, str]:
-    """The hashes of the tensors that this process makes of the batch's ids."""
+    """The hashes of the tensors that this process makes from the batch's ids."""
     return hashes(batch)
 
 
 def reload(backend: Backend, emit: Emit, *, state: ModelState) -> ModelState:
-    """What comes out of the backend when `state` goes in."""
+    """Load `state` into the backend and return what it gives back."""
     backend.load(state)
     return backend.dump()
 
 
 def forward(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Forward:
-    """Probabilities and encoder states of the batch."""
+    """The probabilities and the encoder's states for the batch."""
     backend.load(state)
     return backend.forward(batch)
 
 
 def gradients(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Gradients:
-    """The batch's loss and its gradient for each weight."""
+    """The batch's loss and the gradient of each weight."""
     backend.load(state)
     return Gradients(*backend.gradients(batch))
 
@@ -66,7 +66,7 @@ def gradients(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) 
 def steps(
     backend: Backend, emit: Emit, *, state: ModelState, corpus: Batch, order: NDArray[np.integer], batch_size: int
 ) -> Steps:
-    """Train on the rows of the corpus in this order, (rows,); the last batch may be smaller."""
+    """Train from `state` on the rows of the corpus in the order (rows,); the last batch may be smaller."""
     backend.load(state)
     trained = backend.train(Batches(corpus, order, batch_size), lambda step, loss: emit(step=step))
     return Steps(backend.dump(), trained.step_losses)
@@ -81,7 +81,7 @@ def strings(
     encoder_lengths: NDArray[np.integer],
     max_length: int,
 ) -> NDArray[np.int64]:
-    """Ids (N, max_length) that the state's weights decode greedily; see `common.decoding.translate`."""
+    """Ids (N, max_length) that are decoded greedily with the weights of `state`; see `common.decoding.translate`."""
     backend.load(state)
     return decoding.translate(
         backend, emit, encoder_ids=encoder_ids, encoder_lengths=encoder_lengths, max_length=max_length

@@ -1,4 +1,4 @@
-"""Climb the parity ladder with every backend: what passed, why it did not where it did not, and certificates."""
+"""Climb the parity ladder with every backend, explain what fails, and make the certificates."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,33 +17,33 @@ from common.interface import Forward
 
 @dataclass
 class Parity:
-    """What the ladder found, as far as it was climbed."""
+    """The results of the ladder so far."""
 
     checks: list[Check] = field(default_factory=list)
-    explanations: list[str] = field(default_factory=list)  # of each backend's first broken rung
+    explanations: list[str] = field(default_factory=list)  # why each failed backend failed
     certificates: dict[str, Certificate] = field(default_factory=dict)  # by "NAME dtype"
-    whole: bool = False  # all have climbed that were to
+    whole: bool = False  # whether every backend has climbed
 
     @property
     def passed(self) -> bool:
         return self.whole and all(check.passed for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """`passed`, and each check; an error that no number can tell is null."""
+        """`passed`, the checks and the explanations; an error that is not finite is null."""
         checks = [asdict(check) | {"error": check.finite_error, "passed": check.passed} for check in self.checks]
         return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
 
 
 def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
-    """Each backend with each precision of its weights that it can be held to.
+    """Pairs of a backend and a dtype of its weights in which it can be compared with the referee.
 
-    In float32 alone climb the official example, whose constants are not rounded, and what computes in less than that.
-    Raises CannotBeginError where nothing is left.
+    Two kinds of backends are compared in float32 only: keras:example, whose optimizer constants are not rounded to
+    float32, and backends that compute in less than float32. Raises CannotBeginError if no pair is left.
     """
-    alone = [name for name in names if name == BASELINE or TABLE[name].reduced]
-    found = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in alone]
+    float32_only = [name for name in names if name == BASELINE or TABLE[name].reduced]
+    found = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in float32_only]
     if not found:
-        raise CannotBeginError(f"{' and '.join(alone)} can be held to float32 alone; use --dtype float32")
+        raise CannotBeginError(f"{' and '.join(float32_only)} can be compared in float32 only; use --dtype float32")
     return found
 
 
@@ -54,9 +54,10 @@ def climb(
     found: Parity,
     on_check: Callable[[], None] = lambda: None,
 ) -> Parity:
-    """Every backend in every precision, one after another, each in a process of its own.
+    """Let every backend climb in every precision, one after another, each in a process of its own.
 
-    Returns `found`, which is filled check by check: an error keeps what there was before it.
+    Returns `found`, which is filled check by check, so that the results before an error are kept. `on_check` is
+    called after each check.
     """
     forwards: dict[str, Forward] = {}
     for name, dtype in backends_and_dtypes(names, dtypes):
@@ -81,9 +82,9 @@ def climb(
 
 
 def _pairs(course: Course, forwards: Mapping[str, Forward]) -> Iterator[Check]:
-    """Two float32 backends may differ by no more than their own errors against the referee allow.
+    """Check that two float32 backends differ by no more than the sum of their errors against the referee.
 
-    That follows where each was measured against the referee; it is stated so that "what is normal" has a number.
+    This cannot fail if both were compared correctly. It shows how far apart two backends normally are.
     """
     for one, other in combinations(forwards, 2):
         for tensor, expected in vars(course.expected_forward).items():
@@ -96,7 +97,7 @@ def _pairs(course: Course, forwards: Mapping[str, Forward]) -> Iterator[Check]:
 
 
 def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> Certificate:
-    """The certificate of a backend that has climbed, of all of its checks."""
+    """The certificate of a backend that has climbed, from all of its checks."""
     rungs = {}
     for rung in dict.fromkeys(check.rung for check in checks):
         own = [check for check in checks if check.rung == rung]

@@ -1,4 +1,4 @@
-"""Why a backend broke on a rung: tensor, time step, gate, row, unit, and both values."""
+"""Explain why a backend failed on a rung: the tensor, time step, gate, row and unit, and both values."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,36 +11,37 @@ from numpy.typing import NDArray
 from benchmarks.parity.ladder import Check, Climber
 from common.tensors import Batch
 
-GATES = ("input", "forget", "candidate", "output")  # the blocks of columns, in this order
-SEPARATE = 3.0  # times the second worst gate's error that the worst one's must be, to be named
+GATES = ("input", "forget", "candidate", "output")  # in the order of their blocks of columns in a kernel
+SEPARATE = 3.0  # the worst gate is named if its error is this many times the second worst gate's
 
-# What a rung that breaks first says of the cause, the rungs below it having held.
+# What the first failed rung says about the cause, given that all rungs below it passed.
 CAUSES = {
     "tensors": "its process does not make the same tensors of the same ids",
     "weights": "weights are changed on their way in or out",
     "forward": "the same weights and tensors give other states or probabilities",
-    "loss": "the probabilities agree and the loss of them does not: look at targets, their padding, the mean",
-    "gradients": "the loss agrees and its derivatives do not",
+    "loss": "the probabilities agree and their loss does not: look at the targets, their padding, and the mean",
+    "gradients": "the loss agrees and its gradients do not",
     "step": "the gradients agree and the optimizer's step does not: look at its constants, at where epsilon "
-    "stands, at what is in its list",
-    "trajectory": "one step agrees and a row of steps does not: look at the order of batches, at what is kept "
+    "stands, and at its list of parameters",
+    "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
     "between steps",
     "strings": "the probabilities agree and the decoded text does not: look at the decoding loop",
 }
 
 
 def explain(climber: Climber, failed: Sequence[Check]) -> str:
-    """A few lines on the rung that broke; `failed` are its checks that did not pass, in order."""
+    """A few lines on the rung that failed; `failed` are its checks that did not pass, in order."""
     worst = max(failed, key=lambda check: check.error)
-    first = failed[0] if failed[0].rung == "forward" else worst  # states lead to probabilities
-    lines = [f"{first.climber} breaks at {first.rung}: {CAUSES[first.rung]}"]
+    # States come before the probabilities that follow from them, so the first failure is nearest to the cause.
+    shown = failed[0] if failed[0].rung == "forward" else worst
+    lines = [f"{shown.climber} breaks at {shown.rung}: {CAUSES[shown.rung]}"]
     lines.append(
-        f"{first.tensor}: error {first.error:.1e}, tolerance {first.tolerance:.1e}; {_place(climber, first)}"
+        f"{shown.tensor}: error {shown.error:.1e}, tolerance {shown.tolerance:.1e}; {_place(climber, shown)}"
     )
-    if first.rung == "weights":
-        lines += _rearrangement(climber, first)
-    if first.rung in ("forward", "loss", "gradients"):
-        batch, steps = _shortest_prefix(climber, first.rung)
+    if shown.rung == "weights":
+        lines += _rearrangement(climber, shown)
+    if shown.rung in ("forward", "loss", "gradients"):
+        batch, steps = _shortest_prefix(climber, shown.rung)
         lines += [steps, _gate(climber, batch)]
     return "\n  ".join(lines)
 
@@ -52,7 +53,7 @@ def _place(climber: Climber, check: Check) -> str:
 
 
 def place_of(tensor: str, where: tuple[int, ...], latent_dim: int) -> str:
-    """An index in words: row, gate and unit of a weight; row, time step and character of a probability."""
+    """Describe an index of a tensor, such as "row 3, forget gate, unit 5" or "row 3, time step 2, character 7"."""
     name = tensor.removeprefix("rmsprop/")
     if name.startswith(("encoder/", "decoder/")):
         *row, column = where
@@ -68,7 +69,7 @@ def place_of(tensor: str, where: tuple[int, ...], latent_dim: int) -> str:
 
 
 def _rearrangement(climber: Climber, check: Check) -> list[str]:
-    """Whether what came out of the backend is what went in, in another order."""
+    """Describe how the weights that came out of the backend differ: transposed, or in how many rows."""
     name = check.tensor.removeprefix("rmsprop/")
     kind = "mean_squares" if name != check.tensor else "weights"
     came_out, went_in = (getattr(s, kind)[name] for s in (climber.came_out, climber.went_in))
@@ -81,17 +82,19 @@ def _rearrangement(climber: Climber, check: Check) -> list[str]:
 
 
 def _shortest_prefix(climber: Climber, rung: str) -> tuple[Batch, str]:
-    """The shortest batch on which the rung still breaks, found by running ever longer prefixes."""
+    """The fewest time steps with which the rung still fails, as a batch and in words.
+
+    First the decoder's steps are shortened as far as possible, then the encoder's.
+    """
     whole = climber.course.batch
-    encoder_steps, decoder_steps = whole.encoder_ids.shape[1], whole.decoder_input_ids.shape[1]
-    d = next((d for d in range(1, decoder_steps) if _breaks(climber, rung, _prefix(whole, encoder_steps, d))), None)
-    d = d or decoder_steps
-    e = next((e for e in range(1, encoder_steps) if _breaks(climber, rung, _prefix(whole, e, d))), encoder_steps)
-    said = f"time step: first seen with {e} of {encoder_steps} encoder and {d} of {decoder_steps} decoder steps"
-    return _prefix(whole, e, d), said
+    t_enc, t_dec = whole.encoder_ids.shape[1], whole.decoder_input_ids.shape[1]
+    d = next((d for d in range(1, t_dec) if _breaks(climber, rung, _prefix(whole, t_enc, d))), t_dec)
+    e = next((e for e in range(1, t_enc) if _breaks(climber, rung, _prefix(whole, e, d))), t_enc)
+    return _prefix(whole, e, d), f"time step: first seen with {e} of {t_enc} encoder and {d} of {t_dec} decoder steps"
 
 
 def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
+    """The batch with only its first time steps."""
     return replace(
         batch,
         encoder_ids=batch.encoder_ids[:, :encoder_steps],
@@ -102,6 +105,7 @@ def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
 
 
 def _breaks(climber: Climber, rung: str, batch: Batch) -> bool:
+    """Whether the climber fails on this rung with this batch."""
     course = climber.course
     if rung == "forward":
         got, expected = (vars(a.forward(course.probe, batch)) for a in (climber.answers, course.referee))
@@ -117,18 +121,18 @@ def _breaks(climber: Climber, rung: str, batch: Batch) -> bool:
 
 
 def _near(got: NDArray[Any], expected: NDArray[Any], tolerance: float) -> bool:
-    """Not so where anything is not finite."""
+    """Whether all values are within the tolerance; False if any of them is not finite."""
     return bool(got.shape == expected.shape and np.all(np.abs(got - expected) <= tolerance))
 
 
 def _gate(climber: Climber, batch: Batch) -> str:
-    """The gate whose block of columns holds the worst gradient, where one stands out."""
+    """Name the gate whose columns have the largest gradient error, if that is clearly larger than the next."""
     course = climber.course
     got, expected = (a.gradients(course.probe, batch).by_name for a in (climber.answers, course.referee))
     errors = np.zeros((2, len(GATES)))
     for row, lstm in enumerate(("encoder", "decoder")):
         for name in (f"{lstm}/kernel", f"{lstm}/recurrent_kernel", f"{lstm}/bias"):
-            largest = np.abs(expected[name]).max() or 1.0  # zero: a recurrent kernel of a single step
+            largest = np.abs(expected[name]).max() or 1.0  # all zero for a recurrent kernel if there is a single step
             difference = np.abs(got[name] - expected[name]) / largest
             by_gate = difference.reshape(-1, len(GATES), course.model.latent_dim).max((0, 2))
             errors[row] = np.maximum(errors[row], np.nan_to_num(by_gate, nan=inf, posinf=inf))

@@ -1,7 +1,9 @@
-"""The parity ladder: every backend against the float64 referee, rung by rung, in both precisions.
+"""The parity ladder: compare a backend with the referee rung by rung, from tensors up to decoded strings.
 
-Each rung assumes the ones below it, so a backend stops at the first that breaks: there is the cause. The
-comparison is a star and not a triangle: the referee is the NumPy backend in float64, and nobody is privileged.
+- The referee is the NumPy backend in float64. Every backend is compared with it, so no framework is taken as right.
+- Each rung assumes that the ones below it passed. A backend stops at the first rung that fails, since the cause is
+  there and failures above it would only follow from it.
+- Weights and tensors are float64 or float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import BASELINE
-from backends.process import SILENCE, BackendProcess
-from backends.session import SECONDS_A_SENTENCE, Material, Runtime, prepare, silence
+from backends.process.parent import SILENCE, BackendProcess
+from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
 from benchmarks.parity import child
 from benchmarks.parity.child import Gradients, Steps, hashes
 from common.comparison import NEAR_TIE, PARTED, TOLERANCES, ParityError, compare
@@ -23,24 +25,25 @@ from common.config import DataConfig, TrainConfig
 from common.decoding import max_decoded_length, text_of
 from common.interface import Forward
 from common.machine import Machine, describe_machine
+from common.material import Material, prepare
 from common.tensors import START, STOP, Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state, permute_units
 
 RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "strings")
 REFEREE = "numpy"
 PERMUTATIONS = 5
-# A float32 backend's states and probabilities may be off by so many times what NumPy's own float32 is, and at most by
-# TOLERANCES.
+# In float32 a backend's states and probabilities may be off by this many times the error of NumPy's own float32, and
+# never by more than TOLERANCES.
 BUDGET = 4.0
-# A float32 run's mean loss may lie this many times further from the referee than the backend's own runs with
-# permuted hidden units lie from one another (standard deviation). The largest that 26 runs of correct backends
-# needed was 16.6, over six seeds and two corpora; mistakes of the optimizer need two million and more.
+# The mean loss of a float32 training may differ from the referee's by this many standard deviations, taken over the
+# same backend's trainings with permuted hidden units. The most that 26 trainings of correct backends needed was 16.6,
+# over six seeds and two corpora; mistakes of the optimizer need two million and more.
 SPREADS = 20.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of one rung."""
+    """One comparison with the referee; a rung has one or several."""
 
     backend: str
     variant: str
@@ -50,7 +53,7 @@ class Check:
     error: float  # infinite where shape, dtype or finiteness already differ
     tolerance: float
     where: tuple[int, ...] = ()  # index of the largest difference
-    note: str = ""  # both values there, or what else was found
+    note: str = ""  # the two values at that index, or another remark
 
     @property
     def passed(self) -> bool:
@@ -58,29 +61,29 @@ class Check:
 
     @property
     def used(self) -> float:
-        """Its error as a part of what is allowed; the error itself where none is."""
+        """The error as a share of the tolerance; the error itself if the tolerance is zero."""
         return self.error / self.tolerance if self.tolerance else self.error
 
     @property
     def finite_error(self) -> float | None:
-        """The error, or None where no number can tell it."""
+        """The error, or None if it is not finite."""
         return self.error if isfinite(self.error) else None
 
     @property
     def climber(self) -> str:
-        """The name of the backend that was compared, and the precision of its weights: "NAME dtype"."""
+        """The compared backend and the dtype of its weights: "NAME dtype"."""
         return f"{f'{self.backend}:{self.variant}' if self.variant else self.backend} {self.dtype}"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of the ladder's material is used."""
+    """How much the ladder compares."""
 
-    num_samples: int  # pairs trained on
-    steps: int  # of the trajectory
-    batch_rows: int
-    sentences: int  # decoded; the official example, at seconds a sentence, decodes three
-    permutations: int  # of the float32 trajectory's hidden units; none: its first ten steps alone are compared
+    num_samples: int  # pairs of the corpus, all of which are trained on
+    steps: int  # training steps of the trajectory
+    batch_rows: int  # rows of the batch that the rungs from tensors to step use
+    sentences: int  # number of decoded sentences; keras:example decodes three, since it takes seconds for each
+    permutations: int  # float32 trainings with permuted hidden units; if 0, only the first ten losses are compared
 
 
 WHOLE = Size(num_samples=1500, steps=50, batch_rows=64, sentences=200, permutations=PERMUTATIONS)
@@ -89,17 +92,17 @@ QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutation
 
 @dataclass(frozen=True)
 class Answers:
-    """What a backend answers to the ladder's questions, with weights, states and batches of one precision."""
+    """Asks a backend's process the questions in `child`, with weights and batches converted to one dtype."""
 
     process: BackendProcess
-    dtype: str  # of the weights
+    dtype: str
 
     def hashes(self, batch: Batch) -> dict[str, str]:
-        """Of the tensors that the backend's process makes of the batch."""
+        """The hashes of the tensors that the backend's process makes of the batch, by the tensor's name."""
         return self.process.call(child.tensors, batch=self._in_dtype(batch))
 
     def reloaded(self, state: ModelState) -> ModelState:
-        """What comes out when the state goes in."""
+        """The state that the backend gives back after `state` was loaded."""
         return self.process.call(child.reload, state=in_dtype(state, self.dtype))
 
     def forward(self, state: ModelState, batch: Batch) -> Forward:
@@ -113,7 +116,7 @@ class Answers:
         )
 
     def steps(self, state: ModelState, corpus: Batch, order: NDArray[np.integer], batch_size: int) -> Steps:
-        """Training from `state` on the corpus's rows in this order."""
+        """The result of training from `state` on the corpus's rows in this order."""
         return self.process.listening(silence=silence(len(order))).call(
             child.steps,
             state=in_dtype(state, self.dtype),
@@ -139,9 +142,9 @@ class Answers:
 
 
 class Course:
-    """What every backend climbs: one text, one set of weights, and the referee's answers to each question.
+    """What all backends share on the ladder: one text, one set of weights, and the referee's answers.
 
-    A context manager: the referee has a process.
+    It is a context manager, since it starts a process for the referee and must end it.
     """
 
     def __init__(
@@ -153,7 +156,7 @@ class Course:
         runtime: Runtime,
         padding: str = "space",
     ) -> None:
-        # How the benchmark splits its corpus is nothing to so few pairs, all of which are trained on.
+        # All of these pairs are trained on, so the split does not matter; a small share might hold out no pair.
         data = replace(data, num_samples=size.num_samples, validation_split=DataConfig.validation_split)
         material, self.sha256 = prepare(data, settings.seed, "float64", padding)
         self.material, self.settings, self.size, self.runtime = material, settings, size, runtime
@@ -173,25 +176,26 @@ class Course:
         self.referee.process.close()
 
     def start(self, name: str, dtype: str) -> BackendProcess:
-        """The process of a backend that climbs."""
+        """Start the process of a backend that is compared."""
         return self.runtime.start(name, replace(self.model, dtype=dtype), self.settings)
 
     def start_numpy(self, dtype: str) -> BackendProcess:
-        """What the others are held to: NumPy, which computes on no GPU, in the interpreter that this runs in."""
+        """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""
         return Runtime(self.runtime.threads).start(REFEREE, replace(self.model, dtype=dtype), self.settings)
 
     def losses(self, answers: Answers, state: ModelState) -> NDArray[np.float64]:
-        """(steps,) the loss of each step of training from `state`."""
+        """The loss (steps,) of each training step from `state`."""
         return answers.steps(state, self.material.batch, self.order, self.settings.batch_size).losses
 
     def one_step(self, answers: Answers) -> ModelState:
-        """The probe's state after a step on the batch."""
+        """The state after one training step from `probe` on the batch."""
         return answers.steps(self.probe, self.batch, np.arange(len(self.batch)), len(self.batch)).state
 
     def strings(self, answers: Answers, num_sentences: int) -> list[str]:
-        """The first sources decoded with fresh weights, which say something else of every sentence.
+        """The translations of the first `num_sentences` sources, decoded with the fresh weights.
 
-        The last one by itself, for which a backend may have another loop.
+        Fresh weights give every sentence another translation, so that mixed-up rows are seen. The last sentence is
+        decoded alone, since a backend may have another loop for a single sentence.
         """
         ids, lengths = self.material.encoder_vocabulary.encode(
             self.sources[:num_sentences], self.material.max_encoder_seq_length
@@ -204,12 +208,12 @@ class Course:
 
     @cached_property
     def machine(self) -> Machine:
-        """What all of this runs on."""
+        """The machine, for the certificates."""
         return describe_machine()
 
     @cached_property
     def sources(self) -> list[str]:
-        """Distinct sources, spread over the corpus."""
+        """The distinct sources to decode, spread evenly over the corpus."""
         distinct = list(dict.fromkeys(source for source, _ in self.material.pairs))
         return distinct[:: max(1, len(distinct) // self.size.sentences)][: self.size.sentences]
 
@@ -235,7 +239,7 @@ class Course:
 
     @cached_property
     def float32_errors(self) -> dict[str, float]:
-        """How far NumPy's own float32 is from the referee, a tensor of the forward pass: what is normal."""
+        """The largest error of NumPy in float32 for each tensor of the forward pass: the error that is normal."""
         with self.start_numpy("float32") as process:
             got = Answers(process, "float32").forward(self.probe, self.batch)
         return {
@@ -244,7 +248,7 @@ class Course:
         }
 
     def margin(self, source: str, one: str, other: str) -> float:
-        """`first_margin` by the referee with the fresh weights."""
+        """`first_margin` of two translations of a source, by the referee with the fresh weights."""
 
         def probabilities(batch: Batch) -> NDArray[np.floating]:
             return self.referee.forward(self.fresh, batch).probabilities
@@ -253,9 +257,9 @@ class Course:
 
 
 def _disturbed(state: ModelState, seed: int) -> ModelState:
-    """Weights and slots of which no part is zero or alike, as fresh biases and slots are.
+    """The state with noise added: fresh biases and slots are constant, which would hide mistakes in their order.
 
-    Rounded to float32, so that both precisions climb from the same numbers.
+    All numbers are rounded to float32, so that both precisions start from the same ones.
     """
     rng = np.random.default_rng(seed)
     weights, slots = {}, {}
@@ -268,10 +272,10 @@ def _disturbed(state: ModelState, seed: int) -> ModelState:
 def first_margin(
     probabilities: Callable[[Batch], NDArray[np.floating]], material: Material, source: str, one: str, other: str
 ) -> float:
-    """The margin between the two best characters where two translations of a source first part.
+    """By how much the best character beats the second best where two translations of a source first differ.
 
-    Infinite where they do not, one having been cut at the longest length. `probabilities` is the referee's
-    (N, T_dec, V_dec) for a batch.
+    It is the difference of their two probabilities, or infinite if the translations do not differ. `probabilities`
+    computes the referee's (N, T_dec, V_dec) for a batch.
     """
     one, other = one + STOP, other + STOP
     step = next((i for i, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), None)
@@ -292,21 +296,21 @@ def first_margin(
 
 
 class Climber:
-    """One backend with weights of one precision, compared with the referee. `climb` gives its checks rung by rung."""
+    """Compares one backend, with weights of one dtype, with the referee. `climb` yields its checks rung by rung."""
 
-    went_in: ModelState  # into the backend, and what came out of it again
-    came_out: ModelState
-    forward: Forward  # what the backend answered on its way
-    gradients: Gradients
+    went_in: ModelState  # the state that was loaded into the backend on the rung "weights"
+    came_out: ModelState  # the state that the backend then gave back
+    forward: Forward  # the backend's answer on the rung "forward"
+    gradients: Gradients  # the backend's answer on the rung "loss"
 
     def __init__(self, course: Course, process: BackendProcess, dtype: str) -> None:
         self.course, self.process, self.dtype = course, process, dtype
         self.answers = Answers(process, dtype)
-        self.precision = process.facts.precision  # that it computes in, which may be coarser
+        self.precision = process.facts.precision  # in which it computes, which may be coarser than `dtype`
         self.tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES.items()}
 
     def climb(self) -> Iterator[Check]:
-        """The checks of each rung, up to the first rung that breaks."""
+        """The checks of each rung, up to the first rung that fails."""
         for rung in RUNGS:
             checks = self.rung(rung)
             yield from checks
@@ -314,17 +318,18 @@ class Climber:
                 return
 
     def rung(self, name: str) -> list[Check]:
-        """The checks of one rung; those below it must have been climbed."""
+        """The checks of one rung. The rungs below it must have been climbed before, since some results are reused."""
         return list(getattr(self, f"_{name}")())
 
     def forward_tolerance(self, name: str) -> float:
-        """The bound on a tensor of the forward pass: in float32 not far above what NumPy's own needs."""
+        """The tolerance of a tensor of the forward pass; in float32 at most BUDGET times NumPy's float32 error."""
         bound = self.tolerances[name]
         return min(bound, BUDGET * self.course.float32_errors[name]) if self.precision == "float32" else bound
 
     def check(
         self, rung: str, tensor: str, error: float, tolerance: float, where: tuple[int, ...] = (), note: str = ""
     ) -> Check:
+        """A check of this backend."""
         backend, _, variant = self.process.name.partition(":")
         return Check(backend, variant, self.dtype, rung, tensor, error, tolerance, where, note)
 
@@ -338,7 +343,7 @@ class Climber:
         scale: str = "absolute",
         dtype: str | None = None,
     ) -> Check:
-        """The check that two arrays agree."""
+        """The check that two arrays agree; the scales are those of `compare`."""
         try:
             result = compare(tensor, np.asarray(got), expected, tolerance, dtype=dtype or self.dtype, scale=scale)
         except ParityError as error:
@@ -351,7 +356,7 @@ class Climber:
         got = self.answers.hashes(batch)
         for tensor, expected in hashes(batch).items():
             same = got[tensor] == expected
-            yield self.check("tensors", tensor, 0.0 if same else inf, 0.0, note="" if same else "other bytes")
+            yield self.check("tensors", tensor, 0.0 if same else inf, 0.0, note="" if same else "the bytes differ")
 
     def _weights(self) -> Iterator[Check]:
         self.went_in = in_dtype(self.course.probe, self.dtype)
@@ -363,7 +368,7 @@ class Climber:
 
     def _forward(self) -> Iterator[Check]:
         self.forward = self.answers.forward(self.course.probe, self.course.batch)
-        for name in ("state_h", "state_c", "probabilities"):  # as the one leads to the other
+        for name in ("state_h", "state_c", "probabilities"):  # the probabilities follow from the states
             got, expected = getattr(self.forward, name), getattr(self.course.expected_forward, name)
             yield self.compared("forward", name, got, expected, self.forward_tolerance(name))
 
@@ -384,7 +389,9 @@ class Climber:
             if self.precision == "float64":
                 tolerance = 1e-10 * float(np.abs(weight - before.weights[name]).max())
             else:
-                # The most by which RMSprop can stretch a gradient's error, that of the first step.
+                # An update is learning_rate * gradient / sqrt(mean square + epsilon), so an error of the gradient
+                # becomes at most learning_rate / sqrt(epsilon) times as large in the weight. Two float32 roundings
+                # of the weight come on top.
                 stretch = self.course.settings.learning_rate / sqrt(self.course.settings.epsilon)
                 got, wanted = self.gradients.by_name[name], self.course.expected_gradients.by_name[name]
                 error = float(np.abs(got - wanted).max())
@@ -397,10 +404,11 @@ class Climber:
     def _trajectory(self) -> Iterator[Check]:
         course, expected = self.course, self.course.expected_losses
         got = course.losses(self.answers, course.fresh)
-        exact = len(expected) if self.precision == "float64" else 10  # after that rounding has its way
+        exact = len(expected) if self.precision == "float64" else 10  # later float32 losses differ by rounding alone
         tolerance, name = self.tolerances["trajectory"], f"losses of {exact} steps"
         yield self.compared("trajectory", name, got[:exact], expected[:exact], tolerance, "relative", "float64")
-        if self.precision == "bfloat16":  # weights are rounded alike in whatever order, so no spread of runs tells
+        # In bfloat16 permuting the units shows no rounding error, since a weight is rounded alike wherever it stands.
+        if self.precision == "bfloat16":
             name, both = "mean of the losses", (got.mean(), np.asarray(expected.mean()))
             yield self.compared("trajectory", name, *both, tolerance, "relative", "float64")
         elif self.precision == "float32" and course.size.permutations:
@@ -411,10 +419,10 @@ class Climber:
                 means.append(course.losses(self.answers, state).mean())
             spread = float(np.std(means, ddof=1))
             error = abs(float(got.mean() - expected.mean()))
-            note = f"got {got.mean():.9f}, expected {expected.mean():.9f}; spread of its own runs {spread:.1e}"
+            note = f"got {got.mean():.9f}, expected {expected.mean():.9f}; standard deviation of runs {spread:.1e}"
             if isfinite(spread):
                 yield self.check("trajectory", "mean loss", error, SPREADS * spread, note=note)
-            else:  # a run diverged
+            else:  # one of the trainings diverged
                 yield self.check("trajectory", "mean loss", inf, 0.0, note=note)
 
     def _strings(self) -> Iterator[Check]:
@@ -422,11 +430,11 @@ class Climber:
         sources = course.sources[: 3 if self.process.name == BASELINE else None]
         got = course.strings(self.answers, len(sources))
         rows = list(zip(sources, got, course.expected_strings, strict=False))
-        other = [row for row in rows if row[1] != row[2]]
-        far = [row for row in other if course.margin(*row) > NEAR_TIE[self.precision]]
-        error = inf if far else len(other) / len(rows)
+        different = [row for row in rows if row[1] != row[2]]
+        wrong = [row for row in different if course.margin(*row) > NEAR_TIE[self.precision]]
+        error = inf if wrong else len(different) / len(rows)
         distinct = len(set(course.expected_strings))
-        note = f"{len(rows)} sentences, {distinct} distinct strings, {len(other)} near-ties"
-        if far:
-            note = f"{far[0][0]!r}: got {far[0][1]!r}, expected {far[0][2]!r}"
+        note = f"{len(rows)} sentences, {distinct} distinct strings, {len(different)} near-ties"
+        if wrong:
+            note = f"{wrong[0][0]!r}: got {wrong[0][1]!r}, expected {wrong[0][2]!r}"
         yield self.check("strings", "strings", error, PARTED[self.precision], note=note)

@@ -1,4 +1,4 @@
-"""The tables that the parity command prints: functions of checks."""
+"""The tables that `rosetta parity` prints, made from the checks."""
 
 from collections.abc import Sequence
 from math import inf
@@ -8,24 +8,25 @@ from rich.table import Table
 from benchmarks.parity.ladder import RUNGS, SPREADS, Check
 from common.terminal import table
 
-# The rungs, narrow enough for eight of them in a terminal.
+# The names of the rungs, two of them broken so that all eight columns fit into a terminal.
 HEADERS = [{"gradients": "gradi-\nents", "trajectory": "trajec-\ntory"}.get(rung, rung) for rung in RUNGS]
 
 
 def ladder_table(checks: Sequence[Check]) -> Table:
-    """One row a backend and precision, one column a rung, with the rung's worst error; bold where it broke."""
+    """One row for each backend and precision, one column for each rung, with its worst error; red where it failed."""
     rows: dict[str, dict[str, list[Check]]] = {}
     for check in checks:
         if check.rung in RUNGS:
             rows.setdefault(check.climber, {}).setdefault(check.rung, []).append(check)
     made = table("Worst error on each rung, against the float64 referee", ["", *HEADERS], [], numeric=HEADERS)
     for climber, rungs in rows.items():
-        name = climber.replace(":", ":\n").replace(" ", "\n")  # as narrow as can be: there are many rungs
+        name = climber.replace(":", ":\n").replace(" ", "\n")  # narrow, to leave room for the rungs
         made.add_row(name, *(_rung(rungs.get(rung, [])) for rung in RUNGS))
     return made
 
 
 def _rung(checks: Sequence[Check]) -> str:
+    """The cell of the table for the checks of one rung."""
     if not checks:
         return ""
     error = max(checks, key=lambda check: check.used).error
@@ -34,7 +35,10 @@ def _rung(checks: Sequence[Check]) -> str:
 
 
 def budget_tables(checks: Sequence[Check]) -> list[Table]:
-    """What is normal in float32: how far two backends are apart, and how far rounding moves a whole training."""
+    """Errors that are normal in float32: between two backends, and in the mean loss of a whole training.
+
+    A table is left out if there are no checks for it.
+    """
     apart = [
         (_name(check), check.tensor, f"{check.error:.1e}", f"{check.tolerance:.1e}")
         for check in checks
@@ -47,15 +51,18 @@ def budget_tables(checks: Sequence[Check]) -> list[Table]:
     ]
     tables = []
     if apart:
-        title = "Two float32 backends: what their own errors allow"
-        tables.append(table(title, ["of", "differs from", "by", "at most"], apart, numeric=["by", "at most"]))
+        columns = ["backend", "tensor and the other's", "difference", "at most"]
+        tables.append(table("Differences between two float32 backends", columns, apart, numeric=columns[2:]))
+        tables[-1].caption = "at most: the sum of both backends' errors against the referee"
+        tables[-1].caption_justify = "left"
     if moved:
-        columns = ["", "off by", "its spread", "at most"]
+        columns = ["backend", "error", "spread", "at most"]
         tables.append(table("Mean loss of a float32 training", columns, moved, numeric=columns[1:]))
-        tables[-1].caption = "its spread: of the backend's own runs with the hidden units in other orders"
+        tables[-1].caption = "spread: standard deviation over the backend's runs with permuted hidden units"
         tables[-1].caption_justify = "left"
     return tables
 
 
 def _name(check: Check) -> str:
+    """The name of the check's backend."""
     return check.climber.removesuffix(" float32")

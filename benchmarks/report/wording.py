@@ -16,7 +16,7 @@ AXES = {  # of a sweep
     "batch_size": "pairs in a batch",
     "num_samples": "pairs in the corpus",
 }
-PARTS = {  # of a training step: what common.interface.Part calls them
+PARTS = {  # of a training step: what common.evidence.Part calls them
     "LSTM": "LSTM in one kernel",
     "products": "matrix products",
     "gates": "gates and other operators",

@@ -11,7 +11,8 @@ from benchmarks.measure.plan import Cell
 from benchmarks.parity.certificate import Certificate
 from benchmarks.results.intervals import Estimate, Word
 from common.config import DataConfig, TrainConfig
-from common.interface import BackendFacts, Kernel
+from common.evidence import Kernel
+from common.interface import BackendFacts
 from common.machine import Machine
 
 # "main": rows that do the same work in float32 and are compared with one another. "bucketed": rows on batches of like
@@ -68,7 +69,7 @@ class Resources:
     data_share: float | None  # of a step's time, what making its tensors takes; None where they are made before
     roofline: Roofline | None
     kernels: Sequence[Kernel]  # by the framework's own profiler; empty where not profiled
-    step_parts: dict[str, float]  # seconds of a step by common.interface.Part; empty where not profiled
+    step_parts: dict[str, float]  # seconds of a step by common.evidence.Part; empty where not profiled
 
     @property
     def start_seconds(self) -> float:

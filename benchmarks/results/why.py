@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import log
 from shlex import quote
 
-from backends.environment import GROUPS, matched_settings, variables_of
+from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Cause, Evidence
-from common.interface import Part
+from common.evidence import Part
 
 BETWEEN = ("data", "Python")  # parts of a step that lie between its kernels
 WORTH = 0.1  # share of the difference that a part makes up, to be named

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from backends.foreign import SECOND_BIAS, UNREADABLE, canonical_state, listed, model_and_optimizer, read
+from backends.native.files import SECOND_BIAS, UNREADABLE, canonical_state, listed, model_and_optimizer, read
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState

@@ -1,7 +1,8 @@
-"""The process of one backend: `backends.worker REQUESTS REPLIES`, two inherited file descriptors.
+"""The child's side: a process that holds one backend, started as `backends.process.worker REQUESTS REPLIES`.
 
-It opens the backend that the first message names, then calls the functions that the following ones name, each with
-this backend. It ends when the pipe of requests does, so also when its parent dies, whatever it is doing.
+REQUESTS and REPLIES are the numbers of two inherited file descriptors. The first request names the backend to open;
+each later request names a function to call with this backend. The process ends when the pipe of requests is closed,
+whatever it is doing, and so also when its parent dies.
 """
 
 import importlib
@@ -18,13 +19,13 @@ from typing import IO, Any
 import psutil
 
 from backends import open_backend
-from backends.calls import arguments_from_wire, function_named, to_wire
-from backends.messages import GarbledMessageError, read_message, write_message
+from backends.process.calls import arguments_from_wire, function_named, to_wire
+from backends.process.messages import GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
 from common.interface import Backend, BackendFacts
 
-# Requests name a backend's class and functions; only these packages are looked into.
+# A request names a class or a function; only these packages are searched for it.
 TESTS = ("tests.",) if "PYTEST_CURRENT_TEST" in os.environ else ()
 BACKEND_PACKAGES = ("backends.", *TESTS)
 CALLABLE_PACKAGES = ("common.", "benchmarks.", *TESTS)
@@ -52,7 +53,8 @@ def main() -> None:
 
 
 def _listen(requests: IO[bytes], inbox: SimpleQueue[tuple[str, Mapping[str, Any]]]) -> None:
-    """Queue requests as they come. Blocked in a read it costs nothing, and hears at once that the parent is gone."""
+    """Put requests into the queue as they come. A thread that blocks in a read costs nothing, and notices at once
+    when the parent is gone."""
     try:
         while True:
             inbox.put(read_message(requests))
@@ -65,7 +67,7 @@ def _open(
 ) -> tuple[Backend, BackendFacts]:
     if not target.startswith(BACKEND_PACKAGES):
         raise ValueError(f"{target} is not a backend that a request may name")
-    memory_before, start = _resident(), perf_counter()  # NumPy and the rest of ours are there already
+    memory_before, start = _resident(), perf_counter()  # NumPy and our own modules are imported already
     importlib.import_module(target.partition(":")[0])
     imported, memory_imported = perf_counter(), _resident()
     opened = open_backend(target, variant, model, train, device)
@@ -78,18 +80,18 @@ def _open(
         "python": sys.executable,
         "python_version": platform.python_version(),
     }
-    own |= opened.describe()
-    # Last, when the probe in `describe` has started the threads that the framework computes with.
+    own |= opened.evidence().describe()
+    # Counted last: by now the probes in `describe` have started the threads that the framework computes with.
     return opened, BackendFacts(**own, libraries=_libraries(), os_threads=psutil.Process().num_threads())
 
 
 def _resident() -> int:
-    """This process's resident set, in bytes."""
+    """Bytes of this process's resident memory."""
     return int(psutil.Process().memory_info().rss)
 
 
 def _libraries() -> list[str]:
-    """The matrix and threading libraries that are loaded, as far as threadpoolctl knows them."""
+    """Names and versions of the matrix and threading libraries that are loaded and that threadpoolctl knows."""
     from threadpoolctl import threadpool_info
 
     kinds = {(pool["internal_api"], pool["version"], pool.get("architecture")) for pool in threadpool_info()}

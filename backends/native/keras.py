@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.foreign import UNREADABLE, checked, listed, read, require_shape
+from backends.native.files import UNREADABLE, checked, listed, read, require_shape
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
 from common.weights import ModelState, weight_shapes

@@ -14,7 +14,7 @@ import numpy as np
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """A function's name on the wire: "module:function"."""
+    """The name by which a function is requested: "module:function"."""
     return f"{function.__module__}:{function.__qualname__}"
 
 
@@ -26,7 +26,7 @@ def function_named(name: str) -> Callable[..., Any]:
 
 
 def to_wire(value: Any) -> Any:
-    """The value as JSON and arrays."""
+    """The value as plain JSON values and arrays, in which form it crosses."""
     return msgspec.to_builtins(value, builtin_types=(np.ndarray,), enc_hook=_plain_number)
 
 
@@ -59,14 +59,14 @@ def _from_wire(value: Any, kind: Any) -> Any:
 
 
 def _array(kind: Any, value: Any) -> Any:
-    """An array stays what it is; of what else is annotated here, msgspec knows nothing."""
+    """Leave an array as it is. msgspec asks for types that it does not know itself, and ours are arrays alone."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"expected an array, found {type(value).__name__}")
     return value
 
 
 def _plain_number(value: Any) -> Any:
-    """NumPy's own numbers as Python's."""
+    """A NumPy scalar as a Python number."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} cannot cross between processes")

@@ -5,15 +5,20 @@ back holds one product and a few multiplications; the kernels' gradients are one
 ids in place of one-hot rows, it looks the kernel's rows up: the same mathematics.
 """
 
+from collections.abc import Callable
+
+import keras
 import tensorflow as tf
 from keras import layers
 
+from common.config import ModelConfig
 
-class FastSeq2Seq:
-    """What `seq2seq` computes, by the weights of its layers, from ids (N, T) or one-hot rows (N, T, V)."""
 
-    def __init__(self, encoder: layers.LSTM, decoder: layers.LSTM, dense: layers.Dense) -> None:
-        self.encoder, self.decoder, self.dense = encoder, decoder, dense
+class XlaSeq2Seq:
+    """What Seq2Seq in keras_backend.py computes, by its weights, from ids (N, T) or one-hot rows (N, T, V)."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.encoder, self.decoder, self.dense = model.encoder, model.decoder, model.dense
 
     def encode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """The states (N, H) after the last step, or after each row's own length."""
@@ -23,10 +28,48 @@ class FastSeq2Seq:
     def __call__(
         self, encoder_inputs: tf.Tensor, decoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        state_h, state_c = self.encode(encoder_inputs, encoder_lengths)
+        state_h, state_c = self.encode(encoder_inputs, encoder_lengths)  # (N, H) each
         decoder_outputs, _, _ = run(self.decoder, decoder_inputs, state_h, state_c, None)  # (T_dec, N, H)
         logits = tf.transpose(self.dense(decoder_outputs), (1, 0, 2))  # (N, T_dec, V_dec)
         return logits, state_h, state_c
+
+
+def compiled_decode(
+    encode: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+    decoder_step: Callable[[], Callable[..., tuple[tf.Tensor, ...]]],
+    config: ModelConfig,
+    otherwise: Callable[..., tf.Tensor],
+) -> Callable[..., tf.Tensor]:
+    """Greedy decoding in which one row by itself is decoded by a loop in XLA, and several rows by `otherwise`.
+
+    `encode` gives the encoder's states (1, H), and `decoder_step` a step of the decoder, as KerasBackend has them.
+    """
+
+    @tf.function(jit_compile=True)
+    def decode_one(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int):
+        """The length, and ids (1, max_length), since XLA wants shapes that are known beforehand."""
+        ids, step = tf.TensorArray("int32", size=max_length, element_shape=(None,)), decoder_step()
+
+        def going_on(length, sampled, *_):
+            return (length < max_length) & (sampled[0] != config.stop_token)
+
+        def longer(length, sampled, state_h, state_c, ids):
+            logits, state_h, state_c = step(sampled, state_h, state_c)  # (1, V_dec), (1, H), (1, H)
+            sampled = tf.argmax(logits, axis=-1, output_type="int32")  # (1,)
+            return length + 1, sampled, state_h, state_c, ids.write(length, sampled)
+
+        state_h, state_c = encode(encoder_inputs, encoder_lengths)
+        first = 0, tf.fill(tf.shape(state_h)[:1], config.start_token), state_h, state_c, ids
+        length, *_, ids = tf.while_loop(going_on, longer, first)
+        return length, tf.transpose(ids.stack())
+
+    def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
+        if len(encoder_lengths) > 1:
+            return otherwise(encoder_inputs, encoder_lengths, max_length)
+        length, ids = decode_one(encoder_inputs, encoder_lengths, int(max_length))
+        return ids[:, : int(length)]
+
+    return decode
 
 
 def run(

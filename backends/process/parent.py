@@ -1,4 +1,7 @@
-"""A backend in a process of its own: start it, call it, hear its events, tell its death."""
+"""The parent's side of a backend's process: start it, call functions in it, hear its events, report its death.
+
+Each framework runs in a child process of its own, since importing TensorFlow before Paddle crashes.
+"""
 
 import os
 import selectors
@@ -17,23 +20,23 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import msgspec
 
 from backends import Entry, find
-from backends.calls import name_of, result_from_wire, to_wire
-from backends.environment import child_environment
-from backends.messages import GarbledMessageError, read_message, write_message
+from backends.process.calls import name_of, result_from_wire, to_wire
+from backends.process.environment import child_environment
+from backends.process.messages import GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
 from common.decoding import Emit
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Backend, BackendFacts
 
-PROJECT = Path(__file__).resolve().parent.parent
-START_SECONDS = 300.0  # importing a framework and building a model, on a slow disk
-SILENCE = 600.0  # seconds without a sign of life; a step, its compilation included, takes far less
-LAST_WORDS = 2000  # characters of the child's own output that an error looks through
+PROJECT = Path(__file__).resolve().parents[2]
+START_SECONDS = 300.0  # allowed for importing a framework and building a model, on a slow disk
+SILENCE = 600.0  # seconds that a call may go without a message; one step, with its compilation, takes far less
+LAST_WORDS = 2000  # characters at the end of the child's own output that an error message looks through
 NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 OLDEST_PYTHON = (3, 11)
-# Our packages come from where this process has them: neither a folder common/ where the user stands (hence -P too)
-# nor somebody's package can shadow them. All else comes from where the interpreter has it: what is installed beside
-# ours may be of another interpreter.
+# The child takes our packages from where this process has them, so that neither a folder common/ in the working
+# directory (hence also -P) nor somebody's installed package shadows them. All other packages come from where the
+# child's interpreter has them, since those installed beside ours may be of another interpreter.
 WORKER = """
 import runpy, sys
 from importlib.machinery import PathFinder
@@ -58,9 +61,10 @@ OnEvent = Callable[[Mapping[str, Any]], None]
 
 
 class BackendProcess:
-    """A context manager. `facts` holds what `Backend.describe` says, with seconds and memory of import and build.
+    """A backend running in a child process; a context manager that ends the process.
 
-    `python` is the interpreter, where not this one: frameworks that cannot be installed together have each their own.
+    `facts` holds what the backend says about itself, with the seconds and memory of import and build. `python` is the
+    child's interpreter where it is not this one: frameworks that cannot be installed together each have their own.
 
     Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
     fails, dies, sends garbage, or is silent for longer than a call allows.
@@ -82,11 +86,11 @@ class BackendProcess:
             require_interpreter(python, name, entry)
         self.name = name
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._scratch = tempfile.TemporaryDirectory()  # TensorFlow leaves files in it when it is killed
+        self._scratch = tempfile.TemporaryDirectory()  # TensorFlow leaves temporary files behind when it is killed
         child_requests, requests = os.pipe()
         replies, child_replies = os.pipe()
         environment = child_environment(lane, threads, device) | {"TMPDIR": self._scratch.name}
-        command = [python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.worker"]
+        command = [python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
         self._child = subprocess.Popen(
             [*command, str(child_requests), str(child_replies)],
             stdin=subprocess.DEVNULL,
@@ -127,18 +131,18 @@ class BackendProcess:
     ) -> Result:
         """Call a function in the child, with the child's backend, and return what it returns.
 
-        The function stands in a module of ours, and takes the backend, a function to emit events with, and keyword
-        arguments; see `backends.calls` for what may cross.
+        The function is one of a module of ours. It takes the backend, a function that emits events, and keyword
+        arguments; `backends.process.calls` says which values may cross between the processes.
         """
         return self.listening().call(function, *nothing, **arguments)
 
     def listening(self, on_event: OnEvent | None = None, silence: float = SILENCE) -> "Listening":
-        """For one `call` whose events are given to `on_event`, and which is ended after `silence` seconds without a
-        sign of life."""
+        """Sets up one `call`: its events are given to `on_event`, and the process is ended when it sends nothing for
+        `silence` seconds."""
         return Listening(self, on_event, silence)
 
     def _exchange(self, function: str, arguments: Any, silence: float, on_event: OnEvent | None) -> Any:
-        """Send a request and wait for its result; both are as they cross."""
+        """Send a request and wait for its result; arguments and result are in the form in which they cross."""
         try:
             write_message(self._requests, function, arguments)
             while True:
@@ -156,12 +160,14 @@ class BackendProcess:
             raise RosettaError(f"the {self.name} backend's process sent garbage: {error}") from error
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it is doing."""
         if self._child.poll() is None:
-            os.killpg(self._child.pid, signal.SIGKILL)  # with the compiler that it may have started
+            os.killpg(
+                self._child.pid, signal.SIGKILL
+            )  # the whole group, with a compiler that the child may have started
         self._child.wait()
         for resource in (self._selector, self._requests, self._replies, self._output):
-            with suppress(BrokenPipeError):  # what was still to be flushed to it
+            with suppress(BrokenPipeError):  # the rest of a request that the dead child cannot take
                 resource.close()
         self._scratch.cleanup()
 
@@ -201,7 +207,7 @@ class BackendProcess:
 
 @dataclass(frozen=True)
 class Listening:
-    """How a call is waited for."""
+    """One call that is being prepared: who hears its events, and how long it may be silent."""
 
     process: BackendProcess
     on_event: OnEvent | None
@@ -223,8 +229,8 @@ class Listening:
 
 @cache
 def require_interpreter(python: str, name: str, entry: Entry) -> None:
-    """Raise CannotBeginError unless this interpreter runs, is young enough, and has what the backend needs."""
-    # A compiled backend keeps what it compiled where pooch has the downloads.
+    """Raise CannotBeginError unless this interpreter runs, is recent enough, and has what the backend needs."""
+    # A compiled backend asks pooch where the cache folder is, in which it keeps what it compiled.
     command = [python, "-c", LOOK, *NEEDED, entry.package, *(["pooch"] if entry.compiled else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

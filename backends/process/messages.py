@@ -1,7 +1,7 @@
-"""What crosses the border between the commands and a backend's process.
+"""The messages between the commands and a backend's process.
 
 A message is eight bytes of length and one safetensors block: arrays as tensors, everything else as JSON in the
-block's metadata, with the name of a tensor where an array stood. Nothing in it can execute.
+block's metadata, with the name of a tensor in each array's place. Nothing in a message can be executed.
 """
 
 import json
@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 ARRAY = "array"  # the key of an object that stands for an array in the JSON
-LONGEST = 1 << 34  # bytes; more than any message, less than what garbage read as a length is likely to be
-PIECE = 1 << 20  # bytes read at a time, so that memory is set by what arrives and not by what was announced
+LONGEST = 1 << 34  # bytes; longer than any message, and less than garbage is likely to announce as its length
+PIECE = 1 << 20  # bytes read at a time, so that memory grows with what arrives and not with what was announced
 
 
 class GarbledMessageError(Exception):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.foreign import UNREADABLE, canonical_state, listed, model_and_optimizer, read
+from backends.native.files import UNREADABLE, canonical_state, listed, model_and_optimizer, read
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState

@@ -1,0 +1,70 @@
+"""Runs written as a framework's own files, and runs made of such files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backends import find
+from backends.process.runtime import Runtime
+from common import native
+from common.config import DataConfig, ModelConfig, TrainConfig
+from common.corpus import Pair
+from common.files import new_folder
+from common.material import prepare
+from common.run_directory import RunDirectory, refuse_existing
+from common.tensors import model_config
+from common.vocabulary import CharVocabulary
+
+CONVERTING = Runtime(threads=1)  # nothing is computed
+
+
+def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> list[str]:
+    """Write the `last` or `best` weights of a run into the folder `out` as a backend's framework keeps them.
+
+    Returns the names of the files.
+    """
+    find(backend)
+    refuse_existing(out, "choose another --out")
+    run.read_state(weights)
+    with (
+        new_folder(out) as folder,
+        CONVERTING.start(backend, run.model_config, run.train_config) as process,
+    ):
+        return process.call(native.save, run=str(run.path), weights=weights, folder=str(folder))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What makes a run of a state that comes without it: the files of frameworks hold no vocabulary."""
+
+    configs: tuple[ModelConfig, TrainConfig, DataConfig]
+    sha256: str
+    pairs: Sequence[Pair]
+    vocabularies: tuple[CharVocabulary, CharVocabulary]
+
+    @classmethod
+    def of_corpus(cls, data: DataConfig, settings: TrainConfig, latent_dim: int, dtype: str) -> "Setting":
+        """That of a run which `train` begins."""
+        material, sha256 = prepare(data, settings.seed, dtype)
+        model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
+        vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
+        return cls((model, settings, data), sha256, material.pairs, vocabularies)
+
+    @classmethod
+    def of_run(cls, path: Path) -> "Setting":
+        """That of a run, named by its folder or its vocabulary.json."""
+        run = RunDirectory.open(path.parent if path.name == "vocabulary.json" else path)
+        configs = run.model_config, run.train_config, run.data_config
+        return cls(configs, run.sha256, run.pairs(), run.vocabularies())
+
+
+def import_native(paths: Sequence[Path], backend: str, setting: Setting, out: Path) -> RunDirectory:
+    """Begin a run with the weights and slots that files of a backend's framework hold; it has no epoch yet."""
+    find(backend)
+    refuse_existing(out, "choose another name for the run")
+    model, train, _ = setting.configs
+    with CONVERTING.start(backend, model, train) as process:
+        state = process.call(native.load, paths=[str(path) for path in paths])
+    return RunDirectory.create(
+        out, backend, setting.configs, setting.sha256, setting.pairs, setting.vocabularies, state
+    )

@@ -1,0 +1,120 @@
+"""The environment variables that a backend's process gets, which must be set before its framework is imported.
+
+There are two lanes:
+- `matched`, the default of every command, treats all frameworks alike: the same number of threads and the same way
+  of keeping memory for all, the fast path of its matrix library for Paddle, oneDNN for TensorFlow, and for torch
+  TensorFlow's treatment of denormals and idle threads that soon stop spinning.
+- `default` sets none of this: it is what somebody gets who installs a framework and starts.
+
+Neither lane passes on what the caller's shell sets for arithmetic or threads, with one exception: `matched` respects
+the caller's TF_ENABLE_ONEDNN_OPTS.
+"""
+
+import os
+import re
+
+from common.machine import cores, is_amd
+
+# Set in both lanes: log messages would only fill the captured output, and Keras has to run on TensorFlow.
+ALWAYS = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
+
+# These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
+# By default glibc returns it to the system, which maps and clears new pages for the next step: 13,000 page faults and
+# up to a fifth of the step in torch and in TensorFlow. Paddle keeps its memory by itself.
+KEEP_MEMORY = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {
+        "trim_threshold": 2**32,
+        "mmap_max": 0,
+        "arena_max": 1,
+        "top_pad": 2**26,
+        "hugetlb": 1,
+    }.items()
+)
+
+# Number of times that an idle thread of GNU's OpenMP, which torch uses, looks for work before it sleeps. With the
+# default of 300,000 a step of torch takes 9 to 17 times as long where another program wants the core. With this
+# number it takes 2.7 times as long, and 2 % longer where no other program runs. Paddle uses Intel's OpenMP, which has
+# no such setting.
+SPINS = "3000"
+
+FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # our own variable; torch has a function for this, and no variable
+
+# Groups of the matched lane's settings, and what each decides. The group that usually matters most comes first.
+GROUPS = {
+    "threads": "the number of threads",
+    "library": "the path that its matrix library takes",
+    "memory": "memory that is given back after each step",
+    "spinning": "how long idle threads spin",
+    "denormals": "denormal numbers",
+}
+
+# Matches the beginning of a variable that steers a framework or a library that a framework computes with.
+STEERING = re.compile(
+    "(ATEN|DNNL|FLAGS|GOMP|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|NVIDIA_TF32|TORCH_ALLOW_TF32|"
+    + FLUSH_DENORMALS
+)
+
+
+def child_environment(lane: str, threads: int | None, device: str) -> dict[str, str]:
+    """The environment of a backend's process: this process's own, with the lane's settings on top.
+
+    A lane may also be written as names of groups: "threads+memory" is `default` with two groups of the matched
+    lane's settings.
+    """
+    environment = {name: value for name, value in os.environ.items() if not STEERING.match(name)} | ALWAYS
+    for group, settings in matched_settings(threads or cores()).items():
+        if lane == "matched" or group in lane.split("+"):
+            environment |= settings
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"
+    return environment
+
+
+def flush_denormals() -> bool:
+    """Whether the backend in this process is asked to treat denormal numbers as zero, if its framework can."""
+    return os.environ.get(FLUSH_DENORMALS) == "1"
+
+
+def matched_settings(threads: int) -> dict[str, dict[str, str]]:
+    """The matched lane's variables and their values, for each group of GROUPS."""
+    count = str(threads)
+    settings = {
+        "threads": {
+            "OMP_NUM_THREADS": count,  # torch, Paddle's Eigen loops, oneDNN
+            "MKL_NUM_THREADS": count,
+            "OPENBLAS_NUM_THREADS": count,  # NumPy
+            "TF_NUM_INTRAOP_THREADS": count,
+            "TF_NUM_INTEROP_THREADS": count,
+            "FLAGS_paddle_num_threads": count,  # Paddle's matrix products; 1 when nothing is set
+        },
+        "library": {
+            # TensorFlow turns oneDNN off by default where a processor lacks AVX-512 VNNI; the caller may set it.
+            "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+            # On a GPU TensorFlow rounds float32 in products, and torch in LSTMs.
+            "NVIDIA_TF32_OVERRIDE": "0",
+        },
+        "memory": {"GLIBC_TUNABLES": KEEP_MEMORY},
+        "spinning": {"GOMP_SPINCOUNT": SPINS},
+        "denormals": {FLUSH_DENORMALS: "1"},  # TensorFlow always flushes them to zero; Paddle and NumPy never do
+    }
+    if is_amd():
+        # Paddle bundles a version of MKL that takes a slow path on AMD processors unless this variable is set.
+        settings["library"]["MKL_DEBUG_CPU_TYPE"] = "5"
+    return settings
+
+
+def groups_of(backend: str) -> list[str]:
+    """The groups of settings in which the backend's framework has a variable, in the order of GROUPS."""
+    return [group for group, settings in matched_settings(cores()).items() if settings.keys() & variables_of(backend)]
+
+
+def variables_of(backend: str) -> set[str]:
+    """The matched lane's variables that a user of this backend's framework would set by hand."""
+    framework = backend.partition(":")[0]
+    own = {
+        "torch": {"OMP_NUM_THREADS"},
+        "paddle": {"OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE"},
+        "keras": {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS"},
+    }
+    return own.get(framework, set()) | {"GLIBC_TUNABLES"}

@@ -1,0 +1,25 @@
+"""RMSprop as Keras and Paddle compute it: epsilon stands inside the root, where torch's own adds it outside."""
+
+from typing import Any
+
+import torch
+
+
+class RMSprop(torch.optim.RMSprop):
+    """parameter -= lr * gradient / sqrt(square_avg + eps); every slot exists from the beginning."""
+
+    def __init__(self, params: Any, lr: float, alpha: float, eps: float) -> None:
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                # torch's own RMSprop counts its steps here, and reads the count only when it is loaded from a file.
+                self.state[parameter] = {"step": torch.zeros(()), "square_avg": torch.zeros_like(parameter)}
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                gradient, square_avg = parameter.grad, self.state[parameter]["square_avg"]
+                square_avg.mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
+                root = square_avg.add(group["eps"]).sqrt_()
+                parameter.addcdiv_(gradient, root, value=-group["lr"])

@@ -1,0 +1,126 @@
+"""Translation of sentences with the weights of a run, and the scores of a run's translations."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends import find, of_run
+from backends.process.parent import SILENCE, BackendProcess, OnEvent
+from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
+from common import decoding, training
+from common.corpus import Pair, normalize, references
+from common.decoding import max_decoded_length, text_of
+from common.errors import UnknownCharactersError
+from common.material import Material
+from common.run_directory import RunDirectory
+from common.scoring import score
+from common.vocabulary import PAD
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Translator:
+    """Translates with a backend whose weights are loaded, padding every sentence as in training."""
+
+    process: BackendProcess
+    material: Material
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        unknown: str = "error",
+        warn: Warn | None = None,
+        on_event: OnEvent | None = None,
+    ) -> list[str]:
+        """A translation a text, in order; an empty one for a blank one.
+
+        Raises UnknownCharactersError, whose `row` is an index of `texts`, unless `unknown` is "drop".
+        """
+        vocabulary, longest = self.material.encoder_vocabulary, self.material.max_encoder_seq_length
+        texts = [normalize(text) for text in texts]
+        if unknown == "drop":
+            texts = [vocabulary.without_unknown(text) for text in texts]
+        ids, lengths = vocabulary.encode(texts, longest)
+        translations = ["" for _ in texts]
+        rows_of_width: dict[int, list[int]] = {}
+        for row, text in enumerate(texts):
+            if not text.strip():
+                continue
+            if len(text) > longest and warn:
+                warn(f"{text!r} has {len(text)} characters, training none of more than {longest}: expect little")
+            # Padded further than in training, a sentence translates differently: long ones go by themselves.
+            rows_of_width.setdefault(max(len(text), longest), []).append(row)
+        for width, rows in rows_of_width.items():
+            decoded = self._decode(ids[rows, :width], lengths[rows], on_event)
+            for row, decoded_ids in zip(rows, decoded, strict=True):
+                translations[row] = text_of(decoded_ids, self.material.decoder_vocabulary)
+        return translations
+
+    def _decode(
+        self, ids: NDArray[np.integer], lengths: NDArray[np.integer], on_event: OnEvent | None
+    ) -> NDArray[np.integer]:
+        return self.process.listening(on_event, SILENCE + SECONDS_A_SENTENCE * len(ids)).call(
+            decoding.translate,
+            encoder_ids=ids,
+            encoder_lengths=lengths,
+            max_length=max_decoded_length(self.material.max_decoder_seq_length),
+        )
+
+
+@contextmanager
+def open_translator(
+    run: RunDirectory, backend: str | None, weights: str, dtype: str | None, runtime: Runtime
+) -> Iterator[Translator]:
+    """A translator with the `last` or `best` weights of a run, in any backend and precision.
+
+    Without `backend`, in the run's own where it is installed, else in another.
+    """
+    backend = backend or of_run(run.backend)
+    find(backend)
+    run.read_state(weights)
+    material = Material.of_run(run)
+    model = replace(run.model_config, dtype=dtype or run.model_config.dtype)
+    with runtime.start(backend, model, run.train_config) as process:
+        process.call(training.load_run, run=str(run.path.resolve()), weights=weights)
+        yield Translator(process, replace(material, batch=replace(material.batch, dtype=model.dtype)))
+
+
+def translate_lines(
+    translator: Translator, chunks: Iterable[Sequence[str]], unknown: str, warn: Warn
+) -> Iterator[list[Pair]]:
+    """Sources and translations, a list for each chunk of lines.
+
+    Before it raises UnknownCharactersError, the lines in front of the one at fault are given out.
+    """
+    for chunk in chunks:
+        try:
+            yield list(zip(chunk, translator(chunk, unknown, warn), strict=True))
+        except UnknownCharactersError as error:
+            if error.row:
+                before = chunk[: error.row]
+                yield list(zip(before, translator(before, unknown, warn), strict=True))
+            raise
+
+
+def evaluate(translator: Translator, batch_size: int, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
+    """Scores over the validation rows, or the first `limit` of them.
+
+    One translation a distinct source, against all of its references in the corpus.
+    """
+    material = translator.material
+    rows = material.validation_rows[:limit]
+    batch = material.batch.take(rows)
+    evaluating = translator.process.listening(silence=silence(len(batch)))
+    figures = evaluating.call(training.evaluate, batch_size=batch_size, corpus=batch)
+    is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
+    always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
+    sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
+    all_references = references(material.pairs)
+    translations = translator(sources, on_event=on_event)
+    scores = score(translations, [all_references[source] for source in sources])
+    return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores

@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Page
 from safetensors.numpy import load_file, save_file
 
-from backends.environment import child_environment
-from backends.process import PROJECT, BackendProcess
+from backends.process.environment import child_environment
+from backends.process.parent import PROJECT, BackendProcess
 from benchmarks.parity.child import forward
 from common.config import TrainConfig
 from common.decoding import max_decoded_length, text_of, translate

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from backends.numpy_backend import NumpyBackend
 from common.config import TrainConfig
-from common.decoding import max_decoded_length, text_of
+from common.decoding import batch_of, choices, max_decoded_length, text_of
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from common.tensors import Batch, Batches
+from common.tensors import START, Batch, Batches
 
 BATCH_SIZE, NUM_STEPS = 64, 10  # the scripts'
 BEST = 3  # characters of each step
@@ -43,7 +43,7 @@ class Referee:
     def __init__(self) -> None:
         run = RunDirectory.open(BUNDLED_RUN)
         self.vocabularies = run.vocabularies()
-        self.corpus = self._batch(run.pairs())
+        self.corpus = Batch.of_pairs(run.pairs(), *self.vocabularies, "float64")
         self.backend = NumpyBackend(replace(run.model_config, dtype="float64"), TrainConfig())
         self.backend.load(run.read_state("last", "float64")[0])
 
@@ -55,26 +55,29 @@ class Referee:
 
     def translate(self, sentence: str) -> str:
         """The decoded text, without its "\\n"."""
-        ids, lengths = self.vocabularies[0].encode([sentence], self.corpus.encoder_ids.shape[1])
-        longest = max_decoded_length(self.corpus.decoder_input_ids.shape[1])
-        return text_of(self.backend.translate(ids, lengths, longest)[0], self.vocabularies[1])
+        return text_of(self._decode(*self._encode(sentence))[0], self.vocabularies[1])
 
     def walk(self, sentence: str) -> Walk:
         """Through the encoder and, character by character, through the decoder."""
         encoder_vocabulary, decoder_vocabulary = self.vocabularies
-        decoded = self.translate(sentence) + "\n"
-        # Fed what was decoded, the decoder says again what it said when it decoded that.
-        batch = self._batch([(sentence, decoded.removesuffix("\n"))])
-        ids, _ = encoder_vocabulary.encode([sentence], self.corpus.encoder_ids.shape[1])
-        forward = self.backend.forward(replace(batch, encoder_ids=ids))
-        steps = []
-        for fed, probabilities in zip("\t" + decoded[:-1], forward.probabilities[0], strict=False):
-            best = np.argsort(-probabilities)[:BEST]
-            steps.append(Step(fed, [(decoder_vocabulary.characters[i], float(probabilities[i])) for i in best]))
-        assert "".join(step.best[0][0] for step in steps) == decoded
+        ids, lengths = self._encode(sentence)
+        decoded_ids = self._decode(ids, lengths)  # (1, L)
+        states = self.backend.forward(batch_of(self.backend.config, ids, lengths, decoded_ids))
+        source = {"encoder_ids": ids, "encoder_lengths": lengths}
+        found = choices(self.backend, lambda **event: None, **source, decoded_ids=decoded_ids, best=BEST)
+        decoded = decoder_vocabulary.decode(decoded_ids[0])
+        steps = [
+            Step(fed, list(zip(decoder_vocabulary.decode(best), map(float, probabilities), strict=True)))
+            for fed, best, probabilities in zip(START + decoded, found.ids[0], found.probabilities[0], strict=False)
+        ]
         vocabularies = encoder_vocabulary.characters, decoder_vocabulary.characters
-        states = forward.state_h[0], forward.state_c[0]
-        return Walk(sentence, decoded, ids[0].tolist(), *vocabularies, *states, steps)
+        return Walk(sentence, decoded, ids[0].tolist(), *vocabularies, states.state_h[0], states.state_c[0], steps)
 
-    def _batch(self, pairs: list[tuple[str, str]]) -> Batch:
-        return Batch.of_pairs(pairs, *self.vocabularies, "float64")
+    def _encode(self, sentence: str) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """Ids (1, T_enc) and length (1,)."""
+        return self.vocabularies[0].encode([sentence], self.corpus.encoder_ids.shape[1])
+
+    def _decode(self, ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Ids (1, L), "\\n" included."""
+        longest = max_decoded_length(self.corpus.decoder_input_ids.shape[1])
+        return self.backend.translate(ids, lengths, longest)

@@ -1,4 +1,4 @@
-"""Write deviations.md from deviations.toml; with `--check`, only say whether it is up to date."""
+"""Write deviations.md from deviations.toml. With `--check`, write nothing and fail if the page is out of date."""
 
 import sys
 import tomllib
@@ -10,7 +10,7 @@ REGISTER, PAGE = HERE / "deviations.toml", HERE / "deviations.md"
 
 
 def render() -> str:
-    """The page, a section an entry in the order of the register."""
+    """The page: a table of all entries, then a section for each of them, in the order of the register."""
     register = tomllib.loads(REGISTER.read_text(encoding="utf-8"))
     entries = register["deviation"]
     lines = ["<!-- Written by render_deviations.py from deviations.toml. -->", "# Deviations", "", register["about"]]
@@ -22,25 +22,27 @@ def render() -> str:
 
 
 def section(entry: dict[str, Any]) -> list[str]:
+    """The lines of an entry's section, without its heading."""
     versions = zip(entry["framework"], entry["version"], strict=True)
     return [
-        flat(entry["what"]),
+        entry["what"],
         "",
         f"- **Effect**: {flat(entry['effect'])}",
-        f"- **We**: {flat(entry['we'])}",
+        f"- **What Rosetta does**: {flat(entry['we'])}",
         f"- **Rung**: {entry['rung']}",
-        f"- **Test**: {', '.join(map(linked, entry['test'])) or 'none; it is of speed alone'}",
+        f"- **Test**: {', '.join(map(linked, entry['test'])) or 'none, since only speed is affected'}",
         f"- **Evidence**: {', '.join(map(evidence, entry['evidence']))}",
         f"- **Versions**: {', '.join(' '.join(pair) for pair in versions)}",
     ]
 
 
 def flat(text: str) -> str:
-    """In one line: a list item is one."""
+    """The text in one line, for an item of a list."""
     return " ".join(text.split())
 
 
 def linked(test: str) -> str:
+    """A link to the file of a test, given as file::function."""
     return f"[`{test}`](../{test.partition('::')[0]})"
 
 
@@ -57,7 +59,7 @@ def main() -> None:
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(page, encoding="utf-8")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
-        sys.exit("docs/deviations.md is not what docs/deviations.toml says; run: python docs/render_deviations.py")
+        sys.exit("docs/deviations.md is not made from docs/deviations.toml; run: python docs/render_deviations.py")
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def test_what_else_differs_is_told() -> None:
     assert found.differences == [
         "processor was a processor, is another one",
         "torch was 1.0, is 99.0",
-        "keras:example is in the first alone",
-        "paddle is in the first alone",
+        "keras:example is only in the first recording",
+        "paddle is only in the first recording",
     ]
     assert {change.label for change in found.changes} == {"torch", "keras"}
 

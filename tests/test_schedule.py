@@ -279,7 +279,8 @@ def test_the_cause_of_a_slow_row_as_installed_is_looked_for_once(tmp_path, world
     assert (cause.cell, cause.groups) == (Cell("paddle", "default"), ["threads"])
     assert (cause.installed, cause.given, cause.matched) == pytest.approx((0.2, 0.105, 0.1))
     (advice,) = results_of(Recording.read(tmp_path / "a.jsonl")).advice
-    assert advice.startswith("paddle as installed takes 2.00 times as long a step as with all settings matched; 93%")
+    assert advice.startswith("A step of paddle as installed takes 2.00 times as long as with all settings matched; ")
+    assert "; 93% of the difference comes from the number of threads. " in advice
     assert advice.endswith("Type before the command: OMP_NUM_THREADS=2 FLAGS_paddle_num_threads=2")
 
 

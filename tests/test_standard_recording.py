@@ -1,4 +1,4 @@
-"""The verdicts, on what a real `standard` run recorded: itself is never another, and a slowdown is seen."""
+"""The verdicts on what a real `standard` run recorded: no row differs from itself, a slowdown is seen; its report."""
 
 import math
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from benchmarks.measure.schedule import LEAST_GENERATIONS
 from benchmarks.results.intervals import Estimate, Fit, word_for
 from benchmarks.results.rows import results_of
 from benchmarks.results.timings import Timings
+from tests.program import rosetta
 
 RESAMPLINGS = 40
 GENERATIONS = 20  # in about fifteen minutes
@@ -71,6 +72,13 @@ def test_it_is_a_whole_standard_run(recording: Recording, blocks: Blocks) -> Non
     assert [pair.word for pair in results.pairs if pair.kind == "control"] in (["same"], ["not told apart"])
     assert results.pairs
     assert " trains " in results.headline
+
+
+@pytest.mark.parametrize(("name", "committed"), [("standard", "report"), ("scaling", "scaling")])
+def test_the_committed_report_is_what_the_recording_says_today(name: str, committed: str, tmp_path: Path) -> None:
+    made = tmp_path / "report.md"
+    rosetta("report", STANDARD.with_name(f"{name}.jsonl"), "-o", made)
+    assert made.read_text(encoding="utf-8") == STANDARD.with_name(f"{committed}.md").read_text(encoding="utf-8")
 
 
 def test_a_row_is_neither_faster_nor_slower_than_itself_in_9_of_10_drawings(

@@ -1,1 +1,1 @@
-"""A recording's results as a page: what it says, section by section, and how that becomes HTML or Markdown."""
+"""A report made from results: its content, section by section, and how that becomes HTML, Markdown or text."""

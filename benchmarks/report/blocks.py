@@ -1,4 +1,4 @@
-"""What a report is made of. A block says its content once, in plain text; each renderer decides its look."""
+"""The blocks that a report is made of. A block holds its content as plain text; the renderers decide how it looks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.report.differences import Parts
 
-Spec = dict[str, Any]  # a chart's, in Vega-Lite
+Spec = dict[str, Any]  # a chart's specification in Vega-Lite
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class Text:
     """A paragraph."""
 
     text: str
-    strong: bool = False  # the answer itself
+    strong: bool = False  # for the sentence that answers the report's question
 
 
 @dataclass(frozen=True)
 class Points:
-    """Some sentences under a title, each of which stands by itself."""
+    """A list of separate sentences under a title."""
 
     title: str
     points: Sequence[str]
@@ -34,47 +34,48 @@ class Warnings:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain cells, the first column naming them."""
+    """A table of plain text. The first column names the rows."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: frozenset[int] = frozenset({0})  # columns of words; the others hold numbers and are set flush right
-    grey: frozenset[int] = frozenset()  # rows that are not compared
-    note: str = ""
+    words: frozenset[int] = frozenset({0})  # indices of columns with words; the others hold numbers, aligned right
+    grey: frozenset[int] = frozenset()  # indices of the rows that are not compared with the others
+    note: str = ""  # explains the table, below it
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart and its figures as a table, which stands in its place where nothing can be drawn."""
+    """A chart, and a table of the same figures that replaces it in Markdown and in a terminal."""
 
-    name: str  # for its place in the page and its files
+    name: str  # names its place in the page, and the files that it is saved as
     title: str
     spec: Spec
     table: Table
-    key: str = ""  # how the drawing is to be read
-    folded: bool = True  # its table has to be opened
+    key: str = ""  # how to read the drawing
+    folded: bool = True  # whether the table under the chart is closed at first
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one or more rows say of a sentence."""
+    """One translation of a sentence, and the rows that give it."""
 
-    labels: str
-    parts: Parts
-    note: str
+    labels: str  # the rows' labels
+    parts: Parts  # the translation, with its differences from the nearest reference
+    note: str  # how far it is from that reference
 
     @property
     def said(self) -> str:
+        """The translation as plain text."""
         return "".join(text for kind, text in self.parts if kind != "missing")
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence and what the rows make of it."""
+    """A sentence with its references and its translations by the rows."""
 
     source: str
-    known: str  # whether it was trained on or held out of training
+    known: str  # says whether the sentence was trained on or held out of training
     references: Sequence[str]
     lines: Sequence[Line]
 
@@ -90,7 +91,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Details:
-    """Something to unfold."""
+    """Blocks that the page hides until the reader opens them."""
 
     title: str
     blocks: Sequence[Table | Text]
@@ -98,7 +99,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Code:
-    """What is typed."""
+    """A command to type."""
 
     text: str
 
@@ -108,25 +109,25 @@ Block = Text | Points | Warnings | Table | Chart | Sentences | Details | Code
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter."""
+    """A section of the report."""
 
-    name: str  # the anchor
+    name: str  # its anchor in the page
     title: str
     blocks: Sequence[Block]
-    folded: bool = True  # a reader has to open it
+    folded: bool = True  # whether it is closed at first
 
 
 @dataclass(frozen=True)
 class Report:
-    """The whole page."""
+    """The whole report."""
 
     title: str
-    headline: str
-    facts: Mapping[str, str]  # what was compared, on what, where and when
+    headline: str  # the answer in a sentence
+    facts: Mapping[str, str]  # model, corpus, machine and time of the measurement
     sections: Sequence[Section]
 
     @property
     def warnings(self) -> int:
-        """How many there are."""
+        """Number of warnings in all sections."""
         blocks = [block for section in self.sections for block in section.blocks]
         return sum(len(block.warnings) for block in blocks if isinstance(block, Warnings))

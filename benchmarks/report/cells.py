@@ -1,4 +1,4 @@
-"""What tables of rows have in common: a line a row, and a matrix of rows against one another."""
+"""The two kinds of tables that most sections need: one line for each row, and a matrix of rows by rows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -7,9 +7,9 @@ from benchmarks.report.blocks import Table
 from benchmarks.results.values import Pair, Results, Row
 
 HOW_TO_READ = (
-    "Read a line from the left: {left} is {ratio} times as fast as {right}. In brackets stands the 95 % interval; "
-    "where it holds 1.00, the two are not told apart."
-).replace(" %", f"{wording.SPACE}%")
+    "Read each line from left to right: {left} is {ratio} times as fast as {right}. The numbers in brackets are the "
+    f"95{wording.SPACE}% interval; where it contains 1.00, either row may be the faster one."
+)
 
 
 def table(
@@ -19,53 +19,64 @@ def table(
     title: str = "",
     note: str = "",
 ) -> Table:
-    """One line a row, with its cells by column; columns in which nothing was measured are left out.
+    """A table with one line for each row. `cells` gives a row's cells by the names of their columns.
 
-    Columns named in `words` hold words.
+    Columns in which no row has a measurement are left out. The columns named in `words` hold words, not numbers.
     """
-    found = [cells(row) for row in rows]
-    named = dict.fromkeys(name for line in found for name in line)
-    columns = [name for name in named if any(line.get(name, "") not in ("", wording.MISSING) for line in found)]
-    lines = [[row.label, *(line.get(name, "") for name in columns)] for row, line in zip(rows, found, strict=True)]
-    flush_left = frozenset({0, *(place for place, name in enumerate(columns, 1) if name in words)})
+    lines = [cells(row) for row in rows]
+    names = dict.fromkeys(name for line in lines for name in line)
+    columns = [name for name in names if any(line.get(name, "") not in ("", wording.MISSING) for line in lines)]
+    texts = [[row.label, *(line.get(name, "") for name in columns)] for row, line in zip(rows, lines, strict=True)]
+    with_words = frozenset({0, *(place for place, name in enumerate(columns, 1) if name in words)})
     grey = frozenset(place for place, row in enumerate(rows) if not row.compared)
-    return Table(title, ("row", *columns), lines, flush_left, grey, note)
+    return Table(title, ("row", *columns), texts, with_words, grey, note)
+
+
+def fastest_first(rows: Iterable[Row], seconds: Callable[[Row], float]) -> list[Row]:
+    """The rows by their seconds, or by another figure that should be small; rows that are not compared come last."""
+    return sorted(rows, key=lambda row: (not row.compared, seconds(row)))
 
 
 def matrix(results: Results, pairs: Sequence[Pair], rows: Sequence[Row], title: str) -> Table | None:
-    """How many times as fast each of these rows is as each other one; None where no two of them are a pair."""
+    """How many times as fast each of these rows is as each other row; None where no two of them are a pair."""
     among = {row.label for row in rows}
     pairs = [pair for pair in pairs if pair.kind == "frameworks" and {pair.left, pair.right} <= among]
     if not pairs:
         return None
-    told = {label for pair in pairs for label in (pair.left, pair.right)}
-    labels = [row.label for row in rows if row.label in told]
-    lines = [[left, *(_against(results, left, right, pairs) for right in labels)] for left in labels]
-    example = {
-        "left": pairs[0].left,
-        "right": pairs[0].right,
-        "ratio": wording.times(pairs[0].ratio.value).rstrip("×"),
-    }
-    return Table(title, ("row", *labels), lines, note=HOW_TO_READ.format(**example))
+    paired = {label for pair in pairs for label in (pair.left, pair.right)}
+    labels = [row.label for row in rows if row.label in paired]
+    lines = [[left, *(_ratio(results, left, right, pairs) for right in labels)] for left in labels]
+    first = pairs[0]
+    ratio = wording.times(first.ratio.value).rstrip("×")
+    note = HOW_TO_READ.format(left=first.left, right=first.right, ratio=ratio)
+    return Table(title, ("row", *labels), lines, note=note)
 
 
 def matrices(results: Results, pairs: Sequence[Pair], does: str) -> list[Table]:
-    """One of the rows with matched settings, and one of those as installed: what each `does`, such as "trains"."""
-    title = f"How many times as fast each row {does} as each other one"
-    lanes = {
-        title: [row for row in results.of_group("main") if row.cell.lane == "matched"],
-        f"{title}, all as installed": [row for row in results.of_group("main") if row.cell.lane == "default"],
-    }
-    found = [matrix(results, pairs, rows, title) for title, rows in lanes.items()]
+    """A matrix of the rows with matched settings, and one of the rows as installed.
+
+    `does` is the verb for what was timed, such as "trains".
+    """
+    title = f"How many times as fast each row {does} as each other row"
+    rows = results.of_group("main")
+    found = [
+        matrix(results, pairs, [row for row in rows if row.cell.lane == "matched"], title),
+        matrix(results, pairs, [row for row in rows if row.cell.lane == "default"], f"{title}, all as installed"),
+    ]
     return [table for table in found if table]
 
 
-def _against(results: Results, left: str, right: str, pairs: Sequence[Pair]) -> str:
+def _ratio(results: Results, left: str, right: str, pairs: Sequence[Pair] | None) -> str:
+    """The cell that says how many times as fast the row `left` is as the row `right`."""
     return wording.SELF if left == right else wording.ratio(results.ratio(left, right, pairs))
 
 
 def to_baseline(results: Results, row: Row, pairs: Sequence[Pair] | None = None) -> dict[str, str]:
-    """How many times as fast as the baseline a row is, by the column that says so; empty where it is not known."""
-    found = results.ratio(row.label, results.baseline, pairs)
-    cell = wording.SELF if row.label == results.baseline else wording.ratio(found) if found else ""
-    return {f"times as fast as {results.baseline}": cell} if results.baseline else {}
+    """The cell that says how many times as fast as the baseline a row is, by the name of its column.
+
+    The cell is empty where this is not known, and there is no column where there is no baseline.
+    """
+    if not results.baseline:
+        return {}
+    cell = _ratio(results, row.label, results.baseline, pairs)
+    return {f"times as fast as {results.baseline}": "" if cell == wording.MISSING else cell}

@@ -1,4 +1,4 @@
-"""What is said of a comparison: the whole report, and what a terminal shows of it."""
+"""The whole report of a comparison, and the summary of it that a terminal shows."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,49 +12,50 @@ def _warnings(results: Results) -> list[Block]:
     return [Warnings(results.warnings)] if results.warnings else []
 
 
-OPEN: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
-    ("speed", "Speed of training", speed.answer),
+# The sections of a report: anchor, title, and the function that makes its blocks. OPEN ones are visible at first.
+Topics = Sequence[tuple[str, str, Callable[[Results], list[Block]]]]
+OPEN: Topics = (
+    ("speed", "Training speed", speed.answer),
     ("why", "Why", speed.why),
     ("warnings", "Before you rely on this", _warnings),
     ("sentences", "Decoded sentences", decoding.sentences),
 )
-FOLDED: Sequence[tuple[str, str, Callable[[Results], list[Block]]]] = (
+FOLDED: Topics = (
     ("bucketed", f"Rows that are {BUCKETED}", speed.bucketed),
-    ("reduced", "Rows in less than float32", speed.reduced),
-    ("decoding", "Speed of decoding", decoding.speed),
-    ("start", "Start and memory", resources.start_and_memory),
+    ("reduced", "Rows that compute in less than float32", speed.reduced),
+    ("decoding", "Decoding speed", decoding.speed),
+    ("start", "Start-up time and memory", resources.start_and_memory),
     ("parts", "Where the time of a step goes", resources.step_parts),
-    ("peak", "The machine's peak", resources.peak),
+    ("peak", "Share of the machine's peak", resources.peak),
     ("learning", "Learning curves", learning.blocks),
     ("parity", "Parity with the referee", evidence.parity),
     ("settings", "Settings and kernels of each row", evidence.settings),
     ("measured", "How it was measured", evidence.measured),
-    ("data", "Data, and how to measure again", evidence.again),
+    ("data", "Data, and how to measure the same again", evidence.again),
 )
 
 
 def report(results: Results) -> Report:
-    """All that is said of a comparison; what was not measured has no section."""
+    """The whole report. What was not measured has no section."""
     sections = [
         Section(name, title, blocks, folded)
         for folded, topics in ((False, OPEN), (True, FOLDED))
-        for name, title, write in topics
-        if (blocks := write(results))
+        for name, title, make in topics
+        if (blocks := make(results))
     ]
     return Report("Rosetta benchmark", results.headline, _facts(results), sections)
 
 
 def summary(results: Results) -> list[Block]:
-    """The same as a terminal shows it, in short."""
-    rows = results.of_group("main")
+    """What a terminal shows of the report."""
     found: list[Block] = [Text(results.headline, strong=True)]
-    if rows:
+    if results.of_group("main"):
         found.append(_rows(results))
-    # Two rows are told by the headline, and more than five do not fit a terminal.
+    # The headline compares two rows already, and a matrix of more than five does not fit a terminal.
     found += [table for table in cells.matrices(results, results.pairs, "trains")[:1] if 2 < len(table.rows) < 6]
-    # The fastest row against each other one: the page has the others too.
-    first = next((pair.left for pair in results.pairs if pair.kind == "frameworks"), "")
-    if reasons := [pair.why for pair in results.pairs if pair.why and pair.left == first]:
+    # Only the reasons why other rows are slower than the fastest one: the page has those for all pairs.
+    fastest = next((pair.left for pair in results.pairs if pair.kind == "frameworks"), "")
+    if reasons := [pair.why for pair in results.pairs if pair.why and pair.left == fastest]:
         found.append(Points("Why", reasons))
     if results.advice:
         found.append(Points("As installed", results.advice))
@@ -62,13 +63,13 @@ def summary(results: Results) -> list[Block]:
 
 
 def _rows(results: Results) -> Table:
-    """One line a row: training, then decoding."""
-    rows = results.of_group("main")
-    note = "Characters are those that are decoded: of many sentences in one call, a batch, and of one sentence alone."
+    """One line for each row, with its speed of training and of decoding."""
+    note = "Characters are those put out while decoding: many sentences in one call (in a batch), or one sentence by "
+    note += "itself (alone)."
     return cells.table(
-        rows,
+        results.of_group("main"),
         lambda row: {
-            "s an epoch": wording.digits(row.speed.epoch_seconds if row.speed else None),
+            "seconds an epoch": wording.digits(row.speed.epoch_seconds if row.speed else None),
             **cells.to_baseline(results, row),
             "characters a second in a batch": decoding.per_second(row, "batch"),
             "characters a second alone": decoding.per_second(row, "alone"),
@@ -80,11 +81,11 @@ def _rows(results: Results) -> Table:
 def _facts(results: Results) -> dict[str, str]:
     data, settings = results.data, results.settings
     held_out = f"{100 * data.validation_split:.0f}{wording.SPACE}%"
-    split = {"tail": "the last rows", "grouped": "whole sources at random"}.get(data.split, data.split)
+    split = {"tail": "the last pairs", "grouped": "all pairs of randomly drawn sources"}.get(data.split, data.split)
     measured = f"{wording.count(results.generations, 'generation')}, {wording.count(results.cycles, 'cycle')}"
     return {
         "Model": f"LSTM encoder-decoder, {results.latent_dim} units, batches of {settings.batch_size}",
-        "Corpus": f"{data.data}, up to {data.num_samples:,} pairs, {held_out} held out, {split}",
+        "Corpus": f"{data.data}, up to {data.num_samples:,} pairs, {held_out} held out: {split}",
         "Machine": machine(results.machine),
         "When": wording.day(results.started),
         "Measured": f"preset {results.preset}, {measured} in {wording.duration(results.seconds)}",
@@ -92,8 +93,8 @@ def _facts(results: Results) -> dict[str, str]:
 
 
 def machine(described: Mapping[str, object]) -> str:
-    """What common.machine.describe_machine gives, in short."""
-    words = str(described.get("processor", "processor not known"))
+    """Processor, cores and memory of a machine that common.machine.describe_machine described."""
+    words = str(described.get("processor", "unknown processor"))
     words += f" ({described['instructions']})" if "instructions" in described else ""
     words += f", {described['cores']} cores" if "cores" in described else ""
     memory = described.get("memory")

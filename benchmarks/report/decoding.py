@@ -1,4 +1,4 @@
-"""Decoding: how fast, in a batch and alone, and what the rows make of sentences."""
+"""Decoding: how fast it is, in a batch and for one sentence by itself, and the sentences that rows decode."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,62 +6,67 @@ from typing import Literal
 from benchmarks.report import cells, drawing, wording
 from benchmarks.report.blocks import Block, Chart, Line, Sentence, Sentences, Text
 from benchmarks.report.differences import difference
-from benchmarks.report.drawing import Values
 from benchmarks.results.intervals import Estimate
 from benchmarks.results.values import Pair, Results, Row
 from benchmarks.results.values import Sentence as Decoded
 
-Way = Literal["batch", "alone"]
+Way = Literal["batch", "alone"]  # many sentences in one call, or one sentence by itself
 
-COUNTED = (
-    'A character is one that is put out, up to and with the "\\n" that ends a sentence. All rows decode with the '
+BATCH_NOTE = (
+    'Characters are those that a row puts out, including the "\\n" that ends a sentence. All rows decode with the '
     "same weights."
+)
+ALONE_NOTE = (
+    "The sentence is the held-out one with the longest output, {longest} characters. A row that cannot decode a "
+    "batch, such as keras:example, is measured once, while it decodes the sentences shown above one by one."
 )
 
 
 def speed(results: Results) -> list[Block]:
-    """In a batch, then alone."""
+    """The speed of decoding, first in a batch and then for one sentence by itself."""
     longest = max((row.decoding.alone_characters for row in results.rows if row.decoding), default=0)
-    alone = (
-        f"The sentence is the longest that was held out; {longest} characters are put out. A row that has no batch, "
-    )
-    alone += "as the example, decodes the sentences below one by one in its place, once."
+    alone_note = ALONE_NOTE.format(longest=longest)
     return [
-        *_one_way(results, "batch", "decodes many sentences in one call", results.decoding, COUNTED),
-        *_one_way(results, "alone", "decodes one sentence by itself", results.alone, alone),
+        *_one_way(results, "batch", "many sentences in one call", results.decoding, BATCH_NOTE),
+        *_one_way(results, "alone", "one sentence by itself", results.alone, alone_note),
     ]
 
 
-def _one_way(results: Results, way: Way, does: str, pairs: Sequence[Pair], note: str) -> list[Block]:
-    found = {row.label: estimate for row in results.rows if (estimate := character(row, way))}
-    rows = [row for row in results.rows if row.label in found]
-    rows.sort(key=lambda row: (not row.compared, found[row.label].value))
-    if not rows:
+def _one_way(results: Results, way: Way, what: str, pairs: Sequence[Pair], note: str) -> list[Block]:
+    """A chart and matrices of decoding in one way; `what` names the sentences that are decoded."""
+    times = {row.label: time for row in results.rows if (time := character(row, way))}
+    if not times:
         return []
-    told = {label: wording.interval(e) if e.low < e.high else wording.quantity(e.value) for label, e in found.items()}
-    values: Values = []
-    for row in rows:
-        e = found[row.label]
-        words = {"text": wording.quantity(e.value), "time": told[row.label]}
-        values.append(drawing.look(row, rows) | {"value": e.value, "low": e.low, "high": e.high} | words)
+    rows = [row for row in results.rows if row.label in times]
+    rows = cells.fastest_first(rows, lambda row: times[row.label].value)
+
+    def text(row: Row) -> str:
+        time = times[row.label]
+        return wording.interval(time) if time.low < time.high else wording.quantity(time.value)
+
+    values = drawing.of_rows(
+        rows,
+        lambda row: {**vars(times[row.label]), "text": wording.quantity(times[row.label].value), "time": text(row)},
+    )
     table = cells.table(
         rows,
         lambda row: {
-            "time of a character": told[row.label],
+            "time per character": text(row),
             "characters a second": per_second(row, way),
             "sentences in the call": f"{row.decoding.sentences:,}" if row.decoding and way == "batch" else "",
             **cells.to_baseline(results, row, pairs),
         },
         note=note,
     )
-    key = f"Further left is faster; the line at a point or a bar's end is the 95{wording.SPACE}% interval."
-    spec = drawing.by_size(values, "a character", {"time": "a character"})
-    title = f"Time that a character takes where a row {does}"
-    return [Chart(way, title, spec, table, key), *cells.matrices(results, pairs, does)]
+    key = "Further left is faster. The line across a point or the end of a bar shows the "
+    key += f"95{wording.SPACE}% interval."
+    spec = drawing.by_size(values, "per character", {"time": "per character"})
+    chart = Chart(way, f"Time per character when decoding {what}", spec, table, key)
+    return [chart, *cells.matrices(results, pairs, f"decodes {what}")]
 
 
 def character(row: Row, way: Way) -> Estimate | None:
-    """Seconds that a row takes for a character; of what was measured once, without an interval."""
+    """Seconds that a row takes for a character. What was measured only once has an interval without width."""
     if row.decoding is None:
         return None
     if way == "batch":
@@ -71,28 +76,26 @@ def character(row: Row, way: Way) -> Estimate | None:
 
 
 def per_second(row: Row, way: Way) -> str:
-    """Characters that a row decodes in a second."""
-    found = character(row, way)
-    return wording.digits(1 / found.value) if found else "–"
+    """Number of characters that a row decodes in a second, as text; a dash where it was not measured."""
+    time = character(row, way)
+    return wording.digits(1 / time.value) if time else "–"
 
 
 def sentences(results: Results) -> list[Block]:
-    """What the rows make of sentences: the measured quality of the weights, then each sentence."""
+    """How good the weights are, and then each sentence with its translations."""
     if not results.sentences:
         return []
     lead = f"All rows decode with {results.weights}."
     if results.chrf is not None:
         lead += f" On all held-out sources these weights reach a chrF of {results.chrf:.1f} out of 100 "
         lead += f"({results.chrf_signature})."
-    note = (
-        "Against the nearest reference, characters that a translation adds are underlined, and those that it leaves "
-    )
-    note += "out are struck through."
+    note = "Each translation is compared with the nearest reference: characters that it adds are underlined, and "
+    note += "characters that it leaves out are struck through."
     return [Text(lead), Sentences("", [_sentence(decoded) for decoded in results.sentences], note)]
 
 
 def summary(results: Results) -> list[Block]:
-    """The same in short."""
+    """The decoded sentences as a terminal shows them, and how good the weights are."""
     if not results.sentences:
         return []
     labels = list(dict.fromkeys(label for decoded in results.sentences for label in decoded.translations))

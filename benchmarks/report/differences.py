@@ -1,16 +1,17 @@
-"""What a translation says otherwise than its reference, marked so that a reader sees it."""
+"""Marks how a translation differs from its reference."""
 
 import re
 from collections.abc import Iterator, Sequence
 
-FAR = 0.55  # of a reference's length: a sentence that takes more edits is shown without marks, which would hide it
-ALIKE = 0.5  # of two words, from 0 to 1
+# With more edits per character of the reference, a translation is shown without marks, which would only hide it.
+FAR = 0.55
+ALIKE = 0.5  # two words are compared character by character if they are at least this similar, from 0 to 1
 
-Parts = Sequence[tuple[str, str]]  # ("same" | "added" | "missing", characters), in the order in which they are read
+Parts = Sequence[tuple[str, str]]  # ("same" | "added" | "missing", characters), in reading order
 
 
 def difference(translation: str, references: Sequence[str]) -> tuple[Parts, str]:
-    """What a translation adds to the nearest of its references and leaves out, and how many edits that is."""
+    """What a translation adds to the nearest reference and leaves out, and a note on how many edits that is."""
     from rapidfuzz.distance import Levenshtein
 
     if not translation:
@@ -28,7 +29,7 @@ def difference(translation: str, references: Sequence[str]) -> tuple[Parts, str]
 
 
 def _marked(before: str, after: str) -> Iterator[tuple[str, str]]:
-    """Word by word first: only words that are alike are compared by characters, others are exchanged whole."""
+    """The parts of a comparison word by word. Similar words are compared by characters, others are replaced whole."""
     from rapidfuzz.distance import Levenshtein
 
     words, others = (re.findall(r"\w+|\s|[^\w\s]", text) for text in (before, after))
@@ -45,6 +46,7 @@ def _marked(before: str, after: str) -> Iterator[tuple[str, str]]:
 
 
 def _by_characters(word: str, other: str) -> Iterator[tuple[str, str]]:
+    """The parts of a comparison of two words."""
     from rapidfuzz.distance import Levenshtein
 
     if Levenshtein.normalized_similarity(word, other) < ALIKE:

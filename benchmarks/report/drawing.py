@@ -1,12 +1,13 @@
-"""How charts are drawn: colours, axes, bars, lines, legends. The look that all have is in templates/report.js.
+"""How charts are drawn: colours, axes, bars, lines and legends. What all charts share is in templates/report.js.
 
-Colours that follow the page's scheme are written as CSS (`currentColor`, `var(--paper)`), which the SVG that Vega
-draws takes from the page around it: light, dark and paper need one drawing. Whoever saves a chart gets them replaced
-by those of paper. Lengths of bars start at zero; what spans powers of ten is drawn as points on a logarithmic axis,
-since a bar has no length there.
+- Colours that depend on the page's colour scheme are written as CSS (`currentColor`, `var(--paper)`). Vega draws an
+  SVG inside the page, which takes them from the page around it, so one drawing serves light, dark and print. When a
+  chart is saved, they are replaced by the colours of print.
+- Bars start at zero. Values of very different sizes are drawn as points on a logarithmic axis, which has no zero that
+  a bar could start at.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any
 
@@ -15,10 +16,10 @@ from benchmarks.report.blocks import Spec
 from benchmarks.report.wording import PARTS, unit_of
 from benchmarks.results.values import Row
 
-Values = list[dict[str, Any]]
+Values = list[dict[str, Any]]  # the data of a chart: a dictionary for each point or bar
 
 INK, PAPER, GREY = "currentColor", "var(--paper)", "#8b919a"
-# Okabe and Ito's colours, which are told apart with every common colour blindness; ink stands for their black.
+# Okabe and Ito's colours, which can be distinguished with every common colour blindness; INK is their black.
 COLOURS = {
     BASELINE: INK,
     "keras": "#d55e00",
@@ -27,37 +28,51 @@ COLOURS = {
     "numpy": "#cc79a7",
 }
 OTHERS = ("#56b4e9", "#e69f00", "#b8a800", "#882255", "#6f63c4", "#7a4a1e")
-# Of parts of a bar: searched so that they are told apart, from one another and from those of backends, by everybody.
+# Colours for the parts of a bar. They were searched so that everybody can distinguish them from one another and from
+# the colours of backends, with a colour blindness or without.
 TINTS = ("#e9a867", "#a936e2", "#67e9a8", "#e23653", "#f19df1", "#a9e236", "#b4b9c0")
-# What stands at a tick of a logarithmic axis of seconds.
+# Vega expression for the label at a tick of a logarithmic axis of seconds.
 TIMES = (
     "datum.value >= 0.99 ? format(datum.value, ',.0f') + ' s' : datum.value >= 0.00099 ? "
     "format(datum.value * 1e3, '.0f') + ' ms' : format(datum.value * 1e6, '.3~g') + ' µs'"
 )
-SPAN = 30.0  # largest over smallest value above which an axis is logarithmic
-WILD = 3.0  # an interval is drawn as far as this multiple of the largest value
-TALL = 320  # pixels, of a chart of lines
+SPAN = 30.0  # if the largest value is more than this many times the smallest, the axis is logarithmic
+WILD = 3.0  # an interval is cut above this multiple of the largest value, and below this fraction of the smallest
+TALL = 320  # height of a chart of lines, in pixels
 
 
 def colours(backends: Iterable[str]) -> dict[str, str]:
-    """A fixed colour a backend; those without one share the rest, in the order of their names."""
+    """A colour for each backend: its fixed one, or one of OTHERS, which are given out in the order of the names."""
     names = sorted(set(backends))
     others = [name for name in names if name not in COLOURS]
     found = {name: OTHERS[place % len(OTHERS)] for place, name in enumerate(others)}
     return {name: COLOURS.get(name) or found[name] for name in names}
 
 
-def look(row: Row, rows: Iterable[Row]) -> dict[str, Any]:
-    """How a row is drawn: its backend's colour, hollow where it is as installed, grey where it is not compared."""
-    colour = colours(other.cell.backend for other in rows)[row.cell.backend] if row.compared else GREY
-    hollow = 0.12 if row.cell.lane == "default" else 1.0
-    return {"label": row.label, "colour": colour, "filled": hollow, "compared": row.compared}
+def of_rows(rows: Sequence[Row], figures: Callable[[Row], dict[str, Any]]) -> Values:
+    """The data of a chart with one bar or point for each row: how the row looks, and the figures of it.
+
+    A row has its backend's colour, and is grey where it is not compared. It is hollow where it is as installed.
+    """
+    by_backend = colours(row.cell.backend for row in rows)
+    return [
+        {
+            "label": row.label,
+            "colour": by_backend[row.cell.backend] if row.compared else GREY,
+            "filled": 0.12 if row.cell.lane == "default" else 1.0,
+            "compared": row.compared,
+        }
+        | figures(row)
+        for row in rows
+    ]
 
 
-def bars(values: Values, title: str, told: Mapping[str, str], room: int = 70, at_least: float = 0.0) -> Spec:
-    """Horizontal bars from zero; `low` and `high`, where values have them, are drawn as error bars.
+def bars(values: Values, title: str, tooltip: Mapping[str, str], room: int = 70, at_least: float = 0.0) -> Spec:
+    """Horizontal bars of `value`, starting at zero. Where the values have `low` and `high`, these are error bars.
 
-    `room` pixels are left at the right for the text at a bar's end; a pointer shows the fields of `told`, by titles.
+    - `room` pixels are left at the right for the `text` at the end of a bar.
+    - `tooltip` names the fields that appear under the pointer, each with its title.
+    - The axis reaches to `at_least`, even if all bars are shorter.
     """
     import altair as alt
 
@@ -67,10 +82,10 @@ def bars(values: Values, title: str, told: Mapping[str, str], room: int = 70, at
     base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(values))
     x = _quantity_axis("value", title, highest, room, at_least)
     layers: list[Any] = [
-        base.mark_bar(height={"band": 0.6}, strokeWidth=1.6).encode(x=x, **_filled(), tooltip=_tooltips(told))
+        base.mark_bar(height={"band": 0.6}, strokeWidth=1.6).encode(x=x, **_filled(), tooltip=_tooltips(tooltip))
     ]
     if bounded:
-        # Wider marks in the paper's colour under the narrow ones, so that they are seen on a bar of any colour.
+        # Under each narrow mark lies a wider one in the paper's colour, so that it is visible on a bar of any colour.
         for colour, width, tall in ((PAPER, 4, 13), (INK, 1.5, 10)):
             layers.append(base.mark_rule(stroke=colour, strokeWidth=width).encode(x="from:Q", x2="to:Q"))
             layers += [
@@ -83,26 +98,30 @@ def bars(values: Values, title: str, told: Mapping[str, str], room: int = 70, at
     return _finished(alt.layer(*layers), _height(values))
 
 
-def by_size(values: Values, title: str, told: Mapping[str, str]) -> Spec:
-    """Bars of seconds, or points on a logarithmic axis where they are of very different sizes."""
+def by_size(values: Values, title: str, tooltip: Mapping[str, str]) -> Spec:
+    """Times in seconds as bars, or as points on a logarithmic axis where they are of very different sizes."""
     import altair as alt
 
     found = [value["value"] for value in values]
     if max(found) <= SPAN * min(found):
         unit, name = unit_of(max(found))
         values = [v | {end: v[end] / unit for end in ("value", "low", "high")} for v in values]
-        return bars(values, f"{name} {title}", told)
+        return bars(values, f"{name} {title}", tooltip)
     values = _within(values)
     x = _time_axis("value", f"time {title}", [value[end] for value in values for end in ("from", "to")], room=62)
     base = alt.Chart(alt.InlineData(values=values)).encode(y=_rows_axis(values))
     rules = base.mark_rule(strokeWidth=2).encode(x="from:Q", x2="to:Q", color=alt.Color("colour:N", scale=None))
-    points = base.mark_point(size=90, strokeWidth=1.8, opacity=1).encode(x=x, **_filled(), tooltip=_tooltips(told))
+    points = base.mark_point(size=90, strokeWidth=1.8, opacity=1)
+    points = points.encode(x=x, **_filled(), tooltip=_tooltips(tooltip))
     text = base.mark_text(align="left", dx=10).encode(x="to:Q", text="text:N")
     return _finished(alt.layer(rules, points, text), _height(values))
 
 
 def stacked(bars: Mapping[str, Mapping[str, float]], title: str, text: Mapping[str, str], room: int = 70) -> Spec:
-    """Horizontal bars, each of parts on top of one another, by label and part; `text` stands at a bar's end."""
+    """Horizontal bars that consist of parts, one after another.
+
+    `bars` gives the sizes by the bar's label and the part's name, `text` what is written at a bar's end by its label.
+    """
     import altair as alt
 
     values: Values = []
@@ -116,7 +135,7 @@ def stacked(bars: Mapping[str, Mapping[str, float]], title: str, text: Mapping[s
         {"label": label, "high": sum(parts.values()), "text": text[label]} for label, parts in bars.items()
     ]
     names = list(dict.fromkeys(value["part"] for value in values))
-    # The parts of a step keep their colours, whichever of them a chart has.
+    # The parts of a step have the same colours in every chart, even if a chart lacks some of them.
     tints = [TINTS[(list(PARTS.values()) if name in PARTS.values() else names).index(name)] for name in names]
     legend = alt.Legend(title=None, orient="top", columns=_columns(1), symbolType="square", labelLimit=230)
     colour = alt.Color("part:N", sort=names, scale=alt.Scale(domain=names, range=tints), legend=legend)
@@ -130,8 +149,11 @@ def stacked(bars: Mapping[str, Mapping[str, float]], title: str, text: Mapping[s
     return _finished(alt.layer(drawn, totals), _height(values))
 
 
-def curves(thick: Values, thin: Values, x: str, y: str, told: Mapping[str, str]) -> Spec:
-    """Lines with points by `backend` and `label` over thin ones for each `seed`, dotted where rows are bucketed."""
+def curves(thick: Values, thin: Values, x: str, y: str, tooltip: Mapping[str, str]) -> Spec:
+    """A thick line with points for each `label`, over a thin line for each of its `seed`s; dotted where `bucketed`.
+
+    `x` and `y` are the titles of the axes, and `tooltip` those of the fields that appear under the pointer.
+    """
     import altair as alt
 
     axes = {
@@ -139,7 +161,7 @@ def curves(thick: Values, thin: Values, x: str, y: str, told: Mapping[str, str])
         "y": alt.Y("y:Q", title=y, scale=alt.Scale(zero=True)),
         "color": _legend(value["backend"] for value in thick),
     }
-    # Which are dotted is said in words beside the chart: a legend of that has no room on a telephone.
+    # The text under the chart says which lines are dotted: a second legend has no room on a telephone.
     dotted = alt.Scale(domain=[False, True], range=[[1, 0], [1, 3]])
     dashes = {"strokeDash": alt.StrokeDash("bucketed:N", scale=dotted, legend=None)}
     single = alt.Chart(alt.InlineData(values=thin)).mark_line(strokeWidth=1, opacity=0.35)
@@ -148,14 +170,17 @@ def curves(thick: Values, thin: Values, x: str, y: str, told: Mapping[str, str])
     layers = [
         single.encode(**axes, **dashes, detail=["label:N", "seed:N"]),
         middle.encode(**axes, **dashes, detail="label:N"),
-        dots.encode(**axes, tooltip=_tooltips(told)),
+        dots.encode(**axes, tooltip=_tooltips(tooltip)),
     ]
     return _finished(alt.layer(*layers), TALL)
 
 
-def sizes(values: Values, x: str, y: str, told: Mapping[str, str], ideal: Values | None = None) -> Spec:
-    """Lines with a point a size, sizes on a logarithmic axis with a tick each: times of steps on one too where there
-    are `ideal` ones, which are dotted; else amounts from zero, since what stays should look so."""
+def sizes(values: Values, x: str, y: str, tooltip: Mapping[str, str], ideal: Values | None = None) -> Spec:
+    """Lines over sizes, with a point at each size. The axis of sizes is logarithmic, with a tick for each size.
+
+    - With `ideal`, `y` is a time in seconds and its axis is logarithmic too. The ideal times are a dotted line.
+    - Without, the axis of `y` starts at zero, so that an amount which stays the same looks like it.
+    """
     import altair as alt
 
     found = sorted({value["x"] for value in values})
@@ -174,28 +199,32 @@ def sizes(values: Values, x: str, y: str, told: Mapping[str, str], ideal: Values
     base = alt.Chart(alt.InlineData(values=values))
     base = base.encode(x=places, y=heights, color=_legend(value["backend"] for value in values))
     layers.append(base.mark_line(strokeWidth=2).encode(detail="label:N"))
-    layers.append(base.mark_point(filled=True, size=50, opacity=1).encode(tooltip=_tooltips(told)))
+    layers.append(base.mark_point(filled=True, size=50, opacity=1).encode(tooltip=_tooltips(tooltip)))
     return _finished(alt.layer(*layers), TALL)
 
 
 def is_cut(values: Values) -> bool:
-    """Whether the interval of one of these is drawn only in part."""
+    """Whether the interval of any of these values is so wide that only a part of it is drawn."""
     return any(value["from"] != value["low"] or value["to"] != value["high"] for value in _within(values))
 
 
 def _within(values: Values) -> Values:
-    """With the part of each interval that is drawn, `from` and `to`: a wild one would press all others together."""
+    """The values with `from` and `to`, the ends of that part of their interval which is drawn.
+
+    If very wide intervals were drawn as a whole, there would be little room for the bars.
+    """
     most, least = max(value["value"] for value in values), min(value["value"] for value in values)
     drawn = []
     for value in values:
         start, stop = max(value["low"], least / WILD), min(value["high"], most * WILD)
-        # A whisker's end is not seen where it is cut.
+        # An end is marked only where the interval ends, and not where it is cut.
         ends = {"from seen": int(start == value["low"]), "to seen": int(stop == value["high"])}
         drawn.append(value | {"from": start, "to": stop} | ends)
     return drawn
 
 
 def _filled() -> dict[str, Any]:
+    """Outline and filling of a mark from its `colour` and `filled`."""
     import altair as alt
 
     return {
@@ -210,16 +239,19 @@ def _labels(values: Values) -> list[str]:
 
 
 def _height(values: Values) -> int:
-    """Of a chart with a band a row: more where a label takes two lines. A height by steps would not fit a page."""
+    """Height of a chart with one band for each row, in pixels; a band is higher where labels take two lines.
+
+    Vega's own way, a fixed step for each band, does not work in a chart that fits the width of the page.
+    """
     labels = _labels(values)
     return len(labels) * (38 if any(", " in label for label in labels) else 32)
 
 
 def _rows_axis(values: Values) -> Any:
-    """A band a row, in their order."""
+    """A vertical axis with one band for each row, in the order of the values."""
     import altair as alt
 
-    # A label's parts stand under one another, so that a telephone has room for the bars.
+    # The parts of a label are written below one another, so that there is room for the bars on a telephone.
     middle = alt.condition("indexof(datum.label, ', ') > 0", alt.value(-7), alt.value(0))
     words = "split(datum.value, ', ')"
     axis = alt.Axis(title=None, labelExpr=words, labelLimit=145, labelOffset=middle, ticks=False, domain=False)
@@ -227,10 +259,10 @@ def _rows_axis(values: Values) -> Any:
 
 
 def _quantity_axis(field: str, title: str, highest: float, room: int, at_least: float = 0.0) -> Any:
-    """From zero, with `room` pixels at the right for what is written there, however wide the page is."""
+    """An axis from zero, with `room` pixels left at the right for text, however wide the page is."""
     import altair as alt
 
-    # A page that is hidden or being closed has no width.
+    # A page that is hidden or being closed has a width of zero, by which nothing may be divided.
     share = f"max(width, 1) / max(width - {room}, width / 3, 0.3)"
     end = alt.ExprRef(f"max({at_least}, {highest} * {share})")
     axis = alt.Axis(tickCount=5, grid=True, labelFlush=True, labelBound=True)
@@ -238,7 +270,7 @@ def _quantity_axis(field: str, title: str, highest: float, room: int, at_least: 
 
 
 def _time_axis(field: str, title: str, seconds: Sequence[float], room: int) -> Any:
-    """Logarithmic, from microseconds to seconds, a tick a power of ten; `room` pixels are left at the right."""
+    """A logarithmic axis of seconds with a tick at each power of ten, and `room` pixels at the right for text."""
     import altair as alt
 
     first, last = floor(log10(min(seconds))), log10(max(seconds))
@@ -251,14 +283,14 @@ def _time_axis(field: str, title: str, seconds: Sequence[float], room: int) -> A
 
 
 def _columns(narrow: int) -> Any:
-    """Of a legend: on a telephone so many, elsewhere all in a line."""
+    """Number of columns of a legend: `narrow` ones on a telephone; elsewhere all entries stand in one line."""
     import altair as alt
 
     return alt.ExprRef(f"width < 480 ? {narrow} : 9")
 
 
 def _legend(backends: Iterable[str]) -> Any:
-    """Above the vertical axis's title, and as strong as the thick lines."""
+    """The colours of backends, with a legend above the title of the vertical axis."""
     import altair as alt
 
     found = colours(backends)
@@ -269,14 +301,14 @@ def _legend(backends: Iterable[str]) -> Any:
 
 
 def _tooltips(fields: Mapping[str, str]) -> list[Any]:
-    """Of fields that hold words, each with its title; the row's first."""
+    """What appears under the pointer: the row's label, then these fields, each with its title."""
     import altair as alt
 
     return [alt.Tooltip(f"{field}:N", title=title) for field, title in ({"label": "row"} | dict(fields)).items()]
 
 
 def _finished(chart: Any, height: int) -> Spec:
-    """A chart as wide as the page lets it be; fonts and lines are those of the page's script."""
+    """The specification of a chart that is as wide as the page allows."""
     made: Spec = chart.properties(width="container", height=height).to_dict()
-    del made["config"]  # Altair's own
+    del made["config"]  # Altair's; the page's script sets fonts and lines
     return made

@@ -1,6 +1,6 @@
-"""Why the figures can be believed: parity, settings and kernels, how it was measured, and how to do it again."""
+"""What supports the figures: parity, settings and kernels, how they were measured, and how to measure them again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,30 +9,31 @@ from benchmarks.report import cells, wording
 from benchmarks.report.blocks import Block, Code, Details, Table, Text
 from benchmarks.results.values import Results, Row
 
-MOST_KERNELS = 8
+MOST_KERNELS = 8  # kernels that a row's table lists at most
 
 
 def parity(results: Results) -> list[Block]:
-    """How far each row is from the referee, rung by rung."""
-    found = {row.label: row.certificate for row in results.rows if row.certificate}
-    if not found:
+    """How far each row is from the referee on each rung of the parity ladder."""
+    certificates = {row.label: row.certificate for row in results.rows if row.certificate}
+    if not certificates:
         return []
-    rungs = list(dict.fromkeys(rung for certificate in found.values() for rung in certificate.rungs))
+    rungs = list(dict.fromkeys(rung for certificate in certificates.values() for rung in certificate.rungs))
     lines = [
         [label, "passed" if c.passed else "BROKEN", *(_rung(c.rungs.get(rung)) for rung in rungs)]
-        for label, c in found.items()
+        for label, c in certificates.items()
     ]
-    grey = frozenset(place for place, c in enumerate(found.values()) if not c.passed)
+    grey = frozenset(place for place, c in enumerate(certificates.values()) if not c.passed)
     note = (
-        "Each cell has the worst error of a rung and the most that is allowed. A row climbs until a rung breaks; the "
+        "Each cell has the largest error on that rung of the ladder and the tolerance. A row stops at the first rung "
+        "that breaks, and the cells of the rungs above it are empty."
     )
-    note += "rungs after that are empty."
-    referees = wording.listed(dict.fromkeys(c.referee for c in found.values()))
+    referees = wording.listed(dict.fromkeys(c.referee for c in certificates.values()))
     title = f"Distance of each row from the referee, {referees}"
     return [Table(title, ("row", "parity", *rungs), lines, frozenset({0, 1}), grey, note)]
 
 
 def _rung(rung: Rung | None) -> str:
+    """The cell of a rung: its error and tolerance; empty where the row did not reach it."""
     if rung is None:
         return ""
     if rung.error is None:
@@ -43,11 +44,11 @@ def _rung(rung: Rung | None) -> str:
 
 
 def settings(results: Results) -> list[Block]:
-    """Of each row its settings and kernels, and what its process told of itself."""
-    return [_of_row(row) for row in results.rows]
+    """For each row its settings and kernels, and what its process reported about itself."""
+    return [_settings_of(row) for row in results.rows]
 
 
-def _of_row(row: Row) -> Details:
+def _settings_of(row: Row) -> Details:
     blocks: list[Table | Text] = []
     words = frozenset({0, 1})
     if row.facts.settings:
@@ -67,72 +68,82 @@ def _of_row(row: Row) -> Details:
             for k in longest
         ]
         columns = ("kernel", "part of a step", "calls", "time", "share")
-        title = "Kernels that took longest, by the framework's own profiler in a pass that is not timed"
+        title = "The kernels that took longest, from the framework's own profiler in steps that are not timed"
         blocks.append(Table(title, columns, rows, words))
     names = ("version", "device", "threads", "os_threads", "precision", "python", "python_version", "libraries")
     lines = [(name.replace("_", " "), _value(getattr(row.facts, name))) for name in names]
-    return Details(row.label, [*blocks, Table("What the process told of itself", ("fact", "value"), lines, words)])
+    title = "What the process reported about itself"
+    return Details(row.label, [*blocks, Table(title, ("fact", "value"), lines, words)])
 
 
 def measured(results: Results) -> list[Block]:
-    """How it was measured, and what that says of how sure the figures are."""
-    within, reached = (wording.percent(share) for share in (results.within, results.reached))
-    found: list[Block] = [
-        Text(
-            f"{wording.count(results.generations, 'generation')} of processes were measured, each with one process "
-            f"for every row, all alive at once. In a cycle every row is visited once, in random order, while all "
-            f"others sleep; there were {wording.count(results.cycles, 'cycle')} in all, in "
-            f"{wording.duration(results.seconds)}. {wording.count(results.dropped, 'cycle')} "
-            f"{'was' if results.dropped == 1 else 'were'} dropped, since other processes were at work meanwhile; on "
-            f"average these used {results.others:.2f} cores. Visits waited for an idle machine for "
-            f"{wording.duration(results.waited)} in all."
-        ),
-        Text(
-            f"Intervals were asked to reach at most {within} to either side"
-            + (f"; the widest of the rows that are compared reaches {reached}." if results.reached else ".")
-        ),
-    ]
+    """How the figures were measured, and how sure they are."""
+    found: list[Block] = [Text(_turns(results)), Text(_precision(results))]
     for pair in results.pairs:
         if pair.kind == "control":
-            text = f'The same backend measured twice, as "{pair.left}" against "{pair.right}", gives '
-            found.append(Text(f"{text}{wording.ratio(pair.ratio)}; an honest interval holds 1.00."))
+            text = f"The same backend was measured twice. How many times as fast {pair.left} is as {pair.right}: "
+            text += f"{wording.ratio(pair.ratio)}. Without a bias the interval contains 1.00."
+            found.append(Text(text))
     pairs = [
         (p.left, p.right, wording.ratio(p.ratio), wording.ratio(p.pairwise), p.word)
         for p in results.pairs
         if p.kind == "frameworks"
     ]
     if pairs:
-        columns = ("row", "against", "times as fast", "by these two rows alone", "verdict")
+        columns = ("row", "compared with", "times as fast", "from these two rows alone", "verdict")
         note = (
-            "The first interval is from a fit of all rows; the second, from the two rows alone, is wider where there "
+            "The first interval is from a fit of all rows. The second one is from the two rows alone, and is wider "
+            "where there are few generations."
         )
-        note += "are few generations."
         found.append(Table("Training, two rows at a time", columns, pairs, frozenset({0, 1, 4}), note=note))
-    note = (
-        "Settling is by how much the first ten of twenty timed steps are slower than the last ten. Busy threads are "
+    return [*found, _while_measured(results.rows)] if results.rows else found
+
+
+def _turns(results: Results) -> str:
+    """How rows were measured in turns, and how much was measured."""
+    return (
+        f"{wording.count(results.generations, 'generation')} of processes were measured. A generation has one "
+        f"process for every row, and all of them are alive at the same time. In a cycle every row is visited once, "
+        f"in random order, while all others sleep. There were {wording.count(results.cycles, 'cycle')}, which took "
+        f"{wording.duration(results.seconds)}. {wording.count(results.dropped, 'cycle')} "
+        f"{'was' if results.dropped == 1 else 'were'} dropped because other processes were at work meanwhile; on "
+        f"average over all visits, other processes used {results.others:.2f} cores. Visits waited for an idle "
+        f"machine for {wording.duration(results.waited)} in total."
     )
-    note += (
-        "those that worked while the row trained. Data is the share of a step's time in which its tensors are made."
-    )
-    table = cells.table(
-        results.rows,
+
+
+def _precision(results: Results) -> str:
+    """How narrow the intervals should be, and how narrow they are."""
+    asked = f"Intervals should reach at most {wording.percent(results.within)} to either side"
+    if not results.reached:
+        return f"{asked}."
+    return f"{asked}; the widest one between rows that are compared reaches {wording.percent(results.reached)}."
+
+
+def _while_measured(rows: Sequence[Row]) -> Table:
+    """Version and threads of each row, how much slower its first steps are, and the share of making its tensors."""
+    return cells.table(
+        rows,
         lambda row: {
             "version": row.facts.version,
-            "threads, as the framework tells": str(row.facts.threads),
+            "threads, according to the framework": str(row.facts.threads),
             "threads of the process": str(row.resources.threads),
             "busy threads": str(row.resources.busy_threads),
-            "settling": wording.percent(row.speed.settling if row.speed else None),
-            "data": "made before" if (share := row.resources.data_share) is None else wording.percent(share),
+            "slower at first": wording.percent(row.speed.settling if row.speed else None),
+            "making tensors": "before the steps"
+            if (share := row.resources.data_share) is None
+            else wording.percent(share),
         },
         words=("version",),
         title="Each row while it was measured",
-        note=note,
+        note="Busy threads are the threads that worked while the row trained. Slower at first says how much "
+        "slower the first ten of twenty timed steps are than the last ten. Making tensors is given as a share of a "
+        "step's time.",
     )
-    return [*found, table] if results.rows else found
 
 
 def again(results: Results) -> list[Block]:
-    """The command that measures the same, and what it was measured with."""
+    """The command that measures the same again, and the data, versions and settings of this measurement."""
     machine = results.machine
     rows = [("SHA-256 of the corpus", results.sha256)]
     rows += [(name, str(machine[name])) for name in ("system", "python") if name in machine]
@@ -141,17 +152,18 @@ def again(results: Results) -> list[Block]:
     return [
         Text("Measure the same again with:"),
         Code(results.command),
-        Text("The recording holds each single time; a page like this one is made from it with:"),
+        Text("The recording holds every single time. A page like this one is made from it with:"),
         Code("rosetta report recording.jsonl -o report.html"),
-        Table("What it was measured with", ("what", "which"), rows, frozenset({0, 1})),
+        Table("What was used for this measurement", ("what", "value"), rows, frozenset({0, 1})),
     ]
 
 
 def _value(value: Any) -> str:
+    """A setting or fact as text."""
     if isinstance(value, Mapping):
         return "; ".join(f"{name}: {_value(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_value, value))
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "not told"}[value]
+        return {True: "yes", False: "no", None: "not known"}[value]
     return wording.digits(value, 4) if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""What trainings come to: loss and chrF against the seconds of training, and the scores after the last epoch."""
+"""How well rows learn: loss and chrF over the seconds of training, and the scores after the last epoch."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -12,19 +12,15 @@ from benchmarks.results.values import Results, Row, ScoredEpoch
 
 
 def blocks(results: Results) -> list[Block]:
-    """Nothing where no training was scored."""
+    """The charts and scores of trainings; no blocks where no training was scored."""
     rows = [row for row in results.rows if row.learning]
     if not rows:
         return []
     found: list[Block] = []
-    # A masked loss is a mean over other positions, which is not to be held against the others.
-    comparable = [row for row in rows if not row.cell.bucketed]
-    for shown, field, title in (
-        (comparable, "loss", "Training loss against seconds of training"),
-        (rows, "chrf", "chrF of held-out sentences against seconds of training"),
-    ):
-        if shown:
-            found.append(_chart(shown, field, title))
+    # With padding masked, the loss is a mean over other positions and cannot be compared with the other rows' losses.
+    if comparable := [row for row in rows if not row.cell.bucketed]:
+        found.append(_chart(comparable, "loss", "Training loss over seconds of training"))
+    found.append(_chart(rows, "chrf", "chrF of held-out sentences over seconds of training"))
     return [*found, _scores(results, rows)]
 
 
@@ -48,7 +44,7 @@ def _chart(rows: Sequence[Row], field: str, title: str) -> Chart:
 
 
 def _values(rows: Sequence[Row], field: str) -> tuple[Values, Values]:
-    """The points of each training, and those of the medians."""
+    """The points of every single training, and the points of the medians over a row's trainings."""
     thin: Values = []
     thick: Values = []
     for row in rows:
@@ -64,25 +60,25 @@ def _values(rows: Sequence[Row], field: str) -> tuple[Values, Values]:
 
 
 def _line(epochs: Sequence[ScoredEpoch], field: str) -> list[tuple[float, float]]:
+    """For each epoch, the seconds of training until its end and its value."""
     return list(zip(accumulate(e.seconds for e in epochs), (getattr(e, field) for e in epochs), strict=True))
 
 
 def _median(row: Row, field: str, number: int = -1) -> float:
+    """The median over a row's trainings of one epoch's value; of the last epoch unless another index is given."""
     return float(median(getattr(training.epochs[number], field) for training in row.learning))
 
 
 def _scores(results: Results, rows: Sequence[Row]) -> Table:
-    """After the last epoch, and how soon each row is as good as the baseline is in the end."""
-    own = [row for row in rows if row.label == results.baseline]
-    target = min(_median(row, "chrf") for row in own or rows)
-    note = f"The scores are of sentences that were held out. The signature of chrF is {results.chrf_signature}. "
-    note += f"A chrF of {target:.1f} is what {results.baseline if own else 'the worst row'} reaches in the end; a "
-    note += "training that never reaches it counts as the longest."
+    """The scores after the last epoch, and how soon each row is as good as the baseline is in the end."""
+    baseline = [row for row in rows if row.label == results.baseline]
+    target = min(_median(row, "chrf") for row in baseline or rows)
+    note = f"The scores are of held-out sentences. The signature of chrF is {results.chrf_signature}. "
+    note += f"A chrF of {target:.1f} is what {results.baseline if baseline else 'the worst row'} reaches in the end; "
+    note += "a training that never reaches it counts as longer than all others."
     if any(row.cell.bucketed for row in rows):
-        note += (
-            " On bucketed batches the loss is a mean over characters without padding, which is not to be compared "
-        )
-        note += "with the others'."
+        note += " On bucketed batches the loss is a mean over characters without padding and cannot be compared with "
+        note += "the other losses."
     return cells.table(
         rows,
         lambda row: {
@@ -93,16 +89,16 @@ def _scores(results: Results, rows: Sequence[Row]) -> Table:
             "chrF": f"{_median(row, 'chrf'):.1f}",
             "exact translations": wording.percent(_median(row, "exact_match")),
             "character error rate": wording.percent(_median(row, "character_error_rate")),
-            "right characters": wording.percent(_median(row, "val_accuracy_real")),
+            "correct characters": wording.percent(_median(row, "val_accuracy_real")),
             f"seconds until chrF {target:.1f}": _until(row, target),
         },
-        title="Scores after the last epoch, the medians over the trainings",
+        title="Scores after the last epoch, medians over the trainings",
         note=note,
     )
 
 
 def _until(row: Row, chrf: float) -> str:
-    """The median of the trainings' seconds, and how many of them never arrive."""
+    """The median of the seconds until the trainings reach this chrF, and how many of them never do."""
     seconds = [training.seconds_to(chrf) for training in row.learning]
     never = sum(not isfinite(found) for found in seconds)
     text = wording.digits(median(seconds)) if isfinite(median(seconds)) else "never"

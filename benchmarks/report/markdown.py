@@ -1,4 +1,4 @@
-"""A report as GitHub-flavoured Markdown, with each chart's table in its place."""
+"""A report as GitHub-flavoured Markdown, in which each chart is replaced by its table."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,11 +18,11 @@ from benchmarks.report.blocks import (
 )
 
 NO_BREAK = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
-TAGS = {"same": ("", ""), "added": ("<ins>", "</ins>"), "missing": ("<del>", "</del>")}  # which GitHub shows
+TAGS = {"same": ("", ""), "added": ("<ins>", "</ins>"), "missing": ("<del>", "</del>")}  # GitHub shows these tags
 
 
 def render(report: Report) -> str:
-    """What the page folds stands at the end."""
+    """The whole report as one Markdown file."""
     facts = [f"| {plain(name)} | {plain(fact)} |" for name, fact in report.facts.items()]
     parts = [f"# {plain(report.headline)}", "\n".join(["| | |", "| --- | --- |", *facts])]
     for section in report.sections:
@@ -32,23 +32,23 @@ def render(report: Report) -> str:
 
 
 def plain(text: str) -> str:
-    """Plain text, inside a table's cell too: whatever would be markup is shown as it is."""
+    """Text in one line, for a paragraph or a cell. Characters that Markdown would take for markup are escaped."""
     return _entities(" ".join(text.split()))
 
 
 def _entities(text: str) -> str:
-    """Without what would end a line or obey a terminal, and with HTML's words for what Markdown would read."""
+    """The text without control characters, and with HTML entities for characters that mean something in Markdown."""
     shown = (c if c.isprintable() or c in NO_BREAK else " " for c in text)
     return "".join(f"&#{ord(c)};" if c in r"\`*_[]|~@#<>&" else c for c in shown)
 
 
 def _parts(block: Block) -> Iterator[str]:
-    """Paragraphs, tables and the like, with an empty line between them."""
+    """The parts of a block, such as paragraphs and tables, which an empty line separates."""
     match block:
         case Text(text):
             yield plain(text)
         case Code(text):
-            # Nothing in it can close the fence.
+            # The text must not contain a fence, which would end the code.
             yield f"```\n{text.replace('```', '` ` `')}\n```"
         case Points(title, points):
             yield f"**{plain(title)}**"
@@ -96,5 +96,5 @@ def _sentence(sentence: Sentence) -> str:
 
 
 def _marked(line: Line) -> str:
-    """A translation; what it adds and leaves out is in HTML's elements for that."""
+    """A translation, with what it adds in <ins> and what it leaves out in <del>."""
     return "".join(_entities(part).join(TAGS[kind]) for kind, part in line.parts) or "(nothing)"

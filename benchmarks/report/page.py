@@ -11,7 +11,10 @@ from benchmarks.report.blocks import Block, Chart, Report
 
 
 def render(report: Report, raw: str) -> str:
-    """One page with all of it: charts, the scripts that draw them, and `raw`, the recording's text, to download."""
+    """The report as one HTML file, with its charts and the scripts that draw them.
+
+    It also contains `raw`, the text of the recording, which a reader can download.
+    """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -34,24 +37,30 @@ def render(report: Report, raw: str) -> str:
 
 
 def _kind(block: Block) -> str:
+    """The name of a block's class, by which the template decides how to show it."""
     return type(block).__name__
 
 
 @cache
 def _vega() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, which takes a second to bundle."""
+    """Vega, Vega-Lite and vega-embed as one script. Bundling them takes a second, so the script is cached."""
     from vl_convert import javascript_bundle
 
-    # In braces, the bundle's names stay its own. Carriage returns would change the hash when the page is read.
+    # The braces keep the bundle's names apart from those of the page's own script. A browser turns carriage returns
+    # into newlines, after which the script would no longer match its hash.
     return f"{{{javascript_bundle('window.vegaEmbed = vegaEmbed;')}}}".replace("\r", "")
 
 
 def _inside_script(values: Any) -> str:
-    """JSON inside a script element, which ends at "</script" wherever that stands, inside strings too. What is not
-    finite, which JSON has no word for, is null."""
+    """JSON that may stand inside a script element.
+
+    - "<" is escaped, because "</script" would end the element even inside a string.
+    - NaN and infinity, which JSON cannot express, become null.
+    """
     finite = json.loads(json.dumps(values), parse_constant=lambda name: None)
     return json.dumps(finite, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def _text(name: str) -> str:
+    """The text of a file in templates/."""
     return (files("benchmarks.report") / "templates" / name).read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
-"""What a row makes of the machine: start, memory, where a step's time goes, and its share of the peak."""
+"""How rows use the machine: start-up time, memory, where a step's time goes, and the share of the machine's peak."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from benchmarks.report import cells, drawing, wording
@@ -8,25 +9,33 @@ from benchmarks.results.values import Results, Row
 
 
 def start_and_memory(results: Results) -> list[Block]:
-    """What passes until the first step is done, and the memory of the process."""
-    rows = list(results.rows)
-    if not rows:
-        return []
-    starts = {row.label: _phases(row) for row in rows}
+    """How long a process takes until its first step is done, and how much memory it has."""
+    return [_start(results.rows), _memory(results.rows)] if results.rows else []
+
+
+def _start(rows: Sequence[Row]) -> Chart:
+    """The seconds that each phase of a start takes."""
+    phases = {
+        row.label: {name: getattr(row.resources, field) for field, name in wording.PHASES.items()} for row in rows
+    }
+    totals = {row.label: wording.quantity(row.resources.start_seconds) for row in rows}
     table = cells.table(
         rows,
         lambda row: {
-            **{name: wording.quantity(seconds) for name, seconds in starts[row.label].items()},
-            "all together": wording.quantity(row.resources.start_seconds),
+            **{name: wording.quantity(seconds) for name, seconds in phases[row.label].items()},
+            "total": totals[row.label],
             "a warm step": wording.quantity(row.speed.step.value if row.speed else None),
         },
-        note="The first step includes all that the framework compiles for it; a warm step is a later one.",
+        note="The first training step includes everything that the framework compiles for it. A warm step is a later "
+        "one, for comparison.",
     )
-    totals = {row.label: wording.quantity(row.resources.start_seconds) for row in rows}
-    spec = drawing.stacked(starts, "seconds", totals)
-    start = Chart("start", "Seconds from nothing until the first training step is done", spec, table)
+    spec = drawing.stacked(phases, "seconds", totals)
+    return Chart("start", "Seconds from starting the process to the end of the first training step", spec, table)
 
-    rows.sort(key=lambda row: (not row.compared, row.resources.peak))
+
+def _memory(rows: Sequence[Row]) -> Chart:
+    """The memory that each stage of a process adds."""
+    rows = cells.fastest_first(rows, lambda row: row.resources.peak)
     table = cells.table(
         rows,
         lambda row: {
@@ -34,43 +43,40 @@ def start_and_memory(results: Results) -> list[Block]:
             "after building the model": wording.megabytes(row.resources.after_build),
             "peak while training": wording.megabytes(row.resources.peak),
         },
-        note="Memory of the whole process that is resident, in megabytes of 1,000,000 bytes.",
+        note="Resident memory of the whole process, in megabytes of 1,000,000 bytes.",
     )
     peaks = {row.label: wording.megabytes(row.resources.peak) for row in rows}
     spec = drawing.stacked({row.label: _growth(row) for row in rows}, "MB resident", peaks)
-    return [start, Chart("memory", "Memory of the process at its peak while training", spec, table)]
-
-
-def _phases(row: Row) -> dict[str, float]:
-    return {name: getattr(row.resources, phase) for phase, name in wording.PHASES.items()}
+    return Chart("memory", "Peak memory of the process while training", spec, table)
 
 
 def _growth(row: Row) -> dict[str, float]:
-    """Megabytes that each stage adds."""
+    """Megabytes that each stage of a process adds."""
     r = row.resources
     ends = (0.0, r.after_import, max(r.after_import, r.after_build), max(r.after_import, r.after_build, r.peak))
     return {name: (end - begin) / 1e6 for name, (begin, end) in zip(wording.STAGES, pairwise(ends), strict=True)}
 
 
 def peak(results: Results) -> list[Block]:
-    """Shares of the machine's peak, and the products that were measured."""
+    """Which share of the machine's peak speed a training step reaches, and the matrix products that were measured."""
     if not results.peaks:
         return []
-    first = results.peaks[0]
-    title = "Matrix products that were measured, in float32"
+    fastest = results.peaks[0]
+    title = "Speed of matrix products in float32, of the shapes (m, k) @ (k, n)"
     products = [(p.backend, p.name, wording.shape(p.shape), wording.digits(p.flops / 1e9)) for p in results.peaks]
     columns = ("measured in", "which product", "m × k × n", "GFLOP/s")
     measured = Table(title, columns, products, frozenset({0, 1}))
     lead = Text(
-        f"The fastest matrix product that was measured on this machine is {first.backend}'s, of "
-        f"{wording.shape(first.shape)}: {wording.digits(first.flops / 1e9)}{wording.SPACE}GFLOP/s. It is taken as "
-        "the machine's peak. Operations of a step are counted by formula, matrix products alone."
+        f"The fastest matrix product that was measured on this machine reaches {wording.digits(fastest.flops / 1e9)}"
+        f"{wording.SPACE}GFLOP/s, in {fastest.backend} with m × k × n = {wording.shape(fastest.shape)}. This speed "
+        "is taken as the machine's peak. The operations of a step are counted by formula, and only its matrix "
+        "products are counted."
     )
     shares = {row.label: row.resources.roofline for row in results.rows if row.resources.roofline}
     if not shares:
         return [lead, measured]
     rows = [row for row in results.rows if row.label in shares]
-    rows.sort(key=lambda row: (not row.compared, -shares[row.label].share))
+    rows = cells.fastest_first(rows, lambda row: -shares[row.label].share)
     table = cells.table(
         rows,
         lambda row: {
@@ -79,37 +85,41 @@ def peak(results: Results) -> list[Block]:
             "GFLOP a step": wording.digits(shares[row.label].flop / 1e9),
         },
     )
-    values = []
-    for row in rows:
-        share = shares[row.label].share
-        values.append(drawing.look(row, rows) | {"value": 100 * share, "text": wording.percent(share)})
+    values = drawing.of_rows(
+        rows,
+        lambda row: {"value": 100 * shares[row.label].share, "text": wording.percent(shares[row.label].share)},
+    )
     spec = drawing.bars(values, "% of the machine's peak", {"text": "share"}, at_least=100)
-    return [lead, Chart("peak", "How much of the machine's peak a training step uses", spec, table), measured]
+    return [lead, Chart("peak", "Share of the machine's peak that a training step reaches", spec, table), measured]
 
 
 def step_parts(results: Results) -> list[Block]:
-    """What the time of a training step goes to."""
+    """Where the time of a training step goes."""
     rows = [row for row in results.rows if row.resources.step_parts]
     if not rows:
         return []
-    found = {row.label: row.resources.step_parts for row in rows}
-    totals = {label: sum(parts.values()) for label, parts in found.items()}
+    parts = {row.label: row.resources.step_parts for row in rows}
+    totals = {label: sum(seconds.values()) for label, seconds in parts.items()}
     unit, name = wording.unit_of(max(totals.values()))
-    words = {part: word for part, word in wording.PARTS.items() if any(parts.get(part) for parts in found.values())}
-    bars = {label: {words[part]: parts.get(part, 0.0) / unit for part in words} for label, parts in found.items()}
-    spec = drawing.stacked(bars, f"{name} a training step", {k: wording.quantity(t) for k, t in totals.items()})
+    words = {part: word for part, word in wording.PARTS.items() if any(found.get(part) for found in parts.values())}
+    bars = {
+        label: {word: found.get(part, 0.0) / unit for part, word in words.items()} for label, found in parts.items()
+    }
+    texts = {label: wording.quantity(total) for label, total in totals.items()}
     table = cells.table(
         rows,
         lambda row: {
-            "a step": wording.quantity(totals[row.label]),
-            **{word: _part(found[row.label].get(part, 0.0), totals[row.label]) for part, word in words.items()},
+            "a step": texts[row.label],
+            **{word: _part(parts[row.label].get(part, 0.0), totals[row.label]) for part, word in words.items()},
         },
-        note="Shares come from a few steps under the framework's own profiler and are laid on the median step "
-        "without it. Kernels that run side by side share the time in which any of them runs. A fused LSTM has "
-        "products and gates in one kernel, which cannot be told apart.",
+        note="The shares are from a few steps under the framework's own profiler, the times are these shares of the "
+        "median step without it. Kernels that run at the same time divide that time between them. A fused LSTM "
+        "computes matrix products and gates in one kernel, so they cannot be separated.",
     )
-    return [Chart("parts", "What the time of one training step goes to", spec, table)]
+    spec = drawing.stacked(bars, f"{name} a training step", texts)
+    return [Chart("parts", "Where the time of one training step goes", spec, table)]
 
 
 def _part(seconds: float, total: float) -> str:
+    """A part of a step and its share: 2.43 ms (6.3 %)."""
     return f"{wording.quantity(seconds)} ({wording.percent(seconds / total)})" if seconds else "0"

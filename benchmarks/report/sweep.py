@@ -1,4 +1,4 @@
-"""What is said of a sweep: an axis at a time a chart and its figures, then the data alone."""
+"""The report of a sweep: a chart and a table for each axis, and the time that preparing the data takes."""
 
 from collections.abc import Sequence
 
@@ -9,33 +9,34 @@ from benchmarks.results.scaling import Curve, Scaling, SizePoint
 
 
 def report(scaling: Scaling) -> Report:
-    """The whole page of a sweep."""
+    """The whole report of a sweep."""
     sections = [
         Section(axis, f"By {words}", [_chart(curves)], folded=False)
         for axis, words in wording.AXES.items()
         if (curves := scaling.of_axis(axis))
     ]
     if scaling.costs:
-        sections.append(Section("costs", "The data alone", [_costs(scaling)], folded=False))
+        sections.append(Section("costs", "Preparing the data", [_costs(scaling)], folded=False))
     again: list[Block] = [Text("Measure the same again with:"), Code(scaling.command)]
     versions = [(str(name), str(version)) for name, version in scaling.machine.get("versions", {}).items()]
     if versions:
-        again.append(Table("What it was measured with", ("what", "version"), versions, frozenset({0, 1})))
-    sections.append(Section("data", "Data, and how to measure again", again))
+        again.append(Table("Versions that were measured", ("what", "version"), versions, frozenset({0, 1})))
+    sections.append(Section("data", "How to measure the same again", again))
     data = scaling.data
     facts = {
-        "Model": f"LSTM encoder-decoder; {scaling.latent_dim} units and batches of {scaling.batch_size} where these "
-        "are not what is varied",
+        "Model": f"LSTM encoder-decoder; {scaling.latent_dim} units and batches of {scaling.batch_size}, unless "
+        "these are varied",
         "Corpus": f"{data.data}, up to {data.num_samples:,} pairs",
         "Machine": content.machine(scaling.machine),
-        "Peak": f"{wording.digits(scaling.flops / 1e9)} GFLOP/s, the fastest matrix product that was measured",
+        "Peak": f"{wording.digits(scaling.flops / 1e9)} GFLOP/s, reached by the fastest matrix product that was "
+        "measured",
         "When": wording.day(scaling.started),
     }
     return Report("Rosetta sweep", _headline(scaling), facts, sections)
 
 
 def summary(scaling: Scaling) -> list[Block]:
-    """The same as a terminal shows it."""
+    """What a terminal shows of the report."""
     tables = [
         _table(curves, title=f"By {wording.AXES[axis]}") for axis in wording.AXES if (curves := scaling.of_axis(axis))
     ]
@@ -44,7 +45,7 @@ def summary(scaling: Scaling) -> list[Block]:
 
 
 def _headline(scaling: Scaling) -> str:
-    """What each row makes of the machine at best."""
+    """The largest share of the machine's peak that each row reaches at any size."""
     best: dict[str, float] = {}
     for curve in scaling.curves:
         if curve.axis != "num_samples":
@@ -57,6 +58,7 @@ def _headline(scaling: Scaling) -> str:
 
 
 def _chart(curves: Sequence[Curve]) -> Chart:
+    """The chart of one axis. Along the pairs in the corpus it shows memory, along all other axes a step's time."""
     axis = curves[0].axis
     values: Values = [
         {"label": curve.cell.label, "backend": curve.cell.backend, "x": point.value, "y": _amount(axis, point)}
@@ -65,29 +67,32 @@ def _chart(curves: Sequence[Curve]) -> Chart:
         for point in curve.points
     ]
     words = wording.AXES[axis]
-    told = {"size": words, "text": "peak of memory" if axis == "num_samples" else "a step (of the peak)"}
     if axis == "num_samples":
-        spec = drawing.sizes(values, words, "MB resident at the peak", told)
-        return Chart(axis, "The peak of a process's memory", spec, _table(curves))
+        spec = drawing.sizes(values, words, "peak memory, MB resident", {"size": words, "text": "peak memory"})
+        return Chart(axis, "Peak memory of a process", spec, _table(curves))
     ideal = {point.value: point.ideal_seconds for curve in curves for point in curve.points}
     line: Values = [{"x": value, "y": seconds} for value, seconds in sorted(ideal.items())]
-    spec = drawing.sizes(values, words, "time of a training step", told, line)
-    key = "Both axes are logarithmic. The dotted line is the same step at the machine's peak."
-    return Chart(axis, "The time of a training step", spec, _table(curves), key)
+    tooltip = {"size": words, "text": "a step (share of the peak)"}
+    spec = drawing.sizes(values, words, "time of a training step", tooltip, line)
+    key = "Both axes are logarithmic. The dotted line shows the time that the same step would take at the machine's "
+    key += "peak speed."
+    return Chart(axis, "Time of a training step", spec, _table(curves), key)
 
 
 def _amount(axis: str, point: SizePoint) -> float:
+    """What a chart draws of a point: megabytes along the pairs in the corpus, seconds along all other axes."""
     return point.peak_memory / 1e6 if axis == "num_samples" else point.seconds
 
 
 def _cell(curve: Curve, point: SizePoint) -> str:
+    """A point as text: 512 MB (1.03×) along the pairs in the corpus, 39.1 ms (45.5 %) along all other axes."""
     if curve.axis == "num_samples":
         return f"{wording.megabytes(point.peak_memory)} ({wording.times(curve.growth[point.value])})"
     return f"{wording.quantity(point.seconds)} ({wording.percent(point.share)})"
 
 
 def _table(curves: Sequence[Curve], title: str = "") -> Table:
-    """A line a size, a column a row of the sweep."""
+    """A table of one axis, with a line for each size and a column for each row of the sweep."""
     axis = curves[0].axis
     found = {curve.cell.label: {point.value: _cell(curve, point) for point in curve.points} for curve in curves}
     sizes = sorted({size for cells in found.values() for size in cells})
@@ -96,26 +101,31 @@ def _table(curves: Sequence[Curve], title: str = "") -> Table:
 
 
 def _note(curves: Sequence[Curve]) -> str:
-    """How the cells are read, and what they say."""
+    """How to read the cells, and at which sizes rows use much less of the machine than at their best size."""
     if curves[0].axis == "num_samples":
-        first = next(value for value, factor in curves[0].growth.items() if factor == 1)
-        note = "The peak of a process that trained some dozens of steps. In brackets: over its peak with "
-        return f"{note}{first:,} pairs."
-    places: dict[int | None, list[str]] = {}
+        base = next(value for value, factor in curves[0].growth.items() if factor == 1)
+        return (
+            "Each cell is the peak memory of a process that trained some dozens of steps; the number in brackets is "
+            f"this peak as a multiple of that with {base:,} pairs."
+        )
+    by_departure: dict[int | None, list[str]] = {}
     for curve in curves:
-        places.setdefault(curve.departs, []).append(curve.cell.label)
-    note = "The time of a training step. In brackets: its share of the machine's peak."
-    for place, labels in places.items():
-        verb = "stay" if len(labels) > 1 else "stays"
-        if place is None:
-            note += f" {wording.listed(labels)} {verb} above half of the best share throughout."
+        by_departure.setdefault(curve.departs, []).append(curve.cell.label)
+    note = (
+        "Each cell is the time of a training step; the number in brackets is the share of the machine's peak speed "
+        "that it reaches."
+    )
+    for size, labels in by_departure.items():
+        names, their = wording.listed(labels), "their" if len(labels) > 1 else "its"
+        if size is None:
+            note += f" At every size {names} reached at least half of {their} best share."
         else:
-            verb = "fall" if len(labels) > 1 else "falls"
-            note += f" {wording.listed(labels)} {verb} below half of the best share at {place:,}."
+            note += f" At {size:,} {names} reached less than half of {their} best share."
     return note
 
 
 def _costs(scaling: Scaling) -> Table:
+    """The time that NumPy takes to prepare corpora of several sizes."""
     rows = [
         (
             f"{cost.num_samples:,}",
@@ -127,4 +137,4 @@ def _costs(scaling: Scaling) -> Table:
         for cost in scaling.costs
     ]
     columns = ("pairs", "from text to ids", "for each pair", "tensors of an epoch", "for each pair")
-    return Table("What the data costs before any framework has it", columns, rows, frozenset())
+    return Table("Time that NumPy takes to prepare the data for any framework", columns, rows, frozenset())

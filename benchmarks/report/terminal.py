@@ -1,6 +1,6 @@
-"""Blocks in a terminal, by Rich; charts are their tables."""
+"""Blocks as Rich prints them in a terminal. A chart is replaced by its table."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from textwrap import fill
 
@@ -13,11 +13,11 @@ from common.terminal import printable
 
 NOTHING = "(nothing)"
 SPACES = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"), " ")
-NARROW = 10  # characters, that a column of numbers has at least: what names it is broken into lines as long
+NARROW = 10  # least width of a column of numbers, in characters; its name is broken into lines of the column's width
 
 
 def show(blocks: Iterable[Block], console: Console | None = None) -> None:
-    """Print them, an empty line between each and the next."""
+    """Print the blocks with an empty line between them."""
     console = console or terminal.out
     for place, block in enumerate(blocks):
         if place:
@@ -59,19 +59,20 @@ def _show(block: Block, console: Console) -> None:
 
 
 def _print(console: Console, text: str, style: str = "", hanging: int = 0) -> None:
-    """A paragraph, of which all lines but the first are indented by `hanging`."""
-    # Wrapped before it is cleaned, so that a number stays with its unit.
+    """Print a paragraph. All of its lines but the first are indented by `hanging` characters."""
+    # The text is wrapped first and cleaned afterwards: cleaning replaces the no-break space between a number and its
+    # unit, which keeps the two in one line.
     shown = _clean(fill(text, console.width, subsequent_indent=" " * hanging, break_on_hyphens=False))
     console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _clean(text: str) -> str:
-    """Without what a terminal would obey."""
+    """The text without control characters and no-break spaces."""
     return "\n".join(printable(line.translate(SPACES)) for line in text.split("\n"))
 
 
 def _show_table(table: Table, console: Console) -> None:
-    """The widest of its forms that the terminal has room for."""
+    """Print a table in the widest form that the terminal has room for."""
     if table.title:
         _print(console, table.title, "bold")
     forms = {form: _made(table, form) for form in (_whole, _broken, _short)}
@@ -79,50 +80,43 @@ def _show_table(table: Table, console: Console) -> None:
     fits = [form for form, made in forms.items() if console.measure(made, options=unlimited).minimum <= console.width]
     form = fits[0] if fits else _short
     console.print(forms[form], highlight=False)
-    short = "There is no room here for what stands in brackets; the report has it." if form is _short else ""
-    for line in filter(None, (*table.note.split("\n"), short)):
-        _print(console, line, "dim")
+    if table.note:
+        _print(console, table.note, "dim")
+    if form is _short:
+        _print(console, "This terminal is too narrow for the intervals in brackets; the report has them.", "dim")
 
 
 def _whole(cell: str) -> str:
+    """The widest form: a cell as it is."""
     return cell
 
 
 def _broken(cell: str) -> str:
-    """What stands in brackets in a line of its own."""
+    """A narrower form: the interval in brackets is in a line of its own."""
     return cell.replace(" (", "\n(")
 
 
 def _short(cell: str) -> str:
-    """Without what stands in brackets."""
+    """The narrowest form: without the interval in brackets."""
     return cell.partition(" (")[0]
 
 
 def _made(table: Table, form: Callable[[str], str]) -> RichTable:
+    """A table for Rich, whose cells with numbers have this form."""
     words = table.words
     rows = [[_clean(c) if place in words else form(_clean(c)) for place, c in enumerate(row)] for row in table.rows]
     columns = list(map(_clean, table.columns))
     for place in set(range(len(columns))) - words:
         lines = [len(line) for row in rows for line in row[place].split("\n")]
-        columns[place] = "\n".join(_packed(columns[place].split(), max([NARROW, *lines])))
+        columns[place] = fill(columns[place], max([NARROW, *lines]), break_long_words=False, break_on_hyphens=False)
     made = terminal.table("", columns, rows, [name for place, name in enumerate(columns) if place not in words])
     for place, line in enumerate(made.rows):
         line.style = "dim" if place in table.grey else ""
     return made
 
 
-def _packed(words: Sequence[str], width: int) -> list[str]:
-    lines: list[str] = []
-    for word in words:
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
-
-
 def _lines(sentence: Sentence) -> list[str]:
-    """One line where all say the same, else one for each that says something else."""
+    """One line where all rows give the same translation; otherwise the source, and a line for each translation."""
     references = " / ".join(sentence.references)
     if len(sentence.lines) == 1:
         (line,) = sentence.lines

@@ -1,1 +1,1 @@
-"""What a recording says, as values: every table, chart and page is a function of these."""
+"""From a recording to its results as Python values. Every table, chart and page is made from these values alone."""

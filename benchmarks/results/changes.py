@@ -1,4 +1,4 @@
-"""Two recordings against one another: what became faster or slower."""
+"""Comparing two recordings: what became faster or slower from the first to the second, and what else changed."""
 
 import math
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from benchmarks.measure.recording import Recording
 from benchmarks.results.intervals import Estimate, Word, independent_ratio, word_for
 from benchmarks.results.timings import Timings
 
-MOVED = 0.03  # share by which the rows' median step must have changed to be told
+MOVED = 0.03  # share by which the median of all rows' steps must have changed for a warning
 
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of one row."""
+    """How one figure of one row changed."""
 
-    label: str  # of the row
+    label: str  # label of the row
     figure: str  # "training step", "character decoded in a batch" or "character decoded alone"
-    before: float  # seconds
-    after: float
+    before: float  # seconds in the first recording
+    after: float  # seconds in the second recording
     ratio: Estimate  # before / after: above 1 is faster
-    word: Word
+    word: Word  # the verdict
 
     @property
     def slower_by(self) -> float:
-        """The share of time added, where that is real; else 0."""
+        """By what share the time grew, where the verdict is "slower": 0.1 is 10 % more. Otherwise 0."""
         return 1 / self.ratio.value - 1 if self.word == "slower" else 0.0
 
 
@@ -34,15 +34,16 @@ class Change:
 class Comparison:
     """What changed from one recording to another."""
 
-    differences: list[str]  # what else is not the same, so that not the code alone may be the cause
+    differences: list[str]  # what else differs between the two, and so may be the cause instead of the code
     changes: list[Change]
 
 
 def compare(before: Recording, after: Recording) -> Comparison:
-    """Every figure of every row that both have, from two generations on; none where other processes were at work in
-    so many cycles of one of them that it gives no verdict.
+    """Compare every figure of every row that both recordings have measured in two generations or more.
 
-    Generations of two recordings do not pair, so what the machine did to one of them is in the interval.
+    - Nothing is compared where one of the recordings gives no verdicts because other processes were at work in too
+      many of its cycles.
+    - The two recordings have no generations in common, so the intervals include what the machine did during either.
     """
     return Comparison(list(_differences(before, after)), list(_changes(Timings(before), Timings(after))))
 
@@ -63,7 +64,7 @@ def _changes(before: Timings, after: Timings) -> Iterator[Change]:
 
 
 def _differences(before: Recording, after: Recording) -> Iterator[str]:
-    """One line for each thing that is not the same."""
+    """One sentence for each thing that differs between the two recordings: versions, machine, settings, rows."""
     sides = [
         {
             **{name: value for name, value in recording.head.machine.items() if name != "versions"},
@@ -90,9 +91,9 @@ def _differences(before: Recording, after: Recording) -> Iterator[str]:
         )
         if max(shift, 1 / shift) > 1 + MOVED:
             yield (
-                f"the steps of half of the rows and more take {shift:.2f} times as long as before: rows that move "
-                "together are more likely moved by the machine than by the code"
+                f"in the median over all rows a step takes {shift:.2f} times as long as before: when all rows change "
+                "together, the machine is a more likely cause than the code"
             )
     rows = [{cell.label for cell in recording.plan.rows} for recording in (before, after)]
     for label in sorted(rows[0] ^ rows[1]):
-        yield f"{label} is in {'the first' if label in rows[0] else 'the second'} alone"
+        yield f"{label} is only in the {'first' if label in rows[0] else 'second'} recording"

@@ -1,6 +1,7 @@
-"""The floating-point operations of the model, counted by formula: two for each multiplication in a matrix product.
+"""The number of floating-point operations of the model, by formula.
 
-Gates, softmax and optimizer are left out: they are some per cent of the operations and none of them is a product.
+Only matrix products are counted: two operations, a multiplication and an addition, for each pair of numbers that are
+multiplied. Gates, softmax and optimizer are left out: they are some per cent of the operations.
 """
 
 from dataclasses import dataclass
@@ -23,19 +24,23 @@ class StepSizes:
 
     @classmethod
     def of(cls, plan: Plan, sizes: Sizes) -> "StepSizes":
-        """Those of the step that a benchmark measures."""
+        """The sizes of the training step that a benchmark measures."""
         lengths = sizes.max_encoder_seq_length, sizes.max_decoder_seq_length
         tokens = sizes.num_encoder_tokens, sizes.num_decoder_tokens
         return cls(plan.settings.batch_size, *lengths, *tokens, plan.latent_dim)
 
 
 def multiplies_one_hot(facts: BackendFacts) -> bool:
-    """Whether a backend multiplies one-hot inputs with the kernels; else it looks the kernels' rows up."""
+    """Whether a backend multiplies its one-hot inputs by the kernels. If not, it looks rows of the kernels up."""
     return bool(facts.settings.get("one_hot_products", True))
 
 
 def forward_flop(sizes: StepSizes, one_hot: bool = True) -> int:
-    """Of the forward pass over one batch; `one_hot`: inputs are multiplied as dense ones, and not looked up."""
+    """Floating-point operations of the forward pass over one batch.
+
+    `one_hot` says whether one-hot inputs are multiplied by the kernels like any other matrix. If not, rows of the
+    kernels are looked up, which costs no operation.
+    """
     s, gates = sizes, 4 * sizes.latent_dim
     encoder = s.max_encoder_seq_length * (s.num_encoder_tokens * one_hot + s.latent_dim) * gates
     decoder = s.max_decoder_seq_length * (s.num_decoder_tokens * one_hot + s.latent_dim) * gates
@@ -44,7 +49,11 @@ def forward_flop(sizes: StepSizes, one_hot: bool = True) -> int:
 
 
 def step_flop(sizes: StepSizes, one_hot: bool = True) -> int:
-    """Of a training step: forward, the gradient of each weight, and of each hidden state; inputs need none."""
+    """Floating-point operations of a training step: the forward pass, and the gradients of weights and hidden states.
+
+    The gradient of a weight takes as many operations as the forward product with it. The gradient of the inputs is
+    not counted, since nothing needs it.
+    """
     s, gates = sizes, 4 * sizes.latent_dim
     states = (s.max_encoder_seq_length + s.max_decoder_seq_length) * s.latent_dim * gates
     dense = s.max_decoder_seq_length * s.latent_dim * s.num_decoder_tokens

@@ -1,4 +1,4 @@
-"""From a recording to results: rows, pairs, the headline, warnings. Nothing is measured here."""
+"""From a recording to its results: rows, pairs of rows, the headline and warnings. Nothing is measured here."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,16 +36,16 @@ from benchmarks.results.values import (
 )
 from benchmarks.results.why import advice_for, step_parts, why_slower
 
-MOST_OUTSIDE = 0.05  # share of a visit's loop that may lie outside its steps
+MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
 
 
 def results_of(recording: Recording) -> Results:
-    """What a recording says, as far as it goes."""
+    """The results of a recording; of one that is not finished, the results of what was measured so far."""
     return Analysis(recording).results()
 
 
 class Analysis:
-    """A recording put in order."""
+    """A recording's lines, sorted by cell, and the results that follow from them."""
 
     def __init__(self, recording: Recording) -> None:
         self.recording, self.plan, self.head = recording, recording.plan, recording.head
@@ -69,6 +69,7 @@ class Analysis:
         )
 
     def results(self) -> Results:
+        """All results of the recording."""
         rows = [self._row(cell) for cell in self.plan.rows if cell in self.starts]
         rows.sort(key=lambda row: (bool(row.why_not), row.speed.step.value if row.speed else 0.0))
         visits = [visit for _, cycle in self.timings.cycles for visit in cycle]
@@ -131,11 +132,11 @@ class Analysis:
         step = self.timings.steps.seconds(cell.label)
         if step is None:
             return None
-        steps = self.head.corpus.sizes.training_rows / self.plan.settings.batch_size
-        steps = steps if cell.bucketed else ceil(steps)  # the last one, of fewer pairs, takes what the others do
-        return Speed(
-            step, step.value * steps, self.plan.settings.batch_size / step.value, self.timings.settling(cell)
-        )
+        batch_size = self.plan.settings.batch_size
+        steps = self.head.corpus.sizes.training_rows / batch_size
+        if not cell.bucketed:
+            steps = ceil(steps)  # an epoch's last batch has fewer pairs, but its step takes as long as the others
+        return Speed(step, step.value * steps, batch_size / step.value, self.timings.settling(cell))
 
     def _decoding(self, cell: Cell) -> Decoding | None:
         line = self.decoded.get(cell)
@@ -153,33 +154,28 @@ class Analysis:
         facts, evidence, trainings = starts[-1].facts, self.evidence.get(cell), self._trainings(cell)
         step = speed.step.value if speed else None
         profile = evidence.profile if evidence else None
-        alone = [start for start in starts if start.seconds] or starts[:1]
+        makes_tensors = cell.backend != BASELINE  # keras:example makes all of its tensors before its steps
+        timed = [start for start in starts if start.seconds] or starts[:1]  # where starting was timed
         roofline = None
         if step and self.peaks and group == "main":
             flop = step_flop(self.sizes, multiplies_one_hot(facts))
             roofline = Roofline(flop, flop / step, flop / step / self.peaks[0].flops)
         return Resources(
-            process_seconds=median(s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in alone),
-            import_seconds=median(s.facts.import_seconds for s in alone),
-            build_seconds=median(s.facts.build_seconds for s in alone),
+            process_seconds=median(s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in timed),
+            import_seconds=median(s.facts.import_seconds for s in timed),
+            build_seconds=median(s.facts.build_seconds for s in timed),
             first_step_seconds=median(s.warm_up.first_step_seconds for s in starts),
             after_import=median(s.facts.resident_after_import for s in starts),
             after_build=median(s.facts.resident_after_build for s in starts),
-            # Whole epochs take what they take; the first steps are fewer.
+            # A training of whole epochs may need more memory than the first few steps, so it is preferred.
             peak=median([t.peak for t in trainings] or [s.warm_up.peak for s in starts]),
             threads=starts[-1].warm_up.threads,
             busy_threads=starts[-1].warm_up.busy_threads,
-            # The example makes all tensors before its steps.
-            data_share=profile.data_seconds / profile.steps / step
-            if profile and step and cell.backend != BASELINE
-            else None,
+            data_share=profile.data_seconds / profile.steps / step if profile and step and makes_tensors else None,
             roofline=roofline,
             kernels=profile.kernels if profile else [],
-            step_parts=self._parts(cell, step),
+            step_parts=step_parts(evidence, step, makes_tensors) if step else {},
         )
-
-    def _parts(self, cell: Cell, step: float | None) -> dict[str, float]:
-        return step_parts(self.evidence.get(cell), step, cell.backend != BASELINE) if step else {}
 
     def _trainings(self, cell: Cell) -> list[Trained]:
         return [line for line in self.recording.of_kind(Trained) if line.cell == cell]
@@ -202,12 +198,12 @@ class Analysis:
         ]
 
     def _certificate(self, cell: Cell, version: str) -> Certificate | None:
-        """The certificate of the version of the framework that ran; None where there is none of it."""
+        """The cell's parity certificate, if it is of this version of the framework; otherwise None."""
         found = self.certificates.get(certified_as(cell))
         return found if found and found.version == version else None
 
     def _why_not(self, cell: Cell, certificate: Certificate | None, starts: Sequence[Start]) -> str:
-        """Why a row is not compared with others; empty where it is."""
+        """Why a row is not compared with others; empty if it is compared."""
         if certificate is None:
             return "there is no parity certificate of this version"
         if not certificate.passed:
@@ -220,7 +216,10 @@ class Analysis:
 
     @cached_property
     def _bias(self) -> tuple[str, Estimate] | None:
-        """A row measured twice whose interval against itself leaves 1 out: its label and that interval."""
+        """Label and ratio of a row that was measured twice and seems faster or slower than itself; None if none does.
+
+        The interval of the ratio then leaves 1 out.
+        """
         for cell in self.plan.cells:
             if cell.again:
                 ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, again=False).label, cell.label)
@@ -229,6 +228,7 @@ class Analysis:
         return None
 
     def _pair(self, kind: Kind, left: str, right: str, fit: Fit) -> Pair | None:
+        """Two rows compared by a fit; None where their ratio is not known. A bias widens its intervals."""
         ratio, pairwise = fit.ratio(left, right), fit.pairwise(left, right)
         if ratio is None:
             return None
@@ -238,7 +238,7 @@ class Analysis:
         return Pair(kind, left, right, ratio, pairwise, word_for(ratio, self.plan.size.within))
 
     def _of_frameworks(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:
-        """Every row of a group and lane against every other one, the faster one first."""
+        """Every two rows of the same group and lane, the faster one on the left."""
         found = []
         groups: dict[tuple[str, str], list[Row]] = {}
         for row in rows:
@@ -257,105 +257,112 @@ class Analysis:
         return found
 
     def _pairs(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:
-        """The frameworks against one another; then each row that is apart against the backend's own plain row."""
-        compared = {row.cell: row for row in rows if row.compared}
-        apart = []
+        """The frameworks compared with one another; then each special row compared with the same backend's plain row.
+
+        Special rows are those as installed, on bucketed batches, in reduced precision, or measured a second time.
+        """
+        compared = {row.cell for row in rows if row.compared}
+        special = []
         for cell in self.plan.cells:
-            own = Cell(cell.backend, python=cell.python)
-            plain = Cell(cell.backend.partition(":")[0], python=cell.python)
+            plain = Cell(cell.backend, python=cell.python)
+            in_float32 = Cell(cell.backend.partition(":")[0], python=cell.python)
             if cell.again:
                 once = msgspec.structs.replace(cell, again=False)
-                apart.append(self._pair("control", once.label, cell.label, fit))
-            elif cell in compared and cell.lane == "default" and own in compared:
-                apart.append(self._pair("installed", cell.label, own.label, fit))
-            elif cell in compared and cell.bucketed and own in compared:
-                apart.append(self._pair("bucketed", cell.label, own.label, fit))
-            elif cell in compared and cell.reduced and plain in compared:
-                apart.append(self._pair("reduced", cell.label, plain.label, fit))
-        return [*self._of_frameworks(rows, fit), *(pair for pair in apart if pair)]
+                special.append(self._pair("control", once.label, cell.label, fit))
+            elif cell in compared and cell.lane == "default" and plain in compared:
+                special.append(self._pair("installed", cell.label, plain.label, fit))
+            elif cell in compared and cell.bucketed and plain in compared:
+                special.append(self._pair("bucketed", cell.label, plain.label, fit))
+            elif cell in compared and cell.reduced and in_float32 in compared:
+                special.append(self._pair("reduced", cell.label, in_float32.label, fit))
+        return [*self._of_frameworks(rows, fit), *(pair for pair in special if pair)]
 
     def _baseline(self, rows: Sequence[Row]) -> str:
-        """The label of the row that the column of ratios is to: the one asked for, the example, or the slowest."""
+        """The label of the row that ratios in tables refer to: the one asked for, or the example, or the slowest."""
         timed = [row for row in rows if row.compared and row.speed and row.group == "main"]
-        lane = [row for row in timed if row.cell in self.plan.question]
+        candidates = [row for row in timed if row.cell in self.plan.question]
         for name in (self.plan.baseline, BASELINE):
-            if name and (found := [row.label for row in lane if row.cell.backend == name]):
+            if name and (found := [row.label for row in candidates if row.cell.backend == name]):
                 return found[0]
-        return lane[-1].label if lane else ""
+        return candidates[-1].label if candidates else ""
 
     def _sentences(self) -> list[Sentence]:
-        """What the rows of the question make of the sentences that are shown."""
+        """The sentences that the report shows, with the translations by the rows of the benchmark's question."""
         cells = [cell for cell in self.decoded if cell in self.plan.question]
-        return (
-            [
-                Sentence(
-                    shown.source,
-                    shown.references,
-                    shown.held_out,
-                    {cell.label: self.decoded[cell].translations[n] for cell in cells},
-                )
-                for n, shown in enumerate(self.head.corpus.shown)
-            ]
-            if cells
-            else []
-        )
+        if not cells:
+            return []
+        return [
+            Sentence(
+                shown.source,
+                shown.references,
+                shown.held_out,
+                {cell.label: self.decoded[cell].translations[n] for cell in cells},
+            )
+            for n, shown in enumerate(self.head.corpus.shown)
+        ]
 
     def _advice(self) -> Iterator[str]:
+        """One piece of advice for each row as installed that is slower than the same backend's matched row."""
         by_cell: dict[Cell, list[Cause]] = {}
         for cause in self.recording.of_kind(Cause):
             by_cell.setdefault(cause.cell, []).append(cause)
         for cell, causes in by_cell.items():
             ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label)
-            slow = ratio is not None and ratio.low > 1 and causes[-1].installed > causes[-1].matched
-            if ratio and slow:  # else it was slow when it was asked why, and is not in the end
+            # A row may have been slow when its cause was looked for, and yet not be slower over all generations.
+            if ratio and ratio.low > 1 and causes[-1].installed > causes[-1].matched:
                 yield advice_for(cell.backend, ratio.value, causes, self.plan.threads or self.head.machine["cores"])
 
     def _warnings(self, rows: Sequence[Row]) -> Iterator[str]:
+        """What a reader must know before relying on the figures, one sentence each."""
         size, timings = self.plan.size, self.timings
         if timings.dropped:
             used = fmean(v.others for _, cycle in timings.cycles for v in cycle if v.others > MOST_OTHERS)
-            text = f"{timings.dropped} of {len(timings.cycles)} cycles were dropped, since other processes used "
+            text = f"{timings.dropped} of {len(timings.cycles)} cycles were dropped because other processes used "
             text += f"{used:.1f} cores meanwhile"
             if not timings.trusted:
-                text += f"; with more than {MOST_DROPPED:.0%} dropped nothing is said of who is faster"
+                text += f"; since more than {MOST_DROPPED:.0%} were dropped, no row is called faster than another"
             yield f"{text}; close other programs and measure again"
         found = widest(timings)
         if found is None:
-            yield "there are fewer than two generations that can be used, and so no intervals; --resume goes on"
+            yield "there are fewer than two generations that can be used, and so no intervals; --resume measures more"
         elif found.half_width > size.within:
             yield (
-                f"the widest interval reaches {found.half_width:.1%} to a side, {size.within:.0%} was asked for and "
-                "the time was over; a longer --budget narrows it"
+                f"the widest interval reaches {found.half_width:.1%} to one side, although {size.within:.0%} was "
+                "asked for: the time ran out; a longer --budget makes it narrower"
             )
         if self._bias:
             label, ratio = self._bias
             yield (
-                f"{label} is told apart from itself ({ratio.low:.2f} to {ratio.high:.2f}): the measurement is biased "
-                "by as much, and all intervals are widened by it"
+                f"{label} seems faster or slower than the same row measured before ({ratio.low:.2f} to "
+                f"{ratio.high:.2f}): the measurement is biased by as much, and all intervals are widened by it"
             )
-        yield from self._gates(rows)
-        yield from _unlike(rows)
+        yield from self._row_warnings(rows)
+        yield from _denormal_warnings(rows)
 
-    def _gates(self, rows: Sequence[Row]) -> Iterator[str]:
-        """What was not as it must be."""
+    def _row_warnings(self, rows: Sequence[Row]) -> Iterator[str]:
+        """Warnings about single rows: those that are not compared, and those that did not run as they should."""
         asked = self.plan.threads or self.head.machine["cores"]
         reasons: dict[str, list[str]] = {}
         for row in rows:
             if row.why_not:
                 reasons.setdefault(row.why_not, []).append(row.label)
         for why_not, labels in reasons.items():
-            yield f"not compared: {', '.join(labels)}, since {why_not}"
+            yield f"not compared: {', '.join(labels)}, because {why_not}"
         for row in rows:
             if row.cell.lane == "matched" and row.facts.threads != asked:
-                yield f"{row.label} computed on {row.facts.threads} threads, {asked} were asked for"
+                yield f"{row.label} computed on {row.facts.threads} threads, although {asked} were asked for"
             if self.timings.outside(row.cell) > MOST_OUTSIDE:
-                yield f"{row.label} spent over {MOST_OUTSIDE:.0%} of its time outside steps, the device still at work"
+                yield (
+                    f"{row.label} spent over {MOST_OUTSIDE:.0%} of its time outside the timed steps, so the device "
+                    "may still have been at work when a step's clock was stopped"
+                )
 
 
 def headline(results: Results) -> str:
-    """The answer in a sentence: how many times as fast the fastest row of the question trains as the others.
+    """The answer in a sentence: how many times as fast the fastest row trains as each of the others.
 
-    Variants are left out of it where two frameworks and more are compared.
+    - Rows with matched settings are meant, or those as installed where there are no others.
+    - Variants such as torch:compile are left out where there are two frameworks or more without them.
     """
     rows = [row for row in results.of_group("main") if row.compared and row.speed]
     rows = [row for row in rows if row.cell.lane == "matched"] or rows
@@ -379,35 +386,39 @@ def headline(results: Results) -> str:
 
 
 def _no_answer(results: Results, rows: Sequence[Row]) -> str:
+    """The headline where no two rows can be compared."""
     if not results.generations:
         return "Nothing was measured yet."
     if results.dropped > MOST_DROPPED * results.cycles:
         return f"No answer: other processes were at work in {results.dropped} of {results.cycles} cycles."
     if len(rows) == 1 and rows[0].speed:
         return f"{rows[0].label} trains {rows[0].speed.pairs_per_second:,.0f} pairs a second."
-    return "No answer yet: it takes two generations, and two rows whose parity holds."
+    return "No answer yet: a comparison needs two generations and two rows that pass parity."
 
 
-def _unlike(rows: Sequence[Row]) -> Iterator[str]:
-    """What is not alike in the matched lane, since some framework has no switch for it."""
+def _denormal_warnings(rows: Sequence[Row]) -> Iterator[str]:
+    """A warning where the matched rows treat denormal numbers differently: some frameworks have no switch for it."""
     denormals: dict[str, list[str]] = {}
     for row in rows:
         if row.cell.lane == "matched":
             denormals.setdefault(str(row.facts.settings.get("denormals", "not known")), []).append(row.label)
     if len(denormals) > 1:
         said = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in denormals.items())
-        yield f"denormal numbers are not treated alike: {said}"
+        yield f"denormal numbers (very close to zero) are not treated alike: {said}"
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """For `--json`: pairs are flat, each {left, right, ratio, low, high, ...}: how many times as fast left is; a
-    sentence has its first reference by itself too."""
-    flat = {name: [_flat(pair) for pair in getattr(results, name)] for name in ("pairs", "decoding", "alone")}
-    sentences = [plain(sentence) | {"reference": sentence.references[0]} for sentence in results.sentences]
+    """The results as `--json` prints them.
+
+    - A pair has `ratio`, which says how many times as fast `left` is as `right`, beside the ends `low` and `high` of
+      its interval, all three as plain numbers.
+    - A sentence has its first reference as `reference`, in addition to all of them as `references`.
+    """
     content: dict[str, Any] = plain(results)
-    return content | flat | {"sentences": sentences}
-
-
-def _flat(pair: Pair) -> dict[str, Any]:
-    ratio = pair.ratio
-    return plain(pair) | {"ratio": ratio.value, "low": ratio.low, "high": ratio.high}  # type: ignore[no-any-return]
+    for name in ("pairs", "decoding", "alone"):
+        for pair in content[name]:
+            ratio = pair.pop("ratio")
+            pair |= {"ratio": ratio["value"], "low": ratio["low"], "high": ratio["high"]}
+    for sentence in content["sentences"]:
+        sentence["reference"] = sentence["references"][0]
+    return content

@@ -1,4 +1,4 @@
-"""What a sweep found: how cost grows along each axis, and where it departs from what the machine could do."""
+"""The results of a sweep: how cost grows along each axis, and at which sizes the machine is used badly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
 from common.config import DataConfig
 from common.machine import Machine
 
-DEPARTED = 0.5  # of a curve's best share
+DEPARTED = 0.5  # a size counts as departed below this fraction of its curve's best share of the peak
 
 
 @dataclass(frozen=True)
 class SizePoint:
     """One backend at one size of one axis."""
 
-    value: int
-    seconds: float  # a warm training step, the median
-    flop: float  # of the step, by formula
-    ideal_seconds: float  # the step at the machine's peak
-    peak_memory: float  # bytes, of the process
+    value: int  # the size that the axis varies, such as the number of units
+    seconds: float  # median time of a warm training step
+    flop: float  # floating-point operations of the step, by formula
+    ideal_seconds: float  # time that the step would take at the machine's peak speed
+    peak_memory: float  # largest resident memory of the process, in bytes
 
     @property
     def share(self) -> float:
-        """Of the machine's peak."""
+        """The share of the machine's peak speed that the step reaches."""
         return self.ideal_seconds / self.seconds
 
 
@@ -33,57 +33,62 @@ class SizePoint:
 class Curve:
     """One backend along one axis of a sweep."""
 
-    axis: str  # a field of benchmarks.measure.sweep.Axes
+    axis: str  # name of a field of benchmarks.measure.sweep.Axes
     cell: Cell
-    points: Sequence[SizePoint]  # by value
+    points: Sequence[SizePoint]  # ordered by value
 
     @property
     def best_share(self) -> float:
+        """The largest share of the machine's peak that any size reaches."""
         return max(point.share for point in self.points)
 
     @property
     def departs(self) -> int | None:
-        """The first value, coming from the large end, whose share is under half of the best; None where none is."""
+        """The largest value at which less than half of the best share is reached; None where there is none."""
         low = (p.value for p in reversed(self.points) if p.share < DEPARTED * self.best_share)
         return next(low, None)
 
     @property
     def growth(self) -> dict[int, float]:
-        """By value, the peak of memory over that at the example's 10,000 pairs, or else at the fewest pairs."""
+        """Peak memory by value, as a multiple of that at the example's 10,000 pairs.
+
+        Where 10,000 pairs were not measured, it is a multiple of that at the fewest pairs.
+        """
         peaks = {point.value: point.peak_memory for point in self.points}
-        first = peaks.get(DataConfig.num_samples, self.points[0].peak_memory)
-        return {value: peak / first for value, peak in peaks.items()}
+        base = peaks.get(DataConfig.num_samples, self.points[0].peak_memory)
+        return {value: peak / base for value, peak in peaks.items()}
 
 
 @dataclass(frozen=True)
 class DataCost:
-    """A corpus before any framework has it, by NumPy alone: medians."""
+    """Median times that NumPy takes to prepare a corpus, before any framework gets it."""
 
-    num_samples: int
-    encode_seconds: float  # from text to ids
-    epoch_seconds: float  # to make the tensors of all batches of an epoch
+    num_samples: int  # pairs in the corpus
+    encode_seconds: float  # seconds from text to ids
+    epoch_seconds: float  # seconds to make the tensors of all batches of an epoch
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What a sweep found."""
+    """The results of a sweep."""
 
-    command: str  # what is typed to measure the same again
+    command: str  # the command that measures the same again
     machine: Machine
-    started: str  # ISO 8601
+    started: str  # date and time in ISO 8601
     data: DataConfig
-    latent_dim: int  # of the axes that stay
-    batch_size: int
-    flops: float  # the fastest matrix product that was measured, floating-point operations a second
+    latent_dim: int  # units of each LSTM where another size is varied
+    batch_size: int  # pairs in a batch where another size is varied
+    flops: float  # floating-point operations a second of the fastest matrix product that was measured
     curves: Sequence[Curve]
     costs: Sequence[DataCost]
 
     def of_axis(self, axis: str) -> list[Curve]:
+        """The curves along one axis."""
         return [curve for curve in self.curves if curve.axis == axis]
 
 
 def scaling_of(sweep: Sweep) -> Scaling:
-    """What a sweep found, as far as it goes."""
+    """The results of a sweep; of one that is not finished, the results of what was measured so far."""
     points = [line for line in sweep.lines if isinstance(line, PointMeasured)]
     flops = max((product.flops for line in points for product in line.point.products), default=0.0)
     curves: dict[tuple[str, Cell], list[SizePoint]] = {}

@@ -1,4 +1,4 @@
-"""From visits to observations: which cycles are used, and what a cell's time was in each generation."""
+"""From a recording's visits to observations: which cycles are used, and a cell's time in each generation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,57 +12,60 @@ from benchmarks.measure.recording import Decoded, Generation, Recording, Visit
 from benchmarks.measure.schedule import SETTLING_STEPS
 from benchmarks.results.intervals import Estimate, Fit
 
-MOST_DROPPED = 0.2  # share of the cycles that may be dropped; above it nothing is said of who is faster
+MOST_DROPPED = 0.2  # if a larger share of the cycles is dropped, no row is called faster than another
 
-# The seconds that a figure takes of a visit; empty where the visit has none.
+# Gives the seconds in a cell's visit that belong to a figure; empty where the visit has none.
 Seconds = Callable[[Cell, Visit], Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Timings:
-    """A recording's visits, without the cycles in which other processes were at work.
+    """The times in a recording, without the cycles in which other processes were at work.
 
-    Such a cycle is dropped for all cells: what it would tell of one is not what it would tell of another. Nothing is
-    dropped for its times.
+    Such a cycle is dropped for all cells, because the other processes did not slow all of them down alike. A cycle is
+    never dropped because of its times.
     """
 
     recording: Recording
 
     @cached_property
     def cycles(self) -> list[tuple[Generation, Sequence[Visit]]]:
+        """Every cycle with the generation that it belongs to."""
         generations = self.recording.of_kind(Generation)
         return [(generation, cycle) for generation in generations for cycle in generation.cycles]
 
     @cached_property
     def used(self) -> list[tuple[Generation, Sequence[Visit]]]:
+        """The cycles in which other processes used at most MOST_OTHERS cores in every visit."""
         return [(g, cycle) for g, cycle in self.cycles if all(visit.others <= MOST_OTHERS for visit in cycle)]
 
     @property
     def dropped(self) -> int:
+        """Number of cycles that are not used."""
         return len(self.cycles) - len(self.used)
 
     @property
     def trusted(self) -> bool:
-        """Whether so few cycles were dropped that something may be said of who is faster."""
+        """Whether enough cycles were used to say which row is faster."""
         return bool(self.used) and self.dropped <= MOST_DROPPED * len(self.cycles)
 
     @cached_property
     def steps(self) -> Fit:
-        """Seconds a training step; bucketed, those that a batch's worth of pairs takes."""
+        """Seconds of a training step. On bucketed batches: the mean over a visit's steps, whose widths differ."""
         return self._fit(lambda cell, visit: [fmean(visit.steps)] if cell.bucketed else visit.steps)
 
     @cached_property
     def batches(self) -> Fit:
-        """Seconds a character that is decoded among many sentences."""
-        return self._fit(lambda cell, visit: _each(visit.batch, self.characters(cell)[0]))
+        """Seconds per character when many sentences are decoded in one call."""
+        return self._fit(lambda cell, visit: [call / self.characters(cell)[0] for call in visit.batch])
 
     @cached_property
     def alone(self) -> Fit:
-        """Seconds a character of the longest sentence, decoded by itself."""
-        return self._fit(lambda cell, visit: _each(visit.alone, self.characters(cell)[1]))
+        """Seconds per character when the sentence with the longest output is decoded by itself."""
+        return self._fit(lambda cell, visit: [call / self.characters(cell)[1] for call in visit.alone])
 
     def figures(self) -> dict[str, Fit]:
-        """What recordings are compared by, each with the times that its name tells."""
+        """The figures by which two recordings are compared, by their names."""
         return {
             "training step": self.steps,
             "character decoded in a batch": self.batches,
@@ -70,12 +73,17 @@ class Timings:
         }
 
     def characters(self, cell: Cell) -> tuple[int, int]:
-        """That the cell's timed calls put out: in a batch, alone; a cell that has none has no such calls."""
+        """Number of characters that a cell's timed calls put out: first in a batch, then for one sentence by itself.
+
+        (1, 1) where they are not recorded; such a cell has no timed calls either.
+        """
         return self._characters.get(cell, (1, 1))
 
     def settling(self, cell: Cell) -> float:
-        """By what share the early steps of the long visits, one a generation, are slower than the late ones: their
-        mean; 0 where there is none."""
+        """By what share the first half of the steps in a cell's long visits is slower than the second half.
+
+        There is one long visit in each generation, and the result is the mean over them; 0 where there is none.
+        """
         half = SETTLING_STEPS // 2
         found = [
             log(median(visit.steps[:half]) / median(visit.steps[half:]))
@@ -86,11 +94,14 @@ class Timings:
         return exp(fmean(found)) - 1 if found else 0.0
 
     def finite(self, cell: Cell) -> bool:
-        """Whether every loss of the cell was."""
+        """Whether every loss of the cell was a finite number."""
         return all(visit.finite for _, cycle in self.cycles for visit in cycle if self._cell(visit) == cell)
 
     def outside(self, cell: Cell) -> float:
-        """The largest share of a visit's loop that lies outside its steps, where the device was still at work."""
+        """The largest share of a visit's time that passed outside the timed steps.
+
+        It is large where the device was still at work when a step's clock had been stopped.
+        """
         visits = [visit for _, cycle in self.cycles for visit in cycle if self._cell(visit) == cell]
         return max((1 - fsum([*visit.lead, *visit.steps]) / visit.loop for visit in visits), default=0.0)
 
@@ -102,7 +113,11 @@ class Timings:
         return self.recording.plan.cells[visit.cell]
 
     def _fit(self, seconds: Seconds) -> Fit:
-        """Of each cell and generation: the mean over the cycles of the logarithm of a visit's median."""
+        """The fit of one observation for each cell and block.
+
+        An observation is the mean, over the block's used cycles, of the logarithm of a visit's median. A block is a
+        generation, or a part of one where not all processes fit into memory together.
+        """
         blocks: dict[tuple[int, str], list[float]] = {}
         numbers: dict[tuple[int, int], int] = {}
         for generation, cycle in self.used:
@@ -114,14 +129,11 @@ class Timings:
         return Fit({key: fmean(found) for key, found in blocks.items()})
 
 
-def _each(seconds: Sequence[float], characters: int) -> list[float]:
-    """Seconds a character, of each call."""
-    return [call / characters for call in seconds]
-
-
 def widest(timings: Timings) -> Estimate | None:
-    """The widest interval of the question that a benchmark answers, one row's own where there is no other; None
-    before it can be told."""
+    """The ratio with the widest interval among the rows whose comparison is the benchmark's question.
+
+    Where the question has only one row, it is the row's own time. None before there is an interval for every pair.
+    """
     labels = [cell.label for cell in timings.recording.plan.question]
     if len(labels) == 1:
         return timings.steps.seconds(labels[0])
@@ -132,6 +144,6 @@ def widest(timings: Timings) -> Estimate | None:
 
 
 def precision(recording: Recording) -> float | None:
-    """How far the widest interval of the question reaches to its wider side; None before it can be told."""
+    """How far `widest` reaches to its wider side, as a share: 0.07 is 7 %. None before it is known."""
     found = widest(Timings(recording))
     return found.half_width if found else None

@@ -1,7 +1,7 @@
-"""What a comparison found. Times are seconds and memory is bytes, where nothing else is said."""
+"""The results of a comparison as plain values. Times are in seconds and memory in bytes unless it says otherwise."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
 
@@ -15,11 +15,15 @@ from common.evidence import Kernel
 from common.interface import BackendFacts
 from common.machine import Machine
 
-# "main": rows that do the same work in float32 and are compared with one another. "bucketed": rows on batches of like
-# lengths with padding masked, which is other work a step. "reduced": rows that compute in less than float32.
+# Rows are compared with one another within a group:
+# - "main": rows that do the same work, in float32.
+# - "bucketed": rows on batches of sentences of similar lengths, with padding masked. Their steps do other work.
+# - "reduced": rows that compute in less than float32 precision.
 Group = Literal["main", "bucketed", "reduced"]
-# "frameworks": two rows of one group and lane. The others hold a row that is apart against the same backend's plain
-# one: as installed, on bucketed batches, of reduced precision, or measured a second time.
+# What the two rows of a pair are:
+# - "frameworks": two backends of the same group and lane.
+# - The other kinds compare a row with the same backend's plain row: as installed ("installed"), on bucketed batches
+#   ("bucketed"), in reduced precision ("reduced"), or simply measured a second time ("control").
 Kind = Literal["frameworks", "installed", "bucketed", "reduced", "control"]
 
 
@@ -27,68 +31,74 @@ Kind = Literal["frameworks", "installed", "bucketed", "reduced", "control"]
 class Speed:
     """How fast a row trains."""
 
-    step: Estimate  # a warm training step on a batch; bucketed: the time that a batch's worth of pairs takes
-    epoch_seconds: float  # the step's seconds times the steps of an epoch
+    step: Estimate  # seconds of a warm training step; on bucketed batches, whose widths differ, of a mean step
+    epoch_seconds: float  # the step's seconds times the number of steps in an epoch
     pairs_per_second: float
-    settling: float  # by how much the first ten of twenty timed steps are slower than the last ten, as a share
+    settling: float  # share by which the first ten of twenty timed steps are slower than the last ten
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How fast a row decodes. A character is one that is put out, up to and with the end of the sentence."""
+    """How fast a row decodes: seconds per character that it puts out, the end of the sentence included.
 
-    batch_character: Estimate | None  # when many sentences are decoded in one call; None where a row has no batch
-    sentences: int  # in that call
-    alone_character: Estimate | None  # of the longest held-out sentence, decoded by itself
-    alone_characters: int  # that it puts out
-    once_character: float | None  # the shown sentences one by one, measured once: of what has no batch, the example
+    - "batch": many sentences are decoded in one call. None where a backend has no batched decoding.
+    - "alone": the held-out sentence with the longest output is decoded by itself.
+    - "once": only for a backend without batched decoding, which is keras:example. It decodes the sentences that the
+      report shows one by one, and is measured once.
+    """
+
+    batch_character: Estimate | None  # seconds per character in a batch
+    sentences: int  # number of sentences in the batch
+    alone_character: Estimate | None  # seconds per character of the sentence by itself
+    alone_characters: int  # number of characters that the backend puts out for that sentence
+    once_character: float | None  # seconds per character of the sentences shown; None for a backend with batches
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """What a row's training step does of what the machine can."""
+    """How much of the machine's peak speed a row's training step reaches."""
 
     flop: float  # floating-point operations of a step, by formula
-    flops: float  # of them a second
-    share: float  # of the fastest matrix product that was measured
+    flops: float  # floating-point operations a second
+    share: float  # flops as a share of those of the fastest matrix product that was measured
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a row takes beside the time of its steps: medians over the generations."""
+    """A row's start-up times, memory, threads and kernels. Times and memory are medians over the generations."""
 
-    process_seconds: float  # until a process is there and has imported NumPy
-    import_seconds: float  # of the framework
-    build_seconds: float  # of the model
-    first_step_seconds: float  # with all that it compiles
-    after_import: float  # bytes resident
-    after_build: float
-    peak: float  # of whole epochs where trainings were scored, else of the first steps
-    threads: int  # of the operating system
-    busy_threads: int  # of these, those that worked while it trained
-    data_share: float | None  # of a step's time, what making its tensors takes; None where they are made before
+    process_seconds: float  # time until the process runs and has imported NumPy
+    import_seconds: float  # time to import the framework
+    build_seconds: float  # time to build the model
+    first_step_seconds: float  # time of the first training step, including everything that it compiles
+    after_import: float  # resident memory after the import of the framework
+    after_build: float  # resident memory after the model is built
+    peak: float  # largest resident memory: in whole epochs where trainings were scored, otherwise in the first steps
+    threads: int  # number of threads of the process, as the operating system counts them
+    busy_threads: int  # number of these threads that worked while the row trained
+    data_share: float | None  # share of a step's time that goes into making its tensors; None if made beforehand
     roofline: Roofline | None
-    kernels: Sequence[Kernel]  # by the framework's own profiler; empty where not profiled
-    step_parts: dict[str, float]  # seconds of a step by common.evidence.Part; empty where not profiled
+    kernels: Sequence[Kernel]  # from the framework's own profiler; empty where it did not run
+    step_parts: dict[str, float]  # seconds of a step by common.evidence.Part; empty where the profiler did not run
 
     @property
     def start_seconds(self) -> float:
-        """From nothing until the first step is done."""
+        """Time from starting the process to the end of the first training step."""
         return self.process_seconds + self.import_seconds + self.build_seconds + self.first_step_seconds
 
 
 @dataclass(frozen=True)
 class ScoredEpoch:
-    """One epoch of a training; the scoring is off the clock."""
+    """One epoch of a training, and how well its weights translate the held-out sources."""
 
-    seconds: float  # of the training steps
+    seconds: float  # time of the training steps; scoring is not included
     loss: float
     val_loss: float
-    val_accuracy: float  # over all positions, padding included
-    val_accuracy_real: float  # over real characters
-    chrf: float  # 0 to 100, of held-out sources
-    exact_match: float  # 0 to 1
-    character_error_rate: float
+    val_accuracy: float  # share of characters predicted correctly, padding included
+    val_accuracy_real: float  # share of characters predicted correctly, without padding
+    chrf: float  # 0 to 100
+    exact_match: float  # share of translations that equal a reference
+    character_error_rate: float  # edits per character of the reference
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class Training:
     epochs: Sequence[ScoredEpoch]
 
     def seconds_to(self, chrf: float) -> float:
-        """Seconds of training until an epoch's chrF is first as high; infinite where none is."""
+        """Seconds of training until the first epoch that reaches this chrF; infinite if no epoch does."""
         seconds = 0.0
         for epoch in self.epochs:
             seconds += epoch.seconds
@@ -110,50 +120,50 @@ class Training:
 
 @dataclass(frozen=True)
 class Row:
-    """One backend in one lane under one interpreter, on batches made in one way."""
+    """One line of the report: a backend in one lane, under one interpreter, on shuffled or bucketed batches."""
 
     cell: Cell
-    label: str  # what tables and charts call it
+    label: str  # the row's name in tables and charts
     group: Group
     facts: BackendFacts
-    certificate: Certificate | None  # of parity, of the version that ran; None where there is none
-    why_not: str  # compared: no certificate, parity broken, ...; empty where it is
-    speed: Speed | None  # None where no cycle could be used
+    certificate: Certificate | None  # parity certificate of the framework's version that ran; None if there is none
+    why_not: str  # why the row is not compared with others, such as broken parity; empty if it is compared
+    speed: Speed | None  # None if no cycle could be used
     decoding: Decoding | None
     resources: Resources
     learning: Sequence[Training]  # empty where no training was scored
 
     @property
     def compared(self) -> bool:
-        """Whether its figures are held against others'."""
+        """Whether the row's figures are compared with those of other rows."""
         return not self.why_not
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows against one another."""
+    """Two rows compared with one another."""
 
     kind: Kind
-    left: str  # labels; left is the faster one, or in the other kinds the row that the kind names
-    right: str
-    ratio: Estimate  # how many times as fast left is, by the fit of all rows
-    pairwise: Estimate | None  # the same by these two rows alone
-    word: Word
-    why: str = ""  # a sentence from the parts of a step that were measured; empty where they were not
+    left: str  # label of the faster row if the kind is "frameworks", otherwise of the row that the kind names
+    right: str  # label of the row that it is compared with
+    ratio: Estimate  # how many times as fast left is, from the fit of all rows
+    pairwise: Estimate | None  # the same ratio from these two rows alone
+    word: Word  # the verdict
+    why: str = ""  # a sentence that explains the difference; empty where the parts of a step were not measured
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence, its references and what each row makes of it, with the weights that all decode with."""
+    """A sentence of the corpus, its references, and each row's translation. All rows decode with the same weights."""
 
     source: str
     references: Sequence[str]
-    held_out: bool  # of training
+    held_out: bool  # whether the sentence was held out of training
     translations: dict[str, str]  # by the row's label
 
     @property
     def said(self) -> list[tuple[list[str], str]]:
-        """Each distinct translation with the labels of the rows that say it."""
+        """Each distinct translation, with the labels of the rows that give it."""
         labels: dict[str, list[str]] = {}
         for label, translation in self.translations.items():
             labels.setdefault(translation, []).append(label)
@@ -162,55 +172,57 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Peak:
-    """A matrix product (m, k) @ (k, n) in float32."""
+    """The speed that a library reached in a matrix product (m, k) @ (k, n) in float32."""
 
     backend: str
-    name: str  # "large", or the part of the model that it is
-    shape: tuple[int, int, int]
+    name: str  # "large", or the name of the model's product that has this shape
+    shape: tuple[int, int, int]  # m, k, n
     flops: float  # floating-point operations a second
 
 
 @dataclass(frozen=True)
 class Results:
-    """A whole comparison. Rows come fastest first within their group; those that are not compared come last."""
+    """A whole comparison. Rows are ordered from fast to slow, and those that are not compared come last."""
 
-    headline: str  # the answer in a sentence
-    command: str  # what is typed to measure the same again
+    headline: str  # the answer in one sentence
+    command: str  # the command that measures the same again
     machine: Machine
-    sha256: str  # of the corpus
+    sha256: str  # hash of the corpus
     data: DataConfig
     settings: TrainConfig
     latent_dim: int
     preset: str
-    started: str  # ISO 8601
-    within: float  # how narrow the intervals were asked to be: 0.07 is 7 % to either side
-    reached: float | None  # how narrow the widest interval of the question is; None before two generations
+    started: str  # date and time in ISO 8601
+    within: float  # how far an interval should reach at most to either side: 0.07 is 7 %
+    reached: float | None  # how far the widest interval reaches to either side; None before two generations
     generations: int
-    cycles: int  # of all generations
-    dropped: int  # cycles that are not used, since other processes were at work meanwhile
-    others: float  # cores that other processes used, the mean over all visits
-    waited: float  # seconds that visits waited for an idle machine, in all
-    seconds: float  # that measuring took, in all
-    weights: str  # what all rows decode with, in words
-    chrf: float | None  # of these weights on all held-out sources; None where they were not decoded
+    cycles: int  # number of cycles in all generations
+    dropped: int  # number of cycles that are not used, because other processes were at work meanwhile
+    others: float  # mean number of cores that other processes used during the visits
+    waited: float  # total seconds that visits waited for an idle machine
+    seconds: float  # total seconds of measuring
+    weights: str  # describes the weights that all rows decode with
+    chrf: float | None  # chrF of these weights on all held-out sources; None if these were not decoded
     chrf_signature: str
-    baseline: str  # label of the row that the column of ratios is to; "" where there is none
+    baseline: str  # label of the row that ratios in tables refer to; "" if there is none
     rows: Sequence[Row]
-    pairs: Sequence[Pair]  # of training
-    decoding: Sequence[Pair]  # in a batch, by the character
-    alone: Sequence[Pair]  # the sentence with the longest output by itself, by the character
+    pairs: Sequence[Pair]  # pairs of rows, compared by their training steps
+    decoding: Sequence[Pair]  # pairs of rows, compared by seconds per character in a batch
+    alone: Sequence[Pair]  # pairs of rows, compared by seconds per character of one sentence by itself
     sentences: Sequence[Sentence]
-    peaks: Sequence[Peak]  # the fastest first
-    warnings: Sequence[str]  # what a reader must know before believing
-    advice: Sequence[str] = field(
-        default_factory=tuple
-    )  # for rows as installed: what makes the difference, what to type
+    peaks: Sequence[Peak]  # the fastest product first
+    warnings: Sequence[str]  # what a reader must know before relying on the figures
+    advice: Sequence[str] = ()  # for rows as installed: which settings make the difference, and what to type
 
     def of_group(self, group: Group) -> list[Row]:
+        """The rows of one group, in the order of `rows`."""
         return [row for row in self.rows if row.group == group]
 
     def ratio(self, left: str, right: str, pairs: Sequence[Pair] | None = None) -> Estimate | None:
-        """How many times as fast the row labelled `left` is, in training or by the pairs given; None if not known."""
+        """How many times as fast the row labelled `left` is as the one labelled `right`; None if it is not known.
+
+        `pairs` are those of training unless others are given.
+        """
         for pair in self.pairs if pairs is None else pairs:
             if (pair.left, pair.right) == (left, right):
                 return pair.ratio
@@ -220,5 +232,5 @@ class Results:
 
 
 def plain(value: Any) -> Any:
-    """A value of these as JSON; a number that is not finite is null."""
+    """A value of one of these classes as dictionaries, lists and numbers for JSON. NaN and infinity become None."""
     return msgspec.json.decode(msgspec.json.encode(value))

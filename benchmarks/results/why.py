@@ -1,4 +1,4 @@
-"""Why one row is faster than another, in a sentence made of what was measured."""
+"""Sentences that explain, from what was measured, why one row is slower than another and what to do about it."""
 
 from collections.abc import Mapping, Sequence
 from math import log
@@ -6,12 +6,11 @@ from shlex import quote
 
 from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Cause, Evidence
-from common.evidence import Part
 
-BETWEEN = ("data", "Python")  # parts of a step that lie between its kernels
-WORTH = 0.1  # share of the difference that a part makes up, to be named
-# What a part of a step is called in a sentence: "22 ms in ...".
-IN_WORDS: Mapping[Part, str] = {
+BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
+WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
+# How a sentence calls each part of a step (see common.evidence.Part): "22 ms more in ...".
+IN_WORDS = {
     "LSTM": "its LSTM kernels",
     "products": "matrix products",
     "gates": "gates and other operators",
@@ -23,12 +22,16 @@ IN_WORDS: Mapping[Part, str] = {
 
 
 def step_parts(evidence: Evidence | None, step_seconds: float, makes_tensors: bool) -> dict[str, float]:
-    """A step's seconds by what they go to, in the order of IN_WORDS; they sum to the step. Empty without a profile.
+    """The seconds that each part of a step takes, in the order of IN_WORDS; their sum is `step_seconds`.
 
-    A profiler slows what it watches, so only shares are taken from it: kernels have the share of the time in which
-    one was running, in the proportion of their own times, since some run side by side. All else is Python and
-    waiting, out of which is taken what making the tensors takes by itself; where `makes_tensors` is False, a row has
-    them before its steps.
+    The result is empty where there is no profile. A profiler slows down what it watches, so only shares are taken
+    from it:
+
+    - All kernels together have the share of the time in which at least one kernel was running. It is divided between
+      them in proportion to their own times, since some of them run at the same time.
+    - The rest of the step is Python and waiting. What making the tensors takes, which is measured by itself, is
+      subtracted from it. Where `makes_tensors` is False, the row makes its tensors before its steps, and nothing is
+      subtracted.
     """
     if evidence is None or evidence.profile is None:
         return {}
@@ -46,25 +49,24 @@ def step_parts(evidence: Evidence | None, step_seconds: float, makes_tensors: bo
 
 
 def why_slower(slower: str, faster: str, parts: Mapping[str, float], others: Mapping[str, float]) -> str:
-    """Where the time of the slower row's step goes that the faster one's does not need; empty without both profiles.
+    """A sentence that names the parts of a step in which the slower row spends more time than the faster one.
 
-    `parts` are the slower row's seconds by part, `others` the faster one's.
+    `parts` are the seconds of the slower row's step by part, `others` those of the faster row's step. The sentence is
+    empty where one of the two has no profile, or where no part explains the difference.
     """
     if not parts or not others:
         return ""
-    words = {str(part): said for part, said in IN_WORDS.items()}
-    own, theirs = dict(parts), dict(others)
-    if not (own["LSTM"] and theirs["LSTM"]) and (own["LSTM"] or theirs["LSTM"]):
-        # One has fused LSTM kernels, the other a loop of products and gates: only their sums can be compared.
+    words, own, theirs = dict(IN_WORDS), dict(parts), dict(others)
+    if bool(own["LSTM"]) != bool(theirs["LSTM"]):
+        # One row has fused LSTM kernels, the other a loop of products and gates: only their sums can be compared.
         fused = faster if theirs["LSTM"] else slower
-        for side in (own, theirs):
-            side["LSTM"] += side.pop("products") + side.pop("gates")
-        words["LSTM"] = f"the model's operators, of which {fused} alone has a fused LSTM"
-    total = sum(own.values()) - sum(theirs.values())
-    differences = {words[part]: own[part] - theirs[part] for part in own}
-    named = sorted((item for item in differences.items() if abs(item[1]) > WORTH * total), key=lambda i: -i[1])
-    more = [f"{_ms(seconds)} more in {part}" for part, seconds in named if seconds > 0]
-    less = [f"{_ms(-seconds)} less in {part}" for part, seconds in named if seconds < 0]
+        for row in (own, theirs):
+            row["LSTM"] += row.pop("products") + row.pop("gates")
+        words["LSTM"] = f"the model's operators (only {fused} has a fused LSTM)"
+    differences = sorted(((own[part] - theirs[part], words[part]) for part in own), reverse=True)
+    total = sum(seconds for seconds, _ in differences)
+    more = [f"{_ms(seconds)} more in {part}" for seconds, part in differences if seconds > WORTH * total]
+    less = [f"{_ms(-seconds)} less in {part}" for seconds, part in differences if -seconds > WORTH * total]
     if total <= 0 or not more:
         return ""
     return f"{slower}'s step is {_ms(total)} longer than {faster}'s: {_listed([*more, *less])}."
@@ -79,12 +81,17 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def advice_for(backend: str, slower: float, causes: Sequence[Cause], threads: int) -> str:
-    """For a row as installed, whose step takes `slower` times as long as matched: which of the matched settings make
-    the difference, and what to type."""
+    """For a backend as installed: which of the matched lane's settings make it faster, and how to set them by hand.
+
+    `slower` is how many times as long its step takes as with all matched settings. `causes` were measured by setting
+    one group of settings after another, so the last of them has every group that was needed.
+    """
     last = causes[-1]
     groups, own = matched_settings(threads), variables_of(backend)
     share = min(1.0, log(last.installed / last.given) / log(last.installed / last.matched))
     names = _listed([GROUPS[group] for group in last.groups])
     typed = [f"{name}={value}" for group in last.groups for name, value in groups[group].items() if name in own]
-    found = f"{backend} as installed takes {slower:.2f} times as long a step as with all settings matched; "
-    return f"{found}{share:.0%} of that is {names}. Type before the command: {' '.join(map(quote, typed))}"
+    return (
+        f"A step of {backend} as installed takes {slower:.2f} times as long as with all settings matched; "
+        f"{share:.0%} of the difference comes from {names}. Type before the command: {' '.join(map(quote, typed))}"
+    )

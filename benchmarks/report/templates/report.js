@@ -1,6 +1,6 @@
 "use strict";
-// Draws the charts, lets them be saved, and offers the recording. Vega's expressions are interpreted, not compiled,
-// so that the page can forbid whatever is not in it.
+// Draws the charts, saves them as pictures, and offers the recording for download. Vega's expressions are interpreted
+// (option `ast`) and not compiled, so that the page's policy can forbid every script that is not its own.
 {
   const bytes = Uint8Array.from(atob(document.getElementById("recording").textContent), (c) => c.charCodeAt(0));
   const recording = document.getElementById("download");
@@ -9,7 +9,7 @@
     recording.hidden = false;
   }
 
-  const ink = "currentColor"; // and var(--paper): those of the page around the chart, in light, dark and print
+  const ink = "currentColor"; // the page's own text colour, which differs in light, dark and print
   const config = {
     background: "transparent",
     font: getComputedStyle(document.body).fontFamily,
@@ -28,7 +28,7 @@
   for (const spec of Object.values(specs)) spec.config = config;
   const options = { ast: true, renderer: "svg", actions: false, tooltip: { theme: "custom" } };
 
-  // A saved picture has a width and the colours of paper, whatever the page around it looks like.
+  // A saved picture has a fixed width and the colours of print, whatever the page looks like at the moment.
   const saved = async (name, type) => {
     const text = JSON.stringify(specs[name]).replaceAll("currentColor", "#1d2126").replaceAll("var(--paper)", "#ffffff");
     const spec = { ...JSON.parse(text), width: 840, padding: 12, background: "#ffffff" };
@@ -49,7 +49,7 @@
       .catch((error) => { console.error(`${name}: ${error}`); place.textContent = "This chart could not be drawn."; });
   };
 
-  // A chart in something folded has no width before that is opened.
+  // A chart inside a closed section has no width, so it is drawn when the section is opened.
   const drawOpen = () => {
     for (const place of document.querySelectorAll(".chart:not([data-begun])")) {
       if (!place.closest("details.folded:not([open])")) draw(place);
@@ -63,7 +63,7 @@
   for (const folded of document.querySelectorAll("details.folded")) {
     folded.addEventListener("toggle", () => {
       drawOpen();
-      window.dispatchEvent(new Event("resize")); // the page may have another width by now
+      window.dispatchEvent(new Event("resize")); // the page's width may have changed while the section was closed
     });
   }
   drawOpen();

@@ -1,4 +1,4 @@
-"""Keras's lstm_seq2seq example in PaddlePaddle, on from trained weights."""
+"""Keras's lstm_seq2seq example in PaddlePaddle, continued from trained weights."""
 
 import argparse
 from pathlib import Path
@@ -39,7 +39,7 @@ def one_hot(texts, characters, length):
 num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
-ahead = [text[1:] for text in targets]  # by one step
+ahead = [text[1:] for text in targets]  # one step ahead of the inputs
 encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
 decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
 decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
@@ -62,11 +62,12 @@ class Seq2Seq(nn.Layer):
 model = Seq2Seq()
 
 # 3. Load weights
-# Kept in Keras's layout; order of the gates: i, f, c, o.
+# The file has Keras's layout. The gates stand in the order i, f, c, o.
 weights = load_file(args.run / "state.safetensors")
 weights = {name: w.astype(args.dtype) for name, w in weights.items()}
 for name, lstm in [("encoder", model.encoder), ("decoder", model.decoder_lstm)]:
-    # In place: it computes with the tensors it was built with.
+    # An LSTM goes on with the tensors that it was built with, so they
+    # are written in place.
     lstm.weight_ih_l0.set_value(weights[f"{name}/kernel"].T)  # (4H, V)
     lstm.weight_hh_l0.set_value(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
     lstm.bias_ih_l0.set_value(weights[f"{name}/bias"])  # (4H,)
@@ -75,16 +76,18 @@ model.decoder_dense.weight.set_value(weights["dense/kernel"])  # (H, V_dec)
 model.decoder_dense.bias.set_value(weights["dense/bias"])  # (V_dec,)
 
 # 4. Loss and step
-# Rounded to float32: Paddle would round two, PyTorch none.
+# Rounded to float32 here, since Paddle would round only two of them
+# and PyTorch none.
 learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
-# Without the second bias, which would double the step of the sum
-# of both. Frozen, as in PyTorch, it fails in backward().
+# Without the second bias: two trained biases would move their sum
+# twice as far in a step. Frozen, as in PyTorch, it fails in backward().
 trained = [p for name, p in model.named_parameters() if not name.endswith("bias_hh_l0")]
 optimizer = paddle.optimizer.RMSProp(learning_rate, rho=rho, epsilon=epsilon, parameters=trained)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     logits = model(encoder_input_data[batch], decoder_input_data[batch])
-    # Logits far below the largest are raised to 64 below it.
+    # cross_entropy raises logits that are more than 64 below the largest
+    # one to 64 below it.
     loss = F.cross_entropy(logits, decoder_target_data[batch], soft_label=True)
     model.clear_gradients()
     loss.backward()

@@ -1,4 +1,4 @@
-"""Keras's lstm_seq2seq example in PyTorch, on from trained weights."""
+"""Keras's lstm_seq2seq example in PyTorch, continued from trained weights."""
 
 import argparse
 from pathlib import Path
@@ -39,7 +39,7 @@ def one_hot(texts, characters, length):
 num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
-ahead = [text[1:] for text in targets]  # by one step
+ahead = [text[1:] for text in targets]  # one step ahead of the inputs
 encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
 decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
 decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
@@ -62,21 +62,22 @@ class Seq2Seq(nn.Module):
 model = Seq2Seq()
 
 # 3. Load weights
-# Kept in Keras's layout; order of the gates: i, f, c, o.
+# The file has Keras's layout. The gates stand in the order i, f, c, o.
 weights = load_file(args.run / "state.safetensors")
 with torch.no_grad():
     for name, lstm in [("encoder", model.encoder), ("decoder", model.decoder_lstm)]:
         lstm.weight_ih_l0.copy_(weights[f"{name}/kernel"].T)  # (4H, V)
         lstm.weight_hh_l0.copy_(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
         lstm.bias_ih_l0.copy_(weights[f"{name}/bias"])  # (4H,)
-        # Trained, it would double the step of the sum of both.
+        # Two trained biases would move their sum twice as far in a step.
         nn.init.zeros_(lstm.bias_hh_l0).requires_grad_(False)
     model.decoder_dense.weight.copy_(weights["dense/kernel"].T)  # (V_dec, H)
     model.decoder_dense.bias.copy_(weights["dense/bias"])  # (V_dec,)
 
 
 # 4. Loss and step
-# Rounded to float32: Paddle would round two, PyTorch none.
+# Rounded to float32 here, since Paddle would round only two of them
+# and PyTorch none.
 learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
 
 
@@ -97,7 +98,8 @@ optimizer = RMSprop(trained, lr=learning_rate, alpha=rho, eps=epsilon)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     logits = model(encoder_input_data[batch], decoder_input_data[batch])
-    # It would take the second axis for the characters'.
+    # cross_entropy expects the characters on the second axis, so N and
+    # T_dec are made one axis.
     loss = F.cross_entropy(logits.flatten(0, 1), decoder_target_data[batch].flatten(0, 1))
     optimizer.zero_grad()
     loss.backward()

@@ -1,4 +1,5 @@
-"""What becomes of one sentence, and the losses that the scripts print: numbers of the NumPy backend in float64."""
+"""The numbers on the tutorial's pages, computed by the NumPy backend in float64: how one sentence is translated, and
+the losses that the scripts print."""
 
 from dataclasses import dataclass, replace
 
@@ -11,8 +12,8 @@ from common.decoding import batch_of, choices, max_decoded_length, text_of
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.tensors import START, Batch, Batches
 
-BATCH_SIZE, NUM_STEPS = 64, 10  # the scripts'
-BEST = 3  # characters of each step
+BATCH_SIZE, NUM_STEPS = 64, 10  # as in the scripts
+BEST = 3  # number of characters shown at each step
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Walk:
-    """What becomes of one sentence."""
+    """Every number between one sentence and its translation."""
 
     sentence: str
     decoded: str  # with its "\n"

@@ -1,8 +1,9 @@
-"""The official Keras example's own way, behind our interface: the baseline of every ratio.
+"""`keras:example`: the official Keras example's own way behind Rosetta's interface. Speeds are given as ratios to it.
 
-Whole one-hot tensors in memory, `compile` and `fit`, models rebuilt for sampling, and `predict` in a Python loop, a
-sentence and a character at a time. It starts from the shared weights, and its epochs are fed in the shared order.
-Its optimizer keeps Keras's stock constants, which are not rounded to float32, so it is held to float32 bounds only.
+It holds whole one-hot tensors in memory, trains by `compile` and `fit`, builds models anew for sampling, and decodes
+by `predict` in a Python loop, one sentence and one character at a time. It starts from the same weights as all
+backends, and its epochs have the same order. Its optimizer keeps Keras's constants, which are not rounded to float32,
+so it is compared with the referee in float32 only.
 """
 
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class KerasExample(Backend):
             "dense/kernel": dense.kernel,
             "dense/bias": dense.bias,
         }
-        # In the model's own order, in which `fit` hands them to the optimizer; after iteration and learning rate.
+        # The optimizer's variables are iteration and learning rate, then a slot for each weight in the model's order.
         self.model.optimizer.build(self.model.trainable_variables)
         slots = zip(self.model.trainable_variables, self.model.optimizer.variables[2:], strict=True)
         slot_of = {id(variable): slot for variable, slot in slots}
@@ -132,7 +133,7 @@ class KerasExample(Backend):
     def beam_search(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
     ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        """The example has none; this one follows its decoding, a sentence at a time."""
+        """The example has no beam search. This one decodes as the example does, one sentence at a time."""
         num_tokens, dtype = self.config.num_decoder_tokens, self.config.dtype
 
         def step(sampled: Any, state_h: Any, state_c: Any) -> tuple[Any, Any, Any]:
@@ -153,6 +154,7 @@ class KerasExample(Backend):
         return KerasEvidence(self, {"jit_compile": self.model.jit_compile})
 
     def _decode_sequence(self, input_seq: NDArray[np.floating], max_length: int) -> list[int]:
+        """The ids that follow from one sentence (1, T_enc, V_enc), "\\n" included."""
         states = self.encoder_model.predict(input_seq, verbose=0)
         sampled = self.config.start_token
         sentence: list[int] = []
@@ -167,7 +169,7 @@ class KerasExample(Backend):
 
 
 class StepRecorder(keras.callbacks.Callback):
-    """Loss and accuracy of each step by itself (Keras averages over the epoch), and when each began and ended."""
+    """Records each step's own loss and accuracy, which Keras averages over the epoch, and when the steps ended."""
 
     def __init__(self, report: Report | None) -> None:
         super().__init__()
@@ -191,10 +193,11 @@ class StepRecorder(keras.callbacks.Callback):
     on_test_batch_begin, on_test_batch_end = on_train_batch_begin, on_train_batch_end
 
     def metrics(self, batches: Batches, correct_real: list[float]) -> Metrics:
+        """What was recorded, with the counts of right real positions, one for each step."""
         positions = [batch.target_weights.sum() for batch in batches]
         means = np.array([self.losses, self.accuracies]) * positions
         counts = np.stack([*means, correct_real], axis=1)
-        return Metrics.of(counts, batches, [*self.stamps, self.stamps[-1]])  # each step reads its own counts back
+        return Metrics.of(counts, batches, [*self.stamps, self.stamps[-1]])  # counts are read back within the steps
 
 
 def _tensors(whole: Batch) -> tuple[list[NDArray[np.floating]], NDArray[np.floating]]:

@@ -1,8 +1,8 @@
-"""`keras:jit` and `keras:fast`: the LSTMs' loop over time compiled by XLA, and its gradient written out.
+"""`keras:jit` and `keras:fast`: the LSTMs' loop over time compiled by XLA, and its gradient written by hand.
 
-Keras's own loop on a CPU adds up the gradients of its kernels inside the loop, a product a time step. Here a step
-back holds one product and a few multiplications; the kernels' gradients are one product over all steps each. Given
-ids in place of one-hot rows, it looks the kernel's rows up: the same mathematics.
+On a CPU the gradient of Keras's own loop adds up the gradients of the kernels inside the loop, with a product for
+each time step. Here a backward step holds one product and a few multiplications, and each kernel's gradient is one
+product over all steps. Given ids in place of one-hot rows, it looks up rows of the kernel: the same mathematics.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from common.config import ModelConfig
 
 
 class XlaSeq2Seq:
-    """What Seq2Seq in keras_backend.py computes, by its weights, from ids (N, T) or one-hot rows (N, T, V)."""
+    """Computes what Seq2Seq in keras_backend.py does, with its weights, from ids (N, T) or one-hot rows (N, T, V)."""
 
     def __init__(self, model: keras.Model) -> None:
         self.encoder, self.decoder, self.dense = model.encoder, model.decoder, model.dense
@@ -40,14 +40,14 @@ def compiled_decode(
     config: ModelConfig,
     otherwise: Callable[..., tf.Tensor],
 ) -> Callable[..., tf.Tensor]:
-    """Greedy decoding in which one row by itself is decoded by a loop in XLA, and several rows by `otherwise`.
+    """A function that decodes greedily: one row by itself in a loop compiled by XLA, several rows by `otherwise`.
 
-    `encode` gives the encoder's states (1, H), and `decoder_step` a step of the decoder, as KerasBackend has them.
+    `encode` returns the encoder's states (1, H), and `decoder_step` a step of the decoder, as KerasBackend has them.
     """
 
     @tf.function(jit_compile=True)
     def decode_one(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int):
-        """The length, and ids (1, max_length), since XLA wants shapes that are known beforehand."""
+        """The number of decoded characters, and ids (1, max_length), whose shape XLA must know beforehand."""
         ids, step = tf.TensorArray("int32", size=max_length, element_shape=(None,)), decoder_step()
 
         def going_on(length, sampled, *_):
@@ -75,10 +75,11 @@ def compiled_decode(
 def run(
     lstm: layers.LSTM, inputs: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Outputs (T, N, H), and the states (N, H) after each row's length, from the states that it starts with."""
+    """Run a layer from the given states: outputs (T, N, H), and the states (N, H) after each row's own length."""
     cell, (num_rows, num_steps) = lstm.cell, tf.unstack(tf.shape(inputs)[:2])
     kernel, recurrent_kernel, bias = map(tf.convert_to_tensor, (cell.kernel, cell.recurrent_kernel, cell.bias))
-    rows = kernel + bias  # a one-hot row times them is one of them: the input's share of the gates, bias included
+    # one_hot @ kernel selects a row, so the bias is added to the rows beforehand.
+    rows = kernel + bias  # (V, 4H)
     if len(inputs.shape) == 2:
         gates = rows_of(rows, tf.transpose(inputs))  # (T, N, 4H)
     else:
@@ -89,7 +90,7 @@ def run(
 
 @tf.custom_gradient
 def rows_of(kernel: tf.Tensor, ids: tf.Tensor):
-    """kernel[ids], with a dense gradient: a sparse one would have the optimizer leave out the other rows."""
+    """kernel[ids] with a dense gradient. With a sparse one the optimizer would leave out the other rows."""
 
     def gradient(rows_grad: tf.Tensor) -> tuple[tf.Tensor, None]:
         return tf.math.unsorted_segment_sum(rows_grad, ids, tf.shape(kernel)[0]), None
@@ -101,11 +102,12 @@ def rows_of(kernel: tf.Tensor, ids: tf.Tensor):
 def recurrence(
     gates: tf.Tensor, recurrent_kernel: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor
 ):
-    """An LSTM's loop over time, given the inputs' share of the gates.
+    """An LSTM's loop over time, given what the inputs add to the gates.
 
     gates (T, N, 4H), recurrent_kernel (H, 4H), states (N, H), lengths (N,): outputs (T, N, H), states at the lengths.
     """
-    # Stopped, since a function that a tape watches is compiled with what its own gradient would need.
+    # Without stop_gradient the tape would watch forward_loop, which would then be compiled with all that a gradient
+    # of its own would need.
     arguments = map(tf.stop_gradient, (gates, recurrent_kernel, state_h, state_c))
     gates, outputs, cells, *last = forward_loop(*arguments, lengths)
 
@@ -115,7 +117,7 @@ def recurrence(
         gates_grad, *state_grads = backward_loop(
             gates, cells_before, cells, recurrent_kernel, lengths, outputs_grad, *last_grads
         )
-        rows, rows_grad = (tf.reshape(of, (-1, of.shape[-1])) for of in (outputs_before, gates_grad))
+        rows, rows_grad = (tf.reshape(steps, (-1, steps.shape[-1])) for steps in (outputs_before, gates_grad))
         return gates_grad, tf.matmul(rows, rows_grad, transpose_a=True), *state_grads, None
 
     return (outputs, *last), gradient
@@ -125,10 +127,10 @@ def recurrence(
 def forward_loop(
     inputs: tf.Tensor, recurrent_kernel: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Of every step the gates after their activations, the output and the cell; and the states at the lengths."""
+    """The gates after activation, the output and the cell state of every step, and the states at the lengths."""
     num_steps = tf.shape(inputs)[0]
     steps = [
-        tf.TensorArray(inputs.dtype, num_steps, element_shape=of.shape[-2:]) for of in (inputs, state_h, state_c)
+        tf.TensorArray(inputs.dtype, num_steps, element_shape=like.shape[-2:]) for like in (inputs, state_h, state_c)
     ]
 
     def step(t, state_h, state_c, last_h, last_c, all_gates, outputs, cells):
@@ -144,7 +146,7 @@ def forward_loop(
 
     first = 0, state_h, state_c, state_h, state_c, *steps
     _, _, _, last_h, last_c, *steps = tf.while_loop(lambda t, *_: t < num_steps, step, first)
-    return *(of.stack() for of in steps), last_h, last_c
+    return *(of_all_steps.stack() for of_all_steps in steps), last_h, last_c
 
 
 @tf.function(jit_compile=True, reduce_retracing=True)
@@ -158,25 +160,25 @@ def backward_loop(
     last_h_grad: tf.Tensor,
     last_c_grad: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    """The gradients of every step's gates before their activations (T, N, 4H) and of the first states (N, H).
+    """The gradients of every step's gates before activation (T, N, 4H), and of the two initial states (N, H).
 
-    gates (T, N, 4H) are those after them.
+    The gates (T, N, 4H) that it takes are those after activation.
     """
     num_steps, zeros = tf.shape(gates)[0], tf.zeros_like(last_h_grad)
-    transposed = tf.transpose(recurrent_kernel)  # once: a product that transposes takes a fifth longer, each time
+    transposed = tf.transpose(recurrent_kernel)  # once, since a product that transposes takes a fifth longer
     all_gates_grad = tf.TensorArray(gates.dtype, num_steps, element_shape=gates.shape[1:])
 
     def step(t, state_h_grad, state_c_grad, all_gates_grad):
         i, f, g, o = tf.split(gates[t], 4, axis=1)
-        c = tf.tanh(cells[t])
+        tanh_c = tf.tanh(cells[t])
         ends = (t == lengths - 1)[:, None]
         state_h_grad += outputs_grad[t] + tf.where(ends, last_h_grad, zeros)
-        state_c_grad += state_h_grad * o * (1 - c * c) + tf.where(ends, last_c_grad, zeros)
+        state_c_grad += state_h_grad * o * (1 - tanh_c * tanh_c) + tf.where(ends, last_c_grad, zeros)
         i_grad, f_grad = state_c_grad * g * i * (1 - i), state_c_grad * cells_before[t] * f * (1 - f)
-        g_grad, o_grad = state_c_grad * i * (1 - g * g), state_h_grad * c * o * (1 - o)
+        g_grad, o_grad = state_c_grad * i * (1 - g * g), state_h_grad * tanh_c * o * (1 - o)
         gates_grad = tf.concat([i_grad, f_grad, g_grad, o_grad], axis=1)
-        before = tf.matmul(gates_grad, transposed)
-        return t - 1, before, state_c_grad * f, all_gates_grad.write(t, gates_grad)
+        previous_h_grad = tf.matmul(gates_grad, transposed)
+        return t - 1, previous_h_grad, state_c_grad * f, all_gates_grad.write(t, gates_grad)
 
     first = num_steps - 1, zeros, zeros, all_gates_grad
     _, state_h_grad, state_c_grad, all_gates_grad = tf.while_loop(lambda t, *_: t >= 0, step, first)

@@ -1,7 +1,7 @@
-"""The referee: the same model in NumPy, forward and backward by hand.
+"""The model in NumPy, with its backward pass written by hand.
 
-In float64 every framework is held to it; it also translates where no framework is installed. Read it to see what
-the other three leave to their framework.
+In float64 it is the referee, with which every framework is compared. It also trains and translates where no framework
+is installed. Read it to see what the other three leave to their framework.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from common.weights import Arrays, ModelState, check_state, initial_state
 
 Array = NDArray[np.floating]
 
-NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle, and open a run of their files in numpy"
+NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle, whose files can be made a run that numpy opens"
 
 
 @final
@@ -105,7 +105,7 @@ class NumpyBackend(Backend):
 
         def step(sampled: NDArray[np.integer], state_h: Array, state_c: Array) -> tuple[Array, Array, Array]:
             decoder_input_data = one_hot(sampled[:, None], self.config.num_decoder_tokens, self.config.dtype)
-            decoder = Lstm(decoder_input_data, (state_h, state_c), *self._lstm("decoder"))  # one step of it
+            decoder = Lstm(decoder_input_data, (state_h, state_c), *self._lstm("decoder"))  # a sequence of one step
             return self._dense(decoder.state_h), decoder.state_h, decoder.state_c
 
         return step
@@ -114,10 +114,12 @@ class NumpyBackend(Backend):
         return NumpyEvidence(self)
 
     def _zeros(self, num_rows: int) -> tuple[Array, Array]:
+        """The states (N, H) with which the encoder starts."""
         zeros = np.zeros((num_rows, self.config.latent_dim), self.config.dtype)
         return zeros, zeros
 
     def _lstm(self, name: str) -> tuple[Array, Array, Array]:
+        """Kernel, recurrent kernel and bias of the "encoder" or the "decoder"."""
         kinds = ("kernel", "recurrent_kernel", "bias")
         kernel, recurrent_kernel, bias = (self.weights[f"{name}/{kind}"] for kind in kinds)
         return kernel, recurrent_kernel, bias
@@ -126,7 +128,7 @@ class NumpyBackend(Backend):
         return decoder_outputs @ self.weights["dense/kernel"] + self.weights["dense/bias"]
 
     def _lengths(self, encoder_lengths: NDArray[np.integer]) -> NDArray[np.integer] | None:
-        """For the encoder, where padding is masked."""
+        """The encoder's lengths where padding is masked; where padding counts, it takes none."""
         return encoder_lengths if self.config.padding == "mask" else None
 
     def _encoder(self, encoder_input_data: Array, lengths: NDArray[np.integer] | None) -> "Lstm":
@@ -140,6 +142,7 @@ class NumpyBackend(Backend):
         return encoder, decoder, self._dense(decoder.outputs)  # logits (N, T_dec, V_dec)
 
     def _loss(self, batch: Batch) -> tuple[float, list[float], tuple["Lstm", "Lstm", Array]]:
+        """The loss that is trained on, what Metrics counts, and what the backward pass needs."""
         lengths = self._lengths(batch.encoder_lengths)
         encoder, decoder, logits = self._model(batch.encoder_input_data, batch.decoder_input_data, lengths)
         cross_entropy = -(batch.decoder_target_data * log_softmax(logits)).sum(-1)  # (N, T_dec)
@@ -150,7 +153,7 @@ class NumpyBackend(Backend):
 
     def _loss_and_gradients(self, batch: Batch) -> tuple[float, list[float], Arrays]:
         loss, counts, (encoder, decoder, logits) = self._loss(batch)
-        # The derivative of softmax and cross-entropy together: probability minus target.
+        # The derivative of cross-entropy and softmax together is the probability minus the target.
         d_logits = np.exp(log_softmax(logits)) - batch.decoder_target_data
         d_logits *= (batch.target_weights / batch.loss_positions)[..., None]  # (N, T_dec, V_dec)
         d_outputs = d_logits @ self.weights["dense/kernel"].T  # (N, T_dec, H)
@@ -172,11 +175,12 @@ class NumpyBackend(Backend):
 
 
 class Lstm:
-    """One LSTM layer run over a sequence, with what its backward pass needs.
+    """An LSTM layer that has run over a sequence and keeps what its backward pass needs.
 
-    inputs (N, T, V), initial_states two of (N, H), kernel (V, 4H), recurrent_kernel (H, 4H), bias (4H,); the gates'
-    columns in the order input, forget, candidate, output. After it: outputs (N, T, H), state_h and state_c (N, H).
-    Where lengths (N,) are given, a row's states stay as they are once its length is reached.
+    It takes inputs (N, T, V), two initial_states (N, H), kernel (V, 4H), recurrent_kernel (H, 4H) and bias (4H,),
+    whose columns belong to the gates input, forget, candidate and output in this order. It then has outputs
+    (N, T, H), and state_h and state_c (N, H). Where lengths (N,) are given, a row's states no longer change after its
+    length.
     """
 
     def __init__(
@@ -214,11 +218,13 @@ class Lstm:
     def backward(
         self, d_outputs: Array | None, d_state_h: Array | None, d_state_c: Array | None
     ) -> tuple[Arrays, Array, Array]:
-        """From the loss's derivatives by outputs and last states (None: zero) to those by the three weights and
-        by the initial states."""
+        """The derivatives of the loss by the three weights, and by the two initial states.
+
+        They are computed from its derivatives by the outputs and by the last states; None stands for zeros.
+        """
         d_h = np.zeros_like(self.h[0]) if d_state_h is None else d_state_h
         d_c = np.zeros_like(self.c[0]) if d_state_c is None else d_state_c
-        d_gates = np.empty_like(self.gates)  # by the gates before their activation
+        d_gates = np.empty_like(self.gates)  # derivatives by the gates before activation
         for t in reversed(range(len(self.gates))):
             i, f, candidate, o = (self.gates[t, :, k] for k in range(4))
             if d_outputs is not None:
@@ -242,11 +248,11 @@ class Lstm:
 
 
 def sigmoid(x: Array) -> Array:
-    """Written with tanh, which never overflows."""
+    """The logistic function, written with tanh, which never overflows."""
     return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5)
 
 
 def log_softmax(logits: Array) -> Array:
-    """Over the last axis, shifted by the largest logit so that nothing overflows."""
+    """The logarithm of softmax over the last axis. The largest logit is subtracted, so that nothing overflows."""
     shifted = logits - logits.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

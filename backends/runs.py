@@ -1,4 +1,4 @@
-"""Runs: begun and trained, or resumed, in a backend's process."""
+"""Begins a run or resumes one, and trains it in a backend's process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from common.weights import initial_state
 
 @dataclass(frozen=True)
 class Sample:
-    """A pair of the corpus and what the model makes of it."""
+    """A pair of the corpus, and the model's translation of its source."""
 
     split: str  # "training" or "validation"
     source: str
@@ -29,10 +29,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that was trained: its last epoch is the last of `run.history()`."""
+    """A run that was trained, and translations of some of its pairs."""
 
     run: RunDirectory
-    backend: str
+    backend: str  # the one that trained it
     samples: list[Sample]
 
 
@@ -48,7 +48,7 @@ def train(
     runtime: Runtime,
     on_event: OnEvent,
 ) -> Trained:
-    """Begin a run and train it."""
+    """Begin a run in the new folder `out` and train it. Raises CannotBeginError and RosettaError."""
     find(backend)
     refuse_existing(out)
     material, sha256 = prepare(data, settings.seed, dtype, padding)
@@ -74,9 +74,9 @@ def resume(
     on_event: OnEvent,
     learning_rate: float | None = None,
 ) -> Trained:
-    """Train a run on until it has `epochs` epochs, in its own backend or another, at its own rate or another.
+    """Train a run on until it has `epochs` epochs, in `backend` or, where that is None, in the run's own.
 
-    Another `learning_rate` becomes the run's own before training goes on.
+    A `learning_rate` becomes the run's own before training goes on. Raises CannotBeginError and RosettaError.
     """
     find(backend or run.backend)
     done = run.read_state("last")[1].epoch
@@ -104,7 +104,7 @@ def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs:
 
 
 def _samples(translator: Translator, on_event: OnEvent) -> list[Sample]:
-    """Ten pairs of training and ten of validation, as the example ends by showing."""
+    """Ten training pairs and ten validation pairs with their translations, which the example shows at its end."""
     material = translator.material
     chosen = [("training", row) for row in material.training_rows[:10]]
     chosen += [("validation", row) for row in material.validation_rows[:10]]

@@ -1,8 +1,8 @@
 """`torch:compile`: the decoding of one sentence as one compiled loop.
 
-Compiled, a product of one row takes half the time that it does by itself, and nothing goes back to Python between two
-steps. In a batch, where products are what takes time, nothing is gained; nor in training, where compiling leaves
-`nn.LSTM` out.
+A compiled product of one row takes half the time of torch's own, and between two steps nothing goes back to Python.
+A batch gains nothing, since its time goes into its products. Training gains nothing, since torch.compile leaves
+`nn.LSTM` as it is.
 """
 
 import os
@@ -22,7 +22,7 @@ Decode = Callable[[Tensor, Tensor, int], NDArray[np.integer]]  # from states (N,
 
 
 def compiled_decode(model: nn.Module, config: ModelConfig, otherwise: Decode) -> Decode:
-    """Greedy decoding in which one row by itself is decoded by the compiled loop, several rows by `otherwise`."""
+    """A function that decodes greedily: one row by itself in the compiled loop, several rows by `otherwise`."""
     decoder, dense, greedy_loop = model.decoder, model.dense, compiled_greedy_loop()
 
     def decode(state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
@@ -38,13 +38,13 @@ def compiled_decode(model: nn.Module, config: ModelConfig, otherwise: Decode) ->
 
 
 def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:
-    """`greedy_loop`, compiled when first called: ten seconds, or three where a process before has done it.
+    """`greedy_loop`, compiled when it is first called, in ten seconds, or in three if it was compiled before.
 
-    Raises CannotBeginError where what is compiled cannot be kept.
+    Raises CannotBeginError where the folder for compiled code cannot be written.
     """
-    import pooch  # which brings more than a backend that is not compiled needs
+    import pooch  # only here, since the other backends do not need it
 
-    # Beside the downloads; where torch would put it, temporary files, nothing outlives this process.
+    # Beside the downloads. By default torch writes to the temporary folder, which is removed with this process.
     beside = Path(pooch.os_cache("rosetta")) / "torchinductor"
     cache = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(beside)))
     try:
@@ -56,8 +56,8 @@ def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:
             "in TORCHINDUCTOR_CACHE_DIR"
         ) from error
     options = {
-        "cpp_wrapper": True,  # one in Python would run the loop, a third of the time
-        "cpp_cache_precompile_headers": False,  # four seconds a process, which one small source does not win back
+        "cpp_wrapper": True,  # by default Python code runs the loop, which takes a third of the time
+        "cpp_cache_precompile_headers": False,  # four seconds in each process; so small a source gains less
     }
     return torch.compile(greedy_loop, fullgraph=True, options=options)
 
@@ -71,9 +71,9 @@ def greedy_loop(
     stop_token: int,
     max_length: int,
 ) -> tuple[Tensor, Tensor]:
-    """From states (1, H) how many characters follow, the stop token included, and their ids (max_length,).
+    """Decode one sentence from states (1, H): the number of characters, the last one included, and ids (max_length,).
 
-    By the weights of an `nn.LSTM`, its first bias, and those of an `nn.Linear`.
+    `decoder` holds the two kernels and the first bias of an `nn.LSTM`, `dense` kernel and bias of an `nn.Linear`.
     """
     kernel, recurrent_kernel, bias = decoder
     dense_kernel, dense_bias = dense
@@ -83,7 +83,8 @@ def greedy_loop(
         return (length < max_length) & (sampled[0] != stop_token)
 
     def step(length, sampled, state_h, state_c, ids):
-        # The products of one row are sums: so each core has its part of the kernel, and finds it in its cache again.
+        # Products of one row are written as sums. So each core always has the same part of the kernel, which stays in
+        # its cache. kernel.T[sampled] is the product with a one-hot row.
         gates = kernel.T[sampled] + bias + (recurrent_kernel * state_h).sum(1)
         i, f, g, o = gates.chunk(4, dim=1)
         state_c = f.sigmoid() * state_c + i.sigmoid() * g.tanh()

@@ -1,1 +1,1 @@
-"""What every backend shares: data, weights, the interface, training and scoring. NumPy, never a framework."""
+"""What every backend shares: data, weights, the interface, training and scoring. It imports no framework."""

@@ -1,5 +1,7 @@
-"""Compare two named arrays: shape, dtype, finiteness, then values; and the table of tolerances, which the ladder
-narrows in float32 by what NumPy's own errors are."""
+"""The comparison of two named arrays, by shape, dtype, finiteness and then values; and the table of tolerances.
+
+In float32 the ladder narrows these tolerances further, by the size of NumPy's own errors in float32.
+"""
 
 from dataclasses import dataclass
 
@@ -8,23 +10,25 @@ from numpy.typing import NDArray
 
 from common.errors import RosettaError
 
-# What a backend may differ from the float64 referee by, by the precision that it computes in: float64, float32, or
-# bfloat16 beside float32 weights. See `compare` for the scales. A bfloat16 number has eight significant bits where a
-# float32 has 24, so its errors are some ten thousand times as large; each of its bounds is three to four times the
-# largest error of a correct backend over twelve courses (three seeds, 64 and 256 units, padding counted and masked).
+# The largest error that a result may have against the float64 referee, for each precision that a backend computes in:
+# float64, float32, or bfloat16 with float32 weights. The comments name the scales, which `compare` explains. Errors
+# in bfloat16 are some ten thousand times as large as those in float32, since it has 8 significant bits and float32
+# has 24. Each bound for bfloat16 is three to four times the largest error of a correct backend in twelve runs of the
+# ladder (three seeds, 64 and 256 units, padding counted and masked).
 TOLERANCES = {
     "state_h": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 4e-3},  # absolute
     "state_c": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 8e-3},  # absolute
     "probabilities": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 1e-4},  # absolute
     "loss": {"float64": 1e-13, "float32": 5e-7, "bfloat16": 1e-4},  # relative
-    "gradients": {"float64": 1e-12, "float32": 5e-6, "bfloat16": 3e-2},  # of a tensor's largest value
-    # Of a slot's largest value after a step: a square's error is twice its root's.
+    "gradients": {"float64": 1e-12, "float32": 5e-6, "bfloat16": 3e-2},  # relative to a tensor's largest value
+    # Relative to a slot's largest value after a step. A slot is a mean of squares; squaring doubles relative errors.
     "slots": {"float64": 1e-12, "float32": 1e-5, "bfloat16": 6e-2},
-    "trajectory": {"float64": 1e-12, "float32": 1e-6, "bfloat16": 4e-3},  # relative, the loss of each step
+    "trajectory": {"float64": 1e-12, "float32": 1e-6, "bfloat16": 4e-3},  # relative, for the loss of each step
 }
-# How near to one another the referee's two best probabilities are where a decoded text may part from its own, and the
-# share of sentences that may. Fresh weights decide so many characters by less than bfloat16 can tell (up to 63 of 100
-# sentences parted, the widest margin being 2e-5) that there each sentence may.
+# A decoded text may part from the referee's at a character where the referee's two highest probabilities differ by no
+# more than NEAR_TIE. PARTED is the share of sentences that may do so. In bfloat16 every sentence may: with fresh
+# weights many characters are decided by less than bfloat16 can tell, and up to 63 of 100 sentences parted, at
+# characters where the probabilities differed by 2e-5 at most.
 NEAR_TIE = {"float64": 0.0, "float32": 1e-5, "bfloat16": 1e-4}
 PARTED = {"float64": 0.0, "float32": 0.01, "bfloat16": 1.0}
 
@@ -35,10 +39,10 @@ class ParityError(RosettaError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far apart two arrays are at their worst."""
+    """The largest difference between two arrays."""
 
     name: str
-    error: float
+    error: float  # the largest difference, on the scale that `compare` was given
     tolerance: float
     where: tuple[int, ...]  # index of the largest difference
     got: float
@@ -49,7 +53,7 @@ class Comparison:
         return self.error <= self.tolerance
 
     def require(self) -> "Comparison":
-        """Itself. Raises ParityError unless it passed."""
+        """Return this comparison. Raises ParityError unless it passed."""
         if not self.passed:
             raise ParityError(
                 f"{self.name}: error {self.error:.2e}, tolerance {self.tolerance:.1e}, "
@@ -67,10 +71,11 @@ def compare(
     dtype: str,
     scale: str = "absolute",
 ) -> Comparison:
-    """`got` against `expected`, the referee's float64; the error is never a mean.
+    """Compare `got` with `expected`, the referee's array in float64. The error is the largest difference, not a mean.
 
-    scale: "absolute" differences; "largest", over the largest value expected; "relative", each over its own.
-    Raises ParityError where shape or dtype are not as promised, or where either side has a number that is not finite.
+    `scale` says what each difference is divided by: nothing ("absolute"), the largest expected value ("largest"), or
+    the expected value at the same place ("relative"). Raises ParityError where shape or dtype are not as promised, or
+    where either array has a number that is not finite.
     """
     if got.shape != expected.shape:
         raise ParityError(f"{name}: shape {got.shape}, expected {expected.shape}")
@@ -79,10 +84,10 @@ def compare(
     for side, array in (("got", got), ("expected", expected)):
         if not np.isfinite(array).all():
             where = np.argwhere(~np.isfinite(array))[0].tolist()
-            raise ParityError(f"{name}: what was {side} is not finite at {where}")
+            raise ParityError(f"{name}: the array that was {side} is not finite at {where}")
     difference = np.abs(got.astype(np.float64) - expected)
     size = {"absolute": 1.0, "largest": np.abs(expected).max(), "relative": np.abs(expected)}[scale]
-    with np.errstate(divide="ignore", invalid="ignore"):  # where zero is expected, nothing but zero passes
+    with np.errstate(divide="ignore", invalid="ignore"):  # a difference from an expected zero is infinite
         difference = np.where(difference == 0, 0.0, difference / size)
     where = np.unravel_index(np.argmax(difference), difference.shape)
     return Comparison(

@@ -1,4 +1,4 @@
-"""The settings of a model, its training and its data: values only, with the Keras example's defaults."""
+"""The settings of a model, of its training and of its data. The defaults are those of the Keras example."""
 
 from ctypes import c_float
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 def as_float32(value: float) -> float:
     """The nearest float32, as a Python float.
 
-    Frameworks keep optimizer constants in different precisions (Paddle rho and epsilon as C float, torch all as
-    double). Rounding once, here, gives all of them the same number in every precision.
+    Frameworks keep optimizer constants in different precisions: Paddle keeps rho and epsilon in single precision, and
+    torch keeps all in double precision. Rounding them once, here, gives every framework the same numbers.
     """
-    return c_float(value).value  # NumPy would take a quarter of the time in which --help answers
+    return c_float(value).value  # without NumPy, whose import would be a quarter of the time that --help takes
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class ModelConfig:
     start_token: int  # decoder id of "\t", which starts every target
     stop_token: int  # decoder id of "\n", which ends it
     latent_dim: int = 256  # H
-    dtype: str = "float32"  # or "float64"; of weights, tensors and arithmetic
-    # "space": padding counts, as in the example. "mask": padded target positions weigh nothing, and the encoder's
-    # states are those at each sentence's true end.
+    dtype: str = "float32"  # or "float64": the precision of weights, tensors and arithmetic
+    # "space": the encoder reads the padding and the loss counts it, as in the example.
+    # "mask": padded target positions have weight zero, and the encoder's states are those at each sentence's end.
     padding: str = "space"
 
 
@@ -36,9 +36,9 @@ class TrainConfig:
     learning_rate: float = as_float32(1e-3)
     rho: float = as_float32(0.9)  # decay of the mean square
     epsilon: float = as_float32(1e-7)
-    seed: int = 0  # of the initial weights, the batch order and a grouped split
-    # "shuffled": any rows, all as wide as the corpus, as in the example. "bucketed": rows of about the same lengths,
-    # trimmed to them; needs padding that is masked.
+    seed: int = 0  # for the initial weights, the order of batches and a grouped split
+    # "shuffled": a batch holds rows of any lengths, padded to the longest of the corpus, as in the example.
+    # "bucketed": a batch holds rows of about the same lengths and is trimmed to them; this needs padding "mask".
     batches: str = "shuffled"
 
 
@@ -47,7 +47,7 @@ class DataConfig:
     """Which sentence pairs are used and how they are split."""
 
     data: str = "phrasebook"  # "phrasebook", a pair of manythings.org such as "fra-eng", or a path
-    num_samples: int = 10_000  # the first lines of the corpus
-    validation_split: float = 0.2
+    num_samples: int = 10_000  # the number of pairs that are used, from the beginning of the corpus
+    validation_split: float = 0.2  # the share of pairs, or of sources, that is held out
     split: str = "tail"  # "tail": the last rows, as in the example; "grouped": whole sources at random
-    skip_bad_lines: bool = False
+    skip_bad_lines: bool = False  # leave out lines that hold no pair; otherwise such a line is an error

@@ -1,4 +1,4 @@
-"""Sentence pairs from the bundled phrasebook, from manythings.org/anki, or from a file; and the split."""
+"""Sentence pairs from the bundled phrasebook, from manythings.org/anki or from a file, and how they are split."""
 
 import codecs
 import hashlib
@@ -20,16 +20,17 @@ from common.download import download
 from common.errors import CannotBeginError
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
-ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # how manythings.org/anki names its files
-LARGEST_TEXT = 1 << 30  # bytes that an archive may unpack to
-ZIPPED = b"PK\x03\x04"  # so begins an archive, one that was cut short too
+ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org/anki names it
+LARGEST_TEXT = 1 << 30  # the most bytes that an archive may unpack to
+ZIPPED = b"PK\x03\x04"  # the first bytes of an archive, also of one that was cut short
 
+# The exceptions with which zipfile answers to an archive that it cannot unpack.
 UNZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
-    NotImplementedError,  # a method of compression
-    RuntimeError,  # a password
+    NotImplementedError,  # an unknown method of compression
+    RuntimeError,  # an archive with a password
     EOFError,
     ValueError,
     OSError,
@@ -43,12 +44,12 @@ class Corpus:
     """Sentence pairs and where they come from."""
 
     pairs: list[Pair]
-    sha256: str  # of the whole text file, as published logs of the example come from files that differ
-    skipped_lines: int = 0
+    sha256: str  # of the whole text file; published logs of the example come from different versions of it
+    skipped_lines: int = 0  # lines that were left out because they hold no pair
 
 
 def normalize(text: str) -> str:
-    """NFC, so that one character is one character however it was typed."""
+    """The text in Unicode's normal form NFC, so that a character is the same character however it was typed."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -75,7 +76,7 @@ def read_corpus(config: DataConfig) -> Corpus:
 
 
 def _lines(text: bytes) -> list[bytes]:
-    """Lines without their ends; what follows the last newline is a line only if there is something."""
+    """The lines without their line feeds. What follows the last line feed is a line only if it is not empty."""
     lines = text.removeprefix(codecs.BOM_UTF8).split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
@@ -103,7 +104,7 @@ def _read_text(data: str) -> bytes:
         if not path.exists() and ANKI_NAME.fullmatch(data):
             path = download(data)
         content = path.read_bytes()
-    except (OSError, ValueError, RuntimeError) as error:  # the last two of names that no file can have
+    except (OSError, ValueError, RuntimeError) as error:  # the last two come from names that no file can have
         reason = error.strerror if isinstance(error, OSError) else error
         raise CannotBeginError(
             f"{data} cannot be read ({reason}); expected a text file, a manythings zip, a pair of "
@@ -114,7 +115,7 @@ def _read_text(data: str) -> bytes:
 
 
 def _unpack(data: str, content: bytes) -> bytes:
-    """The one text file of a manythings zip, in memory: no name in an archive decides what is written where."""
+    """The only text file in a zip of manythings.org, unpacked in memory: no name in a zip decides where we write."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             texts = [i for i in archive.infolist() if i.filename.endswith(".txt") and i.filename != "_about.txt"]
@@ -130,7 +131,7 @@ def _unpack(data: str, content: bytes) -> bytes:
 
 
 def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Training and validation rows, both in corpus order.
+    """The numbers of the training rows and of the validation rows, both in the order of the corpus.
 
     `tail` holds out the last rows, as Keras's `validation_split` does; `grouped` holds out all pairs of randomly
     chosen sources, so that no sentence is on both sides. Raises CannotBeginError when a side would be empty.
@@ -154,7 +155,7 @@ def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray
 
 
 def references(pairs: Sequence[Pair]) -> dict[str, list[str]]:
-    """The distinct targets of each source, in corpus order."""
+    """For each source its distinct targets, in the order of the corpus."""
     found: dict[str, list[str]] = {}
     for source, target in pairs:
         targets = found.setdefault(source, [])

@@ -1,4 +1,4 @@
-"""From sentences to ids a model can translate, and from the ids it gives back to sentences."""
+"""Functions that decode in a backend's process, and others that turn decoded ids into text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from common.interface import Backend
 from common.tensors import STOP, Batch
 from common.vocabulary import CharVocabulary
 
-Emit = Callable[..., None]
+Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called
 
-ROWS_AT_ONCE = 512  # decoded in one loop; bounds memory, and the wait for a sign of life
+ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
 
 
 def translate(
@@ -25,7 +25,10 @@ def translate(
     encoder_lengths: NDArray[np.integer],
     max_length: int,
 ) -> NDArray[np.int64]:
-    """Ids (N, max_length) of all rows, decoded greedily in the backend's process."""
+    """Decode all rows greedily, in the backend's process: ids (N, max_length), filled up with the stop token.
+
+    Emits `translated`, the number of rows that are done.
+    """
     num_rows = len(encoder_ids)
     ids = np.full((num_rows, max_length), backend.config.stop_token, np.int64)
     for start in range(0, num_rows, ROWS_AT_ONCE):
@@ -38,10 +41,10 @@ def translate(
 
 @dataclass(frozen=True, eq=False)
 class Beams:
-    """The most probable translations that a beam search finds, of each row the best first."""
+    """For each row the most probable translations that a beam search finds, the best first."""
 
     ids: NDArray[np.integer]  # (N, beam, max_length), filled up with the stop token
-    scores: NDArray[np.floating]  # (N, beam), the log of each translation's probability; -inf where there is none
+    scores: NDArray[np.floating]  # (N, beam), the log of a translation's probability; -inf where there is none
 
 
 def beam_search(
@@ -53,7 +56,7 @@ def beam_search(
     max_length: int,
     beam: int,
 ) -> Beams:
-    """The `beam` best translations of all rows, found in the backend's process."""
+    """Find the `beam` best translations of each row, in the backend's process. Emits `translated` as above."""
     num_rows, at_once = len(encoder_ids), max(1, ROWS_AT_ONCE // beam)
     ids = np.full((num_rows, beam, max_length), backend.config.stop_token, np.int64)
     scores = np.empty((num_rows, beam))
@@ -67,7 +70,7 @@ def beam_search(
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """At each position of a decoded sentence the most probable characters, the best first."""
+    """The most probable characters at each position of decoded sentences, the best first."""
 
     ids: NDArray[np.integer]  # (N, L, best)
     probabilities: NDArray[np.floating]  # (N, L, best)
@@ -82,9 +85,9 @@ def choices(
     decoded_ids: NDArray[np.integer],
     best: int,
 ) -> Choices:
-    """The `best` most probable characters at each position of decoded_ids (N, L), which `translate` gave.
+    """The `best` most probable characters at each position of decoded_ids (N, L), which `translate` returned.
 
-    Computed by one forward pass whose decoder reads the decoded characters, as the decoding loop's did one by one.
+    One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
     """
     starts = np.full((len(decoded_ids), 1), backend.config.start_token)
     batch = batch_of(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
@@ -96,7 +99,7 @@ def choices(
 def batch_of(
     config: ModelConfig, encoder_ids: NDArray[Any], encoder_lengths: NDArray[Any], decoder_ids: NDArray[Any]
 ) -> Batch:
-    """A batch of ids (N, T_enc) and (N, T_dec + 1), whose targets all count."""
+    """A batch of source ids (N, T_enc) and target ids (N, T_dec + 1), in which all target positions count."""
     lengths = np.full(len(decoder_ids), decoder_ids.shape[1], np.int32)
     sizes = config.num_encoder_tokens, config.num_decoder_tokens
     decoder = decoder_ids, lengths, float(decoder_ids.shape[1])
@@ -106,7 +109,10 @@ def batch_of(
 def ids_of_steps(
     steps: Sequence[tuple[NDArray[np.integer], NDArray[np.integer]]], num_rows: int, stop_token: int
 ) -> NDArray[np.int64]:
-    """Ids (num_rows, L) of L steps, each the rows that had not ended and the characters sampled for them."""
+    """Ids (num_rows, L) from the L steps of a decoding loop, filled up with the stop token.
+
+    A step holds the numbers of the rows that had not ended before it, and the characters sampled for these rows.
+    """
     ids = np.full((num_rows, len(steps)), stop_token, np.int64)
     for position, (rows, sampled) in enumerate(steps):
         ids[rows, position] = sampled
@@ -114,8 +120,10 @@ def ids_of_steps(
 
 
 def max_decoded_length(max_decoder_seq_length: int) -> int:
-    """The most characters that decoding puts out: the example's rule stops when a text is *longer* than the
-    longest target, "\\t" and "\\n" counted, so it lets one more out."""
+    """The largest number of characters that decoding returns for a sentence.
+
+    The example stops once a text is *longer* than the longest target, "\\t" and "\\n" counted, so one more comes out.
+    """
     return max_decoder_seq_length + 1
 
 

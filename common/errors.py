@@ -1,14 +1,14 @@
-"""The errors a person may see. Each is one line: what was found, what was expected, what to try."""
+"""The errors that a user may see. A message is one line: what was found, what was expected, what to try."""
 
 
 class RosettaError(Exception):
-    """Work began and could not be finished: a corrupt run, a child that died, a loss that diverged."""
+    """Work began and could not be finished: a run is damaged, a process died, a loss diverged."""
 
     exit_code = 1
 
 
 class CannotBeginError(RosettaError):
-    """The request cannot be begun: options, paths, unreadable input, a backend or device that is not there."""
+    """The request cannot be begun: wrong options or paths, unreadable input, a missing backend or device."""
 
     exit_code = 2
 

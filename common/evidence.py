@@ -1,5 +1,8 @@
-"""What every backend finds out about its framework in the same way: the speed of a product, the fate of denormals,
-what a profile's kernels and times mean."""
+"""The interface through which a backend tells about its framework, and what its implementations share.
+
+They share how a matrix product is timed, how it is found out whether denormal numbers are flushed to zero, and how
+the kernels of a profile are sorted.
+"""
 
 import re
 from abc import ABC, abstractmethod
@@ -15,37 +18,37 @@ from numpy.typing import NDArray
 
 from common.tensors import Batches
 
-WARM_UPS = 2  # anything compiled or allocated on first use is out of the way by then
-FEWEST = 3
-ENOUGH = 1 << 20  # elements, so that every framework shares the work out among its threads
+WARM_UPS = 2  # untimed calls, in which everything is compiled and allocated that is so on first use
+FEWEST = 3  # timed calls at least
+ENOUGH = 1 << 20  # elements of the array with denormals; so many that every framework uses all its threads
 
-# What a step's time goes to. "LSTM" is products and gates in one kernel, which cannot be told apart from outside;
-# "gates" are all other operators of the model and its loss; "Python" is the interpreter and the framework's own
-# bookkeeping, between the kernels.
+# The parts into which the time of a training step is divided. "LSTM" is a kernel that does products and gates, which
+# cannot be separated from outside; "gates" are all other operators of the model and of its loss; "Python" is the
+# interpreter and the framework's own bookkeeping, between the kernels.
 Part = Literal["LSTM", "products", "gates", "optimizer", "data", "Python", "other"]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a framework's own profiler says of one kernel or operator, under the framework's own name for it."""
+    """What a framework's profiler reports of one kernel or operator, under the framework's own name for it."""
 
     name: str
     calls: int
-    seconds: float  # in itself, without what it calls; over all threads
+    seconds: float  # spent in the kernel itself, without the kernels that it calls; summed over all threads
     part: Part
 
 
 @dataclass(frozen=True)
 class Profiled:
-    """Training under a framework's own profiler."""
+    """What a framework's profiler reports of some training steps."""
 
-    kernels: list[Kernel]  # what took most time comes first
-    seconds: float  # that the steps took, as in Metrics
-    busy_seconds: float  # of these, what at least one kernel was running in
+    kernels: list[Kernel]  # the kernel that took most time comes first
+    seconds: float  # duration of all steps, as in Metrics
+    busy_seconds: float  # the part of it in which at least one kernel was running
 
     @classmethod
     def of(cls, kernels: Sequence[Kernel], seconds: float, busy_seconds: float | None = None) -> "Profiled":
-        """Where `busy_seconds` are not given, one kernel ran at a time."""
+        """Sort the kernels by their time. Without `busy_seconds`, no two kernels ran at the same time."""
         busy = sum(kernel.seconds for kernel in kernels) if busy_seconds is None else busy_seconds
         return cls(sorted(kernels, key=lambda kernel: -kernel.seconds), seconds, busy)
 
@@ -57,35 +60,38 @@ class Evidence(ABC):
     def profile(self, batches: Batches) -> Profiled:
         """Train on these batches under the framework's own profiler.
 
-        It changes the weights, leaves no file, and tells which kernels ran, not how fast: a profiler slows them.
+        Profiling changes the weights and leaves no file. It tells which kernels ran, but not how fast they normally
+        are, since a profiler slows them.
         """
 
     @abstractmethod
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        """Floating-point operations a second of the framework's product (m, k) @ (k, n), in the model's precision.
+        """The speed of the framework's product (m, k) @ (k, n), in floating-point operations a second.
 
-        Random operands; after two warm-up products the median of those that fit into `seconds`, three at least.
+        The operands are random and have the model's precision. After two warm-up products the median is taken over as
+        many products as fit into `seconds`, at least three.
         """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
 
-        These are the framework's own names and values, a str, number or bool each, of what decides how it runs, read
-        back from it. In all of them `denormals`: "kept", "flushed", or "some flushed" where its threads differ.
+        The settings decide how the framework runs; names and values (a str, number or bool each) are its own and are
+        read back from it. Every backend adds `denormals`: "kept", "flushed", or "some flushed" where its threads
+        differ.
         """
 
 
 def random_operands(m: int, k: int, n: int, dtype: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """(m, k) and (k, n), between 0 and 1."""
+    """Two matrices, (m, k) and (k, n), of random numbers between 0 and 1."""
     generator = np.random.default_rng(0)
     return generator.random((m, k)).astype(dtype), generator.random((k, n)).astype(dtype)
 
 
 def median_seconds(call: Callable[[], Any], seconds: float) -> float:
-    """The median of one call's seconds, over as many as fit into `seconds`, after two that do not count.
+    """The median duration of a call, over as many calls as fit into `seconds`, after two that do not count.
 
-    `call` must return when its work is done, not when it is queued.
+    `call` must return when its work is done, not when the work is queued.
     """
     for _ in range(WARM_UPS):
         call()
@@ -97,16 +103,16 @@ def median_seconds(call: Callable[[], Any], seconds: float) -> float:
 
 
 def smallest_normals(dtype: str) -> NDArray[np.floating]:
-    """(ENOUGH,) of the smallest number whose half is denormal."""
+    """An array (ENOUGH,) of the smallest normal number, whose half is denormal."""
     return np.full(ENOUGH, np.finfo(dtype).tiny, dtype)
 
 
 def kept_or_flushed(halves: NDArray[np.floating]) -> str:
-    """What became of denormals where a framework halved `smallest_normals`: "kept", "flushed" or "some flushed".
+    """What a framework did with denormal numbers when it halved `smallest_normals`.
 
-    The last where one thread flushes and another does not.
+    It is "kept", "flushed", or "some flushed" where one thread flushes them to zero and another does not.
     """
-    # By their bits: a thread that flushes takes denormals for zero when it compares, too.
+    # The bits are compared, since a thread that flushes denormals also takes them for zero in comparisons.
     share = np.mean(halves.view(f"u{halves.itemsize}") == 0)
     return {0.0: "kept", 1.0: "flushed"}.get(float(share), "some flushed")
 
@@ -117,7 +123,7 @@ def part_of(name: str, parts: Mapping[Part, str]) -> Part:
 
 
 def covered(spans: Iterable[tuple[int, int]]) -> int:
-    """The time that lies in at least one of the spans, each from its begin to its end."""
+    """The length of time in which at least one span lies. A span is its begin and its end."""
     total = reached = 0
     for began, ended in sorted(spans):
         total += max(0, ended - max(began, reached))

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing of files and folders that are either whole or not there."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from common.errors import CannotBeginError, RosettaError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write beside `path`, sync, and rename onto it."""
+    """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`."""
     data = content.encode() if isinstance(content, str) else content
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -30,7 +30,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to fill, renamed to `path` when all went well and removed when not.
+    """A new folder beside `path` for the caller to fill. At the end it becomes `path`; after an error it is removed.
 
     Raises CannotBeginError where nothing can be written.
     """
@@ -49,19 +49,20 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _permitted(mode: int) -> int:
-    """What of it the umask leaves, which what is made beside does not ask."""
+    """The permissions of `mode` that the umask leaves. Temporary files are made without regard to the umask."""
     umask = os.umask(0)
     os.umask(umask)
     return mode & ~umask
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file that somebody else wrote."""
+    """Have the disk hold a file that other code wrote."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, as `write_atomically` does."""
     write_atomically(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 

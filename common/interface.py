@@ -1,6 +1,7 @@
-"""The one interface. NumPy in, NumPy or plain numbers out; every shape is promised here.
+"""The interface of every backend. It takes NumPy arrays, and returns NumPy arrays or plain numbers.
 
-N rows, T_enc and T_dec time steps, V_enc and V_dec characters, H = latent_dim; floats are of the model's dtype.
+All shapes are promised here: N rows, T_enc and T_dec time steps, V_enc and V_dec characters, H = latent_dim units.
+Floating-point arrays have the model's dtype.
 """
 
 from abc import ABC, abstractmethod
@@ -27,36 +28,37 @@ Counts = TypeVar("Counts")  # a framework's vector of three numbers
 
 
 def unreported(step: int, loss: float) -> None:
-    """A Report that nobody reads."""
+    """A Report that does nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """What the model says of a batch."""
+    """The model's outputs for a batch."""
 
     probabilities: NDArray[np.floating]  # (N, T_dec, V_dec)
-    state_h: NDArray[np.floating]  # (N, H), the encoder's
+    state_h: NDArray[np.floating]  # (N, H), of the encoder
     state_c: NDArray[np.floating]  # (N, H)
 
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """What was counted, step by step; the sums over all steps give the epoch's figures."""
+    """What was counted in each step. The sums over all steps give the loss and the accuracy of the epoch."""
 
     loss_sums: NDArray[np.float64]  # (steps,) sum of weight x cross-entropy over a batch's target positions
-    weight_sums: NDArray[np.float64]  # (steps,) sum of the weights
-    correct: NDArray[np.float64]  # (steps,) weight of the positions whose most probable character is right
-    correct_real: NDArray[np.float64]  # (steps,) such positions among the real ones; NaN where not counted
-    real_positions: NDArray[np.float64]  # (steps,) positions up to and with "\n"
-    step_seconds: NDArray[np.float64]  # (steps,) from one step's end (the first one's: its start) to the next
+    weight_sums: NDArray[np.float64]  # (steps,) sum of these weights
+    correct: NDArray[np.float64]  # (steps,) sum of the weights where the most probable character is right
+    correct_real: NDArray[np.float64]  # (steps,) the same over real positions alone; NaN where not counted
+    real_positions: NDArray[np.float64]  # (steps,) number of target positions up to and with "\n"
+    step_seconds: NDArray[np.float64]  # (steps,) duration of each step, from the end of the step before
     seconds: float  # from the first step's start to the moment when all counts are read back
 
     @classmethod
     def of(cls, counts: NDArray[np.floating], batches: Batches, stamps: Sequence[float]) -> "Metrics":
-        """From what a framework counted, (steps, 3): loss_sums, correct, correct_real.
+        """The metrics of what a framework counted: `counts` (steps, 3) holds loss_sums, correct and correct_real.
 
-        stamps (steps + 2,), of perf_counter: the first step's start, each step's end, and all counts read back. Where
-        a framework returns before its device is done, a step ends when it returns.
+        `stamps` (steps + 2,) are readings of perf_counter: at the start of the first step, at the end of each step,
+        and when all counts had been read back. Where a framework returns before its device is done, a step ends when
+        the framework returns.
         """
         loss_sums, correct, correct_real = counts.astype(np.float64).T
         weight_sums = np.array([batch.target_weights.sum() for batch in batches])
@@ -66,17 +68,17 @@ class Metrics:
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy a position, in nats."""
+        """Mean cross-entropy of a target position, in nats."""
         return float(self.loss_sums.sum() / self.weight_sums.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of right positions, padding included, as the example counts."""
+        """Share of target positions that are right, padding included, as the example counts."""
         return float(self.correct.sum() / self.weight_sums.sum())
 
     @property
     def accuracy_real(self) -> float:
-        """Share of right positions among real characters."""
+        """Share of real target positions that are right, so without padding."""
         return float(self.correct_real.sum() / self.real_positions.sum())
 
     @property
@@ -93,8 +95,9 @@ def timed_steps(
 ) -> Metrics:
     """Run `step` on each batch and time it, in the same way for every backend.
 
-    `step` returns the batch's loss, and the framework's own (3,) of what Metrics.of counts; `read` stacks these over
-    the steps as an array (steps, 3), once all steps are done. `report` is called every REPORT_EVERY steps.
+    `step` returns the loss of a batch and, in a vector (3,) of the framework's own, the counts that Metrics.of takes.
+    Once all steps are done, `read` makes an array (steps, 3) of these vectors. `report` is called every REPORT_EVERY
+    steps.
     """
     counts, stamps = [], [perf_counter()]
     for number, batch in enumerate(batches, 1):
@@ -109,31 +112,31 @@ def timed_steps(
 
 @dataclass(frozen=True)
 class BackendFacts:
-    """What a backend's process tells of itself once it has opened the backend: see `Evidence.describe`, and more."""
+    """What a backend's process reports once it has opened the backend: what `Evidence.describe` says, and more."""
 
     version: str
     device: str
     threads: int
-    precision: str  # that it computes in
+    precision: str  # the precision that it computes in
     settings: dict[str, bool | int | float | str]  # the framework's own names and values
     import_seconds: float
     build_seconds: float
-    resident_before_import: int  # bytes, as the two below
+    resident_before_import: int  # bytes of memory, as in the next two
     resident_after_import: int
     resident_after_build: int
     python: str  # path of the interpreter
     python_version: str
-    libraries: list[str]  # for matrices and threads, as far as threadpoolctl knows them
-    os_threads: int  # threads of the process
+    libraries: list[str]  # libraries for matrices and threads that threadpoolctl found
+    os_threads: int  # number of threads of the process
 
 
 class Backend(ABC):
-    """One framework's encoder-decoder. It is built with fresh weights of its own; `load` comes before use."""
+    """The encoder-decoder in one framework. It is built with weights of its own; call `load` before using it."""
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu", variant: str = "") -> None:
-        """Build the model on `device`, "cpu" or "gpu"; a variant computes the same in another way than the plain one.
+        """Build the model on `device`, "cpu" or "gpu". A `variant` computes the same in another way; "" is none.
 
-        Raises CannotBeginError for a device that is not there, and for bucketed batches of padding that counts.
+        Raises CannotBeginError for a device that is not there, and for bucketed batches whose padding counts.
         """
         if train.batches == "bucketed" and model.padding != "mask":
             raise CannotBeginError(
@@ -147,34 +150,34 @@ class Backend(ABC):
 
     @abstractmethod
     def build(self) -> None:
-        """Create the layers, and the optimizer unless it is made when first needed."""
+        """Create the layers; and the optimizer, unless the backend makes it when it is first needed."""
 
     @abstractmethod
     def load(self, state: ModelState) -> None:
-        """Set weights and optimizer slots, bit for bit."""
+        """Set the weights and the optimizer slots, to the bit."""
 
     @abstractmethod
     def dump(self) -> ModelState:
-        """Weights and optimizer slots, bit for bit, as copies."""
+        """Copies of the weights and the optimizer slots, to the bit."""
 
     @abstractmethod
     def save_native(self, folder: Path) -> list[str]:
-        """Write both into `folder` as this framework's users keep them, and return the files' names.
+        """Write weights and slots into `folder` as this framework's users keep them, and return the files' names.
 
         Raises CannotBeginError where there is no such format.
         """
 
     @abstractmethod
     def load_native(self, paths: Sequence[Path]) -> None:
-        """Set both, bit for bit, from such files, whoever wrote them, and run nothing that they hold.
+        """Set weights and slots, to the bit, from such files. Anybody may have written them; nothing in them is run.
 
-        The model's file comes first, then the optimizer's where that is one of its own; without it the slots are
-        zero. Raises RosettaError for files that are damaged or of another model.
+        The first path is the model's file. The second is the optimizer's, where the framework has a separate one;
+        without it the slots become zero. Raises RosettaError for files that are damaged or of another model.
         """
 
     @abstractmethod
     def forward(self, batch: Batch) -> Forward:
-        """Probabilities and encoder states."""
+        """The probabilities and the encoder's states for a batch."""
 
     @abstractmethod
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
@@ -182,20 +185,20 @@ class Backend(ABC):
 
     @abstractmethod
     def train(self, batches: Batches, report: Report) -> Metrics:
-        """One optimizer step a batch; calls `report` every REPORT_EVERY steps."""
+        """Take one optimizer step for each batch. Calls `report` every REPORT_EVERY steps."""
 
     @abstractmethod
     def evaluate(self, batches: Batches) -> Metrics:
-        """The same figures without a step."""
+        """Count and time the same, without optimizer steps."""
 
     @abstractmethod
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
-        """Greedy decoding, all rows at once, by the framework's own operators.
+        """Decode all rows at once, greedily, with the framework's own operators.
 
-        encoder_ids (N, T_enc), encoder_lengths (N,). Gives ids (N, L), L <= max_length: each row ends with "\\n",
-        which also fills it up, or is cut at max_length.
+        Takes encoder_ids (N, T_enc) and encoder_lengths (N,). Returns ids (N, L) with L <= max_length: each row ends
+        with "\\n", which also fills it up, or is cut at max_length.
         """
 
     @abstractmethod
@@ -204,10 +207,10 @@ class Backend(ABC):
     ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
         """The `beam` most probable translations of each row that a beam search finds, the best first.
 
-        Takes what `translate` takes. Gives ids (N, beam, L) as `translate` gives them, and scores (N, beam): the log
-        of a translation's probability, or -inf where there are fewer translations than `beam`.
+        Takes what `translate` takes. Returns ids (N, beam, L), filled up as those of `translate`, and the scores
+        (N, beam): the log of a translation's probability, or -inf where there are fewer translations than `beam`.
         """
 
     @abstractmethod
     def evidence(self) -> Evidence:
-        """What the framework tells of itself."""
+        """The object through which the framework tells about itself."""

@@ -1,4 +1,4 @@
-"""What this machine is: for runs and results, so that a number can be traced to where it was measured."""
+"""A description of this machine, kept by runs and results, so that a number can be traced to its machine."""
 
 import os
 import platform
@@ -17,15 +17,15 @@ NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes 
 
 
 class Machine(TypedDict):
-    """What `describe_machine` says."""
+    """What `describe_machine` returns."""
 
     processor: str
     instructions: str  # the sets of vector instructions that NumPy finds
-    cores: int  # that this process may use
-    memory: int  # bytes
+    cores: int  # the number that this process may use
+    memory: int  # in bytes
     system: str
     python: str
-    versions: dict[str, str]  # of packages
+    versions: dict[str, str]  # of each package by its name
 
 
 def allowed_cores() -> set[int]:
@@ -36,32 +36,32 @@ def allowed_cores() -> set[int]:
 
 
 def cores() -> int:
-    """How many these are."""
+    """Number of cores this process may use."""
     return len(allowed_cores())
 
 
 def is_amd() -> bool:
-    """Whether the processor is AMD's, as Linux tells."""
+    """Whether Linux reports a processor made by AMD."""
     return "AuthenticAMD" in _cpuinfo()
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself, as Linux tells: x86 by AVX-512 or AMX, Arm by BF16."""
+    """Whether Linux reports instructions for products in bfloat16: AVX-512 or AMX on x86, BF16 on Arm."""
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_cpuinfo().split())
 
 
 def compiler() -> str:
-    """The C++ compiler that torch.compile calls."""
+    """The command of the C++ compiler that torch.compile calls."""
     return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
 def has_compiler() -> bool:
-    """Whether that compiler is there."""
+    """Whether this compiler is installed."""
     return shutil.which(compiler()) is not None
 
 
 def _cpuinfo() -> str:
-    """What Linux says of the processors; nothing on another system."""
+    """What Linux says about the processors; empty on other systems."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -104,15 +104,18 @@ def _digest() -> str:
 
 @cache
 def _processor() -> str:
-    """Its name, which takes a second to find out."""
+    """The name of the processor. To find it out takes a second."""
     import cpuinfo
 
     return str(cpuinfo.get_cpu_info().get("brand_raw", platform.processor()))
 
 
 def _instructions() -> str:
-    """The sets of vector instructions that NumPy finds, the widest last. With AVX-512 (X86_V4) a core multiplies
-    twice as fast as without, and a virtual machine may give both the same name."""
+    """The sets of vector instructions that NumPy finds, the widest last.
+
+    With AVX-512 (X86_V4) a core multiplies twice as fast as without, although on virtual machines the processors may
+    have the same name.
+    """
     import numpy as np
 
     found = np.show_config(mode="dicts")["SIMD Extensions"]

@@ -28,6 +28,7 @@ class Material:
     def of_pairs(
         cls, pairs: Sequence[Pair], config: DataConfig, seed: int, dtype: str, padding: str = "space"
     ) -> "Material":
+        """Build the vocabularies of the pairs, encode the pairs, and split them as `config` says."""
         encoder_vocabulary = CharVocabulary.of(source for source, _ in pairs)
         decoder_vocabulary = CharVocabulary.of([START, STOP, *(target for _, target in pairs)])
         batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype, padding)
@@ -35,7 +36,7 @@ class Material:
 
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Material":
-        """The pairs of a run; they give the same vocabularies and split as when it was begun."""
+        """The material of a run. Its pairs give the same vocabularies and the same split as when it was begun."""
         pairs = run.pairs()
         encoder_vocabulary, decoder_vocabulary = run.vocabularies()
         model = run.model_config
@@ -45,16 +46,16 @@ class Material:
 
     @property
     def max_encoder_seq_length(self) -> int:
-        """T_enc"""
+        """T_enc, the length of the longest source"""
         return int(self.batch.encoder_ids.shape[1])
 
     @property
     def max_decoder_seq_length(self) -> int:
-        """T_dec, "\\t" and "\\n" counted"""
+        """T_dec, the length of the longest target, "\\t" and "\\n" counted"""
         return int(self.batch.decoder_input_ids.shape[1])
 
 
 def prepare(config: DataConfig, seed: int, dtype: str, padding: str = "space") -> tuple[Material, str]:
-    """Read and encode a corpus; with its SHA-256."""
+    """Read a corpus and make it ready. Returns the material and the SHA-256 of the corpus's text."""
     corpus = read_corpus(config)
     return Material.of_pairs(corpus.pairs, config, seed, dtype, padding), corpus.sha256

@@ -1,4 +1,4 @@
-"""What runs in a backend's process to write and to read its framework's own files."""
+"""Functions that run in a backend's process and write or read its framework's own files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +20,6 @@ def save(backend: Backend, emit: Emit, *, run: str, weights: str, folder: str) -
 
 
 def load(backend: Backend, emit: Emit, *, paths: Sequence[str]) -> ModelState:
-    """What such files hold."""
+    """The weights and slots that a framework's own files hold."""
     backend.load_native([Path(path) for path in paths])
     return backend.dump()

@@ -1,14 +1,14 @@
-"""A training run on disk: whole after every epoch, versioned, resumable to the bit, readable by every backend.
+"""A training run on disk. It is whole after every epoch, and every backend can read it and resume it to the bit.
 
-config.json        backend, model, training, data, the corpus's SHA-256
+config.json        the backend, the settings of model, training and data, and the SHA-256 of the corpus
 vocabulary.json    the characters of both sides
-pairs.tsv          the pairs used
-machine.json       where it was begun
+pairs.tsv          the sentence pairs that are used
+machine.json       the machine on which the run was begun
 state.safetensors  weights and RMSprop slots of the last epoch; epoch, step and seed in its metadata
-best.safetensors   the same of the epoch with the lowest validation loss
-history.jsonl      a line an epoch
+best.safetensors   the same for the epoch with the lowest validation loss
+history.jsonl      one line for each epoch
 
-A run of weights alone has no best.safetensors, and in its state no slots; they are read as zeros.
+A run of weights alone has no best.safetensors, and its state has no slots; they are read as zeros.
 """
 
 import json
@@ -30,16 +30,16 @@ from common.weights import ModelState, check_state, from_bytes, in_dtype, to_byt
 
 FORMAT = "rosetta-run"
 VERSION = 1
-BEFORE = {"batches": "shuffled"}  # settings of training that runs written before do not name
+ADDED_LATER = {"batches": "shuffled"}  # settings that old runs do not name, with the value that they had
 STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
-BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # of weights alone, trained on the phrasebook
+BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # weights alone, trained on the phrasebook
 
 Config = TypeVar("Config", ModelConfig, TrainConfig, DataConfig, "Epoch", "Place")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A line of history.jsonl."""
+    """The figures of one epoch, a line of history.jsonl."""
 
     epoch: int  # counted from 1
     loss: float
@@ -47,12 +47,12 @@ class Epoch:
     accuracy: float
     val_accuracy: float
     val_accuracy_real: float
-    seconds: float  # of the training steps, validation apart
+    seconds: float  # duration of the training steps, without validation
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where in training a state is."""
+    """How far training had come when a state was written."""
 
     epoch: int
     step: int  # optimizer steps taken
@@ -64,11 +64,11 @@ class RunDirectory:
     """An opened run. Everything but `create` raises RosettaError for a run that is damaged."""
 
     path: Path
-    backend: str  # that trains it
+    backend: str  # the one that began it
     model_config: ModelConfig
     train_config: TrainConfig
     data_config: DataConfig
-    sha256: str  # of the corpus's file
+    sha256: str  # of the corpus's text
 
     @classmethod
     def create(
@@ -81,7 +81,7 @@ class RunDirectory:
         vocabularies: tuple[CharVocabulary, CharVocabulary],
         state: ModelState,
     ) -> "RunDirectory":
-        """Write a new run beside `path` and rename it there, so that it is whole or not there."""
+        """Write a new run, which is at `path` whole or not at all. Raises CannotBeginError where `path` exists."""
         refuse_existing(path)
         run = cls(path, backend, *configs, sha256)
         with new_folder(path) as beside:
@@ -98,7 +98,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
-        """Raises CannotBeginError where there is no run at all."""
+        """Open the run at `path`. Raises CannotBeginError where there is no run at all."""
         path = Path(path)
         if not (path / "config.json").exists():
             raise CannotBeginError(
@@ -113,12 +113,13 @@ class RunDirectory:
             path,
             _typed(config, "backend", where),
             _read(ModelConfig, config.get("model"), where),
-            _read(TrainConfig, config.get("train"), where, BEFORE),
+            _read(TrainConfig, config.get("train"), where, ADDED_LATER),
             _read(DataConfig, config.get("data"), where),
             _typed(config, "sha256", where),
         )
 
     def pairs(self) -> list[Pair]:
+        """The sentence pairs of the run, those of training and of validation."""
         text = self._text("pairs.tsv")
         *lines, rest = text.split("\n")
         pairs = [tuple(line.split("\t")) for line in lines]
@@ -127,7 +128,7 @@ class RunDirectory:
         return pairs  # type: ignore[return-value]
 
     def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
-        """The encoder's and the decoder's."""
+        """The vocabularies of the encoder and of the decoder."""
         content = read_json(self.path / "vocabulary.json")
         sides = content.get("encoder"), content.get("decoder")
         sizes = self.model_config.num_encoder_tokens, self.model_config.num_decoder_tokens
@@ -141,7 +142,7 @@ class RunDirectory:
         return CharVocabulary(sides[0]), CharVocabulary(sides[1])  # type: ignore[arg-type]
 
     def read_state(self, which: str, dtype: str | None = None) -> tuple[ModelState, Place]:
-        """The `last` or `best` state, in the run's precision or another."""
+        """The `last` or `best` state, in the run's precision or in `dtype`, and its place in training."""
         path = self.path / STATE_FILES[which]
         try:
             state, metadata = from_bytes(path.read_bytes())
@@ -170,7 +171,7 @@ class RunDirectory:
         return epochs
 
     def begin(self) -> tuple[ModelState, Place]:
-        """The last state to train on from, after undoing what a crash may have left half done."""
+        """Undo what a crash may have left half done, and return the last state and its place, to train on from."""
         state, place = self.read_state("last")
         history = self.history()
         lines = (json.dumps(asdict(epoch)) + "\n" for epoch in history)
@@ -180,7 +181,11 @@ class RunDirectory:
         return state, place
 
     def write_epoch(self, state: ModelState, epoch: Epoch, step: int) -> None:
-        """History first, then the state that makes it count, then the best state, which `begin` can mend."""
+        """Write the files of an epoch that is done, in an order in which a crash does no harm.
+
+        The history comes first, then the last state, which makes the history's line count, then the best state, which
+        `begin` can repair.
+        """
         check_state(state, self.model_config)
         with open(self.path / "history.jsonl", "a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(epoch)) + "\n")
@@ -192,7 +197,7 @@ class RunDirectory:
             self._write_state("best", state, place)
 
     def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
-        """The same run, its config.json written anew, to be trained on at another rate, a float32."""
+        """The same run with another learning rate, a float32, which is written into its config.json."""
         run = replace(self, train_config=replace(self.train_config, learning_rate=learning_rate))
         run._write_config(run.path)
         return run
@@ -200,7 +205,7 @@ class RunDirectory:
     def write_weights(self, which: str, out: Path) -> None:
         """Write the `last` or `best` weights as a new run, without RMSprop's slots: a third of a run's size.
 
-        It has the epochs up to that of the weights. Raises CannotBeginError where `out` exists.
+        The history of the new run ends with the epoch of these weights. Raises CannotBeginError where `out` exists.
         """
         refuse_existing(out, "choose another --out")
         state, place = self.read_state(which)
@@ -234,24 +239,25 @@ class RunDirectory:
 def refuse_existing(
     path: Path, advice: str = "choose another --out, or go on with that run by --resume --epochs TOTAL"
 ) -> None:
-    """Raise CannotBeginError where something new would overwrite something."""
+    """Raise CannotBeginError where `path` exists, so that nothing is overwritten."""
     if path.exists():
         raise CannotBeginError(f"{path} exists already; {advice}")
 
 
 def _best(history: Sequence[Epoch]) -> int:
+    """The number of the epoch with the lowest validation loss."""
     return min(history, key=lambda epoch: epoch.val_loss).epoch
 
 
-def _read(kind: type[Config], values: Any, where: Path, before: Mapping[str, Any] | None = None) -> Config:
-    """A dataclass from JSON, every field present, or known from `before`, and of its type."""
+def _read(kind: type[Config], values: Any, where: Path, added_later: Mapping[str, Any] | None = None) -> Config:
+    """A dataclass made from a JSON object, in which each field is present or in `added_later`, and of its type."""
     names = {field.name: field.type for field in fields(kind)}
-    values = {**(before or {}), **values} if isinstance(values, dict) else {}
+    values = {**(added_later or {}), **values} if isinstance(values, dict) else {}
     if values.keys() != names.keys():
         raise RosettaError(f"{where} is damaged: expected the fields {', '.join(names)}")
     for name, expected in names.items():
         accepted = (int, float) if expected is float else expected
-        value_is_bool = isinstance(values[name], bool)  # which Python counts among the ints
+        value_is_bool = isinstance(values[name], bool)  # Python counts a bool among the ints
         if not isinstance(values[name], accepted) or value_is_bool != (expected is bool):  # type: ignore[arg-type]
             raise RosettaError(f"{where} is damaged: {name} is {values[name]!r}")
     return kind(**values)

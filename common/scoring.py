@@ -5,17 +5,17 @@ from typing import TypedDict
 
 
 class Scores(TypedDict):
-    """How good translations are."""
+    """The scores of all translations of a corpus together."""
 
     chrf: float  # 0 to 100
     chrf_signature: str
     exact_match: float  # 0 to 1
-    character_error_rate: float  # edits over characters of the nearest reference, summed over the corpus
+    character_error_rate: float  # edits divided by characters of the nearest reference, each summed over the corpus
     sentences: int
 
 
 def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-    """Scores of one translation a source against one or more references each."""
+    """Score the translations of a corpus, one for each source, against one or more references for each source."""
     from rapidfuzz.distance import Levenshtein
     from sacrebleu.metrics.chrf import CHRF
 
@@ -24,7 +24,7 @@ def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> S
         min(((Levenshtein.distance(t, ref), len(ref)) for ref in refs), key=lambda edits: edits[0] / edits[1])
         for t, refs in zip(translations, references, strict=True)
     ]
-    # sacrebleu wants the first reference of every sentence, then the second, ...; None where there is none.
+    # sacrebleu takes a list of all first references, one of all second ones, and so on; None where there is none.
     most = max(map(len, references))
     streams = [[refs[k] if k < len(refs) else None for refs in references] for k in range(most)]
     chrf = CHRF()

@@ -1,4 +1,4 @@
-"""Ids to the one-hot tensors of the Keras example, a batch at a time, and the batch order that all backends share."""
+"""Batches of ids, the one-hot tensors made of them, and the order of batches that all backends share."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,28 +11,29 @@ from common.config import ModelConfig, TrainConfig
 from common.vocabulary import CharVocabulary
 
 START, STOP = "\t", "\n"
-# A trimmed batch is as wide as a multiple of it, so that what compiles for a shape compiles for few: of fra-eng's 13
-# that hold 49 % of the positions, where 1 would leave 46 % in 82 shapes, and 8 53 % in 7.
-WIDTHS = 4
+# The widths of a trimmed batch are multiples of this number, so that a framework that compiles for each shape has few
+# to compile. With 4 the batches of fra-eng have 13 shapes and hold 49 % of the positions that they would hold
+# untrimmed; with 1 there would be 82 shapes and 46 %, and with 8 there would be 7 shapes and 53 %.
+WIDTH_STEP = 4
 
 
 def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -> NDArray[np.floating]:
-    """Ids (...) to one-hot rows (..., num_tokens)."""
+    """One-hot rows (..., num_tokens) of ids (...)."""
     return np.eye(num_tokens, dtype=dtype).take(ids, axis=0)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows of a parallel corpus as ids, and by their names the tensors made from them.
+    """Rows of a parallel corpus, kept as ids. The one-hot tensors are made of them when they are asked for.
 
-    A batch of all rows is the whole corpus: its tensors are the example's.
+    A batch of all rows is the whole corpus, and its tensors are those of the example, by the example's names.
     """
 
     encoder_ids: NDArray[np.unsignedinteger]  # (N, T_enc), padded with the space
     encoder_lengths: NDArray[np.int32]  # (N,)
-    decoder_ids: NDArray[np.unsignedinteger]  # (N, T_dec + 1): "\t", text, "\n", a space or more; less if trimmed
+    decoder_ids: NDArray[np.unsignedinteger]  # (N, T_dec + 1): "\t", text, "\n", padding if any
     decoder_lengths: NDArray[np.int32]  # (N,), "\t" and "\n" counted
-    mean_decoder_length: float  # of the whole corpus
+    mean_decoder_length: float  # the mean of decoder_lengths over the whole corpus
     num_encoder_tokens: int
     num_decoder_tokens: int
     dtype: str = "float32"  # of the one-hot tensors
@@ -47,7 +48,7 @@ class Batch:
         dtype: str = "float32",
         padding: str = "space",
     ) -> "Batch":
-        """Encode sentence pairs, each target between "\\t" and "\\n" (not yet part of the pair)."""
+        """Encode sentence pairs, and put each target between "\\t" and "\\n"."""
         encoder_ids, encoder_lengths = encoder_vocabulary.encode([source for source, _ in pairs])
         targets = [START + target + STOP for _, target in pairs]
         decoder_ids, decoder_lengths = decoder_vocabulary.encode(targets, width=max(map(len, targets)) + 1)
@@ -59,7 +60,7 @@ class Batch:
         return len(self.encoder_ids)
 
     def take(self, rows: Any) -> "Batch":
-        """The batch of these rows: an index array or a slice; widths stay."""
+        """The batch of these rows, which an index array or a slice names; it is as wide as this one."""
         return replace(
             self,
             encoder_ids=self.encoder_ids[rows],
@@ -69,7 +70,7 @@ class Batch:
         )
 
     def trimmed(self) -> "Batch":
-        """The same rows as wide as the longest of them needs; where padding is masked, no number depends on it."""
+        """The same rows, as wide as the longest of them needs. Where padding is masked, no result depends on it."""
         encoder_width = int(_widths(self.encoder_lengths).max())
         decoder_width = int(_widths(self.decoder_lengths - 1).max())  # the last step's target is "\n"
         return replace(
@@ -85,7 +86,7 @@ class Batch:
 
     @property
     def decoder_target_ids(self) -> NDArray[np.unsignedinteger]:
-        """(N, T_dec), one step ahead of the input."""
+        """(N, T_dec), one step ahead of the input"""
         return self.decoder_ids[:, 1:]
 
     @property
@@ -100,7 +101,7 @@ class Batch:
 
     @property
     def decoder_target_data(self) -> NDArray[np.floating]:
-        """(N, T_dec, V_dec) one-hot, one step ahead of the input."""
+        """(N, T_dec, V_dec) one-hot, one step ahead of the input"""
         return one_hot(self.decoder_target_ids, self.num_decoder_tokens, self.dtype)
 
     @property
@@ -112,11 +113,14 @@ class Batch:
 
     @property
     def loss_positions(self) -> float:
-        """What a batch's summed loss is divided by: the target positions that count in so many rows of the corpus, on
-        average. Divided by its own, a batch of short sentences would teach as much as one of long ones, and each of
-        their characters more. Where padding counts, that is N x T_dec, the mean."""
-        in_a_row = self.mean_decoder_length - 1 if self.padding == "mask" else self.decoder_ids.shape[1] - 1
-        return len(self) * in_a_row
+        """The number by which a batch's summed loss is divided: how many target positions count in N rows on average.
+
+        The average is that of the whole corpus. If the loss were divided by the batch's own number, a batch of short
+        sentences would teach as much as one of long sentences, and so each of its characters more. Where padding
+        counts, the number is N x T_dec, and the loss is the mean.
+        """
+        positions_of_a_row = self.mean_decoder_length - 1 if self.padding == "mask" else self.decoder_ids.shape[1] - 1
+        return len(self) * positions_of_a_row
 
     @property
     def real_positions(self) -> NDArray[np.floating]:
@@ -132,7 +136,7 @@ class Batches:
     corpus: Batch
     rows: NDArray[np.integer]
     batch_size: int
-    trimmed: bool = False  # each batch to its own rows
+    trimmed: bool = False  # whether each batch is trimmed
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -143,11 +147,11 @@ class Batches:
             yield batch.trimmed() if self.trimmed else batch
 
     def part(self, first: int, last: int) -> "Batches":
-        """Those from `first` up to `last`, counted from 0."""
+        """The batches from number `first` to before number `last`, counted from 0."""
         return replace(self, rows=self.rows[first * self.batch_size : last * self.batch_size])
 
     def one_of_each_shape(self) -> "Batches":
-        """The first batch of each shape; a smaller one, whose shape no other has, stays the last."""
+        """The first batch of each shape. A smaller last batch, whose shape no other has, stays the last."""
         numbers: dict[Any, int] = {}
         for number, batch in enumerate(self):
             numbers.setdefault((batch.encoder_ids.shape, batch.decoder_ids.shape), number)
@@ -159,12 +163,12 @@ class Batches:
 
 
 def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of the training rows in an epoch (counted from 1): a function of seed and epoch alone."""
+    """The order of the training rows in an epoch, counted from 1. It depends on seed and epoch alone."""
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
 
 
 def epoch_batches(corpus: Batch, rows: NDArray[np.integer], settings: TrainConfig, epoch: int) -> Batches:
-    """The batches of an epoch over these rows of the corpus: of seed and epoch alone, the same for every backend."""
+    """The batches of an epoch over these rows of the corpus. The order is the same for every backend."""
     rows = rows[epoch_order(len(rows), settings.seed, epoch)]
     if settings.batches == "shuffled":
         return Batches(corpus, rows, settings.batch_size)
@@ -173,27 +177,29 @@ def epoch_batches(corpus: Batch, rows: NDArray[np.integer], settings: TrainConfi
 
 
 def bucketed_order(shuffled: Batch, batch_size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """An order of rows that come shuffled, in which each batch holds rows of about the same lengths.
+    """An order of rows, which come in a shuffled order, so that each batch holds rows of about the same lengths.
 
-    What fills no batch is of any lengths and comes last: a smaller batch is not always that of the longest rows.
+    The rows that are too few for a batch are of any lengths, and they come last. Otherwise the smaller batch would
+    always be the one with the longest rows.
     """
     whole = len(shuffled) // batch_size * batch_size
     encoder_widths, decoder_widths = _widths(shuffled.encoder_lengths), _widths(shuffled.decoder_lengths - 1)
-    # By the widths that they are trimmed to, not by the lengths, so that rows of one width stay shuffled. Of the
-    # 7,991 training pairs of fra-eng it leaves 49 % of the positions (unsorted: 73 %), and two rows of a batch meet
-    # again in the next epoch in 10 of 100 cases; by lengths 46 %, in 53.
+    # Rows are sorted by the widths that they are trimmed to, not by their lengths, so that rows of one width stay
+    # shuffled. For the 7,991 training pairs of fra-eng 49 % of the positions are left (73 % if rows are not sorted),
+    # and two rows of a batch meet again in the next epoch in 10 of 100 cases. If rows were sorted by their lengths,
+    # 46 % would be left, but two rows would meet again in 53 of 100 cases.
     by_widths = np.lexsort((encoder_widths[:whole], decoder_widths[:whole]))  # stable, the decoder's widths first
     batches = rng.permutation(by_widths.reshape(-1, batch_size))
     return np.concatenate([batches.ravel(), np.arange(whole, len(shuffled))])
 
 
 def _widths(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
-    """(N,) lengths rounded up. A slice that asks for more than the corpus's width takes all of it."""
-    return -(-lengths // WIDTHS) * WIDTHS
+    """Lengths (N,) rounded up to multiples of WIDTH_STEP. A slice that is wider than the corpus takes all of it."""
+    return -(-lengths // WIDTH_STEP) * WIDTH_STEP
 
 
 def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: str) -> ModelConfig:
-    """The model that fits this corpus."""
+    """The settings of a model that fits this corpus."""
     ids = decoder_vocabulary.id_of
     sizes = batch.num_encoder_tokens, batch.num_decoder_tokens
     return ModelConfig(*sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding)

@@ -1,4 +1,4 @@
-"""What runs in a backend's process to train and to score it: epochs, validation, checkpoints, events."""
+"""Functions that run in a backend's process and train its model, write the run, or evaluate the model."""
 
 from dataclasses import asdict, replace
 
@@ -29,9 +29,9 @@ def fit(
     training_rows: NDArray[np.integer],
     validation_rows: NDArray[np.integer],
 ) -> None:
-    """Train the run's last state up to epoch `epochs`, writing the run after every epoch.
+    """Train on from the run's last state until the run has `epochs` epochs, and write it after each of them.
 
-    Emits what `train_epoch` does and `epoch_done` with an epoch's figures.
+    Emits the events of `train_epoch`, and `epoch_done` with the figures of each epoch.
     """
     directory = RunDirectory.open(run)
     settings = directory.train_config
@@ -54,11 +54,10 @@ def train_epoch(
     settings: TrainConfig,
     epoch: int,
 ) -> tuple[Metrics, Metrics]:
-    """Train one epoch in the batches of its settings, then validate; emits `epoch, step, steps, loss` as it goes.
+    """Train one epoch, in the batches that `settings` ask for, and then validate.
 
-    The training rows are of the corpus that validation's are of.
-
-    Raises RosettaError when the loss is no longer finite.
+    The numbers of training rows are those of the corpus that `validation` has. Emits `epoch`, `step`, `steps` and
+    `loss` while it trains. Raises RosettaError when the loss is no longer finite.
     """
     training = epoch_batches(validation.corpus, training_rows, settings, epoch)
 
@@ -95,6 +94,6 @@ def _check_finite(metrics: Metrics, epoch: int) -> None:
     broken = np.flatnonzero(~np.isfinite(metrics.loss_sums))
     if len(broken):
         raise RosettaError(
-            f"the loss was no longer finite at step {broken[0] + 1} of epoch {epoch}; what is saved ends with "
+            f"the loss was no longer finite at step {broken[0] + 1} of epoch {epoch}; the run on disk ends with "
             "the epoch before. Try a smaller --learning-rate"
         )

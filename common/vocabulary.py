@@ -1,4 +1,4 @@
-"""Characters to ids and back."""
+"""Vocabularies, which turn characters into ids and back."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,7 +20,8 @@ class CharVocabulary:
         self.characters = tuple(sorted({*characters, PAD}))
         self.id_of = {character: i for i, character in enumerate(self.characters)}
         code_points = [ord(c) for c in self.characters]
-        # Ids by code point; of those between and beyond the vocabulary's, one more than the last id.
+        # The id of each code point. Code points that are not in the vocabulary have the last id plus one, as has the
+        # last place, to which `encode` clips all greater code points.
         self._ids = np.full(code_points[-1] + 2, len(self.characters), np.min_scalar_type(len(self.characters)))
         self._ids[code_points] = np.arange(len(self.characters))
 
@@ -33,7 +34,7 @@ class CharVocabulary:
         return len(self.characters)
 
     def encode(self, texts: Sequence[str], width: int = 0) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int32]]:
-        """Ids (N, T), padded with the space's, and lengths (N,) before padding.
+        """Ids (N, T), padded with that of the space, and lengths (N,) before padding.
 
         T is the longest text's length or `width`, whichever is more. Raises UnknownCharactersError.
         """

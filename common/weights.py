@@ -1,4 +1,4 @@
-"""Weights and optimizer slots in one canonical layout, Keras's, drawn from a seed and kept as safetensors."""
+"""Weights and optimizer slots in the canonical layout, which is Keras's; drawn from a seed, kept as safetensors."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Arrays = dict[str, NDArray[np.floating]]
 
 @dataclass(frozen=True, eq=False)
 class ModelState:
-    """All that training changes. The gates' blocks of columns stand in the order i, f, c, o."""
+    """All that training changes. The columns of an LSTM's arrays are those of the gates i, f, c, o, in this order."""
 
     weights: Arrays  # by canonical name, see weight_shapes
     mean_squares: Arrays  # RMSprop's running mean of squared gradients, by the same names
@@ -58,7 +58,7 @@ def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArra
         units = shape[0] // 4
         return np.repeat([0.0, 1.0, 0.0, 0.0], units)
     if name.endswith("/recurrent_kernel"):
-        # Keras's Orthogonal: QR of a normal matrix, columns signed by R's diagonal so that Q is uniform.
+        # As in Keras: Q of a matrix of normal numbers, its columns signed by R's diagonal, so that Q is uniform.
         q, r = np.linalg.qr(rng.standard_normal(shape[::-1]))
         return np.asarray((q * np.sign(np.diag(r))).T)
     limit = np.sqrt(6 / sum(shape))
@@ -81,11 +81,11 @@ def check_state(state: ModelState, config: ModelConfig) -> None:
 
 
 def permute_units(state: ModelState, order: NDArray[np.integer]) -> ModelState:
-    """The state of the same function with its hidden units in another order, `order` (H,) of old positions.
+    """The state of the same function with its hidden units in another order: `order` (H,) names their old positions.
 
-    Encoder and decoder share the order, since the one's states start the other.
+    Encoder and decoder share the order, since the encoder's states start the decoder.
     """
-    columns = (np.arange(4)[:, None] * len(order) + order).ravel()  # of the four gates
+    columns = (np.arange(4)[:, None] * len(order) + order).ravel()  # the columns of all four gates
 
     def permute(arrays: Arrays) -> Arrays:
         permuted = {}
@@ -101,13 +101,13 @@ def permute_units(state: ModelState, order: NDArray[np.integer]) -> ModelState:
 def to_bytes(state: ModelState, metadata: dict[str, Any]) -> bytes:
     """The state as one safetensors block; `metadata` is kept beside the arrays as JSON."""
     arrays = state.weights | {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}
-    # safetensors 0.8.0 writes a transposed view scrambled (upstream 825): only contiguous copies go in.
+    # safetensors 0.8.0 scrambles the numbers of a transposed view (its issue 825), so arrays are made contiguous.
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     return save(arrays, {"rosetta": json.dumps(metadata)})
 
 
 def from_bytes(block: bytes) -> tuple[ModelState, dict[str, Any]]:
-    """The inverse of `to_bytes`. Raises RosettaError when the block is not one."""
+    """The state and the metadata of a block. Raises RosettaError for a block that `to_bytes` did not write."""
     try:
         arrays = load(block)
         header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])

@@ -81,7 +81,7 @@ def test_a_number_that_is_not_finite_fails_on_either_side_and_on_both(
     both = {"got": array(4, 5), "expected": array(4, 5)}
     for side in sides:
         both[side][2, 3] = value
-    with pytest.raises(ParityError, match=rf"the array: what was {sides[0]} is not finite at \[2, 3\]"):
+    with pytest.raises(ParityError, match=rf"the array: the array that was {sides[0]} is not finite at \[2, 3\]"):
         compared(**both, scale=scale)
 
 

@@ -196,7 +196,7 @@ def test_two_biases_are_summed_and_their_optimizer_is_refused(opened: Open, tmp_
     assert_summed(got, saved, dense_transposed=name == "torch")
     assert not any(slot.any() for slot in got.mean_squares.values())
     message = refused(opened(name), model, optimizer)
-    assert "two trained biases moved their sum twice a step" in message
+    assert "both biases of an LSTM were trained, so their sum moved twice in a step" in message
     assert "Leave the optimizer's file out" in message
 
 

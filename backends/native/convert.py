@@ -1,4 +1,4 @@
-"""Runs written as a framework's own files, and runs made of such files."""
+"""Writes a run as a framework's own files, and makes a run of such files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from common.run_directory import RunDirectory, refuse_existing
 from common.tensors import model_config
 from common.vocabulary import CharVocabulary
 
-CONVERTING = Runtime(threads=1)  # nothing is computed
+CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 
 
 def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> list[str]:
@@ -35,16 +35,16 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
 
 @dataclass(frozen=True)
 class Setting:
-    """What makes a run of a state that comes without it: the files of frameworks hold no vocabulary."""
+    """What a run needs beside weights and slots. The files of frameworks hold neither settings nor a vocabulary."""
 
     configs: tuple[ModelConfig, TrainConfig, DataConfig]
-    sha256: str
+    sha256: str  # of the corpus's text
     pairs: Sequence[Pair]
     vocabularies: tuple[CharVocabulary, CharVocabulary]
 
     @classmethod
     def of_corpus(cls, data: DataConfig, settings: TrainConfig, latent_dim: int, dtype: str) -> "Setting":
-        """That of a run which `train` begins."""
+        """The setting of a run that `train` would begin on this corpus."""
         material, sha256 = prepare(data, settings.seed, dtype)
         model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
         vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
@@ -52,14 +52,14 @@ class Setting:
 
     @classmethod
     def of_run(cls, path: Path) -> "Setting":
-        """That of a run, named by its folder or its vocabulary.json."""
+        """The setting of an existing run, which is named by its folder or its vocabulary.json."""
         run = RunDirectory.open(path.parent if path.name == "vocabulary.json" else path)
         configs = run.model_config, run.train_config, run.data_config
         return cls(configs, run.sha256, run.pairs(), run.vocabularies())
 
 
 def import_native(paths: Sequence[Path], backend: str, setting: Setting, out: Path) -> RunDirectory:
-    """Begin a run with the weights and slots that files of a backend's framework hold; it has no epoch yet."""
+    """Make a run of the weights and slots that files of a backend's framework hold. The run has no epoch yet."""
     find(backend)
     refuse_existing(out, "choose another name for the run")
     model, train, _ = setting.configs

@@ -1,4 +1,4 @@
-"""Weights out of files that others may have written: measured, named and checked before they are used.
+"""Reads weights from files that anybody may have written: sizes, names and shapes are checked before use.
 
 PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where the canonical layout has one.
 """
@@ -41,7 +41,7 @@ UNREADABLE = (
     MemoryError,
 )
 
-# Kind of a canonical weight -> the tensors that it comes from. A second one is added to the first.
+# For each kind of canonical weight the tensors of which it is made. If there are two, it is their sum.
 LSTM = {"kernel": ["weight_ih_l0"], "recurrent_kernel": ["weight_hh_l0"], "bias": ["bias_ih_l0", "bias_hh_l0"]}
 LINEAR = {"kernel": ["weight"], "bias": ["bias"]}
 ROLES = {"encoder": LSTM, "decoder": LSTM, "dense": LINEAR}
@@ -49,12 +49,12 @@ SECOND_BIAS = ".bias_hh_l0"
 
 
 def read(path: Path, config: ModelConfig) -> bytes:
-    """The file's bytes, when a model of this shape may need so many, also unpacked in case they are a zip.
+    """The bytes of a file, if a model of this shape can need so many; of a zip the unpacked bytes count, too.
 
     Raises CannotBeginError where nothing can be read, RosettaError for a file that is too large.
     """
     numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
-    largest = 4 * 8 * numbers + (1 << 24)  # bytes: weights and three slots in float64, and what is said of them
+    largest = 4 * 8 * numbers + (1 << 24)  # bytes of weights and three slots in float64, and 16 MiB for the rest
     try:
         with open(path, "rb") as file:
             content = file.read(largest + 1)
@@ -69,6 +69,7 @@ def read(path: Path, config: ModelConfig) -> bytes:
 
 
 def _unpacked_size(content: bytes) -> int:
+    """The number of bytes to which a zip says that it unpacks; 0 if the content is no zip."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return sum(member.file_size for member in archive.infolist())
@@ -77,14 +78,14 @@ def _unpacked_size(content: bytes) -> int:
 
 
 def model_and_optimizer(paths: Sequence[Path]) -> tuple[Path, Path | None]:
-    """The model's file and the optimizer's, where there is one. Raises CannotBeginError for more."""
+    """The model's file, and the optimizer's or None. Raises CannotBeginError for more than two files."""
     if len(paths) > 2:
         raise CannotBeginError(f"{len(paths)} files were given, expected the model's and at most the optimizer's")
     return paths[0], paths[1] if len(paths) == 2 else None
 
 
 def require_shape(array: Any, shape: Sequence[int], config: ModelConfig, what: str) -> None:
-    """Raise RosettaError unless an array, or one that is still in its file, has this shape and the model's dtype."""
+    """Raise RosettaError unless an array, which may still be in its file, has this shape and the model's dtype."""
     if array.shape != tuple(shape) or array.dtype != config.dtype:
         raise RosettaError(
             f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {tuple(shape)}; "
@@ -93,7 +94,7 @@ def require_shape(array: Any, shape: Sequence[int], config: ModelConfig, what: s
 
 
 def checked(array: NDArray[Any], shape: Sequence[int], config: ModelConfig, what: str) -> NDArray[np.floating]:
-    """`array` itself. Raises RosettaError unless it has this shape and the model's dtype, and is finite."""
+    """Return `array`. Raises RosettaError unless it has this shape and the model's dtype and is finite."""
     require_shape(array, shape, config, what)
     if not np.isfinite(array).all():
         raise RosettaError(f"{what} holds numbers that are not finite")
@@ -107,24 +108,26 @@ def canonical_state(
     config: ModelConfig,
     dense_transposed: bool,
 ) -> ModelState:
-    """The state that named tensors hold, and the RMSprop slots by the same names; without any, slots of zeros.
+    """The state made of a framework's tensors and RMSprop slots, both by the tensors' names.
 
-    LSTM tensors are (4H, in), (4H, H) and twice (4H,); dense is (H, V_dec), or (V_dec, H) when `dense_transposed`.
-    Raises RosettaError for tensors that are not this model's, and for slots of a second bias.
+    The tensors of an LSTM are (4H, V), (4H, H) and twice (4H,). The dense kernel is (H, V_dec), or (V_dec, H) if
+    `dense_transposed`. Without `slots`, those of the state are zero. Raises RosettaError for tensors that are not
+    this model's, and for slots of a second bias.
     """
     model, optimizer = paths
     second = [name for name in slots if name.endswith(SECOND_BIAS)]
     if second:
         raise RosettaError(
-            f"{optimizer} has a slot for {second[0]}: two trained biases moved their sum twice a step, which the one "
-            "bias here cannot go on with. Leave the optimizer's file out; slots then start at zero"
+            f"{optimizer} has a slot for {second[0]}: both biases of an LSTM were trained, so their sum moved "
+            "twice in a step, and Rosetta's one bias cannot go on like that. Leave the optimizer's file out; slots "
+            "then start at zero"
         )
     layers = _layers(model, tensors)
     weights, mean_squares = {}, {}
     for name, shape in weight_shapes(config).items():
         role, kind = name.split("/")
         transposed = role != "dense" or dense_transposed
-        expected = shape[::-1] if transposed else shape  # the biases' is the same
+        expected = shape[::-1] if transposed else shape  # for a bias both are the same
         names = [layers[role][tensor] for tensor in ROLES[role][kind]]
         parts = [checked(tensors[part], expected, config, f"{model}: {part}") for part in names]
         # A second bias of zeros is not added, since that would make 0.0 of a -0.0.
@@ -136,12 +139,12 @@ def canonical_state(
             slot = checked(slots[names[0]], expected, config, f"{optimizer}: the slot of {names[0]}")
             mean_squares[name] = np.ascontiguousarray(slot.T if transposed else slot)
         else:
-            raise RosettaError(f"{optimizer} has no slot for {names[0]}, expected one a weight")
+            raise RosettaError(f"{optimizer} has no slot for {names[0]}, expected one for each weight")
     return ModelState(weights, mean_squares)
 
 
 def _layers(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The names of each role's tensors: found by the role's own name, or by order, two LSTMs and a linear layer."""
+    """For each role the names of its tensors. A layer is found by its role's name, or by its place among all."""
     found: dict[str, dict[str, str]] = {}
     for name in names:
         prefix, _, tensor = name.rpartition(".")
@@ -157,5 +160,5 @@ def _layers(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names out of a file, made fit for one line."""
+    """Names that stand in a file, escaped and shortened so that they fit into one line of a message."""
     return shorten(", ".join(ascii(name) for name in names), 300, placeholder=" ...") or "nothing"

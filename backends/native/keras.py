@@ -1,8 +1,8 @@
-"""Keras's .keras archives, read without building anything that their configuration names.
+"""Reads Keras's .keras archives without building the layers that their configuration names.
 
 An archive is a zip of config.json and model.weights.h5. The latter names a layer by its class and its place among the
-layers of that class (`layers/lstm_1/cell/vars/0`), and the optimizer's variables by number: iteration, learning rate,
-then a slot a weight in the layers' order.
+layers of that class (`layers/lstm_1/cell/vars/0`). It numbers the optimizer's variables: iteration, learning rate,
+then a slot for each weight in the order of the layers.
 """
 
 import io
@@ -22,7 +22,7 @@ from common.errors import CannotBeginError, RosettaError
 from common.weights import ModelState, weight_shapes
 
 INPUT, LSTM, DENSE = "keras.layers.InputLayer", "keras.layers.LSTM", "keras.layers.Dense"
-# What a layer's settings must be for its arrays to mean what they mean here.
+# The settings that a layer must have. With others its arrays would mean something else than here.
 SETTINGS: dict[str, dict[str, list[Any]]] = {
     LSTM: {
         "activation": ["tanh"],
@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, list[Any]]] = {
 ROLES = {LSTM: ["encoder", "decoder"], DENSE: ["dense"]}
 FOLDERS = {LSTM: ["layers/lstm/cell", "layers/lstm_1/cell"], DENSE: ["layers/dense"]}
 
-Layer = tuple[str, dict[str, Any]]  # class, settings
+Layer = tuple[str, dict[str, Any]]  # a layer's class and settings
 
 
 def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
@@ -53,7 +53,7 @@ def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
             weights = archive.read("model.weights.h5")
         described = architecture["config"]["layers"]
         layers = [(f"{layer['module']}.{layer['class_name']}", layer["config"]) for layer in described]
-        # A string where `compile` was given one.
+        # The optimizer is a string where `compile` was given a string, otherwise an object.
         optimizer = (architecture.get("compile_config") or {}).get("optimizer")
         optimizer_class = str(optimizer["class_name"] if isinstance(optimizer, dict) else optimizer)
         with h5py.File(io.BytesIO(weights), "r") as file:
@@ -66,7 +66,7 @@ def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
 
 
 def _folders(path: Path, layers: Sequence[Layer]) -> dict[str, str]:
-    """Where each role's weights are: found by our names, or by order, as the example's own model has them."""
+    """The folder of each role's weights. A layer is found by its role's name, or by its place as in the example."""
     classes = [class_name for class_name, _ in layers]
     if sorted(classes) != sorted([INPUT, INPUT, LSTM, LSTM, DENSE]):
         raise RosettaError(
@@ -89,8 +89,9 @@ def _folders(path: Path, layers: Sequence[Layer]) -> dict[str, str]:
 def _state(
     path: Path, file: h5py.File, folders: dict[str, str], optimizer_class: str, config: ModelConfig
 ) -> ModelState:
+    """The weights, and the slots of an optimizer that is an RMSprop; `folders` says where each role's weights are."""
     shapes = weight_shapes(config)
-    # As the file numbers them: the weights of a layer, and the slots of all.
+    # The file numbers the weights of a layer in this order.
     in_order = {role: [name for name in shapes if name.startswith(f"{role}/")] for role in folders}
     weights = {
         name: _array(path, file, f"{folder}/vars/{number}", shapes[name], config)
@@ -101,7 +102,7 @@ def _state(
     first = variables - len(shapes)
     if variables <= 2:
         slots = {name: np.zeros_like(weight) for name, weight in weights.items()}
-    elif optimizer_class.lower() == "rmsprop" and first in (1, 2):  # a schedule is no variable
+    elif optimizer_class.lower() == "rmsprop" and first in (1, 2):  # a schedule of rates is no variable
         slots = {
             name: _array(path, file, f"optimizer/vars/{number}", shapes[name], config)
             for number, name in enumerate(weights, first)
@@ -118,16 +119,16 @@ def _state(
 def _array(
     path: Path, file: h5py.File, name: str, shape: tuple[int, ...], config: ModelConfig
 ) -> NDArray[np.floating]:
-    """A dataset, measured before it is read, since one of few bytes may claim any shape."""
+    """A dataset as an array. Its shape is checked before it is read, since few bytes may claim a huge shape."""
     dataset = _entry(path, file, name)
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise RosettaError(f"{path}: {name} is no array of its own, expected one of shape {shape}")
+        raise RosettaError(f"{path}: {name} is not an array in this file itself, expected one of shape {shape}")
     require_shape(dataset, shape, config, f"{path}: {name}")
     return checked(dataset[()], shape, config, f"{path}: {name}")
 
 
 def _entry(path: Path, file: h5py.File, name: str) -> Any:
-    """What the file itself holds under this name: links lead to other files."""
+    """What the file itself holds under this name. Links are refused, since they may lead to other files."""
     entry: Any = file
     for part in name.split("/"):
         if not isinstance(entry, h5py.Group) or not isinstance(entry.get(part, getlink=True), h5py.HardLink):

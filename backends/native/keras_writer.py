@@ -1,4 +1,4 @@
-"""Keras's .keras archives, written by Keras."""
+"""Writes Keras's .keras archives with Keras."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from common.weights import ModelState
 
 
 def write_keras(path: Path, state: ModelState, config: ModelConfig, train: TrainConfig) -> None:
-    """Save the model as the example has it, from one-hot tensors to probabilities, compiled to go on with `fit`."""
+    """Save the model that the example has, from one-hot tensors to probabilities, ready for `fit` to go on."""
     encoder_inputs = keras.Input((None, config.num_encoder_tokens))
     decoder_inputs = keras.Input((None, config.num_decoder_tokens))
     _, state_h, state_c = layers.LSTM(config.latent_dim, return_state=True, name="encoder")(encoder_inputs)

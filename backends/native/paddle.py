@@ -1,8 +1,9 @@
-"""Paddle's .pdparams and .pdopt without Paddle, and without trust.
+"""Reads Paddle's .pdparams and .pdopt without Paddle, and without trusting them.
 
-`paddle.load` runs whatever such a file names (upstream 77735), since `paddle.save` writes pickles: of a dict of NumPy
-arrays, and of the parameters' own names under NAME_TABLE. Here a file may name nothing but arrays and dicts, and for
-an array stands a class of ours, so that nothing of NumPy is called before type and length are known to fit.
+`paddle.save` writes a pickle of a dict. It holds NumPy arrays by the names that their layers give them, and under
+NAME_TABLE the names that the parameters have themselves. `paddle.load` runs whatever such a pickle names (its issue
+77735). Here it may name nothing but arrays and dicts. Classes of this module stand in for NumPy's, so that nothing of
+NumPy is called before an array's type and length are known to fit.
 """
 
 import io
@@ -22,13 +23,14 @@ from common.errors import RosettaError
 from common.weights import ModelState
 
 NAME_TABLE = "StructuredToParameterName@@"
-NUMBERS = {"f2", "f4", "f8", "i4", "i8", "u2"}  # u2 holds what Paddle calls bfloat16
+NUMBERS = {"f2", "f4", "f8", "i4", "i8", "u2"}  # types of NumPy; Paddle keeps bfloat16 as u2
 MEAN_SQUARE = re.compile(r"_mean_square_\d+$")  # what RMSProp adds to a parameter's own name
+# The second name of an LSTM's tensor, see `_first_name`.
 ALIAS = re.compile(r"\.(\d+)\.cell\.(weight|bias)_(ih|hh)$")
 
 
 class StoredDtype:
-    """In the place of numpy.dtype."""
+    """Stands in a pickle for numpy.dtype."""
 
     def __init__(self, code: str, *align_and_copy: bool) -> None:
         self.code, self.order = code, "|"
@@ -43,7 +45,7 @@ class StoredDtype:
 
 
 class StoredArray:
-    """In the place of numpy.ndarray, and of the function that makes an empty one."""
+    """Stands in a pickle for numpy.ndarray, and for the function that makes an empty one."""
 
     def __init__(self, *subtype_shape_and_dtype: Any) -> None:
         self.array: NDArray[Any] | None = None
@@ -54,7 +56,7 @@ class StoredArray:
 
 
 def latin1(text: str, encoding: str) -> bytes:
-    """In the place of _codecs.encode, with which pickle protocol 2 writes bytes."""
+    """Stands in a pickle for _codecs.encode, with which protocol 2 writes bytes."""
     return text.encode("latin1")
 
 
@@ -73,6 +75,8 @@ class ForbiddenNameError(Exception):
 
 
 class StateDictUnpickler(pickle.Unpickler):
+    """An unpickler that makes only what ALLOWED names, and raises ForbiddenNameError for all else."""
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return ALLOWED[module, name]
@@ -92,7 +96,7 @@ def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
 
 
 def _slots(path: Path, own_names: Mapping[str, str], config: ModelConfig) -> dict[str, NDArray[Any]]:
-    """By the names of the weights, which an optimizer knows by the parameters' own."""
+    """RMSprop's slots by the names of the weights. The file has them by the parameters' own names."""
     kept, _ = _arrays_and_own_names(path, config)
     mean_squares = {MEAN_SQUARE.sub("", key): array for key, array in kept.items() if MEAN_SQUARE.search(key)}
     slots = {name: mean_squares[own] for name, own in own_names.items() if own in mean_squares}
@@ -105,7 +109,7 @@ def _slots(path: Path, own_names: Mapping[str, str], config: ModelConfig) -> dic
 
 
 def _arrays_and_own_names(path: Path, config: ModelConfig) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """A state dict's arrays by name, each once; by the same names the parameters' own, where the file has them."""
+    """A state dict's arrays by their first names, and by the same names the parameters' own, if the file has them."""
     content = read(path, config)
     try:
         state = StateDictUnpickler(io.BytesIO(content)).load()
@@ -124,11 +128,12 @@ def _arrays_and_own_names(path: Path, config: ModelConfig) -> tuple[dict[str, ND
 
 
 def _first_name(name: str) -> str:
-    """Paddle names an LSTM's tensors twice: `encoder.weight_ih_l0` is also `encoder.0.cell.weight_ih`."""
+    """The first of a tensor's two names in Paddle: `encoder.0.cell.weight_ih` is also `encoder.weight_ih_l0`."""
     return ALIAS.sub(r".\2_\3_l\1", name)
 
 
 def _without_aliases(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Each array once, by its first name. Raises RosettaError where its second name has another array."""
     once: dict[str, NDArray[Any]] = {}
     for name, array in arrays.items():
         first = once.setdefault(_first_name(name), array)

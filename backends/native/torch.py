@@ -1,4 +1,4 @@
-"""PyTorch's state dicts, read by torch as tensors and plain values alone."""
+"""Reads PyTorch's state dicts; torch is told to load nothing but tensors and plain values."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -36,12 +36,12 @@ def _tensors(path: Path, config: ModelConfig) -> dict[str, NDArray[Any]]:
 
 
 def _slots(path: Path, names: Iterable[str], config: ModelConfig) -> dict[str, NDArray[Any]]:
-    """By the names of the weights, which an optimizer knows by their numbers in the model's order."""
+    """RMSprop's slots by the names of the weights. The file numbers them in the order of the model."""
     try:
         content = _content(path, config)
         state = content["state"]
         numbers = [number for group in content["param_groups"] for number in group["params"]]
-        if len(numbers) < len(list(names)):  # without the second biases, as ours
+        if len(numbers) < len(list(names)):  # an optimizer without the second biases, such as Rosetta's
             names = [name for name in names if not name.endswith(SECOND_BIAS)]
         name_of = dict(zip(numbers, names, strict=True))
         kept = {kind for slots in state.values() for kind in slots} - {"step"}
@@ -63,6 +63,6 @@ def _content(path: Path, config: ModelConfig) -> Any:
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    """Not copied: a tensor of a few bytes may claim any shape."""
+    """The tensor as an array of the same memory: few bytes may claim a huge shape, which a copy would fill."""
     array: NDArray[Any] = tensor.numpy(force=True)
     return array

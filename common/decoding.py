@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,28 @@ def translate(
         ids[rows, : decoded.shape[1]] = decoded
         emit(translated=min(start + ROWS_AT_ONCE, num_rows))
     return ids
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """Translations and how long they took."""
+
+    ids: NDArray[np.integer]  # (N, max_length), filled up with the stop token
+    seconds: float  # inside the backend
+
+
+def timed_translate(
+    backend: Backend,
+    emit: Emit,
+    *,
+    encoder_ids: NDArray[np.integer],
+    encoder_lengths: NDArray[np.integer],
+    max_length: int,
+) -> Timed:
+    """What `translate` gives, with the seconds that it took."""
+    start = perf_counter()
+    ids = translate(backend, emit, encoder_ids=encoder_ids, encoder_lengths=encoder_lengths, max_length=max_length)
+    return Timed(ids, perf_counter() - start)
 
 
 @dataclass(frozen=True, eq=False)

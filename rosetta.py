@@ -373,11 +373,9 @@ def serve(
     from common import terminal
     from common.run_directory import BUNDLED_RUN
 
-    if host not in ("127.0.0.1", "::1", "localhost"):
-        terminal.warn(f"whoever reaches {host} can use the page, without a password and without encryption")
     plain_first = sorted(installed(), key=lambda name: ":" in name)
     names = plain_first if backends is None else options.names(backends)
-    serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads))
+    serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads), terminal.warn)
 
 
 if __name__ == "__main__":

@@ -26,37 +26,19 @@ def translate(
     encoder_lengths: NDArray[np.integer],
     max_length: int,
 ) -> NDArray[np.int64]:
-    """Ids (N, max_length) of all rows, decoded greedily in the backend's process."""
+    """Ids (N, max_length) of all rows, decoded greedily in the backend's process.
+
+    Events tell how many rows are translated so far, and in how many seconds.
+    """
+    begun = perf_counter()
     num_rows = len(encoder_ids)
     ids = np.full((num_rows, max_length), backend.config.stop_token, np.int64)
     for start in range(0, num_rows, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         decoded = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
         ids[rows, : decoded.shape[1]] = decoded
-        emit(translated=min(start + ROWS_AT_ONCE, num_rows))
+        emit(translated=min(start + ROWS_AT_ONCE, num_rows), seconds=perf_counter() - begun)
     return ids
-
-
-@dataclass(frozen=True, eq=False)
-class Timed:
-    """Translations and how long they took."""
-
-    ids: NDArray[np.integer]  # (N, max_length), filled up with the stop token
-    seconds: float  # inside the backend
-
-
-def timed_translate(
-    backend: Backend,
-    emit: Emit,
-    *,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
-    max_length: int,
-) -> Timed:
-    """What `translate` gives, with the seconds that it took."""
-    start = perf_counter()
-    ids = translate(backend, emit, encoder_ids=encoder_ids, encoder_lengths=encoder_lengths, max_length=max_length)
-    return Timed(ids, perf_counter() - start)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,13 @@
 """Fixtures: real text, a corpus made ready, and one process a backend and precision for the whole session."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from backends.process.runtime import Runtime
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 FRAMEWORKS = ["keras", "torch", "paddle"]
 VARIANTS = [name for name, entry in TABLE.items() if entry.variant and not entry.reduced]
@@ -82,3 +87,17 @@ def backend_of() -> Iterator[StartBackend]:
             return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
 
         yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A browser that is missing is an error: what is made for browsers would go untested."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "install chromium: the report and the page of `rosetta serve` are tested in a browser"
+    with sync_playwright() as playwright:
+        # Without a sandbox since tests run as root in a container; the pages are our own.
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()

@@ -1,7 +1,6 @@
 """Reports as a reader meets them: one file in a browser that has no network, Markdown, and a terminal."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from hypothesis import example as example_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from rich.console import Console
 
 from backends.process.parent import PROJECT
@@ -56,18 +55,6 @@ MARKS = """
 """
 
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser that is missing is an error: the report would go untested."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "install chromium: the report is tested in a browser"
-    with sync_playwright() as playwright:
-        # Without a sandbox since tests run as root in a container; the page is our own.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

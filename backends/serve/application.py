@@ -1,12 +1,11 @@
 """The page's addresses as a Flask application: the page itself, the backends' states, and translations as JSON.
 
-Whatever a visitor sends is limited, checked against a type, and given back as JSON, which the page shows as text. Other
-websites that the visitor's browser has open cannot ask: a browser sends JSON to another site only with its consent,
-which is never given, and a website that has its own name point at this machine is refused for that name.
+Whatever a visitor sends is limited, checked against a type, and given back as JSON, which the page shows as text.
+Other websites that the visitor's browser has open cannot ask: a browser sends JSON to another site only with its
+consent, which is never given, and a website that has its own name point at this machine is refused for that name.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -77,7 +76,7 @@ def application(
         return {"backends": [{"name": one.name, "state": one.state, "message": one.message} for one in served]}
 
     @made.post("/translate")
-    def translate() -> dict[str, object] | tuple[dict[str, object], int]:
+    def translate() -> Response | tuple[dict[str, object], int]:
         question = _question()
         if question.backend not in by_name:
             abort(404, "There is no such backend on this page.")
@@ -92,11 +91,12 @@ def application(
         if not text.strip():
             abort(400, "There is nothing to translate; type a sentence.")
         try:
-            return asdict(by_name[question.backend].answer(text))
+            answer = by_name[question.backend].answer(text)
         except (BusyError, NotOpenError) as error:
             abort(503, str(error))
         except RosettaError as error:
             abort(500, str(error))
+        return Response(msgspec.json.encode(answer), mimetype="application/json")
 
     return made
 

@@ -1,16 +1,14 @@
 """A backend whose process answers the visitors of a page, one at a time, and is opened again after its death."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Lock
-from typing import Literal
+from typing import Any, Literal
 
 from backends.process.runtime import Runtime
-from backends.translator import Translator, open_translator
-from common import decoding
+from backends.translator import Choice, Translator, open_translator
 from common.corpus import normalize
-from common.decoding import max_decoded_length, text_of
 from common.errors import RosettaError
 from common.run_directory import RunDirectory
 from common.tensors import STOP
@@ -34,7 +32,7 @@ class Character:
 
     character: str
     probability: float  # which the model gave to it
-    choices: list[tuple[str, float]]  # the SHOWN most probable characters at its place, with their probabilities
+    choices: list[Choice]  # the SHOWN most probable characters at its place
 
 
 @dataclass(frozen=True)
@@ -114,28 +112,19 @@ class ServedBackend:
 
 
 def _answer(name: str, translator: Translator, text: str) -> Answer:
-    material, process = translator.material, translator.process
-    vocabulary, longest = material.decoder_vocabulary, material.max_encoder_seq_length
-    text = normalize(text)
-    encoder_ids, encoder_lengths = material.encoder_vocabulary.encode([text], longest)
-    length = max_decoded_length(material.max_decoder_seq_length)
-    decoded = process.call(
-        decoding.timed_translate, encoder_ids=encoder_ids, encoder_lengths=encoder_lengths, max_length=length
-    )
-    # All positions, so that what a backend compiles for this shape serves every sentence.
-    found = process.call(
-        decoding.choices,
-        encoder_ids=encoder_ids,
-        encoder_lengths=encoder_lengths,
-        decoded_ids=decoded.ids,
-        best=len(vocabulary),
-    )
-    translation = text_of(decoded.ids[0], vocabulary)
-    ended = len(translation) < length
+    seconds = 0.0
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        nonlocal seconds
+        seconds = event["seconds"]
+
+    every = len(translator.material.decoder_vocabulary)  # the decoded character is not always among the first
+    (detailed,) = translator.with_choices([text], best=every, on_event=on_event)
+    ended = len(detailed.choices) > len(detailed.translation)
     characters = []
-    for position, character in enumerate(translation + STOP * ended):
-        ids, probabilities = found.ids[0, position], found.probabilities[0, position]
-        of = {vocabulary.characters[i]: float(p) for i, p in zip(ids, probabilities, strict=True)}
-        characters.append(Character(character, of[character], list(of.items())[:SHOWN]))
-    longer = longest if len(text) > longest else None
-    return Answer(name, translation, 1000 * decoded.seconds, ended, longer, characters)
+    for character, choices in zip(detailed.translation + STOP * ended, detailed.choices, strict=True):
+        probability = next(choice.probability for choice in choices if choice.character == character)
+        characters.append(Character(character, probability, choices[:SHOWN]))
+    longest = translator.material.max_encoder_seq_length
+    longer = longest if len(normalize(text)) > longest else None
+    return Answer(name, detailed.translation, 1000 * seconds, ended, longer, characters)

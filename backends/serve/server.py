@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -12,6 +13,7 @@ from threading import Thread
 from backends import find
 from backends.process.runtime import Runtime
 from backends.serve.served import WAITING, ServedBackend
+from backends.translator import Warn
 from common.errors import CannotBeginError
 from common.material import Material
 from common.run_directory import BUNDLED_RUN, RunDirectory
@@ -23,7 +25,7 @@ CONNECTIONS = 100
 IDLE_SECONDS = 30  # after which a connection that says nothing is closed
 
 
-def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime) -> None:
+def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime, warn: Warn) -> None:
     """Serve the page of a run with these backends until Ctrl-C or SIGTERM, which end the backends' processes.
 
     Port 0 stands for any that is free. Raises CannotBeginError where the server's library is missing, a backend is
@@ -49,6 +51,8 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
     to_open: SimpleQueue[ServedBackend] = SimpleQueue()
     served = [ServedBackend(name, directory, runtime, died=to_open.put) for name in names]
     listener = _listener(host, port)
+    if not ip_address(listener.getsockname()[0]).is_loopback:
+        warn(f"whoever reaches {host} can use the page, without a password and without encryption")
     title = "the bundled run" if run == BUNDLED_RUN else str(run)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits is nothing to report
     server = waitress.create_server(
@@ -81,7 +85,8 @@ def _listener(host: str, port: int) -> socket.socket:
         return socket.create_server((str(address[0]), port), family=family)
     except OSError as error:
         raise CannotBeginError(
-            f"the page cannot be served at {host}, port {port}: {error.strerror}; choose another --port, or 0 for any"
+            f"the page cannot be served at {host}, port {port}: {error.strerror}; choose another --host or --port, "
+            "such as 0 for any port that is free"
         ) from error
 
 

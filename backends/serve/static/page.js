@@ -88,7 +88,7 @@ function showAnswer(one, answer) {
     const mark = make("span", end ? "⏎" : at.character, "mark", ...level(at.probability), ...(end ? ["end"] : []));
     mark.setAttribute("role", "button");
     mark.setAttribute("aria-label", `${nameOf(at.character)}: ${at.choices
-      .map(([character, probability]) => `${nameOf(character)} ${percent(probability)}`).join(", ")}`);
+      .map(({ character, probability }) => `${nameOf(character)} ${percent(probability)}`).join(", ")}`);
     mark.tabIndex = position ? -1 : 0;
     mark.at = at;
     return mark;
@@ -107,8 +107,8 @@ function leastSure(characters) {
   const unsure = byProbability.filter(at => at.probability < SURE);
   if (!unsure.length) return `Sure of every character: at least ${percent(byProbability[0].probability).replace("> ", "")}.`;
   const named = unsure.slice(0, NAMED).map(at => {
-    const others = at.choices.filter(([character]) => character !== at.character);
-    const instead = others.length ? ` (or ${nameOf(others[0][0])}, ${percent(others[0][1])})` : "";
+    const others = at.choices.filter(({ character }) => character !== at.character);
+    const instead = others.length ? ` (or ${nameOf(others[0].character)}, ${percent(others[0].probability)})` : "";
     return `${place(characters, at)} ${percent(at.probability)}${instead}`;
   });
   return `Least sure of: ${named.join("; ")}.`;
@@ -213,9 +213,9 @@ async function refresh() {
 
 function showTip(mark) {
   const tip = element("tip"), { at } = mark;
-  const choices = at.choices.some(([character]) => character === at.character) ? at.choices
-    : [...at.choices, [at.character, at.probability]];
-  tip.replaceChildren(...choices.map(([character, probability]) => {
+  const choices = at.choices.some(({ character }) => character === at.character) ? at.choices
+    : [...at.choices, at];
+  tip.replaceChildren(...choices.map(({ character, probability }) => {
     const line = make("div", "", ...(character === at.character ? ["taken"] : []));
     line.append(make("span", nameOf(character)), make("span", percent(probability)));
     return line;

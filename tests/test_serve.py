@@ -461,8 +461,10 @@ def test_a_hostile_sentence_is_shown_as_text_and_can_be_asked_without_its_unknow
     assert fits(page)
     page.get_by_role("button", name="Leave them out").click()
     expect(page.get_by_role("status")).to_contain_text("2 backends answered")
+    expect(alert).to_have_text(re.compile("no sentence had more than 24 characters"))
+    expect(alert.get_by_role("button")).to_be_hidden()
+    page.get_by_role("button", name="Look at a pen!").click()
     expect(alert).to_be_hidden()
-    expect(page.locator(".note").first).to_contain_text("no sentence had more than 24 characters")
     assert fits(page)
 
 
@@ -480,7 +482,27 @@ def test_hostile_answers_are_shown_as_text(visit: Visit, server: Server) -> None
     assert page.locator(".time").first.inner_text() == "1,230 ms"
     page.locator(".mark").first.hover()
     expect(page.locator("#tip")).to_contain_text("“&”")
+    page.unroute("**/translate")
+    page.route("**/translate", lambda route: route.fulfill(status=500, json={"error": HOSTILE}))
+    type_in(page, SENTENCE)
+    expect(page.locator(".note").last).to_have_text(HOSTILE)
     assert page.evaluate("document.querySelectorAll('img, script:not([src])').length") == 0
+
+
+def test_a_slow_backend_keeps_the_others_waiting_for_some_seconds_and_is_shown_when_it_answers(
+    visit: Visit, server: Server
+) -> None:
+    page = visit(server)
+    expect(page.get_by_role("status")).to_have_text("2 of 2 backends are ready.")
+    numpy = server.worker("numpy")
+    numpy.suspend()
+    try:
+        type_in(page, SENTENCE)
+        expect(page.get_by_role("status")).to_have_text("torch answered.", timeout=20_000)
+        expect(page.locator("[data-backend=numpy] .time")).to_have_text("…")
+    finally:
+        numpy.resume()
+    expect(page.get_by_role("status")).to_contain_text("2 backends answered")
 
 
 def test_the_page_says_that_a_backend_died_and_when_it_is_back(visit: Visit, server: Server) -> None:

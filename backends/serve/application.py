@@ -85,8 +85,7 @@ def application(
             abort(413, f"The sentence has {len(text)} characters; at most {LONGEST_SENTENCE} are translated.")
         unknown = sorted(set(text) - vocabulary.id_of.keys())
         if unknown and not question.drop_unknown:
-            message = f"The texts that this run was trained on have no {_named(unknown)}."
-            return {"error": message, "unknown": True}, 422
+            return {"error": f"This run does not know {_named(unknown)}.", "unknown": True}, 422
         text = vocabulary.without_unknown(text)
         if not text.strip():
             abort(400, "There is nothing to translate; type a sentence.")

@@ -98,8 +98,8 @@ function showAnswer(one, answer) {
   const notes = [leastSure(answer.characters)];
   if (!answer.translation) notes.unshift("An empty translation.");
   if (!answer.ended) notes.push("It found no end; decoding stops here.");
-  if (answer.longest) notes.push(`In training no sentence had more than ${answer.longest} characters: expect little.`);
   one.note.textContent = notes.join(" ");
+  if (answer.longest) notice(`In training no sentence had more than ${answer.longest} characters: expect little.`);
 }
 
 function leastSure(characters) {
@@ -149,7 +149,10 @@ async function ask(one, asked) {
     answer = { error: "The server does not answer; is rosetta serve still running?" };
   }
   if (asked !== question) return; // another sentence was typed meanwhile
-  if (status === 200) return showAnswer(one, answer);
+  if (status === 200) {
+    showAnswer(one, answer);
+    return summarize();
+  }
   clear(one, "", status >= 500 ? answer.error : "");
   if (status < 500) { // wrong for every backend
     question = { ...question, number: question.number + 1 };
@@ -165,7 +168,6 @@ async function askAll() {
   const next = () => [...rows.values()].find(one => one.state === "ready" && one.asked !== question.number);
   for (let one = next(); one && question.number; one = next()) {
     await Promise.race([ask(one, question), pause(PATIENCE)]);
-    summarize();
   }
   asking = false;
 }

@@ -28,6 +28,8 @@ HEAVY = {
     "rapidfuzz",
     "jinja2",
     "vl_convert",
+    "flask",
+    "waitress",
 }
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common"]
@@ -129,7 +131,7 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.runs, backends.translator, backends.native.convert",
+        "import backends.runs, backends.translator, backends.native.convert, backends.serve.server",
         "import benchmarks.measure.schedule, benchmarks.results.rows, benchmarks.report.page",
         "import common.training, common.run_directory",
     ],

@@ -30,7 +30,8 @@ def completed(command: str, folder: Path = PROJECT) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "options", ["train --backend", "translate --backend", "evaluate --backend", "convert run --to", "bench --backends"]
+    "options",
+    ["train --backend", "translate --backend", "evaluate --backend", "convert run --to", "bench --backends"],
 )
 def test_tab_completes_the_names_of_backends(options: str) -> None:
     offered = completed(f"rosetta {options} ")

@@ -407,7 +407,7 @@ def serve(
     from common.run_directory import BUNDLED_RUN
 
     plain_first = sorted(installed(), key=lambda name: ":" in name)
-    names = plain_first if backends is None else options.names(backends)
+    names = plain_first if backends is None else options.installed_backends(backends)
     serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads), terminal.warn)
 
 

@@ -20,7 +20,7 @@ from common.weights import Arrays, ModelState, check_state, initial_state
 
 Array = NDArray[np.floating]
 
-NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle, since numpy opens the runs that they make"
+NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle (numpy can open any run)"
 
 
 @final

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,16 @@ def translate(
 ) -> NDArray[np.int64]:
     """Decode all rows greedily, in the backend's process: ids (N, max_length), filled up with the stop token.
 
-    Emits `translated`, the number of rows that are done.
+    Emits `translated`, the number of rows that are done, and `seconds` since the beginning.
     """
+    begun = perf_counter()
     num_rows = len(encoder_ids)
     ids = np.full((num_rows, max_length), backend.config.stop_token, np.int64)
     for start in range(0, num_rows, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         decoded = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
         ids[rows, : decoded.shape[1]] = decoded
-        emit(translated=min(start + ROWS_AT_ONCE, num_rows))
+        emit(translated=min(start + ROWS_AT_ONCE, num_rows), seconds=perf_counter() - begun)
     return ids
 
 

@@ -13,6 +13,7 @@ from typing import TypedDict
 
 OURS = "rosetta-s2s"
 ALWAYS = ("numpy", "safetensors", "sacrebleu")  # packages that every installation has and that can change a result
+OTHER_EXTRAS = {"all", "dev", "serve"}  # Rosetta's extras that are not those of a framework
 NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it
 
 
@@ -83,14 +84,15 @@ def versions() -> dict[str, str]:
 
 
 def _packages_of_frameworks() -> list[str]:
-    """The packages that Rosetta's extras install, `dev` apart: the frameworks, as pyproject.toml names them."""
+    """The packages that the frameworks' extras install, as pyproject.toml names them."""
     try:
         requirements = requires(OURS) or []
     except PackageNotFoundError:  # Rosetta runs from a folder in which nobody has installed it
         return []
     # Such a requirement reads: torch>=2.8; extra == "torch"
-    found = [re.match(r'([\w.-]+).*; extra == "(?!dev|all)', requirement) for requirement in requirements]
-    return [match[1] for match in found if match and match[1] not in NO_INFLUENCE]
+    found = [re.fullmatch(r'([\w.-]+).*; extra == "(\w+)"', requirement) for requirement in requirements]
+    of_frameworks = [match[1] for match in found if match and match[2] not in OTHER_EXTRAS]
+    return [package for package in of_frameworks if package not in NO_INFLUENCE]
 
 
 def _digest() -> str:

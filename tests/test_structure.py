@@ -13,6 +13,7 @@ import pytest
 from backends import TABLE
 from backends.process.parent import PROJECT
 from common.interface import Backend
+from common.machine import OTHER_EXTRAS
 
 # The packages that a file of backends/ may import if its name begins with the framework's, such as keras_xla.py.
 PACKAGES_OF = {name: {name, entry.package} for name, entry in TABLE.items() if entry.extra and ":" not in name}
@@ -28,6 +29,8 @@ HEAVY = {
     "rapidfuzz",
     "jinja2",
     "vl_convert",
+    "flask",
+    "waitress",
 }
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common"]
@@ -129,7 +132,7 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.runs, backends.translator, backends.native.convert",
+        "import backends.runs, backends.translator, backends.native.convert, backends.serve.server",
         "import benchmarks.measure.schedule, benchmarks.results.rows, benchmarks.report.page",
         "import common.training, common.run_directory",
     ],
@@ -160,6 +163,6 @@ def test_backends_have_the_interfaces_methods_in_the_same_order() -> None:
 def test_each_extra_of_the_table_installs_its_framework_and_so_does_all() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {entry.extra for entry in TABLE.values() if entry.extra}
-    assert set(project["optional-dependencies"]) == {*extras, "all", "dev"}
+    assert project["optional-dependencies"].keys() == extras | OTHER_EXTRAS
     (every,) = project["optional-dependencies"]["all"]
-    assert set(re.findall(r"\w+", every.partition("[")[2])) == extras
+    assert set(re.findall(r"\w+", every.partition("[")[2])) == (extras | OTHER_EXTRAS) - {"all", "dev"}

@@ -80,7 +80,7 @@ def data(
     skip_bad_lines: options.SkipBadLines = False,
     json: options.Json = False,
 ) -> None:
-    """Show what a corpus is like: the example's five figures, duplicates, padding, memory."""
+    """Show what a corpus is like: the example's five figures, duplicates, padding, memory, and some pairs."""
     from common import terminal
     from common.corpus import read_corpus
     from common.statistics import corpus_statistics
@@ -89,11 +89,13 @@ def data(
     figures = corpus_statistics(read_corpus(config))
     if json:
         return terminal.print_json({"data": data} | figures)
+    pairs = [map(terminal.printable, pair.values()) for pair in figures.pop("pairs")]
     shown = figures | {
         "padding": f"{figures['padding']:.1%}",
         "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
     }
     terminal.out.print(terminal.table(data, ["figure", "value"], shown.items()))
+    terminal.out.print(terminal.table("Pairs at equal distances", ["source", "target"], pairs))
 
 
 @app.command()
@@ -131,7 +133,7 @@ def train(
 
     runtime = Runtime(threads=threads, device=device)
     try:
-        with terminal.training_progress(backend or "resume") as on_event:
+        with terminal.training_progress(backend or "resume", epochs) as on_event:
             if resume:
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")
@@ -170,7 +172,7 @@ def train(
                 "samples": [asdict(sample) for sample in trained.samples],
             }
         )
-    rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
+    rows = [map(terminal.printable, (s.split, s.source, s.reference, s.translation)) for s in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
     sentence = quote(trained.samples[0].source)

@@ -19,7 +19,7 @@ from common.evidence import Evidence
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState
 
-REPORT_EVERY = 32  # steps between two calls of `report`; each one reads a loss back from the framework
+REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 
 Report = Callable[[int, float], None]  # step counted from 1, the loss of that step
 Loss = TypeVar("Loss", bound=SupportsFloat)  # a framework's scalar
@@ -94,14 +94,17 @@ def timed_steps(
     """Run `step` on each batch and time it, in the same way for every backend.
 
     `step` returns the batch's loss, and the framework's own (3,) of what Metrics.of counts; `read` stacks these over
-    the steps as an array (steps, 3), once all steps are done. `report` is called every REPORT_EVERY steps.
+    the steps as an array (steps, 3), once all steps are done. `report` is called at the end of the first step after
+    each REPORT_SECONDS.
     """
     counts, stamps = [], [perf_counter()]
+    reported = stamps[0]
     for number, batch in enumerate(batches, 1):
         loss, batch_counts = step(batch)
         counts.append(batch_counts)
-        if number % REPORT_EVERY == 0:
+        if perf_counter() - reported >= REPORT_SECONDS:
             report(number, float(loss))
+            reported = perf_counter()
         stamps.append(perf_counter())
     all_counts = read(counts)
     return Metrics.of(all_counts, batches, [*stamps, perf_counter()])
@@ -182,7 +185,7 @@ class Backend(ABC):
 
     @abstractmethod
     def train(self, batches: Batches, report: Report) -> Metrics:
-        """One optimizer step a batch; calls `report` every REPORT_EVERY steps."""
+        """One optimizer step a batch; calls `report` when REPORT_SECONDS have passed since it last did."""
 
     @abstractmethod
     def evaluate(self, batches: Batches) -> Metrics:

@@ -53,7 +53,10 @@ def test_data_prints_the_examples_five_figures(tmp_path) -> None:
     expected = {"num_samples": 2, "num_encoder_tokens": 8, "max_encoder_seq_length": 4, "max_decoder_seq_length": 9}
     assert expected.items() <= figures.items()
     assert figures["num_decoder_tokens"] == len(set("Va !Cours !\t\n"))
-    assert "num_decoder_tokens" in rosetta("data", "--data", path)[1]
+    assert figures["pairs"] == [{"source": "Go.", "target": "Va !"}, {"source": "Run!", "target": "Cours !"}]
+    printed = rosetta("data", "--data", path)[1]
+    assert "num_decoder_tokens" in printed
+    assert re.search(r"Run! +Cours !", printed)
 
 
 def test_real_text_gives_the_examples_figures(fra_path) -> None:

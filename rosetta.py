@@ -391,5 +391,27 @@ def convert(
     print(f"The run is in {run}. Train it on with: rosetta train --out {quote(str(run))} --resume --epochs 1")
 
 
+@app.command()
+def serve(
+    run: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default="the bundled run")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 stands for any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to serve at; another lets others in.")] = "127.0.0.1",
+    backends: Annotated[
+        str | None, typer.Option(help="Names separated by commas.", show_default="all that are installed")
+    ] = None,
+    threads: options.Threads = None,
+) -> None:
+    """Serve a page to try a run: type a sentence, see every backend's translation, its time, and how sure it is."""
+    from backends import installed
+    from backends.process.runtime import Runtime
+    from backends.serve.server import serve as serve_page
+    from common import terminal
+    from common.run_directory import BUNDLED_RUN
+
+    plain_first = sorted(installed(), key=lambda name: ":" in name)
+    names = plain_first if backends is None else options.installed_backends(backends)
+    serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads), terminal.warn)
+
+
 if __name__ == "__main__":
     main()

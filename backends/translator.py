@@ -18,9 +18,25 @@ from common.errors import UnknownCharactersError
 from common.material import Material
 from common.run_directory import RunDirectory
 from common.scoring import score
-from common.vocabulary import PAD
+from common.vocabulary import PAD, CharVocabulary
 
 Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A character that the model considers at one position of a translation; "\\n" is the translation's end."""
+
+    character: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Detailed:
+    """A translation, and how sure the model is of each of its characters."""
+
+    translation: str
+    choices: list[list[Choice]]  # for each character, and last for the end: the most probable ones, the best first
 
 
 @dataclass(frozen=True)
@@ -41,25 +57,55 @@ class Translator:
 
         Raises UnknownCharactersError, whose `row` is an index of `texts`, unless `unknown` is "drop".
         """
+        translations = ["" for _ in texts]
+        for rows, ids, lengths in self._encoded(texts, unknown, warn):
+            for row, decoded_ids in zip(rows, self._decode(ids, lengths, on_event), strict=True):
+                translations[row] = text_of(decoded_ids, self.material.decoder_vocabulary)
+        return translations
+
+    def with_choices(
+        self, texts: Sequence[str], unknown: str = "error", best: int = 3, on_event: OnEvent | None = None
+    ) -> list[Detailed]:
+        """A translation a text, with the `best` most probable characters at each of its positions.
+
+        The positions are those of the translation's characters and of its end, which a translation that was cut at
+        the greatest length lacks. Of a blank text the translation is empty, without positions. Raises what __call__
+        raises.
+        """
+        detailed = [Detailed("", []) for _ in texts]
+        vocabulary = self.material.decoder_vocabulary
+        for rows, ids, lengths in self._encoded(texts, unknown, None):
+            decoded = self._decode(ids, lengths, on_event)
+            found = self.process.listening(silence=SILENCE + SECONDS_A_SENTENCE * len(rows)).call(
+                decoding.choices, encoder_ids=ids, encoder_lengths=lengths, decoded_ids=decoded, best=best
+            )
+            for i, row in enumerate(rows):
+                text = text_of(decoded[i], vocabulary)
+                positions = zip(found.ids[i, : len(text) + 1], found.probabilities[i], strict=False)
+                detailed[row] = Detailed(text, [_choices(vocabulary, *position) for position in positions])
+        return detailed
+
+    def _encoded(
+        self, texts: Sequence[str], unknown: str, warn: Warn | None
+    ) -> Iterator[tuple[list[int], NDArray[np.integer], NDArray[np.integer]]]:
+        """The texts that are not blank, those of one width together: their indices, ids (N, width) and lengths (N,).
+
+        Padded further than in training, a sentence translates differently: each longer one is as wide as itself.
+        """
         vocabulary, longest = self.material.encoder_vocabulary, self.material.max_encoder_seq_length
         texts = [normalize(text) for text in texts]
         if unknown == "drop":
             texts = [vocabulary.without_unknown(text) for text in texts]
         ids, lengths = vocabulary.encode(texts, longest)
-        translations = ["" for _ in texts]
         rows_of_width: dict[int, list[int]] = {}
         for row, text in enumerate(texts):
             if not text.strip():
                 continue
             if len(text) > longest and warn:
                 warn(f"{text!r} has {len(text)} characters, training none of more than {longest}: expect little")
-            # Padded further than in training, a sentence translates differently: long ones go by themselves.
             rows_of_width.setdefault(max(len(text), longest), []).append(row)
         for width, rows in rows_of_width.items():
-            decoded = self._decode(ids[rows, :width], lengths[rows], on_event)
-            for row, decoded_ids in zip(rows, decoded, strict=True):
-                translations[row] = text_of(decoded_ids, self.material.decoder_vocabulary)
-        return translations
+            yield rows, ids[rows, :width], lengths[rows]
 
     def _decode(
         self, ids: NDArray[np.integer], lengths: NDArray[np.integer], on_event: OnEvent | None
@@ -70,6 +116,12 @@ class Translator:
             encoder_lengths=lengths,
             max_length=max_decoded_length(self.material.max_decoder_seq_length),
         )
+
+
+def _choices(
+    vocabulary: CharVocabulary, ids: NDArray[np.integer], probabilities: NDArray[np.floating]
+) -> list[Choice]:
+    return [Choice(vocabulary.characters[i], float(p)) for i, p in zip(ids, probabilities, strict=True)]
 
 
 @contextmanager

@@ -376,6 +376,15 @@ def test_our_own_version_changes_with_our_code(tmp_path, monkeypatch) -> None:
     assert len(set(said)) == 3
 
 
+def test_the_versions_of_the_packages_of_every_extra_are_told(monkeypatch) -> None:
+    always = ["rosetta-s2s", "numpy", "safetensors", "sacrebleu"]
+    assert list(machine.versions()) == [*always, "tensorflow", "keras", "torch", "paddlepaddle"]
+    new = ["rich>=13.9", 'msgspec>=0.19; extra == "mimic"', 'setuptools>=77; extra == "mimic"']
+    new += ['rosetta-s2s[mimic]; extra == "all"', 'pytest>=8.3; extra == "dev"']
+    monkeypatch.setattr("common.machine.requires", lambda name: new)
+    assert list(machine.versions()) == [*always, "msgspec"]
+
+
 WRONG_FILES = {
     "missing": (None, "cannot be read"),
     "empty": (b"", "holds no sentence pair"),

@@ -261,12 +261,7 @@ def _lines_source(file: Path | None) -> IO[bytes]:
 
 @app.command()
 def evaluate(
-    run: Annotated[
-        Path | None,
-        typer.Argument(
-            help="The folder of a run.", show_default="the bundled run", autocompletion=options.complete_run
-        ),
-    ] = None,
+    run: options.RunOrBundled = None,
     backend: options.BackendOfRun = None,
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
@@ -339,7 +334,7 @@ def convert(
     split: options.Split = "tail",
     validation_split: options.ValidationSplit = DataConfig.validation_split,
     batch_size: options.BatchSize = TrainConfig.batch_size,
-    latent_dim: options.LatentDim = ModelConfig.latent_dim,
+    latent_dim: options.LatentDimOfFile = None,
     learning_rate: options.LearningRate = LEARNING_RATE,
     seed: options.Seed = TrainConfig.seed,
     dtype: options.DtypeOfModel = "float32",
@@ -374,18 +369,19 @@ def convert(
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
-        options.refuse(context, options.FIXED_BY_RUN, "--vocabulary takes that run's settings")
+        fixed = [name for name in options.FIXED_BY_RUN if name != "latent_dim"]
+        options.refuse(context, fixed, "--vocabulary takes that run's settings")
         setting = Setting.of_run(vocabulary)
     elif data is not None:
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        setting = Setting.of_corpus(corpus, settings, latent_dim, dtype)
+        setting = Setting.of_corpus(corpus, settings, dtype)
     else:
         raise CannotBeginError(
             "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
             "--vocabulary, a run that has the same"
         )
-    import_native([*from_, *(more or [])], backend, setting, run)
+    import_native([*from_, *(more or [])], backend, setting, run, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
     print(f"The run is in {run}. Train it on with: rosetta train --out {quote(str(run))} --resume --epochs 1")
@@ -393,11 +389,16 @@ def convert(
 
 @app.command()
 def serve(
-    run: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default="the bundled run")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 stands for any that is free.")] = 8000,
-    host: Annotated[str, typer.Option(help="The address to serve at; another lets others in.")] = "127.0.0.1",
+    run: options.RunOrBundled = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address of the page; any other than the default lets other machines in.")
+    ] = "127.0.0.1",
     backends: Annotated[
-        str | None, typer.Option(help="Names separated by commas.", show_default="all that are installed")
+        str | None,
+        typer.Option(
+            help=options.LISTED, show_default="all that are installed", autocompletion=options.complete_backends
+        ),
     ] = None,
     threads: options.Threads = None,
 ) -> None:

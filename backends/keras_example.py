@@ -78,8 +78,8 @@ class KerasExample(Backend):
         self.model.save(folder / "s2s_model.keras")
         return ["s2s_model.keras"]
 
-    def load_native(self, paths: Sequence[Path]) -> None:
-        self.load(read_keras(paths, self.config))
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        return read_keras(paths, self.config, latent_dim)
 
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = batch.encoder_input_data

@@ -168,11 +168,12 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def load_native(self, paths: Sequence[Path]) -> None:
-        """Set both, bit for bit, from such files, whoever wrote them, and run nothing that they hold.
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        """Both, bit for bit, from such files, whoever wrote them; runs nothing that they hold.
 
         The model's file comes first, then the optimizer's where that is one of its own; without it the slots are
-        zero. Raises RosettaError for files that are damaged or of another model.
+        zero. The model in the files has this backend's vocabularies and precision, and `latent_dim` units; None
+        takes as many as it has. Raises RosettaError for files that are damaged or of another model.
         """
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """Runs written as a framework's own files, and runs made of such files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends import find
@@ -35,7 +35,7 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
 
 @dataclass(frozen=True)
 class Setting:
-    """What makes a run of a state that comes without it: the files of frameworks hold no vocabulary."""
+    """What a run has beside its weights, which the files of frameworks lack; its `latent_dim` is not looked at."""
 
     configs: tuple[ModelConfig, TrainConfig, DataConfig]
     sha256: str
@@ -43,10 +43,10 @@ class Setting:
     vocabularies: tuple[CharVocabulary, CharVocabulary]
 
     @classmethod
-    def of_corpus(cls, data: DataConfig, settings: TrainConfig, latent_dim: int, dtype: str) -> "Setting":
+    def of_corpus(cls, data: DataConfig, settings: TrainConfig, dtype: str) -> "Setting":
         """That of a run which `train` begins."""
         material, sha256 = prepare(data, settings.seed, dtype)
-        model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
+        model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
         vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
         return cls((model, settings, data), sha256, material.pairs, vocabularies)
 
@@ -58,13 +58,18 @@ class Setting:
         return cls(configs, run.sha256, run.pairs(), run.vocabularies())
 
 
-def import_native(paths: Sequence[Path], backend: str, setting: Setting, out: Path) -> RunDirectory:
-    """Begin a run with the weights and slots that files of a backend's framework hold; it has no epoch yet."""
+def import_native(
+    paths: Sequence[Path], backend: str, setting: Setting, out: Path, latent_dim: int | None = None
+) -> RunDirectory:
+    """Begin a run with the weights and slots that files of a backend's framework hold; it has no epoch yet.
+
+    Raises RosettaError where the model in the files has another number of units than `latent_dim`.
+    """
     find(backend)
     refuse_existing(out, "choose another name for the run")
-    model, train, _ = setting.configs
+    model, train, data = setting.configs
     with CONVERTING.start(backend, model, train) as process:
-        state = process.call(native.load, paths=[str(path) for path in paths])
-    return RunDirectory.create(
-        out, backend, setting.configs, setting.sha256, setting.pairs, setting.vocabularies, state
-    )
+        state = process.call(native.read, paths=[str(path) for path in paths], latent_dim=latent_dim)
+    found = len(state.weights["encoder/recurrent_kernel"])
+    configs = replace(model, latent_dim=found), train, data
+    return RunDirectory.create(out, backend, configs, setting.sha256, setting.pairs, setting.vocabularies, state)

@@ -6,11 +6,13 @@ PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where 
 import io
 import lzma
 import math
+import os
 import pickle
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -47,9 +49,11 @@ LINEAR = {"kernel": ["weight"], "bias": ["bias"]}
 ROLES = {"encoder": LSTM, "decoder": LSTM, "dense": LINEAR}
 SECOND_BIAS = ".bias_hh_l0"
 
+LARGEST_LATENT_DIM = 1024  # units that a model may have when nobody says how many it has; bounds what is read
+
 
 def read(path: Path, config: ModelConfig) -> bytes:
-    """The file's bytes, when a model of this shape may need so many, also unpacked in case they are a zip.
+    """The file's bytes, when a model of this size may need so many, also unpacked in case they are a zip.
 
     Raises CannotBeginError where nothing can be read, RosettaError for a file that is too large.
     """
@@ -57,13 +61,14 @@ def read(path: Path, config: ModelConfig) -> bytes:
     largest = 4 * 8 * numbers + (1 << 24)  # bytes: weights and three slots in float64, and what is said of them
     try:
         with open(path, "rb") as file:
-            content = file.read(largest + 1)
+            size = os.fstat(file.fileno()).st_size  # 0 of what is no file, of which no more than may be is read
+            content = file.read(largest + 1) if size <= largest else b""
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be read: {error.strerror}") from error
-    if max(len(content), _unpacked_size(content)) > largest:
+    if max(size, len(content), _unpacked_size(content)) > largest:
         raise RosettaError(
-            f"{path} holds more than {largest:,} bytes, expected less for a model with "
-            f"--latent-dim {config.latent_dim} and these vocabularies"
+            f"{path} holds more than {largest:,} bytes, expected less for a model of {config.latent_dim:,} units and "
+            "these vocabularies; --latent-dim tells how many units it has"
         )
     return content
 
@@ -74,6 +79,30 @@ def _unpacked_size(content: bytes) -> int:
             return sum(member.file_size for member in archive.infolist())
     except UNREADABLE:
         return 0
+
+
+def at_most(config: ModelConfig, latent_dim: int | None) -> ModelConfig:
+    """The largest model that a file may hold of which this is asked."""
+    return replace(config, latent_dim=latent_dim or LARGEST_LATENT_DIM)
+
+
+def of_size(config: ModelConfig, latent_dim: int | None, recurrent_shape: Sequence[int], path: Path) -> ModelConfig:
+    """The model whose recurrent kernel has this shape, (4H, H) or (H, 4H).
+
+    Raises RosettaError where it has another number of units than `latent_dim`, or than a model may have of which
+    nothing is said.
+    """
+    found = min(recurrent_shape, default=0)
+    if latent_dim is not None and found != latent_dim:
+        raise RosettaError(
+            f"{path} has LSTMs of {found} units, and --latent-dim is {latent_dim}; leave out --latent-dim"
+        )
+    if latent_dim is None and not 1 <= found <= LARGEST_LATENT_DIM:
+        raise RosettaError(
+            f"{path} has LSTMs of {found} units, expected 1 to {LARGEST_LATENT_DIM}; more are read when --latent-dim "
+            "tells of them"
+        )
+    return replace(config, latent_dim=found)
 
 
 def model_and_optimizer(paths: Sequence[Path]) -> tuple[Path, Path | None]:
@@ -88,7 +117,7 @@ def require_shape(array: Any, shape: Sequence[int], config: ModelConfig, what: s
     if array.shape != tuple(shape) or array.dtype != config.dtype:
         raise RosettaError(
             f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {tuple(shape)}; "
-            "--latent-dim, --dtype and the corpus must be those that it was trained with"
+            "--dtype and the corpus must be those that it was trained with"
         )
 
 
@@ -105,12 +134,14 @@ def canonical_state(
     tensors: Mapping[str, NDArray[Any]],
     slots: Mapping[str, NDArray[Any]],
     config: ModelConfig,
+    latent_dim: int | None,
     dense_transposed: bool,
 ) -> ModelState:
     """The state that named tensors hold, and the RMSprop slots by the same names; without any, slots of zeros.
 
     LSTM tensors are (4H, in), (4H, H) and twice (4H,); dense is (H, V_dec), or (V_dec, H) when `dense_transposed`.
-    Raises RosettaError for tensors that are not this model's, and for slots of a second bias.
+    H is `latent_dim`, or without it what the tensors say. Raises RosettaError for tensors that are not this model's,
+    and for slots of a second bias.
     """
     model, optimizer = paths
     second = [name for name in slots if name.endswith(SECOND_BIAS)]
@@ -120,6 +151,8 @@ def canonical_state(
             "bias here cannot go on with. Leave the optimizer's file out; slots then start at zero"
         )
     layers = _layers(model, tensors)
+    recurrent_kernel = tensors[layers["encoder"]["weight_hh_l0"]]
+    config = of_size(config, latent_dim, recurrent_kernel.shape, model)
     weights, mean_squares = {}, {}
     for name, shape in weight_shapes(config).items():
         role, kind = name.split("/")

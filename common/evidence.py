@@ -72,7 +72,8 @@ class Evidence(ABC):
         """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
 
         These are the framework's own names and values, a str, number or bool each, of what decides how it runs, read
-        back from it. In all of them `denormals`: "kept", "flushed", or "some flushed" where its threads differ.
+        back from it. In all of them `matrix_library`, which the framework itself multiplies matrices with, and
+        `denormals`: "kept", "flushed", or "some flushed" where its threads differ.
         """
 
 

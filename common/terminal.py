@@ -98,14 +98,14 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
 
 def backends_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """What each backend reported of itself, or what it lacks."""
-    columns = ["backend", "version", "device", "threads", "import", "libraries"]
+    columns = ["backend", "version", "device", "threads", "import", "matrix library"]
     rows = []
     for name, facts in found.items():
         if "missing" in facts:
             rows.append([name, facts["missing"], "", "", "", ""])
         else:
-            seconds, libraries = f"{facts['import_seconds']:.1f} s", "\n".join(facts["libraries"])
-            rows.append([name, facts["version"], facts["device"], facts["threads"], seconds, libraries])
+            seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
+            rows.append([name, facts["version"], facts["device"], facts["threads"], seconds, library])
     return table("Backends", columns, rows, numeric=["threads", "import"])
 
 

@@ -318,6 +318,8 @@ def test_backends_lists_what_is_installed() -> None:
     assert all(facts["threads"] == 1 for facts in found.values())
     printed = rosetta("backends", "--threads", 1)[1]
     assert all(name in printed for name in TABLE)
+    assert found["paddle"]["settings"]["matrix_library"] in printed
+    assert "openblas" not in printed.partition("paddle")[2], "which NumPy has loaded into Paddle's process"
 
 
 def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tmp_path) -> None:

@@ -27,6 +27,7 @@ from tests.conftest import FRAMEWORKS
 from tests.program import answer, refusal
 
 OPENING_SECONDS = 300
+expect.set_options(timeout=30_000)  # milliseconds; other tests may be at work on the same cores
 SENTENCE = "Look at the skirt!"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'\u2028\u202e😀"
 

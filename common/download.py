@@ -15,7 +15,9 @@ ANKI_URL = "https://www.manythings.org/anki"
 
 
 def download(name: str) -> Path:
-    """The zip of a pair such as "fra-eng". Raises CannotBeginError when it cannot be had.
+    """Return the path of the zip of a language pair such as "fra-eng".
+
+    Raises CannotBeginError when the zip cannot be downloaded or kept.
 
     The site publishes no checksum, so the one of the first download is kept and verified from then on.
     """
@@ -70,7 +72,7 @@ def _in_words(error: "requests.RequestException") -> str:
 
 
 class _ProgressBar:
-    """A Rich bar under the names that pooch calls."""
+    """A progress bar of Rich with the attributes and methods that pooch expects of one."""
 
     def __init__(self) -> None:
         from rich.console import Console

@@ -16,6 +16,7 @@ err = Console(stderr=True)
 
 
 def warn(message: str) -> None:
+    """Print a warning to standard error."""
     err.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
 
 
@@ -25,7 +26,7 @@ def printable(text: str) -> str:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """The one line that a machine reads."""
+    """Print the content as JSON in one line, which a machine reads."""
     print(json.dumps(content, ensure_ascii=False), flush=True)
 
 
@@ -97,7 +98,7 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
 
 
 def backends_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What each backend reported of itself, or what it lacks."""
+    """The facts that each backend reported of itself, or the reason why it cannot start."""
     columns = ["backend", "version", "device", "threads", "import", "matrix library"]
     rows = []
     for name, facts in found.items():
@@ -110,7 +111,7 @@ def backends_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
-    """What `evaluate` found, each figure with what it means."""
+    """The figures that `evaluate` found, each with its meaning."""
     rows = [
         ("loss", f"{figures['loss']:.4f}", "mean cross-entropy over all positions, in nats"),
         (

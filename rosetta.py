@@ -80,7 +80,7 @@ def data(
     skip_bad_lines: options.SkipBadLines = False,
     json: options.Json = False,
 ) -> None:
-    """Show what a corpus is like: the example's five figures, duplicates, padding, memory."""
+    """Show what a corpus is like: the example's five figures, duplicates, padding, memory, and some pairs."""
     from common import terminal
     from common.corpus import read_corpus
     from common.statistics import corpus_statistics
@@ -89,11 +89,13 @@ def data(
     figures = corpus_statistics(read_corpus(config))
     if json:
         return terminal.print_json({"data": data} | figures)
+    pairs = [map(terminal.printable, pair.values()) for pair in figures.pop("pairs")]
     shown = figures | {
         "padding": f"{figures['padding']:.1%}",
         "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
     }
     terminal.out.print(terminal.table(data, ["figure", "value"], shown.items()))
+    terminal.out.print(terminal.table("Pairs at equal distances", ["source", "target"], pairs))
 
 
 @app.command()
@@ -131,7 +133,7 @@ def train(
 
     runtime = Runtime(threads=threads, device=device)
     try:
-        with terminal.training_progress(backend or "resume") as on_event:
+        with terminal.training_progress(backend or "resume", epochs) as on_event:
             if resume:
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")
@@ -170,7 +172,7 @@ def train(
                 "samples": [asdict(sample) for sample in trained.samples],
             }
         )
-    rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
+    rows = [map(terminal.printable, (s.split, s.source, s.reference, s.translation)) for s in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
     sentence = quote(trained.samples[0].source)
@@ -259,12 +261,7 @@ def _lines_source(file: Path | None) -> IO[bytes]:
 
 @app.command()
 def evaluate(
-    run: Annotated[
-        Path | None,
-        typer.Argument(
-            help="The folder of a run.", show_default="the bundled run", autocompletion=options.complete_run
-        ),
-    ] = None,
+    run: options.RunOrBundled = None,
     backend: options.BackendOfRun = None,
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
@@ -337,7 +334,7 @@ def convert(
     split: options.Split = "tail",
     validation_split: options.ValidationSplit = DataConfig.validation_split,
     batch_size: options.BatchSize = TrainConfig.batch_size,
-    latent_dim: options.LatentDim = ModelConfig.latent_dim,
+    latent_dim: options.LatentDimOfFile = None,
     learning_rate: options.LearningRate = LEARNING_RATE,
     seed: options.Seed = TrainConfig.seed,
     dtype: options.DtypeOfModel = "float32",
@@ -372,18 +369,19 @@ def convert(
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
-        options.refuse(context, options.FIXED_BY_RUN, "--vocabulary takes that run's settings")
+        fixed = [name for name in options.FIXED_BY_RUN if name != "latent_dim"]
+        options.refuse(context, fixed, "--vocabulary takes that run's settings")
         setting = Setting.of_run(vocabulary)
     elif data is not None:
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        setting = Setting.of_corpus(corpus, settings, latent_dim, dtype)
+        setting = Setting.of_corpus(corpus, settings, dtype)
     else:
         raise CannotBeginError(
             "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
             "--vocabulary, a run that has the same"
         )
-    import_native([*from_, *(more or [])], backend, setting, run)
+    import_native([*from_, *(more or [])], backend, setting, run, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
     print(f"The run is in {run}. Train it on with: rosetta train --out {quote(str(run))} --resume --epochs 1")
@@ -391,11 +389,16 @@ def convert(
 
 @app.command()
 def serve(
-    run: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default="the bundled run")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 stands for any that is free.")] = 8000,
-    host: Annotated[str, typer.Option(help="The address to serve at; another lets others in.")] = "127.0.0.1",
+    run: options.RunOrBundled = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address of the page; any other than the default lets other machines in.")
+    ] = "127.0.0.1",
     backends: Annotated[
-        str | None, typer.Option(help="Names separated by commas.", show_default="all that are installed")
+        str | None,
+        typer.Option(
+            help=options.LISTED, show_default="all that are installed", autocompletion=options.complete_backends
+        ),
     ] = None,
     threads: options.Threads = None,
 ) -> None:

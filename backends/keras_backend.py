@@ -122,8 +122,8 @@ class KerasBackend(Backend):
         write_keras(folder / "model.keras", self.dump(), self.config, self.train_config)
         return ["model.keras"]
 
-    def load_native(self, paths: Sequence[Path]) -> None:
-        self.load(read_keras(paths, self.config))
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        return read_keras(paths, self.config, latent_dim)
 
     def forward(self, batch: Batch) -> Forward:
         logits, state_h, state_c = self._run(self._tensors(batch))

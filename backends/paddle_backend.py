@@ -95,8 +95,8 @@ class PaddleBackend(Backend):
         paddle.save(self._optimizer.state_dict(), str(folder / "model.pdopt"))
         return ["model.pdparams", "model.pdopt"]
 
-    def load_native(self, paths: Sequence[Path]) -> None:
-        self.load(read_paddle(paths, self.config))
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        return read_paddle(paths, self.config, latent_dim)
 
     @paddle.no_grad()
     def forward(self, batch: Batch) -> Forward:

@@ -116,8 +116,8 @@ class TorchBackend(Backend):
         torch.save(self._optimizer.state_dict(), folder / "optimizer.pt")
         return ["model.pt", "optimizer.pt"]
 
-    def load_native(self, paths: Sequence[Path]) -> None:
-        self.load(read_torch(paths, self.config))
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        return read_torch(paths, self.config, latent_dim)
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Forward:

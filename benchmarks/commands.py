@@ -18,8 +18,6 @@ from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, a
 if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
 
-NAMES = f"Backends, separated by commas: {options.BACKENDS}."
-
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
 PLANNED_BENCH = [*PLANNED, "python", "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
@@ -27,7 +25,7 @@ PLANNED_BENCH = [*PLANNED, "python", "preset", "within", "lanes", "epochs", "see
 Backends = Annotated[
     str | None,
     typer.Option(
-        help=NAMES,
+        help=options.LISTED,
         show_default="those installed, without variants and numpy",
         autocompletion=options.complete_backends,
     ),
@@ -317,7 +315,7 @@ def parity(
     backends: Annotated[
         str | None,
         typer.Option(
-            help=NAMES,
+            help=options.LISTED,
             show_default="those installed, without reduced precision",
             autocompletion=options.complete_backends,
         ),

@@ -37,7 +37,7 @@ def translate(
         rows = slice(start, start + ROWS_AT_ONCE)
         decoded = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
         ids[rows, : decoded.shape[1]] = decoded
-        emit(translated=min(start + ROWS_AT_ONCE, num_rows), seconds=perf_counter() - begun)
+        emit(translated=min(start + ROWS_AT_ONCE, num_rows), sentences=num_rows, seconds=perf_counter() - begun)
     return ids
 
 
@@ -66,7 +66,7 @@ def beam_search(
         rows = slice(start, start + at_once)
         decoded, scores[rows] = backend.beam_search(encoder_ids[rows], encoder_lengths[rows], max_length, beam)
         ids[rows, :, : decoded.shape[2]] = decoded
-        emit(translated=min(start + at_once, num_rows))
+        emit(translated=min(start + at_once, num_rows), sentences=num_rows)
     return Beams(ids, scores)
 
 

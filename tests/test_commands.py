@@ -53,7 +53,10 @@ def test_data_prints_the_examples_five_figures(tmp_path) -> None:
     expected = {"num_samples": 2, "num_encoder_tokens": 8, "max_encoder_seq_length": 4, "max_decoder_seq_length": 9}
     assert expected.items() <= figures.items()
     assert figures["num_decoder_tokens"] == len(set("Va !Cours !\t\n"))
-    assert "num_decoder_tokens" in rosetta("data", "--data", path)[1]
+    assert figures["pairs"] == [{"source": "Go.", "target": "Va !"}, {"source": "Run!", "target": "Cours !"}]
+    printed = rosetta("data", "--data", path)[1]
+    assert "num_decoder_tokens" in printed
+    assert re.search(r"Run! +Cours !", printed)
 
 
 def test_real_text_gives_the_examples_figures(fra_path) -> None:
@@ -315,6 +318,8 @@ def test_backends_lists_what_is_installed() -> None:
     assert all(facts["threads"] == 1 for facts in found.values())
     printed = rosetta("backends", "--threads", 1)[1]
     assert all(name in printed for name in TABLE)
+    assert found["paddle"]["settings"]["matrix_library"] in printed
+    assert "openblas" not in printed.partition("paddle")[2], "which NumPy has loaded into Paddle's process"
 
 
 def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tmp_path) -> None:

@@ -108,6 +108,7 @@ class KerasEvidence(Evidence):
             "threads": threads,
             "precision": parameter.dtype,
             "settings": {
+                "matrix_library": self._matrix_library(),
                 "intra_op_threads": threads,
                 "inter_op_threads": inter_op or int(os.environ.get("TF_NUM_INTEROP_THREADS", cores())),
                 "onednn": IsMklEnabled(),
@@ -117,6 +118,13 @@ class KerasEvidence(Evidence):
                 **self.own_settings,
             },
         }
+
+    def _matrix_library(self) -> str:
+        """As TensorFlow says that it runs; it does not tell the library's version."""
+        if self.backend.device == "gpu":
+            return f"cuBLAS of CUDA {tf.sysconfig.get_build_info()['cuda_version']}"
+        library = "oneDNN" if IsMklEnabled() else "Eigen"
+        return f"XLA's in LSTMs, {library} elsewhere" if self.backend.variant else library
 
 
 def kernel_name(plane: XPlane, event: XEvent) -> str | None:

@@ -69,7 +69,7 @@ class NumpyEvidence(Evidence):
             "threads": threads,
             "precision": dtype,
             "settings": {
-                "blas": ", ".join(sorted(kinds)) or "unknown",
+                "matrix_library": ", ".join(sorted(kinds)) or "unknown",
                 "blas_threads": threads,
                 "denormals": kept_or_flushed(smallest_normals(dtype) * 0.5),
             },

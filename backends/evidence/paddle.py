@@ -1,9 +1,12 @@
 """What Paddle tells of itself."""
 
+import ctypes
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import paddle
@@ -85,6 +88,7 @@ class PaddleEvidence(Evidence):
             "threads": flags["FLAGS_paddle_num_threads"],
             "precision": str(self.backend.model.dense.weight.dtype).removeprefix("paddle."),
             "settings": {
+                "matrix_library": self._matrix_library(),
                 **flags,
                 **{name: count for name, count in pools.items() if name.endswith("omp_threads")},
                 "mkl": paddle.version.mkl(),
@@ -94,3 +98,17 @@ class PaddleEvidence(Evidence):
                 "denormals": kept_or_flushed((tiny * 0.5).numpy()),
             },
         }
+
+    def _matrix_library(self) -> str:
+        """As Paddle says that it was built; the MKL that it brings along tells its version."""
+        if self.backend.device == "gpu":
+            return f"cuBLAS of CUDA {paddle.version.cuda()}"
+        if paddle.version.mkl() != "ON":
+            return "OpenBLAS"
+        told = ctypes.create_string_buffer(200)
+        try:
+            mkl = ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"))
+        except OSError:  # a build that names the file otherwise
+            return "MKL"
+        mkl.MKL_Get_Version_String(told, len(told))
+        return "MKL " + re.search(r"Library Version (\S+)", told.value.decode())[1]

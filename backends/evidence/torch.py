@@ -1,5 +1,6 @@
 """What PyTorch tells of itself."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,7 @@ class TorchEvidence(Evidence):
             "threads": torch.get_num_threads(),
             "precision": self._precision(),
             "settings": {
+                "matrix_library": self._matrix_library(),
                 "intra_op_threads": torch.get_num_threads(),
                 "inter_op_threads": torch.get_num_interop_threads(),
                 "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
@@ -81,6 +83,19 @@ class TorchEvidence(Evidence):
                 "compiled_loop": self.backend.variant == "compile",
             },
         }
+
+    def _matrix_library(self) -> str:
+        """As PyTorch says that it was built; LSTMs in float32 and all of bfloat16 are oneDNN's."""
+        if self.backend.device == "gpu":
+            return f"cuBLAS of CUDA {torch.version.cuda}"
+        built = torch.__config__.show()
+        library = re.search(r"BLAS_INFO=(\w+)", built)[1]
+        if torch.backends.mkl.is_available():
+            library = "MKL " + re.search(r"Math Kernel Library Version ([\d.]+)", built)[1]
+        if not torch.backends.mkldnn.is_available() or self.backend.config.dtype == "float64":
+            return library
+        onednn = "oneDNN " + re.search(r"MKL-DNN v([\d.]+)", built)[1]
+        return onednn if self.backend.variant == "bfloat16" else f"{onednn} in LSTMs, {library} elsewhere"
 
     def _denormals(self) -> str:
         tiny = torch.from_numpy(smallest_normals(self.backend.config.dtype)).to(self.backend.place)

@@ -274,7 +274,8 @@ def translate(
         note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
         if prompted:
             print(f"Type a sentence and Enter; Ctrl-D ends. Backend: {about()['backend']}.")
-            print(note, end="\n" if note else "")
+            if note:
+                print(note)
         chunks = typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
         if texts or (backend == "all" and not prompted):
             chunks = iter([texts or list(chain.from_iterable(chunks))])  # so that each backend is started once

@@ -1,7 +1,6 @@
 """The command line: each command reads its options, calls one function and prints what it returns."""
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,18 +9,24 @@ from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+# Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from backends import options
 from benchmarks import commands as benchmark_commands
-from common import options
-from common.config import DataConfig, TrainConfig, as_float32
+from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError, CtrlCError, RosettaError
 
 if TYPE_CHECKING:
     from backends.translator import Translator
+
+sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
 
 
 class _Commands(TyperGroup):
@@ -44,6 +49,7 @@ app = typer.Typer(
     help="One seq2seq model in Keras/TensorFlow, PyTorch and PaddlePaddle: train, translate, compare.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 benchmark_commands.register(app)
@@ -122,7 +128,7 @@ def data(
 @app.command()
 def train(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="The folder of the run to write.")],
+    out: Annotated[Path, typer.Option(help="The folder of the run to write.", autocompletion=options.complete_run)],
     backend: options.BackendOfRun = None,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
@@ -131,12 +137,12 @@ def train(
     validation_split: options.ValidationSplit = DataConfig.validation_split,
     epochs: options.Epochs = 100,
     batch_size: options.BatchSize = TrainConfig.batch_size,
-    latent_dim: options.LatentDim = 256,
+    latent_dim: options.LatentDim = ModelConfig.latent_dim,
     padding: options.Padding = "space",
     batches: options.Batches = "shuffled",
-    learning_rate: options.LearningRate = 1e-3,
+    learning_rate: options.LearningRate = LEARNING_RATE,
     seed: options.Seed = TrainConfig.seed,
-    dtype: options.Precision = "float32",
+    dtype: options.DtypeOfModel = "float32",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -170,11 +176,12 @@ def train(
                 )
     except KeyboardInterrupt:
         kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
+        run = quote(str(out))
         if kept is None:
             raise CtrlCError("interrupted before the run began; nothing was written") from None
         if kept >= epochs:
-            raise CtrlCError(f"interrupted; {out} is whole. See it with: rosetta evaluate {out}") from None
-        go_on = f"rosetta train --out {out} --resume --epochs {epochs}"
+            raise CtrlCError(f"interrupted; {out} is whole. See it with: rosetta evaluate {run}") from None
+        go_on = f"rosetta train --out {run} --resume --epochs {epochs}"
         go_on += f" --backend {backend}" if resume and backend else ""
         raise CtrlCError(f"interrupted; {out} keeps epoch {kept}. Go on with: {go_on}") from None
     last = trained.run.history()[-1]
@@ -195,7 +202,8 @@ def train(
     rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
-    print(f'The run is in {out}. Translate with: rosetta translate {out} "{trained.samples[0].source}"')
+    sentence = quote(trained.samples[0].source)
+    print(f"The run is in {out}. Translate with: rosetta translate {quote(str(out))} {sentence}")
 
 
 @app.command()
@@ -205,6 +213,7 @@ def translate(
         typer.Argument(
             metavar="[RUN] [TEXT]...",
             help="The folder of a run, and sentences.",
+            autocompletion=options.complete_run,
             show_default="the bundled run, and the lines of standard input",
         ),
     ] = None,
@@ -212,8 +221,10 @@ def translate(
     backend: Annotated[
         str | None,
         typer.Option(
-            help='NAME or NAME:VARIANT; "all" shows the sentence and time of every installed backend side by side.',
+            help=f'Backend that computes: {options.BACKENDS}; or "all", which shows the sentence and the time '
+            "of every installed backend side by side.",
             show_default="the run's own",
+            autocompletion=options.complete_backend_or_all,
         ),
     ] = None,
     dtype: options.DtypeOfRun = None,
@@ -370,7 +381,7 @@ def _run_and_texts(arguments: list[str]) -> tuple[str | None, list[str]]:
         return first, arguments[1:]
     if os.sep in first and len(first.split()) == 1:
         raise CannotBeginError(
-            f"{first} is not a run: there is no such folder; `rosetta train --out {shlex.quote(first)}` makes one"
+            f"{first} is not a run: there is no such folder; `rosetta train --out {quote(first)}` makes one"
         )
     return None, arguments
 
@@ -386,7 +397,12 @@ def _lines_source(file: Path | None) -> IO[bytes]:
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default="the bundled run")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The folder of a run.", show_default="the bundled run", autocompletion=options.complete_run
+        ),
+    ] = None,
     backend: options.BackendOfRun = None,
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
@@ -420,10 +436,19 @@ def evaluate(
 @app.command()
 def convert(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="The run to convert, or with --from the run to make.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="The run to convert, or with --from the run to make.", autocompletion=options.complete_run
+        ),
+    ],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")] = None,
     to: Annotated[
-        str | None, typer.Option(help='NAME of the backend whose framework the files are for, or "weights".')
+        str | None,
+        typer.Option(
+            help="Backend whose framework's own files to write, or weights.",
+            autocompletion=options.complete_target,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="RUN-NAME")] = None,
     weights: options.Weights = "last",
@@ -431,9 +456,18 @@ def convert(
         list[Path] | None,
         typer.Option("--from", metavar="FILE [FILE]", help="A model's file and, where it has one, its optimizer's."),
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="NAME of the backend that reads --from.")] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Backend that reads the files of --from: {options.BACKENDS}.",
+            autocompletion=options.complete_backend,
+        ),
+    ] = None,
     vocabulary: Annotated[
-        Path | None, typer.Option(help="A run whose vocabulary, pairs and settings the new one has.")
+        Path | None,
+        typer.Option(
+            help="A run whose vocabulary, pairs and settings the new one has.", autocompletion=options.complete_run
+        ),
     ] = None,
     data: options.DataOfModel = None,
     num_samples: options.NumSamples = DataConfig.num_samples,
@@ -441,10 +475,10 @@ def convert(
     split: options.Split = "tail",
     validation_split: options.ValidationSplit = DataConfig.validation_split,
     batch_size: options.BatchSize = TrainConfig.batch_size,
-    latent_dim: options.LatentDim = 256,
-    learning_rate: options.LearningRate = 1e-3,
+    latent_dim: options.LatentDim = ModelConfig.latent_dim,
+    learning_rate: options.LearningRate = LEARNING_RATE,
     seed: options.Seed = TrainConfig.seed,
-    dtype: options.Precision = "float32",
+    dtype: options.DtypeOfModel = "float32",
     json: options.Json = False,
 ) -> None:
     """Write a run as a framework's own files, or make a run of such files.
@@ -490,7 +524,29 @@ def convert(
     import_native([*from_, *(more or [])], backend, setting, run)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
-    print(f"The run is in {run}. Train it on with: rosetta train --out {run} --resume --epochs 1")
+    print(f"The run is in {run}. Train it on with: rosetta train --out {quote(str(run))} --resume --epochs 1")
+
+
+@app.command()
+def serve(
+    run: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default="the bundled run")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 stands for any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to serve at; another lets others in.")] = "127.0.0.1",
+    backends: Annotated[
+        str | None, typer.Option(help="Names separated by commas.", show_default="all that are installed")
+    ] = None,
+    threads: options.Threads = None,
+) -> None:
+    """Serve a page to try a run: type a sentence, see every backend's translation, its time, and how sure it is."""
+    from backends import installed
+    from backends.process.runtime import Runtime
+    from backends.serve.server import serve as serve_page
+    from common import terminal
+    from common.run_directory import BUNDLED_RUN
+
+    plain_first = sorted(installed(), key=lambda name: ":" in name)
+    names = plain_first if backends is None else options.installed_backends(backends)
+    serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads), terminal.warn)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
-from common.interface import Backend
 from common.machine import compiler, has_bfloat16, has_compiler
+
+if TYPE_CHECKING:  # --help, which names the backends, does not wait for NumPy
+    from common.interface import Backend
 
 BASELINE = "keras:example"  # the official example's own way of training; speeds are given as ratios to it
 
@@ -87,7 +90,7 @@ def of_run(own: str) -> str:
     return next(name for name in [own, *frameworks(), "numpy"] if name in can_run)
 
 
-def open_backend(target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str) -> Backend:
+def open_backend(target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str) -> "Backend":
     """Import the framework and build the model in this process, which must be the worker process of one backend."""
     module, _, class_name = target.partition(":")
     backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device, variant)

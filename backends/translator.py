@@ -146,7 +146,9 @@ class Translator:
     def _max_length(self) -> int:
         return max_decoded_length(self.material.max_decoder_seq_length)
 
-    def with_choices(self, texts: Sequence[str], unknown: str = "error", best: int = 3) -> list[Detailed]:
+    def with_choices(
+        self, texts: Sequence[str], unknown: str = "error", best: int = 3, on_event: OnEvent | None = None
+    ) -> list[Detailed]:
         """A translation a text, with the `best` most probable characters at each of its positions.
 
         The positions are those of the translation's characters and of its end, which a translation that was cut at
@@ -156,7 +158,7 @@ class Translator:
         detailed = [Detailed("", []) for _ in texts]
         vocabulary = self.material.decoder_vocabulary
         for rows, ids, lengths in self._encoded(texts, unknown, None):
-            decoded = self._decode(ids, lengths, None)
+            decoded = self._decode(ids, lengths, on_event)
             found = self.process.listening(silence=SILENCE + SECONDS_A_SENTENCE * len(rows)).call(
                 decoding.choices, encoder_ids=ids, encoder_lengths=lengths, decoded_ids=decoded, best=best
             )

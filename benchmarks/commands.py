@@ -12,19 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from common import options
-from common.config import DataConfig, TrainConfig, as_float32
+from backends import options
+from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
 
 if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
 
-NAMES = "Names separated by commas."
+NAMES = f"Backends, separated by commas: {options.BACKENDS}."
 
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
 PLANNED_BENCH = [*PLANNED, "python", "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
 
-Backends = Annotated[str | None, typer.Option(help=NAMES, show_default="those installed, without variants and numpy")]
+Backends = Annotated[
+    str | None,
+    typer.Option(
+        help=NAMES,
+        show_default="those installed, without variants and numpy",
+        autocompletion=options.complete_backends,
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording that --out names.")]
 Wait = Annotated[
@@ -58,11 +65,19 @@ def bench(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="The backend that ratios compare with.", show_default="keras:example, or the slowest"),
+        typer.Option(
+            help="The backend that ratios compare with.",
+            show_default="keras:example, or the slowest",
+            autocompletion=options.complete_backend,
+        ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Decode with the weights of this run.", show_default="the bundled run, where it fits"),
+        typer.Option(
+            help="Decode with the weights of this run.",
+            show_default="the bundled run, where it fits",
+            autocompletion=options.complete_run,
+        ),
     ] = None,
     lanes: Annotated[
         str | None,
@@ -88,8 +103,8 @@ def bench(
     split: options.Split = "grouped",
     validation_split: options.ValidationSplit = DataConfig.validation_split,
     batch_size: options.BatchSize = TrainConfig.batch_size,
-    latent_dim: options.LatentDim = 256,
-    learning_rate: options.LearningRate = 1e-3,
+    latent_dim: options.LatentDim = ModelConfig.latent_dim,
+    learning_rate: options.LearningRate = LEARNING_RATE,
     seed: options.Seed = TrainConfig.seed,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -107,7 +122,7 @@ def bench(
     enough or the time is up. The raw timings are saved in a recording. Use --resume to continue a benchmark that was
     interrupted, and `rosetta report` to make a page of its recording.
     """
-    from backends import find, frameworks
+    from backends import frameworks
     from benchmarks.measure import schedule
     from benchmarks.measure.lock import only_benchmark
     from benchmarks.measure.plan import LANES, Plan, cells, chosen, shuffled_and, sized
@@ -120,23 +135,21 @@ def bench(
     from common.errors import CannotBeginError
 
     path = _recording_path(out, resume, "bench")
-    seconds = options.seconds(budget) if budget else None
+    seconds = options.seconds(budget) if budget is not None else None
     if resume:
         options.refuse(context, PLANNED_BENCH, "--resume continues the recording's own plan")
         open_benchmark = partial(schedule.resumed, path, seconds)
     else:
         size = sized(
             preset,
-            within=options.share(within) if within else None,
+            within=options.share(within) if within is not None else None,
             budget=seconds,
             batches=shuffled_and(batches),
             epochs=epochs,
             seeds=seeds,
         )
-        names = options.names(backends) if backends else frameworks()
-        for name in names:
-            find(name)
-        if baseline and baseline not in names:
+        names = options.installed_backends(backends) if backends is not None else frameworks()
+        if baseline is not None and baseline not in names:
             raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
@@ -164,7 +177,7 @@ def sweep(
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
     batch_size: options.BatchSize = TrainConfig.batch_size,
-    latent_dim: options.LatentDim = 256,
+    latent_dim: options.LatentDim = ModelConfig.latent_dim,
     seed: options.Seed = TrainConfig.seed,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -174,7 +187,7 @@ def sweep(
     json: options.Json = False,
 ) -> None:
     """Measure how the time of a step grows with sentence length, units and batch size, and memory with the corpus."""
-    from backends import BASELINE, TABLE, find, frameworks
+    from backends import BASELINE, TABLE, frameworks
     from benchmarks.measure.lock import only_benchmark
     from benchmarks.measure.plan import Cell
     from benchmarks.measure.sweep import Sweep
@@ -190,11 +203,12 @@ def sweep(
         options.refuse(context, PLANNED, "--resume continues the recording's own plan")
         open_sweep = partial(Sweep.resumed, path)
     else:
-        names = options.names(backends) if backends else [name for name in frameworks() if name != BASELINE]
+        by_default = [name for name in frameworks() if name != BASELINE]
+        names = options.installed_backends(backends) if backends is not None else by_default
         for name in names:
             # The example makes the tensors of a whole epoch in advance, so its memory depends on the corpus alone.
             # In reduced precision a step may be faster than the float32 peak that a sweep compares it with.
-            if find(name) and (name == BASELINE or TABLE[name].reduced):
+            if name == BASELINE or TABLE[name].reduced:
                 raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
         corpus = DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines)
         settings = TrainConfig(batch_size, seed=seed)
@@ -301,14 +315,19 @@ def compare(
 
 def parity(
     backends: Annotated[
-        str | None, typer.Option(help=NAMES, show_default="those installed, without reduced precision")
+        str | None,
+        typer.Option(
+            help=NAMES,
+            show_default="those installed, without reduced precision",
+            autocompletion=options.complete_backends,
+        ),
     ] = None,
     dtype: Annotated[
         options.Precision | None, typer.Option(help="Compare in this precision only.", show_default="both")
     ] = None,
     data: options.Data = DataConfig.data,
     skip_bad_lines: options.SkipBadLines = False,
-    latent_dim: options.LatentDim = 256,
+    latent_dim: options.LatentDim = ModelConfig.latent_dim,
     padding: options.Padding = "space",
     seed: options.Seed = TrainConfig.seed,
     quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
@@ -327,7 +346,7 @@ def parity(
     """
     from rich.live import Live
 
-    from backends import TABLE, find, installed
+    from backends import TABLE, installed
     from backends.process.runtime import Runtime
     from benchmarks.parity.certificate import write_certificates
     from benchmarks.parity.driver import Parity, climb
@@ -341,9 +360,10 @@ def parity(
     if certificate and (certificate.is_dir() or not os.access(certificate.parent, os.W_OK)):
         raise CannotBeginError(f"{certificate} cannot be written; give --certificate the name of a file")
     exact = [name for name in installed() if not TABLE[name].reduced]
-    names = options.names(backends) if backends else [n for n in exact if device == "cpu" or n != REFEREE]
-    for name in names:
-        find(name)
+    by_default = [name for name in exact if device == "cpu" or name != REFEREE]
+    names = options.installed_backends(backends) if backends is not None else by_default
+    if not names:
+        raise CannotBeginError("there is no backend to compare; `rosetta backends` lists them")
     size = QUICK if quick else WHOLE
     corpus, settings = DataConfig(data, skip_bad_lines=skip_bad_lines), TrainConfig(seed=seed)
     runtime = Runtime(threads=threads, device=device)

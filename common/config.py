@@ -13,6 +13,9 @@ def as_float32(value: float) -> float:
     return c_float(value).value  # NumPy would take a quarter of the time in which --help answers
 
 
+LEARNING_RATE = 1e-3  # as a person writes it
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The shape of the encoder-decoder."""
@@ -33,7 +36,7 @@ class TrainConfig:
     """How a model is trained. The optimizer is RMSprop: no momentum, not centered, epsilon inside the root."""
 
     batch_size: int = 64
-    learning_rate: float = as_float32(1e-3)
+    learning_rate: float = as_float32(LEARNING_RATE)
     rho: float = as_float32(0.9)  # decay of the mean square
     epsilon: float = as_float32(1e-7)
     seed: int = 0  # of the initial weights, the batch order and a grouped split

@@ -26,14 +26,18 @@ def translate(
     encoder_lengths: NDArray[np.integer],
     max_length: int,
 ) -> NDArray[np.int64]:
-    """Ids (N, max_length) of all rows, decoded greedily in the backend's process."""
+    """Ids (N, max_length) of all rows, decoded greedily in the backend's process.
+
+    Events tell how many rows are translated so far, and in how many seconds.
+    """
+    begun = perf_counter()
     num_rows = len(encoder_ids)
     ids = np.full((num_rows, max_length), backend.config.stop_token, np.int64)
     for start in range(0, num_rows, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         decoded = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
         ids[rows, : decoded.shape[1]] = decoded
-        emit(translated=min(start + ROWS_AT_ONCE, num_rows))
+        emit(translated=min(start + ROWS_AT_ONCE, num_rows), seconds=perf_counter() - begun)
     return ids
 
 

@@ -2,24 +2,18 @@
 
 import os
 import platform
+import re
 import shutil
 import sys
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TypedDict
 
-PACKAGES = (
-    "rosetta-s2s",
-    "numpy",
-    "tensorflow",
-    "keras",
-    "torch",
-    "paddlepaddle",
-    "safetensors",
-    "sacrebleu",
-)
+OURS = "rosetta-s2s"
+ALWAYS = ("numpy", "safetensors", "sacrebleu")  # packages that every installation has and that can change a result
+NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it
 
 
 class Machine(TypedDict):
@@ -75,18 +69,32 @@ def _cpuinfo() -> str:
 
 
 def versions() -> dict[str, str]:
-    """The installed version of each package whose version can change a result; with our own, a digest of its code."""
+    """The installed version of each package whose version can change a result.
+
+    A digest of the code is appended to Rosetta's own version, since the code of a clone changes between two releases.
+    """
     found = {}
-    for package in PACKAGES:
+    for package in (OURS, *ALWAYS, *_packages_of_frameworks()):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {name: f"{found}+{_digest()}" if name == PACKAGES[0] else found for name, found in found.items()}
+    return {name: f"{number}+{_digest()}" if name == OURS else number for name, number in found.items()}
+
+
+def _packages_of_frameworks() -> list[str]:
+    """The packages that Rosetta's extras install, `dev` apart: the frameworks, as pyproject.toml names them."""
+    try:
+        requirements = requires(OURS) or []
+    except PackageNotFoundError:  # Rosetta runs from a folder in which nobody has installed it
+        return []
+    # Such a requirement reads: torch>=2.8; extra == "torch"
+    found = [re.match(r'([\w.-]+).*; extra == "(?!dev|all)', requirement) for requirement in requirements]
+    return [match[1] for match in found if match and match[1] not in NO_INFLUENCE]
 
 
 def _digest() -> str:
-    """Of the modules that measure, which change between two releases: of whoever works on a clone."""
+    """A digest of Rosetta's own code: of every module of its packages."""
     root, digest = Path(__file__).resolve().parent.parent, sha256()
     for package in ("backends", "benchmarks", "common"):
         for path in sorted((root / package).rglob("*.py")):

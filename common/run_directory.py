@@ -16,6 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 import numpy as np
@@ -102,7 +103,7 @@ class RunDirectory:
         path = Path(path)
         if not (path / "config.json").exists():
             raise CannotBeginError(
-                f"{path} is not a run (it has no config.json); `rosetta train --out {path}` makes one"
+                f"{path} is not a run (it has no config.json); `rosetta train --out {quote(str(path))}` makes one"
             )
         config = read_json(path / "config.json")
         if config.get("format") != FORMAT or config.get("version") != VERSION:

@@ -1,14 +1,17 @@
-"""Fixtures: real text, a corpus made ready, and one process a backend and precision for the whole session."""
+"""Fixtures: real text, a corpus made ready, one process a backend and precision for the whole session, a browser."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from backends import TABLE
 from backends.process.parent import BackendProcess
@@ -17,14 +20,21 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
 
-FRAMEWORKS = ["keras", "torch", "paddle"]
+FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
+EXACT = [name for name, entry in TABLE.items() if not entry.reduced]  # those that compute in their weights' precision
 VARIANTS = [name for name, entry in TABLE.items() if entry.variant and not entry.reduced]
 LATENT_DIM = 64  # few units, so that tests are quick; the ladder climbs with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
 
-assert {name.partition(":")[0] for name in TABLE} == {"numpy", *FRAMEWORKS}
+# In a page: whether the charts that are not folded away are drawn; its content's width, and the window's.
+DRAWN = """
+() => [...document.querySelectorAll('.chart')]
+  .every(chart => chart.dataset.drawn || chart.closest('details.folded:not([open])'))
+"""
+OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 
 StartBackend = Callable[[str, str], BackendProcess]
+Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,3 +92,42 @@ def backend_of() -> Iterator[StartBackend]:
             return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
 
         yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser that is missing is an error: pages would go untested."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "install chromium: pages are tested in a browser"
+    with sync_playwright() as playwright:
+        # Without a sandbox since tests run as root in a container; the page is our own.
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser) -> Iterator[Open]:
+    """Opens a file offline, once for each width, and waits for its charts; what pages did wrong fails in the end."""
+    wrong: list[str] = []
+    pages: dict[tuple[Path, int], Page] = {}
+
+    def open_page(path: Path, width: int = 1400, scheme: Any = "light") -> Page:
+        if (path, width) not in pages:
+            viewport: Any = {"width": width, "height": 900}
+            made = browser.new_context(viewport=viewport, offline=True, accept_downloads=True).new_page()
+            made.on("console", lambda message: wrong.append(f"console: {message.text}"))
+            made.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+            made.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+            made.on("request", lambda r: r.url.startswith(("file:", "blob:", "data:")) or wrong.append(r.url))
+            made.goto(path.as_uri())
+            pages[path, width] = made
+        found = pages[path, width]
+        found.emulate_media(color_scheme=scheme, media="screen")
+        found.wait_for_function(DRAWN, timeout=20_000)
+        return found
+
+    yield open_page
+    for one in pages.values():
+        one.context.close()
+    assert wrong == []

@@ -5,17 +5,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from backends import TABLE
 from backends.process.runtime import Runtime
 from common import decoding
 from common.config import ModelConfig, TrainConfig
 from common.weights import ModelState, initial_state
 from tests import child
-from tests.conftest import FRAMEWORKS, batch_of, model
+from tests.conftest import EXACT, batch_of, model
 
 TINY = ModelConfig(5, 4, start_token=0, stop_token=1, latent_dim=8, dtype="float64")
 MAX_LENGTH = 4
-NAMES = ["numpy", *FRAMEWORKS, "keras:example", "keras:jit", "keras:fast", "torch:compile"]
 
 
 def sharpened(state: ModelState) -> ModelState:
@@ -36,7 +34,7 @@ def exhaustive(process, ids, lengths, config: ModelConfig) -> list[tuple[float, 
     return sorted(zip(scores, texts, strict=True), reverse=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXACT)
 def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds(name: str) -> None:
     rng = np.random.default_rng(3)
     ids, lengths = rng.integers(0, 5, (3, 6)).astype(np.int32), np.array([6, 4, 5], np.int32)
@@ -64,7 +62,7 @@ def test_all_backends_find_the_same_sentences_and_scores(backend_of) -> None:
     batch, config = batch_of(40, "float64"), model("float64")
     state = sharpened(initial_state(config, seed=2))
     found = {}
-    for name in NAMES:
+    for name in EXACT:
         if name == "keras:example":
             continue  # a character at a time; the test above holds it
         process = backend_of(name, "float64")
@@ -81,7 +79,7 @@ def test_all_backends_find_the_same_sentences_and_scores(backend_of) -> None:
         np.testing.assert_allclose(other.scores, found["numpy"].scores, rtol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXACT)
 def test_a_longer_sentence_after_a_shorter_one_is_searched_too(name: str) -> None:
     """A graph that was traced for the first one has to take the second, and another number of them."""
     state, found = sharpened(initial_state(TINY, seed=5)), {}
@@ -102,7 +100,3 @@ def test_a_longer_sentence_after_a_shorter_one_is_searched_too(name: str) -> Non
     for got, expected in zip(found[name], found["numpy"], strict=True):
         np.testing.assert_array_equal(got.ids, expected.ids)
         np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-9)
-
-
-def test_every_backend_of_full_precision_is_held() -> None:
-    assert set(NAMES) == {name for name, entry in TABLE.items() if not entry.reduced}

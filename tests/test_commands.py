@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,40 @@ def test_train_prints_twenty_pairs_and_the_json_it_promises(tmp_path) -> None:
     names = "config.json vocabulary.json state.safetensors best.safetensors pairs.tsv history.jsonl machine.json"
     assert files == set(names.split())
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def hinted(said: str) -> list[str]:
+    """The words of the command that a line suggests, as a shell would split it."""
+    command = re.search(r"(?:: |`)rosetta ([^`\n]+)", said)
+    assert command, said
+    return shlex.split(command[1])
+
+
+def test_hints_are_quoted_for_the_shell(tmp_path, monkeypatch, capsys) -> None:
+    out = tmp_path / "my friend's run"
+    status, printed, _ = rosetta(*TRAIN, "--out", out)
+    assert status == 0
+    said = printed.splitlines()[-1]
+    hint = hinted(said)
+    assert hint[:2] == ["translate", str(out)]
+    assert rosetta(*hint)[0] == 0
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backends.runs.resume", interrupted)
+    for epochs, expected in (
+        (1, ["evaluate", str(out)]),
+        (2, ["train", "--out", str(out), "--resume", "--epochs", "2"]),
+    ):
+        monkeypatch.setattr("sys.argv", ["rosetta", "train", "--out", str(out), "--resume", "--epochs", str(epochs)])
+        with pytest.raises(SystemExit):
+            main()
+        assert hinted(capsys.readouterr().err) == expected
+    for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
+        assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
+    certificate = refusal(2, "bench", "--certificate", nothing)
+    assert hinted(certificate) == ["parity", "--certificate", str(nothing)]
 
 
 def test_a_run_is_not_overwritten(run) -> None:
@@ -342,6 +377,15 @@ def test_our_own_version_changes_with_our_code(tmp_path, monkeypatch) -> None:
         said.append(machine.versions()["rosetta-s2s"])
     assert all(re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", version) for version in said)
     assert len(set(said)) == 3
+
+
+def test_the_versions_of_the_packages_of_every_extra_are_told(monkeypatch) -> None:
+    always = ["rosetta-s2s", "numpy", "safetensors", "sacrebleu"]
+    assert list(machine.versions()) == [*always, "tensorflow", "keras", "torch", "paddlepaddle"]
+    new = ["rich>=13.9", 'msgspec>=0.19; extra == "mimic"', 'setuptools>=77; extra == "mimic"']
+    new += ['rosetta-s2s[mimic]; extra == "all"', 'pytest>=8.3; extra == "dev"']
+    monkeypatch.setattr("common.machine.requires", lambda name: new)
+    assert list(machine.versions()) == [*always, "msgspec"]
 
 
 WRONG_FILES = {

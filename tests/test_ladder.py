@@ -23,12 +23,12 @@ from common.errors import CannotBeginError
 from common.machine import has_bfloat16
 from common.tensors import Batch
 from common.weights import permute_units
-from tests.conftest import FRAMEWORKS, VARIANTS
+from tests.conftest import EXACT, FRAMEWORKS, VARIANTS
 
 LATENT_DIM, SMALL = 256, 64
 SETTINGS = TrainConfig(seed=7)
 PRECISIONS = ["float64", "float32"]
-CLIMBERS = backends_and_dtypes(["numpy", *FRAMEWORKS, *VARIANTS, "keras:example"], PRECISIONS)
+CLIMBERS = backends_and_dtypes(EXACT, PRECISIONS)
 
 
 def course_of(size: Size, latent_dim: int, padding: str = "space") -> Course:

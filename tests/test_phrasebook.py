@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from common.phrasebook.__main__ import ATTRIBUTION, PHRASEBOOK, main
-from common.phrasebook.grammar import sentences
+from common.corpus import PHRASEBOOK
+from docs.phrasebook.__main__ import ATTRIBUTION, main
+from docs.phrasebook.grammar import sentences
 
 LINES = PHRASEBOOK.read_text(encoding="utf-8").split("\n")
 PAIRS = [tuple(line.split("\t")[:2]) for line in LINES[:-1]]
@@ -22,7 +23,7 @@ def test_the_committed_file_is_what_the_grammar_makes() -> None:
 def test_the_check_sees_a_file_that_differs(tmp_path, monkeypatch) -> None:
     other = tmp_path / "phrasebook.txt"
     other.write_text(PHRASEBOOK.read_text(encoding="utf-8").replace("Tom", "Tim", 1), encoding="utf-8")
-    monkeypatch.setattr("common.phrasebook.__main__.PHRASEBOOK", other)
+    monkeypatch.setattr("docs.phrasebook.__main__.PHRASEBOOK", other)
     assert main(["--check"]) == 1
 
 

@@ -1,10 +1,9 @@
 """Reports as a reader meets them: one file in a browser that has no network, Markdown, and a terminal."""
 
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from itertools import combinations, pairwise
@@ -16,7 +15,7 @@ import pytest
 from hypothesis import example as example_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 from rich.console import Console
 
 from backends.process.parent import PROJECT
@@ -28,6 +27,7 @@ from benchmarks.report.drawing import COLOURS, INK, OTHERS, TINTS
 from benchmarks.report.wording import AXES, SPACE
 from benchmarks.results.intervals import Estimate
 from benchmarks.results.values import Results, Row, Training
+from tests.conftest import DRAWN, OVERFLOW, Open
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, comparison, example, scaling
 
 CHARTS = ["speed", "bucketed", "reduced", "batch", "alone", "start", "memory", "parts", "peak", "loss", "chrf"]
@@ -35,11 +35,6 @@ OPEN = ["speed", "why", "warnings", "sentences"]
 FOLDED = ["bucketed", "reduced", "decoding", "start", "parts", "peak", "learning", "parity", "settings", "measured"]
 UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 FOLD = "document.querySelectorAll('details.folded').forEach(one => { one.open = false; })"
-DRAWN = """
-() => [...document.querySelectorAll('.chart')]
-  .every(chart => chart.dataset.drawn || chart.closest('details.folded:not([open])'))
-"""
-OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 # Of each chart: how many shapes have an area on the page, and which of its texts are cut off.
 MARKS = """
 [...document.querySelectorAll('.chart')].map(chart => {
@@ -55,20 +50,6 @@ MARKS = """
 })
 """
 
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser that is missing is an error: the report would go untested."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "install chromium: the report is tested in a browser"
-    with sync_playwright() as playwright:
-        # Without a sandbox since tests run as root in a container; the page is our own.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -76,33 +57,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "bench.html").write_text(page.render(content.report(example()), RAW), encoding="utf-8")
     (path / "sweep.html").write_text(page.render(sweep.report(scaling()), RAW), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def opened(browser: Browser) -> Iterator[Open]:
-    """Opens a file offline, once for each width, and waits for its charts; what pages did wrong fails in the end."""
-    wrong: list[str] = []
-    pages: dict[tuple[Path, int], Page] = {}
-
-    def open_page(path: Path, width: int = 1400, scheme: Any = "light") -> Page:
-        if (path, width) not in pages:
-            viewport: Any = {"width": width, "height": 900}
-            made = browser.new_context(viewport=viewport, offline=True, accept_downloads=True).new_page()
-            made.on("console", lambda message: wrong.append(f"console: {message.text}"))
-            made.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-            made.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-            made.on("request", lambda r: r.url.startswith(("file:", "blob:", "data:")) or wrong.append(r.url))
-            made.goto(path.as_uri())
-            pages[path, width] = made
-        found = pages[path, width]
-        found.emulate_media(color_scheme=scheme, media="screen")
-        found.wait_for_function(DRAWN, timeout=20_000)
-        return found
-
-    yield open_page
-    for one in pages.values():
-        one.context.close()
-    assert wrong == []
 
 
 @pytest.mark.parametrize("width", [390, 1400])

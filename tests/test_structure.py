@@ -4,13 +4,19 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from backends import TABLE
 from backends.process.parent import PROJECT
+from common.interface import Backend
 
-FRAMEWORKS = {"tensorflow", "keras", "torch", "paddle", "jax"}
+# The packages that a file of backends/ may import if its name begins with the framework's, such as keras_xla.py.
+PACKAGES_OF = {name: {name, entry.package} for name, entry in TABLE.items() if entry.extra and ":" not in name}
+FRAMEWORKS = {"jax", *chain(*PACKAGES_OF.values())}  # jax may be installed beside Keras, and no file may import it
 HEAVY = {
     *FRAMEWORKS,
     "scipy",
@@ -22,14 +28,14 @@ HEAVY = {
     "rapidfuzz",
     "jinja2",
     "vl_convert",
+    "flask",
+    "waitress",
 }
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common"]
 # So may the storeys of benchmarks: commands, report, results, measure, parity.
 STOREYS = ["commands", "report", "results", "measure", "parity"]
-BACKENDS = ["numpy_backend.py", "keras_backend.py", "torch_backend.py", "paddle_backend.py", "keras_example.py"]
-# A file of backends/ whose name begins with a framework's may import it.
-FRAMEWORKS_OF = {"keras": {"keras", "tensorflow"}, "torch": {"torch"}, "paddle": {"paddle"}}
+BACKENDS = sorted({entry.target.partition(":")[0].partition(".")[2] + ".py" for entry in TABLE.values()})
 
 
 def sources() -> list[Path]:
@@ -94,7 +100,7 @@ def test_the_storeys_are_read_from_the_files() -> None:
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
 def test_a_framework_is_imported_only_in_the_file_that_bears_its_name(path: Path) -> None:
     package = path.relative_to(PROJECT).parts[0]
-    expected = FRAMEWORKS_OF.get(path.stem.partition("_")[0], set()) if package == "backends" else set()
+    expected = PACKAGES_OF.get(path.stem.partition("_")[0], set()) if package == "backends" else set()
     assert imports(path) & FRAMEWORKS <= expected
 
 
@@ -125,7 +131,7 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.runs, backends.translator, backends.native.convert",
+        "import backends.runs, backends.translator, backends.native.convert, backends.serve.server",
         "import benchmarks.measure.schedule, benchmarks.results.rows, benchmarks.report.page",
         "import common.training, common.run_directory",
     ],
@@ -149,6 +155,14 @@ def public_methods(path: Path) -> list[str]:
 
 def test_backends_have_the_interfaces_methods_in_the_same_order() -> None:
     orders = {name: public_methods(PROJECT / "backends" / name) for name in BACKENDS}
-    expected = ["build", "load", "dump", "save_native", "load_native", "forward", "gradients", "train", "evaluate"]
-    expected += ["translate", "beam_search", "evidence"]
+    expected = [name for name in vars(Backend) if not name.startswith("_")]
     assert orders == dict.fromkeys(BACKENDS, expected)
+
+
+def test_each_extra_of_the_table_installs_its_framework_and_so_does_all() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {entry.extra for entry in TABLE.values() if entry.extra}
+    others = {"serve", "dev"}
+    assert set(project["optional-dependencies"]) == {*extras, *others, "all"}
+    (every,) = project["optional-dependencies"]["all"]
+    assert extras <= set(re.findall(r"\w+", every.partition("[")[2]))

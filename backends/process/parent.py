@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -246,5 +247,5 @@ def require_interpreter(python: str, name: str, entry: Entry) -> None:
         extras = f"[{entry.extra}]" if entry.extra else ""
         raise CannotBeginError(
             f"backend {name} under {python} needs {', '.join(missing)}, which that interpreter has not; "
-            f'run: {python} -m pip install -e ".{extras}" in the clone of Rosetta'
+            f'run: {quote(python)} -m pip install -e ".{extras}" in the clone of Rosetta'
         )

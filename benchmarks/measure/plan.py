@@ -11,7 +11,7 @@ import msgspec
 
 from backends import BASELINE, TABLE, find
 from backends.process.parent import require_interpreter
-from common.config import DataConfig, TrainConfig
+from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 
 LANES = {"matched": "matched", "default": "as installed"}  # the lanes, and what tables call them
@@ -160,7 +160,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "epochs": (self.size.epochs, preset.epochs),
             "baseline": (self.baseline, ""),
             "run": (self.run, ""),
-            "latent-dim": (self.latent_dim, 256),
+            "latent-dim": (self.latent_dim, ModelConfig.latent_dim),
             "threads": (self.threads, None),
             "device": (self.device, "cpu"),
         }

@@ -24,7 +24,7 @@ from benchmarks.measure.machine import wait_until_idle
 from benchmarks.measure.plan import Cell, options_of, own_settings
 from benchmarks.measure.recording import Line, Sizes, append_line, create_lines, cut_torn_line, read_lines
 from benchmarks.measure.scenarios import AT_LEAST, Point, data_seconds, seconds_of
-from common.config import DataConfig, TrainConfig
+from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
@@ -149,7 +149,7 @@ class Sweep:
         given: dict[str, Any] = {"backends": ",".join(cell.backend for cell in head.cells)}
         given |= own_settings(head.data, head.settings)
         others = {
-            "latent-dim": (head.latent_dim, 256),
+            "latent-dim": (head.latent_dim, ModelConfig.latent_dim),
             "threads": (head.threads, None),
             "device": (head.device, "cpu"),
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import msgspec
@@ -52,5 +53,5 @@ def read_certificates(path: Path) -> dict[str, Certificate]:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise CannotBeginError(
-            f"{path} cannot be read: {why}; `rosetta parity --certificate {path}` writes such a file"
+            f"{path} cannot be read: {why}; `rosetta parity --certificate {quote(str(path))}` writes such a file"
         ) from error

@@ -4,7 +4,7 @@ Nouns stand in groups that can do the same things, so that a pattern which takes
 of a group always makes sense with another: what is eaten, what is opened, who can be tired.
 """
 
-from common.phrasebook.words import Adjective, Country, Determiner, Noun, Subject, Verb
+from docs.phrasebook.words import Adjective, Country, Determiner, Noun, Subject, Verb
 
 
 def _only(group: tuple[Noun, ...], words: str) -> tuple[Noun, ...]:

@@ -1,13 +1,13 @@
 """The kinds of words in the lexicon, each with its forms in both languages.
 
 Everywhere ``en`` is the English side and ``fr`` the French one. French forms are full
-ones ("je", "le", "de le"); :func:`common.phrasebook.french.polish` joins them up later.
+ones ("je", "le", "de le"); :func:`docs.phrasebook.french.polish` joins them up later.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from common.phrasebook import english, french
+from docs.phrasebook import english, french
 
 Gender = Literal["m", "f"]
 

@@ -1,13 +1,15 @@
-"""Write the phrasebook from its grammar, or check that it is up to date: python -m common.phrasebook [--check]."""
+"""Write common/phrasebook/phrasebook.txt from its grammar: python -m docs.phrasebook [--check].
+
+With --check the file is only compared with what the grammar makes; the exit status is 1 where they differ.
+"""
 
 import argparse
 import sys
-from pathlib import Path
 
+from common.corpus import PHRASEBOOK
 from common.files import write_atomically
-from common.phrasebook.grammar import sentences
+from docs.phrasebook.grammar import sentences
 
-PHRASEBOOK = Path(__file__).with_name("phrasebook.txt")
 ATTRIBUTION = "CC0 1.0 Rosetta phrasebook"
 
 
@@ -22,14 +24,14 @@ def text() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m common.phrasebook", description="Write the phrasebook.")
+    parser = argparse.ArgumentParser(prog="python -m docs.phrasebook", description="Write the phrasebook.")
     parser.add_argument("--check", action="store_true", help="compare the file with the grammar, write nothing")
     if not parser.parse_args(arguments).check:
         write_atomically(PHRASEBOOK, text())
         return 0
     if PHRASEBOOK.is_file() and PHRASEBOOK.read_bytes() == text().encode():
         return 0
-    print(f"{PHRASEBOOK} is not what the grammar makes: run python -m common.phrasebook", file=sys.stderr)
+    print(f"{PHRASEBOOK} is not what the grammar makes: run python -m docs.phrasebook", file=sys.stderr)
     return 1
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import sha256
 
-from common.phrasebook import english, french
-from common.phrasebook.patterns import Pairs, describing, doing, everyday, having
-from common.phrasebook.patterns.frames import FRAMES
+from docs.phrasebook import english, french
+from docs.phrasebook.patterns import Pairs, describing, doing, everyday, having
+from docs.phrasebook.patterns.frames import FRAMES
 
 SEED = "rosetta"
 LONGEST_ENGLISH = 24

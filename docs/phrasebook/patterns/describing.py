@@ -2,9 +2,9 @@
 
 from itertools import product
 
-from common.phrasebook import lexicon as lex
-from common.phrasebook.lexicon import BE, HAVE
-from common.phrasebook.patterns import Pairs
+from docs.phrasebook import lexicon as lex
+from docs.phrasebook.lexicon import BE, HAVE
+from docs.phrasebook.patterns import Pairs
 
 
 def trait() -> Pairs:

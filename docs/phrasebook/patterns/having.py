@@ -2,9 +2,9 @@
 
 from itertools import product
 
-from common.phrasebook import lexicon as lex
-from common.phrasebook.lexicon import BE, HAVE, LIKE
-from common.phrasebook.patterns import Pairs
+from docs.phrasebook import lexicon as lex
+from docs.phrasebook.lexicon import BE, HAVE, LIKE
+from docs.phrasebook.patterns import Pairs
 
 OWNED = lex.PETS + lex.CLOTHES + lex.DEVICES + lex.CONTAINERS + lex.PAPERS + lex.SMALL_THINGS
 COUNTED = lex.FURNITURE + lex.PETS + lex.FRUIT + lex.PAPERS + lex.DISHWARE

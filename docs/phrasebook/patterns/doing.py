@@ -2,9 +2,9 @@
 
 from itertools import product
 
-from common.phrasebook import lexicon as lex
-from common.phrasebook.lexicon import CAN, COME, GO, LEARN, LIVE, MUST, PLAY, SPEAK, WANT
-from common.phrasebook.patterns import Pairs
+from docs.phrasebook import lexicon as lex
+from docs.phrasebook.lexicon import CAN, COME, GO, LEARN, LIVE, MUST, PLAY, SPEAK, WANT
+from docs.phrasebook.patterns import Pairs
 
 
 def now() -> Pairs:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
-from common.phrasebook import lexicon as lex
-from common.phrasebook.patterns import Pairs
-from common.phrasebook.words import Determiner, Noun
+from docs.phrasebook import lexicon as lex
+from docs.phrasebook.patterns import Pairs
+from docs.phrasebook.words import Determiner, Noun
 
 Phrases = tuple[tuple[str, str], ...]  # noun phrases, English and French
 Nouns = tuple[Noun, ...]

@@ -1,0 +1,162 @@
+"""Options that several commands share, with the words that --help and the Tab key give for them."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from backends import TABLE, find
+from common.errors import CannotBeginError
+
+BACKENDS = ", ".join(TABLE)
+
+Precision = Literal["float32", "float64"]
+
+
+def complete_backend(incomplete: str) -> list[str]:
+    """The names of backends that begin so."""
+    return [name for name in TABLE if name.startswith(incomplete)]
+
+
+def complete_backends(incomplete: str) -> list[str]:
+    """The same for the last name of a list with commas; names that the list has already are left out."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in complete_backend(last) if name not in before.split(",")]
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """What `convert --to` takes."""
+    return [*complete_backend(incomplete), *(["weights"] if "weights".startswith(incomplete) else [])]
+
+
+def complete_backend_or_all(incomplete: str) -> list[str]:
+    """What `translate --backend` takes."""
+    return [*complete_backend(incomplete), *(["all"] if "all".startswith(incomplete) else [])]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """The runs in this folder and in runs/ whose paths begin so."""
+    runs = (str(path.parent) for folder in (".", "runs") for path in Path(folder).glob("*/config.json"))
+    return sorted(run for run in runs if run.startswith(incomplete))
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Corpora that need no file; where none begins so, the shell completes the paths of files."""
+    return [name for name in ("phrasebook", "fra-eng") if name.startswith(incomplete)]
+
+
+_data = typer.Option(
+    "--data",
+    help='"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.',
+    autocompletion=complete_data,
+)
+Data = Annotated[str, _data]
+DataOfModel = Annotated[str | None, _data]
+NumSamples = Annotated[int, typer.Option(min=1, help="Number of pairs to use, from the corpus's beginning.")]
+SkipBadLines = Annotated[bool, typer.Option("--skip-bad-lines", help="Count and skip lines that hold no pair.")]
+Split = Annotated[
+    Literal["tail", "grouped"],
+    typer.Option(help="Hold out the last pairs, as the example does, or all pairs of sources chosen at random."),
+]
+ValidationSplit = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Share of the pairs (or sources) that is held out for validation.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Number of pairs in each training step.")]
+LatentDim = Annotated[int, typer.Option(min=1, help="Number of units of each LSTM.")]
+LearningRate = Annotated[float, typer.Option(min=0.0, help="Learning rate of RMSprop; rounded to float32.")]
+Padding = Annotated[
+    Literal["space", "mask"],
+    typer.Option(help="Let padding count, as the example does, or leave it out of the states and the loss."),
+]
+Batches = Annotated[
+    Literal["shuffled", "bucketed"],
+    typer.Option(
+        help="Make each batch of any pairs, or of pairs of like lengths, trimmed to them; the latter needs "
+        "--padding mask."
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the first weights, the batches' order and a grouped split.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Total number of epochs.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Number of threads that a backend may use.", show_default="all cores")
+]
+Device = Annotated[Literal["cpu", "gpu"], typer.Option(help="Device that computes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+BackendOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help=f"Backend that computes: {BACKENDS}.",
+        show_default="the run's own",
+        autocompletion=complete_backend,
+    ),
+]
+DtypeOfRun = Annotated[
+    Precision | None, typer.Option("--dtype", help="Precision of the arithmetic.", show_default="the run's own")
+]
+DtypeOfModel = Annotated[Precision, typer.Option("--dtype", help="Precision of the weights and the arithmetic.")]
+Weights = Annotated[
+    Literal["last", "best"],
+    typer.Option(help="Weights of the last epoch, or of the epoch with the lowest validation loss."),
+]
+Unknown = Annotated[
+    Literal["error", "drop"],
+    typer.Option(help="Refuse a sentence with characters that training did not have, or drop these characters."),
+]
+
+# Settings that a run or a recording has from its beginning, so that they cannot be given when it is continued.
+FIXED_BY_RUN = [
+    "data",
+    "num_samples",
+    "skip_bad_lines",
+    "split",
+    "validation_split",
+    "batch_size",
+    "latent_dim",
+    "padding",
+    "batches",
+    "learning_rate",
+    "seed",
+    "dtype",
+]
+
+
+def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise CannotBeginError where the user gave one of these options."""
+    for name in names:
+        if given(context, name):
+            raise CannotBeginError(f"{reason}; leave out --{name.strip('_').replace('_', '-')}")
+
+
+def given(context: typer.Context, name: str) -> bool:
+    """Whether the user gave an option, be it with its default's value."""
+    return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+
+
+def installed_backends(listed: str) -> list[str]:
+    """The backends in a list with commas, each once.
+
+    Raises CannotBeginError for an empty list, and for a backend that is unknown or not installed.
+    """
+    names = list(dict.fromkeys(name.strip() for name in listed.split(",")))
+    for name in names:
+        find(name)
+    return names
+
+
+def share(percent: str) -> float:
+    """Convert a percentage such as 10% to a share of 1. Raises CannotBeginError."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?%?", percent)
+    if parts is None:
+        raise CannotBeginError(f"{percent!r} is no percentage; write one such as 10%")
+    return float(parts[1]) / 100
+
+
+def seconds(duration: str) -> float:
+    """Convert a duration such as 90s, 10m or 2h to seconds. Raises CannotBeginError."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
+    if parts is None:
+        raise CannotBeginError(f"{duration!r} is no duration; write one such as 90s, 10m or 2h")
+    return float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]]

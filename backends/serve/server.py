@@ -1,0 +1,95 @@
+"""`rosetta serve`: backends are opened one after another while the page already answers, until it is ended."""
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+
+from backends import find
+from backends.process.runtime import Runtime
+from backends.serve.served import WAITING, ServedBackend
+from backends.translator import Warn
+from common.errors import CannotBeginError
+from common.material import Material
+from common.run_directory import BUNDLED_RUN, RunDirectory
+
+EXAMPLES = 3  # sentences that were held out of training, for visitors to click on
+OWN_THREADS = 4  # of the server, beside those whose visitors wait for a backend
+LARGEST_REQUEST = 65536  # bytes of headers or of a body that are read before the connection is refused
+CONNECTIONS = 100
+IDLE_SECONDS = 30  # after which a connection that says nothing is closed
+
+
+def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime, warn: Warn) -> None:
+    """Serve the page of a run with these backends until Ctrl-C or SIGTERM, which end the backends' processes.
+
+    Port 0 stands for any that is free. Raises CannotBeginError where the server's library is missing, a backend is
+    missing, or the address cannot be had.
+    """
+    try:
+        import waitress
+
+        from backends.serve.application import application
+    except ModuleNotFoundError as error:
+        raise CannotBeginError(
+            f'rosetta serve needs {error.name}, which is not installed; run: pip install -e ".[serve]" in the clone '
+            "of Rosetta"
+        ) from error
+    for name in names:
+        find(name)
+    directory = RunDirectory.open(run)
+    directory.read_state("last")
+    material = Material.of_run(directory)
+    sources = sorted({material.pairs[row][0] for row in material.validation_rows})
+    examples = sources[len(sources) // 6 :: len(sources) // 3 or 1][:EXAMPLES]
+
+    to_open: SimpleQueue[ServedBackend] = SimpleQueue()
+    served = [ServedBackend(name, directory, runtime, died=to_open.put) for name in names]
+    listener = _listener(host, port)
+    if not ip_address(listener.getsockname()[0]).is_loopback:
+        warn(f"whoever reaches {host} can use the page, without a password and without encryption")
+    title = "the bundled run" if run == BUNDLED_RUN else str(run)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits is nothing to report
+    server = waitress.create_server(
+        application(title, served, material.encoder_vocabulary, host, examples),
+        sockets=[listener],
+        threads=len(served) * (1 + WAITING) + OWN_THREADS,
+        connection_limit=CONNECTIONS,
+        channel_timeout=IDLE_SECONDS,
+        max_request_header_size=LARGEST_REQUEST,
+        max_request_body_size=LARGEST_REQUEST,
+        ident=None,
+    )
+    Thread(target=server.run, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    print(f"The page is at {_address(listener)} until Ctrl-C.", flush=True)
+    try:
+        # In this thread, since it is the one that a signal interrupts: a process half open is then ended too.
+        for one in served:
+            one.open()
+        while True:
+            to_open.get().open()
+    finally:
+        for one in served:
+            one.close()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((str(address[0]), port), family=family)
+    except OSError as error:
+        raise CannotBeginError(
+            f"the page cannot be served at {host}, port {port}: {error.strerror}; choose another --host or --port, "
+            "such as 0 for any port that is free"
+        ) from error
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

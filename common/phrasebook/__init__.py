@@ -1,1 +1,0 @@
-"""A small English–French phrasebook, and the bilingual grammar that writes it."""

@@ -1,0 +1,104 @@
+"""Keras's lstm_seq2seq example, continued from trained weights."""
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors.numpy import load_file
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("run", type=Path, help="a run of Rosetta")
+parser.add_argument("out", type=Path, help="where to save the model")
+parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+args = parser.parse_args()
+batch_size, num_steps = 64, 10
+latent_dim = 256  # H
+
+# 1. Read and encode
+keras.config.set_floatx(args.dtype)  # before the first layer is made
+lines = (args.run / "pairs.tsv").read_text("utf-8").split("\n")
+pairs = [line.split("\t") for line in lines[:-1]]
+input_texts = [source for source, _ in pairs]
+target_texts = ["\t" + target + "\n" for _, target in pairs]
+input_characters = sorted({" "}.union(*input_texts))  # V_enc
+target_characters = sorted({" "}.union(*target_texts))  # V_dec
+max_encoder_seq_length = max(map(len, input_texts))  # T_enc
+max_decoder_seq_length = max(map(len, target_texts))  # T_dec
+
+
+def one_hot(texts, characters, length):
+    """(N, length, V); spaces fill up to the length."""
+    padded = [text.ljust(length) for text in texts]
+    ids = [[characters.index(c) for c in text] for text in padded]
+    return np.eye(len(characters), dtype=args.dtype)[ids]
+
+
+num_samples = num_steps * batch_size  # N
+inputs = input_texts[:num_samples]
+targets = target_texts[:num_samples]
+ahead = [text[1:] for text in targets]  # one step ahead of the inputs
+encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
+decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+
+# 2. Model
+encoder_inputs = keras.Input((None, len(input_characters)))
+encoder = keras.layers.LSTM(latent_dim, return_state=True, name="encoder")
+_, state_h, state_c = encoder(encoder_inputs)  # (N, H) each
+
+decoder_inputs = keras.Input((None, len(target_characters)))
+decoder_lstm = keras.layers.LSTM(latent_dim, return_sequences=True, return_state=True, name="decoder_lstm")
+decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])  # (N, T_dec, H)
+decoder_dense = keras.layers.Dense(len(target_characters), name="decoder_dense")
+logits = decoder_dense(decoder_outputs)  # (N, T_dec, V_dec)
+model = keras.Model([encoder_inputs, decoder_inputs], logits)
+
+# 3. Load weights
+# The file has Keras's layout. The gates stand in the order i, f, c, o.
+weights = load_file(args.run / "state.safetensors")
+for name, lstm in [("encoder", encoder), ("decoder", decoder_lstm)]:
+    kernel, recurrent_kernel = weights[f"{name}/kernel"], weights[f"{name}/recurrent_kernel"]
+    lstm.set_weights([kernel, recurrent_kernel, weights[f"{name}/bias"]])  # (V, 4H), (H, 4H), (4H,)
+decoder_dense.set_weights([weights["dense/kernel"], weights["dense/bias"]])  # (H, V_dec), (V_dec,)
+
+# 4. Loss and step
+# Rounded to float32 here, since Paddle would round only two of them
+# and PyTorch none.
+learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
+optimizer = keras.optimizers.RMSprop(learning_rate, rho=rho, epsilon=epsilon)
+# From logits, since the loss may clip probabilities.
+cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+model.compile(optimizer=optimizer, loss=cross_entropy)
+for step in range(num_steps):
+    batch = slice(step * batch_size, (step + 1) * batch_size)
+    batch_inputs = [encoder_input_data[batch], decoder_input_data[batch]]
+    model.reset_metrics()  # or it gives the mean of all steps so far
+    loss = model.train_on_batch(batch_inputs, decoder_target_data[batch])
+    print(f"step {step + 1}: loss {float(loss)!r}")
+
+# 5. Save
+args.out.mkdir(parents=True, exist_ok=True)
+model.save(args.out / "model.keras")  # with the optimizer
+model = keras.models.load_model(args.out / "model.keras")
+
+# 6. Decode
+layer_names = "encoder", "decoder_lstm", "decoder_dense"
+encoder, decoder_lstm, decoder_dense = map(model.get_layer, layer_names)
+
+
+def decode_sequence(input_seq):
+    _, state_h, state_c = encoder(input_seq)  # (1, H) each
+    sampled_char, decoded_sentence = "\t", ""
+    while sampled_char != "\n" and len(decoded_sentence) <= max_decoder_seq_length:
+        target_seq = one_hot([sampled_char], target_characters, 1)  # (1, 1, V_dec)
+        decoder_outputs, state_h, state_c = decoder_lstm(target_seq, initial_state=[state_h, state_c])
+        logits = decoder_dense(decoder_outputs)  # (1, 1, V_dec)
+        sampled_char = target_characters[int(keras.ops.argmax(logits))]
+        decoded_sentence += sampled_char
+    return decoded_sentence.removesuffix("\n")
+
+
+for text in "Look at the skirt!", "Don't forget the bed!", "Anna likes the desk.":
+    input_seq = one_hot([text], input_characters, max_encoder_seq_length)  # (1, T_enc, V_enc)
+    print(text, "->", decode_sequence(input_seq))

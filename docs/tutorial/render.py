@@ -1,0 +1,220 @@
+"""Write index.html and sentence.html beside this file; with `--check`, only say whether they are up to date.
+
+The code comes from the three scripts, the words from blocks.toml, the drawings from docs/drawings, the table from the
+README, and all numbers from the NumPy backend in float64 on the run that is bundled.
+"""
+
+import re
+import sys
+import tomllib
+from base64 import b64encode
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+from pygments.lexers import PythonLexer
+from pygments.token import Comment, Keyword, String
+from walk import Referee, Walk
+
+from common.files import write_atomically
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent
+SCRIPTS = {"keras": "Keras", "torch": "PyTorch", "paddle": "Paddle"}  # by the names of their files
+TABLE = "What `return_sequences` and `return_state` mean"  # a heading of the README
+SENTENCE = "Look at the skirt!"
+VISIBLE = {"\t": "⇥", "\n": "⏎", " ": "␣", "\u202f": "~"}
+KINDS = {1: "own", 2: "two", 3: "all"}  # of lines, by the columns that have them
+COLOURS = {"comment": Comment, "string": String, "keyword": Keyword}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of code."""
+
+    indent: int  # characters
+    html: Markup
+    kind: str  # "all": all three columns of the block have this line; "two": another one has it; "own": none has
+
+
+def render() -> dict[str, str]:
+    """The pages by their files' names."""
+    referee = Referee()
+    walk = referee.walk(SENTENCE)
+    losses = referee.train()  # after which it decodes as the scripts do
+    sentences = re.findall(r"for text in (.*):\n", source("keras"))[0]
+    translations = {text: referee.translate(text) for text in re.findall(r'"([^"]*)"', sentences)}
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "markdown": markdown,
+        "visible": visible,
+        "percent": percent,
+        "signed": signed,
+        "drawing": drawing,
+    }
+    index = environment.get_template("index.html").render(
+        blocks=blocks(), scripts=SCRIPTS, title=TABLE, table=table(), losses=losses, translations=translations
+    )
+    sentence = environment.get_template("sentence.html").render(
+        walk=walk,
+        grid=grid(walk),
+        strips={
+            "state_h": strip(walk.state_h, walk.state_h),
+            # Of the cell's state the outputs see no more than this.
+            "state_c": strip(walk.state_c, np.tanh(walk.state_c)),
+        },
+    )
+    return {"index.html": index, "sentence.html": sentence}
+
+
+def blocks() -> list[dict[str, Any]]:
+    """What blocks.toml says of each block, and the block's code in each script."""
+    described = tomllib.loads((HERE / "blocks.toml").read_text(encoding="utf-8"))["block"]
+    parts = {name: split(source(name)) for name in SCRIPTS}
+    for number, block in enumerate(described):
+        codes = {name: parts[name][number] for name in SCRIPTS}
+        columns = Counter(line for code in codes.values() for line in set(code.splitlines()))
+        block["number"] = number
+        block["code"] = {name: lines(code, columns) for name, code in codes.items()}
+    return described
+
+
+def source(name: str) -> str:
+    return (HERE / f"{name}_seq2seq.py").read_text(encoding="utf-8")
+
+
+def split(code: str) -> list[str]:
+    """What stands before the first numbered comment, then the blocks; without these comments, blank lines single."""
+    parts = re.split(r"^# \d\. .*\n", code, flags=re.MULTILINE)
+    return [part.strip("\n").replace("\n\n\n", "\n\n") for part in parts]
+
+
+def lines(code: str, columns: Counter[str]) -> list[Line]:
+    """With comments, strings and keywords marked; `columns` counts those that a line stands in."""
+    marked = Markup()
+    for kind, text in PythonLexer(stripnl=False).get_tokens(code):
+        name = next((name for name, of in COLOURS.items() if kind in of), None)
+        pieces = [
+            Markup('<span class="{}">{}</span>').format(name, p) if name and p else escape(p)
+            for p in text.split("\n")
+        ]
+        marked += Markup("\n").join(pieces)
+    plain = code.splitlines()
+    return [
+        Line(len(text) - len(text.lstrip()), breakable(html), KINDS[columns[text]])
+        for text, html in zip(plain, marked.split("\n"), strict=False)
+    ]
+
+
+def breakable(html: Markup) -> Markup:
+    """A line of code that may also go on below after an opening bracket."""
+    return Markup(re.sub(r"[(\[](?=[^)\]<])", r"\g<0><wbr>", str(html)))
+
+
+def table() -> Markup:
+    """The README's section on what an LSTM returns."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    section = readme.split(f"\n## {TABLE}\n")[1].split("\n## ")[0]
+    html = MarkdownIt("commonmark").enable("table").render(section)
+    return Markup(
+        html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
+    )
+
+
+def markdown(text: str) -> Markup:
+    """A paragraph's inside."""
+    return Markup(MarkdownIt("commonmark").renderInline(" ".join(text.split())))
+
+
+def drawing(name: str) -> Markup:
+    """An image that is part of the page and keeps its styles to itself, described as the drawing describes itself."""
+    svg = (DOCS / "drawings" / name).read_text(encoding="utf-8")
+    width, height = re.findall(r'^<svg .*? width="(\d+)" height="(\d+)"', svg)[0]
+    description = Markup(re.findall(r"<desc .*?>(.*?)</desc>", svg, flags=re.DOTALL)[0]).unescape()
+    encoded = b64encode(svg.encode("utf-8")).decode("ascii")
+    return Markup('<img src="data:image/svg+xml;base64,{}" width="{}" height="{}" alt="{}">').format(
+        encoded, width, height, description
+    )
+
+
+def visible(text: str) -> str:
+    """With a sign for each character that is not seen."""
+    return "".join(VISIBLE.get(character, character) for character in text)
+
+
+def signed(number: float) -> str:
+    return f"{number:.2f}".replace("-", "−")
+
+
+def percent(probability: float) -> str:
+    if probability > 0.99995:
+        return "> 99.99 %"
+    return f"{100 * probability:.2f} %" if probability >= 0.00005 else "< 0.01 %"
+
+
+def grid(walk: Walk) -> Markup:
+    """The sentence's one-hot tensor (T_enc, V_enc): a row for each time step, a column for each character."""
+    cell, left, top = 12, 74, 22
+    width, height = cell * len(walk.vocabulary), cell * len(walk.ids)
+    parts = [f'<rect class="frame" x="{left}" y="{top}" width="{width}" height="{height}"/>']
+    vertical = "".join(f"M{left + cell * column} {top}v{height}" for column in range(1, len(walk.vocabulary)))
+    horizontal = "".join(f"M{left} {top + cell * row}h{width}" for row in range(1, len(walk.ids)))
+    parts.append(f'<path class="lines" d="{vertical}{horizontal}"/>')
+    for column, character in enumerate(walk.vocabulary):
+        x = left + cell * column + cell / 2
+        parts.append(f'<text class="middle" x="{x:g}" y="{top - 6}">{escape(visible(character))}</text>')
+    for row, (character, number) in enumerate(zip(walk.sentence.ljust(len(walk.ids)), walk.ids, strict=True)):
+        y, kind = top + cell * row, "hot" if row < len(walk.sentence) else "padding"
+        parts.append(f'<text class="end" x="{left - 44}" y="{y + 9.5}">{row}</text>')
+        parts.append(f'<text class="middle" x="{left - 30}" y="{y + 9.5}">{escape(visible(character))}</text>')
+        parts.append(f'<text class="end" x="{left - 6}" y="{y + 9.5}">{number}</text>')
+        parts.append(f'<rect class="{kind}" x="{left + cell * number}" y="{y}" width="{cell}" height="{cell}"/>')
+    return svg("grid", left + width + 1, top + height + 1, parts, f"{len(walk.ids)} rows, each with a single one")
+
+
+def strip(state: NDArray[np.floating], shown: NDArray[np.floating]) -> Markup:
+    """A state's numbers, 64 a row, in colours by what is `shown` of them, which lies between -1 and 1."""
+    cell, columns = 14, 64
+    parts = []
+    for unit, (value, colour) in enumerate(zip(map(float, state), shown, strict=True)):
+        y, x = (cell * place for place in divmod(unit, columns))
+        kind = "positive" if value > 0 else "negative"
+        parts.append(
+            f'<rect class="{kind}" x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" '
+            f'fill-opacity="{abs(colour):.2f}"><title>unit {unit}: {value:.4f}</title></rect>'
+        )
+    height = cell * -(-len(state) // columns)
+    return svg(
+        "strip", cell * columns, height, parts, f"{len(state)} numbers from {state.min():.2f} to {state.max():.2f}"
+    )
+
+
+def svg(kind: str, width: float, height: float, parts: list[str], label: str) -> Markup:
+    opening = f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">'
+    return Markup("\n".join([opening, *parts, "</svg>"]))
+
+
+def main() -> None:
+    for name, page in render().items():
+        path = HERE / name
+        if "--check" not in sys.argv[1:]:
+            write_atomically(path, page)
+        elif not path.exists() or path.read_text(encoding="utf-8") != page:
+            sys.exit(f"docs/tutorial/{name} is not what its sources make; run: python docs/tutorial/render.py")
+
+
+if __name__ == "__main__":
+    main()

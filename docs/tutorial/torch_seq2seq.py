@@ -1,0 +1,131 @@
+"""Keras's lstm_seq2seq example in PyTorch, continued from trained weights."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("run", type=Path, help="a run of Rosetta")
+parser.add_argument("out", type=Path, help="where to save the model")
+parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+args = parser.parse_args()
+batch_size, num_steps = 64, 10
+latent_dim = 256  # H
+
+# 1. Read and encode
+torch.set_default_dtype(getattr(torch, args.dtype))
+lines = (args.run / "pairs.tsv").read_text("utf-8").split("\n")
+pairs = [line.split("\t") for line in lines[:-1]]
+input_texts = [source for source, _ in pairs]
+target_texts = ["\t" + target + "\n" for _, target in pairs]
+input_characters = sorted({" "}.union(*input_texts))  # V_enc
+target_characters = sorted({" "}.union(*target_texts))  # V_dec
+max_encoder_seq_length = max(map(len, input_texts))  # T_enc
+max_decoder_seq_length = max(map(len, target_texts))  # T_dec
+
+
+def one_hot(texts, characters, length):
+    """(N, length, V); spaces fill up to the length."""
+    padded = [text.ljust(length) for text in texts]
+    ids = [[characters.index(c) for c in text] for text in padded]
+    return torch.eye(len(characters))[torch.tensor(ids)]
+
+
+num_samples = num_steps * batch_size  # N
+inputs = input_texts[:num_samples]
+targets = target_texts[:num_samples]
+ahead = [text[1:] for text in targets]  # one step ahead of the inputs
+encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
+decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+
+
+# 2. Model
+class Seq2Seq(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.LSTM(len(input_characters), latent_dim, batch_first=True)
+        self.decoder_lstm = nn.LSTM(len(target_characters), latent_dim, batch_first=True)
+        self.decoder_dense = nn.Linear(latent_dim, len(target_characters))
+
+    def forward(self, encoder_inputs, decoder_inputs):
+        _, (state_h, state_c) = self.encoder(encoder_inputs)  # (1, N, H) each
+        decoder_outputs, _ = self.decoder_lstm(decoder_inputs, (state_h, state_c))  # (N, T_dec, H)
+        return self.decoder_dense(decoder_outputs)  # logits (N, T_dec, V_dec)
+
+
+model = Seq2Seq()
+
+# 3. Load weights
+# The file has Keras's layout. The gates stand in the order i, f, c, o.
+weights = load_file(args.run / "state.safetensors")
+with torch.no_grad():
+    for name, lstm in [("encoder", model.encoder), ("decoder", model.decoder_lstm)]:
+        lstm.weight_ih_l0.copy_(weights[f"{name}/kernel"].T)  # (4H, V)
+        lstm.weight_hh_l0.copy_(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
+        lstm.bias_ih_l0.copy_(weights[f"{name}/bias"])  # (4H,)
+        # Two trained biases would move their sum twice as far in a step.
+        nn.init.zeros_(lstm.bias_hh_l0).requires_grad_(False)
+    model.decoder_dense.weight.copy_(weights["dense/kernel"].T)  # (V_dec, H)
+    model.decoder_dense.bias.copy_(weights["dense/bias"])  # (V_dec,)
+
+
+# 4. Loss and step
+# Rounded to float32 here, since Paddle would round only two of them
+# and PyTorch none.
+learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
+
+
+class RMSprop(torch.optim.RMSprop):
+    """torch's own divides by sqrt(v) + eps, Keras and Paddle by sqrt(v + eps)."""
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                v = self.state[p].setdefault("square_avg", torch.zeros_like(p))
+                v.mul_(group["alpha"]).addcmul_(p.grad, p.grad, value=1 - group["alpha"])
+                p.addcdiv_(p.grad, (v + group["eps"]).sqrt(), value=-group["lr"])
+
+
+trained = [p for p in model.parameters() if p.requires_grad]
+optimizer = RMSprop(trained, lr=learning_rate, alpha=rho, eps=epsilon)
+for step in range(num_steps):
+    batch = slice(step * batch_size, (step + 1) * batch_size)
+    logits = model(encoder_input_data[batch], decoder_input_data[batch])
+    # cross_entropy expects the characters on the second axis, so N and
+    # T_dec are made one axis.
+    loss = F.cross_entropy(logits.flatten(0, 1), decoder_target_data[batch].flatten(0, 1))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(f"step {step + 1}: loss {float(loss)!r}")
+
+# 5. Save
+args.out.mkdir(parents=True, exist_ok=True)
+torch.save(model.state_dict(), args.out / "model.pt")
+model.load_state_dict(torch.load(args.out / "model.pt", weights_only=True))
+
+
+# 6. Decode
+@torch.inference_mode()
+def decode_sequence(input_seq):
+    _, (state_h, state_c) = model.encoder(input_seq)  # (1, 1, H) each
+    sampled_char, decoded_sentence = "\t", ""
+    while sampled_char != "\n" and len(decoded_sentence) <= max_decoder_seq_length:
+        target_seq = one_hot([sampled_char], target_characters, 1)  # (1, 1, V_dec)
+        decoder_outputs, (state_h, state_c) = model.decoder_lstm(target_seq, (state_h, state_c))
+        logits = model.decoder_dense(decoder_outputs)  # (1, 1, V_dec)
+        sampled_char = target_characters[int(logits.argmax())]
+        decoded_sentence += sampled_char
+    return decoded_sentence.removesuffix("\n")
+
+
+for text in "Look at the skirt!", "Don't forget the bed!", "Anna likes the desk.":
+    input_seq = one_hot([text], input_characters, max_encoder_seq_length)  # (1, T_enc, V_enc)
+    print(text, "->", decode_sequence(input_seq))

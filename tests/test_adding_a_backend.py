@@ -1,0 +1,147 @@
+"""The README's section "Adding a backend": its steps, taken in a copy of the project, add a backend."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copy2
+from typing import Any
+
+import pytest
+
+from backends.process.parent import PROJECT
+
+NAME = "mimic"
+# The framework that is made up for this test: NumPy under another name.
+FRAMEWORK = 'from numpy import *\n__version__ = "1.0"\n'
+SMALL = ["--num-samples", "300", "--latent-dim", "16", "--epochs", "1", "--threads", "1"]
+TRAIN = ("train", "--backend", NAME, *SMALL, "--out", "run")
+# Of the tests that run on every backend, those that need no other framework and are quick.
+TESTS = ("tests/test_structure.py", "tests/test_evidence.py", "tests/test_parity.py")
+
+
+class Copy:
+    """A copy of the project's tracked files, whose programs can import the framework that is made up."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, framework = folder / "project", folder / "framework"
+        listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True)
+        self.tracked = listed.stdout.split()
+        for name in self.tracked:
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            copy2(PROJECT / name, self.root / name)
+        framework.mkdir()
+        (framework / f"{NAME}.py").write_text(FRAMEWORK, encoding="utf-8")
+        self.environment = os.environ | {"PYTHONPATH": f"{self.root}{os.pathsep}{framework}"}
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        text = (self.root / name).read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{name} should have {old!r} once"
+        (self.root / name).write_text(text.replace(old, new), encoding="utf-8")
+
+    def changed(self) -> set[str]:
+        """The names of the files that are new or are not as the project has them."""
+        files = {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}
+        return {
+            name
+            for name in files
+            if name not in self.tracked or (self.root / name).read_bytes() != (PROJECT / name).read_bytes()
+        }
+
+    def run(self, *arguments: object, expected_status: int = 0) -> str:
+        """What `python -m` with these arguments prints in the copy; its errors come last."""
+        done = subprocess.run(
+            [sys.executable, "-m", *map(str, arguments)],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == expected_status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def answer(self, *arguments: object) -> dict[str, Any]:
+        """The JSON object that a command of Rosetta prints in the copy."""
+        lines = self.run("rosetta", *arguments, "--json").splitlines()
+        (answered,) = [json.loads(line) for line in lines if line.startswith("{")]
+        return answered
+
+
+def write_like_numpy(copy: Copy, numpys: str, own: str) -> None:
+    """Write a file of the new backend as NumPy's is written, but with all calls made to the new framework."""
+    text = (PROJECT / numpys).read_text(encoding="utf-8").replace("Numpy", "Mimic")
+    for old in ("import numpy as np", "backends.evidence.numpy", "backends.numpy_backend"):
+        text = text.replace(old, old.replace("numpy", NAME))
+    (copy.root / own).write_text(text, encoding="utf-8")
+
+
+def add_model(copy: Copy) -> None:
+    """Step 1."""
+    write_like_numpy(copy, "backends/numpy_backend.py", f"backends/{NAME}_backend.py")
+
+
+def add_evidence(copy: Copy) -> None:
+    """Step 2."""
+    write_like_numpy(copy, "backends/evidence/numpy.py", f"backends/evidence/{NAME}.py")
+
+
+def add_line_to_table(copy: Copy) -> None:
+    """Step 3."""
+    line = f'    "{NAME}": Entry("backends.{NAME}_backend:MimicBackend", "{NAME}", "{NAME}"),\n'
+    copy.replace("backends/__init__.py", "TABLE = {\n", f"TABLE = {{\n{line}")
+
+
+def add_extra(copy: Copy) -> None:
+    """Step 4; the package needs no installation, since PYTHONPATH leads to it."""
+    copy.replace(
+        "pyproject.toml", "[project.optional-dependencies]\n", f"[project.optional-dependencies]\n{NAME} = []\n"
+    )
+    copy.replace("pyproject.toml", 'all = ["rosetta-s2s[', f'all = ["rosetta-s2s[{NAME},')
+
+
+STEPS = (add_model, add_evidence, add_line_to_table, add_extra)
+
+
+def files_of_the_readme() -> set[str]:
+    """The files that the steps of the section write or change, with the name of this test's backend.
+
+    They stand in backquotes; a file that is only to be read is a link.
+    """
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## Adding a backend\n")[2].partition("\n## ")[0]
+    (steps,) = [paragraph for paragraph in section.split("\n\n") if paragraph.startswith("1. ")]
+    assert len(re.findall(r"^\d\. ", steps, re.MULTILINE)) == len(STEPS)
+    return {name.replace("NAME", NAME) for name in re.findall(r"(?<!\[)`([\w/]+\.(?:py|toml))`", steps)}
+
+
+def test_the_steps_of_the_readme_add_a_backend(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    for step in STEPS:
+        step(copy)
+    assert copy.changed() == files_of_the_readme()
+    listed = copy.answer("backends", "--threads", "1")["backends"]
+    assert listed[NAME]["version"] == "1.0"
+    copy.answer(*TRAIN)
+    assert copy.answer("translate", "run", "It is red.")["backend"] == NAME
+    parity = copy.answer("parity", "--quick", "--backends", NAME, "--latent-dim", "16", "--threads", "1")
+    assert parity["passed"]
+    assert {check["backend"] for check in parity["checks"]} == {NAME}
+    copy.run("pytest", "--quiet", *TESTS, "-k", f"test_structure or {NAME}")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "command", "status", "message"),
+    [
+        (add_line_to_table, ("rosetta", *TRAIN), 2, "there is no backend 'mimic'; choose one of numpy"),
+        (add_extra, ("pytest", "--quiet", "tests/test_structure.py"), 1, "test_each_extra"),
+    ],
+)
+def test_a_step_that_is_left_out_is_noticed(tmp_path: Path, left_out, command, status, message) -> None:
+    copy = Copy(tmp_path)
+    for step in STEPS:
+        if step is not left_out:
+            step(copy)
+    assert message in copy.run(*command, expected_status=status)

@@ -76,7 +76,7 @@ def run(
     lstm: layers.LSTM, inputs: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Run a layer from the given states: outputs (T, N, H), and the states (N, H) after each row's own length."""
-    cell, (num_rows, num_steps) = lstm.cell, tf.unstack(tf.shape(inputs)[:2])
+    cell, num_steps = lstm.cell, tf.shape(inputs)[1]
     kernel, recurrent_kernel, bias = map(tf.convert_to_tensor, (cell.kernel, cell.recurrent_kernel, cell.bias))
     # one_hot @ kernel selects a row, so the bias is added to the rows beforehand.
     rows = kernel + bias  # (V, 4H)
@@ -84,7 +84,9 @@ def run(
         gates = rows_of(rows, tf.transpose(inputs))  # (T, N, 4H)
     else:
         gates = tf.tensordot(tf.transpose(inputs, (1, 0, 2)), rows, 1)
-    lengths = tf.fill([num_rows], num_steps) if lengths is None else lengths
+    # As many as the states, whose number a graph knows that was traced for one row and several widths: the loop wants
+    # all of them alike.
+    lengths = tf.fill(tf.shape(state_h)[:1], num_steps) if lengths is None else lengths
     return recurrence(gates, recurrent_kernel, state_h, state_c, lengths)
 
 

@@ -32,6 +32,11 @@ def complete_target(incomplete: str) -> list[str]:
     return [*complete_backend(incomplete), *(["weights"] if "weights".startswith(incomplete) else [])]
 
 
+def complete_backend_or_all(incomplete: str) -> list[str]:
+    """What `translate --backend` takes."""
+    return [*complete_backend(incomplete), *(["all"] if "all".startswith(incomplete) else [])]
+
+
 def complete_run(incomplete: str) -> list[str]:
     """The runs in this folder and in runs/ whose paths begin so."""
     runs = (str(path.parent) for folder in (".", "runs") for path in Path(folder).glob("*/config.json"))

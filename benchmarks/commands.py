@@ -351,7 +351,7 @@ def parity(
     from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
     from benchmarks.parity.tables import budget_tables, ladder_table
     from common import terminal
-    from common.errors import CannotBeginError, RosettaError
+    from common.errors import CannotBeginError, CtrlCError, RosettaError
 
     if certificate and not certificate.parent.is_dir():
         raise CannotBeginError(f"{certificate} cannot be written: there is no folder {certificate.parent}")
@@ -376,7 +376,7 @@ def parity(
     except CannotBeginError as error:
         raise RosettaError(str(error)) if found.checks else error from None
     except KeyboardInterrupt:
-        raise RosettaError("interrupted before every backend had been compared") from None
+        raise CtrlCError("interrupted before every backend had been compared") from None
     finally:  # print what was found even where an error ended the comparison
         if json and found.checks:
             terminal.print_json(found.as_json())
@@ -452,11 +452,11 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
 
 
 def _say_where_saved(path: Path, interrupted: list[str], json: bool) -> None:
-    """Print where the recording is, unless the JSON output names it. Raises RosettaError if Ctrl-C ended it."""
-    from common.errors import RosettaError
+    """Print where the recording is, unless the JSON output names it. Raises CtrlCError if Ctrl-C ended it."""
+    from common.errors import CtrlCError
 
     if interrupted:
-        raise RosettaError(interrupted[0])
+        raise CtrlCError(interrupted[0])
     page = shlex.quote(str(path.with_suffix(".html")))
     if not json:
         print(f"Saved as {path}. To make a page of it: rosetta report {shlex.quote(str(path))} -o {page}")

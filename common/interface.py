@@ -189,7 +189,7 @@ class Backend(ABC):
 
     @abstractmethod
     def train(self, batches: Batches, report: Report) -> Metrics:
-        """Take one optimizer step for each batch. Calls `report` when REPORT_SECONDS have passed since its last call."""
+        """Take one optimizer step for each batch. Calls `report` whenever REPORT_SECONDS have passed."""
 
     @abstractmethod
     def evaluate(self, batches: Batches) -> Metrics:

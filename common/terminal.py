@@ -11,13 +11,22 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-out = Console()
+NO_BREAK = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"), " ")  # French has them
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the program's end, which is the same whatever was being printed when the reader went."""
+        raise BrokenPipeError
+
+
+out = _Console()
 err = Console(stderr=True)
 
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    err.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
+    err.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:
@@ -135,3 +144,29 @@ def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
         ("rows", figures["rows"], f"of validation, with {figures['sentences']} distinct sources"),
     ]
     return table(title, ["figure", "value", "meaning"], rows, numeric=["value"])
+
+
+SIDE_BY_SIDE = (
+    "ms: milliseconds that decoding the sentence by itself took in the backend's process, which had decoded one "
+    "before to warm up. same: whether the sentence is the one that most backends give."
+)
+
+
+def side_by_side_table(line: Mapping[str, Any]) -> Table:
+    """What the backends made of one line; see `backends.side_by_side.SideBySide.lines`."""
+    columns, rows = ["backend", "sentence", "score", "ms", "same"], []
+    for found in line["backends"]:
+        milliseconds = "" if found["milliseconds"] is None else f"{found['milliseconds']:.1f}"
+        best, *others = found.get("n_best", [{"translation": found["translation"], "score": None}])
+        rows.append([found["backend"], *_scored(best), milliseconds, "yes" if found["same"] else "no"])
+        rows += [["", *_scored(other), "", ""] for other in others]
+    if not any(row[2] for row in rows):
+        columns.remove("score")
+        rows = [[*row[:2], *row[3:]] for row in rows]
+    return table(printable(line["source"]), columns, rows, numeric=["score", "ms"])
+
+
+def _scored(found: Mapping[str, Any]) -> list[str]:
+    """Sentence and score, as a table shows them."""
+    score = "" if found["score"] is None else f"{found['score']:.4f}"
+    return [printable(found["translation"].translate(NO_BREAK)), score]

@@ -55,7 +55,7 @@ class TorchEvidence(Evidence):
     @torch.inference_mode()
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
         operands = random_operands(m, k, n, self.backend.config.dtype)
-        left, right = (torch.from_numpy(operand).to(self.backend.place) for operand in operands)
+        left, right = (torch.from_numpy(operand).to(self.backend.torch_device) for operand in operands)
 
         def product() -> None:
             left @ right
@@ -83,7 +83,7 @@ class TorchEvidence(Evidence):
         }
 
     def _denormals(self) -> str:
-        tiny = torch.from_numpy(smallest_normals(self.backend.config.dtype)).to(self.backend.place)
+        tiny = torch.from_numpy(smallest_normals(self.backend.config.dtype)).to(self.backend.torch_device)
         return kept_or_flushed((tiny * 0.5).numpy(force=True))
 
     @torch.inference_mode()

@@ -47,8 +47,8 @@ def beam_search(
         ended = tf.gather(ended, rows) | (sampled == config.stop_token)
         return ids, sampled, ended, scores, state_h, state_c
 
-    initial = ids, sampled, ended, scores, state_h, state_c
+    first = ids, sampled, ended, scores, state_h, state_c
     state = [None, config.latent_dim]
-    shapes = tuple(map(tf.TensorShape, ([None, None], [None], [None], [None, beam], state, state)))  # of `initial`
-    ids, _, _, scores, _, _ = tf.while_loop(condition, body, initial, shape_invariants=shapes)
+    shapes = tuple(map(tf.TensorShape, ([None, None], [None], [None], [None, beam], state, state)))  # of `first`
+    ids, _, _, scores, _, _ = tf.while_loop(condition, body, first, shape_invariants=shapes)
     return tf.reshape(ids, [num_rows, beam, -1]), scores

@@ -59,8 +59,8 @@ def compiled_decode(
             return length + 1, sampled, state_h, state_c, ids.write(length, sampled)
 
         state_h, state_c = encode(encoder_inputs, encoder_lengths)
-        initial = 0, tf.fill(tf.shape(state_h)[:1], config.start_token), state_h, state_c, ids
-        length, *_, ids = tf.while_loop(condition, body, initial)
+        first = 0, tf.fill(tf.shape(state_h)[:1], config.start_token), state_h, state_c, ids
+        length, *_, ids = tf.while_loop(condition, body, first)
         return length, tf.transpose(ids.stack())
 
     def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
@@ -115,7 +115,7 @@ def recurrence(
         gates_grad, *state_grads = backward_loop(
             gates, cells_before, cells, recurrent_kernel, lengths, outputs_grad, *last_grads
         )
-        rows, rows_grad = (tf.reshape(tensor, (-1, tensor.shape[-1])) for tensor in (outputs_before, gates_grad))
+        rows, rows_grad = (tf.reshape(of, (-1, of.shape[-1])) for of in (outputs_before, gates_grad))
         return gates_grad, tf.matmul(rows, rows_grad, transpose_a=True), *state_grads, None
 
     return (outputs, *last), gradient
@@ -128,8 +128,7 @@ def forward_loop(
     """Of every step the gates after their activations, the output and the cell; and the states at the lengths."""
     num_steps = tf.shape(inputs)[0]
     steps = [
-        tf.TensorArray(inputs.dtype, num_steps, element_shape=tensor.shape[-2:])
-        for tensor in (inputs, state_h, state_c)
+        tf.TensorArray(inputs.dtype, num_steps, element_shape=of.shape[-2:]) for of in (inputs, state_h, state_c)
     ]
 
     def step(t, state_h, state_c, last_h, last_c, all_gates, outputs, cells):
@@ -143,9 +142,9 @@ def forward_loop(
         steps = all_gates.write(t, gates), outputs.write(t, state_h), cells.write(t, state_c)
         return t + 1, state_h, state_c, last_h, last_c, *steps
 
-    initial = 0, state_h, state_c, state_h, state_c, *steps
-    _, _, _, last_h, last_c, *steps = tf.while_loop(lambda t, *_: t < num_steps, step, initial)
-    return *(array.stack() for array in steps), last_h, last_c
+    first = 0, state_h, state_c, state_h, state_c, *steps
+    _, _, _, last_h, last_c, *steps = tf.while_loop(lambda t, *_: t < num_steps, step, first)
+    return *(of.stack() for of in steps), last_h, last_c
 
 
 @tf.function(jit_compile=True, reduce_retracing=True)
@@ -179,6 +178,6 @@ def backward_loop(
         before = tf.matmul(gates_grad, transposed)
         return t - 1, before, state_c_grad * f, all_gates_grad.write(t, gates_grad)
 
-    initial = num_steps - 1, zeros, zeros, all_gates_grad
-    _, state_h_grad, state_c_grad, all_gates_grad = tf.while_loop(lambda t, *_: t >= 0, step, initial)
+    first = num_steps - 1, zeros, zeros, all_gates_grad
+    _, state_h_grad, state_c_grad, all_gates_grad = tf.while_loop(lambda t, *_: t >= 0, step, first)
     return all_gates_grad.stack(), state_h_grad, state_c_grad

@@ -1,6 +1,6 @@
 """`torch:bfloat16`: matrix products and LSTMs run in bfloat16, while weights, optimizer and loss stay float32.
 
-torch's autocast does this: inside it, these operators convert what they are given, and all others compute as before.
+torch's autocast does this: within it, these operators convert to bfloat16 what they are given.
 """
 
 from collections.abc import Callable, Sequence

@@ -79,10 +79,10 @@ def greedy_loop(
     dense_kernel, dense_bias = dense
     positions = torch.arange(max_length, device=state_h.device)
 
-    def condition(length, sampled, state_h, state_c, ids):
+    def going_on(length, sampled, state_h, state_c, ids):
         return (length < max_length) & (sampled[0] != stop_token)
 
-    def body(length, sampled, state_h, state_c, ids):
+    def step(length, sampled, state_h, state_c, ids):
         # The products of one row are sums: so each core has its part of the kernel, and finds it in its cache again.
         gates = kernel.T[sampled] + bias + (recurrent_kernel * state_h).sum(1)
         i, f, g, o = gates.chunk(4, dim=1)
@@ -94,5 +94,5 @@ def greedy_loop(
 
     length = torch.zeros((), dtype=torch.int64, device=state_h.device)
     sampled, ids = length.new_full((1,), start_token), torch.full_like(positions, stop_token)
-    length, _, _, _, ids = torch.while_loop(condition, body, (length, sampled, state_h, state_c, ids))
+    length, _, _, _, ids = torch.while_loop(going_on, step, (length, sampled, state_h, state_c, ids))
     return length, ids

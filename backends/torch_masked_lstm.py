@@ -2,14 +2,14 @@
 
 With PyTorch's usual way, `pack_padded_sequence`, torch runs a loop that is half as fast in place of the fused LSTM.
 Here padding is one more character of the alphabet. Its weights close the input gate and open the forget gate
-completely, so from a sentence's end on its cell state does not change. The output gate is left as it is, so state_h is
-the output at the sentence's last character.
+completely, so from a sentence's end on its cell state does not change. The output gate is left as it is, so state_h
+is the output at the sentence's last character.
 """
 
 import torch
 from torch import Tensor, nn
 
-HOLD = 1e4  # subtracted from a gate's input it makes the gate exactly 0, added exactly 1, with a gradient of zero
+HOLD = 1e4  # subtracted from a gate's input, it makes the gate exactly 0; added, exactly 1; no gradient is left
 
 
 def states_at_lengths(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,15 +8,15 @@ import torch
 class RMSprop(torch.optim.RMSprop):
     """Each step is parameter -= lr * gradient / sqrt(square_avg + eps).
 
-    `square_avg` is the running mean of the gradient's squares, which decays by `alpha`, Keras's rho. It exists from the
-    beginning, so that it can be loaded and read before the first step.
+    `square_avg` is the running mean of the gradient's squares, which decays by `alpha`, Keras's rho. It exists from
+    the beginning, so that it can be loaded and read before the first step.
     """
 
     def __init__(self, params: Any, lr: float, alpha: float, eps: float) -> None:
         super().__init__(params, lr=lr, alpha=alpha, eps=eps)
         for group in self.param_groups:  # settings and their parameters; one group here
             for parameter in group["params"]:
-                # "step" stays 0. torch's own RMSprop counts its steps there, and needs the entry when it loads a file.
+                # torch's own RMSprop counts its steps in "step", and needs it when it loads a file. Here it stays 0.
                 self.state[parameter] = {"step": torch.zeros(()), "square_avg": torch.zeros_like(parameter)}
 
     @torch.no_grad()

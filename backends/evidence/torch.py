@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
     "LSTM": r"(?i)mkldnnrnn|mkldnn_rnn|_cudnn_rnn",
-    "optimizer": r"^Optimizer|aten::(sqrt_|mul_|addcmul_|addcdiv_)$",  # its sum with epsilon is among the gates
+    "optimizer": r"^Optimizer|aten::(sqrt_|mul_|addcmul_|addcdiv_)$",  # adding epsilon is counted to the gates
     "products": r"aten::(mm|addmm|bmm)$|gemm",
     "data": r"aten::_to_copy$|^Memcpy",
     "gates": r"^aten::",
@@ -41,7 +41,7 @@ class TorchEvidence(Evidence):
     backend: "TorchBackend"
 
     def profile(self, batches: Batches) -> Profiled:
-        self.backend.train(batches, unreported)  # what the first steps alone do is not profiled
+        self.backend.train(batches, unreported)  # a warm-up, since the first steps do more than later ones
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.backend.device == "gpu" else [])]
         with profile(activities=activities) as profiler:
             trained = self.backend.train(batches, unreported)
@@ -88,7 +88,7 @@ class TorchEvidence(Evidence):
 
     @torch.inference_mode()
     def _precision(self) -> str:
-        """The dtype that a product of the model's weights has."""
+        """The dtype in which a product of the model's weights is computed."""
         weight = self.backend.model.dense.weight
         with torch.autocast("cpu", torch.bfloat16, enabled=self.backend.variant == "bfloat16"):
             product = weight @ weight.T

@@ -63,17 +63,17 @@ class KerasExample(Backend):
         self.model.optimizer.build(self.model.trainable_variables)
         slots = zip(self.model.trainable_variables, self.model.optimizer.variables[2:], strict=True)
         slot_of = {id(variable): slot for variable, slot in slots}
-        self.velocities = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
+        self.mean_squares = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
         for name, parameter in self.parameters.items():
             parameter.assign(state.weights[name])
-            self.velocities[name].assign(state.mean_squares[name])
+            self.mean_squares[name].assign(state.mean_squares[name])
 
     def dump(self) -> ModelState:
         weights = {name: np.array(parameter) for name, parameter in self.parameters.items()}
-        return ModelState(weights, {name: np.array(slot) for name, slot in self.velocities.items()})
+        return ModelState(weights, {name: np.array(slot) for name, slot in self.mean_squares.items()})
 
     def save_native(self, folder: Path) -> list[str]:
         self.model.save(folder / "s2s_model.keras")

@@ -50,17 +50,17 @@ def compiled_decode(
         """The number of decoded characters, and ids (1, max_length), whose shape XLA must know beforehand."""
         ids, step = tf.TensorArray("int32", size=max_length, element_shape=(None,)), decoder_step()
 
-        def going_on(length, sampled, *_):
+        def condition(length, sampled, *_):
             return (length < max_length) & (sampled[0] != config.stop_token)
 
-        def longer(length, sampled, state_h, state_c, ids):
+        def body(length, sampled, state_h, state_c, ids):
             logits, state_h, state_c = step(sampled, state_h, state_c)  # (1, V_dec), (1, H), (1, H)
             sampled = tf.argmax(logits, axis=-1, output_type="int32")  # (1,)
             return length + 1, sampled, state_h, state_c, ids.write(length, sampled)
 
         state_h, state_c = encode(encoder_inputs, encoder_lengths)
         first = 0, tf.fill(tf.shape(state_h)[:1], config.start_token), state_h, state_c, ids
-        length, *_, ids = tf.while_loop(going_on, longer, first)
+        length, *_, ids = tf.while_loop(condition, body, first)
         return length, tf.transpose(ids.stack())
 
     def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:

@@ -45,9 +45,9 @@ class PaddleEvidence(Evidence):
     backend: "PaddleBackend"
 
     def profile(self, batches: Batches) -> Profiled:
-        self.backend.train(batches, unreported)  # what the first steps alone do is not profiled
+        self.backend.train(batches, unreported)  # a warm-up, since the first steps do more than later ones
         targets = [ProfilerTarget.CPU, *([ProfilerTarget.GPU] if self.backend.device == "gpu" else [])]
-        # Without a function to call, the profiler leaves a trace in the working directory.
+        # Given no `on_trace_ready`, the profiler writes a file into the working directory.
         with Profiler(targets=targets, on_trace_ready=lambda profiler: None) as profiler:
             trained = self.backend.train(batches, unreported)
         calls: Counter[str] = Counter()
@@ -56,7 +56,7 @@ class PaddleEvidence(Evidence):
             events = list(thread.children_node)
             while events:
                 event = events.pop()
-                # Only what runs on the host has something within it, or starts something on a device.
+                # Only an event on the host encloses others, or starts some on a device.
                 children = getattr(event, "children_node", [])
                 events += [*children, *getattr(event, "runtime_node", []), *getattr(event, "device_node", [])]
                 calls[event.name] += 1
@@ -92,7 +92,7 @@ class PaddleEvidence(Evidence):
                 **flags,
                 **{name: count for name, count in pools.items() if name.endswith("omp_threads")},
                 "mkl": paddle.version.mkl(),
-                # MKL reads this variable, and does not tell what it makes of it.
+                # MKL reads this variable, and has no function that tells which path it takes.
                 "MKL_DEBUG_CPU_TYPE": os.environ.get("MKL_DEBUG_CPU_TYPE", "not set"),
                 "cuda": paddle.is_compiled_with_cuda(),
                 "denormals": kept_or_flushed((tiny * 0.5).numpy()),

@@ -271,6 +271,14 @@ def test_some_of_the_slots_are_as_good_as_damaged(run: RunDirectory) -> None:
 # Damaged
 
 
+def without_digests(run: RunDirectory) -> RunDirectory:
+    """The same run as it was before there were digests, which would be the first to tell of a damage."""
+    config = json.loads((run.path / "config.json").read_bytes())
+    del config["digests"]
+    (run.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return RunDirectory.open(run.path)
+
+
 def read_all(path: Path) -> None:
     run = RunDirectory.open(path)
     run.pairs()
@@ -447,16 +455,13 @@ def test_negative_slots_are_one_clear_error(run: RunDirectory) -> None:
 def test_a_run_from_before_there_were_digests_is_read_and_gets_them_when_it_is_converted(
     run: RunDirectory, tmp_path: Path
 ) -> None:
-    config = json.loads((run.path / "config.json").read_bytes())
-    del config["digests"]
-    (run.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     expected = run.read_state("last")[0]
     for which, name in STATE_FILES.items():
         state, place = run.read_state(which)
         slots = {SLOT_PREFIX + weight: slot for weight, slot in state.mean_squares.items()}
         (run.path / name).write_bytes(save(state.weights | slots, {"rosetta": json.dumps(asdict(place))}))
+    old = without_digests(run)
     read_all(run.path)
-    old = RunDirectory.open(run.path)
     assert to_bytes(old.read_state("last")[0], {}) == to_bytes(expected, {})
     old.write_weights("last", tmp_path / "weights")
     assert replace(RunDirectory.open(tmp_path / "weights"), path=run.path) == run
@@ -486,21 +491,21 @@ ENCODER = list(VOCABULARIES[0].characters)
     ids=["missing", "one less", "one twice", "two characters", "a number", "no space", "a text"],
 )
 def test_a_vocabulary_that_does_not_fit_is_one_clear_error(run: RunDirectory, encoder: object) -> None:
-    path = run.path / "vocabulary.json"
+    path = without_digests(run).path / "vocabulary.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"encoder": encoder}), encoding="utf-8")
-    assert_refused(run.path, "vocabulary.json")
+    assert "does not hold the" in assert_refused(run.path, "vocabulary.json")
 
 
 def test_a_vocabulary_of_another_version_is_refused(run: RunDirectory) -> None:
-    path = run.path / "vocabulary.json"
+    path = without_digests(run).path / "vocabulary.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"version": 2}), encoding="utf-8")
-    assert_refused(run.path, "vocabulary.json")
+    assert "does not hold the" in assert_refused(run.path, "vocabulary.json")
 
 
 @pytest.mark.parametrize("text", ["Go.\n", "Go.\tVa !\tmore\n", "Go.\tVa !\n\n", "\tVa !\n", "Go.\tVa !"])
 def test_pairs_that_are_none_are_one_clear_error(run: RunDirectory, text: str) -> None:
-    (run.path / "pairs.tsv").write_text(text, encoding="utf-8")
-    assert_refused(run.path, "pairs.tsv")
+    (without_digests(run).path / "pairs.tsv").write_text(text, encoding="utf-8")
+    assert "expected lines of source, tab, target" in assert_refused(run.path, "pairs.tsv")
 
 
 @pytest.mark.parametrize("order", [[0, 1], [0, 0, 1], [1, 2], []], ids=str)

@@ -1,13 +1,19 @@
 """The command line: each command reads its options, calls one function and prints what it returns."""
 
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from shlex import quote
-from typing import IO, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 # Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -15,12 +21,31 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from backends import options
 from benchmarks import commands as benchmark_commands
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError, CtrlCError, RosettaError
+
+if TYPE_CHECKING:
+    from backends.translator import Translator
 
 sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
 
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Where whoever reads its output has gone, end like a program that SIGPIPE ends."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                if sys.stdout is not None:  # it was closed
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be written
+            raise typer.Exit(128 + signal.SIGPIPE) from None
+
+
 app = typer.Typer(
     name="rosetta",
+    cls=_Commands,
     help="One seq2seq model in Keras/TensorFlow, PyTorch and PaddlePaddle: train, translate, compare.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -31,7 +56,11 @@ benchmark_commands.register(app)
 
 
 def main() -> None:
-    """The `rosetta` program. Exit status 0: done; 2: could not begin; 1: failed after it began."""
+    """The `rosetta` program.
+
+    Exit status 0: done; 2: could not begin; 1: failed after it began; 130: ended by Ctrl-C; 141: nobody reads its
+    output any more.
+    """
     if sys.stdin is None:  # was closed, so that the next file to be opened would be taken for it
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 (until the end)
     try:
@@ -80,7 +109,7 @@ def data(
     skip_bad_lines: options.SkipBadLines = False,
     json: options.Json = False,
 ) -> None:
-    """Show what a corpus is like: the example's five figures, duplicates, padding, memory."""
+    """Show what a corpus is like: the example's five figures, duplicates, padding, memory, and some pairs."""
     from common import terminal
     from common.corpus import read_corpus
     from common.statistics import corpus_statistics
@@ -89,11 +118,13 @@ def data(
     figures = corpus_statistics(read_corpus(config))
     if json:
         return terminal.print_json({"data": data} | figures)
+    pairs = [map(terminal.printable, pair.values()) for pair in figures.pop("pairs")]
     shown = figures | {
         "padding": f"{figures['padding']:.1%}",
         "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
     }
     terminal.out.print(terminal.table(data, ["figure", "value"], shown.items()))
+    terminal.out.print(terminal.table("Pairs at equal distances", ["source", "target"], pairs))
 
 
 @app.command()
@@ -131,7 +162,7 @@ def train(
 
     runtime = Runtime(threads=threads, device=device)
     try:
-        with terminal.training_progress(backend or "resume") as on_event:
+        with terminal.training_progress(backend or "resume", epochs) as on_event:
             if resume:
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")
@@ -149,12 +180,12 @@ def train(
         kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
         run = quote(str(out))
         if kept is None:
-            raise RosettaError("interrupted before the run began; nothing was written") from None
+            raise CtrlCError("interrupted before the run began; nothing was written") from None
         if kept >= epochs:
-            raise RosettaError(f"interrupted; {out} is whole. See it with: rosetta evaluate {run}") from None
+            raise CtrlCError(f"interrupted; {out} is whole. See it with: rosetta evaluate {run}") from None
         go_on = f"rosetta train --out {run} --resume --epochs {epochs}"
         go_on += f" --backend {backend}" if resume and backend else ""
-        raise RosettaError(f"interrupted; {out} keeps epoch {kept}. Go on with: {go_on}") from None
+        raise CtrlCError(f"interrupted; {out} keeps epoch {kept}. Go on with: {go_on}") from None
     last = trained.run.history()[-1]
     if json:
         return terminal.print_json(
@@ -170,7 +201,7 @@ def train(
                 "samples": [asdict(sample) for sample in trained.samples],
             }
         )
-    rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
+    rows = [map(terminal.printable, (s.split, s.source, s.reference, s.translation)) for s in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
     sentence = quote(trained.samples[0].source)
@@ -189,48 +220,157 @@ def translate(
         ),
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Translate the lines of a file.")] = None,
-    backend: options.BackendOfRun = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help=f'Backend that computes: {options.BACKENDS}; or "all", which shows the sentence and the time '
+            "of every installed backend side by side.",
+            show_default="the run's own",
+            autocompletion=options.complete_backend_or_all,
+        ),
+    ] = None,
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
     unknown: options.Unknown = "error",
+    beam: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=512,  # as many as decoding takes at once, which bounds memory
+            help="Keep the N most probable beginnings at each character, and print the best sentence that comes of "
+            "them. 1 always takes the most probable next character.",
+        ),
+    ] = 1,
+    n_best: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Print the N best sentences of --beam, each after the number of its line and its score: the natural "
+            "logarithm of the probability that the model gives to the whole sentence. 0 would be certain; -0.7 is "
+            "one in two, -2.3 one in ten.",
+            show_default="the best alone, without its score",
+        ),
+    ] = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Translate sentences given as arguments, in a file, or on standard input, a line each.
+    """Translate sentences given as arguments, in a file, on standard input, a line each, or typed at a prompt.
 
     The first argument is a run where it names a folder. Without one, the run bundled with Rosetta translates, which
     was trained on the phrasebook. Without --backend, a run's own is taken, or where that is not installed, another.
+
+    A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
     """
     from backends.process.runtime import Runtime
-    from backends.translator import open_translator, translate_lines
+    from backends.translator import open_translator
     from common import terminal
-    from common.lines import lines_as_they_arrive
+    from common.lines import lines_as_they_arrive, typed_lines
     from common.run_directory import BUNDLED_RUN, RunDirectory
 
     run, texts = _run_and_texts(arguments or [])
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
-    runtime = Runtime(threads=threads, device=device)
-    kept: list[dict[str, str]] = []  # for JSON, which is one object
-    begun = False
+    if n_best is not None and n_best > beam:
+        raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
+    prompted = not (texts or file or json) and _at_a_terminal()
+    directory, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
+    open_ = partial(open_translator, directory, weights=weights, dtype=dtype, runtime=runtime)
+    search = beam if beam > 1 or n_best else None
+    unit = "text" if texts else "line"
+    kept: list[dict[str, Any]] = []  # for JSON, which is one object
+    number = failed = 0
     with (
         _lines_source(file) as stream,
-        open_translator(RunDirectory.open(run or BUNDLED_RUN), backend, weights, dtype, runtime) as translator,
+        _answering(open_, backend, unknown, search, n_best, prompted) as (answers, about),
     ):
-        chunks = [texts] if texts else lines_as_they_arrive(stream)
+        note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
+        if prompted:
+            print(f"Type a sentence and Enter; Ctrl-D ends. Backend: {about()['backend']}.")
+            if note:
+                print(note)
+        chunks = typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
+        if texts or (backend == "all" and not prompted):
+            chunks = iter([texts or list(chain.from_iterable(chunks))])  # so that each backend is started once
         try:
-            for pairs in translate_lines(translator, chunks, unknown, terminal.warn):
-                begun = True
+            for line in chain.from_iterable(map(answers, chunks)):
+                number += 1
+                if "error" in line:
+                    failed += 1
+                    if len(texts) != 1:  # with one alone, its error is the program's
+                        where = "" if prompted else f"{file}, {unit} {number}: " if file else f"{unit} {number}: "
+                        print(where, line["error"], sep="", file=sys.stderr)
                 if json:
-                    kept += [{"source": source, "translation": translation} for source, translation in pairs]
-                else:
-                    print(*(translation for _, translation in pairs), sep="\n", flush=True)
-        except CannotBeginError as error:
-            raise RosettaError(str(error)) if begun else error from None
+                    kept.append(line)
+                elif not (prompted and "error" in line):  # elsewhere a line at fault leaves an empty one
+                    _show_answer(line, number, n_best)
         finally:  # what came before an error, too
-            if json and (begun or sys.exception() is None):
-                terminal.print_json({"backend": translator.process.name, "translations": kept})
+            if json and (number or sys.exception() is None):
+                terminal.print_json(about() | {"translations": kept})
+    if note and not prompted and failed < number:
+        print(note)
+    if failed and not prompted:
+        if len(texts) == 1:
+            raise CannotBeginError(line["error"])
+        error = CannotBeginError if texts and failed == number else RosettaError
+        raise error(f"{failed} of {number} {unit}s could not be translated")
+
+
+def _at_a_terminal() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+Answers = Callable[[Sequence[str]], list[dict[str, Any]]]
+About = Callable[[], dict[str, Any]]
+
+
+@contextmanager
+def _answering(
+    open_: Callable[[str | None], AbstractContextManager["Translator"]],
+    backend: str | None,
+    unknown: str,
+    beam: int | None,
+    n_best: int | None,
+    prompted: bool,
+) -> Iterator[tuple[Answers, About]]:
+    """What translates lines, each to a JSON object, in one backend or in all; and what tells which these are."""
+    from backends.side_by_side import SideBySide
+    from backends.translator import as_json
+    from common import terminal
+
+    if backend != "all":
+        with open_(backend) as translator:
+            answers = partial(translator.answers, unknown=unknown, warn=terminal.warn, beam=beam)
+            about = {"backend": translator.process.name}
+            yield lambda lines: [as_json(answer, n_best) for answer in answers(lines)], lambda: about
+        return
+
+    @contextmanager
+    def opened(name: str) -> Iterator["Translator"]:
+        with ExitStack() as stack:
+            with terminal.err.status(f"starting {name}"):
+                translator = stack.enter_context(open_(name))
+            yield translator
+
+    side_by_side = SideBySide(opened, terminal.warn)
+    with side_by_side.kept_open() if prompted else nullcontext(side_by_side) as kept:
+        yield (
+            partial(kept.lines, unknown=unknown, beam=beam, n_best=n_best),
+            lambda: {"backend": "all", "left_out": {name: str(why) for name, why in kept.left_out.items()}},
+        )
+
+
+def _show_answer(line: dict[str, Any], number: int, n_best: int | None) -> None:
+    """Print what became of a line: its translation, the best ones with their scores, or the backends' in a table."""
+    from common import terminal
+
+    if line.get("backends"):
+        terminal.out.print(terminal.side_by_side_table(line), "")
+    elif n_best is None:
+        print(line.get("translation") or "", flush=True)
+    else:
+        for scored in line.get("n_best", []):
+            print(number, f"{scored['score']:.4f}", scored["translation"], sep="\t", flush=True)
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -259,12 +399,7 @@ def _lines_source(file: Path | None) -> IO[bytes]:
 
 @app.command()
 def evaluate(
-    run: Annotated[
-        Path | None,
-        typer.Argument(
-            help="The folder of a run.", show_default="the bundled run", autocompletion=options.complete_run
-        ),
-    ] = None,
+    run: options.RunOrBundled = None,
     backend: options.BackendOfRun = None,
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
@@ -337,7 +472,7 @@ def convert(
     split: options.Split = "tail",
     validation_split: options.ValidationSplit = DataConfig.validation_split,
     batch_size: options.BatchSize = TrainConfig.batch_size,
-    latent_dim: options.LatentDim = ModelConfig.latent_dim,
+    latent_dim: options.LatentDimOfFile = None,
     learning_rate: options.LearningRate = LEARNING_RATE,
     seed: options.Seed = TrainConfig.seed,
     dtype: options.DtypeOfModel = "float32",
@@ -372,18 +507,19 @@ def convert(
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
-        options.refuse(context, options.FIXED_BY_RUN, "--vocabulary takes that run's settings")
+        fixed = [name for name in options.FIXED_BY_RUN if name != "latent_dim"]
+        options.refuse(context, fixed, "--vocabulary takes that run's settings")
         setting = Setting.of_run(vocabulary)
     elif data is not None:
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        setting = Setting.of_corpus(corpus, settings, latent_dim, dtype)
+        setting = Setting.of_corpus(corpus, settings, dtype)
     else:
         raise CannotBeginError(
             "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
             "--vocabulary, a run that has the same"
         )
-    import_native([*from_, *(more or [])], backend, setting, run)
+    import_native([*from_, *(more or [])], backend, setting, run, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
     print(f"The run is in {run}. Train it on with: rosetta train --out {quote(str(run))} --resume --epochs 1")
@@ -391,11 +527,16 @@ def convert(
 
 @app.command()
 def serve(
-    run: Annotated[Path | None, typer.Argument(help="The folder of a run.", show_default="the bundled run")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 stands for any that is free.")] = 8000,
-    host: Annotated[str, typer.Option(help="The address to serve at; another lets others in.")] = "127.0.0.1",
+    run: options.RunOrBundled = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address of the page; any other than the default lets other machines in.")
+    ] = "127.0.0.1",
     backends: Annotated[
-        str | None, typer.Option(help="Names separated by commas.", show_default="all that are installed")
+        str | None,
+        typer.Option(
+            help=options.LISTED, show_default="all that are installed", autocompletion=options.complete_backends
+        ),
     ] = None,
     threads: options.Threads = None,
 ) -> None:

@@ -1,7 +1,8 @@
 """The model in Keras 3 on TensorFlow.
 
-Variants: `jit` has its LSTMs' loops, and the decoding of a single sentence, compiled by XLA; `fast` also looks rows
-up in training and in the encoder, where the others multiply one-hot rows.
+Its variants are explained in keras_xla.py: `jit` has the LSTMs' loops over time and the decoding of a single sentence
+compiled by XLA. `fast` does so, too, and its LSTMs read ids: they look up rows of their kernels, where the others
+multiply one-hot rows by the kernels.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ class Seq2Seq(keras.Model):
         self.encoder = layers.LSTM(latent_dim, return_state=True)
         self.decoder = layers.LSTM(latent_dim, return_sequences=True, return_state=True)
         self.dense = layers.Dense(num_decoder_tokens)
-        # Their weights would else be made by the first batch.
+        # Otherwise the first batch would make their weights.
         self.encoder.build((None, None, num_encoder_tokens))
         self.decoder.build((None, None, num_decoder_tokens))
         self.dense.build((None, None, latent_dim))
@@ -49,6 +50,7 @@ class Seq2Seq(keras.Model):
     def call(
         self, encoder_input_data: tf.Tensor, decoder_input_data: tf.Tensor, encoder_lengths: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
         state_h, state_c = self.encode(encoder_input_data, encoder_lengths)  # (N, H) each
         decoder_outputs, _, _ = self.decoder(decoder_input_data, initial_state=[state_h, state_c])  # (N, T_dec, H)
         logits = self.dense(decoder_outputs)  # (N, T_dec, V_dec)
@@ -88,18 +90,20 @@ class KerasBackend(Backend):
             "dense/kernel": dense.kernel,
             "dense/bias": dense.bias,
         }
-        # Made now, since a graph that was traced once keeps the variables that it was traced with.
+        # Made before any graph is traced, since a graph goes on with the variables that it was traced with.
         train, trained = self.train_config, list(self.parameters.values())
         self.optimizer = keras.optimizers.RMSprop(train.learning_rate, train.rho, epsilon=train.epsilon)
         self.optimizer.build(trained)
-        self.velocities = dict(zip(self.parameters, self.optimizer.variables[2:], strict=True))
+        # After the count of steps and the learning rate stand the mean squares, which Keras calls velocities.
+        self.mean_squares = dict(zip(self.parameters, self.optimizer.variables[2:], strict=True))
+        # Compiled as graphs; `reduce_retracing` has one graph serve batches of any size.
         self._train_step = tf.function(self._train_step, reduce_retracing=True)
         self._evaluation_step = tf.function(self._loss, reduce_retracing=True)
         self._beam_search = tf.function(self._beam_search, reduce_retracing=True)
-        self.reads_ids = self.variant == "fast"  # where the others read one-hot rows
-        ids, lengths = tf.TensorSpec((None, None), "int32"), tf.TensorSpec((None,), "int32")
+        self.reads_ids = self.variant == "fast"  # the other variants read one-hot rows
+        ids, lengths, max_length = (tf.TensorSpec(shape, "int32") for shape in ((None, None), (None,), ()))
         one_hot_rows = tf.TensorSpec((None, None, config.num_encoder_tokens), config.dtype)
-        signature = [ids if self.reads_ids else one_hot_rows, lengths, tf.TensorSpec((), "int32")]
+        signature = [ids if self.reads_ids else one_hot_rows, lengths, max_length]
         self._decode = tf.function(self._decode, input_signature=signature)
         if self.variant:
             self.model = XlaSeq2Seq(self.model)
@@ -109,21 +113,21 @@ class KerasBackend(Backend):
         check_state(state, self.config)
         for name, parameter in self.parameters.items():
             parameter.assign(state.weights[name])
-            self.velocities[name].assign(state.mean_squares[name])
+            self.mean_squares[name].assign(state.mean_squares[name])
 
     def dump(self) -> ModelState:
-        weights, slots = {}, {}
+        weights, mean_squares = {}, {}
         for name, parameter in self.parameters.items():
             weights[name] = _array(parameter)
-            slots[name] = _array(self.velocities[name])
-        return ModelState(weights, slots)
+            mean_squares[name] = _array(self.mean_squares[name])
+        return ModelState(weights, mean_squares)
 
     def save_native(self, folder: Path) -> list[str]:
         write_keras(folder / "model.keras", self.dump(), self.config, self.train_config)
         return ["model.keras"]
 
-    def load_native(self, paths: Sequence[Path]) -> None:
-        self.load(read_keras(paths, self.config))
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        return read_keras(paths, self.config, latent_dim)
 
     def forward(self, batch: Batch) -> Forward:
         logits, state_h, state_c = self._run(self._tensors(batch))
@@ -140,15 +144,15 @@ class KerasBackend(Backend):
         return float(loss), {name: _array(g) for name, g in zip(self.parameters, gradients, strict=True)}
 
     def _loss(self, batch: BatchTensors) -> tuple[tf.Tensor, tf.Tensor]:
-        """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
+        """The batch's loss, and (3,) for Metrics.of: summed loss, correct positions, correct real positions."""
         logits, _, _ = self._run(batch)
         weights = batch.target_weights  # (N, T_dec)
-        # Written out, since the frameworks' own cross-entropies clip in different places.
+        # Written out, since Keras's own cross-entropy may clip small probabilities, and Paddle's clips far logits.
         log_probabilities = ops.log_softmax(logits)  # (N, T_dec, V_dec)
         cross_entropy = -ops.sum(batch.decoder_target_data * log_probabilities, -1)  # (N, T_dec)
         loss_sum = ops.sum(weights * cross_entropy)
-        right = ops.cast(ops.argmax(logits, -1) == batch.decoder_target_ids, weights.dtype) * weights
-        counts = ops.stack([loss_sum, ops.sum(right), ops.sum(right * batch.real_positions)])
+        correct = ops.cast(ops.argmax(logits, -1) == batch.decoder_target_ids, weights.dtype) * weights
+        counts = ops.stack([loss_sum, ops.sum(correct), ops.sum(correct * batch.real_positions)])
         return loss_sum / batch.loss_positions, counts
 
     def train(self, batches: Batches, report: Report) -> Metrics:
@@ -188,14 +192,14 @@ class KerasBackend(Backend):
         return self.model.encode(encoder_inputs, self._lengths(encoder_lengths))
 
     def _decoder_step(self) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """A function of the last characters (N,) and the states (N, H): logits (N, V_dec) and the next states."""
+        """A function from the last characters (N,) and the states (N, H) to logits (N, V_dec) and the next states."""
         cell, dense = self.model.decoder.cell, self.model.dense
-        # one_hot @ kernel selects a row, so the bias is added to the rows beforehand and a step looks its rows up.
+        # A one-hot row times the kernel is a row of it, so a step looks rows up. They have the bias added beforehand.
         kernel = cell.kernel + cell.bias  # (V_dec, 4H)
 
         def step(sampled, state_h, state_c):
             gates = tf.gather(kernel, sampled) + tf.matmul(state_h, cell.recurrent_kernel)  # (N, 4H)
-            i, f, g, o = tf.split(gates, 4, axis=1)  # (N, H) each
+            i, f, g, o = tf.split(gates, 4, axis=1)  # (N, H) each: input, forget, candidate, output
             state_c = tf.sigmoid(f) * state_c + tf.sigmoid(i) * tf.tanh(g)  # (N, H)
             state_h = tf.sigmoid(o) * tf.tanh(state_c)  # (N, H)
             return dense(state_h), state_h, state_c
@@ -203,28 +207,27 @@ class KerasBackend(Backend):
         return step
 
     def _decode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
-        """Greedy decoding as one graph: ids (N, L). Rows that have ended are left out of the steps after it."""
+        """Greedy decoding as one graph: ids (N, L). A row that has ended is left out of the further steps."""
         state_h, state_c = self._encode(encoder_inputs, encoder_lengths)
         step, stop_token, num_rows = self._decoder_step(), self.config.stop_token, tf.shape(state_h)[0]
-        ids = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,))
+        ids = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,))  # L times (N,)
 
-        def going_on(length, rows, *_):
+        def condition(length, rows, *_):
             return (length < max_length) & (tf.size(rows) > 0)
 
-        def longer(length, rows, sampled, state_h, state_c, ids):
+        def body(length, rows, sampled, state_h, state_c, ids):
             logits, state_h, state_c = step(sampled, state_h, state_c)  # (n, V_dec), (n, H), (n, H)
             sampled = tf.argmax(logits, axis=-1, output_type="int32")  # (n,)
-            ids = ids.write(
-                length, tf.tensor_scatter_nd_update(tf.fill([num_rows], stop_token), rows[:, None], sampled)
-            )
-            left, loop = tf.where(sampled != stop_token)[:, 0], (rows, sampled, state_h, state_c)
-            some_ended = tf.size(left) < tf.size(rows)
-            loop = tf.cond(some_ended, lambda: tuple(tf.gather(of, left) for of in loop), lambda: loop)
-            return length + 1, *loop, ids
+            characters = tf.tensor_scatter_nd_update(tf.fill([num_rows], stop_token), rows[:, None], sampled)  # (N,)
+            ids = ids.write(length, characters)
+            kept, of_rows = tf.where(sampled != stop_token)[:, 0], (rows, sampled, state_h, state_c)
+            some_ended = tf.size(kept) < tf.size(rows)
+            of_rows = tf.cond(some_ended, lambda: tuple(tf.gather(x, kept) for x in of_rows), lambda: of_rows)
+            return length + 1, *of_rows, ids
 
-        # Rows are those that have not ended, n of N.
-        first = 0, tf.range(num_rows), tf.fill([num_rows], self.config.start_token), state_h, state_c, ids
-        *_, ids = tf.while_loop(going_on, longer, first)
+        rows = tf.range(num_rows)  # those that have not ended, n of N
+        sampled = tf.fill([num_rows], self.config.start_token)  # (n,)
+        *_, ids = tf.while_loop(condition, body, (0, rows, sampled, state_h, state_c, ids))
         return tf.transpose(ids.stack())
 
     def evidence(self) -> KerasEvidence:
@@ -260,7 +263,7 @@ class KerasBackend(Backend):
         return tf.convert_to_tensor(ids, "int32")
 
     def _lengths(self, encoder_lengths: tf.Tensor) -> tf.Tensor | None:
-        """The encoder's lengths where padding is masked; where padding counts, it takes none."""
+        """The lengths if padding is masked; None if padding counts, since the encoder then reads it to its end."""
         return encoder_lengths if self.config.padding == "mask" else None
 
 

@@ -20,7 +20,7 @@ from backends.evidence.keras import KerasEvidence
 from backends.native.keras import read_keras
 from backends.numpy_beam import beam_search
 from common.errors import CannotBeginError
-from common.interface import REPORT_EVERY, Backend, Forward, Metrics, Report
+from common.interface import REPORT_SECONDS, Backend, Forward, Metrics, Report
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -63,24 +63,24 @@ class KerasExample(Backend):
         self.model.optimizer.build(self.model.trainable_variables)
         slots = zip(self.model.trainable_variables, self.model.optimizer.variables[2:], strict=True)
         slot_of = {id(variable): slot for variable, slot in slots}
-        self.velocities = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
+        self.mean_squares = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
         for name, parameter in self.parameters.items():
             parameter.assign(state.weights[name])
-            self.velocities[name].assign(state.mean_squares[name])
+            self.mean_squares[name].assign(state.mean_squares[name])
 
     def dump(self) -> ModelState:
         weights = {name: np.array(parameter) for name, parameter in self.parameters.items()}
-        return ModelState(weights, {name: np.array(slot) for name, slot in self.velocities.items()})
+        return ModelState(weights, {name: np.array(slot) for name, slot in self.mean_squares.items()})
 
     def save_native(self, folder: Path) -> list[str]:
         self.model.save(folder / "s2s_model.keras")
         return ["s2s_model.keras"]
 
-    def load_native(self, paths: Sequence[Path]) -> None:
-        self.load(read_keras(paths, self.config))
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        return read_keras(paths, self.config, latent_dim)
 
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = batch.encoder_input_data
@@ -181,13 +181,15 @@ class StepRecorder(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if not self.stamps:
             self.stamps.append(perf_counter())
+            self.reported = self.stamps[0]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.losses.append(float(logs["loss"]))
         self.accuracies.append(float(logs["accuracy"]))
         self.model.reset_metrics()
-        if self.report and len(self.losses) % REPORT_EVERY == 0:
+        if self.report and perf_counter() - self.reported >= REPORT_SECONDS:
             self.report(len(self.losses), self.losses[-1])
+            self.reported = perf_counter()
         self.stamps.append(perf_counter())
 
     on_test_batch_begin, on_test_batch_end = on_train_batch_begin, on_train_batch_end

@@ -50,17 +50,17 @@ def compiled_decode(
         """The number of decoded characters, and ids (1, max_length), whose shape XLA must know beforehand."""
         ids, step = tf.TensorArray("int32", size=max_length, element_shape=(None,)), decoder_step()
 
-        def going_on(length, sampled, *_):
+        def condition(length, sampled, *_):
             return (length < max_length) & (sampled[0] != config.stop_token)
 
-        def longer(length, sampled, state_h, state_c, ids):
+        def body(length, sampled, state_h, state_c, ids):
             logits, state_h, state_c = step(sampled, state_h, state_c)  # (1, V_dec), (1, H), (1, H)
             sampled = tf.argmax(logits, axis=-1, output_type="int32")  # (1,)
             return length + 1, sampled, state_h, state_c, ids.write(length, sampled)
 
         state_h, state_c = encode(encoder_inputs, encoder_lengths)
         first = 0, tf.fill(tf.shape(state_h)[:1], config.start_token), state_h, state_c, ids
-        length, *_, ids = tf.while_loop(going_on, longer, first)
+        length, *_, ids = tf.while_loop(condition, body, first)
         return length, tf.transpose(ids.stack())
 
     def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
@@ -76,7 +76,7 @@ def run(
     lstm: layers.LSTM, inputs: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Run a layer from the given states: outputs (T, N, H), and the states (N, H) after each row's own length."""
-    cell, (num_rows, num_steps) = lstm.cell, tf.unstack(tf.shape(inputs)[:2])
+    cell, num_steps = lstm.cell, tf.shape(inputs)[1]
     kernel, recurrent_kernel, bias = map(tf.convert_to_tensor, (cell.kernel, cell.recurrent_kernel, cell.bias))
     # one_hot @ kernel selects a row, so the bias is added to the rows beforehand.
     rows = kernel + bias  # (V, 4H)
@@ -84,7 +84,9 @@ def run(
         gates = rows_of(rows, tf.transpose(inputs))  # (T, N, 4H)
     else:
         gates = tf.tensordot(tf.transpose(inputs, (1, 0, 2)), rows, 1)
-    lengths = tf.fill([num_rows], num_steps) if lengths is None else lengths
+    # As many as the states, whose number a graph knows that was traced for one row and several widths: the loop wants
+    # all of them alike.
+    lengths = tf.fill(tf.shape(state_h)[:1], num_steps) if lengths is None else lengths
     return recurrence(gates, recurrent_kernel, state_h, state_c, lengths)
 
 

@@ -43,7 +43,7 @@ class NumpyBackend(Backend):
     def save_native(self, folder: Path) -> list[str]:
         raise CannotBeginError(NO_FORMAT)
 
-    def load_native(self, paths: Sequence[Path]) -> None:
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
         raise CannotBeginError(NO_FORMAT)
 
     def forward(self, batch: Batch) -> Forward:

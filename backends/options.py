@@ -11,6 +11,7 @@ from backends import TABLE, find
 from common.errors import CannotBeginError
 
 BACKENDS = ", ".join(TABLE)
+LISTED = f"Backends, separated by commas: {BACKENDS}."
 
 Precision = Literal["float32", "float64"]
 
@@ -29,6 +30,11 @@ def complete_backends(incomplete: str) -> list[str]:
 def complete_target(incomplete: str) -> list[str]:
     """What `convert --to` takes."""
     return [*complete_backend(incomplete), *(["weights"] if "weights".startswith(incomplete) else [])]
+
+
+def complete_backend_or_all(incomplete: str) -> list[str]:
+    """What `translate --backend` takes."""
+    return [*complete_backend(incomplete), *(["all"] if "all".startswith(incomplete) else [])]
 
 
 def complete_run(incomplete: str) -> list[str]:
@@ -60,6 +66,10 @@ ValidationSplit = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of pairs in each training step.")]
 LatentDim = Annotated[int, typer.Option(min=1, help="Number of units of each LSTM.")]
+LatentDimOfFile = Annotated[
+    int | None,
+    typer.Option("--latent-dim", min=1, help="Number of units of each LSTM.", show_default="that of the file"),
+]
 LearningRate = Annotated[float, typer.Option(min=0.0, help="Learning rate of RMSprop; rounded to float32.")]
 Padding = Annotated[
     Literal["space", "mask"],
@@ -79,6 +89,10 @@ Threads = Annotated[
 ]
 Device = Annotated[Literal["cpu", "gpu"], typer.Option(help="Device that computes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+RunOrBundled = Annotated[
+    Path | None,
+    typer.Argument(help="The folder of a run.", show_default="the bundled run", autocompletion=complete_run),
+]
 BackendOfRun = Annotated[
     str | None,
     typer.Option(

@@ -36,6 +36,7 @@ class Seq2Seq(nn.Layer):
     def forward(
         self, encoder_input_data: Tensor, decoder_input_data: Tensor, encoder_lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
         state_h, state_c = self.encode(encoder_input_data, encoder_lengths)  # (1, N, H) each
         decoder_outputs, _ = self.decoder(decoder_input_data, (state_h, state_c))  # (N, T_dec, H)
         logits = self.dense(decoder_outputs)  # (N, T_dec, V_dec)
@@ -51,12 +52,12 @@ class PaddleBackend(Backend):
         paddle.set_device(self.device)
         paddle.set_default_dtype(config.dtype)
         self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
-        # Keras has one bias an LSTM. The second one stays zero: trained, it would double the bias's step. It is
-        # left out of the optimizer's list alone, since without it Paddle 3.3 crashes in the forward pass, and with
-        # it frozen fails in the backward pass (upstream 58158, 70231).
+        # Keras's LSTM has one bias. The second one stays zero: with both trained, their sum would step twice as far.
+        # So the optimizer is not given it. An LSTM without it crashes Paddle 3.3 in the forward pass, and where it is
+        # frozen, the backward pass fails (upstream 58158, 70231).
         for lstm in (self.model.encoder, self.model.decoder):
             nn.initializer.Constant(0.0)(lstm.bias_hh_l0)
-        # Canonical name -> parameter, and whether the canonical layout is its transpose.
+        # Canonical name -> parameter, and whether it is the transpose of the canonical layout, which is Keras's.
         encoder, decoder, dense = self.model.encoder, self.model.decoder, self.model.dense
         self.parameters = {
             "encoder/kernel": (encoder.weight_ih_l0, True),
@@ -73,34 +74,34 @@ class PaddleBackend(Backend):
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
-        slots = {}
+        optimizer_state = {}
         for name, (parameter, transposed) in self.parameters.items():
             parameter.set_value(self._tensor(state.weights[name], transposed))
-            slots[f"{parameter.name}_mean_square_0"] = self._tensor(state.mean_squares[name], transposed)
-            # RMSProp keeps two more accumulators, which without momentum and centering have no effect.
+            optimizer_state[f"{parameter.name}_mean_square_0"] = self._tensor(state.mean_squares[name], transposed)
+            # RMSProp wants two more for each, which have no effect without momentum and centering.
             for unused in ("momentum", "mean_grad"):
-                slots[f"{parameter.name}_{unused}_0"] = paddle.zeros_like(parameter)
-        self._optimizer.set_state_dict(slots)
+                optimizer_state[f"{parameter.name}_{unused}_0"] = paddle.zeros_like(parameter)
+        self._optimizer.set_state_dict(optimizer_state)
 
     def dump(self) -> ModelState:
-        weights, slots = {}, {}
+        weights, mean_squares = {}, {}
         optimizer_state = self._optimizer.state_dict()
         for name, (parameter, transposed) in self.parameters.items():
             weights[name] = _array(parameter, transposed)
-            slots[name] = _array(optimizer_state[f"{parameter.name}_mean_square_0"], transposed)
-        return ModelState(weights, slots)
+            mean_squares[name] = _array(optimizer_state[f"{parameter.name}_mean_square_0"], transposed)
+        return ModelState(weights, mean_squares)
 
     def save_native(self, folder: Path) -> list[str]:
         paddle.save(self.model.state_dict(), str(folder / "model.pdparams"))
         paddle.save(self._optimizer.state_dict(), str(folder / "model.pdopt"))
         return ["model.pdparams", "model.pdopt"]
 
-    def load_native(self, paths: Sequence[Path]) -> None:
-        self.load(read_paddle(paths, self.config))
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        return read_paddle(paths, self.config, latent_dim)
 
     @paddle.no_grad()
     def forward(self, batch: Batch) -> Forward:
-        self.model.eval()
+        self.model.eval()  # as training=False in Keras
         logits, state_h, state_c = self._run(batch)
         return Forward(_array(F.softmax(logits, -1)), _array(state_h), _array(state_c))
 
@@ -111,26 +112,26 @@ class PaddleBackend(Backend):
         return self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        self.model.train()
+        self.model.train()  # as training=True in Keras
         loss, _ = self._loss(batch)
-        self.model.clear_gradients()  # the second biases' too, which the optimizer does not know
+        self.model.clear_gradients()  # and not the optimizer's alone, which does not know the second biases
         loss.backward()
         gradients = {name: _array(p.grad, transposed) for name, (p, transposed) in self.parameters.items()}
         return loss.item(), gradients
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss that is trained on, and what Metrics counts: summed loss, right positions, right real ones."""
+        """The batch's loss, and (3,) for Metrics.of: summed loss, correct positions, correct real positions."""
         logits, _, _ = self._run(batch)
         weights = self._tensor(batch.target_weights)  # (N, T_dec)
-        # Written out, since the frameworks' own cross-entropies clip in different places. So does F.log_softmax here,
-        # and paddle.logsumexp takes three times as long as these.
+        # Written out, since Keras's own cross-entropy may clip small probabilities, and Paddle's clips far logits.
+        # Paddle's log_softmax clips as well, and its logsumexp takes three times as long as these two lines.
         logits_below = logits - logits.detach().max(-1, keepdim=True)  # (N, T_dec, V_dec)
         log_probabilities = logits_below - logits_below.exp().sum(-1, keepdim=True).log()  # (N, T_dec, V_dec)
         cross_entropy = -(self._tensor(batch.decoder_target_data) * log_probabilities).sum(-1)  # (N, T_dec)
         loss_sum = (weights * cross_entropy).sum()
-        right = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)).astype(weights.dtype) * weights
-        counts = paddle.stack([loss_sum, right.sum(), (right * self._tensor(batch.real_positions)).sum()])
-        return loss_sum / batch.loss_positions, counts.detach()
+        correct = (logits.argmax(-1) == self._ids(batch.decoder_target_ids)).astype(weights.dtype) * weights
+        counts = paddle.stack([loss_sum, correct.sum(), (correct * self._tensor(batch.real_positions)).sum()])
+        return loss_sum / batch.loss_positions, counts.detach()  # counts get no gradient
 
     def train(self, batches: Batches, report: Report) -> Metrics:
         self.model.train()
@@ -175,37 +176,38 @@ class PaddleBackend(Backend):
         return state_h[0], state_c[0]
 
     def _decoder_step(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-        """A function of the last characters (N,) and the states (N, H): logits (N, V_dec) and the next states."""
+        """A function from the last characters (N,) and the states (N, H) to logits (N, V_dec) and the next states."""
         decoder, dense = self.model.decoder, self.model.dense
-        # one_hot @ kernel selects a row, so the bias is added to the rows beforehand and a step looks its rows up.
+        # A one-hot row times the kernel is a row of it, so a step looks rows up. They have the bias added beforehand.
         kernel = (decoder.weight_ih_l0.T + decoder.bias_ih_l0).contiguous()  # (V_dec, 4H)
         recurrent_kernel = decoder.weight_hh_l0.T.contiguous()  # (H, 4H)
 
         def step(sampled: Tensor, state_h: Tensor, state_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            # addmm adds the product of the second and the third to the first.
             gates = paddle.addmm(F.embedding(sampled, kernel), state_h, recurrent_kernel)  # (N, 4H)
-            i, f, g, o = gates.split(4, axis=1)  # (N, H) each
+            i, f, g, o = gates.split(4, axis=1)  # (N, H) each: input, forget, candidate, output
             state_c = F.sigmoid(f) * state_c + F.sigmoid(i) * paddle.tanh(g)  # (N, H)
             state_h = F.sigmoid(o) * paddle.tanh(state_c)  # (N, H)
-            # For one row it takes half the time of `dense(state_h)`.
+            # What `dense(state_h)` gives; for one row it takes half the time.
             return paddle.addmm(dense.bias, state_h, dense.weight), state_h, state_c
 
         return step
 
     def _decode(self, state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
-        """Greedy decoding from states (N, H): ids (N, L). Rows that have ended are left out of the steps after it."""
+        """Greedy decoding from states (N, H): ids (N, L). A row that has ended is left out of the further steps."""
         step, stop_token, num_rows = self._decoder_step(), self.config.stop_token, len(state_h)
         rows = np.arange(num_rows)  # those that have not ended, n of N
         sampled = paddle.full((num_rows,), self.config.start_token, "int64")  # (n,)
-        steps = []
+        steps = []  # of each step its rows and the ids of their characters
         while len(steps) < max_length and len(rows):
             logits, state_h, state_c = step(sampled, state_h, state_c)  # (n, V_dec), (n, H), (n, H)
             sampled = logits.argmax(-1)  # (n,)
-            characters = sampled.numpy()
+            characters = sampled.numpy()  # (n,)
             steps.append((rows, characters))
-            going_on = characters != stop_token
-            if np.count_nonzero(going_on) < len(rows):
-                rows, left = rows[going_on], self._ids(np.flatnonzero(going_on))
-                sampled, state_h, state_c = (rows_of.index_select(left) for rows_of in (sampled, state_h, state_c))
+            goes_on = characters != stop_token  # (n,)
+            if np.count_nonzero(goes_on) < len(rows):
+                rows, kept = rows[goes_on], self._ids(np.flatnonzero(goes_on))
+                sampled, state_h, state_c = (tensor.index_select(kept) for tensor in (sampled, state_h, state_c))
         return ids_of_steps(steps, num_rows, stop_token)
 
     def evidence(self) -> PaddleEvidence:
@@ -218,7 +220,7 @@ class PaddleBackend(Backend):
         return paddle.to_tensor(ids.astype(np.int64))
 
     def _lengths(self, encoder_lengths: NDArray[np.integer]) -> Tensor | None:
-        """The encoder's lengths where padding is masked; where padding counts, it takes none."""
+        """The lengths if padding is masked; None if padding counts, since the encoder then reads it to its end."""
         return self._ids(encoder_lengths) if self.config.padding == "mask" else None
 
 

@@ -1,4 +1,7 @@
-"""`torch:bfloat16`: autocast runs matrix products and LSTMs in bfloat16; weights, optimizer and loss stay float32."""
+"""`torch:bfloat16`: matrix products and LSTMs run in bfloat16, while weights, optimizer and loss stay float32.
+
+torch's autocast does this: within it, these operators convert to bfloat16 what they are given.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +15,7 @@ Function = Callable[..., Any]
 
 
 def in_bfloat16(functions: Sequence[Function], dtype: str, device: str) -> list[Function]:
-    """The functions with their matrix products and LSTMs in bfloat16; tensors that they return come in float32.
+    """The same functions, with their matrix products and LSTMs in bfloat16. Tensors that they return are float32.
 
     Raises CannotBeginError for weights other than float32, and on a GPU, where autocast runs LSTMs in float16.
     """
@@ -27,8 +30,8 @@ def in_bfloat16(functions: Sequence[Function], dtype: str, device: str) -> list[
 
 def _autocasting(function: Function) -> Function:
     def call(*arguments: Any) -> Any:
-        # Each call has an autocast of its own. Within one, autocast keeps the weights that it has cast, so that later
-        # training steps would go on with the first step's weights.
+        # Each call has an autocast of its own. Within one, autocast keeps the weights that it has converted, so later
+        # training steps would still compute with the first step's weights.
         with torch.autocast("cpu", torch.bfloat16):
             result = function(*arguments)
         if isinstance(result, tuple):

@@ -6,13 +6,17 @@ import torch
 
 
 class RMSprop(torch.optim.RMSprop):
-    """parameter -= lr * gradient / sqrt(square_avg + eps); every slot exists from the beginning."""
+    """Each step is parameter -= lr * gradient / sqrt(square_avg + eps).
+
+    `square_avg` is the running mean of the gradient's squares, which decays by `alpha`, Keras's rho. It exists from
+    the beginning, so that it can be loaded and read before the first step.
+    """
 
     def __init__(self, params: Any, lr: float, alpha: float, eps: float) -> None:
         super().__init__(params, lr=lr, alpha=alpha, eps=eps)
-        for group in self.param_groups:
+        for group in self.param_groups:  # settings and their parameters; one group here
             for parameter in group["params"]:
-                # torch's own RMSprop counts its steps here, and reads the count only when it is loaded from a file.
+                # torch's own RMSprop counts its steps in "step", and needs it when it loads a file. Here it stays 0.
                 self.state[parameter] = {"step": torch.zeros(()), "square_avg": torch.zeros_like(parameter)}
 
     @torch.no_grad()
@@ -20,6 +24,7 @@ class RMSprop(torch.optim.RMSprop):
         for group in self.param_groups:
             for parameter in group["params"]:
                 gradient, square_avg = parameter.grad, self.state[parameter]["square_avg"]
+                # Names that end in _ work in place: addcmul_ adds a product, addcdiv_ a quotient, times `value`.
                 square_avg.mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
                 root = square_avg.add(group["eps"]).sqrt_()
                 parameter.addcdiv_(gradient, root, value=-group["lr"])

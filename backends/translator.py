@@ -1,8 +1,8 @@
 """Translation of sentences with the weights of a run, and the scores of a run's translations."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,34 @@ from backends import find, of_run
 from backends.process.parent import SILENCE, BackendProcess, OnEvent
 from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
 from common import decoding, training
-from common.corpus import Pair, normalize, references
-from common.decoding import max_decoded_length, text_of
+from common.corpus import normalize, references
+from common.decoding import Beams, max_decoded_length, text_of
 from common.errors import UnknownCharactersError
+from common.lines import not_utf8, shown
 from common.material import Material
 from common.run_directory import RunDirectory
 from common.scoring import score
 from common.vocabulary import PAD, CharVocabulary
 
 Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A translation, and the log of its probability where a beam search found it."""
+
+    translation: str
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one line."""
+
+    source: str
+    best: Sequence[Scored] = ()  # the translations, the best first; none where the line cannot be translated
+    error: str = ""  # why it cannot
+    seconds: float | None = None  # that decoding this line by itself took, where it was timed
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,70 @@ class Translator:
             for row, decoded_ids in zip(rows, self._decode(ids, lengths, on_event), strict=True):
                 translations[row] = text_of(decoded_ids, self.material.decoder_vocabulary)
         return translations
+
+    def answers(
+        self,
+        lines: Sequence[str],
+        unknown: str = "error",
+        warn: Warn | None = None,
+        *,
+        beam: int | None = None,
+        timed: bool = False,
+    ) -> list[Answer]:
+        """An answer a line, in order; a line that cannot be translated gets an error, and the others translations.
+
+        Of a beam search the `beam` best ones, with their scores; without `beam` the greedy one. `timed` decodes each
+        line by itself and measures how long that takes, in the backend's process, after one that warms it up.
+        """
+        errors = [self._fault(line, unknown) for line in lines]
+        blank = [Scored("", None if beam is None else 0.0)]  # surely nothing, unless more is found below
+        answers = [Answer(line, [] if error else blank, error) for line, error in zip(lines, errors, strict=True)]
+        good = [row for row, error in enumerate(errors) if not error]
+        for rows, ids, lengths in self._encoded([lines[row] for row in good], unknown, warn):
+            beams, seconds = self._search(ids, lengths, beam, timed)
+            for i, row in enumerate(rows):
+                best = self._scored(beams.ids[i], beams.scores[i])
+                answers[good[row]] = replace(answers[good[row]], best=best, seconds=seconds[i])
+        return answers
+
+    def _fault(self, line: str, unknown: str) -> str:
+        """Why the line cannot be translated; "" where it can."""
+        if place := not_utf8(line):
+            return f"byte {place} is not UTF-8; convert the input to UTF-8"
+        missing = self.material.encoder_vocabulary.lacks(normalize(line))
+        return str(UnknownCharactersError(missing, 0)) if missing and unknown == "error" else ""
+
+    def _search(
+        self, ids: NDArray[np.integer], lengths: NDArray[np.integer], beam: int | None, timed: bool
+    ) -> tuple[Beams, Sequence[float | None]]:
+        """The translations of encoded texts, and the seconds that each took if they are timed."""
+        calling = self.process.listening(silence=SILENCE + SECONDS_A_SENTENCE * len(ids) * (beam or 1))
+        if timed:
+            found = calling.call(
+                decoding.timed, encoder_ids=ids, encoder_lengths=lengths, max_length=self._max_length, beam=beam
+            )
+            return found.beams, found.seconds.tolist()
+        untimed = [None] * len(ids)
+        if beam is None:
+            decoded = self._decode(ids, lengths, None)[:, None]
+            return Beams(decoded, np.full(decoded.shape[:2], np.nan)), untimed
+        beams = calling.call(
+            decoding.beam_search, encoder_ids=ids, encoder_lengths=lengths, max_length=self._max_length, beam=beam
+        )
+        return beams, untimed
+
+    def _scored(self, ids: NDArray[np.integer], scores: NDArray[np.floating]) -> list[Scored]:
+        """Of one text's ids (beam, L) and scores (beam,) those that are translations."""
+        vocabulary = self.material.decoder_vocabulary
+        return [
+            Scored(text_of(row, vocabulary), None if np.isnan(score) else float(score))
+            for row, score in zip(ids, scores, strict=True)
+            if score != -np.inf
+        ]
+
+    @property
+    def _max_length(self) -> int:
+        return max_decoded_length(self.material.max_decoder_seq_length)
 
     def with_choices(
         self, texts: Sequence[str], unknown: str = "error", best: int = 3, on_event: OnEvent | None = None
@@ -114,7 +197,7 @@ class Translator:
             decoding.translate,
             encoder_ids=ids,
             encoder_lengths=lengths,
-            max_length=max_decoded_length(self.material.max_decoder_seq_length),
+            max_length=self._max_length,
         )
 
 
@@ -142,21 +225,15 @@ def open_translator(
         yield Translator(process, replace(material, batch=replace(material.batch, dtype=model.dtype)))
 
 
-def translate_lines(
-    translator: Translator, chunks: Iterable[Sequence[str]], unknown: str, warn: Warn
-) -> Iterator[list[Pair]]:
-    """Sources and translations, a list for each chunk of lines.
-
-    Before it raises UnknownCharactersError, the lines in front of the one at fault are given out.
-    """
-    for chunk in chunks:
-        try:
-            yield list(zip(chunk, translator(chunk, unknown, warn), strict=True))
-        except UnknownCharactersError as error:
-            if error.row:
-                before = chunk[: error.row]
-                yield list(zip(before, translator(before, unknown, warn), strict=True))
-            raise
+def as_json(answer: Answer, n_best: int | None = None) -> dict[str, Any]:
+    """An answer as machines read it; with `n_best`, so many translations and their scores too."""
+    found: dict[str, Any] = {"source": shown(answer.source)}
+    if answer.error:
+        return found | {"translation": None, "error": answer.error}
+    found["translation"] = answer.best[0].translation
+    if n_best is not None:
+        found["n_best"] = [asdict(scored) for scored in answer.best[:n_best]]
+    return found
 
 
 def evaluate(translator: Translator, batch_size: int, limit: int | None, on_event: OnEvent) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, a
 if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
 
-NAMES = f"Backends, separated by commas: {options.BACKENDS}."
-
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
 PLANNED_BENCH = [*PLANNED, "python", "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
@@ -27,7 +25,7 @@ PLANNED_BENCH = [*PLANNED, "python", "preset", "within", "lanes", "epochs", "see
 Backends = Annotated[
     str | None,
     typer.Option(
-        help=NAMES,
+        help=options.LISTED,
         show_default="those installed, without variants and numpy",
         autocompletion=options.complete_backends,
     ),
@@ -317,7 +315,7 @@ def parity(
     backends: Annotated[
         str | None,
         typer.Option(
-            help=NAMES,
+            help=options.LISTED,
             show_default="those installed, without reduced precision",
             autocompletion=options.complete_backends,
         ),
@@ -353,7 +351,7 @@ def parity(
     from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
     from benchmarks.parity.tables import budget_tables, ladder_table
     from common import terminal
-    from common.errors import CannotBeginError, RosettaError
+    from common.errors import CannotBeginError, CtrlCError, RosettaError
 
     if certificate and not certificate.parent.is_dir():
         raise CannotBeginError(f"{certificate} cannot be written: there is no folder {certificate.parent}")
@@ -378,7 +376,7 @@ def parity(
     except CannotBeginError as error:
         raise RosettaError(str(error)) if found.checks else error from None
     except KeyboardInterrupt:
-        raise RosettaError("interrupted before every backend had been compared") from None
+        raise CtrlCError("interrupted before every backend had been compared") from None
     finally:  # print what was found even where an error ended the comparison
         if json and found.checks:
             terminal.print_json(found.as_json())
@@ -454,11 +452,11 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
 
 
 def _say_where_saved(path: Path, interrupted: list[str], json: bool) -> None:
-    """Print where the recording is, unless the JSON output names it. Raises RosettaError if Ctrl-C ended it."""
-    from common.errors import RosettaError
+    """Print where the recording is, unless the JSON output names it. Raises CtrlCError if Ctrl-C ended it."""
+    from common.errors import CtrlCError
 
     if interrupted:
-        raise RosettaError(interrupted[0])
+        raise CtrlCError(interrupted[0])
     page = shlex.quote(str(path.with_suffix(".html")))
     if not json:
         print(f"Saved as {path}. To make a page of it: rosetta report {shlex.quote(str(path))} -o {page}")

@@ -37,7 +37,7 @@ def translate(
         rows = slice(start, start + ROWS_AT_ONCE)
         decoded = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
         ids[rows, : decoded.shape[1]] = decoded
-        emit(translated=min(start + ROWS_AT_ONCE, num_rows), seconds=perf_counter() - begun)
+        emit(translated=min(start + ROWS_AT_ONCE, num_rows), sentences=num_rows, seconds=perf_counter() - begun)
     return ids
 
 
@@ -66,8 +66,50 @@ def beam_search(
         rows = slice(start, start + at_once)
         decoded, scores[rows] = backend.beam_search(encoder_ids[rows], encoder_lengths[rows], max_length, beam)
         ids[rows, :, : decoded.shape[2]] = decoded
-        emit(translated=min(start + at_once, num_rows))
+        emit(translated=min(start + at_once, num_rows), sentences=num_rows)
     return Beams(ids, scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """Translations that were decoded one after another, and how long each of them took."""
+
+    beams: Beams
+    seconds: NDArray[np.floating]  # (N,)
+
+
+def timed(
+    backend: Backend,
+    emit: Emit,
+    *,
+    encoder_ids: NDArray[np.integer],
+    encoder_lengths: NDArray[np.integer],
+    max_length: int,
+    beam: int | None,
+) -> Timed:
+    """Each row decoded by itself and timed, with a beam search or, where `beam` is None, greedily, without scores.
+
+    The first row is decoded once before, so that no time holds what a framework prepares for its first sentence.
+    """
+    num_rows, width = len(encoder_ids), beam or 1
+    ids = np.full((num_rows, width, max_length), backend.config.stop_token, np.int64)
+    scores, seconds = np.full((num_rows, width), np.nan), np.empty(num_rows)
+
+    def decode(row: int) -> None:
+        one = slice(row, row + 1)
+        if beam is None:
+            decoded = backend.translate(encoder_ids[one], encoder_lengths[one], max_length)[:, None]
+        else:
+            decoded, scores[one] = backend.beam_search(encoder_ids[one], encoder_lengths[one], max_length, beam)
+        ids[one, :, : decoded.shape[2]] = decoded
+
+    decode(0)
+    for row in range(num_rows):
+        start = perf_counter()
+        decode(row)
+        seconds[row] = perf_counter() - start
+        emit(translated=row + 1)
+    return Timed(Beams(ids, scores), seconds)
 
 
 @dataclass(frozen=True, eq=False)

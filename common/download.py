@@ -3,15 +3,21 @@
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import CannotBeginError
 from common.files import write_atomically
+
+if TYPE_CHECKING:
+    import requests
 
 ANKI_URL = "https://www.manythings.org/anki"
 
 
 def download(name: str) -> Path:
-    """The zip of a pair such as "fra-eng". Raises CannotBeginError when it cannot be had.
+    """Return the path of the zip of a language pair such as "fra-eng".
+
+    Raises CannotBeginError when the zip cannot be downloaded or kept.
 
     The site publishes no checksum, so the one of the first download is kept and verified from then on.
     """
@@ -25,12 +31,13 @@ def download(name: str) -> Path:
     url = f"{ANKI_URL}/{name}.zip"
     # The site answers 406 to the user agents of Python's libraries.
     headers = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}
+    by_hand = f"to fetch it by hand, open {url} in a browser, save the file, and give its path: --data {name}.zip"
     bar = _ProgressBar()
     try:
         downloader = pooch.HTTPDownloader(progressbar=bar, headers=headers, timeout=60)
         pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=downloader)
     except requests.RequestException as error:
-        raise CannotBeginError(f"{url} cannot be downloaded: {_one_line(error)}") from error
+        raise CannotBeginError(f"{url} cannot be downloaded: {_in_words(error)}; {by_hand}") from error
     except ValueError as error:
         raise CannotBeginError(
             f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
@@ -42,17 +49,30 @@ def download(name: str) -> Path:
     if known is None:
         if not zipfile.is_zipfile(archive):  # a page that asks to log in, for one
             archive.unlink()
-            raise CannotBeginError(f"{url} gave something that is not a zip; try again later, or give a file's path")
+            raise CannotBeginError(f"{url} cannot be downloaded: the answer is no zip; {by_hand}")
         write_atomically(checksum, pooch.file_hash(str(archive)) + "\n")
     return archive
 
 
-def _one_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _in_words(error: "requests.RequestException") -> str:
+    """Why a download failed."""
+    from requests import exceptions
+
+    if error.response is not None:
+        status = error.response.status_code
+        known = {404: "it has no such pair", 406: "it refuses programs"}
+        return f"the site answers with status {status}, {known.get(status, error.response.reason)}"
+    reasons = {
+        exceptions.Timeout: "the site does not answer in time",
+        exceptions.ProxyError: "the proxy that the environment names does not answer",
+        exceptions.SSLError: "the site's certificate is not accepted",
+        exceptions.ChunkedEncodingError: "the connection broke off",
+    }
+    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), "the site cannot be reached")
 
 
 class _ProgressBar:
-    """A Rich bar under the names that pooch calls."""
+    """A progress bar of Rich with the attributes and methods that pooch expects of one."""
 
     def __init__(self) -> None:
         from rich.console import Console

@@ -26,3 +26,9 @@ class UnknownCharactersError(CannotBeginError):
             "--unknown drop"
         )
         self.row = row
+
+
+class CtrlCError(RosettaError):
+    """Ctrl-C ended the work; the message says what is kept and how to go on."""
+
+    exit_code = 130  # what a shell reports of a program that Ctrl-C ended

@@ -77,8 +77,8 @@ class Evidence(ABC):
         """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
 
         The settings decide how the framework runs; names and values (a str, number or bool each) are its own and are
-        read back from it. Every backend adds `denormals`: "kept", "flushed", or "some flushed" where its threads
-        differ.
+        read back from it. Every backend adds `matrix_library`, the library with which the framework itself multiplies
+        matrices, and `denormals`: "kept", "flushed", or "some flushed" where its threads differ.
         """
 
 

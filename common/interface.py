@@ -20,7 +20,7 @@ from common.evidence import Evidence
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState
 
-REPORT_EVERY = 32  # steps between two calls of `report`; each one reads a loss back from the framework
+REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 
 Report = Callable[[int, float], None]  # step counted from 1, the loss of that step
 Loss = TypeVar("Loss", bound=SupportsFloat)  # a framework's scalar
@@ -96,15 +96,17 @@ def timed_steps(
     """Run `step` on each batch and time it, in the same way for every backend.
 
     `step` returns the loss of a batch and, in a vector (3,) of the framework's own, the counts that Metrics.of takes.
-    Once all steps are done, `read` makes an array (steps, 3) of these vectors. `report` is called every REPORT_EVERY
-    steps.
+    Once all steps are done, `read` makes an array (steps, 3) of these vectors. `report` is called at the end of the
+    first step after each REPORT_SECONDS.
     """
     counts, stamps = [], [perf_counter()]
+    reported = stamps[0]
     for number, batch in enumerate(batches, 1):
         loss, batch_counts = step(batch)
         counts.append(batch_counts)
-        if number % REPORT_EVERY == 0:
+        if perf_counter() - reported >= REPORT_SECONDS:
             report(number, float(loss))
+            reported = perf_counter()
         stamps.append(perf_counter())
     all_counts = read(counts)
     return Metrics.of(all_counts, batches, [*stamps, perf_counter()])
@@ -168,11 +170,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def load_native(self, paths: Sequence[Path]) -> None:
-        """Set weights and slots, to the bit, from such files. Anybody may have written them; nothing in them is run.
+    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        """Read weights and slots, to the bit, from such files. Anybody may have written them; nothing in them is run.
 
         The first path is the model's file. The second is the optimizer's, where the framework has a separate one;
-        without it the slots become zero. Raises RosettaError for files that are damaged or of another model.
+        without it the slots become zero. The model in the files has this backend's vocabularies and precision, and
+        `latent_dim` units; with None, as many as the files say. Raises RosettaError for files that are damaged or of
+        another model.
         """
 
     @abstractmethod
@@ -185,7 +189,7 @@ class Backend(ABC):
 
     @abstractmethod
     def train(self, batches: Batches, report: Report) -> Metrics:
-        """Take one optimizer step for each batch. Calls `report` every REPORT_EVERY steps."""
+        """Take one optimizer step for each batch. Calls `report` whenever REPORT_SECONDS have passed."""
 
     @abstractmethod
     def evaluate(self, batches: Batches) -> Metrics:

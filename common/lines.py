@@ -1,11 +1,12 @@
-"""Lines of a stream as they arrive: one at a time when typed, many at once when piped."""
+"""Lines of a stream as they arrive, one at a time when typed, many at once when piped; lines after a prompt."""
 
 import codecs
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from io import TextIOWrapper
 from typing import IO
-
-from common.errors import CannotBeginError
 
 LINES_AT_ONCE = 512
 READ_SIZE = 1 << 16  # bytes
@@ -14,32 +15,51 @@ READ_SIZE = 1 << 16  # bytes
 def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:
     """Lists of whole lines, without their ends and a byte order mark; a last line without a newline counts.
 
-    Waits only when there is no line yet. Raises CannotBeginError for a line that is not UTF-8, after the lines
-    before it were given out.
+    Waits only when there is no line yet. Bytes that are not UTF-8 come as lone surrogates, in which form Python gives
+    out those of a command line too; `not_utf8` finds them.
     """
-    rest, number = b"", 0
+    rest, at_start = b"", True
     while piece := os.read(stream.fileno(), READ_SIZE):
         *lines, rest = (rest + piece).split(b"\n")
         for start in range(0, len(lines), LINES_AT_ONCE):
-            chunk = lines[start : start + LINES_AT_ONCE]
-            yield from _decoded(chunk, number)
-            number += len(chunk)
+            yield _decoded(lines[start : start + LINES_AT_ONCE], at_start)
+            at_start = False
     if rest:
-        yield from _decoded([rest], number)
+        yield _decoded([rest], at_start)
 
 
-def _decoded(lines: list[bytes], number: int) -> Iterator[list[str]]:
-    if number == 0:
+def _decoded(lines: list[bytes], at_start: bool) -> list[str]:
+    if at_start:
         lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-    texts: list[str] = []
-    for line in lines:
+    return [line.removesuffix(b"\r").decode(errors="surrogateescape") for line in lines]
+
+
+def not_utf8(line: str) -> int | None:
+    """The place, counted from 1, of the first of the line's bytes that is not UTF-8; None where all are."""
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        return len(line[: error.start].encode()) + 1
+    return None
+
+
+def shown(line: str) -> str:
+    """The line with U+FFFD in place of each byte that is not UTF-8, so that it can be printed."""
+    return line.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def typed_lines(prompt: str) -> Iterator[list[str]]:
+    """Lists of one line each, as they are typed at a terminal after a prompt, until Ctrl-D."""
+    with suppress(ImportError):  # where Python was built without it, lines cannot be edited
+        import readline  # noqa: F401 (with it, `input` lets a line be edited and earlier ones be recalled)
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    while True:
         try:
-            texts.append(line.removesuffix(b"\r").decode())
-        except UnicodeDecodeError as error:
-            if texts:
-                yield texts
-            raise CannotBeginError(
-                f"line {number + len(texts) + 1}, byte {error.start + 1} is not UTF-8; convert the input to UTF-8"
-            ) from error
-    if texts:
-        yield texts
+            yield [input(prompt)]
+        except EOFError:
+            print()  # the shell's prompt is to begin a line
+            return
+        except KeyboardInterrupt:
+            print()
+            raise

@@ -19,7 +19,6 @@ def save(backend: Backend, emit: Emit, *, run: str, weights: str, folder: str) -
     return files
 
 
-def load(backend: Backend, emit: Emit, *, paths: Sequence[str]) -> ModelState:
-    """The weights and slots that a framework's own files hold."""
-    backend.load_native([Path(path) for path in paths])
-    return backend.dump()
+def read(backend: Backend, emit: Emit, *, paths: Sequence[str], latent_dim: int | None) -> ModelState:
+    """The weights and slots in a framework's own files, of a model of `latent_dim` units, or of as many as it has."""
+    return backend.read_native([Path(path) for path in paths], latent_dim)

@@ -1,19 +1,22 @@
 """What a corpus is like, before anything is trained on it."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from common.corpus import Corpus
+from common.corpus import Corpus, Pair
 from common.tensors import START, STOP
 from common.vocabulary import CharVocabulary
 
 BYTES_A_NUMBER = 4  # of a float32
+PAIRS_SHOWN = 5
 
 
 def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
     """The five figures that the example prints, under its names, and what it does not say.
 
-    `padding` is the share of target positions that are padding; `one_hot_bytes` is what the three whole tensors
-    would take. No tensor is made, so this costs little at any size.
+    `padding` is the share of target positions that are padding; `one_hot_bytes` is the memory that the three whole
+    tensors would take; `pairs` are some pairs from the first to the last, at equal distances. No tensor is made, so
+    this costs little at any size.
     """
     pairs = corpus.pairs
     num_samples = len(pairs)
@@ -35,4 +38,11 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
         "one_hot_bytes": BYTES_A_NUMBER * num_samples * sequence_sizes,
         "skipped_lines": corpus.skipped_lines,
         "sha256": corpus.sha256,
+        "pairs": [{"source": source, "target": target} for source, target in _spread(pairs)],
     }
+
+
+def _spread(pairs: Sequence[Pair]) -> list[Pair]:
+    """At most PAIRS_SHOWN of the pairs: the first, the last, and others at equal distances between them."""
+    last = len(pairs) - 1
+    return [pairs[row] for row in sorted({number * last // (PAIRS_SHOWN - 1) for number in range(PAIRS_SHOWN)})]

@@ -8,24 +8,34 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-out = Console()
+NO_BREAK = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"), " ")  # French has them
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the program's end, which is the same whatever was being printed when the reader went."""
+        raise BrokenPipeError
+
+
+out = _Console()
 err = Console(stderr=True)
 
 
 def warn(message: str) -> None:
-    err.print(f"[yellow]warning:[/] {escape(message)}", highlight=False)
+    """Print a warning to standard error."""
+    err.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """Without the control characters by which a text from elsewhere could write over the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    """The text in one line, without the control characters by which it could write over the terminal."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """The one line that a machine reads."""
+    """Print the content as JSON in one line, which a machine reads."""
     print(json.dumps(content, ensure_ascii=False), flush=True)
 
 
@@ -47,52 +57,70 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], num
 
 
 @contextmanager
-def training_progress(title: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A progress bar on standard error; gives the function that takes a backend's events."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(escape(title), total=None)
+def training_progress(title: str, epochs: int = 0) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A progress bar on standard error; gives the function that takes a backend's events.
+
+    While a model is trained, the bar is over the steps of all `epochs`, and so is the time left.
+    """
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=12), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=err, transient=True) as progress:
+        task = progress.add_task(escape(title), total=None, left="")  # "left" follows the time that is left
+        header = EPOCH_HEADER  # until it is printed
 
         def on_event(event: Mapping[str, Any]) -> None:
+            nonlocal header
             if "step" in event:
+                epoch, steps = event["epoch"], event["steps"]
                 loss = "" if event["loss"] != event["loss"] else f"  loss {event['loss']:.4f}"
-                description = f"{escape(title)}  epoch {event['epoch']}{loss}"
-                progress.update(task, description=description, completed=event["step"], total=event["steps"])
+                description = f"{escape(title)}  epoch {epoch} of {epochs}{loss}"
+                done = {"completed": (epoch - 1) * steps + event["step"], "total": epochs * steps}
+                progress.update(task, description=description, **done, left="left")
             elif "epoch_done" in event:
-                progress.print(epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
+                progress.print(header + epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
+                header = ""
             elif "warning" in event:
                 progress.console.print(f"[yellow]warning:[/] {escape(event['warning'])}", highlight=False)
             elif "translated" in event:
                 description = f"{escape(title)}  translating"
-                progress.update(task, description=description, completed=event["translated"], total=None)
+                done = {"completed": event["translated"], "total": event["sentences"]}
+                progress.update(task, description=description, **done)
 
         yield on_event
 
 
+# The figures that are printed of an epoch, and how.
+EPOCH_COLUMNS = {
+    "epoch": "d",
+    "seconds": ".2f",
+    "loss": ".4f",
+    "val_loss": ".4f",
+    "accuracy": ".4f",
+    "val_accuracy": ".4f",
+    "val_accuracy_real": ".4f",
+}
+EPOCH_HEADER = "  ".join(f"{name:>6}" for name in EPOCH_COLUMNS) + "\n"
+
+
 def epoch_line(epoch: Mapping[str, Any]) -> str:
-    """One epoch's figures, as `train` prints them when it ends."""
-    return (
-        f"epoch {epoch['epoch']:3d}  {epoch['seconds']:6.2f} s  loss {epoch['loss']:.4f}  "
-        f"accuracy {epoch['accuracy']:.4f}  val_loss {epoch['val_loss']:.4f}  "
-        f"val_accuracy {epoch['val_accuracy']:.4f}  (real characters {epoch['val_accuracy_real']:.4f})"
-    )
+    """One epoch's figures under EPOCH_HEADER, as `train` prints them when it ends."""
+    return "  ".join(f"{epoch[name]:{max(len(name), 6)}{form}}" for name, form in EPOCH_COLUMNS.items())
 
 
 def backends_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What each backend reported of itself, or what it lacks."""
-    columns = ["backend", "version", "device", "threads", "import", "libraries"]
+    """The facts that each backend reported of itself, or the reason why it cannot start."""
+    columns = ["backend", "version", "device", "threads", "import", "matrix library"]
     rows = []
     for name, facts in found.items():
         if "missing" in facts:
             rows.append([name, facts["missing"], "", "", "", ""])
         else:
-            seconds, libraries = f"{facts['import_seconds']:.1f} s", "\n".join(facts["libraries"])
-            rows.append([name, facts["version"], facts["device"], facts["threads"], seconds, libraries])
+            seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
+            rows.append([name, facts["version"], facts["device"], facts["threads"], seconds, library])
     return table("Backends", columns, rows, numeric=["threads", "import"])
 
 
 def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
-    """What `evaluate` found, each figure with what it means."""
+    """The figures that `evaluate` found, each with its meaning."""
     rows = [
         ("loss", f"{figures['loss']:.4f}", "mean cross-entropy over all positions, in nats"),
         (
@@ -116,3 +144,29 @@ def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
         ("rows", figures["rows"], f"of validation, with {figures['sentences']} distinct sources"),
     ]
     return table(title, ["figure", "value", "meaning"], rows, numeric=["value"])
+
+
+SIDE_BY_SIDE = (
+    "ms: milliseconds that decoding the sentence by itself took in the backend's process, which had decoded one "
+    "before to warm up. same: whether the sentence is the one that most backends give."
+)
+
+
+def side_by_side_table(line: Mapping[str, Any]) -> Table:
+    """What the backends made of one line; see `backends.side_by_side.SideBySide.lines`."""
+    columns, rows = ["backend", "sentence", "score", "ms", "same"], []
+    for found in line["backends"]:
+        milliseconds = "" if found["milliseconds"] is None else f"{found['milliseconds']:.1f}"
+        best, *others = found.get("n_best", [{"translation": found["translation"], "score": None}])
+        rows.append([found["backend"], *_scored(best), milliseconds, "yes" if found["same"] else "no"])
+        rows += [["", *_scored(other), "", ""] for other in others]
+    if not any(row[2] for row in rows):
+        columns.remove("score")
+        rows = [[*row[:2], *row[3:]] for row in rows]
+    return table(printable(line["source"]), columns, rows, numeric=["score", "ms"])
+
+
+def _scored(found: Mapping[str, Any]) -> list[str]:
+    """Sentence and score, as a table shows them."""
+    score = "" if found["score"] is None else f"{found['score']:.4f}"
+    return [printable(found["translation"].translate(NO_BREAK)), score]

@@ -42,8 +42,8 @@ class CharVocabulary:
         code_points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
         flat_ids = self._ids.take(code_points, mode="clip")
         if (flat_ids == len(self)).any():
-            row, text = next((i, t) for i, t in enumerate(texts) if not self.id_of.keys() >= set(t))
-            raise UnknownCharactersError(set(text) - self.id_of.keys(), row)
+            row, text = next((i, t) for i, t in enumerate(texts) if self.lacks(t))
+            raise UnknownCharactersError(self.lacks(text), row)
         width = max(width, int(lengths.max(initial=0)))
         ids = np.full((len(texts), width), self.id_of[PAD], self._ids.dtype)
         ids[np.arange(width) < lengths[:, None]] = flat_ids
@@ -52,6 +52,10 @@ class CharVocabulary:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of one row of ids, padding included."""
         return "".join(self.characters[i] for i in ids)
+
+    def lacks(self, text: str) -> set[str]:
+        """The characters of `text` that this vocabulary has not."""
+        return set(text) - self.id_of.keys()
 
     def without_unknown(self, text: str) -> str:
         """`text` with the characters that this vocabulary lacks dropped."""

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from backends.native import files
 from common.decoding import Emit
 from common.errors import RosettaError
 from common.interface import Backend
-from common.weights import ModelState, initial_state
+from common.weights import ModelState
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +25,18 @@ def save(backend: Backend, emit: Emit, *, state: ModelState, folder: str) -> lis
     return backend.save_native(Path(folder))
 
 
-def read(backend: Backend, emit: Emit, *, paths: list[str]) -> Read:
-    """The state that files hold, read over another one."""
-    backend.load(initial_state(backend.config, seed=99))
+def read(
+    backend: Backend,
+    emit: Emit,
+    *,
+    paths: list[str],
+    latent_dim: int | None = None,
+    largest: int = files.LARGEST_LATENT_DIM,
+) -> Read:
+    """The state that files hold; `largest` is the most units that are read without being told of."""
     try:
-        backend.load_native([Path(path) for path in paths])
+        files.LARGEST_LATENT_DIM = largest
+        state = backend.read_native([Path(path) for path in paths], latent_dim)
     except RosettaError as error:
         return Read(refusal=str(error), exit_code=error.exit_code)
-    return Read(backend.dump())
+    return Read(state)

@@ -77,3 +77,26 @@ def test_all_backends_find_the_same_sentences_and_scores(backend_of) -> None:
     for name, other in found.items():
         np.testing.assert_array_equal(other.ids, found["numpy"].ids, err_msg=name)
         np.testing.assert_allclose(other.scores, found["numpy"].scores, rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_longer_sentence_after_a_shorter_one_is_searched_too(name: str) -> None:
+    """A graph that was traced for the first one has to take the second, and another number of them."""
+    state, found = sharpened(initial_state(TINY, seed=5)), {}
+    for called in ("numpy", name):
+        with Runtime(threads=1).start(called, TINY, TrainConfig()) as process:
+            process.call(child.load, state=state)
+            rng = np.random.default_rng(3)
+            found[called] = [
+                process.call(
+                    decoding.beam_search,
+                    encoder_ids=rng.integers(0, 5, (num_rows, width)).astype(np.int32),
+                    encoder_lengths=np.full(num_rows, width, np.int32),
+                    max_length=MAX_LENGTH,
+                    beam=3,
+                )
+                for num_rows, width in ((1, 6), (1, 9), (2, 9), (1, 7))
+            ]
+    for got, expected in zip(found[name], found["numpy"], strict=True):
+        np.testing.assert_array_equal(got.ids, expected.ids)
+        np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-9)

@@ -188,7 +188,7 @@ def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
     wait_until(lambda: workers(program) or program.poll() is not None)
     program.send_signal(signal.SIGINT)
     printed, said = program.communicate(timeout=60)
-    assert program.returncode == 1, said
+    assert program.returncode == 130, said
     assert "numpy" in printed
     assert "trains" in printed or "No answer" in printed
     assert said.splitlines()[-1] == f"rosetta: interrupted; go on with: rosetta bench --out {out} --resume"
@@ -203,7 +203,7 @@ def test_ctrl_c_before_anything_is_known_says_so(tmp_path) -> None:
     wait_until(lambda: workers(program) or program.poll() is not None)
     program.send_signal(signal.SIGINT)
     printed, said = program.communicate(timeout=60)
-    assert program.returncode == 1, said
+    assert program.returncode == 130, said
     assert json.loads(printed.splitlines()[-1])["headline"] == "Nothing was measured yet."
     assert f"--out {out} --resume" in said
     assert "Traceback" not in said

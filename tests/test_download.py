@@ -139,7 +139,10 @@ def test_other_file_on_the_site_is_not_taken_for_the_first_one(site: Site, cache
 
 def test_pair_that_the_site_lacks_is_refused(site: Site, cache: Path) -> None:
     site.files.clear()
-    assert "404" in refused()
+    message = refused()
+    assert "the site answers with status 404, it has no such pair" in message
+    assert f"open {download_module.ANKI_URL}/fra-eng.zip in a browser" in message
+    assert message.endswith("give its path: --data fra-eng.zip")
     assert kept(cache) == []
 
 
@@ -151,7 +154,8 @@ def test_the_server_of_these_tests_refuses_the_agent_of_requests(site: Site) -> 
 @pytest.mark.parametrize("size", [0, 100])
 def test_broken_connection_leaves_nothing(site: Site, cache: Path, size: int) -> None:
     site.breaks_off_after = size
-    assert "cannot be downloaded" in refused()
+    message = refused()
+    assert "cannot be downloaded: the connection broke off; to fetch it by hand" in message
     assert kept(cache) == []
     site.breaks_off_after = None
     assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
@@ -161,8 +165,18 @@ def test_site_that_is_not_there_is_an_error(site: Site, cache: Path, monkeypatch
     with Site() as closed:
         port = closed.server_port
     monkeypatch.setattr(download_module, "ANKI_URL", f"http://127.0.0.1:{port}/anki")
-    assert "cannot be downloaded" in refused()
+    message = refused()
+    assert "cannot be downloaded: the site cannot be reached; to fetch it by hand" in message
+    assert "Error" not in message, "no class of a library's"
     assert kept(cache) == []
+
+
+def test_site_that_does_not_answer_is_an_error(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise requests.ReadTimeout
+
+    monkeypatch.setattr("requests.get", silent)
+    assert "cannot be downloaded: the site does not answer in time; to fetch it by hand" in refused()
 
 
 def test_cache_that_cannot_be_written_is_an_error(site: Site, cache: Path) -> None:
@@ -173,7 +187,7 @@ def test_cache_that_cannot_be_written_is_an_error(site: Site, cache: Path) -> No
 def test_answer_that_is_no_zip_is_not_kept(site: Site, cache: Path) -> None:
     """A page of a hotel's network, say, that answers 200 to everything."""
     site.files["/anki/fra-eng.zip"] = b"<html>Please log in</html>"
-    with pytest.raises(CannotBeginError):
-        read_corpus(DataConfig("fra-eng"))
+    assert "the answer is no zip; to fetch it by hand" in refused()
+    assert kept(cache) == []
     site.files["/anki/fra-eng.zip"] = archive_of(PAIRS)
     assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS

@@ -1,6 +1,7 @@
 """What backends tell beside their results: times of steps, kernels, speed of a product, settings, interpreter."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -198,6 +199,35 @@ def test_settings_and_the_system_tell_the_threads_that_were_asked_for(start: Sta
     assert {setting: one.settings[setting] for setting in told} == dict.fromkeys(told, 1)
     assert {setting: two.settings[setting] for setting in told} == dict.fromkeys(told, 2)
     assert two.os_threads > one.os_threads
+
+
+# A program that multiplies in float32, the variable by which its matrix library tells of each product, what it then
+# prints, and what follows from that for the library's name.
+TOLD_BY_THE_LIBRARY = {
+    "torch": ("import torch; torch.ones(9, 9) @ torch.ones(9, 9)", "MKL_VERBOSE", "SGEMM", "MKL .* elsewhere"),
+    "paddle": ("import paddle; paddle.ones((9, 9)) @ paddle.ones((9, 9))", "MKL_VERBOSE", "SGEMM", "MKL "),
+    "keras": ("import tensorflow as tf; tf.ones((9, 9)) @ tf.ones((9, 9))", "ONEDNN_VERBOSE", "gemm", "oneDNN$"),
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="there is no MKL elsewhere")
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_matrix_library_is_the_one_that_itself_tells_of_the_products(start: Start, name: str) -> None:
+    program, variable, told, expected = TOLD_BY_THE_LIBRARY[name]
+    environment = child_environment("matched", 1, "cpu") | {variable: "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert re.search(f"(?m)^{variable}.*{told}", done.stdout, re.IGNORECASE), done.stdout
+    found = str(start(name).facts.settings["matrix_library"])
+    assert re.search(expected, found), found
+    if version := re.search(r"Intel\(R\) MKL (.+?) Product", done.stdout):  # as Paddle's prints it
+        assert found == f"MKL {version[1].replace(' Update ', '.')}"
+
+
+def test_numpys_matrix_library_is_the_one_it_was_built_with(start: Start) -> None:
+    built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["version"]  # type: ignore[call-overload,index]
+    assert built in str(start("numpy").facts.settings["matrix_library"])
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -9,8 +9,7 @@ from typing import IO
 
 import pytest
 
-from common.errors import CannotBeginError
-from common.lines import LINES_AT_ONCE, READ_SIZE, lines_as_they_arrive
+from common.lines import LINES_AT_ONCE, READ_SIZE, lines_as_they_arrive, not_utf8, shown
 
 
 @contextmanager
@@ -98,17 +97,13 @@ def test_a_line_longer_than_a_read_and_a_character_cut_by_one_stay_whole() -> No
 
 @pytest.mark.parametrize("ending", [b"\n", b""], ids=["newline", "end"])
 @pytest.mark.parametrize("num_before", [0, 2, LINES_AT_ONCE, LINES_AT_ONCE + 3])
-def test_a_line_that_is_not_utf8_is_named_after_those_before_it_came(num_before: int, ending: bytes) -> None:
-    before = [f"line {i}" for i in range(num_before)]
-    content = "".join(f"{line}\n" for line in before).encode() + b"caf\xe9" + ending
-    given: list[str] = []
-    with pipe() as (reader, writer):
-        writer.write(content)
-        writer.close()
-        arriving = lines_as_they_arrive(reader)
-        with pytest.raises(CannotBeginError, match=rf"line {num_before + 1}, byte 4 is not UTF-8"):
-            given.extend(line for lines in arriving for line in lines)
-    assert given == before
+def test_a_line_that_is_not_utf8_comes_among_the_others_and_can_be_told(num_before: int, ending: bytes) -> None:
+    before = "".join(f"line {i}: caf\u00e9\n" for i in range(num_before)).encode()
+    *lines, last = lines_of(before + "\u00e9".encode() + b"caf\xe9 \xff" + ending)
+    assert [not_utf8(line) for line in lines] == [None] * num_before
+    assert not_utf8(last) == 6, "of bytes, not of characters"
+    assert shown(last) == "\u00e9caf\ufffd \ufffd"
+    assert [shown(line) for line in lines] == lines
 
 
 def test_a_file_is_read_like_a_pipe(tmp_path: Path) -> None:

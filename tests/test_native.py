@@ -81,9 +81,9 @@ def read(process: BackendProcess, *paths: Path) -> ModelState:
     return answer.state
 
 
-def refused(process: BackendProcess, *paths: Path) -> str:
+def refused(process: BackendProcess, *paths: Path, **asked: int) -> str:
     """The one line with which files are refused."""
-    answer = process.call(native_child.read, paths=[str(path) for path in paths])
+    answer = process.call(native_child.read, paths=[str(path) for path in paths], **asked)
     assert answer.refusal, f"{paths} were read"
     assert answer.exit_code == RosettaError.exit_code
     message = answer.refusal
@@ -276,8 +276,9 @@ def test_other_models_are_one_clear_line(
     names = foreign(opened(name), "save_other", folder=str(tmp_path))
     assert names == list(refusals)
     for other, expected in refusals.items():
-        message = refused(opened(name), tmp_path / f"{other}.{suffix}")
-        assert expected in message, message
+        for asked in [{"latent_dim": MODEL.latent_dim}, *([{}] if other != "wider" else [])]:
+            message = refused(opened(name), tmp_path / f"{other}.{suffix}", **asked)
+            assert expected in message, message
     if name == "torch":
         assert b"touch " in (tmp_path / "malicious.pt").read_bytes()
     assert not (tmp_path / "executed").exists()
@@ -401,7 +402,8 @@ def test_files_that_unpack_to_too_much_are_not_unpacked(opened: Open, tmp_path: 
         path = tmp_path / FORMATS[name][0]
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("config.json", b" " * (1 << 25))
-        assert "holds more than" in refused(opened(name), path)
+        for asked in ({"latent_dim": MODEL.latent_dim}, {"largest": MODEL.latent_dim}):
+            assert "holds more than" in refused(opened(name), path, **asked)
     path = tmp_path / "model.pdparams"
     with open(path, "wb") as file:
         file.truncate(1 << 40)  # takes no place on the disk
@@ -515,10 +517,42 @@ def test_convert_makes_a_run_of_files(tmp_path: Path) -> None:
     assert rosetta("translate", tmp_path / "made", "Go.")[0] == 0
     assert rosetta("train", "--out", tmp_path / "made", "--resume", "--epochs", 1, "--backend", "numpy")[0] == 0
     assert "exists already" in refusal(2, "convert", tmp_path / "made", *imported, *options)
+    found = [*options[:2], *options[4:]]  # without --latent-dim, which the file tells
+    assert rosetta("convert", tmp_path / "found", *imported, *found)[0] == 0
+    assert RunDirectory.open(tmp_path / "found").model_config.latent_dim == 5
+    assert_same(RunDirectory.open(tmp_path / "found").read_state("last")[0], made)
+    of_run = ["--vocabulary", tmp_path / "found", "--latent-dim", 6]
+    said = refusal(1, "convert", tmp_path / "six", *imported, *of_run)
+    assert "has LSTMs of 5 units, and --latent-dim is 6" in said
     before = sorted(os.listdir(tmp_path))
     message = refusal(1, "convert", tmp_path / "other", *imported, *options[:2])
     assert "model.pt: encoder.weight_ih_l0 is float64 (20, " in message
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_number_of_units_is_taken_from_the_file(opened: Open, tmp_path: Path, name: str) -> None:
+    config = replace(MODEL, latent_dim=MODEL.latent_dim + 3)
+    expected = initial_state(config, 5)
+    with Runtime(threads=1).start(name, config, TrainConfig()) as process:
+        process.call(native_child.save, state=expected, folder=str(tmp_path))
+    paths = [tmp_path / file for file in FORMATS[name]]
+    assert_same(read(opened(name), *paths), expected)
+    said = refused(opened(name), *paths, latent_dim=MODEL.latent_dim)
+    assert f"{paths[0]} has LSTMs of 7 units, and --latent-dim is 4; leave out --latent-dim" in said
+
+
+@pytest.mark.parametrize("name", ["torch", "paddle", "keras"])
+def test_more_units_than_are_bounded_are_read_only_when_they_are_told(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    opened(name).call(native_child.save, state=state_of("float32"), folder=str(tmp_path))
+    path = tmp_path / FORMATS[name][0]
+    assert "expected 1 to 3; more are read when --latent-dim tells" in refused(opened(name), path, largest=3)
+    assert opened(name).call(native_child.read, paths=[str(path)], latent_dim=4, largest=3).state is not None
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(1 << 40)  # takes no place on the disk
+    assert "expected less for a model of 1,024 units" in refused(opened(name), tmp_path / "large")
 
 
 def test_numpy_has_no_files_of_its_own(run: RunDirectory, tmp_path: Path) -> None:

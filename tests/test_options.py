@@ -39,7 +39,7 @@ def test_tab_completes_the_names_of_backends(options: str) -> None:
     assert completed(f"rosetta {options} pad") == ["paddle"]
 
 
-@pytest.mark.parametrize("command", ["bench", "sweep", "parity"])
+@pytest.mark.parametrize("command", ["bench", "sweep", "parity", "serve"])
 def test_tab_completes_the_last_name_of_a_list(command: str) -> None:
     assert completed(f"rosetta {command} --backends torch,numpy,t") == [
         "torch,numpy,torch:compile",
@@ -63,7 +63,9 @@ def test_tab_completes_corpora_and_leaves_files_to_the_shell() -> None:
     assert completed("rosetta train --data corpus.t") == []
 
 
-@pytest.mark.parametrize("command", ["train", "translate", "evaluate", "convert", "bench", "sweep", "parity"])
+@pytest.mark.parametrize(
+    "command", ["train", "translate", "evaluate", "convert", "bench", "sweep", "parity", "serve"]
+)
 def test_help_names_every_backend(command: str) -> None:
     said = rosetta(command, "--help")[1].replace("│", " ").split()
     assert [name for name in TABLE if not {f"{name},", f"{name}."} & set(said)] == []
@@ -89,7 +91,7 @@ def test_defaults_are_those_of_the_configurations(command) -> None:
     assert {name: given[name] for name in shared} == pytest.approx({name: defaults[name] for name in shared})
 
 
-@pytest.mark.parametrize("command", ["bench", "sweep", "parity"])
+@pytest.mark.parametrize("command", ["bench", "sweep", "parity", "serve"])
 @pytest.mark.parametrize("listed", ["", ",", "numpy,,torch"])
 def test_a_list_with_an_empty_name_is_refused(command: str, listed: str) -> None:
     assert "there is no backend ''; choose one of numpy" in refusal(2, command, "--backends", listed)

@@ -242,7 +242,7 @@ def test_ctrl_c_keeps_the_last_finished_epoch_and_says_how_to_go_on(tmp_path) ->
     process = start_training(tmp_path / "run")
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 130
     kept = RunDirectory.open(tmp_path / "run").read_state("last")[1].epoch
     assert kept >= 1
     assert f"keeps epoch {kept}. Go on with: rosetta train --out" in said

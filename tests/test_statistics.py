@@ -40,7 +40,16 @@ def test_figures_are_those_of_the_tensors() -> None:
         "one_hot_bytes": sum(tensor.nbytes for tensor in tensors),
         "skipped_lines": 3,
         "sha256": "ab" * 32,
+        "pairs": [{"source": source, "target": target} for source, target in pairs],
     }
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(1, [0]), (2, [0, 1]), (5, [0, 1, 2, 3, 4]), (101, [0, 25, 50, 75, 100])]
+)
+def test_the_pairs_shown_are_spread_over_the_corpus(count: int, shown: list[int]) -> None:
+    figures = corpus_statistics(Corpus([(f"source {row}", f"target {row}") for row in range(count)], ""))
+    assert figures["pairs"] == [{"source": f"source {row}", "target": f"target {row}"} for row in shown]
 
 
 def test_200000_pairs_take_less_than_500_mib(tmp_path: Path) -> None:

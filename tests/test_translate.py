@@ -1,14 +1,34 @@
-"""Translations: how sure the model is of them."""
+"""`rosetta translate`: at a terminal, in a pipe, of lines with faults, with beams, in all backends side by side."""
 
+import json
 import math
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
+from backends import TABLE, Entry
+from backends.process.parent import PROJECT
 from backends.process.runtime import Runtime
+from backends.side_by_side import SideBySide
 from backends.translator import Translator, open_translator
 from common.errors import UnknownCharactersError
 from common.run_directory import BUNDLED_RUN, RunDirectory
+from rosetta import main
+from tests.program import answer, refusal, rosetta
+
+NUMPY = ["translate", "--backend", "numpy", "--threads", "1"]
+SKIRT = "Regardez la jupe !"  # of "Look at the skirt!"
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +61,364 @@ def test_unknown_characters_are_refused_or_dropped_with_choices_too(translator) 
     with pytest.raises(UnknownCharactersError):
         translator.with_choices(["\u4e2d"])
     assert translator.with_choices(["I'm \u4e2dtired."], "drop") == translator.with_choices(["I'm tired."])
+
+
+def without_no_break(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
+
+
+FAULTY = "Look at the skirt!\n\u4e2d and \u72ac\n\nI'm tired.\n".encode() + b"caf\xe9\nI'm tired."
+
+
+def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated() -> None:
+    status, out, err = rosetta(*NUMPY, stdin=FAULTY)
+    first, *between, fourth, fifth, sixth, end = without_no_break(out).split("\n")
+    assert (first, between, fifth, end) == (SKIRT, ["", ""], "", "")
+    assert fourth == sixth != ""
+    said = err.splitlines()
+    assert len(said) == 3, err
+    assert said[0].startswith("line 2: the vocabulary of this run has no '\u4e2d' (U+4E2D), '\u72ac' (U+72AC); ")
+    assert "--unknown drop" in said[0]
+    assert said[1] == "line 5: byte 4 is not UTF-8; convert the input to UTF-8"
+    assert said[2] == "rosetta: 2 of 6 lines could not be translated"
+    assert status == 1
+
+
+def test_as_json_a_line_at_fault_has_no_translation_but_an_error() -> None:
+    status, out, err = rosetta(*NUMPY, "--json", stdin=FAULTY)
+    assert status == 1
+    found = json.loads(out.splitlines()[-1])["translations"]
+    assert [line["translation"] is None for line in found] == [False, True, False, False, True, False]
+    assert found[1]["error"] in err
+    assert found[4]["source"] == "caf\ufffd"
+    assert all("error" not in line for line in (found[0], found[2], found[3], found[5]))
+
+
+def test_faults_in_a_long_file_are_named_by_their_lines(tmp_path) -> None:
+    lines = ["I'm tired."] * 1200
+    bad = (1, 512, 513, 1100)  # lines counted from one
+    for number in bad:
+        lines[number - 1] = "\u4e2d"
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    status, out, err = rosetta(*NUMPY, "--file", path)
+    assert status == 1
+    translated = out.split("\n")
+    assert len(translated) == 1201
+    assert [number for number, line in enumerate(translated[:-1], 1) if not line] == list(bad)
+    assert [line.partition(":")[0] for line in err.splitlines()[:-1]] == [f"{path}, line {n}" for n in bad]
+
+
+def test_of_arguments_the_others_are_translated_too() -> None:
+    status, out, err = rosetta(*NUMPY, "\u4e2d", "Look at the skirt!")
+    assert (status, without_no_break(out)) == (1, f"\n{SKIRT}\n")
+    assert err.splitlines()[0].startswith("text 1: the vocabulary")
+    assert err.splitlines()[1] == "rosetta: 1 of 2 texts could not be translated"
+
+
+def test_an_argument_that_is_not_utf8_is_one_clear_line() -> None:
+    assert "byte 4 is not UTF-8" in refusal(2, *NUMPY, os.fsdecode(b"caf\xe9"))
+    assert "byte 4 is not UTF-8" in refusal(2, *NUMPY, os.fsdecode(b"caf\xe9"), "--unknown", "drop")
+
+
+# At a terminal
+
+
+class Terminal:
+    """A program at a terminal of its own, by what it types there and what appears."""
+
+    def __init__(self, *arguments: str, program: str = "import rosetta; rosetta.main()", **environment: str) -> None:
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.chdir(PROJECT)
+            command = [sys.executable, "-c", program, *arguments]
+            os.execve(sys.executable, command, os.environ | {"TERM": "dumb"} | environment)
+        self.shown = ""
+
+    def type(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def wait_for(self, expected: str, seconds: float = 60) -> str:
+        """What appears, up to and with `expected`; it counts as read."""
+        deadline = time.monotonic() + seconds
+        os.set_blocking(self.descriptor, False)
+        while expected not in self.shown:
+            assert time.monotonic() < deadline, f"no {expected!r} in {self.shown!r}"
+            with suppress(BlockingIOError):
+                self.shown += without_no_break(os.read(self.descriptor, 1 << 16).decode())
+            time.sleep(0.01)
+        before, _, self.shown = self.shown.partition(expected)
+        return before + expected
+
+    def status(self) -> int:
+        """The exit status, once it has ended; everything that it shows until then is read."""
+        deadline = time.monotonic() + 60
+        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            assert time.monotonic() < deadline, self.shown
+            with suppress(OSError):  # the terminal is gone with its last program
+                self.shown += os.read(self.descriptor, 1 << 16).decode()
+            time.sleep(0.01)
+        os.close(self.descriptor)
+        return os.waitstatus_to_exitcode(ended[1])
+
+
+PROMPT = "sentence> "
+
+
+def test_at_a_terminal_it_prompts_answers_and_goes_on_after_a_fault() -> None:
+    terminal = Terminal(*NUMPY)
+    assert "Ctrl-D" in terminal.wait_for(PROMPT)
+    terminal.type("Look at the skirt!\n")
+    assert f"{SKIRT}\r\n{PROMPT}" in terminal.wait_for(PROMPT)
+    terminal.type("\u4e2d\n")
+    fault = terminal.wait_for(PROMPT)
+    assert "(U+4E2D)" in fault
+    assert "--unknown drop" in fault
+    assert "Traceback" not in fault
+    assert f"drop\r\n{PROMPT}" in fault, "no empty line in place of a translation"
+    terminal.type("Look at the skirt!\n")
+    terminal.wait_for(SKIRT)
+    terminal.wait_for(PROMPT)
+    terminal.type("\x04")
+    assert terminal.status() == 0
+    assert terminal.shown.strip() == ""
+
+
+def test_a_line_can_be_edited_as_it_is_typed() -> None:
+    terminal = Terminal(*NUMPY, TERM="xterm")
+    terminal.wait_for(PROMPT)
+    terminal.type("ook at the skirt!\x01L\n")  # Ctrl-A goes to the line's beginning
+    terminal.wait_for(SKIRT)
+    terminal.type("\x04")
+    assert terminal.status() == 0
+
+
+def test_ctrl_c_at_the_prompt_ends_with_130() -> None:
+    terminal = Terminal(*NUMPY)
+    terminal.wait_for(PROMPT)
+    terminal.type("\x03")
+    assert terminal.status() == 130
+    assert "Traceback" not in terminal.shown
+
+
+def test_with_arguments_there_is_no_prompt() -> None:
+    terminal = Terminal(*NUMPY, "Look at the skirt!")
+    assert terminal.status() == 0
+    assert without_no_break(terminal.shown) == f"{SKIRT}\r\n"
+
+
+def test_without_a_terminal_for_its_output_there_is_no_prompt(tmp_path) -> None:
+    """Typed lines are answered into a file."""
+    out = tmp_path / "out.txt"
+    reading, typing = pty.openpty()
+    command = [sys.executable, "-m", "rosetta", *NUMPY]
+    with out.open("wb") as file:
+        process = subprocess.Popen(command, cwd=PROJECT, stdin=typing, stdout=file, stderr=subprocess.PIPE)
+    os.write(reading, b"Look at the skirt!\n\x04")
+    _, err = process.communicate(timeout=60)
+    os.close(reading)
+    os.close(typing)
+    assert (process.returncode, err) == (0, b"")
+    assert without_no_break(out.read_text(encoding="utf-8")) == f"{SKIRT}\n"
+
+
+# Ended by others
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--json"], ["--beam", "2", "--n-best", "2"]], ids=["plain", "json", "n-best"]
+)
+def test_a_reader_that_goes_ends_it_quietly(options) -> None:
+    """As a program does that SIGPIPE ends."""
+    command = [sys.executable, "-m", "rosetta", *NUMPY, *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()  # before anything is written
+        process.stdin.write(b"Look at the skirt!\n" * 1000)
+        process.stdin.close()
+        err = process.stderr.read()
+        assert (process.wait(60), err) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])
+def test_other_commands_end_quietly_too_when_their_reader_goes(options) -> None:
+    command = [sys.executable, "-m", "rosetta", "data", *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        err = process.stderr.read()
+        assert (process.wait(60), err) == (128 + signal.SIGPIPE, b"")
+
+
+def test_ctrl_c_keeps_what_was_translated_as_json() -> None:
+    command = [sys.executable, "-m", "rosetta", *NUMPY, "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"Look at the skirt!\n\xff\n")
+        process.stdin.flush()
+        assert process.stderr.readline().startswith(b"line 2"), "both are answered"
+        process.send_signal(signal.SIGINT)
+        found = json.loads(process.stdout.read())
+        assert (process.wait(60), process.stderr.read()) == (130, b"")
+    assert without_no_break(found["translations"][0]["translation"]) == SKIRT
+
+
+# Beams
+
+
+def test_a_beam_gives_its_best_sentences_with_their_scores(translator) -> None:
+    sentences = ["Look at the skirt!", "", "I'm tired."]
+    lines = [line.split("\t") for line in rosetta(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)[1].splitlines()]
+    assert [line[0] for line in lines] == ["1", "1", "1", "2", "3", "3", "3"]
+    assert without_no_break(lines[0][2]) == SKIRT
+    found = answer(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)["translations"]
+    for line, one in zip((lines[:3], lines[3:4], lines[4:]), found, strict=True):
+        assert one["translation"] == line[0][2] == one["n_best"][0]["translation"]
+        assert [best["translation"] for best in one["n_best"]] == [fields[2] for fields in line]
+        assert [f"{best['score']:.4f}" for best in one["n_best"]] == [fields[1] for fields in line]
+        scores = [best["score"] for best in one["n_best"]]
+        assert scores == sorted(scores, reverse=True)
+    chosen = translator.with_choices(sentences[:1])[0].choices
+    greedy = sum(math.log(choices[0].probability) for choices in chosen)
+    assert found[0]["n_best"][0]["score"] == pytest.approx(greedy, rel=1e-4), "the log of its probability"
+
+
+def test_a_beam_of_one_is_greedy_and_a_wider_one_alone_prints_sentences() -> None:
+    sentences = ["Look at the skirt!", "I like oranges."]
+    greedy = rosetta(*NUMPY, *sentences)[1]
+    assert rosetta(*NUMPY, "--beam", 1, *sentences)[1] == greedy
+    wide = rosetta(*NUMPY, "--beam", 5, *sentences)[1]
+    assert wide.splitlines()[0] == greedy.splitlines()[0]
+    assert wide != greedy, "the search finds a more probable sentence than the greedy one"
+
+
+def test_more_sentences_than_the_beam_holds_are_refused() -> None:
+    assert "--beam 4" in refusal(2, *NUMPY, "--beam", 3, "--n-best", 4, "I'm tired.")
+
+
+# All backends side by side
+
+
+def shown_by(capsys, monkeypatch, *arguments: str, expected: int = 0) -> tuple[str, str]:
+    """Standard output and error of the program, run in this process, with its exit status."""
+    monkeypatch.setattr("sys.argv", ["rosetta", "translate", "--backend", "all", "--threads", "1", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert (ended.value.code or 0) == expected, said.err
+    return without_no_break(said.out), said.err
+
+
+@pytest.fixture
+def three(monkeypatch) -> list[str]:
+    """Three backends, as if no others were installed."""
+    kept = ["numpy", "torch", "paddle"]
+    for name in TABLE.keys() - set(kept):
+        monkeypatch.delitem(TABLE, name)
+    return kept
+
+
+def test_all_backends_are_shown_side_by_side(three, monkeypatch, capsys) -> None:
+    out, _ = shown_by(capsys, monkeypatch, "Look at the skirt!", "I'm tired.")
+    assert "Look at the skirt!" in out
+    for name in three:
+        assert len(re.findall(rf"^{name} .*{re.escape(SKIRT)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
+    assert len(re.findall(r"^torch .* yes *$", out, re.MULTILINE)) == 2
+    assert "warm" in out, "what the milliseconds leave out"
+
+
+def test_a_line_at_fault_leaves_an_empty_one_between_the_tables(three, monkeypatch, capsys) -> None:
+    out, err = shown_by(capsys, monkeypatch, "\u4e2d", "Look at the skirt!", expected=1)
+    assert out.startswith("\n")
+    assert len(re.findall(r" yes *$", out, re.MULTILINE)) == 3
+    assert "U+4E2D" in err
+
+
+@pytest.mark.parametrize("options", [[], ["--beam", "3", "--n-best", "2"]], ids=["greedy", "beam"])
+def test_side_by_side_as_json(three, monkeypatch, capsys, options) -> None:
+    out, err = shown_by(capsys, monkeypatch, "--json", *options, "Look at the skirt!", "\u4e2d", "", expected=1)
+    found = json.loads(out.splitlines()[-1])
+    first, bad, blank = found["translations"]
+    assert [row["backend"] for row in first["backends"]] == three
+    for row in first["backends"]:
+        assert row["translation"] == SKIRT
+        assert row["same"] is True
+        assert 0 < row["milliseconds"] < 60_000
+        assert len(row.get("n_best", [])) == (2 if options else 0)
+    assert bad["backends"] == []
+    assert bad["error"] in err
+    assert [row["translation"] for row in blank["backends"]] == ["", "", ""]
+
+
+def test_a_sentence_that_is_not_that_of_most_is_marked(three, monkeypatch, capsys) -> None:
+    real = Translator.answers
+
+    def answers(self: Translator, *arguments, **options):
+        found = real(self, *arguments, **options)
+        if self.process.name == "torch":
+            return real(self, ["I'm tired."], **options)
+        return found
+
+    monkeypatch.setattr(Translator, "answers", answers)
+    out, _ = shown_by(capsys, monkeypatch, "Look at the skirt!")
+    assert re.findall(r"^(numpy|torch|paddle) .* (yes|no) *$", out, re.MULTILINE) == [
+        ("numpy", "yes"),
+        ("torch", "no"),
+        ("paddle", "yes"),
+    ]
+
+
+def test_a_backend_that_fails_is_left_out_and_said(three, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(TABLE, "torch:Broken", Entry("tests.no_such_module:Backend", "torch", "torch"))
+    out, err = shown_by(capsys, monkeypatch, "Look at the skirt!")
+    assert "torch:Broken" in err
+    assert "No module named" in err
+    assert len(re.findall(r" yes *$", out, re.MULTILINE)) == 3
+    found = json.loads(shown_by(capsys, monkeypatch, "--json", "Look at the skirt!")[0].splitlines()[-1])
+    assert "No module named" in found["left_out"]["torch:Broken"]
+
+
+WITH_TWO_BACKENDS = """
+import backends, rosetta
+backends.TABLE = {name: backends.TABLE[name] for name in ("numpy", "torch")}
+rosetta.main()
+"""
+
+
+def test_at_a_terminal_all_backends_answer_each_line() -> None:
+    terminal = Terminal("translate", "--backend", "all", "--threads", "1", program=WITH_TWO_BACKENDS)
+    assert "warm" in terminal.wait_for(PROMPT)
+    for _ in range(2):
+        terminal.type("Look at the skirt!\n")
+        shown = terminal.wait_for(PROMPT)
+        assert re.findall(r"(numpy|torch) +Regardez la jupe ! +\d+\.\d +yes", shown) == [("numpy"), ("torch")]
+    terminal.type("\x04")
+    assert terminal.status() == 0
+
+
+def test_without_memory_for_more_a_backend_is_left_out(three, monkeypatch) -> None:
+    free = iter([4 << 30, 1 << 20, 4 << 30])
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=next(free)))
+    said: list[str] = []
+    run = RunDirectory.open(BUNDLED_RUN)
+    every = SideBySide(lambda name: open_translator(run, name, "last", None, Runtime(threads=1)), said.append)
+    with every.kept_open() as kept:
+        (line,) = kept.lines(["Look at the skirt!"], "error")
+    assert [row["backend"] for row in line["backends"]] == ["numpy", "paddle"]
+    assert said == ["torch is left out: too little memory is free for one more backend"]
+
+
+def test_where_every_backend_fails_the_first_ones_error_is_the_programs(tmp_path, monkeypatch, capsys, three) -> None:
+    damaged = shutil.copytree(BUNDLED_RUN, tmp_path / "run")
+    (damaged / "state.safetensors").write_bytes(b"")
+    _, err = shown_by(capsys, monkeypatch, str(damaged), "Look at the skirt!", expected=1)
+    assert "is damaged" in err.splitlines()[-1]
+    assert err.count("is left out") == 3

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from backends.keras_backend import KerasBackend
     from backends.keras_example import KerasExample
 
-# Path and kind of an operator in a host's trace; all other events enclose operators.
+# How the trace of a host names an operator, by path and kind; all other events enclose operators.
 OPERATOR = re.compile(r"(?P<path>[^:\s]+):(?P<kind>_*[A-Z]\w*)")
-SCOPE = re.compile(r"(?:^|/)(?P<scope>while|rm_sprop)(_\d+)?/")  # of a path: a loop's body, or the optimizer
+SCOPE = re.compile(r"(?:^|/)(?P<scope>while|rm_sprop)(_\d+)?/")  # in a path: the body of a loop, or the optimizer
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
     "optimizer": r"^rm_sprop/",
-    # The last two are rows looked up in a product's place, and their gradient.
+    # The last two replace a product: rows are looked up, and their gradients are summed.
     "products": r"MatMul(V\d)?$|^xla/dot|gemm|^GatherV2$|^UnsortedSegmentSum$",
     "data": r"^Iterator|Dataset|MemcpyHtoD",
     "gates": r"^(while/|xla/)|^_?[A-Z]\w*$",
@@ -53,7 +53,7 @@ class KerasEvidence(Evidence):
     own_settings: Mapping[str, bool | str]  # what the backend itself decides, beside TensorFlow's settings
 
     def profile(self, batches: Batches) -> Profiled:
-        self.backend.train(batches, unreported)  # what the first steps alone do is not profiled
+        self.backend.train(batches, unreported)  # a warm-up, since the first steps do more than later ones
         with TemporaryDirectory() as folder:
             with tf.profiler.experimental.Profile(folder):
                 trained = self.backend.train(batches, unreported)
@@ -61,11 +61,12 @@ class KerasEvidence(Evidence):
             space = XSpace.FromString(file.read_bytes())
         calls: Counter[str] = Counter()
         picoseconds: Counter[str] = Counter()
-        spans: list[tuple[int, int]] = []  # of operators, some of which run side by side
+        spans: list[tuple[int, int]] = []  # when operators began and ended, in picoseconds; some run side by side
         for plane in space.planes:
             for line in plane.lines:
                 named = [(kernel_name(plane, event), event) for event in line.events]
-                enclosing: list[tuple[int, str]] = []  # where they end, and their names
+                # Events may enclose others, whose time is subtracted from theirs.
+                enclosing: list[tuple[int, str]] = []  # when such events end, and their names
                 for name, event in sorted(named, key=lambda pair: (pair[1].offset_ps, -pair[1].duration_ps)):
                     if name is None:
                         continue
@@ -94,13 +95,13 @@ class KerasEvidence(Evidence):
         return 2 * m * k * n / median_seconds(product, seconds)
 
     def describe(self) -> dict[str, Any]:
-        """TensorFlow's getter knows only the numbers of threads that were set in Python, so the environment's number,
-        which its thread pool was made with, stands in."""
+        """TensorFlow's functions know numbers of threads that were set in Python only; otherwise they return 0. Then
+        the number comes from the environment, from which TensorFlow made its threads."""
         parameter = self.backend.parameters["dense/kernel"]
         intra_op = tf.config.threading.get_intra_op_parallelism_threads()
         inter_op = tf.config.threading.get_inter_op_parallelism_threads()
         threads = intra_op or int(os.environ.get("TF_NUM_INTRAOP_THREADS", cores()))
-        # Compiled, since that is how training runs.
+        # In a compiled function, since training runs in one.
         halves = tf.function(lambda numbers: numbers * 0.5)(smallest_normals(parameter.dtype))
         return {
             "version": f"{keras.__version__}, tf {tf.__version__}",
@@ -108,6 +109,7 @@ class KerasEvidence(Evidence):
             "threads": threads,
             "precision": parameter.dtype,
             "settings": {
+                "matrix_library": self._matrix_library(),
                 "intra_op_threads": threads,
                 "inter_op_threads": inter_op or int(os.environ.get("TF_NUM_INTEROP_THREADS", cores())),
                 "onednn": IsMklEnabled(),
@@ -118,10 +120,20 @@ class KerasEvidence(Evidence):
             },
         }
 
+    def _matrix_library(self) -> str:
+        """As TensorFlow says that it runs; it does not tell the library's version."""
+        if self.backend.device == "gpu":
+            return f"cuBLAS of CUDA {tf.sysconfig.get_build_info()['cuda_version']}"
+        library = "oneDNN" if IsMklEnabled() else "Eigen"
+        return f"XLA's in LSTMs, {library} elsewhere" if self.backend.variant else library
+
 
 def kernel_name(plane: XPlane, event: XEvent) -> str | None:
-    """An operator's kind, with "while/" before it in the body of a loop and "rm_sprop/" in the optimizer; what XLA
-    compiled, with "xla/" before it; a device's kernel. None for an event that only encloses these."""
+    """The name under which the time of an event is counted, or None for an event that only encloses others.
+
+    It is an operator's kind, after "while/" in the body of a loop and after "rm_sprop/" in the optimizer; the name of
+    what XLA compiled, after "xla/"; or the name of a device's kernel.
+    """
     name = plane.event_metadata[event.metadata_id].name
     if "/device:" in plane.name:
         return name

@@ -30,7 +30,7 @@ PARTS: Mapping[Part, str] = {
     "LSTM": r"Lstm\.(__init__|backward)",
     "optimizer": r"_rmsprop",
     "data": r"^tensors\.py|'take' of|:eye",
-    "products": r"tensordot|'reshape' of|:dot$|\._dense",  # a tensordot lays its operands out by `reshape`
+    "products": r"tensordot|'reshape' of|:dot$|\._dense",  # a tensordot copies its operands by `reshape`
     "gates": r"sigmoid|softmax|_loss|'\w+' of 'numpy|built-in method numpy|^(multiarray|numeric|_methods)\.py",
     "Python": r"\.py:|built-in method|<method|^<string>",
 }
@@ -41,8 +41,8 @@ class NumpyEvidence(Evidence):
     backend: "NumpyBackend"
 
     def profile(self, batches: Batches) -> Profiled:
-        """By the standard library's profiler, since NumPy has none: functions, a product by `@` within its caller."""
-        self.backend.train(batches, unreported)  # what the first steps alone do is not profiled
+        """Uses Python's profiler, since NumPy has none. It counts functions, and a product by `@` to its caller."""
+        self.backend.train(batches, unreported)  # a warm-up, since the first steps do more than later ones
         profiler = Profile()
         trained = profiler.runcall(self.backend.train, batches, unreported)
         kernels = []
@@ -69,7 +69,7 @@ class NumpyEvidence(Evidence):
             "threads": threads,
             "precision": dtype,
             "settings": {
-                "blas": ", ".join(sorted(kinds)) or "unknown",
+                "matrix_library": ", ".join(sorted(kinds)) or "unknown",
                 "blas_threads": threads,
                 "denormals": kept_or_flushed(smallest_normals(dtype) * 0.5),
             },

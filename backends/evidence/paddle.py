@@ -1,9 +1,12 @@
 """What Paddle tells of itself."""
 
+import ctypes
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import paddle
@@ -42,9 +45,9 @@ class PaddleEvidence(Evidence):
     backend: "PaddleBackend"
 
     def profile(self, batches: Batches) -> Profiled:
-        self.backend.train(batches, unreported)  # what the first steps alone do is not profiled
+        self.backend.train(batches, unreported)  # a warm-up, since the first steps do more than later ones
         targets = [ProfilerTarget.CPU, *([ProfilerTarget.GPU] if self.backend.device == "gpu" else [])]
-        # Without a function to call, the profiler leaves a trace in the working directory.
+        # Given no `on_trace_ready`, the profiler writes a file into the working directory.
         with Profiler(targets=targets, on_trace_ready=lambda profiler: None) as profiler:
             trained = self.backend.train(batches, unreported)
         calls: Counter[str] = Counter()
@@ -53,7 +56,7 @@ class PaddleEvidence(Evidence):
             events = list(thread.children_node)
             while events:
                 event = events.pop()
-                # Only what runs on the host has something within it, or starts something on a device.
+                # Only an event on the host encloses others, or starts some on a device.
                 children = getattr(event, "children_node", [])
                 events += [*children, *getattr(event, "runtime_node", []), *getattr(event, "device_node", [])]
                 calls[event.name] += 1
@@ -85,12 +88,27 @@ class PaddleEvidence(Evidence):
             "threads": flags["FLAGS_paddle_num_threads"],
             "precision": str(self.backend.model.dense.weight.dtype).removeprefix("paddle."),
             "settings": {
+                "matrix_library": self._matrix_library(),
                 **flags,
                 **{name: count for name, count in pools.items() if name.endswith("omp_threads")},
                 "mkl": paddle.version.mkl(),
-                # MKL reads this variable, and does not tell what it makes of it.
+                # MKL reads this variable, and has no function that tells which path it takes.
                 "MKL_DEBUG_CPU_TYPE": os.environ.get("MKL_DEBUG_CPU_TYPE", "not set"),
                 "cuda": paddle.is_compiled_with_cuda(),
                 "denormals": kept_or_flushed((tiny * 0.5).numpy()),
             },
         }
+
+    def _matrix_library(self) -> str:
+        """As Paddle says that it was built; the MKL that it brings along tells its version."""
+        if self.backend.device == "gpu":
+            return f"cuBLAS of CUDA {paddle.version.cuda()}"
+        if paddle.version.mkl() != "ON":
+            return "OpenBLAS"
+        told = ctypes.create_string_buffer(200)
+        try:
+            mkl = ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"))
+        except OSError:  # a build that names the file otherwise
+            return "MKL"
+        mkl.MKL_Get_Version_String(told, len(told))
+        return "MKL " + re.search(r"Library Version (\S+)", told.value.decode())[1]

@@ -1,5 +1,6 @@
 """What PyTorch tells of itself."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
     "LSTM": r"(?i)mkldnnrnn|mkldnn_rnn|_cudnn_rnn",
-    "optimizer": r"^Optimizer|aten::(sqrt_|mul_|addcmul_|addcdiv_)$",  # its sum with epsilon is among the gates
+    "optimizer": r"^Optimizer|aten::(sqrt_|mul_|addcmul_|addcdiv_)$",  # adding epsilon is counted to the gates
     "products": r"aten::(mm|addmm|bmm)$|gemm",
     "data": r"aten::_to_copy$|^Memcpy",
     "gates": r"^aten::",
@@ -41,7 +42,7 @@ class TorchEvidence(Evidence):
     backend: "TorchBackend"
 
     def profile(self, batches: Batches) -> Profiled:
-        self.backend.train(batches, unreported)  # what the first steps alone do is not profiled
+        self.backend.train(batches, unreported)  # a warm-up, since the first steps do more than later ones
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.backend.device == "gpu" else [])]
         with profile(activities=activities) as profiler:
             trained = self.backend.train(batches, unreported)
@@ -55,7 +56,7 @@ class TorchEvidence(Evidence):
     @torch.inference_mode()
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
         operands = random_operands(m, k, n, self.backend.config.dtype)
-        left, right = (torch.from_numpy(operand).to(self.backend.place) for operand in operands)
+        left, right = (torch.from_numpy(operand).to(self.backend.torch_device) for operand in operands)
 
         def product() -> None:
             left @ right
@@ -71,6 +72,7 @@ class TorchEvidence(Evidence):
             "threads": torch.get_num_threads(),
             "precision": self._precision(),
             "settings": {
+                "matrix_library": self._matrix_library(),
                 "intra_op_threads": torch.get_num_threads(),
                 "inter_op_threads": torch.get_num_interop_threads(),
                 "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
@@ -82,13 +84,26 @@ class TorchEvidence(Evidence):
             },
         }
 
+    def _matrix_library(self) -> str:
+        """As PyTorch says that it was built; LSTMs in float32 and all of bfloat16 are oneDNN's."""
+        if self.backend.device == "gpu":
+            return f"cuBLAS of CUDA {torch.version.cuda}"
+        built = torch.__config__.show()
+        library = re.search(r"BLAS_INFO=(\w+)", built)[1]
+        if torch.backends.mkl.is_available():
+            library = "MKL " + re.search(r"Math Kernel Library Version ([\d.]+)", built)[1]
+        if not torch.backends.mkldnn.is_available() or self.backend.config.dtype == "float64":
+            return library
+        onednn = "oneDNN " + re.search(r"MKL-DNN v([\d.]+)", built)[1]
+        return onednn if self.backend.variant == "bfloat16" else f"{onednn} in LSTMs, {library} elsewhere"
+
     def _denormals(self) -> str:
-        tiny = torch.from_numpy(smallest_normals(self.backend.config.dtype)).to(self.backend.place)
+        tiny = torch.from_numpy(smallest_normals(self.backend.config.dtype)).to(self.backend.torch_device)
         return kept_or_flushed((tiny * 0.5).numpy(force=True))
 
     @torch.inference_mode()
     def _precision(self) -> str:
-        """The dtype that a product of the model's weights has."""
+        """The dtype in which a product of the model's weights is computed."""
         weight = self.backend.model.dense.weight
         with torch.autocast("cpu", torch.bfloat16, enabled=self.backend.variant == "bfloat16"):
             product = weight @ weight.T

@@ -1,7 +1,7 @@
 """Writes a run as a framework's own files, and makes a run of such files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends import find
@@ -35,7 +35,10 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run needs beside weights and slots. The files of frameworks hold neither settings nor a vocabulary."""
+    """What a run needs beside weights and slots. The files of frameworks hold neither settings nor a vocabulary.
+
+    The model's `latent_dim` is not looked at: the files say how many units it has.
+    """
 
     configs: tuple[ModelConfig, TrainConfig, DataConfig]
     sha256: str  # of the corpus's text
@@ -43,10 +46,10 @@ class Setting:
     vocabularies: tuple[CharVocabulary, CharVocabulary]
 
     @classmethod
-    def of_corpus(cls, data: DataConfig, settings: TrainConfig, latent_dim: int, dtype: str) -> "Setting":
+    def of_corpus(cls, data: DataConfig, settings: TrainConfig, dtype: str) -> "Setting":
         """The setting of a run that `train` would begin on this corpus."""
         material, sha256 = prepare(data, settings.seed, dtype)
-        model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
+        model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
         vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
         return cls((model, settings, data), sha256, material.pairs, vocabularies)
 
@@ -58,13 +61,18 @@ class Setting:
         return cls(configs, run.sha256, run.pairs(), run.vocabularies())
 
 
-def import_native(paths: Sequence[Path], backend: str, setting: Setting, out: Path) -> RunDirectory:
-    """Make a run of the weights and slots that files of a backend's framework hold. The run has no epoch yet."""
+def import_native(
+    paths: Sequence[Path], backend: str, setting: Setting, out: Path, latent_dim: int | None = None
+) -> RunDirectory:
+    """Make a run of the weights and slots that files of a backend's framework hold. The run has no epoch yet.
+
+    Raises RosettaError where the model in the files has another number of units than `latent_dim`.
+    """
     find(backend)
     refuse_existing(out, "choose another name for the run")
-    model, train, _ = setting.configs
+    model, train, data = setting.configs
     with CONVERTING.start(backend, model, train) as process:
-        state = process.call(native.load, paths=[str(path) for path in paths])
-    return RunDirectory.create(
-        out, backend, setting.configs, setting.sha256, setting.pairs, setting.vocabularies, state
-    )
+        state = process.call(native.read, paths=[str(path) for path in paths], latent_dim=latent_dim)
+    found = len(state.weights["encoder/recurrent_kernel"])
+    configs = replace(model, latent_dim=found), train, data
+    return RunDirectory.create(out, backend, configs, setting.sha256, setting.pairs, setting.vocabularies, state)

@@ -6,11 +6,13 @@ PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where 
 import io
 import lzma
 import math
+import os
 import pickle
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -47,9 +49,11 @@ LINEAR = {"kernel": ["weight"], "bias": ["bias"]}
 ROLES = {"encoder": LSTM, "decoder": LSTM, "dense": LINEAR}
 SECOND_BIAS = ".bias_hh_l0"
 
+LARGEST_LATENT_DIM = 1024  # units that a model may have when nobody says how many it has; bounds what is read
+
 
 def read(path: Path, config: ModelConfig) -> bytes:
-    """The bytes of a file, if a model of this shape can need so many; of a zip the unpacked bytes count, too.
+    """The bytes of a file, if a model of this size can need so many; of a zip the unpacked bytes count, too.
 
     Raises CannotBeginError where nothing can be read, RosettaError for a file that is too large.
     """
@@ -57,13 +61,14 @@ def read(path: Path, config: ModelConfig) -> bytes:
     largest = 4 * 8 * numbers + (1 << 24)  # bytes of weights and three slots in float64, and 16 MiB for the rest
     try:
         with open(path, "rb") as file:
-            content = file.read(largest + 1)
+            size = os.fstat(file.fileno()).st_size  # 0 of what is no file, of which no more than may be is read
+            content = file.read(largest + 1) if size <= largest else b""
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be read: {error.strerror}") from error
-    if max(len(content), _unpacked_size(content)) > largest:
+    if max(size, len(content), _unpacked_size(content)) > largest:
         raise RosettaError(
-            f"{path} holds more than {largest:,} bytes, expected less for a model with "
-            f"--latent-dim {config.latent_dim} and these vocabularies"
+            f"{path} holds more than {largest:,} bytes, expected less for a model of {config.latent_dim:,} units and "
+            "these vocabularies; --latent-dim tells how many units it has"
         )
     return content
 
@@ -75,6 +80,30 @@ def _unpacked_size(content: bytes) -> int:
             return sum(member.file_size for member in archive.infolist())
     except UNREADABLE:
         return 0
+
+
+def at_most(config: ModelConfig, latent_dim: int | None) -> ModelConfig:
+    """The largest model that a file may hold of which this is asked."""
+    return replace(config, latent_dim=latent_dim or LARGEST_LATENT_DIM)
+
+
+def of_size(config: ModelConfig, latent_dim: int | None, recurrent_shape: Sequence[int], path: Path) -> ModelConfig:
+    """The model whose recurrent kernel has this shape, (4H, H) or (H, 4H).
+
+    Raises RosettaError where it has another number of units than `latent_dim`, or than a model may have of which
+    nothing is said.
+    """
+    found = min(recurrent_shape, default=0)
+    if latent_dim is not None and found != latent_dim:
+        raise RosettaError(
+            f"{path} has LSTMs of {found} units, and --latent-dim is {latent_dim}; leave out --latent-dim"
+        )
+    if latent_dim is None and not 1 <= found <= LARGEST_LATENT_DIM:
+        raise RosettaError(
+            f"{path} has LSTMs of {found} units, expected 1 to {LARGEST_LATENT_DIM}; more are read when --latent-dim "
+            "tells of them"
+        )
+    return replace(config, latent_dim=found)
 
 
 def model_and_optimizer(paths: Sequence[Path]) -> tuple[Path, Path | None]:
@@ -89,7 +118,7 @@ def require_shape(array: Any, shape: Sequence[int], config: ModelConfig, what: s
     if array.shape != tuple(shape) or array.dtype != config.dtype:
         raise RosettaError(
             f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {tuple(shape)}; "
-            "--latent-dim, --dtype and the corpus must be those that it was trained with"
+            "--dtype and the corpus must be those that it was trained with"
         )
 
 
@@ -106,13 +135,15 @@ def canonical_state(
     tensors: Mapping[str, NDArray[Any]],
     slots: Mapping[str, NDArray[Any]],
     config: ModelConfig,
+    latent_dim: int | None,
     dense_transposed: bool,
 ) -> ModelState:
     """The state made of a framework's tensors and RMSprop slots, both by the tensors' names.
 
     The tensors of an LSTM are (4H, V), (4H, H) and twice (4H,). The dense kernel is (H, V_dec), or (V_dec, H) if
-    `dense_transposed`. Without `slots`, those of the state are zero. Raises RosettaError for tensors that are not
-    this model's, and for slots of a second bias.
+    `dense_transposed`. H is `latent_dim`, or without it the number of units that the tensors have. Without `slots`,
+    those of the state are zero. Raises RosettaError for tensors that are not this model's, and for slots of a second
+    bias.
     """
     model, optimizer = paths
     second = [name for name in slots if name.endswith(SECOND_BIAS)]
@@ -123,6 +154,8 @@ def canonical_state(
             "then start at zero"
         )
     layers = _layers(model, tensors)
+    recurrent_kernel = tensors[layers["encoder"]["weight_hh_l0"]]
+    config = of_size(config, latent_dim, recurrent_kernel.shape, model)
     weights, mean_squares = {}, {}
     for name, shape in weight_shapes(config).items():
         role, kind = name.split("/")

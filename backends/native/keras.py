@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import UNREADABLE, checked, listed, read, require_shape
+from backends.native.files import UNREADABLE, at_most, checked, listed, of_size, read, require_shape
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
 from common.weights import ModelState, weight_shapes
@@ -38,7 +38,7 @@ FOLDERS = {LSTM: ["layers/lstm/cell", "layers/lstm_1/cell"], DENSE: ["layers/den
 Layer = tuple[str, dict[str, Any]]  # a layer's class and settings
 
 
-def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
+def read_keras(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
     """Weights and RMSprop slots; the slots are zero where the archive has no optimizer, or one that took no step.
 
     Raises RosettaError for an archive that is damaged, or of another model.
@@ -46,7 +46,7 @@ def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     if len(paths) > 1:
         raise CannotBeginError(f"{len(paths)} files were given, expected one .keras archive with all in it")
     path = paths[0]
-    content = read(path, config)
+    content = read(path, at_most(config, latent_dim))
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             architecture = json.loads(archive.read("config.json"))
@@ -57,7 +57,10 @@ def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
         optimizer = (architecture.get("compile_config") or {}).get("optimizer")
         optimizer_class = str(optimizer["class_name"] if isinstance(optimizer, dict) else optimizer)
         with h5py.File(io.BytesIO(weights), "r") as file:
-            return _state(path, file, _folders(path, layers), optimizer_class, config)
+            folders = _folders(path, layers)
+            recurrent_kernel = _dataset(path, file, f"{folders['encoder']}/vars/1")
+            config = of_size(config, latent_dim, recurrent_kernel.shape, path)
+            return _state(path, file, folders, optimizer_class, config)
     except UNREADABLE as error:
         raise RosettaError(
             f"{path} is not a .keras archive of a functional model, or is damaged; expected what "
@@ -120,11 +123,16 @@ def _array(
     path: Path, file: h5py.File, name: str, shape: tuple[int, ...], config: ModelConfig
 ) -> NDArray[np.floating]:
     """A dataset as an array. Its shape is checked before it is read, since few bytes may claim a huge shape."""
-    dataset = _entry(path, file, name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise RosettaError(f"{path}: {name} is not an array in this file itself, expected one of shape {shape}")
+    dataset = _dataset(path, file, name)
     require_shape(dataset, shape, config, f"{path}: {name}")
     return checked(dataset[()], shape, config, f"{path}: {name}")
+
+
+def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    dataset = _entry(path, file, name)
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise RosettaError(f"{path}: {name} is not an array in this file itself")
+    return dataset
 
 
 def _entry(path: Path, file: h5py.File, name: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import UNREADABLE, canonical_state, listed, model_and_optimizer, read
+from backends.native.files import UNREADABLE, at_most, canonical_state, listed, model_and_optimizer, read
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState
@@ -84,15 +84,16 @@ class StateDictUnpickler(pickle.Unpickler):
             raise ForbiddenNameError(f"{module}.{name}") from None
 
 
-def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
+def read_paddle(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
     """Weights and RMSprop slots; the slots are zero without the optimizer's file, or when it took no step.
 
     Raises RosettaError for files that are damaged, or of another model.
     """
     model, optimizer = model_and_optimizer(paths)
-    tensors, own_names = _arrays_and_own_names(model, config)
-    slots = _slots(optimizer, own_names, config) if optimizer else {}
-    return canonical_state((model, optimizer), tensors, slots, config, dense_transposed=False)
+    largest = at_most(config, latent_dim)
+    tensors, own_names = _arrays_and_own_names(model, largest)
+    slots = _slots(optimizer, own_names, largest) if optimizer else {}
+    return canonical_state((model, optimizer), tensors, slots, config, latent_dim, dense_transposed=False)
 
 
 def _slots(path: Path, own_names: Mapping[str, str], config: ModelConfig) -> dict[str, NDArray[Any]]:

@@ -8,21 +8,22 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from backends.native.files import SECOND_BIAS, UNREADABLE, canonical_state, listed, model_and_optimizer, read
+from backends.native.files import SECOND_BIAS, UNREADABLE, at_most, canonical_state, listed, model_and_optimizer, read
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState
 
 
-def read_torch(paths: Sequence[Path], config: ModelConfig) -> ModelState:
+def read_torch(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
     """Weights and RMSprop slots; the slots are zero without the optimizer's file, or when it took no step.
 
     Raises RosettaError for files that are damaged, or of another model.
     """
     model, optimizer = model_and_optimizer(paths)
-    tensors = _tensors(model, config)
-    slots = _slots(optimizer, tensors, config) if optimizer else {}
-    return canonical_state((model, optimizer), tensors, slots, config, dense_transposed=True)
+    largest = at_most(config, latent_dim)
+    tensors = _tensors(model, largest)
+    slots = _slots(optimizer, tensors, largest) if optimizer else {}
+    return canonical_state((model, optimizer), tensors, slots, config, latent_dim, dense_transposed=True)
 
 
 def _tensors(path: Path, config: ModelConfig) -> dict[str, NDArray[Any]]:

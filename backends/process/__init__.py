@@ -1,1 +1,1 @@
-"""The border between this process and a backend's: how one is started, called, heard and ended."""
+"""The border between this process and a backend's: how a backend's process is started, called, heard and ended."""

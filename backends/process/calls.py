@@ -1,7 +1,7 @@
-"""What a call across the border between processes is made of: a function's name, and values as its types promise.
+"""How a call crosses from one process to another: as a function's name, and its arguments as plain values.
 
 Arguments and results may be plain values, NumPy arrays, dataclasses and msgspec structs of these. They cross as JSON
-and arrays; the other side makes of them what the function's own annotations say, so that both sides are typed.
+and arrays. The other side converts them to the types with which the function is annotated, so both sides are typed.
 """
 
 import importlib
@@ -26,14 +26,14 @@ def function_named(name: str) -> Callable[..., Any]:
 
 
 def to_wire(value: Any) -> Any:
-    """The value as plain JSON values and arrays, in which form it crosses."""
+    """Convert a value to the form in which it crosses: plain JSON values and arrays."""
     return msgspec.to_builtins(value, builtin_types=(np.ndarray,), enc_hook=_plain_number)
 
 
 def arguments_from_wire(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A function's keyword arguments, each of the type that the function annotates it with.
+    """Convert a function's keyword arguments back, each to the type with which the function annotates it.
 
-    Raises TypeError, with the argument's name, for a value that is not of its type.
+    Raises TypeError, with the argument's name, for a value that does not fit its type.
     """
     hints, converted = _hints(function), {}
     for name, value in arguments.items():
@@ -45,7 +45,7 @@ def arguments_from_wire(function: Callable[..., Any], arguments: Mapping[str, An
 
 
 def result_from_wire(function: Callable[..., Any], result: Any) -> Any:
-    """What a function returned, of the type that it promises. Raises msgspec.ValidationError."""
+    """Convert what a function returned back to the type that it promises. Raises msgspec.ValidationError."""
     return _from_wire(result, _hints(function).get("return", Any))
 
 
@@ -59,7 +59,7 @@ def _from_wire(value: Any, kind: Any) -> Any:
 
 
 def _array(kind: Any, value: Any) -> Any:
-    """Leave an array as it is. msgspec asks for types that it does not know itself, and ours are arrays alone."""
+    """Leave an array as it is. msgspec calls this for each type that it does not know, here for arrays alone."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"expected an array, found {type(value).__name__}")
     return value

@@ -4,7 +4,7 @@ There are two lanes:
 - `matched`, the default of every command, treats all frameworks alike: the same number of threads and the same way
   of keeping memory for all, the fast path of its matrix library for Paddle, oneDNN for TensorFlow, and for torch
   TensorFlow's treatment of denormals and idle threads that soon stop spinning.
-- `default` sets none of this: it is what somebody gets who installs a framework and starts.
+- `default` sets none of this. So a framework runs as it does for somebody who has installed it and changes nothing.
 
 Neither lane passes on what the caller's shell sets for arithmetic or threads, with one exception: `matched` respects
 the caller's TF_ENABLE_ONEDNN_OPTS.
@@ -38,9 +38,9 @@ KEEP_MEMORY = ":".join(
 # no such setting.
 SPINS = "3000"
 
-FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # our own variable; torch has a function for this, and no variable
+FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own, since torch has a function for it and no variable
 
-# Groups of the matched lane's settings, and what each decides. The group that usually matters most comes first.
+# The groups of the matched lane's settings, and what each group decides, the most important group first.
 GROUPS = {
     "threads": "the number of threads",
     "library": "the path that its matrix library takes",

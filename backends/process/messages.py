@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 ARRAY = "array"  # the key of an object that stands for an array in the JSON
-LONGEST = 1 << 34  # bytes; longer than any message, and less than garbage is likely to announce as its length
+LONGEST = 1 << 34  # bytes; no message is longer, and eight bytes of garbage most likely give a larger number
 PIECE = 1 << 20  # bytes read at a time, so that memory grows with what arrives and not with what was announced
 
 
@@ -71,7 +71,7 @@ def _with_arrays(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
 
 
 def _read(pipe: IO[bytes], length: int) -> bytes:
-    """Exactly `length` bytes. The pipe is unbuffered, so what a selector says of it stays true."""
+    """Read exactly `length` bytes. The pipe is unbuffered, since a selector would not see bytes in a buffer."""
     block = bytearray()
     while len(block) < length:
         piece = pipe.read(min(length - len(block), PIECE))

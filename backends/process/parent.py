@@ -32,12 +32,12 @@ from common.interface import Backend, BackendFacts
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0  # allowed for importing a framework and building a model, on a slow disk
 SILENCE = 600.0  # seconds that a call may go without a message; one step, with its compilation, takes far less
-LAST_WORDS = 2000  # characters at the end of the child's own output that an error message looks through
+LAST_WORDS = 2000  # bytes at the end of the child's own output, from which an error message quotes the last line
 NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 OLDEST_PYTHON = (3, 11)
-# The child takes our packages from where this process has them, so that neither a folder common/ in the working
-# directory (hence also -P) nor somebody's installed package shadows them. All other packages come from where the
-# child's interpreter has them, since those installed beside ours may be of another interpreter.
+# The program that a child runs. It takes our packages from where this process has them, so that neither a folder
+# common/ in the working directory (hence also the flag -P) nor a package that somebody installed is taken for them.
+# All other packages come from where the child's interpreter has them; those beside ours may be another interpreter's.
 WORKER = """
 import runpy, sys
 from importlib.machinery import PathFinder
@@ -50,7 +50,8 @@ class Ours:
 sys.meta_path.insert(0, Ours)
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-LOOK = """
+# Prints the version of the interpreter that runs it, and which of the packages in its arguments are missing.
+CHECK = """
 import sys
 from importlib.util import find_spec
 print(*sys.version_info[:2], *[name for name in sys.argv[1:] if find_spec(name) is None])
@@ -132,13 +133,14 @@ class BackendProcess:
     ) -> Result:
         """Call a function in the child, with the child's backend, and return what it returns.
 
-        The function is one of a module of ours. It takes the backend, a function that emits events, and keyword
-        arguments; `backends.process.calls` says which values may cross between the processes.
+        The function is one of Rosetta's own. It takes the backend, a function that emits events, and keyword
+        arguments; `backends.process.calls` says which values may cross between the processes. `nothing` stands for
+        positional arguments, of which there are none; Python's typing wants it beside `arguments`.
         """
         return self.listening().call(function, *nothing, **arguments)
 
     def listening(self, on_event: OnEvent | None = None, silence: float = SILENCE) -> "Listening":
-        """Sets up one `call`: its events are given to `on_event`, and the process is ended when it sends nothing for
+        """Prepare one `call`: its events are given to `on_event`, and the process is ended if it sends nothing for
         `silence` seconds."""
         return Listening(self, on_event, silence)
 
@@ -155,7 +157,7 @@ class BackendProcess:
                 if on_event is not None:
                     on_event(content)
         except (EOFError, BrokenPipeError) as error:
-            raise RosettaError(self._obituary()) from error
+            raise RosettaError(self._how_it_ended()) from error
         except GarbledMessageError as error:
             self.close()
             raise RosettaError(f"the {self.name} backend's process sent garbage: {error}") from error
@@ -163,9 +165,8 @@ class BackendProcess:
     def close(self) -> None:
         """End the process, whatever it is doing."""
         if self._child.poll() is None:
-            os.killpg(
-                self._child.pid, signal.SIGKILL
-            )  # the whole group, with a compiler that the child may have started
+            # The whole group, since the child may have started a compiler.
+            os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()
         for resource in (self._selector, self._requests, self._replies, self._output):
             with suppress(BrokenPipeError):  # the rest of a request that the dead child cannot take
@@ -196,7 +197,8 @@ class BackendProcess:
             return RosettaError(content["message"])
         return RosettaError(f"the {self.name} backend failed: {content['message']}")
 
-    def _obituary(self) -> str:
+    def _how_it_ended(self) -> str:
+        """The message of the error that reports the child's death."""
         status = self._child.wait()
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         self._output.seek(0)
@@ -208,7 +210,7 @@ class BackendProcess:
 
 @dataclass(frozen=True)
 class Listening:
-    """One call that is being prepared: who hears its events, and how long it may be silent."""
+    """A call that is being prepared: which function hears its events, and how long the process may be silent."""
 
     process: BackendProcess
     on_event: OnEvent | None
@@ -232,7 +234,7 @@ class Listening:
 def require_interpreter(python: str, name: str, entry: Entry) -> None:
     """Raise CannotBeginError unless this interpreter runs, is recent enough, and has what the backend needs."""
     # A compiled backend asks pooch where the cache folder is, in which it keeps what it compiled.
-    command = [python, "-c", LOOK, *NEEDED, entry.package, *(["pooch"] if entry.compiled else [])]
+    command = [python, "-c", CHECK, *NEEDED, entry.package, *(["pooch"] if entry.compiled else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         major, minor, *missing = done.stdout.split()

@@ -14,7 +14,7 @@ SECONDS_A_SENTENCE = 60.0  # allowed for each sentence that a call decodes; far 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and with what a backend runs; changes no mathematics."""
+    """The threads, device and interpreter of a backend's process; they change no mathematics."""
 
     threads: int | None = None  # None: all cores
     device: str = "cpu"
@@ -39,7 +39,7 @@ def silence(rows: int) -> float:
 
 
 def describe_backends(runtime: Runtime) -> dict[str, dict[str, Any]]:
-    """What each backend of the table reports of itself, or what is `missing`."""
+    """The facts that each backend of the table reports of itself, or as `missing` the reason why it cannot start."""
     model = ModelConfig(num_encoder_tokens=2, num_decoder_tokens=3, start_token=0, stop_token=1, latent_dim=4)
     found: dict[str, dict[str, Any]] = {}
     for name in TABLE:

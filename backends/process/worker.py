@@ -53,8 +53,8 @@ def main() -> None:
 
 
 def _listen(requests: IO[bytes], inbox: SimpleQueue[tuple[str, Mapping[str, Any]]]) -> None:
-    """Put requests into the queue as they come. A thread that blocks in a read costs nothing, and notices at once
-    when the parent is gone."""
+    """Put requests into the queue as they come. This runs in a thread of its own, which waits in a read most of the
+    time and notices at once when the parent is gone."""
     try:
         while True:
             inbox.put(read_message(requests))
@@ -81,7 +81,7 @@ def _open(
         "python_version": platform.python_version(),
     }
     own |= opened.evidence().describe()
-    # Counted last: by now the probes in `describe` have started the threads that the framework computes with.
+    # Threads are counted last, since what `describe` computes has started those of the framework.
     return opened, BackendFacts(**own, libraries=_libraries(), os_threads=psutil.Process().num_threads())
 
 

@@ -16,9 +16,9 @@ batch_size, num_steps = 64, 10
 latent_dim = 256  # H
 
 # 1. Read and encode
-keras.config.set_floatx(args.dtype)  # before the first layer is made
+keras.config.set_floatx(args.dtype)  # before any layer is made
 lines = (args.run / "pairs.tsv").read_text("utf-8").split("\n")
-pairs = [line.split("\t") for line in lines[:-1]]
+pairs = [line.split("\t") for line in lines[:-1]]  # the last is empty
 input_texts = [source for source, _ in pairs]
 target_texts = ["\t" + target + "\n" for _, target in pairs]
 input_characters = sorted({" "}.union(*input_texts))  # V_enc
@@ -28,7 +28,7 @@ max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """(N, length, V); spaces fill up to the length."""
+    """One-hot rows (N, length, V), padded with spaces."""
     padded = [text.ljust(length) for text in texts]
     ids = [[characters.index(c) for c in text] for text in padded]
     return np.eye(len(characters), dtype=args.dtype)[ids]
@@ -37,7 +37,7 @@ def one_hot(texts, characters, length):
 num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
-ahead = [text[1:] for text in targets]  # one step ahead of the inputs
+ahead = [text[1:] for text in targets]  # by one character
 encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
 decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
 decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
@@ -55,7 +55,7 @@ logits = decoder_dense(decoder_outputs)  # (N, T_dec, V_dec)
 model = keras.Model([encoder_inputs, decoder_inputs], logits)
 
 # 3. Load weights
-# The file has Keras's layout. The gates stand in the order i, f, c, o.
+# In Keras's layout; the gates have the order i, f, c, o.
 weights = load_file(args.run / "state.safetensors")
 for name, lstm in [("encoder", encoder), ("decoder", decoder_lstm)]:
     kernel, recurrent_kernel = weights[f"{name}/kernel"], weights[f"{name}/recurrent_kernel"]
@@ -63,26 +63,27 @@ for name, lstm in [("encoder", encoder), ("decoder", decoder_lstm)]:
 decoder_dense.set_weights([weights["dense/kernel"], weights["dense/bias"]])  # (H, V_dec), (V_dec,)
 
 # 4. Loss and step
-# Rounded to float32 here, since Paddle would round only two of them
-# and PyTorch none.
+# Rounded to float32, since Paddle would round only two of
+# them, and PyTorch none.
 learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
 optimizer = keras.optimizers.RMSprop(learning_rate, rho=rho, epsilon=epsilon)
-# From logits, since the loss may clip probabilities.
+# Given probabilities instead, the loss might clip them.
 cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
 model.compile(optimizer=optimizer, loss=cross_entropy)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     batch_inputs = [encoder_input_data[batch], decoder_input_data[batch]]
-    model.reset_metrics()  # or it gives the mean of all steps so far
+    model.reset_metrics()  # else the loss is the mean of all steps so far
     loss = model.train_on_batch(batch_inputs, decoder_target_data[batch])
     print(f"step {step + 1}: loss {float(loss)!r}")
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)
-model.save(args.out / "model.keras")  # with the optimizer
+model.save(args.out / "model.keras")  # the optimizer, too
 model = keras.models.load_model(args.out / "model.keras")
 
 # 6. Decode
+# The layers of the model that was read back.
 layer_names = "encoder", "decoder_lstm", "decoder_dense"
 encoder, decoder_lstm, decoder_dense = map(model.get_layer, layer_names)
 

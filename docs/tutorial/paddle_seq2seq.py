@@ -20,7 +20,7 @@ latent_dim = 256  # H
 # 1. Read and encode
 paddle.set_default_dtype(args.dtype)
 lines = (args.run / "pairs.tsv").read_text("utf-8").split("\n")
-pairs = [line.split("\t") for line in lines[:-1]]
+pairs = [line.split("\t") for line in lines[:-1]]  # the last is empty
 input_texts = [source for source, _ in pairs]
 target_texts = ["\t" + target + "\n" for _, target in pairs]
 input_characters = sorted({" "}.union(*input_texts))  # V_enc
@@ -30,7 +30,7 @@ max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """(N, length, V); spaces fill up to the length."""
+    """One-hot rows (N, length, V), padded with spaces."""
     padded = [text.ljust(length) for text in texts]
     ids = [[characters.index(c) for c in text] for text in padded]
     return paddle.eye(len(characters))[paddle.to_tensor(ids)]
@@ -39,7 +39,7 @@ def one_hot(texts, characters, length):
 num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
-ahead = [text[1:] for text in targets]  # one step ahead of the inputs
+ahead = [text[1:] for text in targets]  # by one character
 encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
 decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
 decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
@@ -62,12 +62,12 @@ class Seq2Seq(nn.Layer):
 model = Seq2Seq()
 
 # 3. Load weights
-# The file has Keras's layout. The gates stand in the order i, f, c, o.
+# In Keras's layout; the gates have the order i, f, c, o.
 weights = load_file(args.run / "state.safetensors")
 weights = {name: w.astype(args.dtype) for name, w in weights.items()}
 for name, lstm in [("encoder", model.encoder), ("decoder", model.decoder_lstm)]:
-    # An LSTM goes on with the tensors that it was built with, so they
-    # are written in place.
+    # An LSTM always computes with the tensors that it was
+    # built with, so the numbers are written into these.
     lstm.weight_ih_l0.set_value(weights[f"{name}/kernel"].T)  # (4H, V)
     lstm.weight_hh_l0.set_value(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
     lstm.bias_ih_l0.set_value(weights[f"{name}/bias"])  # (4H,)
@@ -76,20 +76,20 @@ model.decoder_dense.weight.set_value(weights["dense/kernel"])  # (H, V_dec)
 model.decoder_dense.bias.set_value(weights["dense/bias"])  # (V_dec,)
 
 # 4. Loss and step
-# Rounded to float32 here, since Paddle would round only two of them
-# and PyTorch none.
+# Rounded to float32, since Paddle would round only two of
+# them, and PyTorch none.
 learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
-# Without the second bias: two trained biases would move their sum
-# twice as far in a step. Frozen, as in PyTorch, it fails in backward().
+# Two trained biases would step twice as far, so the second
+# is left out. Frozen as in PyTorch, it fails in backward().
 trained = [p for name, p in model.named_parameters() if not name.endswith("bias_hh_l0")]
 optimizer = paddle.optimizer.RMSProp(learning_rate, rho=rho, epsilon=epsilon, parameters=trained)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     logits = model(encoder_input_data[batch], decoder_input_data[batch])
-    # cross_entropy raises logits that are more than 64 below the largest
-    # one to 64 below it.
+    # cross_entropy clips logits at 64 below the largest one.
+    # soft_label: the targets are one-hot rows, not ids.
     loss = F.cross_entropy(logits, decoder_target_data[batch], soft_label=True)
-    model.clear_gradients()
+    model.clear_gradients()  # the second biases' as well
     loss.backward()
     optimizer.step()
     print(f"step {step + 1}: loss {float(loss)!r}")

@@ -73,7 +73,7 @@ def render() -> dict[str, str]:
         grid=grid(walk),
         strips={
             "state_h": strip(walk.state_h, walk.state_h),
-            # Of the cell's state the outputs see no more than this.
+            # The outputs depend on state_c through its tanh alone.
             "state_c": strip(walk.state_c, np.tanh(walk.state_c)),
         },
     )

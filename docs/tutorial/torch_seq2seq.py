@@ -18,9 +18,9 @@ batch_size, num_steps = 64, 10
 latent_dim = 256  # H
 
 # 1. Read and encode
-torch.set_default_dtype(getattr(torch, args.dtype))
+torch.set_default_dtype(getattr(torch, args.dtype))  # such as torch.float32
 lines = (args.run / "pairs.tsv").read_text("utf-8").split("\n")
-pairs = [line.split("\t") for line in lines[:-1]]
+pairs = [line.split("\t") for line in lines[:-1]]  # the last is empty
 input_texts = [source for source, _ in pairs]
 target_texts = ["\t" + target + "\n" for _, target in pairs]
 input_characters = sorted({" "}.union(*input_texts))  # V_enc
@@ -30,7 +30,7 @@ max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """(N, length, V); spaces fill up to the length."""
+    """One-hot rows (N, length, V), padded with spaces."""
     padded = [text.ljust(length) for text in texts]
     ids = [[characters.index(c) for c in text] for text in padded]
     return torch.eye(len(characters))[torch.tensor(ids)]
@@ -39,7 +39,7 @@ def one_hot(texts, characters, length):
 num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
-ahead = [text[1:] for text in targets]  # one step ahead of the inputs
+ahead = [text[1:] for text in targets]  # by one character
 encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
 decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
 decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
@@ -62,32 +62,32 @@ class Seq2Seq(nn.Module):
 model = Seq2Seq()
 
 # 3. Load weights
-# The file has Keras's layout. The gates stand in the order i, f, c, o.
+# In Keras's layout; the gates have the order i, f, c, o.
 weights = load_file(args.run / "state.safetensors")
 with torch.no_grad():
     for name, lstm in [("encoder", model.encoder), ("decoder", model.decoder_lstm)]:
         lstm.weight_ih_l0.copy_(weights[f"{name}/kernel"].T)  # (4H, V)
         lstm.weight_hh_l0.copy_(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
         lstm.bias_ih_l0.copy_(weights[f"{name}/bias"])  # (4H,)
-        # Two trained biases would move their sum twice as far in a step.
+        # Frozen: two trained biases would step twice as far.
         nn.init.zeros_(lstm.bias_hh_l0).requires_grad_(False)
     model.decoder_dense.weight.copy_(weights["dense/kernel"].T)  # (V_dec, H)
     model.decoder_dense.bias.copy_(weights["dense/bias"])  # (V_dec,)
 
 
 # 4. Loss and step
-# Rounded to float32 here, since Paddle would round only two of them
-# and PyTorch none.
+# Rounded to float32, since Paddle would round only two of
+# them, and PyTorch none.
 learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
 
 
 class RMSprop(torch.optim.RMSprop):
-    """torch's own divides by sqrt(v) + eps, Keras and Paddle by sqrt(v + eps)."""
+    """Divides by sqrt(v + eps), as in Keras; torch's own by sqrt(v) + eps."""
 
     @torch.no_grad()
     def step(self):
-        for group in self.param_groups:
-            for p in group["params"]:
+        for group in self.param_groups:  # only one here
+            for p in group["params"]:  # the weights
                 v = self.state[p].setdefault("square_avg", torch.zeros_like(p))
                 v.mul_(group["alpha"]).addcmul_(p.grad, p.grad, value=1 - group["alpha"])
                 p.addcdiv_(p.grad, (v + group["eps"]).sqrt(), value=-group["lr"])
@@ -98,8 +98,9 @@ optimizer = RMSprop(trained, lr=learning_rate, alpha=rho, eps=epsilon)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     logits = model(encoder_input_data[batch], decoder_input_data[batch])
-    # cross_entropy expects the characters on the second axis, so N and
-    # T_dec are made one axis.
+    # cross_entropy expects V_dec on the second axis, so
+    # N and T_dec become one axis.
+
     loss = F.cross_entropy(logits.flatten(0, 1), decoder_target_data[batch].flatten(0, 1))
     optimizer.zero_grad()
     loss.backward()

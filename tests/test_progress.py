@@ -1,0 +1,78 @@
+"""What a person sees of a training while it runs."""
+
+import io
+import math
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from common import interface, terminal
+from common.interface import timed_steps
+from common.tensors import Batches
+from tests.conftest import batch_of
+
+EPOCH = {
+    "epoch": 100,
+    "seconds": 100.0,
+    "loss": 0.123456,
+    "val_loss": 1.234567,
+    "accuracy": 0.987654,
+    "val_accuracy": 0.876543,
+    "val_accuracy_real": 0.765432,
+}
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(1 / 16, [4, 8, 12]), (1.0, [*range(1, 14)]), (1 / 128, [])], ids=str
+)
+def test_a_step_is_reported_when_a_fifth_of_a_second_has_passed(monkeypatch, seconds, expected) -> None:
+    clock = Clock()
+    monkeypatch.setattr(interface, "perf_counter", clock)
+    batches = Batches(batch_of(13, "float32"), np.arange(13), 1)
+    reported: list[int] = []
+
+    def step(batch: object) -> tuple[float, list[float]]:
+        clock.now += seconds
+        return 0.5, [1.0, 0.0, 0.0]
+
+    metrics = timed_steps(step, batches, np.array, lambda number, loss: reported.append(number))
+    assert reported == expected
+    assert metrics.step_seconds == pytest.approx([seconds] * 13)
+
+
+def test_the_bar_is_over_all_epochs_and_tells_the_time_left_for_them(monkeypatch) -> None:
+    clock, screen = Clock(), io.StringIO()
+    monkeypatch.setattr(terminal, "err", Console(file=screen, width=80, force_terminal=True, get_time=clock))
+    with terminal.training_progress("keras:example", epochs=100) as on_event:
+        for epoch in (41, 42):  # a run that is continued
+            for step in (0, 50, 100):
+                loss = 0.5 if step else math.nan
+                on_event({"epoch": epoch, "step": step, "steps": 125, "loss": loss})
+                clock.now += 2
+            on_event({"epoch_done": EPOCH | {"epoch": epoch}})
+    shown = screen.getvalue()
+    assert "keras:example  epoch 42 of 100  loss 0.5000" in shown
+    # 225 steps took 10 seconds, so the 7,275 steps that are left take 323.3.
+    assert "0:05:24 left" in re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert shown.count("val_accuracy_real") == 1, "one header"
+
+
+def test_the_line_of_an_epoch_fits_80_columns_under_its_header() -> None:
+    names, line = terminal.EPOCH_HEADER.rstrip("\n"), terminal.epoch_line(EPOCH)
+    assert len(line) == len(names) <= 80
+    assert dict(zip(names.split(), map(float, line.split()), strict=True)) == pytest.approx(EPOCH, abs=1e-4)
+
+
+def test_no_text_of_a_corpus_writes_over_the_terminal() -> None:
+    assert terminal.printable("Ça va\u202f!\x1b[2J\n") == "Ça va !?[2J "

@@ -74,8 +74,7 @@ class Epoch:
 
     def __post_init__(self) -> None:
         finite = (-sys.float_info.max, sys.float_info.max)
-        require(self, epoch=(1, LARGEST), loss=finite, val_loss=finite, seconds=(0, sys.float_info.max))
-        require(self, accuracy=(0, 1), val_accuracy=(0, 1), val_accuracy_real=(0, 1))
+        require(self, epoch=(1, LARGEST), loss=finite, val_loss=finite)
 
 
 @dataclass(frozen=True)
@@ -336,7 +335,7 @@ class RunDirectory:
             if number not in found:
                 raise RosettaError(
                     f"{self.path / 'history.jsonl'} is damaged: epoch {number} has no line that can be read, "
-                    f"expected one for each epoch from 1 to {last}"
+                    f"expected one line for each of the epochs 1 to {last}"
                 )
         return [found[number] for number in range(1, last + 1)]
 
@@ -397,6 +396,7 @@ def _read(kind: type[Config], values: Any, added_later: Mapping[str, Any] | None
 
 
 def _typed(config: dict[str, Any], name: str) -> str:
+    """The string that stands under `name`. Raises RosettaError where there is none."""
     if not isinstance(config.get(name), str):
         raise RosettaError(f"{name} is {config.get(name)!r}")
     return str(config[name])

@@ -455,7 +455,7 @@ def test_a_flipped_bit_in_a_file_of_torch_is_refused_or_changes_nothing(opened: 
 
 def test_negative_slots_in_a_file_are_refused(run: RunDirectory, tmp_path: Path) -> None:
     state = state_of("float32")
-    state.mean_squares["decoder/bias"][0] *= -1
+    state.mean_squares["decoder/bias"][3] *= -1
     with Runtime(threads=1).start("torch", MODEL, TrainConfig()) as process:
         process.call(native_child.save, state=state, folder=str(tmp_path))
     files = [tmp_path / file for file in FORMATS["torch"]]

@@ -73,7 +73,7 @@ class BackendProcess:
     child's interpreter where it is not this one: frameworks that cannot be installed together each have their own.
 
     Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
-    fails, dies, sends garbage, or is silent for longer than a call allows.
+    fails, dies, sends garbage, or takes longer than a call allows to read a request or to send a message.
     """
 
     def __init__(
@@ -152,8 +152,8 @@ class BackendProcess:
         return self.listening().call(function, *nothing, **arguments)
 
     def listening(self, on_event: OnEvent | None = None, silence: float = SILENCE) -> "Listening":
-        """Prepare one `call`: its events are given to `on_event`, and the process is ended if it sends nothing for
-        `silence` seconds."""
+        """Prepare one `call`: its events are given to `on_event`, and the process is ended if it has not sent a whole
+        message within `silence` seconds of the one before."""
         return Listening(self, on_event, silence)
 
     def _exchange(

@@ -94,7 +94,7 @@ def main() -> None:
         with suppress(OSError):  # its terminal was closed
             print(f"rosetta: {printable(str(error))}", file=sys.stderr)
     except BaseException:
-        if not received:  # else it came of the signal, which may end an import in any way
+        if not received:  # else it came of the signal, which may interrupt typer, or an import, anywhere
             raise
     finally:
         for (

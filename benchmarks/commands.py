@@ -122,7 +122,7 @@ def bench(
     """
     from backends import frameworks
     from benchmarks.measure import schedule
-    from benchmarks.measure.lock import only_benchmark
+    from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import LANES, Plan, cells, chosen, shuffled_and, sized
     from benchmarks.parity.certificate import read_certificates
     from benchmarks.report import content
@@ -155,8 +155,8 @@ def bench(
         run_folder = str(run.resolve()) if run else ""
         plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, baseline or "", run_folder, rows)
         open_benchmark = partial(schedule.begin, path, plan, read_certificates(certificate) if certificate else {})
-    # The recording is opened under the lock, since another benchmark may still be writing to it.
-    with only_benchmark(terminal.warn, wait):
+    # The recording is opened under the locks, since another benchmark may still be writing to it.
+    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         benchmark = open_benchmark()
         with _measuring("bench", path) as interrupted:
             benchmark.run(_Progress(), precision)
@@ -186,7 +186,7 @@ def sweep(
 ) -> None:
     """Measure how the time of a step grows with sentence length, units and batch size, and memory with the corpus."""
     from backends import BASELINE, TABLE, frameworks
-    from benchmarks.measure.lock import only_benchmark
+    from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import Cell
     from benchmarks.measure.sweep import Sweep
     from benchmarks.report import sweep as content
@@ -212,7 +212,7 @@ def sweep(
         settings = TrainConfig(batch_size, seed=seed)
         rows = [Cell(name) for name in names]
         open_sweep = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
-    with only_benchmark(terminal.warn, wait):
+    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         opened = open_sweep()
         with _measuring("sweep", path) as interrupted:
             progress = _Progress()

@@ -20,7 +20,6 @@ from benchmarks.measure.plan import PRESETS, Cell, Plan
 from benchmarks.measure.scenarios import Count, EpochDone, Product, Profile, Seconds, WarmUp
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError
-from common.files import write_atomically
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.material import Material
@@ -245,11 +244,12 @@ def refuse_existing(path: Path) -> None:
 
 
 def create_lines(path: Path, head: Line) -> None:
-    """Write a new file of lines that has only its head. Raises CannotBeginError if the file already exists."""
-    refuse_existing(path)
+    """Write the head into a new file of lines. Raises CannotBeginError if there is already one that is not empty."""
+    if not path.is_file() or path.stat().st_size:
+        refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, msgspec.json.encode(head) + b"\n")
+        append_line(path, head)
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be written: {error.strerror}") from error
 

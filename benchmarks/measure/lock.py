@@ -38,11 +38,10 @@ def only_benchmark(on_wait: Callable[[str], None], wait: bool = True) -> Iterato
         raise CannotBeginError(f"cannot lock {path}: {error.strerror}; let {PLACE} name another file") from error
     try:
         if not _locked(descriptor, path):
+            found = f"another benchmark runs ({holder_of(descriptor)})"
             if not wait:
-                raise CannotBeginError(
-                    f"another benchmark runs ({holder_of(descriptor)}); wait for its end, or let this one wait: --wait"
-                )
-            on_wait(f"another benchmark runs ({holder_of(descriptor)}); waiting for its end")
+                raise CannotBeginError(f"{found}; wait for its end, or let this one wait: --wait")
+            on_wait(f"{found}; waiting for its end")
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
         yield
     finally:
@@ -54,7 +53,7 @@ def only_writer(path: Path, new: bool) -> Iterator[None]:
     """Hold a recording's lock while the block runs; a `new` one is made, and removed if it is still empty at the end.
 
     The machine's lock does not suffice, since a recording may lie on a disk that several machines share. Raises
-    CannotBeginError if another process holds the lock, if the file cannot be written, or if a new one is there already.
+    CannotBeginError if another process holds the lock, and for a file that cannot be written or, if new, is there.
     """
     try:
         if new:

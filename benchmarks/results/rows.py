@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
-from math import ceil
+from math import ceil, nan
 from statistics import fmean, median
 from typing import Any
 
@@ -186,7 +186,7 @@ class Analysis:
                 line.seed,
                 [
                     ScoredEpoch(
-                        **vars(epoch),
+                        **{name: nan if figure is None else figure for name, figure in vars(epoch).items()},
                         chrf=scores["chrf"],
                         exact_match=scores["exact_match"],
                         character_error_rate=scores["character_error_rate"],
@@ -368,12 +368,15 @@ def headline(results: Results) -> str:
     rows = [row for row in rows if row.cell.lane == "matched"] or rows
     frameworks = [row for row in rows if row.cell.backend == BASELINE or ":" not in row.cell.backend]
     rows = frameworks if len(frameworks) > 1 else rows
-    if not results.pairs or len(rows) < 2:
+    first = rows[0].label if rows else ""
+    # Rows without a pair were never alive together with the first one.
+    pairs = {
+        row.label: pair for row in rows for pair in results.pairs if {pair.left, pair.right} == {first, row.label}
+    }
+    if not pairs:
         return _no_answer(results, rows)
-    first, *others = (row.label for row in rows)
     said = []
-    for other in others:
-        pair = next(p for p in results.pairs if {p.left, p.right} == {first, other})
+    for other, pair in pairs.items():
         ratio = pair.ratio if pair.left == first else pair.ratio.inverse
         interval = f"({ratio.low:.2f} to {ratio.high:.2f})"
         if pair.word in ("faster", "slower"):

@@ -1,4 +1,4 @@
-"""Committed recordings that are damaged at random, line by line and field by field, and what commands make of them."""
+"""Committed recordings that are damaged at random, line by line and field by field, and what is made of them."""
 
 import copy
 import json

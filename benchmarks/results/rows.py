@@ -368,15 +368,12 @@ def headline(results: Results) -> str:
     rows = [row for row in rows if row.cell.lane == "matched"] or rows
     frameworks = [row for row in rows if row.cell.backend == BASELINE or ":" not in row.cell.backend]
     rows = frameworks if len(frameworks) > 1 else rows
-    first = rows[0].label if rows else ""
-    # Rows without a pair were never alive together with the first one.
-    pairs = {
-        row.label: pair for row in rows for pair in results.pairs if {pair.left, pair.right} == {first, row.label}
-    }
-    if not pairs:
+    if not results.pairs or len(rows) < 2:
         return _no_answer(results, rows)
+    first, *others = (row.label for row in rows)
     said = []
-    for other, pair in pairs.items():
+    for other in others:
+        pair = next(p for p in results.pairs if {p.left, p.right} == {first, other})
         ratio = pair.ratio if pair.left == first else pair.ratio.inverse
         interval = f"({ratio.low:.2f} to {ratio.high:.2f})"
         if pair.word in ("faster", "slower"):

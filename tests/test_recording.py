@@ -275,6 +275,19 @@ def test_a_training_whose_loss_is_not_finite_is_read_again(path: Path) -> None:
     assert isnan(next(row for row in results_of(read).rows if row.label == "keras").learning[0].epochs[0].loss)
 
 
+def test_a_line_that_could_not_be_read_is_not_written(path: Path, tmp_path: Path) -> None:
+    before = path.read_bytes()
+    (line,) = WHOLE.of_kind(Trained)
+    for wrong in (msgspec.structs.replace(line, peak=10**41), msgspec.structs.replace(line, seed=nan)):
+        with pytest.raises(RosettaError, match="cannot hold what was measured"):
+            append_line(path, wrong)
+    assert path.read_bytes() == before
+    named = msgspec.structs.replace(WHOLE.plan, run="\udcff")  # which stands for a byte that is not UTF-8
+    with pytest.raises(CannotBeginError, match="cannot hold"):
+        create_lines(tmp_path / "b.jsonl", msgspec.structs.replace(WHOLE.head, plan=named))
+    assert not (tmp_path / "b.jsonl").exists()
+
+
 def test_equal_times_are_compared_without_a_warning() -> None:
     still = recording(plan_of(["torch", "keras"]), generations=3, noise=Noise(0, 0, 0))
     (torch, *_) = compare(still, slowed(still, "torch", 2.0)).changes

@@ -296,12 +296,19 @@ def create_lines(path: Path, head: Line) -> None:
         append_line(path, head)
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be written: {error.strerror}") from error
+    except RosettaError as error:
+        raise CannotBeginError(str(error)) from error
 
 
 def append_line(path: Path, line: Line) -> None:
-    """Append a line and wait until it is on disk."""
+    """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it could not be read."""
+    try:
+        content = msgspec.json.encode(line)
+        _decoded(content, type(line))
+    except ValueError as error:  # among others for a path that is not UTF-8
+        raise RosettaError(f"{path} cannot hold what was measured or planned: {_shown(error)}") from error
     with open(path, "ab") as file:
-        file.write(msgspec.json.encode(line) + b"\n")
+        file.write(content + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -332,19 +339,22 @@ def read_lines(path: Path, format: str, version: int, head: type[Any], later: An
     found: list[Any] = []
     for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
         try:
-            found.append(msgspec.json.decode(line, type=later if found else head))
-            if not _computable(msgspec.json.decode(line)):
-                raise ValueError(f"it has a number above {LARGEST:.0e}")
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # ValueError: msgspec's own errors, and bytes that are not UTF-8
+            found.append(_decoded(line, later if found else head))
+        except (ValueError, RecursionError) as error:
             raise RosettaError(
                 f"{path}, line {number}, is no line of {format} version {version}: {_shown(error)}"
             ) from error
     if not found or (found[0].format, found[0].version) != (format, version):
         what = f"{_shown(found[0].format)} version {found[0].version}" if found else "empty"
         raise RosettaError(f"{path} is {what}, expected {format} version {version}")
+    return found
+
+
+def _decoded(line: bytes, kind: Any) -> Any:
+    """A line as an object of a class. Raises ValueError, of which msgspec's errors are kinds, or RecursionError."""
+    found = msgspec.json.decode(line, type=kind)
+    if not _computable(msgspec.json.decode(line)):
+        raise ValueError(f"it has a number above {LARGEST:.0e}")
     return found
 
 

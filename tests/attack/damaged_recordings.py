@@ -21,7 +21,7 @@ NAMES = ("standard.jsonl", "scaling.jsonl")
 
 
 def attack(count: int, start: int = 0) -> Counter[str]:
-    """Damage a recording `count` times, with random numbers from the seed `start`; returns how often it came to what."""
+    """Damage recordings `count` times, at random from the seed `start`; returns how often it came to what."""
     outcomes: Counter[str] = Counter()
     whole = Recording.read(damage.COMMITTED / NAMES[0])
     with TemporaryDirectory() as folder:
@@ -32,7 +32,7 @@ def attack(count: int, start: int = 0) -> Counter[str]:
         @given(raw=damage.damaged(NAMES[0]) | damage.damaged(NAMES[1]))
         def each(raw: bytes) -> None:
             path.write_bytes(raw)
-            page = damage.reported(path).startswith("<!doctype")
+            page = "<!doctype html>" in damage.reported(path)
             damage.compared_with(path, whole)
             outcomes["pages" if page else "refused in one line"] += 1
 

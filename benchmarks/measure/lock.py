@@ -21,7 +21,7 @@ from common.errors import CannotBeginError
 from common.terminal import printable
 
 PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable with a file to lock in place of the root folder
-LONGEST = 300  # characters of a holder's command that are shown
+LONGEST = 400  # characters that are shown of a lock's holder
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def _locked(descriptor: int, path: Path) -> bool:
 
 
 def holder_of(descriptor: int) -> str:
-    """Process id, user, start and command of the process that holds the lock of an open file; "not known" elsewhere.
+    """Id, user, start and command of the process that holds the lock of an open file, or what of this is known.
 
     Linux lists all locks in /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 08:01:2 0 EOF", where 4711 is the process
     and 2 the inode. The device before the inode is not compared, since some file systems name another one there.
@@ -97,13 +97,15 @@ def holder_of(descriptor: int) -> str:
     inode = os.fstat(descriptor).st_ino
     try:
         locks = Path("/proc/locks").read_text(encoding="utf-8")
-        found = re.search(rf"^\d+: FLOCK +ADVISORY +WRITE (\d+) \S+:{inode} ", locks, re.MULTILINE)
-        if found is None:
-            return "not known"
-        process = psutil.Process(int(found[1]))
-        with process.oneshot():
-            since = f"{datetime.fromtimestamp(process.create_time()):%Y-%m-%d %H:%M:%S}"
-            command = printable(shlex.join(process.cmdline()))[:LONGEST]
-            return f"process {process.pid} of {printable(process.username())}, since {since}: {command}"
-    except (OSError, psutil.Error):
+    except OSError:  # a system that is not Linux
+        locks = ""
+    found = re.search(rf"^\d+: FLOCK +ADVISORY +WRITE (\d+) \S+:{inode} ", locks, re.MULTILINE)
+    if found is None:
         return "not known"
+    try:
+        process = psutil.Process(int(found[1]))
+        since = f"{datetime.fromtimestamp(process.create_time()):%Y-%m-%d %H:%M:%S}"
+        command = shlex.join(process.cmdline())
+        return printable(f"process {process.pid} of {process.username()}, since {since}: {command}")[:LONGEST]
+    except psutil.Error:  # another user's, of which the system tells nothing, or one that has just ended
+        return f"process {found[1]}"

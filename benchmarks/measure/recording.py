@@ -352,10 +352,9 @@ def read_lines(path: Path, format: str, version: int, head: type[Any], later: An
 
 def _decoded(line: bytes, kind: Any) -> Any:
     """A line as an object of a class. Raises ValueError, of which msgspec's errors are kinds, or RecursionError."""
-    found = msgspec.json.decode(line, type=kind)
     if not _computable(msgspec.json.decode(line)):
         raise ValueError(f"it has a number above {LARGEST:.0e}")
-    return found
+    return msgspec.json.decode(line, type=kind)
 
 
 def _computable(value: Any) -> bool:

@@ -8,6 +8,7 @@ product over all steps. Given ids in place of one-hot rows, it looks up rows of 
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -63,11 +64,11 @@ def compiled_decode(
         length, *_, ids = tf.while_loop(condition, body, first)
         return length, tf.transpose(ids.stack())
 
-    def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
+    def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int) -> tf.Tensor | np.ndarray:
         if len(encoder_lengths) > 1:
             return otherwise(encoder_inputs, encoder_lengths, max_length)
-        length, ids = decode_one(encoder_inputs, encoder_lengths, int(max_length))
-        return ids[:, : int(length)]
+        length, ids = decode_one(encoder_inputs, encoder_lengths, max_length)
+        return ids.numpy()[:, : int(length)]  # a slice of a tensor would take a tenth of the whole decoding
 
     return decode
 
@@ -119,8 +120,8 @@ def recurrence(
         gates_grad, *state_grads = backward_loop(
             gates, cells_before, cells, recurrent_kernel, lengths, outputs_grad, *last_grads
         )
-        rows, rows_grad = (tf.reshape(steps, (-1, steps.shape[-1])) for steps in (outputs_before, gates_grad))
-        return gates_grad, tf.matmul(rows, rows_grad, transpose_a=True), *state_grads, None
+        all_outputs, all_grads = (tf.reshape(steps, (-1, steps.shape[-1])) for steps in (outputs_before, gates_grad))
+        return gates_grad, tf.matmul(all_outputs, all_grads, transpose_a=True), *state_grads, None
 
     return (outputs, *last), gradient
 
@@ -148,7 +149,7 @@ def forward_loop(
 
     first = 0, state_h, state_c, state_h, state_c, *steps
     _, _, _, last_h, last_c, *steps = tf.while_loop(lambda t, *_: t < num_steps, step, first)
-    return *(of_all_steps.stack() for of_all_steps in steps), last_h, last_c
+    return *(array.stack() for array in steps), last_h, last_c
 
 
 @tf.function(jit_compile=True, reduce_retracing=True)

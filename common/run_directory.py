@@ -168,7 +168,7 @@ class RunDirectory:
         except (ValueError, RecursionError) as error:
             raise RosettaError(f"{where} is damaged: {error}") from error
         if [epoch.epoch for epoch in epochs] != list(range(1, last + 1)):
-            raise RosettaError(f"{where} is damaged: expected the epochs 1 to {last}, a line each")
+            raise RosettaError(f"{where} is damaged: expected one line for each of the epochs 1 to {last}")
         return epochs
 
     def begin(self) -> tuple[ModelState, Place]:
@@ -265,6 +265,7 @@ def _read(kind: type[Config], values: Any, where: Path, added_later: Mapping[str
 
 
 def _typed(config: dict[str, Any], name: str, where: Path) -> str:
+    """The string that stands under `name`. Raises RosettaError where there is none."""
     if not isinstance(config.get(name), str):
         raise RosettaError(f"{where} is damaged: {name} is {config.get(name)!r}")
     return str(config[name])

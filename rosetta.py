@@ -9,7 +9,6 @@ from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from shlex import quote
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from backends import options
 from benchmarks import commands as benchmark_commands
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
-from common.errors import CannotBeginError, CtrlCError, RosettaError
+from common.errors import CannotBeginError, CtrlCError, RosettaError, in_words
+from common.text import for_terminal, printable, quoted
 
 if TYPE_CHECKING:
     from backends.translator import Translator
@@ -66,10 +66,10 @@ def main() -> None:
     try:
         app()
     except RosettaError as error:
-        print(f"rosetta: {error}", file=sys.stderr)
+        print(printable(f"rosetta: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # a disk that is full, a name that is too long
-        print(f"rosetta: {error}", file=sys.stderr)
+        print(printable(f"rosetta: {in_words(error)}"), file=sys.stderr)
         sys.exit(RosettaError.exit_code)
 
 
@@ -118,7 +118,7 @@ def data(
     figures = corpus_statistics(read_corpus(config))
     if json:
         return terminal.print_json({"data": data} | figures)
-    pairs = [map(terminal.printable, pair.values()) for pair in figures.pop("pairs")]
+    pairs = [pair.values() for pair in figures.pop("pairs")]
     shown = figures | {
         "padding": f"{figures['padding']:.1%}",
         "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
@@ -178,7 +178,7 @@ def train(
                 )
     except KeyboardInterrupt:
         kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
-        run = quote(str(out))
+        run = quoted(out)
         if kept is None:
             raise CtrlCError("interrupted before the run began; nothing was written") from None
         if kept >= epochs:
@@ -201,11 +201,11 @@ def train(
                 "samples": [asdict(sample) for sample in trained.samples],
             }
         )
-    rows = [map(terminal.printable, (s.split, s.source, s.reference, s.translation)) for s in trained.samples]
+    rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
-    sentence = quote(trained.samples[0].source)
-    print(f"The run is in {out}. Translate with: rosetta translate {quote(str(out))} {sentence}")
+    sentence = quoted(trained.samples[0].source)
+    print(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")
 
 
 @app.command()
@@ -299,7 +299,7 @@ def translate(
                     failed += 1
                     if len(texts) != 1:  # with one alone, its error is the program's
                         where = "" if prompted else f"{file}, {unit} {number}: " if file else f"{unit} {number}: "
-                        print(where, line["error"], sep="", file=sys.stderr)
+                        print(printable(where + line["error"]), file=sys.stderr)
                 if json:
                     kept.append(line)
                 elif not (prompted and "error" in line):  # elsewhere a line at fault leaves an empty one
@@ -364,13 +364,16 @@ def _show_answer(line: dict[str, Any], number: int, n_best: int | None) -> None:
     """Print what became of a line: its translation, the best ones with their scores, or the backends' in a table."""
     from common import terminal
 
+    shown = (
+        for_terminal if sys.stdout is not None and sys.stdout.isatty() else str
+    )  # others get the translation as it is
     if line.get("backends"):
         terminal.out.print(terminal.side_by_side_table(line), "")
     elif n_best is None:
-        print(line["translation"] or "", flush=True)
+        print(shown(line["translation"] or ""), flush=True)
     else:
         for scored in line.get("n_best", []):
-            print(number, f"{scored['score']:.4f}", scored["translation"], sep="\t", flush=True)
+            print(number, f"{scored['score']:.4f}", shown(scored["translation"]), sep="\t", flush=True)
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -383,7 +386,7 @@ def _run_and_texts(arguments: list[str]) -> tuple[str | None, list[str]]:
         return first, arguments[1:]
     if os.sep in first and len(first.split()) == 1:
         raise CannotBeginError(
-            f"{first} is not a run: there is no such folder; `rosetta train --out {quote(first)}` makes one"
+            f"{first} is not a run: there is no such folder; `rosetta train --out {quoted(first)}` makes one"
         )
     return None, arguments
 
@@ -498,11 +501,11 @@ def convert(
         out = out or Path(f"{named}-{to.replace(':', '-')}")
         if to == "weights":
             RunDirectory.open(run).write_weights(weights, out)
-            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {out}")
+            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {quoted(out)}")
         files = export_native(RunDirectory.open(run), weights, to, out)
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
-        return print(f"{out} holds {' and '.join(files)}")
+        return print(f"{quoted(out)} holds {' and '.join(files)}")
     if not from_ or backend is None:
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
@@ -522,7 +525,7 @@ def convert(
     import_native([*from_, *(more or [])], backend, setting, run, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
-    print(f"The run is in {run}. Train it on with: rosetta train --out {quote(str(run))} --resume --epochs 1")
+    print(f"The run is in {quoted(run)}. Train it on with: rosetta train --out {quoted(run)} --resume --epochs 1")
 
 
 @app.command()

@@ -1,5 +1,9 @@
 """The errors that a user may see. A message is one line: what was found, what was expected, what to try."""
 
+import errno
+
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk's quota is used up"}
+
 
 class RosettaError(Exception):
     """Work began and could not be finished: a run is damaged, a process died, a loss diverged."""
@@ -32,3 +36,13 @@ class CtrlCError(RosettaError):
     """Ctrl-C ended the work; the message says what is kept and how to go on."""
 
     exit_code = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+def why(error: OSError) -> str:
+    """Why the operating system refused something."""
+    return FULL.get(error.errno or 0) or error.strerror or str(error)
+
+
+def in_words(error: OSError) -> str:
+    """What the operating system refused, and why."""
+    return f"{error.filename}: {why(error)}" if error.filename else why(error)

@@ -1,8 +1,10 @@
 """Writing of files and folders that are either whole or not there."""
 
+import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import CannotBeginError, RosettaError
+
+LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -61,15 +65,32 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def read_at_most(largest: int, path: Path) -> bytes:
+    """The bytes of a file, which has so many at most.
+
+    Raises RosettaError for a file that has more, before it is read, and OSError for what is not there or no file: a
+    device or a pipe may have no end.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    if found.st_size > largest:
+        raise RosettaError(f"{path} holds more than {largest:,} bytes, expected less")
+    with open(path, "rb") as file:
+        return file.read(found.st_size)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, as `write_atomically` does."""
-    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    # JSON has an escape for a surrogate, which Python gives in place of each byte of a name that is not UTF-8.
+    write_atomically(path, text.encode(errors="backslashreplace"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises RosettaError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_at_most(LARGEST_JSON, path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise RosettaError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):

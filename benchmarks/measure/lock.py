@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import CannotBeginError
-from common.terminal import printable
+from common.text import printable
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.material import Material
 from common.scoring import Scores
-from common.terminal import printable
+from common.text import printable
 
 FORMAT = "rosetta-benchmark"
 VERSION = 3

@@ -370,7 +370,7 @@ def _show_answer(line: dict[str, Any], number: int, n_best: int | None) -> None:
     if line.get("backends"):
         terminal.out.print(terminal.side_by_side_table(line), "")
     elif n_best is None:
-        print(shown(line["translation"] or ""), flush=True)
+        print(shown(line.get("translation") or ""), flush=True)
     else:
         for scored in line.get("n_best", []):
             print(number, f"{scored['score']:.4f}", shown(scored["translation"]), sep="\t", flush=True)

@@ -20,7 +20,7 @@ from backends.evidence.keras import KerasEvidence
 from backends.native.keras import read_keras
 from backends.numpy_beam import beam_search
 from common.errors import CannotBeginError
-from common.interface import REPORT_SECONDS, Backend, Forward, Metrics, Report
+from common.interface import Backend, Forward, Metrics, Report, report_is_due
 from common.tensors import Batch, Batches, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -187,7 +187,7 @@ class StepRecorder(keras.callbacks.Callback):
         self.losses.append(float(logs["loss"]))
         self.accuracies.append(float(logs["accuracy"]))
         self.model.reset_metrics()
-        if self.report and perf_counter() - self.reported >= REPORT_SECONDS:
+        if self.report and report_is_due(self.reported):
             self.report(len(self.losses), self.losses[-1])
             self.reported = perf_counter()
         self.stamps.append(perf_counter())

@@ -119,8 +119,8 @@ def recurrence(
         gates_grad, *state_grads = backward_loop(
             gates, cells_before, cells, recurrent_kernel, lengths, outputs_grad, *last_grads
         )
-        rows, rows_grad = (tf.reshape(steps, (-1, steps.shape[-1])) for steps in (outputs_before, gates_grad))
-        return gates_grad, tf.matmul(rows, rows_grad, transpose_a=True), *state_grads, None
+        all_outputs, all_grads = (tf.reshape(steps, (-1, steps.shape[-1])) for steps in (outputs_before, gates_grad))
+        return gates_grad, tf.matmul(all_outputs, all_grads, transpose_a=True), *state_grads, None
 
     return (outputs, *last), gradient
 
@@ -148,7 +148,7 @@ def forward_loop(
 
     first = 0, state_h, state_c, state_h, state_c, *steps
     _, _, _, last_h, last_c, *steps = tf.while_loop(lambda t, *_: t < num_steps, step, first)
-    return *(of_all_steps.stack() for of_all_steps in steps), last_h, last_c
+    return *(array.stack() for array in steps), last_h, last_c
 
 
 @tf.function(jit_compile=True, reduce_retracing=True)

@@ -1,6 +1,6 @@
 """Begins a run or resumes one, and trains it in a backend's process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends import find
@@ -79,12 +79,13 @@ def resume(
     A `learning_rate` becomes the run's own before training goes on. Raises CannotBeginError and RosettaError.
     """
     find(backend or run.backend)
-    done = run.read_state("last")[1].epoch
+    with run.only_writer():  # asked here too, so that no process is started if another one trains this run
+        done = run.read_state("last")[1].epoch
     if done >= epochs:
         raise CannotBeginError(f"{run.path} has {done} epochs already; --epochs is the total to reach")
     material = Material.of_run(run)
     if learning_rate is not None:
-        run = run.with_learning_rate(learning_rate)
+        run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
     with runtime.start(backend or run.backend, run.model_config, run.train_config) as process:
         return _fit(process, run, material, epochs, on_event)
 
@@ -95,6 +96,7 @@ def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs:
     process.listening(on_event, silence(len(material.pairs))).call(
         training.fit,
         run=str(run.path.resolve()),
+        learning_rate=run.train_config.learning_rate,
         epochs=epochs,
         corpus=material.batch,
         training_rows=material.training_rows,

@@ -2,6 +2,12 @@
 
 from ctypes import c_float
 from dataclasses import dataclass
+from typing import Any
+
+from common.errors import BadSettingError
+
+LARGEST = 2**63 - 1  # of whole numbers
+LARGEST_FLOAT32 = 3.4028234663852886e38
 
 
 def as_float32(value: float) -> float:
@@ -14,6 +20,19 @@ def as_float32(value: float) -> float:
 
 
 LEARNING_RATE = 1e-3  # as a person writes it
+
+
+def require(values: Any, **allowed: tuple[float, float] | list[str]) -> None:
+    """Raise BadSettingError unless each field of a dataclass lies between two numbers or is one of some words."""
+    for name, expected in allowed.items():
+        value = getattr(values, name)
+        if isinstance(expected, list):
+            fits, words = value in expected, " or ".join(expected)
+        else:
+            least, most = expected
+            fits, words = least <= value <= most, f"{least} to {most}"  # a NaN does not fit
+        if not fits:
+            raise BadSettingError(f"{name} is {value!r}, expected {words}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +49,12 @@ class ModelConfig:
     # "mask": padded target positions have weight zero, and the encoder's states are those at each sentence's end.
     padding: str = "space"
 
+    def __post_init__(self) -> None:
+        tokens = (0, self.num_decoder_tokens - 1)
+        sizes = dict.fromkeys(["num_encoder_tokens", "num_decoder_tokens", "latent_dim"], (1, LARGEST))
+        require(self, **sizes, start_token=tokens, stop_token=tokens)
+        require(self, dtype=["float32", "float64"], padding=["space", "mask"])
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -44,6 +69,10 @@ class TrainConfig:
     # "bucketed": a batch holds rows of about the same lengths and is trimmed to them; this needs padding "mask".
     batches: str = "shuffled"
 
+    def __post_init__(self) -> None:
+        require(self, batch_size=(1, LARGEST), seed=(0, LARGEST), batches=["shuffled", "bucketed"])
+        require(self, learning_rate=(0, LARGEST_FLOAT32), rho=(0, 1), epsilon=(0, LARGEST_FLOAT32))
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -54,3 +83,6 @@ class DataConfig:
     validation_split: float = 0.2  # the share of pairs, or of sources, that is held out
     split: str = "tail"  # "tail": the last rows, as in the example; "grouped": whole sources at random
     skip_bad_lines: bool = False  # leave out lines that hold no pair; otherwise such a line is an error
+
+    def __post_init__(self) -> None:
+        require(self, num_samples=(1, LARGEST), validation_split=(0, 1), split=["tail", "grouped"])

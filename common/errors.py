@@ -17,6 +17,10 @@ class CannotBeginError(RosettaError):
     exit_code = 2
 
 
+class BadSettingError(CannotBeginError, ValueError):
+    """A setting is out of its range. It is a ValueError, too, since such errors msgspec reports with their place."""
+
+
 class UnknownCharactersError(CannotBeginError):
     """A text holds characters that the vocabulary lacks.
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from common.tensors import Batches
 
-WARM_UPS = 2  # untimed calls, in which everything is compiled and allocated that is so on first use
-FEWEST = 3  # timed calls at least
+WARM_UPS = 2  # calls before the timed ones; they do what is only done on first use, such as compiling
+FEWEST = 3  # the least number of timed calls
 ENOUGH = 1 << 20  # elements of the array with denormals; so many that every framework uses all its threads
 
 # The parts into which the time of a training step is divided. "LSTM" is a kernel that does products and gates, which

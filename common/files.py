@@ -1,25 +1,33 @@
-"""Writing of files and folders that are either whole or not there."""
+"""Writing of files and folders that are either whole or not there, and the lock of a folder.
+
+What is written survives a power loss: the disk holds a file before the file gets its name, and holds the name before
+anything else is written.
+"""
 
 import errno
+import fcntl
+import glob
 import json
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from common.errors import CannotBeginError, RosettaError
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
+UNFINISHED = ".unfinished"  # the end of the names of temporary files and folders; killed processes leave them
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`."""
     data = content.encode() if isinstance(content, str) else content
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -28,28 +36,82 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         os.chmod(beside, _permitted(0o666))
         os.replace(beside, path)
     except BaseException:
-        os.unlink(beside)
+        Path(beside).unlink(missing_ok=True)
         raise
+    sync(path.parent)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path` for the caller to fill. At the end it becomes `path`; after an error it is removed.
 
-    Raises CannotBeginError where nothing can be written.
+    What killed processes left of such folders for the same `path` is removed, too. Raises CannotBeginError where
+    nothing can be written, or where `path` was made in the meantime.
     """
+    with ExitStack() as stack:
+        try:
+            _make_folder(path.parent)
+            remove_unfinished(path)
+            while True:  # until the folder is locked before another process takes it for one of a killed process
+                beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED))
+                with suppress(FileNotFoundError):
+                    if stack.enter_context(locked(beside)) and beside.exists():
+                        break
+        except OSError as error:
+            raise CannotBeginError(f"{path.parent} cannot be written: {error.strerror}") from error
+        try:
+            yield beside
+            os.chmod(beside, _permitted(0o777))
+            sync(beside)
+            try:
+                os.rename(beside, path)
+            except OSError as error:
+                raise CannotBeginError(f"{path} cannot be made: {error.strerror}") from error
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        sync(path.parent)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove the folders that were to become `path` and were left behind by processes that were killed."""
+    for beside in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
+        with suppress(OSError), locked(beside) as free:
+            if free:
+                shutil.rmtree(beside)
+
+
+@contextmanager
+def locked(folder: Path, seconds: float = 0) -> Iterator[bool]:
+    """Hold the lock of a folder while the block runs. Yields False if another process holds it for `seconds` more.
+
+    The operating system frees the lock when the process that holds it ends, even when it is killed. Other machines
+    that have the same folder by a network do not see the lock.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise CannotBeginError(f"{path.parent} cannot be written: {error.strerror}") from error
-    try:
-        yield beside
-        os.chmod(beside, _permitted(0o777))
-        os.rename(beside, path)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+        yield _lock(descriptor, monotonic() + seconds)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                return False
+            sleep(0.05)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, and have the disk hold their names."""
+    if not path.exists():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
 
 
 def _permitted(mode: int) -> int:
@@ -60,9 +122,15 @@ def _permitted(mode: int) -> int:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file that other code wrote."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    """Have the disk hold a file that other code wrote, or the names that a folder has."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which is the answer of file systems that sync no folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def read_at_most(largest: int, path: Path) -> bytes:

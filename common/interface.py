@@ -31,6 +31,11 @@ def unreported(step: int, loss: float) -> None:
     """A Report that does nothing."""
 
 
+def report_is_due(reported: float) -> bool:
+    """Whether REPORT_SECONDS have passed since the last report, or the first step's start, at `reported`."""
+    return perf_counter() - reported >= REPORT_SECONDS
+
+
 @dataclass(frozen=True, eq=False)
 class Forward:
     """The model's outputs for a batch."""
@@ -104,7 +109,7 @@ def timed_steps(
     for number, batch in enumerate(batches, 1):
         loss, batch_counts = step(batch)
         counts.append(batch_counts)
-        if perf_counter() - reported >= REPORT_SECONDS:
+        if report_is_due(reported):
             report(number, float(loss))
             reported = perf_counter()
         stamps.append(perf_counter())

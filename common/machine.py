@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TypedDict
 
-OURS = "rosetta-s2s"
+OURS = "rosetta-s2s"  # Rosetta's own package
 ALWAYS = ("numpy", "safetensors", "sacrebleu")  # packages that every installation has and that can change a result
 OTHER_EXTRAS = {"all", "dev", "serve"}  # Rosetta's extras that are not those of a framework
 NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it

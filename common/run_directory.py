@@ -1,19 +1,29 @@
 """A training run on disk. It is whole after every epoch, and every backend can read it and resume it to the bit.
 
-config.json        the backend, the settings of model, training and data, and the SHA-256 of the corpus
+config.json        the backend, the settings of model, training and data, and the SHA-256 of the corpus and of the
+                   two files that never change: vocabulary.json and pairs.tsv
 vocabulary.json    the characters of both sides
 pairs.tsv          the sentence pairs that are used
 machine.json       the machine on which the run was begun
-state.safetensors  weights and RMSprop slots of the last epoch; epoch, step and seed in its metadata
+state.safetensors  weights and RMSprop slots of the last epoch; epoch, step, seed and a checksum in its metadata
 best.safetensors   the same for the epoch with the lowest validation loss
 history.jsonl      one line for each epoch
 
 A run of weights alone has no best.safetensors, and its state has no slots; they are read as zeros.
+
+A file that differs from its SHA-256 or checksum is refused. A run that was written before there were such digests has
+none, and its files are read without that check.
+
+One process at a time writes a run: it holds the lock of the folder. Whoever opens a run that nobody writes mends what
+a killed process left half done; see `RunDirectory.open`.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
@@ -21,18 +31,30 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from common.config import DataConfig, ModelConfig, TrainConfig
+from common.config import LARGEST, DataConfig, ModelConfig, TrainConfig, require
 from common.corpus import Pair
 from common.errors import CannotBeginError, RosettaError
-from common.files import new_folder, read_json, write_atomically, write_json
+from common.files import (
+    UNFINISHED,
+    locked,
+    new_folder,
+    read_json,
+    remove_unfinished,
+    write_atomically,
+    write_json,
+)
 from common.machine import describe_machine
+from common.tensors import START, STOP
 from common.vocabulary import PAD, CharVocabulary
 from common.weights import ModelState, check_state, from_bytes, in_dtype, to_bytes
 
 FORMAT = "rosetta-run"
 VERSION = 1
 ADDED_LATER = {"batches": "shuffled"}  # settings that old runs do not name, with the value that they had
+UNCHANGING = ("vocabulary.json", "pairs.tsv")  # the files whose SHA-256 is in config.json
 STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
+LOCK_SECONDS = 3.0  # waited for the lock, since a process whose parent was just killed holds it until it notices
+BEST_TRIES = 3  # times that the best state is looked for, since another process may write an epoch meanwhile
 BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # weights alone, trained on the phrasebook
 
 Config = TypeVar("Config", ModelConfig, TrainConfig, DataConfig, "Epoch", "Place")
@@ -50,6 +72,10 @@ class Epoch:
     val_accuracy_real: float
     seconds: float  # duration of the training steps, without validation
 
+    def __post_init__(self) -> None:
+        finite = (-sys.float_info.max, sys.float_info.max)
+        require(self, epoch=(1, LARGEST), loss=finite, val_loss=finite)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -58,6 +84,9 @@ class Place:
     epoch: int
     step: int  # optimizer steps taken
     seed: int
+
+    def __post_init__(self) -> None:
+        require(self, **dict.fromkeys(["epoch", "step", "seed"], (0, LARGEST)))
 
 
 @dataclass(frozen=True)
@@ -70,6 +99,7 @@ class RunDirectory:
     train_config: TrainConfig
     data_config: DataConfig
     sha256: str  # of the corpus's text
+    digests: Mapping[str, str]  # SHA-256 of each of the UNCHANGING files; empty for a run from before they were kept
 
     @classmethod
     def create(
@@ -84,12 +114,12 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Write a new run, which is at `path` whole or not at all. Raises CannotBeginError where `path` exists."""
         refuse_existing(path)
-        run = cls(path, backend, *configs, sha256)
         with new_folder(path) as beside:
-            run._write_config(beside)
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
             write_json(beside / "vocabulary.json", {"version": VERSION} | sides)
             write_atomically(beside / "pairs.tsv", "".join(f"{s}\t{t}\n" for s, t in pairs))
+            run = cls(path, backend, *configs, sha256, _digests(beside))
+            run._write_config(beside)
             write_json(beside / "machine.json", describe_machine())
             write_atomically(beside / "history.jsonl", "")
             block = to_bytes(state, asdict(Place(epoch=0, step=0, seed=run.train_config.seed)))
@@ -99,7 +129,12 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
-        """Open the run at `path`. Raises CannotBeginError where there is no run at all."""
+        """Open the run at `path`. Raises CannotBeginError where there is no run at all.
+
+        If no other process writes the run, what a killed process left is mended: temporary files are removed, and
+        best.safetensors is written again if the last state is the best one and it is not in there. Where the folder
+        cannot be written it is left as it is. Damage that cannot be mended is an error for whoever reads that file.
+        """
         path = Path(path)
         if not (path / "config.json").exists():
             raise CannotBeginError(
@@ -109,15 +144,36 @@ class RunDirectory:
         if config.get("format") != FORMAT or config.get("version") != VERSION:
             found = f"{config.get('format')} version {config.get('version')}"
             raise RosettaError(f"{path / 'config.json'} is {found}, expected {FORMAT} version {VERSION}")
-        where = path / "config.json"
-        return cls(
-            path,
-            _typed(config, "backend", where),
-            _read(ModelConfig, config.get("model"), where),
-            _read(TrainConfig, config.get("train"), where, ADDED_LATER),
-            _read(DataConfig, config.get("data"), where),
-            _typed(config, "sha256", where),
-        )
+        try:
+            digests = config.get("digests", {})
+            if digests != {} and (not isinstance(digests, dict) or digests.keys() != set(UNCHANGING)):
+                raise RosettaError(f"digests is {digests!r}")
+            run = cls(
+                path,
+                _typed(config, "backend"),
+                _read(ModelConfig, config.get("model")),
+                _read(TrainConfig, config.get("train"), ADDED_LATER),
+                _read(DataConfig, config.get("data")),
+                _typed(config, "sha256"),
+                digests,
+            )
+        except RosettaError as error:
+            raise RosettaError(f"{path / 'config.json'} is damaged: {error}") from error
+        remove_unfinished(path.resolve())
+        with suppress(OSError, RosettaError), locked(path) as free:
+            if free:
+                run._mend()
+        return run
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Hold the lock of the run while the block writes it. Raises CannotBeginError if another process has it."""
+        with locked(self.path, LOCK_SECONDS) as free:
+            if not free:
+                raise CannotBeginError(
+                    f"another process is training {self.path}; wait for its end, or train a copy of the folder"
+                )
+            yield
 
     def pairs(self) -> list[Pair]:
         """The sentence pairs of the run, those of training and of validation."""
@@ -130,72 +186,60 @@ class RunDirectory:
 
     def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
         """The vocabularies of the encoder and of the decoder."""
-        content = read_json(self.path / "vocabulary.json")
+        where = self.path / "vocabulary.json"
+        self._text(where.name)  # compared with its digest
+        content = read_json(where)
         sides = content.get("encoder"), content.get("decoder")
-        sizes = self.model_config.num_encoder_tokens, self.model_config.num_decoder_tokens
-        for side, size in zip(sides, sizes, strict=True):
+        model = self.model_config
+        for side, size in zip(sides, (model.num_encoder_tokens, model.num_decoder_tokens), strict=True):
             characters = {c for c in side if isinstance(c, str) and len(c) == 1} if isinstance(side, list) else set()
             whole = isinstance(side, list) and len(side) == len(characters) == size and PAD in characters
             if content.get("version") != VERSION or not whole:
-                raise RosettaError(
-                    f"{self.path / 'vocabulary.json'} does not hold the {size} characters of the model"
-                )
-        return CharVocabulary(sides[0]), CharVocabulary(sides[1])  # type: ignore[arg-type]
+                raise RosettaError(f"{where} does not hold the {size} characters of the model")
+        encoder, decoder = CharVocabulary(sides[0]), CharVocabulary(sides[1])  # type: ignore[arg-type]
+        tokens = decoder.id_of.get(START), decoder.id_of.get(STOP)
+        if tokens != (model.start_token, model.stop_token):
+            raise RosettaError(
+                f"{self.path / 'config.json'} does not fit its vocabulary: the tokens of start and stop are "
+                f"{model.start_token} and {model.stop_token}, expected {tokens[0]} and {tokens[1]}"
+            )
+        return encoder, decoder
 
     def read_state(self, which: str, dtype: str | None = None) -> tuple[ModelState, Place]:
-        """The `last` or `best` state, in the run's precision or in `dtype`, and its place in training."""
-        path = self.path / STATE_FILES[which]
-        try:
-            state, metadata = from_bytes(path.read_bytes())
-            if not state.mean_squares:  # weights alone
-                state = ModelState(state.weights, {name: np.zeros_like(w) for name, w in state.weights.items()})
-            check_state(state, self.model_config)
-            place = _read(Place, metadata, path)
-        except OSError as error:
-            advice = "; a run of weights alone has the last state only" if which == "best" else ""
-            raise RosettaError(f"{path} cannot be read: {error.strerror}{advice}") from error
-        except RosettaError as error:
-            raise RosettaError(f"{path} is damaged: {error}") from error
+        """The `last` or `best` state, in the run's precision or in `dtype`, and its place in training.
+
+        Raises RosettaError where best.safetensors is not that of the epoch which the history says is the best.
+        """
+        state, place = self._best_state() if which == "best" else self._state("last")
         return in_dtype(state, dtype or self.model_config.dtype), place
 
     def history(self) -> list[Epoch]:
         """The epochs up to that of the last state; a line written just before a crash is left out."""
-        lines = self._text("history.jsonl").split("\n")[:-1]
-        last = self.read_state("last")[1].epoch
-        where = self.path / "history.jsonl"
-        try:
-            epochs = [_read(Epoch, json.loads(line), where) for line in lines[:last]]
-        except (ValueError, RecursionError) as error:
-            raise RosettaError(f"{where} is damaged: {error}") from error
-        if [epoch.epoch for epoch in epochs] != list(range(1, last + 1)):
-            raise RosettaError(f"{where} is damaged: expected the epochs 1 to {last}, a line each")
-        return epochs
+        return self._history(self._state("last")[1].epoch)
 
     def begin(self) -> tuple[ModelState, Place]:
-        """Undo what a crash may have left half done, and return the last state and its place, to train on from."""
-        state, place = self.read_state("last")
-        history = self.history()
-        lines = (json.dumps(asdict(epoch)) + "\n" for epoch in history)
-        write_atomically(self.path / "history.jsonl", "".join(lines))
-        if history and _best(history) == place.epoch:
-            self._write_state("best", state, place)
-        return state, place
+        """Mend what a crash left half done, and return the last state and its place, to train on from.
+
+        Beside what `open` mends, the history is cut back to the last state, and a run of weights alone gets a best
+        state if its weights are those of the best epoch.
+        """
+        return self._mend(training=True)
 
     def write_epoch(self, state: ModelState, epoch: Epoch, step: int) -> None:
         """Write the files of an epoch that is done, in an order in which a crash does no harm.
 
         The history comes first, then the last state, which makes the history's line count, then the best state, which
-        `begin` can repair.
+        can be mended from the last one.
         """
         check_state(state, self.model_config)
         with open(self.path / "history.jsonl", "a", encoding="utf-8") as log:
-            log.write(json.dumps(asdict(epoch)) + "\n")
+            log.write(_line(epoch))
             log.flush()
             os.fsync(log.fileno())
-        place = Place(epoch.epoch, step, self.train_config.seed)
-        self._write_state("last", state, place)
-        if _best(self.history()) == epoch.epoch:
-            self._write_state("best", state, place)
+        block = to_bytes(state, asdict(Place(epoch.epoch, step, self.train_config.seed)))
+        write_atomically(self.path / STATE_FILES["last"], block)
+        if _best(self._history(epoch.epoch)) == epoch.epoch:
+            write_atomically(self.path / STATE_FILES["best"], block)
 
     def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
         """The same run with another learning rate, a float32, which is written into its config.json."""
@@ -210,11 +254,12 @@ class RunDirectory:
         """
         refuse_existing(out, "choose another --out")
         state, place = self.read_state(which)
-        lines = (json.dumps(asdict(epoch)) + "\n" for epoch in self.history()[: place.epoch])
         with new_folder(out) as beside:
-            for name in ("config.json", "vocabulary.json", "pairs.tsv", "machine.json"):
-                write_atomically(beside / name, (self.path / name).read_bytes())
-            write_atomically(beside / "history.jsonl", "".join(lines))
+            for name in UNCHANGING:
+                write_atomically(beside / name, self._text(name))
+            write_atomically(beside / "machine.json", (self.path / "machine.json").read_bytes())
+            replace(self, digests=_digests(beside))._write_config(beside)
+            write_atomically(beside / "history.jsonl", "".join(map(_line, self.history()[: place.epoch])))
             write_atomically(beside / STATE_FILES["last"], to_bytes(ModelState(state.weights, {}), asdict(place)))
 
     def _write_config(self, folder: Path) -> None:
@@ -223,18 +268,87 @@ class RunDirectory:
             "version": VERSION,
             "backend": self.backend,
             "sha256": self.sha256,
+            "digests": self.digests,
         }
         config |= {"model": asdict(self.model_config), "train": asdict(self.train_config)}
         write_json(folder / "config.json", config | {"data": asdict(self.data_config)})
 
-    def _write_state(self, which: str, state: ModelState, place: Place) -> None:
-        write_atomically(self.path / STATE_FILES[which], to_bytes(state, asdict(place)))
+    def _mend(self, training: bool = False) -> tuple[ModelState, Place]:
+        """Do what `open` promises, or `begin` if the run is for `training`. The lock of the run must be held."""
+        for unfinished in self.path.glob(f".*{UNFINISHED}"):
+            unfinished.unlink()
+        state, place = self._state("last")
+        history = self._history(place.epoch)
+        text = "".join(map(_line, history))
+        # Whoever only reads leaves the history: a process on another machine, which has no part in the lock, may
+        # just have written an epoch's line and not yet its state.
+        if training and text != self._text("history.jsonl"):
+            write_atomically(self.path / "history.jsonl", text)
+        last, best = (self.path / name for name in STATE_FILES.values())
+        if history and _best(history) == place.epoch and (training or best.exists()):
+            block = last.read_bytes()
+            if not best.exists() or best.read_bytes() != block:
+                write_atomically(best, block)
+        return state, place
+
+    def _state(self, which: str) -> tuple[ModelState, Place]:
+        """The state in the file of `which`, in the run's precision, and its place in training."""
+        path = self.path / STATE_FILES[which]
+        try:
+            state, metadata = from_bytes(path.read_bytes())
+            if not state.mean_squares:  # weights alone
+                state = ModelState(state.weights, {name: np.zeros_like(w) for name, w in state.weights.items()})
+            check_state(state, self.model_config)
+            return state, _read(Place, metadata)
+        except OSError as error:
+            advice = "; a run of weights alone has the last state only" if which == "best" else ""
+            raise RosettaError(f"{path} cannot be read: {error.strerror}{advice}") from error
+        except RosettaError as error:
+            raise RosettaError(f"{path} is damaged: {error}") from error
+
+    def _best_state(self) -> tuple[ModelState, Place]:
+        """The best state by the history. Between the two writes of an epoch, it is in the last state's file."""
+        for _ in range(BEST_TRIES):
+            last, last_place = self._state("last")
+            best = _best(self._history(last_place.epoch))
+            state, place = self._state("best")
+            if place.epoch == best:
+                return state, place
+            if last_place.epoch == best:
+                return last, last_place
+        raise RosettaError(
+            f"{self.path / STATE_FILES['best']} is of epoch {place.epoch}, and the history's lowest validation loss "
+            f"is that of epoch {best}, whose state is lost; the last state can be used"
+        )
+
+    def _history(self, last: int) -> list[Epoch]:
+        """The epochs 1 to `last`.
+
+        An epoch may have several lines, if two processes trained the run before it had a lock; the last one counts.
+        """
+        found: dict[int, Epoch] = {}
+        for line in self._text("history.jsonl").split("\n"):
+            with suppress(ValueError, RecursionError, RosettaError):  # a line that is not needed may be anything
+                epoch = _read(Epoch, json.loads(line))
+                found[epoch.epoch] = epoch
+        for number in range(1, last + 1):
+            if number not in found:
+                raise RosettaError(
+                    f"{self.path / 'history.jsonl'} is damaged: epoch {number} has no line that can be read, "
+                    f"expected one line for each of the epochs 1 to {last}"
+                )
+        return [found[number] for number in range(1, last + 1)]
 
     def _text(self, name: str) -> str:
+        """The text of a file, compared with its digest if it has one."""
         try:
-            return (self.path / name).read_bytes().decode()
+            content = (self.path / name).read_bytes()
+            text = content.decode()
         except (OSError, UnicodeDecodeError) as error:
             raise RosettaError(f"{self.path / name} cannot be read: {error}") from error
+        if self.digests.get(name, _digest(content)) != _digest(content):
+            raise RosettaError(f"{self.path / name} has changed since the run was begun: its SHA-256 is another")
+        return text
 
 
 def refuse_existing(
@@ -245,26 +359,44 @@ def refuse_existing(
         raise CannotBeginError(f"{path} exists already; {advice}")
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each of the UNCHANGING files in a folder."""
+    return {name: _digest((folder / name).read_bytes()) for name in UNCHANGING}
+
+
+def _line(epoch: Epoch) -> str:
+    """An epoch's line of history.jsonl."""
+    return json.dumps(asdict(epoch)) + "\n"
+
+
 def _best(history: Sequence[Epoch]) -> int:
-    """The number of the epoch with the lowest validation loss."""
-    return min(history, key=lambda epoch: epoch.val_loss).epoch
+    """The number of the epoch with the lowest validation loss; 0 before the first epoch."""
+    return min(history, key=lambda epoch: epoch.val_loss).epoch if history else 0
 
 
-def _read(kind: type[Config], values: Any, where: Path, added_later: Mapping[str, Any] | None = None) -> Config:
-    """A dataclass made from a JSON object, in which each field is present or in `added_later`, and of its type."""
+def _read(kind: type[Config], values: Any, added_later: Mapping[str, Any] | None = None) -> Config:
+    """A dataclass made from a JSON object, in which each field is present or in `added_later`, and of its type.
+
+    Raises RosettaError for an object that is not like that, and for a value that the dataclass refuses.
+    """
     names = {field.name: field.type for field in fields(kind)}
     values = {**(added_later or {}), **values} if isinstance(values, dict) else {}
     if values.keys() != names.keys():
-        raise RosettaError(f"{where} is damaged: expected the fields {', '.join(names)}")
+        raise RosettaError(f"expected the fields {', '.join(names)}")
     for name, expected in names.items():
         accepted = (int, float) if expected is float else expected
         value_is_bool = isinstance(values[name], bool)  # Python counts a bool among the ints
         if not isinstance(values[name], accepted) or value_is_bool != (expected is bool):  # type: ignore[arg-type]
-            raise RosettaError(f"{where} is damaged: {name} is {values[name]!r}")
+            raise RosettaError(f"{name} is {values[name]!r}")
     return kind(**values)
 
 
-def _typed(config: dict[str, Any], name: str, where: Path) -> str:
+def _typed(config: dict[str, Any], name: str) -> str:
+    """The string that stands under `name`. Raises RosettaError where there is none."""
     if not isinstance(config.get(name), str):
-        raise RosettaError(f"{where} is damaged: {name} is {config.get(name)!r}")
+        raise RosettaError(f"{name} is {config.get(name)!r}")
     return str(config[name])

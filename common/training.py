@@ -24,6 +24,7 @@ def fit(
     emit: Emit,
     *,
     run: str,
+    learning_rate: float,
     epochs: int,
     corpus: Batch,
     training_rows: NDArray[np.integer],
@@ -31,19 +32,23 @@ def fit(
 ) -> None:
     """Train on from the run's last state until the run has `epochs` epochs, and write it after each of them.
 
-    Emits the events of `train_epoch`, and `epoch_done` with the figures of each epoch.
+    The run keeps `learning_rate`, with which the backend was opened. Emits the events of `train_epoch`, and
+    `epoch_done` with the figures of each epoch. Raises CannotBeginError if another process is training the run.
     """
     directory = RunDirectory.open(run)
-    settings = directory.train_config
-    state, place = directory.begin()
-    backend.load(state)
-    validation = Batches(corpus, validation_rows, settings.batch_size)
-    for epoch in range(place.epoch + 1, epochs + 1):
-        trained, validated = train_epoch(backend, emit, training_rows, validation, settings, epoch)
-        done = _epoch(epoch, trained, validated)
-        place = replace(place, epoch=epoch, step=place.step + len(trained.loss_sums))
-        directory.write_epoch(backend.dump(), done, place.step)
-        emit(epoch_done=asdict(done))
+    with directory.only_writer():
+        if learning_rate != directory.train_config.learning_rate:
+            directory = directory.with_learning_rate(learning_rate)
+        settings = directory.train_config
+        state, place = directory.begin()
+        backend.load(state)
+        validation = Batches(corpus, validation_rows, settings.batch_size)
+        for epoch in range(place.epoch + 1, epochs + 1):
+            trained, validated = train_epoch(backend, emit, training_rows, validation, settings, epoch)
+            done = _epoch(epoch, trained, validated)
+            place = replace(place, epoch=epoch, step=place.step + len(trained.loss_sums))
+            directory.write_epoch(backend.dump(), done, place.step)
+            emit(epoch_done=asdict(done))
 
 
 def train_epoch(

@@ -433,6 +433,37 @@ def test_damaged_files_are_one_clear_line_or_are_read(opened: Open, tmp_path: Pa
         refused(process, *paths)
 
 
+def test_a_flipped_bit_in_a_file_of_torch_is_refused_or_changes_nothing(opened: Open, tmp_path: Path) -> None:
+    process, expected, rng = opened("torch"), state_of("float32"), np.random.default_rng(13)
+    process.call(native_child.save, state=expected, folder=str(tmp_path))
+    damaged, refusals = tmp_path / "damaged", 0
+    for number, file in enumerate(FORMATS["torch"]):
+        whole = (tmp_path / file).read_bytes()
+        paths = [str(tmp_path / name) for name in FORMATS["torch"]]
+        paths[number] = str(damaged)
+        for bit in rng.choice(8 * len(whole), 150, replace=False):
+            content = bytearray(whole)
+            content[bit // 8] ^= 1 << bit % 8
+            damaged.write_bytes(content)
+            answer = process.call(native_child.read, paths=paths)
+            if answer.state is None:
+                refusals += 1
+            else:
+                assert_same(answer.state, expected)
+    assert refusals > 100
+
+
+def test_negative_slots_in_a_file_are_refused(run: RunDirectory, tmp_path: Path) -> None:
+    state = state_of("float32")
+    state.mean_squares["decoder/bias"][0] *= -1
+    with Runtime(threads=1).start("torch", MODEL, TrainConfig()) as process:
+        process.call(native_child.save, state=state, folder=str(tmp_path))
+    files = [tmp_path / file for file in FORMATS["torch"]]
+    with pytest.raises(RosettaError, match=r"optimizer\.pt: RMSprop slot decoder/bias holds negative numbers"):
+        import_native(files, "torch", Setting.of_run(run.path), tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_keras_archive_is_not_trusted_for_its_checksums(opened: Open, tmp_path: Path) -> None:
     """A zip guards its members by a checksum, which anybody can make."""
     opened("keras").call(native_child.save, state=state_of("float32"), folder=str(tmp_path))

@@ -2,67 +2,42 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 import common.files
 from common import run_directory
-from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.files import new_folder, write_atomically
-from common.run_directory import Epoch, Place, RunDirectory
-from common.vocabulary import CharVocabulary
-from common.weights import ModelState, initial_state, to_bytes
-
-PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]
-VOCABULARIES = CharVocabulary.of(s for s, _ in PAIRS), CharVocabulary.of(f"\t{t}\n" for _, t in PAIRS)
-MODEL = ModelConfig(len(VOCABULARIES[0]), len(VOCABULARIES[1]), 0, 1, latent_dim=3)
-CONFIGS = MODEL, TrainConfig(batch_size=2, seed=9), DataConfig("fra-eng", 3, 0.4, "grouped", True)
-FILES = ["config.json", "vocabulary.json", "pairs.tsv", "machine.json", "state.safetensors", "best.safetensors"]
-FILES = sorted([*FILES, "history.jsonl"])
+from common.run_directory import STATE_FILES, Epoch, Place, RunDirectory
+from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
+from rosetta import main
+from tests.small_run import (
+    CONFIGS,
+    FILES,
+    MODEL,
+    PAIRS,
+    VOCABULARIES,
+    assert_state,
+    contents,
+    create,
+    epoch_of,
+    state_of,
+    write,
+)
 
 
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking the processor takes a second."""
     monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
-
-
-def state_of(epoch: int) -> ModelState:
-    state = initial_state(MODEL, epoch)
-    return ModelState(state.weights, {name: np.abs(w) + epoch for name, w in state.weights.items()})
-
-
-def create(path: Path, dtype: str = "float32") -> RunDirectory:
-    configs = replace(MODEL, dtype=dtype), *CONFIGS[1:]
-    state = initial_state(configs[0], 0)
-    return RunDirectory.create(path, "torch:compile", configs, "ab" * 32, PAIRS, VOCABULARIES, state)
-
-
-def epoch_of(number: int, val_loss: float) -> Epoch:
-    return Epoch(number, 1 / number, val_loss, 0.5, 0.25, 0.125, 1.5)
-
-
-def write(run: RunDirectory, val_losses: list[float]) -> None:
-    for number, val_loss in enumerate(val_losses, 1):
-        run.write_epoch(state_of(number), epoch_of(number, val_loss), step=10 * number)
-
-
-def assert_state(run: RunDirectory, which: str, epoch: int) -> None:
-    """That `which` is the state written after `epoch`, to the bit."""
-    state, place = run.read_state(which)
-    expected = state_of(epoch) if epoch else initial_state(MODEL, 0)
-    assert place == Place(epoch, 10 * epoch, seed=9)
-    assert to_bytes(state, {}) == to_bytes(expected, {})
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture
@@ -190,6 +165,57 @@ def test_a_crash_between_the_state_and_the_best_is_mended(run: RunDirectory) -> 
     assert contents(run.path) == whole
 
 
+def test_a_best_state_that_a_crash_left_old_is_mended_by_whoever_opens_the_run(run: RunDirectory) -> None:
+    best = run.path / "best.safetensors"
+    old = best.read_bytes()
+    run.write_epoch(state_of(4), epoch_of(4, 0.5), step=40)
+    whole = contents(run.path)
+    best.write_bytes(old)
+    assert_state(run, "best", 4)
+    assert best.read_bytes() == old, "where the folder cannot be written, it is read all the same"
+    RunDirectory.open(run.path)
+    assert contents(run.path) == whole
+
+
+def test_a_best_state_of_another_epoch_than_the_history_says_is_one_clear_error(run: RunDirectory) -> None:
+    shutil.copy(run.path / "state.safetensors", run.path / "best.safetensors")
+    before = contents(run.path)
+    said = assert_refused(run.path, "best.safetensors")
+    assert "is of epoch 3, and the history's lowest validation loss is that of epoch 2" in said
+    assert contents(run.path) == before
+
+
+def test_the_best_state_is_found_although_another_process_writes_epochs(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process ends an epoch between the reading of the history and that of the best state."""
+    read_history, read = RunDirectory._history, []
+
+    def read_too_early(self: RunDirectory, last: int) -> list[Epoch]:
+        history = read_history(self, last)
+        if not read:
+            read.append(last)
+            monkeypatch.setattr(RunDirectory, "_history", read_history)
+            run.write_epoch(state_of(4), epoch_of(4, 0.5), step=40)
+            run.write_epoch(state_of(5), epoch_of(5, 0.6), step=50)
+        return history
+
+    monkeypatch.setattr(RunDirectory, "_history", read_too_early)
+    assert_state(run, "best", 4)
+    assert read == [3]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 2], [0, 1, 1, 2, 2, 0], [0, 2, 1], [1, 2, 0, 1]], ids=str)
+def test_a_history_that_two_processes_wrote_is_mended(run: RunDirectory, order: list[int]) -> None:
+    path = run.path / "history.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[i] for i in order))
+    assert run.history() == [epoch_of(1, 3.0), epoch_of(2, 1.0), epoch_of(3, 2.0)]
+    run.begin()
+    assert path.read_bytes() == whole
+
+
 @pytest.mark.parametrize("crash_at", ["state.safetensors", "best.safetensors"])
 def test_an_epoch_that_crashed_anywhere_is_trained_again_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: str
@@ -243,6 +269,14 @@ def test_some_of_the_slots_are_as_good_as_damaged(run: RunDirectory) -> None:
 
 
 # Damaged
+
+
+def without_digests(run: RunDirectory) -> RunDirectory:
+    """The same run as it was before there were digests, which would be the first to tell of a damage."""
+    config = json.loads((run.path / "config.json").read_bytes())
+    del config["digests"]
+    (run.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return RunDirectory.open(run.path)
 
 
 def read_all(path: Path) -> None:
@@ -301,11 +335,30 @@ def test_a_missing_file_and_a_folder_in_its_place_are_one_clear_error(run: RunDi
         ("model", "latent_dim", "3"),
         ("model", "num_encoder_tokens", 5),
         ("model", "dtype", "banana"),
+        ("model", "padding", "nonsense"),
+        ("model", "start_token", 2),
+        ("model", "start_token", -1),
+        ("model", "stop_token", 10**9),
         ("model", "dtype", None),
         ("model", "surplus", 1),
         ("train", "learning_rate", "fast"),
+        ("train", "learning_rate", -1),
+        ("train", "learning_rate", float("nan")),
+        ("train", "learning_rate", float("inf")),
+        ("train", "learning_rate", 10**400),
+        ("train", "rho", 1.5),
+        ("train", "epsilon", -1e-7),
+        ("train", "batch_size", 0),
+        ("train", "batches", "sorted"),
         ("train", "seed", 1.5),
+        ("train", "seed", -1),
+        ("data", "num_samples", 0),
+        ("data", "validation_split", float("nan")),
+        ("data", "validation_split", -0.1),
         ("data", "split", 3),
+        ("data", "split", "middle"),
+        (None, "digests", {"pairs.tsv": "ab"}),
+        (None, "digests", 3),
         (None, "backend", 7),
         (None, "sha256", None),
         (None, "model", [1]),
@@ -333,6 +386,87 @@ def test_a_run_from_before_batches_were_a_setting_was_trained_on_shuffled_ones(r
     assert_refused(run.path, "expected the fields")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("val_loss", float("nan")), ("loss", float("inf")), ("accuracy", "high"), ("epoch", True)],
+)
+def test_a_history_with_a_figure_that_cannot_be_is_one_clear_error(
+    run: RunDirectory, name: str, value: object
+) -> None:
+    path = run.path / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    lines[0][name] = value
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert "epoch 1 has no line that can be read" in assert_refused(run.path, "history.jsonl")
+
+
+@pytest.mark.parametrize("rate", ["inf", "1e39"])
+def test_a_learning_rate_that_float32_does_not_have_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rate: str
+) -> None:
+    options = ["--backend", "numpy", "--out", str(tmp_path / "run"), "--learning-rate", rate]
+    monkeypatch.setattr("sys.argv", ["rosetta", "train", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "learning_rate is inf, expected 0 to 3.4028234663852886e+38" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# Changed
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_a_flipped_bit_anywhere_in_a_state_is_one_clear_error(run: RunDirectory, which: str) -> None:
+    path = run.path / STATE_FILES[which]
+    whole, rng = path.read_bytes(), np.random.default_rng(3)
+    for bit in rng.choice(8 * len(whole), 300, replace=False):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(RosettaError, match=re.escape(path.name)):
+            run.read_state(which)
+    path.write_bytes(whole)
+    run.read_state(which)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("pairs.tsv", "Va !", "Vb !"), ("vocabulary.json", '"V"', '"W"')],
+    ids=["pairs", "characters"],
+)
+def test_a_file_that_was_edited_is_one_clear_error(run: RunDirectory, name: str, old: str, new: str) -> None:
+    path = run.path / name
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    assert "has changed since the run was begun" in assert_refused(run.path, name)
+    with pytest.raises(RosettaError, match="has changed since"):
+        run.write_weights("last", run.path.with_name("weights"))
+
+
+def test_negative_slots_are_one_clear_error(run: RunDirectory) -> None:
+    state, _ = run.read_state("last")
+    state.mean_squares["dense/bias"][1] = -1e-3
+    (run.path / "state.safetensors").write_bytes(to_bytes(state, {"epoch": 3, "step": 30, "seed": 9}))
+    assert "slot dense/bias holds negative numbers" in assert_refused(run.path, "state.safetensors")
+
+
+def test_a_run_from_before_there_were_digests_is_read_and_gets_them_when_it_is_converted(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    expected = run.read_state("last")[0]
+    for which, name in STATE_FILES.items():
+        state, place = run.read_state(which)
+        slots = {SLOT_PREFIX + weight: slot for weight, slot in state.mean_squares.items()}
+        (run.path / name).write_bytes(save(state.weights | slots, {"rosetta": json.dumps(asdict(place))}))
+    old = without_digests(run)
+    read_all(run.path)
+    assert to_bytes(old.read_state("last")[0], {}) == to_bytes(expected, {})
+    old.write_weights("last", tmp_path / "weights")
+    assert replace(RunDirectory.open(tmp_path / "weights"), path=run.path) == run
+
+
 @pytest.mark.parametrize(("name", "value"), [("version", 2), ("version", None), ("format", "other")])
 def test_another_format_or_version_is_refused_by_name(run: RunDirectory, name: str, value: object) -> None:
     path = run.path / "config.json"
@@ -357,25 +491,25 @@ ENCODER = list(VOCABULARIES[0].characters)
     ids=["missing", "one less", "one twice", "two characters", "a number", "no space", "a text"],
 )
 def test_a_vocabulary_that_does_not_fit_is_one_clear_error(run: RunDirectory, encoder: object) -> None:
-    path = run.path / "vocabulary.json"
+    path = without_digests(run).path / "vocabulary.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"encoder": encoder}), encoding="utf-8")
-    assert_refused(run.path, "vocabulary.json")
+    assert "does not hold the" in assert_refused(run.path, "vocabulary.json")
 
 
 def test_a_vocabulary_of_another_version_is_refused(run: RunDirectory) -> None:
-    path = run.path / "vocabulary.json"
+    path = without_digests(run).path / "vocabulary.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"version": 2}), encoding="utf-8")
-    assert_refused(run.path, "vocabulary.json")
+    assert "does not hold the" in assert_refused(run.path, "vocabulary.json")
 
 
 @pytest.mark.parametrize("text", ["Go.\n", "Go.\tVa !\tmore\n", "Go.\tVa !\n\n", "\tVa !\n", "Go.\tVa !"])
 def test_pairs_that_are_none_are_one_clear_error(run: RunDirectory, text: str) -> None:
-    (run.path / "pairs.tsv").write_text(text, encoding="utf-8")
-    assert_refused(run.path, "pairs.tsv")
+    (without_digests(run).path / "pairs.tsv").write_text(text, encoding="utf-8")
+    assert "expected lines of source, tab, target" in assert_refused(run.path, "pairs.tsv")
 
 
-@pytest.mark.parametrize("order", [[0, 2, 1], [0, 1], [0, 0, 1], [1, 2]])
-def test_a_history_with_lines_missing_or_moved_is_one_clear_error(run: RunDirectory, order: list[int]) -> None:
+@pytest.mark.parametrize("order", [[0, 1], [0, 0, 1], [1, 2], []], ids=str)
+def test_a_history_with_lines_missing_is_one_clear_error(run: RunDirectory, order: list[int]) -> None:
     path = run.path / "history.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[i] for i in order))
@@ -384,10 +518,19 @@ def test_a_history_with_lines_missing_or_moved_is_one_clear_error(run: RunDirect
 
 @pytest.mark.parametrize("which", ["state.safetensors", "best.safetensors"])
 @pytest.mark.parametrize(
-    "metadata", [{}, [], None, {"epoch": "3", "step": 1, "seed": 9}, {"epoch": 3, "step": 1}], ids=str
+    "metadata",
+    [
+        {},
+        [],
+        None,
+        {"epoch": "3", "step": 1, "seed": 9},
+        {"epoch": 3, "step": 1},
+        {"epoch": 3, "step": -1, "seed": 9},
+    ],
+    ids=str,
 )
 def test_a_state_without_its_place_is_one_clear_error(run: RunDirectory, which: str, metadata: object) -> None:
-    (run.path / which).write_bytes(to_bytes(state_of(3), metadata))  # type: ignore[arg-type]
+    (run.path / which).write_bytes(save(state_of(3).weights, {"rosetta": json.dumps(metadata)}))
     assert_refused(run.path, which)
 
 

@@ -26,6 +26,7 @@ from common.tensors import epoch_order
 from common.weights import initial_state, permute_units
 from tests.conftest import FRAMEWORKS
 from tests.near_ties import differences
+from tests.program import refusal
 
 RUNTIME = Runtime(threads=1)  # models this small gain nothing from more
 DATA = DataConfig(num_samples=2400, split="grouped")
@@ -250,7 +251,10 @@ def test_ctrl_c_keeps_the_last_finished_epoch_and_says_how_to_go_on(tmp_path) ->
 
 
 def test_a_killed_run_resumes_to_the_bits_of_one_that_was_not(tmp_path) -> None:
+    """Before the kill, another process cannot resume it; after the kill, nothing is left of its lock."""
     process = start_training(tmp_path / "killed")
+    said = refusal(2, "train", "--out", tmp_path / "killed", "--resume", "--epochs", 200_000)
+    assert f"another process is training {tmp_path / 'killed'}; wait for its end" in said
     children = psutil.Process(process.pid).children()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

@@ -335,6 +335,13 @@ def test_all_backends_are_shown_side_by_side(three, monkeypatch, capsys) -> None
     assert "warm" in out, "what the milliseconds leave out"
 
 
+def test_a_line_at_fault_leaves_an_empty_one_between_the_tables(three, monkeypatch, capsys) -> None:
+    out, err = shown_by(capsys, monkeypatch, "\u4e2d", "Look at the skirt!", expected=1)
+    assert out.startswith("\n")
+    assert len(re.findall(r" yes *$", out, re.MULTILINE)) == 3
+    assert "U+4E2D" in err
+
+
 @pytest.mark.parametrize("options", [[], ["--beam", "3", "--n-best", "2"]], ids=["greedy", "beam"])
 def test_side_by_side_as_json(three, monkeypatch, capsys, options) -> None:
     out, err = shown_by(capsys, monkeypatch, "--json", *options, "Look at the skirt!", "\u4e2d", "", expected=1)

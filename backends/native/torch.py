@@ -1,6 +1,7 @@
 """Reads PyTorch's state dicts; torch is told to load nothing but tensors and plain values."""
 
 import io
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,15 @@ def _slots(path: Path, names: Iterable[str], config: ModelConfig) -> dict[str, N
 
 
 def _content(path: Path, config: ModelConfig) -> Any:
-    return torch.load(io.BytesIO(read(path, config)), map_location="cpu", weights_only=True)
+    """What torch.load gives, which does not compare what it reads with the checksums of the zip."""
+    file = io.BytesIO(read(path, config))
+    if zipfile.is_zipfile(file):  # which files of torch before 1.6 are not
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise RosettaError(f"{path} is damaged: the checksum of {listed([damaged])} in it does not fit")
+        file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

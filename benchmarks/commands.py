@@ -1,7 +1,6 @@
 """The commands for benchmarking, which rosetta.py adds to its command line."""
 
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -122,7 +121,7 @@ def bench(
     """
     from backends import frameworks
     from benchmarks.measure import schedule
-    from benchmarks.measure.lock import only_benchmark
+    from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import LANES, Plan, cells, chosen, shuffled_and, sized
     from benchmarks.parity.certificate import read_certificates
     from benchmarks.report import content
@@ -155,8 +154,8 @@ def bench(
         run_folder = str(run.resolve()) if run else ""
         plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, baseline or "", run_folder, rows)
         open_benchmark = partial(schedule.begin, path, plan, read_certificates(certificate) if certificate else {})
-    # The recording is opened under the lock, since another benchmark may still be writing to it.
-    with only_benchmark(terminal.warn, wait):
+    # The recording is opened under the locks, since another benchmark may still be writing to it.
+    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         benchmark = open_benchmark()
         with _measuring("bench", path) as interrupted:
             benchmark.run(_Progress(), precision)
@@ -186,7 +185,7 @@ def sweep(
 ) -> None:
     """Measure how the time of a step grows with sentence length, units and batch size, and memory with the corpus."""
     from backends import BASELINE, TABLE, frameworks
-    from benchmarks.measure.lock import only_benchmark
+    from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import Cell
     from benchmarks.measure.sweep import Sweep
     from benchmarks.report import sweep as content
@@ -212,7 +211,7 @@ def sweep(
         settings = TrainConfig(batch_size, seed=seed)
         rows = [Cell(name) for name in names]
         open_sweep = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
-    with only_benchmark(terminal.warn, wait):
+    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         opened = open_sweep()
         with _measuring("sweep", path) as interrupted:
             progress = _Progress()
@@ -249,8 +248,9 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="The page to write: .html, or .md for Markdown.")],
 ) -> None:
     """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences."""
-    from benchmarks.measure.recording import Recording, format_of
-    from benchmarks.measure.sweep import FORMAT, Sweep
+    from benchmarks.measure.recording import FORMAT, Recording, content_of, format_of
+    from benchmarks.measure.sweep import FORMAT as SWEEP
+    from benchmarks.measure.sweep import Sweep
     from benchmarks.report import content, markdown, page
     from benchmarks.report import sweep as sweep_content
     from benchmarks.results.rows import results_of
@@ -260,12 +260,13 @@ def report(
 
     if out.suffix not in (".html", ".md"):
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
-    if format_of(recording) == FORMAT:
+    if out.is_file() and format_of(out) in (FORMAT, SWEEP):
+        raise CannotBeginError(f"{out} is itself a recording; give --out another name")
+    if format_of(recording) == SWEEP:
         made = sweep_content.report(scaling_of(Sweep.read(recording)))
     else:
         made = content.report(results_of(Recording.read(recording)))
-    text = recording.read_bytes()
-    raw = text[: text.rfind(b"\n") + 1].decode()  # without the incomplete last line that a killed benchmark leaves
+    raw = content_of(recording).decode()
     try:
         write_atomically(out, page.render(made, raw) if out.suffix == ".html" else markdown.render(made))
     except OSError as error:
@@ -307,7 +308,7 @@ def compare(
         worst = max(slower, key=lambda change: change.slower_by)
         raise RosettaError(
             f"{len(slower)} figure{'s' * (len(slower) > 1)} slower by more than {fail_slower}; "
-            f"worst: {worst.label}, {worst.figure}, by {worst.slower_by:.0%}"
+            f"worst: {terminal.printable(worst.label)}, {worst.figure}, by {worst.slower_by:.0%}"
         )
 
 
@@ -404,7 +405,8 @@ class _Progress:
         from common import terminal
 
         minutes, seconds = divmod(int(perf_counter() - self.began), 60)
-        terminal.err.print(f"[{minutes}:{seconds:02}] {title}", markup=False, highlight=False, soft_wrap=True)
+        line = f"[{minutes}:{seconds:02}] {terminal.printable(title)}"
+        terminal.err.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def measured(self, recording: "Recording") -> None:
         from benchmarks.results.rows import results_of
@@ -434,9 +436,10 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
     For Ctrl-C the message is put into the list that this yields instead of being raised, so that the caller can show
     the results so far before it ends.
     """
+    from benchmarks.measure.plan import typed
     from common.errors import CannotBeginError, RosettaError
 
-    go_on = f"go on with: rosetta {command} --out {shlex.quote(str(path))} --resume"
+    go_on = f"go on with: rosetta {command} --out {typed(str(path))} --resume"
     interrupted: list[str] = []
     try:
         yield interrupted
@@ -453,10 +456,11 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
 
 def _say_where_saved(path: Path, interrupted: list[str], json: bool) -> None:
     """Print where the recording is, unless the JSON output names it. Raises CtrlCError if Ctrl-C ended it."""
+    from benchmarks.measure.plan import typed
     from common.errors import CtrlCError
 
     if interrupted:
         raise CtrlCError(interrupted[0])
-    page = shlex.quote(str(path.with_suffix(".html")))
+    page = typed(str(path.with_suffix(".html")))
     if not json:
-        print(f"Saved as {path}. To make a page of it: rosetta report {shlex.quote(str(path))} -o {page}")
+        print(f"Saved as {path}. To make a page of it: rosetta report {typed(str(path))} -o {page}")

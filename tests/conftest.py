@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from backends import TABLE
 from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime
+from benchmarks.measure.lock import PLACE
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
@@ -39,10 +40,14 @@ Open = Callable[..., Page]
 
 @pytest.fixture(scope="session", autouse=True)
 def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """For what programs that tests start leave: a lock, so that no benchmark elsewhere is waited for, and what is
-    compiled, which the user has perhaps compiled before."""
+    """For what programs that tests start leave, and for what is compiled, which the user has perhaps compiled before;
+    and a lock, so that no benchmark elsewhere is waited for."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    lock = temporary / "lock"
+    lock.touch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setenv(PLACE, str(lock))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

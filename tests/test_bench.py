@@ -211,7 +211,7 @@ def test_ctrl_c_before_anything_is_known_says_so(tmp_path) -> None:
 
 def test_where_another_benchmark_runs_it_ends_at_once_if_told_to_and_leaves_nothing(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
-    with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
+    with lock_path().open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         for name in ("bench", "sweep"):
             options = ["--backends", "numpy", "--num-samples", "300", "--no-wait", "--out", out]
@@ -224,7 +224,7 @@ def test_a_recording_that_somebody_else_writes_is_not_read_before_they_are_done(
     out = tmp_path / "a.jsonl"
     whole = measured[0].path.read_bytes().splitlines(keepends=True)
     out.write_bytes(b"".join(whole[:-1]))
-    with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
+    with lock_path().open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         second = start_short(GENERATIONS, "bench", "--resume", "--out", out, "--json")
         assert second.stderr
@@ -243,7 +243,7 @@ def test_the_last_recording_that_has_a_head_alone_is_not_removed_by_who_may_not_
     wait_until(lambda: whole_lines(out) or program.poll() is not None)
     program.kill()
     program.communicate()
-    with (Path(os.environ["TMPDIR"]) / lock_path().name).open("w") as held:
+    with lock_path().open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert "another benchmark runs" in refusal(2, "bench", "--resume", "--no-wait", "--out", out)
     assert out.exists()

@@ -1,4 +1,4 @@
-"""Two benchmarks do not run at once."""
+"""Two benchmarks do not run at once, whoever starts them, and two processes do not write one recording."""
 
 import fcntl
 import os
@@ -6,40 +6,48 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.measure.lock import lock_path, only_benchmark
+from benchmarks.measure.lock import PLACE, holder_of, lock_path, only_benchmark, only_writer
 from common.errors import CannotBeginError
+from tests.program import refusal
 
-# A benchmark that says what it does and ends when its input does.
+# A benchmark that says what it does and ends when its input does. Its first argument may be the id of another user.
 BENCHMARK = """
-import sys
+import os, sys
 from benchmarks.measure.lock import only_benchmark
 say = lambda text: print(text, flush=True)
+if sys.argv[1:] and sys.argv[1].isdecimal():
+    os.setuid(int(sys.argv[1]))
 with only_benchmark(lambda message: say("waits: " + message)):
     say("holds")
     sys.stdin.read()
 say("released")
 """
-Start = Callable[[], "subprocess.Popen[str]"]
+NOBODY = "65534"  # id of a user without rights
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts benchmarks that share a directory for temporary files with this process."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)  # where the answer is kept
+    """Starts benchmarks that share a lock with this process and have temporary folders of their own."""
+    (tmp_path / "lock").touch()
+    monkeypatch.setenv(PLACE, str(tmp_path / "lock"))
     started: list[subprocess.Popen[str]] = []
 
-    def begin() -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", BENCHMARK, "as planned"]
+    def begin(*arguments: str) -> "subprocess.Popen[str]":
+        temporary = tmp_path / str(len(started))
+        temporary.mkdir()
+        command, environment = [sys.executable, "-c", BENCHMARK, *arguments], os.environ | {"TMPDIR": str(temporary)}
         pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+        started.append(
+            subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        )
         return started[-1]
 
     yield begin
@@ -58,12 +66,13 @@ def no_wait(message: str) -> None:
 
 
 def test_a_second_benchmark_says_who_holds_the_machine_and_waits(start: Start) -> None:
-    first = start()
+    first = start("as planned")
     assert line(first) == "holds"
     second = start()
-    held = rf"another benchmark runs \(process {first.pid}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d: -c 'as planned'\)"
-    assert re.fullmatch(rf"waits: {held}; waiting for its end", line(second))
-    with pytest.raises(CannotBeginError, match=held), only_benchmark(no_wait, wait=False):
+    holder = rf"process {first.pid} of \w+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d: \S+ -c "
+    assert re.match(rf"waits: another benchmark runs \({holder}", said := line(second))
+    assert said.endswith("waiting for its end")
+    with pytest.raises(CannotBeginError, match=holder), only_benchmark(no_wait, wait=False):
         pass
     assert first.stdin
     first.stdin.close()
@@ -99,37 +108,77 @@ def test_the_lock_is_free_after_an_error_and_again_after_that() -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), only_benchmark(no_wait, wait=False):
             raise ZeroDivisionError
-    assert lock_path().stat().st_mode & 0o777 == 0o666  # for other users, whatever the umask
 
 
-@pytest.mark.usefixtures("start")
-def test_what_others_put_in_the_place_of_the_lock_is_left_alone(tmp_path: Path) -> None:
-    valued, path = tmp_path / "valued", lock_path()
-    valued.write_text("as it was")
-    planted: list[Callable[[], object]] = [
-        lambda: path.symlink_to(valued),
-        lambda: path.symlink_to(tmp_path / "not there"),
-        lambda: path.hardlink_to(valued),
-        lambda: os.mkfifo(path),
-        lambda: path.mkdir(),
-    ]
-    for put in planted:
-        put()
-        with pytest.raises(CannotBeginError, match=r"cannot lock .*; remove it"), only_benchmark(no_wait):
-            pass
-        path.rmdir() if path.is_dir() else path.unlink()
-    assert valued.read_text() == "as it was"
-    assert not (tmp_path / "not there").exists()
-
-
-@pytest.mark.usefixtures("start")
-def test_the_name_of_a_holder_cannot_write_over_the_terminal() -> None:
+def test_the_lock_is_in_a_place_that_only_the_administrator_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PLACE)
     path = lock_path()
-    path.write_text("process 1\x1b[2J\nall is well")
-    with path.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with (
-            pytest.raises(CannotBeginError, match=re.escape("process 1?[2J all is well")),
-            only_benchmark(no_wait, False),
-        ):
+    assert path == lock_path().resolve()
+    found = path.stat()
+    assert (found.st_uid, found.st_mode & 0o022) == (0, 0)  # neither its group nor others may write there
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root starts processes of other users")
+def test_another_user_waits_and_cannot_free_the_lock(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:  # pytest's own are closed to other users
+        os.chmod(folder, 0o755)
+        monkeypatch.setenv(PLACE, folder)
+        first = start()
+        assert line(first) == "holds"
+        other = start(NOBODY)
+        assert line(other).startswith(f"waits: another benchmark runs (process {first.pid} of root, ")
+        other.kill()
+        with pytest.raises(CannotBeginError, match=f"process {first.pid} "), only_benchmark(no_wait, wait=False):
             pass
+
+
+def test_a_place_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLACE, str(tmp_path / "none"))
+    with pytest.raises(CannotBeginError, match=f"cannot lock .*; let {PLACE} name"), only_benchmark(no_wait):
+        pass
+
+
+def test_the_command_of_a_holder_cannot_write_over_the_terminal(tmp_path: Path) -> None:
+    code = "import fcntl, sys; file = open(sys.argv[2]); fcntl.flock(file, fcntl.LOCK_EX); input(print(flush=True))"
+    with (tmp_path / "lock").open("w") as file:
+        command = [sys.executable, "-c", code, "\x1b[2J\nall is well", file.name]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            line(holder)
+            said = holder_of(file.fileno())
+            holder.kill()
+    assert f" '?[2J all is well' {file.name}" in said
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("command", ["bench", "sweep"])
+def test_a_recording_that_another_process_writes_is_not_written(tmp_path: Path, command: str) -> None:
+    """Even if it holds another lock of the machine, as on another machine that shares the disk."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"as it was\n")
+    with only_writer(path, new=False):
+        said = refusal(2, command, "--resume", "--out", path)
+        assert f"another benchmark writes {path} (process {os.getpid()} of " in said
+    assert path.read_bytes() == b"as it was\n"
+    assert "is no line of" in refusal(1, command, "--resume", "--out", path), "the lock is free again"
+
+
+def test_a_new_recording_replaces_nothing_and_leaves_no_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "a.jsonl"
+    with only_writer(path, new=True):
+        assert path.read_bytes() == b""
+        with pytest.raises(CannotBeginError, match="File exists"), only_writer(path, new=True):
+            pass
+    assert not path.exists()
+    with pytest.raises(CannotBeginError, match="No such file"), only_writer(path, new=False):
+        pass
+    path.touch()
+    with only_writer(path, new=False):
+        pass
+    assert path.exists()
+
+
+def test_a_lock_that_another_program_holds_without_a_name_is_not_known(tmp_path: Path) -> None:
+    with (tmp_path / "free").open("w") as file:
+        assert holder_of(file.fileno()) == "not known"
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert holder_of(file.fileno()).startswith(f"process {os.getpid()} of ")

@@ -1,15 +1,21 @@
 """A recording on disk: whole lines only, never overwritten, refused in one line where it is not one."""
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
 
-from benchmarks.measure.plan import Cell
+from benchmarks.measure import recording as recording_module
+from benchmarks.measure.plan import Cell, typed
 from benchmarks.measure.recording import (
     Cause,
     Decoded,
@@ -20,12 +26,17 @@ from benchmarks.measure.recording import (
     create_lines,
     cut_torn_line,
     format_of,
+    refuse_other_machine,
 )
 from benchmarks.measure.schedule import resumed
+from benchmarks.measure.sweep import Sweep
+from benchmarks.results.changes import compare
 from benchmarks.results.rows import results_of
 from common.errors import CannotBeginError, RosettaError
+from common.machine import Machine
+from tests import damage
 from tests.program import refusal
-from tests.recordings import plan_of, recording, trained, written
+from tests.recordings import Noise, changed, plan_of, recording, slowed, trained, written
 
 WHOLE = recording(plan_of(["torch", "keras"], "standard"), generations=2)
 WHOLE.lines += [trained(Cell("torch"), 0), Cause(Cell("torch", "default"), ["threads"], 0.2, 0.1, 0.1)]
@@ -157,7 +168,7 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("generation", set_in(*VISIT, "steps", 0, value=0.0), "Expected `float` >="),
     ("generation", set_in(*VISIT, "steps", 0, value=-1.0), "Expected `float` >="),
     ("generation", set_in(*VISIT, "steps", 0, value=None), "Expected `float`, got `null`"),
-    ("generation", set_in(*VISIT, "steps", 0, value=1e300), "Expected `float` <="),
+    ("generation", set_in(*VISIT, "steps", 0, value=1e10), "Expected `float` <="),
     ("generation", set_in(*VISIT, "loop", value=0), "at `$.cycles[0][0].loop`"),
     ("generation", set_in(*VISIT, "cell", value=99), "is not one visit to each of its cells"),
     ("generation", set_in(*VISIT, "cell", value=-1), "is not one visit to each of its cells"),
@@ -182,6 +193,18 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("plan", set_in("plan", "preset", value="theirs\x1b[2J"), "has the preset theirs?[2J"),
     ("plan", set_in("plan", "settings", "batch_size", value=0), "0 pairs a batch"),
     ("plan", set_in("plan", "cells", 0, "backend", value=3), "Expected `str`, got `int`"),
+    ("plan", set_in("plan", "cells", 1, "backend", value="torch"), "rows with 7 labels"),
+    ("plan", set_in("plan", "cells", value=[]), "it has 0 rows"),
+    ("plan", set_in("plan", "cells", 0, "lane", value="\x1b[2J"), "has the lane ?[2J"),
+    ("plan", set_in("plan", "cells", 0, "backend", value="x" * 101), "length <= 100"),
+    ("plan", set_in("plan", "latent_dim", value=0), "Expected `int` >= 1"),
+    ("plan", set_in("plan", "data", "num_samples", value=10**400), "a number above 1e+40"),
+    ("plan", set_in("machine", "memory", value=10**41), "a number above 1e+40"),
+    ("plan", set_in("corpus", "shown", 0, "source", value="x" * 10_001), "length <= 10000"),
+    ("generation", set_in(*VISIT, "waited", value=1e10), "Expected `float` <="),
+    ("generation", set_in("starts", 0, "facts", "import_seconds", value=-1e300), "a number above 1e+40"),
+    ("evidence", set_in("profile", "busy_seconds", value=-1.0), "Expected `float` >="),
+    ("evidence", set_in("profile", "kernels", 0, "seconds", value=-1.0), "a kernel took less than no time"),
     ("plan", set_in("machine", value={}), "missing required field"),
     ("plan", set_in("corpus", "sizes", "training_rows", value=0), "Expected `int` >= 1"),
 ]
@@ -193,6 +216,137 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
 def test_a_line_that_is_damaged_is_refused(path: Path, kind: str, change: Callable[[Any], object], said: str) -> None:
     rewritten(path, kind, change)
     assert said in refused(path)
+
+
+SWEPT: list[tuple[str, Callable[[Any], object], str]] = [
+    ("pointmeasured", set_in("point", "products", value=[]), "length >= 1"),
+    ("pointmeasured", set_in("point", "peak", value=0), "Expected `int` >= 1"),
+    ("pointmeasured", set_in("axis", value="magic"), "it measures torch at magic 8 twice, or without having planned"),
+    ("pointmeasured", set_in("value", value=16), "it measures torch at seq_length 16 twice"),
+    ("datameasured", set_in("encode_seconds", value=[]), "length >= 1"),
+    ("datameasured", set_in("num_samples", value=10_000), "it measures 10000 twice"),
+    ("sweep", set_in("cells", 1, "backend", value="torch"), "it has 3 rows with 2 labels"),
+    ("sweep", set_in("axes", "latent_dim", 0, value=0), "Expected `int` >= 1"),
+    ("sweep", set_in("settings", "batch_size", value=0), "0 pairs in a batch"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "said"), SWEPT, ids=[f"{n} {line[0]}" for n, line in enumerate(SWEPT)])
+def test_a_sweep_that_is_damaged_is_refused(
+    tmp_path: Path, kind: str, change: Callable[[Any], object], said: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes((damage.COMMITTED / "scaling.jsonl").read_bytes())
+    rewritten(path, kind, change)
+    assert said in damage.reported(path)
+
+
+# Seeded, so that it tests the same each time; tests/attack does it at length.
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(raw=damage.damaged("standard.jsonl") | damage.damaged("scaling.jsonl"))
+def test_a_recording_that_is_damaged_anywhere_has_a_page_or_one_clear_line(
+    tmp_path_factory: pytest.TempPathFactory, raw: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "a.jsonl"
+    path.write_bytes(raw)
+    assert damage.reported(path)
+    assert damage.compared_with(path, WHOLE)
+
+
+def test_rows_that_were_never_alive_together_have_a_page_without_an_answer() -> None:
+    def alone(line: Generation) -> Generation:
+        cell = line.number % 2
+        cycles = [[visit for visit in cycle if visit.cell == cell] for cycle in line.cycles]
+        starts = [start for start in line.starts if start.cell == cell]
+        return msgspec.structs.replace(line, starts=starts, cycles=cycles)
+
+    apart = changed(recording(plan_of(["torch", "keras"], "quick"), generations=4), Generation, alone)
+    results = results_of(apart)
+    assert [bool(row.speed) for row in results.rows] == [False, False]
+    assert results.headline.startswith("No answer yet")
+
+
+def test_a_training_whose_loss_is_not_finite_is_read_again(path: Path) -> None:
+    diverged = trained(Cell("keras"), 0)
+    epochs = [replace(epoch, loss=nan, val_loss=inf) for epoch in diverged.epochs]
+    append_line(path, msgspec.structs.replace(diverged, epochs=epochs))
+    read = Recording.read(path)
+    assert "not finite" in damage.reported(path)
+    assert isnan(next(row for row in results_of(read).rows if row.label == "keras").learning[0].epochs[0].loss)
+
+
+def test_a_line_that_could_not_be_read_is_not_written(path: Path, tmp_path: Path) -> None:
+    before = path.read_bytes()
+    (line,) = WHOLE.of_kind(Trained)
+    for wrong in (msgspec.structs.replace(line, peak=10**41), msgspec.structs.replace(line, seed=nan)):
+        with pytest.raises(RosettaError, match="cannot hold what was measured"):
+            append_line(path, wrong)
+    assert path.read_bytes() == before
+    named = msgspec.structs.replace(WHOLE.plan, run="\udcff")  # which stands for a byte that is not UTF-8
+    with pytest.raises(CannotBeginError, match="cannot hold"):
+        create_lines(tmp_path / "b.jsonl", msgspec.structs.replace(WHOLE.head, plan=named))
+    assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_equal_times_are_compared_without_a_warning() -> None:
+    still = recording(plan_of(["torch", "keras"]), generations=3, noise=Noise(0, 0, 0))
+    (torch, *_) = compare(still, slowed(still, "torch", 2.0)).changes
+    assert (torch.word, torch.ratio.low, torch.ratio.high) == ("slower", torch.ratio.value, torch.ratio.value)
+
+
+def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    sparse, pipe = tmp_path / "a.jsonl", tmp_path / "pipe"
+    with sparse.open("wb") as file:
+        file.truncate(1 << 40)
+    os.mkfifo(pipe)
+    for path, said in (
+        (sparse, "is larger than 32 MiB"),
+        (pipe, "is not a regular file"),
+        (Path("/dev/zero"), "is not"),
+    ):
+        for read in (Recording.read, Sweep.read, format_of):
+            with pytest.raises(CannotBeginError, match=said):
+                read(path)
+
+
+def test_a_page_does_not_replace_a_recording(path: Path) -> None:
+    own = path.rename(path.with_name("own.md"))
+    before = own.read_bytes()
+    (own.parent / "folder").mkdir()
+    for out in (own, own.parent / "folder" / ".." / "own.md"):
+        assert "own.md is itself a recording; give --out another name" in refusal(2, "report", own, "-o", out)
+    assert own.read_bytes() == before
+
+
+def test_a_processor_whose_name_was_not_found_is_no_other_machine(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = WHOLE.head.machine
+    unknown: Machine = {**machine, "processor": ""}
+    for was, now in ((machine, unknown), (unknown, unknown), (unknown, machine)):
+        monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found)
+        refuse_other_machine(path, was)
+    hostile: Machine = {**machine, "processor": "\x1b[2J\u202e"}
+    with pytest.raises(CannotBeginError) as caught:
+        refuse_other_machine(path, hostile)
+    assert str(caught.value).endswith("processor was ?[2J? and is now a processor; choose another --out")
+
+
+def test_a_command_of_the_page_is_one_command_whatever_the_recording_names() -> None:
+    """Pasted into a terminal, too: it holds no character that the terminal would obey."""
+    named = ["a'b; touch x", "\x03\nreboot\n", "$(id)`id`", "é\u202e\U0001f600\x9b", "\\x41\\", "-x", ""]
+    plan = msgspec.structs.replace(plan_of(["torch"]), baseline=named[1], run=named[0], device=named[2])
+    command = plan.command.replace(" \\\n", " ")
+    assert command.isprintable()
+    words = " ".join(map(typed, named))
+    for text, expected in ((words, named), (command.removeprefix("rosetta "), ["bench", "--preset", "quick"])):
+        assert text.isprintable()
+        done = subprocess.run(["bash", "-c", f"printf '%s\\0' {text}"], capture_output=True, check=True)
+        found = done.stdout.decode().split("\0")[:-1]
+        assert found[: len(expected)] == expected
+    assert [found[found.index(f"--{option}") + 1] for option in ("baseline", "run", "device")] == [
+        *(named[1], named[0], named[2])
+    ]
 
 
 def test_a_line_in_the_midst_that_is_torn_is_named(path: Path) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from backends.process.parent import PROJECT
 from benchmarks.measure.machine import Finding
+from benchmarks.measure.plan import Cell
 from benchmarks.report import changes, content, learning, machine, markdown, page, sweep, terminal
 from benchmarks.report.blocks import Block, Chart, Details, Table
 from benchmarks.report.differences import difference
@@ -152,6 +153,21 @@ def test_hostile_text_is_shown_and_never_runs(opened: Open, tmp_path: Path) -> N
     shown.wait_for_selector("#vg-tooltip-element.visible")
     assert "<img src=x" in shown.locator("#vg-tooltip-element").inner_text()
     assert shown.locator("#vg-tooltip-element img").count() == 0
+
+
+def test_separators_of_lines_in_names_leave_the_charts_whole(opened: Open, tmp_path: Path) -> None:
+    """Vega writes names into its expressions, where a separator would end a string."""
+    results = example()
+    name = "jax\u2028\u2029'\\\"\n"
+    rows = [
+        replace(row, label=name, cell=Cell(name)) if row.label == results.baseline else row for row in results.rows
+    ]
+    report = content.report(replace(results, rows=rows, baseline=name))
+    (tmp_path / "separators.html").write_text(page.render(report, ""), encoding="utf-8")
+    shown = opened(tmp_path / "separators.html")
+    shown.evaluate(UNFOLD)
+    shown.wait_for_function(DRAWN, timeout=20_000)
+    assert "could not be drawn" not in shown.locator("body").inner_text()
 
 
 def test_a_script_that_is_not_the_reports_own_is_refused(browser: Browser, folder: Path, tmp_path: Path) -> None:

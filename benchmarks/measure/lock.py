@@ -1,68 +1,111 @@
-"""A lock for the whole machine, so that one benchmark runs at a time: two would slow each other down."""
+"""Locks: one for the whole machine, since two benchmarks at once would slow each other down, and one for a recording.
+
+- A lock is an `flock`, which the operating system frees when the process that holds it ends, even when it is killed.
+- The machine's lock is on the root folder. Every user may open it and nobody but the administrator may replace it, so
+  no other user can free the lock, plant something in its place, or write what is told of its holder.
+- Who holds a lock is asked of the system, which knows it on Linux.
+"""
 
 import fcntl
 import os
+import re
 import shlex
-import stat
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import psutil
+
 from common.errors import CannotBeginError
 from common.text import printable
+
+PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable with a file to lock in place of the root folder
+LONGEST = 400  # characters that are shown of a lock's holder
 
 
 @contextmanager
 def only_benchmark(on_wait: Callable[[str], None], wait: bool = True) -> Iterator[None]:
     """Hold the machine's benchmark lock while the block runs.
 
-    If another benchmark holds the lock, `on_wait` is called with a message of that benchmark's process id, start and
-    command, and this waits until it ends; with `wait` False it raises CannotBeginError instead. The operating system
-    frees the lock when the process that holds it ends, even when it is killed.
+    If another benchmark holds the lock, `on_wait` is called with a message that names that benchmark's process, and
+    this waits until it ends; with `wait` False it raises CannotBeginError instead.
     """
-    with open(_opened(lock_path()), "r+", encoding="utf-8", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = printable(file.read(500).strip()) or "not known"
+    path = lock_path()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise CannotBeginError(f"cannot lock {path}: {error.strerror}; let {PLACE} name another file") from error
+    try:
+        if not _locked(descriptor, path):
+            found = f"another benchmark runs ({holder_of(descriptor)})"
             if not wait:
-                raise CannotBeginError(
-                    f"another benchmark runs ({holder}); wait for its end, or let this one wait: --wait"
-                ) from None
-            on_wait(f"another benchmark runs ({holder}); waiting for its end")
-            fcntl.flock(file, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
-        file.truncate(0)
-        file.seek(0)
-        command = shlex.join(sys.argv)[:300]
-        file.write(f"process {os.getpid()}, since {datetime.now():%Y-%m-%d %H:%M:%S}: {command}\n")
-        file.flush()
+                raise CannotBeginError(f"{found}; wait for its end, or let this one wait: --wait")
+            on_wait(f"{found}; waiting for its end")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
         yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def only_writer(path: Path, new: bool) -> Iterator[None]:
+    """Hold a recording's lock while the block runs; a `new` one is made, and removed if it is still empty at the end.
+
+    The machine's lock does not suffice, since a recording may lie on a disk that several machines share. Raises
+    CannotBeginError if another process holds the lock, and for a file that cannot be written or, if new, is there.
+    """
+    try:
+        if new:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        # Opened for writing too, without which a disk in the network gives no lock.
+        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_EXCL if new else os.O_NONBLOCK), 0o666)
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be written: {error.strerror}; choose another --out") from error
+    try:
+        if not _locked(descriptor, path):
+            raise CannotBeginError(f"another benchmark writes {path} ({holder_of(descriptor)}); wait for its end")
+        yield
+    finally:
+        if new and not os.fstat(descriptor).st_size:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def lock_path() -> Path:
-    """The file that is locked, the same for all users of this machine. It is not deleted when the lock is freed."""
-    return Path(tempfile.gettempdir()) / "rosetta-benchmark.lock"
+    """What is locked for the whole machine, the same for all of its users whatever their TMPDIR is."""
+    return Path(os.environ.get(PLACE) or "/")
 
 
-def _opened(path: Path) -> int:
-    """An open descriptor of the lock's file, which every user may write.
-
-    Raises CannotBeginError if something else, such as a link, stands in its place; that is left as it is.
-    """
+def _locked(descriptor: int, path: Path) -> bool:
+    """Take the lock and return True, or False if another process holds it. Raises CannotBeginError without locks."""
     try:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            # In a second call, since Linux refuses O_CREAT for a file of another user in a folder such as /tmp.
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CREAT, 0o666)
-            os.fchmod(descriptor, 0o666)  # the umask may have taken these rights away
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError as error:
-        raise CannotBeginError(f"cannot lock {path}: {error.strerror}; remove it") from None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        os.close(descriptor)
-        raise CannotBeginError(f"cannot lock {path}: it is not a regular file, or it has hard links; remove it")
-    return descriptor
+        raise CannotBeginError(f"cannot lock {path}: {error.strerror}; its disk gives no locks") from error
+    return True
+
+
+def holder_of(descriptor: int) -> str:
+    """Id, user, start and command of the process that holds the lock of an open file, or what of this is known.
+
+    Linux lists all locks in /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 08:01:2 0 EOF", where 4711 is the process
+    and 2 the inode. The device before the inode is not compared, since some file systems name another one there.
+    """
+    inode = os.fstat(descriptor).st_ino
+    try:
+        locks = Path("/proc/locks").read_text(encoding="utf-8")
+    except OSError:  # a system that is not Linux
+        locks = ""
+    found = re.search(rf"^\d+: FLOCK +ADVISORY +WRITE (\d+) \S+:{inode} ", locks, re.MULTILINE)
+    if found is None:
+        return "not known"
+    try:
+        process = psutil.Process(int(found[1]))
+        since = f"{datetime.fromtimestamp(process.create_time()):%Y-%m-%d %H:%M:%S}"
+        command = shlex.join(process.cmdline())
+        return printable(f"process {process.pid} of {process.username()}, since {since}: {command}")[:LONGEST]
+    except psutil.Error:  # another user's, of which the system tells nothing, or one that has just ended
+        return f"process {found[1]}"

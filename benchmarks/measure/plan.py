@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,9 +25,11 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Tables show a cell as a row.
     """
 
-    backend: str  # NAME or NAME:VARIANT
+    backend: Annotated[str, msgspec.Meta(max_length=100)]  # NAME or NAME:VARIANT
     lane: str = "matched"  # one of LANES: the threads and settings that the process is given
-    python: str = ""  # path of another interpreter; "" is the one that runs the benchmark
+    python: Annotated[str, msgspec.Meta(max_length=4096)] = (
+        ""  # path of another interpreter; "" is the one that runs the benchmark
+    )
     batches: str = BATCHES[0]  # one of BATCHES
     again: bool = False  # a second measurement of the same, to show how far two equal rows come out apart
 
@@ -65,7 +67,9 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Preset:
     """How much is measured."""
 
-    within: float  # half-width that the intervals of the question must reach, as a share: 0.03 is 3 %
+    within: Annotated[
+        float, msgspec.Meta(ge=0)
+    ]  # half-width that the intervals of the question must reach, as a share: 0.03 is 3 %
     budget: float  # seconds of measuring; no generation is begun that would end later
     installed: int  # number of generations, from the first on, in which rows as installed are measured too
     control: bool  # whether one backend is measured twice and compared with itself
@@ -96,9 +100,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     data: DataConfig
     settings: TrainConfig
-    latent_dim: int
+    latent_dim: Annotated[int, msgspec.Meta(ge=1)]
     device: str
-    threads: int | None
+    threads: Annotated[int, msgspec.Meta(ge=1)] | None
     preset: str
     size: Preset
     baseline: str  # name of the backend that ratios compare with; "": keras:example, or the slowest row
@@ -166,7 +170,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
         given = {name: value for name, (value, default) in options.items() if value != default}
         words = [*options_of(given), *options_of(own_settings(self.data, self.settings))]
-        words += [f"--python {quote(f'{name}={python}')}" for name, python in pythons]
+        words += [f"--python {typed(f'{name}={python}')}" for name, python in pythons]
         return " \\\n    ".join(["rosetta bench", *words])
 
 
@@ -255,4 +259,16 @@ def _digits(number: float) -> str:
 
 def options_of(given: Mapping[str, Any]) -> list[str]:
     """Options as they are typed, such as "--seed 1", with values quoted for the shell; a True value makes a flag."""
-    return [f"--{name}" + ("" if value is True else f" {quote(str(value))}") for name, value in given.items()]
+    return [f"--{name}" + ("" if value is True else f" {typed(str(value))}") for name, value in given.items()]
+
+
+def typed(word: str) -> str:
+    """A word as it is typed in a shell, whatever it holds.
+
+    Characters that are not printable become escapes in $'...', since a terminal into which a command is pasted obeys
+    them even inside quotes: an end of text ends the line, after which the rest would be a command of its own.
+    """
+    if word.isprintable():
+        return quote(word)
+    escaped = (f"\\{c}" if c in "\\'" else c if c.isprintable() else f"\\U{ord(c):08x}" for c in word)
+    return f"$'{''.join(escaped)}'"

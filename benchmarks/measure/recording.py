@@ -3,11 +3,12 @@
 - The first line is a `Head`. Lines of the other kinds follow in any order; each is one object of a class below.
 - Lines are only ever appended, and each is synced to disk. If the benchmark is killed, at most the last line is
   incomplete ("torn"); readers ignore it, and resuming cuts it off.
-- `Recording.read` checks every line against its class, since a file may come from somebody else.
+- `Recording.read` checks every line against its class, and the lines against one another, since a file may come from
+  somebody else. What passes has results and a page: nothing in it is divided by zero or too large to compute with.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +17,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from backends.process.environment import GROUPS
-from benchmarks.measure.plan import PRESETS, Cell, Plan
-from benchmarks.measure.scenarios import Count, EpochDone, Product, Profile, Seconds, WarmUp
+from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan
+from benchmarks.measure.scenarios import Amount, Count, CountOrZero, EpochDone, Product, Profile, Seconds, WarmUp
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError
-from common.files import write_atomically
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.material import Material
@@ -29,6 +29,13 @@ from common.text import printable
 
 FORMAT = "rosetta-benchmark"
 VERSION = 3
+# A recording holds at most so much, which bounds memory and time: about sixteen hours of the standard preset.
+MOST_BYTES = 32 << 20
+MOST_CELLS = 100
+MOST_UNKNOWNS = 5_000_000  # numbers in the matrix of the fit: starts of processes times generations and cells
+LARGEST = 1e40  # of any number; those of float32 end before it, and products of some of these are still finite
+
+Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence: those are compared character by character
 
 
 class Line(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
@@ -60,8 +67,8 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A sentence of the corpus whose translations a report shows."""
 
-    source: str
-    references: list[str]  # all translations that the corpus has
+    source: Words
+    references: list[Words]  # all translations that the corpus has
     held_out: bool  # whether it was held out of training
 
 
@@ -72,8 +79,8 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sizes: Sizes
     weights: str  # the weights that all rows decode with, in words
     weights_sha256: str  # of the file with these weights; "" for fresh weights
-    shown: list[Shown]
-    held_out: int  # number of distinct held-out sources; each is decoded once
+    shown: Annotated[list[Shown], msgspec.Meta(max_length=100)]
+    held_out: CountOrZero  # number of distinct held-out sources; each is decoded once
 
 
 class Head(Line, frozen=True, tag="plan"):
@@ -98,7 +105,7 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The start of a cell's process in a generation."""
 
     cell: int  # index of the cell in the plan
-    seconds: float  # from start until the backend was open; 0 if not timed, as others were starting meanwhile
+    seconds: Amount  # from start until the backend was open; 0 if not timed, as others were starting meanwhile
     facts: BackendFacts
     warm_up: WarmUp
 
@@ -113,18 +120,18 @@ class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     finite: bool  # whether every loss is finite
     batch: list[Seconds]  # calls that decode many sentences at once; empty in cycles without decoding
     alone: list[Seconds]  # calls that decode only the sentence with the longest output; empty likewise
-    waited: float  # seconds waited until the machine was idle
-    others: float  # cores that other processes used during the visit, on average
+    waited: Amount  # seconds waited until the machine was idle
+    others: Amount  # cores that other processes used during the visit, on average
 
 
 class Generation(Line, frozen=True):
     """The measurements of processes, one of each cell, that were alive together and were visited in turns."""
 
-    number: int  # from 1
-    heat: int  # if not all cells fit into memory together, they are measured in parts: this part's number, from 0
+    number: Count  # from 1
+    heat: CountOrZero  # number of the part, if not all cells fit into memory together and are measured in parts
     starts: list[Start]
     cycles: list[list[Visit]]
-    seconds: float  # duration of the whole generation
+    seconds: Amount  # duration of the whole generation
 
 
 class Evidence(Line, frozen=True):
@@ -132,17 +139,19 @@ class Evidence(Line, frozen=True):
 
     cell: Cell
     profile: Profile | None  # None for the referee, which is no row of the benchmark
-    products: list[Product]
+    products: Annotated[list[Product], msgspec.Meta(max_length=20)]
 
 
 class Decoded(Line, frozen=True):
     """The translations of a cell and their scores; recorded once for each cell."""
 
     cell: Cell
-    translations: list[str]  # of the shown sentences
-    seconds: float  # per character of the shown sentences, decoded once: the speed of a cell that decodes no batches
+    translations: list[Words]  # of the shown sentences
+    seconds: (
+        Seconds  # per character of the shown sentences, decoded once: the speed of a cell that decodes no batches
+    )
     characters: tuple[Count, Count] | None  # put out by a timed call: in a batch, and alone; None if not timed
-    sentences: int  # number of sentences in the batch of the timed calls
+    sentences: CountOrZero  # number of sentences in the batch of the timed calls
     scores: Scores | None  # over all held-out sources; None if these were not decoded
 
 
@@ -163,7 +172,7 @@ class Trained(Line, frozen=True):
     seed: int
     epochs: list[EpochDone]
     scores: list[Scores]  # of each epoch's weights on the held-out sources
-    peak: int  # the most bytes that the process had in memory
+    peak: Count  # the most bytes that the process had in memory
 
 
 AnyLine = Certified | Generation | Evidence | Decoded | Cause | Trained  # every kind but the head
@@ -189,17 +198,15 @@ class Recording:
     def create(cls, path: Path, plan: Plan, corpus: Corpus) -> "Recording":
         """Write the head of a new recording. Raises CannotBeginError if the file already exists."""
         started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        recording = cls(path, Head(FORMAT, VERSION, plan, corpus, describe_machine(), started))
-        create_lines(path, recording.head)
-        return recording
+        create_lines(path, Head(FORMAT, VERSION, plan, corpus, describe_machine(), started))
+        return cls.read(path)  # what could not be read again is found before anything is measured
 
     @classmethod
     def read(cls, path: Path) -> "Recording":
         """Read a recording; a torn last line is left out."""
         head, *lines = read_lines(path, FORMAT, VERSION, Head, AnyLine)
         recording = cls(path, head, lines)
-        if damage := next(_damages(recording), None):
-            raise RosettaError(f"{path} is damaged: {printable(damage)}")
+        refuse_damaged(path, _damages(recording))
         return recording
 
     def append(self, line: Line) -> None:
@@ -213,6 +220,7 @@ class Recording:
 def _damages(recording: Recording) -> Iterator[str]:
     """One message for each contradiction between lines that are each valid by themselves."""
     plan, shown = recording.plan, len(recording.head.corpus.shown)
+    yield from damages_of_cells(plan.cells)
     if plan.preset not in PRESETS or plan.settings.batch_size < 1:
         yield f"its plan has the preset {plan.preset} and {plan.settings.batch_size} pairs a batch"
     counted = {line.cell for line in recording.of_kind(Decoded) if line.characters}
@@ -222,8 +230,15 @@ def _damages(recording: Recording) -> Iterator[str]:
         yield "a training does not have as many scores as epochs"
     if any(not line.groups or set(line.groups) - GROUPS.keys() for line in recording.of_kind(Cause)):
         yield f"a cause names a group of settings that is none of {', '.join(GROUPS)}"
+    profiles = [line.profile for line in recording.of_kind(Evidence) if line.profile]
+    if any(kernel.seconds < 0 for profile in profiles for kernel in profile.kernels):
+        yield "a kernel took less than no time"
+    generations = recording.of_kind(Generation)
+    starts = sum(len(generation.starts) for generation in generations)
+    if starts * (len(generations) + len(plan.cells)) > MOST_UNKNOWNS:
+        yield f"{len(generations)} generations with {starts} processes are too many to be evaluated together"
     seen = set()
-    for generation in recording.of_kind(Generation):
+    for generation in generations:
         alive = sorted(start.cell for start in generation.starts)
         if not set(alive) <= set(range(len(plan.cells))):
             yield f"generation {generation.number} has cells that the plan does not have"
@@ -236,6 +251,34 @@ def _damages(recording: Recording) -> Iterator[str]:
         seen.add((generation.number, generation.heat))
 
 
+def damages_of_cells(cells: Sequence[Cell]) -> Iterator[str]:
+    """One message for each fault of the cells of a plan or a sweep."""
+    labels = {cell.label for cell in cells}
+    if not 0 < len(labels) == len(cells) <= MOST_CELLS:
+        yield f"it has {len(cells)} rows with {len(labels)} labels, expected at most {MOST_CELLS} and one label each"
+    for cell in cells:
+        if cell.lane not in LANES or cell.batches not in BATCHES:
+            yield f"the row {cell.label} has the lane {cell.lane} and {cell.batches} batches"
+
+
+def refuse_damaged(path: Path, damages: Iterator[str]) -> None:
+    """Raise RosettaError with the first of these messages, if there is one."""
+    if damage := next(damages, None):
+        raise RosettaError(f"{path} is damaged: {_shown(damage)}")
+
+
+def refuse_other_machine(path: Path, was: Machine) -> None:
+    """Raise CannotBeginError if this is not the machine, or has not the versions, that a recording was begun with.
+
+    What was not known then, or is not now, does not count: the name of the processor is not found every time.
+    """
+    now = describe_machine()
+    for name, before in was.items():
+        if before and now.get(name) and now.get(name) != before:
+            what = f"{name} was {before} and is now {now.get(name)}"
+            raise CannotBeginError(f"{path} was begun elsewhere: {_shown(what)}; choose another --out")
+
+
 def refuse_existing(path: Path) -> None:
     """Raise CannotBeginError if a new recording at `path` would overwrite something."""
     if not path.name:
@@ -245,45 +288,85 @@ def refuse_existing(path: Path) -> None:
 
 
 def create_lines(path: Path, head: Line) -> None:
-    """Write a new file of lines that has only its head. Raises CannotBeginError if the file already exists."""
-    refuse_existing(path)
+    """Write the head into a new file of lines. Raises CannotBeginError if there is already one that is not empty."""
+    if not path.is_file() or path.stat().st_size:
+        refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, msgspec.json.encode(head) + b"\n")
+        append_line(path, head)
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be written: {error.strerror}") from error
+    except RosettaError as error:
+        raise CannotBeginError(str(error)) from error
 
 
 def append_line(path: Path, line: Line) -> None:
-    """Append a line and wait until it is on disk."""
+    """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it could not be read."""
+    try:
+        content = msgspec.json.encode(line)
+        _decoded(content, type(line))
+    except ValueError as error:  # among others for a path that is not UTF-8
+        raise RosettaError(f"{path} cannot hold what was measured or planned: {_shown(error)}") from error
     with open(path, "ab") as file:
-        file.write(msgspec.json.encode(line) + b"\n")
+        file.write(content + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def content_of(path: Path) -> bytes:
+    """The lines of a recording as they are in the file, without a torn last line.
+
+    Raises CannotBeginError if the file cannot be read or is larger than a recording.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a named pipe or a device would never end
+            raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
+    if len(content) > MOST_BYTES:
+        raise CannotBeginError(f"{path} is larger than {MOST_BYTES >> 20} MiB, and no recording is")
+    return content[: content.rfind(b"\n") + 1]
 
 
 def read_lines(path: Path, format: str, version: int, head: type[Any], later: Any) -> list[Any]:
     """Read a file of lines: the first as class `head`, the others as one of the classes in the union `later`.
 
     A torn last line is left out. Raises CannotBeginError if the file cannot be read, RosettaError for a line that
-    does not fit its class and for another format or version.
+    does not fit its class or has a number above LARGEST, and for another format or version.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
     found: list[Any] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
         try:
-            found.append(msgspec.json.decode(line, type=later if found else head))
-        except (msgspec.DecodeError, RecursionError) as error:
+            found.append(_decoded(line, later if found else head))
+        except (ValueError, RecursionError) as error:
             raise RosettaError(
-                f"{path}, line {number}, is no line of {format} version {version}: {printable(str(error))}"
+                f"{path}, line {number}, is no line of {format} version {version}: {_shown(error)}"
             ) from error
     if not found or (found[0].format, found[0].version) != (format, version):
-        what = f"{printable(found[0].format)} version {found[0].version}" if found else "empty"
+        what = f"{_shown(found[0].format)} version {found[0].version}" if found else "empty"
         raise RosettaError(f"{path} is {what}, expected {format} version {version}")
     return found
+
+
+def _decoded(line: bytes, kind: Any) -> Any:
+    """A line as an object of a class. Raises ValueError, of which msgspec's errors are kinds, or RecursionError."""
+    if not _computable(msgspec.json.decode(line)):
+        raise ValueError(f"it has a number above {LARGEST:.0e}")
+    return msgspec.json.decode(line, type=kind)
+
+
+def _computable(value: Any) -> bool:
+    """Whether every number in a decoded line is small enough to compute with."""
+    if isinstance(value, dict | list):
+        return all(map(_computable, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int | float) or -LARGEST <= value <= LARGEST
+
+
+def _shown(text: object) -> str:
+    """The beginning of a text that a recording holds, in one line and without what could write over the terminal."""
+    return printable(str(text))[:300]
 
 
 def format_of(path: Path) -> str:
@@ -292,11 +375,8 @@ def format_of(path: Path) -> str:
     Raises CannotBeginError if the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            head = msgspec.json.decode(file.readline())
-    except OSError as error:
-        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
-    except (msgspec.DecodeError, RecursionError):
+        head = msgspec.json.decode(content_of(path).partition(b"\n")[0])
+    except (ValueError, RecursionError):
         return ""
     return str(head.get("format", "")) if isinstance(head, dict) else ""
 

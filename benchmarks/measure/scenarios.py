@@ -36,7 +36,9 @@ TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "t
 
 # A recorded duration is positive and finite, so that results can divide by it.
 Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # what may be nothing: seconds, cores
 Count = Annotated[int, msgspec.Meta(ge=1)]
+CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ class WarmUp:
 
     first_step_seconds: Seconds  # the cold step, including all compiling
     step_seconds: list[Seconds]  # the steps after it
-    peak: int  # the most bytes that the process has had in memory so far
-    threads: int  # threads of the process, as the operating system counts them
-    busy_threads: int  # how many of these threads worked during training
+    peak: Count  # the most bytes that the process has had in memory so far
+    threads: Count  # threads of the process, as the operating system counts them
+    busy_threads: CountOrZero  # how many of these threads worked during training
 
 
 def warm_up(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> WarmUp:
@@ -122,9 +124,9 @@ class Profile:
 
     steps: Count
     seconds: Seconds  # duration of these steps
-    busy_seconds: float  # part of the duration in which at least one kernel was running
+    busy_seconds: Amount  # part of the duration in which at least one kernel was running
     kernels: list[Kernel]
-    data_seconds: float  # to make the tensors of these steps, measured separately without the profiler
+    data_seconds: Amount  # to make the tensors of these steps, measured separately without the profiler
 
 
 def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Profile:
@@ -145,11 +147,14 @@ def matrix_products(backend: Backend, emit: Emit, *, shapes: dict[str, tuple[int
 
 @dataclass(frozen=True)
 class EpochDone:
-    """The metrics of one epoch of a scored training."""
+    """The metrics of one epoch of a scored training.
 
-    seconds: float  # duration of the training steps, without validation
-    loss: float
-    val_loss: float
+    A loss that is not finite is None in a recording, since JSON has no such number.
+    """
+
+    seconds: Seconds  # duration of the training steps, without validation
+    loss: float | None
+    val_loss: float | None
     val_accuracy: float
     val_accuracy_real: float
 
@@ -188,8 +193,10 @@ class Point:
     """The times of training steps at one size of one axis of a sweep."""
 
     step_seconds: Annotated[list[Seconds], msgspec.Meta(min_length=1)]
-    peak: int  # the most bytes that the process has had in memory, before the products
-    products: list[Product]  # the large product only, the machine's peak that the steps are compared with
+    peak: Count  # the most bytes that the process has had in memory, before the products
+    products: Annotated[
+        list[Product], msgspec.Meta(min_length=1)
+    ]  # the large product only, the machine's peak that the steps are compared with
 
 
 def point(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, seed: int, least_steps: int) -> Point:

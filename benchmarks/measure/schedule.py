@@ -41,6 +41,7 @@ from benchmarks.measure.recording import (
     Trained,
     Visit,
     cut_torn_line,
+    refuse_other_machine,
 )
 from benchmarks.measure.scenarios import EpochDone, WarmUp
 from benchmarks.measure.sentences import TIMED, Sentences, weights_for
@@ -50,7 +51,6 @@ from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
 from common.config import TrainConfig
 from common.errors import CannotBeginError
 from common.load import Watch
-from common.machine import describe_machine
 from common.material import Material, prepare
 from common.scoring import score
 from common.tensors import Batch, Batches, epoch_batches, model_config
@@ -487,12 +487,7 @@ def resumed(path: Path, budget: float | None = None) -> Benchmark:
     sentences = _sentences(plan, material)
     if sentences.weights.sha256 != corpus.weights_sha256:
         raise CannotBeginError(f"{corpus.weights} have changed since {path} was begun; choose another --out")
-    now = describe_machine()
-    for name, was in recording.head.machine.items():
-        if now.get(name) != was:
-            raise CannotBeginError(
-                f"{path} was begun elsewhere: {name} was {was} and is now {now.get(name)}; choose another --out"
-            )
+    refuse_other_machine(path, recording.head.machine)
     cut_torn_line(path)
     return Benchmark(recording, material, sentences, {}, budget)
 

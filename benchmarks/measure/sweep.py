@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -22,10 +22,19 @@ from backends.process.runtime import Runtime
 from benchmarks.measure import scenarios
 from benchmarks.measure.machine import wait_until_idle
 from benchmarks.measure.plan import Cell, options_of, own_settings
-from benchmarks.measure.recording import Line, Sizes, append_line, create_lines, cut_torn_line, read_lines
-from benchmarks.measure.scenarios import AT_LEAST, Point, data_seconds, seconds_of
+from benchmarks.measure.recording import (
+    Line,
+    Sizes,
+    append_line,
+    create_lines,
+    cut_torn_line,
+    damages_of_cells,
+    read_lines,
+    refuse_damaged,
+    refuse_other_machine,
+)
+from benchmarks.measure.scenarios import AT_LEAST, Count, Point, Seconds, data_seconds, seconds_of
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.errors import CannotBeginError
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.material import Material, prepare
@@ -37,14 +46,17 @@ LEAST_STEPS = {"num_samples": 32}  # least timed steps by axis: memory reaches i
 FEW_STEPS = 3  # least timed steps on the other axes
 
 
+Axis = Annotated[tuple[Count, ...], msgspec.Meta(max_length=50)]
+
+
 @dataclass(frozen=True)
 class Axes:
     """The sizes that are measured on each axis."""
 
-    seq_length: tuple[int, ...] = (8, 16, 32, 64)  # characters of every source and target: both T_enc and T_dec
-    latent_dim: tuple[int, ...] = (64, 256, 512, 1024)
-    batch_size: tuple[int, ...] = (1, 16, 128, 1024)
-    num_samples: tuple[int, ...] = (1_000, 10_000, 50_000, 200_000)  # pairs; the corpus is repeated to get as many
+    seq_length: Axis = (8, 16, 32, 64)  # characters of every source and target: both T_enc and T_dec
+    latent_dim: Axis = (64, 256, 512, 1024)
+    batch_size: Axis = (1, 16, 128, 1024)
+    num_samples: Axis = (1_000, 10_000, 50_000, 200_000)  # pairs; the corpus is repeated to get as many
 
 
 class SweepHead(Line, frozen=True, tag="sweep"):
@@ -54,9 +66,9 @@ class SweepHead(Line, frozen=True, tag="sweep"):
     version: int
     data: DataConfig
     settings: TrainConfig
-    latent_dim: int
+    latent_dim: Count
     device: str
-    threads: int | None
+    threads: Count | None
     cells: tuple[Cell, ...]
     axes: Axes
     sizes: Sizes  # of the corpus's tensors, which a point has except on its own axis
@@ -68,9 +80,13 @@ class SweepHead(Line, frozen=True, tag="sweep"):
 class DataMeasured(Line, frozen=True):
     """The seconds that NumPy takes to prepare a corpus of `num_samples` pairs, one number for each repetition."""
 
-    num_samples: int
-    encode_seconds: list[float]  # from text to ids, including vocabularies and split
-    epoch_seconds: list[float]  # to make the tensors of all batches of an epoch
+    num_samples: Count
+    encode_seconds: Annotated[
+        list[Seconds], msgspec.Meta(min_length=1)
+    ]  # from text to ids, with vocabularies and split
+    epoch_seconds: Annotated[
+        list[Seconds], msgspec.Meta(min_length=1)
+    ]  # to make the tensors of all batches of an epoch
 
 
 class PointMeasured(Line, frozen=True):
@@ -123,11 +139,12 @@ class Sweep:
             f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )
         create_lines(path, head)
-        return cls(path, head)
+        return cls.read(path)
 
     @classmethod
     def read(cls, path: Path) -> "Sweep":
         head, *lines = read_lines(path, FORMAT, VERSION, SweepHead, DataMeasured | PointMeasured)
+        refuse_damaged(path, _damages(head, lines))
         return cls(path, head, lines)
 
     @classmethod
@@ -137,8 +154,7 @@ class Sweep:
         Raises CannotBeginError if the machine or a version is not the one that the recording was begun with.
         """
         sweep = cls.read(path)
-        if describe_machine() != sweep.head.machine:
-            raise CannotBeginError(f"{path} was begun on another machine or version; choose another --out")
+        refuse_other_machine(path, sweep.head.machine)
         cut_torn_line(path)
         return sweep
 
@@ -163,7 +179,7 @@ class Sweep:
         """
         head = self.head
         material, _ = prepare(head.data, head.settings.seed, "float32")
-        done = {line.num_samples if isinstance(line, DataMeasured) else key_of(line) for line in self.lines}
+        done = set(map(key_of, self.lines))
         data = [num_samples for num_samples in head.axes.num_samples if num_samples not in done]
         points = [
             (axis, value, cell)
@@ -205,9 +221,29 @@ class Sweep:
             return PointMeasured(axis, value, cell, process.facts, point)
 
 
-def key_of(line: PointMeasured) -> tuple[str, int, Cell]:
-    """What tells the points of a sweep apart: axis, size and cell."""
-    return line.axis, line.value, line.cell
+def key_of(line: DataMeasured | PointMeasured) -> int | tuple[str, int, Cell]:
+    """What tells the lines of a sweep apart: the number of pairs, or axis, size and cell of a point."""
+    return line.num_samples if isinstance(line, DataMeasured) else (line.axis, line.value, line.cell)
+
+
+def _damages(head: SweepHead, lines: Sequence[DataMeasured | PointMeasured]) -> Iterator[str]:
+    """One message for each contradiction between lines that are each valid by themselves."""
+    yield from damages_of_cells(head.cells)
+    if head.settings.batch_size < 1:
+        yield f"it has {head.settings.batch_size} pairs in a batch"
+    planned = {
+        (axis, size, cell) for axis, sizes in asdict(head.axes).items() for size in sizes for cell in head.cells
+    }
+    planned.update(head.axes.num_samples)
+    for line in lines:
+        if key_of(line) not in planned:
+            what = (
+                f"{line.cell.label} at {line.axis} {line.value}"
+                if isinstance(line, PointMeasured)
+                else line.num_samples
+            )
+            yield f"it measures {what} twice, or without having planned it"
+        planned.discard(key_of(line))
 
 
 def sizes_at(head: SweepHead, axis: str, value: int) -> tuple[Sizes, int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -38,7 +38,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     referee: str
     machine: dict[str, Any]
     passed: bool
-    rungs: dict[str, Rung]  # the rungs that were climbed, by name
+    rungs: Annotated[dict[str, Rung], msgspec.Meta(max_length=20)]  # the rungs that were climbed, by name
 
 
 def write_certificates(path: Path, certificates: Mapping[str, Certificate]) -> None:

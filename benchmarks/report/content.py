@@ -94,7 +94,7 @@ def _facts(results: Results) -> dict[str, str]:
 
 def machine(described: Mapping[str, object]) -> str:
     """Processor, cores and memory of a machine that common.machine.describe_machine described."""
-    words = str(described.get("processor", "unknown processor"))
+    words = str(described.get("processor") or "unknown processor")
     words += f" ({described['instructions']})" if "instructions" in described else ""
     words += f", {described['cores']} cores" if "cores" in described else ""
     memory = described.get("memory")

@@ -84,8 +84,8 @@ def _scores(results: Results, rows: Sequence[Row]) -> Table:
         lambda row: {
             "trainings": str(len(row.learning)),
             "epochs": str(min(len(training.epochs) for training in row.learning)),
-            "loss": f"{_median(row, 'loss'):.4f}",
-            "validation loss": f"{_median(row, 'val_loss'):.4f}",
+            "loss": _loss(row, "loss"),
+            "validation loss": _loss(row, "val_loss"),
             "chrF": f"{_median(row, 'chrf'):.1f}",
             "exact translations": wording.percent(_median(row, "exact_match")),
             "character error rate": wording.percent(_median(row, "character_error_rate")),
@@ -95,6 +95,12 @@ def _scores(results: Results, rows: Sequence[Row]) -> Table:
         title="Scores after the last epoch, medians over the trainings",
         note=note,
     )
+
+
+def _loss(row: Row, field: str) -> str:
+    """The median of a loss after the last epoch, which is not finite where a training has diverged."""
+    loss = _median(row, field)
+    return f"{loss:.4f}" if isfinite(loss) else "not finite"
 
 
 def _until(row: Row, chrf: float) -> str:

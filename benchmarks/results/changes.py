@@ -67,7 +67,7 @@ def _differences(before: Recording, after: Recording) -> Iterator[str]:
     """One sentence for each thing that differs between the two recordings: versions, machine, settings, rows."""
     sides = [
         {
-            **{name: value for name, value in recording.head.machine.items() if name != "versions"},
+            **{name: value or "not known" for name, value in recording.head.machine.items() if name != "versions"},
             **recording.head.machine["versions"],
             "corpus": recording.head.corpus.sha256[:12],
             "weights": recording.head.corpus.weights_sha256[:12],

@@ -169,11 +169,12 @@ def independent_ratio(observed: Sequence[float], others: Sequence[float]) -> Est
 
     Both are logarithms of seconds, at least two each. They are not paired, since the recordings share no blocks.
     """
-    from scipy.stats import ttest_ind
-
-    found = ttest_ind(others, observed, equal_var=False).confidence_interval(CONFIDENCE)
-    centre = float(np.mean(others) - np.mean(observed))
-    return Estimate(math.exp(centre), math.exp(found.low), math.exp(found.high))
+    shares = [float(np.var(side, ddof=1)) / len(side) for side in (observed, others)]
+    variance, centre = sum(shares), float(np.mean(others) - np.mean(observed))
+    if variance == 0:  # all observations of a side are the same
+        return _exponential(centre, 0.0)
+    squares = sum(share**2 / (len(side) - 1) for share, side in zip(shares, (observed, others), strict=True))
+    return _exponential(centre, _student(variance**2 / squares) * math.sqrt(variance))
 
 
 def word_for(ratio: Estimate, within: float) -> Word:
@@ -190,7 +191,7 @@ def _exponential(logarithm: float, half: float) -> Estimate:
     return Estimate(math.exp(logarithm), math.exp(logarithm - half), math.exp(logarithm + half))
 
 
-def _student(freedom: int) -> float:
+def _student(freedom: float) -> float:
     """Student's quantile for a two-sided 95 % interval: 12.7 for one degree of freedom, 2.0 for very many."""
     from scipy.special import stdtrit
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
-from math import ceil
+from math import ceil, nan
 from statistics import fmean, median
 from typing import Any
 
@@ -186,7 +186,7 @@ class Analysis:
                 line.seed,
                 [
                     ScoredEpoch(
-                        **vars(epoch),
+                        **{name: nan if figure is None else figure for name, figure in vars(epoch).items()},
                         chrf=scores["chrf"],
                         exact_match=scores["exact_match"],
                         character_error_rate=scores["character_error_rate"],

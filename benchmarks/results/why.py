@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from math import log
-from shlex import quote
 
 from backends.process.environment import GROUPS, matched_settings, variables_of
+from benchmarks.measure.plan import typed
 from benchmarks.measure.recording import Cause, Evidence
 
 BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
@@ -90,8 +90,8 @@ def advice_for(backend: str, slower: float, causes: Sequence[Cause], threads: in
     groups, own = matched_settings(threads), variables_of(backend)
     share = min(1.0, log(last.installed / last.given) / log(last.installed / last.matched))
     names = _listed([GROUPS[group] for group in last.groups])
-    typed = [f"{name}={value}" for group in last.groups for name, value in groups[group].items() if name in own]
+    given = [f"{name}={value}" for group in last.groups for name, value in groups[group].items() if name in own]
     return (
         f"A step of {backend} as installed takes {slower:.2f} times as long as with all settings matched; "
-        f"{share:.0%} of the difference comes from {names}. Type before the command: {' '.join(map(quote, typed))}"
+        f"{share:.0%} of the difference comes from {names}. Type before the command: {' '.join(map(typed, given))}"
     )

@@ -1,0 +1,45 @@
+"""Damages the committed recordings at random and makes of each a page and a comparison, or one line.
+
+    python -m tests.attack.damaged_recordings COUNT [SEED]
+
+It ends at the first input that has any other outcome, and shows the smallest such input that hypothesis finds.
+"""
+
+import json
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import HealthCheck, given, seed, settings
+
+from benchmarks.measure.recording import Recording
+from tests import damage
+
+NAMES = ("standard.jsonl", "scaling.jsonl")
+
+
+def attack(count: int, start: int = 0) -> Counter[str]:
+    """Damage recordings `count` times, at random from the seed `start`; returns how often it came to what."""
+    outcomes: Counter[str] = Counter()
+    whole = Recording.read(damage.COMMITTED / NAMES[0])
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "damaged.jsonl"
+
+        @seed(start)
+        @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(raw=damage.damaged(NAMES[0]) | damage.damaged(NAMES[1]))
+        def each(raw: bytes) -> None:
+            path.write_bytes(raw)
+            page = "<!doctype html>" in damage.reported(path)
+            damage.compared_with(path, whole)
+            outcomes["pages" if page else "refused in one line"] += 1
+
+        each()
+    return outcomes
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    print(json.dumps(attack(*map(int, sys.argv[1:]))))

@@ -1,14 +1,19 @@
 """The command line: each command reads its options, calls one function and prints what it returns."""
 
-import os
 import signal
 import sys
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports last: end at once, without a traceback
+
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +32,10 @@ if TYPE_CHECKING:
     from backends.translator import Translator
 
 sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
+if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the signals that end a command, each in the way of Ctrl-C
 
 
 class _Commands(TyperGroup):
@@ -58,19 +67,39 @@ benchmark_commands.register(app)
 def main() -> None:
     """The `rosetta` program.
 
-    Exit status 0: done; 2: could not begin; 1: failed after it began; 130: ended by Ctrl-C; 141: nobody reads its
-    output any more.
+    Exit status 0: done; 2: could not begin; 1: failed after it began; 130: ended by Ctrl-C; 143: ended by SIGTERM;
+    129: ended by SIGHUP, when its terminal was closed; 141: nobody reads its output any more.
     """
-    if sys.stdin is None:  # was closed, so that the next file to be opened would be taken for it
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 (until the end)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # was closed, so that the next file to be opened would be taken for it
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the end)
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    for number in heard:
+        signal.signal(number, interrupt)
+    status: str | int | None = None
     try:
         app()
-    except RosettaError as error:
-        print(printable(f"rosetta: {error}"), file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:  # a disk that is full, a name that is too long
-        print(printable(f"rosetta: {in_words(error)}"), file=sys.stderr)
-        sys.exit(RosettaError.exit_code)
+    except SystemExit as ended:
+        status = ended.code
+    except (RosettaError, OSError) as error:  # OSError: a disk that is full, a name that is too long
+        status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
+        message = in_words(error) if isinstance(error, OSError) else str(error)
+        with suppress(OSError):  # its terminal was closed
+            print(printable(f"rosetta: {message}"), file=sys.stderr)
+    except BaseException:
+        if not received:  # else it came of the signal, which may end an import in any way
+            raise
+    finally:
+        # The interpreter's own end takes a moment, and shows a traceback where it is interrupted.
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + received[0] if received else status)
 
 
 def _print_version(wanted: bool) -> None:

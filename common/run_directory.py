@@ -26,7 +26,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,6 +44,7 @@ from common.files import (
 )
 from common.machine import describe_machine
 from common.tensors import START, STOP
+from common.text import quoted
 from common.vocabulary import PAD, CharVocabulary
 from common.weights import ModelState, check_state, from_bytes, in_dtype, to_bytes
 
@@ -138,7 +138,7 @@ class RunDirectory:
         path = Path(path)
         if not (path / "config.json").exists():
             raise CannotBeginError(
-                f"{path} is not a run (it has no config.json); `rosetta train --out {quote(str(path))}` makes one"
+                f"{path} is not a run (it has no config.json); `rosetta train --out {quoted(path)}` makes one"
             )
         config = read_json(path / "config.json")
         if config.get("format") != FORMAT or config.get("version") != VERSION:

@@ -83,15 +83,25 @@ def die(backend: Backend, emit: Emit, *, signal: int) -> None:
     time.sleep(60)
 
 
-def leave(backend: Backend, emit: Emit, *, status: int) -> None:
-    os.write(2, b"the framework called exit\n")
+def leave(backend: Backend, emit: Emit, *, status: int, words: str) -> None:
+    os.write(2, words.encode())
     os._exit(status)
 
 
-def garble(backend: Backend, emit: Emit) -> None:
-    """Write into the pipe of replies, as a library gone wild might."""
-    os.write(int(sys.argv[2]), b"\xff" * 64)
-    time.sleep(60)
+def send(backend: Backend, emit: Emit, *, raw: NDArray[np.uint8], pause: float = 0.0) -> None:
+    """Write these bytes into the pipe of replies, each followed by a pause, and nothing more for a long time."""
+    replies = int(sys.argv[2])
+    for piece in np.split(raw, len(raw)) if pause else [raw]:
+        os.write(replies, piece.tobytes())
+        time.sleep(pause)
+    time.sleep(20)
+
+
+def close_replies(backend: Backend, emit: Emit) -> None:
+    """Close the pipe of replies and go on."""
+    os.write(2, b"the framework closed what was not its own\n")
+    os.close(int(sys.argv[2]))
+    time.sleep(20)
 
 
 def hang(backend: Backend, emit: Emit) -> None:
@@ -99,8 +109,8 @@ def hang(backend: Backend, emit: Emit) -> None:
     time.sleep(600)
 
 
-def fail(backend: Backend, emit: Emit) -> None:
-    raise ValueError("a wrong shape\nand a long story")
+def fail(backend: Backend, emit: Emit, *, message: str) -> None:
+    raise ValueError(message)
 
 
 def echo(backend: Backend, emit: Emit, *, content: dict[str, Any]) -> dict[str, Any]:

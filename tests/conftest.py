@@ -20,6 +20,7 @@ from benchmarks.measure.lock import PLACE
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
+from rosetta import ENDING
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
 EXACT = [name for name, entry in TABLE.items() if not entry.reduced]  # those that compute in their weights' precision
@@ -57,6 +58,15 @@ def ctrl_c_is_heard() -> None:
     """By programs that tests start: a shell has its background jobs ignore it, and what those start inherits that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def signals_are_heard_again() -> Iterator[None]:
+    """After a test that called `rosetta.main`, which ignores signals in the end, when its process is about to end."""
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

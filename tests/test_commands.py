@@ -197,12 +197,6 @@ def test_a_byte_order_mark_is_no_character_of_the_first_line(run, tmp_path) -> N
     assert first == second
 
 
-def test_where_standard_input_is_closed_arguments_are_translated(run) -> None:
-    command = f"{sys.executable} -m rosetta translate {run} 'It is red.' <&-"
-    done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
-
-
 def test_input_is_brought_to_nfc(run) -> None:
     composed, decomposed = "It is café.", "It is cafe\u0301."
     one = rosetta("translate", run, "--unknown", "drop", composed)[1]

@@ -1,10 +1,12 @@
 """The process border: what crosses it whole, and what a child's death, silence or garbage becomes."""
 
+import json
 import os
 import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +14,8 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from backends import TABLE, Entry
 from backends.process import environment
@@ -23,6 +27,7 @@ from common.tensors import Batch
 from tests import child
 from tests.conftest import FRAMEWORKS, batch_of
 
+HOSTILE = "out of memory\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e"  # clears a terminal, names its window, and so on
 PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of 64 MiB
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
 
@@ -105,27 +110,96 @@ def test_a_segmentation_fault_is_named() -> None:
 
 
 def test_a_child_that_exits_is_named_with_its_status() -> None:
-    message = failure(child.leave, status=3)
+    message = failure(child.leave, status=3, words="the framework called exit\n")
     assert "status 3" in message
     assert "the framework called exit" in message
 
 
-def test_garbage_in_the_pipe_is_one_clear_error() -> None:
-    assert "garbage" in failure(child.garble)
-
-
-def test_silence_longer_than_allowed_ends_the_child() -> None:
-    pids: list[int] = []
-    with start() as process:
-        with pytest.raises(RosettaError, match="silent for 1 s"):
-            process.listening(lambda event: pids.append(event["pid"]), silence=1).call(child.hang)
-        assert not psutil.pid_exists(pids[0])
-
-
 def test_an_exception_in_the_child_is_one_line_that_says_where() -> None:
-    message = failure(child.fail)
+    message = failure(child.fail, message="a wrong shape\nand a long story")
     assert "ValueError: a wrong shape" in message
     assert "child.py, line" in message
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [(child.leave, {"status": 3, "words": HOSTILE}), (child.fail, {"message": HOSTILE})],
+    ids=["last words", "exception"],
+)
+def test_what_a_child_says_cannot_write_over_the_terminal(
+    function: Callable[..., object], arguments: dict[str, object]
+) -> None:
+    message = failure(function, **arguments)
+    assert "out of memory" in message
+    assert message.isprintable()
+
+
+def raw(content: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(content, np.uint8)
+
+
+def message_of(content: str) -> NDArray[np.uint8]:
+    """A message with this JSON and no arrays, as it crosses."""
+    block = save({}, {"json": content})
+    return raw(len(block).to_bytes(8, "little") + block)
+
+
+GARBAGE = {
+    "no message": raw(b"\xff" * 64),
+    "too deep": message_of("[" * 100_000 + "]" * 100_000),
+    "no kind": message_of("[5, {}]"),
+    "unknown kind": message_of(json.dumps([HOSTILE, {}])),
+    "error without fields": message_of('["error", {}]'),
+    "error with a number": message_of('["error", {"message": 5, "exit_code": 1}]'),
+    "event without fields": message_of('["event", 5]'),
+    "result of another type": message_of('["result", 5]'),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_in_the_pipe_is_one_clear_error(name: str) -> None:
+    message = failure(child.send, raw=GARBAGE[name])
+    assert "the numpy backend's process sent garbage: " in message
+    assert message.isprintable()
+
+
+LENGTH = (1000).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize(
+    ("sent", "pause"),
+    [(b"", 0), (LENGTH[:3], 0), (LENGTH, 0), (LENGTH + bytes(999), 0), (LENGTH + bytes(999), 0.05)],
+    ids=["nothing", "half a length", "a length alone", "half a message", "a byte at a time"],
+)
+def test_a_child_that_sends_no_whole_message_in_time_is_ended(sent: bytes, pause: float) -> None:
+    with start() as process:
+        with pytest.raises(RosettaError, match="sent no whole message for 1 s and was ended"):
+            process.listening(silence=0.6).call(child.send, raw=raw(sent), pause=pause)
+        assert not psutil.pid_exists(process.pid)
+
+
+def test_a_child_that_reads_no_request_is_ended() -> None:
+    more_than_a_pipe_holds = {"array": np.zeros(2**20)}
+    with start() as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(RosettaError, match="took no request for 1 s and was ended"):
+            process.listening(silence=0.6).call(child.echo, content=more_than_a_pipe_holds)
+        assert not psutil.pid_exists(process.pid)
+
+
+def test_a_child_that_closes_its_pipe_and_lives_is_ended(monkeypatch) -> None:
+    monkeypatch.setattr("backends.process.parent.ENDING_SECONDS", 0.2)
+    message = failure(child.close_replies)
+    assert "closed its pipes without ending, and was ended" in message
+    assert "the framework closed what was not its own" in message
+
+
+def test_what_a_listener_raises_is_not_taken_for_the_childs_death() -> None:
+    def listener(event: object) -> None:
+        raise BrokenPipeError("nobody reads the progress bar")
+
+    with start() as process, pytest.raises(BrokenPipeError, match="progress bar"):
+        process.listening(listener).call(child.hang)
 
 
 def test_only_our_own_functions_can_be_called() -> None:
@@ -133,7 +207,8 @@ def test_only_our_own_functions_can_be_called() -> None:
         process.call(os.getcwd)
 
 
-def test_a_child_ends_when_its_parent_dies() -> None:
+def kill_a_parent() -> psutil.Process:
+    """A child whose parent, a process of its own, was just killed."""
     program = (
         "from tests import child; from tests.test_process import start\n"
         "start().listening(lambda event: print(event['pid'], flush=True)).call(child.hang)"
@@ -144,8 +219,27 @@ def test_a_child_ends_when_its_parent_dies() -> None:
         child = psutil.Process(int(output.readline()))
         parent.kill()
         parent.wait()
+    return child
+
+
+def test_a_child_ends_when_its_parent_dies() -> None:
+    child = kill_a_parent()
     gone, _ = psutil.wait_procs([child], timeout=10)
     assert gone or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_scratch_folders_of_killed_parents_are_removed_at_the_next_start(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # where the answer is kept
+    kill_a_parent()
+    (abandoned,) = tmp_path.iterdir()
+    with start():
+        (held,) = tmp_path.iterdir()
+        assert held != abandoned
+        with start():
+            assert held.exists(), "the folder of a process that lives was removed"
+            assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_parent_blocks_while_it_waits() -> None:

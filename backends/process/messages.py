@@ -6,7 +6,8 @@ block's metadata, with the name of a tensor in each array's place. Nothing in a 
 
 import json
 from collections.abc import Mapping
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,28 @@ class GarbledMessageError(Exception):
     """The pipe holds something that is not a message."""
 
 
-def write_message(pipe: IO[bytes], kind: str, content: Any) -> None:
+@dataclass(frozen=True)
+class Failure:
+    """The content of a message that reports an error."""
+
+    message: str
+    exit_code: int | None  # of a RosettaError; None for any other error
+
+
+class Readable(Protocol):
+    """The end of a pipe that is read. It is unbuffered: what waits for it would not see bytes in a buffer."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Writable(Protocol):
+    """The end of a pipe that is written."""
+
+    def write(self, block: bytes, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+def write_message(pipe: Writable, kind: str, content: Any) -> None:
     """Send `content`: NumPy arrays and JSON, nested in any way."""
     arrays: dict[str, NDArray[Any]] = {}
     plain = _without_arrays(content, arrays)
@@ -31,7 +53,7 @@ def write_message(pipe: IO[bytes], kind: str, content: Any) -> None:
     pipe.flush()
 
 
-def read_message(pipe: IO[bytes]) -> tuple[str, Any]:
+def read_message(pipe: Readable) -> tuple[str, Any]:
     """Wait for a message and return its kind and content. Raises EOFError when the other end has gone."""
     length = int.from_bytes(_read(pipe, 8), "little")
     if length > LONGEST:
@@ -41,9 +63,12 @@ def read_message(pipe: IO[bytes]) -> tuple[str, Any]:
         arrays = load(block)
         header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
         kind, plain = json.loads(header["__metadata__"]["json"])
-        return kind, _with_arrays(plain, arrays)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        content = _with_arrays(plain, arrays)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise GarbledMessageError(f"{length} bytes that are no message ({error})") from error
+    if not isinstance(kind, str):
+        raise GarbledMessageError(f"{length} bytes of a message without a kind")
+    return kind, content
 
 
 def _without_arrays(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
@@ -70,8 +95,8 @@ def _with_arrays(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     return value
 
 
-def _read(pipe: IO[bytes], length: int) -> bytes:
-    """Read exactly `length` bytes. The pipe is unbuffered, since a selector would not see bytes in a buffer."""
+def _read(pipe: Readable, length: int) -> bytes:
+    """Read exactly `length` bytes."""
     block = bytearray()
     while len(block) < length:
         piece = pipe.read(min(length - len(block), PIECE))

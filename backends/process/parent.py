@@ -4,17 +4,16 @@ Each framework runs in a child process of its own, since importing TensorFlow be
 """
 
 import os
-import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from shlex import quote
+from time import monotonic
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -23,15 +22,19 @@ import msgspec
 from backends import Entry, find
 from backends.process.calls import name_of, result_from_wire, to_wire
 from backends.process.environment import child_environment
-from backends.process.messages import GarbledMessageError, read_message, write_message
+from backends.process.messages import Failure, GarbledMessageError, read_message, write_message
+from backends.process.pipes import LimitedPipe, opened_pipe
+from backends.process.scratch import scratch_folder
 from common.config import ModelConfig, TrainConfig
 from common.decoding import Emit
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Backend, BackendFacts
+from common.text import printable, quoted
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0  # allowed for importing a framework and building a model, on a slow disk
 SILENCE = 600.0  # seconds that a call may go without a message; one step, with its compilation, takes far less
+ENDING_SECONDS = 10.0  # allowed for ending, for a process that was killed or has closed its pipes
 LAST_WORDS = 2000  # bytes at the end of the child's own output, from which an error message quotes the last line
 NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 OLDEST_PYTHON = (3, 11)
@@ -69,7 +72,7 @@ class BackendProcess:
     child's interpreter where it is not this one: frameworks that cannot be installed together each have their own.
 
     Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
-    fails, dies, sends garbage, or is silent for longer than a call allows.
+    fails, dies, sends garbage, or takes longer than a call allows to read a request or to send a message.
     """
 
     def __init__(
@@ -87,39 +90,47 @@ class BackendProcess:
         if python:
             require_interpreter(python, name, entry)
         self.name = name
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._scratch = tempfile.TemporaryDirectory()  # TensorFlow leaves temporary files behind when it is killed
-        child_requests, requests = os.pipe()
-        replies, child_replies = os.pipe()
-        environment = child_environment(lane, threads, device) | {"TMPDIR": self._scratch.name}
+        self._opened = ExitStack()
+        environment = child_environment(lane, threads, device)
         command = [python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
-        self._child = subprocess.Popen(
-            [*command, str(child_requests), str(child_replies)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            env=environment,
-            pass_fds=(child_requests, child_replies),
-            process_group=0,  # Ctrl-C reaches the parent alone, which then ends the child
-        )
-        os.close(child_requests)
-        os.close(child_replies)
-        self._requests, self._replies = os.fdopen(requests, "wb"), os.fdopen(replies, "rb", buffering=0)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._replies, selectors.EVENT_READ)
+        opening = {
+            "target": entry.target,
+            "variant": entry.variant,
+            "model": model,
+            "train": train,
+            "device": device,
+        }
         try:
-            opening = {
-                "target": entry.target,
-                "variant": entry.variant,
-                "model": model,
-                "train": train,
-                "device": device,
-            }
-            facts = self._exchange("open", to_wire(opening), START_SECONDS, None)
-            self.facts = msgspec.convert(facts, BackendFacts)
+            self._start(command, environment)
+            facts_of = partial(msgspec.convert, type=BackendFacts)
+            self.facts: BackendFacts = self._exchange("open", to_wire(opening), START_SECONDS, None, facts_of)
         except BaseException:
             self.close()
             raise
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> None:
+        """Start the process, and leave in `_opened` what ends it. Raises CannotBeginError."""
+        try:
+            self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
+            scratch = self._opened.enter_context(scratch_folder())  # TensorFlow, when killed, leaves files behind
+            with ExitStack() as of_child:
+                child_requests, requests = opened_pipe(of_child, self._opened)
+                replies, child_replies = opened_pipe(self._opened, of_child)
+                self._requests, self._replies = LimitedPipe(requests), LimitedPipe(replies)
+                inherited = child_requests.fileno(), child_replies.fileno()
+                self._child = subprocess.Popen(
+                    [*command, *map(str, inherited)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=self._output,
+                    env=environment | {"TMPDIR": str(scratch)},
+                    pass_fds=inherited,
+                    process_group=0,  # Ctrl-C reaches the parent alone, which then ends the child
+                )
+            self._opened.callback(self._end)
+        except OSError as error:  # too many files are open or processes run; there is no room for temporary files
+            message = f"the {self.name} backend's process cannot be started: {error.strerror}"
+            raise CannotBeginError(message) from error
 
     @property
     def pid(self) -> int:
@@ -140,38 +151,69 @@ class BackendProcess:
         return self.listening().call(function, *nothing, **arguments)
 
     def listening(self, on_event: OnEvent | None = None, silence: float = SILENCE) -> "Listening":
-        """Prepare one `call`: its events are given to `on_event`, and the process is ended if it sends nothing for
-        `silence` seconds."""
+        """Prepare one `call`: its events are given to `on_event`, and the process is ended if it has not sent a whole
+        message within `silence` seconds of the one before."""
         return Listening(self, on_event, silence)
 
-    def _exchange(self, function: str, arguments: Any, silence: float, on_event: OnEvent | None) -> Any:
-        """Send a request and wait for its result; arguments and result are in the form in which they cross."""
+    def _exchange(
+        self,
+        function: str,
+        arguments: Any,
+        silence: float,
+        on_event: OnEvent | None,
+        result_from: Callable[[Any], Result],
+    ) -> Result:
+        """Send a request, with arguments in the form in which they cross, and wait for its result."""
+        receive = partial(self._receive, {"result": result_from, "error": _failure_from, "event": _event_from})
+        self._within(silence, "took no request", partial(write_message, self._requests, function, arguments))
+        while True:
+            kind, content = self._within(silence, "sent no whole message", receive)
+            if kind == "result":
+                result: Result = content
+                return result
+            if kind == "error":
+                raise self._error(content)
+            if on_event is not None:
+                on_event(content)
+
+    def _within(self, seconds: float, failing: str, transfer: Callable[[], Result]) -> Result:
+        """Send or receive a message. A process that does not do its part is ended and becomes a RosettaError, whose
+        text has `failing` for one that has not done it within so many seconds."""
+        self._requests.deadline = self._replies.deadline = monotonic() + seconds
         try:
-            write_message(self._requests, function, arguments)
-            while True:
-                kind, content = self._receive(silence)
-                if kind == "result":
-                    return content
-                if kind == "error":
-                    raise self._error(content)
-                if on_event is not None:
-                    on_event(content)
+            return transfer()
+        except TimeoutError as error:
+            self.close()
+            raise RosettaError(
+                f"the {self.name} backend's process {failing} for {seconds:.0f} s and was ended; "
+                "is the machine overloaded or out of memory?"
+            ) from error
         except (EOFError, BrokenPipeError) as error:
             raise RosettaError(self._how_it_ended()) from error
         except GarbledMessageError as error:
             self.close()
-            raise RosettaError(f"the {self.name} backend's process sent garbage: {error}") from error
+            raise RosettaError(f"the {self.name} backend's process sent garbage: {printable(str(error))}") from error
+
+    def _receive(self, contents_from: Mapping[str, Callable[[Any], Any]]) -> tuple[str, Any]:
+        """A message's kind, and its content as the function for this kind converts it from how it crossed."""
+        kind, content = read_message(self._replies)
+        if kind not in contents_from:
+            raise GarbledMessageError(f"a message of the unknown kind {kind}")
+        try:
+            return kind, contents_from[kind](content)
+        except (RecursionError, msgspec.ValidationError) as error:
+            raise GarbledMessageError(f"a message of kind {kind}: {error}") from error
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
+        self._opened.close()
+
+    def _end(self) -> None:
         if self._child.poll() is None:
             # The whole group, since the child may have started a compiler.
             os.killpg(self._child.pid, signal.SIGKILL)
-        self._child.wait()
-        for resource in (self._selector, self._requests, self._replies, self._output):
-            with suppress(BrokenPipeError):  # the rest of a request that the dead child cannot take
-                resource.close()
-        self._scratch.cleanup()
+        with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
+            self._child.wait(ENDING_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -181,31 +223,36 @@ class BackendProcess:
     ) -> None:
         self.close()
 
-    def _receive(self, silence: float) -> tuple[str, Any]:
-        if not self._selector.select(silence):
-            self.close()
-            raise RosettaError(
-                f"the {self.name} backend's process was silent for {silence:.0f} s and was ended; "
-                "is the machine overloaded or out of memory?"
-            )
-        return read_message(self._replies)
-
-    def _error(self, content: Mapping[str, Any]) -> RosettaError:
-        if content["exit_code"] == CannotBeginError.exit_code:
-            return CannotBeginError(content["message"])
-        if content["exit_code"] == RosettaError.exit_code:
-            return RosettaError(content["message"])
-        return RosettaError(f"the {self.name} backend failed: {content['message']}")
+    def _error(self, failure: Failure) -> RosettaError:
+        message = printable(failure.message)
+        if failure.exit_code == CannotBeginError.exit_code:
+            return CannotBeginError(message)
+        if failure.exit_code == RosettaError.exit_code:
+            return RosettaError(message)
+        return RosettaError(f"the {self.name} backend failed: {message}")
 
     def _how_it_ended(self) -> str:
-        """The message of the error that reports the child's death."""
-        status = self._child.wait()
-        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        self._output.seek(0)
-        lines = self._output.read()[-LAST_WORDS:].decode(errors="replace").split("\n")
-        last_words = [line.strip() for line in lines if line.strip()]
-        said = f"; its last words: {last_words[-1]}" if last_words else ", without a word"
+        """The message of the error that reports the child's death, or that it closed its pipes and was ended."""
+        try:
+            status = self._child.wait(ENDING_SECONDS)
+            how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        except subprocess.TimeoutExpired:
+            how = "closed its pipes without ending, and was ended"
+        size = os.fstat(self._output.fileno()).st_size
+        written = os.pread(self._output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
+        lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]
+        last_words = next(filter(None, reversed(lines)), "")
+        self.close()
+        said = f"; its last words: {last_words}" if last_words else ", without a word"
         return f"the {self.name} backend's process {how}{said}"
+
+
+def _failure_from(content: Any) -> Failure:
+    return msgspec.convert(content, Failure)
+
+
+def _event_from(content: Any) -> dict[str, Any]:
+    return msgspec.convert(content, dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -223,9 +270,8 @@ class Listening:
         **arguments: Arguments.kwargs,
     ) -> Result:
         """See `BackendProcess.call`."""
-        wire = to_wire(arguments)
-        result: Result = result_from_wire(
-            function, self.process._exchange(name_of(function), wire, self.silence, self.on_event)
+        result: Result = self.process._exchange(
+            name_of(function), to_wire(arguments), self.silence, self.on_event, partial(result_from_wire, function)
         )
         return result
 
@@ -249,5 +295,5 @@ def require_interpreter(python: str, name: str, entry: Entry) -> None:
         extras = f"[{entry.extra}]" if entry.extra else ""
         raise CannotBeginError(
             f"backend {name} under {python} needs {', '.join(missing)}, which that interpreter has not; "
-            f'run: {quote(python)} -m pip install -e ".{extras}" in the clone of Rosetta'
+            f'run: {quoted(python)} -m pip install -e ".{extras}" in the clone of Rosetta'
         )

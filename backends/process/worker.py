@@ -20,7 +20,7 @@ import psutil
 
 from backends import open_backend
 from backends.process.calls import arguments_from_wire, function_named, to_wire
-from backends.process.messages import GarbledMessageError, read_message, write_message
+from backends.process.messages import Failure, GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
 from common.interface import Backend, BackendFacts
@@ -48,7 +48,7 @@ def main() -> None:
             result = function(backend, emit, **arguments_from_wire(function, arguments))
             write_message(replies, "result", to_wire(result))
     except BaseException as error:
-        write_message(replies, "error", _described(error))
+        write_message(replies, "error", to_wire(_described(error)))
         raise
 
 
@@ -104,13 +104,13 @@ def _function(name: str) -> Callable[..., Any]:
     return function_named(name)
 
 
-def _described(error: BaseException) -> dict[str, Any]:
+def _described(error: BaseException) -> Failure:
     if isinstance(error, RosettaError):
-        return {"message": str(error), "exit_code": error.exit_code}
+        return Failure(str(error), error.exit_code)
     place = traceback.extract_tb(error.__traceback__)[-1]
     first_line = (str(error).strip() or "no message").splitlines()[0]
     where = f"{os.path.basename(place.filename)}, line {place.lineno}"
-    return {"message": f"{type(error).__name__}: {first_line} ({where})", "exit_code": None}
+    return Failure(f"{type(error).__name__}: {first_line} ({where})", None)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """`rosetta serve`: backends are opened one after another while the page already answers, until it is ended."""
 
 import logging
-import signal
 import socket
-import sys
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,7 +24,7 @@ IDLE_SECONDS = 30  # after which a connection that says nothing is closed
 
 
 def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime, warn: Warn) -> None:
-    """Serve the page of a run with these backends until Ctrl-C or SIGTERM, which end the backends' processes.
+    """Serve the page of a run with these backends until KeyboardInterrupt, which ends the backends' processes.
 
     Port 0 stands for any that is free. Raises CannotBeginError where the server's library is missing, a backend is
     missing, or the address cannot be had.
@@ -66,7 +64,6 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
         ident=None,
     )
     Thread(target=server.run, daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(f"The page is at {_address(listener)} until Ctrl-C.", flush=True)
     try:
         # In this thread, since it is the one that a signal interrupts: a process half open is then ended too.

@@ -1,0 +1,109 @@
+"""How the program ends when something ends it, and that it begins where the system gives it little."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from backends.process.parent import PROJECT
+
+TRANSLATE = [sys.executable, "-m", "rosetta", "translate", "--backend", "numpy"]
+SENTENCE = "Look at the skirt!"
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+# A module that says that it is being imported, waits, and turns an interruption into another error.
+SLOW = """
+import time
+print("importing", flush=True)
+try:
+    time.sleep(20)
+except KeyboardInterrupt:
+    raise ImportError("a part in C could not be imported")
+"""
+
+
+@contextmanager
+def started(command: list[str], temporary: Path, modules: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program with a folder of its own for temporary files, and perhaps a folder of modules that come first."""
+    pipe = subprocess.PIPE
+    environment = os.environ | {"TMPDIR": str(temporary)} | ({"PYTHONPATH": str(modules)} if modules else {})
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_signals_end_the_program_as_ctrl_c_does_and_nothing_is_left(number: signal.Signals, tmp_path) -> None:
+    with started(TRANSLATE, tmp_path) as program:
+        assert program.stdin
+        assert program.stdout
+        program.stdin.write(f"{SENTENCE}\n".encode())
+        program.stdin.flush()
+        assert program.stdout.readline()
+        assert len(list(tmp_path.iterdir())) == 1, "the backend's process has a folder for temporary files"
+        program.send_signal(number)
+        assert program.communicate(timeout=20) == (b"", b"")
+    assert program.returncode == 128 + number
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_while_the_program_is_imported_ends_it_in_silence(number: signal.Signals, tmp_path) -> None:
+    (tmp_path / "typer.py").write_text(SLOW)
+    with started(TRANSLATE, tmp_path, tmp_path) as program:
+        assert program.stdout
+        assert program.stdout.readline() == b"importing\n"
+        program.send_signal(number)
+        assert program.communicate(timeout=20) == (b"", b"")
+    assert program.returncode == -number
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_while_a_command_imports_ends_it_in_silence(number: signal.Signals, tmp_path) -> None:
+    (tmp_path / "numpy.py").write_text(SLOW)
+    with started(TRANSLATE, tmp_path, tmp_path) as program:
+        assert program.stdout
+        assert program.stdout.readline() == b"importing\n"
+        program.send_signal(number)
+        assert program.communicate(timeout=20) == (b"", b"")
+    assert program.returncode == 128 + number
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path) -> None:
+    with started(["nohup", *TRANSLATE], tmp_path) as program:
+        assert program.stdin
+        assert program.stdout
+        for _ in range(2):
+            program.stdin.write(f"{SENTENCE}\n".encode())
+            program.stdin.flush()
+            assert program.stdout.readline()
+            program.send_signal(signal.SIGHUP)
+        program.communicate(timeout=20)
+    assert program.returncode == 0
+
+
+def shell(command: str) -> "subprocess.CompletedProcess[str]":
+    """What a shell says of `rosetta translate` with this before or after it, {} standing for it."""
+    translate = f"{sys.executable} -m rosetta translate --backend numpy '{SENTENCE}'"
+    command = command.format(translate)
+    return subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_leads_to_nowhere(closed: str) -> None:
+    done = shell("{} " + closed)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == (">&-" not in closed.split())
+
+
+def test_too_few_open_files_are_one_line() -> None:
+    done = shell("ulimit -n 8; {}")
+    assert done.returncode == 2
+    assert done.stderr == "rosetta: the numpy backend's process cannot be started: Too many open files\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError, RosettaError, why
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
 UNFINISHED = ".unfinished"  # the end of the names of temporary files and folders; killed processes leave them
@@ -159,7 +159,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises RosettaError."""
     try:
         content = json.loads(read_at_most(LARGEST_JSON, path).decode())
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise RosettaError(f"{path} cannot be read: {why(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise RosettaError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise RosettaError(f"{path} holds {type(content).__name__}, expected an object")

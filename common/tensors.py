@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import ModelConfig, TrainConfig
+from common.config import LARGEST_VOCABULARY, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.vocabulary import CharVocabulary
 
@@ -18,7 +18,6 @@ START, STOP = "\t", "\n"
 WIDTH_STEP = 4
 # What a corpus may come to. One that others wrote may be small as a file and as tensors larger than any memory.
 MOST_IDS = 1 << 28  # of all pairs padded to the longest; an id takes a byte, or two where a vocabulary is large
-LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and a one-hot row is cut from V x V numbers
 MOST_NUMBERS = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
 
 

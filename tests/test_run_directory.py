@@ -502,10 +502,41 @@ def test_a_vocabulary_of_another_version_is_refused(run: RunDirectory) -> None:
     assert "does not hold the" in assert_refused(run.path, "vocabulary.json")
 
 
-@pytest.mark.parametrize("text", ["Go.\n", "Go.\tVa !\tmore\n", "Go.\tVa !\n\n", "\tVa !\n", "Go.\tVa !"])
+BAD_PAIRS = ["Go.\n", "Go.\tVa !\tmore\n", "Go.\tVa !\n\n", "\tVa !\n", "Go.\tVa !", "", f"Go.\t{'a' * 1001}\n"]
+BAD_PAIRS.append("Go.\tVa !\n" * 4)  # and the run was begun with at most three
+
+
+@pytest.mark.parametrize("text", BAD_PAIRS, ids=range(len(BAD_PAIRS)))
 def test_pairs_that_are_none_are_one_clear_error(run: RunDirectory, text: str) -> None:
     (without_digests(run).path / "pairs.tsv").write_text(text, encoding="utf-8")
-    assert "expected lines of source, tab, target" in assert_refused(run.path, "pairs.tsv")
+    assert "expected at most 3 lines of source, tab, target" in assert_refused(run.path, "pairs.tsv")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "device", "pipe", "folder"])
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"machine.json"}))
+def test_a_file_without_end_is_refused_before_it_is_read(run: RunDirectory, name: str, kind: str) -> None:
+    path = without_digests(run).path / name
+    path.unlink()
+    if kind == "sparse":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # takes no place on the disk
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    expected = "holds more than" if kind == "sparse" else "it is not a file"
+    assert expected in assert_refused(run.path, name)
+
+
+def test_a_run_of_more_pairs_than_are_read_again_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(run_directory.LARGEST_TEXTS, "pairs.tsv", 20)
+    with pytest.raises(CannotBeginError, match="a run keeps 20 at most; give a smaller --num-samples"):
+        create(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("order", [[0, 1], [0, 0, 1], [1, 2], []], ids=str)

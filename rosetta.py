@@ -48,7 +48,7 @@ class _Commands(TyperGroup):
                 if sys.stdout is not None:  # it was closed
                     sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be written
+            _leave_output()
             raise typer.Exit(128 + signal.SIGPIPE) from None
 
 
@@ -90,6 +90,7 @@ def main() -> None:
     except (RosettaError, OSError) as error:  # OSError: a disk that is full, a name that is too long
         status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
         message = in_words(error) if isinstance(error, OSError) else str(error)
+        _leave_output()
         with suppress(OSError):  # its terminal was closed
             print(printable(f"rosetta: {message}"), file=sys.stderr)
     except BaseException:
@@ -102,11 +103,19 @@ def main() -> None:
     sys.exit(128 + received[0] if received else status)
 
 
+def _leave_output() -> None:
+    """Lead standard output to nowhere if it takes no more, so that the interpreter's end does not try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        print(f"rosetta {version('rosetta-s2s')}")
+        print(f"rosetta {version('rosetta-s2s')}", flush=True)
         raise typer.Exit
 
 

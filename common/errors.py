@@ -48,5 +48,7 @@ def why(error: OSError) -> str:
 
 
 def in_words(error: OSError) -> str:
-    """What the operating system refused, and why."""
-    return f"{error.filename}: {why(error)}" if error.filename else why(error)
+    """What the operating system refused, and why. Rosetta names the files that it writes; the output has no name."""
+    unnamed = "standard output or a temporary file" if error.errno in FULL else ""
+    where = error.filename or unnamed
+    return f"{where}: {why(error)}" if where else why(error)

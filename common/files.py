@@ -25,20 +25,26 @@ UNFINISHED = ".unfinished"  # the end of the names of temporary files and folder
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`."""
+    """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`.
+
+    Raises OSError, which names `path`; the file there is then as it was.
+    """
     data = content.encode() if isinstance(content, str) else content
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, _permitted(0o666))
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(beside, _permitted(0o666))
+            os.replace(beside, path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -46,7 +52,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path` for the caller to fill. At the end it becomes `path`; after an error it is removed.
 
     What killed processes left of such folders for the same `path` is removed, too. Raises CannotBeginError where
-    nothing can be written, or where `path` was made in the meantime.
+    nothing can be written, or where `path` was made in the meantime; RosettaError where the disk is full before the
+    folder is.
     """
     with ExitStack() as stack:
         try:
@@ -58,7 +65,8 @@ def new_folder(path: Path) -> Iterator[Path]:
                     if stack.enter_context(locked(beside)) and beside.exists():
                         break
         except OSError as error:
-            raise CannotBeginError(f"{path.parent} cannot be written: {error.strerror}") from error
+            raise CannotBeginError(f"{path.parent} cannot be written: {why(error)}") from error
+        stack.callback(shutil.rmtree, beside, ignore_errors=True)  # when it has become `path`, it is not there
         try:
             yield beside
             os.chmod(beside, _permitted(0o777))
@@ -66,10 +74,9 @@ def new_folder(path: Path) -> Iterator[Path]:
             try:
                 os.rename(beside, path)
             except OSError as error:
-                raise CannotBeginError(f"{path} cannot be made: {error.strerror}") from error
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
+                raise CannotBeginError(f"{path} cannot be made: {why(error)}") from error
+        except OSError as error:
+            raise RosettaError(f"{path} cannot be written: {why(error)}; nothing is left of it") from error
         sync(path.parent)
 
 

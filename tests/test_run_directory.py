@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 import common.files
 from common import run_directory
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError, RosettaError, in_words
 from common.files import new_folder, write_atomically
 from common.run_directory import STATE_FILES, Epoch, Place, RunDirectory
 from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
@@ -105,8 +105,10 @@ def test_a_creation_that_fails_half_way_leaves_nothing(
 
     monkeypatch.setattr(run_directory, "write_atomically", fail)
     monkeypatch.setattr(common.files, "write_atomically", fail)
-    with pytest.raises(type(error)):
+    with pytest.raises((RosettaError, KeyboardInterrupt)) as caught:
         create(tmp_path / "run")
+    said = f"{tmp_path / 'run'} cannot be written: the disk is full; nothing is left of it"
+    assert str(caught.value) == (said if isinstance(error, OSError) else "")
     assert len(written) == step
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
@@ -593,8 +595,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(
 
     with monkeypatch.context() as patch:
         patch.setattr(common.files.os, failing, fail)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left") as caught:
             write_atomically(path, b"new")
+        assert in_words(caught.value) == f"{path}: the disk is full"
     assert contents(tmp_path) == ({"file": b"old"} if exists else {})
     write_atomically(path, "é")
     assert contents(tmp_path) == {"file": "é".encode()}

@@ -256,7 +256,7 @@ def report(
     from benchmarks.report import sweep as sweep_content
     from benchmarks.results.rows import results_of
     from benchmarks.results.scaling import scaling_of
-    from common.errors import CannotBeginError
+    from common.errors import CannotBeginError, why
     from common.files import write_atomically
 
     if out.suffix not in (".html", ".md"):
@@ -271,7 +271,7 @@ def report(
     try:
         write_atomically(out, page.render(made, raw) if out.suffix == ".html" else markdown.render(made))
     except OSError as error:
-        raise CannotBeginError(f"{out} cannot be written: {error.strerror}") from error
+        raise CannotBeginError(f"{out} cannot be written: {why(error)}") from error
     print(f"{quoted(out)} is written")
 
 
@@ -437,7 +437,7 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
     For Ctrl-C the message is put into the list that this yields instead of being raised, so that the caller can show
     the results so far before it ends.
     """
-    from common.errors import CannotBeginError, RosettaError, in_words
+    from common.errors import CannotBeginError, RosettaError, why
 
     go_on = f"go on with: rosetta {command} --out {quoted(path)} --resume"
     interrupted: list[str] = []
@@ -446,7 +446,8 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
     except KeyboardInterrupt:
         interrupted.append(f"interrupted; {go_on}")
     except OSError as error:
-        raise RosettaError(f"{in_words(error)}; {path} keeps what was measured before; {go_on}") from error
+        message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
+        raise RosettaError(message) from error
     except RosettaError as error:
         if isinstance(error, CannotBeginError) and path.read_bytes().count(b"\n") == 1:
             path.unlink()  # it holds only the plan, so there is nothing to resume

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.archives import LARGEST_ARCHIVE
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, why
 from common.files import write_atomically
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def download(name: str) -> Path:
             f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
         ) from error
     except OSError as error:
-        raise CannotBeginError(f"{archive} cannot be written: {error.strerror or error}") from error
+        raise CannotBeginError(f"{archive} cannot be written: {why(error)}") from error
     finally:
         bar.close()
     if known is None:

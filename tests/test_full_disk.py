@@ -11,6 +11,7 @@ import pytest
 
 from backends.numpy_backend import NumpyBackend
 from backends.process.parent import PROJECT
+from benchmarks.commands import _measuring
 from common import run_directory
 from common.config import DataConfig, TrainConfig
 from common.errors import RosettaError
@@ -91,6 +92,16 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
     assert status == 1
     assert said.strip() == f"rosetta: {tmp_path / 'run'} cannot be written: File too large; nothing is left of it"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_measuring_tells_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "my results.jsonl"
+    with pytest.raises(RosettaError) as caught, _measuring("bench", path):
+        raise OSError(28, "No space left on device")
+    assert str(caught.value) == (
+        f"{path}: the disk is full; {path} keeps what was measured before; go on with: rosetta bench --out '{path}' "
+        "--resume"
+    )
 
 
 def larger_run(path: Path) -> RunDirectory:

@@ -285,8 +285,9 @@ class RunDirectory:
 
     def _mend(self, training: bool = False) -> tuple[ModelState, Place]:
         """Do what `open` promises, or `begin` if the run is for `training`. The lock of the run must be held."""
-        for unfinished in self.path.glob(f".*{UNFINISHED}"):
-            unfinished.unlink()
+        for name in ("config.json", "history.jsonl", *STATE_FILES.values()):  # which are written again and again
+            for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
+                unfinished.unlink()
         state, place = self._state("last")
         history = self._history(place.epoch)
         text = "".join(map(_line, history))

@@ -370,6 +370,22 @@ def test_a_pickle_takes_no_more_memory_than_a_few_times_its_size(tmp_path: Path,
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_that_is_damaged_anywhere_is_read_or_refused(tmp_path: Path, protocol: int) -> None:
+    names = [f"{layer}.{tensor}" for layer in ("encoder", "decoder") for tensor in TENSORS.values()]
+    tensors = {name: np.arange(6, dtype="f4").reshape(2, 3) for name in names}
+    whole = pickle.dumps(tensors | {NAME_TABLE: dict.fromkeys(names, "own")}, protocol)
+    path, rng = tmp_path / "model.pdparams", np.random.default_rng(13)
+    for number in range(1500):
+        content = bytearray(whole)
+        for place in rng.integers(0, len(whole), 1 + number % 3):
+            content[place] = rng.integers(0, 256)
+        path.write_bytes(content[: rng.integers(1, len(whole))] if number % 5 == 0 else content)
+        with pytest.raises(RosettaError) as caught:  # even where nothing fails, they are no whole model
+            read_paddle([path], MODEL, None)
+        assert str(caught.value).isprintable()
+
+
 def rewritten(path: Path, change: Callable[[dict[str, Any]], Any], out: Path) -> Path:
     """The archive with another config.json."""
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(out, "w") as written:

@@ -35,6 +35,7 @@ sys.path.pop(0)  # the modules of a package that was imported are found in its o
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was
 
+LONGEST_MESSAGE = 10_000  # characters of an error, which may name what somebody wrote into a file
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the signals that end a command, each in the way of Ctrl-C
 
 
@@ -92,7 +93,7 @@ def main() -> None:
         message = in_words(error) if isinstance(error, OSError) else str(error)
         _leave_output()
         with suppress(OSError):  # its terminal was closed
-            print(printable(f"rosetta: {message}"), file=sys.stderr)
+            print(printable(f"rosetta: {message}"[:LONGEST_MESSAGE]), file=sys.stderr)
     except BaseException:
         if not received:  # else it came of the signal, which may end an import in any way
             raise

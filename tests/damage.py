@@ -82,7 +82,7 @@ def _damage(draw: st.DrawFn, inside: Any) -> None:
     elif edit == 3 and isinstance(old, list):
         inside[key] = old[:1]
     elif edit <= 7 and isinstance(old, int | float):
-        inside[key] = draw(st.sampled_from([*NUMBERS, -old, 1000 * old, old / 1000, 1 - old]))
+        inside[key] = draw(st.sampled_from([*NUMBERS, -old, 1000 * old, old // 2, 1 - old]))
     elif edit <= 7 and isinstance(old, str):
         inside[key] = draw(st.sampled_from([*WORDS, old + "\x1b", old * 2]))
     else:

@@ -8,11 +8,11 @@
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 
 import msgspec
 
@@ -318,16 +318,21 @@ def content_of(path: Path) -> bytes:
 
     Raises CannotBeginError if the file cannot be read or is larger than a recording.
     """
-    try:
-        if path.exists() and not path.is_file():  # a named pipe or a device would never end
-            raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
-        with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
+    content = _beginning(path, lambda file: file.read(MOST_BYTES + 1))
     if len(content) > MOST_BYTES:
         raise CannotBeginError(f"{path} is larger than {MOST_BYTES >> 20} MiB, and no recording is")
     return content[: content.rfind(b"\n") + 1]
+
+
+def _beginning(path: Path, read: Callable[[IO[bytes]], bytes]) -> bytes:
+    """What `read` takes of a file. Raises CannotBeginError if the file cannot be read."""
+    if path.exists() and not path.is_file():  # a named pipe or a device would never end
+        raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
+    try:
+        with open(path, "rb") as file:
+            return read(file)
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
 
 
 def read_lines(path: Path, format: str, version: int, head: type[Any], later: Any) -> list[Any]:
@@ -375,7 +380,7 @@ def format_of(path: Path) -> str:
     Raises CannotBeginError if the file cannot be read.
     """
     try:
-        head = msgspec.json.decode(content_of(path).partition(b"\n")[0])
+        head = msgspec.json.decode(_beginning(path, lambda file: file.readline(MOST_BYTES)))
     except (ValueError, RecursionError):
         return ""
     return str(head.get("format", "")) if isinstance(head, dict) else ""

@@ -108,7 +108,7 @@ class KerasExample(Backend):
             callbacks=[steps],
         )
         # `fit` counts no right answers among the real characters.
-        return steps.metrics(batches, correct_real=[np.nan] * len(batches))
+        return steps.metrics(batches, correct_real=[np.nan] * len(steps.losses))
 
     def evaluate(self, batches: Batches) -> Metrics:
         steps = StepRecorder(report=None)
@@ -188,7 +188,7 @@ class StepRecorder(keras.callbacks.Callback):
         self.accuracies.append(float(logs["accuracy"]))
         self.model.reset_metrics()
         if self.report and report_is_due(self.reported):
-            self.report(len(self.losses), self.losses[-1])
+            self.model.stop_training = bool(self.report(len(self.losses), self.losses[-1]))
             self.reported = perf_counter()
         self.stamps.append(perf_counter())
 
@@ -196,6 +196,7 @@ class StepRecorder(keras.callbacks.Callback):
 
     def metrics(self, batches: Batches, correct_real: list[float]) -> Metrics:
         """What was recorded, with the counts of right real positions, one for each step."""
+        batches = batches.part(0, len(self.losses))
         positions = [batch.target_weights.sum() for batch in batches]
         means = np.array([self.losses, self.accuracies]) * positions
         counts = np.stack([*means, correct_real], axis=1)

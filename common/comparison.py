@@ -31,6 +31,8 @@ TOLERANCES = {
 # characters where the probabilities differed by 2e-5 at most.
 NEAR_TIE = {"float64": 0.0, "float32": 1e-5, "bfloat16": 1e-4}
 PARTED = {"float64": 0.0, "float32": 0.01, "bfloat16": 1.0}
+# The share of a batch's positions that may be counted as right by one of the two alone, since they are near-ties.
+MISCOUNTED = {"float64": 0.0, "float32": 3e-3, "bfloat16": 3e-2}
 
 
 class ParityError(RosettaError):

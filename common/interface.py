@@ -22,13 +22,13 @@ from common.weights import Arrays, ModelState
 
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 
-Report = Callable[[int, float], None]  # step counted from 1, the loss of that step
+Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
 Loss = TypeVar("Loss", bound=SupportsFloat)  # a framework's scalar
 Counts = TypeVar("Counts")  # a framework's vector of three numbers
 
 
 def unreported(step: int, loss: float) -> None:
-    """A Report that does nothing."""
+    """A Report that does nothing, and so lets the training go on."""
 
 
 def report_is_due(reported: float) -> bool:
@@ -102,19 +102,22 @@ def timed_steps(
 
     `step` returns the loss of a batch and, in a vector (3,) of the framework's own, the counts that Metrics.of takes.
     Once all steps are done, `read` makes an array (steps, 3) of these vectors. `report` is called at the end of the
-    first step after each REPORT_SECONDS.
+    first step after each REPORT_SECONDS; where it returns true, no further batch is taken.
     """
     counts, stamps = [], [perf_counter()]
     reported = stamps[0]
     for number, batch in enumerate(batches, 1):
         loss, batch_counts = step(batch)
         counts.append(batch_counts)
+        ends = None
         if report_is_due(reported):
-            report(number, float(loss))
+            ends = report(number, float(loss))
             reported = perf_counter()
         stamps.append(perf_counter())
+        if ends:
+            break
     all_counts = read(counts)
-    return Metrics.of(all_counts, batches, [*stamps, perf_counter()])
+    return Metrics.of(all_counts, batches.part(0, len(counts)), [*stamps, perf_counter()])
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,10 @@ class Backend(ABC):
 
     @abstractmethod
     def train(self, batches: Batches, report: Report) -> Metrics:
-        """Take one optimizer step for each batch. Calls `report` whenever REPORT_SECONDS have passed."""
+        """Take one optimizer step for each batch. Calls `report` whenever REPORT_SECONDS have passed.
+
+        Where `report` returns true, the metrics are those of the steps up to then.
+        """
 
     @abstractmethod
     def evaluate(self, batches: Batches) -> Metrics:

@@ -8,6 +8,7 @@ machine.json       the machine on which the run was begun
 state.safetensors  weights and RMSprop slots of the last epoch; epoch, step, seed and a checksum in its metadata
 best.safetensors   the same for the epoch with the lowest validation loss
 history.jsonl      one line for each epoch
+trouble.json       where training diverged, the batch's pairs and its largest gradients; only if it ever did
 
 A run of weights alone has no best.safetensors, and its state has no slots; they are read as zeros.
 

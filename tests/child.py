@@ -28,24 +28,26 @@ def elsewhere(backend: Backend, emit: Emit, *, named: str, arguments: dict[str, 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """What was counted of training on all rows in order, and of evaluating them after it."""
+    """Training steps, and what was reported of them."""
 
-    losses: NDArray[np.float64]  # (steps,), as the arrays below
-    correct: NDArray[np.float64]
+    losses: NDArray[np.float64]  # (steps,)
     reported: list[tuple[int, float]]  # steps and losses
-    evaluated: NDArray[np.float64]
-    evaluated_correct_real: NDArray[np.float64]
 
 
-def steps(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch, batch_size: int) -> Steps:
-    """Train on all rows in order, each step being slow enough to be reported, then evaluate them."""
-    batches = Batches(batch, np.arange(len(batch)), batch_size)
+def steps(
+    backend: Backend, emit: Emit, *, state: ModelState, batch: Batch, batch_size: int, last: int | None = None
+) -> Steps:
+    """Train on all rows in order, each step being slow enough to be reported; the report of step `last` ends it."""
     backend.load(state)
     reported: list[tuple[int, float]] = []
+
+    def report(step: int, loss: float) -> bool:
+        reported.append((step, loss))
+        return step == last
+
     with patch.object(interface, "REPORT_SECONDS", 0):
-        trained = backend.train(batches, lambda step, loss: reported.append((step, loss)))
-    evaluated = backend.evaluate(batches)
-    return Steps(trained.step_losses, trained.correct, reported, evaluated.step_losses, evaluated.correct_real)
+        trained = backend.train(Batches(batch, np.arange(len(batch)), batch_size), report)
+    return Steps(trained.step_losses, reported)
 
 
 def second_biases(backend: Backend, emit: Emit) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from backends.numpy_backend import NumpyBackend
-from common.interface import Forward, Report
+from common.interface import Forward, Metrics, Report
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState
 
@@ -95,6 +95,47 @@ class BatchesShuffled(NumpyBackend):
     def train(self, batches: Batches, report: Report):
         rows = np.random.default_rng(1).permutation(batches.rows)
         return super().train(Batches(batches.corpus, rows, batches.batch_size), report)
+
+
+class LossOfALastBatchWeighedAsAWhole(NumpyBackend):
+    """The sum of an evaluated batch's loss is its mean times the positions of the first batch, which has more."""
+
+    def evaluate(self, batches: Batches) -> Metrics:
+        counted = super().evaluate(batches)
+        return replace(counted, loss_sums=counted.step_losses * counted.weight_sums[0])
+
+
+class LastBatchLeftOut(NumpyBackend):
+    """An evaluation drops the last batch where it is smaller than the others, as loaders of data can."""
+
+    def evaluate(self, batches: Batches) -> Metrics:
+        return super().evaluate(batches.part(0, len(batches.rows) // batches.batch_size))
+
+
+class CountedAfterTheStep(NumpyBackend):
+    """Right answers of a training step are counted with the weights after it; its loss is that before it."""
+
+    def _train_step(self, batch: Batch) -> tuple[float, list[float]]:
+        loss, counts = super()._train_step(batch)
+        return loss, [counts[0], *self._loss(batch)[1][1:]]
+
+
+class StopsNotCountedAsReal(NumpyBackend):
+    """The end of a sentence is left out where right answers among the real characters are counted."""
+
+    def _loss(self, batch: Batch):
+        loss, counts, run = super()._loss(batch)
+        ends = batch.decoder_target_ids == self.config.stop_token
+        return loss, [*counts[:2], counts[2] - (ends & (run[2].argmax(-1) == self.config.stop_token)).sum()], run
+
+
+class PaddingCountedThoughMasked(NumpyBackend):
+    """Right answers are counted at every position, and not by the weights that the loss gives to positions."""
+
+    def _loss(self, batch: Batch):
+        loss, counts, run = super()._loss(batch)
+        right = (run[2].argmax(-1) == batch.decoder_target_ids).sum()
+        return loss, [counts[0], float(right), counts[2]], run
 
 
 class StopsEarlyAlone(NumpyBackend):

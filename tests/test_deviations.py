@@ -19,7 +19,7 @@ ENTRIES: list[dict[str, Any]] = tomllib.loads((PROJECT / "docs" / "deviations.to
 FIELDS = {"id": str, "what": str, "effect": str, "we": str, "rung": str} | dict.fromkeys(
     ("framework", "version", "evidence", "test"), list
 )
-RUNGS = {"tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "strings", "none"}
+RUNGS = {"tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings", "none"}
 entries = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
 
 

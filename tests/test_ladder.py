@@ -95,6 +95,7 @@ def test_every_backend_reaches_the_top(course: Course, small_course: Course, nam
         "gradients",
         "step",
         "trajectory",
+        "counts",
         "strings",
     }
     assert found.certificates[f"{name} {dtype}"].passed is True
@@ -145,6 +146,11 @@ PLANTED = [
     ("torch:OtherRho", "step", ["rmsprop/", "look at its constants"]),
     ("numpy:OtherEpsilon", "step", ["look at its constants"]),
     ("numpy:BatchesShuffled", "trajectory", ["look at the order of batches"]),
+    ("numpy:LossOfALastBatchWeighedAsAWhole", "counts", ["evaluate loss_sums", "batch 2"]),
+    ("numpy:LastBatchLeftOut", "counts", ["evaluate ", "shape (1,), expected (2,)"]),
+    ("numpy:CountedAfterTheStep", "counts", ["train correct", "look at which positions count"]),
+    ("numpy:StopsNotCountedAsReal", "counts", ["correct_real"]),
+    ("paddle:PaddingCountedAsReal", "counts", ["correct_real", "look at which positions count as right and as real"]),
     ("numpy:StopsEarlyAlone", "strings", []),
 ]
 
@@ -226,11 +232,23 @@ def test_what_backends_on_a_gpu_are_held_to_computes_on_none() -> None:
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_a_loss_that_is_its_batchs_own_mean_is_caught_where_padding_is_masked(
-    masked_course: Course, planted: Callable[..., str], dtype: str
+@pytest.mark.parametrize(
+    ("target", "rung"), [("torch:DividedByItsOwnPositions", "loss"), ("numpy:PaddingCountedThoughMasked", "counts")]
+)
+def test_mistakes_that_show_only_where_padding_is_masked_are_caught(
+    masked_course: Course, planted: Callable[..., str], target: str, rung: str, dtype: str
 ) -> None:
-    found = climbed(masked_course, planted("torch:DividedByItsOwnPositions"), dtype)
-    assert {check.rung for check in found.checks if not check.passed} == {"loss"}, found.explanations
+    found = climbed(masked_course, planted(target), dtype)
+    assert {check.rung for check in found.checks if not check.passed} == {rung}, found.explanations
+
+
+def test_a_figure_that_the_example_does_not_count_is_told_and_its_others_are_compared(course: Course) -> None:
+    with course.start("keras:example", "float32") as process:
+        checks = {check.tensor: check for check in Climber(course, process, "float32").rung("counts")}
+    assert len(checks) == 10
+    assert all(check.passed for check in checks.values())
+    told = [tensor for tensor, check in checks.items() if "counts none" in check.note]
+    assert told == ["train correct_real"]
 
 
 @needs_bfloat16

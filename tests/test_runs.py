@@ -1,5 +1,6 @@
 """Runs: trained by each backend, translated by every other, gone on with, killed, interrupted."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,16 +14,19 @@ import numpy as np
 import psutil
 import pytest
 
+from backends.numpy_backend import NumpyBackend
 from backends.process.parent import PROJECT
 from backends.process.runtime import Runtime
 from backends.runs import resume, train
 from backends.translator import open_translator
 from benchmarks.parity.ladder import PERMUTATIONS, SPREADS, Answers
 from common.config import DataConfig, TrainConfig, as_float32
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, RosettaError
+from common.interface import unreported
 from common.material import Material
 from common.run_directory import RunDirectory
-from common.tensors import epoch_order
+from common.tensors import epoch_batches, epoch_order
+from common.training import GROWN
 from common.weights import initial_state, permute_units
 from tests.conftest import FRAMEWORKS
 from tests.near_ties import differences
@@ -153,6 +157,53 @@ def test_a_rate_that_cannot_be_used_leaves_the_run_as_it_was(runs) -> None:
         with pytest.raises(CannotBeginError):
             resume(runs["numpy"], backend, total, RUNTIME, lambda event: None, 0.5)
     assert (runs["numpy"].path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("dtype", "rate"), [("float64", 1e3), ("float32", 1e38)])
+def test_a_training_that_diverges_tells_its_batch_and_keeps_the_epoch_before(tmp_path, dtype, rate) -> None:
+    """A loss of some thousand at the first rate, and NaN at the second."""
+    data = replace(DATA, num_samples=300)
+    run = trained_run("numpy", tmp_path / "run", 1, dtype, data)
+    material, kept = Material.of_run(run), (run.path / "state.safetensors").read_bytes()
+    with pytest.raises(RosettaError) as caught:
+        resume(run, None, 3, RUNTIME, lambda event: None, rate)
+    assert (run.path / "state.safetensors").read_bytes() == kept
+    assert len(run.history()) == 1
+    told = json.loads((run.path / "trouble.json").read_text())
+    # The same by single steps.
+    backend = NumpyBackend(run.model_config, replace(SETTINGS, learning_rate=rate))
+    backend.load(run.read_state("last")[0])
+    most = GROWN * np.log(run.model_config.num_decoder_tokens)
+    batches = epoch_batches(material.batch, material.training_rows, SETTINGS, 2)
+    with np.errstate(all="ignore"):
+        for number in range(len(batches)):
+            step = batches.part(number, number + 1)
+            loss, gradients = backend.gradients(step.whole())
+            if not loss <= most:
+                break
+            backend.train(step, unreported)
+    assert (told["epoch"], told["batches"], told["number"]) == (2, "training", number + 1)
+    assert [tuple(pair) for pair in told["pairs"]] == [material.pairs[row] for row in step.rows]
+    sizes = {name: float(np.abs(gradient).max()) for name, gradient in gradients.items()}
+    expected = {name: pytest.approx(size, rel=1e-5) if np.isfinite(size) else None for name, size in sizes.items()}
+    assert told["gradients"] == expected
+    largest = next(iter(told["gradients"]))
+    said = f"in training step {number + 1} of epoch 2, where the largest gradients are {largest} "
+    assert said in str(caught.value)
+    assert "The run keeps epoch 1" in str(caught.value)
+    # And on from there, as if nothing had happened.
+    resume(run, None, 2, RUNTIME, lambda event: None, SETTINGS.learning_rate)
+    whole = trained_run("numpy", tmp_path / "whole", 2, dtype, data)
+    assert (run.path / "state.safetensors").read_bytes() == (whole.path / "state.safetensors").read_bytes()
+
+
+def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
+    """Its batches had sensible losses, and the validation has none."""
+    data, settings = replace(DATA, num_samples=300), replace(SETTINGS, batch_size=300, learning_rate=1e3)
+    with pytest.raises(RosettaError, match=r"in validation step 1 of epoch 1, .*The run keeps epoch 0"):
+        trained_run("numpy", tmp_path / "run", 1, data=data, train_config=settings)
+    run = RunDirectory.open(tmp_path / "run")
+    assert run.read_state("last")[1].epoch == 0
 
 
 RELAY = (("keras", 2), ("paddle", 4), ("torch", 6))  # each with the epoch that it goes on to

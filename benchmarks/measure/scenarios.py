@@ -174,16 +174,20 @@ def learn(
     After each epoch an event is emitted with `epoch_done`, the fields of an EpochDone, and `state`, the weights and
     optimizer slots. Returns the most bytes that the process has had in memory.
     """
-    backend.load(initial_state(backend.config, seed))
+    state = initial_state(backend.config, seed)
+    backend.load(state)
     settings = replace(backend.train_config, seed=seed)
     validation = Batches(corpus, validation_rows, settings.batch_size)
     for epoch in range(1, epochs + 1):
         # Steps are not reported: drawing a progress bar in the meantime would slow the training that is timed.
-        trained, validated = train_epoch(backend, lambda **event: None, training_rows, validation, settings, epoch)
+        trained, validated = train_epoch(
+            backend, lambda **event: None, state, training_rows, validation, settings, epoch
+        )
+        state = backend.dump()
         accuracies = validated.accuracy, validated.accuracy_real
         emit(
             epoch_done=vars(EpochDone(trained.seconds, trained.loss, validated.loss, *accuracies)),
-            state=vars(backend.dump()),
+            state=vars(state),
         )
     return peak_memory()
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from common import decoding
 from common.decoding import Emit
-from common.interface import Backend, Forward
+from common.interface import Backend, Forward, Metrics, unreported
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState
 
@@ -29,6 +29,14 @@ class Steps:
 
     state: ModelState  # after the last step
     losses: NDArray[np.float64]  # (steps,)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What was counted while the same batches were evaluated, and then trained on."""
+
+    evaluate: Metrics
+    train: Metrics
 
 
 def hashes(batch: Batch) -> dict[str, str]:
@@ -70,6 +78,15 @@ def steps(
     backend.load(state)
     trained = backend.train(Batches(corpus, order, batch_size), lambda step, loss: emit(step=step))
     return Steps(backend.dump(), trained.step_losses)
+
+
+def counts(
+    backend: Backend, emit: Emit, *, state: ModelState, corpus: Batch, order: NDArray[np.integer], batch_size: int
+) -> Counts:
+    """Evaluate the rows of the corpus in the order (rows,) with `state`, and train on them from it."""
+    backend.load(state)
+    batches = Batches(corpus, order, batch_size)
+    return Counts(backend.evaluate(batches), backend.train(batches, unreported))
 
 
 def strings(

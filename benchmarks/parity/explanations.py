@@ -25,6 +25,8 @@ CAUSES = {
     "stands, and at its list of parameters",
     "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
     "between steps",
+    "counts": "training agrees and what is counted of it does not: look at which positions count as right and as "
+    "real, and at a last batch that is smaller",
     "strings": "the probabilities agree and the decoded text does not: look at the decoding loop",
 }
 
@@ -63,6 +65,8 @@ def place_of(tensor: str, where: tuple[int, ...], latent_dim: int) -> str:
         return f"row {where[0]}, unit {where[1]}"
     if name == "probabilities":
         return f"row {where[0]}, time step {where[1]}, character {where[2]}"
+    if name.startswith(("evaluate ", "train ")):
+        return f"batch {where[0] + 1}"
     if name == "dense/kernel":
         return f"unit {where[0]}, character {where[1]}"
     return f"index {', '.join(map(str, where))}"

@@ -19,8 +19,8 @@ from backends import BASELINE
 from backends.process.parent import SILENCE, BackendProcess
 from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
 from benchmarks.parity import child
-from benchmarks.parity.child import Gradients, Steps, hashes
-from common.comparison import NEAR_TIE, PARTED, TOLERANCES, ParityError, compare
+from benchmarks.parity.child import Counts, Gradients, Steps, hashes
+from common.comparison import MISCOUNTED, NEAR_TIE, PARTED, TOLERANCES, ParityError, compare
 from common.config import DataConfig, TrainConfig
 from common.decoding import max_decoded_length, text_of
 from common.interface import Forward
@@ -29,7 +29,7 @@ from common.material import Material, prepare
 from common.tensors import START, STOP, Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state, permute_units
 
-RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "strings")
+RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
 REFEREE = "numpy"
 PERMUTATIONS = 5
 # In float32 a backend's states and probabilities may be off by this many times the error of NumPy's own float32, and
@@ -81,7 +81,7 @@ class Size:
 
     num_samples: int  # pairs of the corpus, all of which are trained on
     steps: int  # training steps of the trajectory
-    batch_rows: int  # rows of the batch that the rungs from tensors to step use
+    batch_rows: int  # rows of the batch that the rungs from tensors to step use, and of a whole batch of counts
     sentences: int  # number of decoded sentences; keras:example decodes three, since it takes seconds for each
     permutations: int  # float32 trainings with permuted hidden units; if 0, only the first ten losses are compared
 
@@ -119,6 +119,16 @@ class Answers:
         """The result of training from `state` on the corpus's rows in this order."""
         return self.process.listening(silence=silence(len(order))).call(
             child.steps,
+            state=in_dtype(state, self.dtype),
+            corpus=self._in_dtype(corpus),
+            order=order,
+            batch_size=batch_size,
+        )
+
+    def counts(self, state: ModelState, corpus: Batch, order: NDArray[np.integer], batch_size: int) -> Counts:
+        """What is counted when the corpus's rows are evaluated and trained on in this order, from `state`."""
+        return self.process.listening(silence=silence(2 * len(order))).call(
+            child.counts,
             state=in_dtype(state, self.dtype),
             corpus=self._in_dtype(corpus),
             order=order,
@@ -167,6 +177,7 @@ class Course:
         self.batch = material.batch.take(self.order[: size.batch_rows])
         self.fresh = initial_state(self.model, settings.seed)
         self.probe = _disturbed(self.fresh, settings.seed)
+        self.decided = _decided(self.probe, self.batch, self.model.stop_token)
         self.referee = Answers(self.start_numpy("float64"), "float64")
 
     def __enter__(self) -> Self:
@@ -190,6 +201,11 @@ class Course:
     def one_step(self, answers: Answers) -> ModelState:
         """The state after one training step from `probe` on the batch."""
         return answers.steps(self.probe, self.batch, np.arange(len(self.batch)), len(self.batch)).state
+
+    def counts(self, answers: Answers) -> Counts:
+        """What is counted of two batches with the weights of `decided`; the second is smaller than the first."""
+        rows = self.size.batch_rows
+        return answers.counts(self.decided, self.material.batch, self.order[: rows + rows * 3 // 4], rows)
 
     def strings(self, answers: Answers, num_sentences: int) -> list[str]:
         """The translations of the first `num_sentences` sources, decoded with the fresh weights.
@@ -234,6 +250,10 @@ class Course:
         return self.one_step(self.referee)
 
     @cached_property
+    def expected_counts(self) -> Counts:
+        return self.counts(self.referee)
+
+    @cached_property
     def expected_strings(self) -> list[str]:
         return self.strings(self.referee, self.size.sentences)
 
@@ -267,6 +287,18 @@ def _disturbed(state: ModelState, seed: int) -> ModelState:
         weights[name] = weight + np.float32(0.02) * rng.standard_normal(weight.shape, np.float32)
         slots[name] = np.float32(1e-6) * rng.random(weight.shape, np.float32)
     return in_dtype(ModelState(weights, slots), "float64")
+
+
+def _decided(state: ModelState, batch: Batch, stop_token: int) -> ModelState:
+    """The state with an output layer that seldom has near-ties and is often right, on padding and at ends too.
+
+    Its bias follows how often the batch has each target character, and "\\n" counts as much as the most frequent one.
+    With fresh weights one position in some seventy is right, which hides mistakes of counting.
+    """
+    bias = np.log(np.bincount(batch.decoder_target_ids.ravel(), minlength=batch.num_decoder_tokens) + 0.5)
+    bias[stop_token] = bias.max()
+    layer = {"dense/kernel": 32 * state.weights["dense/kernel"], "dense/bias": bias}
+    return ModelState(state.weights | layer, state.mean_squares)
 
 
 def first_margin(
@@ -424,6 +456,24 @@ class Climber:
                 yield self.check("trajectory", "mean loss", error, SPREADS * spread, note=note)
             else:  # one of the trainings diverged
                 yield self.check("trajectory", "mean loss", inf, 0.0, note=note)
+
+    def _counts(self) -> Iterator[Check]:
+        got, expected = self.course.counts(self.answers), self.course.expected_counts
+        for how, wanted in vars(expected).items():
+            near_ties = MISCOUNTED[self.precision] * float(wanted.weight_sums.min())
+            for name, tolerance, scale in (
+                ("loss_sums", self.tolerances["loss" if how == "evaluate" else "trajectory"], "relative"),
+                ("weight_sums", 0.0, "absolute"),
+                ("real_positions", 0.0, "absolute"),
+                ("correct", near_ties, "absolute"),
+                ("correct_real", near_ties, "absolute"),
+            ):
+                tensor, found = f"{how} {name}", getattr(getattr(got, how), name)
+                if (self.process.name, tensor) == (BASELINE, "train correct_real") and np.isnan(found).all():
+                    note = f"{BASELINE} counts none, since the example's own `fit` does not"
+                    yield self.check("counts", tensor, 0.0, 0.0, note=note)
+                else:
+                    yield self.compared("counts", tensor, found, getattr(wanted, name), tolerance, scale, "float64")
 
     def _strings(self) -> Iterator[Check]:
         course = self.course

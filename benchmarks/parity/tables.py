@@ -8,8 +8,10 @@ from rich.table import Table
 from benchmarks.parity.ladder import RUNGS, SPREADS, Check
 from common.terminal import table
 
-# The names of the rungs, two of them broken so that all eight columns fit into a terminal.
-HEADERS = [{"gradients": "gradi-\nents", "trajectory": "trajec-\ntory"}.get(rung, rung) for rung in RUNGS]
+# The names of the rungs, the long ones broken so that all nine columns fit into a terminal.
+HYPHENATED = ["ten-sors", "for-ward", "gradi-ents", "trajec-tory"]
+BROKEN = {name.replace("-", ""): name.replace("-", "-\n") for name in HYPHENATED}
+HEADERS = [BROKEN.get(rung, rung) for rung in RUNGS]
 
 
 def ladder_table(checks: Sequence[Check]) -> Table:
@@ -30,7 +32,7 @@ def _rung(checks: Sequence[Check]) -> str:
     if not checks:
         return ""
     error = max(checks, key=lambda check: check.used).error
-    text = "equal" if error == 0 else "differs" if error == inf else f"{error:.0e}"
+    text = "equal" if error == 0 else "wrong" if error == inf else f"{error:.0e}"
     return text if all(check.passed for check in checks) else f"[bold red]{text}[/]"
 
 

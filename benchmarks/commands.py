@@ -309,7 +309,7 @@ def compare(
         worst = max(slower, key=lambda change: change.slower_by)
         raise RosettaError(
             f"{len(slower)} figure{'s' * (len(slower) > 1)} slower by more than {fail_slower}; "
-            f"worst: {terminal.printable(worst.label)}, {worst.figure}, by {worst.slower_by:.0%}"
+            f"worst: {printable(worst.label)}, {worst.figure}, by {worst.slower_by:.0%}"
         )
 
 
@@ -406,7 +406,7 @@ class _Progress:
         from common import terminal
 
         minutes, seconds = divmod(int(perf_counter() - self.began), 60)
-        line = f"[{minutes}:{seconds:02}] {terminal.printable(title)}"
+        line = f"[{minutes}:{seconds:02}] {printable(title)}"
         terminal.err.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def measured(self, recording: "Recording") -> None:

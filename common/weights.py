@@ -149,7 +149,7 @@ def _crc32(arrays: Arrays, metadata: dict[str, Any]) -> int:
     described = [(name, array.dtype.str, array.shape) for name, array in sorted(arrays.items())]
     checksum = zlib.crc32(json.dumps([metadata, described]).encode())
     for name in sorted(arrays):
-        checksum = zlib.crc32(arrays[name], checksum)
+        checksum = zlib.crc32(arrays[name].data, checksum)
     return checksum
 
 

@@ -518,14 +518,15 @@ def test_a_flipped_bit_in_a_file_of_torch_is_refused_or_changes_nothing(opened: 
     assert refusals > 100
 
 
-def test_negative_slots_in_a_file_are_refused(run: RunDirectory, tmp_path: Path) -> None:
-    state = state_of("float32")
-    state.mean_squares["decoder/bias"][0] *= -1
-    with Runtime(threads=1).start("torch", MODEL, TrainConfig()) as process:
-        process.call(native_child.save, state=state, folder=str(tmp_path))
-    files = [tmp_path / file for file in FORMATS["torch"]]
-    with pytest.raises(RosettaError, match=r"optimizer\.pt: RMSprop slot decoder/bias holds negative numbers"):
-        import_native(files, "torch", Setting.of_run(run.path), tmp_path / "made")
+def test_negative_slots_in_a_file_are_refused(run: RunDirectory, opened: Open, tmp_path: Path) -> None:
+    opened("paddle").call(native_child.save, state=state_of("float32"), folder=str(tmp_path))
+    files = [tmp_path / file for file in FORMATS["paddle"]]
+    stored = pickle.loads(files[1].read_bytes())
+    (slot,) = [name for name, array in stored.items() if "mean_square" in name and array.shape == (4, 16)]
+    stored[slot][3, 2] = -1e-3
+    files[1].write_bytes(pickle.dumps(stored, 2))
+    with pytest.raises(RosettaError, match=r"model\.pdopt: RMSprop slot dense/kernel holds negative numbers"):
+        import_native(files, "paddle", Setting.of_run(run.path), tmp_path / "made")
     assert not (tmp_path / "made").exists()
 
 

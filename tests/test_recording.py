@@ -194,7 +194,7 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("plan", set_in("plan", "preset", value="theirs\x1b[2J"), "has the preset theirs?[2J"),
     ("plan", set_in("plan", "settings", "batch_size", value=0), "0 pairs a batch"),
     ("plan", set_in("plan", "cells", 0, "backend", value=3), "Expected `str`, got `int`"),
-    ("plan", set_in("plan", "cells", 1, "backend", value="torch"), "rows with 7 labels"),
+    ("plan", set_in("plan", "cells", 1, "backend", value="torch"), "rows with 4 labels"),
     ("plan", set_in("plan", "cells", value=[]), "it has 0 rows"),
     ("plan", set_in("plan", "cells", 0, "lane", value="\x1b[2J"), "has the lane ?[2J"),
     ("plan", set_in("plan", "cells", 0, "backend", value="x" * 101), "length <= 100"),

@@ -83,7 +83,7 @@ def test_a_sweep_gives_a_curve_an_axis(measured: Sweep) -> None:
 def test_another_machine_does_not_go_on_and_a_bench_is_no_sweep(measured: Sweep, tmp_path: Path) -> None:
     elsewhere = tmp_path / "a.jsonl"
     elsewhere.write_text(measured.path.read_text(encoding="utf-8").replace('"cores":', '"cores":7'), encoding="utf-8")
-    with pytest.raises(CannotBeginError, match="begun on another machine or version"):
+    with pytest.raises(CannotBeginError, match="was begun elsewhere: cores was"):
         Sweep.resumed(elsewhere)
     bench = recordings.written(recordings.recording(generations=1), tmp_path / "bench.jsonl").path
     with pytest.raises(RosettaError, match="is no line of rosetta-sweep version 1"):
@@ -170,5 +170,5 @@ def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
     assert "cannot be swept" in refusal(2, "sweep", "--backends", "keras:example", "--out", out)
     assert "--out" in refusal(2, "sweep", "--resume")
-    assert "cannot be read" in refusal(2, "sweep", "--resume", "--out", out)
+    assert "cannot be opened" in refusal(2, "sweep", "--resume", "--out", out)
     assert not out.exists()

@@ -61,7 +61,7 @@ def only_writer(path: Path, new: bool) -> Iterator[None]:
         # Opened for writing too, without which a disk in the network gives no lock.
         descriptor = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_EXCL if new else os.O_NONBLOCK), 0o666)
     except OSError as error:
-        raise CannotBeginError(f"{path} cannot be written: {error.strerror}; choose another --out") from error
+        raise CannotBeginError(f"{path} cannot be opened: {error.strerror}; choose another --out") from error
     try:
         if not _locked(descriptor, path):
             raise CannotBeginError(f"another benchmark writes {path} ({holder_of(descriptor)}); wait for its end")

@@ -32,6 +32,7 @@ VERSION = 3
 # A recording holds at most so much, which bounds memory and time: about sixteen hours of the standard preset.
 MOST_BYTES = 32 << 20
 MOST_CELLS = 100
+MOST_REFERENCES = 100  # of a sentence; a corpus may have more
 MOST_UNKNOWNS = 5_000_000  # numbers in the matrix of the fit: starts of processes times generations and cells
 LARGEST = 1e40  # of any number; those of float32 end before it, and products of some of these are still finite
 
@@ -68,7 +69,7 @@ class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A sentence of the corpus whose translations a report shows."""
 
     source: Words
-    references: list[Words]  # all translations that the corpus has
+    references: Annotated[list[Words], msgspec.Meta(max_length=MOST_REFERENCES)]  # translations that the corpus has
     held_out: bool  # whether it was held out of training
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backends.process.parent import SILENCE, BackendProcess
 from backends.process.runtime import SECONDS_A_SENTENCE
-from benchmarks.measure.recording import Shown
+from benchmarks.measure.recording import MOST_REFERENCES, Shown
 from common import decoding
 from common.config import ModelConfig
 from common.corpus import references
@@ -79,7 +79,7 @@ class Sentences:
         trained = [source for source in training if source in weights.trained]  # none if the weights are fresh
         rng = np.random.default_rng(SHOWN_SEED)
         self.shown = [
-            Shown(source, self.references[source], is_held_out)
+            Shown(source, self.references[source][:MOST_REFERENCES], is_held_out)
             for sources, is_held_out in ((trained, False), (self.held_out, True))
             for source in _drawn(sources, rng)
         ]

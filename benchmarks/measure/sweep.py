@@ -231,10 +231,10 @@ def _damages(head: SweepHead, lines: Sequence[DataMeasured | PointMeasured]) -> 
     yield from damages_of_cells(head.cells)
     if head.settings.batch_size < 1:
         yield f"it has {head.settings.batch_size} pairs in a batch"
-    planned = {
+    planned: set[int | tuple[str, int, Cell]] = set(head.axes.num_samples)
+    planned |= {
         (axis, size, cell) for axis, sizes in asdict(head.axes).items() for size in sizes for cell in head.cells
     }
-    planned.update(head.axes.num_samples)
     for line in lines:
         if key_of(line) not in planned:
             what = (

@@ -15,6 +15,7 @@ from backends import BASELINE
 from benchmarks.report.blocks import Spec
 from benchmarks.report.wording import PARTS, unit_of
 from benchmarks.results.values import Row
+from common.terminal import printable
 
 Values = list[dict[str, Any]]  # the data of a chart: a dictionary for each point or bar
 
@@ -301,10 +302,17 @@ def _legend(backends: Iterable[str]) -> Any:
 
 
 def _tooltips(fields: Mapping[str, str]) -> list[Any]:
-    """What appears under the pointer: the row's label, then these fields, each with its title."""
+    """What appears under the pointer: the row's label, then these fields, each with its title.
+
+    Vega writes the titles into an expression and escapes only their quotes, so they may hold neither a backslash nor
+    the end of a line.
+    """
     import altair as alt
 
-    return [alt.Tooltip(f"{field}:N", title=title) for field, title in ({"label": "row"} | dict(fields)).items()]
+    titles = {
+        field: printable(title).replace("\\", "/") for field, title in ({"label": "row"} | dict(fields)).items()
+    }
+    return [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]
 
 
 def _finished(chart: Any, height: int) -> Spec:

@@ -9,9 +9,6 @@ from typing import Any
 
 from benchmarks.report.blocks import Block, Chart, Report
 
-# Vega writes texts into its expressions, where each of these would end a string.
-SEPARATORS = dict.fromkeys(map(ord, "\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}"), " ")
-
 
 def render(report: Report, raw: str) -> str:
     """The report as one HTML file, with its charts and the scripts that draw them.
@@ -59,11 +56,9 @@ def _inside_script(values: Any) -> str:
 
     - "<" is escaped, because "</script" would end the element even inside a string.
     - NaN and infinity, which JSON cannot express, become null.
-    - SEPARATORS become spaces.
     """
     finite = json.loads(json.dumps(values), parse_constant=lambda name: None)
-    text = json.dumps(finite, ensure_ascii=False, allow_nan=False).translate(SEPARATORS)
-    return text.replace("<", "\\u003c")
+    return json.dumps(finite, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def _text(name: str) -> str:

@@ -24,6 +24,11 @@ TOLERANCES = {
     # Relative to a slot's largest value after a step. A slot is a mean of squares; squaring doubles relative errors.
     "slots": {"float64": 1e-12, "float32": 1e-5, "bfloat16": 6e-2},
     "trajectory": {"float64": 1e-12, "float32": 1e-6, "bfloat16": 4e-3},  # relative, for the loss of each step
+    "loss_sums": {
+        "float64": 1e-12,
+        "float32": 1e-6,
+        "bfloat16": 2e-2,
+    },  # relative, with large weights
 }
 # A decoded text may part from the referee's at a character where the referee's two highest probabilities differ by no
 # more than NEAR_TIE. PARTED is the share of sentences that may do so. In bfloat16 every sentence may: with fresh
@@ -32,6 +37,7 @@ TOLERANCES = {
 NEAR_TIE = {"float64": 0.0, "float32": 1e-5, "bfloat16": 1e-4}
 PARTED = {"float64": 0.0, "float32": 0.01, "bfloat16": 1.0}
 # The share of a batch's positions that may be counted as right by one of the two alone, since they are near-ties.
+# In bfloat16 that was 1 % at most in the twelve runs.
 MISCOUNTED = {"float64": 0.0, "float32": 3e-3, "bfloat16": 3e-2}
 
 

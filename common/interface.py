@@ -66,8 +66,8 @@ class Metrics:
         the framework returns.
         """
         loss_sums, correct, correct_real = counts.astype(np.float64).T
-        weight_sums = np.array([batch.target_weights.sum() for batch in batches])
-        real_positions = np.array([batch.real_positions.sum() for batch in batches])
+        weight_sums = np.array([batch.target_weights.sum(dtype=np.float64) for batch in batches])
+        real_positions = np.array([batch.real_positions.sum(dtype=np.float64) for batch in batches])
         step_seconds, seconds = np.diff(stamps[:-1]), stamps[-1] - stamps[0]
         return cls(loss_sums, weight_sums, correct, correct_real, real_positions, step_seconds, seconds)
 

@@ -462,7 +462,7 @@ class Climber:
         for how, wanted in vars(expected).items():
             near_ties = MISCOUNTED[self.precision] * float(wanted.weight_sums.min())
             for name, tolerance, scale in (
-                ("loss_sums", self.tolerances["loss" if how == "evaluate" else "trajectory"], "relative"),
+                ("loss_sums", self.tolerances["loss_sums"], "relative"),
                 ("weight_sums", 0.0, "absolute"),
                 ("real_positions", 0.0, "absolute"),
                 ("correct", near_ties, "absolute"),

@@ -95,7 +95,7 @@ def main() -> None:
         with suppress(OSError):  # its terminal was closed
             print(printable(f"rosetta: {message}"[:LONGEST_MESSAGE]), file=sys.stderr)
     except BaseException:
-        if not received:  # else it came of the signal, which may end an import in any way
+        if not received:  # else it came of the signal, which may interrupt typer, or an import, anywhere
             raise
     finally:
         # The interpreter's own end takes a moment, and shows a traceback where it is interrupted.

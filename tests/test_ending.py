@@ -96,7 +96,7 @@ def shell(command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
 def test_a_standard_stream_that_is_closed_leads_to_nowhere(closed: str) -> None:
     done = shell("{} " + closed)
     assert (done.returncode, done.stderr) == (0, "")

@@ -192,7 +192,7 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("evidence", set_in("products", 0, "flops", value=0.0), "Expected `float` >="),
     ("certified", lambda line: line["certificate"].pop("rungs"), "missing required field `rungs`"),
     ("plan", set_in("plan", "preset", value="theirs\x1b[2J"), "has the preset theirs?[2J"),
-    ("plan", set_in("plan", "settings", "batch_size", value=0), "0 pairs a batch"),
+    ("plan", set_in("plan", "settings", "batch_size", value=0), "batch_size is 0, expected 1 to"),
     ("plan", set_in("plan", "cells", 0, "backend", value=3), "Expected `str`, got `int`"),
     ("plan", set_in("plan", "cells", 1, "backend", value="torch"), "rows with 4 labels"),
     ("plan", set_in("plan", "cells", value=[]), "it has 0 rows"),

@@ -30,7 +30,8 @@ class Seq2Seq(keras.Model):
     """The encoder's states start the decoder; the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int) -> None:
-        super().__init__()
+        # By the name that Keras would give it, a step takes 8 % longer: see name-orders-the-graph in the register.
+        super().__init__(name="encoder_decoder")
         self.encoder = layers.LSTM(latent_dim, return_state=True)
         self.decoder = layers.LSTM(latent_dim, return_sequences=True, return_state=True)
         self.dense = layers.Dense(num_decoder_tokens)
@@ -172,7 +173,7 @@ class KerasBackend(Backend):
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
     ) -> NDArray[np.integer]:
-        return _array(self._decode(*self._encoder_tensors(encoder_ids, encoder_lengths), tf.constant(max_length)))
+        return _array(self._decode(*self._encoder_tensors(encoder_ids, encoder_lengths), max_length))
 
     def beam_search(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int

@@ -8,6 +8,7 @@ product over all steps. Given ids in place of one-hot rows, it looks up rows of 
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -63,11 +64,11 @@ def compiled_decode(
         length, *_, ids = tf.while_loop(condition, body, first)
         return length, tf.transpose(ids.stack())
 
-    def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
+    def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int) -> tf.Tensor | np.ndarray:
         if len(encoder_lengths) > 1:
             return otherwise(encoder_inputs, encoder_lengths, max_length)
-        length, ids = decode_one(encoder_inputs, encoder_lengths, int(max_length))
-        return ids[:, : int(length)]
+        length, ids = decode_one(encoder_inputs, encoder_lengths, max_length)
+        return ids.numpy()[:, : int(length)]  # a slice of a tensor would take a tenth of the whole decoding
 
     return decode
 

@@ -280,6 +280,12 @@ def test_a_row_that_is_slow_no_more_gets_no_advice() -> None:
     assert results_of(made).advice == []
 
 
+def test_settings_that_did_not_make_a_row_faster_are_no_advice() -> None:
+    made = recording(plan_of(["torch"], lanes=BOTH), installed=2.0)
+    made.lines.append(Cause(Cell("torch", "default"), ["threads"], 0.2, 0.3, 0.1))
+    assert results_of(made).advice == []
+
+
 def test_dropped_cycles_and_waiting_are_told() -> None:
     results = results_of(recording(busy=[(1, 0), (2, 1)]))
     assert (results.generations, results.cycles, results.dropped) == (6, 6 * CYCLES, 2)

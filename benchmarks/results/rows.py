@@ -308,8 +308,10 @@ class Analysis:
             by_cell.setdefault(cause.cell, []).append(cause)
         for cell, causes in by_cell.items():
             ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label)
-            # A row may have been slow when its cause was looked for, and yet not be slower over all generations.
-            if ratio and ratio.low > 1 and causes[-1].installed > causes[-1].matched:
+            # A row may have been slow when its cause was looked for, and yet not be slower over all generations; and
+            # settings that did not make it faster are no advice.
+            last = causes[-1]
+            if ratio and ratio.low > 1 and last.installed > max(last.matched, last.given):
                 yield advice_for(cell.backend, ratio.value, causes, self.plan.threads or self.head.machine["cores"])
 
     def _warnings(self, rows: Sequence[Row]) -> Iterator[str]:

@@ -228,7 +228,7 @@ SWEPT: list[tuple[str, Callable[[Any], object], str]] = [
     ("datameasured", set_in("num_samples", value=10_000), "it measures 10000 twice"),
     ("sweep", set_in("cells", 1, "backend", value="torch"), "it has 3 rows with 2 labels"),
     ("sweep", set_in("axes", "latent_dim", 0, value=0), "Expected `int` >= 1"),
-    ("sweep", set_in("settings", "batch_size", value=0), "0 pairs in a batch"),
+    ("sweep", set_in("settings", "batch_size", value=0), "batch_size is 0"),
 ]
 
 

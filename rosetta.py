@@ -13,7 +13,6 @@ from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from shlex import quote
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from backends import options
 from benchmarks import commands as benchmark_commands
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
-from common.errors import CannotBeginError, CtrlCError, RosettaError
+from common.errors import CannotBeginError, CtrlCError, RosettaError, in_words
+from common.text import for_terminal, printable, quoted
 
 if TYPE_CHECKING:
     from backends.translator import Translator
@@ -35,6 +35,7 @@ sys.path.pop(0)  # the modules of a package that was imported are found in its o
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was
 
+LONGEST_MESSAGE = 10_000  # characters of an error, which may name what somebody wrote into a file
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the signals that end a command, each in the way of Ctrl-C
 
 
@@ -48,7 +49,7 @@ class _Commands(TyperGroup):
                 if sys.stdout is not None:  # it was closed
                     sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be written
+            _leave_output()
             raise typer.Exit(128 + signal.SIGPIPE) from None
 
 
@@ -88,27 +89,34 @@ def main() -> None:
     except SystemExit as ended:
         status = ended.code
     except (RosettaError, OSError) as error:  # OSError: a disk that is full, a name that is too long
-        from common.terminal import printable
-
         status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
+        message = in_words(error) if isinstance(error, OSError) else str(error)
+        _leave_output()
         with suppress(OSError):  # its terminal was closed
-            print(f"rosetta: {printable(str(error))}", file=sys.stderr)
+            print(printable(f"rosetta: {message}"[:LONGEST_MESSAGE]), file=sys.stderr)
     except BaseException:
         if not received:  # else it came of the signal, which may interrupt typer, or an import, anywhere
             raise
     finally:
-        for (
-            number
-        ) in heard:  # the interpreter's own end takes a moment, and shows a traceback where it is interrupted
+        # The interpreter's own end takes a moment, and shows a traceback where it is interrupted.
+        for number in heard:
             signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + received[0] if received else status)
+
+
+def _leave_output() -> None:
+    """Lead standard output to nowhere if it takes no more, so that the interpreter's end does not try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        print(f"rosetta {version('rosetta-s2s')}")
+        print(f"rosetta {version('rosetta-s2s')}", flush=True)
         raise typer.Exit
 
 
@@ -149,7 +157,7 @@ def data(
     figures = corpus_statistics(read_corpus(config))
     if json:
         return terminal.print_json({"data": data} | figures)
-    pairs = [map(terminal.printable, pair.values()) for pair in figures.pop("pairs")]
+    pairs = [pair.values() for pair in figures.pop("pairs")]
     shown = figures | {
         "padding": f"{figures['padding']:.1%}",
         "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
@@ -209,7 +217,7 @@ def train(
                 )
     except KeyboardInterrupt:
         kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
-        run = quote(str(out))
+        run = quoted(out)
         if kept is None:
             raise CtrlCError("interrupted before the run began; nothing was written") from None
         if kept >= epochs:
@@ -232,11 +240,11 @@ def train(
                 "samples": [asdict(sample) for sample in trained.samples],
             }
         )
-    rows = [map(terminal.printable, (s.split, s.source, s.reference, s.translation)) for s in trained.samples]
+    rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
-    sentence = quote(trained.samples[0].source)
-    print(f"The run is in {out}. Translate with: rosetta translate {quote(str(out))} {sentence}")
+    sentence = quoted(trained.samples[0].source)
+    print(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")
 
 
 @app.command()
@@ -330,7 +338,7 @@ def translate(
                     failed += 1
                     if len(texts) != 1:  # with one alone, its error is the program's
                         where = "" if prompted else f"{file}, {unit} {number}: " if file else f"{unit} {number}: "
-                        print(where, line["error"], sep="", file=sys.stderr)
+                        print(printable(where + line["error"]), file=sys.stderr)
                 if json:
                     kept.append(line)
                 elif not (prompted and "error" in line):  # elsewhere a line at fault leaves an empty one
@@ -395,13 +403,16 @@ def _show_answer(line: dict[str, Any], number: int, n_best: int | None) -> None:
     """Print what became of a line: its translation, the best ones with their scores, or the backends' in a table."""
     from common import terminal
 
+    shown = (
+        for_terminal if sys.stdout is not None and sys.stdout.isatty() else str
+    )  # others get the translation as it is
     if line.get("backends"):
         terminal.out.print(terminal.side_by_side_table(line), "")
     elif n_best is None:
-        print(line.get("translation") or "", flush=True)
+        print(shown(line.get("translation") or ""), flush=True)
     else:
         for scored in line.get("n_best", []):
-            print(number, f"{scored['score']:.4f}", scored["translation"], sep="\t", flush=True)
+            print(number, f"{scored['score']:.4f}", shown(scored["translation"]), sep="\t", flush=True)
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -414,7 +425,7 @@ def _run_and_texts(arguments: list[str]) -> tuple[str | None, list[str]]:
         return first, arguments[1:]
     if os.sep in first and len(first.split()) == 1:
         raise CannotBeginError(
-            f"{first} is not a run: there is no such folder; `rosetta train --out {quote(first)}` makes one"
+            f"{first} is not a run: there is no such folder; `rosetta train --out {quoted(first)}` makes one"
         )
     return None, arguments
 
@@ -529,11 +540,11 @@ def convert(
         out = out or Path(f"{named}-{to.replace(':', '-')}")
         if to == "weights":
             RunDirectory.open(run).write_weights(weights, out)
-            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {out}")
+            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {quoted(out)}")
         files = export_native(RunDirectory.open(run), weights, to, out)
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
-        return print(f"{out} holds {' and '.join(files)}")
+        return print(f"{quoted(out)} holds {' and '.join(files)}")
     if not from_ or backend is None:
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
@@ -553,7 +564,7 @@ def convert(
     import_native([*from_, *(more or [])], backend, setting, run, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
-    print(f"The run is in {run}. Train it on with: rosetta train --out {quote(str(run))} --resume --epochs 1")
+    print(f"The run is in {quoted(run)}. Train it on with: rosetta train --out {quoted(run)} --resume --epochs 1")
 
 
 @app.command()

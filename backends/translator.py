@@ -15,7 +15,7 @@ from common import decoding, training
 from common.corpus import normalize, references
 from common.decoding import Beams, max_decoded_length, text_of
 from common.errors import UnknownCharactersError
-from common.lines import not_utf8, shown
+from common.lines import LONGEST_SENTENCE, not_utf8, shown
 from common.material import Material
 from common.run_directory import RunDirectory
 from common.scoring import score
@@ -109,6 +109,8 @@ class Translator:
 
     def _fault(self, line: str, unknown: str) -> str:
         """Why the line cannot be translated; "" where it can."""
+        if len(line) > LONGEST_SENTENCE:
+            return f"the line has more than {LONGEST_SENTENCE:,} characters, the most that are translated; divide it"
         if place := not_utf8(line):
             return f"byte {place} is not UTF-8; convert the input to UTF-8"
         missing = self.material.encoder_vocabulary.lacks(normalize(line))

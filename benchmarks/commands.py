@@ -13,6 +13,7 @@ import typer
 
 from backends import options
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
+from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
@@ -255,7 +256,7 @@ def report(
     from benchmarks.report import sweep as sweep_content
     from benchmarks.results.rows import results_of
     from benchmarks.results.scaling import scaling_of
-    from common.errors import CannotBeginError
+    from common.errors import CannotBeginError, why
     from common.files import write_atomically
 
     if out.suffix not in (".html", ".md"):
@@ -270,8 +271,8 @@ def report(
     try:
         write_atomically(out, page.render(made, raw) if out.suffix == ".html" else markdown.render(made))
     except OSError as error:
-        raise CannotBeginError(f"{out} cannot be written: {error.strerror}") from error
-    print(f"{out} is written")
+        raise CannotBeginError(f"{out} cannot be written: {why(error)}") from error
+    print(f"{quoted(out)} is written")
 
 
 def compare(
@@ -308,7 +309,7 @@ def compare(
         worst = max(slower, key=lambda change: change.slower_by)
         raise RosettaError(
             f"{len(slower)} figure{'s' * (len(slower) > 1)} slower by more than {fail_slower}; "
-            f"worst: {terminal.printable(worst.label)}, {worst.figure}, by {worst.slower_by:.0%}"
+            f"worst: {printable(worst.label)}, {worst.figure}, by {worst.slower_by:.0%}"
         )
 
 
@@ -385,7 +386,7 @@ def parity(
             for table in (ladder_table(found.checks), *budget_tables(found.checks)):
                 terminal.out.print(table)
             for explanation in found.explanations:
-                print(explanation)
+                print(printable(explanation))
         if certificate and found.certificates:
             write_certificates(certificate, found.certificates)
     if not found.passed:
@@ -405,7 +406,7 @@ class _Progress:
         from common import terminal
 
         minutes, seconds = divmod(int(perf_counter() - self.began), 60)
-        line = f"[{minutes}:{seconds:02}] {terminal.printable(title)}"
+        line = f"[{minutes}:{seconds:02}] {printable(title)}"
         terminal.err.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def measured(self, recording: "Recording") -> None:
@@ -436,17 +437,17 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
     For Ctrl-C the message is put into the list that this yields instead of being raised, so that the caller can show
     the results so far before it ends.
     """
-    from benchmarks.measure.plan import typed
-    from common.errors import CannotBeginError, RosettaError
+    from common.errors import CannotBeginError, RosettaError, why
 
-    go_on = f"go on with: rosetta {command} --out {typed(str(path))} --resume"
+    go_on = f"go on with: rosetta {command} --out {quoted(path)} --resume"
     interrupted: list[str] = []
     try:
         yield interrupted
     except KeyboardInterrupt:
         interrupted.append(f"interrupted; {go_on}")
     except OSError as error:
-        raise RosettaError(f"{error}; {go_on}") from error
+        message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
+        raise RosettaError(message) from error
     except RosettaError as error:
         if isinstance(error, CannotBeginError) and path.read_bytes().count(b"\n") == 1:
             path.unlink()  # it holds only the plan, so there is nothing to resume
@@ -456,11 +457,10 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
 
 def _say_where_saved(path: Path, interrupted: list[str], json: bool) -> None:
     """Print where the recording is, unless the JSON output names it. Raises CtrlCError if Ctrl-C ended it."""
-    from benchmarks.measure.plan import typed
     from common.errors import CtrlCError
 
     if interrupted:
         raise CtrlCError(interrupted[0])
-    page = typed(str(path.with_suffix(".html")))
+    page = quoted(path.with_suffix(".html"))
     if not json:
-        print(f"Saved as {path}. To make a page of it: rosetta report {typed(str(path))} -o {page}")
+        print(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {page}")

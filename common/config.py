@@ -7,6 +7,8 @@ from typing import Any
 from common.errors import BadSettingError
 
 LARGEST = 2**63 - 1  # of whole numbers
+MOST_UNITS = 1 << 12  # of an LSTM; weights and slots then take 1.1 GB in float32
+LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and one-hot rows are cut from V x V numbers
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
 
@@ -51,8 +53,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         tokens = (0, self.num_decoder_tokens - 1)
-        sizes = dict.fromkeys(["num_encoder_tokens", "num_decoder_tokens", "latent_dim"], (1, LARGEST))
-        require(self, **sizes, start_token=tokens, stop_token=tokens)
+        sizes = dict.fromkeys(["num_encoder_tokens", "num_decoder_tokens"], (1, LARGEST_VOCABULARY))
+        require(self, **sizes, start_token=tokens, stop_token=tokens, latent_dim=(1, MOST_UNITS))
         require(self, dtype=["float32", "float64"], padding=["space", "mask"])
 
 

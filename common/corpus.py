@@ -3,38 +3,34 @@
 import codecs
 import hashlib
 import io
-import lzma
 import re
 import unicodedata
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.archives import LARGEST_ARCHIVE, UNZIP_ERRORS, open_archive
 from common.config import DataConfig
 from common.download import download
 from common.errors import CannotBeginError
+from common.lines import LONGEST_LINE, LONGEST_SENTENCE
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org/anki names it
-LARGEST_TEXT = 1 << 30  # the most bytes that an archive may unpack to
-ZIPPED = b"PK\x03\x04"  # the first bytes of an archive, also of one that was cut short
-
-# The exceptions with which zipfile answers to an archive that it cannot unpack.
-UNZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    NotImplementedError,  # an unknown method of compression
-    RuntimeError,  # an archive with a password
-    EOFError,
-    ValueError,
-    OSError,
-)
+LARGEST_TEXT = 1 << 30  # bytes of a corpus, also of one that comes out of an archive or of a pipe
+MOST_PAIRS = 1 << 21  # that are kept in memory; the largest corpus of manythings.org has some 540,000
+PIECE = 1 << 16  # bytes that are read at a time
+ZIPPED = b"PK\x03\x04", b"PK\x05\x06"  # the first bytes of an archive, also of one that was cut short or is empty
 
 Pair = tuple[str, str]  # source, target
 
@@ -54,80 +50,136 @@ def normalize(text: str) -> str:
 
 
 def read_corpus(config: DataConfig) -> Corpus:
-    """The first `num_samples` pairs of the corpus that `config.data` names. Raises CannotBeginError."""
-    text = _read_text(config.data)
+    """The first `num_samples` pairs of the corpus that `config.data` names. Raises CannotBeginError.
+
+    The memory that this takes is that of these pairs: the text is read a piece at a time, to its end for the digest.
+    """
     pairs: list[Pair] = []
     skipped = 0
-    for number, line in enumerate(_lines(text), 1):
-        if len(pairs) == config.num_samples:
-            break
-        try:
-            pairs.append(_pair(line))
-        except ValueError as error:
-            if not config.skip_bad_lines:
-                raise CannotBeginError(
-                    f"{config.data}, line {number}: {error}; expected source, tab, target, as UTF-8. "
-                    "Mend the line, or leave out all such lines with --skip-bad-lines"
-                ) from error
-            skipped += 1
+    with _opened(config.data) as text:
+        counted = _Counted(text, config.data)
+        reader = io.BufferedReader(counted, PIECE)
+        for number, line in enumerate(_lines(reader), 1):
+            try:
+                pairs.append(_pair(line))
+            except ValueError as error:
+                if not config.skip_bad_lines:
+                    raise CannotBeginError(
+                        f"{config.data}, line {number}: {error}; expected source, tab, target, as UTF-8. "
+                        "Mend the line, or leave out all such lines with --skip-bad-lines"
+                    ) from error
+                skipped += 1
+            if len(pairs) > MOST_PAIRS:
+                raise CannotBeginError(f"{config.data} has more than {MOST_PAIRS:,} pairs; give --num-samples")
+            if len(pairs) == config.num_samples:
+                break
+        while reader.read(PIECE):
+            pass
     if not pairs:
         raise CannotBeginError(f"{config.data} holds no sentence pair; expected lines of source, tab, target")
-    return Corpus(pairs, hashlib.sha256(text).hexdigest(), skipped)
+    return Corpus(pairs, counted.sha256.hexdigest(), skipped)
 
 
-def _lines(text: bytes) -> list[bytes]:
-    """The lines without their line feeds. What follows the last line feed is a line only if it is not empty."""
-    lines = text.removeprefix(codecs.BOM_UTF8).split(b"\n")
-    return lines if lines[-1] else lines[:-1]
+class _Counted(io.RawIOBase):
+    """A stream whose bytes are hashed and counted while they are read.
+
+    Raises CannotBeginError when they are more than LARGEST_TEXT, or cannot be read on.
+    """
+
+    def __init__(self, stream: IO[bytes], data: str) -> None:
+        self.stream, self.data = stream, data
+        self.sha256 = hashlib.sha256()
+        self.left = LARGEST_TEXT
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
+        try:
+            piece = self.stream.read(len(view))
+        except UNZIP_ERRORS as error:
+            raise CannotBeginError(f"{self.data} cannot be read to its end, or be unpacked: {error}") from error
+        self.sha256.update(piece)
+        self.left -= len(piece)
+        if self.left < 0:
+            raise CannotBeginError(
+                f"{self.data} holds more than {LARGEST_TEXT >> 20:,} MiB of text, which no corpus here needs; "
+                "make a file of its first lines"
+            )
+        view[: len(piece)] = piece
+        return len(piece)
+
+
+def _lines(reader: "io.BufferedReader[_Counted]") -> Iterator[bytes]:
+    """The lines without their ends, and without a byte order mark. Of one that is too long only the beginning."""
+    if reader.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
+        reader.read(len(codecs.BOM_UTF8))
+    while line := reader.readline(LONGEST_LINE + 2):  # its end is "\n" or "\r\n"
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
+        while len(line) == LONGEST_LINE + 2 and not line.endswith(b"\n"):
+            line = reader.readline(LONGEST_LINE + 2)
 
 
 def _pair(line: bytes) -> Pair:
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"the line has more than {LONGEST_LINE:,} bytes")
     try:
-        columns = line.removesuffix(b"\r").decode().split("\t")
+        columns = line.decode().split("\t")
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start + 1} of the line is not UTF-8") from error
     if columns == [""]:
         raise ValueError("the line is empty")
     if not 2 <= len(columns) <= 3:
         raise ValueError(f"{len(columns)} column{'s' * (len(columns) > 1)} instead of 2 or 3")
-    source, target = normalize(columns[0]), normalize(columns[1])
-    if not source or not target:
-        raise ValueError(f"the {'target' if source else 'source'} is empty")
-    return source, target
+    return _sentence("source", columns[0]), _sentence("target", columns[1])
 
 
-def _read_text(data: str) -> bytes:
-    if data == "phrasebook":
-        return PHRASEBOOK.read_bytes()
+def _sentence(side: str, text: str) -> str:
+    """The text in normal form, which may be longer. Raises ValueError where it is empty or too long."""
+    normal = normalize(text[: LONGEST_SENTENCE + 1])
+    if not normal:
+        raise ValueError(f"the {side} is empty")
+    if max(len(text), len(normal)) > LONGEST_SENTENCE:
+        raise ValueError(f"the {side} has more than {LONGEST_SENTENCE:,} characters")
+    return normal
+
+
+@contextmanager
+def _opened(data: str) -> Iterator[IO[bytes]]:
+    """The text of a corpus, out of its archive where it lies in one."""
     try:
-        path = Path(data).expanduser()
+        path = PHRASEBOOK if data == "phrasebook" else Path(data).expanduser()
         if not path.exists() and ANKI_NAME.fullmatch(data):
             path = download(data)
-        content = path.read_bytes()
+        file = path.open("rb")
     except (OSError, ValueError, RuntimeError) as error:  # the last two come from names that no file can have
         reason = error.strerror if isinstance(error, OSError) else error
         raise CannotBeginError(
             f"{data} cannot be read ({reason}); expected a text file, a manythings zip, a pair of "
             'manythings.org such as "fra-eng", or "phrasebook"'
         ) from error
-    zipped = content.startswith(ZIPPED) or zipfile.is_zipfile(io.BytesIO(content))
-    return _unpack(data, content) if zipped else content
+    with file:
+        if file.peek(len(ZIPPED[0])).startswith(ZIPPED):
+            pieces = islice(iter(partial(file.read, PIECE), b""), LARGEST_ARCHIVE // PIECE + 1)
+            with _member(data, b"".join(pieces)) as text:
+                yield text
+        else:
+            yield file
 
 
-def _unpack(data: str, content: bytes) -> bytes:
+def _member(data: str, content: bytes) -> IO[bytes]:
     """The only text file in a zip of manythings.org, unpacked in memory: no name in a zip decides where we write."""
+    if len(content) > LARGEST_ARCHIVE:
+        raise CannotBeginError(f"{data} is an archive of more than {LARGEST_ARCHIVE >> 20} MiB; unpack it first")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            texts = [i for i in archive.infolist() if i.filename.endswith(".txt") and i.filename != "_about.txt"]
-            if len(texts) != 1:
-                raise CannotBeginError(f"{data} holds {len(texts)} text files, expected one beside _about.txt")
-            with archive.open(texts[0]) as member:
-                text = member.read(LARGEST_TEXT + 1)
+        archive = open_archive(content)
+        texts = [i for i in archive.infolist() if i.filename.endswith(".txt") and i.filename != "_about.txt"]
+        if len(texts) != 1:
+            raise CannotBeginError(f"{data} holds {len(texts)} text files, expected one beside _about.txt")
+        return archive.open(texts[0])
     except UNZIP_ERRORS as error:
         raise CannotBeginError(f"{data} is not a zip that can be unpacked: {error}") from error
-    if len(text) > LARGEST_TEXT:
-        raise CannotBeginError(f"{data} unpacks to more than {LARGEST_TEXT >> 30} GiB, which no corpus here needs")
-    return text
 
 
 def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

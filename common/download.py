@@ -5,7 +5,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.errors import CannotBeginError
+from common.archives import LARGEST_ARCHIVE
+from common.errors import CannotBeginError, why
 from common.files import write_atomically
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ def download(name: str) -> Path:
         pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=downloader)
     except requests.RequestException as error:
         raise CannotBeginError(f"{url} cannot be downloaded: {_in_words(error)}; {by_hand}") from error
+    except _TooLargeError as error:
+        most = f"{LARGEST_ARCHIVE >> 20} MiB"
+        raise CannotBeginError(f"{url} cannot be downloaded: the site sends more than {most}; {by_hand}") from error
     except ValueError as error:
         raise CannotBeginError(
             f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
         ) from error
     except OSError as error:
-        raise CannotBeginError(f"{archive} cannot be written: {error.strerror or error}") from error
+        raise CannotBeginError(f"{archive} cannot be written: {why(error)}") from error
     finally:
         bar.close()
     if known is None:
@@ -71,8 +75,15 @@ def _in_words(error: "requests.RequestException") -> str:
     return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), "the site cannot be reached")
 
 
+class _TooLargeError(Exception):
+    """The site sends more than LARGEST_ARCHIVE."""
+
+
 class _ProgressBar:
-    """A progress bar of Rich with the attributes and methods that pooch expects of one."""
+    """A progress bar of Rich with the attributes and methods that pooch expects of one.
+
+    It also counts the bytes, since pooch has no limit, and raises _TooLargeError.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -80,6 +91,7 @@ class _ProgressBar:
 
         columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._size = 0
         self._task = self._progress.add_task("downloading", total=None)
         self._progress.start()
 
@@ -92,9 +104,13 @@ class _ProgressBar:
         self._progress.update(self._task, total=size or None)
 
     def update(self, size: int) -> None:
+        self._size += size
+        if self._size > LARGEST_ARCHIVE:
+            raise _TooLargeError
         self._progress.update(self._task, advance=size)
 
     def reset(self) -> None:
+        self._size = 0
         self._progress.update(self._task, completed=0)
 
     def close(self) -> None:

@@ -1,5 +1,9 @@
 """The errors that a user may see. A message is one line: what was found, what was expected, what to try."""
 
+import errno
+
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk's quota is used up"}
+
 
 class RosettaError(Exception):
     """Work began and could not be finished: a run is damaged, a process died, a loss diverged."""
@@ -36,3 +40,15 @@ class CtrlCError(RosettaError):
     """Ctrl-C ended the work; the message says what is kept and how to go on."""
 
     exit_code = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+def why(error: OSError) -> str:
+    """Why the operating system refused something."""
+    return FULL.get(error.errno or 0) or error.strerror or str(error)
+
+
+def in_words(error: OSError) -> str:
+    """What the operating system refused, and why. Rosetta names the files that it writes; the output has no name."""
+    unnamed = "standard output or a temporary file" if error.errno in FULL else ""
+    where = error.filename or unnamed
+    return f"{where}: {why(error)}" if where else why(error)

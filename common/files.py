@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,26 +18,33 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError, RosettaError, why
 
+LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
 UNFINISHED = ".unfinished"  # the end of the names of temporary files and folders; killed processes leave them
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`."""
+    """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`.
+
+    Raises OSError, which names `path`; the file there is then as it was.
+    """
     data = content.encode() if isinstance(content, str) else content
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, _permitted(0o666))
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(beside, _permitted(0o666))
+            os.replace(beside, path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -44,7 +52,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path` for the caller to fill. At the end it becomes `path`; after an error it is removed.
 
     What killed processes left of such folders for the same `path` is removed, too. Raises CannotBeginError where
-    nothing can be written, or where `path` was made in the meantime.
+    nothing can be written, or where `path` was made in the meantime; RosettaError where the disk is full before the
+    folder is.
     """
     with ExitStack() as stack:
         try:
@@ -56,7 +65,8 @@ def new_folder(path: Path) -> Iterator[Path]:
                     if stack.enter_context(locked(beside)) and beside.exists():
                         break
         except OSError as error:
-            raise CannotBeginError(f"{path.parent} cannot be written: {error.strerror}") from error
+            raise CannotBeginError(f"{path.parent} cannot be written: {why(error)}") from error
+        stack.callback(shutil.rmtree, beside, ignore_errors=True)  # when it has become `path`, it is not there
         try:
             yield beside
             os.chmod(beside, _permitted(0o777))
@@ -64,10 +74,9 @@ def new_folder(path: Path) -> Iterator[Path]:
             try:
                 os.rename(beside, path)
             except OSError as error:
-                raise CannotBeginError(f"{path} cannot be made: {error.strerror}") from error
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
+                raise CannotBeginError(f"{path} cannot be made: {why(error)}") from error
+        except OSError as error:
+            raise RosettaError(f"{path} cannot be written: {why(error)}; nothing is left of it") from error
         sync(path.parent)
 
 
@@ -131,16 +140,35 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def read_at_most(largest: int, path: Path) -> bytes:
+    """The bytes of a file, which has so many at most.
+
+    Raises RosettaError for a file that has more, before it is read, and OSError for what is not there or no file: a
+    device or a pipe may have no end.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    if found.st_size > largest:
+        raise RosettaError(f"{path} holds more than {largest:,} bytes, expected less")
+    with open(path, "rb") as file:
+        return file.read(found.st_size)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, as `write_atomically` does."""
-    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    # JSON has an escape for a surrogate, which Python gives in place of each byte of a name that is not UTF-8.
+    write_atomically(path, text.encode(errors="backslashreplace"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises RosettaError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(read_at_most(LARGEST_JSON, path).decode())
+    except OSError as error:
+        raise RosettaError(f"{path} cannot be read: {why(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise RosettaError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise RosettaError(f"{path} holds {type(content).__name__}, expected an object")

@@ -10,17 +10,20 @@ from typing import IO
 
 LINES_AT_ONCE = 512
 READ_SIZE = 1 << 16  # bytes
+LONGEST_LINE = 1 << 16  # bytes that are kept of a line; two sentences of the most characters have 8,000
+LONGEST_SENTENCE = 1000  # characters; the longest of manythings.org have some 400
 
 
 def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:
     """Lists of whole lines, without their ends and a byte order mark; a last line without a newline counts.
 
+    Of a line of more than LONGEST_LINE bytes the others are dropped, which leaves it longer than LONGEST_SENTENCE.
     Waits only when there is no line yet. Bytes that are not UTF-8 come as lone surrogates, in which form Python gives
     out those of a command line too; `not_utf8` finds them.
     """
     rest, at_start = b"", True
     while piece := os.read(stream.fileno(), READ_SIZE):
-        *lines, rest = (rest + piece).split(b"\n")
+        *lines, rest = (rest[:LONGEST_LINE] + piece).split(b"\n")
         for start in range(0, len(lines), LINES_AT_ONCE):
             yield _decoded(lines[start : start + LINES_AT_ONCE], at_start)
             at_start = False

@@ -5,19 +5,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.decoding import Emit
-from common.errors import RosettaError
+from common.errors import RosettaError, why
 from common.files import sync
 from common.interface import Backend
 from common.training import load_run
 from common.weights import ModelState, check_state
 
+MORE = 1 << 20  # bytes
+
 
 def save(backend: Backend, emit: Emit, *, run: str, weights: str, folder: str) -> list[str]:
-    """Write the `last` or `best` weights of a run into `folder`; returns the names of the files."""
+    """Write the `last` or `best` weights of a run into the new `folder`; returns the names of the files.
+
+    Raises RosettaError where the disk is full.
+    """
     load_run(backend, emit, run=run, weights=weights)
-    files = backend.save_native(Path(folder))
-    for name in files:
-        sync(Path(folder) / name)
+    path = Path(folder)
+    try:
+        try:
+            files = backend.save_native(path)
+        except RuntimeError:  # torch's, which does not tell what the system refused; one more write does
+            (path / "more").write_bytes(bytes(MORE))
+            raise
+        for name in files:
+            sync(path / name)
+    except OSError as error:
+        raise RosettaError(f"{path.parent} cannot be written: {why(error)}; nothing is kept there") from error
     return files
 
 

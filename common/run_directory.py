@@ -27,33 +27,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any, TypeVar
 
 import numpy as np
 
 from common.config import LARGEST, DataConfig, ModelConfig, TrainConfig, require
-from common.corpus import Pair
-from common.errors import CannotBeginError, RosettaError
+from common.corpus import MOST_PAIRS, Pair
+from common.errors import CannotBeginError, RosettaError, why
 from common.files import (
+    LARGEST_JSON,
     UNFINISHED,
     locked,
     new_folder,
+    read_at_most,
     read_json,
     remove_unfinished,
     write_atomically,
     write_json,
 )
+from common.lines import LONGEST_SENTENCE
 from common.machine import describe_machine
 from common.tensors import START, STOP
+from common.text import quoted
 from common.vocabulary import PAD, CharVocabulary
-from common.weights import ModelState, check_state, from_bytes, in_dtype, to_bytes
+from common.weights import ModelState, check_state, from_bytes, in_dtype, largest_block, to_bytes
 
 FORMAT = "rosetta-run"
 VERSION = 1
 ADDED_LATER = {"batches": "shuffled"}  # settings that old runs do not name, with the value that they had
 UNCHANGING = ("vocabulary.json", "pairs.tsv")  # the files whose SHA-256 is in config.json
 STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
+LARGEST_TEXTS = {"pairs.tsv": 1 << 26}  # bytes; the other files of text have LARGEST_JSON
 LOCK_SECONDS = 3.0  # waited for the lock, since a process whose parent was just killed holds it until it notices
 BEST_TRIES = 3  # times that the best state is looked for, since another process may write an epoch meanwhile
 BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # weights alone, trained on the phrasebook
@@ -118,7 +122,7 @@ class RunDirectory:
         with new_folder(path) as beside:
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
             write_json(beside / "vocabulary.json", {"version": VERSION} | sides)
-            write_atomically(beside / "pairs.tsv", "".join(f"{s}\t{t}\n" for s, t in pairs))
+            write_atomically(beside / "pairs.tsv", _text_of(pairs))
             run = cls(path, backend, *configs, sha256, _digests(beside))
             run._write_config(beside)
             write_json(beside / "machine.json", describe_machine())
@@ -139,7 +143,7 @@ class RunDirectory:
         path = Path(path)
         if not (path / "config.json").exists():
             raise CannotBeginError(
-                f"{path} is not a run (it has no config.json); `rosetta train --out {quote(str(path))}` makes one"
+                f"{path} is not a run (it has no config.json); `rosetta train --out {quoted(path)}` makes one"
             )
         config = read_json(path / "config.json")
         if config.get("format") != FORMAT or config.get("version") != VERSION:
@@ -178,11 +182,17 @@ class RunDirectory:
 
     def pairs(self) -> list[Pair]:
         """The sentence pairs of the run, those of training and of validation."""
-        text = self._text("pairs.tsv")
-        *lines, rest = text.split("\n")
-        pairs = [tuple(line.split("\t")) for line in lines]
-        if not pairs or rest or any(len(pair) != 2 or not all(pair) for pair in pairs):
-            raise RosettaError(f"{self.path / 'pairs.tsv'} is damaged: expected lines of source, tab, target")
+        text, most = self._text("pairs.tsv"), min(self.data_config.num_samples, MOST_PAIRS)
+        pairs = [tuple(line.split("\t")) for line in text.removesuffix("\n").split("\n", most)]
+        if (
+            not text.endswith("\n")
+            or len(pairs) > most
+            or any(len(pair) != 2 or not all(0 < len(side) <= LONGEST_SENTENCE for side in pair) for pair in pairs)
+        ):
+            raise RosettaError(
+                f"{self.path / 'pairs.tsv'} is damaged: expected at most {most:,} lines of source, tab, target, each "
+                f"of at most {LONGEST_SENTENCE:,} characters"
+            )
         return pairs  # type: ignore[return-value]
 
     def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
@@ -258,7 +268,7 @@ class RunDirectory:
         with new_folder(out) as beside:
             for name in UNCHANGING:
                 write_atomically(beside / name, self._text(name))
-            write_atomically(beside / "machine.json", (self.path / "machine.json").read_bytes())
+            write_atomically(beside / "machine.json", self._text("machine.json"))
             replace(self, digests=_digests(beside))._write_config(beside)
             write_atomically(beside / "history.jsonl", "".join(map(_line, self.history()[: place.epoch])))
             write_atomically(beside / STATE_FILES["last"], to_bytes(ModelState(state.weights, {}), asdict(place)))
@@ -286,10 +296,10 @@ class RunDirectory:
         # just have written an epoch's line and not yet its state.
         if training and text != self._text("history.jsonl"):
             write_atomically(self.path / "history.jsonl", text)
-        last, best = (self.path / name for name in STATE_FILES.values())
+        best = self.path / STATE_FILES["best"]
         if history and _best(history) == place.epoch and (training or best.exists()):
-            block = last.read_bytes()
-            if not best.exists() or best.read_bytes() != block:
+            block = self._block("last")
+            if not best.exists() or self._block("best") != block:
                 write_atomically(best, block)
         return state, place
 
@@ -297,7 +307,7 @@ class RunDirectory:
         """The state in the file of `which`, in the run's precision, and its place in training."""
         path = self.path / STATE_FILES[which]
         try:
-            state, metadata = from_bytes(path.read_bytes())
+            state, metadata = from_bytes(self._block(which))
             if not state.mean_squares:  # weights alone
                 state = ModelState(state.weights, {name: np.zeros_like(w) for name, w in state.weights.items()})
             check_state(state, self.model_config)
@@ -307,6 +317,9 @@ class RunDirectory:
             raise RosettaError(f"{path} cannot be read: {error.strerror}{advice}") from error
         except RosettaError as error:
             raise RosettaError(f"{path} is damaged: {error}") from error
+
+    def _block(self, which: str) -> bytes:
+        return read_at_most(largest_block(self.model_config), self.path / STATE_FILES[which])
 
     def _best_state(self) -> tuple[ModelState, Place]:
         """The best state by the history. Between the two writes of an epoch, it is in the last state's file."""
@@ -344,10 +357,11 @@ class RunDirectory:
     def _text(self, name: str) -> str:
         """The text of a file, compared with its digest if it has one."""
         try:
-            content = (self.path / name).read_bytes()
+            content = read_at_most(LARGEST_TEXTS.get(name, LARGEST_JSON), self.path / name)
             text = content.decode()
         except (OSError, UnicodeDecodeError) as error:
-            raise RosettaError(f"{self.path / name} cannot be read: {error}") from error
+            reason = why(error) if isinstance(error, OSError) else error
+            raise RosettaError(f"{self.path / name} cannot be read: {reason}") from error
         if self.digests.get(name, _digest(content)) != _digest(content):
             raise RosettaError(f"{self.path / name} has changed since the run was begun: its SHA-256 is another")
         return text
@@ -368,6 +382,17 @@ def _digest(content: bytes) -> str:
 def _digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of each of the UNCHANGING files in a folder."""
     return {name: _digest((folder / name).read_bytes()) for name in UNCHANGING}
+
+
+def _text_of(pairs: Sequence[Pair]) -> bytes:
+    """The text of pairs.tsv. Raises CannotBeginError where it would be more than can be read again."""
+    text = "".join(f"{source}\t{target}\n" for source, target in pairs).encode()
+    if len(text) > LARGEST_TEXTS["pairs.tsv"]:
+        raise CannotBeginError(
+            f"the {len(pairs):,} pairs are {len(text):,} bytes of text, and a run keeps "
+            f"{LARGEST_TEXTS['pairs.tsv']:,} at most; give a smaller --num-samples"
+        )
+    return text
 
 
 def _line(epoch: Epoch) -> str:

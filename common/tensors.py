@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import ModelConfig, TrainConfig
+from common.config import LARGEST_VOCABULARY, ModelConfig, TrainConfig
+from common.errors import CannotBeginError
 from common.vocabulary import CharVocabulary
 
 START, STOP = "\t", "\n"
@@ -15,6 +16,9 @@ START, STOP = "\t", "\n"
 # to compile. With 4 the batches of fra-eng have 13 shapes and hold 49 % of the positions that they would hold
 # untrimmed; with 1 there would be 82 shapes and 46 %, and with 8 there would be 7 shapes and 53 %.
 WIDTH_STEP = 4
+# What a corpus may come to. One that others wrote may be small as a file and as tensors larger than any memory.
+MOST_IDS = 1 << 28  # of all pairs padded to the longest; an id takes a byte, or two where a vocabulary is large
+MOST_NUMBERS = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
 
 
 def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -> NDArray[np.floating]:
@@ -48,7 +52,11 @@ class Batch:
         dtype: str = "float32",
         padding: str = "space",
     ) -> "Batch":
-        """Encode sentence pairs, and put each target between "\\t" and "\\n"."""
+        """Encode sentence pairs, and put each target between "\\t" and "\\n".
+
+        Raises CannotBeginError where their tensors would be too large.
+        """
+        _check_sizes(pairs, len(encoder_vocabulary), len(decoder_vocabulary))
         encoder_ids, encoder_lengths = encoder_vocabulary.encode([source for source, _ in pairs])
         targets = [START + target + STOP for _, target in pairs]
         decoder_ids, decoder_lengths = decoder_vocabulary.encode(targets, width=max(map(len, targets)) + 1)
@@ -127,6 +135,23 @@ class Batch:
         """(N, T_dec): one where the target is a character of the sentence or its "\\n", zero on padding."""
         steps = np.arange(self.decoder_ids.shape[1] - 1)
         return (steps < self.decoder_lengths[:, None] - 1).astype(self.dtype)
+
+
+def _check_sizes(pairs: Sequence[tuple[str, str]], num_encoder_tokens: int, num_decoder_tokens: int) -> None:
+    width = max(len(source) for source, _ in pairs)
+    decoder_width = max(len(target) for _, target in pairs) + len(START + STOP)
+    ids = len(pairs) * (width + decoder_width)
+    numbers = width * num_encoder_tokens + 2 * decoder_width * num_decoder_tokens
+    for found, most, what in (
+        (max(num_encoder_tokens, num_decoder_tokens), LARGEST_VOCABULARY, "different characters on one side"),
+        (ids, MOST_IDS, "characters when all are padded to the longest"),
+        (numbers, MOST_NUMBERS, "numbers in the one-hot tensors of each pair"),
+    ):
+        if found > most:
+            raise CannotBeginError(
+                f"the {len(pairs):,} pairs have {found:,} {what}, and {most:,} are the most; take fewer pairs, or "
+                "leave out the longest and those with rare characters"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """Tables and progress bars for people. Machines get one JSON object as the last line of output."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-NO_BREAK = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"), " ")  # French has them
+from common.text import as_json, printable
 
 
 class _Console(Console):
@@ -26,24 +25,24 @@ err = Console(stderr=True)
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    err.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """The text in one line, without the control characters by which it could write over the terminal."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+    err.print(f"[yellow]warning:[/] {escape(printable(message))}", highlight=False, soft_wrap=True)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print the content as JSON in one line, which a machine reads."""
-    print(json.dumps(content, ensure_ascii=False), flush=True)
+    print(as_json(content), flush=True)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Iterable[str] = ()) -> Table:
-    """A Rich table of plain values; the columns named in `numeric` are set flush right and never broken."""
+    """A Rich table of plain values; the columns named in `numeric` are set flush right and never broken.
+
+    The values may have line feeds; what else is not printable, nobody sees.
+    """
     numbers = set(numeric)
-    cells = [[str(value) for value in row] for row in rows]
-    made = Table(title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
+    cells = [["\n".join(map(printable, str(value).split("\n"))) for value in row] for row in rows]
+    made = Table(
+        title=escape(printable(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
+    )
     made.pad_edge, made.padding = False, (0, 1, 0, 0)
     for column, *values in zip(columns, *cells, strict=True):
         if column in numbers:
@@ -64,7 +63,8 @@ def training_progress(title: str, epochs: int = 0) -> Iterator[Callable[[Mapping
     """
     columns = TextColumn("{task.description}"), BarColumn(bar_width=12), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=err, transient=True) as progress:
-        task = progress.add_task(escape(title), total=None, left="")  # "left" follows the time that is left
+        title = escape(printable(title))
+        task = progress.add_task(title, total=None, left="")  # "left" follows the time that is left
         header = EPOCH_HEADER  # until it is printed
 
         def on_event(event: Mapping[str, Any]) -> None:
@@ -72,16 +72,17 @@ def training_progress(title: str, epochs: int = 0) -> Iterator[Callable[[Mapping
             if "step" in event:
                 epoch, steps = event["epoch"], event["steps"]
                 loss = "" if event["loss"] != event["loss"] else f"  loss {event['loss']:.4f}"
-                description = f"{escape(title)}  epoch {epoch} of {epochs}{loss}"
+                description = f"{title}  epoch {epoch} of {epochs}{loss}"
                 done = {"completed": (epoch - 1) * steps + event["step"], "total": epochs * steps}
                 progress.update(task, description=description, **done, left="left")
             elif "epoch_done" in event:
                 progress.print(header + epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
                 header = ""
             elif "warning" in event:
-                progress.console.print(f"[yellow]warning:[/] {escape(event['warning'])}", highlight=False)
+                warning = escape(printable(event["warning"]))
+                progress.console.print(f"[yellow]warning:[/] {warning}", highlight=False)
             elif "translated" in event:
-                description = f"{escape(title)}  translating"
+                description = f"{title}  translating"
                 done = {"completed": event["translated"], "total": event["sentences"]}
                 progress.update(task, description=description, **done)
 
@@ -163,10 +164,10 @@ def side_by_side_table(line: Mapping[str, Any]) -> Table:
     if not any(row[2] for row in rows):
         columns.remove("score")
         rows = [[*row[:2], *row[3:]] for row in rows]
-    return table(printable(line["source"]), columns, rows, numeric=["score", "ms"])
+    return table(line["source"], columns, rows, numeric=["score", "ms"])
 
 
 def _scored(found: Mapping[str, Any]) -> list[str]:
     """Sentence and score, as a table shows them."""
     score = "" if found["score"] is None else f"{found['score']:.4f}"
-    return [printable(found["translation"].translate(NO_BREAK)), score]
+    return [found["translation"], score]

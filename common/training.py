@@ -1,5 +1,7 @@
 """Functions that run in a backend's process and train its model, write the run, or evaluate the model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import log
 from pathlib import Path
@@ -10,11 +12,12 @@ from numpy.typing import NDArray
 
 from common.config import TrainConfig
 from common.decoding import Emit
-from common.errors import RosettaError
+from common.errors import RosettaError, why
 from common.files import write_atomically
 from common.interface import Backend, Metrics
 from common.run_directory import Epoch, RunDirectory
 from common.tensors import Batch, Batches, epoch_batches
+from common.text import quoted
 from common.weights import ModelState
 
 # A batch's loss has grown past any sense if it is this many times that of a uniform guess among all characters. Of
@@ -67,12 +70,14 @@ def fit(
     """Train on from the run's last state until the run has `epochs` epochs, and write it after each of them.
 
     The run keeps `learning_rate`, with which the backend was opened. Emits the events of `train_epoch`, and
-    `epoch_done` with the figures of each epoch. Where training diverges, the run keeps the epoch before, its
-    trouble.json says what happened in which pairs, and RosettaError is raised. Raises CannotBeginError if another
-    process is training the run.
+    `epoch_done` with the figures of each epoch. Where training diverges, the run keeps the epoch before, and its
+    trouble.json says what happened in which pairs.
+
+    Raises CannotBeginError if another process is training the run; RosettaError where training diverges, and with
+    what is kept where an epoch cannot be written.
     """
     directory = RunDirectory.open(run)
-    with directory.only_writer():
+    with directory.only_writer(), _keeping(directory, epochs):
         if learning_rate != directory.train_config.learning_rate:
             directory = directory.with_learning_rate(learning_rate)
         settings = directory.train_config
@@ -93,6 +98,19 @@ def fit(
             state = backend.dump()
             directory.write_epoch(state, done, place.step)
             emit(epoch_done=asdict(done))
+
+
+@contextmanager
+def _keeping(run: RunDirectory, epochs: int) -> Iterator[None]:
+    """Turn the error of a disk that is full into one that tells what the run keeps and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        kept = run.read_state("last")[1].epoch
+        raise RosettaError(
+            f"{error.filename or run.path} cannot be written: {why(error)}; the run keeps epoch {kept}. When that "
+            f"is mended, go on with: rosetta train --out {quoted(run.path)} --resume --epochs {epochs}"
+        ) from error
 
 
 def train_epoch(

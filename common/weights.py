@@ -1,6 +1,7 @@
 """Weights and optimizer slots in the canonical layout, which is Keras's; drawn from a seed, kept as safetensors."""
 
 import json
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -111,6 +112,12 @@ def to_bytes(state: ModelState, metadata: dict[str, Any]) -> bytes:
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     checked = metadata | {"crc32": _crc32(arrays, metadata)}
     return save(arrays, {"rosetta": json.dumps(checked)})  # under one key, since safetensors does not order its keys
+
+
+def largest_block(config: ModelConfig) -> int:
+    """The most bytes that `to_bytes` gives for a model of this size: those of the arrays, and 64 KiB of names."""
+    numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
+    return 2 * np.dtype(config.dtype).itemsize * numbers + (1 << 16)
 
 
 def from_bytes(block: bytes) -> tuple[ModelState, dict[str, Any]]:

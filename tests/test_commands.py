@@ -17,7 +17,7 @@ from benchmarks.parity.ladder import QUICK, Check
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16
-from rosetta import main
+from rosetta import _show_answer, main
 from tests.program import answer, refusal, rosetta, short
 
 TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
@@ -472,3 +472,40 @@ def test_a_loss_that_diverges_is_an_error_that_keeps_the_run(tmp_path) -> None:
     assert message[0] == 1
     assert "Traceback" not in message[2]
     assert rosetta("translate", tmp_path / "run", "It is red.")[0] == 0
+
+
+def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequence(tmp_path: Path) -> None:
+    corpus, out = tmp_path / "caf\udce9\x1b[2J.txt", tmp_path / "caf\udce9\x1b[2J"
+    pairs = [f"a{i}\x1b[2J\x9b2J\t\u202eb{i}\x07\n" for i in range(20)]
+    corpus.write_text("".join(pairs), encoding="utf-8")
+    small = ["--latent-dim", 4, "--epochs", 1, "--backend", "numpy"]
+    told = []
+    for command in (
+        ["data", "--data", corpus],
+        ["train", "--data", corpus, "--out", out, *small],
+        ["translate", out, "a1\x1b[2J\x9b2J", "--json"],
+        ["translate", out, "a1\x1b[2J\x9b2Jé"],
+        ["evaluate", out],
+        ["train", "--out", out, "--resume", "--epochs", 1],
+        ["translate", tmp_path / "\udce9" / "none", "a"],
+    ):
+        status, printed, said = rosetta(*command)
+        assert "Traceback" not in said
+        told.append((status, printed + said))
+    assert [status for status, _ in told] == [0, 0, 0, 2, 0, 2, 2]
+    for _, text in told:
+        assert all(line.isprintable() for line in text.split("\n"))
+    assert f"rosetta translate $'{tmp_path}/caf\\351\\033[2J' " in told[1][1]
+    assert json.loads(told[2][1])["translations"][0]["source"] == "a1\x1b[2J\x9b2J"
+    assert json.loads((out / "config.json").read_bytes())["data"]["data"] == str(corpus)
+
+
+@pytest.mark.parametrize("at_a_terminal", [True, False])
+def test_a_translation_is_printed_as_it_is_but_at_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_a_terminal: bool
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: at_a_terminal)
+    _show_answer({"translation": "Ça va\u202f!\x1b[2J"}, 1, None)
+    _show_answer({"n_best": [{"score": -1.0, "translation": "\x1b[2J"}]}, 1, 1)
+    shown = "?" if at_a_terminal else "\x1b"
+    assert capsys.readouterr().out == f"Ça va\u202f!{shown}[2J\n1\t-1.0000\t{shown}[2J\n"

@@ -5,6 +5,7 @@ import io
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content[: self.server.breaks_off_after])
+        with suppress(ConnectionError):  # a client that has enough
+            self.wfile.write(content[: self.server.breaks_off_after])
 
     def log_message(self, *args: object) -> None:
         pass
@@ -191,3 +193,10 @@ def test_answer_that_is_no_zip_is_not_kept(site: Site, cache: Path) -> None:
     assert kept(cache) == []
     site.files["/anki/fra-eng.zip"] = archive_of(PAIRS)
     assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
+
+
+def test_answer_without_end_is_broken_off(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download_module, "LARGEST_ARCHIVE", 1 << 20)
+    site.files["/anki/fra-eng.zip"] = bytes(1 << 22)
+    assert "cannot be downloaded: the site sends more than 1 MiB; to fetch it by hand" in refused()
+    assert kept(cache) == []

@@ -9,7 +9,16 @@ from typing import IO
 
 import pytest
 
-from common.lines import LINES_AT_ONCE, READ_SIZE, lines_as_they_arrive, not_utf8, shown
+import common.lines
+from common.lines import (
+    LINES_AT_ONCE,
+    LONGEST_LINE,
+    LONGEST_SENTENCE,
+    READ_SIZE,
+    lines_as_they_arrive,
+    not_utf8,
+    shown,
+)
 
 
 @contextmanager
@@ -90,9 +99,18 @@ def test_many_lines_come_in_bounded_lists() -> None:
     assert max(map(len, lists)) == LINES_AT_ONCE == 512
 
 
-def test_a_line_longer_than_a_read_and_a_character_cut_by_one_stay_whole() -> None:
-    line = "a" + "é" * READ_SIZE  # every read ends within a character
+def test_a_line_longer_than_a_read_and_a_character_cut_by_one_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common.lines, "READ_SIZE", 1000)
+    line = "a" + "é" * 30_000  # every read ends within a character
     assert lines_of(f"{line}\n{line}".encode()) == [line, line]
+
+
+@pytest.mark.parametrize("ending", ["\n", ""], ids=["newline", "end"])
+def test_of_a_line_without_end_only_a_part_is_kept(ending: str) -> None:
+    long, short, last = lines_of(f"{'a' * 20 * LONGEST_LINE}\nGo.\n{'b' * 20 * LONGEST_LINE}{ending}".encode())
+    for line in (long, last):
+        assert LONGEST_SENTENCE < len(line) <= LONGEST_LINE + READ_SIZE
+    assert short == "Go."
 
 
 @pytest.mark.parametrize("ending", [b"\n", b""], ids=["newline", "end"])

@@ -161,7 +161,7 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
     for typed, said in expected.items():
         assert said in refusal(2, "bench", *typed.split(), *out), typed
     assert "--out" in refusal(2, "bench", "--resume")
-    assert "cannot be read" in refusal(2, "bench", "--resume", *out)
+    assert "cannot be opened: No such file" in refusal(2, "bench", "--resume", *out)
     assert "leave out --within" in refusal(2, "bench", "--resume", *out, "--within", "3%")
     assert not list(tmp_path.iterdir())
 

@@ -1,8 +1,10 @@
 """What a person sees of a training while it runs."""
 
 import io
+import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,5 +76,23 @@ def test_the_line_of_an_epoch_fits_80_columns_under_its_header() -> None:
     assert dict(zip(names.split(), map(float, line.split()), strict=True)) == pytest.approx(EPOCH, abs=1e-4)
 
 
-def test_no_text_of_a_corpus_writes_over_the_terminal() -> None:
-    assert terminal.printable("Ça va\u202f!\x1b[2J\n") == "Ça va !?[2J "
+def test_no_text_of_others_writes_over_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile, screen = "a\x1b[2Jb\x9b2Jc\u202ed\udce9", io.StringIO()
+    for console in ("out", "err"):
+        made = Console(file=screen, width=200, force_terminal=True, color_system=None, legacy_windows=False)
+        monkeypatch.setattr(terminal, console, made)
+    terminal.out.print(terminal.table(hostile, ["a"], [[hostile], [Path(hostile)]]))
+    terminal.warn(hostile)
+    with terminal.training_progress(hostile, 1) as on_event:
+        on_event({"warning": hostile})
+        on_event({"epoch": 1, "step": 1, "steps": 2, "loss": 0.5})
+    shown = screen.getvalue()
+    assert shown.count("a?[2Jb?2Jc?d?") >= 5
+    assert not set("\x9b\u202e\udce9") & set(shown)
+    assert "\x1b[2J" not in shown
+    terminal.print_json({"a": hostile})
+    said = capsys.readouterr().out.removesuffix("\n")
+    assert said.isprintable()
+    assert json.loads(said) == {"a": hostile}

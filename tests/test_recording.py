@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from benchmarks.measure import recording as recording_module
-from benchmarks.measure.plan import Cell, typed
+from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import (
     Cause,
     Decoded,
@@ -34,6 +34,7 @@ from benchmarks.results.changes import compare
 from benchmarks.results.rows import results_of
 from common.errors import CannotBeginError, RosettaError
 from common.machine import Machine
+from common.text import quoted
 from tests import damage
 from tests.program import refusal
 from tests.recordings import Noise, changed, plan_of, recording, slowed, trained, written
@@ -227,7 +228,7 @@ SWEPT: list[tuple[str, Callable[[Any], object], str]] = [
     ("datameasured", set_in("num_samples", value=10_000), "it measures 10000 twice"),
     ("sweep", set_in("cells", 1, "backend", value="torch"), "it has 3 rows with 2 labels"),
     ("sweep", set_in("axes", "latent_dim", 0, value=0), "Expected `int` >= 1"),
-    ("sweep", set_in("settings", "batch_size", value=0), "0 pairs in a batch"),
+    ("sweep", set_in("settings", "batch_size", value=0), "batch_size is 0"),
 ]
 
 
@@ -341,7 +342,7 @@ def test_a_command_of_the_page_is_one_command_whatever_the_recording_names() -> 
     plan = msgspec.structs.replace(plan_of(["torch"]), baseline=named[1], run=named[0], device=named[2])
     command = plan.command.replace(" \\\n", " ")
     assert command.isprintable()
-    words = " ".join(map(typed, named))
+    words = " ".join(map(quoted, named))
     for text, expected in ((words, named), (command.removeprefix("rosetta "), ["bench", "--preset", "quick"])):
         assert text.isprintable()
         done = subprocess.run(["bash", "-c", f"printf '%s\\0' {text}"], capture_output=True, check=True)

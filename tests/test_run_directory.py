@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 import common.files
 from common import run_directory
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError, RosettaError, in_words
 from common.files import new_folder, write_atomically
 from common.run_directory import STATE_FILES, Epoch, Place, RunDirectory
 from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
@@ -105,8 +105,10 @@ def test_a_creation_that_fails_half_way_leaves_nothing(
 
     monkeypatch.setattr(run_directory, "write_atomically", fail)
     monkeypatch.setattr(common.files, "write_atomically", fail)
-    with pytest.raises(type(error)):
+    with pytest.raises((RosettaError, KeyboardInterrupt)) as caught:
         create(tmp_path / "run")
+    said = f"{tmp_path / 'run'} cannot be written: the disk is full; nothing is left of it"
+    assert str(caught.value) == (said if isinstance(error, OSError) else "")
     assert len(written) == step
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
@@ -502,10 +504,41 @@ def test_a_vocabulary_of_another_version_is_refused(run: RunDirectory) -> None:
     assert "does not hold the" in assert_refused(run.path, "vocabulary.json")
 
 
-@pytest.mark.parametrize("text", ["Go.\n", "Go.\tVa !\tmore\n", "Go.\tVa !\n\n", "\tVa !\n", "Go.\tVa !"])
+BAD_PAIRS = ["Go.\n", "Go.\tVa !\tmore\n", "Go.\tVa !\n\n", "\tVa !\n", "Go.\tVa !", "", f"Go.\t{'a' * 1001}\n"]
+BAD_PAIRS.append("Go.\tVa !\n" * 4)  # and the run was begun with at most three
+
+
+@pytest.mark.parametrize("text", BAD_PAIRS, ids=range(len(BAD_PAIRS)))
 def test_pairs_that_are_none_are_one_clear_error(run: RunDirectory, text: str) -> None:
     (without_digests(run).path / "pairs.tsv").write_text(text, encoding="utf-8")
-    assert "expected lines of source, tab, target" in assert_refused(run.path, "pairs.tsv")
+    assert "expected at most 3 lines of source, tab, target" in assert_refused(run.path, "pairs.tsv")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "device", "pipe", "folder"])
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"machine.json"}))
+def test_a_file_without_end_is_refused_before_it_is_read(run: RunDirectory, name: str, kind: str) -> None:
+    path = without_digests(run).path / name
+    path.unlink()
+    if kind == "sparse":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # takes no place on the disk
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    expected = "holds more than" if kind == "sparse" else "it is not a file"
+    assert expected in assert_refused(run.path, name)
+
+
+def test_a_run_of_more_pairs_than_are_read_again_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(run_directory.LARGEST_TEXTS, "pairs.tsv", 20)
+    with pytest.raises(CannotBeginError, match="a run keeps 20 at most; give a smaller --num-samples"):
+        create(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("order", [[0, 1], [0, 0, 1], [1, 2], []], ids=str)
@@ -562,8 +595,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(
 
     with monkeypatch.context() as patch:
         patch.setattr(common.files.os, failing, fail)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left") as caught:
             write_atomically(path, b"new")
+        assert in_words(caught.value) == f"{path}: the disk is full"
     assert contents(tmp_path) == ({"file": b"old"} if exists else {})
     write_atomically(path, "é")
     assert contents(tmp_path) == {"file": "é".encode()}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backends.numpy_backend import NumpyBackend
 from common.config import DataConfig, TrainConfig
 from common.corpus import Pair, read_corpus
+from common.errors import CannotBeginError
 from common.statistics import corpus_statistics
 from common.tensors import Batch, Batches, epoch_batches, epoch_order, model_config, one_hot
 from common.vocabulary import CharVocabulary
@@ -40,6 +41,25 @@ def batch_of(pairs: list[Pair], dtype: str = "float32") -> Batch:
 
 def vocabularies(pairs: list[Pair]) -> tuple[CharVocabulary, CharVocabulary]:
     return CharVocabulary.of(s for s, _ in pairs), CharVocabulary.of(f"\t{t}\n" for _, t in pairs)
+
+
+MANY = [chr(0x4E00 + i) for i in range(9000)]
+TOO_LARGE = {
+    "vocabulary": ([("a", "".join(MANY[i : i + 900])) for i in range(0, 9000, 900)], "9,003 different characters"),
+    "ids": ([("a" * 999, "b" * 999), *[("a", "b")] * 200_000], "400,002,000 characters when all are padded"),
+    "numbers": (
+        [("a", "".join(MANY[i : i + 900])) for i in range(0, 4500, 900)],
+        "8,123,414 numbers in the one-hot tensors of each pair",
+    ),
+}
+
+
+@pytest.mark.parametrize(("pairs", "expected"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_a_corpus_is_refused_before_its_tensors_fill_memory(pairs: list[Pair], expected: str) -> None:
+    with pytest.raises(CannotBeginError) as caught:
+        batch_of(pairs)
+    assert expected in str(caught.value)
+    assert len(batch_of(pairs[:2])) == 2
 
 
 def by_loops(pairs: list[Pair]) -> dict[str, np.ndarray]:

@@ -422,3 +422,12 @@ def test_where_every_backend_fails_the_first_ones_error_is_the_programs(tmp_path
     _, err = shown_by(capsys, monkeypatch, str(damaged), "Look at the skirt!", expected=1)
     assert "is damaged" in err.splitlines()[-1]
     assert err.count("is left out") == 3
+
+
+def test_a_line_that_is_too_long_is_named_and_the_others_are_translated() -> None:
+    lines = [b"a" * 1001, b"It is red.", b"\xe9" * 1_000_000]
+    status, out, err = rosetta("translate", "--backend", "numpy", "--json", stdin=b"\n".join(lines))
+    assert status == 1
+    said = "the line has more than 1,000 characters, the most that are translated; divide it"
+    assert [line.get("error") for line in json.loads(out)["translations"]] == [said, None, said]
+    assert f"line 1: {said}\nline 3: {said}\n" in err

@@ -3,14 +3,9 @@
 PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where the canonical layout has one.
 """
 
-import io
-import lzma
 import math
-import os
 import pickle
 import struct
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,23 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.archives import UNZIP_ERRORS, open_archive
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
+from common.files import read_at_most
 from common.weights import ModelState, weight_shapes
 
 # What the readers of zips, pickles and HDF5 raise when a file is cut, garbled or made to confuse them.
 UNREADABLE = (
+    *UNZIP_ERRORS,
     pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
     struct.error,
-    OSError,
-    EOFError,
-    RuntimeError,
     LookupError,
     TypeError,
-    ValueError,
     AttributeError,
     AssertionError,
     ArithmeticError,
@@ -60,24 +51,23 @@ def read(path: Path, config: ModelConfig) -> bytes:
     numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
     largest = 4 * 8 * numbers + (1 << 24)  # bytes of weights and three slots in float64, and 16 MiB for the rest
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size  # 0 of what is no file, of which no more than may be is read
-            content = file.read(largest + 1) if size <= largest else b""
+        content = read_at_most(largest, path)
+        if _unpacked_size(content) > largest:
+            raise RosettaError(f"{path} holds more than {largest:,} bytes, expected less")
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be read: {error.strerror}") from error
-    if max(size, len(content), _unpacked_size(content)) > largest:
+    except RosettaError as error:
         raise RosettaError(
-            f"{path} holds more than {largest:,} bytes, expected less for a model of {config.latent_dim:,} units and "
-            "these vocabularies; --latent-dim tells how many units it has"
-        )
+            f"{error} for a model of {config.latent_dim:,} units and these vocabularies; --latent-dim tells how many "
+            "units it has"
+        ) from error
     return content
 
 
 def _unpacked_size(content: bytes) -> int:
     """The number of bytes to which a zip says that it unpacks; 0 if the content is no zip."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return sum(member.file_size for member in archive.infolist())
+        return sum(member.file_size for member in open_archive(content).infolist())
     except UNREADABLE:
         return 0
 

@@ -7,7 +7,6 @@ then a slot for each weight in the order of the layers.
 
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.native.files import UNREADABLE, at_most, checked, listed, of_size, read, require_shape
+from common.archives import LARGEST_ARCHIVE, open_archive, read_member
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
+from common.files import LARGEST_JSON
 from common.weights import ModelState, weight_shapes
 
 INPUT, LSTM, DENSE = "keras.layers.InputLayer", "keras.layers.LSTM", "keras.layers.Dense"
@@ -48,9 +49,9 @@ def read_keras(paths: Sequence[Path], config: ModelConfig, latent_dim: int | Non
     path = paths[0]
     content = read(path, at_most(config, latent_dim))
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            architecture = json.loads(archive.read("config.json"))
-            weights = archive.read("model.weights.h5")
+        archive = open_archive(content)
+        architecture = json.loads(read_member(archive, "config.json", LARGEST_JSON))
+        weights = read_member(archive, "model.weights.h5", LARGEST_ARCHIVE)
         described = architecture["config"]["layers"]
         layers = [(f"{layer['module']}.{layer['class_name']}", layer["config"]) for layer in described]
         # The optimizer is a string where `compile` was given a string, otherwise an object.
@@ -129,9 +130,10 @@ def _array(
 
 
 def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """The array of this name, in one piece as Keras writes it. A chunk of any size would be read as a whole."""
     dataset = _entry(path, file, name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise RosettaError(f"{path}: {name} is not an array in this file itself")
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual or dataset.chunks:
+        raise RosettaError(f"{path}: {name} is not an array in this file itself, in one piece")
     return dataset
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from backends.native.files import SECOND_BIAS, UNREADABLE, at_most, canonical_state, listed, model_and_optimizer, read
+from common.archives import open_archive
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState
@@ -62,9 +63,10 @@ def _slots(path: Path, names: Iterable[str], config: ModelConfig) -> dict[str, N
 
 def _content(path: Path, config: ModelConfig) -> Any:
     """What torch.load gives, which does not compare what it reads with the checksums of the zip."""
-    file = io.BytesIO(read(path, config))
+    content = read(path, config)
+    file = io.BytesIO(content)
     if zipfile.is_zipfile(file):  # which files of torch before 1.6 are not
-        with zipfile.ZipFile(file) as archive:
+        with open_archive(content) as archive:
             damaged = archive.testzip()
         if damaged:
             raise RosettaError(f"{path} is damaged: the checksum of {listed([damaged])} in it does not fit")

@@ -13,7 +13,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from shlex import quote
 from time import monotonic
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -30,7 +29,7 @@ from common.config import ModelConfig, TrainConfig
 from common.decoding import Emit
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Backend, BackendFacts
-from common.terminal import printable
+from common.text import printable, quoted
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0  # allowed for importing a framework and building a model, on a slow disk
@@ -296,5 +295,5 @@ def require_interpreter(python: str, name: str, entry: Entry) -> None:
         extras = f"[{entry.extra}]" if entry.extra else ""
         raise CannotBeginError(
             f"backend {name} under {python} needs {', '.join(missing)}, which that interpreter has not; "
-            f'run: {quote(python)} -m pip install -e ".{extras}" in the clone of Rosetta'
+            f'run: {quoted(python)} -m pip install -e ".{extras}" in the clone of Rosetta'
         )

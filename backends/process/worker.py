@@ -22,7 +22,7 @@ from backends import open_backend
 from backends.process.calls import arguments_from_wire, function_named, to_wire
 from backends.process.messages import Failure, GarbledMessageError, read_message, write_message
 from common.config import ModelConfig, TrainConfig
-from common.errors import RosettaError
+from common.errors import FULL, RosettaError, in_words
 from common.interface import Backend, BackendFacts
 
 # A request names a class or a function; only these packages are searched for it.
@@ -107,6 +107,8 @@ def _function(name: str) -> Callable[..., Any]:
 def _described(error: BaseException) -> Failure:
     if isinstance(error, RosettaError):
         return Failure(str(error), error.exit_code)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return Failure(in_words(error), RosettaError.exit_code)
     place = traceback.extract_tb(error.__traceback__)[-1]
     first_line = (str(error).strip() or "no message").splitlines()[0]
     where = f"{os.path.basename(place.filename)}, line {place.lineno}"

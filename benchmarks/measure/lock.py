@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from common.errors import CannotBeginError
-from common.terminal import printable
+from common.text import printable
 
 PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable with a file to lock in place of the root folder
 LONGEST = 400  # characters that are shown of a lock's holder

@@ -14,7 +14,7 @@ import psutil
 
 from common.load import Watch, busy_seconds
 from common.machine import allowed_cores
-from common.terminal import printable
+from common.text import printable
 
 NOT_KNOWN = "not known here"
 SAMPLE_SECONDS = 1.0

@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from shlex import quote
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +12,7 @@ from backends import BASELINE, TABLE, find
 from backends.process.parent import require_interpreter
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
+from common.text import quoted
 
 LANES = {"matched": "matched", "default": "as installed"}  # the lanes, and what tables call them
 BATCHES = ("shuffled", "bucketed")  # see TrainConfig; the official example's batches are shuffled
@@ -170,7 +170,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
         given = {name: value for name, (value, default) in options.items() if value != default}
         words = [*options_of(given), *options_of(own_settings(self.data, self.settings))]
-        words += [f"--python {typed(f'{name}={python}')}" for name, python in pythons]
+        words += [f"--python {quoted(f'{name}={python}')}" for name, python in pythons]
         return " \\\n    ".join(["rosetta bench", *words])
 
 
@@ -259,16 +259,4 @@ def _digits(number: float) -> str:
 
 def options_of(given: Mapping[str, Any]) -> list[str]:
     """Options as they are typed, such as "--seed 1", with values quoted for the shell; a True value makes a flag."""
-    return [f"--{name}" + ("" if value is True else f" {typed(str(value))}") for name, value in given.items()]
-
-
-def typed(word: str) -> str:
-    """A word as it is typed in a shell, whatever it holds.
-
-    Characters that are not printable become escapes in $'...', since a terminal into which a command is pasted obeys
-    them even inside quotes: an end of text ends the line, after which the rest would be a command of its own.
-    """
-    if word.isprintable():
-        return quote(word)
-    escaped = (f"\\{c}" if c in "\\'" else c if c.isprintable() else f"\\U{ord(c):08x}" for c in word)
-    return f"$'{''.join(escaped)}'"
+    return [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]

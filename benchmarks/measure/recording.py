@@ -20,12 +20,12 @@ from backends.process.environment import GROUPS
 from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan
 from benchmarks.measure.scenarios import Amount, Count, CountOrZero, EpochDone, Product, Profile, Seconds, WarmUp
 from benchmarks.parity.certificate import Certificate
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError, RosettaError, why
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.material import Material
 from common.scoring import Scores
-from common.terminal import printable
+from common.text import printable
 
 FORMAT = "rosetta-benchmark"
 VERSION = 3
@@ -296,7 +296,7 @@ def create_lines(path: Path, head: Line) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         append_line(path, head)
     except OSError as error:
-        raise CannotBeginError(f"{path} cannot be written: {error.strerror}") from error
+        raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
     except RosettaError as error:
         raise CannotBeginError(str(error)) from error
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Any
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from benchmarks.parity.ladder import Size
 from common.errors import CannotBeginError
 from common.files import write_atomically
+from common.text import quoted
 
 
 class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,5 +53,5 @@ def read_certificates(path: Path) -> dict[str, Certificate]:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise CannotBeginError(
-            f"{path} cannot be read: {why}; `rosetta parity --certificate {quote(str(path))}` writes such a file"
+            f"{path} cannot be read: {why}; `rosetta parity --certificate {quoted(path)}` writes such a file"
         ) from error

@@ -15,7 +15,7 @@ from backends import BASELINE
 from benchmarks.report.blocks import Spec
 from benchmarks.report.wording import PARTS, unit_of
 from benchmarks.results.values import Row
-from common.terminal import printable
+from common.text import printable
 
 Values = list[dict[str, Any]]  # the data of a chart: a dictionary for each point or bar
 

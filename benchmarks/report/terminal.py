@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 
 from benchmarks.report.blocks import Block, Chart, Code, Details, Points, Sentence, Sentences, Table, Text, Warnings
 from common import terminal
-from common.terminal import printable
+from common.text import printable
 
 NOTHING = "(nothing)"
 SPACES = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"), " ")
@@ -30,7 +30,7 @@ def _show(block: Block, console: Console) -> None:
         case Text(text, strong):
             _print(console, text, "bold" if strong else "")
         case Code(text):
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            console.print(_clean(text), markup=False, highlight=False, soft_wrap=True)
         case Points(title, points):
             _print(console, title, "bold")
             for point in points:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import log
 
 from backends.process.environment import GROUPS, matched_settings, variables_of
-from benchmarks.measure.plan import typed
 from benchmarks.measure.recording import Cause, Evidence
+from common.text import quoted
 
 BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
 WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
@@ -93,5 +93,5 @@ def advice_for(backend: str, slower: float, causes: Sequence[Cause], threads: in
     given = [f"{name}={value}" for group in last.groups for name, value in groups[group].items() if name in own]
     return (
         f"A step of {backend} as installed takes {slower:.2f} times as long as with all settings matched; "
-        f"{share:.0%} of the difference comes from {names}. Type before the command: {' '.join(map(typed, given))}"
+        f"{share:.0%} of the difference comes from {names}. Type before the command: {' '.join(map(quoted, given))}"
     )

@@ -1,0 +1,47 @@
+"""SECURITY.md: its limits are those of the source."""
+
+import re
+
+import pytest
+
+from backends.native.files import LARGEST_LATENT_DIM
+from backends.native.paddle import ALLOWED, MOST_OPERATIONS
+from backends.process.messages import LONGEST
+from backends.process.parent import PROJECT, SILENCE, START_SECONDS
+from benchmarks.measure.recording import MOST_BYTES, MOST_CELLS
+from common.archives import LARGEST_ARCHIVE, MOST_MEMBERS
+from common.config import LARGEST_VOCABULARY, MOST_UNITS
+from common.corpus import LARGEST_TEXT, MOST_PAIRS
+from common.files import LARGEST_JSON
+from common.lines import LONGEST_LINE, LONGEST_SENTENCE
+from common.run_directory import LARGEST_TEXTS
+from common.tensors import MOST_IDS, MOST_NUMBERS
+
+TEXT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
+KIB, MIB, GIB = 10, 20, 30  # powers of two
+LIMITS = {
+    "common/archives.py": [f"{LARGEST_ARCHIVE >> MIB} MiB, {MOST_MEMBERS:,} members"],
+    "common/config.py": [f"{LARGEST_VOCABULARY:,}", f"{MOST_UNITS:,}"],
+    "common/corpus.py": [f"{LARGEST_TEXT >> GIB} GiB", f"{MOST_PAIRS:,}"],
+    "common/files.py": [f"{LARGEST_JSON >> MIB} MiB"],
+    "common/lines.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
+    "common/run_directory.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> MIB} MiB"],
+    "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],
+    "backends/native/files.py": [f"{LARGEST_LATENT_DIM:,} units"],
+    "backends/native/paddle.py": [f"{MOST_OPERATIONS:,}"],
+    "backends/process/messages.py": [f"{LONGEST >> GIB} GiB"],
+    "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {SILENCE:.0f} s"],
+    "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB, {MOST_CELLS} rows"],
+}
+
+
+@pytest.mark.parametrize("file", LIMITS)
+def test_each_limit_is_that_of_the_source(file: str) -> None:
+    stated = re.findall(rf"^\| [^|]+ \| ([^|]+) \| `{re.escape(file)}` \|$", TEXT, re.MULTILINE)
+    assert len(stated) == len(LIMITS[file])
+    for limit, expected in zip(stated, LIMITS[file], strict=True):
+        assert expected in limit
+
+
+def test_the_names_in_a_pickle_are_as_many_as_it_says() -> None:
+    assert f"a list of the {['', 'one', 'two', 'three', 'four', 'five', 'six'][len(ALLOWED)]} names" in TEXT

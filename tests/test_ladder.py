@@ -103,7 +103,8 @@ def test_every_backend_reaches_the_top(course: Course, small_course: Course, nam
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS, *VARIANTS])
+# keras:jit masks as keras:fast does.
+@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS, *(name for name in VARIANTS if name != "keras:jit")])
 def test_every_backend_reaches_the_top_with_its_padding_masked(masked_course: Course, name: str, dtype: str) -> None:
     found = climbed(masked_course, name, dtype)
     assert found.passed, "\n".join(found.explanations)

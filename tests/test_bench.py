@@ -136,7 +136,7 @@ def test_going_on_takes_the_recordings_plan_and_refuses_another_machine(measured
 
 
 def test_killed_ten_times_it_goes_on_and_nothing_is_lost_or_twice(tmp_path) -> None:
-    out, generations = tmp_path / "killed.jsonl", 5
+    out, generations = tmp_path / "killed.jsonl", 8  # more than are done before the last kill
     arguments: list[object] = ["bench", *TWICE_NUMPY, "--seeds", "1", "--epochs", "1", "--out", out]
     rng = random.Random(4)
     kills = 0
@@ -145,7 +145,7 @@ def test_killed_ten_times_it_goes_on_and_nothing_is_lost_or_twice(tmp_path) -> N
         program = start_short(generations, *arguments)
         wait_until(lambda program=program: workers(program) or program.poll() is not None)  # type: ignore[misc]
         arguments = ["bench", "--out", out, "--resume"]
-        time.sleep(rng.uniform(0, 1.5))
+        time.sleep(rng.uniform(0, 1.0))
         alive = workers(program) if kills % 3 == 0 else []
         if program.poll() is not None:
             program.communicate()

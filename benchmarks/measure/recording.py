@@ -222,8 +222,8 @@ def _damages(recording: Recording) -> Iterator[str]:
     """One message for each contradiction between lines that are each valid by themselves."""
     plan, shown = recording.plan, len(recording.head.corpus.shown)
     yield from damages_of_cells(plan.cells)
-    if plan.preset not in PRESETS or plan.settings.batch_size < 1:
-        yield f"its plan has the preset {plan.preset} and {plan.settings.batch_size} pairs a batch"
+    if plan.preset not in PRESETS:
+        yield f"its plan has the preset {plan.preset}"
     counted = {line.cell for line in recording.of_kind(Decoded) if line.characters}
     if any(len(line.translations) != shown for line in recording.of_kind(Decoded)):
         yield f'there are not {shown} translations in each line of kind "decoded"'

@@ -229,8 +229,6 @@ def key_of(line: DataMeasured | PointMeasured) -> int | tuple[str, int, Cell]:
 def _damages(head: SweepHead, lines: Sequence[DataMeasured | PointMeasured]) -> Iterator[str]:
     """One message for each contradiction between lines that are each valid by themselves."""
     yield from damages_of_cells(head.cells)
-    if head.settings.batch_size < 1:
-        yield f"it has {head.settings.batch_size} pairs in a batch"
     planned: set[int | tuple[str, int, Cell]] = set(head.axes.num_samples)
     planned |= {
         (axis, size, cell) for axis, sizes in asdict(head.axes).items() for size in sizes for cell in head.cells

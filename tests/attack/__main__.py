@@ -1,0 +1,77 @@
+"""Runs every attack at length, one after another, within an hour, and records what came of each.
+
+    python -m tests.attack RECORD [SEED]
+
+RECORD gets a line of JSON for each attack. The exit status is 1 if one found what must not be: something lost, a
+traceback, a process that hangs or is left behind, or too much memory. docs/reliability.md shows such a record.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from backends.process.parent import PROJECT
+
+# How many attacks there are of each kind, and after how many minutes it is given up.
+ATTACKS = {
+    "damaged_files": (40_000, 10),
+    "damaged_recordings": (5_000, 10),
+}
+
+
+def attack(name: str, seed: int) -> dict[str, Any]:
+    """Attack in a process of its own; returns the line for the record, with an `error` if something was found."""
+    count, minutes = ATTACKS[name]
+    begun = time.monotonic()
+    command = [sys.executable, "-m", f"tests.attack.{name}", str(count), str(seed)]
+    with TemporaryFile("w+") as printed, TemporaryFile("w+") as said:
+        # A session of its own, so that the children of an attack that hangs are ended with it.
+        program = subprocess.Popen(command, cwd=PROJECT, stdout=printed, stderr=said, start_new_session=True)
+        ended = 0
+        while not ended and time.monotonic() < begun + 60 * minutes:
+            time.sleep(0.1)
+            ended, status, used = os.wait4(program.pid, os.WNOHANG)  # what `subprocess` does not tell: its memory
+        if not ended:
+            os.killpg(program.pid, signal.SIGKILL)
+            _, status, used = os.wait4(program.pid, 0)
+        line = {"attack": name, "count": count, "seed": seed, "seconds": round(time.monotonic() - begun)}
+        line["bytes"] = 1024 * used.ru_maxrss  # the most that a process of this attack had
+        printed.seek(0)
+        said.seek(0)
+        if not ended:
+            return line | {"error": f"not done after {minutes} minutes"}
+        if status:
+            return line | {"error": (said.read().splitlines() or ["no message"])[-1]}
+        return line | {"outcomes": json.loads(printed.read())}
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """The outcomes of a record in Markdown."""
+    rows = ["| attack | what came of it | times |", "| --- | --- | ---: |"]
+    for line in lines:
+        for outcome, times in sorted(line["outcomes"].items()):
+            rows.append(f"| {line['attack'].replace('_', ' ')} | {outcome} | {times:,} |")
+    return "\n".join(rows) + "\n"
+
+
+def main(record: Path, seed: int = 0) -> int:
+    failed = 0
+    with record.open("w", encoding="utf-8") as file:
+        for name in ATTACKS:
+            print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+            line = attack(name, seed)
+            failed += "error" in line
+            print(line.get("error", "nothing was lost"), f"({line['seconds']} s)", file=sys.stderr)
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

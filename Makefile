@@ -1,10 +1,15 @@
 # `make demo` compares the backends; `make test` runs the tests. Both first set up .venv with all three frameworks.
+# After a change of the dependencies in pyproject.toml: `make lock`, and `make lock UPGRADE=--upgrade` for newer versions.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOCKS := requirements/dev.lock requirements/torch-cpu.lock requirements/torch-cuda.lock
+KIND := import sysconfig; print(sysconfig.get_python_version(), sysconfig.get_platform())
+INSTALL := $(BIN)/pip install --quiet
+INSTALL_LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 
-.PHONY: demo test lint pretrained set-up clean
+.PHONY: demo test lint pretrained lock set-up clean
 
 demo: set-up
 	$(BIN)/rosetta bench
@@ -25,13 +30,27 @@ pretrained: set-up
 	rm -rf common/phrasebook/run
 	$(BIN)/rosetta convert runs/pretrained --to weights --out common/phrasebook/run
 
+lock: set-up
+	$(BIN)/python -m requirements.lock $(UPGRADE)
+	$(MAKE) set-up
+	$(BIN)/python -m requirements.licences
+
 set-up: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
+# The locks are for Python 3.11 on Linux x86-64; elsewhere what pyproject.toml allows is installed, without hashes.
+$(VENV)/.installed: pyproject.toml $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable ".[all,dev]"
+	if [ "$$($(BIN)/python -c '$(KIND)')" = "3.11 linux-x86_64" ]; then \
+		$(INSTALL_LOCKED) -r requirements/dev.lock && \
+		{ $(INSTALL_LOCKED) --retries 2 -r requirements/torch-cpu.lock || \
+			{ echo "PyTorch's CPU build cannot be had; its build with CUDA, 3 GB, is installed instead"; \
+			$(INSTALL_LOCKED) -r requirements/torch-cuda.lock; }; } && \
+		$(INSTALL) --no-deps --no-build-isolation --editable .; \
+	else \
+		$(INSTALL) --editable ".[all,dev]"; \
+	fi
 	touch $@
 
 clean:

@@ -1,0 +1,45 @@
+"""The locks of dependencies: whole, with hashes, for what pyproject.toml asks; and the page of their licences."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from backends.process.parent import PROJECT
+from requirements.licences import PAGE
+from requirements.lock import DEV, TORCH_CPU, TORCH_CUDA, pins
+
+ABOUT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ASKED = [Requirement(line) for line in chain(ABOUT["dependencies"], *ABOUT["optional-dependencies"].values())]
+
+
+@pytest.mark.parametrize("torch", [TORCH_CPU, TORCH_CUDA], ids=lambda lock: lock.stem)
+def test_what_pyproject_asks_for_is_locked_at_a_version_that_it_allows(torch: Path) -> None:
+    locked = pins(DEV, torch)
+    asked = [requirement for requirement in ASKED if requirement.name != ABOUT["name"]]
+    versions = {requirement: locked.get(canonicalize_name(requirement.name)) for requirement in asked}
+    wrong = {str(r): version for r, version in versions.items() if not (version and r.specifier.contains(version))}
+    assert wrong == {}, "run `make lock`"
+
+
+@pytest.mark.parametrize("lock", [DEV, TORCH_CPU, TORCH_CUDA], ids=lambda lock: lock.stem)
+def test_every_package_of_a_lock_has_one_version_and_hashes(lock: Path) -> None:
+    without_comments = re.sub(r"^ *#.*\n", "", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = without_comments.replace("\\\n", "").splitlines()
+    packages = [line for line in lines if not line.startswith("--index-url https://")]
+    hashed = re.compile(r"[a-z0-9.-]+==\S+( +--hash=sha256:[0-9a-f]{64})+")
+    assert [line for line in packages if not hashed.fullmatch(line)] == []
+    assert len(pins(lock)) == len(packages) > 0
+
+
+def test_both_builds_of_torch_are_of_the_same_version() -> None:
+    assert pins(TORCH_CPU)["torch"] == pins(TORCH_CUDA)["torch"]
+
+
+def test_the_page_of_licences_lists_the_locked_packages() -> None:
+    rows = re.findall(r"^\| (\S+) \| ([0-9]\S*) \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert dict(rows) == pins(DEV, TORCH_CPU), "run `make lock`"

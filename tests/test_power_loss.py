@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 import common.files
+from benchmarks.measure.recording import create_lines
 from common import run_directory
 from common.config import as_float32
 from common.errors import RosettaError
 from common.run_directory import RunDirectory
 from tests.power_loss import Disk
+from tests.recordings import head_of, plan_of
 from tests.small_run import assert_state, contents, create, epoch_of, state_of, write
 
 VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
@@ -125,6 +127,17 @@ def test_a_new_run_is_whole_or_not_there_after_a_power_loss(tmp_path: Path) -> N
         return there
 
     assert tried(tmp_path, lambda disk: create(disk / "runs" / "run"), check) > 50
+
+
+def test_a_new_recording_has_its_name_on_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    head = head_of(plan_of())
+
+    def check(folder: Path) -> bool:
+        path = folder / "results" / "a.jsonl"
+        return path.is_file() and path.read_bytes().endswith(b"\n")
+
+    assert tried(tmp_path, lambda disk: create_lines(disk / "results" / "a.jsonl", head), check) > 5
 
 
 def test_another_learning_rate_is_there_or_not_after_a_power_loss(

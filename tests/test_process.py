@@ -279,6 +279,11 @@ def test_threads_are_as_asked_and_read_back(name: str) -> None:
         assert set(asked.values()) == {"1"}
 
 
+@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
+def test_the_number_of_threads_is_the_first_that_a_row_as_installed_is_given(name: str) -> None:
+    assert environment.groups_of(name)[0] == "threads"
+
+
 def test_the_default_lane_sets_no_threads() -> None:
     with start(lane="default") as process:
         names = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]

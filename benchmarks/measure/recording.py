@@ -21,6 +21,7 @@ from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan
 from benchmarks.measure.scenarios import Amount, Count, CountOrZero, EpochDone, Product, Profile, Seconds, WarmUp
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError, why
+from common.files import make_folder, sync
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.material import Material
@@ -293,8 +294,9 @@ def create_lines(path: Path, head: Line) -> None:
     if not path.is_file() or path.stat().st_size:
         refuse_existing(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         append_line(path, head)
+        sync(path.parent)
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
     except RosettaError as error:

@@ -24,7 +24,9 @@ def test_a_file_that_is_damaged_is_read_or_refused_in_one_line() -> None:
     assert {outcome.partition(": ")[2] for outcome in outcomes} == {"read", "refused in one line"}
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"\x1b[2J": {}}', '{"a": {"\u202e": 1}}', " " * (1 << 24) + "{}"])
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"\x1b[2J": {}}', '{"a": {"\u202e": 1}}', " " * (1 << 24) + "{}"]
+)
 def test_certificates_that_are_hostile_are_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "certificates.json"
     path.write_text(content)

@@ -187,6 +187,17 @@ def test_a_child_that_reads_no_request_is_ended() -> None:
         assert not psutil.pid_exists(process.pid)
 
 
+def test_what_a_child_started_does_not_outlive_it() -> None:
+    with start() as process:
+        with pytest.raises(RosettaError, match="ended with status 3"):
+            process.call(child.leave_another, status=3)
+        assert [one for one in psutil.process_iter() if os.getpgid(one.pid) == process.pid and living(one)] == []
+
+
+def living(process: psutil.Process) -> bool:
+    return process.status() != psutil.STATUS_ZOMBIE
+
+
 def test_a_child_that_closes_its_pipe_and_lives_is_ended(monkeypatch) -> None:
     monkeypatch.setattr("backends.process.parent.ENDING_SECONDS", 0.2)
     message = failure(child.close_replies)

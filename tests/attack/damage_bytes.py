@@ -15,7 +15,16 @@ DEPTH = 100_000
 # Texts of JSON that take a value's place: numbers, nesting, long and odd strings, other types, a key twice.
 HOSTILE = [
     *("0", "-1", "1.5", "1e400", "-1e308", "NaN", "-Infinity", "9223372036854775808", "9" * 5000, "1e-320"),
-    *("null", "true", "[]", "{}", "[[]]", '[{"a": null}]', "[" * DEPTH + "]" * DEPTH, '{"a": ' * DEPTH + "1" + "}" * DEPTH),
+    *(
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "[[]]",
+        '[{"a": null}]',
+        "[" * DEPTH + "]" * DEPTH,
+        '{"a": ' * DEPTH + "1" + "}" * DEPTH,
+    ),
     *('""', '"\\u001b[2J"', '"\\u202e\\u009b2J\\n\\r"', '"\\u0000"', '"\\ud800"', '"a\\u2028b"', '"é\u202e\u2028"'),
     *('"' + "é" * 20_000 + '"', '"' + "\\\\" * 1000 + '"', '{"a": 1, "a": "2"}', '"../../etc/passwd"', '"float64"'),
     *("[" + "1," * 20_000 + "1]", '{"format": {"format": []}}', '"\t"', "", "'"),

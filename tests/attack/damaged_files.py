@@ -34,7 +34,7 @@ from benchmarks.measure.plan import Cell
 from benchmarks.parity.certificate import read_certificates
 from common.config import DataConfig, ModelConfig
 from common.corpus import Pair, read_corpus
-from common.errors import CannotBeginError, RosettaError
+from common.errors import RosettaError
 from common.lines import LONGEST_LINE, LONGEST_SENTENCE, READ_SIZE, lines_as_they_arrive
 from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
@@ -163,8 +163,33 @@ def of_flipped(path: Path, name: str) -> object:
 
 
 # What separates, ends or combines, for Unicode, for Python or for somebody's editor, and what is no text.
-ODD = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e", "\r", "\r\n", "\x00", "\ufeff", "\u202e", "\x1b[2J"]
-ODD += ["\u0301" * 40, "\u0958", "\ufb1d", "👩\u200d🚀", "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0"]
+ODD = [
+    "\u2028",
+    "\u2029",
+    "\x85",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x1e",
+    "\r",
+    "\r\n",
+    "\x00",
+    "\ufeff",
+    "\u202e",
+    "\x1b[2J",
+]
+ODD += [
+    "\u0301" * 40,
+    "\u0958",
+    "\ufb1d",
+    "👩\u200d🚀",
+    "\U000e0001",
+    "\uffff",
+    "\ud800",
+    "\udc80",
+    "a" * 1100,
+    "\u00a0",
+]
 PIECES = [text.encode(errors="surrogatepass") for text in [*ODD, *"\t\t\t\t\t\n\n\nabcé 犬"]]
 PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,10 @@ from tests.attack import command_lines, damaged_torch, fake_workers, garbled_mes
     ],
     ids=["PyTorch's files", "messages", "workers", "visitors", "command lines"],
 )
-def test_what_is_hostile_has_an_outcome_that_may_be(attack: Callable[[int, int], Counter[str]], count: int) -> None:
+def test_what_is_hostile_has_an_outcome_that_may_be(
+    attack: Callable[[int, int], Counter[str]], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # in which an input is left that has another one
     outcomes = attack(count, 0)
     assert outcomes.total() == count
     assert len(outcomes) > 2

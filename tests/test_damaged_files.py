@@ -18,7 +18,10 @@ def test_a_file_that_is_whole_is_read(tmp_path: Path, name: str) -> None:
     target.read(path)
 
 
-def test_a_file_that_is_damaged_is_read_or_refused_in_one_line() -> None:
+def test_a_file_that_is_damaged_is_read_or_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # in which an input is left that has another outcome
     outcomes = attack(1000)
     assert sum(outcomes.values()) == 1000
     assert {outcome.partition(": ")[2] for outcome in outcomes} == {"read", "refused in one line"}

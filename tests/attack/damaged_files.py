@@ -142,15 +142,19 @@ def of_keras(path: Path) -> object:
 
 def of_run(path: Path, name: str, old: bool) -> tuple[list[Pair], list[bytes]]:
     """All that commands read of a run whose file `name` is the one at `path`: its pairs and its states."""
-    folder = path.with_name("run")
-    shutil.rmtree(folder, ignore_errors=True)  # some file systems wait for the disk where a file is overwritten
+    folder, weights = path.with_name("run"), path.with_name("weights")
+    for made in (folder, weights):  # some file systems wait for the disk where a file is overwritten
+        shutil.rmtree(made, ignore_errors=True)
     folder.mkdir()
     for other, content in run_files(old).items():
         (folder / other).write_bytes(path.read_bytes() if other == name else content)
     run = RunDirectory.open(folder)
     Material.of_run(run)
     run.history()
-    return run.pairs(), [to_bytes(run.read_state(which)[0], {}) for which in STATE_FILES]
+    states = [to_bytes(run.read_state(which)[0], {}) for which in STATE_FILES]
+    run.write_weights("best", weights)
+    run.begin()
+    return run.pairs(), states
 
 
 def of_flipped(path: Path, name: str) -> object:

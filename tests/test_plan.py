@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.commands import _measuring
 from benchmarks.measure import schedule
 from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan, cells, certified_as, chosen, require_named
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, RosettaError
 from rosetta import main
 from tests.program import refusal
 from tests.recordings import SECONDS, plan_of, recording, written
@@ -182,6 +183,11 @@ def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp
     with pytest.raises(CannotBeginError, match="leave out --python"):
         require_named(msgspec.structs.replace(plan, cells=cells[:1]), [other], path)
     require_named(plan, [f"numpy={program}"], path)
+    with (
+        pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"),
+        _measuring("bench", path, plan.python_options),
+    ):
+        raise RosettaError("it died")
     assert not (tmp_path / "started").exists()
 
 

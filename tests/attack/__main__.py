@@ -20,7 +20,12 @@ from backends.process.parent import PROJECT
 
 # How many attacks there are of each kind, and after how many minutes it is given up.
 ATTACKS = {
-    "damaged_files": (40_000, 10),
+    "damaged_files": (55_000, 10),
+    "damaged_torch": (15_000, 5),
+    "garbled_messages": (15_000, 5),
+    "visitors": (14_000, 5),
+    "command_lines": (1_000, 5),
+    "fake_workers": (300, 5),
     "damaged_recordings": (5_000, 10),
 }
 

@@ -40,7 +40,7 @@ SCRIPT = Path(__file__).with_name("fake_worker.py").read_text(encoding="utf-8")
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
 STARTING, SILENCE, ENDING = 1.0, 0.3, 0.3  # seconds that are allowed
 MOST_SECONDS = 20.0  # that all may take, on a machine that has other things to do
-HOSTILE = b"out of memory\x1b[2J\x1b]0;title\x07\x9b31m\r\xe2\x80\xae\xff\n"
+HOSTILE = b"an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\xe2\x80\xae\xff\n"
 OPENED = of("result", to_wire(recordings.facts(Cell("numpy"))))
 ANSWER, EVENT = of("result", {"a": 1}), of("event", {"number": 1})
 ERROR = of("error", to_wire(Failure(HOSTILE.decode(errors="replace") * 100, 1)))
@@ -128,7 +128,7 @@ def _outcome(script: Path, small: bool) -> str:
 def _kind_of(line: str) -> str:
     """The words that all messages of a kind share."""
     kinds = ["sent no whole message", "took no request", "sent garbage", "closed its pipes", "was ended by signal"]
-    kinds += ["ended with status", "out of memory"]
+    kinds += ["ended with status", "an error of its own"]
     return next(kind for kind in kinds if kind in line)
 
 

@@ -282,17 +282,19 @@ def refuse_other_machine(path: Path, was: Machine) -> None:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise CannotBeginError if a new recording at `path` would overwrite something."""
+    """Raise CannotBeginError if a new recording at `path` would overwrite something.
+
+    An empty file is nothing: a benchmark that was killed before its first line leaves one.
+    """
     if not path.name:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
-    if path.exists():
+    if path.exists() and (not path.is_file() or path.stat().st_size):
         raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
 
 
 def create_lines(path: Path, head: Line) -> None:
     """Write the head into a new file of lines. Raises CannotBeginError if there is already one that is not empty."""
-    if not path.is_file() or path.stat().st_size:
-        refuse_existing(path)
+    refuse_existing(path)
     try:
         make_folder(path.parent)
         append_line(path, head)

@@ -286,7 +286,8 @@ class RunDirectory:
 
     def _mend(self, training: bool = False) -> tuple[ModelState, Place]:
         """Do what `open` promises, or `begin` if the run is for `training`. The lock of the run must be held."""
-        for name in ("config.json", "history.jsonl", *STATE_FILES.values()):  # which are written again and again
+        # The files that are written again and again.
+        for name in ("config.json", "history.jsonl", "trouble.json", *STATE_FILES.values()):
             for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
                 unfinished.unlink()
         state, place = self._state("last")

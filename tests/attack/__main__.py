@@ -27,6 +27,10 @@ ATTACKS = {
     "command_lines": (1_000, 5),
     "fake_workers": (300, 5),
     "damaged_recordings": (5_000, 10),
+    "exits": (1_500, 10),
+    "kills": (200, 20),
+    "signals": (150, 10),
+    "full_disks": (60, 10),
 }
 
 

@@ -9,6 +9,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -300,6 +301,8 @@ def create_lines(path: Path, head: Line) -> None:
         append_line(path, head)
         sync(path.parent)
     except OSError as error:
+        with suppress(OSError):  # half a line would be neither a recording nor a place for one
+            path.unlink(missing_ok=True)
         raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
     except RosettaError as error:
         raise CannotBeginError(str(error)) from error

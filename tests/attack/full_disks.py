@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from backends.process.parent import PROJECT
 from benchmarks.measure.recording import Generation, Recording
 from common.run_directory import Epoch, RunDirectory
-from tests.attack.victims import BENCH, NUMPY_TWICE, SMALL, Place
+from tests.attack.victims import BENCH, HERE_TOO, NUMPY_TWICE, SMALL, Place
 from tests.damage import COMMITTED
 from tests.small_run import FILES, contents
 
@@ -227,7 +227,7 @@ def measuring(small: Small) -> str:
         whole = small.whole.lines
         before = b"".join(whole[: small.rng.randint(1, len(whole) - 1)])
         out.write_bytes(before)
-        arguments = ["--resume"]
+        arguments = ["--resume", *HERE_TOO]
     small.fill(5, 2)
     small.tries("2", "bench", *arguments, "--out", out, **short)
     content = out.read_bytes() if out.exists() else b""
@@ -235,7 +235,7 @@ def measuring(small: Small) -> str:
     small.empty()
     kept = content[: content.rfind(b"\n") + 1]
     if kept:
-        arguments = ["--resume"]
+        arguments = ["--resume", *HERE_TOO]
     with small.place.start("2", "bench", *arguments, "--out", out, **short) as victim:  # type: ignore[arg-type]
         assert victim.status() == 0, victim.said()
     recording = Recording.read(out)

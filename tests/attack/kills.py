@@ -26,7 +26,7 @@ import psutil
 from benchmarks.measure.recording import Certified, Decoded, Evidence, Generation, Recording, Trained
 from common.files import UNFINISHED
 from common.run_directory import Epoch, RunDirectory
-from tests.attack.victims import BENCH, NUMPY_TWICE, SMALL, Place, Victim
+from tests.attack.victims import BENCH, HERE_TOO, NUMPY_TWICE, SMALL, Place, Victim
 from tests.damage import COMMITTED
 from tests.small_run import FILES, contents
 
@@ -145,10 +145,11 @@ def measuring(*backends: str) -> Story:
 
 def _measuring(killer: Killer, backends: list[str]) -> None:
     out = killer.folder / "a.jsonl"
+    go_on = ["--resume", *(HERE_TOO if HERE_TOO[1] in backends else [])]  # which no recording starts by itself
     seconds = 5.0 if "torch" not in str(backends) else 12.0  # more or less
     while killer.kills:
         before = whole_lines(out)
-        begin = ["--resume"] if before else [*BENCH[1:], *backends, "--seeds", "1", "--epochs", "1"]
+        begin = go_on if before else [*BENCH[1:], *backends, "--seeds", "1", "--epochs", "1"]
         victim = killer.place.start_short(GENERATIONS, "bench", *begin, "--out", out)
         if not (whom := killer.killed(victim, seconds)):
             break
@@ -160,7 +161,7 @@ def _measuring(killer: Killer, backends: list[str]) -> None:
         killer.found("bench", whom, f"{'all' if lines else 'no'} lines are whole")
     if not whole_lines(out):
         return
-    with killer.place.start_short(GENERATIONS, "bench", "--resume", "--out", out) as victim:
+    with killer.place.start_short(GENERATIONS, "bench", *go_on, "--out", out) as victim:
         assert victim.status() == 0, victim.said()
     assert out.read_bytes() == whole_lines(out)
     recording = Recording.read(out)

@@ -19,7 +19,8 @@ OUTLIVES = 10.0  # seconds by which a worker may outlive its program: while it i
 SMALL = ["--num-samples", "200", "--latent-dim", "16", "--threads", "1"]
 # Benchmarks of the quickest backends; so wide an interval that the fewest generations are enough.
 BENCH = ["bench", "--lanes", "matched", "--within", "1000%", "--budget", "10m", *SMALL]
-NUMPY_TWICE = ["--backends", "numpy", "--python", f"numpy={sys.executable}"]
+HERE_TOO = ["--python", f"numpy={sys.executable}"]
+NUMPY_TWICE = ["--backends", "numpy", *HERE_TOO]
 
 
 class Victim:

@@ -115,7 +115,9 @@ def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
     assert program.returncode == 130, said
     assert "numpy" in printed
     assert "trains" in printed or "No answer" in printed
-    assert said.splitlines()[-1] == f"rosetta: interrupted; go on with: rosetta bench --out {out} --resume"
+    assert said.splitlines()[-1] == (
+        f"rosetta: interrupted; go on with: rosetta bench --out {out} --resume --python numpy={sys.executable}"
+    )
     assert "Traceback" not in said
     assert not workers(program)
     assert Recording.read(out).of_kind(Generation)

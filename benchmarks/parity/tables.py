@@ -5,7 +5,7 @@ from math import inf
 
 from rich.table import Table
 
-from benchmarks.parity.ladder import RUNGS, SPREADS, Check
+from benchmarks.parity.checks import RUNGS, SPREADS, Check
 from common.terminal import table
 
 # The names of the rungs, the long ones broken so that all nine columns fit into a terminal.

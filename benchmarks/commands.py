@@ -39,7 +39,7 @@ Wait = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    for command in (bench, sweep, machine, report, compare, parity):
+    for command in (bench, sweep, machine, report, compare, parity, diff):
         app.command()(command)
 
 
@@ -391,6 +391,52 @@ def parity(
             write_certificates(certificate, found.certificates)
     if not found.passed:
         raise RosettaError("parity is broken")
+
+
+def diff(
+    left: Annotated[Path, typer.Argument(help="The record that is expected, a folder of rosetta_record.")],
+    right: Annotated[Path, typer.Argument(help="The record that is compared with it.")],
+    mapping: Annotated[
+        Path | None, typer.Option(help="A JSON file that says which layers and weights belong together.")
+    ] = None,
+    write_mapping: Annotated[
+        Path | None, typer.Option(help="Write which layers were paired into this JSON file, and compare nothing.")
+    ] = None,
+    json: options.Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request.")] = False,
+) -> None:
+    """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
+
+    The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
+    in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
+    """
+    from benchmarks.porting import shown
+    from benchmarks.porting.diff import compare_records
+    from benchmarks.porting.pairing import paired, read_mapping
+    from benchmarks.porting.pairing import write_mapping as draft
+    from benchmarks.porting.record import Record
+    from common import terminal
+    from common.errors import CannotBeginError, RosettaError
+
+    if json and markdown:
+        raise CannotBeginError("--json and --markdown were given; give one of them")
+    known = read_mapping(mapping) if mapping else None
+    sides = Record(left), Record(right)
+    if write_mapping:
+        return draft(write_mapping, paired(*sides, known))
+    found = compare_records(*sides, known)
+    if json:
+        terminal.print_json(found.as_json())
+    elif markdown:
+        print(shown.markdown(found))
+    else:
+        terminal.out.print(shown.diff_table(found))
+        for line in shown.lines(found):
+            print(printable(line))
+    if not found.passed:
+        raise RosettaError(f"{found.right} and {found.left} differ")
+    if not found.control.passed:
+        raise RosettaError("the control failed, so the comparison is not to be trusted; see the table's last line")
 
 
 class _Progress:

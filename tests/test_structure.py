@@ -34,8 +34,8 @@ HEAVY = {
 }
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common. The recorder stands alone.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
-# So may the storeys of benchmarks: commands, report, results, measure, parity.
-STOREYS = ["commands", "report", "results", "measure", "parity"]
+# So may the storeys of benchmarks: commands, report, results, measure, porting, parity.
+STOREYS = ["commands", "report", "results", "measure", "porting", "parity"]
 BACKENDS = sorted({entry.target.partition(":")[0].partition(".")[2] + ".py" for entry in TABLE.values()})
 
 

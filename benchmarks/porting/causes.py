@@ -411,7 +411,7 @@ def attention(broken: Broken) -> Iterator[Cause]:
 def smoothed(broken: Broken) -> Iterator[Cause]:
     """The losses are cross-entropies with different label smoothing."""
     left = broken.rungs.left.record
-    losses = [side.record.says.loss for side in (broken.rungs.left, broken.rungs.right)]
+    losses = [float(side.record.says.loss or 0) for side in (broken.rungs.left, broken.rungs.right)]
     for logits in left.arrays("outputs").values():
         for targets in left.arrays("inputs").values():
             if logits.ndim < 2 or targets.shape != logits.shape[:-1] or not np.issubdtype(targets.dtype, np.integer):
@@ -422,7 +422,7 @@ def smoothed(broken: Broken) -> Iterator[Cause]:
             log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
             plain = -np.take_along_axis(log_probabilities, targets[..., None].astype(np.int64), -1).mean()
             uniform = -log_probabilities.mean()
-            shares = [((loss or 0.0) - plain) / (uniform - plain) for loss in losses]
+            shares = [(loss - plain) / (uniform - plain) for loss in losses]
             if all(abs(share - round(share, 3)) < 1e-5 and 0 <= round(share, 3) < 1 for share in shares):
                 one, other = (round(share, 3) + 0.0 for share in shares)
                 yield Cause(

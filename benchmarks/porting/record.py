@@ -55,9 +55,12 @@ class Optimizer(msgspec.Struct, frozen=True):
     settings: Settings = {}
 
 
+Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
+
+
 class Step(msgspec.Struct, frozen=True):
     step: int
-    loss: float | None = None  # None where it is not finite
+    loss: Loss = None
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -72,7 +75,7 @@ class Description(msgspec.Struct, frozen=True):
     weights: dict[Name, Weight] = {}
     optimizer: Optimizer | None = None
     clipping: Any = None
-    loss: float | None = None
+    loss: Loss = None
     steps: Annotated[list[Step], msgspec.Meta(max_length=MOST_LAYERS)] = []
 
 

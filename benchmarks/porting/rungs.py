@@ -286,7 +286,7 @@ class Rungs:
         if None in losses:
             self.not_compared.append("loss: not recorded on both sides")
         else:
-            load = partial(lambda right, left: (np.array(right), np.array(left)), *losses)
+            load = partial(lambda right, left: (np.array(float(right)), np.array(float(left))), *losses)
             yield Item("loss", "loss", load, self.tolerances["any_loss"])
 
     def _gradients(self) -> Iterator[Item]:
@@ -322,10 +322,13 @@ class Rungs:
                     )
 
     def _trajectory(self) -> Iterator[Item]:
-        left, right = ({step.step: step.loss for step in side.record.says.steps} for side in (self.left, self.right))
+        left, right = (
+            {step.step: step.loss for step in side.record.says.steps if step.loss is not None}
+            for side in (self.left, self.right)
+        )
         steps = [step for step in left if step in right]
         if steps:
-            losses = [np.array([inf if (loss := side[s]) is None else loss for s in steps]) for side in (right, left)]
+            losses = [np.array([float(side[step]) for step in steps]) for side in (right, left)]
             load = partial(lambda right, left: (right, left), *losses)
             yield Item("trajectory", f"losses of {len(steps)} steps", load, self.tolerances["any_trajectory"])
         else:

@@ -26,6 +26,7 @@ the same calls with arrays in place of a model.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -33,6 +34,7 @@ import platform
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
@@ -73,7 +75,6 @@ class Record:
             "calls": [],
             "weights": {},
             "optimizer": None,
-            "clipping": None,
             "loss": None,
             "steps": [],
         }
@@ -180,7 +181,6 @@ class Record:
             facts = {"class": classes[0], "classes": classes, **framework.optimizer(optimizer, weights)}
             for name, weight in weights.items():
                 slots.update({f"{name}|{slot}": value for slot, value in framework.slots(optimizer, weight).items()})
-        self._content["clipping"] = plain(facts.pop("clipping", None) or {}) or None
         self._content["optimizer"] = dict(facts, settings=plain(facts["settings"]))
         self._add("slots", self._named_as_weights(slots))
 
@@ -387,8 +387,10 @@ class Framework(ABC):
 
     name: str  # of the module, too
 
-    def __init__(self) -> None:
-        self.api: Any = sys.modules.get(self.name)  # always there when an object of the framework is
+    @property
+    def api(self) -> Any:
+        """The framework's module, which is there when an object of the framework is."""
+        return sys.modules.get(self.name)
 
     def facts(self) -> dict[str, Any]:
         return {"name": self.name, "version": str(self.api.__version__), "backend": None}
@@ -432,8 +434,8 @@ class Framework(ABC):
 
     @abstractmethod
     def optimizer(self, optimizer: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """The optimizer's "settings" under the framework's own names; "groups" of weights with settings of their own,
-        and "clipping" of gradients, where it knows such."""
+        """The optimizer's "settings" under the framework's own names, and "groups" of weights with settings of their
+        own."""
 
     @abstractmethod
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
@@ -464,6 +466,10 @@ class Modules(Framework):
     @abstractmethod
     def composites(self) -> tuple[type, ...]:
         """Layers which count as one with their parts, since they use their parts' weights themselves."""
+
+    @abstractmethod
+    def exists(self, weight: Any) -> bool:
+        """Whether the weight has values by now."""
 
     def weights(self, model: Any) -> dict[str, Any]:
         return {
@@ -505,7 +511,7 @@ class Modules(Framework):
         found: dict[int, tuple[str, Any]] = {}
         for path, part in self._walk(layer, ()) if isinstance(layer, self.composites()) else [("", layer)]:
             for role, weight in getattr(part, kind).items():
-                if weight is not None:
+                if weight is not None and self.exists(weight):
                     found.setdefault(id(weight), (joined(path, role), weight))
         return dict(found.values())
 
@@ -518,6 +524,9 @@ class Torch(Modules):
 
     def composites(self) -> tuple[type, ...]:
         return (self.api.nn.MultiheadAttention,)
+
+    def exists(self, weight: Any) -> bool:
+        return not hasattr(weight, "materialize")
 
     def array(self, tensor: Any) -> NDArray[Any]:
         tensor = tensor.detach().cpu()
@@ -568,17 +577,243 @@ class Torch(Modules):
         model.zero_grad(set_to_none=True)
 
 
-FRAMEWORKS: dict[str, type[Framework]] = {"torch": Torch}
-KNOWN: dict[str, Framework] = {}  # of which an object was seen
+class Paddle(Modules):
+    name, parts = "paddle", "_sub_layers"
+
+    def layer_class(self) -> type:
+        return self.api.nn.Layer  # type: ignore[no-any-return]
+
+    def composites(self) -> tuple[type, ...]:
+        return (self.api.nn.layer.rnn.RNNBase,)
+
+    def exists(self, weight: Any) -> bool:
+        return bool(weight._is_initialized())
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        if tensor.is_selected_rows():  # the gradient of a sparse embedding
+            rows, values = tensor.get_selected_rows(), tensor.numpy()
+            array = np.zeros((rows.height(), *values.shape[1:]), values.dtype)
+            np.add.at(array, rows.rows(), values)
+            return array
+        if tensor.dtype == self.api.bfloat16:  # which NumPy lacks
+            tensor = tensor.astype("float32")
+        return tensor.numpy()  # type: ignore[no-any-return]
+
+    def trainable(self, weight: Any) -> bool:
+        return not weight.stop_gradient
+
+    def trained(self, model: Any) -> list[Any]:
+        return [weight for weight in model.parameters() if not weight.stop_gradient]
+
+    def watch(self, layer: Any, seen: Callable[[Any, bool | None], None]) -> Callable[[], None]:
+        hook = layer.register_forward_post_hook(lambda layer, inputs, output: seen(output, layer.training))
+        return hook.remove  # type: ignore[no-any-return]
+
+    def optimizer(self, optimizer: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
+        settings = dict(vars(optimizer), learning_rate=optimizer.get_lr())
+        for name, part in (("regularization", optimizer.regularization), ("clipping", optimizer._grad_clip)):
+            if part is not None:
+                settings[name] = type(part).__name__
+                settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
+        groups = [group for group in optimizer._param_groups if isinstance(group, dict)]
+        return {"settings": settings, "groups": groups_of(groups, weights)}
+
+    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+        master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
+        name = weight.name if master is None else master.name
+        found = {slot: of[name] for slot, of in optimizer._accumulators.items() if name in of}
+        return found if master is None else dict(found, master_weight=master)
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        weight.set_value(self.api.to_tensor(array, dtype=weight.dtype))
+
+    def randomness(self, model: Any) -> Callable[[], None]:
+        state = self.api.get_rng_state()
+        return lambda: self.api.set_rng_state(state)
+
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+        self._clear(model)
+        computed = loss_of(model, batch)
+        loss_in(computed).backward()
+        return computed, [weight.grad for weight in self.trained(model)]
+
+    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+        optimizer.step()
+        self._clear(model)
+
+    def _clear(self, model: Any) -> None:
+        for weight in self.trained(model):
+            weight.clear_gradient(False)  # leaves none, rather than zeros
+
+
+class Keras(Framework):
+    name = "keras"
+
+    def facts(self) -> dict[str, Any]:
+        return dict(super().facts(), backend=self.api.backend.backend())
+
+    def layer_class(self) -> type:
+        return self.api.layers.Layer  # type: ignore[no-any-return]
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        if self.api is None:  # a tensor of TensorFlow or JAX alone
+            return np.asarray(tensor)
+        value = tensor.value if isinstance(tensor, self.api.Variable) else tensor
+        return np.asarray(self.api.ops.convert_to_numpy(value))
+
+    def weights(self, model: Any) -> dict[str, Any]:
+        owned = (weights for _, layer in self._walk(model) for weights in self._owned(layer))
+        found = {id(weight): weight for weights in owned for weight in weights}
+        return dict(zip(unique(weight.path for weight in found.values()), found.values()))
+
+    def trainable(self, weight: Any) -> bool:
+        return bool(weight.trainable)
+
+    def trained(self, model: Any) -> list[Any]:
+        return list(model.trainable_variables)
+
+    def layers(self, model: Any) -> list[Layer]:
+        names = {id(weight): name for name, weight in self.weights(model).items()}
+        walked = list(self._walk(model))
+        return [
+            Layer(
+                path,
+                layer,
+                *(
+                    dict(zip(unique(weight.name for weight in owned), (names[id(weight)] for weight in owned)))
+                    for owned in self._owned(layer)
+                ),
+            )
+            for path, (_, layer) in zip(unique(path for path, _ in walked), walked)
+        ]
+
+    def settings(self, layer: Any) -> dict[str, Any]:
+        try:
+            return flat_config(layer.get_config())
+        except NotImplementedError:  # a person's own layer
+            return {}
+
+    def watch(self, layer: Any, seen: Callable[[Any, bool | None], None]) -> Callable[[], None]:
+        before, call = vars(layer).get("call"), layer.call
+
+        @functools.wraps(call)
+        def watched(*inputs: Any, **options: Any) -> Any:
+            output = call(*inputs, **options)
+            kinds = {kind.__name__ for array in arrays_in(output).values() for kind in type(array).__mro__}
+            if not kinds & {"KerasTensor", "SymbolicTensor", "Tracer"}:  # which have no values
+                seen(output, options.get("training"))
+            return output
+
+        def unwatch() -> None:
+            vars(layer).pop("call")
+            if before is not None:
+                vars(layer)["call"] = before
+
+        vars(layer)["call"] = watched
+        return unwatch
+
+    def gradient(self, weight: Any) -> Any:
+        return getattr(weight.value, "grad", None)  # of the torch backend; others give them to who asks
+
+    def optimizer(self, optimizer: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
+        return {"settings": flat_config(optimizer.get_config())}
+
+    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+        trained = [id(variable) for variable in optimizer._trainable_variables]
+        found = {}
+        for attribute, variables in vars(optimizer).items():
+            if attribute in ("_variables", "_trainable_variables") or id(weight) not in trained:
+                continue
+            if isinstance(variables, list) and len(variables) == len(trained):
+                slot = variables[trained.index(id(weight))]
+                prefix = weight.path.replace("/", "_") + "_"
+                found[slot.name[len(prefix) :]] = slot
+        return found
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        weight.assign(array)
+
+    def randomness(self, model: Any) -> Callable[[], None]:
+        weights = {id(weight) for weight in self.weights(model).values()}
+        states = [(state, np.array(self.array(state))) for state in model.variables if id(state) not in weights]
+
+        def put_back() -> None:
+            for state, array in states:
+                state.assign(array)
+
+        return put_back
+
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+        trained, backend = self.trained(model), self.api.backend.backend()
+        if backend == "tensorflow":
+            with sys.modules["tensorflow"].GradientTape() as tape:
+                computed = loss_of(model, batch)
+            return computed, tape.gradient(loss_in(computed), [weight.value for weight in trained])
+        if backend == "torch":
+            model.zero_grad(set_to_none=True)
+            computed = loss_of(model, batch)
+            loss_in(computed).backward()
+            return computed, [weight.value.grad for weight in trained]
+        return self._backward_in_jax(model, loss_of, batch)
+
+    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+        pairs = [pair for pair in zip(gradients, self.trained(model)) if pair[0] is not None]
+        with sys.modules["torch"].no_grad() if self.api.backend.backend() == "torch" else nullcontext():
+            optimizer.apply_gradients(pairs)
+
+    def _backward_in_jax(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+        trained, others = self.trained(model), model.non_trainable_variables
+        if "call" in vars(model):  # it is watched, which shows nothing where gradients are traced
+            with self.api.StatelessScope():
+                loss_of(model, batch)
+
+        def compute(values: Any) -> Any:
+            with self.api.StatelessScope(zip(trained, values)) as scope:
+                computed = loss_of(model, batch)
+            return loss_in(computed), (computed, [scope.get_current_value(weight) for weight in others])
+
+        grad = sys.modules["jax"].value_and_grad(compute, has_aux=True)
+        (_, (computed, changed)), gradients = grad([weight.value for weight in trained])
+        for weight, value in zip(others, changed):
+            if value is not None:
+                weight.assign(value)
+        return computed, gradients
+
+    def _walk(self, model: Any) -> Iterator[tuple[str, Any]]:
+        """The model and all layers in it, each once; a recurrent layer without the cell whose weights it uses."""
+        met = set()
+
+        def visit(layer: Any, above: str) -> Iterator[tuple[str, Any]]:
+            if id(layer) not in met:
+                met.add(id(layer))
+                path = layer.path or (f"{above}/{layer.name}" if above else layer.name)
+                yield path, layer
+                for part in layer._layers if self._cell(layer) is None else []:
+                    yield from visit(part, "" if layer is model else path)
+
+        return visit(model, "")
+
+    def _cell(self, layer: Any) -> Any:
+        cell = getattr(layer, "cell", None) if isinstance(layer, self.api.layers.RNN) else None
+        return None if cell is None or cell._layers else cell
+
+    def _owned(self, layer: Any) -> list[list[Any]]:
+        """The layer's own parameters, and what else it keeps, such as running statistics."""
+        owners = [owner for owner in (layer, self._cell(layer)) if owner is not None]
+        return [
+            [weight for owner in owners for weight in getattr(owner, kind)]
+            for kind in ("_trainable_variables", "_non_trainable_variables")
+        ]
+
+
+FRAMEWORKS: dict[str, Framework] = {"torch": Torch(), "paddle": Paddle(), "keras": Keras()}
+FRAMEWORKS.update(dict.fromkeys(("tensorflow", "jax", "jaxlib"), FRAMEWORKS["keras"]))  # by the packages of tensors
 
 
 def framework_of(value: Any) -> Framework | None:
     """The framework from one of whose classes the value's class inherits."""
-    for kind in type(value).__mro__:
-        root = kind.__module__.partition(".")[0]
-        if root in FRAMEWORKS:
-            return KNOWN.setdefault(root, FRAMEWORKS[root]())
-    return None
+    packages = (kind.__module__.partition(".")[0] for kind in type(value).__mro__)
+    return next((FRAMEWORKS[package] for package in packages if package in FRAMEWORKS), None)
 
 
 def qualified(kind: type) -> str:
@@ -588,12 +823,13 @@ def qualified(kind: type) -> str:
 def classes_of(value: Any, framework: Framework) -> list[str]:
     """The value's class and those from which it inherits, nearest first. The framework's own are named without their
     module, others with it, so that a person's own LSTM is not taken for the framework's."""
-    names = []
+    names: list[str] = []
     for kind in type(value).__mro__:
         if kind in (framework.layer_class(), object):
             break
         own = kind.__module__.partition(".")[0] == framework.name
-        names.append(kind.__name__ if own else qualified(kind))
+        if own or not names:
+            names.append(kind.__name__ if own else qualified(kind))
     return names or [type(value).__name__]
 
 
@@ -611,6 +847,30 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
     elif isinstance(value, (list, tuple)):
         pairs = enumerate(value)
     return {inner: array for key, part in pairs for inner, array in arrays_in(part, joined(name, str(key))).items()}
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """The names, of which a second one becomes NAME#2."""
+    count: Counter[str] = Counter()
+    found = []
+    for name in names:
+        count[name] += 1
+        found.append(name if count[name] == 1 else f"{name}#{count[name]}")
+    return found
+
+
+def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of Keras with those of regularizers and the like under dotted names; initializers and layers,
+    which are recorded themselves, are left out."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if not isinstance(value, dict):
+            found[name] = value
+        elif "class_name" in value and "build_config" not in value and not name.endswith("initializer"):
+            found[name] = value["class_name"]
+            inner = value["config"] if isinstance(value["config"], dict) else {}
+            found.update({f"{name}.{key}": part for key, part in flat_config(inner).items()})
+    return found
 
 
 def array_of(value: Any) -> NDArray[Any]:

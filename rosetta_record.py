@@ -151,7 +151,7 @@ class Record:
         found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
         if not found:
             raise RecordError(
-                "no weight has a gradient; call record.gradients after the backward pass and before they are cleared, "
+                "no weight has a gradient; call record.gradients after the backward pass, before they are cleared, "
                 "or give them: record.gradients(model, gradients)"
             )
         self._add("gradients", self._of_weights(found))
@@ -549,7 +549,8 @@ class Torch(Modules):
         return bool(weight.requires_grad)
 
     def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
-        return optimizer.param_groups[0], optimizer.param_groups
+        groups = optimizer.param_groups
+        return groups[0], groups if len(groups) > 1 else []
 
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
         return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
@@ -632,6 +633,8 @@ class Keras(Framework):
         if self.api is None:  # a tensor of TensorFlow or JAX alone
             return np.asarray(tensor)
         value = tensor.value if isinstance(tensor, self.api.Variable) else tensor
+        if "bfloat16" in str(value.dtype):  # which NumPy lacks
+            value = self.api.ops.cast(value, "float32")
         return np.asarray(self.api.ops.convert_to_numpy(value))
 
     def weights(self, model: Any) -> dict[str, Any]:

@@ -75,7 +75,6 @@ class Description(msgspec.Struct, frozen=True):
     calls: Annotated[list[Call], msgspec.Meta(max_length=MOST_LAYERS)] = []
     weights: dict[Name, Weight] = {}
     optimizer: Optimizer | None = None
-    clipping: Any = None
     loss: Loss = None
     steps: Annotated[list[Step], msgspec.Meta(max_length=MOST_LAYERS)] = []
 

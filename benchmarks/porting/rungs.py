@@ -52,6 +52,7 @@ class Item:
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
     pair: Pair | None = None
     name: str = ""  # of the tensor within the pair
+    is_update: bool = False  # whether the arrays are weights after a step
     is_output: bool = False  # whether axes may stand in another order: time or channels first on one side
 
     def scale_of(self, left: Array) -> float:
@@ -350,7 +351,9 @@ class Rungs:
             for pair, name, scale in self._scales("step-1", SMALLEST_SCALE):
                 allowed = partial(self._allowed, pair, name, floor)
                 tolerance = self.tolerances["moving" if name.startswith("moving_") else "updates"]
-                yield self._item("step", pair, name, "step-1", tolerance, scale=scale, allowed=allowed)
+                yield self._item(
+                    "step", pair, name, "step-1", tolerance, scale=scale, allowed=allowed, is_update=True
+                )
 
     def _slots(self) -> Iterator[Item]:
         both = [

@@ -362,6 +362,12 @@ def test_a_mistake_breaks_its_rung_and_is_named(mistake: str, tmp_path: Path) ->
     assert {cause.entry for cause in found.causes} - {""} <= REGISTERED
 
 
+def test_of_several_gradients_the_one_nearest_to_the_loss_is_shown(tmp_path: Path) -> None:
+    found = compared(tmp_path, scale_all("gradients", 1.5))
+    assert found.explanation[1].startswith("fc bias")
+    assert "8 of 8" in found.explanation[2]
+
+
 def test_dropout_that_was_on_is_named(tmp_path: Path) -> None:
     def change(data: dict[str, Any]) -> None:
         data["settings"]["lstm"] = {"dropout": 0.5}
@@ -560,6 +566,14 @@ def test_a_mapping_file_pairs_what_kind_and_order_do_not(tmp_path: Path) -> None
     assert compare_records(left, right, read_mapping(drafted)).passed
     with pytest.raises(CannotBeginError, match="exists"):
         write_mapping(drafted, paired(left, right))
+
+
+def test_a_layer_of_several_groups_is_mapped_to_one_of_as_many(tmp_path: Path) -> None:
+    many = one_layer(tmp_path / "many", "torch", ["MultiheadAttention"], {}, layouts()["torch attention"][3])
+    one = one_layer(tmp_path / "one", "keras", ["Dense"], {}, layouts()["keras dense"][3])
+    (tmp_path / "mapping.json").write_text('{"layers": {"l": "l"}}')
+    with pytest.raises(CannotBeginError, match="which are 4 and 1 groups of weights; name them one by one: l:query"):
+        compare_records(many, one, read_mapping(tmp_path / "mapping.json"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,905 @@
+"""Writes down how a model computes, so that the same model in another framework can be compared with it.
+
+The record is a folder of safetensors and JSON: inputs, weights, each layer's output, loss, gradients, the optimizer's
+slots, weights after a step, losses of steps. Names, layouts and settings are the framework's own; `rosetta diff LEFT
+RIGHT` understands them, and needs no framework. This file needs NumPy and safetensors and may be copied into any
+project. It imports no framework: it works with what it is handed, of PyTorch, PaddlePaddle or Keras 3.
+
+    from rosetta_record import Record
+
+    record = Record("torch-side")
+    record.inputs(ids=ids, targets=targets)
+    record.model(model)              # before the forward pass: its weights, and from now on its layers' outputs
+    logits = model(ids)
+    record.forward(logits=logits)
+    loss = loss_of(logits, targets)
+    record.loss(loss)
+    loss.backward()
+    record.gradients(model)
+    optimizer.step()
+    record.optimizer(optimizer)      # after the step: its settings and slots
+    record.step(1, loss)             # the model's weights after it
+
+`record.training(...)` does all this at once. What no framework computed is recorded by `record.layer(...)`, and by
+the same calls with arrays in place of a model.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import platform
+import sys
+from abc import ABC, abstractmethod
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+FORMAT, VERSION = "rosetta-record", 1
+FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
+CONTROL = "control"  # the folder of the control within a record
+CONTROL_SEED = 0  # of the choice which weights of the control move up and which down
+
+
+class RecordError(Exception):
+    """Something cannot be recorded. The message is one line: what was found, what was expected, what to try."""
+
+
+class Record:
+    """A record that is being written into a folder, where it replaces one that is there. Each call writes at once, so
+    that a script that fails later leaves what it had recorded."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._framework: Framework | None = None
+        self._model: Any = None
+        self._watched = False  # from record.model until the first forward pass has ended
+        self._unwatch: list[Callable[[], None]] = []
+        self._outputs: dict[str, NDArray[Any]] = {}  # of the layers, until they are written
+        self._content: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "framework": {"name": "arrays", "version": np.__version__, "backend": None},
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "precision": None,
+            "layers": [],
+            "calls": [],
+            "weights": {},
+            "optimizer": None,
+            "loss": None,
+            "steps": [],
+        }
+        self._begin()
+
+    def inputs(self, **arrays: Any) -> None:
+        """What the model is fed, so that both sides are seen to be fed the same: arrays, dicts or tuples of such."""
+        self._add("inputs", named_arrays(arrays))
+
+    def model(self, model: Any) -> None:
+        """The model's layers and weights as they are now. From now on outputs of its layers are recorded, until the
+        model has computed its own output, or until this record is told something else."""
+        if self._content["weights"]:
+            raise RecordError("weights are already recorded; expected record.model once for each record")
+        framework = framework_of(model)
+        if framework is None or not isinstance(model, framework.layer_class()):
+            known = "a layer of torch, paddle or keras 3"
+            raise RecordError(f"a model is of {qualified(type(model))}; expected {known}; record.layer takes arrays")
+        weights = framework.weights(model)
+        if not weights:
+            raise RecordError("the model has no weights; if it makes them when it is called, call it once before")
+        self._framework, self._model, self._watched = framework, model, True
+        first: dict[int, str] = {}
+        for name, weight in weights.items():
+            tied_to = first.setdefault(id(weight), name)
+            self._content["weights"][name] = {
+                "trainable": framework.trainable(weight),
+                "tied_to": None if tied_to == name else tied_to,
+            }
+        for layer in framework.layers(model):
+            facts: dict[str, Any] = {
+                "path": layer.path,
+                "classes": classes_of(layer.layer, framework),
+                "settings": plain(framework.settings(layer.layer)),
+                "training": None,  # known when it is called
+                "parameters": layer.parameters,
+                "buffers": layer.buffers,
+            }
+            self._content["layers"].append(facts)
+            self._unwatch.append(framework.watch(layer.layer, functools.partial(self._seen, layer.layer, facts)))
+        floating = [kind for kind in map(precision_of, weights.values()) if "float" in kind]
+        precision = max(floating, key=floating.count, default=None)
+        self._content.update(framework=framework.facts(), precision=precision)
+        self._add("weights", weights)
+
+    def forward(self, **outputs: Any) -> None:
+        """What the model computed, by names that both sides use."""
+        self._end_of_pass()
+        self._add("outputs", named_arrays(outputs))
+
+    def loss(self, loss: Any) -> None:
+        """The loss of the forward pass: one number."""
+        self._end_of_pass()
+        if self._content["loss"] is not None:
+            raise RecordError("a loss is already recorded; those of later steps are for record.step(number, loss)")
+        self._content["loss"] = number_in(loss)
+        self._save()
+
+    def gradients(self, model: Any = None, gradients: Any = None) -> None:
+        """The gradients that the model's weights hold after the backward pass; or those given, as a list in the order
+        of the model's trainable weights, such as Keras's gradient tape gives, or by the weights' names."""
+        self._end_of_pass()
+        if not isinstance(gradients, Mapping):
+            framework = self._recorded(model)
+            trained = framework.trained(model)
+            listed = framework.gradients(model) if gradients is None else gradients
+            if len(listed) != len(trained):
+                raise RecordError(f"{len(listed)} gradients are given; expected {len(trained)}, one for each weight")
+            of = {id(weight): gradient for weight, gradient in zip(trained, listed)}
+            gradients = {name: of.get(id(weight)) for name, weight in framework.weights(model).items()}
+        found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+        if not found:
+            raise RecordError(
+                "no weight has a gradient; call record.gradients after the backward pass, before they are cleared, "
+                "or give them: record.gradients(model, gradients)"
+            )
+        self._add("gradients", self._of_weights(found))
+
+    def optimizer(self, optimizer: Any, settings: Any = None, slots: Any = None) -> None:
+        """The optimizer after the first step: its settings, and its slots, which are what it remembers of weights.
+        Of one that is of no framework: its name, its settings, and {"WEIGHT|SLOT": array}."""
+        if self._content["optimizer"] is not None:
+            raise RecordError("an optimizer is already recorded; expected it once, after the first step")
+        groups: list[Any] = []
+        classes, found = [optimizer], dict(slots or {})
+        if not isinstance(optimizer, str):
+            framework = self._recorded(self._model)
+            if framework_of(optimizer) is not framework:
+                kind = qualified(type(optimizer))
+                raise RecordError(f"the optimizer is of {kind}; expected one of {framework.name}, or a name")
+            weights = framework.weights(self._model)
+            classes = classes_of(optimizer, framework)
+            settings, groups = framework.optimizer(optimizer)
+            for name, weight in weights.items():
+                found.update({f"{name}|{slot}": value for slot, value in framework.slots(optimizer, weight).items()})
+            names = {id(weight): name for name, weight in reversed(list(weights.items()))}  # the first of tied ones
+            of = [[names.get(id(weight)) for weight in group["params"]] for group in groups]
+            groups = [dict(plain(group), weights=names) for group, names in zip(groups, of)]
+        facts = {"class": classes[0], "classes": classes, "settings": plain(settings or {}), "groups": groups}
+        self._content["optimizer"] = facts
+        self._add("slots", self._of_weights(found))
+
+    def step(self, number: int, loss: Any, weights: Mapping[str, Any] | None = None) -> None:
+        """After step `number` of the optimizer, of which the first is 1: the loss from which the step was computed,
+        and the model's weights as they are now, or those that are given by name."""
+        if weights is None:
+            weights = self._recorded(self._model).weights(self._model)
+        self._step(number, loss, self._of_weights(weights))
+
+    def training(
+        self, model: Any, batches: Iterable[Any], loss_of: Callable[[Any, Any], Any], optimizer: Any, steps: int = 10
+    ) -> None:
+        """All of a short training. `batches` are used in turns; `loss_of(model, batch)` gives the loss, or the loss
+        and a dict of outputs. With a function that makes the optimizer from the model's trainable weights, a control
+        is recorded too: the same training from weights that are moved by one unit in the last place, which shows how
+        much of a difference is rounding; and in the end the model is as it was before."""
+        batches = list(batches)[:steps]
+        if not batches:
+            raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
+        for number, batch in enumerate(batches):  # names of the first one's arrays are those of record.inputs
+            self._add("inputs", arrays_in(batch, f"batch{number}" if number else ""))
+        self.model(model)
+        framework = self._recorded(model)
+        put_back = framework.randomness(model)
+        used = optimizer(framework.trained(model)) if callable(optimizer) else optimizer
+        for number in range(1, steps + 1):
+            computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
+            if number == 1:
+                self.loss(loss_in(computed))
+                if isinstance(computed, tuple):
+                    self.forward(**computed[1])
+                self.gradients(model, gradients)
+            framework.update(model, used, gradients)
+            if number == 1:
+                self.optimizer(used)
+            self._step(number, loss_in(computed), framework.weights(model) if number in (1, steps) else None)
+        if callable(optimizer):
+            put_back()
+            self._put_back(moved=True)
+            used = optimizer(framework.trained(model))
+            Record(self.folder / CONTROL).training(model, batches, loss_of, used, steps)
+            put_back()
+            self._put_back(moved=False)
+
+    def layer(self, path: str, kind: str, parameters: Any = None, settings: Any = None, output: Any = None) -> None:
+        """A layer of no framework: its parameters by the names that they have in it, its settings, and its output, in
+        the order in which layers compute. One that computes again is given again, with its output alone."""
+        if self._framework is not None:
+            raise RecordError("record.layer takes plain arrays; the layers of a model are recorded by record.model")
+        names = {role: joined(path, role) for role in parameters or {}}
+        if path not in [layer["path"] for layer in self._content["layers"]]:
+            facts = {"path": path, "classes": [kind], "settings": plain(settings or {}), "training": None}
+            self._content["layers"].append(dict(facts, parameters=names, buffers={}))
+        if names:
+            self.weights(**{name: parameters[role] for role, name in names.items()})
+        if output is not None:
+            self._call(path, output)
+            self._write_outputs()
+
+    def weights(self, **arrays: Any) -> None:
+        """Weights of no layer, as plain arrays."""
+        self._content["precision"] = self._content["precision"] or next(map(precision_of, arrays.values()), None)
+        self._add("weights", arrays)
+        self._content["weights"].update({name: {"trainable": True, "tied_to": None} for name in arrays})
+        self._save()
+
+    # What the methods above are made of
+
+    def _begin(self) -> None:
+        """Make the folder an empty record. A folder that holds anything but a record is left alone."""
+        if self.folder.exists():
+            try:
+                replaced = json.loads((self.folder / "record.json").read_text("utf-8"))["format"] == FORMAT
+            except (OSError, ValueError, KeyError, TypeError):
+                replaced = False
+            if not replaced and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                raise RecordError(f"{self.folder} exists and is no record; expected a new name or a record")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._save()  # first, so that there is a whole record at each moment, were it an empty one
+        for folder in (self.folder / CONTROL, self.folder):
+            for name in FILES:
+                (folder / f"{name}.safetensors").unlink(missing_ok=True)
+        (self.folder / CONTROL / "record.json").unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        """Write record.json beside what is there, then in its place."""
+        beside = self.folder / "record.json.new"
+        beside.write_text(json.dumps(self._content, indent=1, allow_nan=False) + "\n", "utf-8")
+        os.replace(beside, self.folder / "record.json")
+
+    def _add(self, file: str, values: Mapping[str, Any]) -> None:
+        """Write these arrays into a file, beside those that it holds."""
+        path = self.folder / f"{file}.safetensors"
+        before = load_file(path) if path.exists() else {}
+        for name in before.keys() & values.keys():
+            raise RecordError(f"{name!r} is already recorded among the {file}; expected each name once")
+        self._write(file, {**before, **values})
+
+    def _write(self, file: str, values: Mapping[str, Any]) -> None:
+        beside = self.folder / f"{file}.safetensors.new"
+        save_file({name: writable(value, f"{name!r} of {file}") for name, value in values.items()}, beside)
+        os.replace(beside, self.folder / f"{file}.safetensors")
+        self._save()
+
+    def _recorded(self, model: Any) -> Framework:
+        """The framework of the model that is recorded, which must be this one."""
+        if self._framework is None:
+            raise RecordError("no model is recorded; call record.model(model) first, or give arrays by name")
+        if model is not self._model:
+            raise RecordError("this is another object than record.model was given; expected the same one")
+        return self._framework
+
+    def _of_weights(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in values:
+            if name.partition("|")[0] not in self._content["weights"]:
+                raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
+        return values
+
+    def _seen(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> None:
+        """A layer has computed an output."""
+        if self._watched:
+            facts["training"] = training
+            self._call(facts["path"], output)
+            if layer is self._model:
+                self._write_outputs()
+
+    def _call(self, path: str, output: Any) -> None:
+        """Keep a layer's output: a copy, since the next layer may compute in its place."""
+        number = len(self._content["calls"])
+        arrays = arrays_in(output).values()
+        kept = {f"{number}:{path}:{part}": np.array(array_of(array)) for part, array in enumerate(arrays)}
+        self._outputs.update(kept)
+        self._content["calls"].append({"layer": path, "parts": list(kept)})
+
+    def _write_outputs(self) -> None:
+        self._watched = False
+        self._add("layers", self._outputs)
+        self._outputs = {}
+
+    def _end_of_pass(self) -> None:
+        """The forward pass is over, even if only parts of the model were called."""
+        if self._watched:
+            self._write_outputs()
+        while self._unwatch:
+            self._unwatch.pop()()
+
+    def _step(self, number: int, loss: Any, weights: Mapping[str, Any] | None) -> None:
+        self._end_of_pass()
+        last = self._content["steps"][-1]["step"] if self._content["steps"] else 0
+        if number <= last or (last == 0 and number != 1):
+            raise RecordError(f"step {number} came after step {last}; expected steps in order, the first being 1")
+        self._content["steps"].append({"step": number, "loss": number_in(loss)})
+        if weights is None:
+            self._save()
+        else:
+            self._write("step-1" if number == 1 else "step-last", weights)
+
+    def _put_back(self, moved: bool) -> None:
+        """Give the model the weights that are recorded; or each of them moved by one unit in the last place."""
+        framework, rng = self._recorded(self._model), np.random.default_rng(CONTROL_SEED)
+        with safe_open(self.folder / "weights.safetensors", "np") as recorded:
+            for name, weight in framework.weights(self._model).items():
+                if self._content["weights"][name]["tied_to"] is None:
+                    array = recorded.get_tensor(name)
+                    framework.put(weight, one_unit_moved(array, precision_of(weight), rng) if moved else array)
+
+
+class Layer(NamedTuple):
+    """A layer of a model, with the weights that it owns itself."""
+
+    path: str  # its name within the model
+    layer: Any
+    parameters: Mapping[str, str]  # the layer's name of a weight -> the model's name of it
+    buffers: Mapping[str, str]  # the same of what is no parameter, such as running statistics
+
+
+class Framework(ABC):
+    """What a record asks of a framework. Tensors stay the framework's own until they are written."""
+
+    name: str  # of its module, too
+
+    @property
+    def api(self) -> Any:
+        """The framework's module, which is imported wherever an object of the framework is."""
+        return sys.modules.get(self.name)
+
+    def facts(self) -> dict[str, Any]:
+        return {"name": self.name, "version": str(self.api.__version__), "backend": None}
+
+    @abstractmethod
+    def layer_class(self) -> Any:
+        """The class from which all layers and models inherit."""
+
+    @abstractmethod
+    def array(self, tensor: Any) -> NDArray[Any]:
+        """The numbers of a tensor, uncopied where that is possible."""
+
+    @abstractmethod
+    def weights(self, model: Any) -> dict[str, Any]:
+        """All parameters and buffers by name. A tied one is there under each of its names."""
+
+    @abstractmethod
+    def layers(self, model: Any) -> list[Layer]:
+        """The model itself and all layers in it, in the order in which they were defined."""
+
+    @abstractmethod
+    def settings(self, layer: Any) -> dict[str, Any]:
+        """What the layer was made with, under the framework's own names."""
+
+    @abstractmethod
+    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
+        """Have `seen` called with each output of the layer and whether it is in training mode, until the function
+        that is given back is called."""
+
+    @abstractmethod
+    def trainable(self, weight: Any) -> bool:
+        """Whether the optimizer is to change the weight."""
+
+    @abstractmethod
+    def trained(self, model: Any) -> list[Any]:
+        """The trainable weights in the framework's order."""
+
+    @abstractmethod
+    def gradients(self, model: Any) -> list[Any]:
+        """The gradients that the trainable weights hold; None for those that hold none."""
+
+    @abstractmethod
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        """The optimizer's settings under the framework's own names, and groups of weights with settings of their own,
+        each a dict with the weights as "params"."""
+
+    @abstractmethod
+    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+        """What the optimizer remembers of the weight, under the framework's own names."""
+
+    @abstractmethod
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        """Give the weight these values."""
+
+    @abstractmethod
+    def randomness(self, model: Any) -> Callable[[], None]:
+        """A function that has random numbers, such as dropout's, come again as they come from now on."""
+
+    @abstractmethod
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+        """What `loss_of(model, batch)` gives, and the gradients of the trainable weights."""
+
+    @abstractmethod
+    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+        """One step of the optimizer."""
+
+
+class Modules(Framework):
+    """What torch and Paddle have in common: a layer keeps parameters, buffers and parts by name, and a weight keeps
+    its gradient."""
+
+    parts: str  # the attribute in which a layer keeps its parts
+    hook: str  # the method of a layer that registers what is called with its outputs
+
+    @abstractmethod
+    def composites(self) -> tuple[Any, ...]:
+        """Classes of layers which count as one with their parts, since they use the parts' weights themselves."""
+
+    @abstractmethod
+    def exists(self, weight: Any) -> bool:
+        """Whether the weight has values already."""
+
+    @abstractmethod
+    def forget(self, weight: Any) -> None:
+        """Have the weight hold no gradient."""
+
+    def weights(self, model: Any) -> dict[str, Any]:
+        return {
+            joined(path, role): weight
+            for path, layer in self._walk(model, self.composites())
+            for kind in ("_parameters", "_buffers")
+            for role, weight in self._owned(layer, kind).items()
+        }
+
+    def layers(self, model: Any) -> list[Layer]:
+        found: dict[int, Layer] = {}  # each once, by its first name
+        for path, layer in self._walk(model, self.composites()):
+            owned = (self._owned(layer, kind) for kind in ("_parameters", "_buffers"))
+            parameters, buffers = ({role: joined(path, role) for role in roles} for roles in owned)
+            found.setdefault(id(layer), Layer(path, layer, parameters, buffers))
+        return list(found.values())
+
+    def settings(self, layer: Any) -> dict[str, Any]:
+        common = vars(self.layer_class()())
+        return {name: value for name, value in vars(layer).items() if name not in common}
+
+    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
+        handle = getattr(layer, self.hook)(lambda layer, inputs, output: seen(output, layer.training))
+        return lambda: handle.remove()
+
+    def trained(self, model: Any) -> list[Any]:
+        return [weight for weight in model.parameters() if self.trainable(weight)]
+
+    def gradients(self, model: Any) -> list[Any]:
+        return [weight.grad for weight in self.trained(model)]
+
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+        self._forget_all(model)
+        computed = loss_of(model, batch)
+        loss_in(computed).backward()
+        return computed, self.gradients(model)
+
+    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+        optimizer.step()
+        self._forget_all(model)
+
+    def _forget_all(self, model: Any) -> None:
+        for weight in self.trained(model):
+            self.forget(weight)
+
+    def _walk(self, layer: Any, closed: tuple[Any, ...], path: str = "") -> Iterator[tuple[str, Any]]:
+        """The layer and all its parts, a shared one under each of its names; without the parts of closed ones."""
+        yield path, layer
+        if not isinstance(layer, closed):
+            for name, part in getattr(layer, self.parts).items():
+                if part is not None:
+                    yield from self._walk(part, closed, joined(path, name))
+
+    def _owned(self, layer: Any, kind: str) -> dict[str, Any]:
+        """The layer's own parameters or buffers; of a composite also those of its parts, each by its first name."""
+        found: dict[int, tuple[str, Any]] = {}
+        for path, part in self._walk(layer, ()) if isinstance(layer, self.composites()) else [("", layer)]:
+            for role, weight in getattr(part, kind).items():
+                if weight is not None and self.exists(weight):
+                    found.setdefault(id(weight), (joined(path, role), weight))
+        return dict(found.values())
+
+
+class Torch(Modules):
+    name, parts, hook = "torch", "_modules", "register_forward_hook"
+
+    def layer_class(self) -> Any:
+        return self.api.nn.Module
+
+    def composites(self) -> tuple[Any, ...]:
+        return (self.api.nn.MultiheadAttention,)
+
+    def exists(self, weight: Any) -> bool:
+        return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
+
+    def forget(self, weight: Any) -> None:
+        weight.grad = None
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        tensor = tensor.detach().cpu()
+        if tensor.layout != self.api.strided:  # the gradient of a sparse embedding
+            tensor = tensor.to_dense()
+        if tensor.dtype == self.api.bfloat16:  # which NumPy lacks
+            tensor = tensor.float()
+        return np.asarray(tensor.numpy())
+
+    def trainable(self, weight: Any) -> bool:
+        return bool(weight.requires_grad)
+
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        groups = optimizer.param_groups
+        return groups[0], groups if len(groups) > 1 else []
+
+    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+        return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        weight.detach().copy_(self.api.from_numpy(array))
+
+    def randomness(self, model: Any) -> Callable[[], None]:
+        torch = self.api
+        state, cuda = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+        def put_back() -> None:
+            torch.set_rng_state(state)
+            for device, device_state in enumerate(cuda):
+                torch.cuda.set_rng_state(device_state, device)
+
+        return put_back
+
+
+class Paddle(Modules):
+    name, parts, hook = "paddle", "_sub_layers", "register_forward_post_hook"
+
+    def layer_class(self) -> Any:
+        return self.api.nn.Layer
+
+    def composites(self) -> tuple[Any, ...]:
+        return (self.api.nn.layer.rnn.RNNBase,)
+
+    def exists(self, weight: Any) -> bool:
+        return bool(weight._is_initialized())
+
+    def forget(self, weight: Any) -> None:
+        weight.clear_gradient(False)  # which leaves none, rather than zeros
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        if tensor.is_selected_rows():  # the gradient of a sparse embedding
+            rows, values = tensor.get_selected_rows(), tensor.numpy()
+            array = np.zeros((rows.height(), *values.shape[1:]), values.dtype)
+            np.add.at(array, rows.rows(), values)
+            return array
+        if tensor.dtype == self.api.bfloat16:  # which NumPy lacks
+            tensor = tensor.astype("float32")
+        return np.asarray(tensor.numpy())
+
+    def trainable(self, weight: Any) -> bool:
+        return not weight.stop_gradient
+
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        settings = dict(vars(optimizer), learning_rate=optimizer.get_lr())
+        for name, part in (("regularization", optimizer.regularization), ("clipping", optimizer._grad_clip)):
+            if part is not None:
+                settings[name] = type(part).__name__
+                settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
+        return settings, [group for group in optimizer._param_groups if isinstance(group, dict)]
+
+    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+        master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
+        name = weight.name if master is None else master.name
+        found = {slot: of[name] for slot, of in optimizer._accumulators.items() if name in of}
+        return found if master is None else dict(found, master_weight=master)
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        weight.set_value(self.api.to_tensor(array, dtype=weight.dtype))
+
+    def randomness(self, model: Any) -> Callable[[], None]:
+        state = self.api.get_rng_state()
+        return lambda: self.api.set_rng_state(state)
+
+
+class Keras(Framework):
+    name = "keras"
+
+    def facts(self) -> dict[str, Any]:
+        return dict(super().facts(), backend=self.api.backend.backend())
+
+    def layer_class(self) -> Any:
+        return self.api.layers.Layer
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        if self.api is None:  # a tensor of TensorFlow or JAX alone
+            return np.asarray(tensor)
+        value = tensor.value if isinstance(tensor, self.api.Variable) else tensor
+        if "bfloat16" in str(value.dtype):  # which NumPy lacks
+            value = self.api.ops.cast(value, "float32")
+        return np.asarray(self.api.ops.convert_to_numpy(value))
+
+    def weights(self, model: Any) -> dict[str, Any]:
+        owned = (weights for _, layer in self._walk(model) for weights in self._owned(layer))
+        found = {id(weight): weight for weights in owned for weight in weights}.values()
+        return dict(zip(unique(weight.path for weight in found), found))
+
+    def layers(self, model: Any) -> list[Layer]:
+        names = {id(weight): name for name, weight in self.weights(model).items()}
+        paths, layers = zip(*self._walk(model))
+        found = []
+        for path, layer in zip(unique(paths), layers):
+            parameters, buffers = (
+                dict(zip(unique(weight.name for weight in weights), [names[id(weight)] for weight in weights]))
+                for weights in self._owned(layer)
+            )
+            found.append(Layer(path, layer, parameters, buffers))
+        return found
+
+    def settings(self, layer: Any) -> dict[str, Any]:
+        try:
+            return flat_config(layer.get_config())
+        except NotImplementedError:  # a person's own layer
+            return {}
+
+    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
+        """Keras has no hooks: the layer is given a `call` of its own, before that of its class."""
+        before, call = vars(layer).get("call"), layer.call
+
+        @functools.wraps(call)
+        def watched(*inputs: Any, **options: Any) -> Any:
+            output = call(*inputs, **options)
+            kinds = {kind.__name__ for array in arrays_in(output).values() for kind in type(array).__mro__}
+            if not kinds & {"KerasTensor", "SymbolicTensor", "Tracer"}:  # which stand for values to come
+                seen(output, options.get("training"))
+            return output
+
+        def unwatch() -> None:
+            vars(layer).pop("call")
+            vars(layer).update({"call": before} if before else {})
+
+        vars(layer)["call"] = watched
+        return unwatch
+
+    def trainable(self, weight: Any) -> bool:
+        return bool(weight.trainable)
+
+    def trained(self, model: Any) -> list[Any]:
+        return list(model.trainable_variables)
+
+    def gradients(self, model: Any) -> list[Any]:
+        return [getattr(weight.value, "grad", None) for weight in self.trained(model)]  # held by the torch backend
+
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        return flat_config(optimizer.get_config()), []
+
+    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+        """Of the optimizer's lists with a variable for each weight; a slot is named by the weight's path and its own
+        name."""
+        ids = [id(variable) for variable in optimizer._trainable_variables]
+        if id(weight) not in ids:
+            return {}
+        others = [of for name, of in vars(optimizer).items() if not name.endswith("_variables")]
+        found = [of[ids.index(id(weight))] for of in others if isinstance(of, list) and len(of) == len(ids)]
+        return {slot.name[len(weight.path) + 1 :]: slot for slot in found}
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        weight.assign(array)
+
+    def randomness(self, model: Any) -> Callable[[], None]:
+        weights = {id(weight) for weight in self.weights(model).values()}
+        seeds = [(state, np.array(self.array(state))) for state in model.variables if id(state) not in weights]
+        torch = FRAMEWORKS["torch"].randomness(model) if self.api.backend.backend() == "torch" else None
+
+        def put_back() -> None:
+            for state, array in seeds:
+                state.assign(array)
+            if torch is not None:
+                torch()
+
+        return put_back
+
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+        backend = self.api.backend.backend()
+        if backend == "jax":
+            return self._backward_in_jax(model, loss_of, batch)
+        if backend == "torch":
+            model.zero_grad(set_to_none=True)
+            computed = loss_of(model, batch)
+            loss_in(computed).backward()
+            return computed, self.gradients(model)
+        with sys.modules["tensorflow"].GradientTape() as tape:
+            computed = loss_of(model, batch)
+        return computed, tape.gradient(loss_in(computed), [weight.value for weight in self.trained(model)])
+
+    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+        pairs = [pair for pair in zip(gradients, self.trained(model)) if pair[0] is not None]
+        with sys.modules["torch"].no_grad() if self.api.backend.backend() == "torch" else nullcontext():
+            optimizer.apply_gradients(pairs)
+
+    def _backward_in_jax(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+        trained, others = self.trained(model), model.non_trainable_variables
+        if "call" in vars(model):  # it is watched, and no values are seen where gradients are traced
+            with self.api.StatelessScope():
+                loss_of(model, batch)
+
+        def compute(values: Any) -> Any:
+            with self.api.StatelessScope(zip(trained, values)) as scope:
+                computed = loss_of(model, batch)
+            return loss_in(computed), (computed, [scope.get_current_value(weight) for weight in others])
+
+        grad = sys.modules["jax"].value_and_grad(compute, has_aux=True)
+        (_, (computed, changed)), gradients = grad([weight.value for weight in trained])
+        for weight, value in zip(others, changed):
+            if value is not None:
+                weight.assign(value)
+        return computed, gradients
+
+    def _walk(self, model: Any) -> Iterator[tuple[str, Any]]:
+        """The model and all layers in it, each once; a recurrent layer without the cell whose weights it uses."""
+        met = set()
+
+        def visit(layer: Any, above: str) -> Iterator[tuple[str, Any]]:
+            if id(layer) not in met:
+                met.add(id(layer))
+                path = getattr(layer, "path", None) or (f"{above}/{layer.name}" if above else layer.name)
+                yield path, layer
+                for part in [] if self._cell(layer) else layer._layers:
+                    yield from visit(part, "" if layer is model else path)
+
+        return visit(model, "")
+
+    def _cell(self, layer: Any) -> Any:
+        """The cell of a recurrent layer, unless it is made of several."""
+        cell = layer.cell if isinstance(layer, self.api.layers.RNN) else None
+        return None if cell is None or cell._layers else cell
+
+    def _owned(self, layer: Any) -> list[list[Any]]:
+        """The layer's own parameters, and what else it keeps, such as running statistics."""
+        owner = self._cell(layer) or layer
+        return [owner._trainable_variables, owner._non_trainable_variables]
+
+
+FRAMEWORKS: dict[str, Framework] = {"torch": Torch(), "paddle": Paddle(), "keras": Keras()}
+FRAMEWORKS.update(dict.fromkeys(("tensorflow", "jax", "jaxlib"), FRAMEWORKS["keras"]))  # whose tensors Keras uses
+
+
+def framework_of(value: Any) -> Framework | None:
+    """The framework from one of whose classes the value's class inherits."""
+    packages = (kind.__module__.partition(".")[0] for kind in type(value).__mro__)
+    return next((FRAMEWORKS[package] for package in packages if package in FRAMEWORKS), None)
+
+
+def classes_of(value: Any, framework: Framework) -> list[str]:
+    """The value's class and those of the framework from which it inherits, nearest first. A class from elsewhere is
+    named with its module, so that a person's own LSTM is not taken for the framework's."""
+    names: list[str] = []
+    for kind in type(value).__mro__:
+        if kind is framework.layer_class():
+            break
+        own = kind.__module__.partition(".")[0] == framework.name
+        if own or not names:
+            names.append(kind.__name__ if own else qualified(kind))
+    return names
+
+
+def qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """The names, of which a second one becomes NAME#2."""
+    count: Counter[str] = Counter()
+    found = []
+    for name in names:
+        count[name] += 1
+        found.append(name if count[name] == 1 else f"{name}#{count[name]}")
+    return found
+
+
+def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
+    """The arrays and tensors in dicts, lists and tuples, by keys and indices joined with dots."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return {name: value}
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        pairs = value.items()
+    elif isinstance(value, (list, tuple)):
+        pairs = enumerate(value)
+    return {inner: array for key, part in pairs for inner, array in arrays_in(part, joined(name, str(key))).items()}
+
+
+def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in values.items():
+        if not arrays_in(value):
+            raise RecordError(
+                f"{name!r} is of {qualified(type(value))}; expected an array, or dicts or tuples of such"
+            )
+    return arrays_in(values)
+
+
+def array_of(value: Any) -> NDArray[Any]:
+    framework = framework_of(value)
+    return framework.array(value) if framework else np.asarray(value)
+
+
+def writable(value: Any, what: str) -> NDArray[Any]:
+    """The value as safetensors needs it, which writes an array's memory as if its rows followed one another."""
+    array = array_of(value)
+    if array.dtype.name == "bfloat16":  # of the ml_dtypes package, which TensorFlow and JAX use
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise RecordError(f"{what} is of type {array.dtype}; expected numbers")
+    return np.asarray(array, order="C")
+
+
+def loss_in(computed: Any) -> Any:
+    """The loss of what `loss_of` gave: the loss, or the loss and outputs."""
+    return computed[0] if isinstance(computed, tuple) else computed
+
+
+def number_in(loss: Any) -> Any:
+    array = array_of(loss)
+    if array.size != 1:
+        raise RecordError(f"the loss has shape {array.shape}; expected one number, such as its mean")
+    return plain_value(array.item())
+
+
+def plain_value(value: Any) -> Any:
+    """The value as JSON has it, or an ellipsis for anything but numbers, strings, None and lists of numbers. What
+    JSON has no number for becomes "inf", "-inf" or "nan"."""
+    if isinstance(value, (list, tuple)):
+        values = [plain_value(part) for part in value if not isinstance(part, str)]
+        return values if len(values) == len(value) and ... not in values else ...
+    if getattr(value, "shape", None) == ():  # a learning rate may be a tensor
+        value = array_of(value).item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else ...
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are plain values."""
+    found = {name: plain_value(value) for name, value in settings.items()}
+    return {name: value for name, value in found.items() if value is not ...}
+
+
+def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of Keras with those of regularizers and the like under dotted names. Initializers are left out,
+    and layers, which are recorded themselves."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if not isinstance(value, dict):
+            found[name] = value
+        elif "class_name" in value and "build_config" not in value and not name.endswith("initializer"):
+            found[name] = value["class_name"]
+            inner = value["config"] if isinstance(value["config"], dict) else {}
+            found.update({f"{name}.{key}": part for key, part in flat_config(inner).items()})
+    return found
+
+
+def precision_of(tensor: Any) -> str:
+    """The name of the tensor's type, such as float32."""
+    return str(tensor.dtype).rpartition(".")[2]
+
+
+def one_unit_moved(array: NDArray[Any], precision: str, rng: np.random.Generator) -> NDArray[Any]:
+    """Each number moved by one unit in its last place, up or down by chance; zeros stay."""
+    if array.dtype.kind != "f":
+        return array
+    unit = 1 << 16 if precision == "bfloat16" else 1  # which is the upper half of the float32 as which it is written
+    bits = array.view(f"u{array.itemsize}")
+    moved = np.asarray(rng.integers(0, 2, array.shape, bits.dtype))
+    moved *= 2 * unit
+    moved -= unit  # unsigned integers wrap around, and back again
+    moved *= array != 0
+    moved += bits
+    return moved.view(array.dtype)

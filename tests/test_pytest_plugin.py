@@ -23,7 +23,7 @@ TESTS = """
 import backends, common  # the stranger's own
 def test_same(assert_same):
     assert common.MINE and backends.MINE
-    assert "forward" in assert_same("left.py", "same.py")
+    assert "equal" in assert_same("left.py", "same.py")
 def test_another(assert_same):
     assert_same("left.py", "another.py")
 def test_fails(assert_same):
@@ -55,7 +55,7 @@ def test_a_test_passes_where_two_scripts_compute_the_same_and_else_shows_the_tab
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=120)
     assert "3 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "left.py and another.py do not compute the same" in done.stdout
-    assert "output" in done.stdout
+    assert "right breaks at forward" in done.stdout
     assert "fails.py ended with status 1:\nno such model" in done.stdout
     assert "nothing.py made no record" in done.stdout
     assert str(PROJECT) not in done.stdout, "the table is shown, and no traceback of ours"

@@ -465,7 +465,7 @@ def carry(
     found = sides[1].says.framework.name
     if found != to:
         raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
-    loaded = write_carried(out, to, carried(*sides, read_mapping(mapping) if mapping else None))
+    loaded = write_carried(out, sides[1], carried(*sides, read_mapping(mapping) if mapping else None))
     print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
 
 

@@ -680,6 +680,9 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     status, out, err = rosetta("diff", sides["left"], sides["wrong"])
     assert (status, err) == (1, "rosetta: wrong and left differ\n")
     assert "transposed (docs/deviations.md#output-layer-layout)" in out
+    status, out, err = rosetta("diff", sides["left"], sides["right"], "--write-mapping", tmp_path / "mapping.json")
+    assert (status, err) == (0, "")
+    assert "has 4 pairs; 0 groups of weights have no partner" in out
     assert "holds no record" in refusal(2, "diff", sides["left"], tmp_path / "nowhere")
 
 

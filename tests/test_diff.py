@@ -465,6 +465,29 @@ def test_of_a_layer_that_gives_its_last_output_that_is_compared(tmp_path: Path) 
     assert found.explanation[1].startswith("lstm:l0 last")
 
 
+def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
+    """A dropout before a layer is not the other side's after it, though each has one."""
+
+    def with_dropout(path: Path, place: int, output: float) -> Record:
+        def change(said: dict[str, Any]) -> None:
+            said["layers"].append({"path": "drop", "classes": ["Dropout"], "settings": {}})
+            said["calls"].insert(place, {"layer": "drop", "parts": ["9:drop:0"]})
+
+        described(path, change)
+        outputs = load_file(path / "layers.safetensors") | {"9:drop:0": np.full(3, output)}
+        save_file(outputs, path / "layers.safetensors")
+        return Record(path)
+
+    left, right, after = (
+        with_dropout(write(tmp_path / str(place), "torch", DATA), place, output)
+        for place, output in ((1, 1.0), (2, 2.0), (3, 2.0))
+    )
+    assert compare_records(left, after).passed
+    assert compare_records(right, after).passed
+    same = with_dropout(write(tmp_path / "same", "torch", DATA), 1, 2.0)
+    assert compare_records(left, same).explanation[1].startswith("drop output")
+
+
 def test_time_may_stand_first_on_one_side_and_channels_too(tmp_path: Path) -> None:
     left = changed(DATA, put("logits", value=lambda a: np.ascontiguousarray(a.swapaxes(0, 1))))
     sides = write(tmp_path / "left", "torch", left), write(tmp_path / "right", "keras", DATA)
@@ -658,6 +681,9 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     status, out, err = rosetta("diff", sides["left"], sides["wrong"])
     assert (status, err) == (1, "rosetta: wrong and left differ\n")
     assert "transposed (docs/deviations.md#output-layer-layout)" in out
+    status, out, err = rosetta("diff", sides["left"], sides["right"], "--write-mapping", tmp_path / "mapping.json")
+    assert (status, err) == (0, "")
+    assert "has 4 pairs; 0 groups of weights have no partner" in out
     assert "holds no record" in refusal(2, "diff", sides["left"], tmp_path / "nowhere")
 
 

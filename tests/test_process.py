@@ -1,5 +1,6 @@
 """The process border: what crosses it whole, and what a child's death, silence or garbage becomes."""
 
+import fcntl
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ from backends import TABLE, Entry
 from backends.process import environment
 from backends.process.parent import PROJECT, BackendProcess
 from backends.process.runtime import Runtime, describe_backends
+from backends.process.scratch import scratch_folder
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch
@@ -237,6 +239,17 @@ def test_a_child_ends_when_its_parent_dies() -> None:
     child = kill_a_parent()
     gone, _ = psutil.wait_procs([child], timeout=10)
     assert gone or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_signal_while_the_scratch_folder_is_made_leaves_none(tmp_path, monkeypatch) -> None:
+    def ended(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", ended)
+    with pytest.raises(KeyboardInterrupt), scratch_folder():
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scratch_folders_of_killed_parents_are_removed_at_the_next_start(tmp_path, monkeypatch) -> None:

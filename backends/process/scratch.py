@@ -23,9 +23,7 @@ def scratch_folder() -> Iterator[Path]:
     # Named before it is made, so that it is removed at whatever moment a signal ends this program.
     folder = Path(tempfile.gettempdir(), PREFIX + token_hex(8))
     with ExitStack() as stack:
-        stack.callback(
-            shutil.rmtree, folder, ignore_errors=True
-        )  # a later program removes what cannot be removed now
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)  # or by a later program, if it cannot be removed
         stack.callback(os.close, _made_and_locked(folder))
         yield folder
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
-PLANNED_BENCH = [*PLANNED, "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
+PLANNED_BENCH = [*PLANNED, "preset", "within", "lanes", "rows", "epochs", "seeds", "run", "baseline", "certificate"]
 
 Backends = Annotated[
     str | None,
@@ -53,6 +53,14 @@ def bench(
             metavar="NAME=PATH",
             help="Add a row: backend NAME, run by the Python interpreter at PATH."
             " With --resume, name those of the recording again.",
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure only these rows and the baseline. Name rows as tables do, with ; between them. So each of"
+            " several machines measures a part of one plan, and `rosetta report A B C` joins the recordings.",
+            show_default="all",
         ),
     ] = None,
     preset: Annotated[
@@ -125,10 +133,10 @@ def bench(
     enough or the time is up. The raw timings are saved in a recording. Use --resume to continue a benchmark that was
     interrupted, and `rosetta report` to make a page of its recording.
     """
-    from backends import frameworks
+    from backends import find, frameworks
     from benchmarks.measure import schedule
     from benchmarks.measure.lock import only_benchmark, only_writer
-    from benchmarks.measure.plan import LANES, Plan, cells, chosen, shuffled_and, sized
+    from benchmarks.measure.plan import LANES, Plan, cells, chosen, named_rows, require_rows, shuffled_and, sized
     from benchmarks.parity.certificate import read_certificates
     from benchmarks.report import content
     from benchmarks.report import terminal as shown
@@ -151,14 +159,18 @@ def bench(
             epochs=epochs,
             seeds=seeds,
         )
-        names = options.installed_backends(backends) if backends is not None else frameworks()
+        names = options.known_backends(backends) if backends is not None else frameworks()
         if baseline is not None and baseline not in names:
             raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        rows = cells(names, python or [], chosen(lanes, "lanes", list(LANES)) or tuple(LANES), size)
+        of_plan = cells(names, python or [], chosen(lanes, "lanes", list(LANES)) or tuple(LANES), size)
         run_folder = str(run.resolve()) if run else ""
-        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, baseline or "", run_folder, rows)
+        asked = preset, size, baseline or "", run_folder, of_plan, named_rows(rows)
+        plan = Plan(corpus, settings, latent_dim, device, threads, *asked)
+        require_rows(plan)
+        for cell in plan.measured:
+            find(cell.backend, cell.python or None)
         open_benchmark = partial(schedule.begin, path, plan, read_certificates(certificate) if certificate else {})
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):

@@ -234,3 +234,9 @@ def slowed(made: Recording, label: str, factor: float) -> Recording:
         return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
 
     return each_visit(made, change)
+
+
+def on_machine(made: Recording, processor: str) -> Recording:
+    """The recording as one of a machine with this processor."""
+    machine = made.head.machine | {"processor": processor}
+    return replace(made, head=msgspec.structs.replace(made.head, machine=machine))

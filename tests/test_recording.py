@@ -260,6 +260,7 @@ def test_a_recording_that_is_damaged_anywhere_has_a_page_or_one_clear_line(
     path.write_bytes(raw)
     assert damage.reported(path)
     assert damage.compared_with(path, WHOLE)
+    assert damage.joined_with_another(path)
 
 
 def test_rows_that_were_never_alive_together_have_a_page_without_an_answer() -> None:

@@ -227,14 +227,18 @@ class Analysis:
                     return cell.label, ratio
         return None
 
+    @property
+    def bias(self) -> float:
+        """By what share a row that was measured twice seems faster or slower than itself; 0 if none does."""
+        return max(self._bias[1].value, 1 / self._bias[1].value) - 1 if self._bias else 0.0
+
     def _pair(self, kind: Kind, left: str, right: str, fit: Fit) -> Pair | None:
         """Two rows compared by a fit; None where their ratio is not known. A bias widens its intervals."""
         ratio, pairwise = fit.ratio(left, right), fit.pairwise(left, right)
         if ratio is None:
             return None
-        if self._bias and kind != "control":
-            share = max(self._bias[1].value, 1 / self._bias[1].value) - 1
-            ratio, pairwise = ratio.widened(share), pairwise.widened(share) if pairwise else None
+        if kind != "control":
+            ratio, pairwise = ratio.widened(self.bias), pairwise.widened(self.bias) if pairwise else None
         return Pair(kind, left, right, ratio, pairwise, word_for(ratio, self.plan.size.within))
 
     def _of_frameworks(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.recording import Generation, Recording
+from benchmarks.measure.recording import Certified, Generation, Recording
 from benchmarks.report import joined as content
 from benchmarks.report import markdown, terminal
 from benchmarks.report.blocks import Warnings
@@ -20,7 +20,18 @@ from benchmarks.results.joined import Joined, join, names_of
 from common.errors import CannotBeginError, RosettaError
 from rosetta import main
 from tests.damage import COMMITTED
-from tests.recordings import RESTLESS, SECONDS, Noise, changed, on_machine, plan_of, recording, slowed, written
+from tests.recordings import (
+    RESTLESS,
+    SECONDS,
+    Noise,
+    certificate,
+    changed,
+    on_machine,
+    plan_of,
+    recording,
+    slowed,
+    written,
+)
 
 BOTH = ("matched", "default")
 PLAN = plan_of(lanes=BOTH)
@@ -177,12 +188,26 @@ def test_a_recording_that_gives_no_verdict_has_no_ratio() -> None:
     found = joined(part("torch"), busy)
     assert ratios(found, "torch").keys() == {"a"}
     assert any(warning.startswith("b: 12 of 36 cycles were dropped") for warning in warnings_of(found))
+    (together,) = joined(part("keras"), busy).together
+    assert {label for pair in together.pairs for label in (pair.left, pair.right)} == {"keras", "keras:example"}
+
+
+def test_a_row_that_fails_parity_on_one_machine_is_compared_on_no_other_in_its_place() -> None:
+    def broken(line: Certified) -> Certified:
+        passed = line.cell.backend != "torch"
+        return msgspec.structs.replace(line, certificate=certificate(line.cell, passed))
+
+    found = joined(part("torch"), changed(part("torch", "keras", seed=1), Certified, broken))
+    assert ratios(found, "torch").keys() == {"a"}
+    (together,) = found.together
+    assert together.labels == ["keras", "keras:example"]
+    assert "torch †" in markdown.render(content.report(found))
 
 
 def test_rows_that_no_machine_measured_are_said() -> None:
     found = joined(part("torch"), part("keras", seed=1))
     assert found.missing == ["paddle", "keras, as installed", "paddle, as installed", "torch, as installed"]
-    assert "not measured on any of these machines: paddle, keras, as installed" in warnings_of(found)[0]
+    assert "not measured on any of these machines: paddle; keras, as installed" in warnings_of(found)[0]
 
 
 def test_without_a_baseline_in_the_plan_the_slowest_row_of_the_first_machine_is_it() -> None:

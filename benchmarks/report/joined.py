@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from benchmarks.measure.plan import SEPARATOR
 from benchmarks.report import cells, content, wording
 from benchmarks.report.blocks import Block, Code, Report, Section, Table, Text, Warnings
 from benchmarks.results.joined import Joined, Part, Together
@@ -11,6 +12,7 @@ NOT_COMPARABLE = (
     "are not to be compared: a row that takes longer on another machine need not be slower. The numbers in brackets "
     f"are 95{wording.SPACE}% intervals."
 )
+PAGE_ONLY = {"measured", "when", "system"}  # columns of the machines
 DIFFERS = (
     "Each line has the two recordings whose ratios are furthest apart, if their intervals have no number in common. "
     "Two machines on which a ratio is the same come out so in about one comparison of a hundred."
@@ -41,10 +43,18 @@ def summary(joined: Joined) -> list[Block]:
     found: list[Block] = [Text(_headline(joined), strong=True)]
     for section in report(joined).sections:
         for block in section.blocks if section.name != "again" else []:
-            found.append(
-                replace(block, title=section.title) if isinstance(block, Table) and not block.title else block
-            )
+            found.append(_in_terminal(block, section.title) if isinstance(block, Table) else block)
     return found
+
+
+def _in_terminal(table: Table, title: str) -> Table:
+    """The table with its section's title if it has none, and without columns for which a terminal has no room."""
+    kept = [place for place, name in enumerate(table.columns) if name not in PAGE_ONLY]
+    rows = [[row[place] for place in kept] for row in table.rows]
+    words = frozenset(new for new, place in enumerate(kept) if place in table.words)
+    return replace(
+        table, title=table.title or title, columns=[table.columns[n] for n in kept], rows=rows, words=words
+    )
 
 
 def _headline(joined: Joined) -> str:
@@ -92,10 +102,10 @@ def _machines(joined: Joined) -> Table:
     note = ""
     if joined.baseline:
         note = (
-            f"The last column says how many times as fast {joined.baseline} trains on this machine as on the first "
+            f"The column of the baseline says how many times as fast {joined.baseline} trains on this machine as on "
+            "the first one. The two did not take turns, so what else each machine did is in the interval."
         )
-        note += "one. These were not measured in turns, so the intervals are wide."
-    return Table("", columns, lines, frozenset(range(6)), note=note)
+    return Table("", columns, lines, frozenset(range(7)) - {3}, note=note)
 
 
 def _differences(joined: Joined) -> list[Block]:
@@ -152,7 +162,7 @@ def _warnings(joined: Joined) -> list[Block]:
     """Rows that nobody measured, and the warnings of each recording."""
     found = [f"{place.name}: {warning}" for place in joined.places for warning in place.warnings]
     if joined.missing:
-        found.insert(0, f"not measured on any of these machines: {wording.listed(joined.missing)}")
+        found.insert(0, f"not measured on any of these machines: {SEPARATOR.join(joined.missing)}")
     return [Warnings(found)] if found else []
 
 

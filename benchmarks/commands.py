@@ -35,11 +35,12 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording t
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="If another benchmark is running, wait for its end, or exit with 2.")
 ]
+Mapping = Annotated[Path | None, typer.Option(help="A JSON file that says which layers and weights belong together.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    for command in (bench, sweep, machine, report, compare, parity):
+    for command in (bench, sweep, machine, report, compare, parity, diff, carry):
         app.command()(command)
 
 
@@ -391,6 +392,77 @@ def parity(
             write_certificates(certificate, found.certificates)
     if not found.passed:
         raise RosettaError("parity is broken")
+
+
+def diff(
+    left: Annotated[Path, typer.Argument(help="The record that is expected, a folder of rosetta_record.")],
+    right: Annotated[Path, typer.Argument(help="The record that is compared with it.")],
+    mapping: Mapping = None,
+    write_mapping: Annotated[
+        Path | None, typer.Option(help="Write which layers were paired into this JSON file, and compare nothing.")
+    ] = None,
+    json: options.Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request.")] = False,
+) -> None:
+    """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
+
+    The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
+    in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
+    """
+    from benchmarks.porting import shown
+    from benchmarks.porting.diff import compare_records
+    from benchmarks.porting.pairing import paired, read_mapping
+    from benchmarks.porting.pairing import write_mapping as draft
+    from benchmarks.porting.record import Record
+    from common import terminal
+    from common.errors import CannotBeginError, RosettaError
+
+    if json and markdown:
+        raise CannotBeginError("--json and --markdown were given; give one of them")
+    known = read_mapping(mapping) if mapping else None
+    sides = Record(left), Record(right)
+    if write_mapping:
+        return draft(write_mapping, paired(*sides, known))
+    found = compare_records(*sides, known)
+    if json:
+        terminal.print_json(found.as_json())
+    elif markdown:
+        print(shown.markdown(found))
+    else:
+        terminal.out.print(shown.diff_table(found))
+        for line in shown.lines(found):
+            print(printable(line))
+    if not found.passed:
+        raise RosettaError(f"{found.right} and {found.left} differ")
+    if not found.control.passed:
+        raise RosettaError("the control failed, so the comparison is not to be trusted; see the table's last line")
+
+
+def carry(
+    left: Annotated[Path, typer.Argument(help="The record whose weights are carried, a folder of rosetta_record.")],
+    to: Annotated[Literal["torch", "paddle", "keras"], typer.Option(help="The framework that is to load them.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write, such as model.pdparams.")],
+    like: Annotated[
+        Path | None, typer.Option(help="A record of the other framework's model, which has its names and layouts.")
+    ] = None,
+    mapping: Mapping = None,
+) -> None:
+    """Write the weights of a record as another framework's model has them, for its own loader."""
+    from benchmarks.porting.carry import carried, write_carried
+    from benchmarks.porting.pairing import read_mapping
+    from benchmarks.porting.record import Record
+    from common.errors import CannotBeginError
+
+    if like is None:
+        raise CannotBeginError(
+            f"the {to} model's names are not known; record it with rosetta_record and name the record with --like"
+        )
+    sides = Record(left), Record(like)
+    found = sides[1].says.framework.name
+    if found != to:
+        raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
+    loaded = write_carried(out, to, carried(*sides, read_mapping(mapping) if mapping else None))
+    print(printable(f"The weights of {left} are in {quoted(out)}. In {to}: {loaded}"))
 
 
 class _Progress:

@@ -3,7 +3,10 @@
 In float32 the ladder narrows these tolerances further, by the size of NumPy's own errors in float32.
 """
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,14 @@ TOLERANCES = {
         "float32": 1e-6,
         "bfloat16": 2e-2,
     },  # relative, with large weights
+    # The following are for `rosetta diff`, whose layers may be any.
+    "outputs": {"float64": 1e-11, "float32": 2e-5, "bfloat16": 5e-2},
+    "any_loss": {"float64": 1e-12, "float32": 5e-6, "bfloat16": 1e-2},
+    "any_gradients": {"float64": 1e-10, "float32": 1e-4, "bfloat16": 1e-1},
+    "any_slots": {"float64": 1e-10, "float32": 1e-4, "bfloat16": 2e-1},
+    "updates": {"float64": 1e-9, "float32": 1e-3, "bfloat16": 5e-1},
+    "any_trajectory": {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2},
+    "last_weights": {"float64": 1e-7, "float32": 5e-2, "bfloat16": 1.0},
 }
 # A decoded text may part from the referee's at a character where the referee's two highest probabilities differ by no
 # more than NEAR_TIE. PARTED is the share of sentences that may do so. In bfloat16 every sentence may: with fresh
@@ -39,6 +50,46 @@ PARTED = {"float64": 0.0, "float32": 0.01, "bfloat16": 1.0}
 # The share of a batch's positions that may be counted as right by one of the two alone, since they are near-ties.
 # In bfloat16 that was 1 % at most in the twelve runs.
 MISCOUNTED = {"float64": 0.0, "float32": 3e-3, "bfloat16": 3e-2}
+
+
+NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
+
+
+def pieces(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of the first axis with some NUMBERS_AT_ONCE numbers each."""
+    rows = max(1, NUMBERS_AT_ONCE // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def largest(array: NDArray[Any]) -> float:
+    """The largest size of any of its numbers, which is not finite if any is not; 0 if there are none."""
+    whole = np.atleast_1d(array)
+    sizes = [
+        max(abs(float(whole[rows].max())), abs(float(whole[rows].min())))
+        for rows in pieces(whole.shape)
+        if whole[rows].size
+    ]
+    return math.nan if any(math.isnan(size) for size in sizes) else max(sizes, default=0.0)
+
+
+def largest_difference(
+    got: NDArray[Any], expected: NDArray[Any], allowed: Callable[[slice], NDArray[Any]] | None = None
+) -> tuple[float, tuple[int, ...]]:
+    """The largest difference of two arrays of one shape, and its index. `allowed` gives for rows of them how much of
+    the difference does not count."""
+    worst, where = 0.0, (0,) * got.ndim
+    shape = np.atleast_1d(got).shape
+    for rows in pieces(shape):
+        one, other = (np.atleast_1d(array)[rows].astype(np.float64) for array in (got, expected))
+        difference = np.abs(one - other)
+        if allowed:
+            difference = np.maximum(difference - np.atleast_1d(allowed(rows)), 0.0)
+        if difference.size and difference.max() > worst:
+            worst = float(difference.max())
+            index = np.unravel_index(int(difference.argmax()), difference.shape)
+            where = (rows.start + int(index[0]), *map(int, index[1:])) if got.ndim else ()
+    return worst, where
 
 
 class ParityError(RosettaError):

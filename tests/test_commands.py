@@ -13,7 +13,8 @@ import pytest
 
 from backends import TABLE, Entry, installed
 from backends.process.parent import PROJECT
-from benchmarks.parity.ladder import QUICK, Check
+from benchmarks.parity.checks import Check
+from benchmarks.parity.ladder import QUICK
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16

@@ -14,8 +14,9 @@ from backends import TABLE
 from backends.numpy_backend import NumpyBackend
 from backends.process.runtime import Runtime
 from benchmarks.parity.certificate import Certificate, Rung, read_certificates, write_certificates
+from benchmarks.parity.checks import RUNGS, Check
 from benchmarks.parity.driver import Parity, backends_and_dtypes, certificate, climb
-from benchmarks.parity.ladder import QUICK, RUNGS, WHOLE, Check, Climber, Course, Size
+from benchmarks.parity.ladder import QUICK, WHOLE, Climber, Course, Size
 from benchmarks.parity.tables import budget_tables, ladder_table
 from common.comparison import TOLERANCES
 from common.config import DataConfig, TrainConfig

@@ -19,7 +19,8 @@ from backends.process.parent import PROJECT
 from backends.process.runtime import Runtime
 from backends.runs import resume, train
 from backends.translator import open_translator
-from benchmarks.parity.ladder import PERMUTATIONS, SPREADS, Answers
+from benchmarks.parity.checks import SPREADS
+from benchmarks.parity.ladder import PERMUTATIONS, Answers
 from common import training
 from common.config import DataConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError, RosettaError

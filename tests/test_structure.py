@@ -32,15 +32,15 @@ HEAVY = {
     "flask",
     "waitress",
 }
-# A package may import those to its right: tests, rosetta, benchmarks, backends, common.
-ORDER = ["tests", "rosetta", "benchmarks", "backends", "common"]
-# So may the storeys of benchmarks: commands, report, results, measure, parity.
-STOREYS = ["commands", "report", "results", "measure", "parity"]
+# A package may import those to its right: tests, rosetta, benchmarks, backends, common. The recorder stands alone.
+ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
+# So may the storeys of benchmarks: commands, report, results, measure, porting, parity.
+STOREYS = ["commands", "report", "results", "measure", "porting", "parity"]
 BACKENDS = sorted({entry.target.partition(":")[0].partition(".")[2] + ".py" for entry in TABLE.values()})
 
 
 def sources() -> list[Path]:
-    files = [PROJECT / "rosetta.py"]
+    files = [PROJECT / "rosetta.py", PROJECT / "rosetta_record.py"]
     for package in ("benchmarks", "backends", "common"):
         files += sorted((PROJECT / package).rglob("*.py"))
     return files

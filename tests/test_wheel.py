@@ -31,6 +31,6 @@ def test_the_wheel_holds_the_product_and_nothing_else(tmp_path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=PROJECT, capture_output=True, text=True, check=True)
-    expected = {"rosetta.py", *tracked.stdout.split()}
+    expected = {"rosetta.py", "rosetta_record.py", *tracked.stdout.split()}
     assert names == expected
-    assert {Path(name).parts[0] for name in names} == {"rosetta.py", *PACKAGES}
+    assert {Path(name).parts[0] for name in names} == {"rosetta.py", "rosetta_record.py", *PACKAGES}

@@ -273,3 +273,8 @@ def _without_aliases(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str
         if not np.array_equal(first, array, equal_nan=True):
             raise RosettaError(f"{path} holds two different tensors for {listed([name])}, expected an alias")
     return once
+
+
+def state_dict_file(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays by name as `paddle.save` writes a state dict; every version of Paddle reads this one of pickle."""
+    return pickle.dumps(dict(arrays), protocol=4)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from backends.native.files import SECOND_BIAS, UNREADABLE, at_most, canonical_state, listed, model_and_optimizer, read
 from common.archives import open_archive
@@ -78,3 +79,8 @@ def _array(tensor: torch.Tensor) -> NDArray[Any]:
     """The tensor as an array of the same memory: few bytes may claim a huge shape, which a copy would fill."""
     array: NDArray[Any] = tensor.numpy(force=True)
     return array
+
+
+def write_state_dict(source: str, path: str) -> None:
+    """Write the arrays of a safetensors file as torch.save writes a state dict."""
+    torch.save(load_file(source), path)

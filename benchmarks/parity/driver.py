@@ -9,8 +9,9 @@ import numpy as np
 
 from backends import BASELINE, TABLE
 from benchmarks.parity.certificate import Certificate, Rung
+from benchmarks.parity.checks import Check
 from benchmarks.parity.explanations import explain
-from benchmarks.parity.ladder import Check, Climber, Course
+from benchmarks.parity.ladder import Climber, Course
 from common.errors import CannotBeginError
 from common.interface import Forward
 

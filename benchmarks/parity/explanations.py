@@ -8,27 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.parity.ladder import Check, Climber
+from benchmarks.parity.checks import CAUSES, Check
+from benchmarks.parity.ladder import Climber
 from common.tensors import Batch
 
 GATES = ("input", "forget", "candidate", "output")  # in the order of their blocks of columns in a kernel
 SEPARATE = 3.0  # the worst gate is named if its error is this many times the second worst gate's
-
-# What the first failed rung says about the cause, given that all rungs below it passed.
-CAUSES = {
-    "tensors": "its process does not make the same tensors of the same ids",
-    "weights": "weights are changed on their way in or out",
-    "forward": "the same weights and tensors give other states or probabilities",
-    "loss": "the probabilities agree and their loss does not: look at the targets, their padding, and the mean",
-    "gradients": "the loss agrees and its gradients do not",
-    "step": "the gradients agree and the optimizer's step does not: look at its constants, at where epsilon "
-    "stands, and at its list of parameters",
-    "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
-    "between steps",
-    "counts": "training agrees and what is counted of it does not: look at which positions count as right and as "
-    "real, and at a last batch that is smaller",
-    "strings": "the probabilities agree and the decoded text does not: look at the decoding loop",
-}
 
 
 def explain(climber: Climber, failed: Sequence[Check]) -> str:

@@ -19,6 +19,7 @@ from backends import BASELINE
 from backends.process.parent import SILENCE, BackendProcess
 from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
 from benchmarks.parity import child
+from benchmarks.parity.checks import RUNGS, SPREADS, Check
 from benchmarks.parity.child import Counts, Gradients, Steps, hashes
 from common.comparison import MISCOUNTED, NEAR_TIE, PARTED, TOLERANCES, ParityError, compare
 from common.config import DataConfig, TrainConfig
@@ -29,50 +30,11 @@ from common.material import Material, prepare
 from common.tensors import START, STOP, Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state, permute_units
 
-RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
 REFEREE = "numpy"
 PERMUTATIONS = 5
 # In float32 a backend's states and probabilities may be off by this many times the error of NumPy's own float32, and
 # never by more than TOLERANCES.
 BUDGET = 4.0
-# The mean loss of a float32 training may differ from the referee's by this many standard deviations, taken over the
-# same backend's trainings with permuted hidden units. The most that 26 trainings of correct backends needed was 16.6,
-# over six seeds and two corpora; mistakes of the optimizer need two million and more.
-SPREADS = 20.0
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison with the referee; a rung has one or several."""
-
-    backend: str
-    variant: str
-    dtype: str
-    rung: str
-    tensor: str
-    error: float  # infinite where shape, dtype or finiteness already differ
-    tolerance: float
-    where: tuple[int, ...] = ()  # index of the largest difference
-    note: str = ""  # the two values at that index, or another remark
-
-    @property
-    def passed(self) -> bool:
-        return self.error <= self.tolerance
-
-    @property
-    def used(self) -> float:
-        """The error as a share of the tolerance; the error itself if the tolerance is zero."""
-        return self.error / self.tolerance if self.tolerance else self.error
-
-    @property
-    def finite_error(self) -> float | None:
-        """The error, or None if it is not finite."""
-        return self.error if isfinite(self.error) else None
-
-    @property
-    def climber(self) -> str:
-        """The compared backend and the dtype of its weights: "NAME dtype"."""
-        return f"{f'{self.backend}:{self.variant}' if self.variant else self.backend} {self.dtype}"
 
 
 @dataclass(frozen=True)

@@ -3,37 +3,43 @@
 from collections.abc import Sequence
 from math import inf
 
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.parity.ladder import RUNGS, SPREADS, Check
+from benchmarks.parity.checks import RUNGS, SPREADS, Check
 from common.terminal import table
+from common.text import printable
 
 # The names of the rungs, the long ones broken so that all nine columns fit into a terminal.
 HYPHENATED = ["ten-sors", "for-ward", "gradi-ents", "trajec-tory"]
 BROKEN = {name.replace("-", ""): name.replace("-", "-\n") for name in HYPHENATED}
-HEADERS = [BROKEN.get(rung, rung) for rung in RUNGS]
 
 
-def ladder_table(checks: Sequence[Check]) -> Table:
+def ladder_table(
+    checks: Sequence[Check], rungs: Sequence[str] = RUNGS, expected: str = "the float64 referee"
+) -> Table:
     """One row for each backend and precision, one column for each rung, with its worst error; red where it failed."""
+    headers = [BROKEN.get(rung, rung) for rung in rungs]
     rows: dict[str, dict[str, list[Check]]] = {}
     for check in checks:
-        if check.rung in RUNGS:
+        if check.rung in rungs:
             rows.setdefault(check.climber, {}).setdefault(check.rung, []).append(check)
-    made = table("Worst error on each rung, against the float64 referee", ["", *HEADERS], [], numeric=HEADERS)
-    for climber, rungs in rows.items():
-        name = climber.replace(":", ":\n").replace(" ", "\n")  # narrow, to leave room for the rungs
-        made.add_row(name, *(_rung(rungs.get(rung, [])) for rung in RUNGS))
+    made = table(f"Worst error on each rung, against {expected}", ["", *headers], [], numeric=headers)
+    for climber, of_rung in rows.items():
+        name = (
+            escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
+        )  # narrow, to leave room for the rungs
+        made.add_row(name, *(cell(of_rung.get(rung, [])) for rung in rungs))
     return made
 
 
-def _rung(checks: Sequence[Check]) -> str:
+def cell(checks: Sequence[Check], marked: bool = True) -> str:
     """The cell of the table for the checks of one rung."""
     if not checks:
         return ""
     error = max(checks, key=lambda check: check.used).error
     text = "equal" if error == 0 else "wrong" if error == inf else f"{error:.0e}"
-    return text if all(check.passed for check in checks) else f"[bold red]{text}[/]"
+    return text if not marked or all(check.passed for check in checks) else f"[bold red]{text}[/]"
 
 
 def budget_tables(checks: Sequence[Check]) -> list[Table]:

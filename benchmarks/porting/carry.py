@@ -1,0 +1,117 @@
+"""Writes the weights of a record in the layout and under the names of another framework's model."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from backends.native.paddle import state_dict_file
+from backends.process.parent import PROJECT
+from benchmarks.porting.layouts import Array, Source
+from benchmarks.porting.pairing import Mapping, Pair, paired
+from benchmarks.porting.record import Record, is_number
+from common.errors import CannotBeginError, RosettaError
+from common.files import write_atomically
+
+# The files that each framework's own loader reads, the usual one first. Keras's own file has names that only the
+# model itself knows, so its weights are assigned one by one.
+SUFFIXES = {"torch": (".pt", ".safetensors"), "paddle": (".pdparams", ".safetensors"), "keras": (".safetensors",)}
+LOADING = {
+    ".pt": 'model.load_state_dict(torch.load("{path}"))',
+    ".pdparams": 'model.set_state_dict(paddle.load("{path}"))',
+    ".safetensors": 'safetensors.numpy.load_file("{path}") has an array for each name',
+}
+TORCH = "from backends.native.torch import write_state_dict; import sys; write_state_dict(sys.argv[1], sys.argv[2])"
+
+
+def carried(left: Record, like: Record, mapping: Mapping | None = None) -> dict[str, Array]:
+    """The left record's weights by the names of the record that they are to be like, in its layout.
+
+    What is no weight, such as a constant that no layer of the left side has, is as it was. Raises CannotBeginError
+    for what has no place.
+    """
+    pairing = paired(left, like, mapping).require(left, like)
+    parts: dict[str, list[tuple[Source, Array]]] = {}
+    for pair in pairing.pairs:
+        for source, array in _of_pair(pair, left, like):
+            parts.setdefault(source.name, []).append((source, array))
+    found = {name: _whole(name, of, like) for name, of in parts.items()}
+    for name in like.arrays("weights"):
+        if name not in found:
+            tied = like.says.weights[name].tied_to if name in like.says.weights else None
+            found[name] = found[tied] if tied in found else like.arrays("weights")[name]
+    return found
+
+
+def _of_pair(pair: Pair, left: Record, like: Record) -> Iterator[tuple[Source, Array]]:
+    """The other side's own arrays of a pair of groups."""
+    alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
+    if alone:
+        raise CannotBeginError(
+            f"{pair.left.name} of {left.name} and {pair.right.name} of {like.name} do not both have "
+            f"{', '.join(sorted(alone))}; make the two layers alike"
+        )
+    for name, sources in pair.right.tensors.items():
+        own = [(source, left.arrays("weights")[source.name]) for source in pair.left.tensors[name]]
+        arrays = [source.canonical(array) for source, array in own]
+        if len(arrays) != len(sources):  # one bias on one side and two on the other: the first is their sum
+            total = np.asarray(sum(arrays[1:], arrays[0]))
+            arrays = [total, *(np.zeros_like(total) for _ in sources[1:])]
+        for source, array in zip(sources, arrays, strict=True):
+            if array.shape != source.canonical_shape:
+                raise CannotBeginError(
+                    f"{pair.left.name} {name} has the shape {array.shape} and {source.name} of {like.name} that of "
+                    f"{source.canonical_shape}; make the two layers alike"
+                )
+            yield source, source.restored(array)
+
+
+def _whole(name: str, parts: list[tuple[Source, Array]], like: Record) -> Array:
+    """An array of its parts, which are rows one after another; of those that are missing, of the other side's."""
+    if parts[0][0].own.part is None:
+        return np.ascontiguousarray(parts[0][1])
+    whole = np.array(like.arrays("weights")[name], parts[0][1].dtype)
+    for source, array in parts:
+        number, count = source.own.part or (0, 1)
+        rows = len(whole) // count
+        whole[number * rows : (number + 1) * rows] = array
+    return whole
+
+
+def write_carried(path: Path, framework: str, arrays: dict[str, Array]) -> str:
+    """Write a file for a framework's own loader; returns how it is loaded."""
+    if path.suffix not in SUFFIXES[framework]:
+        raise CannotBeginError(
+            f"-o {path} is no file of {framework}; give it the ending {' or '.join(SUFFIXES[framework])}"
+        )
+    if path.exists():
+        raise CannotBeginError(f"{path} exists; give -o the name of a new file")
+    if not path.parent.is_dir():
+        raise CannotBeginError(f"{path} cannot be written: there is no folder {path.parent}")
+    wrong = next((name for name, array in arrays.items() if is_number(array) and not np.isfinite(array).all()), None)
+    if wrong:
+        raise RosettaError(f"{wrong} has numbers that are not finite; nothing was written")
+    if path.suffix == ".pdparams":
+        write_atomically(path, state_dict_file(arrays))
+    elif path.suffix == ".safetensors":
+        write_atomically(path, save(arrays))
+    else:
+        _write_with_torch(path, arrays)
+    return LOADING[path.suffix].format(path=path)
+
+
+def _write_with_torch(path: Path, arrays: dict[str, Array]) -> None:
+    """torch writes its file itself, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "weights.safetensors", Path(folder) / "made.pt"
+        source.write_bytes(save(arrays))
+        command = [sys.executable, "-c", TORCH, str(source), str(made)]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise RosettaError(f"torch did not write {path}: {last}; .safetensors needs no torch")
+        write_atomically(path, made.read_bytes())

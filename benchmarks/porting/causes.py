@@ -1,0 +1,479 @@
+"""Likely causes of a rung that breaks, from the numbers themselves and from settings that differ."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+from math import erf, isfinite
+from typing import Any
+
+import numpy as np
+
+from benchmarks.parity.checks import CAUSES, Check
+from benchmarks.porting.layouts import EPSILON, GATES, RECURRENT, Array, Group, with_gates
+from benchmarks.porting.rungs import Item, Rungs, Side
+from common.comparison import largest, largest_difference, pieces
+
+REGISTER = "docs/deviations.md"
+# What a rung says of two sides of which neither is the referee.
+BREAKS = CAUSES | {
+    "tensors": "the two sides are not fed the same arrays",
+    "weights": "the two sides do not begin with the same weights",
+    "forward": "the same weights and inputs give other outputs",
+    "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
+}
+MOST_GATES_TRIED = 4
+ROWS_TRIED = 256
+
+
+@dataclass(frozen=True)
+class Cause:
+    sentence: str
+    entry: str = ""  # of the register
+
+    @property
+    def link(self) -> str:
+        return f"{REGISTER}#{self.entry}" if self.entry else ""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rung that breaks: the item that is shown, and all items of the rung that fail."""
+
+    rungs: Rungs
+    item: Item
+    check: Check
+    failed: Sequence[tuple[Item, Check]]
+
+    @cached_property
+    def arrays(self) -> tuple[Array, Array]:
+        """The right and the left array that are shown; empty ones where a side has none."""
+        right, left = self.item.load()
+        return np.zeros(0) if right is None else right, np.zeros(0) if left is None else left
+
+    @cached_property
+    def updates(self) -> tuple[Array, Array]:
+        """By how much both sides moved the weight, in its first rows."""
+        starts = [side.tensor(group, self.item.name, "weights") for side, group in self.sides]
+        left, right = starts if all(start is not None for start in starts) else (np.zeros(0), np.zeros(0))
+        found = [
+            head(after).astype(np.float64) - head(start)
+            for after, start in zip(self.arrays, (right, left), strict=True)
+            if start is not None and after.shape == start.shape
+        ]
+        return (found[0], found[1]) if len(found) == 2 else (np.zeros(0), np.zeros(0))
+
+    @property
+    def sides(self) -> list[tuple[Side, Group]]:
+        """Both sides with the group that is shown, left and right."""
+        pair = self.item.pair
+        return [] if pair is None else [(self.rungs.left, pair.left), (self.rungs.right, pair.right)]
+
+    @property
+    def close(self) -> float:
+        """How near two numbers must be, as a share of them, to be taken for the same."""
+        return 1e-6 if self.rungs.precision == "float64" else 1e-2
+
+    def near(self, one: Array, other: Array) -> bool:
+        """Whether two arrays are the same but for rounding."""
+        if one.shape != other.shape or not one.size:
+            return False
+        return largest_difference(one, other)[0] <= self.close * largest(other)
+
+
+def head(array: Array) -> Array:
+    """The first rows of a large array."""
+    return array if array.ndim == 0 else array[next(pieces(array.shape), slice(0, 0))]
+
+
+def factor(broken: Broken, right: Array, left: Array) -> float | None:
+    """The number by which the right array is the left one's multiple, if it is one."""
+    right, left = head(right).astype(np.float64), head(left).astype(np.float64)
+    if (
+        right.shape != left.shape
+        or not left.size
+        or not left.any()
+        or not np.isfinite([right.sum(), left.sum()]).all()
+    ):
+        return None
+    found = float((right * left).sum() / (left * left).sum())
+    return found if found and abs(found - 1) > 1e-9 and broken.near(right, found * left) else None
+
+
+def rearranged(broken: Broken) -> Iterator[Cause]:
+    """The numbers are the same in other places, or with another sign."""
+    right, left = broken.arrays
+    kind = broken.item.pair.left.kind if broken.item.pair else ""
+    if left.ndim == 2 and broken.near(right.T, left):
+        entry = {"dense": "output-layer-layout"}.get(kind, "lstm-kernel-layout")
+        yield Cause("the right side is the left one transposed", entry)
+        return
+    if left.ndim == 2 and right.shape == left.shape and broken.near(right.reshape(left.shape[::-1]).T, left):
+        yield Cause("the right side was reshaped where it should have been transposed", "lstm-kernel-layout")
+        return
+    blocks = len(GATES.get(kind, ()))
+    if blocks and right.shape == left.shape and left.shape[-1] % blocks == 0:
+        for order in permutations(range(blocks)):
+            if order != tuple(range(blocks)) and broken.near(with_gates(right, order), left):
+                names = ", ".join(GATES[kind][order.index(place)] for place in range(blocks))
+                yield Cause(
+                    f"the right side has the gates in the order {names}, expected {', '.join(GATES[kind])}",
+                    "gru-gates" if kind == "gru" else "lstm-gates",
+                )
+                return
+    if right.shape == left.shape and left.ndim and 1 < len(left) <= 100_000 and left.size < 1 << 24:
+        keys = [np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (right, left)]
+        if broken.near(right[keys[0]], left[keys[1]]):
+            yield Cause("the right side has the same rows in another order", "shuffling")
+
+
+def elsewhere(broken: Broken) -> Iterator[Cause]:
+    """The right side's array is another of the left side's inputs."""
+    right, _ = broken.arrays
+    for name, array in broken.rungs.left.record.arrays("inputs").items():
+        if name != broken.item.tensor and np.array_equal(array, right):
+            yield Cause(f"it is {name} of the left side: the batches come in another order", "shuffling")
+            return
+
+
+def other_dtype(broken: Broken) -> Iterator[Cause]:
+    right, left = broken.arrays
+    if right.dtype != left.dtype and right.size:
+        yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
+
+
+def one_sided(broken: Broken) -> Iterator[Cause]:
+    """A tensor that one side has not."""
+    right, left = broken.arrays
+    pair = broken.item.pair
+    if (right.size and left.size) or pair is None:
+        return
+    if pair.left.kind == "gru" and broken.item.name == "recurrent_bias":
+        yield Cause(
+            "one side's reset gate stands before the recurrent product, which has one bias", "gru-reset-after"
+        )
+    elif broken.item.rung == "gradients":
+        yield Cause("one side does not train it, or it takes no part in the loss there")
+
+
+def scaled(broken: Broken) -> Iterator[Cause]:
+    """One side is a multiple of the other, and the number tells why."""
+    right, left = broken.updates if broken.item.rung == "step" and broken.updates[0].size else broken.arrays
+    found = factor(broken, right, left)
+    if found is None:
+        return
+    what = {"step": "every update", "loss": "the loss"}.get(broken.item.rung, "every number")
+    yield Cause(f"on the right {what} is {found:.6g} times that of the left")
+    for number, sentence, entry in _known_factors(broken):
+        if number > 0 and any(abs(abs(found) / known - 1) < broken.close for known in (number, 1 / number)):
+            yield Cause(sentence, entry)
+    if found < 0:
+        yield Cause("the sign is another one")
+
+
+def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
+    """Numbers by which an array may be off, with what that means."""
+    item, settings = broken.item, [side.optimizer_settings for side in (broken.rungs.left, broken.rungs.right)]
+    if item.name == "bias" and item.pair and item.pair.left.kind in RECURRENT and item.rung in ("step", "trajectory"):
+        yield 2.0, "one side trains two biases, whose sum moves twice as far", "second-bias"
+    if item.name.startswith("moving_"):
+        for share in {_number(side.settings(group).get("momentum")) for side, group in broken.sides}:
+            if 0 < share < 1:
+                sentence = "momentum is the old statistics' share on one side and the new batch's on the other"
+                yield share / (1 - share), sentence, "batchnorm-momentum"
+    shapes = {array.shape for array in broken.rungs.left.record.arrays("inputs").values() if array.ndim}
+    for size in sorted({shape[0] for shape in shapes} | {shape[0] * shape[1] for shape in shapes if len(shape) > 1}):
+        if size > 1 and item.rung in ("loss", "gradients"):
+            yield (
+                float(size),
+                f"one side takes the mean over {size} rows or positions, the other their sum",
+                "padding-denominator",
+            )
+    one, other = (_number(side.get("learning_rate")) for side in settings)
+    if one and other and one != other:
+        yield other / one, f"the learning rates are {one:g} and {other:g}", ""
+    for side in settings:
+        beta_1, beta_2 = _number(side.get("beta_1")), _number(side.get("beta_2"))
+        if 0 < beta_1 < 1 and 0 < beta_2 < 1:
+            correction = (1 - beta_1) / (1 - beta_2) ** 0.5
+            yield correction, "one side does not correct the bias of Adam's means", "adam-bias-correction"
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and isfinite(value) else 0.0
+
+
+def few_rows(broken: Broken) -> Iterator[Cause]:
+    """All but one row of an embedding agree."""
+    right, left = broken.arrays
+    pair = broken.item.pair
+    if pair is None or right.shape != left.shape or left.ndim != 2 or broken.item.is_output:
+        return
+    scale = broken.check.tolerance * largest(left)
+    rows = [
+        piece.start + row
+        for piece in pieces(left.shape)
+        for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > scale)
+    ]
+    if len(rows) < min(len(left), 4):
+        named = ", ".join(map(str, rows))
+        yield Cause(
+            f"only row {named} differs" if len(rows) == 1 else f"only the rows {named} differ",
+            "padding-idx" if pair.left.kind == "embedding" else "",
+        )
+
+
+# Settings that differ: what they mean, and the register's entry, by the layer's kind where it depends on that.
+MEANINGS: dict[str, tuple[str, dict[str, str] | str]] = {
+    "epsilon": ("epsilon", {"layernorm": "layernorm-epsilon", "batchnorm": "batchnorm-epsilon"}),
+    "momentum": ("momentum, as the share of the old statistics that is kept,", "batchnorm-momentum"),
+    "padding_idx": ("padding_idx", "padding-idx"),
+    "approximate": ("GELU's approximation by tanh", "gelu-approximation"),
+    "reset_after": ("reset_after", "gru-reset-after"),
+    "time_first": ("whether time is the first axis", "time-axis"),
+}
+
+
+def settings_differ(broken: Broken) -> Iterator[Cause]:
+    """The paired layers' settings that are not the same."""
+    if not broken.sides:
+        return
+    left, right = (side.settings(group) for side, group in broken.sides)
+    kind = broken.sides[0][1].kind
+    for name in left:
+        if name in right and left[name] != right[name]:
+            words, entry = MEANINGS.get(name, (name, ""))
+            found = entry if isinstance(entry, str) else entry.get(kind, "")
+            yield Cause(f"{words} is {left[name]} on the left and {right[name]} on the right", found)
+
+
+def optimizers_differ(broken: Broken) -> Iterator[Cause]:
+    """The optimizers' settings that are not the same, where epsilon stands, and what weight decay goes by."""
+    left, right = (side.optimizer_settings for side in (broken.rungs.left, broken.rungs.right))
+    classes = []
+    for side in (broken.rungs.left, broken.rungs.right):
+        said = side.record.says.optimizer
+        classes.append((side.record.says.framework.name, said.class_name if said else ""))
+    entries = {"epsilon": "optimizer-epsilon", "weight_decay": "weight-decay", "rho": "rmsprop-defaults"}
+    for name in left:
+        one, other = left[name], right.get(name)
+        if name in right and (one or 0) != (other or 0):
+            single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
+            yield Cause(
+                f"the optimizer's {name} is {one} on the left and {other} on the right",
+                "constants-precision" if single else entries.get(name, ""),
+            )
+    places = [EPSILON.get(which) for which in classes]
+    if all(places) and places[0] != places[1]:
+        entry = "rmsprop-epsilon" if "RMS" in classes[0][1] else "adam-epsilon"
+        yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
+    decoupled = [name == "AdamW" or framework == "keras" for framework, name in classes]
+    if decoupled[0] != decoupled[1] and any(side.get("weight_decay") for side in (left, right)):
+        one, other = ("straight to the weight" if alone else "through the gradient" for alone in decoupled)
+        yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
+    clipping = [side.record.says.clipping for side in (broken.rungs.left, broken.rungs.right)]
+    if clipping[0] != clipping[1]:
+        yield Cause("gradients are clipped differently, as far as is known", "clipping")
+
+
+def decayed(broken: Broken) -> Iterator[Cause]:
+    """The updates differ by a multiple of the weights."""
+    if broken.item.rung != "step" or not broken.sides:
+        return
+    right, left = broken.updates
+    start = broken.sides[0][0].tensor(broken.sides[0][1], broken.item.name, "weights")
+    if start is None or not right.size:
+        return
+    found = factor(broken, right - left, head(start))
+    if found is not None:
+        yield Cause(f"the updates differ by {abs(found):.3g} times the weight: weight decay", "weight-decay")
+
+
+def dropping(broken: Broken) -> Iterator[Cause]:
+    """Layers that drop at random during the recorded pass."""
+    for words, side in (("left", broken.rungs.left), ("right", broken.rungs.right)):
+        for layer in side.record.says.layers:
+            rate = side.settings(Group("", layer)).get("rate")
+            if (
+                layer.training
+                and isinstance(rate, int | float)
+                and rate > 0
+                and any("rop" in c or "RNN" in c for c in layer.classes)
+            ):
+                yield Cause(f"dropout of {rate} was on in {layer.path} of the {words} side", "dropout")
+                break
+
+
+def tied(broken: Broken) -> Iterator[Cause]:
+    """A weight that one side shares between two layers."""
+    marks = []
+    for side, group in broken.sides:
+        names = {s.name for sources in group.tensors.values() for s in sources}
+        weights = side.record.says.weights
+        marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
+    if len(marks) == 2 and marks[0] != marks[1]:
+        yield Cause(
+            f"the weight is tied to another layer's on the {'left' if marks[0] else 'right'} only", "tied-weights"
+        )
+
+
+def by_time(broken: Broken) -> Iterator[Cause]:
+    """When in time a recurrent layer begins to differ; and shapes that say that the time axis is another."""
+    right, left = broken.arrays
+    if sorted(right.shape) == sorted(left.shape) and right.shape != left.shape:
+        yield Cause(
+            f"the axes are {right.shape} and {left.shape}: time, batch or channels stand elsewhere", "time-axis"
+        )
+    pair = broken.item.pair
+    if pair is None or pair.left.kind not in RECURRENT or left.ndim != 3 or right.shape != left.shape:
+        return
+    differs = np.abs(right.astype(np.float64) - left).max((0, 2)) > broken.check.tolerance * largest(left)
+    first = int(differs.argmax())
+    if differs.all():
+        yield Cause("it differs from the first time step on: look at the initial state", "initial-state")
+    else:
+        yield Cause(f"the first time step at which it differs is {first}")
+
+
+def gelu(x: Array) -> Array:
+    return 0.5 * x * (1 + np.vectorize(erf)(x / 2**0.5))  # type: ignore[no-any-return]
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "no activation": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": gelu,
+    "gelu approximated by tanh": lambda x: 0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+def activations_differ(broken: Broken) -> Iterator[Cause]:
+    """A dense layer's outputs are computed anew from the output of a layer before it, with each activation."""
+    pair = broken.item.pair
+    if pair is None or pair.left.kind != "dense" or not broken.item.is_output:
+        return
+    left_side = broken.rungs.left
+    kernel, bias = (left_side.tensor(pair.left, name, "weights") for name in ("kernel", "bias"))
+    if kernel is None or kernel.ndim != 2:
+        return
+    right, left = (array.reshape(-1, array.shape[-1])[:ROWS_TRIED] for array in broken.arrays if array.ndim)
+    place = next(i for i, other in enumerate(broken.rungs.pairing.pairs) if other is pair)
+    for before in reversed(broken.rungs.pairing.pairs[max(0, place - 4) : place]):
+        for load in left_side.outputs(
+            before.left, (left_side.record.calls.get(before.left.layer.path) or [[]])[0]
+        ).values():
+            x = load()
+            if x.ndim < 2 or x.shape[-1] != len(kernel):
+                continue
+            x = x.reshape(-1, x.shape[-1])[:ROWS_TRIED].astype(np.float64)
+            with np.errstate(all="ignore"):
+                computed = {name: f(x) @ kernel + (0 if bias is None else bias) for name, f in ACTIVATIONS.items()}
+            found = [
+                next(
+                    (
+                        n
+                        for n, y in computed.items()
+                        if y.shape == array.shape
+                        and largest_difference(y, array)[0] <= broken.check.tolerance * largest(array)
+                    ),
+                    "",
+                )
+                for array in (left, right)
+            ]
+            if all(found) and found[0] != found[1]:
+                yield Cause(
+                    f"between {before.name} and {pair.name} the left side has {found[0]}, the right one {found[1]}",
+                    "gelu-approximation" if all("gelu" in name for name in found) else "",
+                )
+                return
+
+
+def attention(broken: Broken) -> Iterator[Cause]:
+    """The projections of an attention agree, and what comes of them does not."""
+    pair = broken.item.pair
+    if (
+        pair
+        and broken.item.is_output
+        and any(
+            word in pair.left.name or word in pair.right.name for word in ("out_proj", "attention_output", ":output")
+        )
+    ):
+        yield Cause(
+            "query, key and value agree as far as they were recorded: look at the mask's sign and kind, at the "
+            "scale, and at dropout of the attention's weights",
+            "attention-mask",
+        )
+
+
+def smoothed(broken: Broken) -> Iterator[Cause]:
+    """The losses are cross-entropies with different label smoothing."""
+    left = broken.rungs.left.record
+    losses = [float(side.record.says.loss or 0) for side in (broken.rungs.left, broken.rungs.right)]
+    for logits in left.arrays("outputs").values():
+        for targets in left.arrays("inputs").values():
+            if logits.ndim < 2 or targets.shape != logits.shape[:-1] or not np.issubdtype(targets.dtype, np.integer):
+                continue
+            if targets.min() < 0 or targets.max() >= logits.shape[-1]:
+                continue
+            shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+            log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+            plain = -np.take_along_axis(log_probabilities, targets[..., None].astype(np.int64), -1).mean()
+            uniform = -log_probabilities.mean()
+            shares = [(loss - plain) / (uniform - plain) for loss in losses]
+            if all(abs(share - round(share, 3)) < 1e-5 and 0 <= round(share, 3) < 1 for share in shares):
+                one, other = (round(share, 3) + 0.0 for share in shares)
+                yield Cause(
+                    f"labels are smoothed by {one:g} on the left and {other:g} on the right", "label-smoothing"
+                )
+                return
+
+
+def variance(broken: Broken) -> Iterator[Cause]:
+    mean_agrees = all(item.name != "moving_mean" for item, _ in broken.failed)
+    if broken.item.name == "moving_variance" and mean_agrees:
+        yield Cause(
+            "the running mean agrees: one side's variance is divided by n, the other's by n - 1", "batchnorm-variance"
+        )
+
+
+def later(broken: Broken) -> Iterator[Cause]:
+    """At which step losses part: a loss is computed before its step's update."""
+    right, left = broken.arrays
+    if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
+        return
+    bound = broken.check.tolerance * largest(left)
+    first = int((~(np.abs(right - left) <= bound)).argmax()) + 1
+    if first == 2:
+        yield Cause(
+            "the weights after step 1 agree and the loss of step 2 does not: it is another batch, or something is "
+            "kept between steps, such as a recurrent state",
+            "shuffling",
+        )
+    elif first > 2:
+        yield Cause(
+            f"the losses part at step {first}, so the update of step {first - 1} is another: look at what the "
+            "optimizer keeps between steps",
+            "optimizer-slots",
+        )
+
+
+Probe = Callable[[Broken], Iterator[Cause]]
+PROBES: dict[str, tuple[Probe, ...]] = {
+    "tensors": (elsewhere, rearranged, other_dtype, scaled),
+    "weights": (rearranged, one_sided, other_dtype, few_rows, scaled, tied, settings_differ),
+    "forward": (
+        settings_differ, activations_differ, by_time, attention, dropping, other_dtype, rearranged, scaled
+    ),
+    "loss": (smoothed, scaled),
+    "gradients": (one_sided, tied, few_rows, scaled, settings_differ, rearranged, dropping),
+    "step": (scaled, variance, settings_differ, decayed, optimizers_differ),
+    "trajectory": (later, optimizers_differ, dropping),
+}  # fmt: skip
+
+
+def causes_of(broken: Broken) -> list[Cause]:
+    """The likely causes, each once, those that the numbers show first."""
+    return list(dict.fromkeys(cause for probe in PROBES[broken.item.rung] for cause in probe(broken)))

@@ -1,0 +1,170 @@
+"""Which group of one side is which of the other: by kind, order and shape, and by a mapping file where these fail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.porting.layouts import Group, Own, Shape, Source, groups_of
+from benchmarks.porting.record import Layer, Name, Record
+from common.errors import CannotBeginError, RosettaError
+from common.files import LARGEST_JSON, read_at_most, write_json
+
+
+class Partner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The other side's name of a weight, and the order of axes in which it has the left side's layout."""
+
+    name: Name
+    transpose: list[int] | None = None
+
+
+class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A mapping file. `unpaired` is what `--write-mapping` found no partner for; it is not read."""
+
+    layers: dict[Name, Name] = {}  # left group or layer -> right one
+    weights: dict[Name, Partner] = {}
+    unpaired: dict[str, list[str]] = {}
+
+
+@dataclass(frozen=True)
+class Pair:
+    left: Group
+    right: Group
+
+    @property
+    def name(self) -> str:
+        return self.left.name
+
+
+@dataclass(frozen=True)
+class Pairing:
+    pairs: list[Pair]  # in the left side's order of execution
+    left: list[Group]  # those without a partner
+    right: list[Group]
+
+    def require(self, left: Record, right: Record) -> "Pairing":
+        """Return this pairing. Raises CannotBeginError where a group that is trained has no partner."""
+        for alone, others, side, other_side in (
+            (self.left, self.right, left, right),
+            (self.right, self.left, right, left),
+        ):
+            missing = next((group for group in alone if group.required), None)
+            if missing:
+                alike = [g for g in others if g.required and g.kind == missing.kind] or [
+                    g for g in others if g.required
+                ]
+                candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
+                raise CannotBeginError(
+                    f"{described(missing)} of {side.name} has no partner; {other_side.name} has left {candidates}; "
+                    "say in a mapping file which belong together: --write-mapping drafts it, --mapping reads it"
+                )
+        return self
+
+
+def described(group: Group) -> str:
+    """A group in words: its name, its kind and its shapes."""
+    shapes = ", ".join(
+        f"{name} {'×'.join(map(str, shape)) or 'of one number'}" for name, shape in group.shapes.items()
+    )
+    return f"{group.name} ({group.kind}{': ' + shapes if shapes else ''})"
+
+
+def paired(left: Record, right: Record, mapping: Mapping | None = None) -> Pairing:
+    """Pair the groups of two records. Raises CannotBeginError for a mapping that names what is not there."""
+    mapping = mapping or Mapping()
+    lefts, rights = groups_of(left), groups_of(right)
+    order = {group.name: place for place, group in enumerate(lefts)}
+    pairs = []
+    for name, partner in mapping.weights.items():
+        one, lefts = _taken_out(lefts, name, left, None)
+        other, rights = _taken_out(rights, partner.name, right, partner.transpose)
+        pairs.append(Pair(one, other))
+        order.setdefault(one.name, order.get(one.layer.path, len(order)))
+    for name, other_name in mapping.layers.items():
+        ones, others = _named(lefts, name, left), _named(rights, other_name, right)
+        if len(ones) != len(others):
+            raise CannotBeginError(
+                f"the mapping has {name} for {other_name}, which are {len(ones)} and {len(others)} groups of "
+                f"weights; name them one by one: {', '.join(g.name for g in (*ones, *others))}"
+            )
+        pairs += [Pair(one, other) for one, other in zip(ones, others, strict=True)]
+        lefts = [group for group in lefts if group not in ones]
+        rights = [group for group in rights if group not in others]
+    for kind in dict.fromkeys(group.kind for group in lefts):
+        found = _by_order([g for g in lefts if g.kind == kind], [g for g in rights if g.kind == kind])
+        pairs += found
+        lefts = [group for group in lefts if all(group is not pair.left for pair in found)]
+        rights = [group for group in rights if all(group is not pair.right for pair in found)]
+    return Pairing(sorted(pairs, key=lambda pair: order[pair.name]), lefts, rights)
+
+
+def _by_order(lefts: Sequence[Group], rights: Sequence[Group]) -> list[Pair]:
+    """Pairs of groups of one kind in order, if their shapes agree throughout; otherwise of those of each shape whose
+    number is the same on both sides. Tied weights without a partner are left out first."""
+    for ones in (lefts, [group for group in lefts if group.required]):
+        for others in (rights, [group for group in rights if group.required]):
+            if [group.signature for group in ones] == [group.signature for group in others]:
+                return [Pair(one, other) for one, other in zip(ones, others, strict=True)]
+    pairs = []
+    for shape in dict.fromkeys(group.signature for group in lefts):
+        ones, others = ([g for g in side if g.signature == shape] for side in (lefts, rights))
+        if len(ones) == len(others):
+            pairs += [Pair(one, other) for one, other in zip(ones, others, strict=True)]
+    return pairs
+
+
+def _named(groups: Sequence[Group], name: str, record: Record) -> list[Group]:
+    """The groups of a layer, or the one group of this name."""
+    found = [group for group in groups if name in (group.name, group.layer.path)]
+    if not found:
+        raise CannotBeginError(
+            f"the mapping names {name}, which {record.name} does not have, or only once; it has "
+            f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
+        )
+    return found
+
+
+def _taken_out(
+    groups: list[Group], name: str, record: Record, transpose: list[int] | None
+) -> tuple[Group, list[Group]]:
+    """A weight as a group of its own, and the other groups without it."""
+    if name not in record.arrays("weights"):
+        raise CannotBeginError(
+            f"the mapping names the weight {name}, which {record.name} does not have; it has "
+            f"{', '.join(list(record.arrays('weights'))[:20])}"
+        )
+    shape: Shape = record.shape(name)
+    axes = tuple(transpose) if transpose else tuple(range(len(shape)))
+    if sorted(axes) != list(range(len(shape))):
+        raise CannotBeginError(f"the mapping transposes {name} by {list(axes)}, and it has {len(shape)} axes")
+    source = Source(name, Own(name, axes=axes), shape)
+    rest = []
+    for group in groups:
+        kept = {n: sources for n, sources in group.tensors.items() if all(s.name != name for s in sources)}
+        if len(kept) < len(group.tensors):
+            group = replace(group, tensors=kept, shapes={n: group.shapes[n] for n in kept}, required=bool(kept))
+        rest.append(group)
+    return Group("parameters", Layer(name, []), "", {"weight": (source,)}, {"weight": source.canonical_shape}), rest
+
+
+def read_mapping(path: Path) -> Mapping:
+    """Raises CannotBeginError for a file that holds no mapping."""
+    try:
+        return msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=Mapping)
+    except (OSError, RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why: Any = error.strerror if isinstance(error, OSError) else error
+        raise CannotBeginError(f"{path} holds no mapping: {why}; --write-mapping drafts one") from error
+
+
+def write_mapping(path: Path, pairing: Pairing) -> None:
+    """Write a mapping file of what was paired, and of what was not, for a person to fill in."""
+    if path.exists():
+        raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
+    unpaired = {
+        side: [described(group) for group in groups if group.tensors]
+        for side, groups in (("left", pairing.left), ("right", pairing.right))
+    }
+    layers = {pair.left.name: pair.right.name for pair in pairing.pairs if pair.left.tensors}
+    write_json(path, {"layers": layers, "weights": {}, "unpaired": unpaired})

@@ -1,0 +1,198 @@
+"""Reads a record, which anybody may have written: its names, sizes and kinds are checked before they are used."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from common.errors import CannotBeginError, RosettaError, why
+from common.files import LARGEST_JSON, read_at_most
+
+MOST_LAYERS = 100_000
+DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL"}  # of safetensors
+FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
+
+Name = Annotated[str, msgspec.Meta(max_length=1000)]
+Settings = dict[Name, Any]
+
+
+class Framework(msgspec.Struct, frozen=True):
+    name: Literal["torch", "paddle", "keras", "arrays"]
+    version: Name = ""
+    backend: Name | None = None  # of Keras
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A layer with its own weights; those of layers inside it belong to these."""
+
+    path: Name
+    classes: list[Name]  # its class and the framework's classes that this comes from, nearest first
+    settings: Settings = {}
+    training: bool | None = None
+    parameters: dict[Name, Name] = {}  # the layer's name for a weight -> its name in weights.safetensors
+    buffers: dict[Name, Name] = {}
+
+
+class Call(msgspec.Struct, frozen=True):
+    layer: Name
+    parts: list[Name] = []  # names in layers.safetensors
+
+
+class Weight(msgspec.Struct, frozen=True):
+    trainable: bool = True
+    tied_to: Name | None = None  # the name under which the same tensor stands first
+
+
+class Optimizer(msgspec.Struct, frozen=True):
+    class_name: Name = msgspec.field(name="class", default="")
+    settings: Settings = {}
+
+
+Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
+
+
+class Step(msgspec.Struct, frozen=True):
+    step: int
+    loss: Loss = None
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What record.json says. Fields that are not listed here are not looked at."""
+
+    format: Literal["rosetta-record"]
+    version: Literal[1]
+    framework: Framework
+    precision: Name | None = None
+    layers: Annotated[list[Layer], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    calls: Annotated[list[Call], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    weights: dict[Name, Weight] = {}
+    optimizer: Optimizer | None = None
+    clipping: Any = None
+    loss: Loss = None
+    steps: Annotated[list[Step], msgspec.Meta(max_length=MOST_LAYERS)] = []
+
+
+class Arrays(Mapping[str, NDArray[Any]]):
+    """The arrays of a safetensors file, which stays mapped; each is read when it is asked for.
+
+    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                raise CannotBeginError(f"{path} is not a file; expected one that rosetta_record wrote")
+            self._file = cast(Any, safe_open(path, framework="numpy"))
+            self._shapes = {name: self._shape(name) for name in cast(list[str], self._file.keys())}
+        except OSError as error:
+            raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
+        except SafetensorError as error:
+            raise CannotBeginError(f"{path} is damaged: {error}; record this side again") from error
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        piece = self._file.get_slice(name)
+        if piece.get_dtype() not in DTYPES:
+            raise CannotBeginError(
+                f"{self._path}: {name} is of {piece.get_dtype()}, expected one of {', '.join(sorted(DTYPES))}"
+            )
+        return tuple(piece.get_shape())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._shapes:
+            raise KeyError(name)
+        array: NDArray[Any] = self._file.get_tensor(name)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+class Record:
+    """One side: what record.json says of it, and its arrays by the name of their file and their own."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises CannotBeginError for a folder that holds no record."""
+        self.path, self.name = path, path.resolve().name or str(path)
+        try:
+            self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
+        except OSError as error:
+            raise CannotBeginError(
+                f"{path} holds no record: record.json {why(error)}; rosetta_record's Record({str(path)!r}) makes one"
+            ) from error
+        except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise CannotBeginError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
+        self.layers = {layer.path: layer for layer in self.says.layers}
+        self._files: dict[str, Mapping[str, NDArray[Any]]] = {}
+        missing = [
+            name
+            for layer in self.says.layers
+            for name in (*layer.parameters.values(), *layer.buffers.values())
+            if name not in self.arrays("weights")
+        ]
+        if missing:
+            raise CannotBeginError(
+                f"{path}: weights.safetensors has no {missing[0]}, which record.json names; record this side again"
+            )
+
+    def arrays(self, file: str) -> Mapping[str, NDArray[Any]]:
+        """The arrays of a file, none where the record has no such file."""
+        if file not in self._files:
+            path = self.path / f"{file}.safetensors"
+            self._files[file] = Arrays(path) if path.exists() else {}
+        return self._files[file]
+
+    def weight(self, file: str, name: str) -> NDArray[Any] | None:
+        """What a file holds of a weight: its values, its gradient or its values after a step; None for nothing."""
+        found = self._key(file, name)
+        return None if found is None else self.arrays(file)[found]
+
+    def has(self, file: str, name: str) -> bool:
+        return self._key(file, name) is not None
+
+    def _key(self, file: str, name: str) -> str | None:
+        """The name under which a file has a weight. A tied one may stand under the first of its names alone."""
+        tied = self.says.weights.get(name, Weight()).tied_to
+        return next((key for key in (name, tied) if key is not None and key in self.arrays(file)), None)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a weight, which is not read for it."""
+        arrays = self.arrays("weights")
+        return arrays.shape(name) if isinstance(arrays, Arrays) else arrays[name].shape
+
+    @cached_property
+    def calls(self) -> dict[str, list[list[str]]]:
+        """For each layer that was called the names of the parts of its output, call by call, as they ran."""
+        found: dict[str, list[list[str]]] = {}
+        for call in self.says.calls:
+            found.setdefault(call.layer, []).append(call.parts)
+        return found
+
+    @property
+    def precision(self) -> str:
+        """In which the record was computed; float32 where it is not one of those that bounds are known for."""
+        return self.says.precision if self.says.precision in ("float64", "float32", "bfloat16") else "float32"
+
+    @cached_property
+    def control(self) -> "Record | None":
+        """The same training with every weight moved by one unit in the last place, where it was recorded."""
+        return Record(self.path / "control") if (self.path / "control" / "record.json").exists() else None
+
+
+def is_number(array: NDArray[Any]) -> bool:
+    """Whether the array holds floating-point numbers."""
+    return bool(np.issubdtype(array.dtype, np.floating))

@@ -1,0 +1,457 @@
+"""What is compared on each rung, and how far apart it may be. The left side is what is expected."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+
+from benchmarks.parity.checks import RUNGS, Check
+from benchmarks.porting.layouts import (
+    ALWAYS,
+    GATES,
+    OPTIMIZERS,
+    RATE_IN_MOMENTUM,
+    RECURRENT,
+    SETTINGS,
+    SLOTS,
+    Array,
+    Group,
+    Source,
+)
+from benchmarks.porting.pairing import Pair, Pairing
+from benchmarks.porting.record import Record, is_number
+from common.comparison import TOLERANCES, largest, largest_difference
+
+COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
+# A tensor whose gradient is zero in theory, such as the bias of an attention's key, has a gradient of rounding alone.
+# It is measured against this share of the largest gradient of the model.
+SMALLEST_SCALE = 1e-2
+LAST = "step-last"
+
+
+@dataclass(frozen=True)
+class Item:
+    """Two arrays that are to agree. They are read when they are needed, and may be again."""
+
+    rung: str
+    tensor: str
+    load: Callable[[], tuple[Array | None, Array | None]]  # the right one and the left one; None: not there
+    tolerance: float
+    scale: float | None = None  # what differences are divided by; None: the left one's largest value
+    smallest_scale: float = 0.0
+    allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
+    pair: Pair | None = None
+    name: str = ""  # of the tensor within the pair
+    is_output: bool = False  # whether axes may stand in another order: time or channels first on one side
+
+
+@dataclass
+class Side:
+    """A record in canonical terms."""
+
+    record: Record
+
+    def tensor(self, group: Group, name: str, file: str) -> Array | None:
+        """A canonical tensor out of one of the record's files. Of several arrays that are added up all have the same
+        gradient and the same slots, so one of them stands for them."""
+        found = [(source, self.record.weight(file, source.name)) for source in group.tensors.get(name, ())]
+        arrays = [canonical(source, array) for source, array in found if array is not None]
+        if not arrays:
+            return None
+        return sum(arrays[1:], arrays[0]) if file != "gradients" else arrays[0]
+
+    def has(self, group: Group, name: str, file: str) -> bool:
+        """Whether a file has any of what a canonical tensor is made of."""
+        return any(self.record.has(file, source.name) for source in group.tensors.get(name, ()))
+
+    def slots(self, group: Group, name: str) -> dict[str, Callable[[], Array]]:
+        """A tensor's slots by canonical name."""
+        framework = self.record.says.framework.name
+        found: dict[str, Callable[[], Array]] = {}
+        for source in group.tensors.get(name, ())[:1]:
+            for own, key in self._slots_of.get(source.name, {}).items():
+                canonical_name = SLOTS[framework].get(own)
+                if canonical_name:
+                    found[canonical_name] = partial(self._slot, source, key, canonical_name)
+        return found
+
+    def _slot(self, source: Source, key: str, name: str) -> Array:
+        array = canonical(source, self.record.arrays("slots")[key])
+        return array / self._rate_in_momentum if name == "momentum" and self._rate_in_momentum != 1 else array
+
+    @cached_property
+    def _slots_of(self) -> dict[str, dict[str, str]]:
+        """For each weight the keys in slots.safetensors, by the slot's name without the number that Paddle adds."""
+        found: dict[str, dict[str, str]] = {}
+        for key in self.record.arrays("slots"):
+            weight, _, slot = key.rpartition("|")
+            found.setdefault(weight, {})[slot.removesuffix("_0")] = key
+        return found
+
+    @cached_property
+    def _rate_in_momentum(self) -> float:
+        optimizer = self.record.says.optimizer
+        sign = RATE_IN_MOMENTUM.get((self.record.says.framework.name, optimizer.class_name if optimizer else ""))
+        rate = self.optimizer_settings.get("learning_rate")
+        return sign * float(rate) if sign and isinstance(rate, float) and rate else 1.0
+
+    @cached_property
+    def optimizer_settings(self) -> dict[str, Any]:
+        """The optimizer's settings in canonical terms."""
+        optimizer = self.record.says.optimizer
+        if optimizer is None:
+            return {}
+        table = OPTIMIZERS[self.record.says.framework.name]
+        found = {table[own]: value for own, value in optimizer.settings.items() if own in table}
+        betas = optimizer.settings.get("betas")
+        return found | (dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {})
+
+    def settings(self, group: Group) -> dict[str, Any]:
+        """A layer's settings in canonical terms."""
+        framework = self.record.says.framework.name
+        found = dict(ALWAYS[framework].get(group.kind, {}))
+        for own, (name, meaning) in SETTINGS[framework].items():
+            if own in group.layer.settings:
+                try:
+                    found[name] = meaning(group.layer.settings[own])
+                except TypeError:  # somebody's own meaning of the name
+                    continue
+        return found
+
+    def outputs(self, group: Group, call: list[str]) -> dict[str, Callable[[], Array]]:
+        """A group's outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`."""
+        arrays = self.record.arrays("layers")
+        parts = [partial(arrays.__getitem__, part) for part in call if part in arrays]
+        if not parts:
+            return {}
+        if group.kind in RECURRENT and group.tensors:
+            return recurrent_outputs(self.record.says.framework.name, group, self.settings(group), parts)
+        if group.part and group.part != "output":
+            return {}
+        width = next(iter(group.shapes.values()))[-1] if group.kind == "dense" and group.shapes else None
+        return {"output": partial(merged, parts[0], width)}
+
+
+def canonical(source: Source, array: Array) -> Array:
+    """The canonical array. One of another shape than the weight's, which no framework writes, is left as it is."""
+    return source.canonical(array) if array.shape == source.shape else array
+
+
+def merged(load: Callable[[], Array], width: int | None) -> Array:
+    """An output whose last axes are those of heads, as one axis of this width."""
+    array = load()
+    if width and array.size % width == 0:
+        for axes in range(2, array.ndim):
+            if array.shape[-1] != width and int(np.prod(array.shape[-axes:])) == width:
+                return array.reshape(*array.shape[:-axes], width)
+    return array
+
+
+def recurrent_outputs(
+    framework: str, group: Group, settings: dict[str, Any], parts: Sequence[Callable[[], Array]]
+) -> dict[str, Callable[[], Array]]:
+    """What a recurrent layer gives: in torch and Paddle a sequence and the states of all layers and directions, in
+    Keras one array, or that and the last states."""
+    found: dict[str, Callable[[], Array]] = {}
+    own = group.layer.settings
+    units = group.shapes["recurrent_kernel"][0]
+    if framework in ("torch", "paddle"):
+        if not group.part:  # a cell: its state, and of an LSTM the cell's state too
+            return {"last": parts[0], **({"cell": parts[-1]} if group.kind == "lstm" else {})}
+        layer, _, direction = group.part.removeprefix("l").partition("_")
+        backward = int(direction == "reverse")
+        suffixes = [
+            role.removeprefix("weight_ih_l") for role in group.layer.parameters if role.startswith("weight_ih_l")
+        ]
+        directions = 1 + any(suffix.endswith("_reverse") for suffix in suffixes)
+        number = int(layer) * directions + backward if layer.isdigit() else 0
+        if number // directions == len(suffixes) // directions - 1:
+            found["sequence"] = partial(
+                _of_sequence,
+                parts[0],
+                bool(settings.get("time_first")),
+                slice(backward * units, (backward + 1) * units),
+            )
+        for name, part in zip(("last", "cell"), parts[1:], strict=False):
+            found[name] = partial(_of_states, part, number)
+        return found
+    # A layer that goes backwards gives its sequence in the order in which it went through it.
+    found = {
+        "last": partial(_last, parts[0]),
+        "sequence": partial(_reversed, parts[0]) if own.get("go_backwards") else parts[0],
+    }
+    return found | dict(zip(("last", "cell"), parts[1:], strict=False))
+
+
+def _of_sequence(load: Callable[[], Array], time_first: bool, columns: slice) -> Array:
+    array = load()
+    return (array.swapaxes(0, 1) if time_first else array)[..., columns] if array.ndim == 3 else array[..., columns]
+
+
+def _of_states(load: Callable[[], Array], number: int) -> Array:
+    array = load()
+    return array[min(number, len(array) - 1)] if array.ndim and len(array) else array
+
+
+def _last(load: Callable[[], Array]) -> Array:
+    array = load()
+    return array[:, -1] if array.ndim == 3 and array.shape[1] else array
+
+
+def _reversed(load: Callable[[], Array]) -> Array:
+    array = load()
+    return array[:, ::-1] if array.ndim == 3 else array
+
+
+@dataclass
+class Rungs:
+    """Makes the items of each rung of two paired records."""
+
+    left: Side
+    right: Side
+    pairing: Pairing
+    not_compared: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        order = ("float64", "float32", "bfloat16")
+        self.precision = max(self.left.record.precision, self.right.record.precision, key=order.index)
+        self.tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES.items()}
+
+    def items(self, rung: str) -> Iterator[Item]:
+        """The items of a rung, of what both sides have; `not_compared` tells of the rest."""
+        yield from getattr(self, f"_{rung}")()
+
+    def _both(self, rung: str, file: str, words: str) -> bool:
+        """Whether both sides have a file."""
+        sides = [side.record.name for side in (self.left, self.right) if not side.record.arrays(file)]
+        if sides:
+            self.not_compared.append(f"{rung}: {' and '.join(sides)} recorded no {words}")
+        return not sides
+
+    def _named(self, rung: str, file: str, tolerance: float, exact: bool = False) -> Iterator[Item]:
+        """Items of what both sides gave the same name, or have as the only one."""
+        left, right = (side.record.arrays(file) for side in (self.left, self.right))
+        names = [(name, name) for name in left if name in right]
+        if not names and len(left) == len(right) == 1:
+            names = [(next(iter(left)), next(iter(right)))]
+        used = {name for pair in names for name in pair}
+        alone = [*(name for name in left if name not in used), *(name for name in right if name not in used)]
+        if alone:
+            self.not_compared.append(f"{rung}: {', '.join(alone)}, recorded on one side only")
+        for one, other in names:
+            load = partial(lambda one, other: (right[other], left[one]), one, other)
+            yield Item(rung, one, load, tolerance, 1.0 if exact else None, is_output=True)
+
+    def _tensors(self) -> Iterator[Item]:
+        if self._both("tensors", "inputs", "inputs"):
+            yield from self._named("tensors", "inputs", 0.0, exact=True)
+
+    def _weights(self) -> Iterator[Item]:
+        for side, groups in ((self.left, self.pairing.left), (self.right, self.pairing.right)):
+            names = [group.name for group in groups if group.tensors]
+            if names:
+                self.not_compared.append(f"weights: {', '.join(names)}, of {side.record.name} alone")
+        # Two records of one precision have the same numbers; otherwise one side's are rounded.
+        same = self.left.record.precision == self.right.record.precision
+        tolerance = 0.0 if same else {"float64": 0.0, "float32": 2.0**-24, "bfloat16": 2.0**-8}[self.precision]
+        for pair, name in self._tensors_of_pairs():
+            yield self._item("weights", pair, name, "weights", tolerance, scale=1.0 if same else None)
+
+    def _forward(self) -> Iterator[Item]:
+        for pair in self.pairing.pairs:
+            calls = [side.record.calls.get(group.layer.path, []) for side, group in self._sides(pair)]
+            if len(calls[0]) != len(calls[1]):
+                self.not_compared.append(
+                    f"forward: outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
+                )
+                continue
+            for number, (one, other) in enumerate(zip(*calls, strict=True)):
+                left, right = self.left.outputs(pair.left, one), self.right.outputs(pair.right, other)
+                again = f", call {number + 1}" if len(calls[0]) > 1 else ""
+                for name in left:
+                    if name in right:
+                        load = partial(lambda right, left: (right(), left()), right[name], left[name])
+                        tensor = f"{pair.name} {name}{again}"
+                        yield Item(
+                            "forward", tensor, load, self.tolerances["outputs"], pair=pair, name=name, is_output=True
+                        )
+        if self._both("forward", "outputs", "outputs"):
+            yield from self._named("forward", "outputs", self.tolerances["outputs"])
+
+    def _loss(self) -> Iterator[Item]:
+        losses = [side.record.says.loss for side in (self.right, self.left)]
+        if None in losses:
+            self.not_compared.append("loss: not recorded on both sides")
+        else:
+            load = partial(lambda right, left: (np.array(float(right)), np.array(float(left))), *losses)
+            yield Item("loss", "loss", load, self.tolerances["any_loss"])
+
+    def _gradients(self) -> Iterator[Item]:
+        if self._both("gradients", "gradients", "gradients"):
+            smallest = SMALLEST_SCALE * _largest_of(self.left.record, "gradients")
+            for pair, name in self._tensors_of_pairs("gradients"):
+                yield self._item(
+                    "gradients", pair, name, "gradients", self.tolerances["any_gradients"], smallest_scale=smallest
+                )
+
+    def _step(self) -> Iterator[Item]:
+        if self._both("step", "slots", "slots of the optimizer"):
+            yield from self._slots()
+        if self._both("step", "step-1", "weights after a step"):
+            floor = 4 * self._unit * _largest_of(self.left.record, "weights")
+            for pair, name, scale in self._scales("step-1", SMALLEST_SCALE):
+                allowed = partial(self._allowed, pair, name, floor)
+                yield self._item(
+                    "step", pair, name, "step-1", self.tolerances["updates"], scale=scale, allowed=allowed
+                )
+
+    def _slots(self) -> Iterator[Item]:
+        largest_gradient = _largest_of(self.left.record, "gradients")
+        for pair, name in self._tensors_of_pairs():
+            left, right = self.left.slots(pair.left, name), self.right.slots(pair.right, name)
+            for slot in left:
+                if slot in right:
+                    load = partial(lambda right, left: (right(), left()), right[slot], left[slot])
+                    smallest = SMALLEST_SCALE * (largest_gradient**2 if "square" in slot else largest_gradient)
+                    tensor = f"{slot} of {pair.name} {name}"
+                    yield Item(
+                        "step", tensor, load, self.tolerances["any_slots"], None, smallest, pair=pair, name=name
+                    )
+
+    def _trajectory(self) -> Iterator[Item]:
+        left, right = (
+            {step.step: step.loss for step in side.record.says.steps if step.loss is not None}
+            for side in (self.left, self.right)
+        )
+        steps = [step for step in left if step in right]
+        if steps:
+            losses = [np.array([float(side[step]) for step in steps]) for side in (right, left)]
+            load = partial(lambda right, left: (right, left), *losses)
+            yield Item("trajectory", f"losses of {len(steps)} steps", load, self.tolerances["any_trajectory"])
+        else:
+            self.not_compared.append("trajectory: no losses of steps on both sides")
+        if self._both("trajectory", LAST, "weights after the last step") and left.keys() == right.keys():
+            for pair, name, scale in self._scales(LAST, 1.0):
+                yield self._item("trajectory", pair, name, LAST, self.tolerances["last_weights"], scale=scale)
+
+    def _item(self, rung: str, pair: Pair, name: str, file: str, tolerance: float, **more: Any) -> Item:
+        def load() -> tuple[Array | None, Array | None]:
+            return self.right.tensor(pair.right, name, file), self.left.tensor(pair.left, name, file)
+
+        return Item(rung, f"{pair.name} {name}", load, tolerance, pair=pair, name=name, **more)
+
+    def _tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[Pair, str]]:
+        """Each tensor of which either side's file has anything."""
+        for pair in self.pairing.pairs:
+            for name in dict.fromkeys((*pair.left.tensors, *pair.right.tensors)):
+                if any(side.has(group, name, file) for side, group in self._sides(pair)):
+                    yield pair, name
+
+    def _sides(self, pair: Pair) -> tuple[tuple[Side, Group], tuple[Side, Group]]:
+        return (self.left, pair.left), (self.right, pair.right)
+
+    @property
+    def _unit(self) -> float:
+        """How far rounding moves a number, as a share of it."""
+        return float(np.finfo(np.float64 if self.precision == "float64" else np.float32).eps)
+
+    def _scales(self, file: str, smallest: float) -> list[tuple[Pair, str, float]]:
+        """For each tensor how far it moved at most, and at least this share of the farthest that a weight did."""
+        moved = [(pair, name, self._moved(pair, name, file)) for pair, name in self._tensors_of_pairs()]
+        most = max((far for _, name, far in moved if not name.startswith("moving_")), default=0.0)
+        return [(pair, name, max(far, smallest * most) or 1.0) for pair, name, far in moved]
+
+    def _moved(self, pair: Pair, name: str, file: str) -> float:
+        """How far a tensor moved at most from where it began, on the left."""
+        before, after = (self.left.tensor(pair.left, name, which) for which in ("weights", file))
+        if before is None or after is None or before.shape != after.shape:
+            return 0.0
+        return largest_difference(after, before)[0]
+
+    def _allowed(self, pair: Pair, name: str, floor: float) -> Callable[[slice], Array]:
+        """By how much weights may differ after a step: some units in the last place, and what becomes of the
+        difference of the gradients, which has passed. No optimizer makes of an error of a gradient, as a share of it,
+        a larger share of its update."""
+        gradients = [side.tensor(group, name, "gradients") for side, group in self._sides(pair)]
+        after = [side.tensor(group, name, "step-1") for side, group in self._sides(pair)]
+        before = self.left.tensor(pair.left, name, "weights")
+        arrays = [np.atleast_1d(array) for array in (*gradients, *after, before) if array is not None]
+        if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
+            return lambda rows: np.array(floor)
+
+        def allowed(rows: slice) -> Array:
+            one, other, left, right, start = (array[rows].astype(np.float64) for array in arrays)
+            update = np.maximum(np.abs(left - start), np.abs(right - start))
+            size = np.maximum(np.abs(one), np.abs(other))
+            share = np.divide(np.abs(one - other), size, out=np.zeros_like(size), where=size > 0)
+            return np.asarray(floor + 2 * update * share)
+
+        return allowed
+
+
+def _largest_of(record: Record, file: str) -> float:
+    """The largest number of a file."""
+    arrays = record.arrays(file)
+    found = [largest(array) for name in arrays if is_number(array := arrays[name])]
+    return max((size for size in found if isfinite(size)), default=0.0)
+
+
+ARRANGEMENTS: dict[str, Callable[[Array], Array]] = {
+    "": lambda array: array,
+    "the first two axes change places": lambda array: array.swapaxes(0, 1) if array.ndim > 1 else array,
+    "channels stand first on the right": lambda array: np.moveaxis(array, 1, -1) if array.ndim > 2 else array,
+    "channels stand first on the left": lambda array: np.moveaxis(array, -1, 1) if array.ndim > 2 else array,
+}
+
+
+def judge(item: Item, name: str, precision: str) -> Check:
+    """The check of an item, for the side of this name."""
+    make = partial(Check, name, "", precision, item.rung, item.tensor, tolerance=item.tolerance)
+    right, left = item.load()
+    if right is None or left is None:
+        return make(error=inf, note=f"the {'left' if right is None else 'right'} side alone has it")
+    tried = ARRANGEMENTS if item.is_output else {"": ARRANGEMENTS[""]}
+    found = []
+    for words, arranged in tried.items():
+        found.append(_compared(item, make, arranged(right), left, words))
+        if found[-1].passed:
+            return found[-1]
+    return found[0]
+
+
+def _compared(item: Item, make: Callable[..., Check], right: Array, left: Array, words: str) -> Check:
+    if right.shape != left.shape:
+        return make(error=inf, note=f"shape {right.shape}, expected {left.shape}")
+    size = largest(left)
+    if not isfinite(size) or not isfinite(largest(right)):
+        where = tuple(map(int, np.argwhere(~(np.isfinite(right) & np.isfinite(left)))[0]))
+        note = f"got {right[where]!s}, expected {left[where]!s}"
+        return make(error=inf if not np.array_equal(right, left, equal_nan=True) else 0.0, where=where, note=note)
+    scale = item.scale if item.scale is not None else max(size, item.smallest_scale) or 1.0
+    difference, where = largest_difference(right, left, item.allowed() if item.allowed else None)
+    note = f"got {right[where]!s}, expected {left[where]!s}" if right.size else ""
+    return make(error=difference / scale, where=where, note="; ".join(filter(None, (note, words))))
+
+
+def place(item: Item, where: tuple[int, ...]) -> str:
+    """An index in words, such as "row 3, forget gate, unit 5"."""
+    if not where:
+        return ""
+    kind, shapes = (item.pair.left.kind, item.pair.left.shapes) if item.pair else ("", {})
+    *leading, last = where
+    if item.rung == "trajectory" and not item.pair:
+        return f"step {last + 1}"
+    if item.name in shapes and kind in GATES:
+        units = shapes[item.name][-1] // len(GATES[kind])
+        gate = f"{GATES[kind][min(last // units, len(GATES[kind]) - 1)]} gate, unit {last % units}" if units else ""
+        return "".join(f"row {row}, " for row in leading) + gate
+    if item.is_output and len(where) in (2, 3):
+        return f"row {where[0]}, " + (f"time step {where[1]}, " if len(where) == 3 else "") + f"unit {last}"
+    if kind == "embedding" and len(where) == 2:
+        return f"row {where[0]}, column {last}"
+    if kind == "dense" and len(where) == 2:
+        return f"input {where[0]}, unit {last}"
+    return f"index {', '.join(map(str, where))}"

@@ -1,0 +1,77 @@
+"""The comparison of two records in words: a table and lines for a terminal, Markdown for a pull request."""
+
+import re
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from benchmarks.parity.tables import cell, ladder_table
+from benchmarks.porting.diff import Diff
+from benchmarks.porting.rungs import COMPARED
+from common.text import printable
+
+MOST_NAMED = 10  # things that were not compared
+
+
+def diff_table(found: Diff) -> Table:
+    """One row for the right side and one for what rounding does, a column for each rung."""
+    made = ladder_table([*found.checks, *found.control.rounding], COMPARED, found.left)
+    made.caption, made.caption_justify = printable(planted_line(found)), "left"
+    return made
+
+
+def planted_line(found: Diff) -> str:
+    missed = [rung for rung, seen in found.control.seen.items() if not seen]
+    if missed:
+        return f"a planted mistake of 100 bounds was NOT seen on the rungs {', '.join(missed)}"
+    return f"control: a planted mistake was seen in every array of {len(found.control.seen)} rungs"
+
+
+def lines(found: Diff) -> Iterator[str]:
+    """What is said below the table."""
+    if found.explanation:
+        first, *others = found.explanation
+        yield first
+        yield from (f"  {line}" for line in others)
+        for cause in found.causes:
+            yield f"  likely: {cause.sentence}" + (f" ({cause.link})" if cause.link else "")
+    else:
+        yield f"{found.right} computes what {found.left} computes, as far as both were recorded"
+    for line in found.not_compared[:MOST_NAMED]:
+        yield f"not compared: {line}"
+    if len(found.not_compared) > MOST_NAMED:
+        yield f"not compared: {len(found.not_compared) - MOST_NAMED} more; --json names them"
+
+
+def markdown(found: Diff) -> str:
+    """A table of the rungs with the worst check of each, and what was found, for a pull request."""
+    made = [
+        f"### {text(found.right)} against {text(found.left)}",
+        "",
+        "| rung | checks | worst | error | bound | one ulp |",
+    ]
+    made.append("| --- | --- | --- | --- | --- | --- |")
+    for rung in COMPARED:
+        checks = [check for check in found.checks if check.rung == rung]
+        if checks:
+            worst = max(checks, key=lambda check: check.used)
+            mark = "" if worst.passed else " **breaks**"
+            ulp = cell([check for check in found.control.rounding if check.rung == rung])
+            row = (
+                rung,
+                str(len(checks)),
+                text(worst.tensor) + mark,
+                cell([worst], False),
+                f"{worst.tolerance:.0e}",
+                ulp,
+            )
+            made.append(f"| {' | '.join(row)} |")
+    made.append("")
+    made += [f"- {text(line.strip())}" for line in lines(found)]
+    made.append(f"- {text(planted_line(found))}")
+    return "\n".join(made)
+
+
+def text(words: str) -> str:
+    """Words in one line, in which Markdown finds no markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", printable(words))

@@ -32,14 +32,15 @@ TOLERANCES = {
         "float32": 1e-6,
         "bfloat16": 2e-2,
     },  # relative, with large weights
-    # The following are for `rosetta diff`, whose layers may be any.
-    "outputs": {"float64": 1e-11, "float32": 2e-5, "bfloat16": 5e-2},
-    "any_loss": {"float64": 1e-12, "float32": 5e-6, "bfloat16": 1e-2},
-    "any_gradients": {"float64": 1e-10, "float32": 1e-4, "bfloat16": 1e-1},
-    "any_slots": {"float64": 1e-10, "float32": 1e-4, "bfloat16": 2e-1},
+    # The following are for `rosetta diff`.
+    "outputs": {"float64": 1e-9, "float32": 2e-5, "bfloat16": 5e-2},
+    "any_loss": {"float64": 1e-9, "float32": 5e-6, "bfloat16": 1e-2},
+    "any_gradients": {"float64": 1e-8, "float32": 1e-4, "bfloat16": 1e-1},
+    "any_slots": {"float64": 2e-8, "float32": 2e-4, "bfloat16": 2e-1},
     "updates": {"float64": 1e-9, "float32": 1e-3, "bfloat16": 5e-1},
-    "any_trajectory": {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2},
-    "last_weights": {"float64": 1e-7, "float32": 5e-2, "bfloat16": 1.0},
+    "moving": {"float64": 5e-7, "float32": 1e-4, "bfloat16": 1e-1},
+    "any_trajectory": {"float64": 1e-8, "float32": 1e-4, "bfloat16": 5e-2},
+    "last_weights": {"float64": 1e-6, "float32": 5e-2, "bfloat16": 1.0},
 }
 # A decoded text may part from the referee's at a character where the referee's two highest probabilities differ by no
 # more than NEAR_TIE. PARTED is the share of sentences that may do so. In bfloat16 every sentence may: with fresh

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from math import erf, isfinite
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from benchmarks.parity.checks import CAUSES, Check
-from benchmarks.porting.layouts import EPSILON, GATES, RECURRENT, Array, Group, with_gates
+from benchmarks.porting.activations import ACTIVATIONS
+from benchmarks.porting.layouts import EPSILON, FLOAT32_SETTINGS, GATES, RECURRENT, Array, Group, with_gates
 from benchmarks.porting.rungs import Item, Rungs, Side
 from common.comparison import largest, largest_difference, pieces
 
@@ -97,13 +98,15 @@ def factor(broken: Broken, right: Array, left: Array) -> float | None:
     ):
         return None
     found = float((right * left).sum() / (left * left).sum())
-    return found if found and abs(found - 1) > 1e-9 and broken.near(right, found * left) else None
+    return found if found and abs(found - 1) > broken.close and broken.near(right, found * left) else None
 
 
 def rearranged(broken: Broken) -> Iterator[Cause]:
     """The numbers are the same in other places, or with another sign."""
     right, left = broken.arrays
     kind = broken.item.pair.left.kind if broken.item.pair else ""
+    if broken.near(right, left):
+        return
     if left.ndim == 2 and broken.near(right.T, left):
         entry = {"dense": "output-layer-layout"}.get(kind, "lstm-kernel-layout")
         yield Cause("the right side is the left one transposed", entry)
@@ -263,6 +266,11 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
                 f"the optimizer's {name} is {one} on the left and {other} on the right",
                 "constants-precision" if single else entries.get(name, ""),
             )
+    for side, which in zip((broken.rungs.left, broken.rungs.right), classes, strict=True):
+        for name in FLOAT32_SETTINGS.get(which, ()) if broken.rungs.precision == "float64" else ():
+            value = _number(side.optimizer_settings.get(name))
+            if float(np.float32(value)) != value:
+                yield Cause(f"{which[0]} keeps {name} in float32, which {value} is not", "constants-precision")
     places = [EPSILON.get(which) for which in classes]
     if all(places) and places[0] != places[1]:
         entry = "rmsprop-epsilon" if "RMS" in classes[0][1] else "adam-epsilon"
@@ -333,21 +341,6 @@ def by_time(broken: Broken) -> Iterator[Cause]:
         yield Cause("it differs from the first time step on: look at the initial state", "initial-state")
     else:
         yield Cause(f"the first time step at which it differs is {first}")
-
-
-def gelu(x: Array) -> Array:
-    return 0.5 * x * (1 + np.vectorize(erf)(x / 2**0.5))  # type: ignore[no-any-return]
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "no activation": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "gelu": gelu,
-    "gelu approximated by tanh": lambda x: 0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
-    "tanh": np.tanh,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "silu": lambda x: x / (1 + np.exp(-x)),
-}
 
 
 def activations_differ(broken: Broken) -> Iterator[Cause]:

@@ -22,7 +22,7 @@ class Diff:
     checks: list[Check] = field(default_factory=list)
     explanation: list[str] = field(default_factory=list)  # of the rung that breaks
     causes: list[Cause] = field(default_factory=list)
-    not_compared: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
     control: Control = field(default_factory=Control)
 
     @property
@@ -57,7 +57,7 @@ class Diff:
                 "planted_mistakes_seen": self.control.seen,
             },
             "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs},
-            "not_compared": self.not_compared,
+            "notes": self.notes,
         }
 
 
@@ -65,7 +65,7 @@ def compare_records(left: Record, right: Record, mapping: Mapping | None = None)
     """Raises CannotBeginError where layers cannot be paired."""
     pairing = paired(left, right, mapping).require(left, right)
     rungs = Rungs(Side(left), Side(right), pairing)
-    found = Diff(left.name, right.name, pairing, not_compared=rungs.not_compared)
+    found = Diff(left.name, right.name, pairing, notes=rungs.notes)
     for rung in COMPARED:
         items = list(rungs.items(rung))
         judged = [(item, judge(item, right.name, rungs.precision)) for item in items]

@@ -233,10 +233,11 @@ SETTINGS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "keras": {
         name: (name, same)
         for name in ("epsilon", "momentum", "rate", "reset_after", "num_heads", "negative_slope", "approximate")
-    },
+    }
+    | {"activation": ("activation", same), "dropout": ("rate", same)},
     "arrays": {
         name: (name, same)
-        for name in ("epsilon", "momentum", "rate", "reset_after", "padding_idx", "time_first", "approximate")
+        for name in ("epsilon", "momentum", "rate", "reset_after", "padding_idx", "time_first", "activation")
     },
 }
 # What a framework's layers of a kind always are.
@@ -259,9 +260,8 @@ OPTIMIZERS: dict[str, dict[str, str]] = {  # the same of optimizers, whose setti
         "_centered": "centered",
         "_amsgrad": "amsgrad",
         "_weight_decay": "weight_decay",
-        "_learning_rate": "learning_rate",
+        "regularization._coeff": "weight_decay",
         "learning_rate": "learning_rate",
-        "weight_decay": "weight_decay",
     },
     "keras": {name: name for name in ("learning_rate", "epsilon", "beta_1", "beta_2", "momentum", "rho")}
     | {name: name for name in ("weight_decay", "nesterov", "centered", "amsgrad")},
@@ -308,6 +308,13 @@ EPSILON = {
     ("keras", "RMSprop"): "inside the root",
 }
 EPSILON |= {(framework, "AdamW"): EPSILON[framework, "Adam"] for framework in ("torch", "paddle", "keras")}
+# Activations in which a framework keeps a constant in float32 even where it computes in float64, with its backend.
+FLOAT32_CONSTANTS = {("keras", "tensorflow", "gelu")}
+# Settings of optimizers that a framework keeps in float32 even where the weights are float64.
+FLOAT32_SETTINGS = {
+    ("paddle", "RMSProp"): ("rho", "epsilon", "momentum", "learning_rate"),
+    ("paddle", "Momentum"): ("momentum",),
+}
 
 
 @dataclass(frozen=True)

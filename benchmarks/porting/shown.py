@@ -10,7 +10,7 @@ from benchmarks.porting.diff import Diff
 from benchmarks.porting.rungs import COMPARED
 from common.text import printable
 
-MOST_NAMED = 10  # things that were not compared
+MOST_NAMED = 10  # remarks
 
 
 def diff_table(found: Diff) -> Table:
@@ -37,10 +37,9 @@ def lines(found: Diff) -> Iterator[str]:
             yield f"  likely: {cause.sentence}" + (f" ({cause.link})" if cause.link else "")
     else:
         yield f"{found.right} computes what {found.left} computes, as far as both were recorded"
-    for line in found.not_compared[:MOST_NAMED]:
-        yield f"not compared: {line}"
-    if len(found.not_compared) > MOST_NAMED:
-        yield f"not compared: {len(found.not_compared) - MOST_NAMED} more; --json names them"
+    yield from found.notes[:MOST_NAMED]
+    if len(found.notes) > MOST_NAMED:
+        yield f"{len(found.notes) - MOST_NAMED} more such remarks; --json has them"
 
 
 def markdown(found: Diff) -> str:

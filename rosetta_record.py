@@ -36,7 +36,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,24 +88,21 @@ class Record:
         """The model's layers and weights as they are now. From now on outputs of its layers are recorded, until the
         model has computed its own output, or until this record is told something else."""
         if self._content["weights"]:
-            raise RecordError("weights are already recorded; record.model is called once for each record")
+            raise RecordError("weights are already recorded; expected record.model once for each record")
         framework = framework_of(model)
         if framework is None or not isinstance(model, framework.layer_class()):
-            raise RecordError(
-                f"the model is of {qualified(type(model))}; expected a layer of torch, paddle or keras (3 or later); "
-                "record anything else as arrays, with record.layer"
-            )
+            known = "a layer of torch, paddle or keras 3"
+            raise RecordError(f"a model is of {qualified(type(model))}; expected {known}; record.layer takes arrays")
         weights = framework.weights(model)
         if not weights:
-            raise RecordError("the model has no weights; if they are made later, call it once before record.model")
+            raise RecordError("the model has no weights; if it makes them when it is called, call it once before")
         self._framework, self._model, self._watched = framework, model, True
-        self._content["framework"] = framework.facts()
         first: dict[int, str] = {}
         for name, weight in weights.items():
             tied_to = first.setdefault(id(weight), name)
             self._content["weights"][name] = {
                 "trainable": framework.trainable(weight),
-                "tied_to": tied_to if tied_to != name else None,
+                "tied_to": None if tied_to == name else tied_to,
             }
         for layer in framework.layers(model):
             facts: dict[str, Any] = {
@@ -117,11 +114,12 @@ class Record:
                 "buffers": layer.buffers,
             }
             self._content["layers"].append(facts)
-            self._unwatch.append(framework.watch(layer.layer, self._seen_by(facts, layer.layer)))
+            self._unwatch.append(framework.watch(layer.layer, self._seen_by(layer.layer, facts)))
+        floating = Counter(kind for kind in map(precision_of, weights.values()) if "float" in kind)
+        self._content.update(
+            framework=framework.facts(), precision=max(floating, key=floating.__getitem__, default=None)
+        )
         self._add("weights", weights)
-        floating = [precision for precision in map(precision_of, weights.values()) if "float" in precision]
-        self._content["precision"] = Counter(floating).most_common(1)[0][0] if floating else None
-        self._save()
 
     def forward(self, **outputs: Any) -> None:
         """What the model computed, by names that both sides use."""
@@ -132,9 +130,7 @@ class Record:
         """The loss of the forward pass: one number."""
         self._end_of_pass()
         if self._content["loss"] is not None:
-            raise RecordError(
-                "a loss is already recorded; record.step takes those of steps: record.step(number, loss)"
-            )
+            raise RecordError("a loss is already recorded; those of later steps are for record.step(number, loss)")
         self._content["loss"] = number_in(loss)
         self._save()
 
@@ -145,59 +141,57 @@ class Record:
         if not isinstance(gradients, Mapping):
             framework = self._recorded(model)
             trained = framework.trained(model)
-            if gradients is None:
-                gradients = [framework.gradient(weight) for weight in trained]
-            if len(gradients) != len(trained):
+            listed = framework.gradients(model) if gradients is None else gradients
+            if len(listed) != len(trained):
                 raise RecordError(
-                    f"{len(gradients)} gradients were given; expected {len(trained)}, one for each trainable weight"
+                    f"{len(listed)} gradients are given; expected {len(trained)}, one a trainable weight"
                 )
-            of = {id(weight): gradient for weight, gradient in zip(trained, gradients)}
+            of = {id(weight): gradient for weight, gradient in zip(trained, listed)}
             gradients = {name: of.get(id(weight)) for name, weight in framework.weights(model).items()}
         found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
         if not found:
             raise RecordError(
-                "no weight has a gradient; call record.gradients between the backward pass and the step that clears "
-                "them, or give them: record.gradients(model, gradients)"
+                "no weight has a gradient; call record.gradients after the backward pass and before they are cleared, "
+                "or give them: record.gradients(model, gradients)"
             )
-        self._add("gradients", self._named_as_weights(found))
+        self._add("gradients", self._of_weights(found))
 
-    def optimizer(
-        self, optimizer: Any, settings: Mapping[str, Any] | None = None, slots: Mapping[str, Any] | None = None
-    ) -> None:
-        """The optimizer after the first step: its settings, and its slots, which is what it remembers of each weight.
-        Where no framework has one, give its name, its settings, and the slots as "WEIGHT|SLOT"."""
+    def optimizer(self, optimizer: Any, settings: Any = None, slots: Any = None) -> None:
+        """The optimizer after the first step: its settings, and its slots, which are what it remembers of weights.
+        Of one that is of no framework: its name, its settings, and {"WEIGHT|SLOT": array}."""
         if self._content["optimizer"] is not None:
-            raise RecordError("an optimizer is already recorded; call record.optimizer once, after the first step")
-        facts: dict[str, Any] = {"class": optimizer, "settings": settings or {}}
-        slots = dict(slots or {})
+            raise RecordError(
+                "an optimizer is already recorded; expected record.optimizer once, after the first step"
+            )
+        groups: list[Any] = []
+        classes, found = [optimizer], dict(slots or {})
         if not isinstance(optimizer, str):
             framework = self._recorded(self._model)
             if framework_of(optimizer) is not framework:
-                raise RecordError(
-                    f"the optimizer is of {qualified(type(optimizer))}; expected one of {framework.name}"
-                )
+                kind = qualified(type(optimizer))
+                raise RecordError(f"the optimizer is of {kind}; expected one of {framework.name}, or a name")
             weights = framework.weights(self._model)
             classes = classes_of(optimizer, framework)
-            facts = {"class": classes[0], "classes": classes, **framework.optimizer(optimizer, weights)}
+            settings, groups = framework.optimizer(optimizer)
             for name, weight in weights.items():
-                slots.update({f"{name}|{slot}": value for slot, value in framework.slots(optimizer, weight).items()})
-        self._content["optimizer"] = dict(facts, settings=plain(facts["settings"]))
-        self._add("slots", self._named_as_weights(slots))
+                found.update({f"{name}|{slot}": value for slot, value in framework.slots(optimizer, weight).items()})
+            names = {id(weight): name for name, weight in reversed(list(weights.items()))}
+            groups = [
+                dict(plain(group), weights=[names.get(id(weight)) for weight in group["params"]]) for group in groups
+            ]
+        facts = {"class": classes[0], "classes": classes, "settings": plain(settings or {}), "groups": groups}
+        self._content["optimizer"] = facts
+        self._add("slots", self._of_weights(found))
 
     def step(self, number: int, loss: Any, weights: Mapping[str, Any] | None = None) -> None:
         """After step `number` of the optimizer, of which the first is 1: the loss from which the step was computed,
         and the model's weights as they are now, or those that are given by name."""
         if weights is None:
             weights = self._recorded(self._model).weights(self._model)
-        self._step(number, loss, self._named_as_weights(weights))
+        self._step(number, loss, self._of_weights(weights))
 
     def training(
-        self,
-        model: Any,
-        batches: Iterable[Any],
-        loss_of: Callable[[Any, Any], Any],
-        optimizer: Any,
-        steps: int = 10,
+        self, model: Any, batches: Iterable[Any], loss_of: Callable[[Any, Any], Any], optimizer: Any, steps: int = 10
     ) -> None:
         """All of a short training. `batches` are used in turns; `loss_of(model, batch)` gives the loss, or the loss
         and a dict of outputs. With a function that makes the optimizer from the model's trainable weights, a control
@@ -205,79 +199,73 @@ class Record:
         much of a difference is rounding; and in the end the model is as it was before."""
         batches = list(batches)[:steps]
         if not batches:
-            raise RecordError("there is no batch; expected a list of what loss_of(model, batch) takes, and a step")
-        for number, batch in enumerate(batches):  # the first one's arrays have the names that record.inputs gives
+            raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
+        for number, batch in enumerate(batches):  # names of the first one's arrays are those of record.inputs
             self._add("inputs", arrays_in(batch, f"batch{number}" if number else ""))
         self.model(model)
         framework = self._recorded(model)
         put_back = framework.randomness(model)
-        made = optimizer(framework.trained(model)) if callable(optimizer) else optimizer
+        used = optimizer(framework.trained(model)) if callable(optimizer) else optimizer
         for number in range(1, steps + 1):
             computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
             if number == 1:
                 self.loss(loss_in(computed))
                 if isinstance(computed, tuple):
-                    self.forward(**computed[1])
+                    self._add("outputs", arrays_in(computed[1]))
                 self.gradients(model, gradients)
-            framework.update(model, made, gradients)
+            framework.update(model, used, gradients)
             if number == 1:
-                self.optimizer(made)
+                self.optimizer(used)
             self._step(number, loss_in(computed), framework.weights(model) if number in (1, steps) else None)
         if callable(optimizer):
             put_back()
             self._put_back(moved=True)
-            Record(self.folder / CONTROL).training(
-                model, batches, loss_of, optimizer(framework.trained(model)), steps
-            )
+            used = optimizer(framework.trained(model))
+            Record(self.folder / CONTROL).training(model, batches, loss_of, used, steps)
             put_back()
             self._put_back(moved=False)
 
-    def layer(
-        self,
-        path: str,
-        kind: str,
-        parameters: Mapping[str, Any] | None = None,
-        settings: Mapping[str, Any] | None = None,
-        output: Any = None,
-    ) -> None:
-        """A layer that no framework has: its parameters by the names that they have in it, settings, and its output,
-        in the order in which layers compute. A layer that computes again is given again, with its output alone."""
+    def layer(self, path: str, kind: str, parameters: Any = None, settings: Any = None, output: Any = None) -> None:
+        """A layer of no framework: its parameters by the names that they have in it, its settings, and its output, in
+        the order in which layers compute. One that computes again is given again, with its output alone."""
         if self._framework is not None:
-            raise RecordError("record.layer is for plain arrays; the layers of a model are recorded by record.model")
+            raise RecordError("record.layer takes plain arrays; the layers of a model are recorded by record.model")
         names = {role: joined(path, role) for role in parameters or {}}
         if path not in [layer["path"] for layer in self._content["layers"]]:
             facts = {"path": path, "classes": [kind], "settings": plain(settings or {}), "training": None}
             self._content["layers"].append(dict(facts, parameters=names, buffers={}))
-        self.weights(**{names[role]: array for role, array in (parameters or {}).items()})
-        parts = self._call(path, output)
-        self._add("layers", {name: self._outputs.pop(name) for name in parts})
+        if names:
+            self.weights(**{name: parameters[role] for role, name in names.items()})
+        if output is not None:
+            self._call(path, output)
+            self._write_outputs()
 
     def weights(self, **arrays: Any) -> None:
-        """Weights that belong to no layer, as plain arrays."""
+        """Weights of no layer, as plain arrays."""
+        self._content["precision"] = self._content["precision"] or next(map(precision_of, arrays.values()), None)
         self._add("weights", arrays)
         self._content["weights"].update({name: {"trainable": True, "tied_to": None} for name in arrays})
-        self._content["precision"] = self._content["precision"] or next(map(precision_of, arrays.values()), None)
         self._save()
 
     # What the methods above are made of
 
     def _begin(self) -> None:
-        """Make the folder an empty record. Nothing is touched in a folder that holds anything but a record."""
+        """Make the folder an empty record. A folder that holds anything but a record is left alone."""
         if self.folder.exists():
             try:
-                holds_record = json.loads((self.folder / "record.json").read_text("utf-8"))["format"] == FORMAT
+                replaced = json.loads((self.folder / "record.json").read_text("utf-8"))["format"] == FORMAT
             except (OSError, ValueError, KeyError, TypeError):
-                holds_record = False
-            if not holds_record and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                replaced = False
+            if not replaced and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 raise RecordError(
-                    f"{self.folder} exists and is no record; expected a new name or a record to replace"
+                    f"{self.folder} exists and is no record; expected a new name, or a record to replace"
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._save()  # before arrays are removed, so that there is always a whole record, were it an empty one
+        self._save()  # first, so that there is a whole record at each moment, were it an empty one
         for folder in (self.folder / CONTROL, self.folder):
             for name in FILES:
-                remove(folder / f"{name}.safetensors")
-        remove(self.folder / CONTROL / "record.json")
+                (folder / f"{name}.safetensors").unlink(missing_ok=True)
+        (self.folder / CONTROL / "record.json").unlink(missing_ok=True)
 
     def _save(self) -> None:
         """Write record.json beside what is there, then in its place."""
@@ -289,15 +277,13 @@ class Record:
         """Write these arrays into a file, beside those that it holds."""
         path = self.folder / f"{file}.safetensors"
         before = load_file(path) if path.exists() else {}
-        twice = sorted(before.keys() & values.keys())
-        if twice:
-            raise RecordError(f"{twice[0]!r} is already recorded among the {file}; expected each name once")
+        for name in before.keys() & values.keys():
+            raise RecordError(f"{name!r} is already recorded among the {file}; expected each name once")
         self._write(file, {**before, **values})
 
     def _write(self, file: str, values: Mapping[str, Any]) -> None:
-        arrays = {name: writable(value, f"{name!r} of {file}") for name, value in values.items()}
         beside = self.folder / f"{file}.safetensors.new"
-        save_file(arrays, beside)
+        save_file({name: writable(value, f"{name!r} of {file}") for name, value in values.items()}, beside)
         os.replace(beside, self.folder / f"{file}.safetensors")
         self._save()
 
@@ -309,18 +295,16 @@ class Record:
             raise RecordError("this is another object than record.model was given; expected the same one")
         return self._framework
 
-    def _named_as_weights(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        unknown = [name for name in values if name.partition("|")[0] not in self._content["weights"]]
-        if unknown:
-            raise RecordError(
-                f"{unknown[0]!r} is no weight that is recorded; expected names of record.model or layers"
-            )
+    def _of_weights(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in values:
+            if name.partition("|")[0] not in self._content["weights"]:
+                raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
         return values
 
-    def _seen_by(self, facts: dict[str, Any], layer: Any) -> Callable[[Any, bool | None], None]:
+    def _seen_by(self, layer: Any, facts: dict[str, Any]) -> Callable[[Any, Any], None]:
         """What is called with each output of the layer."""
 
-        def seen(output: Any, training: bool | None) -> None:
+        def seen(output: Any, training: Any) -> None:
             if self._watched:
                 facts["training"] = training
                 self._call(facts["path"], output)
@@ -329,14 +313,13 @@ class Record:
 
         return seen
 
-    def _call(self, path: str, output: Any) -> list[str]:
-        """Keep a layer's output, copied since the next layer may compute in its place."""
+    def _call(self, path: str, output: Any) -> None:
+        """Keep a layer's output: a copy, since the next layer may compute in its place."""
         number = len(self._content["calls"])
         arrays = arrays_in(output).values()
         kept = {f"{number}:{path}:{part}": np.array(array_of(array)) for part, array in enumerate(arrays)}
         self._outputs.update(kept)
         self._content["calls"].append({"layer": path, "parts": list(kept)})
-        return list(kept)
 
     def _write_outputs(self) -> None:
         self._watched = False
@@ -344,19 +327,19 @@ class Record:
         self._outputs = {}
 
     def _end_of_pass(self) -> None:
-        """The forward pass is over, even if the model computed only parts of itself."""
+        """The forward pass is over, even if only parts of the model were called."""
         if self._watched:
             self._write_outputs()
         while self._unwatch:
             self._unwatch.pop()()
 
     def _step(self, number: int, loss: Any, weights: Mapping[str, Any] | None) -> None:
+        self._end_of_pass()
         last = self._content["steps"][-1]["step"] if self._content["steps"] else 0
         if number <= last or (last == 0 and number != 1):
             raise RecordError(
                 f"step {number} came after step {last}; expected steps in order, of which the first is 1"
             )
-        self._end_of_pass()
         self._content["steps"].append({"step": number, "loss": number_in(loss)})
         if weights is None:
             self._save()
@@ -383,20 +366,20 @@ class Layer(NamedTuple):
 
 
 class Framework(ABC):
-    """What a record asks of a framework."""
+    """What a record asks of a framework. Tensors stay the framework's own until they are written."""
 
-    name: str  # of the module, too
+    name: str  # of its module, too
 
     @property
     def api(self) -> Any:
-        """The framework's module, which is there when an object of the framework is."""
+        """The framework's module, which is imported wherever an object of the framework is."""
         return sys.modules.get(self.name)
 
     def facts(self) -> dict[str, Any]:
         return {"name": self.name, "version": str(self.api.__version__), "backend": None}
 
     @abstractmethod
-    def layer_class(self) -> type:
+    def layer_class(self) -> Any:
         """The class from which all layers and models inherit."""
 
     @abstractmethod
@@ -408,14 +391,6 @@ class Framework(ABC):
         """All parameters and buffers by name. A tied one is there under each of its names."""
 
     @abstractmethod
-    def trainable(self, weight: Any) -> bool:
-        """Whether the optimizer is to change the weight."""
-
-    @abstractmethod
-    def trained(self, model: Any) -> list[Any]:
-        """The trainable weights in the framework's order."""
-
-    @abstractmethod
     def layers(self, model: Any) -> list[Layer]:
         """The model itself and all layers in it, in the order in which they were defined."""
 
@@ -424,18 +399,26 @@ class Framework(ABC):
         """What the layer was made with, under the framework's own names."""
 
     @abstractmethod
-    def watch(self, layer: Any, seen: Callable[[Any, bool | None], None]) -> Callable[[], None]:
+    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
         """Have `seen` called with each output of the layer and whether it is in training mode, until the function
         that is given back is called."""
 
     @abstractmethod
-    def gradient(self, weight: Any) -> Any:
-        """The gradient that the weight holds, or None."""
+    def trainable(self, weight: Any) -> bool:
+        """Whether the optimizer is to change the weight."""
 
     @abstractmethod
-    def optimizer(self, optimizer: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """The optimizer's "settings" under the framework's own names, and "groups" of weights with settings of their
-        own."""
+    def trained(self, model: Any) -> list[Any]:
+        """The trainable weights in the framework's order."""
+
+    @abstractmethod
+    def gradients(self, model: Any) -> list[Any]:
+        """The gradients that the trainable weights hold; None for those that hold none."""
+
+    @abstractmethod
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        """The optimizer's settings under the framework's own names, and groups of weights with settings of their own,
+        each a dict with the weights as "params"."""
 
     @abstractmethod
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
@@ -459,17 +442,23 @@ class Framework(ABC):
 
 
 class Modules(Framework):
-    """What torch and Paddle have in common: layers keep their own parameters, buffers and parts by name."""
+    """What torch and Paddle have in common: a layer keeps parameters, buffers and parts by name, and a weight keeps
+    its gradient."""
 
-    parts: str  # the attribute that holds a layer's parts
+    parts: str  # the attribute in which a layer keeps its parts
+    hook: str  # the method of a layer that registers what is called with its outputs
 
     @abstractmethod
-    def composites(self) -> tuple[type, ...]:
-        """Layers which count as one with their parts, since they use their parts' weights themselves."""
+    def composites(self) -> tuple[Any, ...]:
+        """Classes of layers which count as one with their parts, since they use the parts' weights themselves."""
 
     @abstractmethod
     def exists(self, weight: Any) -> bool:
-        """Whether the weight has values by now."""
+        """Whether the weight has values already."""
+
+    @abstractmethod
+    def forget(self, weight: Any) -> None:
+        """Have the weight hold no gradient."""
 
     def weights(self, model: Any) -> dict[str, Any]:
         return {
@@ -480,25 +469,42 @@ class Modules(Framework):
         }
 
     def layers(self, model: Any) -> list[Layer]:
-        once = {id(layer): (path, layer) for path, layer in reversed(list(self._walk(model, self.composites())))}
-        return [
-            Layer(
-                path,
-                layer,
-                {role: joined(path, role) for role in self._owned(layer, "_parameters")},
-                {role: joined(path, role) for role in self._owned(layer, "_buffers")},
-            )
-            for path, layer in reversed(list(once.values()))
-        ]
+        found: dict[int, Layer] = {}  # each once, by its first name
+        for path, layer in self._walk(model, self.composites()):
+            owned = (self._owned(layer, kind) for kind in ("_parameters", "_buffers"))
+            parameters, buffers = ({role: joined(path, role) for role in roles} for roles in owned)
+            found.setdefault(id(layer), Layer(path, layer, parameters, buffers))
+        return list(found.values())
 
     def settings(self, layer: Any) -> dict[str, Any]:
         common = vars(self.layer_class()())
         return {name: value for name, value in vars(layer).items() if name not in common}
 
-    def gradient(self, weight: Any) -> Any:
-        return weight.grad
+    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
+        handle = getattr(layer, self.hook)(lambda layer, inputs, output: seen(output, layer.training))
+        return lambda: handle.remove()
 
-    def _walk(self, layer: Any, closed: tuple[type, ...], path: str = "") -> Iterator[tuple[str, Any]]:
+    def trained(self, model: Any) -> list[Any]:
+        return [weight for weight in model.parameters() if self.trainable(weight)]
+
+    def gradients(self, model: Any) -> list[Any]:
+        return [weight.grad for weight in self.trained(model)]
+
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+        self._forget_all(model)
+        computed = loss_of(model, batch)
+        loss_in(computed).backward()
+        return computed, self.gradients(model)
+
+    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+        optimizer.step()
+        self._forget_all(model)
+
+    def _forget_all(self, model: Any) -> None:
+        for weight in self.trained(model):
+            self.forget(weight)
+
+    def _walk(self, layer: Any, closed: tuple[Any, ...], path: str = "") -> Iterator[tuple[str, Any]]:
         """The layer and all its parts, a shared one under each of its names; without the parts of closed ones."""
         yield path, layer
         if not isinstance(layer, closed):
@@ -507,7 +513,7 @@ class Modules(Framework):
                     yield from self._walk(part, closed, joined(path, name))
 
     def _owned(self, layer: Any, kind: str) -> dict[str, Any]:
-        """The layer's own parameters or buffers; of a composite also those of its parts that it does not name."""
+        """The layer's own parameters or buffers; of a composite also those of its parts, each by its first name."""
         found: dict[int, tuple[str, Any]] = {}
         for path, part in self._walk(layer, ()) if isinstance(layer, self.composites()) else [("", layer)]:
             for role, weight in getattr(part, kind).items():
@@ -517,16 +523,19 @@ class Modules(Framework):
 
 
 class Torch(Modules):
-    name, parts = "torch", "_modules"
+    name, parts, hook = "torch", "_modules", "register_forward_hook"
 
-    def layer_class(self) -> type:
-        return self.api.nn.Module  # type: ignore[no-any-return]
+    def layer_class(self) -> Any:
+        return self.api.nn.Module
 
-    def composites(self) -> tuple[type, ...]:
+    def composites(self) -> tuple[Any, ...]:
         return (self.api.nn.MultiheadAttention,)
 
     def exists(self, weight: Any) -> bool:
-        return not hasattr(weight, "materialize")
+        return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
+
+    def forget(self, weight: Any) -> None:
+        weight.grad = None
 
     def array(self, tensor: Any) -> NDArray[Any]:
         tensor = tensor.detach().cpu()
@@ -534,20 +543,13 @@ class Torch(Modules):
             tensor = tensor.to_dense()
         if tensor.dtype == self.api.bfloat16:  # which NumPy lacks
             tensor = tensor.float()
-        return tensor.numpy()  # type: ignore[no-any-return]
+        return np.asarray(tensor.numpy())
 
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)
 
-    def trained(self, model: Any) -> list[Any]:
-        return [weight for weight in model.parameters() if weight.requires_grad]
-
-    def watch(self, layer: Any, seen: Callable[[Any, bool | None], None]) -> Callable[[], None]:
-        hook = layer.register_forward_hook(lambda layer, inputs, output: seen(output, layer.training))
-        return hook.remove  # type: ignore[no-any-return]
-
-    def optimizer(self, optimizer: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
-        return {"settings": optimizer.param_groups[0], "groups": groups_of(optimizer.param_groups, weights)}
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        return optimizer.param_groups[0], optimizer.param_groups
 
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
         return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
@@ -556,38 +558,31 @@ class Torch(Modules):
         weight.detach().copy_(self.api.from_numpy(array))
 
     def randomness(self, model: Any) -> Callable[[], None]:
-        state, cuda = self.api.get_rng_state(), self.api.cuda
-        states = cuda.get_rng_state_all() if cuda.is_initialized() else []
+        torch = self.api
+        state, cuda = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
         def put_back() -> None:
-            self.api.set_rng_state(state)
-            if states:
-                cuda.set_rng_state_all(states)
+            torch.set_rng_state(state)
+            for device, device_state in enumerate(cuda):
+                torch.cuda.set_rng_state(device_state, device)
 
         return put_back
 
-    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
-        model.zero_grad(set_to_none=True)
-        computed = loss_of(model, batch)
-        loss_in(computed).backward()
-        return computed, [weight.grad for weight in self.trained(model)]
-
-    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
-        optimizer.step()
-        model.zero_grad(set_to_none=True)
-
 
 class Paddle(Modules):
-    name, parts = "paddle", "_sub_layers"
+    name, parts, hook = "paddle", "_sub_layers", "register_forward_post_hook"
 
-    def layer_class(self) -> type:
-        return self.api.nn.Layer  # type: ignore[no-any-return]
+    def layer_class(self) -> Any:
+        return self.api.nn.Layer
 
-    def composites(self) -> tuple[type, ...]:
+    def composites(self) -> tuple[Any, ...]:
         return (self.api.nn.layer.rnn.RNNBase,)
 
     def exists(self, weight: Any) -> bool:
         return bool(weight._is_initialized())
+
+    def forget(self, weight: Any) -> None:
+        weight.clear_gradient(False)  # which leaves none, rather than zeros
 
     def array(self, tensor: Any) -> NDArray[Any]:
         if tensor.is_selected_rows():  # the gradient of a sparse embedding
@@ -597,26 +592,18 @@ class Paddle(Modules):
             return array
         if tensor.dtype == self.api.bfloat16:  # which NumPy lacks
             tensor = tensor.astype("float32")
-        return tensor.numpy()  # type: ignore[no-any-return]
+        return np.asarray(tensor.numpy())
 
     def trainable(self, weight: Any) -> bool:
         return not weight.stop_gradient
 
-    def trained(self, model: Any) -> list[Any]:
-        return [weight for weight in model.parameters() if not weight.stop_gradient]
-
-    def watch(self, layer: Any, seen: Callable[[Any, bool | None], None]) -> Callable[[], None]:
-        hook = layer.register_forward_post_hook(lambda layer, inputs, output: seen(output, layer.training))
-        return hook.remove  # type: ignore[no-any-return]
-
-    def optimizer(self, optimizer: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
         settings = dict(vars(optimizer), learning_rate=optimizer.get_lr())
         for name, part in (("regularization", optimizer.regularization), ("clipping", optimizer._grad_clip)):
             if part is not None:
                 settings[name] = type(part).__name__
                 settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
-        groups = [group for group in optimizer._param_groups if isinstance(group, dict)]
-        return {"settings": settings, "groups": groups_of(groups, weights)}
+        return settings, [group for group in optimizer._param_groups if isinstance(group, dict)]
 
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
         master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
@@ -631,20 +618,6 @@ class Paddle(Modules):
         state = self.api.get_rng_state()
         return lambda: self.api.set_rng_state(state)
 
-    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
-        self._clear(model)
-        computed = loss_of(model, batch)
-        loss_in(computed).backward()
-        return computed, [weight.grad for weight in self.trained(model)]
-
-    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
-        optimizer.step()
-        self._clear(model)
-
-    def _clear(self, model: Any) -> None:
-        for weight in self.trained(model):
-            weight.clear_gradient(False)  # leaves none, rather than zeros
-
 
 class Keras(Framework):
     name = "keras"
@@ -652,8 +625,8 @@ class Keras(Framework):
     def facts(self) -> dict[str, Any]:
         return dict(super().facts(), backend=self.api.backend.backend())
 
-    def layer_class(self) -> type:
-        return self.api.layers.Layer  # type: ignore[no-any-return]
+    def layer_class(self) -> Any:
+        return self.api.layers.Layer
 
     def array(self, tensor: Any) -> NDArray[Any]:
         if self.api is None:  # a tensor of TensorFlow or JAX alone
@@ -663,29 +636,20 @@ class Keras(Framework):
 
     def weights(self, model: Any) -> dict[str, Any]:
         owned = (weights for _, layer in self._walk(model) for weights in self._owned(layer))
-        found = {id(weight): weight for weights in owned for weight in weights}
-        return dict(zip(unique(weight.path for weight in found.values()), found.values()))
-
-    def trainable(self, weight: Any) -> bool:
-        return bool(weight.trainable)
-
-    def trained(self, model: Any) -> list[Any]:
-        return list(model.trainable_variables)
+        found = {id(weight): weight for weights in owned for weight in weights}.values()
+        return dict(zip(unique(weight.path for weight in found), found))
 
     def layers(self, model: Any) -> list[Layer]:
         names = {id(weight): name for name, weight in self.weights(model).items()}
-        walked = list(self._walk(model))
-        return [
-            Layer(
-                path,
-                layer,
-                *(
-                    dict(zip(unique(weight.name for weight in owned), (names[id(weight)] for weight in owned)))
-                    for owned in self._owned(layer)
-                ),
+        paths, layers = zip(*self._walk(model))
+        found = []
+        for path, layer in zip(unique(paths), layers):
+            parameters, buffers = (
+                dict(zip(unique(weight.name for weight in weights), [names[id(weight)] for weight in weights]))
+                for weights in self._owned(layer)
             )
-            for path, (_, layer) in zip(unique(path for path, _ in walked), walked)
-        ]
+            found.append(Layer(path, layer, parameters, buffers))
+        return found
 
     def settings(self, layer: Any) -> dict[str, Any]:
         try:
@@ -693,68 +657,75 @@ class Keras(Framework):
         except NotImplementedError:  # a person's own layer
             return {}
 
-    def watch(self, layer: Any, seen: Callable[[Any, bool | None], None]) -> Callable[[], None]:
+    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
+        """Keras has no hooks: the layer is given a `call` of its own, before that of its class."""
         before, call = vars(layer).get("call"), layer.call
 
         @functools.wraps(call)
         def watched(*inputs: Any, **options: Any) -> Any:
             output = call(*inputs, **options)
             kinds = {kind.__name__ for array in arrays_in(output).values() for kind in type(array).__mro__}
-            if not kinds & {"KerasTensor", "SymbolicTensor", "Tracer"}:  # which have no values
+            if not kinds & {"KerasTensor", "SymbolicTensor", "Tracer"}:  # which stand for values to come
                 seen(output, options.get("training"))
             return output
 
         def unwatch() -> None:
             vars(layer).pop("call")
-            if before is not None:
-                vars(layer)["call"] = before
+            vars(layer).update({"call": before} if before else {})
 
         vars(layer)["call"] = watched
         return unwatch
 
-    def gradient(self, weight: Any) -> Any:
-        return getattr(weight.value, "grad", None)  # of the torch backend; others give them to who asks
+    def trainable(self, weight: Any) -> bool:
+        return bool(weight.trainable)
 
-    def optimizer(self, optimizer: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
-        return {"settings": flat_config(optimizer.get_config())}
+    def trained(self, model: Any) -> list[Any]:
+        return list(model.trainable_variables)
+
+    def gradients(self, model: Any) -> list[Any]:
+        return [getattr(weight.value, "grad", None) for weight in self.trained(model)]  # held by the torch backend
+
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        return flat_config(optimizer.get_config()), []
 
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
-        trained = [id(variable) for variable in optimizer._trainable_variables]
-        found = {}
-        for attribute, variables in vars(optimizer).items():
-            if attribute in ("_variables", "_trainable_variables") or id(weight) not in trained:
-                continue
-            if isinstance(variables, list) and len(variables) == len(trained):
-                slot = variables[trained.index(id(weight))]
-                prefix = weight.path.replace("/", "_") + "_"
-                found[slot.name[len(prefix) :]] = slot
-        return found
+        """Of the optimizer's lists with a variable for each weight; a slot is named by the weight's path and its own
+        name."""
+        ids = [id(variable) for variable in optimizer._trainable_variables]
+        if id(weight) not in ids:
+            return {}
+        others = [of for name, of in vars(optimizer).items() if not name.endswith("_variables")]
+        found = [of[ids.index(id(weight))] for of in others if isinstance(of, list) and len(of) == len(ids)]
+        return {slot.name[len(weight.path) + 1 :]: slot for slot in found}
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.assign(array)
 
     def randomness(self, model: Any) -> Callable[[], None]:
         weights = {id(weight) for weight in self.weights(model).values()}
-        states = [(state, np.array(self.array(state))) for state in model.variables if id(state) not in weights]
+        seeds = [(state, np.array(self.array(state))) for state in model.variables if id(state) not in weights]
+        torch = FRAMEWORKS["torch"].randomness(model) if self.api.backend.backend() == "torch" else None
 
         def put_back() -> None:
-            for state, array in states:
+            for state, array in seeds:
                 state.assign(array)
+            if torch is not None:
+                torch()
 
         return put_back
 
     def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
-        trained, backend = self.trained(model), self.api.backend.backend()
-        if backend == "tensorflow":
-            with sys.modules["tensorflow"].GradientTape() as tape:
-                computed = loss_of(model, batch)
-            return computed, tape.gradient(loss_in(computed), [weight.value for weight in trained])
+        backend = self.api.backend.backend()
+        if backend == "jax":
+            return self._backward_in_jax(model, loss_of, batch)
         if backend == "torch":
             model.zero_grad(set_to_none=True)
             computed = loss_of(model, batch)
             loss_in(computed).backward()
-            return computed, [weight.value.grad for weight in trained]
-        return self._backward_in_jax(model, loss_of, batch)
+            return computed, self.gradients(model)
+        with sys.modules["tensorflow"].GradientTape() as tape:
+            computed = loss_of(model, batch)
+        return computed, tape.gradient(loss_in(computed), [weight.value for weight in self.trained(model)])
 
     def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
         pairs = [pair for pair in zip(gradients, self.trained(model)) if pair[0] is not None]
@@ -763,7 +734,7 @@ class Keras(Framework):
 
     def _backward_in_jax(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
         trained, others = self.trained(model), model.non_trainable_variables
-        if "call" in vars(model):  # it is watched, which shows nothing where gradients are traced
+        if "call" in vars(model):  # it is watched, and no values are seen where gradients are traced
             with self.api.StatelessScope():
                 loss_of(model, batch)
 
@@ -788,26 +759,24 @@ class Keras(Framework):
                 met.add(id(layer))
                 path = layer.path or (f"{above}/{layer.name}" if above else layer.name)
                 yield path, layer
-                for part in layer._layers if self._cell(layer) is None else []:
+                for part in [] if self._cell(layer) else layer._layers:
                     yield from visit(part, "" if layer is model else path)
 
         return visit(model, "")
 
     def _cell(self, layer: Any) -> Any:
-        cell = getattr(layer, "cell", None) if isinstance(layer, self.api.layers.RNN) else None
+        """The cell of a recurrent layer, unless it is made of several."""
+        cell = layer.cell if isinstance(layer, self.api.layers.RNN) else None
         return None if cell is None or cell._layers else cell
 
     def _owned(self, layer: Any) -> list[list[Any]]:
         """The layer's own parameters, and what else it keeps, such as running statistics."""
-        owners = [owner for owner in (layer, self._cell(layer)) if owner is not None]
-        return [
-            [weight for owner in owners for weight in getattr(owner, kind)]
-            for kind in ("_trainable_variables", "_non_trainable_variables")
-        ]
+        owner = self._cell(layer) or layer
+        return [owner._trainable_variables, owner._non_trainable_variables]
 
 
 FRAMEWORKS: dict[str, Framework] = {"torch": Torch(), "paddle": Paddle(), "keras": Keras()}
-FRAMEWORKS.update(dict.fromkeys(("tensorflow", "jax", "jaxlib"), FRAMEWORKS["keras"]))  # by the packages of tensors
+FRAMEWORKS.update(dict.fromkeys(("tensorflow", "jax", "jaxlib"), FRAMEWORKS["keras"]))  # whose tensors Keras uses
 
 
 def framework_of(value: Any) -> Framework | None:
@@ -816,25 +785,35 @@ def framework_of(value: Any) -> Framework | None:
     return next((FRAMEWORKS[package] for package in packages if package in FRAMEWORKS), None)
 
 
-def qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def classes_of(value: Any, framework: Framework) -> list[str]:
-    """The value's class and those from which it inherits, nearest first. The framework's own are named without their
-    module, others with it, so that a person's own LSTM is not taken for the framework's."""
+    """The value's class and those of the framework from which it inherits, nearest first. A class from elsewhere is
+    named with its module, so that a person's own LSTM is not taken for the framework's."""
     names: list[str] = []
     for kind in type(value).__mro__:
-        if kind in (framework.layer_class(), object):
+        if kind is framework.layer_class():
             break
         own = kind.__module__.partition(".")[0] == framework.name
         if own or not names:
             names.append(kind.__name__ if own else qualified(kind))
-    return names or [type(value).__name__]
+    return names
+
+
+def qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """The names, of which a second one becomes NAME#2."""
+    count: Counter[str] = Counter()
+    found = []
+    for name in names:
+        count[name] += 1
+        found.append(name if count[name] == 1 else f"{name}#{count[name]}")
+    return found
 
 
 def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
@@ -849,51 +828,19 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
     return {inner: array for key, part in pairs for inner, array in arrays_in(part, joined(name, str(key))).items()}
 
 
-def unique(names: Iterable[str]) -> list[str]:
-    """The names, of which a second one becomes NAME#2."""
-    count: Counter[str] = Counter()
-    found = []
-    for name in names:
-        count[name] += 1
-        found.append(name if count[name] == 1 else f"{name}#{count[name]}")
-    return found
-
-
-def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of Keras with those of regularizers and the like under dotted names; initializers and layers,
-    which are recorded themselves, are left out."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if not isinstance(value, dict):
-            found[name] = value
-        elif "class_name" in value and "build_config" not in value and not name.endswith("initializer"):
-            found[name] = value["class_name"]
-            inner = value["config"] if isinstance(value["config"], dict) else {}
-            found.update({f"{name}.{key}": part for key, part in flat_config(inner).items()})
-    return found
-
-
 def array_of(value: Any) -> NDArray[Any]:
     framework = framework_of(value)
     return framework.array(value) if framework else np.asarray(value)
 
 
 def writable(value: Any, what: str) -> NDArray[Any]:
-    """The value as safetensors takes it: with rows one after another, which the library does not check."""
+    """The value as safetensors needs it, which writes an array's memory as if its rows followed one another."""
     array = array_of(value)
-    if array.dtype.name == "bfloat16":  # of the ml_dtypes package
+    if array.dtype.name == "bfloat16":  # of the ml_dtypes package, which TensorFlow and JAX use
         array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         raise RecordError(f"{what} is of type {array.dtype}; expected numbers")
     return np.asarray(array, order="C")
-
-
-def number_in(loss: Any) -> float | str:
-    """The one number of an array; as a word where JSON has no such number."""
-    array = array_of(loss)
-    if array.size != 1:
-        raise RecordError(f"the loss has shape {array.shape}; expected one number: take its mean")
-    return plain_value(array.item())  # type: ignore[no-any-return]
 
 
 def loss_in(computed: Any) -> Any:
@@ -901,8 +848,16 @@ def loss_in(computed: Any) -> Any:
     return computed[0] if isinstance(computed, tuple) else computed
 
 
+def number_in(loss: Any) -> Any:
+    array = array_of(loss)
+    if array.size != 1:
+        raise RecordError(f"the loss has shape {array.shape}; expected one number, such as its mean")
+    return plain_value(array.item())
+
+
 def plain_value(value: Any) -> Any:
-    """The value as JSON has it, or an ellipsis for anything but numbers, strings, None and lists of numbers."""
+    """The value as JSON has it, or an ellipsis for anything but numbers, strings, None and lists of numbers. What
+    JSON has no number for becomes "inf", "-inf" or "nan"."""
     if isinstance(value, (list, tuple)):
         values = [plain_value(part) for part in value if not isinstance(part, str)]
         return values if len(values) == len(value) and ... not in values else ...
@@ -919,14 +874,18 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not ...}
 
 
-def groups_of(groups: Sequence[Mapping[str, Any]], weights: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of an optimizer with several groups of weights, each one's settings and the names of its weights."""
-    names = {id(weight): name for name, weight in reversed(list(weights.items()))}
-    return [
-        dict(plain(group), weights=[names[id(weight)] for weight in group["params"] if id(weight) in names])
-        for group in groups
-        if len(groups) > 1
-    ]
+def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of Keras with those of regularizers and the like under dotted names. Initializers are left out,
+    and layers, which are recorded themselves."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if not isinstance(value, dict):
+            found[name] = value
+        elif "class_name" in value and "build_config" not in value and not name.endswith("initializer"):
+            found[name] = value["class_name"]
+            inner = value["config"] if isinstance(value["config"], dict) else {}
+            found.update({f"{name}.{key}": part for key, part in flat_config(inner).items()})
+    return found
 
 
 def precision_of(tensor: Any) -> str:
@@ -938,14 +897,11 @@ def one_unit_moved(array: NDArray[Any], precision: str, rng: np.random.Generator
     """Each number moved by one unit in its last place, up or down by chance; zeros stay."""
     if array.dtype.kind != "f":
         return array
-    unit = 1 << 16 if precision == "bfloat16" else 1  # written as float32, of which it is the upper half
+    unit = 1 << 16 if precision == "bfloat16" else 1  # which is the upper half of the float32 as which it is written
     bits = array.view(f"u{array.itemsize}")
-    moved = np.where(
-        rng.integers(0, 2, array.shape, bool), bits + bits.dtype.type(unit), bits - bits.dtype.type(unit)
-    )
-    return np.where(array == 0, bits, moved).view(array.dtype)
-
-
-def remove(path: Path) -> None:
-    if path.exists():
-        path.unlink()
+    moved = np.asarray(rng.integers(0, 2, array.shape, bits.dtype))
+    moved *= 2 * unit
+    moved -= unit  # unsigned integers wrap around, and back again
+    moved *= array != 0
+    moved += bits
+    return moved.view(array.dtype)

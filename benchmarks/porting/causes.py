@@ -256,7 +256,7 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
     classes = []
     for side in (broken.rungs.left, broken.rungs.right):
         said = side.record.says.optimizer
-        classes.append((side.record.says.framework.name, said.class_name if said else ""))
+        classes.append((side.record.says.framework.name, said.kind if said else ""))
     entries = {"epsilon": "optimizer-epsilon", "weight_decay": "weight-decay", "rho": "rmsprop-defaults"}
     for name in left:
         one, other = left[name], right.get(name)

@@ -82,7 +82,7 @@ class Record:
 
     def inputs(self, **arrays: Any) -> None:
         """What the model is fed, so that both sides are seen to be fed the same: arrays, dicts or tuples of such."""
-        self._add("inputs", arrays_in(arrays))
+        self._add("inputs", named_arrays(arrays))
 
     def model(self, model: Any) -> None:
         """The model's layers and weights as they are now. From now on outputs of its layers are recorded, until the
@@ -114,17 +114,16 @@ class Record:
                 "buffers": layer.buffers,
             }
             self._content["layers"].append(facts)
-            self._unwatch.append(framework.watch(layer.layer, self._seen_by(layer.layer, facts)))
-        floating = Counter(kind for kind in map(precision_of, weights.values()) if "float" in kind)
-        self._content.update(
-            framework=framework.facts(), precision=max(floating, key=floating.__getitem__, default=None)
-        )
+            self._unwatch.append(framework.watch(layer.layer, functools.partial(self._seen, layer.layer, facts)))
+        floating = [kind for kind in map(precision_of, weights.values()) if "float" in kind]
+        precision = max(floating, key=floating.count, default=None)
+        self._content.update(framework=framework.facts(), precision=precision)
         self._add("weights", weights)
 
     def forward(self, **outputs: Any) -> None:
         """What the model computed, by names that both sides use."""
         self._end_of_pass()
-        self._add("outputs", arrays_in(outputs))
+        self._add("outputs", named_arrays(outputs))
 
     def loss(self, loss: Any) -> None:
         """The loss of the forward pass: one number."""
@@ -143,15 +142,13 @@ class Record:
             trained = framework.trained(model)
             listed = framework.gradients(model) if gradients is None else gradients
             if len(listed) != len(trained):
-                raise RecordError(
-                    f"{len(listed)} gradients are given; expected {len(trained)}, one a trainable weight"
-                )
+                raise RecordError(f"{len(listed)} gradients are given; expected {len(trained)}, one for each weight")
             of = {id(weight): gradient for weight, gradient in zip(trained, listed)}
             gradients = {name: of.get(id(weight)) for name, weight in framework.weights(model).items()}
         found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
         if not found:
             raise RecordError(
-                "no weight has a gradient; call record.gradients after the backward pass and before they are cleared, "
+                "no weight has a gradient; call record.gradients after the backward pass, before they are cleared, "
                 "or give them: record.gradients(model, gradients)"
             )
         self._add("gradients", self._of_weights(found))
@@ -160,9 +157,7 @@ class Record:
         """The optimizer after the first step: its settings, and its slots, which are what it remembers of weights.
         Of one that is of no framework: its name, its settings, and {"WEIGHT|SLOT": array}."""
         if self._content["optimizer"] is not None:
-            raise RecordError(
-                "an optimizer is already recorded; expected record.optimizer once, after the first step"
-            )
+            raise RecordError("an optimizer is already recorded; expected it once, after the first step")
         groups: list[Any] = []
         classes, found = [optimizer], dict(slots or {})
         if not isinstance(optimizer, str):
@@ -175,10 +170,9 @@ class Record:
             settings, groups = framework.optimizer(optimizer)
             for name, weight in weights.items():
                 found.update({f"{name}|{slot}": value for slot, value in framework.slots(optimizer, weight).items()})
-            names = {id(weight): name for name, weight in reversed(list(weights.items()))}
-            groups = [
-                dict(plain(group), weights=[names.get(id(weight)) for weight in group["params"]]) for group in groups
-            ]
+            names = {id(weight): name for name, weight in reversed(list(weights.items()))}  # the first of tied ones
+            of = [[names.get(id(weight)) for weight in group["params"]] for group in groups]
+            groups = [dict(plain(group), weights=names) for group, names in zip(groups, of)]
         facts = {"class": classes[0], "classes": classes, "settings": plain(settings or {}), "groups": groups}
         self._content["optimizer"] = facts
         self._add("slots", self._of_weights(found))
@@ -211,7 +205,7 @@ class Record:
             if number == 1:
                 self.loss(loss_in(computed))
                 if isinstance(computed, tuple):
-                    self._add("outputs", arrays_in(computed[1]))
+                    self.forward(**computed[1])
                 self.gradients(model, gradients)
             framework.update(model, used, gradients)
             if number == 1:
@@ -257,9 +251,7 @@ class Record:
             except (OSError, ValueError, KeyError, TypeError):
                 replaced = False
             if not replaced and (not self.folder.is_dir() or any(self.folder.iterdir())):
-                raise RecordError(
-                    f"{self.folder} exists and is no record; expected a new name, or a record to replace"
-                )
+                raise RecordError(f"{self.folder} exists and is no record; expected a new name or a record")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._save()  # first, so that there is a whole record at each moment, were it an empty one
         for folder in (self.folder / CONTROL, self.folder):
@@ -301,17 +293,13 @@ class Record:
                 raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
         return values
 
-    def _seen_by(self, layer: Any, facts: dict[str, Any]) -> Callable[[Any, Any], None]:
-        """What is called with each output of the layer."""
-
-        def seen(output: Any, training: Any) -> None:
-            if self._watched:
-                facts["training"] = training
-                self._call(facts["path"], output)
-                if layer is self._model:
-                    self._write_outputs()
-
-        return seen
+    def _seen(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> None:
+        """A layer has computed an output."""
+        if self._watched:
+            facts["training"] = training
+            self._call(facts["path"], output)
+            if layer is self._model:
+                self._write_outputs()
 
     def _call(self, path: str, output: Any) -> None:
         """Keep a layer's output: a copy, since the next layer may compute in its place."""
@@ -337,9 +325,7 @@ class Record:
         self._end_of_pass()
         last = self._content["steps"][-1]["step"] if self._content["steps"] else 0
         if number <= last or (last == 0 and number != 1):
-            raise RecordError(
-                f"step {number} came after step {last}; expected steps in order, of which the first is 1"
-            )
+            raise RecordError(f"step {number} came after step {last}; expected steps in order, the first being 1")
         self._content["steps"].append({"step": number, "loss": number_in(loss)})
         if weights is None:
             self._save()
@@ -549,7 +535,8 @@ class Torch(Modules):
         return bool(weight.requires_grad)
 
     def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
-        return optimizer.param_groups[0], optimizer.param_groups
+        groups = optimizer.param_groups
+        return groups[0], groups if len(groups) > 1 else []
 
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
         return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
@@ -632,6 +619,8 @@ class Keras(Framework):
         if self.api is None:  # a tensor of TensorFlow or JAX alone
             return np.asarray(tensor)
         value = tensor.value if isinstance(tensor, self.api.Variable) else tensor
+        if "bfloat16" in str(value.dtype):  # which NumPy lacks
+            value = self.api.ops.cast(value, "float32")
         return np.asarray(self.api.ops.convert_to_numpy(value))
 
     def weights(self, model: Any) -> dict[str, Any]:
@@ -757,7 +746,7 @@ class Keras(Framework):
         def visit(layer: Any, above: str) -> Iterator[tuple[str, Any]]:
             if id(layer) not in met:
                 met.add(id(layer))
-                path = layer.path or (f"{above}/{layer.name}" if above else layer.name)
+                path = getattr(layer, "path", None) or (f"{above}/{layer.name}" if above else layer.name)
                 yield path, layer
                 for part in [] if self._cell(layer) else layer._layers:
                     yield from visit(part, "" if layer is model else path)
@@ -826,6 +815,15 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
     elif isinstance(value, (list, tuple)):
         pairs = enumerate(value)
     return {inner: array for key, part in pairs for inner, array in arrays_in(part, joined(name, str(key))).items()}
+
+
+def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in values.items():
+        if not arrays_in(value):
+            raise RecordError(
+                f"{name!r} is of {qualified(type(value))}; expected an array, or dicts or tuples of such"
+            )
+    return arrays_in(values)
 
 
 def array_of(value: Any) -> NDArray[Any]:

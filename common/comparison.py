@@ -64,32 +64,42 @@ def pieces(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def largest(array: NDArray[Any]) -> float:
-    """The largest size of any of its numbers, which is not finite if any is not; 0 if there are none."""
-    whole = np.atleast_1d(array)
-    sizes = [
-        max(abs(float(whole[rows].max())), abs(float(whole[rows].min())))
-        for rows in pieces(whole.shape)
-        if whole[rows].size
-    ]
-    return math.nan if any(math.isnan(size) for size in sizes) else max(sizes, default=0.0)
+    """The largest size of any of its numbers that is finite; 0 if there is none."""
+    whole, found = np.atleast_1d(array), 0.0
+    for rows in pieces(whole.shape):
+        piece = whole[rows]
+        size = max(float(piece.max()), -float(piece.min())) if piece.size else 0.0
+        found = max(found, size if math.isfinite(size) else float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)))
+    return found
 
 
 def largest_difference(
     got: NDArray[Any], expected: NDArray[Any], allowed: Callable[[slice], NDArray[Any]] | None = None
 ) -> tuple[float, tuple[int, ...]]:
-    """The largest difference of two arrays of one shape, and its index. `allowed` gives for rows of them how much of
-    the difference does not count."""
+    """The largest difference of two arrays of one shape, and its index. It is not finite where one of the two numbers
+    is not and the other is another. `allowed` gives for rows of them how much of the difference does not count."""
     worst, where = 0.0, (0,) * got.ndim
-    shape = np.atleast_1d(got).shape
-    for rows in pieces(shape):
-        one, other = (np.atleast_1d(array)[rows].astype(np.float64) for array in (got, expected))
-        difference = np.abs(one - other)
-        if allowed:
-            difference = np.maximum(difference - np.atleast_1d(allowed(rows)), 0.0)
-        if difference.size and difference.max() > worst:
-            worst = float(difference.max())
-            index = np.unravel_index(int(difference.argmax()), difference.shape)
-            where = (rows.start + int(index[0]), *map(int, index[1:])) if got.ndim else ()
+    got, expected = np.atleast_1d(got), np.atleast_1d(expected)
+    # Two near numbers of one type have a difference that is exact in it.
+    dtype = got.dtype if got.dtype == expected.dtype and got.dtype.kind == "f" else np.dtype(np.float64)
+    for rows in pieces(got.shape):
+        one, other = got[rows], expected[rows]
+        if not one.size or np.array_equal(one, other):
+            continue
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = np.abs(one.astype(dtype, copy=False) - other.astype(dtype, copy=False))
+            if not np.isfinite(difference.max()):
+                difference[(one == other) | ((one != one) & (other != other))] = 0.0
+            if allowed:
+                difference = np.maximum(difference - np.atleast_1d(allowed(rows)), 0.0)
+        index = int(difference.argmax())  # of the first that is no number, if there is one
+        largest_here = float(difference.flat[index])
+        if not largest_here <= worst:
+            worst = largest_here
+            first, *others = (int(i) for i in np.unravel_index(index, difference.shape))
+            where = (rows.start + first, *others) if where else ()
+            if not math.isfinite(worst):
+                break
     return worst, where
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.parity.checks import CAUSES, Check
 from benchmarks.porting.activations import ACTIVATIONS
 from benchmarks.porting.layouts import EPSILON, FLOAT32_SETTINGS, GATES, RECURRENT, Array, Group, with_gates
-from benchmarks.porting.rungs import Item, Rungs, Side
+from benchmarks.porting.rungs import ACTIVATED, ARRANGEMENTS, Item, Rungs, Side
 from common.comparison import largest, largest_difference, pieces
 
 REGISTER = "docs/deviations.md"
@@ -23,8 +23,8 @@ BREAKS = CAUSES | {
     "forward": "the same weights and inputs give other outputs",
     "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
 }
-MOST_GATES_TRIED = 4
 ROWS_TRIED = 256
+LAYERS_TRIED = 4  # before the one that breaks
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def rearranged(broken: Broken) -> Iterator[Cause]:
                 names = ", ".join(GATES[kind][order.index(place)] for place in range(blocks))
                 yield Cause(
                     f"the right side has the gates in the order {names}, expected {', '.join(GATES[kind])}",
-                    "gru-gates" if kind == "gru" else "lstm-gates",
+                    "gru-gates" if kind == "gru" else "lstm-kernel-layout",
                 )
                 return
     if right.shape == left.shape and left.ndim and 1 < len(left) <= 100_000 and left.size < 1 << 24:
@@ -199,7 +199,7 @@ def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
         beta_1, beta_2 = _number(side.get("beta_1")), _number(side.get("beta_2"))
         if 0 < beta_1 < 1 and 0 < beta_2 < 1:
             correction = (1 - beta_1) / (1 - beta_2) ** 0.5
-            yield correction, "one side does not correct the bias of Adam's means", "adam-bias-correction"
+            yield correction, "one side does not correct the bias of Adam's means", ""
 
 
 def _number(value: Any) -> float:
@@ -226,6 +226,15 @@ def few_rows(broken: Broken) -> Iterator[Cause]:
         )
 
 
+# Paddle's classes and Keras's settings of clipping.
+CLIPPING = {
+    "ClipGradByGlobalNorm": "to a norm of all",
+    "ClipGradByNorm": "each to a norm",
+    "ClipGradByValue": "to values",
+    "global_clipnorm": "to a norm of all",
+    "clipnorm": "each to a norm",
+    "clipvalue": "to values",
+}
 # Settings that differ: what they mean, and the register's entry, by the layer's kind where it depends on that.
 MEANINGS: dict[str, tuple[str, dict[str, str] | str]] = {
     "epsilon": ("epsilon", {"layernorm": "layernorm-epsilon", "batchnorm": "batchnorm-epsilon"}),
@@ -279,9 +288,22 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
     if decoupled[0] != decoupled[1] and any(side.get("weight_decay") for side in (left, right)):
         one, other = ("straight to the weight" if alone else "through the gradient" for alone in decoupled)
         yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
-    clipping = [side.record.says.clipping for side in (broken.rungs.left, broken.rungs.right)]
-    if clipping[0] != clipping[1]:
-        yield Cause("gradients are clipped differently, as far as is known", "clipping")
+    clipped = [clipping(side) for side in (broken.rungs.left, broken.rungs.right)]
+    if clipped[0] != clipped[1]:
+        yield Cause(
+            f"gradients are clipped {clipped[0]} on the left and {clipped[1]} on the right, as far as is known",
+            "clipping",
+        )
+
+
+def clipping(side: Side) -> str:
+    """How an optimizer clips gradients, in words."""
+    optimizer = side.record.says.optimizer
+    settings = optimizer.settings if optimizer else {}
+    own = settings.get("clipping")  # the class of Paddle's
+    if own in CLIPPING:
+        return f"{CLIPPING[own]} of {settings.get('clipping.clip_norm', settings.get('clipping.max'))}"
+    return next((f"{words} of {settings[name]}" for name, words in CLIPPING.items() if settings.get(name)), "nowhere")
 
 
 def decayed(broken: Broken) -> Iterator[Cause]:
@@ -338,50 +360,51 @@ def by_time(broken: Broken) -> Iterator[Cause]:
     differs = np.abs(right.astype(np.float64) - left).max((0, 2)) > broken.check.tolerance * largest(left)
     first = int(differs.argmax())
     if differs.all():
-        yield Cause("it differs from the first time step on: look at the initial state", "initial-state")
+        yield Cause("it differs from the first time step on: look at the initial state", "state-shape")
     else:
         yield Cause(f"the first time step at which it differs is {first}")
 
 
 def activations_differ(broken: Broken) -> Iterator[Cause]:
     """A dense layer's outputs are computed anew from the output of a layer before it, with each activation."""
-    pair = broken.item.pair
+    pair, pairs = broken.item.pair, broken.rungs.pairing.pairs
     if pair is None or pair.left.kind != "dense" or not broken.item.is_output:
         return
-    left_side = broken.rungs.left
-    kernel, bias = (left_side.tensor(pair.left, name, "weights") for name in ("kernel", "bias"))
-    if kernel is None or kernel.ndim != 2:
-        return
-    right, left = (array.reshape(-1, array.shape[-1])[:ROWS_TRIED] for array in broken.arrays if array.ndim)
-    place = next(i for i, other in enumerate(broken.rungs.pairing.pairs) if other is pair)
-    for before in reversed(broken.rungs.pairing.pairs[max(0, place - 4) : place]):
-        for load in left_side.outputs(
-            before.left, (left_side.record.calls.get(before.left.layer.path) or [[]])[0]
-        ).values():
-            x = load()
-            if x.ndim < 2 or x.shape[-1] != len(kernel):
-                continue
-            x = x.reshape(-1, x.shape[-1])[:ROWS_TRIED].astype(np.float64)
+    place = next(number for number, other in enumerate(pairs) if other is pair)
+    for before in reversed(pairs[max(0, place - LAYERS_TRIED) : place]):
+        left = between(broken, broken.rungs.left, before.left, pair.left, broken.arrays[1])
+        right = between(broken, broken.rungs.right, before.right, pair.right, broken.arrays[0])
+        if left and right and left != right:
+            yield Cause(
+                f"between {before.name} and {pair.name} the left side has {left}, the right one {right}",
+                "gelu-approximation" if "gelu" in left and "gelu" in right else "",
+            )
+            return
+
+
+def between(broken: Broken, side: Side, before: Group, group: Group, array: Array) -> str:
+    """The activation that leads from one group's output to a dense one's, in the first rows; "" if none is found."""
+    kernel, bias = (side.tensor(group, name, "weights") for name in ("kernel", "bias"))
+    calls = side.record.calls.get(before.layer.path, [])
+    outputs = list(side.outputs(before, calls[0]).values()) if calls else []
+    if kernel is None or kernel.ndim != 2 or array.ndim < 2 or array.shape[-1] != kernel.shape[1]:
+        return ""
+    expected = rows_of(array)
+    for x in (arranged(load()) for load in outputs for arranged in ARRANGEMENTS.values()):
+        if x.ndim < 2 or x.shape[-1] != len(kernel):
+            continue
+        for name, activation in ACTIVATIONS.items():
             with np.errstate(all="ignore"):
-                computed = {name: f(x) @ kernel + (0 if bias is None else bias) for name, f in ACTIVATIONS.items()}
-            found = [
-                next(
-                    (
-                        n
-                        for n, y in computed.items()
-                        if y.shape == array.shape
-                        and largest_difference(y, array)[0] <= broken.check.tolerance * largest(array)
-                    ),
-                    "",
-                )
-                for array in (left, right)
-            ]
-            if all(found) and found[0] != found[1]:
-                yield Cause(
-                    f"between {before.name} and {pair.name} the left side has {found[0]}, the right one {found[1]}",
-                    "gelu-approximation" if all("gelu" in name for name in found) else "",
-                )
-                return
+                computed = activation(rows_of(x)) @ kernel + (0 if bias is None else bias)
+            bound = broken.check.tolerance * largest(expected)
+            if computed.shape == expected.shape and largest_difference(computed, expected)[0] <= bound:
+                within = side.settings(before).get("activation")  # the layer's own, which x has gone through
+                return str(within) if name == "linear" and within and before.kind in ACTIVATED else name
+    return ""
+
+
+def rows_of(array: Array) -> Array:
+    return array.reshape(-1, array.shape[-1])[:ROWS_TRIED].astype(np.float64)
 
 
 def attention(broken: Broken) -> Iterator[Cause]:
@@ -398,6 +421,16 @@ def attention(broken: Broken) -> Iterator[Cause]:
             "query, key and value agree as far as they were recorded: look at the mask's sign and kind, at the "
             "scale, and at dropout of the attention's weights",
             "attention-mask",
+        )
+
+
+def squared_slices(broken: Broken) -> Iterator[Cause]:
+    """The mean squares of an embedding on Keras with TensorFlow."""
+    keras = any(side.record.says.framework.backend == "tensorflow" for side, _ in broken.sides)
+    if keras and broken.sides[0][1].kind == "embedding":
+        yield Cause(
+            "Keras on TensorFlow squares the gradients of an id that stands several times in a batch one by one",
+            "keras-sparse-embeddings",
         )
 
 
@@ -462,7 +495,7 @@ PROBES: dict[str, tuple[Probe, ...]] = {
     ),
     "loss": (smoothed, scaled),
     "gradients": (one_sided, tied, few_rows, scaled, settings_differ, rearranged, dropping),
-    "step": (scaled, variance, settings_differ, decayed, optimizers_differ),
+    "step": (squared_slices, scaled, variance, settings_differ, decayed, optimizers_differ),
     "trajectory": (later, optimizers_differ, dropping),
 }  # fmt: skip
 

@@ -1,8 +1,7 @@
 """Shows that the comparison can fail, and what rounding does to it: the left side against itself, changed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from benchmarks.porting.layouts import Array
 from benchmarks.porting.pairing import paired
 from benchmarks.porting.record import Record, is_number
 from benchmarks.porting.rungs import COMPARED, Item, Rungs, Side, judge
-from common.comparison import largest, pieces
+from common.comparison import pieces
 
 PLANTED = 100  # bounds by which a number is moved
 ONE_ULP = "one ulp"
@@ -28,25 +27,21 @@ class Control:
     def passed(self) -> bool:
         return all(check.passed for check in self.rounding) and all(self.seen.values())
 
-    def add(self, items: Iterable[Item], precision: str) -> None:
-        """Change the first rows of each item's left array by one unit in the last place, and then by a mistake."""
-        for item in items:
-            left = item.load()[1]
-            if left is None or not left.size or not np.isfinite(largest(left)):
-                continue
-            rows = left[next(pieces(left.shape))] if left.ndim else left
-            own = replace(
-                item, allowed=None, is_output=False, scale=item.scale or max(largest(left), item.smallest_scale)
-            )
-            if item.tolerance and is_number(left):
-                check = judge(replace(own, load=partial(_both, nudged(rows), rows)), ONE_ULP, precision)
-                self.rounding.append(check)
-            check = judge(replace(own, load=partial(_both, planted(rows, own), rows)), ONE_ULP, precision)
-            self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
-
-
-def _both(right: Array, left: Array) -> tuple[Array, Array]:
-    return right, left
+    def add(self, item: Item, precision: str) -> None:
+        """Change the first rows of an item's left array by one unit in the last place, and then by a mistake."""
+        left = item.load()[1]
+        if left is None or not left.size or not np.isfinite(left).all():
+            return
+        rows = left[next(pieces(left.shape))] if left.ndim else left
+        allowed = item.allowed() if item.allowed else None
+        own = replace(
+            item, allowed=(lambda: allowed) if allowed else None, is_output=False, scale=item.scale_of(rows)
+        )
+        if item.tolerance and is_number(left):
+            check = judge(replace(own, load=lambda: (nudged(rows), rows)), ONE_ULP, precision)
+            self.rounding.append(check)
+        check = judge(replace(own, load=lambda: (planted(rows, own), rows)), ONE_ULP, precision)
+        self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
 
 
 def nudged(array: Array) -> Array:
@@ -63,8 +58,11 @@ def planted(array: Array, item: Item) -> Array:
         return nudged(array) if array.any() else array + 1
     changed = array.astype(np.float64) if is_number(array) else np.array(array)
     first = (0,) * changed.ndim
-    moved = PLANTED * item.tolerance * (item.scale or 1.0)
-    changed[first] = changed[first] + moved if is_number(array) else ~changed[first]
+    if is_number(array):
+        slack = item.allowed()(slice(0, 1)).flat[0] if item.allowed else 0.0
+        changed[first] += PLANTED * item.tolerance * item.scale_of(array) + 2 * slack
+    else:
+        changed[first] = ~changed[first]
     return changed
 
 

@@ -67,10 +67,11 @@ def compare_records(left: Record, right: Record, mapping: Mapping | None = None)
     rungs = Rungs(Side(left), Side(right), pairing)
     found = Diff(left.name, right.name, pairing, notes=rungs.notes)
     for rung in COMPARED:
-        items = list(rungs.items(rung))
-        judged = [(item, judge(item, right.name, rungs.precision)) for item in items]
+        judged = []
+        for item in rungs.items(rung):
+            judged.append((item, judge(item, right.name, rungs.precision)))
+            found.control.add(item, rungs.precision)
         found.checks += [check for _, check in judged]
-        found.control.add(items, rungs.precision)
         failed = [(item, check) for item, check in judged if not check.passed]
         if failed:
             item, check = shown(rung, failed)

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 
 MOST_LAYERS = 100_000
+LARGEST_KEPT = 1 << 26  # bytes of an array that is kept until the next one of its file is read
 DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL"}  # of safetensors
 FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
 
@@ -80,32 +81,33 @@ class Description(msgspec.Struct, frozen=True):
     calls: Annotated[list[Call], msgspec.Meta(max_length=MOST_LAYERS)] = []
     weights: dict[Name, Weight] = {}
     optimizer: Optimizer | None = None
-    clipping: Any = None
     loss: Loss = None
     steps: Annotated[list[Step], msgspec.Meta(max_length=MOST_LAYERS)] = []
 
 
 class Arrays(Mapping[str, NDArray[Any]]):
-    """The arrays of a safetensors file, which stays mapped; each is read when it is asked for.
+    """The arrays of a safetensors file, each read when it is asked for.
 
-    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file.
+    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. The file is
+    opened anew for each, since all that was ever read of a mapped file counts as memory of this process.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
                 raise CannotBeginError(f"{path} is not a file; expected one that rosetta_record wrote")
-            self._file = cast(Any, safe_open(path, framework="numpy"))
-            self._shapes = {name: self._shape(name) for name in cast(list[str], self._file.keys())}
+            with safe_open(path, framework="numpy") as file:
+                self._shapes = {name: self._shape(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except OSError as error:
             raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
         except SafetensorError as error:
             raise CannotBeginError(f"{path} is damaged: {error}; record this side again") from error
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        piece = self._file.get_slice(name)
+    def _shape(self, file: Any, name: str) -> tuple[int, ...]:
+        piece = file.get_slice(name)
         if piece.get_dtype() not in DTYPES:
             raise CannotBeginError(
                 f"{self._path}: {name} is of {piece.get_dtype()}, expected one of {', '.join(sorted(DTYPES))}"
@@ -118,8 +120,13 @@ class Arrays(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._shapes:
             raise KeyError(name)
-        array: NDArray[Any] = self._file.get_tensor(name)
-        return array
+        if name not in self._last:
+            with safe_open(self._path, framework="numpy") as file:
+                array: NDArray[Any] = file.get_tensor(name)
+            if array.nbytes > LARGEST_KEPT:
+                return array
+            self._last = {name: array}
+        return self._last[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)

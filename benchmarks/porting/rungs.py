@@ -54,6 +54,10 @@ class Item:
     name: str = ""  # of the tensor within the pair
     is_output: bool = False  # whether axes may stand in another order: time or channels first on one side
 
+    def scale_of(self, left: Array) -> float:
+        """What differences from this array are divided by."""
+        return self.scale if self.scale is not None else max(largest(left), self.smallest_scale) or 1.0
+
 
 @dataclass
 class Side:
@@ -279,9 +283,8 @@ class Rungs:
         for pair in self.pairing.pairs:
             calls = [side.record.calls.get(group.layer.path, []) for side, group in self._sides(pair)]
             if len(calls[0]) != len(calls[1]):
-                self.notes.append(
-                    f"not compared, forward: outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
-                )
+                numbers = f"{len(calls[0])} and {len(calls[1])}"
+                self.notes.append(f"not compared, forward: outputs of {pair.name}, which was called {numbers} times")
                 continue
             for number, (one, other) in enumerate(zip(*calls, strict=True)):
                 left, right = self.left.outputs(pair.left, one), self.right.outputs(pair.right, other)
@@ -421,10 +424,10 @@ class Rungs:
             return lambda rows: np.array(floor)
 
         def allowed(rows: slice) -> Array:
-            one, other, left, right, start = (array[rows].astype(np.float64) for array in arrays)
+            one, other, left, right, start = (array[rows] for array in arrays)
             update = np.maximum(np.abs(left - start), np.abs(right - start))
             size = np.maximum(np.abs(one), np.abs(other))
-            share = np.divide(np.abs(one - other), size, out=np.zeros_like(size), where=size > 0)
+            share = np.abs(one - other) / np.maximum(size, np.finfo(size.dtype).tiny)
             return np.asarray(floor + 2 * update * share)
 
         return allowed
@@ -440,7 +443,7 @@ def _largest_of(record: Record, file: str) -> float:
     """The largest number of a file."""
     arrays = record.arrays(file)
     found = [largest(array) for name in arrays if is_number(array := arrays[name])]
-    return max((size for size in found if isfinite(size)), default=0.0)
+    return max(found, default=0.0)
 
 
 ARRANGEMENTS: dict[str, Callable[[Array], Array]] = {
@@ -469,15 +472,10 @@ def judge(item: Item, name: str, precision: str) -> Check:
 def _compared(item: Item, make: Callable[..., Check], right: Array, left: Array, words: str) -> Check:
     if right.shape != left.shape:
         return make(error=inf, note=f"shape {right.shape}, expected {left.shape}")
-    size = largest(left)
-    if not isfinite(size) or not isfinite(largest(right)):
-        where = tuple(map(int, np.argwhere(~(np.isfinite(right) & np.isfinite(left)))[0]))
-        note = f"got {right[where]!s}, expected {left[where]!s}"
-        return make(error=inf if not np.array_equal(right, left, equal_nan=True) else 0.0, where=where, note=note)
-    scale = item.scale if item.scale is not None else max(size, item.smallest_scale) or 1.0
     difference, where = largest_difference(right, left, item.allowed() if item.allowed else None)
     note = f"got {right[where]!s}, expected {left[where]!s}" if right.size else ""
-    return make(error=difference / scale, where=where, note="; ".join(filter(None, (note, words))))
+    error = difference / item.scale_of(left) if isfinite(difference) else inf
+    return make(error=error, where=where, note="; ".join(filter(None, (note, words))))
 
 
 def place(item: Item, where: tuple[int, ...]) -> str:

@@ -1,0 +1,230 @@
+"""Records as rosetta_record writes them, made from NumPy alone: a small tagger as torch, Paddle and Keras keep it."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from benchmarks.porting.activations import gelu
+
+Array = NDArray[Any]
+N, T, V, H = 4, 5, 6, 6  # rows, time steps, ids, units: the dense kernel is square
+RATE = 0.01
+
+
+def tagger(seed: int = 0) -> dict[str, Any]:
+    """What both sides compute, in the canonical layout: an embedding, an LSTM, a batch norm, and a dense layer that
+    follows a GELU."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "emb": {"embeddings": rng.standard_normal((V, 3))},
+        "lstm": {
+            "kernel": rng.standard_normal((3, 4 * H)),
+            "recurrent_kernel": rng.standard_normal((H, 4 * H)),
+            "bias": rng.standard_normal(4 * H),
+        },
+        "bn": {
+            "gamma": rng.standard_normal(H),
+            "beta": rng.standard_normal(H),
+            "moving_mean": rng.standard_normal(H),
+            "moving_variance": rng.random(H) + 1,
+        },
+        "fc": {"kernel": rng.standard_normal((H, H)), "bias": rng.standard_normal(H)},
+    }
+    inputs = {"x": rng.integers(0, V, (N, T)), "y": rng.integers(0, H, (N, T))}
+    outputs = {
+        "emb": weights["emb"]["embeddings"][inputs["x"]],
+        "lstm": rng.standard_normal((N, T, H)),
+        "bn": rng.standard_normal((N, T, H)),
+    }
+    outputs["fc"] = gelu(outputs["bn"]) @ weights["fc"]["kernel"] + weights["fc"]["bias"]
+    gradients = {
+        layer: {name: rng.standard_normal(array.shape) for name, array in of.items() if "moving" not in name}
+        for layer, of in weights.items()
+    }
+    after = {
+        layer: {name: array - RATE * gradients[layer].get(name, 0.1 * array) for name, array in of.items()}
+        for layer, of in weights.items()
+    }
+    return {
+        "inputs": inputs,
+        "weights": weights,
+        "outputs": outputs,
+        "logits": outputs["fc"],
+        "loss": cross_entropy(outputs["fc"], inputs["y"]),
+        "gradients": gradients,
+        "slots": {
+            "momentum": {layer: {n: 0.1 * g for n, g in of.items()} for layer, of in gradients.items()},
+            "mean_square": {layer: {n: 1e-3 * g**2 for n, g in of.items()} for layer, of in gradients.items()},
+        },
+        "step-1": after,
+        "step-last": {layer: {n: a - 9 * RATE for n, a in of.items()} for layer, of in after.items()},
+        "losses": list(np.linspace(2.0, 1.0, 10)),
+        "settings": {},  # of a layer: what is not as usual, by the framework's own names
+        "optimizer": {},
+        "precision": "float64",
+        "training": True,
+    }
+
+
+def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> float:
+    log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    plain = -np.take_along_axis(log_probabilities, targets[..., None], -1).mean()
+    return float((1 - smoothing) * plain - smoothing * log_probabilities.mean())
+
+
+def stacked(*rows: str) -> Callable[[Array], dict[str, Array]]:
+    """One of two biases: the first has it all, the second is zero."""
+    return lambda array: {rows[0]: array, rows[1]: np.zeros_like(array)}
+
+
+def under(name: str, change: Callable[[Array], Array] = lambda array: array) -> Callable[[Array], dict[str, Array]]:
+    return lambda array: {name: np.ascontiguousarray(change(array))}
+
+
+def turned(name: str) -> Callable[[Array], dict[str, Array]]:
+    return under(name, lambda array: array.T)
+
+
+# Each layer's class, and how its canonical arrays become the framework's own, by role.
+RECURRENT = {
+    "kernel": turned("weight_ih_l0"),
+    "recurrent_kernel": turned("weight_hh_l0"),
+    "bias": stacked("bias_ih_l0", "bias_hh_l0"),
+}
+FRAMEWORKS: dict[str, dict[str, tuple[list[str], dict[str, Callable[[Array], dict[str, Array]]]]]] = {
+    "torch": {
+        "emb": (["Embedding"], {"embeddings": under("weight")}),
+        "lstm": (["LSTM", "RNNBase"], RECURRENT),
+        "bn": (
+            ["BatchNorm1d", "_BatchNorm", "_NormBase"],
+            {
+                "gamma": under("weight"),
+                "beta": under("bias"),
+                "moving_mean": under("running_mean"),
+                "moving_variance": under("running_var"),
+            },
+        ),
+        "fc": (["Linear"], {"kernel": turned("weight"), "bias": under("bias")}),
+    },
+    "paddle": {
+        "emb": (["Embedding"], {"embeddings": under("weight")}),
+        "lstm": (["LSTM", "RNNBase", "LayerList"], RECURRENT),
+        "bn": (
+            ["BatchNorm1D", "_BatchNormBase"],
+            {
+                "gamma": under("weight"),
+                "beta": under("bias"),
+                "moving_mean": under("_mean"),
+                "moving_variance": under("_variance"),
+            },
+        ),
+        "fc": (["Linear"], {"kernel": under("weight"), "bias": under("bias")}),
+    },
+    "keras": {
+        "emb": (["Embedding"], {"embeddings": under("embeddings")}),
+        "lstm": (["LSTM", "RNN"], {n: under(n) for n in ("kernel", "recurrent_kernel", "bias")}),
+        "bn": (
+            ["BatchNormalization"],
+            {n: under(n) for n in ("gamma", "beta", "moving_mean", "moving_variance")},
+        ),
+        "fc": (["Dense"], {"kernel": under("kernel"), "bias": under("bias")}),
+    },
+}
+SLOTS = {
+    "torch": {"momentum": "exp_avg", "mean_square": "exp_avg_sq"},
+    "paddle": {"momentum": "moment1", "mean_square": "moment2"},
+    "keras": {"momentum": "momentum", "mean_square": "velocity"},
+}
+SETTINGS = {
+    "torch": {"lstm": {"batch_first": True}, "bn": {"eps": 1e-5, "momentum": 0.1}, "emb": {"padding_idx": None}},
+    "paddle": {
+        "lstm": {"time_major": False},
+        "bn": {"_epsilon": 1e-5, "_momentum": 0.9},
+        "emb": {"_padding_idx": -1},
+    },
+    "keras": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
+}
+OPTIMIZERS = {
+    "torch": {"lr": RATE, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0},
+    "paddle": {"learning_rate": RATE, "_beta1": 0.9, "_beta2": 0.999, "_epsilon": 1e-8},
+    "keras": {"learning_rate": RATE, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": None},
+}
+
+
+def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
+    """Write `data`, as `tagger` gives it, as a record of this framework."""
+    path.mkdir(parents=True, exist_ok=True)
+    kinds, dot = FRAMEWORKS[framework], "/" if framework == "keras" else "."
+
+    def own(arrays: dict[str, dict[str, Array]]) -> dict[str, Array]:
+        made = {}
+        for layer, of in arrays.items():
+            for name, array in of.items():
+                for role, part in kinds[layer][1][name](array).items():
+                    made[f"{layer}{dot}{role}"] = part
+        return made
+
+    files = {name: own(data[name]) for name in ("weights", "gradients", "step-1", "step-last")}
+    files["slots"] = {
+        f"{name}|{SLOTS[framework][slot]}": array
+        for slot, of in data["slots"].items()
+        for name, array in own(of).items()
+    }
+    files["inputs"], files["outputs"] = data["inputs"], {"logits": data["logits"]}
+    layers, calls, outputs = [], [], {}
+    for number, layer in enumerate(kinds):
+        classes, roles = kinds[layer]
+        parts = [data["outputs"][layer]]
+        if layer == "lstm" and framework != "keras":
+            parts += [parts[0][None, :, -1], np.zeros((1, N, H))]
+        if layer == "bn" and framework != "keras":
+            parts = [np.ascontiguousarray(parts[0].swapaxes(1, 2))]  # channels stand before time
+        names = [f"{number}:{layer}:{part}" for part in range(len(parts))]
+        outputs |= dict(zip(names, parts, strict=True))
+        calls.append({"layer": layer, "parts": names})
+        settings = SETTINGS[framework].get(layer, {}) | data["settings"].get(layer, {})
+        owned = [role for name in data["weights"][layer] for role in roles[name](np.zeros((1, 1)))]
+        layers.append(
+            {
+                "path": layer,
+                "classes": classes,
+                "settings": settings,
+                "training": data["training"],
+                "parameters": {role: f"{layer}{dot}{role}" for role in owned},
+                "buffers": {},
+            }
+        )
+    files["layers"] = outputs
+    for name, arrays in files.items():
+        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path / f"{name}.safetensors")
+    moving = ("running", "moving", "_mean", "_variance")
+    said = {
+        "format": "rosetta-record",
+        "version": 1,
+        "framework": {"name": framework, "version": "1", "backend": "tensorflow" if framework == "keras" else None},
+        "precision": data["precision"],
+        "layers": layers,
+        "calls": calls,
+        "weights": {
+            name: {"trainable": not any(word in name for word in moving), "tied_to": data.get("tied", {}).get(name)}
+            for name in files["weights"]
+        },
+        "optimizer": {"class": "Adam", "settings": OPTIMIZERS[framework] | data["optimizer"]},
+        "loss": data["loss"],
+        "steps": [{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
+    }
+    (path / "record.json").write_text(json.dumps(said), encoding="utf-8")
+    return path
+
+
+def changed(data: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """A copy of the data with a mistake in it."""
+    copy = deepcopy(data)
+    change(copy)
+    return copy

@@ -1,0 +1,684 @@
+"""`rosetta diff` and `rosetta carry`, on records that NumPy made: what is compared, where it breaks, what is said."""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from backends.native.paddle import StateDictUnpickler
+from backends.process.parent import PROJECT
+from benchmarks.parity.checks import RUNGS
+from benchmarks.porting import shown
+from benchmarks.porting.activations import ACTIVATIONS, gelu, gelu_by_tanh
+from benchmarks.porting.carry import carried, write_carried
+from benchmarks.porting.causes import BREAKS, PROBES
+from benchmarks.porting.diff import Diff, compare_records
+from benchmarks.porting.layouts import GATES, groups_of
+from benchmarks.porting.pairing import paired, read_mapping, write_mapping
+from benchmarks.porting.record import Record
+from benchmarks.porting.rungs import COMPARED
+from common.errors import CannotBeginError
+from tests.program import answer, refusal, rosetta
+from tests.records import FRAMEWORKS, RATE, Array, H, N, T, changed, cross_entropy, tagger, write
+
+DATA = tagger()
+REGISTERED = {
+    entry["id"]
+    for entry in tomllib.loads((PROJECT / "docs" / "deviations.toml").read_text(encoding="utf-8"))["deviation"]
+}
+Change = Callable[[dict[str, Any]], None]
+
+
+def compared(tmp_path: Path, change: Change, left: str = "torch", right: str = "keras") -> Diff:
+    """The comparison of a right side with a mistake with a left side without."""
+    sides = write(tmp_path / "left", left, DATA), write(tmp_path / "right", right, changed(DATA, change))
+    return compare_records(*map(Record, sides))
+
+
+@pytest.mark.parametrize("right", FRAMEWORKS)
+@pytest.mark.parametrize("left", FRAMEWORKS)
+def test_sides_that_agree_pass_every_rung_in_every_pair_of_frameworks(left: str, right: str, tmp_path: Path) -> None:
+    found = compared(tmp_path, lambda data: None, left, right)
+    assert found.passed
+    assert found.control.passed
+    assert {check.rung for check in found.checks} == set(COMPARED)
+    assert not found.notes
+
+
+# Own arrays of a layer by role, and the canonical tensors that they are; written by hand, one by one.
+def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array], dict[str, dict[str, Array]]]]:
+    rng = np.random.default_rng(1)
+    a, b, h, cube = rng.random((3, 8)), rng.random((2, 8)), rng.random(8), rng.random((3, 3, 2, 4))
+    r, z, n = rng.random((3, 5, 2))  # the gates of a GRU, of 5 inputs and 2 units
+    rr, rz, rn = rng.random((3, 2, 2))
+    one, two = rng.random((2, 6))
+    q, k, v, o = rng.random((4, 6, 6))
+    first, last = {"kernel": a, "recurrent_kernel": b, "bias": h + h[::-1]}, {"kernel": -a, "recurrent_kernel": -b}
+    bidirectional = {
+        f"{name}_l0{suffix}": np.ascontiguousarray(sign * array)
+        for suffix, sign in (("", 1), ("_reverse", -1))
+        for name, array in {"weight_ih": a.T, "weight_hh": b.T, "bias_ih": h, "bias_hh": h[::-1]}.items()
+    }
+    gru = {
+        "weight_ih_l0": np.vstack([r.T, z.T, n.T]),
+        "weight_hh_l0": np.vstack([rr.T, rz.T, rn.T]),
+        "bias_ih_l0": one,
+        "bias_hh_l0": two,
+    }
+    in_order = np.array([2, 3, 0, 1, 4, 5])  # of a bias: z, r, n out of r, z, n
+    canonical_gru = {
+        "kernel": np.hstack([z, r, n]),
+        "recurrent_kernel": np.hstack([rz, rr, rn]),
+        "bias": one[in_order],
+        "recurrent_bias": two[in_order],
+    }
+    heads = {"query": q, "key": k, "value": v}
+    attention = {f"att:{name}": {"kernel": array, "bias": array[0]} for name, array in heads.items()}
+    attention["att:output"] = {"kernel": o, "bias": o[0]}
+    transposed = np.ascontiguousarray(cube.transpose(3, 2, 0, 1))
+    return {
+        "torch linear": ("torch", ["Linear"], {}, {"weight": a.T, "bias": h}, {"l": {"kernel": a, "bias": h}}),
+        "paddle linear": ("paddle", ["Linear"], {}, {"weight": a, "bias": h}, {"l": {"kernel": a, "bias": h}}),
+        "keras dense": ("keras", ["Dense"], {}, {"kernel": a, "bias": h}, {"l": {"kernel": a, "bias": h}}),
+        "a person's own class": ("torch", ["mine.Linear", "Linear"], {}, {"weight": a.T}, {"l": {"kernel": a}}),
+        "torch embedding": ("torch", ["Embedding"], {}, {"weight": a}, {"l": {"embeddings": a}}),
+        "torch layer norm": ("torch", ["LayerNorm"], {}, {"weight": h, "bias": -h}, {"l": {"gamma": h, "beta": -h}}),
+        "keras layer norm": (
+            "keras", ["LayerNormalization"], {}, {"gamma": h, "beta": -h}, {"l": {"gamma": h, "beta": -h}}
+        ),
+        "torch conv": ("torch", ["Conv2d", "_ConvNd"], {}, {"weight": transposed}, {"l": {"kernel": cube}}),
+        "paddle conv": ("paddle", ["Conv2D", "_ConvNd"], {}, {"weight": transposed}, {"l": {"kernel": cube}}),
+        "keras conv": ("keras", ["Conv2D", "BaseConv"], {}, {"kernel": cube}, {"l": {"kernel": cube}}),
+        "torch transposed conv": (
+            "torch", ["ConvTranspose2d"], {}, {"weight": transposed}, {"l": {"kernel": cube}}
+        ),
+        "keras depthwise conv": (
+            "keras", ["DepthwiseConv2D"], {}, {"kernel": cube}, {"l": {"kernel": cube.reshape(3, 3, 1, 8)}}
+        ),
+        "torch conv in groups": (
+            "torch", ["Conv2d"], {}, {"weight": np.ascontiguousarray(cube.reshape(3, 3, 1, 8).transpose(3, 2, 0, 1))},
+            {"l": {"kernel": cube.reshape(3, 3, 1, 8)}},
+        ),
+        "paddle bidirectional lstm": (
+            "paddle", ["LSTM", "RNNBase"], {}, bidirectional,
+            {"l:l0": first, "l:l0_reverse": last | {"bias": -first["bias"]}},
+        ),
+        "torch cell": (
+            "torch", ["LSTMCell"], {}, {"weight_ih": a.T, "weight_hh": b.T},
+            {"l": {"kernel": a, "recurrent_kernel": b}},
+        ),
+        "torch gru": ("torch", ["GRU", "RNNBase"], {}, gru, {"l:l0": canonical_gru}),
+        "paddle gru": ("paddle", ["GRU", "RNNBase"], {}, gru, {"l:l0": canonical_gru}),
+        "keras gru": (
+            "keras", ["GRU", "RNN"], {"reset_after": True},
+            {
+                "kernel": canonical_gru["kernel"],
+                "recurrent_kernel": canonical_gru["recurrent_kernel"],
+                "bias": np.stack([canonical_gru["bias"], canonical_gru["recurrent_bias"]]),
+            },
+            {"l": canonical_gru},
+        ),
+        "torch attention": (
+            "torch", ["MultiheadAttention"], {},
+            {
+                "in_proj_weight": np.vstack([q.T, k.T, v.T]),
+                "in_proj_bias": np.hstack([q[0], k[0], v[0]]),
+                "out_proj.weight": o.T,
+                "out_proj.bias": o[0],
+            },
+            {name.replace("att", "l"): tensors for name, tensors in attention.items()},
+        ),
+        "torch attention of three widths": (
+            "torch", ["MultiheadAttention"], {},
+            {"q_proj_weight": q.T, "k_proj_weight": k.T, "v_proj_weight": v.T, "out_proj.weight": o.T},
+            {
+                "l:query": {"kernel": q}, "l:key": {"kernel": k}, "l:value": {"kernel": v}, "l:output": {"kernel": o},
+            },
+        ),
+        "keras projection": (
+            "keras", ["EinsumDense"], {"equation": "abc,cde->abde"},
+            {"kernel": q.reshape(6, 2, 3), "bias": q[0].reshape(2, 3)}, {"l": {"kernel": q, "bias": q[0]}},
+        ),
+        "keras projection back": (
+            "keras", ["EinsumDense"], {"equation": "abcd,cde->abe"},
+            {"kernel": o.reshape(2, 3, 6), "bias": o[0]}, {"l": {"kernel": o, "bias": o[0]}},
+        ),
+        "what nobody knows": ("torch", ["mine.Gate"], {}, {"weight": a}, {"l:weight": {"weight": a}}),
+    }  # fmt: skip
+
+
+def one_layer(
+    path: Path, framework: str, classes: list[str], settings: dict[str, Any], own: dict[str, Array]
+) -> Record:
+    """A record of one layer and nothing but its weights."""
+    path.mkdir()
+    save_file({f"l.{role}": np.ascontiguousarray(array) for role, array in own.items()}, path / "weights.safetensors")
+    layer = {"path": "l", "classes": classes, "settings": settings, "parameters": {role: f"l.{role}" for role in own}}
+    said = {"format": "rosetta-record", "version": 1, "framework": {"name": framework}, "layers": [layer]}
+    (path / "record.json").write_text(json.dumps(said), encoding="utf-8")
+    return Record(path)
+
+
+@pytest.mark.parametrize("name", layouts())
+def test_each_layout_leads_to_the_canonical_one_and_back(name: str, tmp_path: Path) -> None:
+    framework, classes, settings, own, expected = layouts()[name]
+    record = one_layer(tmp_path / "record", framework, classes, settings, own)
+    groups = {group.name: group for group in groups_of(record)}
+    assert groups.keys() == expected.keys()
+    for group, tensors in expected.items():
+        assert groups[group].tensors.keys() == tensors.keys()
+        for tensor, array in tensors.items():
+            sources = groups[group].tensors[tensor]
+            arrays = [source.canonical(record.arrays("weights")[source.name]) for source in sources]
+            np.testing.assert_array_equal(sum(arrays[1:], arrays[0]), array)
+            assert sources[0].canonical_shape == groups[group].shapes[tensor] == array.shape
+            for source, canonical in zip(sources, arrays, strict=True):
+                whole = record.arrays("weights")[source.name]
+                part, parts = source.own.part or (0, 1)
+                rows = len(whole) // parts
+                np.testing.assert_array_equal(source.restored(canonical), whole[part * rows : (part + 1) * rows])
+
+
+def at(*path: str) -> Callable[[dict[str, Any]], Any]:
+    """What stands at the end of some keys."""
+
+    def found(data: dict[str, Any]) -> Any:
+        for key in path:
+            data = data[key]
+        return data
+
+    return found
+
+
+def put(*path: str, value: Callable[[Any], Any]) -> Change:
+    """Replace what stands at the end of some keys."""
+
+    def change(data: dict[str, Any]) -> None:
+        at(*path[:-1])(data)[path[-1]] = value(at(*path)(data))
+
+    return change
+
+
+def late(outputs: Array) -> Array:
+    return outputs + 0.01 * (np.arange(T) >= 3)[:, None]
+
+
+def all_updates(factor: float) -> Change:
+    """Every weight moves by so many times as much."""
+
+    def change(data: dict[str, Any]) -> None:
+        for layer, of in data["step-1"].items():
+            for name, after in of.items():
+                before = data["weights"][layer][name]
+                of[name] = before + factor * (after - before)
+
+    return change
+
+
+def other_gelu(data: dict[str, Any]) -> None:
+    weights = data["weights"]["fc"]
+    data["logits"] = data["outputs"]["fc"] = gelu_by_tanh(data["outputs"]["bn"]) @ weights["kernel"] + weights["bias"]
+
+
+def smoothed(data: dict[str, Any]) -> None:
+    data["loss"] = cross_entropy(data["logits"], data["inputs"]["y"], smoothing=0.1)
+
+
+def decayed(data: dict[str, Any]) -> None:
+    for layer, of in data["step-1"].items():
+        for name in of:
+            of[name] = of[name] - RATE * 0.01 * data["weights"][layer][name]
+
+
+def twice(data: dict[str, Any]) -> None:
+    """Both biases of an LSTM are trained."""
+    before, after = data["weights"]["lstm"]["bias"], data["step-1"]["lstm"]
+    after["bias"] = before + 2 * (after["bias"] - before)
+
+
+def settings(layer: str, **own: Any) -> Change:
+    def change(data: dict[str, Any]) -> None:
+        data["settings"][layer] = own
+        data["outputs"][layer] = data["outputs"][layer] * 1.001
+
+    return change
+
+
+def scale_all(kind: str, factor: float) -> Change:
+    def change(data: dict[str, Any]) -> None:
+        for of in data[kind].values():
+            for name in of:
+                of[name] = of[name] * factor
+
+    return change
+
+
+def one_row(rows: Array) -> Array:
+    return rows * (np.arange(len(rows)) != 2)[:, None]
+
+
+def complement(data: dict[str, Any]) -> None:
+    """The momentum of a batch norm is taken for its complement."""
+    data["settings"]["bn"] = {"momentum": 0.1}
+    before, after = data["weights"]["bn"], data["step-1"]["bn"]
+    for name in ("moving_mean", "moving_variance"):
+        after[name] = before[name] + 9 * (after[name] - before[name])
+
+
+def biased(data: dict[str, Any]) -> None:
+    data["step-1"]["bn"]["moving_variance"] = data["step-1"]["bn"]["moving_variance"] * 1.001
+
+
+# A mistake of the right side, the rung that breaks, what is named, and the register's entry.
+MISTAKES: dict[str, tuple[Change, str, str, str]] = {
+    "rows in another order": (
+        put("inputs", "x", value=lambda x: x[::-1]), "tensors", "x", "shuffling"
+    ),
+    "transposed square kernel": (
+        put("weights", "fc", "kernel", value=np.transpose), "weights", "fc kernel", "output-layer-layout"
+    ),
+    "gates in another order": (
+        put("weights", "lstm", "kernel", value=lambda k: np.hstack([k[:, H : 2 * H], k[:, :H], k[:, 2 * H :]])),
+        "weights", "in the order forget, input, candidate, output", "lstm-kernel-layout",
+    ),
+    "a constant in float32": (
+        put("weights", "bn", "moving_mean", value=lambda a: a.astype(np.float32)), "weights", "float32", "array-dtype"
+    ),
+    "one row of an embedding": (
+        put("weights", "emb", "embeddings", value=one_row), "weights", "only row 2 differs", "padding-idx"
+    ),
+    "initial state": (
+        put("outputs", "lstm", value=lambda a: a + 0.01), "forward", "lstm:l0 sequence", "state-shape"
+    ),
+    "a step of time": (
+        put("outputs", "lstm", value=late), "forward", "the first time step at which it differs is 3", ""
+    ),
+    "epsilon of a norm": (settings("bn", epsilon=1e-3), "forward", "epsilon is 1e-05", "batchnorm-epsilon"),
+    "gelu": (other_gelu, "forward", "the right one gelu by tanh", "gelu-approximation"),
+    "label smoothing": (smoothed, "loss", "smoothed by 0 on the left and 0.1 on the right", "label-smoothing"),
+    "a sum for a mean": (
+        put("loss", value=lambda loss: loss * N * T), "loss", f"the mean over {N * T} rows", "padding-denominator"
+    ),
+    "gradient of a padding row": (
+        put("gradients", "emb", "embeddings", value=one_row), "gradients", "only row 2 differs", "padding-idx"
+    ),
+    "gradients of a sum": (
+        scale_all("gradients", N), "gradients", f"the mean over {N} rows", "padding-denominator"
+    ),
+    "second bias": (twice, "step", "one side trains two biases", "second-bias"),
+    "bias correction": (
+        all_updates(0.001**0.5 / 0.1), "step", "does not correct the bias of Adam's means", ""
+    ),
+    "weight decay": (decayed, "step", "times the weight", "weight-decay"),
+    "momentum's complement": (complement, "step", "momentum is the old statistics' share", "batchnorm-momentum"),
+    "variance by n": (biased, "step", "divided by n", "batchnorm-variance"),
+    "slots": (put("slots", "mean_square", "fc", "kernel", value=lambda a: a * 2),
+              "step", "mean_square of fc kernel", ""),
+    "order of batches": (
+        put("losses", value=lambda losses: [losses[0], losses[2], losses[1], *losses[3:]]),
+        "trajectory", "step 2", "shuffling",
+    ),
+    "kept between steps": (
+        put("losses", value=lambda losses: [*losses[:4], *(loss * 1.01 for loss in losses[4:])]),
+        "trajectory", "the losses part at step 5", "optimizer-slots",
+    ),
+    "a loss that is lost": (
+        put("losses", value=lambda losses: [*losses[:4], "nan", *losses[5:]]), "trajectory", "step 5: got nan", ""
+    ),
+    "numbers that are none": (
+        put("outputs", "emb", value=lambda a: a * np.where(np.arange(3) == 1, np.nan, 1)), "forward", "got nan", ""
+    ),
+    "another shape": (put("logits", value=lambda a: a[:, :-1]), "forward", "shape (4, 4, 6), expected (4, 5, 6)", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_breaks_its_rung_and_is_named(mistake: str, tmp_path: Path) -> None:
+    change, rung, words, entry = MISTAKES[mistake]
+    found = compared(tmp_path, change)
+    said = "\n".join(shown.lines(found))
+    assert found.broken == rung
+    assert {check.rung for check in found.checks} == set(COMPARED[: COMPARED.index(rung) + 1])
+    assert words in said
+    assert BREAKS[rung] in said
+    if entry:
+        assert entry in [cause.entry for cause in found.causes]
+    assert {cause.entry for cause in found.causes} - {""} <= REGISTERED
+
+
+def test_dropout_that_was_on_is_named(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["settings"]["lstm"] = {"dropout": 0.5}
+        data["outputs"]["lstm"] = data["outputs"]["lstm"] * 1.5
+
+    found = compared(tmp_path, change)
+    assert "dropout" in [cause.entry for cause in found.causes]
+
+
+def test_a_weight_tied_on_one_side_is_named_where_gradients_part(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["tied"] = {"emb/embeddings": "fc/kernel"}
+        data["gradients"]["fc"]["kernel"] = data["gradients"]["fc"]["kernel"] * 1.5
+        data["weights"]["emb"]["embeddings"] = DATA["weights"]["emb"]["embeddings"]
+
+    found = compared(tmp_path, change)
+    assert found.broken == "gradients"
+    assert "tied-weights" in [cause.entry for cause in found.causes]
+
+
+def test_an_optimizer_of_other_settings_is_named(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        all_updates(1.01)(data)
+        data["optimizer"] = {"epsilon": 1e-7, "weight_decay": 0.01, "global_clipnorm": 1.0}
+
+    found = compared(tmp_path, change)
+    assert {"optimizer-epsilon", "adam-epsilon", "weight-decay", "clipping"} <= {
+        cause.entry for cause in found.causes
+    }
+    assert "clipped nowhere on the left and to a norm of all of 1.0 on the right" in "".join(shown.lines(found))
+
+
+def test_bounds_are_wider_where_a_framework_keeps_a_constant_in_float32(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["settings"]["fc"] = {"activation": "gelu"}
+        data["outputs"]["fc"] = gelu(data["outputs"]["fc"]) * (1 + 5e-9)
+
+    found = compared(tmp_path, change)
+    assert found.passed
+    assert "30 times as wide" in found.notes[0]
+
+
+def test_squares_of_an_embeddings_slices_are_named(tmp_path: Path) -> None:
+    found = compared(tmp_path, put("slots", "mean_square", "emb", "embeddings", value=lambda a: a * 0.5))
+    assert found.broken == "step"
+    assert "keras-sparse-embeddings" in [cause.entry for cause in found.causes]
+
+
+def test_settings_that_differ_are_named(tmp_path: Path) -> None:
+    """Of a layer norm whose outputs differ."""
+    records = []
+    for name, classes, own, epsilon in (
+        ("torch", "LayerNorm", ("weight", "bias"), {"eps": 1e-5}),
+        ("keras", "LayerNormalization", ("gamma", "beta"), {"epsilon": 1e-3}),
+    ):
+        record = one_layer(tmp_path / name, name, [classes], epsilon, dict.fromkeys(own, np.ones(3)))
+        save_file({"0:l:0": np.full((2, 3), 1 + epsilon.popitem()[1])}, tmp_path / name / "layers.safetensors")
+        described(record.path, lambda said: said.update(calls=[{"layer": "l", "parts": ["0:l:0"]}]))
+        records.append(Record(tmp_path / name))
+    (cause,) = compare_records(*records).causes
+    assert cause.sentence == "epsilon is 1e-05 on the left and 0.001 on the right"
+    assert cause.entry == "layernorm-epsilon"
+
+
+def test_a_gru_that_resets_before_has_one_bias(tmp_path: Path) -> None:
+    kernels = {"kernel": np.ones((3, 6)), "recurrent_kernel": np.ones((2, 6))}
+    after = one_layer(
+        tmp_path / "after", "keras", ["GRU"], {"reset_after": True}, kernels | {"bias": np.ones((2, 6))}
+    )
+    before = one_layer(tmp_path / "before", "keras", ["GRU"], {"reset_after": False}, kernels | {"bias": np.ones(6)})
+    found = compare_records(after, before)
+    assert found.broken == "weights"
+    assert {cause.entry for cause in found.causes} == {"gru-reset-after"}
+
+
+def test_an_attention_whose_projections_agree_leads_to_its_mask(tmp_path: Path) -> None:
+    own = layouts()["torch attention"][3]
+    sides = []
+    for name, output in (("left", 1.0), ("right", 2.0)):
+        record = one_layer(tmp_path / name, "torch", ["MultiheadAttention"], {}, own)
+        save_file({"0:l:0": np.full((2, 3, 6), output)}, record.path / "layers.safetensors")
+        described(record.path, lambda said: said.update(calls=[{"layer": "l", "parts": ["0:l:0"]}]))
+        sides.append(Record(record.path))
+    found = compare_records(*sides)
+    assert "l:output output" in found.explanation[1]
+    assert "attention-mask" in [cause.entry for cause in found.causes]
+
+
+def test_time_may_stand_first_on_one_side_and_channels_too(tmp_path: Path) -> None:
+    left = changed(DATA, put("logits", value=lambda a: np.ascontiguousarray(a.swapaxes(0, 1))))
+    sides = write(tmp_path / "left", "torch", left), write(tmp_path / "right", "keras", DATA)
+    found = compare_records(*map(Record, sides))
+    assert found.passed
+    assert "change places" in next(check.note for check in found.checks if check.tensor == "logits")
+
+
+def test_an_activation_may_stand_within_a_layer_on_one_side(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["settings"]["fc"] = {"activation": "tanh"}
+        data["outputs"]["fc"] = np.tanh(data["outputs"]["fc"])
+
+    assert compared(tmp_path, change).passed
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_is_what_its_name_says(name: str) -> None:
+    x = np.array([-2.0, 0.0, 1.5])
+    expected = {
+        "linear": [-2, 0, 1.5],
+        "relu": [0, 0, 1.5],
+        "gelu": [-0.04550026389635842, 0, 1.3997891981967037],
+        "gelu by tanh": [-0.045402305912418925, 0, 1.3995715769802328],
+        "tanh": [-0.9640275800758169, 0, 0.9051482536448664],
+        "sigmoid": [0.11920292202211755, 0.5, 0.8175744761936437],
+        "silu": [-0.2384058440442351, 0, 1.2263617142904656],
+        "softmax": [0.0240937682868484, 0.17803020550615906, 0.7978760262069926],
+        "softplus": [0.12692801104297252, 0.6931471805599453, 1.7014132779827524],
+        "elu": [-0.8646647167633873, 0, 1.5],
+    }
+    np.testing.assert_allclose(ACTIVATIONS[name](x), expected[name], rtol=1e-8)
+
+
+def test_zero_gradients_may_be_of_rounding_alone(tmp_path: Path) -> None:
+    """As of the bias of an attention's key, which no output depends on."""
+    rng = np.random.default_rng(5)
+    noise = lambda _: 1e-17 * rng.standard_normal(H)  # noqa: E731
+    left = changed(DATA, put("gradients", "fc", "bias", value=noise))
+    sides = (
+        write(tmp_path / "left", "torch", left),
+        write(tmp_path / "right", "keras", changed(DATA, put("gradients", "fc", "bias", value=noise))),
+    )
+    found = compare_records(*map(Record, sides))
+    assert not [check for check in found.checks if check.rung == "gradients" and not check.passed]
+
+
+def test_rungs_and_their_words_are_those_of_parity() -> None:
+    assert RUNGS[:7] == COMPARED
+    assert set(BREAKS) == set(RUNGS)
+    assert set(PROBES) == set(COMPARED)
+    assert set(GATES) == {"lstm", "gru"}
+
+
+def test_the_control_fails_where_a_planted_mistake_is_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.porting.rungs.largest_difference", lambda *arrays: (0.0, ()))
+    found = compared(tmp_path, put("weights", "fc", "kernel", value=np.transpose))
+    assert not found.control.passed
+    assert "NOT seen" in shown.planted_line(found)
+
+
+def test_a_recorded_control_shows_what_rounding_does(tmp_path: Path) -> None:
+    path = write(tmp_path / "left", "torch", DATA)
+    write(path / "control", "torch", changed(DATA, put("outputs", "fc", value=lambda a: a * (1 + 1e-12))))
+    found = compare_records(Record(path), Record(write(tmp_path / "right", "keras", DATA)))
+    worst = max(check.error for check in found.control.rounding if check.rung == "forward")
+    assert 1e-13 < worst < 2e-12
+
+
+def test_a_mapping_file_pairs_what_kind_and_order_do_not(tmp_path: Path) -> None:
+    """Two dense layers of one shape that were defined and executed in another order."""
+
+    def two(path: Path, first: str, second: str) -> Record:
+        path.mkdir()
+        weights = {"a.weight": np.ones((2, 2)), "b.weight": np.eye(2), "gate": np.arange(6.0).reshape(2, 3)}
+        layers = [
+            {"path": name, "classes": ["Linear"], "parameters": {"weight": f"{name}.weight"}}
+            for name in (first, second)
+        ]
+        layers.append({"path": "", "classes": ["mine.Net"], "parameters": {"gate": "gate"}})
+        if first == "b":
+            weights["gate"] = np.ascontiguousarray(weights["gate"].T)
+        said = {"format": "rosetta-record", "version": 1, "framework": {"name": "torch"}, "layers": layers}
+        save_file(weights, path / "weights.safetensors")
+        (path / "record.json").write_text(json.dumps(said | {"precision": "float64"}), encoding="utf-8")
+        return Record(path)
+
+    left, right = two(tmp_path / "left", "a", "b"), two(tmp_path / "right", "b", "a")
+    with pytest.raises(CannotBeginError, match=r"gate .* of left has no partner; right has left .*gate .*3×2"):
+        compare_records(left, right)
+    drafted = tmp_path / "draft.json"
+    write_mapping(drafted, paired(left, right))
+    draft = json.loads(drafted.read_text())
+    assert draft["layers"] == {"a": "b", "b": "a"}
+    assert len(draft["unpaired"]["left"]) == len(draft["unpaired"]["right"]) == 1
+    draft |= {"layers": {"a": "a", "b": "b"}, "weights": {"gate": {"name": "gate", "transpose": [1, 0]}}}
+    drafted.write_text(json.dumps(draft))
+    assert compare_records(left, right, read_mapping(drafted)).passed
+    with pytest.raises(CannotBeginError, match="exists"):
+        write_mapping(drafted, paired(left, right))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ('{"layers": {"fc": "nowhere"}}', "names nowhere"),
+        ('{"weights": {"nothing": {"name": "fc/kernel"}}}', "names the weight nothing"),
+        ('{"weights": {"fc.weight": {"name": "fc/kernel", "transpose": [0, 0]}}}', r"by \[0, 0\]"),
+        ('{"layers": []}', "no mapping"),
+        ("{", "no mapping"),
+        ('{"layer": {}}', "no mapping"),
+    ],
+)
+def test_a_wrong_mapping_is_refused(mapping: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mapping.json").write_text(mapping)
+    left, right = (Record(write(tmp_path / name, name, DATA)) for name in ("torch", "keras"))
+    with pytest.raises(CannotBeginError, match=words):
+        compare_records(left, right, read_mapping(tmp_path / "mapping.json"))
+
+
+def described(record: Path, change: Change) -> None:
+    said = json.loads((record / "record.json").read_text())
+    change(said)
+    (record / "record.json").write_text(json.dumps(said))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def claims(path: Path) -> None:
+    """An array that claims to be larger than its file."""
+    header = json.dumps({"x": {"dtype": "F64", "shape": [1 << 40], "data_offsets": [0, 1 << 43]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+HOSTILE: dict[str, Callable[[Path], Any]] = {
+    "no folder": lambda record: shutil.rmtree(record),
+    "no record.json": lambda record: (record / "record.json").unlink(),
+    "no JSON": lambda record: (record / "record.json").write_text("{"),
+    "deep JSON": lambda record: (record / "record.json").write_text("[" * 100_000),
+    "another format": lambda record: described(record, put("format", value=lambda _: "onnx")),
+    "a later version": lambda record: described(record, put("version", value=lambda _: 2)),
+    "another framework": lambda record: described(record, put("framework", "name", value=lambda _: "mxnet")),
+    "a number for a name": lambda record: described(record, lambda said: said["layers"][0].update(path=3)),
+    "a long name": lambda record: described(record, lambda said: said["layers"][0].update(path="x" * 5000)),
+    "weights that are not there": lambda record: (record / "weights.safetensors").unlink(),
+    "weights that are cut": lambda record: cut(record / "weights.safetensors"),
+    "an array larger than its file": lambda record: claims(record / "weights.safetensors"),
+    "a folder for a file": lambda record: (
+        (record / "layers.safetensors").unlink(), (record / "layers.safetensors").mkdir()
+    ),
+    "a layer of the wrong shape": lambda record: described(
+        record, lambda said: said["layers"][0].update(classes=["GRU"], parameters={"weight_ih_l0": "fc.bias"})
+    ),
+    "layers without a partner": lambda record: described(
+        record, lambda said: said["layers"].append(said["layers"][-1] | {"path": "more"})
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", HOSTILE)
+def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) -> None:
+    left, right = (write(tmp_path / name, name, DATA) for name in ("torch", "keras"))
+    HOSTILE[damage](left)
+    with pytest.raises(CannotBeginError) as error:
+        compare_records(Record(left), Record(right))
+    assert "\n" not in str(error.value)
+
+
+def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
+    sides = {
+        name: str(write(tmp_path / name, framework, data))
+        for name, framework, data in (
+            ("left", "torch", DATA),
+            ("right", "keras", DATA),
+            ("wrong", "paddle", changed(DATA, put("weights", "fc", "kernel", value=np.transpose))),
+        )
+    }
+    assert answer("diff", sides["left"], sides["right"])["passed"] is True
+    status, out, err = rosetta("diff", sides["left"], sides["wrong"])
+    assert (status, err) == (1, "rosetta: wrong and left differ\n")
+    assert "transposed (docs/deviations.md#output-layer-layout)" in out
+    assert "holds no record" in refusal(2, "diff", sides["left"], tmp_path / "nowhere")
+
+
+def test_json_has_all_that_was_found(tmp_path: Path) -> None:
+    found = compared(tmp_path, put("loss", value=lambda loss: loss * 2)).as_json()
+    json.dumps(found)
+    assert found["breaks_at"] == "loss"
+    assert found["passed"] is False
+    assert {"error", "tolerance", "where", "note", "passed", "rung", "tensor"} == found["checks"][0].keys()
+    assert found["pairs"] == {"emb": "emb", "lstm:l0": "lstm", "bn": "bn", "fc": "fc"}
+    assert all(found["control"]["planted_mistakes_seen"].values())
+
+
+def test_markdown_is_a_table_in_which_names_are_no_markup(tmp_path: Path) -> None:
+    data = changed(DATA, put("weights", "fc", "kernel", value=np.transpose))
+    sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "a|b <i>`*", "keras", data)
+    made = shown.markdown(compare_records(*map(Record, sides)))
+    assert made.startswith(r"### a\|b \<i\>\`\* against left")
+    rows = [line for line in made.splitlines() if line.startswith("|")]
+    assert [row.split(" | ")[0] for row in rows] == ["| rung", "| ---", "| tensors", "| weights"]
+    assert "**breaks**" in rows[-1]
+    assert "transposed" in made
+
+
+@pytest.mark.parametrize("right", FRAMEWORKS)
+@pytest.mark.parametrize("left", FRAMEWORKS)
+def test_weights_that_were_carried_are_those_of_the_other_side(left: str, right: str, tmp_path: Path) -> None:
+    sides = write(tmp_path / "left", left, DATA), write(tmp_path / "right", right, tagger(seed=9))
+    arrays = carried(*map(Record, sides))
+    expected = load_file(write(tmp_path / "expected", right, DATA) / "weights.safetensors")
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> None:
+    sides = [Record(write(tmp_path / name, name, DATA)) for name in ("keras", "paddle")]
+    arrays, path = carried(*sides), tmp_path / "model.pdparams"
+    assert "paddle.load" in write_carried(path, "paddle", arrays)
+    read = StateDictUnpickler(path.read_bytes()).load()
+    assert read.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name].array, array)
+    with pytest.raises(CannotBeginError, match="exists"):
+        write_carried(path, "paddle", arrays)
+    with pytest.raises(CannotBeginError, match=r"no file of paddle; give it the ending \.pdparams"):
+        write_carried(tmp_path / "model.onnx", "paddle", arrays)
+
+
+def test_what_has_no_place_is_not_carried(tmp_path: Path) -> None:
+    left, right = write(tmp_path / "torch", "torch", DATA), write(tmp_path / "keras", "keras", DATA)
+    described(left, lambda said: said["layers"][-1]["parameters"].pop("bias"))
+    with pytest.raises(CannotBeginError, match="do not both have bias"):
+        carried(Record(left), Record(right))
+    assert "--like" in refusal(2, "carry", left, "--to", "keras", "-o", tmp_path / "out.safetensors")
+    told = refusal(2, "carry", left, "--to", "paddle", "-o", tmp_path / "out.pdparams", "--like", right)
+    assert "is a record of keras" in told

@@ -1,4 +1,4 @@
-"""The Transformer encoder ported from torch to Keras: `python encoder_keras.py RECORD [OPTIMIZER]` records it."""
+"""The Transformer encoder in Keras, ported from torch: `python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 from pathlib import Path
@@ -57,12 +57,17 @@ OPTIMIZERS = {
 }
 
 
+def exact_gelu(x: tf.Tensor) -> tf.Tensor:
+    """GELU with its constant in the precision of x; in float64 TensorFlow's own has it in float32."""
+    return 0.5 * x * (1 + tf.math.erf(x / tf.sqrt(tf.constant(2, x.dtype))))
+
+
 class Block(layers.Layer):
     def __init__(self) -> None:
         super().__init__()
         self.attention = layers.MultiHeadAttention(2, key_dim=4)
         self.norm1 = layers.LayerNormalization(epsilon=1e-5)
-        self.wide = layers.Dense(16, activation="gelu")
+        self.wide = layers.Dense(16, activation=exact_gelu)
         self.narrow = layers.Dense(8)
         self.norm2 = layers.LayerNormalization(epsilon=1e-5)
 

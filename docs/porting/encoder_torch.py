@@ -1,5 +1,4 @@
-"""A small Transformer encoder in torch, which is to be ported to Keras: `python encoder_torch.py RECORD [OPTIMIZER]`
-records it."""
+"""A small Transformer encoder in torch, to be ported to Keras: `python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 
@@ -23,7 +22,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.words = nn.Embedding(WORDS, 8)
         self.positions = nn.Embedding(LONGEST, 8)
-        layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, dropout=0.0, activation="gelu", batch_first=True)
+        layer = nn.TransformerEncoderLayer(
+            8, nhead=2, dim_feedforward=16, dropout=0.0, activation="gelu", batch_first=True
+        )
         self.layers = nn.TransformerEncoder(layer, num_layers=2)
         self.tags = nn.Linear(8, TAGS)
 

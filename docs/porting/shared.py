@@ -12,11 +12,12 @@ SENTENCES, LONGEST = 4, 6  # of a batch
 
 
 def batches(number: int = 3) -> list[dict[str, NDArray[np.int64]]]:
-    """Batches of sentences of different lengths, with a tag for each word."""
+    """Batches of sentences of different lengths, with a tag for each word, and the tag of the word before."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(number):
         lengths = rng.permutation([LONGEST, *rng.integers(2, LONGEST + 1, SENTENCES - 1)])
         ids = rng.integers(1, WORDS, (SENTENCES, LONGEST)) * (np.arange(LONGEST) < lengths[:, None])
-        found.append({"ids": ids, "tags": rng.integers(0, TAGS, (SENTENCES, LONGEST))})
+        tags = rng.integers(0, TAGS, (SENTENCES, LONGEST))
+        found.append({"ids": ids, "tags": tags, "before": np.pad(tags[:, :-1], ((0, 0), (1, 0)))})
     return found

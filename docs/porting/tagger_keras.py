@@ -1,4 +1,4 @@
-"""An LSTM tagger in Keras, which is to be ported to Paddle: `python tagger_keras.py RECORD [OPTIMIZER]` records it."""
+"""An LSTM tagger in Keras, which is to be ported to Paddle: `python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 

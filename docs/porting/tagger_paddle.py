@@ -1,4 +1,4 @@
-"""The LSTM tagger ported from Keras to Paddle: `python tagger_paddle.py RECORD [OPTIMIZER]` records it."""
+"""The LSTM tagger in Paddle, ported from Keras: `python SCRIPT RECORD [OPTIMIZER]` records it."""
 
 import sys
 from pathlib import Path

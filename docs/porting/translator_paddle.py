@@ -1,4 +1,4 @@
-"""The GRU encoder and decoder ported from torch to Paddle: `python translator_paddle.py RECORD [OPTIMIZER]`."""
+"""The GRU encoder and decoder with attention in Paddle, ported from torch: `python SCRIPT RECORD [OPTIMIZER]`."""
 
 import sys
 from pathlib import Path
@@ -36,27 +36,27 @@ class Translator(nn.Layer):
     def __init__(self) -> None:
         super().__init__()
         self.words = nn.Embedding(WORDS, 8, padding_idx=0)
-        self.encoder = nn.GRU(8, 12)
+        self.encoder = nn.GRU(8, 12, time_major=True)
         self.tags = nn.Embedding(TAGS, 8)
-        self.decoder = nn.GRU(8, 12)
+        self.decoder = nn.GRU(8, 12, time_major=True)
         self.attention = nn.Linear(12, 12, bias_attr=False)
         self.both = nn.Linear(24, 12)
         self.logits = nn.Linear(12, TAGS)
 
     def forward(self, ids: paddle.Tensor, tags: paddle.Tensor) -> paddle.Tensor:  # (batch, time) both
-        source, state = self.encoder(self.words(ids))
-        target, _ = self.decoder(self.tags(tags), state)
+        source, state = self.encoder(self.words(ids.T))
+        target, _ = self.decoder(self.tags(tags.T), state)
+        source, target = source.transpose([1, 0, 2]), target.transpose([1, 0, 2])  # (batch, time, units)
         scores = self.attention(target) @ source.transpose([0, 2, 1])  # (batch, target time, source time)
-        scores = scores.masked_fill((ids == 0).unsqueeze(1), -float("inf"))
+        scores = scores - 1e9 * (ids == 0).astype(scores.dtype).unsqueeze(1)
         context = F.softmax(scores) @ source
         return self.logits(paddle.tanh(self.both(paddle.concat([context, target], -1))))
 
 
 def loss_of(model: Translator, batch: dict) -> tuple:
-    """The next tag is to be predicted of each."""
-    ids, tags = paddle.to_tensor(batch["ids"]), paddle.to_tensor(batch["tags"])
-    logits = model(ids, tags[:, :-1])
-    return F.cross_entropy(logits, tags[:, 1:]), {"logits": logits}
+    ids, tags, before = (paddle.to_tensor(batch[name]) for name in ("ids", "tags", "before"))
+    logits = model(ids, before)
+    return F.cross_entropy(logits, tags), {"logits": logits}
 
 
 if __name__ == "__main__":

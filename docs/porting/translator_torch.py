@@ -1,5 +1,4 @@
-"""A GRU encoder and decoder with attention in torch, which is to be ported to Paddle: `python translator_torch.py
-RECORD [OPTIMIZER]` records it."""
+"""A GRU encoder and decoder with attention in torch, to be ported to Paddle: `python SCRIPT RECORD [OPTIMIZER]`."""
 
 import sys
 
@@ -40,10 +39,9 @@ class Translator(nn.Module):
 
 
 def loss_of(model: Translator, batch: dict) -> tuple:
-    """The next tag is to be predicted of each."""
-    ids, tags = torch.from_numpy(batch["ids"]), torch.from_numpy(batch["tags"])
-    logits = model(ids, tags[:, :-1])
-    return F.cross_entropy(logits.flatten(0, 1), tags[:, 1:].flatten()), {"logits": logits}
+    ids, tags, before = (torch.from_numpy(batch[name]) for name in ("ids", "tags", "before"))
+    logits = model(ids, before)
+    return F.cross_entropy(logits.flatten(0, 1), tags.flatten()), {"logits": logits}
 
 
 if __name__ == "__main__":

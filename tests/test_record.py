@@ -74,10 +74,16 @@ def test_each_rung_is_what_the_framework_had(folders: dict[str, Path], name: str
         got = arrays(folder, file)
         if file == "slots":
             got = {slot: array for slot, array in got.items() if not slot.endswith("|step") or name == "torch"}
-        assert_same(got, arrays(expected, file))
+        if name == "keras:jax":  # which rounds otherwise where it traces gradients
+            for key, array in arrays(expected, file).items():
+                np.testing.assert_allclose(got[key], array, atol=1e-6, err_msg=key)
+        else:
+            assert_same(got, arrays(expected, file))
     losses = json.loads((folders[name] / "facts.json").read_text("utf-8"))["losses"]
-    assert content(folder)["steps"] == [{"step": number + 1, "loss": losses[number]} for number in range(STEPS)]
-    assert content(folder)["loss"] == losses[0]
+    steps = content(folder)["steps"]
+    assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
+    assert [step["loss"] for step in steps] == pytest.approx(losses, rel=1e-5 if name == "keras:jax" else 0, abs=0)
+    assert content(folder)["loss"] == steps[0]["loss"]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -121,6 +121,11 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     assert all("weights_only=True" in load for load in loads)
 
 
+def test_the_recorder_is_a_file_to_copy() -> None:
+    """It needs two small libraries, and no framework even where it works with one."""
+    assert imports(PROJECT / "rosetta_record.py") - sys.stdlib_module_names == {"numpy", "safetensors"}
+
+
 def imported_by(statement: str) -> set[str]:
     """The top-level packages that a process has imported after it."""
     program = f"{statement}\nimport sys; print('|'.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
@@ -135,6 +140,7 @@ def imported_by(statement: str) -> set[str]:
         "import backends.runs, backends.translator, backends.native.convert, backends.serve.server",
         "import benchmarks.measure.schedule, benchmarks.results.rows, benchmarks.report.page",
         "import common.training, common.run_directory",
+        "import rosetta_record",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(statement: str) -> None:

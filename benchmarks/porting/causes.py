@@ -275,11 +275,13 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
                 f"the optimizer's {name} is {one} on the left and {other} on the right",
                 "constants-precision" if single else entries.get(name, ""),
             )
-    for side, which in zip((broken.rungs.left, broken.rungs.right), classes, strict=True):
-        for name in FLOAT32_SETTINGS.get(which, ()) if broken.rungs.precision == "float64" else ():
+    for side, (framework, class_name) in zip((broken.rungs.left, broken.rungs.right), classes, strict=True):
+        coarse = FLOAT32_SETTINGS.get(side.record.platform, {}) if broken.rungs.precision == "float64" else {}
+        for name in coarse.get(class_name, ()):
             value = _number(side.optimizer_settings.get(name))
             if float(np.float32(value)) != value:
-                yield Cause(f"{which[0]} keeps {name} in float32, which {value} is not", "constants-precision")
+                entry = "tensorflow-constants" if framework == "keras" else "constants-precision"
+                yield Cause(f"{framework} rounds {name} to float32, and {value} is no number of float32", entry)
     places = [EPSILON.get(which) for which in classes]
     if all(places) and places[0] != places[1]:
         entry = "rmsprop-epsilon" if "RMS" in classes[0][1] else "adam-epsilon"

@@ -308,12 +308,18 @@ EPSILON = {
     ("keras", "RMSprop"): "inside the root",
 }
 EPSILON |= {(framework, "AdamW"): EPSILON[framework, "Adam"] for framework in ("torch", "paddle", "keras")}
-# Activations in which a framework keeps a constant in float32 even where it computes in float64, with its backend.
-FLOAT32_CONSTANTS = {("keras", "tensorflow", "gelu")}
-# Settings of optimizers that a framework keeps in float32 even where the weights are float64.
-FLOAT32_SETTINGS = {
-    ("paddle", "RMSProp"): ("rho", "epsilon", "momentum", "learning_rate"),
-    ("paddle", "Momentum"): ("momentum",),
+# What computes with constants of float32 even where all else is float64, by framework and Keras's backend: classes of
+# layers, activations within layers, and for each optimizer the settings of which it makes such constants.
+FLOAT32_LAYERS: dict[tuple[str, str | None], set[str]] = {
+    ("keras", "tensorflow"): {"gelu", "MultiHeadAttention", "GroupedQueryAttention"}
+}
+FLOAT32_SETTINGS: dict[tuple[str, str | None], dict[str, tuple[str, ...]]] = {
+    ("paddle", None): {"RMSProp": ("rho", "epsilon", "momentum", "learning_rate"), "Momentum": ("momentum",)},
+    ("keras", "tensorflow"): {
+        "SGD": ("momentum", "weight_decay"),
+        "Adam": ("beta_1", "beta_2", "weight_decay"),
+        "AdamW": ("beta_1", "beta_2", "weight_decay"),
+    },
 }
 
 

@@ -196,6 +196,12 @@ class Record:
         return found
 
     @property
+    def platform(self) -> tuple[str, str | None]:
+        """The framework, and Keras's backend."""
+        framework = self.says.framework
+        return framework.name, framework.backend if framework.name == "keras" else None
+
+    @property
     def precision(self) -> str:
         """In which the record was computed; float32 where it is not one of those that bounds are known for."""
         return self.says.precision if self.says.precision in ("float64", "float32", "bfloat16") else "float32"

@@ -3,10 +3,8 @@
 `python -m tests.porting_guide` writes into the guide what its commands print now.
 """
 
-import difflib
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -15,16 +13,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, chdir, contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from backends.process.environment import child_environment
 from backends.process.parent import PROJECT
-from benchmarks import commands
 from common.errors import RosettaError
 
 GUIDE = PROJECT / "docs" / "porting.md"
 SCRIPTS = PROJECT / "docs" / "porting"
+LEFT = ("tagger_keras", "translator_torch", "encoder_torch")  # the sides that are ported
 BLOCK = re.compile(r"^```(console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -79,7 +77,7 @@ class Session:
 
     folder: Path
     sides: dict[str, Side]
-    typed: list[str] = field(default_factory=list)
+    whole: bool = True  # or each side is recorded only as far as `rosetta diff` will look
 
     def __post_init__(self) -> None:
         shutil.copytree(SCRIPTS, self.folder, dirs_exist_ok=True)
@@ -91,10 +89,11 @@ class Session:
             self._change(text)
             return text
         lines = []
-        for line in text.splitlines():
+        shown = text.splitlines()
+        for number, line in enumerate(shown):
             if line.startswith("$ "):
-                lines.append(line)
-                lines += self._run(line[2:])
+                self._breaks = any("breaks at" in later for later in shown[number:])
+                lines += [line, *self._run(line[2:])]
         return "".join(f"{line}\n" for line in lines)
 
     def _change(self, text: str) -> None:
@@ -110,7 +109,6 @@ class Session:
         path.write_text(script, "utf-8")
 
     def _run(self, command: str) -> list[str]:
-        self.typed.append(command)
         loop = re.fullmatch(r"for (\w+) in (.*?); do (.*); done", command)
         if loop:
             name, values, body = loop.groups()
@@ -121,14 +119,19 @@ class Session:
             return []
         if program == "python":
             framework = arguments[0].removesuffix("_first.py").removesuffix(".py").rpartition("_")[2]
-            self.sides[framework].start("script", folder=str(self.folder), arguments=arguments)
-            t = __import__("time").time()
+            is_left = arguments[0].removesuffix("_first.py").removesuffix(".py") in LEFT
+            self.sides[framework].start(
+                "script",
+                folder=str(self.folder),
+                arguments=arguments,
+                steps=10 if self.whole or is_left or not self._breaks else 1,
+                control=self.whole or (is_left and len(arguments) == 2),
+            )
             self.sides[framework].wait()
-            print(round(__import__("time").time() - t, 2), command, file=sys.stderr)
             return []
-        command, _, last = command.partition(" | tail -n ")
+        command, _, wanted = command.partition(" | grep ")
         printed = rosetta(self.folder, shlex.split(command)[1:])
-        return printed[-int(last) :] if last else printed
+        return [line for line in printed if wanted in line]
 
 
 def rosetta(folder: Path, arguments: list[str]) -> list[str]:

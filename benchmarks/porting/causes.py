@@ -177,8 +177,6 @@ def scaled(broken: Broken) -> Iterator[Cause]:
 def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
     """Numbers by which an array may be off, with what that means."""
     item, settings = broken.item, [side.optimizer_settings for side in (broken.rungs.left, broken.rungs.right)]
-    if item.name == "bias" and item.pair and item.pair.left.kind in RECURRENT and item.rung in ("step", "trajectory"):
-        yield 2.0, "one side trains two biases, whose sum moves twice as far", "second-bias"
     if item.name.startswith("moving_"):
         for share in {_number(side.settings(group).get("momentum")) for side, group in broken.sides}:
             if 0 < share < 1:
@@ -192,6 +190,15 @@ def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
                 f"one side takes the mean over {size} rows or positions, the other their sum",
                 "padding-denominator",
             )
+    for name, array in padded_inputs(broken) if item.rung in ("loss", "gradients") else ():
+        real = int(np.count_nonzero(array))
+        if 0 < real < array.size:
+            yield (
+                array.size / real,
+                f"one side takes the mean over {array.size} positions, the other over those {real} whose {name} is "
+                "not 0, which is padding",
+                "padding-denominator",
+            )
     one, other = (_number(side.get("learning_rate")) for side in settings)
     if one and other and one != other:
         yield other / one, f"the learning rates are {one:g} and {other:g}", ""
@@ -202,8 +209,36 @@ def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
             yield correction, "one side does not correct the bias of Adam's means", ""
 
 
+def padded_inputs(broken: Broken) -> Iterator[tuple[str, Array]]:
+    """The left side's inputs (N, T) in which a 0 may be padding; those of batches after the first are left out."""
+    for name, array in broken.rungs.left.record.arrays("inputs").items():
+        if array.dtype.kind == "i" and array.ndim == 2 and not name.startswith("batch"):
+            yield name, array
+
+
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and isfinite(value) else 0.0
+
+
+def two_biases(broken: Broken) -> Iterator[Cause]:
+    """A recurrent layer of which one side trains two biases."""
+    for words, side in (("left", broken.rungs.left), ("right", broken.rungs.right)):
+        for item, _ in broken.failed:
+            group = item.pair and (item.pair.left if words == "left" else item.pair.right)
+            if group and group.kind in RECURRENT and item.name == "bias" and _moved(side, group) == 2:
+                other, of_other = (
+                    (broken.rungs.right, item.pair.right) if words == "left" else (broken.rungs.left, item.pair.left)
+                )
+                if _moved(other, of_other) == 1:
+                    yield Cause(f"the {words} side trains two biases, whose sum moves twice as far", "second-bias")
+                    return
+
+
+def _moved(side: Side, group: Group) -> int:
+    """How many of the arrays that are a bias the first step changed."""
+    names = [source.name for source in group.tensors.get("bias", ())]
+    pairs = [[side.record.weight(file, name) for file in ("weights", "step-1")] for name in names]
+    return sum(after is not None and not np.array_equal(before, after) for before, after in pairs)
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
@@ -426,6 +461,50 @@ def attention(broken: Broken) -> Iterator[Cause]:
         )
 
 
+def padded_rows(broken: Broken) -> Iterator[Cause]:
+    """Only the rows differ that have padding, which something masks."""
+    right, left = broken.arrays
+    kind = broken.item.pair.left.kind if broken.item.pair else ""
+    if right.shape != left.shape or left.ndim < 2 or kind == "embedding":
+        return
+    bound = broken.check.tolerance * largest(left)
+    differs = np.array([np.abs(one - other).max() > bound for one, other in zip(right, left, strict=True)])
+    for name, array in padded_inputs(broken):
+        if len(array) == len(left):
+            padded = (array == 0).any(1)
+            if not padded.all() and np.array_equal(differs, padded):
+                yield Cause(
+                    f"only the rows differ whose {name} have a 0, which is padding: look at the sign and the kind of "
+                    "the mask",
+                    "attention-mask",
+                )
+                return
+
+
+def activated_otherwise(broken: Broken) -> Iterator[Cause]:
+    """A layer of which one side has an activation in it, and another than its settings say."""
+    pair = broken.item.pair
+    if pair is None or not broken.item.is_output or pair.left.kind not in ACTIVATED:
+        return
+    said = [str(side.settings(group).get("activation") or "linear") for side, group in broken.sides]
+    calls = [side.record.calls.get(group.layer.path, [[]])[0] for side, group in broken.sides]
+    outputs = [
+        next(iter(side.outputs(group, call).values()))()
+        for (side, group), call in zip(broken.sides, calls, strict=True)
+    ]
+    if said.count("linear") != 1 or outputs[0].shape != outputs[1].shape:
+        return
+    plain, other = (rows_of(outputs[said.index("linear") ^ place]) for place in (0, 1))
+    for name, activation in ACTIVATIONS.items():
+        if name not in said and broken.near(activation(plain), other):
+            words = next(word for word in said if word != "linear")
+            yield Cause(
+                f"the activation that the settings of {pair.name} call {words} is {name}",
+                "gelu-approximation" if "gelu" in name else "",
+            )
+            return
+
+
 def squared_slices(broken: Broken) -> Iterator[Cause]:
     """The mean squares of an embedding on Keras with TensorFlow."""
     keras = any(side.record.says.framework.backend == "tensorflow" for side, _ in broken.sides)
@@ -493,12 +572,13 @@ PROBES: dict[str, tuple[Probe, ...]] = {
     "tensors": (elsewhere, rearranged, other_dtype, scaled),
     "weights": (rearranged, one_sided, other_dtype, few_rows, scaled, tied, settings_differ),
     "forward": (
-        settings_differ, activations_differ, by_time, attention, dropping, other_dtype, rearranged, scaled
+        settings_differ, activated_otherwise, activations_differ, by_time, padded_rows, attention, dropping,
+        other_dtype, rearranged, scaled,
     ),
     "loss": (smoothed, scaled),
     "gradients": (one_sided, tied, few_rows, scaled, settings_differ, rearranged, dropping),
-    "step": (squared_slices, scaled, variance, settings_differ, decayed, optimizers_differ),
-    "trajectory": (later, optimizers_differ, dropping),
+    "step": (squared_slices, two_biases, scaled, variance, settings_differ, decayed, optimizers_differ),
+    "trajectory": (two_biases, later, optimizers_differ, dropping),
 }  # fmt: skip
 
 

@@ -67,13 +67,13 @@ class Block(layers.Layer):
         super().__init__()
         self.attention = layers.MultiHeadAttention(2, key_dim=4)
         self.norm1 = layers.LayerNormalization(epsilon=1e-5)
-        self.wide = layers.Dense(16, activation=exact_gelu)
+        self.wide = layers.Dense(16)
         self.narrow = layers.Dense(8)
         self.norm2 = layers.LayerNormalization(epsilon=1e-5)
 
     def call(self, x: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
         x = self.norm1(x + self.attention(x, x, attention_mask=real[:, None]))
-        return self.norm2(x + self.narrow(self.wide(x)))
+        return self.norm2(x + self.narrow(exact_gelu(self.wide(x))))
 
 
 class Encoder(keras.Model):

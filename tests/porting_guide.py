@@ -108,12 +108,13 @@ class Session:
             script = script.replace(before, after)
         path.write_text(script, "utf-8")
 
-    def _run(self, command: str) -> list[str]:
+    def _run(self, command: str, shown: bool = True) -> list[str]:
+        """What a command prints; `shown` is whether the guide shows all of it."""
         loop = re.fullmatch(r"for (\w+) in (.*?); do (.*); done", command)
         if loop:
             name, values, body = loop.groups()
             each = [part.replace(f"${name}", value) for value in values.split() for part in body.split("; ")]
-            return [line for part in each for line in self._run(part)]
+            return [line for part in each for line in self._run(part, False)]
         program, *arguments = shlex.split(command)
         if program == "cd":
             return []
@@ -124,8 +125,8 @@ class Session:
                 "script",
                 folder=str(self.folder),
                 arguments=arguments,
-                steps=10 if self.whole or is_left or not self._breaks else 1,
-                control=self.whole or (is_left and len(arguments) == 2),
+                steps=10 if self.whole or is_left or not self._breaks else 3,  # one for each batch
+                control=self.whole or (is_left and shown),
             )
             self.sides[framework].wait()
             return []

@@ -462,7 +462,7 @@ def carry(
     if found != to:
         raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
     loaded = write_carried(out, to, carried(*sides, read_mapping(mapping) if mapping else None))
-    print(printable(f"The weights of {left} are in {quoted(out)}. In {to}: {loaded}"))
+    print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
 
 
 class _Progress:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from common.comparison import TOLERANCES, Comparison, ParityError, compare
+from common.comparison import TOLERANCES, TOLERANCES_OF_ANY_MODEL, Comparison, ParityError, compare
 
 Array = np.ndarray
 SCALES = ["absolute", "largest", "relative"]
@@ -150,3 +150,5 @@ def test_an_unknown_scale_is_not_taken_for_another() -> None:
 def test_a_coarser_precision_is_held_less_closely_everywhere() -> None:
     for bounds in TOLERANCES.values():
         assert 0 < bounds["float64"] < bounds["float32"] <= 1e-5 < bounds["bfloat16"] < 0.1
+    for bounds in TOLERANCES_OF_ANY_MODEL.values():
+        assert 0 < bounds["float64"] < bounds["float32"] < bounds["bfloat16"]

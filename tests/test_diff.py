@@ -259,6 +259,15 @@ def scale_all(kind: str, factor: float) -> Change:
     return change
 
 
+def scale_all_slots(factor: float) -> Change:
+    def change(data: dict[str, Any]) -> None:
+        for of in data["slots"]["momentum"].values():
+            for name in of:
+                of[name] = of[name] * factor
+
+    return change
+
+
 def one_row(rows: Array) -> Array:
     return rows * (np.arange(len(rows)) != 2)[:, None]
 
@@ -318,6 +327,7 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
     "weight decay": (decayed, "step", "times the weight", "weight-decay"),
     "momentum's complement": (complement, "step", "momentum is the old statistics' share", "batchnorm-momentum"),
     "variance by n": (biased, "step", "divided by n", "batchnorm-variance"),
+    "clipping": (scale_all_slots(0.01), "step", "one side clips gradients by the norm of all", "clipping"),
     "slots": (put("slots", "mean_square", "fc", "kernel", value=lambda a: a * 2),
               "step", "mean_square of fc kernel", ""),
     "order of batches": (

@@ -21,9 +21,9 @@ from common.files import write_atomically
 # model itself knows, so its weights are assigned one by one.
 SUFFIXES = {"torch": (".pt", ".safetensors"), "paddle": (".pdparams", ".safetensors"), "keras": (".safetensors",)}
 LOADING = {
-    ".pt": 'model.load_state_dict(torch.load("{path}"))',
-    ".pdparams": 'model.set_state_dict(paddle.load("{path}"))',
-    ".safetensors": 'safetensors.numpy.load_file("{path}") has an array for each name',
+    ".pt": "torch.load reads it and model.load_state_dict takes it",
+    ".pdparams": "paddle.load reads it and model.set_state_dict takes it",
+    ".safetensors": "safetensors' load_file has an array for each name",
 }
 TORCH = "from backends.native.torch import write_state_dict; import sys; write_state_dict(sys.argv[1], sys.argv[2])"
 
@@ -101,7 +101,7 @@ def write_carried(path: Path, framework: str, arrays: dict[str, Array]) -> str:
         write_atomically(path, save(arrays))
     else:
         _write_with_torch(path, arrays)
-    return LOADING[path.suffix].format(path=path)
+    return LOADING[path.suffix]
 
 
 def _write_with_torch(path: Path, arrays: dict[str, Array]) -> None:

@@ -1,7 +1,7 @@
 """Likely causes of a rung that breaks, from the numbers themselves and from settings that differ."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
 from math import isfinite
@@ -24,6 +24,7 @@ BREAKS = CAUSES | {
     "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
 }
 ROWS_TRIED = 256
+TENSORS_TRIED = 4
 LAYERS_TRIED = 4  # before the one that breaks
 
 
@@ -53,8 +54,10 @@ class Broken:
         return np.zeros(0) if right is None else right, np.zeros(0) if left is None else left
 
     @cached_property
-    def updates(self) -> tuple[Array, Array]:
-        """By how much both sides moved the weight, in its first rows."""
+    def moved(self) -> tuple[Array, Array]:
+        """The arrays; of weights after a step by how much both sides moved them, in their first rows."""
+        if not self.item.is_update:
+            return self.arrays
         starts = [side.tensor(group, self.item.name, "weights") for side, group in self.sides]
         left, right = starts if all(start is not None for start in starts) else (np.zeros(0), np.zeros(0))
         found = [
@@ -161,17 +164,28 @@ def one_sided(broken: Broken) -> Iterator[Cause]:
 
 def scaled(broken: Broken) -> Iterator[Cause]:
     """One side is a multiple of the other, and the number tells why."""
-    right, left = broken.updates if broken.item.rung == "step" and broken.updates[0].size else broken.arrays
-    found = factor(broken, right, left)
+    found = factor(broken, *broken.moved)
     if found is None:
         return
-    what = {"step": "every update", "loss": "the loss"}.get(broken.item.rung, "every number")
+    what = "every update" if broken.item.is_update else "the loss" if broken.item.rung == "loss" else "every number"
     yield Cause(f"on the right {what} is {found:.6g} times that of the left")
-    for number, sentence, entry in _known_factors(broken):
-        if number > 0 and any(abs(abs(found) / known - 1) < broken.close for known in (number, 1 / number)):
-            yield Cause(sentence, entry)
-    if found < 0:
-        yield Cause("the sign is another one")
+    known = [
+        Cause(sentence, entry)
+        for number, sentence, entry in _known_factors(broken)
+        if any(abs(abs(found) / other - 1) < broken.close for other in (number, 1 / number))
+    ]
+    yield from known
+    alike = [
+        item
+        for item, _ in broken.failed
+        if item.tensor.partition(" of ")[0] == broken.item.tensor.partition(" of ")[0]
+    ]
+    if not known and broken.item.rung in ("gradients", "step") and len(alike) > 1:
+        factors = [factor(broken, *replace(broken, item=item).moved) for item in alike[:TENSORS_TRIED]]
+        if all(other is not None and abs(other / found - 1) < broken.close for other in factors):
+            yield Cause(
+                "all tensors alike: one side clips gradients by the norm of all, or scales the loss", "clipping"
+            )
 
 
 def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
@@ -242,23 +256,22 @@ def _moved(side: Side, group: Group) -> int:
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
-    """All but one row of an embedding agree."""
-    right, left = broken.arrays
-    pair = broken.item.pair
-    if pair is None or right.shape != left.shape or left.ndim != 2 or broken.item.is_output:
-        return
-    scale = broken.check.tolerance * largest(left)
-    rows = [
-        piece.start + row
-        for piece in pieces(left.shape)
-        for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > scale)
-    ]
-    if len(rows) < min(len(left), 4):
-        named = ", ".join(map(str, rows))
-        yield Cause(
-            f"only row {named} differs" if len(rows) == 1 else f"only the rows {named} differ",
-            "padding-idx" if pair.left.kind == "embedding" else "",
-        )
+    """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel, which are its columns."""
+    for item, check in broken.failed:
+        right, left = item.load()
+        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
+            continue
+        if right.shape != left.shape or left.ndim != 2:
+            continue
+        scale = check.tolerance * item.scale_of(left)
+        rows = [
+            piece.start + row
+            for piece in pieces(left.shape)
+            for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > scale)
+        ]
+        if len(rows) < min(len(left), 4):
+            which = f"row {rows[0]} differs" if len(rows) == 1 else f"the rows {', '.join(map(str, rows))} differ"
+            yield Cause(f"of {item.pair.name} only {which}", "padding-idx")
 
 
 # Paddle's classes and Keras's settings of clipping.
@@ -281,17 +294,22 @@ MEANINGS: dict[str, tuple[str, dict[str, str] | str]] = {
 }
 
 
+UNSEEN_FORWARD = ("padding_idx", "momentum")  # settings that change no output
+
+
 def settings_differ(broken: Broken) -> Iterator[Cause]:
-    """The paired layers' settings that are not the same."""
-    if not broken.sides:
-        return
-    left, right = (side.settings(group) for side, group in broken.sides)
-    kind = broken.sides[0][1].kind
-    for name in left:
-        if name in right and left[name] != right[name]:
-            words, entry = MEANINGS.get(name, (name, ""))
-            found = entry if isinstance(entry, str) else entry.get(kind, "")
-            yield Cause(f"{words} is {left[name]} on the left and {right[name]} on the right", found)
+    """The settings of paired layers that are not the same: of the layer that is shown in the forward pass, and later,
+    of all that fail, those that the forward pass does not show."""
+    forward = broken.item.rung in ("weights", "forward")
+    for item in [broken.item] if forward else [item for item, _ in broken.failed]:
+        if item.pair is None:
+            continue
+        left, right = broken.rungs.left.settings(item.pair.left), broken.rungs.right.settings(item.pair.right)
+        for name in left:
+            if name in right and left[name] != right[name] and (forward or name in UNSEEN_FORWARD):
+                words, entry = MEANINGS.get(name, (name, ""))
+                found = entry if isinstance(entry, str) else entry.get(item.pair.left.kind, "")
+                yield Cause(f"{words} is {left[name]} on the left and {right[name]} on the right", found)
 
 
 def optimizers_differ(broken: Broken) -> Iterator[Cause]:
@@ -345,9 +363,9 @@ def clipping(side: Side) -> str:
 
 def decayed(broken: Broken) -> Iterator[Cause]:
     """The updates differ by a multiple of the weights."""
-    if broken.item.rung != "step" or not broken.sides:
+    if not broken.item.is_update or not broken.sides:
         return
-    right, left = broken.updates
+    right, left = broken.moved
     start = broken.sides[0][0].tensor(broken.sides[0][1], broken.item.name, "weights")
     if start is None or not right.size:
         return
@@ -396,9 +414,10 @@ def by_time(broken: Broken) -> Iterator[Cause]:
         return
     differs = np.abs(right.astype(np.float64) - left).max((0, 2)) > broken.check.tolerance * largest(left)
     first = int(differs.argmax())
-    if differs.all():
+    times = [side.settings(group).get("time_first") for side, group in broken.sides]
+    if differs.all() and times[0] == times[1]:
         yield Cause("it differs from the first time step on: look at the initial state", "state-shape")
-    else:
+    elif not differs.all():
         yield Cause(f"the first time step at which it differs is {first}")
 
 

@@ -25,12 +25,12 @@ from benchmarks.porting.layouts import (
 )
 from benchmarks.porting.pairing import Pair, Pairing
 from benchmarks.porting.record import Record, is_number
-from common.comparison import TOLERANCES, largest, largest_difference
+from common.comparison import TOLERANCES_OF_ANY_MODEL, largest, largest_difference
 
 # How much wider bounds are in float64 where a framework computes with a constant of float32, which is off by 3e-8 at
 # most. Layers with such a constant were off by up to 7e-9 of their largest output.
 COARSER = 30.0
-WIDENED = ("outputs", "any_loss", "any_gradients", "any_slots", "moving", "any_trajectory")
+WIDENED = ("outputs", "loss", "gradients", "slots", "moving", "trajectory")
 ACTIVATED = ("dense", "conv", "conv_transpose")  # kinds of layers that may have an activation in them
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 # A tensor whose gradient is zero in theory, such as the bias of an attention's key, has a gradient of rounding alone.
@@ -52,6 +52,7 @@ class Item:
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
     pair: Pair | None = None
     name: str = ""  # of the tensor within the pair
+    is_update: bool = False  # whether the arrays are weights after a step
     is_output: bool = False  # whether axes may stand in another order: time or channels first on one side
 
     def scale_of(self, left: Array) -> float:
@@ -237,7 +238,7 @@ class Rungs:
     def __post_init__(self) -> None:
         order = ("float64", "float32", "bfloat16")
         self.precision = max(self.left.record.precision, self.right.record.precision, key=order.index)
-        tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES.items()}
+        tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES_OF_ANY_MODEL.items()}
         coarse = [path for side in (self.left, self.right) for path in side.coarse_layers]
         if coarse and self.precision == "float64":
             words = (
@@ -332,14 +333,14 @@ class Rungs:
             self.notes.append("not compared, loss: not recorded on both sides")
         else:
             load = partial(lambda right, left: (np.array(float(right)), np.array(float(left))), *losses)
-            yield Item("loss", "loss", load, self.tolerances["any_loss"])
+            yield Item("loss", "loss", load, self.tolerances["loss"])
 
     def _gradients(self) -> Iterator[Item]:
         if self._both("gradients", "gradients", "gradients"):
             smallest = SMALLEST_SCALE * _largest_of(self.left.record, "gradients")
             for pair, name in self._tensors_of_pairs("gradients"):
                 yield self._item(
-                    "gradients", pair, name, "gradients", self.tolerances["any_gradients"], smallest_scale=smallest
+                    "gradients", pair, name, "gradients", self.tolerances["gradients"], smallest_scale=smallest
                 )
 
     def _step(self) -> Iterator[Item]:
@@ -350,7 +351,9 @@ class Rungs:
             for pair, name, scale in self._scales("step-1", SMALLEST_SCALE):
                 allowed = partial(self._allowed, pair, name, floor)
                 tolerance = self.tolerances["moving" if name.startswith("moving_") else "updates"]
-                yield self._item("step", pair, name, "step-1", tolerance, scale=scale, allowed=allowed)
+                yield self._item(
+                    "step", pair, name, "step-1", tolerance, scale=scale, allowed=allowed, is_update=True
+                )
 
     def _slots(self) -> Iterator[Item]:
         both = [
@@ -367,7 +370,7 @@ class Rungs:
             # A mean of squares is as small as the square of what it is of.
             smallest = most[slot] * (SMALLEST_SCALE**2 if "square" in slot else SMALLEST_SCALE)
             load = partial(lambda right, left: (right(), left()), right, left)
-            tensor, tolerance = f"{slot} of {pair.name} {name}", self.tolerances["any_slots"]
+            tensor, tolerance = f"{slot} of {pair.name} {name}", self.tolerances["slots"]
             yield Item("step", tensor, load, tolerance, None, smallest, pair=pair, name=name)
 
     def _trajectory(self) -> Iterator[Item]:
@@ -379,7 +382,7 @@ class Rungs:
         if steps:
             losses = [np.array([float(side[step]) for step in steps]) for side in (right, left)]
             load = partial(lambda right, left: (right, left), *losses)
-            yield Item("trajectory", f"losses of {len(steps)} steps", load, self.tolerances["any_trajectory"])
+            yield Item("trajectory", f"losses of {len(steps)} steps", load, self.tolerances["trajectory"])
         else:
             self.notes.append("not compared, trajectory: no losses of steps on both sides")
         if self._both("trajectory", LAST, "weights after the last step") and left.keys() == right.keys():

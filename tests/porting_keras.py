@@ -1,4 +1,4 @@
-"""Models of layers that a dict describes, in Keras; tests/porting_torch.py and tests/porting_paddle.py have the same."""
+"""Models of layers that a dict describes, in Keras; there is such a module for torch and for Paddle, too."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Models of layers that a dict describes, in Paddle; tests/porting_torch.py and tests/porting_keras.py have the same."""
+"""Models of layers that a dict describes, in Paddle; there is such a module for torch and for Keras, too."""
 
 import sys
 from typing import Any

@@ -1,7 +1,6 @@
 """Pairs of models in two frameworks: correct ones with random layers, and such with a planted mistake.
 
-`python -m tests.porting_pairs NUMBER [SEED]` compares so many random correct pairs and prints those that are taken for
-wrong.
+`python -m tests.porting_pairs NUMBER [SEED]` compares random correct pairs and prints those that are taken for wrong.
 """
 
 import json

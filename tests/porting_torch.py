@@ -1,4 +1,4 @@
-"""Models of layers that a dict describes, in torch; tests/porting_paddle.py and tests/porting_keras.py have the same."""
+"""Models of layers that a dict describes, in torch; there is such a module for Paddle and for Keras, too."""
 
 from typing import Any
 

@@ -127,11 +127,13 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
 def record(folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3) -> None:
     model = Model(config)
     model.train() if config["training"] else model.eval()
-    trained = [
-        weight
-        for name, weight in model.named_parameters()
-        if not config.get("one_bias") or "bias_hh" not in name or "gru" in config["kinds"]
-    ]
+    trained = {id(weight): weight for weight in model.parameters()}
+    if config.get("one_bias"):
+        for module in model.sublayers():
+            for name, weight in module.named_parameters() if isinstance(module, nn.LSTM | nn.SimpleRNN) else ():
+                if "bias_hh" in name:
+                    weight.set_value(paddle.zeros_like(weight))
+                    trained.pop(id(weight), None)
     if weights:
         arrays = load_file(weights)
         for name, weight in model.state_dict().items():
@@ -149,4 +151,4 @@ def record(folder: str, config: dict[str, Any], batches: str, weights: str = "",
         return loss, {"logits": logits}
 
     fed = [{name: arrays[f"{name}{number}"] for name in ("ids", "targets")} for number in order]
-    Record(folder).training(model, fed, loss_of, optimizer(trained, **config["optimizer"]), steps)
+    Record(folder).training(model, fed, loss_of, optimizer(list(trained.values()), **config["optimizer"]), steps)

@@ -136,16 +136,25 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
         )
         made = kind(weights, rate, (more["momentum"], more["beta_2"]), more["epsilon"], decay)
     if clip:
-        clipped = nn.utils.clip_grad_norm_
-        made.register_step_pre_hook(lambda optimizer, *_: clipped(optimizer.param_groups[0]["params"], clip) and None)
+        made.register_step_pre_hook(lambda optimizer, *_: clipped(optimizer.param_groups[0]["params"], clip))
     return made
+
+
+def clipped(weights: Any, clip: float) -> None:
+    """Clip gradients to a norm of all, to which torch's own function adds 1e-6 before it divides by it."""
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    for gradient in gradients:
+        gradient.mul_(clip / torch.clamp(norm, min=clip))
 
 
 def record(folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3) -> None:
     model = Model(config).train(config["training"])
     if config.get("one_bias"):
-        for name, weight in model.named_parameters():
-            weight.requires_grad_("bias_hh" not in name or "gru" in config["kinds"])
+        for module in model.modules():
+            for name, weight in module.named_parameters() if isinstance(module, nn.LSTM | nn.RNN) else ():
+                if "bias_hh" in name:
+                    weight.requires_grad_(False).zero_()
     if weights:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in load_file(weights).items()})
     if not steps:

@@ -5,7 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from common.comparison import TOLERANCES, TOLERANCES_OF_ANY_MODEL, Comparison, ParityError, compare
+from common.comparison import (
+    TOLERANCES,
+    TOLERANCES_OF_ANY_MODEL,
+    Comparison,
+    ParityError,
+    compare,
+    largest,
+    largest_difference,
+    pieces,
+)
 
 Array = np.ndarray
 SCALES = ["absolute", "largest", "relative"]
@@ -152,3 +161,25 @@ def test_a_coarser_precision_is_held_less_closely_everywhere() -> None:
         assert 0 < bounds["float64"] < bounds["float32"] <= 1e-5 < bounds["bfloat16"] < 0.1
     for bounds in TOLERANCES_OF_ANY_MODEL.values():
         assert 0 < bounds["float64"] < bounds["float32"] < bounds["bfloat16"]
+
+
+def test_large_arrays_are_compared_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.comparison.NUMBERS_AT_ONCE", 6)
+    one = np.arange(40.0).reshape(10, 4)
+    other = one.copy()
+    other[7, 2] += 5
+    assert largest_difference(one, other) == (5.0, (7, 2))
+    assert largest_difference(one, other, lambda rows: np.full((rows.stop - rows.start, 4), 2.0)) == (3.0, (7, 2))
+    assert largest(other) == 39.0
+    assert [rows.start for rows in pieces(one.shape)] == list(range(10))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_differs_from_all_but_itself(value: float) -> None:
+    one = np.array([1.0, value])
+    assert largest_difference(one, one) == (0.0, (0,))
+    difference, where = largest_difference(one, np.array([2.0, 3.0]))
+    assert not np.isfinite(difference)
+    assert where == (1,)
+    assert largest_difference(one, np.array([2.0, value])) == (1.0, (0,))
+    assert largest(one) == 1.0

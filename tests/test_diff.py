@@ -450,6 +450,14 @@ def test_an_attention_whose_projections_agree_leads_to_its_mask(tmp_path: Path) 
     assert "attention-mask" in [cause.entry for cause in found.causes]
 
 
+def test_of_a_layer_that_gives_its_last_output_that_is_compared(tmp_path: Path) -> None:
+    """As Keras's LSTM does, unless it is asked for all outputs."""
+    last = put("outputs", "lstm", value=lambda a: np.ascontiguousarray(a[:, -1]))
+    assert compared(tmp_path, last).passed
+    found = compared(tmp_path, put("outputs", "lstm", value=lambda a: a[:, -1] + 0.01))
+    assert found.explanation[1].startswith("lstm:l0 last")
+
+
 def test_time_may_stand_first_on_one_side_and_channels_too(tmp_path: Path) -> None:
     left = changed(DATA, put("logits", value=lambda a: np.ascontiguousarray(a.swapaxes(0, 1))))
     sides = write(tmp_path / "left", "torch", left), write(tmp_path / "right", "keras", DATA)

@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.parity.checks import CAUSES, Check
 from benchmarks.porting.activations import ACTIVATIONS
 from benchmarks.porting.layouts import EPSILON, FLOAT32_SETTINGS, GATES, RECURRENT, Array, Group, with_gates
-from benchmarks.porting.rungs import ACTIVATED, ARRANGEMENTS, Item, Rungs, Side
+from benchmarks.porting.rungs import ACTIVATED, ARRANGEMENTS, Item, Rungs
+from benchmarks.porting.sides import Side
 from common.comparison import largest, largest_difference, pieces
 
 REGISTER = "docs/deviations.md"

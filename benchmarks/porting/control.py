@@ -9,7 +9,8 @@ from benchmarks.parity.checks import Check
 from benchmarks.porting.layouts import Array
 from benchmarks.porting.pairing import paired
 from benchmarks.porting.record import Record, is_number
-from benchmarks.porting.rungs import COMPARED, Item, Rungs, Side, judge
+from benchmarks.porting.rungs import COMPARED, Item, Rungs, judge
+from benchmarks.porting.sides import Side
 from common.comparison import pieces
 
 PLANTED = 100  # bounds by which a number is moved

@@ -9,7 +9,8 @@ from benchmarks.porting.causes import BREAKS, Broken, Cause, causes_of
 from benchmarks.porting.control import Control, recorded
 from benchmarks.porting.pairing import Mapping, Pairing, paired
 from benchmarks.porting.record import Record
-from benchmarks.porting.rungs import COMPARED, Item, Rungs, Side, judge, place
+from benchmarks.porting.rungs import COMPARED, Item, Rungs, judge, place
+from benchmarks.porting.sides import Side
 
 
 @dataclass

@@ -93,10 +93,9 @@ def paired(left: Record, right: Record, mapping: Mapping | None = None) -> Pairi
         lefts = [group for group in lefts if group not in ones]
         rights = [group for group in rights if group not in others]
     for kind in dict.fromkeys(group.kind for group in lefts):
-        found = _by_order([g for g in lefts if g.kind == kind], [g for g in rights if g.kind == kind])
-        pairs += found
-        lefts = [group for group in lefts if all(group is not pair.left for pair in found)]
-        rights = [group for group in rights if all(group is not pair.right for pair in found)]
+        pairs += _by_order([g for g in lefts if g.kind == kind], [g for g in rights if g.kind == kind])
+    taken = {id(group) for pair in pairs for group in (pair.left, pair.right)}
+    lefts, rights = ([group for group in side if id(group) not in taken] for side in (lefts, rights))
     return Pairing(sorted(pairs, key=lambda pair: order[pair.name]), lefts, rights)
 
 
@@ -107,12 +106,16 @@ def _by_order(lefts: Sequence[Group], rights: Sequence[Group]) -> list[Pair]:
         for others in (rights, [group for group in rights if group.required]):
             if [group.signature for group in ones] == [group.signature for group in others]:
                 return [Pair(one, other) for one, other in zip(ones, others, strict=True)]
-    pairs = []
-    for shape in dict.fromkeys(group.signature for group in lefts):
-        ones, others = ([g for g in side if g.signature == shape] for side in (lefts, rights))
-        if len(ones) == len(others):
-            pairs += [Pair(one, other) for one, other in zip(ones, others, strict=True)]
-    return pairs
+    by_shape: dict[tuple[Shape, ...], tuple[list[Group], list[Group]]] = {}
+    for side, groups in enumerate((lefts, rights)):
+        for group in groups:
+            by_shape.setdefault(group.signature, ([], []))[side].append(group)
+    return [
+        Pair(one, other)
+        for ones, others in by_shape.values()
+        if len(ones) == len(others)
+        for one, other in zip(ones, others, strict=True)
+    ]
 
 
 def _named(groups: Sequence[Group], name: str, record: Record) -> list[Group]:

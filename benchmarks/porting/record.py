@@ -183,9 +183,9 @@ class Record:
         tied = self.says.weights.get(name, Weight()).tied_to
         return next((key for key in (name, tied) if key is not None and key in self.arrays(file)), None)
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a weight, which is not read for it."""
-        arrays = self.arrays("weights")
+    def shape(self, name: str, file: str = "weights") -> tuple[int, ...]:
+        """The shape of an array, which is not read for it."""
+        arrays = self.arrays(file)
         return arrays.shape(name) if isinstance(arrays, Arrays) else arrays[name].shape
 
     @cached_property

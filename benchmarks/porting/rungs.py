@@ -1,8 +1,8 @@
 """What is compared on each rung, and how far apart it may be. The left side is what is expected."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from math import inf, isfinite
 from typing import Any
 
@@ -10,21 +10,10 @@ import numpy as np
 
 from benchmarks.parity.checks import RUNGS, Check
 from benchmarks.porting.activations import ACTIVATIONS, activated
-from benchmarks.porting.layouts import (
-    ALWAYS,
-    FLOAT32_LAYERS,
-    GATES,
-    OPTIMIZERS,
-    RATE_IN_MOMENTUM,
-    RECURRENT,
-    SETTINGS,
-    SLOTS,
-    Array,
-    Group,
-    Source,
-)
+from benchmarks.porting.layouts import GATES, Array, Group
 from benchmarks.porting.pairing import Pair, Pairing
 from benchmarks.porting.record import Record, is_number
+from benchmarks.porting.sides import Load, Side
 from common.comparison import TOLERANCES_OF_ANY_MODEL, largest, largest_difference
 
 # How much wider bounds are in float64 where a framework computes with a constant of float32, which is off by 3e-8 at
@@ -58,172 +47,6 @@ class Item:
     def scale_of(self, left: Array) -> float:
         """What differences from this array are divided by."""
         return self.scale if self.scale is not None else max(largest(left), self.smallest_scale) or 1.0
-
-
-@dataclass
-class Side:
-    """A record in canonical terms."""
-
-    record: Record
-
-    def tensor(self, group: Group, name: str, file: str) -> Array | None:
-        """A canonical tensor out of one of the record's files. Of several arrays that are added up all have the same
-        gradient and the same slots, so one of them stands for them."""
-        found = [(source, self.record.weight(file, source.name)) for source in group.tensors.get(name, ())]
-        arrays = [canonical(source, array) for source, array in found if array is not None]
-        if not arrays:
-            return None
-        return sum(arrays[1:], arrays[0]) if file != "gradients" else arrays[0]
-
-    def has(self, group: Group, name: str, file: str) -> bool:
-        """Whether a file has any of what a canonical tensor is made of."""
-        return any(self.record.has(file, source.name) for source in group.tensors.get(name, ()))
-
-    def slots(self, group: Group, name: str) -> dict[str, Callable[[], Array]]:
-        """A tensor's slots by canonical name."""
-        framework = self.record.says.framework.name
-        found: dict[str, Callable[[], Array]] = {}
-        for source in group.tensors.get(name, ())[:1]:
-            for own, key in self._slots_of.get(source.name, {}).items():
-                canonical_name = SLOTS[framework].get(own)
-                if canonical_name:
-                    found[canonical_name] = partial(self._slot, source, key, canonical_name)
-        return found
-
-    def _slot(self, source: Source, key: str, name: str) -> Array:
-        array = canonical(source, self.record.arrays("slots")[key])
-        return array / self._rate_in_momentum if name == "momentum" and self._rate_in_momentum != 1 else array
-
-    @cached_property
-    def _slots_of(self) -> dict[str, dict[str, str]]:
-        """For each weight the keys in slots.safetensors, by the slot's name without the number that Paddle adds."""
-        found: dict[str, dict[str, str]] = {}
-        for key in self.record.arrays("slots"):
-            weight, _, slot = key.rpartition("|")
-            found.setdefault(weight, {})[slot.removesuffix("_0")] = key
-        return found
-
-    @cached_property
-    def _rate_in_momentum(self) -> float:
-        optimizer = self.record.says.optimizer
-        sign = RATE_IN_MOMENTUM.get((self.record.says.framework.name, optimizer.kind if optimizer else ""))
-        rate = self.optimizer_settings.get("learning_rate")
-        return sign * float(rate) if sign and isinstance(rate, float) and rate else 1.0
-
-    @cached_property
-    def optimizer_settings(self) -> dict[str, Any]:
-        """The optimizer's settings in canonical terms."""
-        optimizer = self.record.says.optimizer
-        if optimizer is None:
-            return {}
-        table = OPTIMIZERS[self.record.says.framework.name]
-        found = {table[own]: value for own, value in optimizer.settings.items() if own in table}
-        betas = optimizer.settings.get("betas")
-        return found | (dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {})
-
-    @property
-    def coarse_layers(self) -> list[str]:
-        """Paths of the layers that the framework computes with constants of float32."""
-        coarse = FLOAT32_LAYERS.get(self.record.platform, set())
-        return [
-            layer.path for layer in self.record.says.layers
-            if coarse & {*layer.classes, str(layer.settings.get("activation"))}
-        ]  # fmt: skip
-
-    def settings(self, group: Group) -> dict[str, Any]:
-        """A layer's settings in canonical terms."""
-        framework = self.record.says.framework.name
-        found = dict(ALWAYS[framework].get(group.kind, {}))
-        for own, (name, meaning) in SETTINGS[framework].items():
-            if own in group.layer.settings:
-                try:
-                    found[name] = meaning(group.layer.settings[own])
-                except TypeError:  # somebody's own meaning of the name
-                    continue
-        return found
-
-    def outputs(self, group: Group, call: list[str]) -> dict[str, Callable[[], Array]]:
-        """A group's outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`."""
-        arrays = self.record.arrays("layers")
-        parts = [partial(arrays.__getitem__, part) for part in call if part in arrays]
-        if not parts:
-            return {}
-        if group.kind in RECURRENT and group.tensors:
-            return recurrent_outputs(self.record.says.framework.name, group, self.settings(group), parts)
-        if group.part and group.part != "output":
-            return {}
-        width = next(iter(group.shapes.values()))[-1] if group.kind == "dense" and group.shapes else None
-        return {"output": partial(merged, parts[0], width)}
-
-
-def canonical(source: Source, array: Array) -> Array:
-    """The canonical array. One of another shape than the weight's, which no framework writes, is left as it is."""
-    return source.canonical(array) if array.shape == source.shape else array
-
-
-def merged(load: Callable[[], Array], width: int | None) -> Array:
-    """An output whose last axes are those of heads, as one axis of this width."""
-    array = load()
-    for axes in range(array.ndim - 1, 1, -1) if width else ():
-        if int(np.prod(array.shape[-axes:])) == width:
-            return array.reshape(*array.shape[:-axes], width)
-    return array
-
-
-def recurrent_outputs(
-    framework: str, group: Group, settings: dict[str, Any], parts: Sequence[Callable[[], Array]]
-) -> dict[str, Callable[[], Array]]:
-    """What a recurrent layer gives: in torch and Paddle a sequence and the states of all layers and directions, in
-    Keras one array, or that and the last states."""
-    found: dict[str, Callable[[], Array]] = {}
-    own = group.layer.settings
-    units = group.shapes["recurrent_kernel"][0]
-    if framework in ("torch", "paddle"):
-        if not group.part:  # a cell: its state, and of an LSTM the cell's state too
-            return {"last": parts[0], **({"cell": parts[-1]} if group.kind == "lstm" else {})}
-        layer, _, direction = group.part.removeprefix("l").partition("_")
-        backward = int(direction == "reverse")
-        suffixes = [
-            role.removeprefix("weight_ih_l") for role in group.layer.parameters if role.startswith("weight_ih_l")
-        ]
-        directions = 1 + any(suffix.endswith("_reverse") for suffix in suffixes)
-        number = int(layer) * directions + backward if layer.isdigit() else 0
-        if number // directions == len(suffixes) // directions - 1:
-            found["sequence"] = partial(
-                _of_sequence,
-                parts[0],
-                bool(settings.get("time_first")),
-                slice(backward * units, (backward + 1) * units),
-            )
-        for name, part in zip(("last", "cell"), parts[1:], strict=False):
-            found[name] = partial(_of_states, part, number)
-        return found
-    # A layer that goes backwards gives its sequence in the order in which it went through it.
-    found = {
-        "last": partial(_last, parts[0]),
-        "sequence": partial(_reversed, parts[0]) if own.get("go_backwards") else parts[0],
-    }
-    return found | dict(zip(("last", "cell"), parts[1:], strict=False))
-
-
-def _of_sequence(load: Callable[[], Array], time_first: bool, columns: slice) -> Array:
-    array = load()
-    return (array.swapaxes(0, 1) if time_first else array)[..., columns] if array.ndim == 3 else array[..., columns]
-
-
-def _of_states(load: Callable[[], Array], number: int) -> Array:
-    array = load()
-    return array[min(number, len(array) - 1)] if array.ndim and len(array) else array
-
-
-def _last(load: Callable[[], Array]) -> Array:
-    array = load()
-    return array[:, -1] if array.ndim == 3 and array.shape[1] else array
-
-
-def _reversed(load: Callable[[], Array]) -> Array:
-    array = load()
-    return array[:, ::-1] if array.ndim == 3 else array
 
 
 @dataclass
@@ -311,9 +134,7 @@ class Rungs:
         if self._both("forward", "outputs", "outputs"):
             yield from self._named("forward", "outputs", self.tolerances["outputs"])
 
-    def _alike(
-        self, pair: Pair, right: Callable[[], Array], left: Callable[[], Array]
-    ) -> Callable[[], tuple[Array, Array]] | None:
+    def _alike(self, pair: Pair, right: Load, left: Load) -> Callable[[], tuple[Array, Array]] | None:
         """Reads the outputs of both sides. Where one side's layer has an activation in it, which follows the layer on
         the other side, that of the other side is activated, too; None where there is no such activation here."""
         if pair.left.kind not in ACTIVATED:

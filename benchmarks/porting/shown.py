@@ -55,7 +55,7 @@ def markdown(found: Diff) -> str:
         if checks:
             worst = max(checks, key=lambda check: check.used)
             mark = "" if worst.passed else " **breaks**"
-            ulp = cell([check for check in found.control.rounding if check.rung == rung])
+            ulp = cell([check for check in found.control.rounding if check.rung == rung], False)
             row = (
                 rung,
                 str(len(checks)),

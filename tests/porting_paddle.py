@@ -146,9 +146,10 @@ def record(folder: str, config: dict[str, Any], batches: str, weights: str = "",
 
     def loss_of(model: nn.Layer, batch: dict[str, Any]) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
         logits = model(paddle.to_tensor(batch["ids"]))
-        targets = paddle.to_tensor(batch["targets"])
-        loss = F.cross_entropy(logits, targets, label_smoothing=config.get("smoothing", 0.0))
-        return loss, {"logits": logits}
+        smoothing = config.get("smoothing", 0.0)  # Paddle's own is in float32
+        targets = F.one_hot(paddle.to_tensor(batch["targets"]), config["words"]).astype(logits.dtype)
+        targets = targets * (1 - smoothing) + smoothing / config["words"]
+        return F.cross_entropy(logits, targets, soft_label=True), {"logits": logits}
 
     fed = [{name: arrays[f"{name}{number}"] for name in ("ids", "targets")} for number in order]
     Record(folder).training(model, fed, loss_of, optimizer(list(trained.values()), **config["optimizer"]), steps)

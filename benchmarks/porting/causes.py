@@ -236,24 +236,22 @@ def _number(value: Any) -> float:
 
 
 def two_biases(broken: Broken) -> Iterator[Cause]:
-    """A recurrent layer of which one side trains two biases."""
-    for words, side in (("left", broken.rungs.left), ("right", broken.rungs.right)):
-        for item, _ in broken.failed:
-            group = item.pair and (item.pair.left if words == "left" else item.pair.right)
-            if group and group.kind in RECURRENT and item.name == "bias" and _moved(side, group) == 2:
-                other, of_other = (
-                    (broken.rungs.right, item.pair.right) if words == "left" else (broken.rungs.left, item.pair.left)
-                )
-                if _moved(other, of_other) == 1:
-                    yield Cause(f"the {words} side trains two biases, whose sum moves twice as far", "second-bias")
-                    return
+    """A recurrent layer of which one side trains two biases and the other one."""
+    for pair in [item.pair for item, _ in broken.failed if item.name == "bias" and item.pair]:
+        moved = [_moved(broken.rungs.left, pair.left), _moved(broken.rungs.right, pair.right)]
+        if pair.left.kind in RECURRENT and sorted(moved) == [1, 2]:
+            side = "left" if moved[0] == 2 else "right"
+            yield Cause(f"the {side} side trains two biases, whose sum moves twice as far", "second-bias")
+            return
 
 
 def _moved(side: Side, group: Group) -> int:
-    """How many of the arrays that are a bias the first step changed."""
+    """How many of the arrays whose sum is the bias the first step changed."""
     names = [source.name for source in group.tensors.get("bias", ())]
-    pairs = [[side.record.weight(file, name) for file in ("weights", "step-1")] for name in names]
-    return sum(after is not None and not np.array_equal(before, after) for before, after in pairs)
+    arrays = [(side.record.weight("weights", name), side.record.weight("step-1", name)) for name in names]
+    return sum(
+        before is not None and after is not None and not np.array_equal(before, after) for before, after in arrays
+    )
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
@@ -552,9 +550,10 @@ def smoothed(broken: Broken) -> Iterator[Cause]:
             shares = [(loss - plain) / (uniform - plain) for loss in losses]
             if all(abs(share - round(share, 3)) < 1e-5 and 0 <= round(share, 3) < 1 for share in shares):
                 one, other = (round(share, 3) + 0.0 for share in shares)
-                yield Cause(
-                    f"labels are smoothed by {one:g} on the left and {other:g} on the right", "label-smoothing"
-                )
+                words = f"by {one:g} on the left and {other:g} on the right"
+                if one == other:
+                    words = f"by {one:g} on both sides, which Paddle does in float32"
+                yield Cause(f"labels are smoothed {words}", "label-smoothing")
                 return
 
 

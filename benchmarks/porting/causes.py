@@ -17,6 +17,7 @@ from benchmarks.porting.sides import Side
 from common.comparison import largest, largest_difference, pieces
 
 REGISTER = "docs/deviations.md"
+TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
 # What a rung says of two sides of which neither is the referee.
 BREAKS = CAUSES | {
     "tensors": "the two sides are not fed the same arrays",
@@ -205,6 +206,8 @@ def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
                 f"one side takes the mean over {size} rows or positions, the other their sum",
                 "padding-denominator",
             )
+    if item.name == "bias" and item.pair and item.pair.left.kind in RECURRENT and item.rung in ("step", "trajectory"):
+        yield 2.0, TWO_BIASES, "second-bias"
     for name, array in padded_inputs(broken) if item.rung in ("loss", "gradients") else ():
         real = int(np.count_nonzero(array))
         if 0 < real < array.size:
@@ -240,8 +243,7 @@ def two_biases(broken: Broken) -> Iterator[Cause]:
     for pair in [item.pair for item, _ in broken.failed if item.name == "bias" and item.pair]:
         moved = [_moved(broken.rungs.left, pair.left), _moved(broken.rungs.right, pair.right)]
         if pair.left.kind in RECURRENT and sorted(moved) == [1, 2]:
-            side = "left" if moved[0] == 2 else "right"
-            yield Cause(f"the {side} side trains two biases, whose sum moves twice as far", "second-bias")
+            yield Cause(TWO_BIASES, "second-bias")
             return
 
 

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -116,7 +117,9 @@ def random_pair(rng: np.random.Generator, number: int) -> Pair:
     config["layers"] = layers
     config["tied"] = bool(width == config["width"] and rng.integers(2))
     if "keras" not in (left, right) and not config["tied"] and rng.integers(2):
-        config["padding_idx"] = 0  # of which torch uses the row and Paddle does not; it is 0 until something trains it
+        config["padding_idx"] = (
+            0  # of which torch uses the row and Paddle does not; it is 0 until something trains it
+        )
     config["smoothing"] = float(rng.choice([0.0, 0.1]))
     config["optimizer"] = {
         "name": str(rng.choice(["sgd", "adam", "adamw", "rmsprop"])),
@@ -132,7 +135,125 @@ def random_pair(rng: np.random.Generator, number: int) -> Pair:
     return Pair(f"{number}-{left}-{right}", left, right, config, seed=number)
 
 
+def planted() -> dict[str, tuple[Pair, str, str, str]]:
+    """The mistakes by name: the pair, the rung at which it breaks, what is named there, and words of a cause."""
+    base: dict[str, Any] = {"words": WORDS, "width": 6, "training": True, "layers": [], "optimizer": SGD}
+    dense, norm = {"kind": "dense", "units": 6}, {"kind": "layernorm", "epsilon": rounded(1e-5)}
+    lstm, gru = {"kind": "lstm", "units": 6}, {"kind": "gru", "units": 6}
+    batchnorm = {"kind": "batchnorm", "epsilon": rounded(1e-5), "momentum": 0.75}
+    attention, gelu = {"kind": "attention", "heads": 2}, {"kind": "dense", "units": 6, "activation": "gelu"}
+
+    def of(left: str, right: str, *layers: dict[str, Any], **more: Any) -> Pair:
+        own = {name: more.pop(name) for name in ("mistake", "mangle", "carried_to_right") if name in more}
+        config = {**base, "one_bias": "keras" in (left, right), "layers": list(layers), **more}
+        return Pair("", left, right, config, **own)
+
+    def transposed(weights: dict[str, Array]) -> None:
+        weights["layers.1.inner.weight"] = weights["layers.1.inner.weight"].T
+
+    def regated(weights: dict[str, Array]) -> None:
+        name = "layers.0.inner.weight_hh_l0"
+        weights[name] = weights[name].reshape(4, 6, 6)[[0, 1, 3, 2]].reshape(24, 6)
+
+    found = {
+        "transposed square kernel": (
+            of("torch", "paddle", norm, dense, mangle=transposed), "weights", "layers.1.inner kernel", "transposed"
+        ),
+        "gate order": (
+            of("paddle", "torch", lstm, mangle=regated), "weights", "layers.0.inner:l0 recurrent_kernel",
+            "gates in the order input, forget, output, candidate",
+        ),
+        "reset_after": (
+            of("torch", "keras", gru, mistake={"layers": [{**gru, "reset_after": False}]}, carried_to_right=True),
+            "weights", "layers.0.inner:l0", "reset_after is True on the left and False on",
+        ),
+        "second bias": (
+            of("keras", "paddle", lstm, mistake={"one_bias": False}), "step", "lstm bias", "trains two biases"
+        ),
+        "epsilon's place": (
+            of("torch", "paddle", dense, optimizer=RMSPROP, mistake={"optimizer": {**RMSPROP, "stock": True}}),
+            "step", "", "outside the root on the left and inside the root",
+        ),
+        "weight decay's kind": (
+            of("torch", "paddle", dense, optimizer=DECAYED, mistake={"optimizer": {**DECAYED, "name": "adamw"}}),
+            "step", "", "through the gradient on the left and straight to the weight on the right",
+        ),
+        "LayerNorm's epsilon": (
+            of("torch", "keras", dense, norm, dense, mistake={"layers": [dense, {**norm, "epsilon": 1e-3}, dense]}),
+            "forward", "layers.1 output", "epsilon is",
+        ),
+        "BatchNorm's momentum": (
+            of("keras", "paddle", dense, batchnorm, mistake={"layers": [dense, {**batchnorm, "momentum": 0.9}]}),
+            "step", "batch_normalization moving_", "that is kept, is 0.75 on the left and 0.9 on",
+        ),
+        "the complement of BatchNorm's momentum": (
+            of("keras", "paddle", dense, batchnorm, mistake={"layers": [dense, {**batchnorm, "momentum": 0.25}]}),
+            "step", "batch_normalization moving_", "the new batch's on the other",
+        ),
+        "padding_idx": (
+            of("torch", "paddle", dense, mistake={"padding_idx": 0}),
+            "forward", "embedding output", "padding_idx is None",
+        ),
+        "attention mask's sign": (
+            of("torch", "keras", attention, mistake={"layers": [{**attention, "sign": -1}]}),
+            "forward", "layers.0.inner:output output", "the mask's sign",
+        ),
+        "GELU's approximation": (
+            of("keras", "torch", gelu, dense, mistake={"layers": [{**gelu, "approximate": True}, dense]}),
+            "forward", "", "gelu by tanh",
+        ),
+        "dropout left on": (
+            of("torch", "keras", dense, DROPOUT, dense, training=False, mistake={"training": True}),
+            "forward", "layers.", "dropout of 0.5 was on",
+        ),
+        "label smoothing": (
+            of("keras", "torch", dense, mistake={"smoothing": 0.1}), "loss", "loss", "by 0 on the left and 0.1"
+        ),
+        "bias correction": (
+            of("keras", "torch", dense, optimizer=ADAM, mistake={"optimizer": {**ADAM, "uncorrected": True}}),
+            "step", "", "does not correct the bias",
+        ),
+        "gradient clipping's norm": (
+            of("paddle", "keras", dense, optimizer={**SGD, "clip": 0.1},
+               mistake={"optimizer": {**SGD, "clip": 0.1, "norm": "each"}}),
+            "step", "", "to a norm of all of 0.1 on the left and each to a norm",
+        ),
+        "initial state": (
+            of("torch", "paddle", gru, mistake={"layers": [{**gru, "initial": 0.5}]}),
+            "forward", "layers.0.inner:l0 sequence", "initial state",
+        ),
+        "time axis": (
+            of("paddle", "torch", gru, mistake={"layers": [{**gru, "time_first": True}]}),
+            "forward", "layers.0.inner:l0 sequence", "time is the first axis",
+        ),
+        "tied weights untied": (
+            of("torch", "paddle", norm, tied=True, mistake={"tied": False}), "gradients", "logits", "tied to another"
+        ),
+        "dtype of a constant": (
+            of("torch", "keras", SCALE, dense, mistake={"layers": [{**SCALE, "dtype": "float32"}, dense]}),
+            "forward", "layers.1.inner output", "float32",
+        ),
+        "order of batches": (
+            of("torch", "paddle", dense, mistake={"order": [1, 0]}), "tensors", "ids", "another order"
+        ),
+    }  # fmt: skip
+    for name, (pair, *_) in found.items():
+        pair.name = re.sub(r"\W+", "-", name)
+    return found
+
+
 KINDS = ["lstm", "gru", "rnn", "dense", "conv", "attention", "batchnorm", "layernorm"]
+SGD: dict[str, Any] = {
+    "name": "sgd",
+    "rate": rounded(0.1),
+    "decay": 0.0,
+    "momentum": rounded(0.9),
+    "beta_2": rounded(0.999),
+    "epsilon": rounded(1e-7),
+}
+ADAM, RMSPROP = {**SGD, "name": "adam"}, {**SGD, "name": "rmsprop"}
+DECAYED = {**ADAM, "decay": rounded(0.01)}
+DROPOUT, SCALE = {"kind": "dropout", "rate": 0.5}, {"kind": "scale", "factor": 0.1}
 
 
 def main() -> None:

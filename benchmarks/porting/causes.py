@@ -150,6 +150,15 @@ def other_dtype(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
 
 
+def of_float32(broken: Broken) -> Iterator[Cause]:
+    """In float64 a difference of the size of float32's rounding."""
+    if broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
+        yield Cause(
+            "the difference is as small as the rounding of float32: one side has a constant in it, or computes in it",
+            "array-dtype",
+        )
+
+
 def one_sided(broken: Broken) -> Iterator[Cause]:
     """A tensor that one side has not."""
     right, left = broken.arrays
@@ -220,11 +229,6 @@ def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
     one, other = (_number(side.get("learning_rate")) for side in settings)
     if one and other and one != other:
         yield other / one, f"the learning rates are {one:g} and {other:g}", ""
-    for side in settings:
-        beta_1, beta_2 = _number(side.get("beta_1")), _number(side.get("beta_2"))
-        if 0 < beta_1 < 1 and 0 < beta_2 < 1:
-            correction = (1 - beta_1) / (1 - beta_2) ** 0.5
-            yield correction, "one side does not correct the bias of Adam's means", ""
 
 
 def padded_inputs(broken: Broken) -> Iterator[tuple[str, Array]]:
@@ -360,6 +364,21 @@ def clipping(side: Side) -> str:
     if own in CLIPPING:
         return f"{CLIPPING[own]} of {settings.get('clipping.clip_norm', settings.get('clipping.max'))}"
     return next((f"{words} of {settings[name]}" for name, words in CLIPPING.items() if settings.get(name)), "nowhere")
+
+
+def uncorrected(broken: Broken) -> Iterator[Cause]:
+    """Adam's means without the correction of their bias: large updates differ by its factor, all but for epsilon."""
+    right, left = broken.moved
+    large = np.abs(left) > largest(left) / 2
+    if not broken.item.is_update or not large.any():
+        return
+    ratio = abs(float(np.median(right[large] / left[large])))
+    for side in (broken.rungs.left, broken.rungs.right):
+        beta_1, beta_2 = (_number(side.optimizer_settings.get(name)) for name in ("beta_1", "beta_2"))
+        correction = (1 - beta_1) / (1 - beta_2) ** 0.5 if 0 < beta_1 < 1 and 0 < beta_2 < 1 else 0.0
+        if correction and ratio and min(abs(ratio / correction - 1), abs(ratio * correction - 1)) < 0.01:
+            yield Cause("one side does not correct the bias of Adam's means")
+            return
 
 
 def decayed(broken: Broken) -> Iterator[Cause]:
@@ -594,11 +613,11 @@ PROBES: dict[str, tuple[Probe, ...]] = {
     "weights": (rearranged, one_sided, other_dtype, few_rows, scaled, tied, settings_differ),
     "forward": (
         settings_differ, activated_otherwise, activations_differ, by_time, padded_rows, attention, dropping,
-        other_dtype, rearranged, scaled,
+        other_dtype, rearranged, scaled, of_float32,
     ),
-    "loss": (smoothed, scaled),
+    "loss": (smoothed, scaled, of_float32),
     "gradients": (one_sided, tied, few_rows, scaled, settings_differ, rearranged, dropping),
-    "step": (squared_slices, two_biases, scaled, variance, settings_differ, decayed, optimizers_differ),
+    "step": (squared_slices, two_biases, scaled, variance, settings_differ, uncorrected, decayed, optimizers_differ),
     "trajectory": (two_biases, later, optimizers_differ, dropping),
 }  # fmt: skip
 

@@ -448,7 +448,7 @@ def carry(
     mapping: Mapping = None,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
-    from benchmarks.porting.carry import carried, write_carried
+    from benchmarks.porting.carry import aliases, carried, write_carried
     from benchmarks.porting.pairing import read_mapping
     from benchmarks.porting.record import Record
     from common.errors import CannotBeginError
@@ -461,7 +461,8 @@ def carry(
     found = sides[1].says.framework.name
     if found != to:
         raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
-    loaded = write_carried(out, to, carried(*sides, read_mapping(mapping) if mapping else None))
+    arrays = carried(*sides, read_mapping(mapping) if mapping else None)
+    loaded = write_carried(out, to, arrays | {alias: arrays[name] for alias, name in aliases(sides[1]).items()})
     print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
 
 

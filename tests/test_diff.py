@@ -16,7 +16,7 @@ from backends.process.parent import PROJECT
 from benchmarks.parity.checks import RUNGS
 from benchmarks.porting import shown
 from benchmarks.porting.activations import ACTIVATIONS, gelu, gelu_by_tanh
-from benchmarks.porting.carry import carried, write_carried
+from benchmarks.porting.carry import aliases, carried, write_carried
 from benchmarks.porting.causes import BREAKS, PROBES
 from benchmarks.porting.diff import Diff, compare_records
 from benchmarks.porting.layouts import GATES, groups_of
@@ -32,6 +32,7 @@ REGISTERED = {
     entry["id"]
     for entry in tomllib.loads((PROJECT / "docs" / "deviations.toml").read_text(encoding="utf-8"))["deviation"]
 }
+PADDLES_OWN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -676,6 +677,12 @@ def test_weights_that_were_carried_are_those_of_the_other_side(left: str, right:
     assert arrays.keys() == expected.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, expected[name])
+
+
+def test_paddles_second_names_of_recurrent_weights_are_known(tmp_path: Path) -> None:
+    like = Record(write(tmp_path / "paddle", "paddle", DATA))
+    assert aliases(like) == {f"lstm.0.cell.{kind}": f"lstm.{kind}_l0" for kind in PADDLES_OWN}
+    assert not aliases(Record(write(tmp_path / "torch", "torch", DATA)))
 
 
 def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> None:

@@ -47,6 +47,20 @@ def carried(left: Record, like: Record, mapping: Mapping | None = None) -> dict[
     return found
 
 
+def aliases(like: Record) -> dict[str, str]:
+    """Second names that Paddle has for the weights of recurrent layers, and the first ones. It warns of a file that
+    lacks the second ones."""
+    found = {}
+    for layer in like.says.layers if like.says.framework.name == "paddle" else ():
+        both = any(role.endswith("_reverse") for role in layer.parameters)
+        for role, name in layer.parameters.items() if "RNNBase" in layer.classes else ():
+            kind, _, place = role.partition("_l")
+            number, _, backward = place.partition("_")
+            cell = "cell_bw" if backward else "cell_fw" if both else "cell"
+            found[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
+    return found
+
+
 def _of_pair(pair: Pair, left: Record, like: Record) -> Iterator[tuple[Source, Array]]:
     """The other side's own arrays of a pair of groups."""
     alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()

@@ -422,7 +422,11 @@ def diff(
     known = read_mapping(mapping) if mapping else None
     sides = Record(left), Record(right)
     if write_mapping:
-        return draft(write_mapping, paired(*sides, known))
+        pairing = paired(*sides, known)
+        draft(write_mapping, pairing)
+        alone = sum(group.required for group in (*pairing.left, *pairing.right))
+        print(f"{quoted(write_mapping)} has {len(pairing.pairs)} pairs; {alone} groups of weights have no partner")
+        return
     found = compare_records(*sides, known)
     if json:
         terminal.print_json(found.as_json())

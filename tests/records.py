@@ -176,6 +176,9 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
         for slot, of in data["slots"].items()
         for name, array in own(of).items()
     }
+    for name in files["gradients"]:  # both biases of an LSTM have the same one
+        if "bias_hh" in name:
+            files["gradients"][name] = files["gradients"][name.replace("bias_hh", "bias_ih")]
     files["inputs"], files["outputs"] = data["inputs"], {"logits": data["logits"]}
     layers, calls, outputs = [], [], {}
     for number, layer in enumerate(kinds):

@@ -363,6 +363,12 @@ def test_a_mistake_breaks_its_rung_and_is_named(mistake: str, tmp_path: Path) ->
     assert {cause.entry for cause in found.causes} - {""} <= REGISTERED
 
 
+def test_of_several_gradients_the_one_nearest_to_the_loss_is_shown(tmp_path: Path) -> None:
+    found = compared(tmp_path, scale_all("gradients", 1.5))
+    assert found.explanation[1].startswith("fc bias")
+    assert "8 of 8" in found.explanation[2]
+
+
 def test_dropout_that_was_on_is_named(tmp_path: Path) -> None:
     def change(data: dict[str, Any]) -> None:
         data["settings"]["lstm"] = {"dropout": 0.5}
@@ -457,6 +463,29 @@ def test_of_a_layer_that_gives_its_last_output_that_is_compared(tmp_path: Path) 
     assert compared(tmp_path, last).passed
     found = compared(tmp_path, put("outputs", "lstm", value=lambda a: a[:, -1] + 0.01))
     assert found.explanation[1].startswith("lstm:l0 last")
+
+
+def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
+    """A dropout before a layer is not the other side's after it, though each has one."""
+
+    def with_dropout(path: Path, place: int, output: float) -> Record:
+        def change(said: dict[str, Any]) -> None:
+            said["layers"].append({"path": "drop", "classes": ["Dropout"], "settings": {}})
+            said["calls"].insert(place, {"layer": "drop", "parts": ["9:drop:0"]})
+
+        described(path, change)
+        outputs = load_file(path / "layers.safetensors") | {"9:drop:0": np.full(3, output)}
+        save_file(outputs, path / "layers.safetensors")
+        return Record(path)
+
+    left, right, after = (
+        with_dropout(write(tmp_path / str(place), "torch", DATA), place, output)
+        for place, output in ((1, 1.0), (2, 2.0), (3, 2.0))
+    )
+    assert compare_records(left, after).passed
+    assert compare_records(right, after).passed
+    same = with_dropout(write(tmp_path / "same", "torch", DATA), 1, 2.0)
+    assert compare_records(left, same).explanation[1].startswith("drop output")
 
 
 def test_time_may_stand_first_on_one_side_and_channels_too(tmp_path: Path) -> None:
@@ -563,6 +592,14 @@ def test_a_mapping_file_pairs_what_kind_and_order_do_not(tmp_path: Path) -> None
         write_mapping(drafted, paired(left, right))
 
 
+def test_a_layer_of_several_groups_is_mapped_to_one_of_as_many(tmp_path: Path) -> None:
+    many = one_layer(tmp_path / "many", "torch", ["MultiheadAttention"], {}, layouts()["torch attention"][3])
+    one = one_layer(tmp_path / "one", "keras", ["Dense"], {}, layouts()["keras dense"][3])
+    (tmp_path / "mapping.json").write_text('{"layers": {"l": "l"}}')
+    with pytest.raises(CannotBeginError, match="which are 4 and 1 groups of weights; name them one by one: l:query"):
+        compare_records(many, one, read_mapping(tmp_path / "mapping.json"))
+
+
 @pytest.mark.parametrize(
     ("mapping", "words"),
     [
@@ -644,6 +681,9 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     status, out, err = rosetta("diff", sides["left"], sides["wrong"])
     assert (status, err) == (1, "rosetta: wrong and left differ\n")
     assert "transposed (docs/deviations.md#output-layer-layout)" in out
+    status, out, err = rosetta("diff", sides["left"], sides["right"], "--write-mapping", tmp_path / "mapping.json")
+    assert (status, err) == (0, "")
+    assert "has 4 pairs; 0 groups of weights have no partner" in out
     assert "holds no record" in refusal(2, "diff", sides["left"], tmp_path / "nowhere")
 
 

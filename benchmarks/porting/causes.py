@@ -568,7 +568,8 @@ def smoothed(broken: Broken) -> Iterator[Cause]:
             log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
             plain = -np.take_along_axis(log_probabilities, targets[..., None].astype(np.int64), -1).mean()
             uniform = -log_probabilities.mean()
-            shares = [(loss - plain) / (uniform - plain) for loss in losses]
+            with np.errstate(all="ignore"):
+                shares = [(loss - plain) / (uniform - plain) for loss in losses]
             if all(abs(share - round(share, 3)) < 1e-5 and 0 <= round(share, 3) < 1 for share in shares):
                 one, other = (round(share, 3) + 0.0 for share in shares)
                 words = f"by {one:g} on the left and {other:g} on the right"

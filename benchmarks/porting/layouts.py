@@ -395,6 +395,7 @@ class Group:
     tensors: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)  # of the canonical tensors
     required: bool = True  # whether it must have a partner: it has weights that are trained
+    place: int = 0  # the number of groups with weights before it, in order of execution
 
     @property
     def name(self) -> str:
@@ -402,7 +403,10 @@ class Group:
 
     @property
     def signature(self) -> tuple[Shape, ...]:
-        """The shapes by which it is paired: those of all tensors but biases, which one side may lack."""
+        """The shapes by which it is paired: those of all tensors but biases, which one side may lack. A layer without
+        weights, such as a dropout, is paired by its place among those with weights."""
+        if not self.tensors:
+            return ((self.place,),)
         kernels = [shape for name, shape in self.shapes.items() if not name.endswith("bias")]
         return tuple(kernels or self.shapes.values())
 
@@ -418,7 +422,11 @@ def groups_of(record: Record) -> list[Group]:
         place = first.get(layer.path, place)
         for group in _groups(record, layer, layer.path in parents):
             found.append((place, number, group))
-    return [group for _, _, group in sorted(found, key=lambda item: item[:2])]
+    in_order, count = [], 0
+    for _, _, group in sorted(found, key=lambda item: item[:2]):
+        in_order.append(replace(group, place=count))
+        count += bool(group.tensors)
+    return in_order
 
 
 def _groups(record: Record, layer: Layer, contains_layers: bool) -> list[Group]:

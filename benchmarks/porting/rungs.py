@@ -64,10 +64,8 @@ class Rungs:
         tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES_OF_ANY_MODEL.items()}
         coarse = [path for side in (self.left, self.right) for path in side.coarse_layers]
         if coarse and self.precision == "float64":
-            words = (
-                f"{COARSER:.0f} times as wide, since a framework keeps a constant in float32 in {', '.join(coarse)}"
-            )
-            self.notes.append(f"not compared, as closely as in float64 elsewhere: bounds are {words}")
+            where = ", ".join(dict.fromkeys(coarse))
+            self.notes.append(f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {where}")
             tolerances |= {name: COARSER * tolerances[name] for name in WIDENED}
         self.tolerances = tolerances
 

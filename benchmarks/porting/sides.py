@@ -35,8 +35,9 @@ class Side:
         gradient and the same slots, so one of them stands for them."""
         found = [(source, self.record.weight(file, source.name)) for source in group.tensors.get(name, ())]
         arrays = [canonical(source, array) for source, array in found if array is not None]
-        if not arrays:
-            return None
+        odd = [array for array in arrays if array.shape != group.shapes[name]]
+        if odd or not arrays:
+            return odd[0] if odd else None
         return sum(arrays[1:], arrays[0]) if file != "gradients" else arrays[0]
 
     def has(self, group: Group, name: str, file: str) -> bool:

@@ -719,6 +719,15 @@ def test_weights_that_were_carried_are_those_of_the_other_side(left: str, right:
         np.testing.assert_array_equal(array, expected[name])
 
 
+def test_whether_an_array_is_there_is_known_without_reading_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = Record(write(tmp_path / "torch", "torch", DATA)).arrays("weights")
+    monkeypatch.setattr(type(arrays), "__getitem__", None)
+    assert "fc.weight" in arrays
+    assert "fc.kernel" not in arrays
+
+
 def test_paddles_second_names_of_recurrent_weights_are_known(tmp_path: Path) -> None:
     like = Record(write(tmp_path / "paddle", "paddle", DATA))
     assert aliases(like) == {f"lstm.0.cell.{kind}": f"lstm.{kind}_l0" for kind in PADDLES_OWN}

@@ -129,6 +129,9 @@ class Arrays(Mapping[str, NDArray[Any]]):
             self._last = {name: array}
         return self._last[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._shapes  # a mapping's own would read the array
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
 

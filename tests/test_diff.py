@@ -719,6 +719,23 @@ def test_weights_that_were_carried_are_those_of_the_other_side(left: str, right:
         np.testing.assert_array_equal(array, expected[name])
 
 
+def test_a_weight_whose_gradient_is_rounding_alone_is_not_compared_after_several_steps(tmp_path: Path) -> None:
+    def still(data: dict[str, Any]) -> None:
+        data["gradients"]["fc"]["bias"] = np.full(H, 1e-16)
+
+    def moved(data: dict[str, Any]) -> None:
+        data["step-last"]["fc"]["bias"] += 1e-3
+
+    data = changed(DATA, still)
+    for number, (left, right, passes) in enumerate(
+        [(data, changed(data, moved), True), (DATA, changed(DATA, moved), False)]
+    ):
+        sides = (write(tmp_path / f"{side}{number}", "torch", of) for side, of in (("left", left), ("right", right)))
+        found = compare_records(*map(Record, sides))
+        assert found.passed == passes, found.explanation
+        assert any("fc bias, whose gradient is rounding alone" in note for note in found.notes) == passes
+
+
 def test_whether_an_array_is_there_is_known_without_reading_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ def optimizer(name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **m
 
 
 def record(folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3) -> None:
+    keras.config.set_floatx(config["dtype"])
     arrays = load_file(batches)
     model = Model(config)
     model(arrays["ids0"])

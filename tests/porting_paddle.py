@@ -125,6 +125,7 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
 
 
 def record(folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3) -> None:
+    paddle.set_default_dtype(config["dtype"])
     model = Model(config)
     model.train() if config["training"] else model.eval()
     trained = {id(weight): weight for weight in model.parameters()}

@@ -88,10 +88,11 @@ def wait(pairs: Sequence[Pair], started: dict[str, Side]) -> None:
 
 
 def random_pair(rng: np.random.Generator, number: int) -> Pair:
-    """A correct pair: random layers, sizes, optimizer and directions."""
+    """A correct pair: random layers, sizes, optimizer and frameworks; each fifth in float32."""
     left, right = (str(name) for name in rng.permutation(FRAMEWORKS)[:2])
     width, layers = int(rng.choice([4, 6, 8])), []
     config: dict[str, Any] = {"words": WORDS, "width": width, "training": True, "one_bias": "keras" in (left, right)}
+    config["dtype"] = "float32" if number % 5 == 4 else "float64"
     kinds = [str(kind) for kind in rng.choice(KINDS, int(rng.integers(1, 4)))]
     if "torch" in (left, right) and "batchnorm" in kinds:  # its variance is another, so it must not be trained;
         config["training"] = False  # then Paddle's recurrent layers have no gradients
@@ -137,7 +138,7 @@ def random_pair(rng: np.random.Generator, number: int) -> Pair:
 
 def planted() -> dict[str, tuple[Pair, str, str, str]]:
     """The mistakes by name: the pair, the rung at which it breaks, what is named there, and words of a cause."""
-    base: dict[str, Any] = {"words": WORDS, "width": 6, "training": True, "layers": [], "optimizer": SGD}
+    base: dict[str, Any] = {"words": WORDS, "width": 6, "dtype": "float64", "training": True, "optimizer": SGD}
     dense, norm = {"kind": "dense", "units": 6}, {"kind": "layernorm", "epsilon": rounded(1e-5)}
     lstm, gru = {"kind": "lstm", "units": 6}, {"kind": "gru", "units": 6}
     batchnorm = {"kind": "batchnorm", "epsilon": rounded(1e-5), "momentum": 0.75}

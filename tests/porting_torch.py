@@ -149,6 +149,7 @@ def clipped(weights: Any, clip: float) -> None:
 
 
 def record(folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3) -> None:
+    torch.set_default_dtype(getattr(torch, config["dtype"]))
     model = Model(config).train(config["training"])
     if config.get("one_bias"):
         for module in model.modules():

@@ -1,6 +1,7 @@
 """`rosetta diff` and `rosetta carry`, on records that NumPy made: what is compared, where it breaks, what is said."""
 
 import json
+import sys
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -749,6 +750,15 @@ def test_what_is_carried_to_keras_stands_in_the_order_in_which_it_reads(tmp_path
         expected = [array for name, array in arrays.items() if name.split("/")[0] == layer]
         for array, wanted in zip(of, expected, strict=True):
             np.testing.assert_array_equal(array, wanted)
+
+
+def test_without_h5py_the_other_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "backends.native.keras", raising=False)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    sides = [Record(write(tmp_path / name, name, DATA)) for name in ("torch", "keras")]
+    with pytest.raises(CannotBeginError, match="not installed here; try: pip install h5py"):
+        write_carried(tmp_path / "model.h5", sides[1], carried(*sides))
+    write_carried(tmp_path / "model.safetensors", sides[1], carried(*sides))
 
 
 def test_what_has_no_place_is_not_carried(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from backends.native.keras import ordered_weights_file
 from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
 from benchmarks.porting.layouts import Array, Source
@@ -114,6 +113,12 @@ def write_carried(path: Path, like: Record, arrays: dict[str, Array]) -> str:
 
 def _ordered_by_keras(like: Record, arrays: dict[str, Array]) -> bytes:
     """A file for a Keras model: of each of its layers the arrays, with those of layers in it; trained ones first."""
+    try:
+        from backends.native.keras import ordered_weights_file
+    except ModuleNotFoundError as error:
+        raise CannotBeginError(
+            f"an .h5 file is written with {error.name}, which is not installed here; try: pip install {error.name}"
+        ) from error
     model, *layers = like.says.layers
     names: dict[str, list[str]] = {}  # by the outermost layer
     for layer in layers:

@@ -1,8 +1,8 @@
 """`rosetta diff` and `rosetta carry`, on records that NumPy made: what is compared, where it breaks, what is said."""
 
 import json
-import sys
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path

@@ -39,6 +39,11 @@ LONGEST_MESSAGE = 10_000  # characters of an error, which may name what somebody
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the signals that end a command, each in the way of Ctrl-C
 
 
+class _SignalError(KeyboardInterrupt):
+    """A signal of ENDING. Of KeyboardInterrupt itself Python remembers that it ended a text which `exec` ran, and in
+    the end, whatever became of it, ends itself by SIGINT."""
+
+
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Where whoever reads its output has gone, end like a program that SIGPIPE ends."""
@@ -78,7 +83,7 @@ def main() -> None:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        raise KeyboardInterrupt
+        raise _SignalError
 
     heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
     for number in heard:

@@ -1,7 +1,7 @@
 """The commands for benchmarking, which rosetta.py adds to its command line."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
-PLANNED_BENCH = [*PLANNED, "python", "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
+PLANNED_BENCH = [*PLANNED, "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
 
 Backends = Annotated[
     str | None,
@@ -49,7 +49,11 @@ def bench(
     backends: Backends = None,
     python: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="Add a row: backend NAME, run by the Python interpreter at PATH."),
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Add a row: backend NAME, run by the Python interpreter at PATH."
+            " With --resume, name those of the recording again.",
+        ),
     ] = None,
     preset: Annotated[
         Literal["quick", "standard"],
@@ -137,7 +141,7 @@ def bench(
     seconds = options.seconds(budget) if budget is not None else None
     if resume:
         options.refuse(context, PLANNED_BENCH, "--resume continues the recording's own plan")
-        open_benchmark = partial(schedule.resumed, path, seconds)
+        open_benchmark = partial(schedule.resumed, path, seconds, python or [])
     else:
         size = sized(
             preset,
@@ -159,7 +163,7 @@ def bench(
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         benchmark = open_benchmark()
-        with _measuring("bench", path) as interrupted:
+        with _measuring("bench", path, benchmark.plan.python_options) as interrupted:
             benchmark.run(_Progress(), precision)
     results = results_of(benchmark.recording)
     if json:
@@ -466,7 +470,8 @@ def carry(
     if found != to:
         raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
     arrays = carried(*sides, read_mapping(mapping) if mapping else None)
-    loaded = write_carried(out, to, arrays | {alias: arrays[name] for alias, name in aliases(sides[1]).items()})
+    arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
+    loaded = write_carried(out, sides[1], arrays)
     print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
 
 
@@ -508,7 +513,7 @@ def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
 
 
 @contextmanager
-def _measuring(command: str, path: Path) -> Iterator[list[str]]:
+def _measuring(command: str, path: Path, options: Sequence[str] = ()) -> Iterator[list[str]]:
     """Add the command that resumes the recording to the message of whatever error ends the measuring.
 
     For Ctrl-C the message is put into the list that this yields instead of being raised, so that the caller can show
@@ -516,7 +521,7 @@ def _measuring(command: str, path: Path) -> Iterator[list[str]]:
     """
     from common.errors import CannotBeginError, RosettaError, why
 
-    go_on = f"go on with: rosetta {command} --out {quoted(path)} --resume"
+    go_on = " ".join([f"go on with: rosetta {command} --out {quoted(path)} --resume", *options])
     interrupted: list[str] = []
     try:
         yield interrupted

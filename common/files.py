@@ -57,7 +57,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     with ExitStack() as stack:
         try:
-            _make_folder(path.parent)
+            make_folder(path.parent)
             remove_unfinished(path)
             while True:  # until the folder is locked before another process takes it for one of a killed process
                 beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED))
@@ -113,10 +113,10 @@ def _lock(descriptor: int, deadline: float) -> bool:
             sleep(0.05)
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
     """Make a folder and those above it that are missing, and have the disk hold their names."""
     if not path.exists():
-        _make_folder(path.parent)
+        make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync(path.parent)
 

@@ -48,7 +48,7 @@ from common.files import (
 from common.lines import LONGEST_SENTENCE
 from common.machine import describe_machine
 from common.tensors import START, STOP
-from common.text import quoted
+from common.text import printable, quoted
 from common.vocabulary import PAD, CharVocabulary
 from common.weights import ModelState, check_state, from_bytes, in_dtype, largest_block, to_bytes
 
@@ -147,7 +147,7 @@ class RunDirectory:
             )
         config = read_json(path / "config.json")
         if config.get("format") != FORMAT or config.get("version") != VERSION:
-            found = f"{config.get('format')} version {config.get('version')}"
+            found = printable(f"{config.get('format')} version {config.get('version')}")
             raise RosettaError(f"{path / 'config.json'} is {found}, expected {FORMAT} version {VERSION}")
         try:
             digests = config.get("digests", {})
@@ -286,7 +286,8 @@ class RunDirectory:
 
     def _mend(self, training: bool = False) -> tuple[ModelState, Place]:
         """Do what `open` promises, or `begin` if the run is for `training`. The lock of the run must be held."""
-        for name in ("config.json", "history.jsonl", *STATE_FILES.values()):  # which are written again and again
+        # The files that are written again and again.
+        for name in ("config.json", "history.jsonl", "trouble.json", *STATE_FILES.values()):
             for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
                 unfinished.unlink()
         state, place = self._state("last")

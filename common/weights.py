@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 
 from common.config import ModelConfig
 from common.errors import RosettaError
+from common.text import printable
 
 SLOT_PREFIX = "rmsprop/"
 
@@ -76,7 +77,7 @@ def check_state(state: ModelState, config: ModelConfig) -> None:
     for kind, arrays in (("weight", state.weights), ("RMSprop slot", state.mean_squares)):
         if arrays.keys() != expected.keys():
             names = ", ".join(sorted(arrays.keys() ^ expected.keys()))
-            raise RosettaError(f"the {kind}s do not match the model: missing or unknown: {names}")
+            raise RosettaError(f"the {kind}s do not match the model: missing or unknown: {printable(names)}")
         for name, shape in expected.items():
             got = arrays[name]
             if got.shape != shape or got.dtype != config.dtype:
@@ -130,7 +131,7 @@ def from_bytes(block: bytes) -> tuple[ModelState, dict[str, Any]]:
         header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
         metadata = dict(json.loads(header["__metadata__"]["rosetta"]))
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RosettaError(f"not a state that Rosetta wrote: {error}") from error
+        raise RosettaError(f"not a state that Rosetta wrote: {printable(str(error))}") from error
     written = metadata.pop("crc32", None)
     if written is not None and written != _crc32(arrays, metadata):
         raise RosettaError("it has changed since it was written: its checksum is another")

@@ -3,7 +3,12 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from backends.process.parent import PROJECT
 
@@ -33,6 +38,23 @@ def refusal(status: int, *arguments: object, stdin: bytes = b"") -> str:
     lines = [line for line in err.splitlines() if line.strip()]
     assert len(lines) == 1, err
     return lines[0]
+
+
+def wait_until(what: Callable[[], object], seconds: float = 60.0, why: str = "waited in vain") -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, why
+        time.sleep(0.02)
+
+
+def workers(program: "subprocess.Popen[Any]") -> list[psutil.Process]:
+    """The backends' processes that live now; children of another kind come and go."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(program.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                found += [child] if "backends.process.worker" in child.cmdline() else []
+    return found
 
 
 def start_short(generations: int, *arguments: object) -> "subprocess.Popen[str]":

@@ -3,55 +3,25 @@
 import fcntl
 import json
 import os
-import random
 import signal
-import subprocess
 import sys
-import time
 import venv
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from benchmarks.measure.lock import lock_path
-from benchmarks.measure.plan import Cell
-from benchmarks.measure.recording import Certified, Decoded, Evidence, Generation, Line, Recording, Trained
+from benchmarks.measure.recording import Generation, Recording
 from benchmarks.results.rows import results_of
-from tests.program import refusal, rosetta, short, start_short
+from tests.attack.kills import whole_lines
+from tests.program import refusal, rosetta, short, start_short, wait_until, workers
 
 # So wide that the fewest generations are enough, on however restless a machine.
 WIDE = ["--within", "1000%", "--budget", "10m"]
 TINY = ["--num-samples", "300", "--latent-dim", "16", "--threads", "1", "--lanes", "matched", *WIDE]
 # Two rows that start in no time.
 TWICE_NUMPY = ["--backends", "numpy", "--python", f"numpy={sys.executable}", *TINY]
-KILLS = 10
 GENERATIONS = 2  # of the benchmark that is looked at
-
-
-def wait_until(what: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def workers(program: "subprocess.Popen[str]") -> list[psutil.Process]:
-    """The backends' processes that live now; children of another kind come and go."""
-    found = []
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(program.pid).children():
-            with suppress(psutil.NoSuchProcess):
-                found += [child] if "backends.process.worker" in child.cmdline() else []
-    return found
-
-
-def whole_lines(path: Path) -> bytes:
-    content = path.read_bytes() if path.exists() else b""
-    return content[: content.rfind(b"\n") + 1]
 
 
 @pytest.fixture(scope="module")
@@ -135,52 +105,6 @@ def test_going_on_takes_the_recordings_plan_and_refuses_another_machine(measured
     assert path.read_bytes() == whole
 
 
-def test_killed_ten_times_it_goes_on_and_nothing_is_lost_or_twice(tmp_path) -> None:
-    out, generations = tmp_path / "killed.jsonl", 8  # more than are done before the last kill
-    arguments: list[object] = ["bench", *TWICE_NUMPY, "--seeds", "1", "--epochs", "1", "--out", out]
-    rng = random.Random(4)
-    kills = 0
-    while kills < KILLS:
-        before = whole_lines(out)
-        program = start_short(generations, *arguments)
-        wait_until(lambda program=program: workers(program) or program.poll() is not None)  # type: ignore[misc]
-        arguments = ["bench", "--out", out, "--resume"]
-        time.sleep(rng.uniform(0, 1.0))
-        alive = workers(program) if kills % 3 == 0 else []
-        if program.poll() is not None:
-            program.communicate()
-            break  # done before it could be killed as often
-        if alive:
-            alive[0].send_signal(signal.SIGKILL)
-            message = program.communicate(timeout=60)[1]
-            if program.returncode:  # not where the worker had just done its work
-                assert program.returncode == 1, message
-                assert "signal 9" in message
-                assert f"go on with: rosetta bench --out {out} --resume" in message
-        else:
-            program.kill()
-            program.communicate()
-        kills += 1
-        assert whole_lines(out).startswith(before), "what was recorded stays"
-        assert all(json.loads(line) for line in whole_lines(out).splitlines()), "a whole line is JSON"
-    assert kills == KILLS
-    short(generations, "--resume", "--out", out)
-    recording = Recording.read(out)
-    assert out.read_bytes() == whole_lines(out)
-    assert [(g.number, g.heat) for g in recording.of_kind(Generation)] == [(n, 0) for n in range(1, generations + 1)]
-    for generation in recording.of_kind(Generation):
-        assert sorted(start.cell for start in generation.starts) == [0, 1]
-        assert len(generation.cycles) == 3
-    rows = [Cell("numpy"), Cell("numpy", python=sys.executable)]
-    kinds: list[type[Line]] = [Certified, Decoded, Trained]
-    for kind in kinds:
-        assert sorted(str(line.cell) for line in recording.of_kind(kind)) == sorted(map(str, rows))  # type: ignore[attr-defined]
-    assert sorted(str(line.cell) for line in recording.of_kind(Evidence)) == sorted(map(str, rows))
-    assert [row.label for row in recording.plan.rows] == ["numpy", f"numpy, under {sys.executable}"]
-    # What was being written beside its place when the kill came stays there, hidden.
-    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"killed.jsonl"}
-
-
 def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
     program = start_short(1000, "bench", *TWICE_NUMPY, "--out", out)
@@ -191,7 +115,9 @@ def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
     assert program.returncode == 130, said
     assert "numpy" in printed
     assert "trains" in printed or "No answer" in printed
-    assert said.splitlines()[-1] == f"rosetta: interrupted; go on with: rosetta bench --out {out} --resume"
+    assert said.splitlines()[-1] == (
+        f"rosetta: interrupted; go on with: rosetta bench --out {out} --resume --python numpy={sys.executable}"
+    )
     assert "Traceback" not in said
     assert not workers(program)
     assert Recording.read(out).of_kind(Generation)

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -754,15 +756,42 @@ def test_paddles_second_names_of_recurrent_weights_are_known(tmp_path: Path) -> 
 def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> None:
     sides = [Record(write(tmp_path / name, name, DATA)) for name in ("keras", "paddle")]
     arrays, path = carried(*sides), tmp_path / "model.pdparams"
-    assert "paddle.load" in write_carried(path, "paddle", arrays)
+    assert "paddle.load" in write_carried(path, sides[1], arrays)
     read = StateDictUnpickler(path.read_bytes()).load()
     assert read.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(read[name].array, array)
     with pytest.raises(CannotBeginError, match="exists"):
-        write_carried(path, "paddle", arrays)
+        write_carried(path, sides[1], arrays)
     with pytest.raises(CannotBeginError, match=r"no file of paddle; give it the ending \.pdparams"):
-        write_carried(tmp_path / "model.onnx", "paddle", arrays)
+        write_carried(tmp_path / "model.onnx", sides[1], arrays)
+
+
+def test_what_is_carried_to_keras_stands_in_the_order_in_which_it_reads(tmp_path: Path) -> None:
+    folders = [write(tmp_path / name, name, DATA) for name in ("torch", "keras")]
+    described(folders[1], lambda said: said["layers"].insert(0, {"path": "model", "classes": ["Functional"]}))
+    sides = list(map(Record, folders))
+    arrays, path = carried(*sides), tmp_path / "model.h5"
+    assert "model.load_weights" in write_carried(path, sides[1], arrays)
+    with h5py.File(path) as file:
+        layers = [file[name] for name in file.attrs["layer_names"]]
+        found = [[layer[name][()] for name in layer.attrs["weight_names"]] for layer in layers]
+        assert not len(file["top_level_model_weights"])
+    outermost = dict.fromkeys(name.split("/")[0] for name in arrays)
+    assert len(found) == len(outermost)
+    for layer, of in zip(outermost, found, strict=True):
+        expected = [array for name, array in arrays.items() if name.split("/")[0] == layer]
+        for array, wanted in zip(of, expected, strict=True):
+            np.testing.assert_array_equal(array, wanted)
+
+
+def test_without_h5py_the_other_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "backends.native.keras", raising=False)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    sides = [Record(write(tmp_path / name, name, DATA)) for name in ("torch", "keras")]
+    with pytest.raises(CannotBeginError, match="not installed here; try: pip install h5py"):
+        write_carried(tmp_path / "model.h5", sides[1], carried(*sides))
+    write_carried(tmp_path / "model.safetensors", sides[1], carried(*sides))
 
 
 def test_what_has_no_place_is_not_carried(tmp_path: Path) -> None:

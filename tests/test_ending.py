@@ -76,6 +76,15 @@ def test_a_signal_while_a_command_imports_ends_it_in_silence(number: signal.Sign
     assert program.returncode == 128 + number
 
 
+def test_a_signal_while_python_runs_a_text_ends_the_command_as_elsewhere(tmp_path) -> None:
+    """As dataclasses have it do when they are imported. Python ends itself by SIGINT if its own KeyboardInterrupt has
+    ever ended such a text."""
+    (tmp_path / "numpy.py").write_text("exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM)')")
+    with started(TRANSLATE, tmp_path, tmp_path) as program:
+        assert program.communicate(timeout=20) == (b"", b"")
+    assert program.returncode == 128 + signal.SIGTERM
+
+
 def test_an_ignored_signal_stays_ignored(tmp_path) -> None:
     with started(["nohup", *TRANSLATE], tmp_path) as program:
         assert program.stdin

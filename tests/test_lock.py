@@ -14,6 +14,7 @@ import pytest
 
 from backends.process.parent import PROJECT
 from benchmarks.measure.lock import PLACE, holder_of, lock_path, only_benchmark, only_writer
+from benchmarks.measure.recording import refuse_existing
 from common.errors import CannotBeginError
 from tests.program import refusal
 
@@ -166,15 +167,30 @@ def test_a_new_recording_replaces_nothing_and_leaves_no_empty_file(tmp_path: Pat
     path = tmp_path / "folder" / "a.jsonl"
     with only_writer(path, new=True):
         assert path.read_bytes() == b""
-        with pytest.raises(CannotBeginError, match="File exists"), only_writer(path, new=True):
+        with pytest.raises(CannotBeginError, match="another benchmark writes"), only_writer(path, new=True):
             pass
+        assert path.exists()
     assert not path.exists()
+    path.write_bytes(b"as it was")
+    with pytest.raises(CannotBeginError, match="exists already"), only_writer(path, new=True):
+        pass
+    assert path.read_bytes() == b"as it was"
+    path.unlink()
     with pytest.raises(CannotBeginError, match="No such file"), only_writer(path, new=False):
         pass
     path.touch()
     with only_writer(path, new=False):
         pass
     assert path.exists()
+
+
+def test_the_empty_file_of_a_killed_benchmark_is_no_recording(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.touch()
+    refuse_existing(path)
+    with only_writer(path, new=True):
+        path.write_bytes(b"a line")
+    assert path.read_bytes() == b"a line"
 
 
 def test_a_lock_that_another_program_holds_without_a_name_is_not_known(tmp_path: Path) -> None:

@@ -370,22 +370,6 @@ def test_a_pickle_takes_no_more_memory_than_a_few_times_its_size(tmp_path: Path,
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_a_pickle_that_is_damaged_anywhere_is_read_or_refused(tmp_path: Path, protocol: int) -> None:
-    names = [f"{layer}.{tensor}" for layer in ("encoder", "decoder") for tensor in TENSORS.values()]
-    tensors = {name: np.arange(6, dtype="f4").reshape(2, 3) for name in names}
-    whole = pickle.dumps(tensors | {NAME_TABLE: dict.fromkeys(names, "own")}, protocol)
-    path, rng = tmp_path / "model.pdparams", np.random.default_rng(13)
-    for number in range(500):
-        content = bytearray(whole)
-        for place in rng.integers(0, len(whole), 1 + number % 3):
-            content[place] = rng.integers(0, 256)
-        path.write_bytes(content[: rng.integers(1, len(whole))] if number % 5 == 0 else content)
-        with pytest.raises(RosettaError) as caught:  # even where nothing fails, they are no whole model
-            read_paddle([path], MODEL, None)
-        assert str(caught.value).isprintable()
-
-
 def rewritten(path: Path, change: Callable[[dict[str, Any]], Any], out: Path) -> Path:
     """The archive with another config.json."""
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(out, "w") as written:
@@ -476,8 +460,7 @@ def test_files_that_unpack_to_too_much_are_not_unpacked(opened: Open, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["torch", "paddle", "keras"])
-def test_damaged_files_are_one_clear_line_or_are_read(opened: Open, tmp_path: Path, name: str) -> None:
-    """Cut anywhere a file is refused; bytes that were changed may be numbers of weights, which nothing guards."""
+def test_a_file_that_is_cut_anywhere_is_one_clear_line(opened: Open, tmp_path: Path, name: str) -> None:
     process, folder = opened(name), str(tmp_path)
     process.call(native_child.save, state=state_of("float32"), folder=folder)
     rng = np.random.default_rng(11)
@@ -488,12 +471,6 @@ def test_damaged_files_are_one_clear_line_or_are_read(opened: Open, tmp_path: Pa
         for length in [0, 1, len(whole) - 1, *rng.integers(2, len(whole) - 1, 10)]:
             damaged.write_bytes(whole[:length])
             refused(process, *paths)
-        for _ in range(60):
-            content = np.frombuffer(whole, np.uint8).copy()
-            content[rng.integers(0, len(content), 3)] = rng.integers(0, 256, 3)
-            damaged.write_bytes(content.tobytes())
-            if process.call(native_child.read, paths=[str(path) for path in paths]).refusal:
-                refused(process, *paths)
         damaged.write_bytes(rng.bytes(5000))
         refused(process, *paths)
 
@@ -528,23 +505,6 @@ def test_negative_slots_in_a_file_are_refused(run: RunDirectory, opened: Open, t
     with pytest.raises(RosettaError, match=r"model\.pdopt: RMSprop slot dense/kernel holds negative numbers"):
         import_native(files, "paddle", Setting.of_run(run.path), tmp_path / "made")
     assert not (tmp_path / "made").exists()
-
-
-def test_a_keras_archive_is_not_trusted_for_its_checksums(opened: Open, tmp_path: Path) -> None:
-    """A zip guards its members by a checksum, which anybody can make."""
-    opened("keras").call(native_child.save, state=state_of("float32"), folder=str(tmp_path))
-    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    rng, damaged = np.random.default_rng(12), tmp_path / "damaged.keras"
-    for number in range(120):
-        changed = ["config.json", "model.weights.h5"][number % 2]
-        content = np.frombuffer(members[changed], np.uint8).copy()
-        content[rng.integers(0, len(content), 4)] = rng.integers(0, 256, 4)
-        with zipfile.ZipFile(damaged, "w") as archive:
-            for name, member in (members | {changed: content.tobytes()}).items():
-                archive.writestr(name, member)
-        if opened("keras").call(native_child.read, paths=[str(damaged)]).refusal:
-            refused(opened("keras"), damaged)
 
 
 # Commands

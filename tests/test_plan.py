@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from benchmarks.commands import _measuring
 from benchmarks.measure import schedule
-from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan, cells, certified_as, chosen
-from common.errors import CannotBeginError
+from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan, cells, certified_as, chosen, require_named
+from common.errors import CannotBeginError, RosettaError
 from rosetta import main
 from tests.program import refusal
-from tests.recordings import SECONDS, plan_of
+from tests.recordings import SECONDS, plan_of, recording, written
 
 BOTH = tuple(LANES)
 
@@ -164,6 +166,29 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "cannot be opened: No such file" in refusal(2, "bench", "--resume", *out)
     assert "leave out --within" in refusal(2, "bench", "--resume", *out, "--within", "3%")
     assert not list(tmp_path.iterdir())
+
+
+def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    cells = Cell("numpy"), Cell("numpy", python=str(program), again=True)
+    plan = msgspec.structs.replace(plan_of(["numpy"]), cells=cells)
+    path = written(recording(plan, {"numpy": 1.0}, 0), tmp_path / "a.jsonl").path
+    other = f"numpy={sys.executable}"
+    told = refusal(2, "bench", "--resume", "--out", path, "--python", other)
+    assert f"has other interpreters; if you trust these programs, add --python numpy={program}" in told
+    with pytest.raises(CannotBeginError, match=f"add --python numpy={program}"):
+        require_named(plan, [], path)
+    with pytest.raises(CannotBeginError, match="leave out --python"):
+        require_named(msgspec.structs.replace(plan, cells=cells[:1]), [other], path)
+    require_named(plan, [f"numpy={program}"], path)
+    with (
+        pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"),
+        _measuring("bench", path, plan.python_options),
+    ):
+        raise RosettaError("it died")
+    assert not (tmp_path / "started").exists()
 
 
 def test_sizes_of_the_example_are_the_defaults(monkeypatch) -> None:

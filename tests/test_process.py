@@ -1,5 +1,6 @@
 """The process border: what crosses it whole, and what a child's death, silence or garbage becomes."""
 
+import fcntl
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ from backends import TABLE, Entry
 from backends.process import environment
 from backends.process.parent import PROJECT, BackendProcess
 from backends.process.runtime import Runtime, describe_backends
+from backends.process.scratch import scratch_folder
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch
@@ -187,6 +189,17 @@ def test_a_child_that_reads_no_request_is_ended() -> None:
         assert not psutil.pid_exists(process.pid)
 
 
+def test_what_a_child_started_does_not_outlive_it() -> None:
+    with start() as process:
+        with pytest.raises(RosettaError, match="ended with status 3"):
+            process.call(child.leave_another, status=3)
+        assert [one for one in psutil.process_iter() if os.getpgid(one.pid) == process.pid and living(one)] == []
+
+
+def living(process: psutil.Process) -> bool:
+    return process.status() != psutil.STATUS_ZOMBIE
+
+
 def test_a_child_that_closes_its_pipe_and_lives_is_ended(monkeypatch) -> None:
     monkeypatch.setattr("backends.process.parent.ENDING_SECONDS", 0.2)
     message = failure(child.close_replies)
@@ -226,6 +239,17 @@ def test_a_child_ends_when_its_parent_dies() -> None:
     child = kill_a_parent()
     gone, _ = psutil.wait_procs([child], timeout=10)
     assert gone or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_signal_while_the_scratch_folder_is_made_leaves_none(tmp_path, monkeypatch) -> None:
+    def ended(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", ended)
+    with pytest.raises(KeyboardInterrupt), scratch_folder():
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scratch_folders_of_killed_parents_are_removed_at_the_next_start(tmp_path, monkeypatch) -> None:
@@ -277,6 +301,11 @@ def test_threads_are_as_asked_and_read_back(name: str) -> None:
         names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
         asked = process.call(child.environment, names=names)
         assert set(asked.values()) == {"1"}
+
+
+@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
+def test_the_number_of_threads_is_the_first_that_a_row_as_installed_is_given(name: str) -> None:
+    assert environment.groups_of(name)[0] == "threads"
 
 
 def test_the_default_lane_sets_no_threads() -> None:

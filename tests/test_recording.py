@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from benchmarks.measure import recording as recording_module
+from benchmarks.measure.lock import only_writer
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import (
     Cause,
@@ -274,6 +275,18 @@ def test_a_training_whose_loss_is_not_finite_is_read_again(path: Path) -> None:
     read = Recording.read(path)
     assert "not finite" in damage.reported(path)
     assert isnan(next(row for row in results_of(read).rows if row.label == "keras").learning[0].epochs[0].loss)
+
+
+def test_a_first_line_that_a_full_disk_cuts_off_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(path: Path, line: object) -> None:
+        path.write_bytes(b'{"kind":"pl')
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recording_module, "append_line", cut)
+    path = tmp_path / "a.jsonl"
+    with pytest.raises(CannotBeginError, match="cannot be written: the disk is full"), only_writer(path, new=True):
+        create_lines(path, WHOLE.head)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_line_that_could_not_be_read_is_not_written(path: Path, tmp_path: Path) -> None:

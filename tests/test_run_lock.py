@@ -115,6 +115,7 @@ def test_a_run_that_is_written_is_read_and_not_mended(run: RunDirectory, start: 
 
 
 def test_the_file_of_a_killed_save_is_removed_when_the_run_is_opened(run: RunDirectory, start: Start) -> None:
+    (run.path / f".trouble.json.abcdefgh{UNFINISHED}").write_bytes(b"half")
     before = contents(run.path)
     kill(start(SAVES_AN_EPOCH, run.path))
     (left,) = contents(run.path).keys() - before.keys()

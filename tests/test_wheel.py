@@ -7,6 +7,7 @@ from pathlib import Path
 
 from backends.process.parent import PROJECT
 
+MODULES = {"rosetta.py", "rosetta_pytest.py", "rosetta_record.py"}
 PACKAGES = ("backends", "benchmarks", "common")
 
 
@@ -31,6 +32,6 @@ def test_the_wheel_holds_the_product_and_nothing_else(tmp_path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=PROJECT, capture_output=True, text=True, check=True)
-    expected = {"rosetta.py", "rosetta_record.py", *tracked.stdout.split()}
+    expected = {*MODULES, *tracked.stdout.split()}
     assert names == expected
-    assert {Path(name).parts[0] for name in names} == {"rosetta.py", "rosetta_record.py", *PACKAGES}
+    assert {Path(name).parts[0] for name in names} == {*MODULES, *PACKAGES}

@@ -7,7 +7,7 @@ then a slot for each weight in the order of the layers.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +145,21 @@ def _entry(path: Path, file: h5py.File, name: str) -> Any:
             raise RosettaError(f"{path} has no {name} in its model.weights.h5")
         entry = entry[part]
     return entry
+
+
+def ordered_weights_file(layers: Iterable[Sequence[NDArray[Any]]], of_model: Sequence[NDArray[Any]]) -> bytes:
+    """Arrays of layers, and of the model itself, as `model.load_weights` reads them from a file that ends in .h5.
+
+    Such files are older than .weights.h5. Keras takes their layers, and the arrays of each, in their order, whatever
+    the names, so that no model is needed to write one.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        groups = {str(number): arrays for number, arrays in enumerate(layers)}
+        file.attrs["layer_names"] = list(groups)
+        for group, arrays in {**groups, "top_level_model_weights": of_model}.items():
+            names = [str(number) for number in range(len(arrays))]
+            file.create_group(group).attrs["weight_names"] = names
+            for name, array in zip(names, arrays, strict=True):
+                file[f"{group}/{name}"] = array
+    return buffer.getvalue()

@@ -71,7 +71,7 @@ def _content(path: Path, config: ModelConfig) -> Any:
             damaged = archive.testzip()
         if damaged:
             raise RosettaError(f"{path} is damaged: the checksum of {listed([damaged])} in it does not fit")
-        file.seek(0)
+    file.seek(0)
     return torch.load(file, map_location="cpu", weights_only=True)
 
 

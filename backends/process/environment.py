@@ -113,6 +113,7 @@ def variables_of(backend: str) -> set[str]:
     """The matched lane's variables that a user of this backend's framework would set by hand."""
     framework = backend.partition(":")[0]
     own = {
+        "numpy": {"OPENBLAS_NUM_THREADS"},
         "torch": {"OMP_NUM_THREADS"},
         "paddle": {"OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE"},
         "keras": {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS"},

@@ -201,7 +201,7 @@ class BackendProcess:
             raise GarbledMessageError(f"a message of the unknown kind {kind}")
         try:
             return kind, contents_from[kind](content)
-        except (RecursionError, msgspec.ValidationError) as error:
+        except (RecursionError, ValueError) as error:  # those of msgspec, and a lone surrogate
             raise GarbledMessageError(f"a message of kind {kind}: {error}") from error
 
     def close(self) -> None:
@@ -209,8 +209,8 @@ class BackendProcess:
         self._opened.close()
 
     def _end(self) -> None:
-        if self._child.poll() is None:
-            # The whole group, since the child may have started a compiler.
+        with suppress(ProcessLookupError):  # all have ended
+            # The whole group, since the child may have started a compiler, which outlives it.
             os.killpg(self._child.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
             self._child.wait(ENDING_SECONDS)

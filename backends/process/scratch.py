@@ -5,8 +5,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 PREFIX = ".rosetta-scratch-"  # of the folders' names; nobody else names a folder so, since such folders are removed
 
@@ -19,23 +20,23 @@ def scratch_folder() -> Iterator[Path]:
     killed. So a folder that is not locked belongs to a program that has ended.
     """
     _remove_abandoned()
-    folder, lock = _locked_folder()
-    try:
+    # Named before it is made, so that it is removed at whatever moment a signal ends this program.
+    folder = Path(tempfile.gettempdir(), PREFIX + token_hex(8))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)  # or by a later program, if it cannot be removed
+        stack.callback(os.close, _made_and_locked(folder))
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed now is removed by a later program
-        os.close(lock)
 
 
-def _locked_folder() -> tuple[Path, int]:
-    """A new folder, and the descriptor that holds its lock."""
+def _made_and_locked(folder: Path) -> int:
+    """Make the folder; returns the descriptor that holds its lock."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder.mkdir(0o700)
         with suppress(FileNotFoundError):  # another program saw the folder before it was locked, and removed it
             lock = os.open(folder, os.O_RDONLY)
             fcntl.flock(lock, fcntl.LOCK_SH)  # not LOCK_EX, which NFS refuses for a folder
             if folder.exists():
-                return folder, lock
+                return lock
             os.close(lock)
 
 

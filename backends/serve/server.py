@@ -18,9 +18,13 @@ from common.run_directory import BUNDLED_RUN, RunDirectory
 
 EXAMPLES = 3  # sentences that were held out of training, for visitors to click on
 OWN_THREADS = 4  # of the server, beside those whose visitors wait for a backend
-LARGEST_REQUEST = 65536  # bytes of headers or of a body that are read before the connection is refused
-CONNECTIONS = 100
-IDLE_SECONDS = 30  # after which a connection that says nothing is closed
+LIMITS = {
+    "connection_limit": 100,
+    "channel_timeout": 30,  # seconds after which a connection that says nothing is closed
+    "max_request_header_size": 65536,  # bytes that are read before the connection is refused
+    "max_request_body_size": 65536,
+    "ident": None,  # the server's name and version are nobody's business
+}
 
 
 def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime, warn: Warn) -> None:
@@ -57,11 +61,7 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
         application(title, served, material.encoder_vocabulary, host, examples),
         sockets=[listener],
         threads=len(served) * (1 + WAITING) + OWN_THREADS,
-        connection_limit=CONNECTIONS,
-        channel_timeout=IDLE_SECONDS,
-        max_request_header_size=LARGEST_REQUEST,
-        max_request_body_size=LARGEST_REQUEST,
-        ident=None,
+        **LIMITS,
     )
     Thread(target=server.run, daemon=True).start()
     print(f"The page is at {_address(listener)} until Ctrl-C.", flush=True)

@@ -53,22 +53,28 @@ def only_writer(path: Path, new: bool) -> Iterator[None]:
     """Hold a recording's lock while the block runs; a `new` one is made, and removed if it is still empty at the end.
 
     The machine's lock does not suffice, since a recording may lie on a disk that several machines share. Raises
-    CannotBeginError if another process holds the lock, and for a file that cannot be written or, if new, is there.
+    CannotBeginError if another process holds the lock, for a file that cannot be written, and for a new one
+    that is not empty.
     """
     try:
         if new:
             path.parent.mkdir(parents=True, exist_ok=True)
         # Opened for writing too, without which a disk in the network gives no lock.
-        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_EXCL if new else os.O_NONBLOCK), 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | (os.O_CREAT if new else 0), 0o666)
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be opened: {error.strerror}; choose another --out") from error
     try:
         if not _locked(descriptor, path):
             raise CannotBeginError(f"another benchmark writes {path} ({holder_of(descriptor)}); wait for its end")
-        yield
+        found = os.fstat(descriptor)
+        if new and (found.st_size or not found.st_nlink):  # another process has just written or removed it
+            raise CannotBeginError(f"{path} exists already; choose another --out")
+        try:
+            yield
+        finally:
+            if new and not os.fstat(descriptor).st_size:
+                path.unlink(missing_ok=True)
     finally:
-        if new and not os.fstat(descriptor).st_size:
-            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -150,7 +151,6 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def command(self) -> str:
         """The command that measures the same again, without options that equal the preset's or default values."""
         names = dict.fromkeys(cell.backend for cell in self.rows if not cell.python)
-        pythons = dict.fromkeys((cell.backend, cell.python) for cell in self.rows if cell.python)
         preset = PRESETS[self.preset]
         lanes = dict.fromkeys(cell.lane for cell in self.rows)
         options = {
@@ -170,8 +170,13 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
         given = {name: value for name, (value, default) in options.items() if value != default}
         words = [*options_of(given), *options_of(own_settings(self.data, self.settings))]
-        words += [f"--python {quoted(f'{name}={python}')}" for name, python in pythons]
-        return " \\\n    ".join(["rosetta bench", *words])
+        return " \\\n    ".join(["rosetta bench", *words, *self.python_options])
+
+    @property
+    def python_options(self) -> list[str]:
+        """The options that name the interpreters of the cells, as they are typed."""
+        named = dict.fromkeys(f"{cell.backend}={cell.python}" for cell in self.cells if cell.python)
+        return [f"--python {quoted(name)}" for name in named]
 
 
 def cells(names: Sequence[str], pythons: Iterable[str], lanes: Sequence[str], size: Preset) -> tuple[Cell, ...]:
@@ -182,16 +187,7 @@ def cells(names: Sequence[str], pythons: Iterable[str], lanes: Sequence[str], si
     backend needs.
     """
     rows = [Cell(name, lane) for lane in lanes for name in names if lane == lanes[0] or name != BASELINE]
-    for given in dict.fromkeys(pythons):
-        name, _, path = given.partition("=")
-        if name not in TABLE or not path:
-            raise CannotBeginError(f"--python is NAME=PATH, with one of {', '.join(TABLE)}; found {given!r}")
-        found = shutil.which(path)
-        if found is None:
-            raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
-        # The path is absolute, since a benchmark may be resumed from another folder. Links are not resolved, since
-        # the interpreter of a virtual environment is a link and would become the system's.
-        found = os.path.abspath(found)
+    for name, found in map(_interpreter, dict.fromkeys(pythons)):
         require_interpreter(found, name, find(name, found))
         rows += [Cell(name, lane, found) for lane in lanes]
     if not rows:
@@ -208,6 +204,30 @@ def cells(names: Sequence[str], pythons: Iterable[str], lanes: Sequence[str], si
     controlled = sorted(first, key=lambda cell: cell.reduced)[:1] if size.control else []
     again = [msgspec.structs.replace(cell, again=True) for cell in controlled]
     return (*first, *again, *bucketed, *(cell for cell in rows if cell not in first))
+
+
+def _interpreter(given: str) -> tuple[str, str]:
+    """Parse an option NAME=PATH: the backend's name and the program's path. Raises CannotBeginError."""
+    name, _, path = given.partition("=")
+    if name not in TABLE or not path:
+        raise CannotBeginError(f"--python is NAME=PATH, with one of {', '.join(TABLE)}; found {given!r}")
+    found = shutil.which(path)
+    if found is None:
+        raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
+    # The path is absolute, since a benchmark may be resumed from another folder. Links are not resolved, since the
+    # interpreter of a virtual environment is a link and would become the system's.
+    return name, os.path.abspath(found)
+
+
+def require_named(plan: Plan, pythons: Iterable[str], path: Path) -> None:
+    """Raise CannotBeginError unless `pythons`, each NAME=PATH, are the interpreters of the plan in the file `path`.
+
+    Somebody else may have made the file, and it is to start no program that the user has not named.
+    """
+    named = {(cell.backend, cell.python) for cell in plan.cells if cell.python}
+    if set(map(_interpreter, pythons)) != named:
+        advice = f"if you trust these programs, add {' '.join(plan.python_options)}"
+        raise CannotBeginError(f"{path} has other interpreters; {advice if named else 'leave out --python'}")
 
 
 def chosen(listed: str | None, option: str, possible: Sequence[str]) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan
 from benchmarks.measure.scenarios import Amount, Count, CountOrZero, EpochDone, Product, Profile, Seconds, WarmUp
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError, why
+from common.files import make_folder, sync
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.material import Material
@@ -281,21 +283,26 @@ def refuse_other_machine(path: Path, was: Machine) -> None:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise CannotBeginError if a new recording at `path` would overwrite something."""
+    """Raise CannotBeginError if a new recording at `path` would overwrite something.
+
+    An empty file is nothing: a benchmark that was killed before its first line leaves one.
+    """
     if not path.name:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
-    if path.exists():
+    if path.exists() and (not path.is_file() or path.stat().st_size):
         raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
 
 
 def create_lines(path: Path, head: Line) -> None:
     """Write the head into a new file of lines. Raises CannotBeginError if there is already one that is not empty."""
-    if not path.is_file() or path.stat().st_size:
-        refuse_existing(path)
+    refuse_existing(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         append_line(path, head)
+        sync(path.parent)
     except OSError as error:
+        with suppress(OSError):  # half a line would be neither a recording nor a place for one
+            path.unlink(missing_ok=True)
         raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
     except RosettaError as error:
         raise CannotBeginError(str(error)) from error

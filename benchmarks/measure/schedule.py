@@ -27,7 +27,7 @@ from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime, silence
 from benchmarks.measure import scenarios
 from benchmarks.measure.machine import MOST_OTHERS, wait_until_idle
-from benchmarks.measure.plan import Cell, Plan, certified_as
+from benchmarks.measure.plan import Cell, Plan, certified_as, require_named
 from benchmarks.measure.recording import (
     Cause,
     Certified,
@@ -474,13 +474,15 @@ def begin(path: Path, plan: Plan, certificates: Mapping[str, Certificate]) -> Be
     return Benchmark(Recording.create(path, plan, corpus), material, sentences, certificates)
 
 
-def resumed(path: Path, budget: float | None = None) -> Benchmark:
+def resumed(path: Path, budget: float | None = None, pythons: Sequence[str] = ()) -> Benchmark:
     """The benchmark of an existing recording, to measure what it lacks; `budget` is in seconds, None the plan's own.
 
-    Raises CannotBeginError if the text, the weights, the machine or a version has changed since it was begun.
+    Raises CannotBeginError if the text, the weights, the machine or a version has changed since it was begun, and
+    unless `pythons`, each NAME=PATH, are its interpreters.
     """
     recording = Recording.read(path)
     plan, corpus = recording.plan, recording.head.corpus
+    require_named(plan, pythons, path)
     material, digest = prepare(plan.data, plan.settings.seed, "float32")
     if digest != corpus.sha256:
         raise CannotBeginError(f"{plan.data.data} has changed since {path} was begun; choose another --out")

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 
 from benchmarks.parity.ladder import Size
-from common.errors import CannotBeginError
-from common.files import write_atomically
-from common.text import quoted
+from common.errors import CannotBeginError, RosettaError
+from common.files import LARGEST_JSON, read_at_most, write_atomically
+from common.text import printable, quoted
 
 
 class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,9 +49,11 @@ def write_certificates(path: Path, certificates: Mapping[str, Certificate]) -> N
 def read_certificates(path: Path) -> dict[str, Certificate]:
     """Read what `write_certificates` wrote. Raises CannotBeginError if the file has any other content."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Certificate])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        return msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=dict[str, Certificate])
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else printable(str(error))
         raise CannotBeginError(
             f"{path} cannot be read: {why}; `rosetta parity --certificate {quoted(path)}` writes such a file"
         ) from error
+    except RosettaError as error:
+        raise CannotBeginError(str(error)) from error

@@ -13,14 +13,18 @@ from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
 from benchmarks.porting.layouts import Array, Source
 from benchmarks.porting.pairing import Mapping, Pair, paired
-from benchmarks.porting.record import Record, is_number
+from benchmarks.porting.record import Layer, Record, is_number
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 
-# The files that each framework's own loader reads, the usual one first. Keras's own file has names that only the
-# model itself knows, so its weights are assigned one by one.
-SUFFIXES = {"torch": (".pt", ".safetensors"), "paddle": (".pdparams", ".safetensors"), "keras": (".safetensors",)}
+# The files that each framework's own loader reads, the usual one first.
+SUFFIXES = {
+    "torch": (".pt", ".safetensors"),
+    "paddle": (".pdparams", ".safetensors"),
+    "keras": (".h5", ".safetensors"),
+}
 LOADING = {
+    ".h5": "model.load_weights reads it",
     ".pt": "torch.load reads it and model.load_state_dict takes it",
     ".pdparams": "paddle.load reads it and model.set_state_dict takes it",
     ".safetensors": "safetensors' load_file has an array for each name",
@@ -96,8 +100,9 @@ def _whole(name: str, parts: list[tuple[Source, Array]], like: Record) -> Array:
     return whole
 
 
-def write_carried(path: Path, framework: str, arrays: dict[str, Array]) -> str:
-    """Write a file for a framework's own loader; returns how it is loaded."""
+def write_carried(path: Path, like: Record, arrays: dict[str, Array]) -> str:
+    """Write a file for the own loader of the framework of `like`; returns how it is loaded."""
+    framework = like.says.framework.name
     if path.suffix not in SUFFIXES[framework]:
         raise CannotBeginError(
             f"-o {path} is no file of {framework}; give it the ending {' or '.join(SUFFIXES[framework])}"
@@ -113,9 +118,35 @@ def write_carried(path: Path, framework: str, arrays: dict[str, Array]) -> str:
         write_atomically(path, state_dict_file(arrays))
     elif path.suffix == ".safetensors":
         write_atomically(path, save(arrays))
+    elif path.suffix == ".h5":
+        write_atomically(path, _ordered_by_keras(like, arrays))
     else:
         _write_with_torch(path, arrays)
     return LOADING[path.suffix]
+
+
+def _ordered_by_keras(like: Record, arrays: dict[str, Array]) -> bytes:
+    """A file for a Keras model: of each of its layers the arrays, with those of layers in it; trained ones first."""
+    try:
+        from backends.native.keras import ordered_weights_file
+    except ModuleNotFoundError as error:
+        raise CannotBeginError(
+            f"an .h5 file is written with {error.name}, which is not installed here; try: pip install {error.name}"
+        ) from error
+    model, *layers = like.says.layers
+    names: dict[str, list[str]] = {}  # by the outermost layer
+    for layer in layers:
+        path = layer.path.removeprefix(f"{model.path}/")
+        names.setdefault(path.partition("/")[0], []).extend(_own(layer))
+    weights = like.says.weights
+    ordered = (sorted(of, key=lambda name: not weights[name].trainable) for of in [_own(model), *names.values()])
+    of_model, *of_layers = [[arrays[name] for name in of] for of in ordered]
+    return ordered_weights_file(filter(None, of_layers), of_model)
+
+
+def _own(layer: Layer) -> list[str]:
+    """The names of the layer's own arrays."""
+    return [*layer.parameters.values(), *layer.buffers.values()]
 
 
 def _write_with_torch(path: Path, arrays: dict[str, Array]) -> None:

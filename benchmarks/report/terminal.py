@@ -12,7 +12,6 @@ from common import terminal
 from common.text import printable
 
 NOTHING = "(nothing)"
-SPACES = dict.fromkeys(map(ord, "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"), " ")
 NARROW = 10  # least width of a column of numbers, in characters; its name is broken into lines of the column's width
 
 
@@ -68,7 +67,7 @@ def _print(console: Console, text: str, style: str = "", hanging: int = 0) -> No
 
 def _clean(text: str) -> str:
     """The text without control characters and no-break spaces."""
-    return "\n".join(printable(line.translate(SPACES)) for line in text.split("\n"))
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _show_table(table: Table, console: Console) -> None:

@@ -12,29 +12,39 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from backends.process.parent import PROJECT
 
-# How many attacks there are of each kind, and after how many minutes it is given up.
-ATTACKS = {
-    "damaged_files": (40_000, 10),
-    "damaged_recordings": (5_000, 10),
+HOUR = 3600.0  # seconds after which whatever is not done is given up
+ATTACKS = {  # how many of each
+    "damaged_files": 55_000,
+    "damaged_torch": 15_000,
+    "garbled_messages": 15_000,
+    "visitors": 14_000,
+    "command_lines": 1_000,
+    "fake_workers": 300,
+    "damaged_recordings": 3_000,
+    "exits": 1_500,
+    "kills": 200,
+    "signals": 150,
+    "full_disks": 60,
 }
 
 
-def attack(name: str, seed: int) -> dict[str, Any]:
-    """Attack in a process of its own; returns the line for the record, with an `error` if something was found."""
-    count, minutes = ATTACKS[name]
-    begun = time.monotonic()
+def attack(name: str, seed: int, end: float) -> dict[str, Any]:
+    """Attack in a process of its own, until `end` at the latest; returns the line for the record, with an `error` if
+    something was found."""
+    count, begun = ATTACKS[name], time.monotonic()
     command = [sys.executable, "-m", f"tests.attack.{name}", str(count), str(seed)]
     with TemporaryFile("w+") as printed, TemporaryFile("w+") as said:
         # A session of its own, so that the children of an attack that hangs are ended with it.
         program = subprocess.Popen(command, cwd=PROJECT, stdout=printed, stderr=said, start_new_session=True)
         ended = 0
-        while not ended and time.monotonic() < begun + 60 * minutes:
+        while not ended and time.monotonic() < end:
             time.sleep(0.1)
             ended, status, used = os.wait4(program.pid, os.WNOHANG)  # what `subprocess` does not tell: its memory
         if not ended:
@@ -45,27 +55,31 @@ def attack(name: str, seed: int) -> dict[str, Any]:
         printed.seek(0)
         said.seek(0)
         if not ended:
-            return line | {"error": f"not done after {minutes} minutes"}
+            return line | {"error": "not done within the hour"}
         if status:
             return line | {"error": (said.read().splitlines() or ["no message"])[-1]}
         return line | {"outcomes": json.loads(printed.read())}
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """The outcomes of a record in Markdown."""
-    rows = ["| attack | what came of it | times |", "| --- | --- | ---: |"]
+    """A record in Markdown: what the attacks of each kind came to, whatever each was about."""
+    rows = ["| attack | tries | minutes | memory | what came of them |", "| --- | ---: | ---: | ---: | --- |"]
     for line in lines:
-        for outcome, times in sorted(line["outcomes"].items()):
-            rows.append(f"| {line['attack'].replace('_', ' ')} | {outcome} | {times:,} |")
+        came_to: Counter[str] = Counter()
+        for outcome, times in line["outcomes"].items():
+            came_to[outcome.partition(": ")[2] or outcome] += times
+        found = "; ".join(f"{times:,} × {outcome}" for outcome, times in sorted(came_to.items()))
+        name, size = line["attack"].replace("_", " "), f"{line['bytes'] >> 20:,} MiB"
+        rows.append(f"| {name} | {line['count']:,} | {line['seconds'] / 60:.1f} | {size} | {found} |")
     return "\n".join(rows) + "\n"
 
 
 def main(record: Path, seed: int = 0) -> int:
-    failed = 0
+    failed, end = 0, time.monotonic() + HOUR
     with record.open("w", encoding="utf-8") as file:
         for name in ATTACKS:
             print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
-            line = attack(name, seed)
+            line = attack(name, seed, end)
             failed += "error" in line
             print(line.get("error", "nothing was lost"), f"({line['seconds']} s)", file=sys.stderr)
             file.write(json.dumps(line) + "\n")

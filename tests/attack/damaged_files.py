@@ -1,42 +1,50 @@
-"""Damages corpora, Paddle's pickles and Keras's archives at random; each is read or refused in one line.
+"""Damages corpora, runs, certificates, Paddle's pickles and Keras's archives at random; each is read or refused in
+one line.
 
     python -m tests.attack.damaged_files COUNT [SEED]
 
 It ends at the first input that has any other outcome, which it leaves in the working folder, and with an error if
-more memory than MOST_MEMORY was taken. No framework is loaded.
+too much memory was taken. No framework is loaded. Weights, pairs and vocabularies in which a bit has changed must
+all be refused, or be read as they were.
 """
 
 import io
 import json
 import pickle
-import resource
+import shutil
 import sys
 import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import h5py
+import msgspec
 import numpy as np
 
 from backends.native.keras import FOLDERS, ROLES, SETTINGS, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
+from benchmarks.measure.plan import Cell
+from benchmarks.parity.certificate import read_certificates
 from common.config import DataConfig, ModelConfig
-from common.corpus import read_corpus
+from common.corpus import Pair, read_corpus
 from common.errors import RosettaError
-from common.weights import initial_state, weight_shapes
+from common.lines import LONGEST_LINE, LONGEST_SENTENCE, READ_SIZE, lines_as_they_arrive
+from common.material import Material
+from common.run_directory import STATE_FILES, RunDirectory
+from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
+from tests import recordings, small_run
+from tests.attack.damage_bytes import bit_flipped, damaged, damaged_json, damaged_json_lines
+from tests.attack.limits import left_behind, little_memory, little_time, one_line
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
-MOST_MEMORY = 1 << 30  # bytes
-LENGTHS = [
-    b"\xff" * 4,
-    b"\xff" * 8,
-    (1 << 31).to_bytes(8, "little"),
-    b"\xff\xff\xff\x0f",
-]  # as a format may have them
 
 
 def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -79,8 +87,49 @@ def keras_archive(config: bytes, arrays: bytes) -> bytes:
     return zipped({"config.json": config, "model.weights.h5": arrays}, zipfile.ZIP_STORED)
 
 
+@cache
+def run_files(old: bool) -> dict[str, bytes]:
+    """The files of a run of three epochs. An `old` one has neither digests nor checksums, which find most damage
+    before it is looked at."""
+    with TemporaryDirectory() as folder, patch("common.run_directory.describe_machine", dict):
+        run = small_run.create(Path(folder) / "run")
+        small_run.write(run, [3.0, 1.0, 2.0])
+        files = small_run.contents(run.path)
+    if old:
+        config = json.loads(files["config.json"])
+        del config["digests"]
+        files["config.json"] = json.dumps(config).encode()
+        for name in STATE_FILES.values():
+            files[name] = without_checksum(files[name])
+    return files
+
+
+def without_checksum(block: bytes) -> bytes:
+    header = 8 + int.from_bytes(block[:8], "little")
+    content = json.loads(block[8:header])
+    metadata = json.loads(content["__metadata__"]["rosetta"])
+    del metadata["crc32"]
+    content["__metadata__"]["rosetta"] = json.dumps(metadata)
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + block[header:]
+
+
 def of_corpus(path: Path) -> object:
-    return read_corpus(DataConfig(str(path), 50, skip_bad_lines=True))
+    pairs = read_corpus(DataConfig(str(path), 50, skip_bad_lines=True)).pairs
+    for side in chain.from_iterable(pairs):
+        assert 0 < len(side) <= LONGEST_SENTENCE
+        assert not set(side) & {"\t", "\n"}
+        side.encode()
+    return pairs
+
+
+def of_lines(path: Path) -> object:
+    """The lines of a text as `translate --file` reads them."""
+    with path.open("rb") as file:
+        lines = list(chain.from_iterable(lines_as_they_arrive(file)))
+    assert all(len(line) <= LONGEST_LINE + READ_SIZE and "\n" not in line for line in lines)
+    return lines
 
 
 def of_paddle(path: Path) -> object:
@@ -91,74 +140,135 @@ def of_keras(path: Path) -> object:
     return read_keras([path], MODEL, None)
 
 
+def of_run(path: Path, name: str, old: bool) -> tuple[list[Pair], list[bytes]]:
+    """All that commands read of a run whose file `name` is the one at `path`: its pairs and its states."""
+    folder, weights = path.with_name("run"), path.with_name("weights")
+    for made in (folder, weights):  # some file systems wait for the disk where a file is overwritten
+        shutil.rmtree(made, ignore_errors=True)
+    folder.mkdir()
+    for other, content in run_files(old).items():
+        (folder / other).write_bytes(path.read_bytes() if other == name else content)
+    run = RunDirectory.open(folder)
+    Material.of_run(run)
+    run.history()
+    states = [to_bytes(run.read_state(which)[0], {}) for which in STATE_FILES]
+    run.write_weights("best", weights)
+    run.begin()
+    return run.pairs(), states
+
+
+def of_flipped(path: Path, name: str) -> object:
+    """The same of a run in which a bit of a file has changed: what is read is what was written."""
+    pairs, states = of_run(path, name, old=False)
+    assert pairs == small_run.PAIRS
+    files = run_files(old=False)
+    assert states == [to_bytes(from_bytes(files[file])[0], {}) for file in STATE_FILES.values()]
+    return pairs
+
+
+# What separates, ends or combines, for Unicode, for Python or for somebody's editor, and what is no text.
+ODD = [
+    "\u2028",
+    "\u2029",
+    "\x85",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x1e",
+    "\r",
+    "\r\n",
+    "\x00",
+    "\ufeff",
+    "\u202e",
+    "\x1b[2J",
+]
+ODD += [
+    "\u0301" * 40,
+    "\u0958",
+    "\ufb1d",
+    "👩\u200d🚀",
+    "\U000e0001",
+    "\uffff",
+    "\ud800",
+    "\udc80",
+    "a" * 1100,
+    "\u00a0",
+]
+PIECES = [text.encode(errors="surrogatepass") for text in [*ODD, *"\t\t\t\t\t\n\n\nabcé 犬"]]
+PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
+
+
+def odd_text(whole: bytes, rng: np.random.Generator) -> bytes:
+    """A text of pieces at random, some of which are seldom."""
+    begun = b"" if rng.integers(2) else whole[: rng.integers(20)]
+    return begun + b"".join(PIECES[place] for place in rng.integers(0, len(PIECES), rng.integers(1, 60)))
+
+
 def as_it_is(content: bytes) -> bytes:
     return content
 
 
+@dataclass(frozen=True)
+class Target:
+    """What is damaged and how, what makes a file of it, and what reads the file."""
+
+    whole: bytes
+    read: Callable[[Path], object]
+    packed: Callable[[bytes], bytes] = as_it_is
+    damage: Callable[[bytes, np.random.Generator], bytes] = damaged
+
+
 LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
 CONFIG, ARRAYS = keras_members()
-# What is damaged, what makes a file of it, and what reads the file. The checksums of a zip would find most damage to
-# its members, so that these are damaged before they are packed, too.
-WHOLE: dict[str, tuple[bytes, Callable[[bytes], bytes], Callable[[Path], object]]] = {
-    "text": (LINES, as_it_is, of_corpus),
-    "zip": (zipped({"_about.txt": b"", "fra.txt": LINES}), as_it_is, of_corpus),
-    "text in a zip": (LINES, lambda text: zipped({"fra.txt": text}), of_corpus),
-    "pickle of protocol 2": (pickled(2), as_it_is, of_paddle),
-    "pickle of protocol 4": (pickled(4), as_it_is, of_paddle),
-    "Keras's archive": (keras_archive(CONFIG, ARRAYS), as_it_is, of_keras),
-    "arrays in Keras's archive": (ARRAYS, lambda arrays: keras_archive(CONFIG, arrays), of_keras),
-    "configuration in Keras's archive": (CONFIG, lambda config: keras_archive(config, ARRAYS), of_keras),
+CERTIFICATES = msgspec.json.encode({"torch float32": recordings.certificate(Cell("torch"))})
+# The checksums of a zip would find most damage to its members, so that these are damaged before they are packed, too.
+WHOLE = {
+    "text": Target(LINES, of_corpus),
+    "odd text": Target(LINES, of_corpus, damage=odd_text),
+    "lines to translate": Target(LINES, of_lines, damage=odd_text),
+    "zip": Target(zipped({"_about.txt": b"", "fra.txt": LINES}), of_corpus),
+    "text in a zip": Target(LINES, of_corpus, lambda text: zipped({"fra.txt": text})),
+    "pickle of protocol 2": Target(pickled(2), of_paddle),
+    "pickle of protocol 4": Target(pickled(4), of_paddle),
+    "Keras's archive": Target(keras_archive(CONFIG, ARRAYS), of_keras),
+    "arrays in Keras's archive": Target(ARRAYS, of_keras, lambda arrays: keras_archive(CONFIG, arrays)),
+    "configuration in Keras's archive": Target(CONFIG, of_keras, lambda config: keras_archive(config, ARRAYS)),
+    "values in Keras's configuration": Target(
+        CONFIG, of_keras, lambda config: keras_archive(config, ARRAYS), damaged_json
+    ),
+    "certificates": Target(CERTIFICATES, read_certificates),
+    "values in certificates": Target(CERTIFICATES, read_certificates, damage=damaged_json),
 }
-
-
-def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
-    """The bytes with one to four changes: of a byte, of a length, of a piece that goes, comes twice or moves."""
-    content = bytearray(whole)
-    for _ in range(rng.integers(1, 5)):
-        first, second = sorted(rng.integers(0, len(content) + 1, 2))
-        piece = content[first : min(second, first + 64)]
-        match rng.integers(0, 6):
-            case 0 | 1:
-                content[first : first + 1] = rng.bytes(1)
-            case 2:
-                length = LENGTHS[rng.integers(len(LENGTHS))]
-                content[first : first + len(length)] = length
-            case 3:
-                del content[first : first + len(piece)]
-            case 4:
-                content[second:second] = bytes(piece) * int(rng.integers(1, 100))
-            case 5:
-                del content[second:]
-    return bytes(content)
+for file, content in run_files(old=False).items():
+    for age, old in (("a run", False), ("an old run", True)):
+        reader = partial(of_run, name=file, old=old)
+        WHOLE[f"{file} of {age}"] = Target(run_files(old)[file], reader)
+        if file.endswith((".json", ".jsonl")):
+            damage = damaged_json if file.endswith(".json") else damaged_json_lines
+            WHOLE[f"values in {file} of {age}"] = Target(run_files(old)[file], reader, damage=damage)
+    if file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
+        WHOLE[f"a bit of {file}"] = Target(content, partial(of_flipped, name=file), damage=bit_flipped)
 
 
 def attack(count: int, start: int = 0) -> Counter[str]:
     """Damage files `count` times in all, at random from the seed `start`; returns how often they came to what."""
     outcomes: Counter[str] = Counter()
-    rng, before = np.random.default_rng(start), resident()
-    with TemporaryDirectory() as folder:
+    rng = np.random.default_rng(start)
+    with TemporaryDirectory() as folder, little_memory(), patch("os.fsync"):  # which takes longer than all the rest
         path = Path(folder) / "damaged"
         for number in range(count):
-            name, (whole, packed, read) = list(WHOLE.items())[number % len(WHOLE)]
-            path.write_bytes(content := packed(damaged(whole, rng)))
-            try:
-                read(path)
-                outcomes[f"{name}: read"] += 1
-            except RosettaError as error:
-                outcomes[f"{name}: refused in one line"] += 1
-                if "\n" in str(error):
-                    raise AssertionError(f"two lines: {error}") from error
-            except BaseException:
-                Path("damaged").write_bytes(content)
-                raise
-    if resident() - before > MOST_MEMORY:
-        raise AssertionError(f"{resident() - before:,} bytes of memory were taken")
+            name, target = list(WHOLE.items())[number % len(WHOLE)]
+            path.unlink(missing_ok=True)
+            path.write_bytes(content := target.packed(target.damage(target.whole, rng)))
+            with left_behind(content):
+                try:
+                    with little_time():
+                        target.read(path)
+                    outcomes[f"{name}: read"] += 1
+                except RosettaError as error:
+                    one_line(error)
+                    outcomes[f"{name}: refused in one line"] += 1
     return outcomes
-
-
-def resident() -> int:
-    """The most bytes of memory that this process has had."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""A plugin of pytest for whoever ports a model: a test that two scripts compute the same, each in its own framework.
+
+    def test_the_port_computes_the_same(assert_same):  # a fixture; `rosetta_pytest.assert_same` takes a folder, too
+        assert_same("torch_side.py", "paddle_side.py")
+
+Each script records a model into the folder that is its argument, `Record(sys.argv[1])` (see rosetta_record), in a
+process of its own, since two frameworks may not get along in one. The test fails with what `rosetta diff` shows. This
+module imports nothing else of Rosetta, whose packages may have the names of packages of the tested project.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+ROSETTA = Path(__file__).with_name("rosetta.py")
+WIDTH = "110"  # columns of the table in a failure
+SECONDS = 600.0
+
+
+def run_side(name: str, script: str | os.PathLike[str], python: str, folder: Path, seconds: float) -> Path:
+    """Run the script of one side; returns the folder of its record. The test fails where the script does."""
+    record = folder / name
+    command = [python, os.fspath(script), str(record)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"{script} was not done after {seconds:.0f} s; give assert_same more `seconds`", pytrace=False)
+    if done.returncode:
+        pytest.fail(f"{script} ended with status {done.returncode}:\n{done.stderr}", pytrace=False)
+    if not (record / "record.json").exists():
+        pytest.fail(
+            f"{script} made no record; expected one in the folder that is its argument: Record(sys.argv[1])",
+            pytrace=False,
+        )
+    return record
+
+
+def assert_same(
+    left: str | os.PathLike[str],
+    right: str | os.PathLike[str],
+    folder: Path,
+    *,
+    left_python: str = sys.executable,
+    right_python: str = sys.executable,
+    options: Sequence[str] = (),
+    seconds: float = SECONDS,
+) -> str:
+    """Fail with the table of `rosetta diff` unless both scripts compute the same; returns the table.
+
+    `folder` gets both records. Each side may have an interpreter of its own, with that framework alone installed.
+    `options` are those of `rosetta diff`, such as ["--mapping", "mapping.json"]. A script may take `seconds`.
+    """
+    sides = {"left": (left, left_python), "right": (right, right_python)}
+    records = [run_side(name, script, python, folder, seconds) for name, (script, python) in sides.items()]
+    command = [sys.executable, "-P", str(ROSETTA), "diff", *map(str, records), *options]
+    environment = os.environ | {"COLUMNS": WIDTH}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        pytest.fail(f"{left} and {right} do not compute the same\n{done.stdout}{done.stderr}", pytrace=False)
+    return done.stdout
+
+
+@pytest.fixture(name="assert_same")
+def assert_same_here(tmp_path: Path) -> Callable[..., str]:
+    """`assert_same`, with a folder for the records."""
+    return partial(assert_same, folder=tmp_path)

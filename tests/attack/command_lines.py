@@ -1,0 +1,283 @@
+"""Types commands with options and values at random; each does what it should, or is refused in one line.
+
+    python -m tests.attack.command_lines COUNT [SEED]
+
+It ends at the first command line that has any other outcome, which it leaves in the working folder. Everything
+happens in this process and in a temporary folder: no backend is started, nothing is downloaded or served, and no
+machine is examined; a command that comes so far is refused there.
+"""
+
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NoReturn, get_args, get_origin
+from unittest.mock import patch
+
+import numpy as np
+import typer.main
+
+import rosetta
+from backends import TABLE
+from benchmarks.measure.lock import PLACE
+from common.errors import CannotBeginError
+from tests import recordings
+from tests.attack.damaged_files import CERTIFICATES, LINES, run_files
+from tests.attack.limits import little_memory, little_time
+
+FAR_ENOUGH = "it came so far that work would begin"
+COMMANDS: dict[str, Any] = typer.main.get_command(rosetta.app).commands  # type: ignore[attr-defined]
+NUMBERS = [
+    "0",
+    "1",
+    "2",
+    "-1",
+    "1e3",
+    "nan",
+    "inf",
+    "-inf",
+    "1e-320",
+    "9" * 30,
+    "0x10",
+    "1_000",
+    "½",
+    "٣",
+    "4",
+    "0.5",
+    "",
+]
+WORDS = [
+    "",
+    " ",
+    "-",
+    "--",
+    "-h",
+    "a" * 5000,
+    "\x1b[2J",
+    "\u202e",
+    "a\nb",
+    "\udce9",
+    "😀",
+    "%s%n",
+    "$(touch harmed)",
+    "'\"",
+    "all",
+]
+PATHS = [
+    "run",
+    "old",
+    "pairs.txt",
+    "certificates.json",
+    "a.jsonl",
+    "none",
+    "none/a.html",
+    ".",
+    "..",
+    "/",
+    "/dev/null",
+]
+PATHS += [
+    "a\x1b[2J.jsonl",
+    "é\udce9",
+    "a" * 300,
+    "run/config.json",
+    "~",
+    "~nobody/a",
+    "new",
+    "new/a.md",
+    "/proc/self/mem",
+    "\x00",
+]
+NAMES = [
+    *TABLE,
+    "numpy,torch",
+    "numpy=/nowhere",
+    "torch:none",
+    "phrasebook",
+    "tail",
+    "grouped",
+    "mask",
+    "space",
+    "float64",
+]
+NAMES += [
+    "best",
+    "last",
+    "drop",
+    "matched",
+    "default",
+    "shuffled,bucketed",
+    "quick",
+    "10%",
+    "1m",
+    "0%",
+    "1e9%",
+    "99999999999h",
+]
+
+
+SENSIBLE = [  # what is done, or goes far
+    "report a.jsonl -o new.html",
+    "convert run --to weights",
+    "convert new --from pairs.txt --backend torch --vocabulary run",
+    "compare a.jsonl a.jsonl --fail-slower 1%",
+    "data --data pairs.txt",
+    "train --data pairs.txt --backend numpy --out new",
+    "train --out run --resume --epochs 9",
+    "bench --resume --out a.jsonl",
+    "bench --backends numpy --data pairs.txt --certificate certificates.json --out b.jsonl",
+    "sweep --backends numpy --data pairs.txt --out c.jsonl",
+    "parity --quick --data pairs.txt --certificate new.json",
+    "evaluate run --weights best",
+    "translate run Go.",
+    "translate --file pairs.txt --beam 3 --n-best 2",
+    "serve run --backends numpy",
+]
+RECORDING = recordings.recording(recordings.plan_of(["torch", "paddle"]), generations=2)
+
+
+def refused(*arguments: object, **named: object) -> NoReturn:
+    raise CannotBeginError(FAR_ENOUGH)
+
+
+def line_of(rng: np.random.Generator) -> list[str]:
+    """A command with some of its own options and arguments, and seldom with those of another one."""
+    sensible = rng.integers(3) == 0
+    name = list(COMMANDS)[rng.integers(len(COMMANDS))]
+    words = SENSIBLE[rng.integers(len(SENSIBLE))].split() if sensible else [name if rng.integers(50) else value(rng)]
+    command = COMMANDS.get(words[0], COMMANDS[name])
+    parameters = list(command.params)
+    for _ in range(rng.integers(0, 3 if sensible else 7)):
+        if rng.integers(20) == 0:
+            parameters = [p for other in COMMANDS.values() for p in other.params]
+        parameter = parameters[rng.integers(len(parameters))]
+        if parameter.param_type_name == "option":
+            words.append(parameter.opts[0])
+        if parameter.param_type_name == "argument" or not parameter.is_flag or rng.integers(20) == 0:
+            words.append(fitting(parameter, rng))
+    for parameter in command.params:
+        if parameter.required and not sensible and rng.integers(10):
+            words += [*parameter.opts[:1], fitting(parameter, rng)][parameter.param_type_name == "argument" :]
+    return words
+
+
+def fitting(parameter: Any, rng: np.random.Generator) -> str:
+    """A value, which most times is one of those that the parameter takes."""
+    kind = parameter.type_descriptor.annotation
+    if rng.integers(5) == 0:
+        return value(rng)
+    if get_origin(kind) is Literal:
+        known = list(get_args(kind))
+    else:
+        known = {int: NUMBERS, float: NUMBERS, Path: PATHS}.get(kind, NAMES + PATHS)
+    return known[rng.integers(len(known))]
+
+
+def value(rng: np.random.Generator) -> str:
+    known = [NUMBERS, WORDS, PATHS, NAMES][rng.integers(4)]
+    return known[rng.integers(len(known))]
+
+
+@contextmanager
+def nothing_begins() -> Iterator[None]:
+    """While the block runs, no process is started, nothing is served or downloaded, and no machine is examined."""
+    with ExitStack() as stack:
+        for name in (
+            "benchmarks.measure.machine.check",
+            "benchmarks.measure.sweep.data_work",
+            "benchmarks.parity.ladder.initial_state",
+            "backends.serve.server._listener",
+            "common.corpus.download",
+            "backends.process.parent.BackendProcess._start",
+            "backends.process.parent.require_interpreter",
+            "benchmarks.measure.plan.require_interpreter",
+        ):
+            stack.enter_context(patch(name, refused))
+        stack.enter_context(patch("common.machine._processor", str))  # which takes a second to find out
+        stack.enter_context(patch("os.fsync"))
+        yield
+
+
+def attack(count: int, start: int = 0) -> Counter[str]:
+    """Type `count` command lines, at random from the seed `start`; returns how they ended, by command and status."""
+    outcomes: Counter[str] = Counter()
+    rng, before = np.random.default_rng(start), Path.cwd()
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        stack.callback(os.chdir, before)
+        (Path(folder) / "lock").touch()
+        stack.enter_context(
+            patch.dict(os.environ, {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"})
+        )
+        stack.enter_context(nothing_begins())
+        stack.enter_context(little_memory())
+        here = Path(folder) / "here"
+        for number in range(count):
+            if number % 20 == 0:
+                os.chdir(before)
+                assert set(os.listdir(folder)) <= {"here", "lock"}, "something was written elsewhere"
+                fill(here)
+                os.chdir(here)
+            words = line_of(rng)
+            try:
+                with little_time():
+                    status = typed(words)
+            except BaseException:
+                (before / "damaged").write_text(json.dumps(words))
+                raise
+            outcomes[f"{words[0] if words[0] in COMMANDS else 'no command'}: status {status}"] += 1
+    return outcomes
+
+
+def fill(here: Path) -> None:
+    """Make the folder anew, with a run, an old one, a corpus, certificates and a recording."""
+    shutil.rmtree(here, ignore_errors=True)
+    for name, old in (("run", False), ("old", True)):
+        (here / name).mkdir(parents=True)
+        for file, content in run_files(old).items():
+            (here / name / file).write_bytes(content)
+    (here / "pairs.txt").write_bytes(LINES)
+    (here / "certificates.json").write_bytes(CERTIFICATES)
+    recordings.written(RECORDING, here / "a.jsonl")
+
+
+def typed(words: list[str]) -> int:
+    """The exit status of `rosetta` with these words. Raises AssertionError where it is not one of a refusal or of
+    success, or where a refusal is anything but one line or typer's own."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
+    handlers = {number: signal.getsignal(number) for number in rosetta.ENDING}
+    status: object = None
+    with (
+        open(os.devnull, encoding="utf-8") as nothing,
+        patch.multiple(sys, argv=["rosetta", *words], stdin=nothing, stdout=out, stderr=err),
+    ):
+        try:
+            rosetta.main()
+        except SystemExit as ended:
+            status = ended.code or 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        out.flush()
+        err.flush()
+    said = err.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert status in (0, 1, 2), f"status {status}: {said[:2000]}"
+    assert "Traceback" not in said
+    if status and "Usage: " not in said:
+        lines = [line for line in said.split("\n") if line.startswith("rosetta: ")]
+        assert len(lines) == 1, said[:2000]
+        assert said.endswith(lines[0] + "\n")
+        assert lines[0].isprintable()
+    return int(status)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    print(json.dumps(attack(*map(int, sys.argv[1:]))))

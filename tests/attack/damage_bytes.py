@@ -1,0 +1,103 @@
+"""Damage at random: to bytes of any kind, and to JSON where each value may become a hostile one."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+LENGTHS = [
+    b"\xff" * 4,
+    b"\xff" * 8,
+    (1 << 31).to_bytes(8, "little"),
+    b"\xff\xff\xff\x0f",
+]  # as a format may have them
+DEPTH = 100_000
+# Texts of JSON that take a value's place: numbers, nesting, long and odd strings, other types, a key twice.
+HOSTILE = [
+    *("0", "-1", "1.5", "1e400", "-1e308", "NaN", "-Infinity", "9223372036854775808", "9" * 5000, "1e-320"),
+    *(
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "[[]]",
+        '[{"a": null}]',
+        "[" * DEPTH + "]" * DEPTH,
+        '{"a": ' * DEPTH + "1" + "}" * DEPTH,
+    ),
+    *('""', '"\\u001b[2J"', '"\\u202e\\u009b2J\\n\\r"', '"\\u0000"', '"\\ud800"', '"a\\u2028b"', '"é\u202e\u2028"'),
+    *('"' + "é" * 20_000 + '"', '"' + "\\\\" * 1000 + '"', '{"a": 1, "a": "2"}', '"../../etc/passwd"', '"float64"'),
+    *("[" + "1," * 20_000 + "1]", '{"format": {"format": []}}', '"\t"', "", "'"),
+]
+MARK = "hostile value"
+KEYS = ["", "x", "\x1b[2J\u202e", "é\n" * 100, "__class__", "kind", "version"]
+
+
+def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
+    """The bytes with one to four changes: of a byte, of a length, of a piece that goes, comes twice or moves."""
+    content = bytearray(whole)
+    for _ in range(rng.integers(1, 5)):
+        first, second = sorted(rng.integers(0, len(content) + 1, 2))
+        piece = content[first : min(second, first + 64)]
+        match rng.integers(0, 6):
+            case 0 | 1:
+                content[first : first + 1] = rng.bytes(1)
+            case 2:
+                length = LENGTHS[rng.integers(len(LENGTHS))]
+                content[first : first + len(length)] = length
+            case 3:
+                del content[first : first + len(piece)]
+            case 4:
+                content[second:second] = bytes(piece) * int(rng.integers(1, 100))
+            case 5:
+                del content[second:]
+    return bytes(content)
+
+
+def bit_flipped(whole: bytes, rng: np.random.Generator) -> bytes:
+    content = bytearray(whole)
+    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+    return bytes(content)
+
+
+def damaged_json(whole: bytes, rng: np.random.Generator) -> bytes:
+    """JSON in which one or two values became hostile, a key is gone, has another name or stands there twice."""
+    content = json.loads(whole)
+    for _ in range(rng.integers(1, 3)):
+        content = _changed(content, rng)
+    text = json.dumps(content, ensure_ascii=bool(rng.integers(2)))
+    while (mark := json.dumps(MARK)) in text:
+        text = text.replace(mark, HOSTILE[rng.integers(len(HOSTILE))], 1)
+    return text.encode(errors="surrogatepass")
+
+
+def damaged_json_lines(whole: bytes, rng: np.random.Generator) -> bytes:
+    """Lines of JSON of which one is damaged, as `damaged_json` does it, or stands there again."""
+    lines = whole.splitlines()
+    place, other = rng.integers(0, len(lines), 2)
+    lines.insert(other, lines[place])
+    lines[place] = damaged_json(lines[place], rng)
+    if rng.integers(2):
+        del lines[other]
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _changed(content: Any, rng: np.random.Generator) -> Any:
+    """The content with one change, at any depth; every level is as likely as the others."""
+    if not content or not isinstance(content, dict | list) or rng.integers(5) == 0:
+        return MARK
+    keys = list(content) if isinstance(content, dict) else list(range(len(content)))
+    key = keys[rng.integers(len(keys))]
+    copied: Any = content.copy()
+    match rng.integers(12):
+        case 0:
+            del copied[key]
+        case 1 if isinstance(copied, dict):
+            copied[KEYS[rng.integers(len(KEYS))]] = copied.pop(key)
+        case 2 if isinstance(copied, dict):
+            copied[KEYS[rng.integers(len(KEYS))]] = MARK
+        case 3 if isinstance(copied, list):
+            copied.insert(key, content[keys[rng.integers(len(keys))]])
+        case _:
+            copied[key] = _changed(content[key], rng)
+    return copied

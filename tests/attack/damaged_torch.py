@@ -1,0 +1,145 @@
+"""Damages PyTorch's files at random, and makes hostile pickles of its kind; each is read or refused in one line.
+
+    python -m tests.attack.damaged_torch COUNT [SEED]
+
+It ends at the first input that has any other outcome, which it leaves in the working folder. The files are read in a
+process of their own, which has no other framework, and whose death is another outcome.
+"""
+
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from backends.process.parent import PROJECT
+from common.config import ModelConfig
+from common.errors import RosettaError
+from common.weights import initial_state
+from tests.attack.damage_bytes import damaged
+from tests.attack.limits import little_memory, little_time, one_line
+
+MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
+READ = "import sys; from tests.attack.damaged_torch import read_damaged; read_damaged(*sys.argv[1:])"
+HARM = "open('harmed', 'w')"  # which would be left in the working folder
+# What a pickle may ask to be called: module, name and arguments.
+CALLS: list[tuple[str, str, tuple[Any, ...]]] = [
+    ("os", "system", ("touch harmed",)),
+    ("builtins", "eval", (HARM,)),
+    ("builtins", "exec", (HARM,)),
+    ("builtins", "bytearray", (1 << 40,)),
+    ("torch.serialization", "load", ("model",)),
+    ("torch.hub", "load", ("a", "b")),
+    ("torch", "Size", ([1 << 62, 1 << 62],)),
+    ("torch._utils", "_rebuild_tensor_v2", (1, 2, (3,), (1,), False, None)),
+    ("torch._utils", "_rebuild_parameter", (None, True, {})),
+    ("torch._utils", "_rebuild_sparse_tensor", (1, (2, 3, (4,)))),
+    ("collections", "OrderedDict", ([("a", 1), ("a", [])],)),
+    ("collections", "Counter", ("a",)),
+    ("numpy.core.multiarray", "_reconstruct", (1, (0,), "b")),
+]
+
+
+def attack(count: int, start: int = 0) -> Counter[str]:
+    """Damage files `count` times, at random from the seed `start`; returns how often they came to what."""
+    with TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", READ, folder, str(count), str(start)]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            if (input_ := Path(folder) / "damaged").exists():
+                shutil.copy(input_, "damaged")
+            raise AssertionError(f"status {done.returncode}: {done.stderr[-3000:]}")
+        assert not (Path(folder) / "harmed").exists(), "what a file holds was run"
+    return Counter(json.loads(done.stdout))
+
+
+def read_damaged(folder: str, count: str, start: str) -> None:
+    """Do it in this process, with the files in a folder; prints the outcomes as JSON."""
+    from backends.native.torch import read_torch
+
+    os.chdir(folder)
+    rng, whole, outcomes = np.random.default_rng(int(start)), whole_files(), Counter[str]()
+    model, path = Path("model"), Path("damaged")
+    model.write_bytes(whole["model"])
+    for kind, content in whole.items():
+        path.write_bytes(content)
+        read_torch([model, path] if kind == "optimizer" else [path], MODEL, None)
+    kinds = [*whole, "pickle in a zip", "sizes in a pickle", "pickle that calls something"]
+    with little_memory():
+        for number in range(int(count)):
+            kind = kinds[number % len(kinds)]
+            path.unlink()
+            path.write_bytes(made(kind, whole, rng))
+            try:
+                with little_time():
+                    read_torch([model, path] if kind == "optimizer" else [path], MODEL, None)
+                outcomes[f"PyTorch's {kind}: read"] += 1
+            except RosettaError as error:
+                one_line(error)
+                outcomes[f"PyTorch's {kind}: refused in one line"] += 1
+    print(json.dumps(outcomes))
+
+
+def whole_files() -> dict[str, bytes]:
+    """A model's file in both formats of PyTorch, and its optimizer's."""
+    import torch
+
+    state = initial_state(MODEL, 5)
+    tensors = {}
+    for role in ("encoder", "decoder"):
+        for kind, tensor in {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias_ih"}.items():
+            tensors[f"{role}.{tensor}_l0"] = torch.tensor(state.weights[f"{role}/{kind}"].T)
+        tensors[f"{role}.bias_hh_l0"] = torch.zeros(4 * MODEL.latent_dim)
+    tensors |= {"dense.weight": torch.tensor(state.weights["dense/kernel"].T)}
+    tensors |= {"dense.bias": torch.tensor(state.weights["dense/bias"])}
+    trained = [tensor for name, tensor in tensors.items() if not name.endswith("bias_hh_l0")]
+    slots = {number: {"step": torch.tensor(3.0), "square_avg": tensor.abs()} for number, tensor in enumerate(trained)}
+    optimizer = {"state": slots, "param_groups": [{"lr": 0.1, "params": list(slots)}]}
+
+    def saved(content: object, zipped: bool = True) -> bytes:
+        torch.save(content, file := io.BytesIO(), _use_new_zipfile_serialization=zipped)
+        return file.getvalue()
+
+    return {"model": saved(tensors), "model without a zip": saved(tensors, False), "optimizer": saved(optimizer)}
+
+
+def made(kind: str, whole: dict[str, bytes], rng: np.random.Generator) -> bytes:
+    """A damaged file of this kind. The checksums of a zip fit to what is damaged within it."""
+    if kind in whole:
+        return damaged(whole[kind], rng)
+    with zipfile.ZipFile(io.BytesIO(whole["model"])) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in members if name.endswith("data.pkl"))
+    if kind == "pickle in a zip":
+        members[name] = damaged(members[name], rng)
+    elif kind == "sizes in a pickle":
+        small = [match.start() for match in re.finditer(rb"K.", members[name], re.DOTALL)]  # numbers of one byte
+        place = small[rng.integers(len(small))]
+        large = b"J" + [b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\x00\x00\x00\x40"][rng.integers(3)]
+        members[name] = members[name][:place] + large + members[name][place + 2 :]
+    else:
+        module, called, arguments = CALLS[rng.integers(len(CALLS))]
+        call = f"c{module}\n{called}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"R"
+        within = [call, b"}" + pickle.dumps("encoder.weight_ih_l0", 2)[2:-1] + call + b"s"][rng.integers(2)]
+        members[name] = b"\x80\x02" + within + b"."
+        if rng.integers(2):
+            members[name] = damaged(members[name], rng)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    print(json.dumps(attack(*map(int, sys.argv[1:]))))

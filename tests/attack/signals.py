@@ -1,0 +1,147 @@
+"""Sends every signal that ends to commands at random moments, and looks how they end and what they leave.
+
+    python -m tests.attack.signals COUNT [SEED]
+
+SIGINT, SIGTERM and SIGHUP end a command with 130, 143 and 129, with one line at most, no traceback, no worker (a
+backend's process) and no temporary file. Of others the system tells, and the next program removes what was left;
+Python ignores SIGPIPE and SIGXFSZ, so that a command then goes on.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from common.run_directory import RunDirectory
+from rosetta import ENDING
+from tests.attack.victims import BENCH, NUMPY_TWICE, SMALL, Place, Victim
+from tests.damage import COMMITTED
+
+# These end no program, but stop it, let it go on, or tell it of something.
+GOING_ON = {
+    *(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT),
+    *(signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),
+}
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python
+OTHERS = tuple(signal.valid_signals() - {*ENDING, *GOING_ON} - set(range(signal.SIGRTMIN, signal.SIGRTMAX + 1)))
+SOONEST = 0.3  # seconds until a program is sure to read rosetta.py, before which Python itself shows a traceback
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is attacked in a folder; {} stands for the folder in its arguments."""
+
+    arguments: tuple[str, ...]
+    seconds: float  # until it is done, more or less, where nothing else runs
+    ends: bool  # by itself
+    lines: int = 1  # most on standard error; 0 where it tells there how far it has come
+    module: str = "rosetta"
+
+
+TO_TRAIN = ["--epochs", "20", "--out", "{}/run"]
+COMMANDS = {
+    "translate": Command(("translate", "--backend", "numpy"), 1.5, ends=False),
+    "translate in torch": Command(("translate", "--backend", "torch"), 3, ends=False),
+    "train": Command(("train", "--backend", "numpy", *SMALL, *TO_TRAIN), 2, ends=True, lines=0),
+    "train in paddle": Command(("train", "--backend", "paddle", *SMALL, *TO_TRAIN), 3, ends=True, lines=0),
+    "train in keras": Command(("train", "--backend", "keras", *SMALL, *TO_TRAIN), 6, ends=True, lines=0),
+    "evaluate": Command(("evaluate", "--backend", "numpy", "--limit", "20"), 2.5, ends=True),
+    "bench": Command(
+        ("2", *BENCH, *NUMPY_TWICE, "--out", "{}/a.jsonl"), 5, ends=True, lines=0, module="tests.short_bench"
+    ),
+    "sweep": Command(("sweep", "--backends", "numpy", *SMALL, "--out", "{}/b.jsonl"), 4, ends=False, lines=0),
+    "parity": Command(
+        ("parity", "--quick", "--backends", "numpy", "--latent-dim", "16", "--certificate", "{}/c.json"),
+        6,
+        ends=True,
+    ),
+    "serve": Command(("serve", "--backends", "numpy,torch", "--port", "0"), 4, ends=False),
+    "report": Command(("report", str(COMMITTED / "standard.jsonl"), "-o", "{}/page.html"), 2.5, ends=True),
+    "compare": Command(("compare", *[str(COMMITTED / "standard.jsonl")] * 2), 2, ends=True),
+    "convert": Command(("convert", "{}/old", "--to", "torch", "--out", "{}/files"), 2, ends=True),
+    "backends": Command(("backends",), 6, ends=True),
+    "data": Command(("data",), 1, ends=True),
+}
+
+
+def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
+    """Send `count` signals, at random from the seed, to all commands or those of these names; returns how they
+    ended."""
+    outcomes: Counter[str] = Counter()
+    rng = random.Random(seed)
+    others = cycle(rng.sample(OTHERS, len(OTHERS)))  # so that each comes
+    with TemporaryDirectory() as temporary:
+        old = Place(Path(temporary, "old"))
+        old.does("train", "--backend", "numpy", *SMALL, "--epochs", 2, "--out", old.folder / "old")
+        for each in range(count):
+            name = rng.choice(list(names or COMMANDS))
+            number = rng.choice(ENDING) if rng.random() < 0.6 else next(others)
+            folder = Path(temporary, str(each))
+            place = Place(folder)
+            shutil.copytree(old.folder / "old", folder / "old")
+            try:
+                outcomes[_sent(place, name, number, rng)] += 1
+            except BaseException as error:
+                shutil.copytree(folder, f"signalled-{each}", dirs_exist_ok=True)
+                error.add_note(
+                    f"{number.name} to {name}, signal {each} of seed {seed}; see the folder signalled-{each}"
+                )
+                raise
+    return outcomes
+
+
+def _sent(place: Place, name: str, number: signal.Signals, rng: random.Random) -> str:
+    """Start a command and send it a signal; returns how it ended."""
+    command = COMMANDS[name]
+    arguments = [argument.replace("{}", str(place.folder)) for argument in command.arguments]
+    with place.start(*arguments, module=command.module) as victim:
+        if not victim.runs_for(rng.uniform(SOONEST, 1.3 * command.seconds)):
+            assert victim.status() == 0, f"it ended by itself: {victim.said()}"
+            return f"{name}: done before the signal"
+        heard = _catches(victim, number)
+        victim.process.send_signal(number)
+        if number in IGNORED and (not command.ends or rng.random() < 0.5):
+            assert victim.runs_for(0.5) or victim.status() == 0
+            victim.process.send_signal(signal.SIGTERM)
+            number, heard = signal.SIGTERM, heard and _catches(victim, signal.SIGTERM)
+        status, said = victim.status(), victim.said()
+    if command.lines:
+        assert len(said) <= command.lines, said
+    as_it_should = {0} if command.ends else set()  # it had done its work, and Python was about to end
+    if number in ENDING:
+        as_it_should |= {128 + number} | (set() if heard else {-number})
+    elif number not in IGNORED:
+        as_it_should |= {-number}
+    assert status in as_it_should, f"status {status}, expected one of {as_it_should}: {said}"
+    if number in ENDING:
+        assert os.listdir(place.temporary) == [], os.listdir(place.temporary)
+    place.assert_nothing_temporary()
+    RunDirectory.open(place.folder / "old").read_state("best")
+    if (place.folder / "run").exists():
+        RunDirectory.open(place.folder / "run").read_state("best")
+    if status == 0:
+        return f"{name}: went on to its end"
+    how = "at once" if status == -number else "in the way of Ctrl-C"
+    return f"{name}: ended {how} by {number.name}"
+
+
+def _catches(victim: Victim, number: signal.Signals) -> bool:
+    """Whether a program has a handler of its own for a signal."""
+    try:
+        status = Path(f"/proc/{victim.process.pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    print(json.dumps(attack(*map(int, given[:2]), *given[2:]), indent=2))

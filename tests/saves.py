@@ -1,0 +1,233 @@
+"""The ways in which Rosetta writes, each with what must be found where it was cut off: the old or the new, and whole.
+
+tests/test_power_loss.py cuts them off by a power loss, tests/attack/exits.py by an exit.
+"""
+
+import io
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from backends.process.scratch import scratch_folder
+from benchmarks.commands import report
+from benchmarks.measure.lock import only_writer
+from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line
+from common.config import as_float32
+from common.files import UNFINISHED, read_json
+from common.run_directory import RunDirectory
+from common.training import Trouble, _write_trouble
+from tests import recordings
+from tests.small_run import CONFIGS, FILES, assert_state, contents, create, epoch_of, state_of, write
+
+VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
+SLOWER = as_float32(1e-4)  # another learning rate
+TROUBLE = Trouble(4, "training", 1, float("nan"), [0, 2], {"dense/bias": 1.0})
+SMALL = recordings.recording(seconds={"torch": 0.06}, generations=2)
+
+
+@dataclass(frozen=True)
+class Save:
+    """A way of writing, within a folder that is given to each of its functions.
+
+    `before` makes what is there before. `is_new` fails for what is damaged, mends and goes on as a user would, and
+    tells whether it found the new. It may be called again for what it left.
+    """
+
+    before: Callable[[Path], object]
+    save: Callable[[Path], object]
+    is_new: Callable[[Path], bool]
+
+
+def saved_epoch(run: RunDirectory, number: int) -> None:
+    run.write_epoch(state_of(number), epoch_of(number, VAL_LOSSES[number - 1]), step=10 * number)
+
+
+def run_of(epochs: int) -> Callable[[Path], None]:
+    """Makes a run of so many epochs in the folder "run"."""
+
+    def make(folder: Path) -> None:
+        write(create(folder / "run"), VAL_LOSSES[:epochs])
+
+    return make
+
+
+def next_epoch(folder: Path, epoch: int) -> None:
+    saved_epoch(RunDirectory.open(folder / "run"), epoch)
+
+
+def epoch_is_whole(folder: Path, epoch: int) -> bool:
+    """Whether the run has this epoch, not only the one before; it is then trained on to the end."""
+    run = RunDirectory.open(folder / "run")
+    found = len(run.history())
+    assert epoch - 1 <= found <= len(VAL_LOSSES)
+    assert_state(run, "last", found)
+    assert_state(run, "best", min(range(found), key=VAL_LOSSES.__getitem__) + 1)
+    run.begin()
+    for number in range(found + 1, len(VAL_LOSSES) + 1):
+        saved_epoch(run, number)
+    assert contents(run.path) == whole_run(len(VAL_LOSSES))
+    return found >= epoch
+
+
+@cache
+def whole_run(epochs: int) -> dict[str, bytes]:
+    """The contents of a run of so many epochs whose writing nothing cut off."""
+    with TemporaryDirectory() as folder:
+        run_of(epochs)(Path(folder))
+        return contents(Path(folder, "run"))
+
+
+def half_done(folder: Path) -> None:
+    """Makes a run whose last epoch is the best one, with an older best state, and half a line of the next epoch."""
+    run_of(3)(folder)
+    best = folder / "run" / "best.safetensors"
+    old = best.read_bytes()
+    next_epoch(folder, 4)
+    best.write_bytes(old)
+    with (folder / "run" / "history.jsonl").open("ab") as log:
+        log.write(b'{"epoch": 5, "lo')
+
+
+def mended(folder: Path) -> bool:
+    best = Path(folder, "run", "best.safetensors").read_bytes()
+    assert epoch_is_whole(folder, 4)
+    return best != whole_run(2)["best.safetensors"]  # whose best epoch is that of the first three
+
+
+def new_run_is_whole(folder: Path) -> bool:
+    there = (folder / "runs" / "run").exists()
+    if not there:
+        create(folder / "runs" / "run")
+    RunDirectory.open(folder / "runs" / "run")
+    assert [path.name for path in (folder / "runs").iterdir()] == ["run"]
+    assert contents(folder / "runs" / "run") == whole_run(0)
+    return there
+
+
+def rate_is_whole(folder: Path) -> bool:
+    run = RunDirectory.open(folder / "run")
+    found = run.train_config.learning_rate
+    assert found in (SLOWER, CONFIGS[1].learning_rate)
+    assert_state(run, "last", 2)
+    return found == SLOWER
+
+
+def write_trouble(folder: Path) -> None:
+    _write_trouble(RunDirectory.open(folder / "run"), TROUBLE)
+
+
+def trouble_is_whole(folder: Path) -> bool:
+    RunDirectory.open(folder / "run")
+    path = folder / "run" / "trouble.json"
+    there = path.exists()
+    assert sorted(os.listdir(folder / "run")) == sorted([*FILES, *([path.name] if there else [])])
+    return there and bool(read_json(path)["pairs"])
+
+
+def write_weights(folder: Path) -> None:
+    RunDirectory.open(folder / "run").write_weights("last", folder / "weights")
+
+
+def weights_are_whole(folder: Path) -> bool:
+    there = (folder / "weights").exists()
+    if not there:
+        write_weights(folder)
+    assert sorted(os.listdir(folder)) == ["run", "weights"]
+    found = RunDirectory.open(folder / "weights").read_state("last")[0].weights
+    assert all((found[name] == weight).all() for name, weight in state_of(3).weights.items())
+    assert contents(folder / "run") == whole_run(3)
+    return there
+
+
+def begin_recording(folder: Path) -> None:
+    with only_writer(folder / "a.jsonl", new=True):
+        create_lines(folder / "a.jsonl", SMALL.head)
+
+
+def recording_is_begun(folder: Path) -> bool:
+    path = folder / "a.jsonl"
+    there = path.exists() and content_of(path) != b""
+    if not there:
+        begin_recording(folder)
+    assert Recording.read(path).head == SMALL.head
+    return there
+
+
+def all_lines_but_one(folder: Path) -> None:
+    recordings.written(replace(SMALL, lines=SMALL.lines[:-1]), folder / "a.jsonl")
+
+
+def last_line(folder: Path) -> None:
+    append_line(folder / "a.jsonl", SMALL.lines[-1])
+
+
+def line_is_whole(folder: Path) -> bool:
+    path = folder / "a.jsonl"
+    found = Recording.read(path).lines
+    assert found in (SMALL.lines[:-1], SMALL.lines)
+    cut_torn_line(path)
+    if found != SMALL.lines:
+        last_line(folder)
+    assert path.read_bytes().count(b"\n") == 1 + len(SMALL.lines)
+    assert Recording.read(path).lines == SMALL.lines
+    return found == SMALL.lines
+
+
+def old_page(folder: Path) -> None:
+    recordings.written(SMALL, folder / "a.jsonl")
+    (folder / "page.md").write_text("old")
+
+
+def write_page(folder: Path) -> None:
+    with redirect_stdout(io.StringIO()):
+        report(folder / "a.jsonl", folder / "page.md")
+
+
+def page_is_whole(folder: Path) -> bool:
+    found = (folder / "page.md").read_text()
+    write_page(folder)
+    assert found in ("old", (folder / "page.md").read_text())
+    # What was being written beside its place stays there, hidden.
+    assert {path.name for path in folder.iterdir() if path.suffix != UNFINISHED} == {"a.jsonl", "page.md"}
+    return found != "old"
+
+
+def temporary_files(folder: Path) -> None:
+    with patch.object(tempfile, "tempdir", str(folder)), scratch_folder() as scratch:
+        (scratch / "file").write_text("of a framework")
+
+
+def nothing_is_left(folder: Path) -> bool:
+    temporary_files(folder)
+    assert os.listdir(folder) == []
+    return True
+
+
+def nothing(folder: Path) -> None:
+    pass
+
+
+SAVES = {
+    "an epoch that is not the best": Save(run_of(2), partial(next_epoch, epoch=3), partial(epoch_is_whole, epoch=3)),
+    "the best epoch": Save(run_of(3), partial(next_epoch, epoch=4), partial(epoch_is_whole, epoch=4)),
+    "a run that is mended": Save(half_done, lambda folder: RunDirectory.open(folder / "run").begin(), mended),
+    "a new run": Save(nothing, lambda folder: create(folder / "runs" / "run"), new_run_is_whole),
+    "another learning rate": Save(
+        run_of(2), lambda folder: RunDirectory.open(folder / "run").with_learning_rate(SLOWER), rate_is_whole
+    ),
+}
+# Those that no power loss is tried with: each has one file, or none that is to stay.
+OTHERS = {
+    "the trouble of a training": Save(run_of(3), write_trouble, trouble_is_whole),
+    "a run of weights alone": Save(run_of(3), write_weights, weights_are_whole),
+    "a new recording": Save(nothing, begin_recording, recording_is_begun),
+    "a line of a recording": Save(all_lines_but_one, last_line, line_is_whole),
+    "a page": Save(old_page, write_page, page_is_whole),
+    "temporary files": Save(nothing, temporary_files, nothing_is_left),
+}

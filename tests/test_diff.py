@@ -747,6 +747,12 @@ def test_whether_an_array_is_there_is_known_without_reading_it(
     assert "fc.kernel" not in arrays
 
 
+def test_a_file_of_keras_newer_kind_is_refused(tmp_path: Path) -> None:
+    sides = [Record(write(tmp_path / name, name, DATA)) for name in ("torch", "keras")]
+    with pytest.raises(CannotBeginError, match=r"name it \.h5"):
+        write_carried(tmp_path / "model.weights.h5", sides[1], carried(*sides))
+
+
 def test_paddles_second_names_of_recurrent_weights_are_known(tmp_path: Path) -> None:
     like = Record(write(tmp_path / "paddle", "paddle", DATA))
     assert aliases(like) == {f"lstm.0.cell.{kind}": f"lstm.{kind}_l0" for kind in PADDLES_OWN}

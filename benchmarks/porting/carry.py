@@ -107,6 +107,8 @@ def write_carried(path: Path, like: Record, arrays: dict[str, Array]) -> str:
         raise CannotBeginError(
             f"-o {path} is no file of {framework}; give it the ending {' or '.join(SUFFIXES[framework])}"
         )
+    if path.name.endswith(".weights.h5"):
+        raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
     if path.exists():
         raise CannotBeginError(f"{path} exists; give -o the name of a new file")
     if not path.parent.is_dir():

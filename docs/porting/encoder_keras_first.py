@@ -6,12 +6,11 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 from keras import layers
-from safetensors.numpy import load_file
 from shared import BETA_2, DECAY, EPSILON, FAST, LONGEST, MOMENTUM, RATE, RHO, TAGS, WORDS, batches
 
 from rosetta_record import Record
 
-CARRIED = Path("encoder.safetensors")  # the weights of the torch side
+CARRIED = Path("encoder.h5")  # the weights of the torch side
 
 
 class Summed:
@@ -84,7 +83,5 @@ if __name__ == "__main__":
     model = Encoder()
     model(batches()[0]["ids"])  # which makes the weights
     if CARRIED.exists():
-        carried = load_file(CARRIED)
-        for weight in model.weights:
-            weight.assign(carried[weight.path])
+        model.load_weights(CARRIED)
     Record(folder).training(model, batches(), loss_of, OPTIMIZERS[optimizer])

@@ -57,7 +57,7 @@ def attack(name: str, seed: int, end: float) -> dict[str, Any]:
         if not ended:
             return line | {"error": "not done within the hour"}
         if status:
-            return line | {"error": (said.read().splitlines() or ["no message"])[-1]}
+            return line | {"error": " / ".join(said.read().splitlines()[-3:])}
         return line | {"outcomes": json.loads(printed.read())}
 
 

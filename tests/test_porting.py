@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.process.parent import PROJECT
 from tests.porting_guide import BLOCK, GUIDE, SCRIPTS, Session, Side, sides
 
 NUMBER = re.compile(r"equal|-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
@@ -38,6 +39,12 @@ def test_the_guide_shows_what_its_commands_print(started: dict[str, Side], tmp_p
     for first in firsts:  # with the changes that the guide shows
         right = SCRIPTS / first.name.replace("_first", "")
         assert (tmp_path / first.name).read_text("utf-8") == right.read_text("utf-8")
+
+
+def test_the_readme_shows_a_comparison_of_the_guide() -> None:
+    readme = (PROJECT / "README.md").read_text("utf-8")
+    (shown,) = re.findall(r"```console\n(\$ rosetta diff .*?)```", readme, re.DOTALL)
+    assert shown in GUIDE.read_text("utf-8")
 
 
 def test_a_text_with_another_number_is_not_the_same() -> None:

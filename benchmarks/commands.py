@@ -503,7 +503,7 @@ def carry(
     mapping: Mapping = None,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
-    from benchmarks.porting.carry import carried, write_carried
+    from benchmarks.porting.carry import aliases, carried, write_carried
     from benchmarks.porting.pairing import read_mapping
     from benchmarks.porting.record import Record
     from common.errors import CannotBeginError
@@ -516,7 +516,9 @@ def carry(
     found = sides[1].says.framework.name
     if found != to:
         raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
-    loaded = write_carried(out, sides[1], carried(*sides, read_mapping(mapping) if mapping else None))
+    arrays = carried(*sides, read_mapping(mapping) if mapping else None)
+    arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
+    loaded = write_carried(out, sides[1], arrays)
     print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
 
 

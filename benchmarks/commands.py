@@ -266,7 +266,7 @@ def report(
     recordings: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RECORDING...",
+            metavar="RECORDING",
             help="A file of `rosetta bench` or `sweep`, or several of `bench` of which each has a part of one plan.",
         ),
     ],

@@ -142,9 +142,11 @@ def test_hardware_that_differs_is_not_the_same(change: Callable[[Any], Any]) -> 
 
 
 def test_hardware_that_is_not_known_is_not_the_same() -> None:
-    assert not joined(part("torch", processor=""), part("paddle", processor="", seed=1)).together
+    unknown = [replace(part("torch", processor="", seed=n), path=Path(str(n))) for n in range(2)]
+    assert not joined(*unknown).together
     plan = msgspec.structs.replace(plan_of(), device="gpu")
-    assert not joined(part("torch", of=plan), part("paddle", of=plan, seed=1)).together, "which GPU, it does not say"
+    on_gpu = [replace(part("torch", of=plan, seed=n), path=Path(str(n))) for n in range(2)]
+    assert not joined(*on_gpu).together, "which GPU, a recording does not say"
 
 
 def test_some_megabytes_less_are_the_same_hardware() -> None:
@@ -188,6 +190,7 @@ def test_a_recording_that_gives_no_verdict_has_no_ratio() -> None:
     found = joined(part("torch"), busy)
     assert ratios(found, "torch").keys() == {"a"}
     assert any(warning.startswith("b: 12 of 36 cycles were dropped") for warning in warnings_of(found))
+    assert [found.baseline_speed(place) is None for place in found.places] == [False, True]
     (together,) = joined(part("keras"), busy).together
     assert {label for pair in together.pairs for label in (pair.left, pair.right)} == {"keras", "keras:example"}
 

@@ -1,6 +1,8 @@
 """What is measured: the cells that options ask for, and the command that asks for them again."""
 
+import re
 import shlex
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import msgspec
 import pytest
 
 from backends import TABLE
+from backends.process.parent import PROJECT
 from benchmarks.commands import _measuring
 from benchmarks.measure import schedule
 from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan, cells, certified_as, chosen, require_named
@@ -173,6 +176,22 @@ def test_rows_that_other_machines_measure_need_not_be_installed_here(monkeypatch
     monkeypatch.setattr("sys.argv", ["rosetta", *typed, "--rows", "paddle"])
     with pytest.raises(SystemExit):
         main()
+
+
+def test_the_guides_array_of_jobs_measures_a_part_of_one_plan_in_each(monkeypatch, tmp_path: Path) -> None:
+    guide = (PROJECT / "docs" / "benchmarking.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```\n(#!/bin/bash\n#SBATCH.*?)```", guide, re.DOTALL)
+    program = tmp_path / "rosetta"
+    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    program.chmod(0o755)
+    plans = []
+    for number in range(3):
+        task = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(number)}
+        typed = subprocess.run(["bash", "-c", script], env=task, capture_output=True, text=True, check=True).stdout
+        plans.append(planned(monkeypatch, *typed.splitlines()))
+    assert [plan.measured[1].label for plan in plans] == ["torch", "paddle", "keras"]
+    assert all(len(plan.measured) == 3 and plan.measured[0].backend == "keras:example" for plan in plans)
+    assert len({plan.cells for plan in plans}) == 1
 
 
 def test_labels_tell_all_cells_apart() -> None:

@@ -60,13 +60,13 @@ class Place:
 
     @property
     def hardware(self) -> tuple[object, ...]:
-        """What machines with the same hardware have in common; the name of this place where that is not known.
+        """What machines with the same hardware have in common; the path of this recording where that is not known.
 
         A recording does not say on which GPU it was measured, and the name of a processor is not found every time.
         """
         machine = self.head.machine
         if self.head.plan.device != "cpu" or not machine["processor"]:
-            return (self.name,)
+            return (self.path,)
         # Equal machines differ by some megabytes, which their systems reserve.
         return machine["processor"], machine["instructions"], machine["cores"], round(machine["memory"] / 2**30)
 
@@ -102,11 +102,12 @@ class Joined:
     missing: Sequence[str]  # labels of the plan's rows that no recording has
 
     def baseline_speed(self, place: Place) -> Estimate | None:
-        """How many times as fast the baseline trains on this machine as on the first one.
+        """How many times as fast the baseline trains on this machine as on the first one; None if it is not known.
 
         The two recordings share no generations, so the interval includes what either machine did meanwhile.
         """
-        here, first = (side.steps.of_row(self.baseline) for side in (place, self.places[0]))
+        sides = place, self.places[0]
+        here, first = (side.steps.of_row(self.baseline) if side.trusted else [] for side in sides)
         return independent_ratio(here, first) if min(len(here), len(first)) > 1 else None
 
 

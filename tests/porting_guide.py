@@ -1,4 +1,4 @@
-"""The session that docs/porting.md shows: what a person types, the changes that they make, and what comes of it.
+"""The session of docs/porting/README.md: what a person types, the changes that they make, and what comes of it.
 
 `python -m tests.porting_guide` writes into the guide what its commands print now.
 """
@@ -20,7 +20,7 @@ from backends.process.environment import child_environment
 from backends.process.parent import PROJECT
 from common.errors import RosettaError
 
-GUIDE = PROJECT / "docs" / "porting.md"
+GUIDE = PROJECT / "docs" / "porting" / "README.md"
 SCRIPTS = PROJECT / "docs" / "porting"
 LEFT = ("tagger_keras", "translator_torch", "encoder_torch")  # the sides that are ported
 BLOCK = re.compile(r"^```(console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

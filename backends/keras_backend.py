@@ -157,7 +157,7 @@ class KerasBackend(Backend):
         return loss_sum / batch.loss_positions, counts
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        return timed_steps(lambda batch: self._train_step(self._tensors(batch)), batches, _stacked, report)
+        return timed_steps(lambda batch: self._train_step(self._tensors(batch)), batches, _stacked, report, self.group)
 
     def _train_step(self, batch: BatchTensors) -> tuple[tf.Tensor, tf.Tensor]:
         parameters = list(self.parameters.values())
@@ -168,7 +168,7 @@ class KerasBackend(Backend):
         return loss, counts
 
     def evaluate(self, batches: Batches) -> Metrics:
-        return timed_steps(lambda batch: self._evaluation_step(self._tensors(batch)), batches, _stacked, unreported)
+        return timed_steps(lambda batch: self._evaluation_step(self._tensors(batch)), batches, _stacked, unreported, self.group)
 
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int

@@ -24,12 +24,12 @@ def join() -> tuple[Group, tf.distribute.Strategy]:
     if "TF_CONFIG" not in os.environ:
         return ALONE, tf.distribute.get_strategy()
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=PATIENCE)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(options)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     resolver = strategy.cluster_resolver
 
     @tf.function(reduce_retracing=True)
     def total(tensor: tf.Tensor) -> tf.Tensor:
-        return strategy.run(lambda own: tf.distribute.get_replica_context().all_reduce("SUM", own), args=(tensor,))
+        return strategy.reduce("SUM", strategy.run(lambda own: own, args=(tensor,)), axis=None)
 
     def add(array: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array(total(tf.constant(array)))

@@ -8,7 +8,7 @@ import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backends import TABLE
@@ -23,6 +23,7 @@ class Place:
 
     rank: int = 0  # counted from 0
     size: int = 1
+    variables: Mapping[str, str] = field(default_factory=dict)  # that its backend's process needs, to join the group
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Engine:
     joining: str  # the variable without which a worker is alone
     place: Callable[[Mapping[str, str]], Place]
     variables: Callable[[int, Sequence[str]], dict[str, str]]  # of the worker of this rank, if all are at "host:port"
+    lost: str  # matches what a worker's process says or does when another worker is gone
 
 
 def _place_of_torch(environment: Mapping[str, str]) -> Place:
@@ -70,9 +72,9 @@ def _variables_of_keras(rank: int, addresses: Sequence[str]) -> dict[str, str]:
 
 
 ENGINES = {
-    "torch": Engine("WORLD_SIZE", _place_of_torch, _variables_of_torch),
-    "paddle": Engine("PADDLE_TRAINERS_NUM", _place_of_paddle, _variables_of_paddle),
-    "keras": Engine("TF_CONFIG", _place_of_keras, _variables_of_keras),
+    "torch": Engine("WORLD_SIZE", _place_of_torch, _variables_of_torch, "gloo|Connection"),
+    "paddle": Engine("PADDLE_TRAINERS_NUM", _place_of_paddle, _variables_of_paddle, "gloo|signal 6"),
+    "keras": Engine("TF_CONFIG", _place_of_keras, _variables_of_keras, "Collective|Unavailable"),
 }
 
 
@@ -99,9 +101,10 @@ def place_in_group(backend: str, environment: Mapping[str, str]) -> Place:
             f"{engine.joining} is set, and no place in a group can be read from the environment: {what}; start the "
             "workers with the framework's own launcher, or unset the variable"
         ) from error
-    if place.size > 1:
-        engine_of(backend)
-    return place
+    if place.size == 1:
+        return Place()
+    engine_of(backend)
+    return replace(place, variables={engine.joining: environment[engine.joining]})
 
 
 def free_addresses(number: int) -> list[str]:

@@ -14,7 +14,7 @@ Sum = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Group:
-    """A worker's place among the workers, and the one thing beside gradients that their framework adds up for them."""
+    """A worker's place among the workers, and how their framework adds up what they count."""
 
     rank: int  # of this worker, counted from 0; the first worker writes the run
     size: int  # number of workers

@@ -131,8 +131,8 @@ def _agree(
 ) -> None:
     """See `Group.agree`."""
     settings = backend.config, backend.train_config, done, epochs, corpus.mean_decoder_length
-    arrays = *state.weights.values(), *state.mean_squares.values(), rows
-    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in arrays))
+    arrays = [named[name] for named in (state.weights, state.mean_squares) for name in sorted(named)]
+    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in [*arrays, rows]))
 
 
 @contextmanager

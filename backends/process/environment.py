@@ -74,7 +74,7 @@ def child_environment(
             environment |= settings
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
-    return environment | (group or {})
+    return environment | dict(group or {})
 
 
 def flush_denormals() -> bool:

@@ -33,7 +33,7 @@ class Engine:
     joining: str  # the variable without which a worker is alone
     place: Callable[[Mapping[str, str]], Place]
     variables: Callable[[int, Sequence[str]], dict[str, str]]  # of the worker of this rank, if all are at "host:port"
-    lost: str  # matches what a worker's process says or does when another worker is gone
+    lost: str  # matches how a worker's process fails when another worker is gone
 
 
 def _place_of_torch(environment: Mapping[str, str]) -> Place:

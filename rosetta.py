@@ -208,6 +208,7 @@ def train(
     from common.run_directory import RunDirectory
 
     runtime = Runtime(threads=threads, device=device)
+    launch.end_with_starter()
     try:
         with terminal.training_progress(backend or "resume", epochs) as on_event:
             if resume:

@@ -5,16 +5,18 @@ variables for each worker, and a worker that finds them joins the group. docs/pa
 """
 
 import json
+import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backends import TABLE
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, RosettaError
 
 PATIENCE = 300  # seconds that a worker waits for another one, when they meet and in each step
+LOST = "another worker has ended or is out of reach"
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,17 @@ def place_in_group(backend: str, environment: Mapping[str, str]) -> Place:
         return Place()
     engine_of(backend)
     return replace(place, variables={engine.joining: environment[engine.joining]})
+
+
+@contextmanager
+def telling_who_is_lost(backend: str, place: Place) -> Iterator[None]:
+    """Put LOST before the error of a worker's backend that comes of another worker's end, not of its own."""
+    try:
+        yield
+    except RosettaError as error:
+        if place.size > 1 and re.search(engine_of(backend).lost, str(error)):
+            raise RosettaError(f"{LOST}: {error}") from error
+        raise
 
 
 def free_addresses(number: int) -> list[str]:

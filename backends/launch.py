@@ -6,18 +6,17 @@ worker's is passed on as it is written.
 
 import json
 import os
-import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from backends.engines import ENGINES, engine_of, free_addresses
+from backends.engines import ENGINES, LOST, engine_of, free_addresses
 from backends.process.parent import PROJECT, OnEvent
 from backends.process.scratch import scratch_folder
 from common.errors import RosettaError
@@ -26,8 +25,9 @@ from common.text import printable
 POLL_SECONDS = 0.1  # between two looks at the logs
 ENDING_SECONDS = 20  # allowed to a launcher for ending its workers
 PROGRAM = str(PROJECT / "rosetta.py")
+LIFELINE = "ROSETTA_LIFELINE"  # set for workers whose standard input is open as long as whoever wants them lives
+LAUNCHER = "launcher"  # the name of the log of torch's and of Paddle's launcher
 FAILED = "rosetta: "  # begins the line in which a program says why it failed
-ENDED_BY_LAUNCHER = FAILED + "interrupted"
 
 
 def run_workers(backend: str, workers: int, arguments: Sequence[str], on_event: OnEvent) -> dict[str, Any]:
@@ -43,15 +43,15 @@ def run_workers(backend: str, workers: int, arguments: Sequence[str], on_event: 
             while not any(launcher.poll() for launcher in launchers):
                 done = all(launcher.poll() == 0 for launcher in launchers)
                 for line in logs[0].new_lines():
-                    if not line.startswith(("{", FAILED)):
+                    if line.strip() and not line.startswith(("{", FAILED)):
                         on_event({"line": line})
                 if done:
-                    answer: dict[str, Any] = json.loads(logs[0].lines[-1])
+                    answer: dict[str, Any] = json.loads([line for line in logs[0].lines if line.startswith("{")][-1])
                     return answer
                 time.sleep(POLL_SECONDS)
         for log in logs:
             log.new_lines()
-        raise RosettaError(_why([log.lines for log in logs], ENGINES[backend.partition(":")[0]].lost, folder))
+        raise RosettaError(_launchers_words(launchers, folder, logs) or _why([log.lines for log in logs]))
 
 
 def without_workers(arguments: Sequence[str]) -> list[str]:
@@ -84,17 +84,19 @@ def _launched(
     """Start the commands. In the end, whatever happens, nothing of what they started is left."""
     environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_WORKERS} | {
         "GLOO_SOCKET_IFNAME": "lo",  # so that torch's and Paddle's workers listen to this machine alone
+        LIFELINE: "1",
         "OMP_NUM_THREADS": "1",  # of the launcher, which would warn; a worker's own are set by --threads
     }
     launchers: list[subprocess.Popen[bytes]] = []
+    read, lifeline = os.pipe()  # nothing is written into it
     try:
         for number, (command, variables) in enumerate(commands):
-            name = f"workerlog.{number}" if len(commands) > 1 else "launcher"
+            name = f"workerlog.{number}" if len(commands) > 1 else LAUNCHER
             with open(folder / name, "wb") as log:
                 launchers.append(
                     subprocess.Popen(
                         command,
-                        stdin=subprocess.DEVNULL,
+                        stdin=read,
                         stdout=log,
                         stderr=log,
                         env=environment | variables,
@@ -104,6 +106,8 @@ def _launched(
         yield launchers
     finally:
         _end(launchers)
+        os.close(read)
+        os.close(lifeline)  # which ends the workers of a launcher that was killed
 
 
 # The variables of a group that this program may be in, and that of GPUs: Paddle's launcher wants one for each worker.
@@ -111,18 +115,26 @@ NOT_FOR_WORKERS = {*(engine.joining for engine in ENGINES.values()), "CUDA_VISIB
 
 
 def _end(launchers: list[subprocess.Popen[bytes]]) -> None:
-    """Ask the launchers to end, which end their workers; after ENDING_SECONDS end all."""
-    started: list[psutil.Process] = []
+    """Ask the launchers to end, which then end their workers."""
     for launcher in launchers:
-        with suppress(psutil.NoSuchProcess):
-            started += [psutil.Process(launcher.pid), *psutil.Process(launcher.pid).children(recursive=True)]
         launcher.terminate()
-    _, alive = psutil.wait_procs(started, ENDING_SECONDS)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
     for launcher in launchers:
-        launcher.wait()
+        try:
+            launcher.wait(ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            launcher.kill()
+            launcher.wait()
+
+
+def end_with_starter() -> None:
+    """Have this program end as by SIGTERM, if it is a worker, when the program that started the group has ended."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if LIFELINE in os.environ:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 class _Log:
@@ -148,7 +160,19 @@ class _Log:
         return found
 
 
-def _why(logs: list[list[str]], lost: str, folder: Path) -> str:
+def _launchers_words(launchers: list[subprocess.Popen[bytes]], folder: Path, logs: list[_Log]) -> str:
+    """Why torch's or Paddle's launcher failed, where the workers had no part in it; else ""."""
+    if not (folder / LAUNCHER).exists():
+        return ""
+    if (status := launchers[0].returncode) < 0:
+        return f"the launcher of the workers was ended by signal {-status}"
+    if any(log.lines for log in logs):
+        return ""
+    *_, words = "", *filter(str.strip, (folder / LAUNCHER).read_text(errors="replace").split("\n"))
+    return f"the workers could not be started: {printable(words)}"
+
+
+def _why(logs: list[list[str]]) -> str:
     """The one line that tells why a group failed.
 
     A worker that fails takes the others with it: they lose it, or the launcher ends them. So what the others say
@@ -156,8 +180,8 @@ def _why(logs: list[list[str]], lost: str, folder: Path) -> str:
     """
     said = [next((line.removeprefix(FAILED) for line in lines if line.startswith(FAILED)), "") for lines in logs]
     for rank, words in enumerate(said):
-        if words and not re.search(lost, words) and not (FAILED + words).startswith(ENDED_BY_LAUNCHER):
+        if words and not words.startswith((LOST, "interrupted")):
             return f"worker {rank} of {len(logs)} failed: {words}"
     if "" in said:
         return f"worker {said.index('')} of {len(logs)} was ended without a word"
-    return f"the {len(logs)} workers lost each other: {said[0]}"
+    return f"worker 0 of {len(logs)} failed: {said[0]}"

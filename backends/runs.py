@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends import find
-from backends.engines import Place, engine_of, place_in_group
+from backends.engines import Place, engine_of, place_in_group, telling_who_is_lost
 from backends.launch import run_workers
 from backends.options import needed
 from backends.process.parent import BackendProcess, OnEvent
@@ -67,7 +67,7 @@ def train(
     state = initial_state(model, settings.seed)
     with runtime.start(backend, model, settings, place.variables) as process:
         if place.rank:
-            _follow(process, state, 0, material, epochs)
+            _follow(process, state, 0, material, epochs, place)
             return None
         run = RunDirectory.create(
             out,
@@ -103,7 +103,7 @@ def resume(
         run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
     with runtime.start(name, run.model_config, run.train_config, place.variables) as process:
         if place.rank:
-            _follow(process, state, done, material, epochs)
+            _follow(process, state, done, material, epochs, place)
             return None
         return _fit(process, run, material, epochs, on_event, place)
 
@@ -155,17 +155,20 @@ def _resumable(run: RunDirectory, epochs: int, place: Place) -> tuple[ModelState
     return state, last.epoch
 
 
-def _follow(process: BackendProcess, state: ModelState, done: int, material: Material, epochs: int) -> None:
+def _follow(
+    process: BackendProcess, state: ModelState, done: int, material: Material, epochs: int, place: Place
+) -> None:
     """Train along as another worker than the first."""
-    process.listening(silence=silence(len(material.pairs))).call(
-        training.follow,
-        state=state,
-        done=done,
-        epochs=epochs,
-        corpus=material.batch,
-        training_rows=material.training_rows,
-        validation_rows=material.validation_rows,
-    )
+    with telling_who_is_lost(process.name, place):
+        process.listening(silence=silence(len(material.pairs))).call(
+            training.follow,
+            state=state,
+            done=done,
+            epochs=epochs,
+            corpus=material.batch,
+            training_rows=material.training_rows,
+            validation_rows=material.validation_rows,
+        )
 
 
 def _fit(
@@ -174,15 +177,16 @@ def _fit(
     # In a group the other workers are programs that use the machine, too, and rightly so.
     if place.size == 1 and (advice := fewer_threads(process.facts.threads, process.pid)):
         on_event({"warning": advice})
-    process.listening(on_event, silence(len(material.pairs))).call(
-        training.fit,
-        run=str(run.path.resolve()),
-        learning_rate=run.train_config.learning_rate,
-        epochs=epochs,
-        corpus=material.batch,
-        training_rows=material.training_rows,
-        validation_rows=material.validation_rows,
-    )
+    with telling_who_is_lost(process.name, place):
+        process.listening(on_event, silence(len(material.pairs))).call(
+            training.fit,
+            run=str(run.path.resolve()),
+            learning_rate=run.train_config.learning_rate,
+            epochs=epochs,
+            corpus=material.batch,
+            training_rows=material.training_rows,
+            validation_rows=material.validation_rows,
+        )
     return Trained(run, process.name, _samples(Translator(process, material), on_event))
 
 

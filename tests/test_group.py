@@ -165,8 +165,8 @@ def test_a_worker_that_dies_ends_the_group_and_the_run_goes_on_alone_to_the_same
     assert f"the run keeps epoch {kept}. Go on with: rosetta train --out {run} --resume --epochs 1000" in last
     answer("train", "--out", run, "--resume", "--backend", "numpy", "--threads", 1, "--epochs", kept + 1)
     state, expected = RunDirectory.open(run).read_state("last")[0], trained_alone(tmp_path / "alone", kept + 1)
-    for name, weight in expected.weights.items():
-        np.testing.assert_allclose(state.weights[name], weight, rtol=0, atol=1e-11, err_msg=name)
+    for kernel, weight in expected.weights.items():
+        np.testing.assert_allclose(state.weights[kernel], weight, rtol=0, atol=1e-11, err_msg=kernel)
 
 
 def test_what_a_worker_refuses_is_said_once(tmp_path: Path) -> None:

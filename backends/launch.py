@@ -130,7 +130,7 @@ def end_with_starter() -> None:
     """Have this program end as by SIGTERM, if it is a worker, when the program that started the group has ended."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # and not sys.stdin, whose lock the interpreter's end wants
         os.kill(os.getpid(), signal.SIGTERM)
 
     if LIFELINE in os.environ:

@@ -138,6 +138,8 @@ def train_in_group(
         if "--resume" in str(error):
             raise
         kept = RunDirectory.open(out).read_state("last")[1].epoch
+        if kept >= epochs:
+            raise RosettaError(f"{error}; {out} is whole") from error
         raise RosettaError(
             f"{error}; the run keeps epoch {kept}. Go on with: rosetta train --out {quoted(out)} --resume "
             f"--epochs {epochs} --workers {workers}"

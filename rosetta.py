@@ -202,6 +202,7 @@ def train(
     --workers, each worker uses its share of the cores, unless --threads gives the number of each.
     """
     from backends import launch, runs
+    from backends.engines import place_in_group
     from backends.process.runtime import Runtime
     from common import terminal
     from common.machine import cores
@@ -210,7 +211,9 @@ def train(
     runtime = Runtime(threads=threads, device=device)
     launch.end_with_starter()
     try:
-        with terminal.training_progress(backend or "resume", epochs) as on_event:
+        name = backend or (RunDirectory.open(out).backend if resume else "")
+        follows = place_in_group(name, os.environ).rank > 0  # then the first worker alone shows what is done
+        with terminal.training_progress(backend or "resume", epochs, silent=follows) as on_event:
             if resume:
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")

@@ -1,5 +1,6 @@
 """Training in a group of workers: the same result as one process, and one line where a worker fails."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from backends.engines import ENGINES, Place, engine_of, place_in_group
+from backends.engines import ENGINES, Place, engine_of, free_addresses, place_in_group
 from backends.launch import without_workers
 from backends.process.group import ask_each
 from backends.process.parent import PROJECT, BackendProcess
@@ -23,6 +24,7 @@ from common.run_directory import RunDirectory
 from common.weights import ModelState
 from tests import child
 from tests.conftest import FRAMEWORKS, SETTINGS, batch_of, model
+from tests.hosts import kind_of_hosts, two_hosts
 from tests.program import answer, refusal, wait_until
 
 WORKERS = 2
@@ -174,3 +176,30 @@ def test_what_a_worker_refuses_is_said_once(tmp_path: Path) -> None:
     assert refusal(2, *arguments, "--data", tmp_path / "nothing").startswith("rosetta: worker 0 of 2 failed: ")
     assert "--device is gpu" in refusal(2, *arguments, "--device", "gpu")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("hosts", [kind_of_hosts()])
+def test_workers_on_two_hosts_train_one_run(tmp_path: Path, hosts: str) -> None:
+    """Each is started by hand, as a cluster's scheduler does, with the variables of torch's engine."""
+    run, engine = tmp_path / "run", ENGINES["torch"]
+    command = [sys.executable, "-m", "rosetta", "train", "--backend", "torch", "--threads", 1, "--epochs", 2]
+    command += ["--out", run, *SMALL]
+    with two_hosts() as both:
+        port = free_addresses(1)[0].rpartition(":")[2]
+        addresses = [f"{host.address}:{port}" for host in both]
+        workers = [
+            subprocess.Popen(
+                [*host.prefix, *map(str, command)],
+                cwd=PROJECT,
+                env=os.environ | engine.variables(rank, addresses) | {"GLOO_SOCKET_IFNAME": host.interface},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank, host in enumerate(both)
+        ]
+        (printed, _), follower = (worker.communicate(timeout=100) for worker in workers)
+    assert [worker.returncode for worker in workers] == [0, 0], follower
+    assert "The run is in" in printed
+    assert follower == ("", ""), "the first worker alone says something"
+    assert RunDirectory.open(run).history()[-1].epoch == 2

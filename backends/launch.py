@@ -67,7 +67,9 @@ def _commands(backend: str, workers: int, command: list[str], folder: Path) -> l
     """The launcher's command line, or those of all workers, and the variables to set for each."""
     framework, engine, python = backend.partition(":")[0], engine_of(backend), [sys.executable, "-P"]
     if framework == "torch":
-        options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={workers}"]
+        # Not --standalone, whose rendezvous unpickles what anybody who reaches its port has written there.
+        host, _, port = free_addresses(1)[0].rpartition(":")
+        options = [f"--master-addr={host}", f"--master-port={port}", f"--nproc-per-node={workers}"]
         options += ["--redirects=3", f"--log-dir={folder}", f"--shutdown-timeout={ENDING_SECONDS // 2}"]
         return [([*python, "-m", "torch.distributed.run", *options, *command], {})]
     if framework == "paddle":

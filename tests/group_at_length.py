@@ -1,7 +1,7 @@
 """What tests/test_group.py tries for a moment, at length: `python -m tests.group_at_length [KILLS] [CORPUS]`.
 
 For each framework: a worker is killed KILLS times at a random moment, and the run goes on with as many workers to the
-same bytes as a run that nobody disturbed; a run goes from two workers to four, to one and to the other frameworks, and
+same bytes as a run that nobody disturbed; a run goes from two workers to four, to one and to other frameworks, and
 ends as NumPy's alone; and two and four workers climb the ladder of parity on CORPUS. It prints a line for each.
 """
 

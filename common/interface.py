@@ -152,8 +152,6 @@ class Backend(ABC):
     `gradients`, alike. Whatever else is asked, each worker does for itself.
     """
 
-    group: Group = ALONE  # `build` joins the group that the process's environment variables describe, if any
-
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu", variant: str = "") -> None:
         """Build the model on `device`, "cpu" or "gpu". A `variant` computes the same in another way; "" is none.
 
@@ -167,6 +165,7 @@ class Backend(ABC):
         self.train_config = train
         self.device = device
         self.variant = variant
+        self.group: Group = ALONE  # until `build` joins the one that the environment's variables describe, if any
         self.build()
 
     @abstractmethod

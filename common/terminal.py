@@ -56,13 +56,16 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], num
 
 
 @contextmanager
-def training_progress(title: str, epochs: int = 0) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A progress bar on standard error; gives the function that takes a backend's events.
+def training_progress(
+    title: str, epochs: int = 0, silent: bool = False
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A progress bar on standard error, unless `silent`; gives the function that takes a backend's events.
 
     While a model is trained, the bar is over the steps of all `epochs`, and so is the time left.
     """
     columns = TextColumn("{task.description}"), BarColumn(bar_width=12), TimeElapsedColumn(), TimeRemainingColumn()
-    with Progress(*columns, TextColumn("{task.fields[left]}"), console=err, transient=True) as progress:
+    left = TextColumn("{task.fields[left]}")
+    with Progress(*columns, left, console=err, transient=True, disable=silent) as progress:
         title = escape(printable(title))
         task = progress.add_task(title, total=None, left="")  # "left" follows the time that is left
         header = EPOCH_HEADER  # until it is printed
@@ -78,6 +81,8 @@ def training_progress(title: str, epochs: int = 0) -> Iterator[Callable[[Mapping
             elif "epoch_done" in event:
                 progress.print(header + epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
                 header = ""
+            elif "line" in event:
+                progress.print(event["line"], markup=False, highlight=False, soft_wrap=True)
             elif "warning" in event:
                 warning = escape(printable(event["warning"]))
                 progress.console.print(f"[yellow]warning:[/] {warning}", highlight=False)

@@ -1,0 +1,98 @@
+"""What tests/test_group.py tries for a moment, at length: `python -m tests.group_at_length [KILLS] [CORPUS]`.
+
+For each framework: a worker is killed KILLS times at a random moment, and the run goes on with as many workers to the
+same bytes as a run that nobody disturbed; a run goes from two workers to four, to one and to other frameworks, and
+ends as NumPy's alone; and two and four workers climb the ladder of parity on CORPUS. It prints a line for each.
+"""
+
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from backends.engines import LOST
+from common.run_directory import RunDirectory
+from tests.conftest import FRAMEWORKS
+from tests.program import answer, wait_until
+from tests.test_group import SMALL, WORKERS, backend_process, start_training, trained_alone
+
+EPOCHS = 40
+
+
+def _bytes_of(run: Path) -> list[bytes]:
+    state = RunDirectory.open(run).read_state("last")[0]
+    return [arrays[name].tobytes() for arrays in (state.weights, state.mean_squares) for name in sorted(arrays)]
+
+
+def kills(name: str, number: int, folder: Path, rng: random.Random) -> None:
+    """Kill a random process of the group at a random moment, resume, and compare the ends."""
+    whole = folder / "whole"
+    answer("train", "--backend", name, "--workers", WORKERS, "--epochs", EPOCHS, "--out", whole, *SMALL)
+    for attempt in range(number):
+        run = folder / f"killed-{attempt}"
+        with start_training(name, run, WORKERS, epochs=EPOCHS) as program:
+            wait_until((run / "history.jsonl").exists)
+            time.sleep(rng.uniform(0, 0.5))
+            worker = backend_process(program, name, rank=rng.randrange(WORKERS))
+            started = psutil.Process(program.pid).children(recursive=True)
+            victim = rng.choice([worker, psutil.Process(worker.ppid())])
+            victim.kill()
+            killed = time.monotonic()
+            _, said = program.communicate()
+        lines = [line for line in said.splitlines() if line.startswith("rosetta: ")]
+        seconds, left = time.monotonic() - killed, psutil.wait_procs(started, 5)[1]
+        assert program.returncode == 1, said
+        assert len(lines) == 1, said
+        assert "Traceback" not in said
+        assert not left
+        again = ["--resume", "--workers", WORKERS, "--epochs", EPOCHS]
+        if f"{run} is whole" not in lines[0]:
+            answer("train", "--out", run, *again)
+        assert _bytes_of(run) == _bytes_of(whole)
+        blamed = LOST not in lines[0] and "interrupted" not in lines[0]
+        print(f"{name}: killed, ended in {seconds:.1f} s, {'the right worker named' if blamed else lines[0]}")
+
+
+def elastic(folder: Path) -> None:
+    """Go on with another number of workers and in another framework after each epoch."""
+    run = folder / "elastic"
+    steps = [("torch", 2), ("torch", 4), ("paddle", 4), ("keras", 2), ("paddle", 1), ("keras", 4), ("torch", 1)]
+    for epoch, (name, workers) in enumerate(steps, 1):
+        settings = ["--resume"] if epoch > 1 else SMALL
+        answer("train", "--backend", name, "--workers", workers, "--epochs", epoch, "--out", run, *settings)
+    state, alone = RunDirectory.open(run).read_state("last")[0], trained_alone(folder / "alone", len(steps))
+    largest = max(float(np.abs(state.weights[name] - weight).max()) for name, weight in alone.weights.items())
+    assert largest < 1e-11
+    print(f"elastic: {', '.join(f'{name} × {workers}' for name, workers in steps)}: off by {largest:.0e} at most")
+
+
+def parity(name: str, corpus: str) -> None:
+    for workers in (2, 4):
+        for padding in ("space", "mask"):
+            options = ["--quick", "--padding", padding, "--data", corpus, "--threads", 1, "--latent-dim", 64]
+            found = answer("parity", "--backends", name, "--workers", workers, *options)
+            checks = [check for check in found["checks"] if "workers" in check["tensor"]]
+            assert found["passed"]
+            assert checks
+            print(f"{name}: {workers} workers, padding {padding}: {len(checks)} checks passed")
+
+
+def main() -> None:
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    corpus = sys.argv[2] if len(sys.argv) > 2 else "phrasebook"
+    rng = random.Random(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        elastic(Path(temporary))
+        for name in FRAMEWORKS:
+            folder = Path(temporary, name)
+            folder.mkdir()
+            kills(name, number, folder, rng)
+            parity(name, corpus)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,6 +21,7 @@ from common.config import DataConfig
 from common.download import download
 from common.errors import CannotBeginError
 from common.lines import LONGEST_LINE, LONGEST_SENTENCE
+from common.stored import Pair, Pairs
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -28,18 +29,16 @@ if TYPE_CHECKING:
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org/anki names it
 LARGEST_TEXT = 1 << 30  # bytes of a corpus, also of one that comes out of an archive or of a pipe
-MOST_PAIRS = 1 << 21  # that are kept in memory; the largest corpus of manythings.org has some 540,000
+MOST_PAIRS = 1 << 24  # the largest corpus of manythings.org has some 540,000
 PIECE = 1 << 16  # bytes that are read at a time
 ZIPPED = b"PK\x03\x04", b"PK\x05\x06"  # the first bytes of an archive, also of one that was cut short or is empty
-
-Pair = tuple[str, str]  # source, target
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Sentence pairs and where they come from."""
 
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     sha256: str  # of the whole text file; published logs of the example come from different versions of it
     skipped_lines: int = 0  # lines that were left out because they hold no pair
 
@@ -52,9 +51,9 @@ def normalize(text: str) -> str:
 def read_corpus(config: DataConfig) -> Corpus:
     """The first `num_samples` pairs of the corpus that `config.data` names. Raises CannotBeginError.
 
-    The memory that this takes is that of these pairs: the text is read a piece at a time, to its end for the digest.
+    The pairs are stored on disk. The text is read a piece at a time, to its end for the digest.
     """
-    pairs: list[Pair] = []
+    pairs = Pairs()
     skipped = 0
     with _opened(config.data) as text:
         counted = _Counted(text, config.data)

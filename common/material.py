@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import DataConfig
-from common.corpus import Pair, read_corpus, split
+from common.corpus import read_corpus, split
 from common.run_directory import RunDirectory
+from common.stored import Pair
 from common.tensors import START, STOP, Batch
 from common.vocabulary import CharVocabulary
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from common.corpus import Corpus, Pair
+from common.corpus import Corpus
+from common.stored import Pair
 from common.tensors import START, STOP
 from common.vocabulary import CharVocabulary
 

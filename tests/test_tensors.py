@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from backends.numpy_backend import NumpyBackend
 from common.config import DataConfig, TrainConfig
-from common.corpus import Pair, read_corpus
+from common.corpus import read_corpus
 from common.errors import CannotBeginError
 from common.statistics import corpus_statistics
+from common.stored import Pair
 from common.tensors import Batch, Batches, epoch_batches, epoch_order, model_config, one_hot
 from common.vocabulary import CharVocabulary
 

@@ -9,12 +9,15 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 PAIRS_AT_ONCE = 1 << 12  # that are read from disk, or encoded, in one piece
+PAIRS_SORTED = 1 << 18  # at a time; each such piece of a corpus then is one open file
 
 Pair = tuple[str, str]  # source, target
 
@@ -59,6 +62,12 @@ class Pairs(Sequence[Pair]):
         start, end = self._ends[first], self._ends[last]
         sentences = os.pread(self._file.fileno(), end - start, start)[:-1].decode().replace("\n", "\t").split("\t")
         return list(zip(sentences[::2], sentences[1::2], strict=True))
+
+
+def in_order(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """The pairs sorted. Memory has PAIRS_SORTED of them at a time."""
+    unsorted = iter(pairs)
+    return merge(*(Pairs(sorted(piece)) for piece in iter(lambda: list(islice(unsorted, PAIRS_SORTED)), [])))
 
 
 class StoredArray(np.ndarray[Any, Any]):

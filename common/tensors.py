@@ -226,12 +226,12 @@ def bucketed_order(
     and they come last. Otherwise the smaller batch would always be the one with the longest rows.
     """
     whole = len(encoder_lengths) // batch_size * batch_size
-    encoder_widths, decoder_widths = _widths(encoder_lengths[:whole]), _widths(decoder_lengths[:whole] - 1)
+    widths = _widths(encoder_lengths[:whole]), _widths(decoder_lengths[:whole] - 1)
     # Rows are sorted by the widths that they are trimmed to, not by their lengths, so that rows of one width stay
     # shuffled. For the 7,991 training pairs of fra-eng 49 % of the positions are left (73 % if rows are not sorted),
     # and two rows of a batch meet again in the next epoch in 10 of 100 cases. If rows were sorted by their lengths,
     # 46 % would be left, but two rows would meet again in 53 of 100 cases.
-    by_widths = np.lexsort((encoder_widths, decoder_widths))  # stable, the decoder's widths first
+    by_widths = np.lexsort([side.astype(np.uint16) for side in widths])  # stable, the decoder's widths first
     batches = rng.permutation(by_widths.reshape(-1, batch_size))
     return np.concatenate([batches.ravel(), np.arange(whole, len(encoder_lengths))])
 

@@ -9,6 +9,7 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from heapq import merge
 from itertools import islice
 from typing import Any, overload
@@ -84,19 +85,20 @@ class StoredArray(np.ndarray[Any, Any]):
 
 def stored(pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: DTypeLike) -> StoredArray:
     """Store an array, whose rows come in pieces."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with the array)
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    for piece in pieces:
-        file.write(np.ascontiguousarray(piece, dtype).data)
-    file.flush()
-    path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-    opened = opened_array(path).view(StoredArray)
-    opened.path = path
-    weakref.finalize(opened, file.close)
+    with ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece, dtype).data)
+        file.flush()
+        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        opened = opened_array(path).view(StoredArray)
+        opened.path = path
+        weakref.finalize(opened, stack.pop_all().close)
     return opened
 
 
 def opened_array(path: str) -> NDArray[Any]:
     """The array in the file to which a StoredArray's `path` leads. It may be read, and not written."""
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    return np.asarray(np.load(path, mmap_mode="r"))

@@ -212,33 +212,32 @@ def epoch_batches(corpus: Batch, rows: NDArray[np.integer], settings: TrainConfi
     rows = rows[epoch_order(len(rows), settings.seed, epoch)]
     if settings.batches == "shuffled":
         return Batches(corpus, rows, settings.batch_size)
-    lengths = corpus.encoder_lengths[rows], corpus.decoder_lengths[rows]
-    order = bucketed_order(*lengths, settings.batch_size, np.random.default_rng([settings.seed, epoch, 1]))
+    widths = _widths(corpus.encoder_lengths[rows]), _widths(corpus.decoder_lengths[rows] - 1)
+    order = bucketed_order(*widths, settings.batch_size, np.random.default_rng([settings.seed, epoch, 1]))
     return Batches(corpus, rows[order], settings.batch_size, trimmed=True)
 
 
 def bucketed_order(
-    encoder_lengths: NDArray[np.int32], decoder_lengths: NDArray[np.int32], batch_size: int, rng: np.random.Generator
+    encoder_widths: NDArray[np.uint16], decoder_widths: NDArray[np.uint16], batch_size: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """An order of rows so that each batch holds rows of about the same lengths.
 
-    The lengths (N,) are those of rows in a shuffled order. The rows that are too few for a batch are of any lengths,
-    and they come last. Otherwise the smaller batch would always be the one with the longest rows.
+    The widths (N,) are those to which rows in a shuffled order are trimmed. The rows that are too few for a batch are
+    of any lengths, and they come last. Otherwise the smaller batch would always be the one with the longest rows.
     """
-    whole = len(encoder_lengths) // batch_size * batch_size
-    widths = _widths(encoder_lengths[:whole]), _widths(decoder_lengths[:whole] - 1)
+    whole = len(encoder_widths) // batch_size * batch_size
     # Rows are sorted by the widths that they are trimmed to, not by their lengths, so that rows of one width stay
     # shuffled. For the 7,991 training pairs of fra-eng 49 % of the positions are left (73 % if rows are not sorted),
     # and two rows of a batch meet again in the next epoch in 10 of 100 cases. If rows were sorted by their lengths,
     # 46 % would be left, but two rows would meet again in 53 of 100 cases.
-    by_widths = np.lexsort([side.astype(np.uint16) for side in widths])  # stable, the decoder's widths first
-    batches = rng.permutation(by_widths.reshape(-1, batch_size))
-    return np.concatenate([batches.ravel(), np.arange(whole, len(encoder_lengths))])
+    # The sort is stable, the decoder's widths first.
+    batches = rng.permutation(np.lexsort((encoder_widths[:whole], decoder_widths[:whole])).reshape(-1, batch_size))
+    return np.concatenate([batches.ravel(), np.arange(whole, len(encoder_widths))])
 
 
-def _widths(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+def _widths(lengths: NDArray[np.int32]) -> NDArray[np.uint16]:
     """Lengths (N,) rounded up to multiples of WIDTH_STEP. A slice that is wider than the corpus takes all of it."""
-    return -(-lengths // WIDTH_STEP) * WIDTH_STEP
+    return (-(-lengths // WIDTH_STEP) * WIDTH_STEP).astype(np.uint16)
 
 
 def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: str) -> ModelConfig:

@@ -1,5 +1,6 @@
 """What is stored on disk: pairs and arrays, which cross to another process without being read."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from backends.process.calls import arguments_from_wire, result_from_wire, to_wire
 from common import stored as module
+from common.errors import UnknownCharactersError
 from common.stored import Pairs, in_order, opened_array, stored
 from common.tensors import Batch
 from tests.small_run import PAIRS, VOCABULARIES
@@ -55,6 +57,13 @@ def test_a_result_opens_no_file() -> None:
     path = to_wire(Batch.of_pairs(PAIRS, *VOCABULARIES))["encoder_ids"]
     with pytest.raises(ValueError, match="expected an array, found dict"):
         result_from_wire(_array, path)
+
+
+def test_a_corpus_that_cannot_be_encoded_leaves_no_file_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UnknownCharactersError):
+        Batch.of_pairs([("Go.", "ß")], *VOCABULARIES)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_stored_array_has_no_name_and_goes_with_its_last_user(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

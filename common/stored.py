@@ -28,7 +28,8 @@ class Pairs(Sequence[Pair]):
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with this object)
-        weakref.finalize(self, self._file.close)
+        # Not `self._file.close`, which writes what is still to be written, and a full disk was told of already.
+        weakref.finalize(self, self._file.raw.close)
         self._ends = array("q", [0])  # the place in the file at which each line ends, after that of the first's start
         for pair in pairs:
             self.append(pair)

@@ -66,6 +66,14 @@ def test_a_corpus_that_cannot_be_encoded_leaves_no_file_open() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left"):
+        Pairs(MANY)  # what it could not write is not tried again when it goes
+    with pytest.raises(OSError, match="No space left"):
+        stored([np.arange(3)], (3,), np.int64)
+
+
 def test_a_stored_array_has_no_name_and_goes_with_its_last_user(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
     array = stored([np.arange(3)], (3,), np.int64)

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from heapq import merge
 from itertools import islice
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-PAIRS_AT_ONCE = 1 << 12  # that are read from disk, or encoded, in one piece
+ITEMS_AT_ONCE = 1 << 12  # pairs or sentences that are read from disk, or encoded, in one piece
 PAIRS_SORTED = 1 << 18  # at a time; each such piece of a corpus then is one open file
 
 Pair = tuple[str, str]  # source, target
+Item = TypeVar("Item")
 
 
 class Pairs(Sequence[Pair]):
@@ -52,8 +53,8 @@ class Pairs(Sequence[Pair]):
         return self._read(row, row + 1)[0]
 
     def __iter__(self) -> Iterator[Pair]:
-        for start in range(0, len(self), PAIRS_AT_ONCE):
-            yield from self._read(start, min(start + PAIRS_AT_ONCE, len(self)))
+        for start in range(0, len(self), ITEMS_AT_ONCE):
+            yield from self._read(start, min(start + ITEMS_AT_ONCE, len(self)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(tuple.__eq__, self, other))
@@ -66,10 +67,15 @@ class Pairs(Sequence[Pair]):
         return list(zip(sentences[::2], sentences[1::2], strict=True))
 
 
+def in_pieces(items: Iterable[Item], count: int = ITEMS_AT_ONCE) -> Iterator[list[Item]]:
+    """The items in lists of so many; the last one may be shorter."""
+    rest = iter(items)
+    return iter(lambda: list(islice(rest, count)), [])
+
+
 def in_order(pairs: Iterable[Pair]) -> Iterator[Pair]:
     """The pairs sorted. Memory has PAIRS_SORTED of them at a time."""
-    unsorted = iter(pairs)
-    return merge(*(Pairs(sorted(piece)) for piece in iter(lambda: list(islice(unsorted, PAIRS_SORTED)), [])))
+    return merge(*(Pairs(sorted(piece)) for piece in in_pieces(pairs, PAIRS_SORTED)))
 
 
 class StoredArray(np.ndarray[Any, Any]):

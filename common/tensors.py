@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.config import LARGEST_VOCABULARY, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
-from common.stored import PAIRS_AT_ONCE, StoredArray, stored
+from common.stored import StoredArray, in_pieces, stored
 from common.vocabulary import CharVocabulary
 
 START, STOP = "\t", "\n"
@@ -59,8 +58,10 @@ class Batch:
 
         Raises CannotBeginError where their tensors would be too large.
         """
-        encoder_lengths = np.fromiter((len(source) for source, _ in pairs), np.int32, len(pairs))
-        decoder_lengths = np.fromiter((len(START + target + STOP) for _, target in pairs), np.int32, len(pairs))
+        lengths = np.fromiter(
+            ((len(s), len(START + t + STOP)) for s, t in pairs), np.dtype((np.int32, 2)), len(pairs)
+        )
+        encoder_lengths, decoder_lengths = lengths.T
         sizes = len(encoder_vocabulary), len(decoder_vocabulary)
         widths = int(encoder_lengths.max()), int(decoder_lengths.max())
         _check_sizes(len(pairs), *widths, *sizes)
@@ -147,8 +148,7 @@ class Batch:
 
 def _encoded(texts: Iterator[str], vocabulary: CharVocabulary, count: int, width: int) -> StoredArray:
     """Stored ids (count, width) of so many texts."""
-    pieces = iter(lambda: list(islice(texts, PAIRS_AT_ONCE)), [])
-    ids = (vocabulary.encode(piece, width)[0] for piece in pieces)
+    ids = (vocabulary.encode(piece, width)[0] for piece in in_pieces(texts))
     return stored(ids, (count, width), vocabulary.ids_dtype)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UnknownCharactersError
+from common.stored import in_pieces
 
 PAD = " "  # the example pads with the space, so every vocabulary has one
 
@@ -30,8 +31,8 @@ class CharVocabulary:
     def of(cls, texts: Iterable[str]) -> "CharVocabulary":
         """The vocabulary of all characters in `texts`."""
         characters: set[str] = set()
-        for text in texts:
-            characters.update(text)
+        for piece in in_pieces(texts):
+            characters.update(*piece)
         return cls(characters)
 
     def __len__(self) -> int:

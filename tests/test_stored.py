@@ -15,7 +15,7 @@ from common.stored import Pairs, in_order, opened_array, stored
 from common.tensors import Batch
 from tests.small_run import PAIRS, VOCABULARIES
 
-MANY = [(f"é{row % 97}", f"\u2028\r{row}") for row in range(3 * module.PAIRS_AT_ONCE + 5)]
+MANY = [(f"é{row % 97}", f"\u2028\r{row}") for row in range(3 * module.ITEMS_AT_ONCE + 5)]
 
 
 def test_pairs_on_disk_are_those_that_were_given() -> None:

@@ -31,7 +31,7 @@ STRIDE = (
 
 
 def pairs(count: int) -> Iterator[tuple[str, str]]:
-    """So many different pairs of sentences, of 9 to 24 and 10 to 40 characters."""
+    """So many different pairs, of sentences of up to 19 and 32 characters."""
     syllables = [consonant + vowel for consonant in "bdfglmnprt" for vowel in "aeiou"]
     words = ["".join(made) for length in (1, 2, 3) for made in product(syllables, repeat=length)]
     for number in range(count):

@@ -323,3 +323,12 @@ def test_figures_of_real_pairs_agree_with_the_tensors(fra_path: Path) -> None:
     assert [figures[name] for name in five] == [10_000, 71, 92, 16, 59]
     assert figures["distinct_sources"] == 5_893
     assert f"{figures['padding']:.1%}" == "66.6%"
+
+
+def test_a_bucketed_epoch_is_ordered_without_reading_a_sentence() -> None:
+    pairs = [("a" * (row % 7 + 1), "b" * (row % 5 + 1)) for row in range(50)]
+    corpus = Batch.of_pairs(pairs, *vocabularies(pairs), padding="mask")
+    unread = replace(corpus, encoder_ids=None, decoder_ids=None)  # type: ignore[arg-type]
+    settings = TrainConfig(batch_size=8, batches="bucketed")
+    rows = epoch_batches(unread, np.arange(50), settings, 1).rows
+    assert rows.tolist() == epoch_batches(corpus, np.arange(50), settings, 1).rows.tolist()

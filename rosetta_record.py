@@ -685,7 +685,8 @@ class Keras(Framework):
             return {}
         others = [of for name, of in vars(optimizer).items() if not name.endswith("_variables")]
         found = [of[ids.index(id(weight))] for of in others if isinstance(of, list) and len(of) == len(ids)]
-        return {slot.name[len(weight.path) + 1 :]: slot for slot in found}
+        variables = [slot for slot in found if isinstance(slot, self.api.Variable)]  # not TensorFlow's lists
+        return {slot.name[len(weight.path) + 1 :]: slot for slot in variables}
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.assign(array)

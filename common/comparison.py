@@ -49,9 +49,9 @@ TOLERANCES_OF_ANY_MODEL = {
     # Running means and variances after a step, likewise. Paddle rounds the momentum to float32, which makes 2.4e-7.
     "moving": {"float64": 5e-7, "float32": 1e-4, "bfloat16": 1e-1},
     "trajectory": {"float64": 1e-8, "float32": 1e-4, "bfloat16": 5e-2},  # relative, each loss; 1.1e-12, 2.6e-7
-    # Weights after the last step, to how far any moved; 3.3e-10, 7.3e-3. Adam makes steps of any rounding error where
-    # gradients are zero in theory, as those of an attention's key bias are.
-    "last_weights": {"float64": 1e-6, "float32": 5e-2, "bfloat16": 1.0},
+    # Weights after the last step, to how far any moved; 3.3e-10, 7.3e-3, and 8.4e-2 in one of 100 million. Adam makes
+    # steps of any rounding error where gradients are almost zero.
+    "last_weights": {"float64": 1e-6, "float32": 5e-1, "bfloat16": 1.0},
 }
 # A decoded text may part from the referee's at a character where the referee's two highest probabilities differ by no
 # more than NEAR_TIE. PARTED is the share of sentences that may do so. In bfloat16 every sentence may: with fresh
@@ -95,7 +95,8 @@ def largest_difference(
     dtype = got.dtype if got.dtype == expected.dtype and got.dtype.kind == "f" else np.dtype(np.float64)
     for rows in pieces(got.shape):
         one, other = got[rows], expected[rows]
-        if not one.size or np.array_equal(one, other):
+        # Those that are not equal mostly are not from the first row on, which is quick to see.
+        if not one.size or (np.array_equal(one[:1], other[:1]) and np.array_equal(one, other)):
             continue
         with np.errstate(invalid="ignore", over="ignore"):
             difference = np.abs(one.astype(dtype, copy=False) - other.astype(dtype, copy=False))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from backends.process.parent import PROJECT
 from benchmarks.parity.checks import RUNGS
 from benchmarks.porting import shown
 from benchmarks.porting.activations import ACTIVATIONS, gelu, gelu_by_tanh
-from benchmarks.porting.carry import carried, write_carried
+from benchmarks.porting.carry import aliases, carried, write_carried
 from benchmarks.porting.causes import BREAKS, PROBES
 from benchmarks.porting.diff import Diff, compare_records
 from benchmarks.porting.layouts import GATES, groups_of
@@ -33,6 +34,7 @@ REGISTERED = {
     entry["id"]
     for entry in tomllib.loads((PROJECT / "docs" / "deviations.toml").read_text(encoding="utf-8"))["deviation"]
 }
+PADDLES_OWN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -719,6 +721,44 @@ def test_weights_that_were_carried_are_those_of_the_other_side(left: str, right:
         np.testing.assert_array_equal(array, expected[name])
 
 
+def test_a_weight_whose_gradient_is_rounding_alone_is_not_compared_after_several_steps(tmp_path: Path) -> None:
+    def still(data: dict[str, Any]) -> None:
+        data["gradients"]["fc"]["bias"] = np.full(H, 1e-16)
+
+    def moved(data: dict[str, Any]) -> None:
+        data["step-last"]["fc"]["bias"] += 1e-3
+
+    data = changed(DATA, still)
+    for number, (left, right, passes) in enumerate(
+        [(data, changed(data, moved), True), (DATA, changed(DATA, moved), False)]
+    ):
+        sides = (write(tmp_path / f"{side}{number}", "torch", of) for side, of in (("left", left), ("right", right)))
+        found = compare_records(*map(Record, sides))
+        assert found.passed == passes, found.explanation
+        assert any("fc bias, whose gradient is rounding alone" in note for note in found.notes) == passes
+
+
+def test_whether_an_array_is_there_is_known_without_reading_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = Record(write(tmp_path / "torch", "torch", DATA)).arrays("weights")
+    monkeypatch.setattr(type(arrays), "__getitem__", None)
+    assert "fc.weight" in arrays
+    assert "fc.kernel" not in arrays
+
+
+def test_a_file_of_keras_newer_kind_is_refused(tmp_path: Path) -> None:
+    sides = [Record(write(tmp_path / name, name, DATA)) for name in ("torch", "keras")]
+    with pytest.raises(CannotBeginError, match=r"name it \.h5"):
+        write_carried(tmp_path / "model.weights.h5", sides[1], carried(*sides))
+
+
+def test_paddles_second_names_of_recurrent_weights_are_known(tmp_path: Path) -> None:
+    like = Record(write(tmp_path / "paddle", "paddle", DATA))
+    assert aliases(like) == {f"lstm.0.cell.{kind}": f"lstm.{kind}_l0" for kind in PADDLES_OWN}
+    assert not aliases(Record(write(tmp_path / "torch", "torch", DATA)))
+
+
 def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> None:
     sides = [Record(write(tmp_path / name, name, DATA)) for name in ("keras", "paddle")]
     arrays, path = carried(*sides), tmp_path / "model.pdparams"
@@ -749,6 +789,15 @@ def test_what_is_carried_to_keras_stands_in_the_order_in_which_it_reads(tmp_path
         expected = [array for name, array in arrays.items() if name.split("/")[0] == layer]
         for array, wanted in zip(of, expected, strict=True):
             np.testing.assert_array_equal(array, wanted)
+
+
+def test_without_h5py_the_other_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "backends.native.keras", raising=False)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    sides = [Record(write(tmp_path / name, name, DATA)) for name in ("torch", "keras")]
+    with pytest.raises(CannotBeginError, match="not installed here; try: pip install h5py"):
+        write_carried(tmp_path / "model.h5", sides[1], carried(*sides))
+    write_carried(tmp_path / "model.safetensors", sides[1], carried(*sides))
 
 
 def test_what_has_no_place_is_not_carried(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from backends.native.keras import ordered_weights_file
 from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
 from benchmarks.porting.layouts import Array, Source
@@ -49,6 +48,20 @@ def carried(left: Record, like: Record, mapping: Mapping | None = None) -> dict[
         if name not in found:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
             found[name] = found[tied] if tied in found else like.arrays("weights")[name]
+    return found
+
+
+def aliases(like: Record) -> dict[str, str]:
+    """Second names that Paddle has for the weights of recurrent layers, and the first ones. It warns of a file that
+    lacks the second ones."""
+    found = {}
+    for layer in like.says.layers if like.says.framework.name == "paddle" else ():
+        both = any(role.endswith("_reverse") for role in layer.parameters)
+        for role, name in layer.parameters.items() if "RNNBase" in layer.classes else ():
+            kind, _, place = role.partition("_l")
+            number, _, backward = place.partition("_")
+            cell = "cell_bw" if backward else "cell_fw" if both else "cell"
+            found[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
     return found
 
 
@@ -94,6 +107,8 @@ def write_carried(path: Path, like: Record, arrays: dict[str, Array]) -> str:
         raise CannotBeginError(
             f"-o {path} is no file of {framework}; give it the ending {' or '.join(SUFFIXES[framework])}"
         )
+    if path.name.endswith(".weights.h5"):
+        raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
     if path.exists():
         raise CannotBeginError(f"{path} exists; give -o the name of a new file")
     if not path.parent.is_dir():
@@ -114,6 +129,12 @@ def write_carried(path: Path, like: Record, arrays: dict[str, Array]) -> str:
 
 def _ordered_by_keras(like: Record, arrays: dict[str, Array]) -> bytes:
     """A file for a Keras model: of each of its layers the arrays, with those of layers in it; trained ones first."""
+    try:
+        from backends.native.keras import ordered_weights_file
+    except ModuleNotFoundError as error:
+        raise CannotBeginError(
+            f"an .h5 file is written with {error.name}, which is not installed here; try: pip install {error.name}"
+        ) from error
     model, *layers = like.says.layers
     names: dict[str, list[str]] = {}  # by the outermost layer
     for layer in layers:

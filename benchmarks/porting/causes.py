@@ -17,6 +17,7 @@ from benchmarks.porting.sides import Side
 from common.comparison import largest, largest_difference, pieces
 
 REGISTER = "docs/deviations.md"
+TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
 # What a rung says of two sides of which neither is the referee.
 BREAKS = CAUSES | {
     "tensors": "the two sides are not fed the same arrays",
@@ -149,6 +150,15 @@ def other_dtype(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
 
 
+def of_float32(broken: Broken) -> Iterator[Cause]:
+    """In float64 a difference of the size of float32's rounding."""
+    if broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
+        yield Cause(
+            "the difference is as small as the rounding of float32: one side has a constant in it, or computes in it",
+            "array-dtype",
+        )
+
+
 def one_sided(broken: Broken) -> Iterator[Cause]:
     """A tensor that one side has not."""
     right, left = broken.arrays
@@ -192,8 +202,6 @@ def scaled(broken: Broken) -> Iterator[Cause]:
 def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
     """Numbers by which an array may be off, with what that means."""
     item, settings = broken.item, [side.optimizer_settings for side in (broken.rungs.left, broken.rungs.right)]
-    if item.name == "bias" and item.pair and item.pair.left.kind in RECURRENT and item.rung in ("step", "trajectory"):
-        yield 2.0, "one side trains two biases, whose sum moves twice as far", "second-bias"
     if item.name.startswith("moving_"):
         for share in {_number(side.settings(group).get("momentum")) for side, group in broken.sides}:
             if 0 < share < 1:
@@ -207,18 +215,49 @@ def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
                 f"one side takes the mean over {size} rows or positions, the other their sum",
                 "padding-denominator",
             )
+    if item.name == "bias" and item.pair and item.pair.left.kind in RECURRENT and item.rung in ("step", "trajectory"):
+        yield 2.0, TWO_BIASES, "second-bias"
+    for name, array in padded_inputs(broken) if item.rung in ("loss", "gradients") else ():
+        real = int(np.count_nonzero(array))
+        if 0 < real < array.size:
+            yield (
+                array.size / real,
+                f"one side takes the mean over {array.size} positions, the other over those {real} whose {name} is "
+                "not 0, which is padding",
+                "padding-denominator",
+            )
     one, other = (_number(side.get("learning_rate")) for side in settings)
     if one and other and one != other:
         yield other / one, f"the learning rates are {one:g} and {other:g}", ""
-    for side in settings:
-        beta_1, beta_2 = _number(side.get("beta_1")), _number(side.get("beta_2"))
-        if 0 < beta_1 < 1 and 0 < beta_2 < 1:
-            correction = (1 - beta_1) / (1 - beta_2) ** 0.5
-            yield correction, "one side does not correct the bias of Adam's means", ""
+
+
+def padded_inputs(broken: Broken) -> Iterator[tuple[str, Array]]:
+    """The left side's inputs (N, T) in which a 0 may be padding; those of batches after the first are left out."""
+    for name, array in broken.rungs.left.record.arrays("inputs").items():
+        if array.dtype.kind == "i" and array.ndim == 2 and not name.startswith("batch"):
+            yield name, array
 
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and isfinite(value) else 0.0
+
+
+def two_biases(broken: Broken) -> Iterator[Cause]:
+    """A recurrent layer of which one side trains two biases and the other one."""
+    for pair in [item.pair for item, _ in broken.failed if item.name == "bias" and item.pair]:
+        moved = [_moved(broken.rungs.left, pair.left), _moved(broken.rungs.right, pair.right)]
+        if pair.left.kind in RECURRENT and sorted(moved) == [1, 2]:
+            yield Cause(TWO_BIASES, "second-bias")
+            return
+
+
+def _moved(side: Side, group: Group) -> int:
+    """How many of the arrays whose sum is the bias the first step changed."""
+    names = [source.name for source in group.tensors.get("bias", ())]
+    arrays = [(side.record.weight("weights", name), side.record.weight("step-1", name)) for name in names]
+    return sum(
+        before is not None and after is not None and not np.array_equal(before, after) for before, after in arrays
+    )
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
@@ -284,7 +323,7 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
     classes = []
     for side in (broken.rungs.left, broken.rungs.right):
         said = side.record.says.optimizer
-        classes.append((side.record.says.framework.name, said.class_name if said else ""))
+        classes.append((side.record.says.framework.name, said.kind if said else ""))
     entries = {"epsilon": "optimizer-epsilon", "weight_decay": "weight-decay", "rho": "rmsprop-defaults"}
     for name in left:
         one, other = left[name], right.get(name)
@@ -325,6 +364,21 @@ def clipping(side: Side) -> str:
     if own in CLIPPING:
         return f"{CLIPPING[own]} of {settings.get('clipping.clip_norm', settings.get('clipping.max'))}"
     return next((f"{words} of {settings[name]}" for name, words in CLIPPING.items() if settings.get(name)), "nowhere")
+
+
+def uncorrected(broken: Broken) -> Iterator[Cause]:
+    """Adam's means without the correction of their bias: large updates differ by its factor, all but for epsilon."""
+    right, left = broken.moved
+    large = np.abs(left) > largest(left) / 2
+    if not broken.item.is_update or not large.any():
+        return
+    ratio = abs(float(np.median(right[large] / left[large])))
+    for side in (broken.rungs.left, broken.rungs.right):
+        beta_1, beta_2 = (_number(side.optimizer_settings.get(name)) for name in ("beta_1", "beta_2"))
+        correction = (1 - beta_1) / (1 - beta_2) ** 0.5 if 0 < beta_1 < 1 and 0 < beta_2 < 1 else 0.0
+        if correction and ratio and min(abs(ratio / correction - 1), abs(ratio * correction - 1)) < 0.01:
+            yield Cause("one side does not correct the bias of Adam's means")
+            return
 
 
 def decayed(broken: Broken) -> Iterator[Cause]:
@@ -446,6 +500,50 @@ def attention(broken: Broken) -> Iterator[Cause]:
         )
 
 
+def padded_rows(broken: Broken) -> Iterator[Cause]:
+    """Only the rows differ that have padding, which something masks."""
+    right, left = broken.arrays
+    kind = broken.item.pair.left.kind if broken.item.pair else ""
+    if right.shape != left.shape or left.ndim < 2 or kind == "embedding":
+        return
+    bound = broken.check.tolerance * largest(left)
+    differs = np.array([np.abs(one - other).max() > bound for one, other in zip(right, left, strict=True)])
+    for name, array in padded_inputs(broken):
+        if len(array) == len(left):
+            padded = (array == 0).any(1)
+            if not padded.all() and np.array_equal(differs, padded):
+                yield Cause(
+                    f"only the rows differ whose {name} have a 0, which is padding: look at the sign and the kind of "
+                    "the mask",
+                    "attention-mask",
+                )
+                return
+
+
+def activated_otherwise(broken: Broken) -> Iterator[Cause]:
+    """A layer of which one side has an activation in it, and another than its settings say."""
+    pair = broken.item.pair
+    if pair is None or not broken.item.is_output or pair.left.kind not in ACTIVATED:
+        return
+    said = [str(side.settings(group).get("activation") or "linear") for side, group in broken.sides]
+    calls = [side.record.calls.get(group.layer.path, [[]])[0] for side, group in broken.sides]
+    outputs = [
+        next(iter(side.outputs(group, call).values()))()
+        for (side, group), call in zip(broken.sides, calls, strict=True)
+    ]
+    if said.count("linear") != 1 or outputs[0].shape != outputs[1].shape:
+        return
+    plain, other = (rows_of(outputs[said.index("linear") ^ place]) for place in (0, 1))
+    for name, activation in ACTIVATIONS.items():
+        if name not in said and broken.near(activation(plain), other):
+            words = next(word for word in said if word != "linear")
+            yield Cause(
+                f"the activation that the settings of {pair.name} call {words} is {name}",
+                "gelu-approximation" if "gelu" in name else "",
+            )
+            return
+
+
 def squared_slices(broken: Broken) -> Iterator[Cause]:
     """The mean squares of an embedding on Keras with TensorFlow."""
     keras = any(side.record.says.framework.backend == "tensorflow" for side, _ in broken.sides)
@@ -474,9 +572,10 @@ def smoothed(broken: Broken) -> Iterator[Cause]:
                 shares = [(loss - plain) / (uniform - plain) for loss in losses]
             if all(abs(share - round(share, 3)) < 1e-5 and 0 <= round(share, 3) < 1 for share in shares):
                 one, other = (round(share, 3) + 0.0 for share in shares)
-                yield Cause(
-                    f"labels are smoothed by {one:g} on the left and {other:g} on the right", "label-smoothing"
-                )
+                words = f"by {one:g} on the left and {other:g} on the right"
+                if one == other:
+                    words = f"by {one:g} on both sides, which Paddle does in float32"
+                yield Cause(f"labels are smoothed {words}", "label-smoothing")
                 return
 
 
@@ -514,12 +613,13 @@ PROBES: dict[str, tuple[Probe, ...]] = {
     "tensors": (elsewhere, rearranged, other_dtype, scaled),
     "weights": (rearranged, one_sided, other_dtype, few_rows, scaled, tied, settings_differ),
     "forward": (
-        settings_differ, activations_differ, by_time, attention, dropping, other_dtype, rearranged, scaled
+        settings_differ, activated_otherwise, activations_differ, by_time, padded_rows, attention, dropping,
+        other_dtype, rearranged, scaled, of_float32,
     ),
-    "loss": (smoothed, scaled),
+    "loss": (smoothed, scaled, of_float32),
     "gradients": (one_sided, tied, few_rows, scaled, settings_differ, rearranged, dropping),
-    "step": (squared_slices, scaled, variance, settings_differ, decayed, optimizers_differ),
-    "trajectory": (later, optimizers_differ, dropping),
+    "step": (squared_slices, two_biases, scaled, variance, settings_differ, uncorrected, decayed, optimizers_differ),
+    "trajectory": (two_biases, later, optimizers_differ, dropping),
 }  # fmt: skip
 
 

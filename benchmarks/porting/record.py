@@ -54,7 +54,13 @@ class Weight(msgspec.Struct, frozen=True):
 
 class Optimizer(msgspec.Struct, frozen=True):
     class_name: Name = msgspec.field(name="class", default="")
+    classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
     settings: Settings = {}
+
+    @property
+    def kind(self) -> str:
+        """The framework's class that it is or comes from."""
+        return next((name for name in self.classes if "." not in name), self.class_name)
 
 
 Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
@@ -122,6 +128,9 @@ class Arrays(Mapping[str, NDArray[Any]]):
                 return array
             self._last = {name: array}
         return self._last[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shapes  # a mapping's own would read the array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)

@@ -71,7 +71,7 @@ class Side:
     @cached_property
     def _rate_in_momentum(self) -> float:
         optimizer = self.record.says.optimizer
-        sign = RATE_IN_MOMENTUM.get((self.record.says.framework.name, optimizer.class_name if optimizer else ""))
+        sign = RATE_IN_MOMENTUM.get((self.record.says.framework.name, optimizer.kind if optimizer else ""))
         rate = self.optimizer_settings.get("learning_rate")
         return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
 

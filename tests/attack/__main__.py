@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -56,16 +57,20 @@ def attack(name: str, seed: int, end: float) -> dict[str, Any]:
         if not ended:
             return line | {"error": "not done within the hour"}
         if status:
-            return line | {"error": (said.read().splitlines() or ["no message"])[-1]}
+            return line | {"error": " / ".join(said.read().splitlines()[-3:])}
         return line | {"outcomes": json.loads(printed.read())}
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """The outcomes of a record in Markdown."""
-    rows = ["| attack | what came of it | times |", "| --- | --- | ---: |"]
+    """A record in Markdown: what the attacks of each kind came to, whatever each was about."""
+    rows = ["| attack | tries | minutes | memory | what came of them |", "| --- | ---: | ---: | ---: | --- |"]
     for line in lines:
-        for outcome, times in sorted(line["outcomes"].items()):
-            rows.append(f"| {line['attack'].replace('_', ' ')} | {outcome} | {times:,} |")
+        came_to: Counter[str] = Counter()
+        for outcome, times in line["outcomes"].items():
+            came_to[outcome.partition(": ")[2] or outcome] += times
+        found = "; ".join(f"{times:,} × {outcome}" for outcome, times in sorted(came_to.items()))
+        name, size = line["attack"].replace("_", " "), f"{line['bytes'] >> 20:,} MiB"
+        rows.append(f"| {name} | {line['count']:,} | {line['seconds'] / 60:.1f} | {size} | {found} |")
     return "\n".join(rows) + "\n"
 
 

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -75,12 +76,13 @@ def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
     ended."""
     outcomes: Counter[str] = Counter()
     rng = random.Random(seed)
+    others = cycle(rng.sample(OTHERS, len(OTHERS)))  # so that each comes
     with TemporaryDirectory() as temporary:
         old = Place(Path(temporary, "old"))
         old.does("train", "--backend", "numpy", *SMALL, "--epochs", 2, "--out", old.folder / "old")
         for each in range(count):
             name = rng.choice(list(names or COMMANDS))
-            number = rng.choice(ENDING if rng.random() < 0.6 else OTHERS)
+            number = rng.choice(ENDING) if rng.random() < 0.6 else next(others)
             folder = Path(temporary, str(each))
             place = Place(folder)
             shutil.copytree(old.folder / "old", folder / "old")

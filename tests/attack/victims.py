@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from backends.process.parent import PROJECT
+from rosetta import ENDING
 from tests.program import wait_until, workers
 from tests.saves import temporary_files
 
@@ -37,7 +39,7 @@ class Victim:
                 stdin=subprocess.PIPE,  # which stays open, so that a program that reads it waits
                 stdout=subprocess.DEVNULL if output is None else output,
                 stderr=said,
-                preexec_fn=_dies_without_a_core,
+                preexec_fn=_dies_as_usual,
             )
 
     def workers(self) -> list[psutil.Process]:
@@ -127,6 +129,8 @@ class Place:
         assert not left, left
 
 
-def _dies_without_a_core() -> None:
-    """What the system writes of a program that SIGQUIT or SIGSEGV ends would fill the disk."""
+def _dies_as_usual() -> None:
+    """Of signals that whoever started the attack ignores, as `nohup` does, and without a core, which is large."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

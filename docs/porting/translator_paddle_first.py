@@ -1,0 +1,62 @@
+"""The GRU encoder and decoder with attention in Paddle, ported from torch: `python SCRIPT RECORD [OPTIMIZER]`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+from safetensors.numpy import load_file
+from shared import BETA_2, DECAY, EPSILON, FAST, MOMENTUM, RATE, RHO, TAGS, WORDS, batches
+
+from rosetta_record import Record
+
+TORCH = Path("torch-translator/weights.safetensors")
+
+OPTIMIZERS = {
+    "sgd": lambda weights: paddle.optimizer.Momentum(FAST, MOMENTUM, weights),
+    "adam": lambda weights: paddle.optimizer.AdamW(RATE, MOMENTUM, BETA_2, EPSILON, weights, DECAY),
+    "adamw": lambda weights: paddle.optimizer.AdamW(RATE, MOMENTUM, BETA_2, EPSILON, weights, DECAY),
+    "rmsprop": lambda weights: paddle.optimizer.RMSProp(RATE, RHO, EPSILON, parameters=weights),
+}
+
+
+class Translator(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(WORDS, 8, padding_idx=0)
+        self.encoder = nn.GRU(8, 12)
+        self.tags = nn.Embedding(TAGS, 8)
+        self.decoder = nn.GRU(8, 12)
+        self.attention = nn.Linear(12, 12, bias_attr=False)
+        self.both = nn.Linear(24, 12)
+        self.logits = nn.Linear(12, TAGS)
+
+    def forward(self, ids: paddle.Tensor, tags: paddle.Tensor) -> paddle.Tensor:  # (batch, time) both
+        source, state = self.encoder(self.words(ids.T))
+        target, _ = self.decoder(self.tags(tags.T), state)
+        source, target = source.transpose([1, 0, 2]), target.transpose([1, 0, 2])  # (batch, time, units)
+        scores = self.attention(target) @ source.transpose([0, 2, 1])  # (batch, target time, source time)
+        scores = scores + 1e9 * (ids == 0).astype(scores.dtype).unsqueeze(1)
+        context = F.softmax(scores) @ source
+        return self.logits(paddle.tanh(self.both(paddle.concat([context, target], -1))))
+
+
+def loss_of(model: Translator, batch: dict) -> tuple:
+    ids, tags, before = (paddle.to_tensor(batch[name]) for name in ("ids", "tags", "before"))
+    logits = model(ids, before)
+    return F.cross_entropy(logits, tags), {"logits": logits}
+
+
+if __name__ == "__main__":
+    folder, optimizer = [*sys.argv[1:], "adam"][:2]
+    paddle.set_device("cpu")
+    paddle.set_default_dtype("float64")
+    paddle.seed(1)
+    model = Translator()
+    arrays = load_file(TORCH)
+    for name, weight in model.named_parameters():
+        array = arrays[name]
+        weight.set_value(array if list(array.shape) == weight.shape else np.ascontiguousarray(array.T))
+    Record(folder).training(model, batches(), loss_of, OPTIMIZERS[optimizer])

@@ -1,0 +1,276 @@
+"""Pairs of models in two frameworks: correct ones with random layers, and such with a planted mistake.
+
+`python -m tests.porting_pairs NUMBER [SEED]` compares random correct pairs and prints those that are taken for wrong.
+"""
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from benchmarks.porting.carry import carried
+from benchmarks.porting.diff import Diff, compare_records
+from benchmarks.porting.record import Record
+from tests.porting_guide import Side, sides
+
+Array = NDArray[Any]
+FRAMEWORKS = ("torch", "paddle", "keras")
+WORDS = 9
+
+
+def rounded(number: float) -> float:
+    """A number that float32 has, since Paddle keeps some in it."""
+    return float(np.float32(number))
+
+
+@dataclass
+class Pair:
+    """A model in two frameworks, where the right one has a mistake or none."""
+
+    name: str
+    left: str
+    right: str
+    config: dict[str, Any]  # of both sides
+    mistake: dict[str, Any] = field(default_factory=dict)  # what is otherwise on the right
+    mangle: Callable[[dict[str, Array]], None] | None = None  # of the weights that are carried
+    carried_to_right: bool = False  # the weights are carried to the model without the mistake, whose shapes differ
+    seed: int = 0
+
+    @property
+    def wrong(self) -> dict[str, Any]:
+        return {**self.config, **self.mistake}
+
+
+def compared(pairs: Sequence[Pair], started: dict[str, Side], folder: Path) -> list[Diff]:
+    """The comparisons of the pairs, each recorded, carried and recorded again in two processes that do no more."""
+    for pair in pairs:
+        own = folder / pair.name
+        own.mkdir()
+        rng = np.random.default_rng(pair.seed)
+        batches = {}
+        for number in range(2):
+            ids = rng.integers(1, WORDS, (4, 5))
+            ids[1:3, 3:] = 0
+            batches |= {f"ids{number}": ids, f"targets{number}": rng.integers(0, WORDS, (4, 5))}
+        save_file(batches, own / "batches.safetensors")
+        like = pair.config if pair.carried_to_right else pair.wrong
+        for framework, side, config, steps in ((pair.left, "left", pair.config, 3), (pair.right, "like", like, 0)):
+            request = {"folder": str(own / side), "batches": str(own / "batches.safetensors")}
+            started[framework].start("record", config=config, steps=steps, **request)
+    wait(pairs, started)
+    for pair in pairs:
+        own = folder / pair.name
+        weights = carried(Record(own / "left"), Record(own / "like"))
+        if pair.mangle:
+            pair.mangle(weights)
+        save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, own / "carried.safetensors")
+        request = {"folder": str(own / "right"), "batches": str(own / "batches.safetensors")}
+        started[pair.right].start("record", config=pair.wrong, weights=str(own / "carried.safetensors"), **request)
+    for pair in pairs:
+        started[pair.right].wait()
+    return [
+        compare_records(Record(folder / pair.name / "left"), Record(folder / pair.name / "right")) for pair in pairs
+    ]
+
+
+def wait(pairs: Sequence[Pair], started: dict[str, Side]) -> None:
+    for pair in pairs:
+        started[pair.left].wait()
+        started[pair.right].wait()
+
+
+def random_pair(rng: np.random.Generator, number: int) -> Pair:
+    """A correct pair: random layers, sizes, optimizer and frameworks; each fifth in float32."""
+    left, right = (str(name) for name in rng.permutation(FRAMEWORKS)[:2])
+    width, layers = int(rng.choice([4, 6, 8])), []
+    config: dict[str, Any] = {"words": WORDS, "width": width, "training": True, "one_bias": "keras" in (left, right)}
+    config["dtype"] = "float32" if number % 5 == 4 else "float64"
+    kinds = [str(kind) for kind in rng.choice(KINDS, int(rng.integers(1, 4)))]
+    if "torch" in (left, right) and "batchnorm" in kinds:  # its variance is another, so it must not be trained;
+        config["training"] = False  # then Paddle's recurrent layers have no gradients
+        kinds = [kind if kind not in ("lstm", "gru", "rnn") else "dense" for kind in kinds]
+    for kind in kinds:
+        if kind in ("lstm", "gru", "rnn"):
+            units, both = int(rng.integers(3, 6)), bool(rng.integers(2))
+            layers.append({"kind": kind, "units": units, "layers": int(rng.integers(1, 3)), "both": both})
+            width = units * (1 + both)
+        elif kind == "dense":
+            width = int(rng.choice([4, 6, 8]))
+            activation = str(rng.choice(["linear", "relu", "tanh", "gelu"]))
+            layers.append({"kind": kind, "units": width, "activation": activation})
+        elif kind == "conv":
+            width = int(rng.choice([4, 6]))
+            layers.append({"kind": kind, "units": width})
+        elif kind == "attention":
+            layers.append({"kind": kind, "heads": 2 if width % 2 == 0 else 1})
+        elif kind == "batchnorm":
+            layers.append({"kind": kind, "epsilon": rounded(1e-5), "momentum": 0.75})
+        else:
+            layers.append({"kind": kind, "epsilon": rounded(rng.choice([1e-3, 1e-5]))})
+    config["layers"] = layers
+    config["tied"] = bool(width == config["width"] and rng.integers(2))
+    if "keras" not in (left, right) and not config["tied"] and rng.integers(2):
+        config["padding_idx"] = (
+            0  # of which torch uses the row and Paddle does not; it is 0 until something trains it
+        )
+    config["smoothing"] = float(rng.choice([0.0, 0.1]))
+    config["optimizer"] = {
+        "name": str(rng.choice(["sgd", "adam", "adamw", "rmsprop"])),
+        "rate": rounded(10 ** -rng.uniform(2, 3)),
+        "decay": rounded(0.01),
+        "momentum": rounded(0.9),
+        "beta_2": rounded(0.999),
+        "epsilon": rounded(1e-7),
+        "clip": float(rng.choice([0.0, 0.5])),
+    }
+    if config["optimizer"]["name"] == "adam" and "keras" in (left, right):
+        config["optimizer"]["decay"] = 0.0  # Keras's goes straight to the weight
+    return Pair(f"{number}-{left}-{right}", left, right, config, seed=number)
+
+
+def planted() -> dict[str, tuple[Pair, str, str, str]]:
+    """The mistakes by name: the pair, the rung at which it breaks, what is named there, and words of a cause."""
+    base: dict[str, Any] = {"words": WORDS, "width": 6, "dtype": "float64", "training": True, "optimizer": SGD}
+    dense, norm = {"kind": "dense", "units": 6}, {"kind": "layernorm", "epsilon": rounded(1e-5)}
+    lstm, gru = {"kind": "lstm", "units": 6}, {"kind": "gru", "units": 6}
+    batchnorm = {"kind": "batchnorm", "epsilon": rounded(1e-5), "momentum": 0.75}
+    attention, gelu = {"kind": "attention", "heads": 2}, {"kind": "dense", "units": 6, "activation": "gelu"}
+
+    def of(left: str, right: str, *layers: dict[str, Any], **more: Any) -> Pair:
+        own = {name: more.pop(name) for name in ("mistake", "mangle", "carried_to_right") if name in more}
+        config = {**base, "one_bias": "keras" in (left, right), "layers": list(layers), **more}
+        return Pair("", left, right, config, **own)
+
+    def transposed(weights: dict[str, Array]) -> None:
+        weights["layers.1.inner.weight"] = weights["layers.1.inner.weight"].T
+
+    def regated(weights: dict[str, Array]) -> None:
+        name = "layers.0.inner.weight_hh_l0"
+        weights[name] = weights[name].reshape(4, 6, 6)[[0, 1, 3, 2]].reshape(24, 6)
+
+    found = {
+        "transposed square kernel": (
+            of("torch", "paddle", norm, dense, mangle=transposed), "weights", "layers.1.inner kernel", "transposed"
+        ),
+        "gate order": (
+            of("paddle", "torch", lstm, mangle=regated), "weights", "layers.0.inner:l0 recurrent_kernel",
+            "gates in the order input, forget, output, candidate",
+        ),
+        "reset_after": (
+            of("torch", "keras", gru, mistake={"layers": [{**gru, "reset_after": False}]}, carried_to_right=True),
+            "weights", "layers.0.inner:l0", "reset_after is True on the left and False on",
+        ),
+        "second bias": (
+            of("keras", "paddle", lstm, mistake={"one_bias": False}), "step", "lstm bias", "trains two biases"
+        ),
+        "epsilon's place": (
+            of("torch", "paddle", dense, optimizer=RMSPROP, mistake={"optimizer": {**RMSPROP, "stock": True}}),
+            "step", "", "outside the root on the left and inside the root",
+        ),
+        "weight decay's kind": (
+            of("torch", "paddle", dense, optimizer=DECAYED, mistake={"optimizer": {**DECAYED, "name": "adamw"}}),
+            "step", "", "through the gradient on the left and straight to the weight on the right",
+        ),
+        "LayerNorm's epsilon": (
+            of("torch", "keras", dense, norm, dense, mistake={"layers": [dense, {**norm, "epsilon": 1e-3}, dense]}),
+            "forward", "layers.1 output", "epsilon is",
+        ),
+        "BatchNorm's momentum": (
+            of("keras", "paddle", dense, batchnorm, mistake={"layers": [dense, {**batchnorm, "momentum": 0.9}]}),
+            "step", "batch_normalization moving_", "that is kept, is 0.75 on the left and 0.9 on",
+        ),
+        "the complement of BatchNorm's momentum": (
+            of("keras", "paddle", dense, batchnorm, mistake={"layers": [dense, {**batchnorm, "momentum": 0.25}]}),
+            "step", "batch_normalization moving_", "the new batch's on the other",
+        ),
+        "padding_idx": (
+            of("torch", "paddle", dense, mistake={"padding_idx": 0}),
+            "forward", "embedding output", "padding_idx is None",
+        ),
+        "attention mask's sign": (
+            of("torch", "keras", attention, mistake={"layers": [{**attention, "sign": -1}]}),
+            "forward", "layers.0.inner:output output", "the mask's sign",
+        ),
+        "GELU's approximation": (
+            of("keras", "torch", gelu, dense, mistake={"layers": [{**gelu, "approximate": True}, dense]}),
+            "forward", "", "gelu by tanh",
+        ),
+        "dropout left on": (
+            of("torch", "keras", dense, DROPOUT, dense, training=False, mistake={"training": True}),
+            "forward", "layers.", "dropout of 0.5 was on",
+        ),
+        "label smoothing": (
+            of("keras", "torch", dense, mistake={"smoothing": 0.1}), "loss", "loss", "by 0 on the left and 0.1"
+        ),
+        "bias correction": (
+            of("keras", "torch", dense, optimizer=ADAM, mistake={"optimizer": {**ADAM, "uncorrected": True}}),
+            "step", "", "does not correct the bias",
+        ),
+        "gradient clipping's norm": (
+            of("paddle", "keras", dense, optimizer={**SGD, "clip": 0.1},
+               mistake={"optimizer": {**SGD, "clip": 0.1, "norm": "each"}}),
+            "step", "", "to a norm of all of 0.1 on the left and each to a norm",
+        ),
+        "initial state": (
+            of("torch", "paddle", gru, mistake={"layers": [{**gru, "initial": 0.5}]}),
+            "forward", "layers.0.inner:l0 sequence", "initial state",
+        ),
+        "time axis": (
+            of("paddle", "torch", gru, mistake={"layers": [{**gru, "time_first": True}]}),
+            "forward", "layers.0.inner:l0 sequence", "time is the first axis",
+        ),
+        "tied weights untied": (
+            of("torch", "paddle", norm, tied=True, mistake={"tied": False}), "gradients", "logits", "tied to another"
+        ),
+        "dtype of a constant": (
+            of("torch", "keras", SCALE, dense, mistake={"layers": [{**SCALE, "dtype": "float32"}, dense]}),
+            "forward", "layers.1.inner output", "float32",
+        ),
+        "order of batches": (
+            of("torch", "paddle", dense, mistake={"order": [1, 0]}), "tensors", "ids", "another order"
+        ),
+    }  # fmt: skip
+    for name, (pair, *_) in found.items():
+        pair.name = re.sub(r"\W+", "-", name)
+    return found
+
+
+KINDS = ["lstm", "gru", "rnn", "dense", "conv", "attention", "batchnorm", "layernorm"]
+SGD: dict[str, Any] = {
+    "name": "sgd",
+    "rate": rounded(0.1),
+    "decay": 0.0,
+    "momentum": rounded(0.9),
+    "beta_2": rounded(0.999),
+    "epsilon": rounded(1e-7),
+}
+ADAM, RMSPROP = {**SGD, "name": "adam"}, {**SGD, "name": "rmsprop"}
+DECAYED = {**ADAM, "decay": rounded(0.01)}
+DROPOUT, SCALE = {"kind": "dropout", "rate": 0.5}, {"kind": "scale", "factor": 0.1}
+
+
+def main() -> None:
+    number, seed = int(sys.argv[1]), int((sys.argv[2:] or ["0"])[0])
+    rng = np.random.default_rng(seed)
+    pairs = [random_pair(rng, one) for one in range(number)]
+    with tempfile.TemporaryDirectory() as folder, sides() as started:
+        found = compared(pairs, started, Path(folder))
+    wrong = 0
+    for pair, diff in zip(pairs, found, strict=True):
+        if not diff.passed or not diff.control.passed:
+            wrong += 1
+            print(pair.name, json.dumps(pair.config))
+            print(*diff.explanation, *(cause.sentence for cause in diff.causes), diff.control.seen, sep="\n")
+    print(f"{wrong} of {number} correct pairs are taken for wrong")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.numpy_backend import NumpyBackend
+from common import tensors
 from common.config import DataConfig, TrainConfig
-from common.corpus import Pair, read_corpus
+from common.corpus import read_corpus
 from common.errors import CannotBeginError
 from common.statistics import corpus_statistics
+from common.stored import Pair
 from common.tensors import Batch, Batches, epoch_batches, epoch_order, model_config, one_hot
 from common.vocabulary import CharVocabulary
 
@@ -55,7 +57,10 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize(("pairs", "expected"), TOO_LARGE.values(), ids=TOO_LARGE)
-def test_a_corpus_is_refused_before_its_tensors_fill_memory(pairs: list[Pair], expected: str) -> None:
+def test_a_corpus_is_refused_before_its_tensors_fill_memory_or_disk(
+    pairs: list[Pair], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensors, "MOST_IDS", 400_000_000)
     with pytest.raises(CannotBeginError) as caught:
         batch_of(pairs)
     assert expected in str(caught.value)
@@ -318,3 +323,12 @@ def test_figures_of_real_pairs_agree_with_the_tensors(fra_path: Path) -> None:
     assert [figures[name] for name in five] == [10_000, 71, 92, 16, 59]
     assert figures["distinct_sources"] == 5_893
     assert f"{figures['padding']:.1%}" == "66.6%"
+
+
+def test_a_bucketed_epoch_is_ordered_without_reading_a_sentence() -> None:
+    pairs = [("a" * (row % 7 + 1), "b" * (row % 5 + 1)) for row in range(50)]
+    corpus = Batch.of_pairs(pairs, *vocabularies(pairs), padding="mask")
+    unread = replace(corpus, encoder_ids=None, decoder_ids=None)  # type: ignore[arg-type]
+    settings = TrainConfig(batch_size=8, batches="bucketed")
+    rows = epoch_batches(unread, np.arange(50), settings, 1).rows
+    assert rows.tolist() == epoch_batches(corpus, np.arange(50), settings, 1).rows.tolist()

@@ -46,8 +46,7 @@ def find(name: str, python: str | None = None) -> Entry:
     Where another interpreter, `python`, is to run it, packages are not looked for: those of this interpreter say
     nothing about the other's.
     """
-    if name not in TABLE:
-        raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
+    require_known(name)
     entry = TABLE[name]
     if python is None and importlib.util.find_spec(entry.package) is None:
         raise CannotBeginError(
@@ -64,6 +63,12 @@ def find(name: str, python: str | None = None) -> Entry:
             f"backend {name} needs a processor that computes in bfloat16, which this one does not; use torch"
         )
     return entry
+
+
+def require_known(name: str) -> None:
+    """Raise CannotBeginError for a backend that the table does not have."""
+    if name not in TABLE:
+        raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
 
 
 def installed() -> list[str]:

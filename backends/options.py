@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from backends import TABLE, find
+from backends import TABLE, find, require_known
 from common.errors import CannotBeginError
 
 BACKENDS = ", ".join(TABLE)
@@ -144,12 +144,23 @@ def given(context: typer.Context, name: str) -> bool:
     return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
 
 
+def known_backends(listed: str) -> list[str]:
+    """The backends in a list with commas, each once, whether they are installed here or not.
+
+    Raises CannotBeginError for an empty list, and for a backend that is unknown.
+    """
+    names = list(dict.fromkeys(name.strip() for name in listed.split(",")))
+    for name in names:
+        require_known(name)
+    return names
+
+
 def installed_backends(listed: str) -> list[str]:
     """The backends in a list with commas, each once.
 
     Raises CannotBeginError for an empty list, and for a backend that is unknown or not installed.
     """
-    names = list(dict.fromkeys(name.strip() for name in listed.split(",")))
+    names = known_backends(listed)
     for name in names:
         find(name)
     return names

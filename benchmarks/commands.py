@@ -7,7 +7,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
-PLANNED_BENCH = [*PLANNED, "preset", "within", "lanes", "epochs", "seeds", "run", "baseline", "certificate"]
+PLANNED_BENCH = [*PLANNED, "preset", "within", "lanes", "rows", "epochs", "seeds", "run", "baseline", "certificate"]
 
 Backends = Annotated[
     str | None,
@@ -53,6 +54,14 @@ def bench(
             metavar="NAME=PATH",
             help="Add a row: backend NAME, run by the Python interpreter at PATH."
             " With --resume, name those of the recording again.",
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure only these rows and the baseline. Name rows as tables do, with ; between them. So each of"
+            " several machines measures a part of one plan, and `rosetta report A B C` joins the recordings.",
+            show_default="all",
         ),
     ] = None,
     preset: Annotated[
@@ -125,10 +134,10 @@ def bench(
     enough or the time is up. The raw timings are saved in a recording. Use --resume to continue a benchmark that was
     interrupted, and `rosetta report` to make a page of its recording.
     """
-    from backends import frameworks
+    from backends import find, frameworks
     from benchmarks.measure import schedule
     from benchmarks.measure.lock import only_benchmark, only_writer
-    from benchmarks.measure.plan import LANES, Plan, cells, chosen, shuffled_and, sized
+    from benchmarks.measure.plan import LANES, Plan, cells, chosen, named_rows, require_rows, shuffled_and, sized
     from benchmarks.parity.certificate import read_certificates
     from benchmarks.report import content
     from benchmarks.report import terminal as shown
@@ -151,14 +160,18 @@ def bench(
             epochs=epochs,
             seeds=seeds,
         )
-        names = options.installed_backends(backends) if backends is not None else frameworks()
+        names = options.known_backends(backends) if backends is not None else frameworks()
         if baseline is not None and baseline not in names:
             raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
         settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        rows = cells(names, python or [], chosen(lanes, "lanes", list(LANES)) or tuple(LANES), size)
+        of_plan = cells(names, python or [], chosen(lanes, "lanes", list(LANES)) or tuple(LANES), size)
         run_folder = str(run.resolve()) if run else ""
-        plan = Plan(corpus, settings, latent_dim, device, threads, preset, size, baseline or "", run_folder, rows)
+        asked = preset, size, baseline or "", run_folder, of_plan, named_rows(rows)
+        plan = Plan(corpus, settings, latent_dim, device, threads, *asked)
+        require_rows(plan)
+        for cell in plan.measured:
+            find(cell.backend, cell.python or None)
         open_benchmark = partial(schedule.begin, path, plan, read_certificates(certificate) if certificate else {})
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
@@ -250,34 +263,68 @@ def machine(json: options.Json = False) -> None:
 
 
 def report(
-    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="A file of `rosetta bench` or `sweep`.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write: .html, or .md for Markdown.")],
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECORDING...",
+            help="A file of `rosetta bench` or `sweep`, or several of `bench` of which each has a part of one plan.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="The page to write: .html, or .md for Markdown.",
+            show_default="a summary in the terminal",
+        ),
+    ] = None,
 ) -> None:
-    """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences."""
-    from benchmarks.measure.recording import FORMAT, Recording, content_of, format_of
+    """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences.
+
+    Several recordings of one plan are joined: each row on each machine, compared with the baseline of its own
+    machine, and where the machines differ.
+    """
+    from benchmarks.measure.recording import FORMAT, content_of, format_of
     from benchmarks.measure.sweep import FORMAT as SWEEP
-    from benchmarks.measure.sweep import Sweep
-    from benchmarks.report import content, markdown, page
-    from benchmarks.report import sweep as sweep_content
-    from benchmarks.results.rows import results_of
-    from benchmarks.results.scaling import scaling_of
+    from benchmarks.report import markdown, page
+    from benchmarks.report import terminal as shown
     from common.errors import CannotBeginError, why
     from common.files import write_atomically
 
-    if out.suffix not in (".html", ".md"):
+    if out is not None and out.suffix not in (".html", ".md"):
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
-    if out.is_file() and format_of(out) in (FORMAT, SWEEP):
+    if out is not None and out.is_file() and format_of(out) in (FORMAT, SWEEP):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
-    if format_of(recording) == SWEEP:
-        made = sweep_content.report(scaling_of(Sweep.read(recording)))
-    else:
-        made = content.report(results_of(Recording.read(recording)))
-    raw = content_of(recording).decode()
+    content, results = _results_in(recordings)
+    if out is None:
+        shown.show(content.summary(results))
+        return
+    made = content.report(results)
+    raw = content_of(recordings[0]).decode() if len(recordings) == 1 else ""
     try:
         write_atomically(out, page.render(made, raw) if out.suffix == ".html" else markdown.render(made))
     except OSError as error:
         raise CannotBeginError(f"{out} cannot be written: {why(error)}") from error
     print(f"{quoted(out)} is written")
+
+
+def _results_in(recordings: Sequence[Path]) -> tuple[ModuleType, Any]:
+    """The results of a recording, or of several that are joined, after the module that makes a report of them."""
+    from benchmarks.measure.recording import Recording, format_of
+    from benchmarks.measure.sweep import FORMAT as SWEEP
+    from benchmarks.measure.sweep import Sweep
+    from benchmarks.report import content, joined, sweep
+    from benchmarks.results.joined import join, names_of
+    from benchmarks.results.rows import results_of
+    from benchmarks.results.scaling import scaling_of
+
+    if len(recordings) > 1:
+        return joined, join(zip(names_of(recordings), map(Recording.read, recordings), strict=True))
+    (path,) = recordings
+    if format_of(path) == SWEEP:
+        return sweep, scaling_of(Sweep.read(path))
+    return content, results_of(Recording.read(path))
 
 
 def compare(

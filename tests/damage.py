@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from backends.process.parent import PROJECT
 from benchmarks.measure.recording import Recording, format_of
 from benchmarks.measure.sweep import FORMAT as SWEEP
 from benchmarks.measure.sweep import Sweep
-from benchmarks.report import changes, content, markdown, page
+from benchmarks.report import changes, content, joined, markdown, page
 from benchmarks.report import sweep as sweep_content
 from benchmarks.report.blocks import Report
 from benchmarks.results import changes as compared
+from benchmarks.results.joined import join
 from benchmarks.results.rows import results_of
 from benchmarks.results.scaling import scaling_of
 from common.errors import RosettaError
@@ -102,6 +104,24 @@ def _report(path: Path) -> Report:
     if format_of(path) == SWEEP:
         return sweep_content.report(scaling_of(Sweep.read(path)))
     return content.report(results_of(Recording.read(path)))
+
+
+@cache
+def another_part() -> Recording:
+    """The committed benchmark without its first generation, as another machine might have measured it."""
+    whole = Recording.read(COMMITTED / "standard.jsonl")
+    return replace(whole, lines=[line for line in whole.lines if getattr(line, "number", 2) in (2, 3)])
+
+
+def joined_with_another(path: Path) -> str:
+    """The page and the Markdown of a recording and `another_part`, or the one line with which they are refused."""
+    try:
+        recording = Recording.read(path)
+        both = [("damaged", recording), ("whole", another_part())]
+        reports = [joined.report(join(part)) for part in (both, both[::-1])]
+    except RosettaError as error:
+        return _line(error)
+    return "".join(page.render(report, "") + markdown.render(report) for report in reports)
 
 
 def compared_with(path: Path, other: Recording) -> str:

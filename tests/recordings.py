@@ -112,9 +112,9 @@ def recording(
     plan = plan or plan_of(seconds)
     rng = np.random.default_rng(seed)
     made = Recording(Path("made.jsonl"), head_of(plan))
-    made.lines += [Certified(cell, certificate(cell)) for cell in dict.fromkeys(map(certified_as, plan.cells))]
-    made.lines += [decoded(cell) for cell in plan.cells if not cell.bucketed]
-    made.lines += [evidence(cell) for cell in plan.cells if not (cell.bucketed or cell.again)]
+    made.lines += [Certified(cell, certificate(cell)) for cell in dict.fromkeys(map(certified_as, plan.measured))]
+    made.lines += [decoded(cell) for cell in plan.measured if not cell.bucketed]
+    made.lines += [evidence(cell) for cell in plan.measured if not (cell.bucketed or cell.again)]
 
     def planted(cell: Cell) -> float:
         return seconds[cell.backend] / (1 + cell.bucketed) * (installed if cell.lane == "default" else 1.0)
@@ -234,3 +234,9 @@ def slowed(made: Recording, label: str, factor: float) -> Recording:
         return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
 
     return each_visit(made, change)
+
+
+def on_machine(made: Recording, processor: str) -> Recording:
+    """The recording as one of a machine with this processor."""
+    machine = made.head.machine | {"processor": processor}
+    return replace(made, head=msgspec.structs.replace(made.head, machine=machine))

@@ -1,9 +1,10 @@
-"""A made-up comparison, sweep and change, for tests of what is rendered from them: no number in them was measured."""
+"""A made-up comparison, sweep, change and join, from which tests render: no number in them was measured."""
 
 from dataclasses import replace
 from itertools import combinations
 from typing import get_args
 
+import msgspec
 import numpy as np
 
 from benchmarks.measure.plan import Cell
@@ -11,6 +12,7 @@ from benchmarks.parity.certificate import Certificate, Rung
 from benchmarks.parity.ladder import QUICK
 from benchmarks.results.changes import Change, Comparison
 from benchmarks.results.intervals import Estimate
+from benchmarks.results.joined import Joined, join
 from benchmarks.results.scaling import Curve, DataCost, Scaling, SizePoint
 from benchmarks.results.values import (
     Decoding,
@@ -28,6 +30,7 @@ from benchmarks.results.values import (
 from common.config import DataConfig, TrainConfig
 from common.evidence import Kernel, Part
 from common.interface import BackendFacts
+from tests.recordings import on_machine, plan_of, recording, slowed
 
 SEED = 3
 STEPS_AN_EPOCH = 125
@@ -360,3 +363,12 @@ def comparison() -> Comparison:
             Change("paddle", "character decoded alone", 6.3e-5, 6.3e-5, estimate(1.0), "same"),
         ],
     )
+
+
+def several_machines() -> Joined:
+    """Two machines with the same hardware, and a third where torch is slower, whose name is long."""
+    plan = plan_of(lanes=("matched", "default"))
+    parts = [msgspec.structs.replace(plan, named=(row,)) for row in ("torch", "keras")]
+    first, second = (recording(part, seed=seed) for seed, part in enumerate(parts))
+    third = slowed(on_machine(recording(plan, seed=2), f"AMD {LONG}"), "torch", 1.5)
+    return join([("node-1", first), ("node-2", second), (LONG.replace(" ", "-"), third)])

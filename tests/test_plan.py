@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from backends import TABLE
 from benchmarks.commands import _measuring
 from benchmarks.measure import schedule
 from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan, cells, certified_as, chosen, require_named
@@ -55,6 +56,8 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
         "--num-samples 300 --split tail --validation-split 0.1 --skip-bad-lines",
         f"--backends numpy --python numpy={sys.executable}",
         "--device gpu --backends torch",
+        "--rows 'torch; paddle, as installed'",
+        "--backends torch,torch:compile --rows torch:compile --baseline torch --lanes matched",
         "--data 'a corpus; rm -rf /.txt' --run 'a run'",
     ],
 )
@@ -127,6 +130,51 @@ def test_a_certificate_is_shared_by_lanes_and_by_what_is_measured_twice() -> Non
     assert certified_as(Cell("torch", batches="bucketed")) != certified_as(Cell("torch"))
 
 
+def named(plan: Plan, *labels: str) -> list[str]:
+    """The labels of what is measured of a plan if --rows names these."""
+    return [cell.label for cell in msgspec.structs.replace(plan, named=labels).measured]
+
+
+def test_rows_that_are_named_bring_along_what_they_are_compared_with() -> None:
+    plan = plan_of(["torch", "keras", "torch:bfloat16", "keras:example"], "standard", lanes=BOTH)
+    assert named(plan, "keras") == ["keras", "keras:example"]
+    assert named(plan, "keras, as installed") == ["keras", "keras:example", "keras, as installed"]
+    assert named(plan, "torch:bfloat16", "keras, masked and bucketed") == [
+        "torch",
+        "keras",
+        "torch:bfloat16",
+        "keras:example",
+        "keras, masked and bucketed",
+    ]
+    assert named(plan, "torch") == ["torch", "keras:example", "torch, again"], "the control goes with its row"
+    assert named(plan, "keras:example") == ["keras:example"]
+    assert named(plan) == [cell.label for cell in plan.cells]
+
+
+def test_the_baseline_that_is_chosen_is_measured_with_the_rows_that_are_named() -> None:
+    assert named(plan_of(baseline="paddle"), "torch") == ["paddle", "torch"]
+    alone = plan_of(["torch", "paddle"], lanes=("default",), baseline="paddle")
+    assert named(alone, "torch, as installed") == ["torch, as installed", "paddle, as installed"]
+
+
+def test_rows_question_and_later_generations_are_of_what_is_measured() -> None:
+    plan = msgspec.structs.replace(plan_of(lanes=BOTH), named=("torch, as installed",))
+    assert plan.question == [Cell("keras:example"), Cell("torch")]
+    assert plan.alive_in(1) == plan.rows == [Cell("keras:example"), Cell("torch"), Cell("torch", "default")]
+    assert plan.alive_in(2) == plan.question
+
+
+def test_rows_that_other_machines_measure_need_not_be_installed_here(monkeypatch, tmp_path: Path) -> None:
+    missing = TABLE["paddle"].__class__("backends.paddle_backend:PaddleBackend", "no_such_package", "paddle")
+    monkeypatch.setitem(TABLE, "paddle", missing)
+    typed = ["bench", "--backends", "numpy,paddle", "--baseline", "numpy", "--out", str(tmp_path / "a.jsonl")]
+    plan = planned(monkeypatch, *typed, "--rows", "numpy")
+    assert [cell.label for cell in plan.cells][:2] == ["numpy", "paddle"]
+    monkeypatch.setattr("sys.argv", ["rosetta", *typed, "--rows", "paddle"])
+    with pytest.raises(SystemExit):
+        main()
+
+
 def test_labels_tell_all_cells_apart() -> None:
     plan = plan_of(["torch", "keras", "torch:bfloat16"], "standard", lanes=BOTH)
     labels = [cell.label for cell in plan.cells]
@@ -156,6 +204,8 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
         "--python torch=/nowhere/python": "no program",
         "--backends jax": "there is no backend",
         "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
+        "--backends numpy --baseline numpy --rows torch": "--rows has 'torch', expected some of these: numpy; ",
+        "--backends numpy --rows numpy": "--rows needs a backend that every machine measures",
         "--backends numpy --run nowhere": "nowhere is not a run",
         "--backends numpy --validation-split 0": "expected at least one of each",
         "--backends numpy --certificate nowhere.json": "nowhere.json cannot be read",
@@ -165,6 +215,7 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "--out" in refusal(2, "bench", "--resume")
     assert "cannot be opened: No such file" in refusal(2, "bench", "--resume", *out)
     assert "leave out --within" in refusal(2, "bench", "--resume", *out, "--within", "3%")
+    assert "leave out --rows" in refusal(2, "bench", "--resume", *out, "--rows", "torch")
     assert not list(tmp_path.iterdir())
 
 

@@ -31,6 +31,7 @@ from benchmarks.measure.recording import (
 )
 from benchmarks.measure.schedule import resumed
 from benchmarks.measure.sweep import Sweep
+from benchmarks.report import content, markdown
 from benchmarks.results.changes import compare
 from benchmarks.results.rows import results_of
 from common.errors import CannotBeginError, RosettaError
@@ -197,6 +198,12 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("plan", set_in("plan", "cells", 0, "backend", value=3), "Expected `str`, got `int`"),
     ("plan", set_in("plan", "cells", 1, "backend", value="torch"), "rows with 4 labels"),
     ("plan", set_in("plan", "cells", value=[]), "it has 0 rows"),
+    ("plan", set_in("plan", "named", value=["jax"]), "its plan names rows that it does not have"),
+    (
+        "plan",
+        lambda line: line["plan"].update(named=["torch"], baseline="torch"),
+        "has cells that the plan does not have",
+    ),
     ("plan", set_in("plan", "cells", 0, "lane", value="\x1b[2J"), "has the lane ?[2J"),
     ("plan", set_in("plan", "cells", 0, "backend", value="x" * 101), "length <= 100"),
     ("plan", set_in("plan", "latent_dim", value=0), "Expected `int` >= 1"),
@@ -253,6 +260,7 @@ def test_a_recording_that_is_damaged_anywhere_has_a_page_or_one_clear_line(
     path.write_bytes(raw)
     assert damage.reported(path)
     assert damage.compared_with(path, WHOLE)
+    assert damage.joined_with_another(path)
 
 
 def test_rows_that_were_never_alive_together_have_a_page_without_an_answer() -> None:
@@ -266,6 +274,21 @@ def test_rows_that_were_never_alive_together_have_a_page_without_an_answer() -> 
     results = results_of(apart)
     assert [bool(row.speed) for row in results.rows] == [False, False]
     assert results.headline.startswith("No answer yet")
+
+
+def test_times_so_far_apart_that_no_ratio_is_a_number_have_a_page() -> None:
+    names = [f"backend{number}" for number in range(40)]
+    made = recording(plan_of(names), dict.fromkeys(names, 1.0), generations=len(names), noise=Noise(0, 0, 0))
+
+    def two(line: Generation) -> Generation:  # each generation has two rows, and shares one with the next
+        fast, slow = line.number - 1, line.number % len(names)
+        cycles = [[visit for visit in cycle if visit.cell in (fast, slow)] for cycle in line.cycles]
+        starts = [start for start in line.starts if start.cell in (fast, slow)]
+        seconds = {fast: [1e-9], slow: [1e9]}
+        cycles = [[msgspec.structs.replace(v, steps=seconds[v.cell], batch=[], alone=[]) for v in c] for c in cycles]
+        return msgspec.structs.replace(line, starts=starts, cycles=cycles)
+
+    assert markdown.render(content.report(results_of(changed(made, Generation, two))))
 
 
 def test_a_training_whose_loss_is_not_finite_is_read_again(path: Path) -> None:

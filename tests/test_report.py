@@ -21,7 +21,7 @@ from rich.console import Console
 from backends.process.parent import PROJECT
 from benchmarks.measure.machine import Finding
 from benchmarks.measure.plan import Cell
-from benchmarks.report import changes, content, learning, machine, markdown, page, sweep, terminal
+from benchmarks.report import changes, content, joined, learning, machine, markdown, page, sweep, terminal
 from benchmarks.report.blocks import Block, Chart, Details, Table
 from benchmarks.report.differences import difference
 from benchmarks.report.drawing import COLOURS, INK, OTHERS, TINTS
@@ -29,7 +29,7 @@ from benchmarks.report.wording import AXES, SPACE
 from benchmarks.results.intervals import Estimate
 from benchmarks.results.values import Results, Row, Training
 from tests.conftest import DRAWN, OVERFLOW, Open
-from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, comparison, example, scaling
+from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, comparison, example, scaling, several_machines
 
 CHARTS = ["speed", "bucketed", "reduced", "batch", "alone", "start", "memory", "parts", "peak", "loss", "chrf"]
 OPEN = ["speed", "why", "warnings", "sentences"]
@@ -56,12 +56,13 @@ MARKS = """
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report")
     (path / "bench.html").write_text(page.render(content.report(example()), RAW), encoding="utf-8")
+    (path / "joined.html").write_text(page.render(joined.report(several_machines()), ""), encoding="utf-8")
     (path / "sweep.html").write_text(page.render(sweep.report(scaling()), RAW), encoding="utf-8")
     return path
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-@pytest.mark.parametrize(("name", "charts"), [("bench", CHARTS), ("sweep", list(AXES))])
+@pytest.mark.parametrize(("name", "charts"), [("bench", CHARTS), ("sweep", list(AXES)), ("joined", [])])
 def test_every_chart_is_drawn_offline_and_nothing_is_wider_than_the_page(
     opened: Open, folder: Path, width: int, name: str, charts: list[str]
 ) -> None:

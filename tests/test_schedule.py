@@ -12,7 +12,7 @@ import pytest
 from backends.process.environment import groups_of
 from benchmarks.measure import schedule
 from benchmarks.measure.plan import PRESETS, Cell, Plan
-from benchmarks.measure.recording import Cause, Decoded, Evidence, Generation, Recording
+from benchmarks.measure.recording import Cause, Certified, Decoded, Evidence, Generation, Recording
 from benchmarks.measure.schedule import (
     CYCLES,
     DECODING_CYCLES,
@@ -72,6 +72,15 @@ def test_all_rows_are_visited_once_in_each_of_six_cycles(tmp_path: Path, plan, w
     assert all(sorted(order) == [0, 1, 2] for order in orders(generations))
     assert world.most_alive == 3, "all rows are alive at once"
     assert not world.alive, "and ended"
+
+
+def test_only_rows_that_are_named_and_the_baseline_are_measured_and_certified(tmp_path, world, small) -> None:
+    plan = msgspec.structs.replace(plan_of([*NAMES, "keras:example"]), named=("torch",))
+    benchmark = begun(plan, tmp_path / "a.jsonl", small)
+    both = {plan.cells.index(Cell(name)) for name in ("torch", "keras:example")}
+    assert {visit.cell for g in measured(benchmark) for cycle in g.cycles for visit in cycle} == both
+    assert {line.cell for line in benchmark.recording.of_kind(Certified)} == {plan.cells[cell] for cell in both}
+    assert Recording.read(benchmark.recording.path).plan == plan
 
 
 def test_the_order_is_another_in_each_cycle_and_the_same_for_the_same_seed(

@@ -17,6 +17,7 @@ from common.text import quoted
 
 LANES = {"matched": "matched", "default": "as installed"}  # the lanes, and what tables call them
 BATCHES = ("shuffled", "bucketed")  # see TrainConfig; the official example's batches are shuffled
+SEPARATOR = "; "  # stands between the rows of --rows, since their labels have commas
 BUCKETED = "masked and bucketed"  # what tables call bucketed batches, whose padding is always masked
 
 
@@ -52,6 +53,19 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def reduced(self) -> bool:
         """Whether it computes in less than float32. False for a backend of a recording that is not in our table."""
         return self.backend in TABLE and TABLE[self.backend].reduced
+
+    @property
+    def counterpart(self) -> "Cell | None":
+        """The row that this one is compared with because it is special: the same backend's plain row.
+
+        That is the same row measured once, with matched settings, on shuffled batches, or in float32. None for a row
+        that takes part in the main question.
+        """
+        if self.again:
+            return msgspec.structs.replace(self, again=False)
+        if self.lane == "default" or self.bucketed:
+            return Cell(self.backend, python=self.python)
+        return Cell(self.backend.partition(":")[0], python=self.python) if self.reduced else None
 
     @property
     def padding(self) -> str:
@@ -109,11 +123,33 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baseline: str  # name of the backend that ratios compare with; "": keras:example, or the slowest row
     run: str  # folder of the run whose weights all rows decode with; "": the bundled run
     cells: tuple[Cell, ...]
+    named: tuple[str, ...] = ()  # labels of the rows to measure, the others being for other machines; () means all
+
+    @property
+    def measured(self) -> list[Cell]:
+        """The cells that are measured: all, or the rows that are named and what these are compared with.
+
+        The latter are the baseline and each special row's plain one. So every ratio is one of rows that were measured
+        in turns on one machine.
+        """
+        if not self.named:
+            return list(self.cells)
+        named = {cell for cell in self.cells if cell.label in self.named}
+        needed = {self.anchor, *named, *(cell.counterpart for cell in named)}
+        return [cell for cell in self.cells if cell in needed or (cell.again and cell.counterpart in named)]
+
+    @property
+    def anchor(self) -> Cell | None:
+        """The row that each machine measures: the plan's baseline, or else keras:example; None if it has neither."""
+        rows = [cell for cell in self.cells if not cell.again]
+        of_question = [cell for cell in rows if cell.main] or rows
+        wanted = self.baseline or BASELINE
+        return next((cell for cell in of_question if cell.backend == wanted), None)
 
     @property
     def rows(self) -> list[Cell]:
-        """The cells that are a row of the report: all except second measurements."""
-        return [cell for cell in self.cells if not cell.again]
+        """The cells that are a row of the report: all that are measured, except second measurements."""
+        return [cell for cell in self.measured if not cell.again]
 
     @property
     def question(self) -> list[Cell]:
@@ -121,15 +157,15 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         These are the cells of the main question, or all rows if there is no such cell.
         """
-        return [cell for cell in self.cells if cell.main] or self.rows
+        return [cell for cell in self.rows if cell.main] or self.rows
 
     def alive_in(self, number: int) -> list[Cell]:
         """The cells that are measured in generation `number`, counted from 1.
 
         Rows as installed are left out after the first `size.installed` generations, unless only one row would remain.
         """
-        plain = [cell for cell in self.cells if cell.lane != "default"]
-        return plain if number > self.size.installed and len(plain) > 1 else list(self.cells)
+        plain = [cell for cell in self.measured if cell.lane != "default"]
+        return plain if number > self.size.installed and len(plain) > 1 else self.measured
 
     @property
     def trained(self) -> list[Cell]:
@@ -150,9 +186,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def command(self) -> str:
         """The command that measures the same again, without options that equal the preset's or default values."""
-        names = dict.fromkeys(cell.backend for cell in self.rows if not cell.python)
+        names = dict.fromkeys(cell.backend for cell in self.cells if not cell.python)
         preset = PRESETS[self.preset]
-        lanes = dict.fromkeys(cell.lane for cell in self.rows)
+        lanes = dict.fromkeys(cell.lane for cell in self.cells)
         options = {
             "preset": (self.preset, None),
             "backends": (",".join(names), ""),
@@ -162,6 +198,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "batches": (",".join(self.size.batches), ",".join(preset.batches)),
             "seeds": (self.size.seeds, preset.seeds),
             "epochs": (self.size.epochs, preset.epochs),
+            "rows": (SEPARATOR.join(self.named), ""),
             "baseline": (self.baseline, ""),
             "run": (self.run, ""),
             "latent-dim": (self.latent_dim, ModelConfig.latent_dim),
@@ -204,6 +241,26 @@ def cells(names: Sequence[str], pythons: Iterable[str], lanes: Sequence[str], si
     controlled = sorted(first, key=lambda cell: cell.reduced)[:1] if size.control else []
     again = [msgspec.structs.replace(cell, again=True) for cell in controlled]
     return (*first, *again, *bucketed, *(cell for cell in rows if cell not in first))
+
+
+def named_rows(listed: str | None) -> tuple[str, ...]:
+    """Parse --rows: the labels of rows, each once; none where the option was not given."""
+    if listed is None:
+        return ()
+    return tuple(dict.fromkeys(label.strip() for label in listed.split(SEPARATOR.strip())))
+
+
+def require_rows(plan: Plan) -> None:
+    """Raise CannotBeginError unless the plan has the rows that --rows names, and one that every machine measures."""
+    labels = [cell.label for cell in plan.cells if not cell.again]
+    for label in plan.named:
+        if label not in labels:
+            raise CannotBeginError(f"--rows has {label!r}, expected some of these: {SEPARATOR.join(labels)}")
+    if plan.named and plan.anchor is None:
+        raise CannotBeginError(
+            f"--rows needs a backend that every machine measures, and {BASELINE} is not among the backends; choose "
+            "one of them with --baseline"
+        )
 
 
 def _interpreter(given: str) -> tuple[str, str]:

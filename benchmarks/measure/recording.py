@@ -226,6 +226,8 @@ def _damages(recording: Recording) -> Iterator[str]:
     yield from damages_of_cells(plan.cells)
     if plan.preset not in PRESETS:
         yield f"its plan has the preset {plan.preset}"
+    if set(plan.named) - {cell.label for cell in plan.cells}:
+        yield "its plan names rows that it does not have"
     counted = {line.cell for line in recording.of_kind(Decoded) if line.characters}
     if any(len(line.translations) != shown for line in recording.of_kind(Decoded)):
         yield f'there are not {shown} translations in each line of kind "decoded"'
@@ -240,10 +242,10 @@ def _damages(recording: Recording) -> Iterator[str]:
     starts = sum(len(generation.starts) for generation in generations)
     if starts * (len(generations) + len(plan.cells)) > MOST_UNKNOWNS:
         yield f"{len(generations)} generations with {starts} processes are too many to be evaluated together"
-    seen = set()
+    seen, measured = set(), {plan.cells.index(cell) for cell in plan.measured}
     for generation in generations:
         alive = sorted(start.cell for start in generation.starts)
-        if not set(alive) <= set(range(len(plan.cells))):
+        if not set(alive) <= measured:
             yield f"generation {generation.number} has cells that the plan does not have"
         elif any(sorted(visit.cell for visit in cycle) != alive for cycle in generation.cycles):
             yield f"generation {generation.number} has a cycle that is not one visit to each of its cells"

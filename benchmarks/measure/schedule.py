@@ -395,7 +395,7 @@ class Benchmark:
         """
         settings = replace(self.plan.settings, learning_rate=TrainConfig.learning_rate)
         certified = {line.cell for line in self.recording.of_kind(Certified)}
-        needed = dict.fromkeys(certified_as(cell) for cell in self.plan.cells)
+        needed = dict.fromkeys(certified_as(cell) for cell in self.plan.measured)
         missing = [cell for cell in needed if cell not in certified]
         # Cells with the same interpreter and batches climb one ladder together.
         for kind in dict.fromkeys(msgspec.structs.replace(cell, backend="") for cell in missing):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.report import wording
 from benchmarks.report.blocks import Table
-from benchmarks.results.values import Pair, Results, Row
+from benchmarks.results.values import Pair, Results, Row, ratio_among
 
 HOW_TO_READ = (
     "Read each line from left to right: {left} is {ratio} times as fast as {right}. The numbers in brackets are the "
@@ -37,15 +37,14 @@ def fastest_first(rows: Iterable[Row], seconds: Callable[[Row], float]) -> list[
     return sorted(rows, key=lambda row: (not row.compared, seconds(row)))
 
 
-def matrix(results: Results, pairs: Sequence[Pair], rows: Sequence[Row], title: str) -> Table | None:
+def matrix(pairs: Sequence[Pair], labels: Sequence[str], title: str) -> Table | None:
     """How many times as fast each of these rows is as each other row; None where no two of them are a pair."""
-    among = {row.label for row in rows}
-    pairs = [pair for pair in pairs if pair.kind == "frameworks" and {pair.left, pair.right} <= among]
+    pairs = [pair for pair in pairs if pair.kind == "frameworks" and {pair.left, pair.right} <= {*labels}]
     if not pairs:
         return None
     paired = {label for pair in pairs for label in (pair.left, pair.right)}
-    labels = [row.label for row in rows if row.label in paired]
-    lines = [[left, *(_ratio(results, left, right, pairs) for right in labels)] for left in labels]
+    labels = [label for label in labels if label in paired]
+    lines = [[left, *(_ratio(pairs, left, right) for right in labels)] for left in labels]
     first = pairs[0]
     ratio = wording.times(first.ratio.value).rstrip("×")
     note = HOW_TO_READ.format(left=first.left, right=first.right, ratio=ratio)
@@ -60,15 +59,15 @@ def matrices(results: Results, pairs: Sequence[Pair], does: str) -> list[Table]:
     title = f"How many times as fast each row {does} as each other row"
     rows = results.of_group("main")
     found = [
-        matrix(results, pairs, [row for row in rows if row.cell.lane == "matched"], title),
-        matrix(results, pairs, [row for row in rows if row.cell.lane == "default"], f"{title}, all as installed"),
+        matrix(pairs, [row.label for row in rows if row.cell.lane == "matched"], title),
+        matrix(pairs, [row.label for row in rows if row.cell.lane == "default"], f"{title}, all as installed"),
     ]
     return [table for table in found if table]
 
 
-def _ratio(results: Results, left: str, right: str, pairs: Sequence[Pair] | None) -> str:
+def _ratio(pairs: Sequence[Pair], left: str, right: str) -> str:
     """The cell that says how many times as fast the row `left` is as the row `right`."""
-    return wording.SELF if left == right else wording.ratio(results.ratio(left, right, pairs))
+    return wording.SELF if left == right else wording.ratio(ratio_among(pairs, left, right))
 
 
 def to_baseline(results: Results, row: Row, pairs: Sequence[Pair] | None = None) -> dict[str, str]:
@@ -78,5 +77,5 @@ def to_baseline(results: Results, row: Row, pairs: Sequence[Pair] | None = None)
     """
     if not results.baseline:
         return {}
-    cell = _ratio(results, row.label, results.baseline, pairs)
+    cell = _ratio(results.pairs if pairs is None else pairs, row.label, results.baseline)
     return {f"times as fast as {results.baseline}": "" if cell == wording.MISSING else cell}

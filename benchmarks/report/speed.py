@@ -58,7 +58,7 @@ def _special(results: Results, group: Group, lead: str, column: str) -> list[Blo
     rows = results.of_group(group)
     chart = _bars(group, rows, lambda row: {column: ratios.get(row.label, "")})
     title = "How many times as fast each of these rows trains as each other of them"
-    matrix = cells.matrix(results, results.pairs, rows, title)
+    matrix = cells.matrix(results.pairs, [row.label for row in rows], title)
     return [Text(lead), chart, *([matrix] if matrix else [])] if chart else []
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 CONFIDENCE = 0.95
+FARTHEST = 230.0  # of a logarithm from 0: beyond what is ever measured, and its exponential is a number
 
 Word = Literal["faster", "slower", "same", "not told apart"]
 
@@ -188,7 +189,8 @@ def word_for(ratio: Estimate, within: float) -> Word:
 
 def _exponential(logarithm: float, half: float) -> Estimate:
     """The estimate whose logarithm has this value, and an interval that reaches `half` to either side."""
-    return Estimate(math.exp(logarithm), math.exp(logarithm - half), math.exp(logarithm + half))
+    ends = (logarithm, logarithm - half, logarithm + half)
+    return Estimate(*(math.exp(min(max(end, -FARTHEST), FARTHEST)) for end in ends))
 
 
 def _student(freedom: float) -> float:

@@ -221,20 +221,24 @@ class Analysis:
         The interval of the ratio then leaves 1 out.
         """
         for cell in self.plan.cells:
-            if cell.again:
-                ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, again=False).label, cell.label)
+            if cell.again and (once := cell.counterpart):
+                ratio = self.timings.steps.ratio(once.label, cell.label)
                 if ratio and not ratio.holds(1.0):
                     return cell.label, ratio
         return None
+
+    @property
+    def bias(self) -> float:
+        """By what share a row that was measured twice seems faster or slower than itself; 0 if none does."""
+        return max(self._bias[1].value, 1 / self._bias[1].value) - 1 if self._bias else 0.0
 
     def _pair(self, kind: Kind, left: str, right: str, fit: Fit) -> Pair | None:
         """Two rows compared by a fit; None where their ratio is not known. A bias widens its intervals."""
         ratio, pairwise = fit.ratio(left, right), fit.pairwise(left, right)
         if ratio is None:
             return None
-        if self._bias and kind != "control":
-            share = max(self._bias[1].value, 1 / self._bias[1].value) - 1
-            ratio, pairwise = ratio.widened(share), pairwise.widened(share) if pairwise else None
+        if kind != "control":
+            ratio, pairwise = ratio.widened(self.bias), pairwise.widened(self.bias) if pairwise else None
         return Pair(kind, left, right, ratio, pairwise, word_for(ratio, self.plan.size.within))
 
     def _of_frameworks(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:
@@ -264,17 +268,12 @@ class Analysis:
         compared = {row.cell for row in rows if row.compared}
         special = []
         for cell in self.plan.cells:
-            plain = Cell(cell.backend, python=cell.python)
-            in_float32 = Cell(cell.backend.partition(":")[0], python=cell.python)
-            if cell.again:
-                once = msgspec.structs.replace(cell, again=False)
-                special.append(self._pair("control", once.label, cell.label, fit))
-            elif cell in compared and cell.lane == "default" and plain in compared:
-                special.append(self._pair("installed", cell.label, plain.label, fit))
-            elif cell in compared and cell.bucketed and plain in compared:
-                special.append(self._pair("bucketed", cell.label, plain.label, fit))
-            elif cell in compared and cell.reduced and in_float32 in compared:
-                special.append(self._pair("reduced", cell.label, in_float32.label, fit))
+            plain = cell.counterpart
+            if plain and cell.again:
+                special.append(self._pair("control", plain.label, cell.label, fit))
+            elif plain and {cell, plain} <= compared:
+                kind: Kind = "installed" if cell.lane == "default" else "bucketed" if cell.bucketed else "reduced"
+                special.append(self._pair(kind, cell.label, plain.label, fit))
         return [*self._of_frameworks(rows, fit), *(pair for pair in special if pair)]
 
     def _baseline(self, rows: Sequence[Row]) -> str:

@@ -223,12 +223,17 @@ class Results:
 
         `pairs` are those of training unless others are given.
         """
-        for pair in self.pairs if pairs is None else pairs:
-            if (pair.left, pair.right) == (left, right):
-                return pair.ratio
-            if (pair.right, pair.left) == (left, right):
-                return pair.ratio.inverse
-        return None
+        return ratio_among(self.pairs if pairs is None else pairs, left, right)
+
+
+def ratio_among(pairs: Sequence[Pair], left: str, right: str) -> Estimate | None:
+    """How many times as fast `left` is as `right` according to these pairs; None if none of them compares the two."""
+    for pair in pairs:
+        if (pair.left, pair.right) == (left, right):
+            return pair.ratio
+        if (pair.right, pair.left) == (left, right):
+            return pair.ratio.inverse
+    return None
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Damages the committed recordings at random and makes of each a page and a comparison, or one line.
+"""Damages the committed recordings at random and makes of each a page, a comparison and a joined page, or one line.
 
     python -m tests.attack.damaged_recordings COUNT [SEED]
 
@@ -34,6 +34,7 @@ def attack(count: int, start: int = 0) -> Counter[str]:
             path.write_bytes(raw)
             page = "<!doctype html>" in damage.reported(path)
             damage.compared_with(path, whole)
+            damage.joined_with_another(path)
             outcomes["pages" if page else "refused in one line"] += 1
 
         each()

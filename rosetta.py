@@ -190,6 +190,7 @@ def train(
     seed: options.Seed = TrainConfig.seed,
     dtype: options.DtypeOfModel = "float32",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    workers: options.Workers = 1,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     json: options.Json = False,
@@ -197,28 +198,46 @@ def train(
     """Train the model and write a run; the example's settings are the defaults.
 
     A new run needs --backend. With --resume, the run's own settings hold, --epochs is the total to reach, --backend
-    may name another framework to go on in, and --learning-rate another rate, which the run then keeps.
+    may name another framework to go on in, and --learning-rate another rate, which the run then keeps. With
+    --workers, each worker uses its share of the cores, unless --threads gives the number of each.
     """
-    from backends import runs
+    from backends import launch, runs
     from backends.process.runtime import Runtime
     from common import terminal
+    from common.machine import cores
     from common.run_directory import RunDirectory
 
     runtime = Runtime(threads=threads, device=device)
+    launch.end_with_starter()
     try:
         with terminal.training_progress(backend or "resume", epochs) as on_event:
             if resume:
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")
+            trained: runs.Trained | None
+            if workers > 1:
+                if device != "cpu":
+                    raise CannotBeginError(f"--workers trains on the CPU, and --device is {device}; leave one out")
+                arguments = launch.without_workers(sys.argv[1:])
+                arguments += [] if threads else ["--threads", str(max(1, cores() // workers))]
+                trained = runs.train_in_group(backend, workers, epochs, out, resume, arguments, on_event)
+            elif resume:
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
                 trained = runs.resume(RunDirectory.open(out), backend, epochs, runtime, on_event, rate)
             else:
-                if backend is None:
-                    raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
                 corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
                 settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
                 trained = runs.train(
-                    backend, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event
+                    options.needed(backend),
+                    corpus,
+                    settings,
+                    latent_dim,
+                    dtype,
+                    padding,
+                    epochs,
+                    out,
+                    runtime,
+                    on_event,
                 )
     except KeyboardInterrupt:
         kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
@@ -229,7 +248,10 @@ def train(
             raise CtrlCError(f"interrupted; {out} is whole. See it with: rosetta evaluate {run}") from None
         go_on = f"rosetta train --out {run} --resume --epochs {epochs}"
         go_on += f" --backend {backend}" if resume and backend else ""
+        go_on += f" --workers {workers}" if workers > 1 else ""
         raise CtrlCError(f"interrupted; {out} keeps epoch {kept}. Go on with: {go_on}") from None
+    if trained is None:
+        return  # the first worker of the group tells
     last = trained.run.history()[-1]
     if json:
         return terminal.print_json(

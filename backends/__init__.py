@@ -24,19 +24,20 @@ class Entry:
     extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
     variant: str = ""  # which of its ways to compute the class uses; the class's module explains its variants
     compiled: bool = False  # whether it needs a C++ compiler where it runs
+    grouped: bool = False  # whether it can train in a group of workers, by its framework's engine; see engines.py
     reduced: bool = False  # whether it computes in less than its weights' float32, such as bfloat16
 
 
 TABLE = {
     "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", ""),
-    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras"),
+    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", grouped=True),
     "keras:jit": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "jit"),
     "keras:fast": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "fast"),
     "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
-    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch"),
+    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch", grouped=True),
     "torch:compile": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "compile", compiled=True),
     "torch:bfloat16": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "bfloat16", reduced=True),
-    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle"),
+    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", grouped=True),
 }
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from backends.evidence.keras import KerasEvidence
 from backends.keras_beam import beam_search
+from backends.keras_group import join, shared
 from backends.keras_xla import XlaSeq2Seq, compiled_decode
 from backends.native.keras import read_keras
 from backends.native.keras_writer import write_keras
@@ -77,8 +78,10 @@ class KerasBackend(Backend):
         if self.device == "gpu" and not tf.config.list_physical_devices("GPU"):
             raise CannotBeginError("keras sees no GPU here; use --device cpu")
         config = self.config
+        self.group, strategy = join()
         keras.config.set_floatx(config.dtype)
-        self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
+        with strategy.scope():
+            self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
         # Keras's own layout is the canonical one.
         encoder, decoder, dense = self.model.encoder, self.model.decoder, self.model.dense
         self.parameters = {
@@ -93,12 +96,13 @@ class KerasBackend(Backend):
         }
         # Made before any graph is traced, since a graph goes on with the variables that it was traced with.
         train, trained = self.train_config, list(self.parameters.values())
-        self.optimizer = keras.optimizers.RMSprop(train.learning_rate, train.rho, epsilon=train.epsilon)
-        self.optimizer.build(trained)
+        with strategy.scope():
+            self.optimizer = keras.optimizers.RMSprop(train.learning_rate, train.rho, epsilon=train.epsilon)
+            self.optimizer.build(trained)
         # After the count of steps and the learning rate stand the mean squares, which Keras calls velocities.
         self.mean_squares = dict(zip(self.parameters, self.optimizer.variables[2:], strict=True))
         # Compiled as graphs; `reduce_retracing` has one graph serve batches of any size.
-        self._train_step = tf.function(self._train_step, reduce_retracing=True)
+        self._train_step = tf.function(shared(self._train_step, strategy, self.group), reduce_retracing=True)
         self._evaluation_step = tf.function(self._loss, reduce_retracing=True)
         self._beam_search = tf.function(self._beam_search, reduce_retracing=True)
         self.reads_ids = self.variant == "fast"  # the other variants read one-hot rows
@@ -157,7 +161,9 @@ class KerasBackend(Backend):
         return loss_sum / batch.loss_positions, counts
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        return timed_steps(lambda batch: self._train_step(self._tensors(batch)), batches, _stacked, report)
+        return timed_steps(
+            lambda batch: self._train_step(self._tensors(batch)), batches, _stacked, report, self.group
+        )
 
     def _train_step(self, batch: BatchTensors) -> tuple[tf.Tensor, tf.Tensor]:
         parameters = list(self.parameters.values())
@@ -168,7 +174,9 @@ class KerasBackend(Backend):
         return loss, counts
 
     def evaluate(self, batches: Batches) -> Metrics:
-        return timed_steps(lambda batch: self._evaluation_step(self._tensors(batch)), batches, _stacked, unreported)
+        return timed_steps(
+            lambda batch: self._evaluation_step(self._tensors(batch)), batches, _stacked, unreported, self.group
+        )
 
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int

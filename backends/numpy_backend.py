@@ -57,7 +57,7 @@ class NumpyBackend(Backend):
         return loss, gradients
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        return timed_steps(self._train_step, batches, np.array, report)
+        return timed_steps(self._train_step, batches, np.array, report, self.group)
 
     def _train_step(self, batch: Batch) -> tuple[float, list[float]]:
         loss, counts, gradients = self._loss_and_gradients(batch)
@@ -65,7 +65,7 @@ class NumpyBackend(Backend):
         return loss, counts
 
     def evaluate(self, batches: Batches) -> Metrics:
-        return timed_steps(lambda batch: self._loss(batch)[:2], batches, np.array, unreported)
+        return timed_steps(lambda batch: self._loss(batch)[:2], batches, np.array, unreported, self.group)
 
     def translate(
         self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int

@@ -87,6 +87,14 @@ Epochs = Annotated[int, typer.Option(min=1, help="Total number of epochs.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Number of threads that a backend may use.", show_default="all cores")
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Number of processes that train together on this machine, by the framework's own engine; several "
+        "machines: see docs/parallel.md.",
+    ),
+]
 Device = Annotated[Literal["cpu", "gpu"], typer.Option(help="Device that computes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 RunOrBundled = Annotated[
@@ -130,6 +138,13 @@ FIXED_BY_RUN = [
     "seed",
     "dtype",
 ]
+
+
+def needed(backend: str | None) -> str:
+    """The backend of a run that is begun. Raises CannotBeginError where none is named."""
+    if backend is None:
+        raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
+    return backend
 
 
 def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:

@@ -13,6 +13,7 @@ from paddle import Tensor, nn
 from backends.evidence.paddle import PaddleEvidence
 from backends.native.paddle import read_paddle
 from backends.paddle_beam import beam_search
+from backends.paddle_group import join, shared
 from common.decoding import ids_of_steps
 from common.errors import CannotBeginError
 from common.interface import Backend, Forward, Metrics, Report, timed_steps, unreported
@@ -69,6 +70,8 @@ class PaddleBackend(Backend):
             "dense/kernel": (dense.weight, False),
             "dense/bias": (dense.bias, False),
         }
+        self.group = join()
+        self.network = shared(self.model, self.group)
         train, trained = self.train_config, [parameter for parameter, _ in self.parameters.values()]
         self._optimizer = paddle.optimizer.RMSProp(train.learning_rate, train.rho, train.epsilon, parameters=trained)
 
@@ -109,7 +112,7 @@ class PaddleBackend(Backend):
         """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
         encoder_input_data = self._tensor(batch.encoder_input_data)  # (N, T_enc, V_enc)
         decoder_input_data = self._tensor(batch.decoder_input_data)  # (N, T_dec, V_dec)
-        return self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
+        return self.network(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         self.model.train()  # as training=True in Keras
@@ -135,7 +138,7 @@ class PaddleBackend(Backend):
 
     def train(self, batches: Batches, report: Report) -> Metrics:
         self.model.train()
-        return timed_steps(self._train_step, batches, _stacked, report)
+        return timed_steps(self._train_step, batches, _stacked, report, self.group)
 
     def _train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         loss, counts = self._loss(batch)
@@ -147,7 +150,7 @@ class PaddleBackend(Backend):
     @paddle.no_grad()
     def evaluate(self, batches: Batches) -> Metrics:
         self.model.eval()
-        return timed_steps(self._loss, batches, _stacked, unreported)
+        return timed_steps(self._loss, batches, _stacked, unreported, self.group)
 
     @paddle.no_grad()
     def translate(

@@ -1,20 +1,26 @@
 """Begins a run or resumes one, and trains it in a backend's process."""
 
+import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends import find
+from backends.engines import Place, engine_of, place_in_group, telling_who_is_lost
+from backends.launch import run_workers
+from backends.options import needed
 from backends.process.parent import BackendProcess, OnEvent
 from backends.process.runtime import Runtime, silence
 from backends.translator import Translator
 from common import training
 from common.config import DataConfig, TrainConfig
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, RosettaError
 from common.load import fewer_threads
 from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.tensors import model_config
-from common.weights import initial_state
+from common.text import quoted
+from common.weights import ModelState, initial_state
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,22 @@ def train(
     out: Path,
     runtime: Runtime,
     on_event: OnEvent,
-) -> Trained:
-    """Begin a run in the new folder `out` and train it. Raises CannotBeginError and RosettaError."""
+) -> Trained | None:
+    """Begin a run in the new folder `out` and train it. Raises CannotBeginError and RosettaError.
+
+    In a group, the first worker writes the run. The others return None.
+    """
     find(backend)
-    refuse_existing(out)
+    place = place_in_group(backend, os.environ)
+    if place.rank == 0:
+        refuse_existing(out)
     material, sha256 = prepare(data, settings.seed, dtype, padding)
     model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
-    with runtime.start(backend, model, settings) as process:
+    state = initial_state(model, settings.seed)
+    with runtime.start(backend, model, settings, place.variables) as process:
+        if place.rank:
+            _follow(process, state, 0, material, epochs, place)
+            return None
         run = RunDirectory.create(
             out,
             backend,
@@ -61,9 +76,9 @@ def train(
             sha256,
             material.pairs,
             (material.encoder_vocabulary, material.decoder_vocabulary),
-            initial_state(model, settings.seed),
+            state,
         )
-        return _fit(process, run, material, epochs, on_event)
+        return _fit(process, run, material, epochs, on_event, place)
 
 
 def resume(
@@ -73,35 +88,107 @@ def resume(
     runtime: Runtime,
     on_event: OnEvent,
     learning_rate: float | None = None,
-) -> Trained:
+) -> Trained | None:
     """Train a run on until it has `epochs` epochs, in `backend` or, where that is None, in the run's own.
 
-    A `learning_rate` becomes the run's own before training goes on. Raises CannotBeginError and RosettaError.
+    A `learning_rate` becomes the run's own before training goes on. Raises CannotBeginError and RosettaError. In a
+    group, the first worker writes the run. The others return None.
     """
-    find(backend or run.backend)
-    with run.only_writer():  # asked here too, so that no process is started if another one trains this run
-        done = run.read_state("last")[1].epoch
-    if done >= epochs:
-        raise CannotBeginError(f"{run.path} has {done} epochs already; --epochs is the total to reach")
+    name = backend or run.backend
+    find(name)
+    place = place_in_group(name, os.environ)
+    state, done = _resumable(run, epochs, place)
     material = Material.of_run(run)
     if learning_rate is not None:
         run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
-    with runtime.start(backend or run.backend, run.model_config, run.train_config) as process:
-        return _fit(process, run, material, epochs, on_event)
+    with runtime.start(name, run.model_config, run.train_config, place.variables) as process:
+        if place.rank:
+            _follow(process, state, done, material, epochs, place)
+            return None
+        return _fit(process, run, material, epochs, on_event, place)
 
 
-def _fit(process: BackendProcess, run: RunDirectory, material: Material, epochs: int, on_event: OnEvent) -> Trained:
-    if advice := fewer_threads(process.facts.threads, process.pid):
+def train_in_group(
+    backend: str | None,
+    workers: int,
+    epochs: int,
+    out: Path,
+    resumes: bool,
+    arguments: list[str],
+    on_event: OnEvent,
+) -> Trained:
+    """Train the run in `out` with a group of workers on this machine, each of which is `rosetta` with `arguments`.
+
+    Raises CannotBeginError and RosettaError.
+    """
+    if resumes:
+        run = RunDirectory.open(out)
+        _resumable(run, epochs, Place())
+        name = backend or run.backend
+    else:
+        refuse_existing(out)
+        name = needed(backend)
+    find(name)
+    engine_of(name)
+    try:
+        answer = run_workers(name, workers, arguments, on_event)
+    except RosettaError as error:
+        if not (out / "config.json").exists():
+            raise CannotBeginError(str(error)) from error
+        if "--resume" in str(error):
+            raise
+        kept = RunDirectory.open(out).read_state("last")[1].epoch
+        if kept >= epochs:
+            raise RosettaError(f"{error}; {out} is whole") from error
+        raise RosettaError(
+            f"{error}; the run keeps epoch {kept}. Go on with: rosetta train --out {quoted(out)} --resume "
+            f"--epochs {epochs} --workers {workers}"
+        ) from error
+    return Trained(RunDirectory.open(out), name, [Sample(**sample) for sample in answer["samples"]])
+
+
+def _resumable(run: RunDirectory, epochs: int, place: Place) -> tuple[ModelState, int]:
+    """The state that a run goes on from, and its epoch. Raises CannotBeginError where there is nothing to do."""
+    # Asked here too, so that no process is started if another one trains this run.
+    with run.only_writer() if place.rank == 0 else nullcontext():
+        state, last = run.read_state("last")
+    if last.epoch >= epochs:
+        raise CannotBeginError(f"{run.path} has {last.epoch} epochs already; --epochs is the total to reach")
+    return state, last.epoch
+
+
+def _follow(
+    process: BackendProcess, state: ModelState, done: int, material: Material, epochs: int, place: Place
+) -> None:
+    """Train along as another worker than the first."""
+    with telling_who_is_lost(process.name, place):
+        process.listening(silence=silence(len(material.pairs))).call(
+            training.follow,
+            state=state,
+            done=done,
+            epochs=epochs,
+            corpus=material.batch,
+            training_rows=material.training_rows,
+            validation_rows=material.validation_rows,
+        )
+
+
+def _fit(
+    process: BackendProcess, run: RunDirectory, material: Material, epochs: int, on_event: OnEvent, place: Place
+) -> Trained:
+    # In a group the other workers are programs that use the machine, too, and rightly so.
+    if place.size == 1 and (advice := fewer_threads(process.facts.threads, process.pid)):
         on_event({"warning": advice})
-    process.listening(on_event, silence(len(material.pairs))).call(
-        training.fit,
-        run=str(run.path.resolve()),
-        learning_rate=run.train_config.learning_rate,
-        epochs=epochs,
-        corpus=material.batch,
-        training_rows=material.training_rows,
-        validation_rows=material.validation_rows,
-    )
+    with telling_who_is_lost(process.name, place):
+        process.listening(on_event, silence(len(material.pairs))).call(
+            training.fit,
+            run=str(run.path.resolve()),
+            learning_rate=run.train_config.learning_rate,
+            epochs=epochs,
+            corpus=material.batch,
+            training_rows=material.training_rows,
+            validation_rows=material.validation_rows,
+        )
     return Trained(run, process.name, _samples(Translator(process, material), on_event))
 
 

@@ -17,6 +17,7 @@ from backends.process.environment import flush_denormals
 from backends.torch_beam import beam_search
 from backends.torch_bfloat16 import in_bfloat16
 from backends.torch_compile import compiled_decode
+from backends.torch_group import join, shared
 from backends.torch_masked_lstm import states_at_lengths
 from backends.torch_rmsprop import RMSprop
 from common.decoding import ids_of_steps
@@ -79,6 +80,8 @@ class TorchBackend(Backend):
             "dense/kernel": (dense.weight, True),
             "dense/bias": (dense.bias, False),
         }
+        self.group = join()
+        self.network = shared(self.model, self.group)
         self.mean_squares: Arrays = {}  # that the optimizer begins with; zeros where there are none
         if self.variant == "bfloat16":
             methods = self._run, self.translate, self.beam_search
@@ -129,7 +132,7 @@ class TorchBackend(Backend):
         """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
         encoder_input_data = self._tensor(batch.encoder_input_data)  # (N, T_enc, V_enc)
         decoder_input_data = self._tensor(batch.decoder_input_data)  # (N, T_dec, V_dec)
-        return self.model(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
+        return self.network(encoder_input_data, decoder_input_data, self._lengths(batch.encoder_lengths))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         self.model.train()  # as training=True in Keras
@@ -154,7 +157,7 @@ class TorchBackend(Backend):
     def train(self, batches: Batches, report: Report) -> Metrics:
         self.model.train()
         _ = self._optimizer  # makes it now, so that the first step's time does not include that
-        return timed_steps(self._train_step, batches, _stacked, report)
+        return timed_steps(self._train_step, batches, _stacked, report, self.group)
 
     def _train_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         loss, counts = self._loss(batch)
@@ -166,7 +169,7 @@ class TorchBackend(Backend):
     @torch.inference_mode()
     def evaluate(self, batches: Batches) -> Metrics:
         self.model.eval()
-        return timed_steps(self._loss, batches, _stacked, unreported)
+        return timed_steps(self._loss, batches, _stacked, unreported, self.group)
 
     @torch.inference_mode()
     def translate(

@@ -383,6 +383,9 @@ def parity(
     padding: options.Padding = "space",
     seed: options.Seed = TrainConfig.seed,
     quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Also train with a group of so many workers of each backend that can.")
+    ] = 1,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     certificate: Annotated[
@@ -422,7 +425,7 @@ def parity(
     found = Parity()
     try:
         with (
-            Course(corpus, settings, latent_dim, size, runtime, padding) as course,
+            Course(corpus, settings, latent_dim, size, runtime, padding, workers) as course,
             Live(ladder_table([]), console=terminal.err, transient=True) as live,
         ):
             dtypes = [dtype] if dtype else ["float64", "float32"]

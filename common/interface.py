@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.evidence import Evidence
+from common.group import ALONE, Group
 from common.tensors import Batch, Batches
 from common.weights import Arrays, ModelState
 
@@ -97,26 +98,30 @@ def timed_steps(
     batches: Batches,
     read: Callable[[list[Counts]], NDArray[np.floating]],
     report: Report = unreported,
+    group: Group = ALONE,
 ) -> Metrics:
     """Run `step` on each batch and time it, in the same way for every backend.
 
     `step` returns the loss of a batch and, in a vector (3,) of the framework's own, the counts that Metrics.of takes.
     Once all steps are done, `read` makes an array (steps, 3) of these vectors. `report` is called at the end of the
     first step after each REPORT_SECONDS; where it returns true, no further batch is taken.
+
+    In a group each worker runs `step` on its shard of each batch, and what is counted is summed over all workers.
+    None of them stops before the last batch, since they report at different steps and must take equally many.
     """
     counts, stamps = [], [perf_counter()]
     reported = stamps[0]
     for number, batch in enumerate(batches, 1):
-        loss, batch_counts = step(batch)
+        loss, batch_counts = step(batch.shard(group.rank, group.size))
         counts.append(batch_counts)
         ends = None
         if report_is_due(reported):
             ends = report(number, float(loss))
             reported = perf_counter()
         stamps.append(perf_counter())
-        if ends:
+        if ends and group.size == 1:
             break
-    all_counts = read(counts)
+    all_counts = group.sum(read(counts).astype(np.float64))
     return Metrics.of(all_counts, batches.part(0, len(counts)), [*stamps, perf_counter()])
 
 
@@ -141,7 +146,13 @@ class BackendFacts:
 
 
 class Backend(ABC):
-    """The encoder-decoder in one framework. It is built with weights of its own; call `load` before using it."""
+    """The encoder-decoder in one framework. It is built with weights of its own; call `load` before using it.
+
+    In a group, `train` and `evaluate` share each batch out among the workers, and all workers must call them, and
+    `gradients`, alike. Whatever else is asked, each worker does for itself.
+    """
+
+    group: Group = ALONE  # `build` joins the group that the process's environment variables describe, if any
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu", variant: str = "") -> None:
         """Build the model on `device`, "cpu" or "gpu". A `variant` computes the same in another way; "" is none.

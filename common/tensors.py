@@ -42,6 +42,8 @@ class Batch:
     num_decoder_tokens: int
     dtype: str = "float32"  # of the one-hot tensors
     padding: str = "space"  # or "mask", see ModelConfig
+    loss_rows: float | None = None  # of a shard: the rows by which its loss is divided; None: as many as it has
+    weightless: bool = False  # whether its rows count nothing
 
     @classmethod
     def of_pairs(
@@ -76,6 +78,19 @@ class Batch:
             decoder_ids=self.decoder_ids[rows],
             decoder_lengths=self.decoder_lengths[rows],
         )
+
+    def shard(self, rank: int, size: int) -> "Batch":
+        """What the worker `rank` of a group of `size` takes of this batch: the rows rank, rank + size and so on.
+
+        Shards may have different numbers of rows. Their losses are all divided by the same number, so that the mean
+        of the workers' losses is the loss of this batch, and the mean of their gradients its gradient. A worker for
+        which there is no row takes the first one, which then counts nothing, since frameworks refuse empty batches.
+        """
+        if size == 1:
+            return self
+        weightless = rank >= len(self)
+        rows = slice(1) if weightless else slice(rank, None, size)
+        return replace(self.take(rows), loss_rows=len(self) / size, weightless=weightless)
 
     def trimmed(self) -> "Batch":
         """The same rows, as wide as the longest of them needs. Where padding is masked, no result depends on it."""
@@ -115,6 +130,8 @@ class Batch:
     @property
     def target_weights(self) -> NDArray[np.floating]:
         """(N, T_dec): what each target position weighs in the loss. All ones where padding counts."""
+        if self.weightless:
+            return np.zeros(self.decoder_input_ids.shape, self.dtype)
         if self.padding == "mask":
             return self.real_positions
         return np.ones(self.decoder_input_ids.shape, self.dtype)
@@ -128,7 +145,7 @@ class Batch:
         counts, the number is N x T_dec, and the loss is the mean.
         """
         positions_of_a_row = self.mean_decoder_length - 1 if self.padding == "mask" else self.decoder_ids.shape[1] - 1
-        return len(self) * positions_of_a_row
+        return (self.loss_rows or len(self)) * positions_of_a_row
 
     @property
     def real_positions(self) -> NDArray[np.floating]:

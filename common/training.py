@@ -1,7 +1,7 @@
 """Functions that run in a backend's process and train its model, write the run, or evaluate the model."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from math import log
 from pathlib import Path
@@ -82,6 +82,7 @@ def fit(
             directory = directory.with_learning_rate(learning_rate)
         settings = directory.train_config
         state, place = directory.begin()
+        _agree(backend, state, place.epoch, epochs, corpus, training_rows)
         backend.load(state)
         validation = Batches(corpus, validation_rows, settings.batch_size)
         for epoch in range(place.epoch + 1, epochs + 1):
@@ -98,6 +99,40 @@ def fit(
             state = backend.dump()
             directory.write_epoch(state, done, place.step)
             emit(epoch_done=asdict(done))
+
+
+def follow(
+    backend: Backend,
+    emit: Emit,
+    *,
+    state: ModelState,
+    done: int,
+    epochs: int,
+    corpus: Batch,
+    training_rows: NDArray[np.integer],
+    validation_rows: NDArray[np.integer],
+) -> None:
+    """Train along in a group whose first worker calls `fit`, from `state` after epoch `done`; write nothing.
+
+    Raises CannotBeginError if the first worker goes on from another state.
+    """
+    settings = backend.train_config
+    _agree(backend, state, done, epochs, corpus, training_rows)
+    backend.load(state)
+    validation = Batches(corpus, validation_rows, settings.batch_size)
+    with suppress(DivergedError):  # which the first worker reports
+        for epoch in range(done + 1, epochs + 1):
+            train_epoch(backend, emit, state, training_rows, validation, settings, epoch)
+            state = backend.dump()
+
+
+def _agree(
+    backend: Backend, state: ModelState, done: int, epochs: int, corpus: Batch, rows: NDArray[np.integer]
+) -> None:
+    """See `Group.agree`."""
+    settings = backend.config, backend.train_config, done, epochs, corpus.mean_decoder_length
+    arrays = [named[name] for named in (state.weights, state.mean_squares) for name in sorted(named)]
+    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in [*arrays, rows]))
 
 
 @contextmanager

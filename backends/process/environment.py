@@ -12,7 +12,9 @@ the caller's TF_ENABLE_ONEDNN_OPTS.
 
 import os
 import re
+from collections.abc import Mapping
 
+from backends.engines import ENGINES
 from common.machine import cores, is_amd
 
 # Set in both lanes: log messages would only fill the captured output, and Keras has to run on TensorFlow.
@@ -56,19 +58,23 @@ STEERING = re.compile(
 )
 
 
-def child_environment(lane: str, threads: int | None, device: str) -> dict[str, str]:
+def child_environment(
+    lane: str, threads: int | None, device: str, group: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The environment of a backend's process: this process's own, with the lane's settings on top.
 
     A lane may also be written as names of groups: "threads+memory" is `default` with two groups of the matched
-    lane's settings.
+    lane's settings. `group` holds the variables by which the process joins a group; without them it is alone.
     """
     environment = {name: value for name, value in os.environ.items() if not STEERING.match(name)} | ALWAYS
-    for group, settings in matched_settings(threads or cores()).items():
-        if lane == "matched" or group in lane.split("+"):
+    for engine in ENGINES.values():
+        environment.pop(engine.joining, None)
+    for kind, settings in matched_settings(threads or cores()).items():
+        if lane == "matched" or kind in lane.split("+"):
             environment |= settings
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
-    return environment
+    return environment | dict(group or {})
 
 
 def flush_denormals() -> bool:

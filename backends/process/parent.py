@@ -70,6 +70,7 @@ class BackendProcess:
 
     `facts` holds what the backend says about itself, with the seconds and memory of import and build. `python` is the
     child's interpreter where it is not this one: frameworks that cannot be installed together each have their own.
+    `group` holds the variables by which the backend joins a group of workers; see backends/engines.py.
 
     Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
     fails, dies, sends garbage, or takes longer than a call allows to read a request or to send a message.
@@ -85,13 +86,14 @@ class BackendProcess:
         device: str = "cpu",
         lane: str = "matched",
         python: str | None = None,
+        group: Mapping[str, str] | None = None,
     ) -> None:
         entry = find(name, python)
         if python:
             require_interpreter(python, name, entry)
         self.name = name
         self._opened = ExitStack()
-        environment = child_environment(lane, threads, device)
+        environment = child_environment(lane, threads, device, group)
         command = [python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
         opening = {
             "target": entry.target,

@@ -1,5 +1,6 @@
 """With how many threads, on which device and in which interpreter a backend's process runs."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +22,10 @@ class Runtime:
     lane: str = "matched"
     python: str | None = None  # the interpreter; None: this one
 
-    def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> BackendProcess:
+    def start(
+        self, backend: str, model: ModelConfig, train: TrainConfig, group: Mapping[str, str] | None = None
+    ) -> BackendProcess:
+        """Start the backend's process; `group` holds the variables by which it joins a group of workers, if any."""
         return BackendProcess(
             backend,
             model,
@@ -30,6 +34,7 @@ class Runtime:
             device=self.device,
             lane=self.lane,
             python=self.python,
+            group=group,
         )
 
 

@@ -6,7 +6,8 @@
 - Weights and tensors are float64 or float32.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, isfinite, sqrt
@@ -15,7 +16,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import BASELINE
+from backends import BASELINE, TABLE
+from backends.process.group import ask_each, started_group
 from backends.process.parent import SILENCE, BackendProcess
 from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
 from benchmarks.parity import child
@@ -28,7 +30,7 @@ from common.interface import Forward
 from common.machine import Machine, describe_machine
 from common.material import Material, prepare
 from common.tensors import START, STOP, Batch, epoch_order, model_config
-from common.weights import ModelState, in_dtype, initial_state, permute_units
+from common.weights import ModelState, in_dtype, initial_state, permute_units, to_bytes
 
 REFEREE = "numpy"
 PERMUTATIONS = 5
@@ -127,11 +129,13 @@ class Course:
         size: Size,
         runtime: Runtime,
         padding: str = "space",
+        workers: int = 1,
     ) -> None:
         # All of these pairs are trained on, so the split does not matter; a small share might hold out no pair.
         data = replace(data, num_samples=size.num_samples, validation_split=DataConfig.validation_split)
         material, self.sha256 = prepare(data, settings.seed, "float64", padding)
         self.material, self.settings, self.size, self.runtime = material, settings, size, runtime
+        self.workers = workers  # number of those in the group that trains the trajectory, too; 1: there is none
         self.model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float64")
         epochs = range(1, 2 + size.steps * settings.batch_size // len(material.pairs))
         orders = [epoch_order(len(material.pairs), settings.seed, epoch) for epoch in epochs]
@@ -152,6 +156,10 @@ class Course:
         """Start the process of a backend that is compared."""
         return self.runtime.start(name, replace(self.model, dtype=dtype), self.settings)
 
+    def start_group(self, name: str, dtype: str) -> AbstractContextManager[list[BackendProcess]]:
+        """Start a group of workers of a backend."""
+        return started_group(self.workers, self.runtime, name, replace(self.model, dtype=dtype), self.settings)
+
     def start_numpy(self, dtype: str) -> BackendProcess:
         """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""
         return Runtime(self.runtime.threads).start(REFEREE, replace(self.model, dtype=dtype), self.settings)
@@ -159,6 +167,12 @@ class Course:
     def losses(self, answers: Answers, state: ModelState) -> NDArray[np.float64]:
         """The loss (steps,) of each training step from `state`."""
         return answers.steps(state, self.material.batch, self.order, self.settings.batch_size).losses
+
+    def steps_of_group(self, answers: Answers) -> Steps:
+        """The result of training with batches that no number of workers divides, and with one row in the end."""
+        batch_size = 2 * self.workers + 1
+        order = self.order[: self.size.steps * batch_size + 1]
+        return answers.steps(self.fresh, self.material.batch, order, batch_size)
 
     def one_step(self, answers: Answers) -> ModelState:
         """The state after one training step from `probe` on the batch."""
@@ -198,6 +212,10 @@ class Course:
     @cached_property
     def expected_losses(self) -> NDArray[np.float64]:
         return self.losses(self.referee, self.fresh)
+
+    @cached_property
+    def expected_steps_of_group(self) -> Steps:
+        return self.steps_of_group(self.referee)
 
     @cached_property
     def expected_forward(self) -> Forward:
@@ -418,6 +436,26 @@ class Climber:
                 yield self.check("trajectory", "mean loss", error, SPREADS * spread, note=note)
             else:  # one of the trainings diverged
                 yield self.check("trajectory", "mean loss", inf, 0.0, note=note)
+        if course.workers > 1 and TABLE[self.process.name].grouped:
+            with course.start_group(self.process.name, self.dtype) as processes:
+                yield from self.of_group(processes)
+
+    def of_group(self, processes: Sequence[BackendProcess]) -> Iterator[Check]:
+        """The checks that a group of workers trains as the referee does alone, and that they end in one state."""
+        course, expected = self.course, self.course.expected_steps_of_group
+        all_steps = ask_each(processes, lambda process: course.steps_of_group(Answers(process, self.dtype)))
+        exact, of_workers = len(expected.losses) if self.precision == "float64" else 10, f"{len(processes)} workers"
+        state, losses, tolerance = all_steps[0].state, all_steps[0].losses, self.tolerances["trajectory"]
+        name, both = f"losses of {exact} steps, {of_workers}", (losses[:exact], expected.losses[:exact])
+        yield self.compared("trajectory", name, *both, tolerance, "relative", "float64")
+        for kind in ("weights", "mean_squares"):
+            for name, array in getattr(state, kind).items():
+                name, both = f"{name}, {kind} of {of_workers}", (array, getattr(expected.state, kind)[name])
+                if self.precision == "float64":
+                    yield self.compared("trajectory", name, *both, self.tolerances["slots"], "largest")
+        same = len({to_bytes(steps.state, {}) for steps in all_steps}) == 1
+        note = "" if same else "they end with different weights or slots"
+        yield self.check("trajectory", f"states of {of_workers}", 0.0 if same else inf, 0.0, note=note)
 
     def _counts(self) -> Iterator[Check]:
         got, expected = self.course.counts(self.answers), self.course.expected_counts

@@ -251,7 +251,7 @@ def evaluate(translator: Translator, batch_size: int, limit: int | None, on_even
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
     sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
-    all_references = references(material.pairs)
+    found = references(material.pairs, sources)
     translations = translator(sources, on_event=on_event)
-    scores = score(translations, [all_references[source] for source in sources])
+    scores = score(translations, list(found.values()))
     return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores

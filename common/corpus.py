@@ -5,11 +5,12 @@ import hashlib
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from common.config import DataConfig
 from common.download import download
 from common.errors import CannotBeginError
 from common.lines import LONGEST_LINE, LONGEST_SENTENCE
+from common.stored import Pair, Pairs, in_order
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -28,18 +30,16 @@ if TYPE_CHECKING:
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org/anki names it
 LARGEST_TEXT = 1 << 30  # bytes of a corpus, also of one that comes out of an archive or of a pipe
-MOST_PAIRS = 1 << 21  # that are kept in memory; the largest corpus of manythings.org has some 540,000
+MOST_PAIRS = 1 << 23  # the largest corpus of manythings.org has some 540,000
 PIECE = 1 << 16  # bytes that are read at a time
 ZIPPED = b"PK\x03\x04", b"PK\x05\x06"  # the first bytes of an archive, also of one that was cut short or is empty
-
-Pair = tuple[str, str]  # source, target
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Sentence pairs and where they come from."""
 
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     sha256: str  # of the whole text file; published logs of the example come from different versions of it
     skipped_lines: int = 0  # lines that were left out because they hold no pair
 
@@ -52,9 +52,9 @@ def normalize(text: str) -> str:
 def read_corpus(config: DataConfig) -> Corpus:
     """The first `num_samples` pairs of the corpus that `config.data` names. Raises CannotBeginError.
 
-    The memory that this takes is that of these pairs: the text is read a piece at a time, to its end for the digest.
+    The pairs are stored on disk. The text is read a piece at a time, to its end for the digest.
     """
-    pairs: list[Pair] = []
+    pairs = Pairs()
     skipped = 0
     with _opened(config.data) as text:
         counted = _Counted(text, config.data)
@@ -189,12 +189,16 @@ def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray
     chosen sources, so that no sentence is on both sides. Raises CannotBeginError when a side would be empty.
     """
     if config.split == "grouped":
-        sources = sorted({source for source, _ in pairs})
-        held_out = np.random.default_rng(seed).permutation(len(sources))[
-            : int(len(sources) * config.validation_split)
-        ]
-        chosen = {sources[i] for i in held_out}
-        is_held_out = np.array([source in chosen for source, _ in pairs])
+        ranks = np.empty(len(pairs), np.int32)  # of each pair's source among the distinct sources
+        numbered = in_order((source, str(row)) for row, (source, _) in enumerate(pairs))
+        sources = 0
+        for _, same in groupby(numbered, itemgetter(0)):
+            for _, row in same:
+                ranks[int(row)] = sources
+            sources += 1
+        chosen = np.zeros(sources, bool)
+        chosen[np.random.default_rng(seed).permutation(sources)[: int(sources * config.validation_split)]] = True
+        is_held_out = chosen[ranks]
     else:
         is_held_out = np.arange(len(pairs)) >= int(len(pairs) * (1 - config.validation_split))
     training, validation = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
@@ -206,11 +210,10 @@ def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray
     return training, validation
 
 
-def references(pairs: Sequence[Pair]) -> dict[str, list[str]]:
-    """For each source its distinct targets, in the order of the corpus."""
-    found: dict[str, list[str]] = {}
+def references(pairs: Iterable[Pair], sources: Iterable[str]) -> dict[str, list[str]]:
+    """For each of these sources its distinct targets, in the order of the corpus."""
+    found: dict[str, list[str]] = {source: [] for source in sources}
     for source, target in pairs:
-        targets = found.setdefault(source, [])
-        if target not in targets:
-            targets.append(target)
+        if source in found and target not in found[source]:
+            found[source].append(target)
     return found

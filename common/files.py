@@ -12,11 +12,11 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, BinaryIO
 
 from common.errors import CannotBeginError, RosettaError, why
 
@@ -24,17 +24,18 @@ LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
 UNFINISHED = ".unfinished"  # the end of the names of temporary files and folders; killed processes leave them
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None:
     """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`.
 
-    Raises OSError, which names `path`; the file there is then as it was.
+    The content may come in pieces. Raises OSError, which names `path`; the file there is then as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
+    whole = content.encode() if isinstance(content, str) else content
+    pieces = [whole] if isinstance(whole, bytes) else whole
     try:
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(beside, _permitted(0o666))
@@ -146,13 +147,18 @@ def read_at_most(largest: int, path: Path) -> bytes:
     Raises RosettaError for a file that has more, before it is read, and OSError for what is not there or no file: a
     device or a pipe may have no end.
     """
+    with open_at_most(largest, path) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+def open_at_most(largest: int, path: Path) -> BinaryIO:
+    """A file opened for reading. Raises as `read_at_most` does."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a file", str(path))
     if found.st_size > largest:
         raise RosettaError(f"{path} holds more than {largest:,} bytes, expected less")
-    with open(path, "rb") as file:
-        return file.read(found.st_size)
+    return open(path, "rb")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import DataConfig
-from common.corpus import Pair, read_corpus, split
+from common.corpus import read_corpus, split
 from common.run_directory import RunDirectory
+from common.stored import Pair
 from common.tensors import START, STOP, Batch
 from common.vocabulary import CharVocabulary
 
@@ -30,7 +31,7 @@ class Material:
     ) -> "Material":
         """Build the vocabularies of the pairs, encode the pairs, and split them as `config` says."""
         encoder_vocabulary = CharVocabulary.of(source for source, _ in pairs)
-        decoder_vocabulary = CharVocabulary.of([START, STOP, *(target for _, target in pairs)])
+        decoder_vocabulary = CharVocabulary.of(START + target + STOP for _, target in pairs)
         batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype, padding)
         return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *split(pairs, config, seed))
 

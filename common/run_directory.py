@@ -24,29 +24,32 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from common.config import LARGEST, DataConfig, ModelConfig, TrainConfig, require
-from common.corpus import MOST_PAIRS, Pair
+from common.corpus import LARGEST_TEXT, MOST_PAIRS, PIECE
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import (
     LARGEST_JSON,
     UNFINISHED,
     locked,
     new_folder,
+    open_at_most,
     read_at_most,
     read_json,
     remove_unfinished,
     write_atomically,
     write_json,
 )
-from common.lines import LONGEST_SENTENCE
+from common.lines import LONGEST_LINE, LONGEST_SENTENCE
 from common.machine import describe_machine
+from common.stored import Pair, Pairs
 from common.tensors import START, STOP
 from common.text import printable, quoted
 from common.vocabulary import PAD, CharVocabulary
@@ -57,7 +60,7 @@ VERSION = 1
 ADDED_LATER = {"batches": "shuffled"}  # settings that old runs do not name, with the value that they had
 UNCHANGING = ("vocabulary.json", "pairs.tsv")  # the files whose SHA-256 is in config.json
 STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
-LARGEST_TEXTS = {"pairs.tsv": 1 << 26}  # bytes; the other files of text have LARGEST_JSON
+LARGEST_TEXTS = {"pairs.tsv": LARGEST_TEXT}  # bytes; the other files of text have LARGEST_JSON
 LOCK_SECONDS = 3.0  # waited for the lock, since a process whose parent was just killed holds it until it notices
 BEST_TRIES = 3  # times that the best state is looked for, since another process may write an epoch meanwhile
 BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # weights alone, trained on the phrasebook
@@ -122,7 +125,8 @@ class RunDirectory:
         with new_folder(path) as beside:
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
             write_json(beside / "vocabulary.json", {"version": VERSION} | sides)
-            write_atomically(beside / "pairs.tsv", _text_of(pairs))
+            write_atomically(beside / "pairs.tsv", _lines_of(pairs))
+            _check_size(beside / "pairs.tsv", len(pairs))
             run = cls(path, backend, *configs, sha256, _digests(beside))
             run._write_config(beside)
             write_json(beside / "machine.json", describe_machine())
@@ -180,20 +184,22 @@ class RunDirectory:
                 )
             yield
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> Pairs:
         """The sentence pairs of the run, those of training and of validation."""
-        text, most = self._text("pairs.tsv"), min(self.data_config.num_samples, MOST_PAIRS)
-        pairs = [tuple(line.split("\t")) for line in text.removesuffix("\n").split("\n", most)]
-        if (
-            not text.endswith("\n")
-            or len(pairs) > most
-            or any(len(pair) != 2 or not all(0 < len(side) <= LONGEST_SENTENCE for side in pair) for pair in pairs)
-        ):
+        pairs, most = Pairs(), min(self.data_config.num_samples, MOST_PAIRS)
+        with self._opened("pairs.tsv") as file:
+            while line := file.readline(LONGEST_LINE):
+                pair = tuple(self._decoded("pairs.tsv", line).removesuffix("\n").split("\t"))
+                ends = line.endswith(b"\n") and len(pairs) < most
+                if not ends or len(pair) != 2 or not all(0 < len(side) <= LONGEST_SENTENCE for side in pair):
+                    break
+                pairs.append(pair)
+        if line or not pairs:
             raise RosettaError(
                 f"{self.path / 'pairs.tsv'} is damaged: expected at most {most:,} lines of source, tab, target, each "
                 f"of at most {LONGEST_SENTENCE:,} characters"
             )
-        return pairs  # type: ignore[return-value]
+        return pairs
 
     def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
         """The vocabularies of the encoder and of the decoder."""
@@ -267,7 +273,8 @@ class RunDirectory:
         state, place = self.read_state(which)
         with new_folder(out) as beside:
             for name in UNCHANGING:
-                write_atomically(beside / name, self._text(name))
+                with self._opened(name) as file:
+                    write_atomically(beside / name, iter(partial(file.read, PIECE), b""))
             write_atomically(beside / "machine.json", self._text("machine.json"))
             replace(self, digests=_digests(beside))._write_config(beside)
             write_atomically(beside / "history.jsonl", "".join(map(_line, self.history()[: place.epoch])))
@@ -357,15 +364,29 @@ class RunDirectory:
 
     def _text(self, name: str) -> str:
         """The text of a file, compared with its digest if it has one."""
+        with self._opened(name) as file:
+            return self._decoded(name, file.read())
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        """A file of text, opened and compared with its digest if it has one."""
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(open_at_most(LARGEST_TEXTS.get(name, LARGEST_JSON), self.path / name))
+                digest = _digest(file)
+                file.seek(0)
+            except OSError as error:
+                raise RosettaError(f"{self.path / name} cannot be read: {why(error)}") from error
+            if self.digests.get(name, digest) != digest:
+                raise RosettaError(f"{self.path / name} has changed since the run was begun: its SHA-256 is another")
+            yield file
+
+    def _decoded(self, name: str, content: bytes) -> str:
+        """Text of the file of this name."""
         try:
-            content = read_at_most(LARGEST_TEXTS.get(name, LARGEST_JSON), self.path / name)
-            text = content.decode()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = why(error) if isinstance(error, OSError) else error
-            raise RosettaError(f"{self.path / name} cannot be read: {reason}") from error
-        if self.digests.get(name, _digest(content)) != _digest(content):
-            raise RosettaError(f"{self.path / name} has changed since the run was begun: its SHA-256 is another")
-        return text
+            return content.decode()
+        except UnicodeDecodeError as error:
+            raise RosettaError(f"{self.path / name} cannot be read: {error}") from error
 
 
 def refuse_existing(
@@ -376,24 +397,32 @@ def refuse_existing(
         raise CannotBeginError(f"{path} exists already; {advice}")
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _digest(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # whose type is too narrow
 
 
 def _digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of each of the UNCHANGING files in a folder."""
-    return {name: _digest((folder / name).read_bytes()) for name in UNCHANGING}
+    digests = {}
+    for name in UNCHANGING:
+        with open(folder / name, "rb") as file:
+            digests[name] = _digest(file)
+    return digests
 
 
-def _text_of(pairs: Sequence[Pair]) -> bytes:
-    """The text of pairs.tsv. Raises CannotBeginError where it would be more than can be read again."""
-    text = "".join(f"{source}\t{target}\n" for source, target in pairs).encode()
-    if len(text) > LARGEST_TEXTS["pairs.tsv"]:
+def _lines_of(pairs: Sequence[Pair]) -> Iterator[bytes]:
+    """The lines of pairs.tsv."""
+    return (f"{source}\t{target}\n".encode() for source, target in pairs)
+
+
+def _check_size(path: Path, count: int) -> None:
+    """Raise CannotBeginError where a new pairs.tsv is larger than can be read again."""
+    size = path.stat().st_size
+    if size > LARGEST_TEXTS["pairs.tsv"]:
         raise CannotBeginError(
-            f"the {len(pairs):,} pairs are {len(text):,} bytes of text, and a run keeps "
+            f"the {count:,} pairs are {size:,} bytes of text, and a run keeps "
             f"{LARGEST_TEXTS['pairs.tsv']:,} at most; give a smaller --num-samples"
         )
-    return text
 
 
 def _line(epoch: Epoch) -> str:

@@ -1,9 +1,12 @@
 """What a corpus is like, before anything is trained on it."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from common.corpus import Corpus, Pair
+from common.corpus import Corpus
+from common.stored import Pair, in_order
 from common.tensors import START, STOP
 from common.vocabulary import CharVocabulary
 
@@ -24,6 +27,7 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
     num_decoder_tokens = len(CharVocabulary.of(target + START + STOP for _, target in pairs))
     max_encoder_seq_length = max(len(source) for source, _ in pairs)
     max_decoder_seq_length = max(len(target) for _, target in pairs) + len(START + STOP)
+    distinct_targets = [len(set(same)) for _, same in groupby(in_order(pairs), itemgetter(0))]  # of each source
     real = sum(len(target) + len(STOP) for _, target in pairs)
     sequence_sizes = max_encoder_seq_length * num_encoder_tokens + 2 * max_decoder_seq_length * num_decoder_tokens
     return {
@@ -32,8 +36,8 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
         "num_decoder_tokens": num_decoder_tokens,
         "max_encoder_seq_length": max_encoder_seq_length,
         "max_decoder_seq_length": max_decoder_seq_length,
-        "distinct_sources": len({source for source, _ in pairs}),
-        "duplicates": num_samples - len(set(pairs)),
+        "distinct_sources": len(distinct_targets),
+        "duplicates": num_samples - sum(distinct_targets),
         "padding": 1 - real / (num_samples * max_decoder_seq_length),
         "one_hot_bytes": BYTES_A_NUMBER * num_samples * sequence_sizes,
         "skipped_lines": corpus.skipped_lines,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from common.config import LARGEST_VOCABULARY, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
+from common.stored import PAIRS_AT_ONCE, StoredArray, stored
 from common.vocabulary import CharVocabulary
 
 START, STOP = "\t", "\n"
@@ -17,7 +19,7 @@ START, STOP = "\t", "\n"
 # untrimmed; with 1 there would be 82 shapes and 46 %, and with 8 there would be 7 shapes and 53 %.
 WIDTH_STEP = 4
 # What a corpus may come to. One that others wrote may be small as a file and as tensors larger than any memory.
-MOST_IDS = 1 << 28  # of all pairs padded to the longest; an id takes a byte, or two where a vocabulary is large
+MOST_IDS = 1 << 32  # of all pairs padded to the longest; an id takes a byte of disk, or two in a large vocabulary
 MOST_NUMBERS = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
 
 
@@ -30,7 +32,8 @@ def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -
 class Batch:
     """Rows of a parallel corpus, kept as ids. The one-hot tensors are made of them when they are asked for.
 
-    A batch of all rows is the whole corpus, and its tensors are those of the example, by the example's names.
+    A batch of all rows is the whole corpus, and its tensors are those of the example, by the example's names. Its
+    arrays are stored on disk, and `take` reads the rows that it is asked for.
     """
 
     encoder_ids: NDArray[np.unsignedinteger]  # (N, T_enc), padded with the space
@@ -58,12 +61,17 @@ class Batch:
 
         Raises CannotBeginError where their tensors would be too large.
         """
-        _check_sizes(pairs, len(encoder_vocabulary), len(decoder_vocabulary))
-        encoder_ids, encoder_lengths = encoder_vocabulary.encode([source for source, _ in pairs])
-        targets = [START + target + STOP for _, target in pairs]
-        decoder_ids, decoder_lengths = decoder_vocabulary.encode(targets, width=max(map(len, targets)) + 1)
-        encoded = encoder_ids, encoder_lengths, decoder_ids, decoder_lengths
+        encoder_lengths = np.fromiter((len(source) for source, _ in pairs), np.int32, len(pairs))
+        decoder_lengths = np.fromiter((len(START + target + STOP) for _, target in pairs), np.int32, len(pairs))
         sizes = len(encoder_vocabulary), len(decoder_vocabulary)
+        widths = int(encoder_lengths.max()), int(decoder_lengths.max())
+        _check_sizes(len(pairs), *widths, *sizes)
+        encoded = (
+            _encoded((source for source, _ in pairs), encoder_vocabulary, len(pairs), widths[0]),
+            stored([encoder_lengths], encoder_lengths.shape, np.int32),
+            _encoded((START + target + STOP for _, target in pairs), decoder_vocabulary, len(pairs), widths[1] + 1),
+            stored([decoder_lengths], decoder_lengths.shape, np.int32),
+        )
         return cls(*encoded, float(decoder_lengths.mean()), *sizes, dtype, padding)
 
     def __len__(self) -> int:
@@ -154,10 +162,17 @@ class Batch:
         return (steps < self.decoder_lengths[:, None] - 1).astype(self.dtype)
 
 
-def _check_sizes(pairs: Sequence[tuple[str, str]], num_encoder_tokens: int, num_decoder_tokens: int) -> None:
-    width = max(len(source) for source, _ in pairs)
-    decoder_width = max(len(target) for _, target in pairs) + len(START + STOP)
-    ids = len(pairs) * (width + decoder_width)
+def _encoded(texts: Iterator[str], vocabulary: CharVocabulary, count: int, width: int) -> StoredArray:
+    """Stored ids (count, width) of so many texts."""
+    pieces = iter(lambda: list(islice(texts, PAIRS_AT_ONCE)), [])
+    ids = (vocabulary.encode(piece, width)[0] for piece in pieces)
+    return stored(ids, (count, width), vocabulary.ids_dtype)
+
+
+def _check_sizes(
+    count: int, width: int, decoder_width: int, num_encoder_tokens: int, num_decoder_tokens: int
+) -> None:
+    ids = count * (width + decoder_width)
     numbers = width * num_encoder_tokens + 2 * decoder_width * num_decoder_tokens
     for found, most, what in (
         (max(num_encoder_tokens, num_decoder_tokens), LARGEST_VOCABULARY, "different characters on one side"),
@@ -166,7 +181,7 @@ def _check_sizes(pairs: Sequence[tuple[str, str]], num_encoder_tokens: int, num_
     ):
         if found > most:
             raise CannotBeginError(
-                f"the {len(pairs):,} pairs have {found:,} {what}, and {most:,} are the most; take fewer pairs, or "
+                f"the {count:,} pairs have {found:,} {what}, and {most:,} are the most; take fewer pairs, or "
                 "leave out the longest and those with rare characters"
             )
 
@@ -214,30 +229,32 @@ def epoch_batches(corpus: Batch, rows: NDArray[np.integer], settings: TrainConfi
     rows = rows[epoch_order(len(rows), settings.seed, epoch)]
     if settings.batches == "shuffled":
         return Batches(corpus, rows, settings.batch_size)
-    order = bucketed_order(corpus.take(rows), settings.batch_size, np.random.default_rng([settings.seed, epoch, 1]))
+    widths = _widths(corpus.encoder_lengths[rows]), _widths(corpus.decoder_lengths[rows] - 1)
+    order = bucketed_order(*widths, settings.batch_size, np.random.default_rng([settings.seed, epoch, 1]))
     return Batches(corpus, rows[order], settings.batch_size, trimmed=True)
 
 
-def bucketed_order(shuffled: Batch, batch_size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """An order of rows, which come in a shuffled order, so that each batch holds rows of about the same lengths.
+def bucketed_order(
+    encoder_widths: NDArray[np.uint16], decoder_widths: NDArray[np.uint16], batch_size: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """An order of rows so that each batch holds rows of about the same lengths.
 
-    The rows that are too few for a batch are of any lengths, and they come last. Otherwise the smaller batch would
-    always be the one with the longest rows.
+    The widths (N,) are those to which rows in a shuffled order are trimmed. The rows that are too few for a batch are
+    of any lengths, and they come last. Otherwise the smaller batch would always be the one with the longest rows.
     """
-    whole = len(shuffled) // batch_size * batch_size
-    encoder_widths, decoder_widths = _widths(shuffled.encoder_lengths), _widths(shuffled.decoder_lengths - 1)
+    whole = len(encoder_widths) // batch_size * batch_size
     # Rows are sorted by the widths that they are trimmed to, not by their lengths, so that rows of one width stay
     # shuffled. For the 7,991 training pairs of fra-eng 49 % of the positions are left (73 % if rows are not sorted),
     # and two rows of a batch meet again in the next epoch in 10 of 100 cases. If rows were sorted by their lengths,
     # 46 % would be left, but two rows would meet again in 53 of 100 cases.
-    by_widths = np.lexsort((encoder_widths[:whole], decoder_widths[:whole]))  # stable, the decoder's widths first
-    batches = rng.permutation(by_widths.reshape(-1, batch_size))
-    return np.concatenate([batches.ravel(), np.arange(whole, len(shuffled))])
+    # The sort is stable, the decoder's widths first.
+    batches = rng.permutation(np.lexsort((encoder_widths[:whole], decoder_widths[:whole])).reshape(-1, batch_size))
+    return np.concatenate([batches.ravel(), np.arange(whole, len(encoder_widths))])
 
 
-def _widths(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+def _widths(lengths: NDArray[np.int32]) -> NDArray[np.uint16]:
     """Lengths (N,) rounded up to multiples of WIDTH_STEP. A slice that is wider than the corpus takes all of it."""
-    return -(-lengths // WIDTH_STEP) * WIDTH_STEP
+    return (-(-lengths // WIDTH_STEP) * WIDTH_STEP).astype(np.uint16)
 
 
 def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: str) -> ModelConfig:

@@ -22,13 +22,17 @@ class CharVocabulary:
         code_points = [ord(c) for c in self.characters]
         # The id of each code point. Code points that are not in the vocabulary have the last id plus one, as has the
         # last place, to which `encode` clips all greater code points.
-        self._ids = np.full(code_points[-1] + 2, len(self.characters), np.min_scalar_type(len(self.characters)))
+        self.ids_dtype = np.min_scalar_type(len(self.characters))
+        self._ids = np.full(code_points[-1] + 2, len(self.characters), self.ids_dtype)
         self._ids[code_points] = np.arange(len(self.characters))
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "CharVocabulary":
         """The vocabulary of all characters in `texts`."""
-        return cls(set().union(*texts))
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text)
+        return cls(characters)
 
     def __len__(self) -> int:
         return len(self.characters)

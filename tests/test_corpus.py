@@ -349,4 +349,5 @@ def test_an_empty_side_is_refused(how: str, share: float, num_sources: int) -> N
 
 def test_references_are_the_distinct_targets_in_order() -> None:
     pairs = [("Run!", "Courez !"), ("Go.", "Va !"), ("Run!", "Cours !"), ("Run!", "Courez !")]
-    assert references(pairs) == {"Run!": ["Courez !", "Cours !"], "Go.": ["Va !"]}
+    assert references(pairs, ["Run!", "Go."]) == {"Run!": ["Courez !", "Cours !"], "Go.": ["Va !"]}
+    assert references(pairs, ["Go."]) == {"Go.": ["Va !"]}

@@ -26,7 +26,7 @@ LIMITS = {
     "common/corpus.py": [f"{LARGEST_TEXT >> GIB} GiB", f"{MOST_PAIRS:,}"],
     "common/files.py": [f"{LARGEST_JSON >> MIB} MiB"],
     "common/lines.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
-    "common/run_directory.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> MIB} MiB"],
+    "common/run_directory.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> GIB} GiB"],
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],
     "backends/native/files.py": [f"{LARGEST_LATENT_DIM:,} units"],
     "backends/native/paddle.py": [f"{MOST_OPERATIONS:,}"],

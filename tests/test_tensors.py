@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.numpy_backend import NumpyBackend
+from common import tensors
 from common.config import DataConfig, TrainConfig
-from common.corpus import Pair, read_corpus
+from common.corpus import read_corpus
 from common.errors import CannotBeginError
 from common.statistics import corpus_statistics
+from common.stored import Pair
 from common.tensors import Batch, Batches, epoch_batches, epoch_order, model_config, one_hot
 from common.vocabulary import CharVocabulary
 
@@ -55,7 +57,10 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize(("pairs", "expected"), TOO_LARGE.values(), ids=TOO_LARGE)
-def test_a_corpus_is_refused_before_its_tensors_fill_memory(pairs: list[Pair], expected: str) -> None:
+def test_a_corpus_is_refused_before_its_tensors_fill_memory_or_disk(
+    pairs: list[Pair], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensors, "MOST_IDS", 400_000_000)
     with pytest.raises(CannotBeginError) as caught:
         batch_of(pairs)
     assert expected in str(caught.value)

@@ -8,10 +8,10 @@ from backends import find
 from backends.process.runtime import Runtime
 from common import native
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.corpus import Pair
 from common.files import new_folder
 from common.material import prepare
 from common.run_directory import RunDirectory, refuse_existing
+from common.stored import Pair
 from common.tensors import model_config
 from common.vocabulary import CharVocabulary
 

@@ -72,11 +72,12 @@ class Sentences:
 
     def __init__(self, material: Material, weights: Weights) -> None:
         self.material, self.weights = material, weights
-        self.references = references(material.pairs)
         held_out = dict.fromkeys(material.pairs[row][0] for row in material.validation_rows)
         self.held_out = [source for source in held_out if source not in weights.trained]
-        training = dict.fromkeys(material.pairs[row][0] for row in material.training_rows)
-        trained = [source for source in training if source in weights.trained]  # none if the weights are fresh
+        training = (material.pairs[row][0] for row in material.training_rows)
+        # None if the weights are fresh.
+        trained = list(dict.fromkeys(source for source in training if source in weights.trained))
+        self.references = references(material.pairs, [*trained, *self.held_out])
         rng = np.random.default_rng(SHOWN_SEED)
         self.shown = [
             Shown(source, self.references[source][:MOST_REFERENCES], is_held_out)

@@ -33,11 +33,12 @@ from backends.native.paddle import NAME_TABLE, read_paddle
 from benchmarks.measure.plan import Cell
 from benchmarks.parity.certificate import read_certificates
 from common.config import DataConfig, ModelConfig
-from common.corpus import Pair, read_corpus
+from common.corpus import read_corpus
 from common.errors import RosettaError
 from common.lines import LONGEST_LINE, LONGEST_SENTENCE, READ_SIZE, lines_as_they_arrive
 from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
+from common.stored import Pair
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
 from tests import recordings, small_run
 from tests.attack.damage_bytes import bit_flipped, damaged, damaged_json, damaged_json_lines

@@ -1,0 +1,114 @@
+"""What is stored on disk: pairs and arrays, which cross to another process without being read."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.process.calls import arguments_from_wire, result_from_wire, to_wire
+from common import stored as module
+from common.errors import UnknownCharactersError
+from common.stored import Pairs, in_order, opened_array, stored
+from common.tensors import Batch
+from tests.small_run import PAIRS, VOCABULARIES
+
+MANY = [(f"é{row % 97}", f"\u2028\r{row}") for row in range(3 * module.PAIRS_AT_ONCE + 5)]
+
+
+def test_pairs_on_disk_are_those_that_were_given() -> None:
+    pairs = Pairs(MANY)
+    assert pairs == MANY
+    assert [pairs[row] for row in (0, np.int64(5000), -1)] == [MANY[row] for row in (0, 5000, -1)]
+    assert pairs[4094:4099] == MANY[4094:4099]
+    pairs.append(PAIRS[0])
+    assert pairs == [*MANY, PAIRS[0]] != pairs[:-1]
+    with pytest.raises(IndexError):
+        pairs[len(pairs)]
+
+
+def test_pairs_are_sorted_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAIRS_SORTED", 1000)
+    assert list(in_order(MANY)) == sorted(MANY)
+
+
+def test_what_is_taken_of_a_stored_array_is_a_plain_array_that_cannot_be_written() -> None:
+    array = stored([np.arange(6).reshape(2, 3), np.arange(3)], (3, 3), np.uint16)
+    assert array.tolist() == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
+    for part in (array[[2, 0]], array[1:], array[1]):
+        assert type(part) is np.ndarray
+    with pytest.raises(ValueError, match="read-only"):
+        array[1:][:] = 0
+
+
+def test_a_stored_corpus_crosses_as_paths_and_its_rows_as_arrays() -> None:
+    corpus = Batch.of_pairs(PAIRS, *VOCABULARIES)
+    wire = to_wire({"corpus": corpus, "rows": corpus.take([2, 0]), "first": corpus.take(slice(2))})
+    assert not any(isinstance(value, np.ndarray) for value in wire["corpus"].values())
+    crossed = arguments_from_wire(_three_batches, wire)
+    for name, expected in (("corpus", corpus), ("rows", corpus.take([2, 0])), ("first", corpus.take(slice(2)))):
+        for field, value in vars(crossed[name]).items():
+            np.testing.assert_array_equal(value, getattr(expected, field), strict=True)
+
+
+def test_a_result_opens_no_file() -> None:
+    path = to_wire(Batch.of_pairs(PAIRS, *VOCABULARIES))["encoder_ids"]
+    with pytest.raises(ValueError, match="expected an array, found dict"):
+        result_from_wire(_array, path)
+
+
+def test_a_corpus_that_cannot_be_encoded_leaves_no_file_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UnknownCharactersError):
+        Batch.of_pairs([("Go.", "ß")], *VOCABULARIES)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_full_disk_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left"):
+        Pairs(MANY)  # what it could not write is not tried again when it goes
+    with pytest.raises(OSError, match="No space left"):
+        stored([np.arange(3)], (3,), np.int64)
+
+
+def test_a_stored_array_has_no_name_and_goes_with_its_last_user(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    array = stored([np.arange(3)], (3,), np.int64)
+    opened, descriptor = opened_array(array.path), Path(array.path)
+    assert list(tmp_path.iterdir()) == []
+    assert descriptor.exists()
+    del array
+    assert not descriptor.exists()
+    assert opened.tolist() == [0, 1, 2]
+
+
+def test_preparing_a_corpus_takes_memory_for_places_alone(tmp_path: Path) -> None:
+    """Seventeen numbers of a byte for each pair, and some more for a moment, whatever the sentences' length."""
+    path = tmp_path / "large.txt"
+    line = "Sentence number {} is as long as most of them.\tLa phrase numéro {} est assez longue.\n"
+    path.write_text("".join(line.format(row, row) for row in range(150_000)), encoding="utf-8")
+    peaks = []
+    for count in (1000, 150_000):
+        done = subprocess.run(
+            [sys.executable, "-c", PREPARE, str(path), str(count)], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout))
+    assert peaks[1] - peaks[0] < 20 << 10, peaks
+
+
+PREPARE = """
+import sys
+from common.config import DataConfig
+from common.material import prepare
+prepare(DataConfig(sys.argv[1], int(sys.argv[2])), 0, "float32")
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def _three_batches(corpus: Batch, rows: Batch, first: Batch) -> None: ...
+
+
+def _array() -> np.ndarray: ...  # type: ignore[empty-body]

@@ -1,7 +1,7 @@
 """The commands for benchmarking, which rosetta.py adds to its command line."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,8 @@ from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
+    from benchmarks.measure.sweep import Sweep
+    from benchmarks.measure.workers import Workers
 
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
@@ -195,6 +197,15 @@ def sweep(
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
     seed: options.Seed = TrainConfig.seed,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Measure in place of sizes what a group of so many workers loses against one, each of --threads, "
+            "or of one thread.",
+        ),
+    ] = 1,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     out: Out = None,
@@ -202,22 +213,25 @@ def sweep(
     wait: Wait = True,
     json: options.Json = False,
 ) -> None:
-    """Measure how the time of a step grows with sentence length, units and batch size, and memory with the corpus."""
+    """Measure how the time of a step grows with sentence length, units and batch size, and memory with the corpus.
+
+    With --workers: how much faster a group of workers trains than one, and how much of its time is communication.
+    """
     from backends import BASELINE, TABLE, frameworks
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import Cell
     from benchmarks.measure.sweep import Sweep
-    from benchmarks.report import sweep as content
+    from benchmarks.measure.workers import Workers
     from benchmarks.report import terminal as shown
-    from benchmarks.results.scaling import scaling_of
     from benchmarks.results.values import plain
     from common import terminal
     from common.errors import CannotBeginError
 
     path = _recording_path(out, resume, "sweep")
+    open_sweep: Callable[[], Sweep | Workers]
     if resume:
-        options.refuse(context, PLANNED, "--resume continues the recording's own plan")
-        open_sweep = partial(Sweep.resumed, path)
+        options.refuse(context, [*PLANNED, "workers"], "--resume continues the recording's own plan")
+        open_sweep = partial(_resumed_sweep, path)
     else:
         by_default = [name for name in frameworks() if name != BASELINE]
         names = options.installed_backends(backends) if backends is not None else by_default
@@ -228,20 +242,34 @@ def sweep(
                 raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
         corpus = DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines)
         settings = TrainConfig(batch_size, seed=seed)
-        rows = [Cell(name) for name in names]
-        open_sweep = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
+        if workers > 1:
+            open_sweep = partial(
+                Workers.create, path, names, corpus, settings, latent_dim, device, threads or 1, workers
+            )
+        else:
+            rows = [Cell(name) for name in names]
+            open_sweep = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         opened = open_sweep()
         with _measuring("sweep", path) as interrupted:
             progress = _Progress()
             for title, done, total in opened.run():
                 progress.phase(f"{title} ({done + 1} of {total})")
-    scaling = scaling_of(opened)
+    content, results = _results_in([path])
     if json:
-        terminal.print_json({"results": str(path)} | plain(scaling))
+        terminal.print_json({"results": str(path)} | plain(results))
     else:
-        shown.show(content.summary(scaling))
+        shown.show(content.summary(results))
     _say_where_saved(path, interrupted, json)
+
+
+def _resumed_sweep(path: Path) -> "Sweep | Workers":
+    """A sweep of sizes or of workers, whichever the recording is."""
+    from benchmarks.measure.recording import format_of
+    from benchmarks.measure.sweep import Sweep
+    from benchmarks.measure.workers import FORMAT, Workers
+
+    return (Workers if format_of(path) == FORMAT else Sweep).resumed(path)
 
 
 def machine(json: options.Json = False) -> None:
@@ -287,6 +315,7 @@ def report(
     """
     from benchmarks.measure.recording import FORMAT, content_of, format_of
     from benchmarks.measure.sweep import FORMAT as SWEEP
+    from benchmarks.measure.workers import FORMAT as WORKERS
     from benchmarks.report import markdown, page
     from benchmarks.report import terminal as shown
     from common.errors import CannotBeginError, why
@@ -294,7 +323,7 @@ def report(
 
     if out is not None and out.suffix not in (".html", ".md"):
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
-    if out is not None and out.is_file() and format_of(out) in (FORMAT, SWEEP):
+    if out is not None and out.is_file() and format_of(out) in (FORMAT, SWEEP, WORKERS):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
     content, results = _results_in(recordings)
     if out is None:
@@ -314,16 +343,21 @@ def _results_in(recordings: Sequence[Path]) -> tuple[ModuleType, Any]:
     from benchmarks.measure.recording import Recording, format_of
     from benchmarks.measure.sweep import FORMAT as SWEEP
     from benchmarks.measure.sweep import Sweep
-    from benchmarks.report import content, joined, sweep
+    from benchmarks.measure.workers import FORMAT as WORKERS
+    from benchmarks.measure.workers import Workers
+    from benchmarks.report import content, joined, sweep, workers
     from benchmarks.results.joined import join, names_of
     from benchmarks.results.rows import results_of
     from benchmarks.results.scaling import scaling_of
+    from benchmarks.results.workers import scaled_of
 
     if len(recordings) > 1:
         return joined, join(zip(names_of(recordings), map(Recording.read, recordings), strict=True))
     (path,) = recordings
     if format_of(path) == SWEEP:
         return sweep, scaling_of(Sweep.read(path))
+    if format_of(path) == WORKERS:
+        return workers, scaled_of(Workers.read(path))
     return content, results_of(Recording.read(path))
 
 

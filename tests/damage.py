@@ -13,13 +13,17 @@ from backends.process.parent import PROJECT
 from benchmarks.measure.recording import Recording, format_of
 from benchmarks.measure.sweep import FORMAT as SWEEP
 from benchmarks.measure.sweep import Sweep
+from benchmarks.measure.workers import FORMAT as WORKERS
+from benchmarks.measure.workers import Workers
 from benchmarks.report import changes, content, joined, markdown, page
 from benchmarks.report import sweep as sweep_content
+from benchmarks.report import workers as workers_content
 from benchmarks.report.blocks import Report
 from benchmarks.results import changes as compared
 from benchmarks.results.joined import join
 from benchmarks.results.rows import results_of
 from benchmarks.results.scaling import scaling_of
+from benchmarks.results.workers import scaled_of
 from common.errors import RosettaError
 
 COMMITTED = PROJECT / "docs" / "benchmark"
@@ -103,6 +107,8 @@ def reported(path: Path) -> str:
 def _report(path: Path) -> Report:
     if format_of(path) == SWEEP:
         return sweep_content.report(scaling_of(Sweep.read(path)))
+    if format_of(path) == WORKERS:
+        return workers_content.report(scaled_of(Workers.read(path)))
     return content.report(results_of(Recording.read(path)))
 
 

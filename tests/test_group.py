@@ -15,6 +15,7 @@ from backends.launch import without_workers
 from backends.process.group import ask_each
 from backends.process.parent import PROJECT, BackendProcess
 from backends.process.runtime import Runtime
+from benchmarks.measure import scenarios
 from benchmarks.parity.checks import Check
 from benchmarks.parity.ladder import QUICK, Climber, Course
 from common.config import DataConfig
@@ -67,6 +68,18 @@ def test_planted_mistakes_of_groups_are_caught(
     assert ("states" in found[-1].tensor) == (mistake == "slots_of_its_own"), "only this one lets the workers part"
     plant("")
     assert broken(course, group_of_torch) == []
+
+
+def test_a_group_s_sums_are_timed_and_are_seen_by_torch_s_profiler(
+    course: Course, group_of_torch: list[BackendProcess]
+) -> None:
+    sizes, rows = [8, 1 << 20], course.batch.take(np.arange(12))
+    first, second = ask_each(group_of_torch, lambda process: process.call(scenarios.sums, sizes=sizes, repetitions=5))
+    assert [len(seconds) for seconds in [*first, *second]] == [5] * 4
+    profile, _ = ask_each(group_of_torch, lambda process: process.call(scenarios.profiled, rows=rows, batch_size=4))
+    (summed,) = (kernel for kernel in profile.kernels if kernel.name == "gloo:all_reduce")
+    assert summed.calls >= profile.steps
+    assert 0 < summed.seconds < profile.seconds
 
 
 def test_the_shards_of_a_batch_hold_each_of_its_rows_once_and_their_mean_loss_is_its_loss() -> None:

@@ -14,6 +14,7 @@ from common.evidence import (
     Kernel,
     Part,
     Profiled,
+    covered,
     kept_or_flushed,
     median_seconds,
     part_of,
@@ -46,8 +47,16 @@ class TorchEvidence(Evidence):
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.backend.device == "gpu" else [])]
         with profile(activities=activities) as profiler:
             trained = self.backend.train(batches, unreported)
-        kernels = []
+        # What goes on in the background, such as a group's sums, has only a begin and an end.
+        background: dict[str, list[tuple[int, int]]] = {}
+        for event in profiler.events():
+            if event.is_async and event.device_type == DeviceType.CPU:
+                span = int(1e3 * event.time_range.start), int(1e3 * event.time_range.end)  # nanoseconds
+                background.setdefault(event.name, []).append(span)
+        kernels = [Kernel(name, len(spans), covered(spans) / 1e9, "other") for name, spans in background.items()]
         for event in profiler.key_averages():
+            if event.key in background:
+                continue
             on_cpu = event.device_type == DeviceType.CPU
             microseconds = event.self_cpu_time_total if on_cpu else event.self_device_time_total
             kernels.append(Kernel(event.key, event.count, microseconds / 1e6, part_of(event.key, PARTS)))

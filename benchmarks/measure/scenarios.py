@@ -6,6 +6,7 @@ The parent process calls them by name, one at a time, while all other backends' 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +31,7 @@ LARGE_SIZE = 2048  # rows and columns of the matrices whose product shows the ma
 BUSY_SHARE = 0.05  # share of a core that a thread must use during training to count as busy
 POINT_WARM_UP = 3  # training steps before the timed ones of a sweep's point, including the cold one
 POINT_SECONDS = 0.5  # seconds that the timed steps of a sweep's point should take
+SUM_WARM_UPS = 4  # sums over a group that are not timed
 MOST_STEPS = 100  # limit on the timed steps of a sweep's point, where a step is very short
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights", "real_positions")
 
@@ -218,6 +220,20 @@ def point(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, seed: i
     count = min(max(ceil(POINT_SECONDS / warm), least_steps), MOST_STEPS)
     step_seconds = backend.train(batches(count), unreported).step_seconds.tolist()
     return Point(step_seconds, peak_memory(), matrix_products(backend, emit, shapes={}))
+
+
+def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) -> list[list[float]]:
+    """Seconds that the backend's group takes to sum an array of each of these sizes in bytes, several times each.
+
+    All workers must be asked alike. The first sums of a size are not timed, since a framework may compile for it.
+    """
+    found = []
+    for size in sizes:
+        work = partial(backend.group.sum, np.ones(size // 8))  # of float64, which is what a group sums
+        for _ in range(SUM_WARM_UPS):
+            work()
+        found.append([seconds_of(work) for _ in range(repetitions)])
+    return found
 
 
 def data_seconds(batches: Batches) -> float:

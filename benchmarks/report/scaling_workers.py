@@ -9,7 +9,12 @@ from benchmarks.results.scaling_workers import ASSUMPTIONS, Network, Projection
 
 def blocks(projections: Mapping[Network, Sequence[Projection]]) -> list[Block]:
     """A table for each network, and everything that was assumed."""
-    return [*(_table(network, lines) for network, lines in projections.items()), Points("Assumptions", ASSUMPTIONS)]
+    return [*tables(projections), Points("Assumptions", ASSUMPTIONS)]
+
+
+def tables(projections: Mapping[Network, Sequence[Projection]]) -> list[Block]:
+    """A table for each network."""
+    return [_table(network, lines) for network, lines in projections.items()]
 
 
 def _table(network: Network, projections: Sequence[Projection]) -> Table:

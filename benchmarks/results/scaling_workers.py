@@ -130,8 +130,8 @@ def fitted_network(name: str, measured: Sequence[AllReduce]) -> Network:
         raise CannotBeginError(
             f"bandwidth and latency of {name} cannot be told apart; measure all-reduce with arrays of several sizes"
         )
-    (per_byte, latency), _ = nnls(ring, np.ones(len(measured)))
-    return Network(name, 1 / per_byte if per_byte else inf, float(latency))
+    per_byte, latency = map(float, nnls(ring, np.ones(len(measured)))[0])
+    return Network(name, 1 / per_byte if per_byte else inf, latency)
 
 
 def gradient_bytes(config: ModelConfig) -> int:

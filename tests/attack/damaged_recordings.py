@@ -13,11 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import HealthCheck, given, seed, settings
+from hypothesis.strategies import one_of
 
 from benchmarks.measure.recording import Recording
 from tests import damage
 
-NAMES = ("standard.jsonl", "scaling.jsonl")
+NAMES = ("standard.jsonl", "scaling.jsonl", "workers.jsonl")
 
 
 def attack(count: int, start: int = 0) -> Counter[str]:
@@ -29,7 +30,7 @@ def attack(count: int, start: int = 0) -> Counter[str]:
 
         @seed(start)
         @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(raw=damage.damaged(NAMES[0]) | damage.damaged(NAMES[1]))
+        @given(raw=one_of(map(damage.damaged, NAMES)))
         def each(raw: bytes) -> None:
             path.write_bytes(raw)
             page = "<!doctype html>" in damage.reported(path)

@@ -1,0 +1,285 @@
+"""A sweep of workers: what a group of workers on this machine loses against one worker, and how fast it sums arrays.
+
+- A piece is one framework in one generation. It has new processes: several that are alone, and a group of as many.
+  Frameworks take turns, since generations follow one another.
+- In each cycle of a piece four arrangements of these processes train in turns; see ARRANGEMENTS.
+- All processes have the same number of threads, so what a group loses is not what fewer threads would lose.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from backends.engines import engine_of
+from backends.process.group import ask_each, started_group
+from backends.process.parent import BackendProcess
+from backends.process.runtime import Runtime
+from benchmarks.measure import scenarios
+from benchmarks.measure.machine import wait_until_idle
+from benchmarks.measure.plan import options_of, own_settings
+from benchmarks.measure.recording import (
+    Line,
+    Sizes,
+    append_line,
+    create_lines,
+    cut_torn_line,
+    read_lines,
+    refuse_damaged,
+    refuse_other_machine,
+)
+from benchmarks.measure.scenarios import Amount, Count, Profile, Seconds
+from common.config import DataConfig, ModelConfig, TrainConfig
+from common.interface import BackendFacts
+from common.load import Watch
+from common.machine import Machine, describe_machine
+from common.material import Material, prepare
+from common.tensors import Batch, epoch_order, model_config
+from common.weights import initial_state
+
+FORMAT = "rosetta-workers"
+VERSION = 1
+GENERATIONS = 4
+CYCLES = 3  # in a generation of one framework
+LEAD = 2  # steps of a visit before the timed ones
+STEPS = 8  # timed steps of a visit
+SUMS = 20  # timed sums of each size
+SUM_SIZES = (8, 1 << 15, 1 << 18, 1 << 20, 1 << 22)  # bytes of the arrays
+MOST_WORKERS = 64
+
+# How the processes are arranged. The last two are a group, whose workers share each global batch.
+ARRANGEMENTS = {
+    "one": "one worker, while the others sleep",
+    "apart": "all workers at once, without a group",
+    "group": "a group, with as many pairs a worker",
+    "divided": "a group that divides one worker's batch",
+}
+Name = Annotated[str, msgspec.Meta(max_length=100)]
+
+
+class WorkersHead(Line, frozen=True, tag="workers"):
+    """The first line: what is measured, and the machine."""
+
+    format: str
+    version: int
+    data: DataConfig
+    settings: TrainConfig  # with the pairs of one worker's batch
+    latent_dim: Count
+    device: str
+    threads: Count  # of each worker
+    workers: Annotated[int, msgspec.Meta(ge=2, le=MOST_WORKERS)]
+    backends: tuple[Name, ...]
+    generations: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    sizes: Sizes
+    sha256: str  # of the corpus
+    machine: Machine
+    started: str  # date and time in ISO 8601
+
+
+class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One arrangement's turn in a cycle."""
+
+    arrangement: str  # one of ARRANGEMENTS
+    steps: Annotated[
+        list[Annotated[list[Seconds], msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)
+    ]  # of each worker its timed steps
+    others: Amount  # cores that other processes used meanwhile, on average
+
+
+class Summed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the group took to sum arrays of one size, by the framework's own engine."""
+
+    size: Count  # bytes of one worker's array
+    seconds: Annotated[list[Seconds], msgspec.Meta(min_length=1)]
+    others: Amount  # cores that other processes used meanwhile, on average
+
+
+class PieceMeasured(Line, frozen=True):
+    """The measurement of one framework in one generation."""
+
+    generation: Count  # from 1
+    backend: Name
+    facts: BackendFacts  # of the first worker of the group
+    cycles: list[list[Trained]]
+    sums: list[Summed]
+    profile: Profile  # of the group's first worker
+
+
+@dataclass
+class Workers:
+    """An opened recording of a sweep of workers.
+
+    `read` raises CannotBeginError if the file cannot be read, RosettaError if its content is damaged.
+    """
+
+    path: Path
+    head: WorkersHead
+    lines: list[PieceMeasured] = field(default_factory=list)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        backends: Sequence[str],
+        data: DataConfig,
+        settings: TrainConfig,
+        latent_dim: int,
+        device: str,
+        threads: int | None,
+        workers: int,
+    ) -> "Workers":
+        """Write the head of a new recording. Raises CannotBeginError if that, or reading the data, fails, and for a
+        backend that cannot train in a group."""
+        for name in backends:
+            engine_of(name)
+        material, digest = prepare(data, settings.seed, "float32")
+        head = WorkersHead(
+            FORMAT,
+            VERSION,
+            data,
+            settings,
+            latent_dim,
+            device,
+            threads or 1,
+            workers,
+            tuple(backends),
+            GENERATIONS,
+            Sizes.of(material),
+            digest,
+            describe_machine(),
+            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        )
+        create_lines(path, head)
+        return cls.read(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Workers":
+        head, *lines = read_lines(path, FORMAT, VERSION, WorkersHead, PieceMeasured)
+        refuse_damaged(path, _damages(head, lines))
+        return cls(path, head, lines)
+
+    @classmethod
+    def resumed(cls, path: Path) -> "Workers":
+        """Open a recording to measure what it lacks.
+
+        Raises CannotBeginError if the machine or a version is not the one that the recording was begun with.
+        """
+        opened = cls.read(path)
+        refuse_other_machine(path, opened.head.machine)
+        cut_torn_line(path)
+        return opened
+
+    @property
+    def command(self) -> str:
+        """The command that measures the same again."""
+        head = self.head
+        given: dict[str, Any] = {"workers": head.workers, "backends": ",".join(head.backends)}
+        given |= {name: value for name, value in own_settings(head.data, head.settings).items() if name != "split"}
+        others = {
+            "latent-dim": (head.latent_dim, ModelConfig.latent_dim),
+            "threads": (head.threads, 1),
+            "device": (head.device, "cpu"),
+        }
+        given |= {name: value for name, (value, default) in others.items() if value != default}
+        return " ".join(["rosetta sweep", *options_of(given)])
+
+    def run(self) -> Iterator[tuple[str, int, int]]:
+        """Measure what the recording lacks, piece by piece.
+
+        Yields, before each piece is measured, its title, its number from 0 and the number of all missing pieces.
+        """
+        head = self.head
+        material, _ = prepare(head.data, head.settings.seed, "float32")
+        done = {(line.generation, line.backend) for line in self.lines}
+        numbers = range(1, head.generations + 1)
+        missing = [piece for number in numbers for name in head.backends if (piece := (number, name)) not in done]
+        for place, (number, name) in enumerate(missing):
+            yield f"{name}, generation {number} of {head.generations}", place, len(missing)
+            line = _Piece(head, name, material).measured(number)
+            append_line(self.path, line)
+            self.lines.append(line)
+
+
+class _Piece:
+    """One framework in one generation."""
+
+    def __init__(self, head: WorkersHead, backend: str, material: Material) -> None:
+        self.head, self.backend, self.corpus = head, backend, material.batch
+        self.order = epoch_order(len(material.batch), head.settings.seed, 1)
+        self.model = model_config(material.batch, material.decoder_vocabulary, head.latent_dim, "float32")
+
+    def measured(self, number: int) -> PieceMeasured:
+        """Start all processes, have them train in turns, have the group sum arrays, and end them."""
+        head, settings = self.head, self.head.settings
+        runtime, rng = Runtime(head.threads, head.device), np.random.default_rng([settings.seed, number])
+        with ExitStack() as stack:
+            group = stack.enter_context(started_group(head.workers, runtime, self.backend, self.model, settings))
+            alone = [
+                stack.enter_context(runtime.start(self.backend, self.model, settings)) for _ in range(head.workers)
+            ]
+            self.processes = [*group, *alone]
+            state = initial_state(self.model, settings.seed)
+            ask_each(self.processes, lambda process: process.call(scenarios.load, state=state))
+            arranged = {
+                "one": (alone[:1], settings.batch_size),
+                "apart": (alone, settings.batch_size),
+                "group": (group, settings.batch_size * head.workers),
+                "divided": (group, settings.batch_size),
+            }
+            for name in ARRANGEMENTS:  # the first steps of all compile and allocate
+                self._steps(*arranged[name])
+            cycles = [
+                [self._trained(name, *arranged[name]) for name in rng.permutation([*ARRANGEMENTS])]
+                for _ in range(CYCLES)
+            ]
+            sums = [self._summed(group, size) for size in SUM_SIZES]
+            rows = self._rows(scenarios.PROFILED_STEPS, settings.batch_size * head.workers)
+            profile, *_ = ask_each(
+                group,
+                lambda process: process.call(
+                    scenarios.profiled, rows=rows, batch_size=settings.batch_size * head.workers
+                ),
+            )
+            return PieceMeasured(number, self.backend, group[0].facts, cycles, sums, profile)
+
+    def _rows(self, steps: int, batch_size: int) -> Batch:
+        return self.corpus.take(np.resize(self.order, steps * batch_size))
+
+    def _steps(self, processes: Sequence[BackendProcess], batch_size: int) -> list[list[float]]:
+        """The timed steps of each of these processes, which train at the same time."""
+        rows = self._rows(LEAD + STEPS, batch_size)
+        found = ask_each(processes, lambda process: process.call(scenarios.steps, rows=rows, batch_size=batch_size))
+        return [one.step_seconds[LEAD:] for one in found]
+
+    def _trained(self, arrangement: str, processes: Sequence[BackendProcess], batch_size: int) -> Trained:
+        wait_until_idle()
+        watch = Watch(process.pid for process in self.processes)
+        steps = self._steps(processes, batch_size)
+        return Trained(str(arrangement), steps, watch.others())
+
+    def _summed(self, group: Sequence[BackendProcess], size: int) -> Summed:
+        wait_until_idle()
+        watch = Watch(process.pid for process in self.processes)
+        found = ask_each(group, lambda process: process.call(scenarios.sums, sizes=[size], repetitions=SUMS))
+        return Summed(size, found[0][0], watch.others())
+
+
+def _damages(head: WorkersHead, lines: Sequence[PieceMeasured]) -> Iterator[str]:
+    """One message for each contradiction between lines that are each valid by themselves."""
+    if not 0 < len(set(head.backends)) == len(head.backends) <= MOST_WORKERS:
+        yield f"it has {len(head.backends)} backends, of which {len(set(head.backends))} differ"
+    planned = {(number, name) for number in range(1, head.generations + 1) for name in head.backends}
+    for line in lines:
+        piece = line.generation, line.backend
+        if piece not in planned:
+            yield f"it measures {line.backend} in generation {line.generation} twice, or without having planned it"
+        planned.discard(piece)
+        if any(sorted(turn.arrangement for turn in cycle) != sorted(ARRANGEMENTS) for cycle in line.cycles):
+            yield f"generation {line.generation} of {line.backend} has a cycle that is not a turn of each arrangement"
+        if any(kernel.seconds < 0 for kernel in line.profile.kernels):
+            yield "a kernel took less than no time"

@@ -161,7 +161,7 @@ def trained_alone(run: Path, epochs: int) -> ModelState:
     return RunDirectory.open(run).read_state("last")[0]
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", ["torch"])  # `python -m tests.group_at_length` kills workers of each framework
 def test_a_worker_that_dies_ends_the_group_and_the_run_goes_on_alone_to_the_same_end(
     name: str, tmp_path: Path
 ) -> None:

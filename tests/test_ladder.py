@@ -31,9 +31,8 @@ SETTINGS = TrainConfig(seed=7)
 PRECISIONS = ["float64", "float32"]
 # Two variants of Keras climb in float64 alone: there a mistake shows, and they take longest.
 IN_FLOAT64 = ("keras:jit", "keras:fast")
-CLIMBERS = [
-    each for each in backends_and_dtypes(EXACT, PRECISIONS) if each[0] not in IN_FLOAT64 or each[1] == "float64"
-]
+BOTH = backends_and_dtypes(EXACT, PRECISIONS)
+CLIMBERS = [(name, dtype) for name, dtype in BOTH if name not in IN_FLOAT64 or dtype == "float64"]
 
 
 def course_of(size: Size, latent_dim: int, padding: str = "space") -> Course:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch
 from tests import child
 from tests.conftest import FRAMEWORKS, batch_of
+from tests.program import wait_until
 
 HOSTILE = "out of memory\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e"  # clears a terminal, names its window, and so on
 PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of 64 MiB
@@ -193,11 +195,13 @@ def test_what_a_child_started_does_not_outlive_it() -> None:
     with start() as process:
         with pytest.raises(RosettaError, match="ended with status 3"):
             process.call(child.leave_another, status=3)
-        assert [one for one in psutil.process_iter() if os.getpgid(one.pid) == process.pid and living(one)] == []
+        wait_until(lambda: not any(living_in(process.pid, one) for one in psutil.process_iter()))
 
 
-def living(process: psutil.Process) -> bool:
-    return process.status() != psutil.STATUS_ZOMBIE
+def living_in(group: int, process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_a_child_that_closes_its_pipe_and_lives_is_ended(monkeypatch) -> None:

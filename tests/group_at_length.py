@@ -1,10 +1,12 @@
 """What tests/test_group.py tries for a moment, at length: `python -m tests.group_at_length [KILLS] [CORPUS]`.
 
 For each framework: a worker is killed KILLS times at a random moment, and the run goes on with as many workers to the
-same bytes as a run that nobody disturbed; a run goes from two workers to four, to one and to other frameworks, and
-ends as NumPy's alone; and two and four workers climb the ladder of parity on CORPUS. It prints a line for each.
+same bytes as a run that nobody disturbed; the mistakes that groups invite are planted, and the ladder catches each;
+and two and four workers climb the ladder on CORPUS. Besides, a run goes from two workers to four, to one and to other
+frameworks, and ends as NumPy's alone. It prints a line for each.
 """
 
+import os
 import random
 import sys
 import tempfile
@@ -17,8 +19,18 @@ import psutil
 from backends.engines import LOST
 from common.run_directory import RunDirectory
 from tests.conftest import FRAMEWORKS
+from tests.planted_in_groups import MISTAKES
 from tests.program import answer, wait_until
-from tests.test_group import SMALL, WORKERS, backend_process, start_training, trained_alone
+from tests.test_group import (
+    SMALL,
+    WORKERS,
+    backend_process,
+    broken,
+    caught,
+    small_course,
+    start_training,
+    trained_alone,
+)
 
 EPOCHS = 40
 
@@ -70,6 +82,14 @@ def elastic(folder: Path) -> None:
     print(f"elastic: {', '.join(f'{name} × {workers}' for name, workers in steps)}: off by {largest:.0e} at most")
 
 
+def mistakes(name: str) -> None:
+    with small_course() as course, course.start_group(name, "float64") as processes:
+        assert not broken(course, processes)
+        for mistake in MISTAKES:
+            assert caught(course, processes, mistake), mistake
+            print(f"{name}: {mistake} is caught")
+
+
 def parity(name: str, corpus: str) -> None:
     for workers in (2, 4):
         for padding in ("space", "mask"):
@@ -85,12 +105,14 @@ def main() -> None:
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     corpus = sys.argv[2] if len(sys.argv) > 2 else "phrasebook"
     rng = random.Random(1)
+    os.environ["PYTEST_CURRENT_TEST"] = __name__  # a backend's process then takes functions of the tests
     with tempfile.TemporaryDirectory() as temporary:
         elastic(Path(temporary))
         for name in FRAMEWORKS:
             folder = Path(temporary, name)
             folder.mkdir()
             kills(name, number, folder, rng)
+            mistakes(name)
             parity(name, corpus)
 
 

@@ -5,10 +5,8 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from backends.torch_backend import RMSprop, TorchBackend
-from common.decoding import Emit
 from common.interface import Report
 from common.tensors import Batch, Batches
 from common.weights import ModelState
@@ -127,40 +125,3 @@ class StopsEarly(TorchBackend):
 
     def translate(self, encoder_ids, encoder_lengths, max_length: int):
         return super().translate(encoder_ids, encoder_lengths, max_length // 2)
-
-
-def plant_in_group(backend: TorchBackend, emit: Emit, *, mistake: str) -> None:
-    """Have a worker of a group make one of the mistakes below, and none that it made before; "" is none."""
-    for name in ("_loss", "_train_step"):
-        vars(backend).pop(name, None)
-    backend.group = replace(backend.group, rank=dist.get_rank())
-    if mistake:
-        globals()[mistake](backend)
-
-
-def mean_of_means(backend: TorchBackend) -> None:
-    """Each worker divides its loss by the number of its own rows, so that the rows of a smaller shard weigh more."""
-    loss = backend._loss
-    backend._loss = lambda batch: loss(replace(batch, loss_rows=None))
-
-
-def first_shard_twice(backend: TorchBackend) -> None:
-    """All workers take the first one's rows."""
-    backend.group = replace(backend.group, rank=0)
-
-
-def slots_of_its_own(backend: TorchBackend) -> None:
-    """Each worker steps by its own gradients and their squares; then the weights are averaged, and no slots."""
-
-    def train_step(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        with backend.network.no_sync():
-            loss, counts = backend._loss(batch)
-            backend.model.zero_grad()
-            loss.backward()
-        backend._optimizer.step()
-        for parameter, _ in backend.parameters.values():
-            dist.all_reduce(parameter.data)
-            parameter.data /= backend.group.size
-        return loss, counts
-
-    backend._train_step = train_step

@@ -24,7 +24,7 @@ from common.errors import CannotBeginError
 from common.group import Group
 from common.run_directory import RunDirectory
 from common.weights import ModelState
-from tests import child
+from tests import child, planted_in_groups
 from tests.conftest import FRAMEWORKS, SETTINGS, batch_of, model
 from tests.hosts import kind_of_hosts, two_hosts
 from tests.program import answer, refusal, wait_until
@@ -35,8 +35,12 @@ SMALL = ["--num-samples", 300, "--latent-dim", 16, "--dtype", "float64", "--padd
 
 @pytest.fixture(scope="module")
 def course() -> Iterator[Course]:
-    with Course(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS) as course:
+    with small_course() as course:
         yield course
+
+
+def small_course() -> Course:
+    return Course(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS)
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +59,25 @@ def test_a_group_trains_as_one_process_does(course: Course, group_of_torch: list
     assert broken(course, group_of_torch) == []
 
 
-@pytest.mark.parametrize("mistake", ["mean_of_means", "first_shard_twice", "slots_of_its_own"])
+def caught(course: Course, processes: list[BackendProcess], mistake: str) -> bool:
+    """Whether the checks tell this planted mistake, and nothing else."""
+
+    def plant(mistake: str) -> None:
+        ask_each(processes, lambda process: process.call(planted_in_groups.plant, mistake=mistake))
+
+    plant(mistake)
+    found = [check.tensor for check in broken(course, processes)]
+    plant("")
+    parted = any("states" in tensor for tensor in found)  # the workers end in different states
+    told = any("losses" in tensor for tensor in found) and parted == (mistake == "slots_of_its_own")
+    return told and not broken(course, processes)
+
+
+@pytest.mark.parametrize("mistake", planted_in_groups.MISTAKES)
 def test_planted_mistakes_of_groups_are_caught(
     course: Course, group_of_torch: list[BackendProcess], mistake: str
 ) -> None:
-    def plant(mistake: str) -> None:
-        named, arguments = "tests.planted_torch:plant_in_group", {"mistake": mistake}
-        ask_each(group_of_torch, lambda process: process.call(child.elsewhere, named=named, arguments=arguments))
-
-    plant(mistake)
-    found = broken(course, group_of_torch)
-    assert "losses" in found[0].tensor
-    assert ("states" in found[-1].tensor) == (mistake == "slots_of_its_own"), "only this one lets the workers part"
-    plant("")
-    assert broken(course, group_of_torch) == []
+    assert caught(course, group_of_torch, mistake)
 
 
 def test_a_group_s_sums_are_timed_and_are_seen_by_torch_s_profiler(

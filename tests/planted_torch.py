@@ -46,22 +46,14 @@ class SecondBiasTrained(TorchBackend):
 
 
 class EpsilonOutsideTheRoot(TorchBackend):
-    """RMSprop as torch's own computes it."""
-
-    class Outside(RMSprop):
-        @torch.no_grad()
-        def step(self) -> None:
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    square_avg = self.state[parameter]["square_avg"]
-                    square_avg.mul_(group["alpha"]).addcmul_(parameter.grad, parameter.grad, value=1 - group["alpha"])
-                    parameter.addcdiv_(parameter.grad, square_avg.sqrt() + group["eps"], value=-group["lr"])
+    """RMSprop is torch's own, with the constants of ours."""
 
     @cached_property
-    def _optimizer(self) -> RMSprop:
-        optimizer = super()._optimizer
-        optimizer.__class__ = self.Outside
-        return optimizer
+    def _optimizer(self) -> torch.optim.RMSprop:
+        ours = super()._optimizer
+        stock = torch.optim.RMSprop(ours.param_groups[0]["params"])
+        stock.load_state_dict(ours.state_dict())
+        return stock
 
 
 class TargetsPaddedWithZeros(TorchBackend):

@@ -162,6 +162,12 @@ def test_tensorflow_without_onednn_runs_another_kernel(
     assert f"while/{gone}" not in found
 
 
+def test_tensorflow_has_onednn_on_any_processor(start: Start) -> None:
+    assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
+    assert child_environment("matched", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert start("keras").facts.settings["onednn"] is True
+
+
 def test_torch_without_onednn_runs_another_kernel(start: Start, tmp_path: Path) -> None:
     with_it = names(traced(start("torch"), tmp_path / "with"))
     without = traced(start("torch"), tmp_path / "without", evidence_child.profile_without_onednn)

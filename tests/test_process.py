@@ -335,6 +335,14 @@ def test_what_a_shell_sets_for_one_framework_reaches_none(lane: str, monkeypatch
     assert [name for name, value in reached.items() if value == "shell"] == []
 
 
+@pytest.mark.parametrize(("is_amd", "expected"), [(True, "5"), (False, None)])
+def test_paddles_mkl_is_told_the_type_of_an_amd_processor(monkeypatch, is_amd: bool, expected: str | None) -> None:
+    monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
+    monkeypatch.setattr("backends.process.environment.is_amd", lambda: is_amd)
+    assert environment.child_environment("matched", 1, "cpu").get("MKL_DEBUG_CPU_TYPE") == expected
+    assert "MKL_DEBUG_CPU_TYPE" not in environment.child_environment("default", 1, "cpu")
+
+
 def test_a_backend_that_is_there_and_broken_is_told_beside_the_others(monkeypatch) -> None:
     broken = Entry("tests.no_such_module:Backend", "numpy", "")
     monkeypatch.setitem(TABLE, "broken", broken)

@@ -21,6 +21,9 @@ def sharpened(state: ModelState) -> ModelState:
     return ModelState({name: 6 * weight for name, weight in state.weights.items()}, state.mean_squares)
 
 
+STATE = sharpened(initial_state(TINY, seed=5))
+
+
 def exhaustive(process, ids, lengths, config: ModelConfig) -> list[tuple[float, tuple[int, ...]]]:
     """Every translation of at most MAX_LENGTH characters and the log of its probability, the best first."""
     tokens, stop = range(config.num_decoder_tokens), config.stop_token
@@ -34,28 +37,51 @@ def exhaustive(process, ids, lengths, config: ModelConfig) -> list[tuple[float, 
     return sorted(zip(scores, texts, strict=True), reverse=True)
 
 
+def of_other_sizes(process) -> list[decoding.Beams]:
+    """A graph that was traced for the first sentence has to take longer ones, shorter ones, and more of them."""
+    rng = np.random.default_rng(3)
+    return [
+        process.call(
+            decoding.beam_search,
+            encoder_ids=rng.integers(0, 5, (num_rows, width)).astype(np.int32),
+            encoder_lengths=np.full(num_rows, width, np.int32),
+            max_length=MAX_LENGTH,
+            beam=3,
+        )
+        for num_rows, width in ((1, 6), (1, 9), (2, 9), (1, 7))
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected_of_other_sizes() -> list[decoding.Beams]:
+    """The referee's."""
+    with Runtime(threads=1).start("numpy", TINY, TrainConfig()) as process:
+        process.call(child.load, state=STATE)
+        return of_other_sizes(process)
+
+
 @pytest.mark.parametrize("name", EXACT)
-def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds(name: str) -> None:
+def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds(
+    name: str, expected_of_other_sizes: list[decoding.Beams]
+) -> None:
+    """And sentences of other lengths are searched after it."""
     rng = np.random.default_rng(3)
     ids, lengths = rng.integers(0, 5, (3, 6)).astype(np.int32), np.array([6, 4, 5], np.int32)
-    state = sharpened(initial_state(TINY, seed=5))
-    beam = (TINY.num_decoder_tokens) ** MAX_LENGTH
+    arguments = {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": MAX_LENGTH}
     with Runtime(threads=1).start(name, TINY, TrainConfig()) as process:
-        process.call(child.load, state=state)
-        found = process.call(
-            decoding.beam_search, encoder_ids=ids, encoder_lengths=lengths, max_length=MAX_LENGTH, beam=beam
-        )
+        process.call(child.load, state=STATE)
+        found = process.call(decoding.beam_search, **arguments, beam=TINY.num_decoder_tokens**MAX_LENGTH)
         for row in range(len(ids)):
             expected = exhaustive(process, ids[row : row + 1], lengths[row : row + 1], TINY)
             finite = np.isfinite(found.scores[row])
             assert finite.sum() == len(expected)
             assert [tuple(text) for text in found.ids[row][finite]] == [text for _, text in expected]
             np.testing.assert_allclose(found.scores[row][finite], [score for score, _ in expected], rtol=1e-10)
-        greedy = process.call(decoding.translate, encoder_ids=ids, encoder_lengths=lengths, max_length=MAX_LENGTH)
-        narrow = process.call(
-            decoding.beam_search, encoder_ids=ids, encoder_lengths=lengths, max_length=MAX_LENGTH, beam=1
-        )
-    np.testing.assert_array_equal(narrow.ids[:, 0], greedy)
+        narrow = process.call(decoding.beam_search, **arguments, beam=1)
+        np.testing.assert_array_equal(narrow.ids[:, 0], process.call(decoding.translate, **arguments))
+        for got, other in zip(of_other_sizes(process), expected_of_other_sizes, strict=True):
+            np.testing.assert_array_equal(got.ids, other.ids)
+            np.testing.assert_allclose(got.scores, other.scores, rtol=1e-9)
 
 
 def test_all_backends_find_the_same_sentences_and_scores(backend_of) -> None:
@@ -77,26 +103,3 @@ def test_all_backends_find_the_same_sentences_and_scores(backend_of) -> None:
     for name, other in found.items():
         np.testing.assert_array_equal(other.ids, found["numpy"].ids, err_msg=name)
         np.testing.assert_allclose(other.scores, found["numpy"].scores, rtol=1e-9, err_msg=name)
-
-
-@pytest.mark.parametrize("name", EXACT)
-def test_a_longer_sentence_after_a_shorter_one_is_searched_too(name: str) -> None:
-    """A graph that was traced for the first one has to take the second, and another number of them."""
-    state, found = sharpened(initial_state(TINY, seed=5)), {}
-    for called in ("numpy", name):
-        with Runtime(threads=1).start(called, TINY, TrainConfig()) as process:
-            process.call(child.load, state=state)
-            rng = np.random.default_rng(3)
-            found[called] = [
-                process.call(
-                    decoding.beam_search,
-                    encoder_ids=rng.integers(0, 5, (num_rows, width)).astype(np.int32),
-                    encoder_lengths=np.full(num_rows, width, np.int32),
-                    max_length=MAX_LENGTH,
-                    beam=3,
-                )
-                for num_rows, width in ((1, 6), (1, 9), (2, 9), (1, 7))
-            ]
-    for got, expected in zip(found[name], found["numpy"], strict=True):
-        np.testing.assert_array_equal(got.ids, expected.ids)
-        np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-9)

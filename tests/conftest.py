@@ -17,6 +17,7 @@ from backends import TABLE
 from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime
 from benchmarks.measure.lock import PLACE
+from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
@@ -24,7 +25,6 @@ from rosetta import ENDING
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
 EXACT = [name for name, entry in TABLE.items() if not entry.reduced]  # those that compute in their weights' precision
-VARIANTS = [name for name, entry in TABLE.items() if entry.variant and not entry.reduced]
 LATENT_DIM = 64  # few units, so that tests are quick; the ladder climbs with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
 
@@ -69,6 +69,12 @@ def signals_are_heard_again() -> Iterator[None]:
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking the processor takes a second."""
+    monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
 
 
 @pytest.fixture(scope="session")

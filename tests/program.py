@@ -1,25 +1,50 @@
 """`rosetta` as a program: run, answered by, refused by."""
 
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from tempfile import TemporaryFile
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 
 from backends.process.parent import PROJECT
+from rosetta import ENDING, main
 
 LONGEST = 900  # seconds that a test waits for a program
 
 
 def rosetta(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
-    """Exit status, standard output, standard error."""
-    command = [sys.executable, "-m", "rosetta", *map(str, arguments)]
-    done = subprocess.run(command, cwd=PROJECT, input=stdin, capture_output=True, check=False, timeout=LONGEST)
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+    """Exit status, standard output, standard error. The program runs in this process, which has imported it already;
+    its terminal has 80 columns."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    status: object = None
+    with TemporaryFile() as given, io.TextIOWrapper(given, "utf-8") as text:
+        given.write(stdin)
+        given.seek(0)
+        argv = ["rosetta", *map(str, arguments)]
+        with (
+            patch.multiple(sys, argv=argv, stdin=text, stdout=out, stderr=err),
+            patch.dict(os.environ, {"COLUMNS": "80"}),
+        ):
+            try:
+                main()
+            except SystemExit as ended:
+                status = ended.code
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+    for stream in (out, err):
+        stream.seek(0)
+    return int(status or 0), out.read(), err.read()  # type: ignore[call-overload]
 
 
 def answer(*arguments: object, stdin: bytes = b"") -> dict[str, Any]:

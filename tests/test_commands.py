@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,11 @@ import pytest
 from backends import TABLE, Entry, installed
 from backends.process.parent import PROJECT
 from benchmarks.parity.checks import Check
-from benchmarks.parity.ladder import QUICK
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16
-from rosetta import _show_answer, main
-from tests.program import answer, refusal, rosetta, short
+from rosetta import _show_answer
+from tests.program import answer, refusal, rosetta
 
 TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
 
@@ -34,16 +32,11 @@ def run(tmp_path_factory) -> Path:
 COMMANDS = "backends data train translate evaluate convert parity bench report compare"
 
 
-@pytest.mark.parametrize("command", COMMANDS.split())
-def test_help_answers(command: str) -> None:
-    status, out, _ = rosetta(command, "--help")
-    assert status == 0
-    assert f"Usage: rosetta.py {command}" in out
-
-
 def test_the_program_names_its_commands_and_its_version() -> None:
     said = rosetta("--help")[1]
     assert [command for command in COMMANDS.split() if f" {command} " not in said] == []
+    for command in COMMANDS.split():
+        assert re.search(rf"Usage: .*rosetta {command} ", rosetta(command, "--help")[1])
     assert rosetta("--version")[1].startswith("rosetta ")
 
 
@@ -74,16 +67,8 @@ def test_train_prints_twenty_pairs_and_the_json_it_promises(tmp_path) -> None:
     assert out.count("validation") == 10
     assert "val_loss" in err
     trained = answer("train", "--out", tmp_path / "run", "--resume", "--epochs", 2)
-    assert trained.keys() >= {
-        "backend",
-        "run",
-        "epochs",
-        "loss",
-        "val_loss",
-        "accuracy",
-        "val_accuracy",
-        "seconds_per_epoch",
-    }
+    names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch"
+    assert trained.keys() >= set(names.split())
     assert trained["epochs"] == 2
     files = {path.name for path in (tmp_path / "run").iterdir()}
     names = "config.json vocabulary.json state.safetensors best.safetensors pairs.tsv history.jsonl machine.json"
@@ -98,7 +83,7 @@ def hinted(said: str) -> list[str]:
     return shlex.split(command[1])
 
 
-def test_hints_are_quoted_for_the_shell(tmp_path, monkeypatch, capsys) -> None:
+def test_hints_are_quoted_for_the_shell(tmp_path, monkeypatch) -> None:
     out = tmp_path / "my friend's run"
     status, printed, _ = rosetta(*TRAIN, "--out", out)
     assert status == 0
@@ -111,14 +96,9 @@ def test_hints_are_quoted_for_the_shell(tmp_path, monkeypatch, capsys) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("backends.runs.resume", interrupted)
-    for epochs, expected in (
-        (1, ["evaluate", str(out)]),
-        (2, ["train", "--out", str(out), "--resume", "--epochs", "2"]),
-    ):
-        monkeypatch.setattr("sys.argv", ["rosetta", "train", "--out", str(out), "--resume", "--epochs", str(epochs)])
-        with pytest.raises(SystemExit):
-            main()
-        assert hinted(capsys.readouterr().err) == expected
+    again = ["train", "--out", str(out), "--resume", "--epochs"]
+    assert hinted(rosetta(*again, 1)[2]) == ["evaluate", str(out)]
+    assert hinted(rosetta(*again, 2)[2]) == [*again, "2"]
     for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
     certificate = refusal(2, "bench", "--certificate", nothing)
@@ -233,73 +213,35 @@ def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
     assert f"{scores['chrf']:.1f}" in printed
 
 
-def test_parity_answers_with_its_checks_and_writes_certificates_for_the_benchmark(tmp_path) -> None:
-    path = tmp_path / "certificates.json"
-    small = ["--backends", "numpy,torch", "--latent-dim", 16]
-    found = answer("parity", "--quick", *small, "--certificate", path)
-    assert found["passed"] is True
-    keys = {"backend", "variant", "dtype", "rung", "tensor", "error", "tolerance", "passed"}
-    assert all(check.keys() >= keys for check in found["checks"])
-    assert {check["rung"] for check in found["checks"]} >= {"tensors", "gradients", "trajectory", "strings", "pairs"}
-    certificate = json.loads(path.read_text())["torch float64"]
-    assert certificate["rungs"]["gradients"]["error"] < 1e-12
-    assert certificate["size"] == asdict(QUICK)
-    certificates = json.loads(path.read_text())
-    certificates["numpy float32"]["rungs"]["forward"]["error"] = 1.25e-9  # by which it is known again
-    certificates["torch float32"]["rungs"]["forward"]["error"] = 1.25e-9
-    certificates["torch float32"]["version"] = "of another version"
-    path.write_text(json.dumps(certificates))
-    options = ["--num-samples", 200, "--within", "1000%", "--out", tmp_path / "bench.jsonl", "--certificate", path]
-    rows = short(2, *small, "--lanes", "matched", *options)["rows"]
-    for row in rows:
-        assert row["certificate"]["passed"] is True
-        assert row["certificate"]["version"] == row["facts"]["version"]
-        assert row["certificate"]["machine"]["cores"] >= 1
-    given = {row["label"]: row["certificate"]["rungs"]["forward"]["error"] == 1.25e-9 for row in rows}
-    assert given == {"numpy": True, "torch": False}, "what is not of this version is climbed anew"
-    assert "cannot be read" in refusal(2, "bench", "--certificate", tmp_path / "none.json")
-    (tmp_path / "text.json").write_text("no JSON")
-    assert "--certificate" in refusal(2, "bench", "--certificate", tmp_path / "text.json")
-
-
-def test_parity_that_ctrl_c_ends_shows_what_was_found_and_ends_with_130(monkeypatch, capsys) -> None:
+def test_parity_that_ctrl_c_ends_shows_what_was_found_and_ends_with_130(monkeypatch) -> None:
     def interrupted(course, names, dtypes, found, shown) -> None:
         found.checks.append(Check("numpy", "", "float64", "tensors", "", 0.0, 0.0))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("benchmarks.parity.driver.climb", interrupted)
-    monkeypatch.setattr("sys.argv", ["rosetta", "parity", "--quick", "--backends", "numpy", "--latent-dim", "16"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 130
-    said = capsys.readouterr()
-    assert "numpy" in said.out
-    assert "interrupted before every backend had been compared" in said.err
+    status, out, said = rosetta("parity", "--quick", "--backends", "numpy", "--latent-dim", 16)
+    assert status == 130
+    assert "numpy" in out
+    assert "interrupted before every backend had been compared" in said
 
 
-def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch, capsys) -> None:
-    monkeypatch.setitem(TABLE, "torch:OtherRho", Entry("tests.planted_torch:OtherRho", "torch", "torch"))
-    options = ["--quick", "--backends", "torch:OtherRho", "--dtype", "float64", "--latent-dim", "16"]
-    monkeypatch.setattr("sys.argv", ["rosetta", "parity", *options])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 1
-    said = capsys.readouterr()
-    assert "torch:OtherRho float64 breaks at step" in said.out
-    assert said.err.splitlines()[-1] == "rosetta: parity is broken"
+def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "numpy:OtherEpsilon", Entry("tests.planted_numpy:OtherEpsilon", "numpy", ""))
+    options = ["--quick", "--backends", "numpy:OtherEpsilon", "--dtype", "float64", "--latent-dim", 16]
+    status, out, said = rosetta("parity", *options)
+    assert status == 1
+    assert "numpy:OtherEpsilon float64 breaks at step" in out
+    assert said.splitlines()[-1] == "rosetta: parity is broken"
 
 
-def test_an_error_in_one_backend_loses_nothing_of_those_before_it(tmp_path, monkeypatch, capsys) -> None:
+def test_an_error_in_one_backend_loses_nothing_of_those_before_it(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "torch:Broken", Entry("tests.no_such_module:Backend", "torch", "torch"))
     path = tmp_path / "certificates.json"
-    options = ["--quick", "--backends", "numpy, torch:Broken", "--dtype", "float64", "--latent-dim", "16"]
-    monkeypatch.setattr("sys.argv", ["rosetta", "parity", *options, "--certificate", str(path), "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 1
-    said = capsys.readouterr()
-    assert "No module named" in said.err
-    found = json.loads(said.out.splitlines()[-1])
+    options = ["--quick", "--backends", "numpy, torch:Broken", "--dtype", "float64", "--latent-dim", 16]
+    status, out, said = rosetta("parity", *options, "--certificate", path, "--json")
+    assert status == 1
+    assert "No module named" in said
+    found = json.loads(out.splitlines()[-1])
     assert {check["backend"] for check in found["checks"]} == {"numpy"}
     assert found["passed"] is False, "not all have climbed"
     assert json.loads(path.read_text())["numpy float64"]["passed"] is True
@@ -310,14 +252,14 @@ def test_a_certificate_that_cannot_be_written_is_said_before_the_climb(tmp_path)
     assert "the name of a file" in refusal(2, "parity", "--certificate", tmp_path)
 
 
-def test_backends_lists_what_is_installed() -> None:
+def test_backends_lists_what_is_installed(monkeypatch) -> None:
     found = answer("backends", "--threads", 1)["backends"]
-    assert found.keys() == TABLE.keys()
+    monkeypatch.setattr("backends.process.runtime.describe_backends", lambda runtime: dict(found))
+    printed = rosetta("backends", "--threads", 1)[1]
     if not has_bfloat16():
         assert "computes in bfloat16" in found.pop("torch:bfloat16")["missing"]
     assert found["torch:compile"]["version"] == found["torch"]["version"]
     assert all(facts["threads"] == 1 for facts in found.values())
-    printed = rosetta("backends", "--threads", 1)[1]
     assert all(name in printed for name in TABLE)
     assert found["paddle"]["settings"]["matrix_library"] in printed
     assert "openblas" not in printed.partition("paddle")[2], "which NumPy has loaded into Paddle's process"
@@ -420,18 +362,15 @@ def test_where_numpy_alone_is_named_a_gpu_is_refused(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupted_after_the_last_epoch_it_does_not_advise_to_go_on(run, monkeypatch, capsys) -> None:
+def test_interrupted_after_the_last_epoch_it_does_not_advise_to_go_on(run, monkeypatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("backends.runs.resume", interrupted)
     for epochs, advice in ((1, "is whole. See it with: rosetta evaluate"), (3, "--epochs 3 --backend torch")):
-        command = ["rosetta", "train", "--out", str(run), "--resume", "--epochs", str(epochs), "--backend", "torch"]
-        monkeypatch.setattr("sys.argv", command)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert ended.value.code == 130
-        assert advice in capsys.readouterr().err
+        status, _, said = rosetta("train", "--out", run, "--resume", "--epochs", epochs, "--backend", "torch")
+        assert status == 130
+        assert advice in said
 
 
 @pytest.mark.parametrize(

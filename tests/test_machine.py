@@ -12,7 +12,7 @@ from benchmarks.measure import machine as looked_at
 from benchmarks.measure.machine import NOT_KNOWN, Finding, check, wait_until_idle
 from common import load
 from common.load import Watch, busy_seconds
-from rosetta import main
+from tests.program import rosetta
 
 CPU = "sys/devices/system/cpu"
 MEMORY = "MemTotal: 16000000 kB\nMemAvailable: {available} kB\nSwapTotal: 8000000 kB\nSwapFree: {swap_free} kB\n"
@@ -240,19 +240,8 @@ def test_files_that_hold_something_else_are_not_known(machine: Path, monkeypatch
 
 def test_a_quiet_machine_is_fit(machine: Path) -> None:
     findings = check(machine)
-    assert {finding.name: finding.ok for finding in findings} == dict.fromkeys(
-        [
-            "other processes",
-            "steal time",
-            "frequency governor",
-            "boost",
-            "thermal throttling",
-            "cores",
-            "memory",
-            "swap",
-        ],
-        True,
-    )
+    names = "other processes, steal time, frequency governor, boost, thermal throttling, cores, memory, swap"
+    assert {finding.name: finding.ok for finding in findings} == dict.fromkeys(names.split(", "), True)
 
 
 def test_the_real_machine_is_judged_in_about_a_second(monkeypatch) -> None:
@@ -264,15 +253,13 @@ def test_the_real_machine_is_judged_in_about_a_second(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
-def test_the_command_says_whether_the_machine_is_fit(monkeypatch, capsys, ok: bool, status: int) -> None:
+def test_the_command_says_whether_the_machine_is_fit(monkeypatch, ok: bool, status: int) -> None:
     findings = [
         Finding("boost", True, "off", ""),
         Finding("swap", ok, "2 GiB in use", "" if ok else "close programs"),
     ]
     monkeypatch.setattr(looked_at, "check", lambda: findings)
     for option, said in ([], "2 GiB in use"), (["--json"], f'"fit": {str(ok).lower()}'):
-        monkeypatch.setattr("sys.argv", ["rosetta", "machine", *option])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert (ended.value.code or 0) == status
-        assert said in capsys.readouterr().out
+        got, out, _ = rosetta("machine", *option)
+        assert got == status
+        assert said in out

@@ -17,8 +17,7 @@ from benchmarks.commands import _measuring
 from benchmarks.measure import schedule
 from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan, cells, certified_as, chosen, require_named
 from common.errors import CannotBeginError, RosettaError
-from rosetta import main
-from tests.program import refusal
+from tests.program import refusal, rosetta
 from tests.recordings import SECONDS, plan_of, recording, written
 
 BOTH = tuple(LANES)
@@ -37,9 +36,8 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
         raise PlannedError
 
     monkeypatch.setattr(schedule, "begin", begin)
-    monkeypatch.setattr("sys.argv", ["rosetta", *typed])
     with pytest.raises(PlannedError):
-        main()
+        rosetta(*typed)
     return found[0]
 
 
@@ -173,9 +171,7 @@ def test_rows_that_other_machines_measure_need_not_be_installed_here(monkeypatch
     typed = ["bench", "--backends", "numpy,paddle", "--baseline", "numpy", "--out", str(tmp_path / "a.jsonl")]
     plan = planned(monkeypatch, *typed, "--rows", "numpy")
     assert [cell.label for cell in plan.cells][:2] == ["numpy", "paddle"]
-    monkeypatch.setattr("sys.argv", ["rosetta", *typed, "--rows", "paddle"])
-    with pytest.raises(SystemExit):
-        main()
+    refusal(2, *typed, "--rows", "paddle")
 
 
 def test_the_guides_array_of_jobs_measures_a_part_of_one_plan_in_each(monkeypatch, tmp_path: Path) -> None:

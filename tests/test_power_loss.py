@@ -6,7 +6,6 @@ import pytest
 
 import common.files
 from benchmarks.measure.recording import create_lines
-from common import run_directory
 from common.errors import RosettaError
 from tests.power_loss import Disk
 from tests.recordings import head_of, plan_of
@@ -22,10 +21,7 @@ LEAST = {
 }
 
 
-@pytest.fixture(autouse=True)
-def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking the processor takes a second."""
-    monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
+pytestmark = pytest.mark.usefixtures("known_machine")
 
 
 def tried(tmp_path: Path, save: Save) -> int:

@@ -18,7 +18,7 @@ from common.errors import CannotBeginError, RosettaError, in_words
 from common.files import new_folder, write_atomically
 from common.run_directory import STATE_FILES, Epoch, Place, RunDirectory
 from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
-from rosetta import main
+from tests.program import refusal
 from tests.small_run import (
     CONFIGS,
     FILES,
@@ -33,11 +33,7 @@ from tests.small_run import (
     write,
 )
 
-
-@pytest.fixture(autouse=True)
-def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking the processor takes a second."""
-    monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
+pytestmark = pytest.mark.usefixtures("known_machine")
 
 
 @pytest.fixture
@@ -157,16 +153,6 @@ def test_a_crash_before_the_state_is_cut_back(run: RunDirectory, surplus: str) -
     assert contents(run.path) == before
 
 
-def test_a_crash_between_the_state_and_the_best_is_mended(run: RunDirectory) -> None:
-    stale = (run.path / "best.safetensors").read_bytes()
-    run.write_epoch(state_of(4), epoch_of(4, 0.5), step=40)
-    whole = contents(run.path)
-    (run.path / "best.safetensors").write_bytes(stale)
-    state, place = run.begin()
-    assert (to_bytes(state, {}), place.epoch) == (to_bytes(state_of(4), {}), 4)
-    assert contents(run.path) == whole
-
-
 def test_a_best_state_that_a_crash_left_old_is_mended_by_whoever_opens_the_run(run: RunDirectory) -> None:
     best = run.path / "best.safetensors"
     old = best.read_bytes()
@@ -216,28 +202,6 @@ def test_a_history_that_two_processes_wrote_is_mended(run: RunDirectory, order: 
     assert run.history() == [epoch_of(1, 3.0), epoch_of(2, 1.0), epoch_of(3, 2.0)]
     run.begin()
     assert path.read_bytes() == whole
-
-
-@pytest.mark.parametrize("crash_at", ["state.safetensors", "best.safetensors"])
-def test_an_epoch_that_crashed_anywhere_is_trained_again_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: str
-) -> None:
-    crashed, whole = create(tmp_path / "crashed"), create(tmp_path / "whole")
-    write(whole, [3.0, 2.0, 1.0])
-    write(crashed, [3.0])
-
-    def crash(path: Path, content: bytes | str) -> None:
-        if path.name == crash_at:
-            raise KeyboardInterrupt
-        write_atomically(path, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run_directory, "write_atomically", crash)
-        with pytest.raises(KeyboardInterrupt):
-            crashed.write_epoch(state_of(2), epoch_of(2, 2.0), step=20)
-    for number in range(crashed.begin()[1].epoch + 1, 4):
-        crashed.write_epoch(state_of(number), epoch_of(number, 4.0 - number), step=10 * number)
-    assert contents(crashed.path) == contents(whole.path)
 
 
 # Weights alone
@@ -330,51 +294,39 @@ def test_a_missing_file_and_a_folder_in_its_place_are_one_clear_error(run: RunDi
     assert_refused(run.path, name)
 
 
-@pytest.mark.parametrize(
-    ("part", "name", "value"),
-    [
-        ("model", "latent_dim", 4),
-        ("model", "latent_dim", "3"),
-        ("model", "num_encoder_tokens", 5),
-        ("model", "dtype", "banana"),
-        ("model", "padding", "nonsense"),
-        ("model", "start_token", 2),
-        ("model", "start_token", -1),
-        ("model", "stop_token", 10**9),
-        ("model", "dtype", None),
-        ("model", "surplus", 1),
-        ("train", "learning_rate", "fast"),
-        ("train", "learning_rate", -1),
-        ("train", "learning_rate", float("nan")),
-        ("train", "learning_rate", float("inf")),
-        ("train", "learning_rate", 10**400),
-        ("train", "rho", 1.5),
-        ("train", "epsilon", -1e-7),
-        ("train", "batch_size", 0),
-        ("train", "batches", "sorted"),
-        ("train", "seed", 1.5),
-        ("train", "seed", -1),
-        ("data", "num_samples", 0),
-        ("data", "validation_split", float("nan")),
-        ("data", "validation_split", -0.1),
-        ("data", "split", 3),
-        ("data", "split", "middle"),
-        (None, "digests", {"pairs.tsv": "ab"}),
-        (None, "digests", 3),
-        (None, "backend", 7),
-        (None, "sha256", None),
-        (None, "model", [1]),
-        (None, "train", None),
-    ],
-)
-def test_a_config_that_does_not_fit_is_one_clear_error(
-    run: RunDirectory, part: str | None, name: str, value: object
-) -> None:
+WRONG_VALUES: dict[str, dict[str, list[object]]] = {
+    "model": {
+        "latent_dim": [4, "3"],
+        "num_encoder_tokens": [5],
+        "dtype": ["banana", None],
+        "padding": ["nonsense"],
+        "start_token": [2, -1],
+        "stop_token": [10**9],
+        "surplus": [1],
+    },
+    "train": {
+        "learning_rate": ["fast", -1, float("nan"), float("inf"), 10**400],
+        "rho": [1.5],
+        "epsilon": [-1e-7],
+        "batch_size": [0],
+        "batches": ["sorted"],
+        "seed": [1.5, -1],
+    },
+    "data": {"num_samples": [0], "validation_split": [float("nan"), -0.1], "split": [3, "middle"]},
+    "": {"digests": [{"pairs.tsv": "ab"}, 3], "backend": [7], "sha256": [None], "model": [[1]], "train": [None]},
+}
+
+
+@pytest.mark.parametrize("part", WRONG_VALUES)
+def test_a_config_that_does_not_fit_is_one_clear_error(run: RunDirectory, part: str) -> None:
     path = run.path / "config.json"
-    config = json.loads(path.read_bytes())
-    (config[part] if part else config)[name] = value
-    path.write_text(json.dumps(config), encoding="utf-8")
-    assert_refused(run.path, str(run.path))
+    whole = path.read_text(encoding="utf-8")
+    for name, values in WRONG_VALUES[part].items():
+        for value in values:
+            config = json.loads(whole)
+            (config[part] if part else config)[name] = value
+            path.write_text(json.dumps(config), encoding="utf-8")
+            assert_refused(run.path, str(run.path))
 
 
 def test_a_run_from_before_batches_were_a_setting_was_trained_on_shuffled_ones(run: RunDirectory) -> None:
@@ -404,14 +356,10 @@ def test_a_history_with_a_figure_that_cannot_be_is_one_clear_error(
 
 @pytest.mark.parametrize("rate", ["inf", "1e39"])
 def test_a_learning_rate_that_float32_does_not_have_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rate: str
+    tmp_path: Path, rate: str
 ) -> None:
-    options = ["--backend", "numpy", "--out", str(tmp_path / "run"), "--learning-rate", rate]
-    monkeypatch.setattr("sys.argv", ["rosetta", "train", *options])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert "learning_rate is inf, expected 0 to 3.4028234663852886e+38" in capsys.readouterr().err
+    said = refusal(2, "train", "--backend", "numpy", "--out", tmp_path / "run", "--learning-rate", rate)
+    assert "learning_rate is inf, expected 0 to 3.4028234663852886e+38" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -479,28 +427,24 @@ def test_another_format_or_version_is_refused_by_name(run: RunDirectory, name: s
 ENCODER = list(VOCABULARIES[0].characters)
 
 
-@pytest.mark.parametrize(
-    "encoder",
-    [
-        None,
-        ENCODER[:-1],
-        [*ENCODER[:-1], ENCODER[0]],
-        [*ENCODER[:-1], "ab"],
-        [*ENCODER[:-1], 7],
-        [c.replace(" ", "x") for c in ENCODER],
-        "".join(ENCODER),
-    ],
-    ids=["missing", "one less", "one twice", "two characters", "a number", "no space", "a text"],
-)
-def test_a_vocabulary_that_does_not_fit_is_one_clear_error(run: RunDirectory, encoder: object) -> None:
-    path = without_digests(run).path / "vocabulary.json"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"encoder": encoder}), encoding="utf-8")
-    assert "does not hold the" in assert_refused(run.path, "vocabulary.json")
+WRONG_ENCODERS = {
+    "missing": None,
+    "one less": ENCODER[:-1],
+    "one twice": [*ENCODER[:-1], ENCODER[0]],
+    "two characters": [*ENCODER[:-1], "ab"],
+    "a number": [*ENCODER[:-1], 7],
+    "no space": [c.replace(" ", "x") for c in ENCODER],
+    "a text": "".join(ENCODER),
+}
+WRONG_VOCABULARIES = {name: {"encoder": encoder} for name, encoder in WRONG_ENCODERS.items()} | {
+    "new": {"version": 2}
+}
 
 
-def test_a_vocabulary_of_another_version_is_refused(run: RunDirectory) -> None:
+@pytest.mark.parametrize("wrong", WRONG_VOCABULARIES.values(), ids=WRONG_VOCABULARIES)
+def test_a_vocabulary_that_does_not_fit_is_one_clear_error(run: RunDirectory, wrong: dict[str, object]) -> None:
     path = without_digests(run).path / "vocabulary.json"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"version": 2}), encoding="utf-8")
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | wrong), encoding="utf-8")
     assert "does not hold the" in assert_refused(run.path, "vocabulary.json")
 
 

@@ -44,10 +44,7 @@ def wait():
 Start = Callable[[str, Path], "subprocess.Popen[str]"]
 
 
-@pytest.fixture(autouse=True)
-def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking the processor takes a second."""
-    monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
+pytestmark = pytest.mark.usefixtures("known_machine")
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from backends.side_by_side import SideBySide
 from backends.translator import Translator, open_translator
 from common.errors import UnknownCharactersError
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from rosetta import main
 from tests.program import answer, refusal, rosetta
 
 NUMPY = ["translate", "--backend", "numpy", "--threads", "1"]
@@ -307,14 +306,11 @@ def test_more_sentences_than_the_beam_holds_are_refused() -> None:
 # All backends side by side
 
 
-def shown_by(capsys, monkeypatch, *arguments: str, expected: int = 0) -> tuple[str, str]:
-    """Standard output and error of the program, run in this process, with its exit status."""
-    monkeypatch.setattr("sys.argv", ["rosetta", "translate", "--backend", "all", "--threads", "1", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr()
-    assert (ended.value.code or 0) == expected, said.err
-    return without_no_break(said.out), said.err
+def shown_by_all(*arguments: str, expected: int = 0) -> tuple[str, str]:
+    """Standard output and error of the program, which must end with this status."""
+    status, out, err = rosetta("translate", "--backend", "all", "--threads", "1", *arguments)
+    assert status == expected, err
+    return without_no_break(out), err
 
 
 @pytest.fixture
@@ -326,8 +322,8 @@ def three(monkeypatch) -> list[str]:
     return kept
 
 
-def test_all_backends_are_shown_side_by_side(three, monkeypatch, capsys) -> None:
-    out, _ = shown_by(capsys, monkeypatch, "Look at the skirt!", "I'm tired.")
+def test_all_backends_are_shown_side_by_side(three) -> None:
+    out, _ = shown_by_all("Look at the skirt!", "I'm tired.")
     assert "Look at the skirt!" in out
     for name in three:
         assert len(re.findall(rf"^{name} .*{re.escape(SKIRT)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
@@ -335,16 +331,16 @@ def test_all_backends_are_shown_side_by_side(three, monkeypatch, capsys) -> None
     assert "warm" in out, "what the milliseconds leave out"
 
 
-def test_a_line_at_fault_leaves_an_empty_one_between_the_tables(three, monkeypatch, capsys) -> None:
-    out, err = shown_by(capsys, monkeypatch, "\u4e2d", "Look at the skirt!", expected=1)
+def test_a_line_at_fault_leaves_an_empty_one_between_the_tables(three) -> None:
+    out, err = shown_by_all("\u4e2d", "Look at the skirt!", expected=1)
     assert out.startswith("\n")
     assert len(re.findall(r" yes *$", out, re.MULTILINE)) == 3
     assert "U+4E2D" in err
 
 
 @pytest.mark.parametrize("options", [[], ["--beam", "3", "--n-best", "2"]], ids=["greedy", "beam"])
-def test_side_by_side_as_json(three, monkeypatch, capsys, options) -> None:
-    out, err = shown_by(capsys, monkeypatch, "--json", *options, "Look at the skirt!", "\u4e2d", "", expected=1)
+def test_side_by_side_as_json(three, options) -> None:
+    out, err = shown_by_all("--json", *options, "Look at the skirt!", "\u4e2d", "", expected=1)
     found = json.loads(out.splitlines()[-1])
     first, bad, blank = found["translations"]
     assert [row["backend"] for row in first["backends"]] == three
@@ -358,7 +354,7 @@ def test_side_by_side_as_json(three, monkeypatch, capsys, options) -> None:
     assert [row["translation"] for row in blank["backends"]] == ["", "", ""]
 
 
-def test_a_sentence_that_is_not_that_of_most_is_marked(three, monkeypatch, capsys) -> None:
+def test_a_sentence_that_is_not_that_of_most_is_marked(three, monkeypatch) -> None:
     real = Translator.answers
 
     def answers(self: Translator, *arguments, **options):
@@ -368,7 +364,7 @@ def test_a_sentence_that_is_not_that_of_most_is_marked(three, monkeypatch, capsy
         return found
 
     monkeypatch.setattr(Translator, "answers", answers)
-    out, _ = shown_by(capsys, monkeypatch, "Look at the skirt!")
+    out, _ = shown_by_all("Look at the skirt!")
     assert re.findall(r"^(numpy|torch|paddle) .* (yes|no) *$", out, re.MULTILINE) == [
         ("numpy", "yes"),
         ("torch", "no"),
@@ -376,13 +372,13 @@ def test_a_sentence_that_is_not_that_of_most_is_marked(three, monkeypatch, capsy
     ]
 
 
-def test_a_backend_that_fails_is_left_out_and_said(three, monkeypatch, capsys) -> None:
+def test_a_backend_that_fails_is_left_out_and_said(three, monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "torch:Broken", Entry("tests.no_such_module:Backend", "torch", "torch"))
-    out, err = shown_by(capsys, monkeypatch, "Look at the skirt!")
+    out, err = shown_by_all("Look at the skirt!")
     assert "torch:Broken" in err
     assert "No module named" in err
     assert len(re.findall(r" yes *$", out, re.MULTILINE)) == 3
-    found = json.loads(shown_by(capsys, monkeypatch, "--json", "Look at the skirt!")[0].splitlines()[-1])
+    found = json.loads(shown_by_all("--json", "Look at the skirt!")[0].splitlines()[-1])
     assert "No module named" in found["left_out"]["torch:Broken"]
 
 
@@ -416,10 +412,10 @@ def test_without_memory_for_more_a_backend_is_left_out(three, monkeypatch) -> No
     assert said == ["torch is left out: too little memory is free for one more backend"]
 
 
-def test_where_every_backend_fails_the_first_ones_error_is_the_programs(tmp_path, monkeypatch, capsys, three) -> None:
+def test_where_every_backend_fails_the_first_ones_error_is_the_programs(tmp_path, three) -> None:
     damaged = shutil.copytree(BUNDLED_RUN, tmp_path / "run")
     (damaged / "state.safetensors").write_bytes(b"")
-    _, err = shown_by(capsys, monkeypatch, str(damaged), "Look at the skirt!", expected=1)
+    _, err = shown_by_all(str(damaged), "Look at the skirt!", expected=1)
     assert "is damaged" in err.splitlines()[-1]
     assert err.count("is left out") == 3
 

@@ -7,11 +7,9 @@ happens in this process and in a temporary folder: no backend is started, nothin
 machine is examined; a command that comes so far is refused there.
 """
 
-import io
 import json
 import os
 import shutil
-import signal
 import sys
 import warnings
 from collections import Counter
@@ -25,103 +23,27 @@ from unittest.mock import patch
 import numpy as np
 import typer.main
 
-import rosetta
 from backends import TABLE
 from benchmarks.measure.lock import PLACE
 from common.errors import CannotBeginError
+from rosetta import app
 from tests import recordings
 from tests.attack.damaged_files import CERTIFICATES, LINES, run_files
 from tests.attack.limits import little_memory, little_time
+from tests.program import rosetta
 
 FAR_ENOUGH = "it came so far that work would begin"
-COMMANDS: dict[str, Any] = typer.main.get_command(rosetta.app).commands  # type: ignore[attr-defined]
-NUMBERS = [
-    "0",
-    "1",
-    "2",
-    "-1",
-    "1e3",
-    "nan",
-    "inf",
-    "-inf",
-    "1e-320",
-    "9" * 30,
-    "0x10",
-    "1_000",
-    "½",
-    "٣",
-    "4",
-    "0.5",
-    "",
-]
-WORDS = [
-    "",
-    " ",
-    "-",
-    "--",
-    "-h",
-    "a" * 5000,
-    "\x1b[2J",
-    "\u202e",
-    "a\nb",
-    "\udce9",
-    "😀",
-    "%s%n",
-    "$(touch harmed)",
-    "'\"",
-    "all",
-]
-PATHS = [
-    "run",
-    "old",
-    "pairs.txt",
-    "certificates.json",
-    "a.jsonl",
-    "none",
-    "none/a.html",
-    ".",
-    "..",
-    "/",
-    "/dev/null",
-]
-PATHS += [
-    "a\x1b[2J.jsonl",
-    "é\udce9",
-    "a" * 300,
-    "run/config.json",
-    "~",
-    "~nobody/a",
-    "new",
-    "new/a.md",
-    "/proc/self/mem",
-    "\x00",
-]
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+NUMBERS = ["", "9" * 30, *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5".split()]
+WORDS = ["", " ", "a" * 5000, "\x1b[2J", "\u202e", "a\nb", "\udce9", "$(touch harmed)", "'\""]
+WORDS += "- -- -h 😀 %s%n all".split()
+PATHS = "run old pairs.txt certificates.json a.jsonl none none/a.html . .. / /dev/null run/config.json ~".split()
+PATHS += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "new", "new/a.md", "/proc/self/mem", "\x00"]
 NAMES = [
     *TABLE,
-    "numpy,torch",
-    "numpy=/nowhere",
-    "torch:none",
-    "phrasebook",
-    "tail",
-    "grouped",
-    "mask",
-    "space",
-    "float64",
+    *"numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last".split(),
 ]
-NAMES += [
-    "best",
-    "last",
-    "drop",
-    "matched",
-    "default",
-    "shuffled,bucketed",
-    "quick",
-    "10%",
-    "1m",
-    "0%",
-    "1e9%",
-    "99999999999h",
-]
+NAMES += "drop matched default shuffled,bucketed quick 10% 1m 0% 1e9% 99999999999h".split()
 
 
 SENSIBLE = [  # what is done, or goes far
@@ -251,23 +173,7 @@ def fill(here: Path) -> None:
 def typed(words: list[str]) -> int:
     """The exit status of `rosetta` with these words. Raises AssertionError where it is not one of a refusal or of
     success, or where a refusal is anything but one line or typer's own."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
-    handlers = {number: signal.getsignal(number) for number in rosetta.ENDING}
-    status: object = None
-    with (
-        open(os.devnull, encoding="utf-8") as nothing,
-        patch.multiple(sys, argv=["rosetta", *words], stdin=nothing, stdout=out, stderr=err),
-    ):
-        try:
-            rosetta.main()
-        except SystemExit as ended:
-            status = ended.code or 0
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        out.flush()
-        err.flush()
-    said = err.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    status, _, said = rosetta(*words)
     assert status in (0, 1, 2), f"status {status}: {said[:2000]}"
     assert "Traceback" not in said
     if status and "Usage: " not in said:
@@ -275,7 +181,7 @@ def typed(words: list[str]) -> int:
         assert len(lines) == 1, said[:2000]
         assert said.endswith(lines[0] + "\n")
         assert lines[0].isprintable()
-    return int(status)
+    return status
 
 
 if __name__ == "__main__":

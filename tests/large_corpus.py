@@ -25,9 +25,7 @@ from backends.process.runtime import Runtime
 from common.config import DataConfig, TrainConfig
 
 MOST = 5_000_000  # pairs that the generator has: 50 openings times 1,000 x 100 ends
-STRIDE = (
-    2_654_435_761  # shares no divisor with MOST, so that its multiples reach each pair once, long and short mixed
-)
+STRIDE = 2_654_435_761  # shares no divisor with MOST: its multiples reach each pair once, long and short mixed
 
 
 def pairs(count: int) -> Iterator[tuple[str, str]]:
@@ -98,14 +96,8 @@ def main() -> None:
         for count in options.pairs:
             write(Path(folder, str(count)), count)
         for _, count in product(range(options.rounds), options.pairs):
-            command = [
-                sys.executable,
-                "-m",
-                "tests.large_corpus",
-                *sys.argv[1:],
-                "--of",
-                str(Path(folder, str(count))),
-            ]
+            of = ["--of", str(Path(folder, str(count)))]
+            command = [sys.executable, "-m", "tests.large_corpus", *sys.argv[1:], *of]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             print(f"{count:>9,} pairs", done.stdout.strip(), flush=True)
 

@@ -1,7 +1,6 @@
 """Sentence pairs from files and archives, and the split."""
 
 import hashlib
-import io
 import os
 import tracemalloc
 import unicodedata
@@ -18,6 +17,7 @@ import common.corpus
 from common.config import DataConfig
 from common.corpus import Corpus, read_corpus, references, split
 from common.errors import CannotBeginError
+from tests.attack.damage_bytes import zipped
 
 LINES = b"Go.\tVa !\nRun!\tCours !\n"
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !")]
@@ -31,14 +31,6 @@ def write(tmp_path: Path, content: bytes) -> Path:
 
 def read(path: Path, **options: object) -> Corpus:
     return read_corpus(DataConfig(data=str(path), **options))  # type: ignore[arg-type]
-
-
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 def refused(path: Path, **options: object) -> str:

@@ -1,9 +1,7 @@
 """Downloads against a server of our own: once, into the cache, under our own user agent."""
 
 import gc
-import io
 import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +15,7 @@ from common.config import DataConfig
 from common.corpus import read_corpus
 from common.download import download
 from common.errors import CannotBeginError
+from tests.attack.damage_bytes import zipped
 
 # pooch leaves the connection of an answer that it refuses to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -25,11 +24,8 @@ PAIRS = [("Go.", "Va !"), ("Run!", "Cours !")]
 
 
 def archive_of(pairs: list[tuple[str, str]]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("_about.txt", "About.")
-        archive.writestr("fra.txt", "".join(f"{source}\t{target}\tCC-BY\n" for source, target in pairs))
-    return buffer.getvalue()
+    lines = "".join(f"{source}\t{target}\tCC-BY\n" for source, target in pairs)
+    return zipped({"_about.txt": b"About.", "fra.txt": lines.encode()})
 
 
 class Site(ThreadingHTTPServer):

@@ -55,25 +55,15 @@ def test_signals_end_the_program_as_ctrl_c_does_and_nothing_is_left(number: sign
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_a_signal_while_the_program_is_imported_ends_it_in_silence(number: signal.Signals, tmp_path) -> None:
-    (tmp_path / "typer.py").write_text(SLOW)
+@pytest.mark.parametrize("imported", ["typer", "numpy"], ids=["the program", "a command"])
+def test_a_signal_while_modules_are_imported_ends_in_silence(imported: str, number: signal.Signals, tmp_path) -> None:
+    (tmp_path / f"{imported}.py").write_text(SLOW)
     with started(TRANSLATE, tmp_path, tmp_path) as program:
         assert program.stdout
         assert program.stdout.readline() == b"importing\n"
         program.send_signal(number)
         assert program.communicate(timeout=20) == (b"", b"")
-    assert program.returncode == -number
-
-
-@pytest.mark.parametrize("number", ENDING)
-def test_a_signal_while_a_command_imports_ends_it_in_silence(number: signal.Signals, tmp_path) -> None:
-    (tmp_path / "numpy.py").write_text(SLOW)
-    with started(TRANSLATE, tmp_path, tmp_path) as program:
-        assert program.stdout
-        assert program.stdout.readline() == b"importing\n"
-        program.send_signal(number)
-        assert program.communicate(timeout=20) == (b"", b"")
-    assert program.returncode == 128 + number
+    assert program.returncode == (-number if imported == "typer" else 128 + number)
 
 
 def test_a_signal_while_python_runs_a_text_ends_the_command_as_elsewhere(tmp_path) -> None:

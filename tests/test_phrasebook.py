@@ -56,10 +56,7 @@ def test_it_is_varied() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        r"\b[Dd]e le\b",
-        r"\b[Dd]e les\b",
-        r"\b[ÀàAa] le\b",
-        r"\bà les\b",
+        r"\b([Dd]e les?|[ÀàAa] le|à les)\b",
         r"(?<!-)\b([Jj]e|[Nn]e|[Mm]e|[Dd]e|[Qq]ue) [aeiouéèêàâîôûœ]",
         r"\b[Ll][ea] [aeioué]",
         r"[^\u202f][?!]",

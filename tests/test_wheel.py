@@ -12,22 +12,8 @@ PACKAGES = ("backends", "benchmarks", "common")
 
 
 def test_the_wheel_holds_the_product_and_nothing_else(tmp_path) -> None:
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--quiet",
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            tmp_path,
-            PROJECT,
-        ],
-        check=True,
-        cwd=tmp_path,
-    )
+    options = "--quiet --no-deps --no-build-isolation -w".split()
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, tmp_path, PROJECT], check=True, cwd=tmp_path)
     (wheel,) = tmp_path.glob("rosetta_s2s-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -1,36 +1,34 @@
 """Damage at random: to bytes of any kind, and to JSON where each value may become a hostile one."""
 
+import io
 import json
+import zipfile
 from typing import Any
 
 import numpy as np
 
-LENGTHS = [
-    b"\xff" * 4,
-    b"\xff" * 8,
-    (1 << 31).to_bytes(8, "little"),
-    b"\xff\xff\xff\x0f",
-]  # as a format may have them
+# As a format may have them.
+LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]
 DEPTH = 100_000
 # Texts of JSON that take a value's place: numbers, nesting, long and odd strings, other types, a key twice.
 HOSTILE = [
     *("0", "-1", "1.5", "1e400", "-1e308", "NaN", "-Infinity", "9223372036854775808", "9" * 5000, "1e-320"),
-    *(
-        "null",
-        "true",
-        "[]",
-        "{}",
-        "[[]]",
-        '[{"a": null}]',
-        "[" * DEPTH + "]" * DEPTH,
-        '{"a": ' * DEPTH + "1" + "}" * DEPTH,
-    ),
+    *'null true [] {} [[]] [{"a":null}]'.split(),
+    *("[" * DEPTH + "]" * DEPTH, '{"a": ' * DEPTH + "1" + "}" * DEPTH),
     *('""', '"\\u001b[2J"', '"\\u202e\\u009b2J\\n\\r"', '"\\u0000"', '"\\ud800"', '"a\\u2028b"', '"é\u202e\u2028"'),
     *('"' + "é" * 20_000 + '"', '"' + "\\\\" * 1000 + '"', '{"a": 1, "a": "2"}', '"../../etc/passwd"', '"float64"'),
     *("[" + "1," * 20_000 + "1]", '{"format": {"format": []}}', '"\t"', "", "'"),
 ]
 MARK = "hostile value"
 KEYS = ["", "x", "\x1b[2J\u202e", "é\n" * 100, "__class__", "kind", "version"]
+
+
+def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
 
 
 def damaged(whole: bytes, rng: np.random.Generator) -> bytes:

@@ -41,19 +41,11 @@ from common.run_directory import STATE_FILES, RunDirectory
 from common.stored import Pair
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
 from tests import recordings, small_run
-from tests.attack.damage_bytes import bit_flipped, damaged, damaged_json, damaged_json_lines
+from tests.attack.damage_bytes import bit_flipped, damaged, damaged_json, damaged_json_lines, zipped
 from tests.attack.limits import left_behind, little_memory, little_time, one_line
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
-
-
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 def pickled(protocol: int) -> bytes:
@@ -168,33 +160,8 @@ def of_flipped(path: Path, name: str) -> object:
 
 
 # What separates, ends or combines, for Unicode, for Python or for somebody's editor, and what is no text.
-ODD = [
-    "\u2028",
-    "\u2029",
-    "\x85",
-    "\x0b",
-    "\x0c",
-    "\x1c",
-    "\x1e",
-    "\r",
-    "\r\n",
-    "\x00",
-    "\ufeff",
-    "\u202e",
-    "\x1b[2J",
-]
-ODD += [
-    "\u0301" * 40,
-    "\u0958",
-    "\ufb1d",
-    "👩\u200d🚀",
-    "\U000e0001",
-    "\uffff",
-    "\ud800",
-    "\udc80",
-    "a" * 1100,
-    "\u00a0",
-]
+ODD = "\u2028|\u2029|\x85|\x0b|\x0c|\x1c|\x1e|\r|\r\n|\x00|\ufeff|\u202e|\x1b[2J|\u0958|\ufb1d|👩\u200d🚀".split("|")
+ODD += ["\u0301" * 40, "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0"]
 PIECES = [text.encode(errors="surrogatepass") for text in [*ODD, *"\t\t\t\t\t\n\n\nabcé 犬"]]
 PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
 

@@ -26,7 +26,7 @@ from backends.process.parent import PROJECT
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import initial_state
-from tests.attack.damage_bytes import damaged
+from tests.attack.damage_bytes import damaged, zipped
 from tests.attack.limits import little_memory, little_time, one_line
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
@@ -134,11 +134,7 @@ def made(kind: str, whole: dict[str, bytes], rng: np.random.Generator) -> bytes:
         members[name] = b"\x80\x02" + within + b"."
         if rng.integers(2):
             members[name] = damaged(members[name], rng)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for member, content in members.items():
-            archive.writestr(member, content)
-    return buffer.getvalue()
+    return zipped(members, zipfile.ZIP_STORED)
 
 
 if __name__ == "__main__":

@@ -32,48 +32,14 @@ from tests.attack.limits import left_behind, little_memory, little_time
 VOCABULARY = CharVocabulary("abcdefghijklmnopqrstuvwxyzé .!?")
 ALLOWED = {200, 304, 308, 400, 403, 404, 405, 411, 413, 414, 415, 422, 431, 501, 503, 505}
 QUESTION = {"backend": "quick", "text": "go on."}
-PATHS = [
-    "/",
-    "/backends",
-    "/translate",
-    "/static/page.js",
-    "/static/page.css",
-    "/static/../server.py",
-    "/static/%2e%2e",
-]
-PATHS += ["//evil.example/", "/\\evil", "/%00", "/%ff", "/" + "a" * 5000, "/translate/", "/?a=%s%n", "*", "/static/"]
+PATHS = "/ /backends /translate /static/page.js /static/page.css /static/../server.py /static/%2e%2e *".split()
+PATHS += ["/static/", "//evil.example/", "/\\evil", "/%00", "/%ff", "/" + "a" * 5000, "/translate/", "/?a=%s%n"]
 METHODS = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PATCH", "CONNECT", "get", "A" * 100]
-HOSTS = [
-    "localhost",
-    "127.0.0.1:8000",
-    "[::1]",
-    "evil.example",
-    "[::",
-    "",
-    "localhost:99999999",
-    "a@localhost",
-    "%6c",
-    "é",
-]
-TYPES = [
-    "application/json",
-    "application/json; charset=utf-16",
-    "text/plain",
-    "multipart/form-data; boundary=a",
-    "",
-    "/",
-]
-TEXTS = [
-    "",
-    " \t\n",
-    "a" * LONGEST_SENTENCE,
-    "é" * (LONGEST_SENTENCE + 1),
-    "\x00\x1b[2J",
-    "\u202e\u2028",
-    "<script>",
-    "犬" * 50,
-]
-TEXTS += ["go on.", "où est il ?", "yes!"] * 5
+HOSTS = [*"localhost 127.0.0.1:8000 [::1] evil.example [:: localhost:99999999 a@localhost %6c é".split(), ""]
+TYPES = ["application/json", "application/json; charset=utf-16", "text/plain", "multipart/form-data; boundary=a"]
+TYPES += ["", "/"]
+TEXTS = ["", " \t\n", "a" * LONGEST_SENTENCE, "é" * (LONGEST_SENTENCE + 1), "\x00\x1b[2J", "\u202e\u2028", "<script>"]
+TEXTS += ["犬" * 50, *["go on.", "où est il ?", "yes!"] * 5]
 TEXTS += ["e\u0301" * 190, "\u0958" * 190, "👩\u200d🚀", "a" * 5000, "{{ 7 * 7 }}", "%s"]
 # Bytes that are no request, or one whose parts contradict one another.
 RAW = [

@@ -42,8 +42,6 @@ def started(command: list[str], temporary: Path, modules: Path | None = None) ->
 @pytest.mark.parametrize("number", ENDING)
 def test_signals_end_the_program_as_ctrl_c_does_and_nothing_is_left(number: signal.Signals, tmp_path) -> None:
     with started(TRANSLATE, tmp_path) as program:
-        assert program.stdin
-        assert program.stdout
         program.stdin.write(f"{SENTENCE}\n".encode())
         program.stdin.flush()
         assert program.stdout.readline()
@@ -59,7 +57,6 @@ def test_signals_end_the_program_as_ctrl_c_does_and_nothing_is_left(number: sign
 def test_a_signal_while_modules_are_imported_ends_in_silence(imported: str, number: signal.Signals, tmp_path) -> None:
     (tmp_path / f"{imported}.py").write_text(SLOW)
     with started(TRANSLATE, tmp_path, tmp_path) as program:
-        assert program.stdout
         assert program.stdout.readline() == b"importing\n"
         program.send_signal(number)
         assert program.communicate(timeout=20) == (b"", b"")
@@ -77,8 +74,6 @@ def test_a_signal_while_python_runs_a_text_ends_the_command_as_elsewhere(tmp_pat
 
 def test_an_ignored_signal_stays_ignored(tmp_path) -> None:
     with started(["nohup", *TRANSLATE], tmp_path) as program:
-        assert program.stdin
-        assert program.stdout
         for _ in range(2):
             program.stdin.write(f"{SENTENCE}\n".encode())
             program.stdin.flush()

@@ -231,7 +231,6 @@ def kill_a_parent() -> psutil.Process:
         "start().listening(lambda event: print(event['pid'], flush=True)).call(child.hang)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
     with parent.stdout as output:
         child = psutil.Process(int(output.readline()))
         parent.kill()

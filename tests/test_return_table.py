@@ -50,14 +50,21 @@ def keras_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
         return [np.asarray(r) for r in (result if return_state else [result])]
 
     states = [a["state_h"], a["state_c"]]
-    return {
-        "ff": call(False, False, a["x"]),
-        "tf": call(True, False, a["x"]),
-        "ft": call(False, True, a["x"]),
-        "tt": call(True, True, a["x"]),
+    rows = {"ff": (False, False), "tf": (True, False), "ft": (False, True), "tt": (True, True)}
+    return {name: call(*returned, a["x"]) for name, returned in rows.items()} | {
         "initial_state": call(True, True, a["x"], states),
         "step": call(True, True, np.ascontiguousarray(a["x"][:, :1]), states),
     }
+
+
+def rows_of(whole: tuple, with_states: tuple, step: tuple) -> dict[str, list[np.ndarray]]:
+    """The rows of a framework without Keras's two options: of calls that give `output, (h_n, c_n)`."""
+    tt, initial_state, one = ([r.numpy() for r in (out, h[-1], c[-1])] for out, (h, c) in (whole, with_states, step))
+    output, state_h, state_c = tt
+    assert np.array_equal(output[:, -1], state_h)
+    assert [len(state) for state in whole[1]] == [1, 1]  # of one layer
+    of_options = {"ff": [state_h], "tf": [output], "ft": [state_h, state_h, state_c], "tt": tt}
+    return of_options | {"initial_state": initial_state, "step": one}
 
 
 def torch_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -73,20 +80,7 @@ def torch_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
 
         x = torch.from_numpy(a["x"])
         states = tuple(torch.from_numpy(a[k]).unsqueeze(0) for k in ("state_h", "state_c"))  # (1, N, H)
-        output, (h_n, c_n) = lstm(x)
-        with_states, (h_s, c_s) = lstm(x, states)
-        one, (h_1, c_1) = lstm(x[:, :1], states)
-    assert tuple(h_n.shape) == (1, x.shape[0], h)
-    assert torch.equal(output[:, -1], h_n[-1])
-    rows = {
-        "ff": [h_n[-1]],
-        "tf": [output],
-        "ft": [h_n[-1], h_n[-1], c_n[-1]],
-        "tt": [output, h_n[-1], c_n[-1]],
-        "initial_state": [with_states, h_s[-1], c_s[-1]],
-        "step": [one, h_1[-1], c_1[-1]],
-    }
-    return {name: [r.numpy() for r in results] for name, results in rows.items()}
+        return rows_of(lstm(x), lstm(x, states), lstm(x[:, :1], states))
 
 
 def paddle_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -104,20 +98,7 @@ def paddle_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     with paddle.no_grad():
         x = paddle.to_tensor(a["x"])
         states = tuple(paddle.to_tensor(a[k]).unsqueeze(0) for k in ("state_h", "state_c"))  # (1, N, H)
-        outputs, (h_n, c_n) = lstm(x)
-        with_states, (h_s, c_s) = lstm(x, states)
-        one, (h_1, c_1) = lstm(x[:, :1], states)
-    assert tuple(h_n.shape) == (1, x.shape[0], h)
-    assert np.array_equal(outputs[:, -1].numpy(), h_n[-1].numpy())
-    rows = {
-        "ff": [h_n[-1]],
-        "tf": [outputs],
-        "ft": [h_n[-1], h_n[-1], c_n[-1]],
-        "tt": [outputs, h_n[-1], c_n[-1]],
-        "initial_state": [with_states, h_s[-1], c_s[-1]],
-        "step": [one, h_1[-1], c_1[-1]],
-    }
-    return {name: [r.numpy() for r in results] for name, results in rows.items()}
+        return rows_of(lstm(x), lstm(x, states), lstm(x[:, :1], states))
 
 
 def expected_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -168,5 +149,5 @@ def test_every_row_is_the_same_array(framework: str, tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    rows_of = {"keras": keras_rows, "torch": torch_rows, "paddle": paddle_rows}[sys.argv[1]]
-    np.savez(sys.argv[2], **{f"{row}.{k}": r for row, rs in rows_of(example()).items() for k, r in enumerate(rs)})
+    made = {"keras": keras_rows, "torch": torch_rows, "paddle": paddle_rows}[sys.argv[1]](example())
+    np.savez(sys.argv[2], **{f"{row}.{k}": r for row, rs in made.items() for k, r in enumerate(rs)})

@@ -56,7 +56,6 @@ def start() -> Iterator[Start]:
         command = [sys.executable, "-c", PROGRAM + program, str(path)]
         pipe = subprocess.PIPE
         started.append(subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, text=True))
-        assert started[-1].stdout
         assert started[-1].stdout.readline() == "ready\n"
         return started[-1]
 

@@ -87,17 +87,6 @@ def assert_same_bytes(batch: Batch, expected: dict[str, np.ndarray]) -> None:
         assert got.tobytes() == array.tobytes(), name
 
 
-def test_tensors_are_the_examples_to_the_byte() -> None:
-    assert_same_bytes(batch_of(PAIRS), by_loops(PAIRS))
-
-
-def test_the_space_pads_where_no_text_has_one() -> None:
-    pairs = [("ab", "cd"), ("a", "c")]
-    batch = batch_of(pairs)
-    assert (batch.num_encoder_tokens, batch.num_decoder_tokens) == (3, 5)
-    assert_same_bytes(batch, by_loops(pairs))
-
-
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(PAIRS_OF_TEXT)
 def test_tensors_of_any_text_are_the_examples_to_the_byte(pairs: list[Pair]) -> None:
@@ -278,13 +267,6 @@ def test_where_padding_is_masked_trimming_changes_no_number(lengths) -> None:
 @pytest.fixture(scope="module")
 def real_pairs(fra_path: Path) -> list[Pair]:
     return read_corpus(DataConfig(str(fra_path))).pairs
-
-
-def test_the_first_10000_lines_give_the_examples_figures(real_pairs: list[Pair]) -> None:
-    batch = batch_of(real_pairs)
-    tokens = batch.num_encoder_tokens, batch.num_decoder_tokens
-    assert (len(batch), *tokens) == (10_000, 71, 92)
-    assert (batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]) == (16, 59)
 
 
 def test_tensors_of_real_rows_are_the_examples_to_the_byte(real_pairs: list[Pair]) -> None:

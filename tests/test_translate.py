@@ -232,9 +232,6 @@ def test_a_reader_that_goes_ends_it_quietly(options) -> None:
     command = [sys.executable, "-m", "rosetta", *NUMPY, *options]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
         process.stdout.close()  # before anything is written
         process.stdin.write(b"Look at the skirt!\n" * 1000)
         process.stdin.close()
@@ -247,8 +244,6 @@ def test_other_commands_end_quietly_too_when_their_reader_goes(options) -> None:
     command = [sys.executable, "-m", "rosetta", "data", *options]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe) as process:
-        assert process.stdout
-        assert process.stderr
         process.stdout.close()
         err = process.stderr.read()
         assert (process.wait(60), err) == (128 + signal.SIGPIPE, b"")
@@ -258,9 +253,6 @@ def test_ctrl_c_keeps_what_was_translated_as_json() -> None:
     command = [sys.executable, "-m", "rosetta", *NUMPY, "--json"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
         process.stdin.write(b"Look at the skirt!\n\xff\n")
         process.stdin.flush()
         assert process.stderr.readline().startswith(b"line 2"), "both are answered"

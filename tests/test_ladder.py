@@ -1,6 +1,7 @@
 """The parity ladder: it lets correct backends pass, and catches planted mistakes where they belong."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -211,6 +212,23 @@ def test_a_file_that_holds_no_certificates_is_refused(tmp_path: Path, content: s
         read_certificates(path)
     assert said in str(caught.value)
     assert f"`rosetta parity --certificate {path}` writes such a file" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"\x1b[2J": {}}', '{"a": {"\u202e": 1}}', " " * (1 << 24) + "{}"]
+)
+def test_certificates_that_are_hostile_are_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "certificates.json"
+    path.write_text(content)
+    with pytest.raises(CannotBeginError) as refused:
+        read_certificates(path)
+    assert str(refused.value).isprintable()
+
+
+def test_certificates_out_of_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CannotBeginError, match="not a file"):
+        read_certificates(tmp_path / "pipe")
 
 
 def test_a_split_that_leaves_few_pairs_nothing_is_nothing_to_the_ladder() -> None:

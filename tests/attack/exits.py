@@ -27,6 +27,7 @@ from typing import Any
 from unittest.mock import patch
 
 from common import run_directory
+from tests.attack.limits import folder_left_behind
 from tests.saves import OTHERS, SAVES, Save
 
 ALL = SAVES | OTHERS
@@ -112,12 +113,8 @@ def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
             first = number < len(each)
             name, point = each[number] if first else rng.choice(each)
             again = None if first else int(10 ** rng.uniform(0, 3))
-            try:
+            with folder_left_behind(folder, "cut-off", f"{name}, ended at point {point}, then at {again}"):
                 new = _found_new(ALL[name], folder, point, again)
-            except BaseException as error:
-                shutil.copytree(folder, "cut-off", dirs_exist_ok=True)
-                error.add_note(f"{name}, ended at point {point}, then at {again}; see the folder cut-off")
-                raise
             twice = "" if first else " twice"
             outcomes[f"{name}, cut off{twice}: {'the new' if new else 'the old'}, whole"] += 1
     return outcomes

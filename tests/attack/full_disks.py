@@ -15,17 +15,18 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache, cached_property
+from contextlib import closing
+from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from backends.process.parent import PROJECT
 from benchmarks.measure.recording import Generation, Recording
-from common.run_directory import Epoch, RunDirectory
-from tests.attack.victims import BENCH, HERE_TOO, NUMPY_TWICE, SMALL, Place
+from common.run_directory import RunDirectory
+from tests.attack.limits import folder_left_behind
+from tests.attack.victims import BENCH, HERE_TOO, NUMPY_TWICE, SMALL, Place, assert_same_run, figures
 from tests.damage import COMMITTED
-from tests.small_run import FILES, contents
+from tests.small_run import contents
 
 NAMESPACES = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])  # as root, as another user
 NONE = "no small disk can be mounted here: neither root's nor a user's mount namespace can be made"
@@ -129,20 +130,8 @@ def _do(*command: object) -> None:
     subprocess.run([*map(str, command)], check=True, timeout=60)
 
 
-def _figures(run: RunDirectory) -> list[Epoch]:
-    return [replace(epoch, seconds=0.0) for epoch in run.history()]
-
-
 def _train(out: Path, epochs: int, *resume: str) -> list[object]:
     return ["train", "--backend", "numpy", "--out", out, "--epochs", epochs, *(resume or SMALL)]
-
-
-def _is_as_never_full(run: Path, whole: Path) -> None:
-    """Fails unless a run is what it would be if no disk had been full."""
-    assert _figures(RunDirectory.open(run)) == _figures(RunDirectory.open(whole))
-    assert sorted(os.listdir(run)) == FILES
-    for name in set(FILES) - {"history.jsonl", "machine.json"}:
-        assert (run / name).read_bytes() == (whole / name).read_bytes(), f"{name} has other bytes"
 
 
 def training(small: Small) -> str:
@@ -152,8 +141,8 @@ def training(small: Small) -> str:
     small.tries(*_train(out, EPOCHS[1]))
     begun = out.exists()
     if begun:
-        kept = _figures(RunDirectory.open(out))  # on the full disk
-        assert kept == _figures(RunDirectory.open(small.whole.run))[: len(kept)]
+        kept = figures(RunDirectory.open(out))  # on the full disk
+        assert kept == figures(RunDirectory.open(small.whole.run))[: len(kept)]
         RunDirectory.open(out).read_state("best")
     else:
         assert not out.parent.exists() or os.listdir(out.parent) == []
@@ -161,7 +150,7 @@ def training(small: Small) -> str:
     done = begun and len(kept) == EPOCHS[1]
     if not done:
         small.place.does(*_train(out, EPOCHS[1], *(["--resume"] if begun else [])))
-    _is_as_never_full(out, small.whole.run)
+    assert_same_run(out, small.whole.run)
     return "done" if done else f"it keeps {'some' if kept else 'no'} epochs" if begun else "nothing is left of it"
 
 
@@ -171,34 +160,30 @@ def resuming(small: Small) -> str:
     shutil.copytree(small.whole.begun, out)
     small.fill(30, 3)
     small.tries(*_train(out, EPOCHS[1], "--resume"))
-    kept = _figures(RunDirectory.open(out))
-    assert kept == _figures(RunDirectory.open(small.whole.run))[: len(kept)]
+    kept = figures(RunDirectory.open(out))
+    assert kept == figures(RunDirectory.open(small.whole.run))[: len(kept)]
     assert len(kept) >= EPOCHS[0], "epochs are lost"
     RunDirectory.open(out).read_state("best")
     small.empty()
     if len(kept) < EPOCHS[1]:
         small.place.does(*_train(out, EPOCHS[1], "--resume"))
-    _is_as_never_full(out, small.whole.run)
+    assert_same_run(out, small.whole.run)
     return "done" if len(kept) == EPOCHS[1] else "its epochs are kept"
 
 
-def converting(to: str, pages: int) -> Story:
+def converting(small: Small, to: str, pages: int) -> str:
     """A run in another form."""
-
-    def convert(small: Small) -> str:
-        out, run = small.disk / "files", small.whole.run
-        small.fill(pages, 8)
-        command = ["convert", run, "--to", to, "--out", out]
-        status = small.tries(*command)
-        assert out.exists() == (status == 0)
-        small.empty()
-        if status:
-            small.place.does(*command)
-        assert contents(out) == small.whole.converted(to)
-        assert {path.name for path in small.disk.iterdir()} <= {"files", "temporary"}
-        return "nothing is left of it" if status else "done"
-
-    return convert
+    out, run = small.disk / "files", small.whole.run
+    small.fill(pages, 8)
+    command = ["convert", run, "--to", to, "--out", out]
+    status = small.tries(*command)
+    assert out.exists() == (status == 0)
+    small.empty()
+    if status:
+        small.place.does(*command)
+    assert contents(out) == small.whole.converted(to)
+    assert {path.name for path in small.disk.iterdir()} <= {"files", "temporary"}
+    return "nothing is left of it" if status else "done"
 
 
 def reporting(small: Small) -> str:
@@ -266,8 +251,8 @@ def translating(small: Small) -> str:
 STORIES: dict[str, tuple[Story, int]] = {
     "train": (training, 4),
     "train --resume": (resuming, 5),
-    "convert to weights": (converting("weights", 45), 2),
-    "convert to torch": (converting("torch", 40), 1),
+    "convert to weights": (partial(converting, to="weights", pages=45), 2),
+    "convert to torch": (partial(converting, to="torch", pages=40), 1),
     "report": (reporting, 2),
     "bench": (measuring, 2),
     "translate": (translating, 2),
@@ -308,16 +293,10 @@ def _inside(count: int, seed: int, *names: str) -> Counter[str]:
         for number in range(count):
             (name,) = rng.choices(chosen, [STORIES[name][1] for name in chosen])
             small = Small(Path(temporary, str(number)), rng, whole)
-            try:
+            with closing(small), folder_left_behind(small.disk, f"full-{number}", f"{name}, {number} of seed {seed}"):
                 outcomes[f"{name}: {STORIES[name][0](small)}"] += 1
                 if not small.temporary_too:
                     small.place.assert_nothing_temporary()
-            except BaseException as error:
-                shutil.copytree(small.disk, f"full-{number}", dirs_exist_ok=True)
-                error.add_note(f"{name}, {number} of seed {seed}; see the folder full-{number}")
-                raise
-            finally:
-                small.close()
     return outcomes
 
 

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,7 +26,8 @@ import psutil
 from benchmarks.measure.recording import Certified, Decoded, Evidence, Generation, Recording, Trained
 from common.files import UNFINISHED
 from common.run_directory import Epoch, RunDirectory
-from tests.attack.victims import BENCH, HERE_TOO, NUMPY_TWICE, SMALL, Place, Victim
+from tests.attack.limits import folder_left_behind
+from tests.attack.victims import BENCH, HERE_TOO, NUMPY_TWICE, SMALL, Place, Victim, assert_same_run, figures
 from tests.damage import COMMITTED
 from tests.small_run import FILES, contents
 
@@ -87,15 +88,11 @@ class Killer:
 # Training
 
 
-def training(backend: str) -> Story:
+def training(killer: Killer, backend: str) -> None:
     """A run that is begun, killed, and gone on with until it is done."""
-    return lambda killer: _training(killer, backend)
-
-
-def _training(killer: Killer, backend: str) -> None:
     options = ["--backend", backend, "--epochs", EPOCHS]
     whole, seconds = killer.whole(backend, "run", "train", *options, *SMALL, "--out")
-    expected = _figures(RunDirectory.open(whole))
+    expected = figures(RunDirectory.open(whole))
     out = killer.folder / "runs" / "run"
 
     def arguments() -> list[object]:
@@ -110,11 +107,8 @@ def _training(killer: Killer, backend: str) -> None:
             killer.found(f"train in {backend}", whom, "no run yet" if found is None else "the run opens")
     if found != expected:
         killer.place.does(*arguments())
-    assert _figures(RunDirectory.open(out)) == expected
-    for name in set(FILES) - {"history.jsonl", "machine.json"}:
-        assert (out / name).read_bytes() == (whole / name).read_bytes(), f"{name} has other bytes"
+    assert_same_run(out, whole)
     assert os.listdir(out.parent) == ["run"]
-    assert sorted(os.listdir(out)) == FILES
 
 
 def _looked_at(out: Path, beside: Path) -> list[Epoch] | None:
@@ -127,23 +121,14 @@ def _looked_at(out: Path, beside: Path) -> list[Epoch] | None:
     run = RunDirectory.open(beside)
     assert sorted(os.listdir(beside)) == FILES, "what the killed left is not removed"
     run.pairs(), run.vocabularies(), run.read_state("last"), run.read_state("best")
-    return _figures(run)
-
-
-def _figures(run: RunDirectory) -> list[Epoch]:
-    """The history without what differs each time."""
-    return [replace(epoch, seconds=0.0) for epoch in run.history()]
+    return figures(run)
 
 
 # Benchmarks
 
 
-def measuring(*backends: str) -> Story:
+def measuring(killer: Killer, backends: list[str]) -> None:
     """A recording that is begun, killed, and gone on with until it is done."""
-    return lambda killer: _measuring(killer, list(backends))
-
-
-def _measuring(killer: Killer, backends: list[str]) -> None:
     out = killer.folder / "a.jsonl"
     go_on = ["--resume", *(HERE_TOO if HERE_TOO[1] in backends else [])]  # which no recording starts by itself
     seconds = 5.0 if "torch" not in str(backends) else 12.0  # more or less
@@ -186,12 +171,8 @@ def whole_lines(path: Path) -> bytes:
 # Pages and conversions
 
 
-def reporting(suffix: str) -> Story:
+def reporting(killer: Killer, suffix: str) -> None:
     """A page that is written over an older one."""
-    return lambda killer: _reporting(killer, suffix)
-
-
-def _reporting(killer: Killer, suffix: str) -> None:
     whole, seconds = killer.whole(suffix, f"page{suffix}", "report", RECORDING, "-o")
     pages = killer.folder / "pages"
     pages.mkdir()
@@ -207,12 +188,8 @@ def _reporting(killer: Killer, suffix: str) -> None:
     assert {path.name for path in pages.iterdir() if path.suffix != UNFINISHED} == {page.name}
 
 
-def converting(to: str) -> Story:
+def converting(killer: Killer, to: str) -> None:
     """A run that is written in another form."""
-    return lambda killer: _converting(killer, to)
-
-
-def _converting(killer: Killer, to: str) -> None:
     run, _ = killer.whole("numpy", "run", "train", "--backend", "numpy", "--epochs", EPOCHS, *SMALL, "--out")
     whole, seconds = killer.whole(f"convert to {to}", "files", "convert", run, "--to", to, "--out")
     before = contents(run)
@@ -234,16 +211,13 @@ def _converting(killer: Killer, to: str) -> None:
 
 # Each with its weight among all: those that take long are rarer.
 STORIES: dict[str, tuple[Story, int]] = {
-    "train in numpy": (training("numpy"), 12),
-    "train in torch": (training("torch"), 1),
-    "train in paddle": (training("paddle"), 1),
-    "train in keras": (training("keras"), 1),
-    "bench of numpy": (measuring(*NUMPY_TWICE), 3),
-    "bench of numpy and torch": (measuring("--backends", "numpy,torch"), 1),
-    "report as a page": (reporting(".html"), 2),
-    "report as Markdown": (reporting(".md"), 2),
-    "convert to weights": (converting("weights"), 2),
-    "convert to torch": (converting("torch"), 2),
+    **{f"train in {name}": (partial(training, backend=name), 1) for name in ("torch", "paddle", "keras")},
+    "train in numpy": (partial(training, backend="numpy"), 12),
+    "bench of numpy": (partial(measuring, backends=NUMPY_TWICE), 3),
+    "bench of numpy and torch": (partial(measuring, backends=["--backends", "numpy,torch"]), 1),
+    "report as a page": (partial(reporting, suffix=".html"), 2),
+    "report as Markdown": (partial(reporting, suffix=".md"), 2),
+    **{f"convert to {to}": (partial(converting, to=to), 2) for to in ("weights", "torch")},
 }
 
 
@@ -261,13 +235,9 @@ def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
             (name,) = rng.choices(chosen, weights)
             most = min(left, rng.randint(1, MOST_KILLS))
             killer = Killer(Path(folder, str(number)), rng, most, whole)
-            try:
+            with folder_left_behind(killer.folder, f"killed-{number}", f"story {number} of seed {seed}: {name}"):
                 STORIES[name][0](killer)
                 killer.place.assert_nothing_temporary()
-            except BaseException as error:
-                shutil.copytree(killer.folder, f"killed-{number}", dirs_exist_ok=True)
-                error.add_note(f"story {number} of seed {seed}: {name}; see the folder killed-{number}")
-                raise
             left -= most - killer.kills
             outcomes += killer.outcomes
             outcomes[f"{name}: went on to the end, and nothing was lost"] += 1

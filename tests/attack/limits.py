@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copytree
 from types import FrameType
 
 from common.errors import RosettaError
@@ -57,4 +58,16 @@ def left_behind(content: bytes) -> Iterator[None]:
         yield
     except BaseException:
         Path("damaged").write_bytes(content)
+        raise
+
+
+@contextmanager
+def folder_left_behind(folder: Path, name: str, story: str) -> Iterator[None]:
+    """Leave a folder in the working folder, under this name, if the block ends with an exception; the story that led
+    there is noted in it."""
+    try:
+        yield
+    except BaseException as error:
+        copytree(folder, name, dirs_exist_ok=True)
+        error.add_note(f"{story}; see the folder {name}")
         raise

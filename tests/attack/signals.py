@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 from common.run_directory import RunDirectory
 from rosetta import ENDING
+from tests.attack.limits import folder_left_behind
 from tests.attack.victims import BENCH, NUMPY_TWICE, SMALL, Place, Victim
 from tests.damage import COMMITTED
 
@@ -86,14 +87,9 @@ def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
             folder = Path(temporary, str(each))
             place = Place(folder)
             shutil.copytree(old.folder / "old", folder / "old")
-            try:
+            told = f"{number.name} to {name}, signal {each} of seed {seed}"
+            with folder_left_behind(folder, f"signalled-{each}", told):
                 outcomes[_sent(place, name, number, rng)] += 1
-            except BaseException as error:
-                shutil.copytree(folder, f"signalled-{each}", dirs_exist_ok=True)
-                error.add_note(
-                    f"{number.name} to {name}, signal {each} of seed {seed}; see the folder signalled-{each}"
-                )
-                raise
     return outcomes
 
 

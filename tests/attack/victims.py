@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from backends.process.parent import PROJECT
+from common.run_directory import Epoch, RunDirectory
 from rosetta import ENDING
 from tests.program import wait_until, workers
 from tests.saves import temporary_files
+from tests.small_run import FILES
 
 LONGEST = 120.0  # seconds that any program is waited for
 OUTLIVES = 10.0  # seconds by which a worker may outlive its program: while it imports a framework it hears nothing
@@ -127,6 +130,19 @@ class Place:
         temporary_files(self.temporary)
         left = [path for path in self.temporary.iterdir() if len(path.name) != 8 or path.stat().st_size]
         assert not left, left
+
+
+def figures(run: RunDirectory) -> list[Epoch]:
+    """The history without what differs each time."""
+    return [replace(epoch, seconds=0.0) for epoch in run.history()]
+
+
+def assert_same_run(found: Path, whole: Path) -> None:
+    """That a run is what it would be if nothing had ended a program or filled a disk."""
+    assert figures(RunDirectory.open(found)) == figures(RunDirectory.open(whole))
+    assert sorted(os.listdir(found)) == FILES
+    for name in set(FILES) - {"history.jsonl", "machine.json"}:
+        assert (found / name).read_bytes() == (whole / name).read_bytes(), f"{name} has other bytes"
 
 
 def _dies_as_usual() -> None:

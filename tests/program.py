@@ -82,11 +82,15 @@ def workers(program: "subprocess.Popen[Any]") -> list[psutil.Process]:
     return found
 
 
+def started(*arguments: object, module: str = "rosetta", text: bool = True) -> "subprocess.Popen[Any]":
+    """The program in a process of its own, with pipes."""
+    command, pipe = [sys.executable, "-m", module, *map(str, arguments)], subprocess.PIPE
+    return subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe, text=text)
+
+
 def start_short(generations: int, *arguments: object) -> "subprocess.Popen[str]":
     """A benchmark whose visits are short, which ends after so many generations; see tests.short_bench."""
-    command = [sys.executable, "-m", "tests.short_bench", str(generations), *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True)
+    return started(generations, *arguments, module="tests.short_bench")
 
 
 def short(generations: int, *arguments: object) -> dict[str, Any]:

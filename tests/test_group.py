@@ -27,7 +27,7 @@ from common.weights import ModelState
 from tests import child, planted_in_groups
 from tests.conftest import FRAMEWORKS, SETTINGS, batch_of, model
 from tests.hosts import kind_of_hosts, two_hosts
-from tests.program import answer, refusal, wait_until
+from tests.program import answer, refusal, started, wait_until
 
 WORKERS = 2
 SMALL = ["--num-samples", 300, "--latent-dim", 16, "--dtype", "float64", "--padding", "mask", "--batches", "bucketed"]
@@ -145,9 +145,7 @@ def test_workers_get_the_command_without_its_option() -> None:
 
 def start_training(name: str, run: Path, workers: int, epochs: int = 1000) -> "subprocess.Popen[str]":
     """A small training in a group, in float64, with masked padding and a last batch of one row."""
-    arguments = ["train", "--backend", name, "--workers", workers, "--epochs", epochs, "--out", run, *SMALL]
-    command = [sys.executable, "-m", "rosetta", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return started("train", "--backend", name, "--workers", workers, "--epochs", epochs, "--out", run, *SMALL)
 
 
 def epochs_of(run: Path) -> int:

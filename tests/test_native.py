@@ -551,7 +551,7 @@ def test_convert_makes_a_run_of_files(tmp_path: Path) -> None:
     made, place = RunDirectory.open(tmp_path / "made").read_state("last")
     assert place.epoch == place.step == 0
     assert_same(made, RunDirectory.open(trained).read_state("last")[0])
-    assert rosetta("translate", tmp_path / "made", "Go.")[0] == 0
+    assert rosetta("translate", tmp_path / "made", "Go.", "--backend", "numpy")[0] == 0
     assert rosetta("train", "--out", tmp_path / "made", "--resume", "--epochs", 1, "--backend", "numpy")[0] == 0
     assert "exists already" in refusal(2, "convert", tmp_path / "made", *imported, *options)
     found = [*options[:2], *options[4:]]  # without --latent-dim, which the file tells
@@ -567,7 +567,7 @@ def test_convert_makes_a_run_of_files(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == before
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ["torch", "paddle", "keras"])
 def test_the_number_of_units_is_taken_from_the_file(opened: Open, tmp_path: Path, name: str) -> None:
     config = replace(MODEL, latent_dim=MODEL.latent_dim + 3)
     expected = initial_state(config, 5)

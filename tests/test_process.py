@@ -28,7 +28,7 @@ from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch
 from tests import child
-from tests.conftest import FRAMEWORKS, batch_of
+from tests.conftest import FRAMEWORKS, StartBackend, batch_of
 from tests.program import wait_until
 
 HOSTILE = "out of memory\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e"  # clears a terminal, names its window, and so on
@@ -58,10 +58,12 @@ def test_arrays_and_json_cross_the_border_unchanged_and_events_come_in_order() -
         "bytes": np.array([0, 255], np.uint8),
         "empty": np.zeros((0, 4), np.int32),
     }
+    nested = {"list": [{"deep": np.arange(3)}, [np.ones((2, 1), np.float32)]], "number": np.float32(1.5)}
     with start() as process:
         listening = process.listening(lambda event: events.append(event["number"]))
         returned = listening.call(child.echo, content=content)
-    assert events == list(range(5))
+        assert events == list(range(5))
+        returned_nested = process.call(child.echo, content=nested)
     assert returned.keys() == content.keys()
     for name, value in content.items():
         if isinstance(value, np.ndarray):
@@ -69,15 +71,9 @@ def test_arrays_and_json_cross_the_border_unchanged_and_events_come_in_order() -
             np.testing.assert_array_equal(returned[name], value)
         else:
             assert returned[name] == value
-
-
-def test_arrays_nested_in_values_cross() -> None:
-    content = {"list": [{"deep": np.arange(3)}, [np.ones((2, 1), np.float32)]], "number": np.float32(1.5)}
-    with start() as process:
-        returned = process.call(child.echo, content=content)
-    np.testing.assert_array_equal(returned["list"][0]["deep"], np.arange(3))
-    assert returned["list"][1][0].dtype == np.float32
-    assert returned["number"] == 1.5
+    np.testing.assert_array_equal(returned_nested["list"][0]["deep"], np.arange(3))
+    assert returned_nested["list"][1][0].dtype == np.float32
+    assert returned_nested["number"] == 1.5
 
 
 def test_a_dataclass_comes_out_as_what_it_went_in() -> None:
@@ -151,11 +147,7 @@ def message_of(content: str) -> NDArray[np.uint8]:
 GARBAGE = {
     "no message": raw(b"\xff" * 64),
     "too deep": message_of("[" * 100_000 + "]" * 100_000),
-    "no kind": message_of("[5, {}]"),
     "unknown kind": message_of(json.dumps([HOSTILE, {}])),
-    "error without fields": message_of('["error", {}]'),
-    "error with a number": message_of('["error", {"message": 5, "exit_code": 1}]'),
-    "event without fields": message_of('["event", 5]'),
     "result of another type": message_of('["result", 5]'),
 }
 
@@ -172,8 +164,8 @@ LENGTH = (1000).to_bytes(8, "little")
 
 @pytest.mark.parametrize(
     ("sent", "pause"),
-    [(b"", 0), (LENGTH[:3], 0), (LENGTH, 0), (LENGTH + bytes(999), 0), (LENGTH + bytes(999), 0.05)],
-    ids=["nothing", "half a length", "a length alone", "half a message", "a byte at a time"],
+    [(b"", 0), (LENGTH[:3], 0), (LENGTH + bytes(999), 0.05)],
+    ids=["nothing", "half a length", "a byte at a time"],
 )
 def test_a_child_that_sends_no_whole_message_in_time_is_ended(sent: bytes, pause: float) -> None:
     with start() as process:
@@ -296,14 +288,13 @@ def test_what_is_installed_beside_ours_is_not_taken_for_the_interpreters_own(tmp
 
 
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
-def test_threads_are_as_asked_and_read_back(name: str) -> None:
-    with start(name, threads=1) as process:
-        assert process.facts.threads == 1
-        assert process.facts.device.lower().startswith("cpu")
-        assert process.facts.import_seconds >= 0
-        names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
-        asked = process.call(child.environment, names=names)
-        assert set(asked.values()) == {"1"}
+def test_threads_are_as_asked_and_read_back(backend_of: StartBackend, name: str) -> None:
+    process = backend_of(name, "float32")
+    assert process.facts.threads == 1
+    assert process.facts.device.lower().startswith("cpu")
+    assert process.facts.import_seconds >= 0
+    names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
+    assert set(process.call(child.environment, names=names).values()) == {"1"}
 
 
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
@@ -361,21 +352,15 @@ def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: ra
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_each_framework_is_alone_in_its_process(name: str) -> None:
+def test_each_framework_is_alone_in_its_process(backend_of: StartBackend, name: str) -> None:
     packages = {name: TABLE[name].package for name in FRAMEWORKS}
-    with start(name) as process:
-        modules = set(process.call(child.imported))
+    modules = set(backend_of(name, "float32").call(child.imported))
     assert modules & set(packages.values()) == {packages[name]}
 
 
-@pytest.mark.parametrize("name", [*FRAMEWORKS, "keras:example"])
+@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS, "keras:example"])
 def test_a_gpu_that_is_not_there_is_one_clear_line(name: str) -> None:
-    if os.path.exists("/dev/nvidia0"):
+    if os.path.exists("/dev/nvidia0") and name != "numpy":
         pytest.skip("this machine has a GPU")
     with pytest.raises(CannotBeginError, match=r"no GPU.*; use --device cpu"):
         start(name, device="gpu")
-
-
-def test_numpy_has_no_gpu() -> None:
-    with pytest.raises(CannotBeginError, match="no GPU"):
-        start("numpy", device="gpu")

@@ -53,8 +53,7 @@ def start() -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(program: str, path: Path) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", PROGRAM + program, str(path)]
-        pipe = subprocess.PIPE
+        command, pipe = [sys.executable, "-c", PROGRAM + program, str(path)], subprocess.PIPE
         started.append(subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, text=True))
         assert started[-1].stdout.readline() == "ready\n"
         return started[-1]

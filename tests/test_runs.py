@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import psutil
 import pytest
 
 from backends.numpy_backend import NumpyBackend
-from backends.process.parent import PROJECT
 from backends.process.runtime import Runtime
 from backends.runs import resume, train
 from backends.translator import open_translator
@@ -29,7 +27,7 @@ from common.training import GROWN
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS
 from tests.near_ties import differences
-from tests.program import refusal, wait_until
+from tests.program import refusal, started, wait_until
 
 RUNTIME = Runtime(threads=1)  # models this small gain nothing from more
 DATA = DataConfig(num_samples=1200, split="grouped")
@@ -217,18 +215,17 @@ def test_a_run_that_is_done_is_not_trained_again(runs) -> None:
 def start_training(out: Path) -> subprocess.Popen:
     """`rosetta train` for very many epochs, once it has written two of them."""
     options = "--num-samples 300 --latent-dim 16 --epochs 100000 --split grouped --threads 1".split()
-    command = [sys.executable, "-m", "rosetta", "train", "--backend", "numpy", "--out", str(out), *options]
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = started("train", "--backend", "numpy", "--out", out, *options)
     history = out / "history.jsonl"
     wait_until(lambda: process.poll() is not None or (history.exists() and history.read_text().count("\n") >= 2))
-    assert process.poll() is None, process.communicate()[0]
+    assert process.poll() is None, process.communicate()
     return process
 
 
 def test_ctrl_c_keeps_the_last_finished_epoch_and_says_how_to_go_on(tmp_path) -> None:
     process = start_training(tmp_path / "run")
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     kept = RunDirectory.open(tmp_path / "run").read_state("last")[1].epoch
     assert kept >= 1

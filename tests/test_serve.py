@@ -24,7 +24,7 @@ from backends.serve.served import WAITING, NotOpenError, ServedBackend
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.vocabulary import CharVocabulary
 from tests.conftest import FRAMEWORKS
-from tests.program import answer, refusal
+from tests.program import answer, refusal, started
 
 OPENING_SECONDS = 300
 expect.set_options(timeout=30_000)  # milliseconds; other tests may be at work on the same cores
@@ -36,9 +36,7 @@ class Server:
     """`rosetta serve` as a program of its own, on a port that was free."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "rosetta", "serve", "--port", "0", *arguments]
-        pipe = subprocess.PIPE
-        self.program = subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True)
+        self.program = started("serve", "--port", "0", *arguments)
         self.said = self.program.stdout.readline()
         address = re.search(r"http://\S+:(\d+)/", self.said)
         assert address, self.program.communicate()

@@ -24,7 +24,7 @@ from backends.side_by_side import SideBySide
 from backends.translator import Translator, open_translator
 from common.errors import UnknownCharactersError
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from tests.program import answer, refusal, rosetta
+from tests.program import answer, refusal, rosetta, started
 
 NUMPY = ["translate", "--backend", "numpy", "--threads", "1"]
 SKIRT = "Regardez la jupe !"  # of "Look at the skirt!"
@@ -229,9 +229,7 @@ def test_without_a_terminal_for_its_output_there_is_no_prompt(tmp_path) -> None:
 )
 def test_a_reader_that_goes_ends_it_quietly(options) -> None:
     """As a program does that SIGPIPE ends."""
-    command = [sys.executable, "-m", "rosetta", *NUMPY, *options]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    with started(*NUMPY, *options, text=False) as process:
         process.stdout.close()  # before anything is written
         process.stdin.write(b"Look at the skirt!\n" * 1000)
         process.stdin.close()
@@ -241,18 +239,14 @@ def test_a_reader_that_goes_ends_it_quietly(options) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])
 def test_other_commands_end_quietly_too_when_their_reader_goes(options) -> None:
-    command = [sys.executable, "-m", "rosetta", "data", *options]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe) as process:
+    with started("data", *options, text=False) as process:
         process.stdout.close()
         err = process.stderr.read()
         assert (process.wait(60), err) == (128 + signal.SIGPIPE, b"")
 
 
 def test_ctrl_c_keeps_what_was_translated_as_json() -> None:
-    command = [sys.executable, "-m", "rosetta", *NUMPY, "--json"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    with started(*NUMPY, "--json", text=False) as process:
         process.stdin.write(b"Look at the skirt!\n\xff\n")
         process.stdin.flush()
         assert process.stderr.readline().startswith(b"line 2"), "both are answered"

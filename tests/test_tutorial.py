@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Page
-from safetensors.numpy import load_file, save_file
 
 from backends.process.environment import child_environment
 from backends.process.parent import PROJECT, BackendProcess
@@ -153,15 +152,6 @@ def test_a_script_gives_its_backends_losses_and_translations(name: str, printed,
     assert furthest(got, expected) <= TOLERANCE
     assert got.translations == expected.translations
     assert len(set(got.translations.values())) == 3
-
-
-def test_a_weight_that_is_a_little_off_is_seen(printed, bundled: Bundled, tmp_path: Path) -> None:
-    weights = load_file(BUNDLED_RUN / "state.safetensors")
-    weights["encoder/recurrent_kernel"][3, 5] += 1e-4
-    save_file(weights, tmp_path / "state.safetensors")
-    shutil.copy(BUNDLED_RUN / "pairs.tsv", tmp_path)
-    got = outcome(script("torch"), tmp_path, tmp_path / "out")
-    assert furthest(got, bundled.outcome("torch", tuple(printed("torch").translations))) > TOLERANCE
 
 
 @pytest.mark.parametrize("trap", TRAPS)

@@ -1,6 +1,5 @@
 """Models of PyTorch users who never heard of Rosetta, saved as they save them."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 from backends.torch_backend import Seq2Seq
 from common.decoding import Emit
 from common.interface import Backend
+from tests.native_child import Malicious
 
 
 class Translator(nn.Module):
@@ -94,13 +94,3 @@ def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
     for name, content in others.items():
         torch.save(content, Path(folder) / f"{name}.pt")
     return list(others)
-
-
-class Malicious:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.folder}/executed",)

@@ -1,13 +1,25 @@
 """What the tests of native files ask of a backend, in its process."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backends.native import files
 from common.decoding import Emit
 from common.errors import RosettaError
 from common.interface import Backend
 from common.weights import ModelState
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.folder}/executed",)
 
 
 @dataclass(frozen=True, eq=False)

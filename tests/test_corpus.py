@@ -61,16 +61,6 @@ def test_the_same_pairs_come_from_every_shape_of_file(tmp_path: Path, content: b
     assert corpus == Corpus(PAIRS, hashlib.sha256(content).hexdigest())
 
 
-def test_any_script_is_read_and_composed(tmp_path: Path) -> None:
-    pairs = [("犬です。", "नमस्ते"), ("Привет", "שלום"), ("👩\u200d🚀", "مرحبا"), ("e\u0301te\u0301", "A\u030a")]
-    text = "".join(f"{source}\t{target}\n" for source, target in pairs)
-    assert read(write(tmp_path, text.encode())).pairs == [*pairs[:3], ("\u00e9t\u00e9", "\u00c5")]
-
-
-def test_line_separators_of_unicode_do_not_end_a_line(tmp_path: Path) -> None:
-    assert read(write(tmp_path, "a\x0b\x85b\tc\u2028d\n".encode())).pairs == [("a\x0b\x85b", "c\u2028d")]
-
-
 BAD_LINES = {
     "empty": (b"", "empty"),
     "one column": (b"Go.", "1 column "),
@@ -107,10 +97,6 @@ def test_the_longest_line_and_the_longest_sentences_are_read(tmp_path: Path, end
     assert read(write(tmp_path, line + b"x" * (65_536 - len(line)) + end)).pairs == [(source, target)]
 
 
-def test_only_bad_lines_are_no_corpus_even_when_skipped(tmp_path: Path) -> None:
-    assert "no sentence pair" in refused(write(tmp_path, b"Go.\n\n"), skip_bad_lines=True)
-
-
 @pytest.mark.parametrize("num_samples", [1, 2, 3])
 def test_num_samples_takes_the_first_lines_and_reads_no_further(tmp_path: Path, num_samples: int) -> None:
     lines = [f"{i}\t{i}{i}\n".encode() for i in range(3)]
@@ -120,9 +106,9 @@ def test_num_samples_takes_the_first_lines_and_reads_no_further(tmp_path: Path, 
     assert corpus.sha256 == hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"], ids=["no byte", "only a BOM"])
-def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    assert "no sentence pair" in refused(write(tmp_path, content))
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"Go.\n\n"], ids=["no byte", "only a BOM", "bad lines"])
+def test_a_file_without_a_pair_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert "no sentence pair" in refused(write(tmp_path, content), skip_bad_lines=True)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

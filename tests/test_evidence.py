@@ -105,21 +105,17 @@ def test_the_times_of_steps_add_up(start: Start, name: str) -> None:
         assert sum(metrics.step_seconds) == pytest.approx(metrics.seconds, rel=0.01)
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_the_profiler_names_products_of_matrices(start: Start, name: str, tmp_path: Path) -> None:
-    kernels = traced(start(name), tmp_path).profiled.kernels
-    seconds = [kernel.seconds for kernel in kernels]
-    assert seconds == sorted(seconds, reverse=True)
-    assert sum(seconds) > 0
-    assert min(seconds) > -1e-6  # a difference of two readings of a clock
-    assert all(kernel.calls >= 1 for kernel in kernels)
-    most = {kernel.name for kernel in kernels[:6]}
-    assert any(re.search(PRODUCTS[name], kernel) for kernel in most), most
-
-
 @pytest.mark.parametrize("name", BACKENDS)
-def test_kernels_are_told_apart_by_part(start: Start, name: str, tmp_path: Path) -> None:
+def test_the_profiler_names_products_of_matrices_and_tells_kernels_apart(
+    start: Start, name: str, tmp_path: Path
+) -> None:
     profiled = traced(start(name), tmp_path).profiled
+    seconds = [kernel.seconds for kernel in profiled.kernels]
+    assert seconds == sorted(seconds, reverse=True)
+    assert min(seconds) > -1e-6  # a difference of two readings of a clock
+    assert all(kernel.calls >= 1 for kernel in profiled.kernels)
+    most = {kernel.name for kernel in profiled.kernels[:6]}
+    assert any(re.search(PRODUCTS.get(name, "."), kernel) for kernel in most), most
     spent: Counter[str] = Counter()
     for kernel in profiled.kernels:
         spent[kernel.part] += kernel.seconds
@@ -234,12 +230,6 @@ def test_the_matrix_library_is_the_one_that_itself_tells_of_the_products(start: 
 def test_numpys_matrix_library_is_the_one_it_was_built_with(start: Start) -> None:
     built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["version"]  # type: ignore[call-overload,index]
     assert built in str(start("numpy").facts.settings["matrix_library"])
-
-
-@pytest.mark.parametrize("name", BACKENDS)
-def test_settings_are_plain(start: Start, name: str) -> None:
-    settings = start(name).facts.settings
-    assert all(isinstance(value, str | int | float | bool) for value in settings.values())
 
 
 @pytest.mark.parametrize(("name", "found"), [("numpy", "kept"), ("keras", "flushed"), ("paddle", "kept")])

@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 import pytest
@@ -122,10 +121,3 @@ def test_a_line_that_is_not_utf8_comes_among_the_others_and_can_be_told(num_befo
     assert not_utf8(last) == 6, "of bytes, not of characters"
     assert shown(last) == "\u00e9caf\ufffd \ufffd"
     assert [shown(line) for line in lines] == lines
-
-
-def test_a_file_is_read_like_a_pipe(tmp_path: Path) -> None:
-    path = tmp_path / "lines.txt"
-    path.write_bytes(b"a\nb")
-    with path.open("rb") as file:
-        assert list(lines_as_they_arrive(file)) == [["a"], ["b"]]

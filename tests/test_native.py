@@ -283,20 +283,10 @@ def test_other_models_are_one_clear_line(
     assert not (tmp_path / "executed").exists()
 
 
-class Malicious:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.folder}/executed",)
-
-
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_paddle_file_runs_nothing(opened: Open, tmp_path: Path, protocol: int) -> None:
     path = tmp_path / "model.pdparams"
-    path.write_bytes(pickle.dumps({"encoder.weight_ih_l0": Malicious(tmp_path)}, protocol))
+    path.write_bytes(pickle.dumps({"encoder.weight_ih_l0": native_child.Malicious(tmp_path)}, protocol))
     # Paddle writes no protocol 0, which has other operations.
     assert ("posix.system" if protocol else "is not a state dict") in refused(opened("paddle"), path)
     assert not (tmp_path / "executed").exists()

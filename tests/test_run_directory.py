@@ -16,7 +16,7 @@ import common.files
 from common import run_directory
 from common.errors import CannotBeginError, RosettaError, in_words
 from common.files import new_folder, write_atomically
-from common.run_directory import STATE_FILES, Epoch, Place, RunDirectory
+from common.run_directory import STATE_FILES, Epoch, RunDirectory
 from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
 from tests.program import refusal
 from tests.small_run import (
@@ -140,29 +140,6 @@ def test_a_state_that_diverged_is_not_written(run: RunDirectory) -> None:
     with pytest.raises(RosettaError, match="diverged"):
         run.write_epoch(state, epoch_of(4, 0.1), step=40)
     assert contents(run.path) == before
-
-
-@pytest.mark.parametrize("surplus", ["line", "half a line", "garbage"])
-def test_a_crash_before_the_state_is_cut_back(run: RunDirectory, surplus: str) -> None:
-    before = contents(run.path)
-    line = before["history.jsonl"].splitlines(keepends=True)[2].replace(b'"epoch": 3', b'"epoch": 4')
-    with (run.path / "history.jsonl").open("ab") as log:
-        log.write({"line": line, "half a line": line[:20], "garbage": b"\0" * 30}[surplus])
-    assert len(run.history()) == 3
-    assert run.begin()[1] == Place(3, 30, 9)
-    assert contents(run.path) == before
-
-
-def test_a_best_state_that_a_crash_left_old_is_mended_by_whoever_opens_the_run(run: RunDirectory) -> None:
-    best = run.path / "best.safetensors"
-    old = best.read_bytes()
-    run.write_epoch(state_of(4), epoch_of(4, 0.5), step=40)
-    whole = contents(run.path)
-    best.write_bytes(old)
-    assert_state(run, "best", 4)
-    assert best.read_bytes() == old, "where the folder cannot be written, it is read all the same"
-    RunDirectory.open(run.path)
-    assert contents(run.path) == whole
 
 
 def test_a_best_state_of_another_epoch_than_the_history_says_is_one_clear_error(run: RunDirectory) -> None:

@@ -16,7 +16,7 @@ from common.corpus import read_corpus
 from common.errors import CannotBeginError
 from common.statistics import corpus_statistics
 from common.stored import Pair
-from common.tensors import Batch, Batches, epoch_batches, epoch_order, model_config, one_hot
+from common.tensors import Batch, Batches, epoch_batches, epoch_order, model_config
 from common.vocabulary import CharVocabulary
 
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !"), ("I see.", "Je comprends.")]
@@ -111,10 +111,6 @@ def test_real_positions_end_with_the_newline() -> None:
     batch = batch_of([("a", "xyz"), ("b", "x")])
     assert batch.real_positions.tolist() == [[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]
     assert np.array_equal(batch.target_weights, np.ones((2, 5), "float32"))
-
-
-def test_one_hot_puts_the_one_at_the_id() -> None:
-    assert one_hot(np.array([[2, 0]]), 3).tolist() == [[[0, 0, 1], [1, 0, 0]]]
 
 
 def test_the_models_sizes_and_tokens_are_the_corpus_s() -> None:

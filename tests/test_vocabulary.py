@@ -30,12 +30,6 @@ def test_short_texts_are_padded_with_the_space() -> None:
     assert lengths.tolist() == [2, 0, 1]
 
 
-def test_a_width_never_cuts_a_text() -> None:
-    ids, lengths = CharVocabulary("ab").encode(["abba", "a"], width=2)
-    assert ids.shape == (2, 4)
-    assert lengths.tolist() == [4, 1]
-
-
 @pytest.mark.parametrize("size", [255, 256, 257, 65_536, 70_000])
 def test_the_last_character_of_a_large_vocabulary_keeps_its_id(size: int) -> None:
     characters = [chr(0x10000 + i) for i in range(size - 1)]
@@ -56,10 +50,6 @@ def test_unknown_characters_are_named_with_the_first_row_that_has_them(unknown: 
     assert "U+0051" not in message
     assert "\n" not in message
     assert isinstance(caught.value, CannotBeginError)
-
-
-def test_without_unknown_drops_them_and_nothing_else() -> None:
-    assert CharVocabulary("abc").without_unknown("aXb Yc") == "ab c"
 
 
 @settings(derandomize=True, deadline=None)

@@ -104,13 +104,6 @@ def test_what_is_recorded_is_what_the_report_needs(measured) -> None:
             assert 0 <= visit.others < 1.1 * os.cpu_count()
 
 
-def test_each_cycle_has_an_order_of_its_own(measured) -> None:
-    recording, _ = measured
-    orders = [[v.cell for v in cycle] for g in recording.of_kind(Generation) for cycle in g.cycles]
-    assert all(sorted(order) == sorted(map(recording.plan.cells.index, recording.plan.measured)) for order in orders)
-    assert len({tuple(order) for order in orders}) > len(orders) / 2
-
-
 def test_generations_have_processes_of_their_own(measured) -> None:
     """Whose first step is cold in each."""
     recording, _ = measured

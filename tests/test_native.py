@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,16 @@ def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
 # Round trips
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*product(FORMATS, ["float32"]), *product(["torch", "paddle", "keras"], ["float64"])]
+)
 def test_what_is_written_is_read_to_the_bit(opened: Open, tmp_path: Path, name: str, dtype: str) -> None:
     expected = state_of(dtype)
     process = opened(name, dtype)
     saved = process.call(native_child.save, state=expected, folder=str(tmp_path))
     assert saved == FORMATS[name] == sorted(os.listdir(tmp_path), key=FORMATS[name].index)
     assert_same(read(process, *(tmp_path / file for file in FORMATS[name])), expected)
-    if name.startswith("keras"):
+    if name.startswith("keras") and dtype == "float32":
         other = {"keras": "keras:example", "keras:example": "keras"}[name]
         assert_same(read(opened(other, dtype), tmp_path / FORMATS[name][0]), expected)
 

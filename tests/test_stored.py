@@ -85,25 +85,34 @@ def test_a_stored_array_has_no_name_and_goes_with_its_last_user(tmp_path: Path, 
     assert opened.tolist() == [0, 1, 2]
 
 
-def test_preparing_a_corpus_takes_memory_for_places_alone(tmp_path: Path) -> None:
-    """Seventeen numbers of a byte for each pair, and some more for a moment, whatever the sentences' length."""
+@pytest.mark.parametrize(
+    ("done", "most"),
+    [
+        ("material.prepare(data, 0, 'float32')", 20 << 10),
+        ("statistics.corpus_statistics(read_corpus(data))", 60 << 10),
+    ],
+    ids=["prepared", "figures"],
+)
+def test_a_large_corpus_takes_memory_for_places_alone(tmp_path: Path, done: str, most: int) -> None:
+    """Seventeen numbers of a byte for each pair, and some more for a moment, whatever the sentences' length; figures
+    need the distinct sources, too. `most` is in KiB."""
     path = tmp_path / "large.txt"
     line = "Sentence number {} is as long as most of them.\tLa phrase numéro {} est assez longue.\n"
     path.write_text("".join(line.format(row, row) for row in range(150_000)), encoding="utf-8")
     peaks = []
     for count in (1000, 150_000):
-        done = subprocess.run(
-            [sys.executable, "-c", PREPARE, str(path), str(count)], capture_output=True, text=True, check=True
-        )
-        peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 20 << 10, peaks
+        command = [sys.executable, "-c", MEASURED.replace("DONE", done), str(path), str(count)]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] - peaks[0] < most, peaks
 
 
-PREPARE = """
+MEASURED = """
 import sys
+from common import material, statistics
 from common.config import DataConfig
-from common.material import prepare
-prepare(DataConfig(sys.argv[1], int(sys.argv[2])), 0, "float32")
+from common.corpus import read_corpus
+data = DataConfig(sys.argv[1], int(sys.argv[2]))
+DONE
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 

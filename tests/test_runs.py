@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from backends.numpy_backend import NumpyBackend
 from backends.process.runtime import Runtime
 from backends.runs import resume, train
 from backends.translator import open_translator
+from benchmarks.parity.ladder import first_margin
 from common import training
+from common.comparison import NEAR_TIE
 from common.config import DataConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError, RosettaError
 from common.interface import unreported
@@ -26,7 +29,6 @@ from common.tensors import epoch_batches, model_config
 from common.training import GROWN
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS
-from tests.near_ties import differences
 from tests.program import refusal, started, wait_until
 
 RUNTIME = Runtime(threads=1)  # models this small gain nothing from more
@@ -62,6 +64,21 @@ def test_all_backends_learn(runs) -> None:
     for name, run in runs.items():
         history = run.history()
         assert history[-1].loss < history[0].loss / 2, name
+
+
+def differences(run: RunDirectory, material: Material, sources: Sequence[str], a: Sequence[str], b: Sequence[str]):
+    """How many of two lists of translations differ, all of them where the referee itself hardly decides."""
+    referee = NumpyBackend(replace(run.model_config, dtype="float64"), TrainConfig())
+    referee.load(run.read_state("last", "float64")[0])
+    count = 0
+    for source, one, other in zip(sources, a, b, strict=True):
+        if one != other:
+            count += 1
+            gap = first_margin(lambda batch: referee.forward(batch).probabilities, material, source, one, other)
+            assert gap <= NEAR_TIE["float32"], (
+                f"{source!r}: {one!r} and {other!r}; the referee's margin there is {gap:.1e}"
+            )
+    return count
 
 
 @pytest.mark.parametrize(("writer", "reader"), list(zip(BACKENDS, BACKENDS[1:] + BACKENDS[:1], strict=True)))

@@ -255,16 +255,6 @@ def test_of_many_at_once_as_many_wait_as_may_and_all_are_answered(server: Server
     assert server.ask(QUESTION)[0] == 200
 
 
-def test_a_backend_that_dies_is_reported_and_opened_again(server: Server) -> None:
-    server.worker("numpy").kill()
-    status, answered = server.ask(QUESTION)
-    assert status == 500
-    assert "signal 9" in answered["error"]
-    assert server.ask(QUESTION | {"backend": "torch"})[0] == 200
-    server.opened()
-    assert server.ask(QUESTION)[0] == 200
-
-
 def test_a_backend_that_cannot_be_opened_says_why() -> None:
     backend = ServedBackend("tensors", RunDirectory.open(BUNDLED_RUN), Runtime(), died=lambda one: None)
     with pytest.raises(NotOpenError, match="is being opened"):

@@ -94,8 +94,8 @@ def test_a_stored_array_has_no_name_and_goes_with_its_last_user(tmp_path: Path, 
     ids=["prepared", "figures"],
 )
 def test_a_large_corpus_takes_memory_for_places_alone(tmp_path: Path, done: str, most: int) -> None:
-    """Seventeen numbers of a byte for each pair, and some more for a moment, whatever the sentences' length; figures
-    need the distinct sources, too. `most` is in KiB."""
+    """Seventeen numbers of a byte for each pair, and some more for a moment, whatever the sentences' length; for
+    the figures pairs are sorted, too. `most` is in KiB."""
     path = tmp_path / "large.txt"
     line = "Sentence number {} is as long as most of them.\tLa phrase numéro {} est assez longue.\n"
     path.write_text("".join(line.format(row, row) for row in range(150_000)), encoding="utf-8")

@@ -40,11 +40,6 @@ def test_equal_arrays_pass_with_no_tolerance_at_all(scale: str, shape: tuple[int
 
 
 @scales
-def test_equal_arrays_of_zeros_pass(scale: str) -> None:
-    assert compared(np.zeros((2, 3)), np.zeros((2, 3)), scale).require().error == 0
-
-
-@scales
 def test_a_value_where_zero_is_expected_fails(scale: str) -> None:
     got = np.zeros((2, 3))
     got[1, 2] = 1.0
@@ -138,10 +133,6 @@ def test_each_scale_measures_what_it_says() -> None:
         "largest": (0,),
         "relative": (1,),
     }
-
-
-def test_the_largest_value_may_be_negative() -> None:
-    assert compared(np.array([-101.0, 1.0]), np.array([-100.0, 1.0]), "largest").error == pytest.approx(0.01)
 
 
 @scales

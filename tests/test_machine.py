@@ -140,19 +140,18 @@ def busy(monkeypatch, shares: list[float]) -> None:
     monkeypatch.setattr(looked_at, "busy_seconds", reading)
 
 
-def test_a_visit_waits_for_one_window_of_an_idle_machine(monkeypatch) -> None:
-    busy(monkeypatch, [0.0])
-    assert looked_at.WINDOW <= wait_until_idle() < 0.3
-
-
-def test_a_visit_waits_while_threads_spin(monkeypatch) -> None:
-    busy(monkeypatch, [2.0, 1.0, 0.5, 0.0])
-    assert 4 * looked_at.WINDOW <= wait_until_idle() < looked_at.MOST_WAIT
-
-
-def test_a_machine_that_is_never_idle_is_measured_all_the_same(monkeypatch) -> None:
-    busy(monkeypatch, [1.0])
-    assert looked_at.MOST_WAIT <= wait_until_idle() < 2 * looked_at.MOST_WAIT
+@pytest.mark.parametrize(
+    ("shares", "least", "most"),
+    [
+        ([0.0], looked_at.WINDOW, 0.3),
+        ([2.0, 1.0, 0.5, 0.0], 4 * looked_at.WINDOW, looked_at.MOST_WAIT),
+        ([1.0], looked_at.MOST_WAIT, 2 * looked_at.MOST_WAIT),
+    ],
+    ids=["idle", "threads spin for a moment", "never idle"],
+)
+def test_a_visit_waits_for_one_window_of_an_idle_machine_but_not_for_ever(monkeypatch, shares, least, most) -> None:
+    busy(monkeypatch, shares)
+    assert least <= wait_until_idle() < most
 
 
 def test_stolen_time(machine: Path) -> None:

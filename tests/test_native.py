@@ -22,7 +22,7 @@ from backends.numpy_backend import NumpyBackend, log_softmax
 from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.errors import CannotBeginError, RosettaError
+from common.errors import RosettaError
 from common.run_directory import RunDirectory
 from common.vocabulary import CharVocabulary
 from common.weights import ModelState, initial_state, to_bytes, weight_shapes
@@ -125,14 +125,6 @@ def test_the_framework_itself_opens_our_files(opened: Open, tmp_path: Path, name
     found = foreign(process, "opens", paths=paths)
     np.testing.assert_array_equal(found["encoder/kernel"], state.weights["encoder/kernel"])
     np.testing.assert_array_equal(found["slot encoder/kernel"], state.mean_squares["encoder/kernel"])
-
-
-def test_without_the_optimizers_file_slots_are_zero(opened: Open, tmp_path: Path) -> None:
-    for name in ("torch", "paddle"):
-        opened(name).call(native_child.save, state=state_of("float32"), folder=str(tmp_path))
-        got = read(opened(name), tmp_path / FORMATS[name][0])
-        assert_same(ModelState(got.weights, {}), ModelState(state_of("float32").weights, {}))
-        assert not any(slot.any() for slot in got.mean_squares.values())
 
 
 # Of others
@@ -584,14 +576,6 @@ def test_more_units_than_are_bounded_are_read_only_when_they_are_told(
     assert "expected less for a model of 1,024 units" in refused(opened(name), tmp_path / "large")
 
 
-def test_numpy_has_no_files_of_its_own(run: RunDirectory, tmp_path: Path) -> None:
-    written = ["convert", run.path, "--to", "numpy", "--out", tmp_path / "x"]
-    assert "numpy has no format of its own" in refusal(2, *written)
-    made = ["convert", tmp_path / "x", "--from", run.path / "pairs.tsv", "--vocabulary", run.path]
-    assert "numpy has no format of its own" in refusal(2, *made, "--backend", "numpy")
-    assert os.listdir(tmp_path) == []
-
-
 def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
     made = ["convert", tmp_path / "x", "--from", tmp_path / "model.pt", "--backend", "torch"]
     for expected, arguments in {
@@ -607,12 +591,9 @@ def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
         "is not a run": ["convert", tmp_path / "nothing", "--to", "torch"],
         "is not a run (": [*made, "--vocabulary", tmp_path / "vocabulary.json"],
         "model.pt cannot be read": [*made, "--vocabulary", run.path],
+        "3 files were given": [*made, "--from", "a", "--from", "b", "--vocabulary", run.path],
+        "numpy has no format of its own": ["convert", run.path, "--to", "numpy", "--out", tmp_path / "x"],
+        "numpy has no format of its own; ": [*made[:-1], "numpy", "--vocabulary", run.path],
     }.items():
         assert expected in refusal(2, *arguments)
     assert os.listdir(tmp_path) == []
-
-
-def test_three_files_are_too_many(run: RunDirectory, tmp_path: Path) -> None:
-    setting = Setting.of_run(run.path)
-    with pytest.raises(CannotBeginError, match="3 files were given"):
-        import_native([tmp_path / "a"] * 3, "torch", setting, tmp_path / "x")

@@ -255,8 +255,3 @@ def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp
     ):
         raise RosettaError("it died")
     assert not (tmp_path / "started").exists()
-
-
-def test_sizes_of_the_example_are_the_defaults(monkeypatch) -> None:
-    plan = planned(monkeypatch, "bench", "--backends", "torch")
-    assert (plan.data.num_samples, plan.settings.batch_size, plan.latent_dim) == (10_000, 64, 256)

@@ -38,24 +38,6 @@ def translator() -> Iterator[Translator]:
         yield opened
 
 
-TEXTS = ["Look at the skirt!", "", "I'm tired.", "It is red and it is old and it is red and it is old."]
-
-
-def test_each_character_and_the_end_have_their_most_probable_ones(translator) -> None:
-    detailed = translator.with_choices(TEXTS, best=4)
-    assert [one.translation for one in detailed] == translator(TEXTS)
-    assert detailed[1].choices == []
-    for one in (detailed[0], *detailed[2:]):
-        assert "".join(choices[0].character for choices in one.choices) == f"{one.translation}\n"
-        for choices in one.choices:
-            probabilities = [choice.probability for choice in choices]
-            assert probabilities == sorted(probabilities, reverse=True)
-            assert len({choice.character for choice in choices}) == 4
-            assert 0 < sum(probabilities) < 1 + 1e-6
-    sure = [math.prod(choices[0].probability for choices in one.choices) for one in detailed]
-    assert sure[0] > 0.3 > sure[3], "a sentence like the trained ones is surer than one that is too long"
-
-
 def test_unknown_characters_are_refused_or_dropped_with_choices_too(translator) -> None:
     with pytest.raises(UnknownCharactersError):
         translator.with_choices(["\u4e2d"])

@@ -47,7 +47,7 @@ def test_a_sentence_without_a_run_is_translated_by_it() -> None:
     assert answer("evaluate", "--backend", "numpy", "--limit", 5)["run"] == str(BUNDLED_RUN)
 
 
-@pytest.mark.parametrize("text", ["", "Go.", "x" * 300, "He is 1/2 there."])
+@pytest.mark.parametrize("text", ["", "x" * 300, "He is 1/2 there."])
 def test_what_is_no_path_is_a_sentence(text) -> None:
     status, out, _ = rosetta("translate", text, "--backend", "numpy", "--unknown", "drop")
     assert (status, out.count("\n")) == (0, 1)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def assert_same(got: ModelState, expected: ModelState) -> None:
     assert to_bytes(got, {}) == to_bytes(expected, {})
 
 
-Open = Callable[..., BackendProcess]
+Open = Callable[[str], BackendProcess]
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +67,8 @@ def opened() -> Iterator[Open]:
     with ExitStack() as stack:
 
         @cache
-        def start(name: str, dtype: str = "float32") -> BackendProcess:
-            model = replace(MODEL, dtype=dtype)
-            return stack.enter_context(Runtime(threads=1).start(name, model, TrainConfig()))
+        def start(name: str) -> BackendProcess:
+            return stack.enter_context(Runtime(threads=1).start(name, MODEL, TrainConfig()))
 
         yield start
 
@@ -101,18 +99,16 @@ def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
 # Round trips
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [*product(FORMATS, ["float32"]), *product(["torch", "paddle", "keras"], ["float64"])]
-)
-def test_what_is_written_is_read_to_the_bit(opened: Open, tmp_path: Path, name: str, dtype: str) -> None:
-    expected = state_of(dtype)
-    process = opened(name, dtype)
-    saved = process.call(native_child.save, state=expected, folder=str(tmp_path))
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_written_is_read_to_the_bit(opened: Open, tmp_path: Path, name: str) -> None:
+    """In float32; a run of float64 goes round by all formats below."""
+    expected = state_of("float32")
+    saved = opened(name).call(native_child.save, state=expected, folder=str(tmp_path))
     assert saved == FORMATS[name] == sorted(os.listdir(tmp_path), key=FORMATS[name].index)
-    assert_same(read(process, *(tmp_path / file for file in FORMATS[name])), expected)
-    if name.startswith("keras") and dtype == "float32":
+    assert_same(read(opened(name), *(tmp_path / file for file in FORMATS[name])), expected)
+    if name.startswith("keras"):
         other = {"keras": "keras:example", "keras:example": "keras"}[name]
-        assert_same(read(opened(other, dtype), tmp_path / FORMATS[name][0]), expected)
+        assert_same(read(opened(other), tmp_path / FORMATS[name][0]), expected)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -17,7 +17,7 @@ from common import decoding, interface
 from common.decoding import Emit
 from common.interface import Backend
 from common.tensors import Batch, Batches
-from common.weights import ModelState
+from common.weights import ModelState, initial_state
 
 
 def elsewhere(backend: Backend, emit: Emit, *, named: str, arguments: dict[str, Any]) -> Any:
@@ -49,6 +49,18 @@ def steps(
     with patch.object(interface, "REPORT_SECONDS", 0):
         trained = backend.train(Batches(batch, np.arange(len(batch)), batch_size), report)
     return Steps(trained.step_losses, reported)
+
+
+def flop_of_step(backend: Backend, emit: Emit, *, batch: Batch) -> int:
+    """The floating-point operations of one step, by PyTorch's own counter."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    backend.load(initial_state(backend.config, 0))
+    # The counter knows matrix products, and not the one operator that oneDNN makes of a whole layer.
+    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+        backend.train(Batches(batch, np.arange(len(batch)), len(batch)), lambda step, loss: None)
+    return int(counter.get_total_flops())
 
 
 def second_biases(backend: Backend, emit: Emit) -> float:

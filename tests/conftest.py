@@ -1,6 +1,7 @@
 """Fixtures: real text, a corpus made ready, one process a backend and precision for the whole session, a browser."""
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -129,6 +130,15 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+def note_wrongs(page: Page, wrong: list[str], expected: str, asked: tuple[str, ...]) -> None:
+    """Note in a list what a page does wrong: errors, dialogs, words on the console but the `expected` ones, and
+    requests of other addresses than those that begin so."""
+    page.on("console", lambda said: re.search(expected, said.text) or wrong.append(f"console: {said.text}"))
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: request.url.startswith(asked) or wrong.append(request.url))
+
+
 @pytest.fixture(scope="module")
 def opened(browser: Browser) -> Iterator[Open]:
     """Opens a file offline, once for each width, and waits for its charts; what pages did wrong fails in the end."""
@@ -139,10 +149,7 @@ def opened(browser: Browser) -> Iterator[Open]:
         if (path, width) not in pages:
             viewport: Any = {"width": width, "height": 900}
             made = browser.new_context(viewport=viewport, offline=True, accept_downloads=True).new_page()
-            made.on("console", lambda message: wrong.append(f"console: {message.text}"))
-            made.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-            made.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-            made.on("request", lambda r: r.url.startswith(("file:", "blob:", "data:")) or wrong.append(r.url))
+            note_wrongs(made, wrong, "^$", ("file:", "blob:", "data:"))
             made.goto(path.as_uri())
             pages[path, width] = made
         found = pages[path, width]

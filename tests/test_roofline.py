@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.results.roofline import StepSizes, forward_flop, step_flop
-from tests import roofline_child
+from tests import child
 from tests.conftest import LATENT_DIM, batch_of
 
 
@@ -21,7 +21,7 @@ def test_the_examples_step_takes_ten_gigaflop_and_eight_with_rows_looked_up() ->
 
 def test_a_framework_counts_the_same(backend_of) -> None:
     batch = batch_of(32, "float32")
-    counted = backend_of("torch", "float32").call(roofline_child.counted, batch=batch)
+    counted = backend_of("torch", "float32").call(child.flop_of_step, batch=batch)
     lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]
     sizes = StepSizes(32, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens, LATENT_DIM)
     assert counted == pytest.approx(step_flop(sizes), rel=0.01)

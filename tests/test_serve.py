@@ -23,7 +23,7 @@ from backends.serve.application import HEADERS, LONGEST_SENTENCE, application
 from backends.serve.served import WAITING, NotOpenError, ServedBackend
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.vocabulary import CharVocabulary
-from tests.conftest import FRAMEWORKS
+from tests.conftest import FRAMEWORKS, note_wrongs
 from tests.program import answer, refusal, started
 
 OPENING_SECONDS = 300
@@ -330,11 +330,8 @@ def visit(browser: Browser) -> Iterator[Visit]:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        expected = re.compile("status of (422|500)|ERR_CONNECTION_REFUSED")  # the browser's; the page explains it
-        page.on("console", lambda said: expected.search(said.text) or wrong.append(f"console: {said.text}"))
-        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda asked: asked.url.startswith((server.url, "data:")) or wrong.append(asked.url))
+        explained = "status of (422|500)|ERR_CONNECTION_REFUSED"  # the browser says so, and the page what it means
+        note_wrongs(page, wrong, explained, (server.url, "data:"))
         page.goto(server.url)
         return page
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.measure import machine as looked_at
 from benchmarks.measure.machine import NOT_KNOWN, Finding, check, wait_until_idle
 from common import load
-from common.load import Watch, busy_seconds
+from common.load import Watch, busy_seconds, fewer_threads
 from tests.program import rosetta
 
 CPU = "sys/devices/system/cpu"
@@ -124,6 +124,20 @@ def test_our_own_work_is_not_others(machine: Path, monkeypatch) -> None:
     plant(machine, {"proc/stat": "cpu  100 0 100 9800 0 0 0 0 0 0\ncpu0 150 0 50 4900 0 0 0 0 0 0\n"})
     time.sleep(0.2)
     assert watch.others() > 1.0
+
+
+@pytest.mark.parametrize(
+    ("others", "threads", "advised"),
+    [(0.0, 2, None), (0.4, 2, None), (1.0, 2, 1), (1.0, 1, None), (2.0, 2, 1), (0.6, 2, 1)],
+)
+def test_fewer_threads_are_advised_where_they_would_share_a_core(
+    monkeypatch: pytest.MonkeyPatch, others: float, threads: int, advised: int | None
+) -> None:
+    monkeypatch.setattr(load, "cores", lambda: 2)
+    monkeypatch.setattr(load, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(Watch, "others", lambda self: others)
+    advice = fewer_threads(threads, os.getpid())
+    assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
 
 
 def busy(monkeypatch, shares: list[float]) -> None:

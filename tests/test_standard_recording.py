@@ -13,7 +13,7 @@ from backends.process.parent import PROJECT
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.schedule import LEAST_GENERATIONS
-from benchmarks.results.intervals import Estimate, Fit, word_for
+from benchmarks.results.intervals import Fit, word_for
 from benchmarks.results.rows import results_of
 from benchmarks.results.timings import Timings
 from tests.program import rosetta
@@ -57,12 +57,6 @@ def fit_of(blocks: Blocks, drawn: NDArray[np.integer], slower: Mapping[str, floa
     )
 
 
-def ratio_of(fit: Fit, left: str, right: str) -> Estimate:
-    ratio = fit.ratio(left, right)
-    assert ratio
-    return ratio
-
-
 def test_it_is_a_whole_standard_run(recording: Recording, blocks: Blocks) -> None:
     results = results_of(recording)
     assert recording.plan.preset == "standard"
@@ -93,7 +87,7 @@ def test_a_row_is_neither_faster_nor_slower_than_itself_in_9_of_10_drawings(
     held = 0
     for _ in range(RESAMPLINGS):
         drawn = rng.choice(list(blocks), LEAST_GENERATIONS, replace=False)
-        ratio = ratio_of(fit_of(blocks, drawn), *control)
+        ratio = fit_of(blocks, drawn).ratio(*control)
         held += ratio.holds(1.0) or word_for(ratio, recording.plan.size.within) == "same"
     assert held >= 0.9 * RESAMPLINGS
 
@@ -104,11 +98,11 @@ def test_a_planted_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_
     """Both rows are one program: what the recording holds of a difference is taken off before one is planted."""
     rng = np.random.default_rng(2)
     once, again = control
-    planted = (1 + SLOWDOWN) * ratio_of(fit_of(blocks, np.array(list(blocks))), again, once).value - 1
+    planted = (1 + SLOWDOWN) * fit_of(blocks, np.array(list(blocks))).ratio(again, once).value - 1
     words = []
     for _ in range(RESAMPLINGS):
         fit = fit_of(blocks, rng.choice(list(blocks), GENERATIONS), {again: planted})
-        words.append(word_for(ratio_of(fit, again, once), SLOWDOWN))
+        words.append(word_for(fit.ratio(again, once), SLOWDOWN))
     assert words.count("slower") >= 0.9 * RESAMPLINGS
 
 

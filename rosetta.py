@@ -243,16 +243,9 @@ def train(
                     on_event,
                 )
     except KeyboardInterrupt:
-        kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
-        run = quoted(out)
-        if kept is None:
+        if not (out / "config.json").exists():
             raise CtrlCError("interrupted before the run began; nothing was written") from None
-        if kept >= epochs:
-            raise CtrlCError(f"interrupted; {out} is whole. See it with: rosetta evaluate {run}") from None
-        go_on = f"rosetta train --out {run} --resume --epochs {epochs}"
-        go_on += f" --backend {backend}" if resume and backend else ""
-        go_on += f" --workers {workers}" if workers > 1 else ""
-        raise CtrlCError(f"interrupted; {out} keeps epoch {kept}. Go on with: {go_on}") from None
+        raise CtrlCError(f"interrupted; {RunDirectory.open(out).kept(epochs, backend, workers)}") from None
     if trained is None:
         return  # the first worker of the group tells
     last = trained.run.history()[-1]

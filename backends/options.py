@@ -78,8 +78,8 @@ Padding = Annotated[
 Batches = Annotated[
     Literal["shuffled", "bucketed"],
     typer.Option(
-        help="Make each batch of any pairs, or of pairs of like lengths, trimmed to them; the latter needs "
-        "--padding mask."
+        help="Make each batch of any pairs, or of pairs of similar lengths and only as long as they need; the "
+        "latter needs --padding mask."
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the first weights, the batches' order and a grouped split.")]

@@ -89,7 +89,7 @@ def main() -> None:
         signal.signal(number, interrupt)
     status: str | int | None = None
     try:
-        app()
+        app(prog_name="rosetta")  # also where python -m benchmarks runs it
     except SystemExit as ended:
         status = ended.code
     except (RosettaError, OSError) as error:  # OSError: a disk that is full, a name that is too long

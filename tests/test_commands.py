@@ -38,7 +38,7 @@ COMMANDS = "backends data train translate evaluate convert parity bench report c
 def test_help_answers(command: str) -> None:
     status, out, _ = rosetta(command, "--help")
     assert status == 0
-    assert f"Usage: rosetta.py {command}" in out
+    assert f"Usage: rosetta {command}" in out
 
 
 def test_the_program_names_its_commands_and_its_version() -> None:

@@ -83,7 +83,7 @@ Batches = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the first weights, the batches' order and a grouped split.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Total number of epochs.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Total number of epochs, with those before --resume.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Number of threads that a backend may use.", show_default="all cores")
 ]

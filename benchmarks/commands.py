@@ -481,6 +481,8 @@ def parity(
             write_certificates(certificate, found.certificates)
     if not found.passed:
         raise RosettaError("parity is broken")
+    if not json:
+        print("Every backend agrees with the referee, within the bounds of each rung")
 
 
 def diff(

@@ -277,6 +277,12 @@ def test_parity_that_ctrl_c_ends_shows_what_was_found_and_ends_with_130(monkeypa
     assert "interrupted before every backend had been compared" in said.err
 
 
+def test_parity_that_holds_is_said_in_a_sentence() -> None:
+    status, said, _ = rosetta("parity", "--quick", "--backends", "numpy", "--dtype", "float64", "--latent-dim", 4)
+    assert status == 0
+    assert said.splitlines()[-1].startswith("Every backend agrees with the referee")
+
+
 def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch, capsys) -> None:
     monkeypatch.setitem(TABLE, "torch:OtherRho", Entry("tests.planted_torch:OtherRho", "torch", "torch"))
     options = ["--quick", "--backends", "torch:OtherRho", "--dtype", "float64", "--latent-dim", "16"]

@@ -38,7 +38,7 @@ COMMANDS = "backends data train translate evaluate convert parity bench report c
 def test_help_answers(command: str) -> None:
     status, out, _ = rosetta(command, "--help")
     assert status == 0
-    assert f"Usage: rosetta.py {command}" in out
+    assert f"Usage: rosetta {command}" in out
 
 
 def test_the_program_names_its_commands_and_its_version() -> None:
@@ -275,6 +275,12 @@ def test_parity_that_ctrl_c_ends_shows_what_was_found_and_ends_with_130(monkeypa
     said = capsys.readouterr()
     assert "numpy" in said.out
     assert "interrupted before every backend had been compared" in said.err
+
+
+def test_parity_that_holds_is_said_in_a_sentence() -> None:
+    status, said, _ = rosetta("parity", "--quick", "--backends", "numpy", "--dtype", "float64", "--latent-dim", 4)
+    assert status == 0
+    assert said.splitlines()[-1].startswith("Every backend agrees with the referee")
 
 
 def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch, capsys) -> None:

@@ -22,7 +22,7 @@ lint: set-up
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The trained run that is bundled. The first rate is eight times the example's; README says why.
+# The trained run that is bundled. The first rate is eight times the example's; docs/phrasebook/README.md says why.
 pretrained: set-up
 	rm -rf runs/pretrained
 	$(BIN)/rosetta train --out runs/pretrained --backend torch --split grouped --batch-size 32 --learning-rate 8e-3 --epochs 50

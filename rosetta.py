@@ -67,7 +67,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-benchmark_commands.register(app)
 
 
 def main() -> None:
@@ -90,7 +89,7 @@ def main() -> None:
         signal.signal(number, interrupt)
     status: str | int | None = None
     try:
-        app()
+        app(prog_name="rosetta")  # also where python -m benchmarks runs it
     except SystemExit as ended:
         status = ended.code
     except (RosettaError, OSError) as error:  # OSError: a disk that is full, a name that is too long
@@ -153,7 +152,7 @@ def data(
     skip_bad_lines: options.SkipBadLines = False,
     json: options.Json = False,
 ) -> None:
-    """Show what a corpus is like: the example's five figures, duplicates, padding, memory, and some pairs."""
+    """Show what a corpus is like: sizes as the example prints them, duplicates, padding, memory, and some pairs."""
     from common import terminal
     from common.corpus import read_corpus
     from common.statistics import corpus_statistics
@@ -243,16 +242,9 @@ def train(
                     on_event,
                 )
     except KeyboardInterrupt:
-        kept = RunDirectory.open(out).read_state("last")[1].epoch if (out / "config.json").exists() else None
-        run = quoted(out)
-        if kept is None:
+        if not (out / "config.json").exists():
             raise CtrlCError("interrupted before the run began; nothing was written") from None
-        if kept >= epochs:
-            raise CtrlCError(f"interrupted; {out} is whole. See it with: rosetta evaluate {run}") from None
-        go_on = f"rosetta train --out {run} --resume --epochs {epochs}"
-        go_on += f" --backend {backend}" if resume and backend else ""
-        go_on += f" --workers {workers}" if workers > 1 else ""
-        raise CtrlCError(f"interrupted; {out} keeps epoch {kept}. Go on with: {go_on}") from None
+        raise CtrlCError(f"interrupted; {RunDirectory.open(out).kept(epochs, backend, workers)}") from None
     if trained is None:
         return  # the first worker of the group tells
     last = trained.run.history()[-1]
@@ -476,13 +468,13 @@ def evaluate(
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Score the first N validation rows.", show_default="all")
+        int | None, typer.Option(min=1, help="Score only the first N of the pairs held out.", show_default="all")
     ] = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     json: options.Json = False,
 ) -> None:
-    """Score a run on its validation rows, and say what the example's accuracy hides."""
+    """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
     from backends import translator as translating
     from backends.process.runtime import Runtime
     from common import terminal
@@ -623,6 +615,8 @@ def serve(
     names = plain_first if backends is None else options.installed_backends(backends)
     serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads), terminal.warn)
 
+
+benchmark_commands.register(app)  # --help lists them after the commands above
 
 if __name__ == "__main__":
     main()

@@ -78,12 +78,12 @@ Padding = Annotated[
 Batches = Annotated[
     Literal["shuffled", "bucketed"],
     typer.Option(
-        help="Make each batch of any pairs, or of pairs of like lengths, trimmed to them; the latter needs "
-        "--padding mask."
+        help="Make each batch of any pairs, or of pairs of similar lengths and only as long as they need; the "
+        "latter needs --padding mask."
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the first weights, the batches' order and a grouped split.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Total number of epochs.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Total number of epochs, with those before --resume.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Number of threads that a backend may use.", show_default="all cores")
 ]

@@ -19,7 +19,6 @@ from common.load import fewer_threads
 from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.tensors import model_config
-from common.text import quoted
 from common.weights import ModelState, initial_state
 
 
@@ -137,13 +136,7 @@ def train_in_group(
             raise CannotBeginError(str(error)) from error
         if "--resume" in str(error):
             raise
-        kept = RunDirectory.open(out).read_state("last")[1].epoch
-        if kept >= epochs:
-            raise RosettaError(f"{error}; {out} is whole") from error
-        raise RosettaError(
-            f"{error}; the run keeps epoch {kept}. Go on with: rosetta train --out {quoted(out)} --resume "
-            f"--epochs {epochs} --workers {workers}"
-        ) from error
+        raise RosettaError(f"{error}; {RunDirectory.open(out).kept(epochs, backend, workers)}") from error
     return Trained(RunDirectory.open(out), name, [Sample(**sample) for sample in answer["samples"]])
 
 

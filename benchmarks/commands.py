@@ -43,7 +43,7 @@ Mapping = Annotated[Path | None, typer.Option(help="A JSON file that says which 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    for command in (bench, sweep, machine, report, compare, parity, diff, carry):
+    for command in (parity, diff, carry, bench, report, sweep, machine, compare):
         app.command()(command)
 
 
@@ -202,8 +202,8 @@ def sweep(
         typer.Option(
             min=1,
             max=64,
-            help="Measure in place of sizes what a group of so many workers loses against one, each of --threads, "
-            "or of one thread.",
+            help="Instead of sizes, measure what a group of this many workers loses against one. Each has --threads "
+            "threads, or one.",
         ),
     ] = 1,
     threads: options.Threads = None,
@@ -418,7 +418,8 @@ def parity(
     seed: options.Seed = TrainConfig.seed,
     quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
     workers: Annotated[
-        int, typer.Option(min=1, help="Also train with a group of so many workers of each backend that can.")
+        int,
+        typer.Option(min=1, help="Also compare a group of this many workers, in each backend that can train in one."),
     ] = 1,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -480,6 +481,8 @@ def parity(
             write_certificates(certificate, found.certificates)
     if not found.passed:
         raise RosettaError("parity is broken")
+    if not json:
+        print("Every backend agrees with the referee, within the bounds of each rung")
 
 
 def diff(

@@ -234,6 +234,16 @@ class RunDirectory:
         """The epochs up to that of the last state; a line written just before a crash is left out."""
         return self._history(self._state("last")[1].epoch)
 
+    def kept(self, epochs: int, backend: str | None = None, workers: int = 1) -> str:
+        """What the run has of the `epochs` that it is to have, and the command that goes on in the same way."""
+        run, epoch = quoted(self.path), self.read_state("last")[1].epoch
+        if epoch >= epochs:
+            return f"{self.path} is whole. See it with: rosetta evaluate {run}"
+        command = f"rosetta train --out {run} --resume --epochs {epochs}"
+        command += f" --backend {backend}" if backend not in (None, self.backend) else ""
+        command += f" --workers {workers}" if workers > 1 else ""
+        return f"{self.path} keeps epoch {epoch}. Go on with: {command}"
+
     def begin(self) -> tuple[ModelState, Place]:
         """Mend what a crash left half done, and return the last state and its place, to train on from.
 

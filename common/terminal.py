@@ -141,7 +141,11 @@ def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
             "what answering a space always scores",
         ),
         ("exact_match", f"{figures['exact_match']:.1%}", "translations equal to one of their references"),
-        ("chrf", f"{figures['chrf']:.2f}", figures["chrf_signature"]),
+        (
+            "chrf",
+            f"{figures['chrf']:.2f}",
+            f"of 100: groups of letters as in a reference\n{figures['chrf_signature']}",
+        ),
         (
             "character_error_rate",
             f"{figures['character_error_rate']:.3f}",

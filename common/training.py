@@ -17,7 +17,6 @@ from common.files import write_atomically
 from common.interface import Backend, Metrics
 from common.run_directory import Epoch, RunDirectory
 from common.tensors import Batch, Batches, epoch_batches
-from common.text import quoted
 from common.weights import ModelState
 
 # A batch's loss has grown past any sense if it is this many times that of a uniform guess among all characters. Of
@@ -141,11 +140,8 @@ def _keeping(run: RunDirectory, epochs: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = run.read_state("last")[1].epoch
-        raise RosettaError(
-            f"{error.filename or run.path} cannot be written: {why(error)}; the run keeps epoch {kept}. When that "
-            f"is mended, go on with: rosetta train --out {quoted(run.path)} --resume --epochs {epochs}"
-        ) from error
+        what = f"{error.filename or run.path} cannot be written: {why(error)}. Mend that first"
+        raise RosettaError(f"{what}; {run.kept(epochs)}") from error
 
 
 def train_epoch(

@@ -2,12 +2,14 @@
 
 For each framework: a worker is killed KILLS times at a random moment, and the run goes on with as many workers to the
 same bytes as a run that nobody disturbed; the mistakes that groups invite are planted, and the ladder catches each;
-and two and four workers climb the ladder on CORPUS. Besides, a run goes from two workers to four, to one and to other
-frameworks, and ends as NumPy's alone. It prints a line for each.
+two hosts train by the commands of docs/parallel.md; and two and four workers climb the ladder on CORPUS. Besides, a
+run goes from two workers to four, to one and to other frameworks, and ends as NumPy alone. It prints what it did.
 """
 
 import os
 import random
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,8 +19,10 @@ import numpy as np
 import psutil
 
 from backends.engines import LOST
+from backends.process.parent import PROJECT
 from common.run_directory import RunDirectory
 from tests.conftest import FRAMEWORKS
+from tests.hosts import kind_of_hosts, two_hosts
 from tests.planted_in_groups import MISTAKES
 from tests.program import answer, wait_until
 from tests.test_group import (
@@ -90,6 +94,32 @@ def mistakes(name: str) -> None:
             print(f"{name}: {mistake} is caught")
 
 
+def hosts(name: str, folder: Path) -> None:
+    """Train on two hosts by the commands of docs/parallel.md, which are written for such addresses."""
+    if kind_of_hosts() == "loopback":
+        return print(f"{name}: no network namespaces here, so the commands for two hosts are not tried")
+    blocks = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "parallel.md").read_text(), re.DOTALL)
+    (block,) = (block for block in blocks if "10.0.0.1" in block and f"--backend {name}" in block)
+    smaller = block.replace("--out", " ".join(["--epochs 2 --threads 1", *map(str, SMALL), "--out"]))
+    variables = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with two_hosts() as both:
+        workers = [
+            subprocess.Popen(
+                [*host.prefix, "bash", "-ec", smaller],
+                cwd=folder,
+                env=variables | {"NUMBER": str(number)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for number, host in enumerate(both)
+        ]
+        said = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(said)
+    assert RunDirectory.open(folder / "runs" / "one").history()[-1].epoch == 2
+    print(f"{name}: two hosts trained by the commands of docs/parallel.md")
+
+
 def parity(name: str, corpus: str) -> None:
     for workers in (2, 4):
         for padding in ("space", "mask"):
@@ -113,6 +143,7 @@ def main() -> None:
             folder.mkdir()
             kills(name, number, folder, rng)
             mistakes(name)
+            hosts(name, folder)
             parity(name, corpus)
 
 

@@ -42,13 +42,13 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
     try:
         assert _ip("netns", "add", one)
         assert _ip("netns", "add", other)
-        assert _ip("-n", one, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", other)
+        assert _ip("-n", one, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", other)
         hosts = []
-        for name, address in ((one, "10.77.0.1"), (other, "10.77.0.2")):
-            assert _ip("-n", name, "address", "add", f"{address}/24", "dev", "cable")
-            for interface in ("lo", "cable"):
+        for name, address in ((one, "10.0.0.1"), (other, "10.0.0.2")):
+            assert _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+            for interface in ("lo", "eth0"):
                 assert _ip("-n", name, "link", "set", interface, "up")
-            hosts.append(Host(address, "cable", ["ip", "netns", "exec", name]))
+            hosts.append(Host(address, "eth0", ["ip", "netns", "exec", name]))
         yield hosts[0], hosts[1]
     finally:
         _ip("netns", "delete", one)

@@ -185,7 +185,7 @@ def test_a_worker_that_dies_ends_the_group_and_the_run_goes_on_alone_to_the_same
     assert sum(line.startswith("rosetta: ") for line in said.splitlines()) == 1
     assert not [process for process in started if process.is_running()]
     kept = RunDirectory.open(run).read_state("last")[1].epoch
-    assert f"the run keeps epoch {kept}. Go on with: rosetta train --out {run} --resume --epochs 1000" in last
+    assert f"{run} keeps epoch {kept}. Go on with: rosetta train --out {run} --resume --epochs 1000" in last
     answer("train", "--out", run, "--resume", "--backend", "numpy", "--threads", 1, "--epochs", kept + 1)
     state, expected = RunDirectory.open(run).read_state("last")[0], trained_alone(tmp_path / "alone", kept + 1)
     for kernel, weight in expected.weights.items():

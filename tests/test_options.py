@@ -97,6 +97,11 @@ def test_a_list_with_an_empty_name_is_refused(command: str, listed: str) -> None
     assert "there is no backend ''; choose one of numpy" in refusal(2, command, "--backends", listed)
 
 
+def test_help_names_the_program_however_it_is_started() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--help"]
+    assert "Usage: rosetta bench " in subprocess.run(command, cwd=PROJECT, capture_output=True, text=True).stdout
+
+
 def test_packages_of_our_names_on_pythonpath_do_not_shadow_ours(tmp_path: Path) -> None:
     for package in ("backends", "common"):
         (tmp_path / package).mkdir()

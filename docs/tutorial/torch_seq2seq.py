@@ -105,7 +105,7 @@ for step in range(num_steps):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    print(f"step {step + 1}: loss {float(loss)!r}")
+    print(f"step {step + 1}: loss {loss.item()!r}")
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,8 @@ LONGEST = 900  # seconds that a test waits for a program
 def rosetta(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
     """Exit status, standard output, standard error. The program runs in this process, which has imported it already;
     its terminal has 80 columns."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="")
+    err = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", newline="")
     handlers = {number: signal.getsignal(number) for number in ENDING}
     status: object = None
     with TemporaryFile() as given, io.TextIOWrapper(given, "utf-8") as text:

@@ -43,7 +43,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     path = tmp_path_factory.mktemp("sweep") / "a.jsonl"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measuring, "Axes", lambda: TINY)
-        data, settings = DataConfig(num_samples=200, split="grouped"), TrainConfig()
+        data, settings = DataConfig(num_samples=200), TrainConfig()
         begun = Sweep.create(path, [Cell("numpy")], data, settings, 16, "cpu", 1)
     told = []
     for title, done, of in begun.run():

@@ -163,7 +163,8 @@ class Sweep:
         """The command that measures the same again."""
         head = self.head
         given: dict[str, Any] = {"backends": ",".join(cell.backend for cell in head.cells)}
-        given |= own_settings(head.data, head.settings)
+        # A sweep has no option for the split, since it validates nothing.
+        given |= {name: value for name, value in own_settings(head.data, head.settings).items() if name != "split"}
         others = {
             "latent-dim": (head.latent_dim, ModelConfig.latent_dim),
             "threads": (head.threads, None),

@@ -18,8 +18,6 @@ from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
-    from benchmarks.measure.sweep import Sweep
-    from benchmarks.measure.workers import Workers
 
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
@@ -218,20 +216,20 @@ def sweep(
     With --workers: how much faster a group of workers trains than one, and how much of its time is communication.
     """
     from backends import BASELINE, TABLE, frameworks
+    from backends.engines import engine_of
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import Cell
-    from benchmarks.measure.sweep import Sweep
-    from benchmarks.measure.workers import Workers
+    from benchmarks.measure.sweep import Axes, Sweep
+    from benchmarks.measure.workers import GENERATIONS, Workers
     from benchmarks.report import terminal as shown
     from benchmarks.results.values import plain
     from common import terminal
     from common.errors import CannotBeginError
 
     path = _recording_path(out, resume, "sweep")
-    open_sweep: Callable[[], Sweep | Workers]
+    create: Callable[[], Sweep | Workers]
     if resume:
         options.refuse(context, [*PLANNED, "workers"], "--resume continues the recording's own plan")
-        open_sweep = partial(_resumed_sweep, path)
     else:
         by_default = [name for name in frameworks() if name != BASELINE]
         names = options.installed_backends(backends) if backends is not None else by_default
@@ -240,36 +238,27 @@ def sweep(
             # In reduced precision a step may be faster than the float32 peak that a sweep compares it with.
             if name == BASELINE or TABLE[name].reduced:
                 raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
+            if workers > 1:
+                engine_of(name)
         corpus = DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines)
-        settings = TrainConfig(batch_size, seed=seed)
+        asked = path, corpus, TrainConfig(batch_size, seed=seed), latent_dim, device
         if workers > 1:
-            open_sweep = partial(
-                Workers.create, path, names, corpus, settings, latent_dim, device, threads or 1, workers
-            )
+            group: dict[str, Any] = {"workers": workers, "backends": tuple(names), "generations": GENERATIONS}
+            create = partial(Workers.create, *asked, threads or 1, **group)
         else:
-            rows = [Cell(name) for name in names]
-            open_sweep = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
+            create = partial(Sweep.create, *asked, threads, cells=tuple(map(Cell, names)), axes=Axes())
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
-        opened = open_sweep()
+        opened = _read(path, Sweep, Workers).resume() if resume else create()
         with _measuring("sweep", path) as interrupted:
             progress = _Progress()
             for title, done, total in opened.run():
                 progress.phase(f"{title} ({done + 1} of {total})")
-    content, results = _results_in([path])
+    content, results = results_in([path])
     if json:
         terminal.print_json({"results": str(path)} | plain(results))
     else:
         shown.show(content.summary(results))
     _say_where_saved(path, interrupted, json)
-
-
-def _resumed_sweep(path: Path) -> "Sweep | Workers":
-    """A sweep of sizes or of workers, whichever the recording is."""
-    from benchmarks.measure.recording import format_of
-    from benchmarks.measure.sweep import Sweep
-    from benchmarks.measure.workers import FORMAT, Workers
-
-    return (Workers if format_of(path) == FORMAT else Sweep).resumed(path)
 
 
 def machine(json: options.Json = False) -> None:
@@ -313,9 +302,7 @@ def report(
     Several recordings of one plan are joined: each row on each machine, compared with the baseline of its own
     machine, and where the machines differ.
     """
-    from benchmarks.measure.recording import FORMAT, content_of, format_of
-    from benchmarks.measure.sweep import FORMAT as SWEEP
-    from benchmarks.measure.workers import FORMAT as WORKERS
+    from benchmarks.measure.recording import content_of, format_of
     from benchmarks.report import markdown, page
     from benchmarks.report import terminal as shown
     from common.errors import CannotBeginError, why
@@ -323,9 +310,9 @@ def report(
 
     if out is not None and out.suffix not in (".html", ".md"):
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
-    if out is not None and out.is_file() and format_of(out) in (FORMAT, SWEEP, WORKERS):
+    if out is not None and out.is_file() and format_of(out).startswith("rosetta-"):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
-    content, results = _results_in(recordings)
+    content, results = results_in(recordings)
     if out is None:
         shown.show(content.summary(results))
         return
@@ -338,12 +325,10 @@ def report(
     print(f"{quoted(out)} is written")
 
 
-def _results_in(recordings: Sequence[Path]) -> tuple[ModuleType, Any]:
+def results_in(recordings: Sequence[Path]) -> tuple[ModuleType, Any]:
     """The results of a recording, or of several that are joined, after the module that makes a report of them."""
-    from benchmarks.measure.recording import Recording, format_of
-    from benchmarks.measure.sweep import FORMAT as SWEEP
+    from benchmarks.measure.recording import Recording
     from benchmarks.measure.sweep import Sweep
-    from benchmarks.measure.workers import FORMAT as WORKERS
     from benchmarks.measure.workers import Workers
     from benchmarks.report import content, joined, sweep, workers
     from benchmarks.results.joined import join, names_of
@@ -353,12 +338,17 @@ def _results_in(recordings: Sequence[Path]) -> tuple[ModuleType, Any]:
 
     if len(recordings) > 1:
         return joined, join(zip(names_of(recordings), map(Recording.read, recordings), strict=True))
-    (path,) = recordings
-    if format_of(path) == SWEEP:
-        return sweep, scaling_of(Sweep.read(path))
-    if format_of(path) == WORKERS:
-        return workers, scaled_of(Workers.read(path))
-    return content, results_of(Recording.read(path))
+    found = _read(recordings[0], Recording, Sweep, Workers)
+    if isinstance(found, Sweep):
+        return sweep, scaling_of(found)
+    return (workers, scaled_of(found)) if isinstance(found, Workers) else (content, results_of(found))
+
+
+def _read(path: Path, *kinds: Any) -> Any:
+    """The recording that a file holds, of one of these kinds; as the first of them where its format is another."""
+    from benchmarks.measure.recording import format_of
+
+    return {kind.format: kind for kind in kinds}.get(format_of(path), kinds[0]).read(path)
 
 
 def compare(

@@ -6,7 +6,7 @@ They are built in memory; `written` puts one into a file.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,8 +14,6 @@ import numpy as np
 from backends import BASELINE
 from benchmarks.measure.plan import PRESETS, Cell, Plan, cells, certified_as
 from benchmarks.measure.recording import (
-    FORMAT,
-    VERSION,
     Certified,
     Corpus,
     Decoded,
@@ -23,6 +21,7 @@ from benchmarks.measure.recording import (
     Generation,
     Head,
     Line,
+    Lines,
     Recording,
     Shown,
     Sizes,
@@ -82,6 +81,11 @@ def plan_of(
     return Plan(DataConfig(split="grouped"), TrainConfig(), 256, "cpu", 2, preset, size, baseline, "", tuple(rows))
 
 
+def opening(kind: type[Lines[Any, Any]]) -> dict[str, Any]:
+    """What every head of this kind begins with."""
+    return {"format": kind.format, "version": kind.version, "started": "2026-07-01T10:00:00Z"}
+
+
 def head_of(plan: Plan) -> Head:
     sizes = Sizes(640, 160, 24, 42, 60, 75)
     shown = [Shown("It is red.", ["C'est rouge."], False), Shown("Is it red?", ["Est-ce rouge ?"], True)]
@@ -95,7 +99,7 @@ def head_of(plan: Plan) -> Head:
         versions={"torch": OF_FRAMEWORK},
     )
     corpus = Corpus("0" * 64, sizes, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
-    return Head(FORMAT, VERSION, plan, corpus, machine, "2026-07-01T10:00:00Z")
+    return Head(**opening(Recording), machine=machine, plan=plan, corpus=corpus)
 
 
 def recording(

@@ -77,7 +77,7 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 
 def test_a_recording_that_is_created_has_its_head_alone(tmp_path: Path) -> None:
-    made = Recording.create(tmp_path / "folder" / "a.jsonl", WHOLE.plan, WHOLE.head.corpus)
+    made = Recording.begin(tmp_path / "folder" / "a.jsonl", plan=WHOLE.plan, corpus=WHOLE.head.corpus)
     assert Recording.read(made.path) == made
     assert made.lines == []
     made.append(WHOLE.lines[0])
@@ -231,10 +231,10 @@ def test_a_line_that_is_damaged_is_refused(path: Path, kind: str, change: Callab
 SWEPT: list[tuple[str, Callable[[Any], object], str]] = [
     ("pointmeasured", set_in("point", "products", value=[]), "length >= 1"),
     ("pointmeasured", set_in("point", "peak", value=0), "Expected `int` >= 1"),
-    ("pointmeasured", set_in("axis", value="magic"), "it measures torch at magic 8 twice, or without having planned"),
-    ("pointmeasured", set_in("value", value=16), "it measures torch at seq_length 16 twice"),
+    ("pointmeasured", set_in("axis", value="magic"), "it measures torch, magic 8 twice, or without having planned"),
+    ("pointmeasured", set_in("value", value=16), "it measures torch, seq_length 16 twice"),
     ("datameasured", set_in("encode_seconds", value=[]), "length >= 1"),
-    ("datameasured", set_in("num_samples", value=10_000), "it measures 10000 twice"),
+    ("datameasured", set_in("num_samples", value=10_000), "it measures data of 10,000 pairs twice"),
     ("sweep", set_in("cells", 1, "backend", value="torch"), "it has 3 rows with 2 labels"),
     ("sweep", set_in("axes", "latent_dim", 0, value=0), "Expected `int` >= 1"),
     ("sweep", set_in("settings", "batch_size", value=0), "batch_size is 0"),

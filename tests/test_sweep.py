@@ -7,19 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.measure import sweep as measuring
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import Sizes
 from benchmarks.measure.scenarios import Point
 from benchmarks.measure.sweep import (
-    FORMAT,
-    VERSION,
     Axes,
     DataMeasured,
     PointMeasured,
     Sweep,
     SweepHead,
-    key_of,
     random_rows,
     sizes_at,
     spread,
@@ -41,10 +37,8 @@ NAMES = ("torch", "paddle", "keras")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """By the referee, in two goes: the first one ended after some points."""
     path = tmp_path_factory.mktemp("sweep") / "a.jsonl"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "Axes", lambda: TINY)
-        data, settings = DataConfig(num_samples=200), TrainConfig()
-        begun = Sweep.create(path, [Cell("numpy")], data, settings, 16, "cpu", 1)
+    data, settings = DataConfig(num_samples=200), TrainConfig()
+    begun = Sweep.create(path, data, settings, 16, "cpu", 1, cells=(Cell("numpy"),), axes=TINY)
     told = []
     for title, done, of in begun.run():
         told.append((title, done, of))
@@ -55,7 +49,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     assert len(Sweep.read(path).lines) == 6
     with path.open("ab") as file:
         file.write(b'{"kind": "pointmeas')  # what a kill leaves
-    for _title, done, of in Sweep.resumed(path).run():
+    for _title, done, of in Sweep.read(path).resume().run():
         assert done < of == 4
     return Sweep.read(path)
 
@@ -64,7 +58,7 @@ def test_every_point_is_measured_once_and_nothing_else(measured: Sweep) -> None:
     assert measured.head.axes == TINY
     points = [line for line in measured.lines if isinstance(line, PointMeasured)]
     expected = [(axis, value, Cell("numpy")) for axis, values in asdict(TINY).items() for value in values]
-    assert [key_of(point) for point in points] == expected
+    assert [measured.piece_of(point) for point in points] == expected
     data = [line.num_samples for line in measured.lines if isinstance(line, DataMeasured)]
     assert data == [40, 400]
     assert all(len(point.point.step_seconds) >= 32 for point in points if point.axis == "num_samples")
@@ -84,7 +78,7 @@ def test_another_machine_does_not_go_on_and_a_bench_is_no_sweep(measured: Sweep,
     elsewhere = tmp_path / "a.jsonl"
     elsewhere.write_text(measured.path.read_text(encoding="utf-8").replace('"cores":', '"cores":7'), encoding="utf-8")
     with pytest.raises(CannotBeginError, match="was begun elsewhere: cores was"):
-        Sweep.resumed(elsewhere)
+        Sweep.read(elsewhere).resume()
     bench = recordings.written(recordings.recording(generations=1), tmp_path / "bench.jsonl").path
     with pytest.raises(RosettaError, match="is no line of rosetta-sweep version 1"):
         Sweep.read(bench)
@@ -95,9 +89,9 @@ def swept(seconds: Mapping[str, float], overhead: float = 0.0, axes: Axes = Axes
     """A sweep in which a step takes its backend's `seconds` per TFLOP, and `overhead` besides."""
     cells = tuple(map(Cell, seconds))
     machine = recordings.head_of(recordings.plan_of()).machine
-    head = SweepHead(
-        FORMAT, VERSION, DataConfig(), TrainConfig(), 256, "cpu", 2, cells, axes, SIZES, "0" * 64, machine, "2026"
-    )
+    of_text = {"data": DataConfig(), "sizes": SIZES, "sha256": "0" * 64, "machine": machine}
+    of_steps = {"settings": TrainConfig(), "latent_dim": 256, "device": "cpu", "threads": 2}
+    head = SweepHead(**recordings.opening(Sweep), **of_text, **of_steps, cells=cells, axes=axes)
     made = Sweep(Path("made.jsonl"), head)
     for axis, values in asdict(axes).items():
         for value in values:

@@ -40,8 +40,6 @@ from benchmarks.measure.recording import (
     Start,
     Trained,
     Visit,
-    cut_torn_line,
-    refuse_other_machine,
 )
 from benchmarks.measure.scenarios import EpochDone, WarmUp
 from benchmarks.measure.sentences import TIMED, Sentences, weights_for
@@ -471,7 +469,7 @@ def begin(path: Path, plan: Plan, certificates: Mapping[str, Certificate]) -> Be
     corpus = Corpus(
         digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown, len(sentences.held_out)
     )
-    return Benchmark(Recording.create(path, plan, corpus), material, sentences, certificates)
+    return Benchmark(Recording.begin(path, plan=plan, corpus=corpus), material, sentences, certificates)
 
 
 def resumed(path: Path, budget: float | None = None, pythons: Sequence[str] = ()) -> Benchmark:
@@ -489,9 +487,7 @@ def resumed(path: Path, budget: float | None = None, pythons: Sequence[str] = ()
     sentences = _sentences(plan, material)
     if sentences.weights.sha256 != corpus.weights_sha256:
         raise CannotBeginError(f"{corpus.weights} have changed since {path} was begun; choose another --out")
-    refuse_other_machine(path, recording.head.machine)
-    cut_torn_line(path)
-    return Benchmark(recording, material, sentences, {}, budget)
+    return Benchmark(recording.resume(), material, sentences, {}, budget)
 
 
 def _sentences(plan: Plan, material: Material) -> Sentences:

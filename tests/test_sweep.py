@@ -20,7 +20,7 @@ from benchmarks.measure.sweep import (
     sizes_at,
     spread,
 )
-from benchmarks.results.roofline import StepSizes, step_flop
+from benchmarks.results.roofline import step_flop
 from benchmarks.results.scaling import scaling_of
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
@@ -95,8 +95,7 @@ def swept(seconds: Mapping[str, float], overhead: float = 0.0, axes: Axes = Axes
     made = Sweep(Path("made.jsonl"), head)
     for axis, values in asdict(axes).items():
         for value in values:
-            sizes, batch_size, latent_dim = sizes_at(head, axis, value)
-            flop = step_flop(at(sizes, batch_size, latent_dim))
+            flop = step_flop(*sizes_at(head, axis, value))
             for cell in cells:
                 step = overhead + seconds[cell.backend] * flop / 1e12
                 peak = 700_000_000 + (100 * value if axis == "num_samples" else 0)
@@ -104,11 +103,6 @@ def swept(seconds: Mapping[str, float], overhead: float = 0.0, axes: Axes = Axes
                 made.lines.append(PointMeasured(axis, value, cell, recordings.facts(cell), point))
     made.lines += [DataMeasured(count, [1e-6 * count], [2e-6 * count]) for count in axes.num_samples]
     return made
-
-
-def at(sizes: Sizes, batch_size: int, latent_dim: int) -> StepSizes:
-    lengths = sizes.max_encoder_seq_length, sizes.max_decoder_seq_length
-    return StepSizes(batch_size, *lengths, sizes.num_encoder_tokens, sizes.num_decoder_tokens, latent_dim)
 
 
 def test_without_overhead_a_curve_is_all_on_one_share() -> None:
@@ -120,7 +114,7 @@ def test_without_overhead_a_curve_is_all_on_one_share() -> None:
 
 
 def test_a_departure_is_where_overhead_takes_half() -> None:
-    overhead = 10.0 * step_flop(at(SIZES, 8, 256)) / 1e12  # as much again as a step of eight pairs takes
+    overhead = 10.0 * step_flop(SIZES, 8, 256) / 1e12  # as much again as a step of eight pairs takes
     batches = scaling_of(swept(dict.fromkeys(NAMES, 10.0), overhead)).of_axis("batch_size")[0]
     assert [point.share for point in batches.points] == pytest.approx([1 / 18, 1 / 3, 8 / 17, 64 / 129], rel=0.01)
     assert batches.departs == 1, "at sixteen pairs two thirds of the best share are left"

@@ -16,7 +16,7 @@ from benchmarks.measure.plan import Cell, certified_as
 from benchmarks.measure.recording import Cause, Certified, Decoded, Evidence, Generation, Recording, Start, Trained
 from benchmarks.parity.certificate import Certificate
 from benchmarks.results.intervals import Estimate, Fit, word_for
-from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
+from benchmarks.results.roofline import multiplies_one_hot, step_flop
 from benchmarks.results.timings import MOST_DROPPED, Timings, widest
 from benchmarks.results.values import (
     Decoding,
@@ -58,7 +58,6 @@ class Analysis:
         self.certificates = {line.cell: line.certificate for line in recording.of_kind(Certified)}
         self.evidence = {line.cell: line for line in recording.of_kind(Evidence)}
         self.decoded = {line.cell: line for line in recording.of_kind(Decoded)}
-        self.sizes = StepSizes.of(self.plan, self.head.corpus.sizes)
         self.peaks = sorted(
             (
                 Peak(line.cell.backend, product.name, product.shape, product.flops)
@@ -158,7 +157,8 @@ class Analysis:
         timed = [start for start in starts if start.seconds] or starts[:1]  # where starting was timed
         roofline = None
         if step and self.peaks and group == "main":
-            flop = step_flop(self.sizes, multiplies_one_hot(facts))
+            sizes, batch_size = self.head.corpus.sizes, self.plan.settings.batch_size
+            flop = step_flop(sizes, batch_size, self.plan.latent_dim, multiplies_one_hot(facts))
             roofline = Roofline(flop, flop / step, flop / step / self.peaks[0].flops)
         return Resources(
             process_seconds=median(s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in timed),

@@ -9,14 +9,7 @@ from statistics import fmean, median
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.workers import ARRANGEMENTS, PieceMeasured, Trained, Workers, WorkersHead
 from benchmarks.results.intervals import Estimate, Fit
-from benchmarks.results.scaling_workers import (
-    AllReduce,
-    Network,
-    Projection,
-    fitted_network,
-    gradient_bytes,
-    project,
-)
+from benchmarks.results.scaling_workers import Network, Projection, fitted_network, gradient_bytes, project
 from common.config import ModelConfig
 
 MOST_DROPPED = 0.5  # if a larger share of the cycles is disturbed, none is dropped
@@ -112,8 +105,8 @@ def _grouped(
         for summed in line.sums:
             by_size.setdefault(summed.size, []).extend(summed.seconds)
     sums = {size: median(seconds) for size, seconds in sorted(by_size.items())}
-    measured = [AllReduce(head.workers, size, seconds) for size, seconds in sums.items()]
-    network = fitted_network(f"{backend}'s own engine between processes of this machine (measured)", measured)
+    name = f"{backend}'s own engine between processes of this machine (measured)"
+    network = fitted_network(name, head.workers, sums)
     (foreseen,) = project(steps["apart"], batch_size, gradients, network, (head.workers,))
     fit = Fit(observed)
     efficiency = {name: fit.ratio(name, "one") for name in ARRANGEMENTS if name != "one"}

@@ -139,9 +139,6 @@ def bench(
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import LANES, Plan, cells, chosen, named_rows, require_rows, shuffled_and, sized
     from benchmarks.parity.certificate import read_certificates
-    from benchmarks.report import content
-    from benchmarks.report import terminal as shown
-    from benchmarks.results.rows import as_json, results_of
     from benchmarks.results.timings import precision
     from common import terminal
     from common.errors import CannotBeginError
@@ -176,14 +173,8 @@ def bench(
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         benchmark = open_benchmark()
-        with _measuring("bench", path, benchmark.plan.python_options) as interrupted:
+        with _measuring("bench", path, json, benchmark.plan.python_options):
             benchmark.run(_Progress(), precision)
-    results = results_of(benchmark.recording)
-    if json:
-        terminal.print_json({"results": str(path)} | as_json(results))
-    else:
-        shown.show(content.summary(results))
-    _say_where_saved(path, interrupted, json)
 
 
 def sweep(
@@ -221,8 +212,6 @@ def sweep(
     from benchmarks.measure.plan import Cell
     from benchmarks.measure.sweep import Axes, Sweep
     from benchmarks.measure.workers import GENERATIONS, Workers
-    from benchmarks.report import terminal as shown
-    from benchmarks.results.values import plain
     from common import terminal
     from common.errors import CannotBeginError
 
@@ -249,16 +238,10 @@ def sweep(
             create = partial(Sweep.create, *asked, threads, cells=tuple(map(Cell, names)), axes=Axes())
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         opened = _read(path, Sweep, Workers).resume() if resume else create()
-        with _measuring("sweep", path) as interrupted:
+        with _measuring("sweep", path, json):
             progress = _Progress()
             for title, done, total in opened.run():
                 progress.phase(f"{title} ({done + 1} of {total})")
-    content, results = results_in([path])
-    if json:
-        terminal.print_json({"results": str(path)} | plain(results))
-    else:
-        shown.show(content.summary(results))
-    _say_where_saved(path, interrupted, json)
 
 
 def machine(json: options.Json = False) -> None:
@@ -587,20 +570,24 @@ def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
 
 
 @contextmanager
-def _measuring(command: str, path: Path, options: Sequence[str] = ()) -> Iterator[list[str]]:
-    """Add the command that resumes the recording to the message of whatever error ends the measuring.
+def _measuring(command: str, path: Path, json: bool, options: Sequence[str] = ()) -> Iterator[None]:
+    """Measure in the block; then show the results so far, and where the recording is unless the JSON names it.
 
-    For Ctrl-C the message is put into the list that this yields instead of being raised, so that the caller can show
-    the results so far before it ends.
+    The message of whatever error ends the measuring gets the command that resumes the recording. After Ctrl-C the
+    results so far are shown before CtrlCError is raised.
     """
-    from common.errors import CannotBeginError, RosettaError, why
+    from benchmarks.report import terminal as shown
+    from benchmarks.results.rows import as_json
+    from benchmarks.results.values import Results, plain
+    from common import terminal
+    from common.errors import CannotBeginError, CtrlCError, RosettaError, why
 
     go_on = " ".join([f"go on with: rosetta {command} --out {quoted(path)} --resume", *options])
-    interrupted: list[str] = []
+    interrupted = False
     try:
-        yield interrupted
+        yield
     except KeyboardInterrupt:
-        interrupted.append(f"interrupted; {go_on}")
+        interrupted = True
     except OSError as error:
         message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
         raise RosettaError(message) from error
@@ -609,14 +596,14 @@ def _measuring(command: str, path: Path, options: Sequence[str] = ()) -> Iterato
             path.unlink()  # it holds only the plan, so there is nothing to resume
             raise
         raise RosettaError(f"{error}; {go_on}") from error
-
-
-def _say_where_saved(path: Path, interrupted: list[str], json: bool) -> None:
-    """Print where the recording is, unless the JSON output names it. Raises CtrlCError if Ctrl-C ended it."""
-    from common.errors import CtrlCError
-
+    content, results = results_in([path])
+    if json:
+        answer = as_json(results) if isinstance(results, Results) else plain(results)
+        terminal.print_json({"results": str(path)} | answer)
+    else:
+        shown.show(content.summary(results))
     if interrupted:
-        raise CtrlCError(interrupted[0])
-    page = quoted(path.with_suffix(".html"))
+        raise CtrlCError(f"interrupted; {go_on}")
     if not json:
+        page = quoted(path.with_suffix(".html"))
         print(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {page}")

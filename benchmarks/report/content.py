@@ -54,7 +54,8 @@ def summary(results: Results) -> list[Block]:
     # The headline compares two rows already, and a matrix of more than five does not fit a terminal.
     found += [table for table in cells.matrices(results, results.pairs, "trains")[:1] if 2 < len(table.rows) < 6]
     # Only the reasons why other rows are slower than the fastest one: the page has those for all pairs.
-    fastest = next((pair.left for pair in results.pairs if pair.kind == "frameworks"), "")
+    main = {row.label for row in results.of_group("main")}
+    fastest = next((pair.left for pair in results.pairs if pair.kind == "frameworks" and pair.left in main), "")
     if reasons := [pair.why for pair in results.pairs if pair.why and pair.left == fastest]:
         found.append(Points("Why", reasons))
     if results.advice:

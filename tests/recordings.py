@@ -4,7 +4,7 @@ They are built in memory; `written` puts one into a file.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,9 +31,11 @@ from benchmarks.measure.recording import (
     append_line,
     create_lines,
 )
-from benchmarks.measure.scenarios import EpochDone, Product, Profile, WarmUp
+from benchmarks.measure.scenarios import EpochDone, Point, Product, Profile, WarmUp
+from benchmarks.measure.sweep import Axes, DataMeasured, PointMeasured, Sweep, SweepHead, sizes_at
 from benchmarks.parity.certificate import Certificate, Rung
 from benchmarks.parity.ladder import QUICK
+from benchmarks.results.roofline import step_flop
 from common.config import DataConfig, TrainConfig
 from common.evidence import Kernel
 from common.interface import BackendFacts
@@ -46,6 +48,7 @@ CYCLES = 6
 STEPS = 7  # timed in a visit
 LEAD = 8  # steps of a visit that do not count
 KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "products")]
+SIZES = Sizes(640, 160, 24, 42, 60, 75)
 LARGE = [Product("large", (2048, 2048, 2048), 2e11)]
 
 Kind = TypeVar("Kind", bound=Line)
@@ -87,7 +90,6 @@ def opening(kind: type[Lines[Any, Any]]) -> dict[str, Any]:
 
 
 def head_of(plan: Plan) -> Head:
-    sizes = Sizes(640, 160, 24, 42, 60, 75)
     shown = [Shown("It is red.", ["C'est rouge."], False), Shown("Is it red?", ["Est-ce rouge ?"], True)]
     machine = Machine(
         processor="a processor",
@@ -98,7 +100,7 @@ def head_of(plan: Plan) -> Head:
         python="3.12.1",
         versions={"torch": OF_FRAMEWORK},
     )
-    corpus = Corpus("0" * 64, sizes, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
+    corpus = Corpus("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
     return Head(**opening(Recording), machine=machine, plan=plan, corpus=corpus)
 
 
@@ -202,6 +204,26 @@ def trained(cell: Cell, seed: int, reached: tuple[float, ...] = (10.0, 20.0, 30.
 
 def scores(chrf: float) -> Scores:
     return Scores(chrf=chrf, chrf_signature="nrefs:var", exact_match=0.2, character_error_rate=0.3, sentences=140)
+
+
+def swept(seconds: Mapping[str, float], overhead: float = 0.0, axes: Axes = Axes()) -> Sweep:  # noqa: B008 (frozen)
+    """A sweep in which a step takes its backend's `seconds` per TFLOP, and `overhead` besides."""
+    cells = tuple(map(Cell, seconds))
+    machine = head_of(plan_of()).machine
+    of_text = {"data": DataConfig(), "sizes": SIZES, "sha256": "0" * 64, "machine": machine}
+    of_steps = {"settings": TrainConfig(), "latent_dim": 256, "device": "cpu", "threads": 2}
+    head = SweepHead(**opening(Sweep), **of_text, **of_steps, cells=cells, axes=axes)
+    made = Sweep(Path("made.jsonl"), head)
+    for axis, values in asdict(axes).items():
+        for value in values:
+            flop = step_flop(*sizes_at(head, axis, value))
+            for cell in cells:
+                step = overhead + seconds[cell.backend] * flop / 1e12
+                peak = 700_000_000 + (100 * value if axis == "num_samples" else 0)
+                point = Point([step] * 3, peak, LARGE)
+                made.lines.append(PointMeasured(axis, value, cell, facts(cell), point))
+    made.lines += [DataMeasured(count, [1e-6 * count], [2e-6 * count]) for count in axes.num_samples]
+    return made
 
 
 def written(made: Recording, path: Path) -> Recording:

@@ -1,6 +1,5 @@
 """A sweep: each point measured once and gone on with, shares and departures by known answers, memory that stays."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,15 +8,12 @@ import pytest
 
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import Sizes
-from benchmarks.measure.scenarios import Point
 from benchmarks.measure.sweep import (
     Axes,
     DataMeasured,
     PointMeasured,
     Sweep,
-    SweepHead,
     random_rows,
-    sizes_at,
     spread,
 )
 from benchmarks.results.roofline import step_flop
@@ -27,8 +23,8 @@ from common.errors import CannotBeginError, RosettaError
 from tests import recordings
 from tests.conftest import batch_of
 from tests.program import refusal
+from tests.recordings import SIZES, swept
 
-SIZES = Sizes(640, 160, 24, 42, 60, 75)
 TINY = Axes(seq_length=(4, 8), latent_dim=(8, 16), batch_size=(2, 32), num_samples=(40, 400))
 NAMES = ("torch", "paddle", "keras")
 
@@ -83,26 +79,6 @@ def test_another_machine_does_not_go_on_and_a_bench_is_no_sweep(measured: Sweep,
     with pytest.raises(RosettaError, match="is no line of rosetta-sweep version 1"):
         Sweep.read(bench)
     assert "no line of rosetta-benchmark" in refusal(1, "compare", measured.path, bench)
-
-
-def swept(seconds: Mapping[str, float], overhead: float = 0.0, axes: Axes = Axes()) -> Sweep:  # noqa: B008 (frozen)
-    """A sweep in which a step takes its backend's `seconds` per TFLOP, and `overhead` besides."""
-    cells = tuple(map(Cell, seconds))
-    machine = recordings.head_of(recordings.plan_of()).machine
-    of_text = {"data": DataConfig(), "sizes": SIZES, "sha256": "0" * 64, "machine": machine}
-    of_steps = {"settings": TrainConfig(), "latent_dim": 256, "device": "cpu", "threads": 2}
-    head = SweepHead(**recordings.opening(Sweep), **of_text, **of_steps, cells=cells, axes=axes)
-    made = Sweep(Path("made.jsonl"), head)
-    for axis, values in asdict(axes).items():
-        for value in values:
-            flop = step_flop(*sizes_at(head, axis, value))
-            for cell in cells:
-                step = overhead + seconds[cell.backend] * flop / 1e12
-                peak = 700_000_000 + (100 * value if axis == "num_samples" else 0)
-                point = Point([step] * 3, peak, recordings.LARGE)
-                made.lines.append(PointMeasured(axis, value, cell, recordings.facts(cell), point))
-    made.lines += [DataMeasured(count, [1e-6 * count], [2e-6 * count]) for count in axes.num_samples]
-    return made
 
 
 def test_without_overhead_a_curve_is_all_on_one_share() -> None:

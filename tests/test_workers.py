@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from benchmarks.measure.plan import Cell
-from benchmarks.measure.recording import Sizes, append_line, create_lines
+from benchmarks.measure.recording import append_line, create_lines
 from benchmarks.measure.scenarios import Profile
 from benchmarks.measure.workers import PieceMeasured, Summed, Trained, Workers, WorkersHead
 from benchmarks.report import markdown
@@ -43,7 +43,7 @@ def piece(number: int, name: str = "torch", others: float = 0.0, factor: float =
 
 def made(*lines: PieceMeasured) -> Workers:
     machine = recordings.head_of(recordings.plan_of()).machine
-    of_text = {"data": DataConfig(), "sizes": Sizes(640, 160, 24, 42, 60, 75), "sha256": "0" * 64, "machine": machine}
+    of_text = {"data": DataConfig(), "sizes": recordings.SIZES, "sha256": "0" * 64, "machine": machine}
     of_steps = {"settings": TrainConfig(), "latent_dim": 256, "device": "cpu", "threads": 1}
     of_group = {"workers": 2, "backends": ("torch", "paddle"), "generations": 3}
     head = WorkersHead(**recordings.opening(Workers), **of_text, **of_steps, **of_group)

@@ -19,7 +19,17 @@ import msgspec
 
 from backends.process.environment import GROUPS
 from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan
-from benchmarks.measure.scenarios import Amount, Count, CountOrZero, EpochDone, Product, Profile, Seconds, WarmUp
+from benchmarks.measure.scenarios import (
+    Amount,
+    Count,
+    CountOrZero,
+    EpochDone,
+    Product,
+    Profile,
+    Seconds,
+    SomeSeconds,
+    WarmUp,
+)
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import make_folder, sync
@@ -121,7 +131,7 @@ class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     cell: int  # index of the cell in the plan
     lead: list[Seconds]  # training steps before the timed ones, which do not count
-    steps: Annotated[list[Seconds], msgspec.Meta(min_length=1)]  # timed training steps
+    steps: SomeSeconds  # timed training steps
     loop: Seconds  # lead and timed steps together, from the first one's start until their losses are read back
     finite: bool  # whether every loss is finite
     batch: list[Seconds]  # calls that decode many sentences at once; empty in cycles without decoding
@@ -153,9 +163,7 @@ class Decoded(Line, frozen=True):
 
     cell: Cell
     translations: list[Words]  # of the shown sentences
-    seconds: (
-        Seconds  # per character of the shown sentences, decoded once: the speed of a cell that decodes no batches
-    )
+    seconds: Seconds  # per character of the shown sentences, decoded once: the speed of a cell without batches
     characters: tuple[Count, Count] | None  # put out by a timed call: in a batch, and alone; None if not timed
     sentences: CountOrZero  # number of sentences in the batch of the timed calls
     scores: Scores | None  # over all held-out sources; None if these were not decoded

@@ -25,7 +25,7 @@ from benchmarks.measure import scenarios
 from benchmarks.measure.machine import wait_until_idle
 from benchmarks.measure.plan import Cell, options_of, own_settings
 from benchmarks.measure.recording import FirstLine, Line, LineOf, Lines, Sizes, damages_of_cells
-from benchmarks.measure.scenarios import AT_LEAST, Count, Point, Seconds, data_seconds, seconds_of
+from benchmarks.measure.scenarios import AT_LEAST, Count, Point, SomeSeconds, data_seconds, seconds_of
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.interface import BackendFacts
 from common.material import Material, prepare
@@ -144,12 +144,8 @@ class DataMeasured(Line, frozen=True):
     """The seconds that NumPy takes to prepare a corpus of `num_samples` pairs, one number for each repetition."""
 
     num_samples: Count
-    encode_seconds: Annotated[
-        list[Seconds], msgspec.Meta(min_length=1)
-    ]  # from text to ids, with vocabularies and split
-    epoch_seconds: Annotated[
-        list[Seconds], msgspec.Meta(min_length=1)
-    ]  # to make the tensors of all batches of an epoch
+    encode_seconds: SomeSeconds  # from text to ids, with vocabularies and split
+    epoch_seconds: SomeSeconds  # to make the tensors of all batches of an epoch
 
 
 class PointMeasured(Line, frozen=True):

@@ -20,7 +20,7 @@ from backends.process.runtime import Runtime
 from benchmarks.measure import scenarios
 from benchmarks.measure.machine import wait_until_idle
 from benchmarks.measure.recording import Line
-from benchmarks.measure.scenarios import Amount, Count, Profile, Seconds
+from benchmarks.measure.scenarios import Amount, Count, Profile, SomeSeconds
 from benchmarks.measure.sweep import AnySweep, AnySweepHead
 from common.interface import BackendFacts
 from common.load import Watch
@@ -59,9 +59,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One arrangement's turn in a cycle."""
 
     arrangement: str  # one of ARRANGEMENTS
-    steps: Annotated[
-        list[Annotated[list[Seconds], msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)
-    ]  # of each worker its timed steps
+    steps: Annotated[list[SomeSeconds], msgspec.Meta(min_length=1)]  # of each worker its timed steps
     others: Amount  # cores that other processes used meanwhile, on average
 
 
@@ -69,7 +67,7 @@ class Summed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long the group took to sum arrays of one size, by the framework's own engine."""
 
     size: Count  # bytes of one worker's array
-    seconds: Annotated[list[Seconds], msgspec.Meta(min_length=1)]
+    seconds: SomeSeconds
     others: Amount  # cores that other processes used meanwhile, on average
 
 

@@ -6,6 +6,7 @@ from benchmarks.report import content, drawing, wording
 from benchmarks.report.blocks import Block, Chart, Code, Report, Section, Table, Text
 from benchmarks.report.drawing import Values
 from benchmarks.results.scaling import Curve, Scaling, SizePoint
+from common.text import listed
 
 
 def report(scaling: Scaling) -> Report:
@@ -116,7 +117,7 @@ def _note(curves: Sequence[Curve]) -> str:
         "that it reaches."
     )
     for size, labels in by_departure.items():
-        names, their = wording.listed(labels), "their" if len(labels) > 1 else "its"
+        names, their = listed(labels), "their" if len(labels) > 1 else "its"
         if size is None:
             note += f" At every size {names} reached at least half of {their} best share."
         else:

@@ -9,6 +9,7 @@ from benchmarks.report.blocks import Block, Code, Points, Report, Section, Table
 from benchmarks.results.intervals import Estimate
 from benchmarks.results.scaling_workers import ASSUMPTIONS, Network, Projection
 from benchmarks.results.workers import Scaled
+from common.text import listed
 
 MORE_ASSUMPTIONS = (
     "A worker is one process with as many threads as here, on a machine of its own that is as fast as this one.",
@@ -71,7 +72,7 @@ def _headline(scaled: Scaled) -> str:
     ]
     if not found:
         return "What a group of workers loses on this machine"
-    return f"Pairs a second of a group of {workers} workers, as a multiple of those of one: {wording.listed(found)}."
+    return f"Pairs a second of a group of {workers} workers, as a multiple of those of one: {listed(found)}."
 
 
 def _warnings(scaled: Scaled) -> list[Block]:

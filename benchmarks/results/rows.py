@@ -35,6 +35,7 @@ from benchmarks.results.values import (
     plain,
 )
 from benchmarks.results.why import advice_for, step_parts, why_slower
+from common.text import listed
 
 MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
 
@@ -383,7 +384,7 @@ def headline(results: Results) -> str:
             said.append(f"as fast as {other} within {ratio.half_width:.1%}")
         else:
             said.append(f"not surely faster than {other} {interval}")
-    return f"{first} trains {', '.join(said[:-1])}{' and ' * (len(said) > 1)}{said[-1]}."
+    return f"{first} trains {listed(said)}."
 
 
 def _no_answer(results: Results, rows: Sequence[Row]) -> str:

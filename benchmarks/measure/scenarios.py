@@ -158,8 +158,8 @@ class EpochDone:
     seconds: Seconds  # duration of the training steps, without validation
     loss: float | None
     val_loss: float | None
-    val_accuracy: float
-    val_accuracy_real: float
+    val_accuracy: float  # share of characters predicted correctly, padding included
+    val_accuracy_real: float  # share of characters predicted correctly, without padding
 
 
 def learn(

@@ -1,10 +1,11 @@
 """The whole report of a comparison, and the summary of it that a terminal shows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from benchmarks.measure.plan import BUCKETED
 from benchmarks.report import cells, decoding, evidence, learning, resources, speed, wording
-from benchmarks.report.blocks import Block, Points, Report, Section, Table, Text, Warnings
+from benchmarks.report.blocks import Block, Code, Points, Report, Section, Table, Text, Warnings
 from benchmarks.results.values import Results
 
 
@@ -100,3 +101,11 @@ def machine(described: Mapping[str, object]) -> str:
     words += f", {described['cores']} cores" if "cores" in described else ""
     memory = described.get("memory")
     return words + (f", {memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else "")
+
+
+def again(command: str, machine: Mapping[str, Any]) -> Section:
+    """The last section of a sweep's report: the command that measures the same again, and the versions."""
+    found: list[Block] = [Text("Measure the same again with:"), Code(command)]
+    if versions := [(str(name), str(version)) for name, version in machine.get("versions", {}).items()]:
+        found.append(Table("Versions that were measured", ("what", "version"), versions, frozenset({0, 1})))
+    return Section("data", "How to measure the same again", found)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.report import content, drawing, wording
-from benchmarks.report.blocks import Block, Chart, Code, Report, Section, Table, Text
+from benchmarks.report.blocks import Block, Chart, Report, Section, Table, Text
 from benchmarks.report.drawing import Values
 from benchmarks.results.scaling import Curve, Scaling, SizePoint
 from common.text import listed
@@ -18,11 +18,7 @@ def report(scaling: Scaling) -> Report:
     ]
     if scaling.costs:
         sections.append(Section("costs", "Preparing the data", [_costs(scaling)], folded=False))
-    again: list[Block] = [Text("Measure the same again with:"), Code(scaling.command)]
-    versions = [(str(name), str(version)) for name, version in scaling.machine.get("versions", {}).items()]
-    if versions:
-        again.append(Table("Versions that were measured", ("what", "version"), versions, frozenset({0, 1})))
-    sections.append(Section("data", "How to measure the same again", again))
+    sections.append(content.again(scaling.command, scaling.machine))
     data = scaling.data
     facts = {
         "Model": f"LSTM encoder-decoder; {scaling.latent_dim} units and batches of {scaling.batch_size}, unless "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.workers import ARRANGEMENTS
 from benchmarks.report import content, wording
-from benchmarks.report.blocks import Block, Code, Points, Report, Section, Table, Text, Warnings
+from benchmarks.report.blocks import Block, Points, Report, Section, Table, Text, Warnings
 from benchmarks.results.intervals import Estimate
 from benchmarks.results.scaling_workers import ASSUMPTIONS, Network, Projection
 from benchmarks.results.workers import Scaled
@@ -36,11 +36,7 @@ def report(scaled: Scaled) -> Report:
     ]
     assumptions = Points("Assumptions of these projections", [*MORE_ASSUMPTIONS, *ASSUMPTIONS])
     sections.append(Section("assumptions", "What is assumed", [assumptions], False))
-    again: list[Block] = [Text("Measure the same again with:"), Code(scaled.command)]
-    versions = [(str(name), str(version)) for name, version in head.machine.get("versions", {}).items()]
-    if versions:
-        again.append(Table("Versions that were measured", ("what", "version"), versions, frozenset({0, 1})))
-    sections.append(Section("data", "How to measure the same again", again))
+    sections.append(content.again(scaled.command, head.machine))
     mean, most = scaled.others
     facts = {
         "Model": f"LSTM encoder-decoder; {head.latent_dim} units, {scaled.gradients / 1e6:.2f} MB of gradients",

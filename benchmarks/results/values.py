@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from benchmarks.measure.plan import Cell
+from benchmarks.measure.scenarios import EpochDone
 from benchmarks.parity.certificate import Certificate
 from benchmarks.results.intervals import Estimate, Word
 from common.config import DataConfig, TrainConfig
@@ -88,14 +89,11 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class ScoredEpoch:
+class ScoredEpoch(EpochDone):
     """One epoch of a training, and how well its weights translate the held-out sources."""
 
-    seconds: float  # time of the training steps; scoring is not included
     loss: float
     val_loss: float
-    val_accuracy: float  # share of characters predicted correctly, padding included
-    val_accuracy_real: float  # share of characters predicted correctly, without padding
     chrf: float  # 0 to 100
     exact_match: float  # share of translations that equal a reference
     character_error_rate: float  # edits per character of the reference

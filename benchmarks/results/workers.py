@@ -109,6 +109,7 @@ def _grouped(
     network = fitted_network(name, head.workers, sums)
     (foreseen,) = project(steps["apart"], batch_size, gradients, network, (head.workers,))
     fit = Fit(observed)
+    longer = fit.ratio("group", "apart")
     efficiency = {name: fit.ratio(name, "one") for name in ARRANGEMENTS if name != "one"}
     if divided := efficiency["divided"]:  # which has only one worker's pairs
         efficiency["divided"] = divided.times(1 / head.workers)
@@ -116,7 +117,7 @@ def _grouped(
         backend,
         {name: fit.seconds(name) for name in ARRANGEMENTS},
         efficiency,
-        _less_than_one(fit.ratio("group", "apart")),
+        Estimate(1 - longer.value, 1 - longer.high, 1 - longer.low) if longer else None,
         steps["one"],
         _profiled(lines),
         sums,
@@ -124,11 +125,6 @@ def _grouped(
         foreseen.step,
         [(one, project(steps["one"], batch_size, gradients, one)) for one in (network, *ASSUMED)],
     )
-
-
-def _less_than_one(ratio: Estimate | None) -> Estimate | None:
-    """The estimate of 1 - ratio."""
-    return Estimate(1 - ratio.value, 1 - ratio.high, 1 - ratio.low) if ratio else None
 
 
 def _quiet(cycle: Sequence[Trained], limit: float = MOST_OTHERS) -> bool:

@@ -240,10 +240,12 @@ def changed(made: Recording, kind: type[Kind], change: Callable[[Kind], Line | N
     return replace(made, lines=[line for line in lines if line is not None])
 
 
-def each_visit(made: Recording, change: Callable[[Cell, Visit], Visit]) -> Recording:
-    """The recording with each visit as `change` makes it."""
+def each_visit(made: Recording, change: Callable[[Cell, Visit], Visit], number: int | None = None) -> Recording:
+    """The recording with each visit as `change` makes it, or only those of the generation with this number."""
 
     def altered(generation: Generation) -> Generation:
+        if number not in (None, generation.number):
+            return generation
         cycles = [[change(made.plan.cells[v.cell], v) for v in cycle] for cycle in generation.cycles]
         return msgspec.structs.replace(generation, cycles=cycles)
 

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -31,6 +33,14 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, dict[
     answered = short(GENERATIONS, "--backends", "numpy,torch", "--batches", "shuffled,bucketed", *TINY, "--out", out)
     assert answered["results"] == str(out)
     return Recording.read(out), answered
+
+
+@contextmanager
+def another_benchmark() -> Iterator[None]:
+    """One that seems to run, since its lock is held."""
+    with lock_path().open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def test_a_benchmark_answers_in_json(measured) -> None:
@@ -137,8 +147,7 @@ def test_ctrl_c_before_anything_is_known_says_so(tmp_path) -> None:
 
 def test_where_another_benchmark_runs_it_ends_at_once_if_told_to_and_leaves_nothing(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
-    with lock_path().open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with another_benchmark():
         for name in ("bench", "sweep"):
             options = ["--backends", "numpy", "--num-samples", "300", "--no-wait", "--out", out]
             assert "another benchmark runs" in refusal(2, name, *options)
@@ -150,8 +159,7 @@ def test_a_recording_that_somebody_else_writes_is_not_read_before_they_are_done(
     out = tmp_path / "a.jsonl"
     whole = measured[0].path.read_bytes().splitlines(keepends=True)
     out.write_bytes(b"".join(whole[:-1]))
-    with lock_path().open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with another_benchmark():
         second = start_short(GENERATIONS, "bench", "--resume", "--out", out, "--json")
         assert second.stderr
         assert "another benchmark runs" in second.stderr.readline()
@@ -169,8 +177,7 @@ def test_the_last_recording_that_has_a_head_alone_is_not_removed_by_who_may_not_
     wait_until(lambda: whole_lines(out) or program.poll() is not None)
     program.kill()
     program.communicate()
-    with lock_path().open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with another_benchmark():
         assert "another benchmark runs" in refusal(2, "bench", "--resume", "--no-wait", "--out", out)
     assert out.exists()
 

@@ -416,8 +416,3 @@ def test_another_text_or_machine_is_not_gone_on_with(path: Path) -> None:
     with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
         resumed(path)  # whose digest is of no corpus
     assert "exists already" in refusal(2, "bench", "--backends", "numpy", "--out", path)
-
-
-def test_lines_of_a_kind_are_given_in_their_order() -> None:
-    assert [generation.number for generation in WHOLE.of_kind(Generation)] == [1, 2]
-    assert [line.seed for line in WHOLE.of_kind(Trained)] == [0]

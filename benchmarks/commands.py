@@ -173,8 +173,9 @@ def bench(
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         benchmark = open_benchmark()
-        with _measuring("bench", path, json, benchmark.plan.python_options):
-            benchmark.run(_Progress(), precision)
+        with _measuring("bench", path, json, benchmark.plan.python_options) as say:
+            for said in benchmark.run(precision):
+                say(said if isinstance(said, str) else _so_far(said))
 
 
 def sweep(
@@ -238,10 +239,9 @@ def sweep(
             create = partial(Sweep.create, *asked, threads, cells=tuple(map(Cell, names)), axes=Axes())
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         opened = _read(path, Sweep, Workers).resume() if resume else create()
-        with _measuring("sweep", path, json):
-            progress = _Progress()
-            for title, done, total in opened.run():
-                progress.phase(f"{title} ({done + 1} of {total})")
+        with _measuring("sweep", path, json) as say:
+            for title in opened.run():
+                say(title)
 
 
 def machine(json: options.Json = False) -> None:
@@ -532,28 +532,14 @@ def carry(
     print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
 
 
-class _Progress:
-    """Prints to standard error what is measured next and what the results are so far.
+def _so_far(recording: "Recording") -> str:
+    """What a benchmark has found so far; "" before there are intervals."""
+    from benchmarks.results.rows import results_of
 
-    It prints plain lines, since a progress bar that is drawn all the time would slow down what is measured.
-    """
-
-    def __init__(self) -> None:
-        self.began = perf_counter()
-
-    def phase(self, title: str) -> None:
-        from common import terminal
-
-        minutes, seconds = divmod(int(perf_counter() - self.began), 60)
-        line = f"[{minutes}:{seconds:02}] {printable(title)}"
-        terminal.err.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def measured(self, recording: "Recording") -> None:
-        from benchmarks.results.rows import results_of
-
-        results = results_of(recording)
-        if results.reached is not None:
-            self.phase(f"{results.headline} The widest interval reaches {results.reached:.1%} to either side.")
+    found = results_of(recording)
+    if found.reached is None:
+        return ""
+    return f"{found.headline} The widest interval reaches {found.reached:.1%} to either side."
 
 
 def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
@@ -570,8 +556,11 @@ def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
 
 
 @contextmanager
-def _measuring(command: str, path: Path, json: bool, options: Sequence[str] = ()) -> Iterator[None]:
+def _measuring(command: str, path: Path, json: bool, options: Sequence[str] = ()) -> Iterator[Callable[[str], None]]:
     """Measure in the block; then show the results so far, and where the recording is unless the JSON names it.
+
+    The block is given what prints a line with the time to standard error. These are plain lines, since a progress bar
+    that is drawn all the time would slow down what is measured.
 
     The message of whatever error ends the measuring gets the command that resumes the recording. After Ctrl-C the
     results so far are shown before CtrlCError is raised.
@@ -583,9 +572,16 @@ def _measuring(command: str, path: Path, json: bool, options: Sequence[str] = ()
     from common.errors import CannotBeginError, CtrlCError, RosettaError, why
 
     go_on = " ".join([f"go on with: rosetta {command} --out {quoted(path)} --resume", *options])
-    interrupted = False
+    began, interrupted = perf_counter(), False
+
+    def say(line: str) -> None:
+        minutes, seconds = divmod(int(perf_counter() - began), 60)
+        if line:
+            said = f"[{minutes}:{seconds:02}] {printable(line)}"
+            terminal.err.print(said, markup=False, highlight=False, soft_wrap=True)
+
     try:
-        yield
+        yield say
     except KeyboardInterrupt:
         interrupted = True
     except OSError as error:

@@ -134,16 +134,6 @@ def begun(plan: Plan, path: Path, material: Material) -> Benchmark:
 fresh = cache(lambda model: initial_state(model, 0))  # which takes long for many units
 
 
-class Silent:
-    """Progress that tells nobody."""
-
-    def phase(self, title: str) -> None:
-        """What begins now."""
-
-    def measured(self, recording: Recording) -> None:
-        """A generation is done."""
-
-
 def step_numbers(visits: list[tuple[Cell, int, int]], cell: Cell) -> list[int]:
     """The steps of each visit to a cell."""
     return [count for visited, count, _ in visits if visited == cell]

@@ -25,7 +25,7 @@ from benchmarks.results.rows import results_of
 from benchmarks.results.timings import precision
 from common.config import DataConfig
 from common.material import Material, prepare
-from tests.fake_processes import GIGABYTE, Silent, World, begun, put_in_place, step_numbers
+from tests.fake_processes import GIGABYTE, World, begun, put_in_place, step_numbers
 from tests.recordings import plan_of
 
 NAMES = ["torch", "keras", "paddle"]
@@ -42,7 +42,7 @@ def never(recording: Recording) -> float:
 
 
 def measured(benchmark: Benchmark, precision: Callable[[Recording], float | None] = narrow) -> list[Generation]:
-    benchmark.run(Silent(), precision)
+    list(benchmark.run(precision))
     return Recording.read(benchmark.recording.path).of_kind(Generation)
 
 
@@ -242,7 +242,7 @@ def test_a_generation_whose_heats_found_other_room_is_made_whole_and_no_row_is_m
 
     benchmark.recording.append = until_a_heat_is_done  # type: ignore[method-assign, assignment]
     with pytest.raises(KilledError):
-        benchmark.run(Silent(), narrow)
+        list(benchmark.run(narrow))
     world.available = 100 * GIGABYTE
     found = measured(begun(plan, path, small))
     starts = [(g.number, g.heat, sorted(start.cell for start in g.starts)) for g in found]

@@ -1,6 +1,7 @@
 """A sweep: each point measured once and gone on with, shares and departures by known answers, memory that stays."""
 
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +36,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     path = tmp_path_factory.mktemp("sweep") / "a.jsonl"
     data, settings = DataConfig(num_samples=200), TrainConfig()
     begun = Sweep.create(path, data, settings, 16, "cpu", 1, cells=(Cell("numpy"),), axes=TINY)
-    told = []
-    for title, done, of in begun.run():
-        told.append((title, done, of))
-        if done == 6:
-            break  # which is begun, and not recorded
-    assert told[0] == ("data of 40 pairs", 0, 10)
-    assert told[-1][1:] == (6, 10)
+    told = list(islice(begun.run(), 7))  # the last of which is begun, and not recorded
+    assert (told[0], told[-1]) == ("data of 40 pairs (1 of 10)", "numpy, batch_size 2 (7 of 10)")
     assert len(Sweep.read(path).lines) == 6
     with path.open("ab") as file:
         file.write(b'{"kind": "pointmeas')  # what a kill leaves
-    for _title, done, of in Sweep.read(path).resume().run():
-        assert done < of == 4
+    assert [title[-8:] for title in Sweep.read(path).resume().run()] == [f"({number} of 4)" for number in range(1, 5)]
     return Sweep.read(path)
 
 

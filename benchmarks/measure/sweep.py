@@ -87,16 +87,13 @@ class AnySweep(Lines[AnyHead, LineOf], Generic[AnyHead, LineOf, Piece]):
         """Measure a piece."""
         raise NotImplementedError
 
-    def run(self) -> Iterator[tuple[str, int, int]]:
-        """Measure what the recording lacks.
-
-        Yields, before each piece is measured, its title, its number from 0 and the number of all missing pieces.
-        """
+    def run(self) -> Iterator[str]:
+        """Measure what the recording lacks. Yields, before each piece is measured, which of how many it is."""
         material, _ = prepare(self.head.data, self.head.settings.seed, "float32")
         done = set(map(self.piece_of, self.lines))
         missing = [piece for piece in self.planned() if piece not in done]
-        for number, piece in enumerate(missing):
-            yield self.title(piece), number, len(missing)
+        for number, piece in enumerate(missing, 1):
+            yield f"{self.title(piece)} ({number} of {len(missing)})"
             self.append(self.measured(piece, material))
 
     def damages(self) -> Iterator[str]:

@@ -21,14 +21,17 @@ from rich.console import Console
 from backends.process.parent import PROJECT
 from benchmarks.measure.machine import Finding
 from benchmarks.measure.plan import Cell
+from benchmarks.measure.recording import Generation
 from benchmarks.report import changes, content, joined, learning, machine, markdown, page, sweep, terminal
 from benchmarks.report.blocks import Block, Chart, Details, Table
 from benchmarks.report.differences import difference
 from benchmarks.report.drawing import COLOURS, INK, OTHERS, TINTS
 from benchmarks.report.wording import AXES, SPACE
 from benchmarks.results.intervals import Estimate
+from benchmarks.results.rows import results_of
 from benchmarks.results.values import Results, Row, Training
 from tests.conftest import DRAWN, OVERFLOW, Open
+from tests.recordings import plan_of, recording
 from tests.results_example import HOSTILE, HOSTILE_KERNEL, LONG, RAW, comparison, example, scaling, several_machines
 
 CHARTS = ["speed", "bucketed", "reduced", "batch", "alone", "start", "memory", "parts", "peak", "loss", "chrf"]
@@ -278,12 +281,6 @@ def test_colours_of_backends_and_of_parts_are_told_apart(sight: str) -> None:
     assert nearest((tint, colour) for tint in TINTS for colour in fixed) > 12
 
 
-def bare(row: Row) -> Row:
-    """A row of which only the start is known."""
-    resources = replace(row.resources, roofline=None, kernels=[], step_parts={}, data_share=None)
-    return replace(row, certificate=None, speed=None, decoding=None, resources=resources, learning=[])
-
-
 def wild(row: Row) -> Row:
     """As after two generations on a busy machine."""
     if row.speed is None:
@@ -294,13 +291,12 @@ def wild(row: Row) -> Row:
 
 def poorer() -> dict[str, Results]:
     """Comparisons of which parts are missing, or hardly known."""
-    full = example()
-    nothing: dict[str, Any] = {"pairs": [], "decoding": [], "alone": [], "sentences": [], "peaks": [], "advice": []}
-    nothing |= {"warnings": [], "baseline": "", "chrf": None, "reached": None}
+    full, one = example(), plan_of(["torch"])
+    busy = recording(one, generations=1, busy=[(1, place) for place in range(6)])
     return {
-        "no rows": replace(full, rows=[], **nothing),
-        "nothing measured": replace(full, rows=[bare(row) for row in full.rows], **nothing),
-        "one row": replace(full, rows=full.rows[:1], **nothing),
+        "no rows": results_of(replace(recording(one, generations=0), lines=[])),
+        "nothing measured": results_of(replace(busy, lines=busy.of_kind(Generation))),
+        "one row": results_of(recording(one)),
         "wild intervals": replace(full, rows=[wild(row) for row in full.rows]),
         "none compared": replace(
             full, rows=[replace(row, why_not="parity is broken") for row in full.rows], pairs=[]
@@ -309,9 +305,9 @@ def poorer() -> dict[str, Results]:
 
 
 SECTIONS = {
-    "no rows": {"measured", "data"},
-    "nothing measured": {"start", "settings", "measured", "data"},
-    "one row": {"speed", "decoding", "start", "parts", "learning", "parity", "settings", "measured", "data"},
+    "no rows": {"warnings", "measured", "data"},
+    "nothing measured": {"warnings", "start", "settings", "measured", "data"},
+    "one row": {"speed", "sentences", "decoding", "start", "parts", "peak", "parity", "settings", "measured", "data"},
 }
 
 

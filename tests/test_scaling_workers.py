@@ -19,17 +19,19 @@ from common.errors import CannotBeginError
 INSTANT = Network("instant", inf, 0.0)
 
 
-def test_steps_that_all_take_the_same_time_have_no_straggler() -> None:
-    assert slowest_of([0.05] * 10, 512) == pytest.approx(0.05)
-
-
-def test_of_one_worker_the_slowest_is_the_mean() -> None:
-    assert slowest_of([3.0, 1.0, 2.0], 1) == pytest.approx(2.0)
-
-
-def test_of_two_workers_each_as_often_fast_as_slow_three_in_four_steps_wait_for_a_slow_one() -> None:
-    assert slowest_of([1.0, 2.0], 2) == pytest.approx(0.25 * 1 + 0.75 * 2)
-    assert slowest_of([1.0, 2.0], 8) == pytest.approx(2 - 2.0**-8)
+@pytest.mark.parametrize(
+    ("steps", "workers", "expected"),
+    [
+        ([0.05] * 10, 512, 0.05),
+        ([3.0, 1.0, 2.0], 1, 2.0),
+        ([1.0, 2.0], 2, 0.25 * 1 + 0.75 * 2),
+        ([1.0, 2.0], 8, 2 - 2.0**-8),
+        ([1.0, 2.0, 5.0], 100_000, 5.0),
+    ],
+    ids=["no straggler", "one alone", "three in four wait", "nearly all wait", "none slower than measured"],
+)
+def test_the_slowest_of_workers_whose_steps_are_known(steps: list[float], workers: int, expected: float) -> None:
+    assert slowest_of(steps, workers) == pytest.approx(expected)
 
 
 def test_the_slowest_is_the_mean_of_the_longest_of_random_draws() -> None:
@@ -37,10 +39,6 @@ def test_the_slowest_is_the_mean_of_the_longest_of_random_draws() -> None:
     steps = rng.lognormal(-3, 0.2, 200)
     drawn = rng.choice(steps, (20_000, 64)).max(axis=1)
     assert slowest_of(steps, 64) == pytest.approx(drawn.mean(), rel=0.005)
-
-
-def test_no_worker_is_slower_than_the_slowest_step_that_was_measured() -> None:
-    assert slowest_of([1.0, 2.0, 5.0], 100_000) == pytest.approx(5.0)
 
 
 def test_a_ring_sends_twice_what_the_others_have_and_waits_for_each_message() -> None:

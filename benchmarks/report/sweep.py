@@ -55,10 +55,11 @@ def _headline(scaling: Scaling) -> str:
 
 
 def _chart(curves: Sequence[Curve]) -> Chart:
-    """The chart of one axis. Along the pairs in the corpus it shows memory, along all other axes a step's time."""
+    """The chart of one axis. Along the pairs in the corpus it shows megabytes, along all other axes a step's time."""
     axis = curves[0].axis
     values: Values = [
-        {"label": curve.cell.label, "backend": curve.cell.backend, "x": point.value, "y": _amount(axis, point)}
+        {"label": curve.cell.label, "backend": curve.cell.backend, "x": point.value}
+        | {"y": point.peak_memory / 1e6 if axis == "num_samples" else point.seconds}
         | {"size": f"{point.value:,}", "text": _cell(curve, point)}
         for curve in curves
         for point in curve.points
@@ -74,11 +75,6 @@ def _chart(curves: Sequence[Curve]) -> Chart:
     key = "Both axes are logarithmic. The dotted line shows the time that the same step would take at the machine's "
     key += "peak speed."
     return Chart(axis, "Time of a training step", spec, _table(curves), key)
-
-
-def _amount(axis: str, point: SizePoint) -> float:
-    """What a chart draws of a point: megabytes along the pairs in the corpus, seconds along all other axes."""
-    return point.peak_memory / 1e6 if axis == "num_samples" else point.seconds
 
 
 def _cell(curve: Curve, point: SizePoint) -> str:

@@ -264,7 +264,7 @@ def slowed(made: Recording, label: str, factor: float) -> Recording:
     return each_visit(made, change)
 
 
-def on_machine(made: Recording, processor: str) -> Recording:
-    """The recording as one of a machine with this processor."""
-    machine = made.head.machine | {"processor": processor}
+def on_machine(made: Recording, **facts: Any) -> Recording:
+    """The recording as one of a machine of which these facts are told."""
+    machine = made.head.machine | facts
     return replace(made, head=msgspec.structs.replace(made.head, machine=machine))

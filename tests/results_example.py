@@ -129,5 +129,5 @@ def several_machines() -> Joined:
     plan = plan_of(lanes=("matched", "default"))
     parts = [msgspec.structs.replace(plan, named=(row,)) for row in ("torch", "keras")]
     first, second = (recording(part, seed=seed) for seed, part in enumerate(parts))
-    third = slowed(on_machine(recording(plan, seed=2), f"AMD {LONG}"), "torch", 1.5)
+    third = slowed(on_machine(recording(plan, seed=2), processor=f"AMD {LONG}"), "torch", 1.5)
     return join([("node-1", first), ("node-2", second), (LONG.replace(" ", "-"), third)])

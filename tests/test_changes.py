@@ -1,14 +1,11 @@
 """Two recordings against one another."""
 
-from dataclasses import replace
-
-import msgspec
 import pytest
 
 from benchmarks.measure.recording import Recording
 from benchmarks.results.changes import compare
 from tests.program import answer, refusal, rosetta
-from tests.recordings import SECONDS, plan_of, recording, slowed, written
+from tests.recordings import SECONDS, on_machine, plan_of, recording, slowed, written
 
 
 def words(before: Recording, after: Recording) -> dict[tuple[str, str], str]:
@@ -47,8 +44,7 @@ def test_recordings_that_give_no_verdict_are_not_compared() -> None:
 def test_what_else_differs_is_told() -> None:
     before = recording()
     after = recording(plan_of(["torch", "keras"]), seed=1)
-    machine = after.head.machine | {"processor": "another one", "versions": {"torch": "99.0"}}
-    after = replace(after, head=msgspec.structs.replace(after.head, machine=machine))
+    after = on_machine(after, processor="another one", versions={"torch": "99.0"})
     found = compare(before, after)
     assert found.differences == [
         "processor was a processor, is another one",

@@ -28,7 +28,6 @@ from benchmarks.measure.recording import (
     create_lines,
     cut_torn_line,
     format_of,
-    refuse_other_machine,
 )
 from benchmarks.measure.schedule import resumed
 from benchmarks.measure.sweep import Sweep
@@ -36,11 +35,10 @@ from benchmarks.report import content, markdown
 from benchmarks.results.changes import compare
 from benchmarks.results.rows import results_of
 from common.errors import CannotBeginError, RosettaError
-from common.machine import Machine
 from common.text import quoted
 from tests import damage
 from tests.program import refusal
-from tests.recordings import Noise, changed, plan_of, recording, slowed, trained, written
+from tests.recordings import Noise, changed, on_machine, plan_of, recording, slowed, trained, written
 
 WHOLE = recording(plan_of(["torch", "keras"], "standard"), generations=2)
 WHOLE.lines += [trained(Cell("torch"), 0), Cause(Cell("torch", "default"), ["threads"], 0.2, 0.1, 0.1)]
@@ -362,14 +360,12 @@ def test_a_page_does_not_replace_a_recording(path: Path) -> None:
 def test_a_processor_whose_name_was_not_found_is_no_other_machine(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = WHOLE.head.machine
-    unknown: Machine = {**machine, "processor": ""}
-    for was, now in ((machine, unknown), (unknown, unknown), (unknown, machine)):
-        monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found)
-        refuse_other_machine(path, was)
-    hostile: Machine = {**machine, "processor": "\x1b[2J\u202e"}
+    known, unknown = Recording.read(path), on_machine(Recording.read(path), processor="")
+    for was, now in ((known, unknown), (unknown, unknown), (unknown, known)):
+        monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found.head.machine)
+        was.resume()
     with pytest.raises(CannotBeginError) as caught:
-        refuse_other_machine(path, hostile)
+        on_machine(known, processor="\x1b[2J\u202e").resume()
     assert str(caught.value).endswith("processor was ?[2J? and is now a processor; choose another --out")
 
 

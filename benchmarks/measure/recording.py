@@ -239,8 +239,13 @@ class Lines(Generic[HeadOf, LineOf]):
         """Cut off a torn last line, so that lines can be appended again.
 
         Raises CannotBeginError if this is not the machine that the recording was begun on, or has other versions.
+        What was not known then, or is not now, does not count: a processor's name is not found every time.
         """
-        refuse_other_machine(self.path, self.head.machine)
+        now = describe_machine()
+        for name, before in self.head.machine.items():
+            if before and now.get(name) and now.get(name) != before:
+                what = _shown(f"{name} was {before} and is now {now.get(name)}")
+                raise CannotBeginError(f"{self.path} was begun elsewhere: {what}; choose another --out")
         cut_torn_line(self.path)
         return self
 
@@ -312,18 +317,6 @@ def damages_of_cells(cells: Sequence[Cell]) -> Iterator[str]:
     for cell in cells:
         if cell.lane not in LANES or cell.batches not in BATCHES:
             yield f"the row {cell.label} has the lane {cell.lane} and {cell.batches} batches"
-
-
-def refuse_other_machine(path: Path, was: Machine) -> None:
-    """Raise CannotBeginError if this is not the machine, or has not the versions, that a recording was begun with.
-
-    What was not known then, or is not now, does not count: the name of the processor is not found every time.
-    """
-    now = describe_machine()
-    for name, before in was.items():
-        if before and now.get(name) and now.get(name) != before:
-            what = f"{name} was {before} and is now {now.get(name)}"
-            raise CannotBeginError(f"{path} was begun elsewhere: {_shown(what)}; choose another --out")
 
 
 def refuse_existing(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from math import inf
 
-import numpy as np
 import pytest
 
 from benchmarks.results.scaling_workers import (
@@ -32,13 +31,6 @@ INSTANT = Network("instant", inf, 0.0)
 )
 def test_the_slowest_of_workers_whose_steps_are_known(steps: list[float], workers: int, expected: float) -> None:
     assert slowest_of(steps, workers) == pytest.approx(expected)
-
-
-def test_the_slowest_is_the_mean_of_the_longest_of_random_draws() -> None:
-    rng = np.random.default_rng(0)
-    steps = rng.lognormal(-3, 0.2, 200)
-    drawn = rng.choice(steps, (20_000, 64)).max(axis=1)
-    assert slowest_of(steps, 64) == pytest.approx(drawn.mean(), rel=0.005)
 
 
 def test_a_ring_sends_twice_what_the_others_have_and_waits_for_each_message() -> None:

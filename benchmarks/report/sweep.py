@@ -6,6 +6,7 @@ from benchmarks.report import content, drawing, wording
 from benchmarks.report.blocks import Block, Chart, Report, Section, Table, Text
 from benchmarks.report.drawing import Values
 from benchmarks.results.scaling import Curve, Scaling, SizePoint
+from benchmarks.results.values import grouped
 from common.text import listed
 
 
@@ -101,14 +102,11 @@ def _note(curves: Sequence[Curve]) -> str:
             "Each cell is the peak memory of a process that trained some dozens of steps; the number in brackets is "
             f"this peak as a multiple of that with {base:,} pairs."
         )
-    by_departure: dict[int | None, list[str]] = {}
-    for curve in curves:
-        by_departure.setdefault(curve.departs, []).append(curve.cell.label)
     note = (
         "Each cell is the time of a training step; the number in brackets is the share of the machine's peak speed "
         "that it reaches."
     )
-    for size, labels in by_departure.items():
+    for size, labels in grouped((curve.departs, curve.cell.label) for curve in curves).items():
         names, their = listed(labels), "their" if len(labels) > 1 else "its"
         if size is None:
             note += f" At every size {names} reached at least half of {their} best share."

@@ -1,9 +1,9 @@
 """The results of a comparison as plain values. Times are in seconds and memory in bytes unless it says otherwise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -15,6 +15,9 @@ from common.config import DataConfig, TrainConfig
 from common.evidence import Kernel
 from common.interface import BackendFacts
 from common.machine import Machine
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 # Rows are compared with one another within a group:
 # - "main": rows that do the same work, in float32.
@@ -162,9 +165,7 @@ class Sentence:
     @property
     def said(self) -> list[tuple[list[str], str]]:
         """Each distinct translation, with the labels of the rows that give it."""
-        labels: dict[str, list[str]] = {}
-        for label, translation in self.translations.items():
-            labels.setdefault(translation, []).append(label)
+        labels = grouped((translation, label) for label, translation in self.translations.items())
         return [(names, translation) for translation, names in labels.items()]
 
 
@@ -232,6 +233,14 @@ def ratio_among(pairs: Sequence[Pair], left: str, right: str) -> Estimate | None
         if (pair.right, pair.left) == (left, right):
             return pair.ratio.inverse
     return None
+
+
+def grouped(items: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """The items that have the same key, by this key; keys and items stay in their order."""
+    found: dict[Key, list[Item]] = {}
+    for key, item in items:
+        found.setdefault(key, []).append(item)
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import fsum, log
 from statistics import fmean, median
 
@@ -10,6 +11,7 @@ from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.workers import ARRANGEMENTS, PieceMeasured, Trained, Workers, WorkersHead
 from benchmarks.results.intervals import Estimate, Fit
 from benchmarks.results.scaling_workers import Network, Projection, fitted_network, gradient_bytes, project
+from benchmarks.results.values import grouped
 from common.config import ModelConfig
 
 MOST_DROPPED = 0.5  # if a larger share of the cycles is disturbed, none is dropped
@@ -88,22 +90,17 @@ def _grouped(
 ) -> Grouped:
     """The results of one framework from those of its turns in which others used at most `limit` cores."""
     batch_size = head.settings.batch_size
-    turns: dict[tuple[int, str], list[list[float]]] = {}  # by generation and arrangement: the steps of each turn
-    for line in lines:
-        for cycle in line.cycles:
-            if _quiet(cycle, limit):
-                for turn in cycle:
-                    of_all = [seconds for steps in turn.steps for seconds in steps]
-                    turns.setdefault((line.generation, turn.arrangement), []).append(of_all)
+    used = [
+        (line.generation, turn) for line in lines for cycle in line.cycles if _quiet(cycle, limit) for turn in cycle
+    ]
+    # By generation and arrangement: the steps of each turn, of all workers.
+    turns = grouped(((number, turn.arrangement), list(chain(*turn.steps))) for number, turn in used)
     observed = {block: fmean(log(median(turn)) for turn in found) for block, found in turns.items()}
     steps = {
         name: [seconds for (_, one), found in turns.items() if one == name for turn in found for seconds in turn]
         for name in ARRANGEMENTS
     }
-    by_size: dict[int, list[float]] = {}
-    for line in lines:
-        for summed in line.sums:
-            by_size.setdefault(summed.size, []).extend(summed.seconds)
+    by_size = grouped((summed.size, seconds) for line in lines for summed in line.sums for seconds in summed.seconds)
     sums = {size: median(seconds) for size, seconds in sorted(by_size.items())}
     name = f"{backend}'s own engine between processes of this machine (measured)"
     network = fitted_network(name, head.workers, sums)

@@ -11,7 +11,6 @@ from benchmarks.results.timings import Timings
 from tests.recordings import RESTLESS, Noise, plan_of, recording
 
 SIMULATIONS = 400
-CONTROL = plan_of(["torch", "keras", "paddle"], "standard")  # with one row measured twice
 # Of one interval in twenty that may leave the truth out, so many more may be by chance of the simulations.
 LEAST_COVERAGE = 0.93
 
@@ -60,19 +59,6 @@ def test_intervals_are_as_narrow_as_the_noise_allows() -> None:
     assert np.median(halves) == pytest.approx(2.0 * 0.028 * math.sqrt(2 / 20), rel=0.1)
 
 
-def test_a_row_measured_twice_is_told_apart_from_itself_in_one_of_twenty_at_most() -> None:
-    labels = {cell.label for cell in CONTROL.cells if not cell.bucketed}
-    again = next(cell for cell in CONTROL.cells if cell.again)
-    assert again.label == "torch, again"
-    assert again.label in labels
-    seconds = dict.fromkeys(("torch", "keras", "paddle"), 0.06)
-    held = 0
-    for seed in range(20):
-        ratio = Timings(recording(CONTROL, seconds, 5, RESTLESS, seed)).steps.ratio("torch", "torch, again")
-        held += ratio is not None and ratio.holds(1.0)
-    assert held >= 19
-
-
 @pytest.mark.parametrize("sd", [0.037, 0.042])
 def test_a_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_generations(sd: float) -> None:
     """Fifteen minutes' data; `sd` is the standard deviation of a generation's log ratio of two rows."""
@@ -84,12 +70,6 @@ def test_a_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_generati
         assert ratio
         words.append(word_for(ratio, 0.03))
     assert words.count("slower") >= 27
-
-
-def test_equal_rows_are_called_faster_or_slower_at_most_5_times_in_100() -> None:
-    ratios = [same(5, RESTLESS, seed).ratio("torch", "keras") for seed in range(200)]
-    wrong = sum(word_for(ratio, 0.03) in ("faster", "slower") for ratio in ratios if ratio)
-    assert wrong <= 14  # ten are expected, and so many more come by chance in one of ten simulations
 
 
 def test_two_recordings_are_compared_without_pairing_what_they_do_not_share() -> None:

@@ -9,6 +9,7 @@ import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -70,11 +71,13 @@ def test_what_is_recorded_is_what_the_report_needs(measured) -> None:
         if not row.cell.bucketed:
             assert row.resources.kernels
             assert row.decoding.sentences > 1
-    for generation in recording.of_kind(Generation):
-        for visit in (visit for cycle in generation.cycles for visit in cycle):
-            assert sum(visit.lead) + sum(visit.steps) == pytest.approx(visit.loop, rel=0.05)
-            assert visit.finite
-            assert 0 <= visit.others < os.cpu_count()
+    visits = [visit for g in recording.of_kind(Generation) for cycle in g.cycles for visit in cycle]
+    for visit in visits:
+        assert sum(visit.lead) + sum(visit.steps) <= visit.loop
+        assert visit.finite
+        assert 0 <= visit.others < os.cpu_count()
+    # Of the median visit, since other programs may stop a process between two steps.
+    assert median((sum(visit.lead) + sum(visit.steps)) / visit.loop for visit in visits) > 0.95
 
 
 def test_each_cycle_has_an_order_of_its_own(measured) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.porting.layouts import (
     ALWAYS,
     FLOAT32_LAYERS,
+    MEANINGS,
     OPTIMIZERS,
     RATE_IN_MOMENTUM,
     RECURRENT,
@@ -99,10 +100,11 @@ class Side:
         """A layer's settings in canonical terms."""
         framework = self.record.says.framework.name
         found = dict(ALWAYS[framework].get(group.kind, {}))
-        for own, (name, meaning) in SETTINGS[framework].items():
+        for own, name in SETTINGS[framework].items():
             if own in group.layer.settings:
+                value = group.layer.settings[own]
                 try:
-                    found[name] = meaning(group.layer.settings[own])
+                    found[name] = MEANINGS[framework, own](value) if (framework, own) in MEANINGS else value
                 except TypeError:  # somebody's own meaning of the name
                     continue
         return found

@@ -112,7 +112,7 @@ class Rungs:
 
     def _forward(self) -> Iterator[Item]:
         for pair in self.pairing.pairs:
-            calls = [side.record.calls.get(group.layer.path, []) for side, group in self._sides(pair)]
+            calls = [side.record.calls.get(group.layer.path, []) for side, group in self.sides(pair)]
             if len(calls[0]) != len(calls[1]):
                 numbers = f"{len(calls[0])} and {len(calls[1])}"
                 self.notes.append(f"not compared, forward: outputs of {pair.name}, which was called {numbers} times")
@@ -138,7 +138,7 @@ class Rungs:
         the other side, that of the other side is activated, too; None where there is no such activation here."""
         if pair.left.kind not in ACTIVATED:
             return lambda: (right(), left())
-        names = [side.settings(group).get("activation") or "linear" for side, group in self._sides(pair)]
+        names = [side.settings(group).get("activation") or "linear" for side, group in self.sides(pair)]
         if names[0] == names[1]:
             return lambda: (right(), left())
         if "linear" not in names or any(name not in ACTIVATIONS for name in names):
@@ -226,10 +226,10 @@ class Rungs:
         """Each tensor of which either side's file has anything."""
         for pair in self.pairing.pairs:
             for name in dict.fromkeys((*pair.left.tensors, *pair.right.tensors)):
-                if any(side.has(group, name, file) for side, group in self._sides(pair)):
+                if any(side.has(group, name, file) for side, group in self.sides(pair)):
                     yield pair, name
 
-    def _sides(self, pair: Pair) -> tuple[tuple[Side, Group], tuple[Side, Group]]:
+    def sides(self, pair: Pair) -> tuple[tuple[Side, Group], tuple[Side, Group]]:
         return (self.left, pair.left), (self.right, pair.right)
 
     @property
@@ -254,8 +254,8 @@ class Rungs:
         """By how much weights may differ after a step: some units in the last place, and what becomes of the
         difference of the gradients, which has passed. No optimizer makes of an error of a gradient, as a share of it,
         a larger share of its update."""
-        gradients = [side.tensor(group, name, "gradients") for side, group in self._sides(pair)]
-        after = [side.tensor(group, name, "step-1") for side, group in self._sides(pair)]
+        gradients = [side.tensor(group, name, "gradients") for side, group in self.sides(pair)]
+        after = [side.tensor(group, name, "step-1") for side, group in self.sides(pair)]
         before = self.left.tensor(pair.left, name, "weights")
         arrays = [np.atleast_1d(array) for array in (*gradients, *after, before) if array is not None]
         if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):

@@ -71,10 +71,15 @@ class Side:
 
     @cached_property
     def _rate_in_momentum(self) -> float:
-        optimizer = self.record.says.optimizer
-        sign = RATE_IN_MOMENTUM.get((self.record.says.framework.name, optimizer.kind if optimizer else ""))
+        sign = RATE_IN_MOMENTUM.get(self.optimizer_class)
         rate = self.optimizer_settings.get("learning_rate")
         return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
+
+    @property
+    def optimizer_class(self) -> tuple[str, str]:
+        """The framework, and the class of the optimizer; "" if none was recorded."""
+        optimizer = self.record.says.optimizer
+        return self.record.says.framework.name, optimizer.kind if optimizer else ""
 
     @cached_property
     def optimizer_settings(self) -> dict[str, Any]:

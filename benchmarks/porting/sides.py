@@ -96,11 +96,9 @@ class Side:
         found = dict(layouts.ALWAYS[framework].get(group.kind, {}))
         for own, name in layouts.SETTINGS[framework].items():
             if own in group.layer.settings:
-                value = group.layer.settings[own]
+                value, meaning = group.layer.settings[own], layouts.MEANINGS.get((framework, own))
                 try:
-                    found[name] = (
-                        layouts.MEANINGS[framework, own](value) if (framework, own) in layouts.MEANINGS else value
-                    )
+                    found[name] = meaning(value) if meaning else value
                 except TypeError:  # somebody's own meaning of the name
                     continue
         return found

@@ -254,18 +254,9 @@ def settings(layer: str, **own: Any) -> Change:
     return change
 
 
-def scale_all(kind: str, factor: float) -> Change:
+def scale_all(*path: str, factor: float) -> Change:
     def change(data: dict[str, Any]) -> None:
-        for of in data[kind].values():
-            for name in of:
-                of[name] = of[name] * factor
-
-    return change
-
-
-def scale_all_slots(factor: float) -> Change:
-    def change(data: dict[str, Any]) -> None:
-        for of in data["slots"]["momentum"].values():
+        for of in at(*path)(data).values():
             for name in of:
                 of[name] = of[name] * factor
 
@@ -322,7 +313,7 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
         put("gradients", "emb", "embeddings", value=one_row), "gradients", "only row 2 differs", "padding-idx"
     ),
     "gradients of a sum": (
-        scale_all("gradients", N), "gradients", f"the mean over {N} rows", "padding-denominator"
+        scale_all("gradients", factor=N), "gradients", f"the mean over {N} rows", "padding-denominator"
     ),
     "second bias": (twice, "step", "one side trains two biases", "second-bias"),
     "bias correction": (
@@ -331,7 +322,9 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
     "weight decay": (decayed, "step", "times the weight", "weight-decay"),
     "momentum's complement": (complement, "step", "momentum is the old statistics' share", "batchnorm-momentum"),
     "variance by n": (biased, "step", "divided by n", "batchnorm-variance"),
-    "clipping": (scale_all_slots(0.01), "step", "one side clips gradients by the norm of all", "clipping"),
+    "clipping": (
+        scale_all("slots", "momentum", factor=0.01), "step", "one side clips gradients by the norm of all", "clipping"
+    ),
     "slots": (put("slots", "mean_square", "fc", "kernel", value=lambda a: a * 2),
               "step", "mean_square of fc kernel", ""),
     "order of batches": (
@@ -367,29 +360,9 @@ def test_a_mistake_breaks_its_rung_and_is_named(mistake: str, tmp_path: Path) ->
 
 
 def test_of_several_gradients_the_one_nearest_to_the_loss_is_shown(tmp_path: Path) -> None:
-    found = compared(tmp_path, scale_all("gradients", 1.5))
+    found = compared(tmp_path, scale_all("gradients", factor=1.5))
     assert found.explanation[1].startswith("fc bias")
     assert "8 of 8" in found.explanation[2]
-
-
-def test_dropout_that_was_on_is_named(tmp_path: Path) -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["settings"]["lstm"] = {"dropout": 0.5}
-        data["outputs"]["lstm"] = data["outputs"]["lstm"] * 1.5
-
-    found = compared(tmp_path, change)
-    assert "dropout" in [cause.entry for cause in found.causes]
-
-
-def test_a_weight_tied_on_one_side_is_named_where_gradients_part(tmp_path: Path) -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["tied"] = {"emb/embeddings": "fc/kernel"}
-        data["gradients"]["fc"]["kernel"] = data["gradients"]["fc"]["kernel"] * 1.5
-        data["weights"]["emb"]["embeddings"] = DATA["weights"]["emb"]["embeddings"]
-
-    found = compared(tmp_path, change)
-    assert found.broken == "gradients"
-    assert "tied-weights" in [cause.entry for cause in found.causes]
 
 
 def test_an_optimizer_of_other_settings_is_named(tmp_path: Path) -> None:
@@ -418,46 +391,6 @@ def test_squares_of_an_embeddings_slices_are_named(tmp_path: Path) -> None:
     found = compared(tmp_path, put("slots", "mean_square", "emb", "embeddings", value=lambda a: a * 0.5))
     assert found.broken == "step"
     assert "keras-sparse-embeddings" in [cause.entry for cause in found.causes]
-
-
-def test_settings_that_differ_are_named(tmp_path: Path) -> None:
-    """Of a layer norm whose outputs differ."""
-    records = []
-    for name, classes, own, epsilon in (
-        ("torch", "LayerNorm", ("weight", "bias"), {"eps": 1e-5}),
-        ("keras", "LayerNormalization", ("gamma", "beta"), {"epsilon": 1e-3}),
-    ):
-        record = one_layer(tmp_path / name, name, [classes], epsilon, dict.fromkeys(own, np.ones(3)))
-        save_file({"0:l:0": np.full((2, 3), 1 + epsilon.popitem()[1])}, tmp_path / name / "layers.safetensors")
-        described(record.path, lambda said: said.update(calls=[{"layer": "l", "parts": ["0:l:0"]}]))
-        records.append(Record(tmp_path / name))
-    (cause,) = compare_records(*records).causes
-    assert cause.sentence == "epsilon is 1e-05 on the left and 0.001 on the right"
-    assert cause.entry == "layernorm-epsilon"
-
-
-def test_a_gru_that_resets_before_has_one_bias(tmp_path: Path) -> None:
-    kernels = {"kernel": np.ones((3, 6)), "recurrent_kernel": np.ones((2, 6))}
-    after = one_layer(
-        tmp_path / "after", "keras", ["GRU"], {"reset_after": True}, kernels | {"bias": np.ones((2, 6))}
-    )
-    before = one_layer(tmp_path / "before", "keras", ["GRU"], {"reset_after": False}, kernels | {"bias": np.ones(6)})
-    found = compare_records(after, before)
-    assert found.broken == "weights"
-    assert {cause.entry for cause in found.causes} == {"gru-reset-after"}
-
-
-def test_an_attention_whose_projections_agree_leads_to_its_mask(tmp_path: Path) -> None:
-    own = layouts()["torch attention"][3]
-    sides = []
-    for name, output in (("left", 1.0), ("right", 2.0)):
-        record = one_layer(tmp_path / name, "torch", ["MultiheadAttention"], {}, own)
-        save_file({"0:l:0": np.full((2, 3, 6), output)}, record.path / "layers.safetensors")
-        described(record.path, lambda said: said.update(calls=[{"layer": "l", "parts": ["0:l:0"]}]))
-        sides.append(Record(record.path))
-    found = compare_records(*sides)
-    assert "l:output output" in found.explanation[1]
-    assert "attention-mask" in [cause.entry for cause in found.causes]
 
 
 def test_of_a_layer_that_gives_its_last_output_that_is_compared(tmp_path: Path) -> None:

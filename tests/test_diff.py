@@ -38,9 +38,11 @@ PADDLES_OWN = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 Change = Callable[[dict[str, Any]], None]
 
 
-def compared(tmp_path: Path, change: Change, left: str = "torch", right: str = "keras") -> Diff:
+def compared(
+    tmp_path: Path, change: Change, left: str = "torch", right: str = "keras", data: dict[str, Any] = DATA
+) -> Diff:
     """The comparison of a right side with a mistake with a left side without."""
-    sides = write(tmp_path / "left", left, DATA), write(tmp_path / "right", right, changed(DATA, change))
+    sides = write(tmp_path / "left", left, data), write(tmp_path / "right", right, changed(data, change))
     return compare_records(*map(Record, sides))
 
 
@@ -425,9 +427,7 @@ def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
 
 
 def test_time_may_stand_first_on_one_side_and_channels_too(tmp_path: Path) -> None:
-    left = changed(DATA, put("logits", value=lambda a: np.ascontiguousarray(a.swapaxes(0, 1))))
-    sides = write(tmp_path / "left", "torch", left), write(tmp_path / "right", "keras", DATA)
-    found = compare_records(*map(Record, sides))
+    found = compared(tmp_path, put("logits", value=lambda a: np.ascontiguousarray(a.swapaxes(0, 1))))
     assert found.passed
     assert "change places" in next(check.note for check in found.checks if check.tensor == "logits")
 
@@ -461,13 +461,8 @@ def test_an_activation_is_what_its_name_says(name: str) -> None:
 def test_zero_gradients_may_be_of_rounding_alone(tmp_path: Path) -> None:
     """As of the bias of an attention's key, which no output depends on."""
     rng = np.random.default_rng(5)
-    noise = lambda _: 1e-17 * rng.standard_normal(H)  # noqa: E731
-    left = changed(DATA, put("gradients", "fc", "bias", value=noise))
-    sides = (
-        write(tmp_path / "left", "torch", left),
-        write(tmp_path / "right", "keras", changed(DATA, put("gradients", "fc", "bias", value=noise))),
-    )
-    found = compare_records(*map(Record, sides))
+    noise = put("gradients", "fc", "bias", value=lambda _: 1e-17 * rng.standard_normal(H))
+    found = compared(tmp_path, noise, data=changed(DATA, noise))
     assert not [check for check in found.checks if check.rung == "gradients" and not check.passed]
 
 

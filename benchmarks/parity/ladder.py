@@ -357,7 +357,7 @@ class Climber:
     ) -> Check:
         """The check that two arrays agree; the scales are those of `compare`."""
         try:
-            result = compare(tensor, np.asarray(got), expected, tolerance, dtype=dtype or self.dtype, scale=scale)
+            result = compare(tensor, np.asarray(got), expected, dtype=dtype or self.dtype, scale=scale)
         except ParityError as error:
             return self.check(rung, tensor, inf, tolerance, note=str(error))
         note = f"got {result.got!r}, expected {result.expected!r}"

@@ -156,18 +156,48 @@ RECURRENT = ("rnn", "lstm", "gru")
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 COUNTERS = ("num_batches_tracked",)  # buffers that compute nothing
 
-# Own names of settings that change numbers -> the canonical name.
-SETTINGS: dict[str, dict[str, str]] = {
-    "torch": {"eps": "epsilon", "momentum": "momentum", "p": "rate", "dropout": "rate", "padding_idx": "padding_idx"}
-    | {"batch_first": "time_first", "approximate": "approximate", "nonlinearity": "activation"}
-    | same("num_heads", "negative_slope"),
-    "paddle": {"_epsilon": "epsilon", "_momentum": "momentum", "p": "rate", "dropout": "rate"}
-    | {"_padding_idx": "padding_idx", "time_major": "time_first", "_approximate": "approximate"}
-    | {"num_heads": "num_heads", "_negative_slope": "negative_slope"},
-    "keras": same("epsilon", "momentum", "rate", "reset_after", "num_heads", "negative_slope", "approximate")
-    | {"activation": "activation", "dropout": "rate"},
-    "arrays": same("epsilon", "momentum", "rate", "reset_after", "padding_idx", "time_first", "activation"),
-}
+
+def by_framework(names: dict[str, tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+    """For each framework own names -> the canonical name, out of a table of each canonical name's own names in torch,
+    Paddle and Keras. What no framework computed has the canonical names."""
+    found = {"arrays": same(*names)}
+    for column, framework in enumerate(("torch", "paddle", "keras")):
+        found[framework] = {own: name for name, owns in names.items() for own in owns[column].split()}
+    return found
+
+
+SETTINGS = by_framework({  # those of layers that change numbers
+    "epsilon": ("eps", "_epsilon", "epsilon"),
+    "momentum": ("momentum", "_momentum", "momentum"),
+    "rate": ("p dropout", "p dropout", "rate dropout"),
+    "reset_after": ("", "", "reset_after"),
+    "padding_idx": ("padding_idx", "_padding_idx", ""),
+    "time_first": ("batch_first", "time_major", ""),
+    "approximate": ("approximate", "_approximate", "approximate"),
+    "activation": ("nonlinearity", "", "activation"),
+    "num_heads": ("num_heads", "num_heads", "num_heads"),
+    "negative_slope": ("negative_slope", "_negative_slope", "negative_slope"),
+})  # fmt: skip
+OPTIMIZERS = by_framework({  # whose settings mean the same everywhere; torch's "betas" are two
+    "learning_rate": ("lr", "learning_rate", "learning_rate"),
+    "epsilon": ("eps", "_epsilon", "epsilon"),
+    "beta_1": ("", "_beta1", "beta_1"),
+    "beta_2": ("", "_beta2", "beta_2"),
+    "momentum": ("momentum", "_momentum", "momentum"),
+    "rho": ("alpha", "_rho", "rho"),
+    "weight_decay": ("weight_decay", "_weight_decay regularization._coeff", "weight_decay"),
+    "nesterov": ("nesterov", "_use_nesterov", "nesterov"),
+    "centered": ("centered", "_centered", "centered"),
+    "amsgrad": ("amsgrad", "_amsgrad", "amsgrad"),
+    "dampening": ("dampening", "", ""),
+})  # fmt: skip
+SLOTS = by_framework({
+    "momentum": ("momentum_buffer exp_avg", "velocity momentum moment1", "momentum"),
+    "mean_square": ("exp_avg_sq square_avg", "moment2 mean_square", "velocity"),
+    "largest_mean_square": ("max_exp_avg_sq", "moment2_max", "velocity_hat"),
+    "mean_gradient": ("grad_avg", "mean_grad", "average_gradient"),
+    "sum_of_squares": ("sum", "moment", "accumulator"),
+})  # fmt: skip
 # What makes of an own value the canonical one, where that is another. torch's momentum is the new batch's share,
 # Keras's and Paddle's the old statistics'; None is a mean of all.
 MEANINGS: dict[tuple[str, str], Callable[[Any], Any]] = {
@@ -183,55 +213,6 @@ ALWAYS: dict[str, dict[str, dict[str, Any]]] = {
     "keras": {"embedding": {"padding_idx": None}, **{kind: {"time_first": False} for kind in RECURRENT}},
     "arrays": {},
 }
-OPTIMIZERS: dict[str, dict[str, str]] = {  # the same of optimizers, whose settings mean the same everywhere
-    "torch": {"lr": "learning_rate", "eps": "epsilon", "alpha": "rho"}
-    | same("momentum", "weight_decay", "nesterov", "amsgrad", "centered", "dampening"),
-    "paddle": {
-        "_epsilon": "epsilon",
-        "_beta1": "beta_1",
-        "_beta2": "beta_2",
-        "_momentum": "momentum",
-        "_rho": "rho",
-        "_use_nesterov": "nesterov",
-        "_centered": "centered",
-        "_amsgrad": "amsgrad",
-        "_weight_decay": "weight_decay",
-        "regularization._coeff": "weight_decay",
-        "learning_rate": "learning_rate",
-    },
-    "keras": same("learning_rate", "epsilon", "beta_1", "beta_2", "momentum", "rho")
-    | same("weight_decay", "nesterov", "centered", "amsgrad"),
-}
-SLOTS: dict[str, dict[str, str]] = {
-    "torch": {
-        "momentum_buffer": "momentum",
-        "exp_avg": "momentum",
-        "exp_avg_sq": "mean_square",
-        "square_avg": "mean_square",
-        "max_exp_avg_sq": "largest_mean_square",
-        "grad_avg": "mean_gradient",
-        "sum": "sum_of_squares",
-    },
-    "paddle": {
-        "velocity": "momentum",
-        "momentum": "momentum",
-        "moment1": "momentum",
-        "moment2": "mean_square",
-        "mean_square": "mean_square",
-        "moment2_max": "largest_mean_square",
-        "mean_grad": "mean_gradient",
-        "moment": "sum_of_squares",
-    },
-    "keras": {
-        "momentum": "momentum",
-        "velocity": "mean_square",
-        "velocity_hat": "largest_mean_square",
-        "average_gradient": "mean_gradient",
-        "accumulator": "sum_of_squares",
-    },
-}
-SLOTS["arrays"] = same(*(name for slots in SLOTS.values() for name in slots.values()))
-OPTIMIZERS["arrays"] = OPTIMIZERS["keras"]
 # Momentum is v = mu v + g in torch. These keep it with the learning rate in it, Keras's SGD with the other sign too.
 RATE_IN_MOMENTUM = {("keras", "SGD"): -1.0, ("keras", "RMSprop"): 1.0, ("paddle", "RMSProp"): 1.0}
 # Where epsilon stands, and whether weight decay goes by the gradient or straight to the weight.

@@ -496,11 +496,12 @@ def test_a_mapping_file_pairs_what_kind_and_order_do_not(tmp_path: Path) -> None
     def two(path: Path, first: str, second: str) -> Record:
         path.mkdir()
         weights = {"a.weight": np.ones((2, 2)), "b.weight": np.eye(2), "gate": np.arange(6.0).reshape(2, 3)}
+        weights["scale"] = np.array(2.0)
         layers = [
             {"path": name, "classes": ["Linear"], "parameters": {"weight": f"{name}.weight"}}
             for name in (first, second)
         ]
-        layers.append({"path": "", "classes": ["mine.Net"], "parameters": {"gate": "gate"}})
+        layers.append({"path": "", "classes": ["mine.Net"], "parameters": {"gate": "gate", "scale": "scale"}})
         if first == "b":
             weights["gate"] = np.ascontiguousarray(weights["gate"].T)
         said = {"format": "rosetta-record", "version": 1, "framework": {"name": "torch"}, "layers": layers}
@@ -514,9 +515,10 @@ def test_a_mapping_file_pairs_what_kind_and_order_do_not(tmp_path: Path) -> None
     drafted = tmp_path / "draft.json"
     write_mapping(drafted, paired(left, right))
     draft = json.loads(drafted.read_text())
-    assert draft["layers"] == {"a": "b", "b": "a"}
+    assert draft["layers"] == {"a": "b", "b": "a", ":scale": ":scale"}
     assert len(draft["unpaired"]["left"]) == len(draft["unpaired"]["right"]) == 1
-    draft |= {"layers": {"a": "a", "b": "b"}, "weights": {"gate": {"name": "gate", "transpose": [1, 0]}}}
+    weights = {"gate": {"name": "gate", "transpose": [1, 0]}, "scale": {"name": "scale"}}
+    draft |= {"layers": {"a": "a", "b": "b"}, "weights": weights}
     drafted.write_text(json.dumps(draft))
     assert compare_records(left, right, read_mapping(drafted)).passed
     with pytest.raises(CannotBeginError, match="exists"):

@@ -139,7 +139,7 @@ def _taken_out(
     axes = tuple(transpose) if transpose else tuple(range(len(shape)))
     if sorted(axes) != list(range(len(shape))):
         raise CannotBeginError(f"the mapping transposes {name} by {list(axes)}, and it has {len(shape)} axes")
-    source = Source(name, Own(name, axes=axes), shape)
+    source = Source(name, Own(name, axes=axes, least=0), shape)
     rest = []
     for group in groups:
         kept = {n: sources for n, sources in group.tensors.items() if all(s.name != name for s in sources)}

@@ -215,14 +215,15 @@ def late(outputs: Array) -> Array:
     return outputs + 0.01 * (np.arange(T) >= 3)[:, None]
 
 
-def all_updates(factor: float) -> Change:
-    """Every weight moves by so many times as much."""
+def updates(factor: float, *names: str) -> Change:
+    """These weights move by so many times as much, or all where none is named."""
 
     def change(data: dict[str, Any]) -> None:
         for layer, of in data["step-1"].items():
             for name, after in of.items():
-                before = data["weights"][layer][name]
-                of[name] = before + factor * (after - before)
+                if not names or f"{layer} {name}" in names:
+                    before = data["weights"][layer][name]
+                    of[name] = before + factor * (after - before)
 
     return change
 
@@ -232,20 +233,10 @@ def other_gelu(data: dict[str, Any]) -> None:
     data["logits"] = data["outputs"]["fc"] = gelu_by_tanh(data["outputs"]["bn"]) @ weights["kernel"] + weights["bias"]
 
 
-def smoothed(data: dict[str, Any]) -> None:
-    data["loss"] = cross_entropy(data["logits"], data["inputs"]["y"], smoothing=0.1)
-
-
 def decayed(data: dict[str, Any]) -> None:
     for layer, of in data["step-1"].items():
         for name in of:
             of[name] = of[name] - RATE * 0.01 * data["weights"][layer][name]
-
-
-def twice(data: dict[str, Any]) -> None:
-    """Both biases of an LSTM are trained."""
-    before, after = data["weights"]["lstm"]["bias"], data["step-1"]["lstm"]
-    after["bias"] = before + 2 * (after["bias"] - before)
 
 
 def settings(layer: str, **own: Any) -> Change:
@@ -272,13 +263,7 @@ def one_row(rows: Array) -> Array:
 def complement(data: dict[str, Any]) -> None:
     """The momentum of a batch norm is taken for its complement."""
     data["settings"]["bn"] = {"momentum": 0.1}
-    before, after = data["weights"]["bn"], data["step-1"]["bn"]
-    for name in ("moving_mean", "moving_variance"):
-        after[name] = before[name] + 9 * (after[name] - before[name])
-
-
-def biased(data: dict[str, Any]) -> None:
-    data["step-1"]["bn"]["moving_variance"] = data["step-1"]["bn"]["moving_variance"] * 1.001
+    updates(9, "bn moving_mean", "bn moving_variance")(data)
 
 
 # A mistake of the right side, the rung that breaks, what is named, and the register's entry.
@@ -307,7 +292,10 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
     ),
     "epsilon of a norm": (settings("bn", epsilon=1e-3), "forward", "epsilon is 1e-05", "batchnorm-epsilon"),
     "gelu": (other_gelu, "forward", "the right one gelu by tanh", "gelu-approximation"),
-    "label smoothing": (smoothed, "loss", "smoothed by 0 on the left and 0.1 on the right", "label-smoothing"),
+    "label smoothing": (
+        put("loss", value=lambda _: cross_entropy(DATA["logits"], DATA["inputs"]["y"], smoothing=0.1)),
+        "loss", "smoothed by 0 on the left and 0.1 on the right", "label-smoothing",
+    ),
     "a sum for a mean": (
         put("loss", value=lambda loss: loss * N * T), "loss", f"the mean over {N * T} rows", "padding-denominator"
     ),
@@ -317,13 +305,14 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
     "gradients of a sum": (
         scale_all("gradients", factor=N), "gradients", f"the mean over {N} rows", "padding-denominator"
     ),
-    "second bias": (twice, "step", "one side trains two biases", "second-bias"),
-    "bias correction": (
-        all_updates(0.001**0.5 / 0.1), "step", "does not correct the bias of Adam's means", ""
-    ),
+    "second bias": (updates(2, "lstm bias"), "step", "one side trains two biases", "second-bias"),
+    "bias correction": (updates(0.001**0.5 / 0.1), "step", "does not correct the bias of Adam's means", ""),
     "weight decay": (decayed, "step", "times the weight", "weight-decay"),
     "momentum's complement": (complement, "step", "momentum is the old statistics' share", "batchnorm-momentum"),
-    "variance by n": (biased, "step", "divided by n", "batchnorm-variance"),
+    "variance by n": (
+        put("step-1", "bn", "moving_variance", value=lambda a: a * 1.001),
+        "step", "divided by n", "batchnorm-variance",
+    ),
     "clipping": (
         scale_all("slots", "momentum", factor=0.01), "step", "one side clips gradients by the norm of all", "clipping"
     ),
@@ -369,7 +358,7 @@ def test_of_several_gradients_the_one_nearest_to_the_loss_is_shown(tmp_path: Pat
 
 def test_an_optimizer_of_other_settings_is_named(tmp_path: Path) -> None:
     def change(data: dict[str, Any]) -> None:
-        all_updates(1.01)(data)
+        updates(1.01)(data)
         data["optimizer"] = {"epsilon": 1e-7, "weight_decay": 0.01, "global_clipnorm": 1.0}
 
     found = compared(tmp_path, change)
@@ -653,18 +642,10 @@ def test_weights_that_were_carried_are_those_of_the_other_side(left: str, right:
 
 
 def test_a_weight_whose_gradient_is_rounding_alone_is_not_compared_after_several_steps(tmp_path: Path) -> None:
-    def still(data: dict[str, Any]) -> None:
-        data["gradients"]["fc"]["bias"] = np.full(H, 1e-16)
-
-    def moved(data: dict[str, Any]) -> None:
-        data["step-last"]["fc"]["bias"] += 1e-3
-
-    data = changed(DATA, still)
-    for number, (left, right, passes) in enumerate(
-        [(data, changed(data, moved), True), (DATA, changed(DATA, moved), False)]
-    ):
-        sides = (write(tmp_path / f"{side}{number}", "torch", of) for side, of in (("left", left), ("right", right)))
-        found = compare_records(*map(Record, sides))
+    still = changed(DATA, put("gradients", "fc", "bias", value=lambda a: np.full_like(a, 1e-16)))
+    moved = put("step-last", "fc", "bias", value=lambda a: a + 1e-3)
+    for name, data, passes in (("still", still, True), ("trained", DATA, False)):
+        found = compared(tmp_path / name, moved, data=data)
         assert found.passed == passes, found.explanation
         assert any("fc bias, whose gradient is rounding alone" in note for note in found.notes) == passes
 

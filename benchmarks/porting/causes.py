@@ -193,8 +193,8 @@ def scaled(broken: Broken) -> Iterator[Cause]:
         if any(abs(abs(found) / other - 1) < broken.close for other in (number, 1 / number))
     ]
     yield from known
-    what = broken.item.tensor.partition(" of ")[0]  # of slots only those of one name
-    alike = [item for item, _ in broken.failed if item.tensor.partition(" of ")[0] == what]
+    slot = broken.item.tensor.partition(" of ")[0]  # or the tensor itself
+    alike = [item for item, _ in broken.failed if item.tensor.partition(" of ")[0] == slot]
     if not known and broken.item.rung in ("gradients", "step") and len(alike) > 1:
         factors = [factor(broken, *replace(broken, item=item).moved) for item in alike[:TENSORS_TRIED]]
         if all(other is not None and abs(other / found - 1) < broken.close for other in factors):

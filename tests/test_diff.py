@@ -590,6 +590,23 @@ def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) ->
     assert "\n" not in str(error.value)
 
 
+def test_a_kernel_of_too_few_axes_is_refused(tmp_path: Path) -> None:
+    record = one_layer(tmp_path / "side", "keras", ["DepthwiseConv2D"], {}, {"kernel": np.ones(3)})
+    with pytest.raises(CannotBeginError, match="which is not that of a layer's kernel"):
+        groups_of(record)
+
+
+def test_a_call_that_gave_nothing_is_passed_over(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["settings"]["fc"] = {"activation": "tanh"}
+        data["outputs"]["fc"] = 2 * data["outputs"]["fc"]
+
+    sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "keras", changed(DATA, change))
+    for side in sides:
+        described(side, lambda said: said["calls"].insert(0, {"layer": "fc", "parts": []}))
+    assert compare_records(*map(Record, sides)).explanation[1].startswith("fc output, call 2")
+
+
 def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     sides = {
         name: str(write(tmp_path / name, framework, data))

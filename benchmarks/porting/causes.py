@@ -491,8 +491,10 @@ def activated_otherwise(broken: Broken) -> Iterator[Cause]:
         return
     said = [str(name or "linear") for name in broken.settings("activation")]
     calls = [side.outputs(group, side.record.calls[group.layer.path][0]) for side, group in broken.sides]
+    if said.count("linear") != 1 or not all(calls):
+        return
     outputs = [next(iter(call.values()))() for call in calls]
-    if said.count("linear") != 1 or outputs[0].shape != outputs[1].shape:
+    if outputs[0].shape != outputs[1].shape:
         return
     plain, other = (rows_of(outputs[said.index("linear") ^ place]) for place in (0, 1))
     for name, activation in ACTIVATIONS.items():

@@ -105,15 +105,7 @@ class Record:
                 "tied_to": None if tied_to == name else tied_to,
             }
         for layer in framework.layers(model):
-            facts: dict[str, Any] = {
-                "path": layer.path,
-                "classes": classes_of(layer.layer, framework),
-                "settings": plain(framework.settings(layer.layer)),
-                "training": None,  # known when it is called
-                "parameters": layer.parameters,
-                "buffers": layer.buffers,
-            }
-            self._content["layers"].append(facts)
+            facts = self._describe(layer, classes_of(layer.layer, framework), framework.settings(layer.layer))
             self._unwatch.append(framework.watch(layer.layer, functools.partial(self._seen, layer.layer, facts)))
         floating = [kind for kind in map(precision_of, weights.values()) if "float" in kind]
         precision = max(floating, key=floating.count, default=None)
@@ -226,8 +218,7 @@ class Record:
             raise RecordError("record.layer takes plain arrays; the layers of a model are recorded by record.model")
         names = {role: joined(path, role) for role in parameters or {}}
         if path not in [layer["path"] for layer in self._content["layers"]]:
-            facts = {"path": path, "classes": [kind], "settings": plain(settings or {}), "training": None}
-            self._content["layers"].append(dict(facts, parameters=names, buffers={}))
+            self._describe(Layer(path, None, names, {}), [kind], settings or {})
         if names:
             self.weights(**{name: parameters[role] for role, name in names.items()})
         if output is not None:
@@ -292,6 +283,13 @@ class Record:
             if name.partition("|")[0] not in self._content["weights"]:
                 raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
         return values
+
+    def _describe(self, layer: Layer, classes: list[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Add a layer to what record.json says; whether it trains is known when it is called."""
+        facts: dict[str, Any] = {"path": layer.path, "classes": classes, "settings": plain(settings)}
+        facts.update(training=None, parameters=layer.parameters, buffers=layer.buffers)
+        self._content["layers"].append(facts)
+        return facts
 
     def _seen(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> None:
         """A layer has computed an output."""
@@ -419,8 +417,15 @@ class Framework(ABC):
         """A function that has random numbers, such as dropout's, come again as they come from now on."""
 
     @abstractmethod
+    def forget(self, model: Any) -> None:
+        """Have the trainable weights hold no gradients."""
+
     def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
         """What `loss_of(model, batch)` gives, and the gradients of the trainable weights."""
+        self.forget(model)
+        computed = loss_of(model, batch)
+        loss_in(computed).backward()
+        return computed, self.gradients(model)
 
     @abstractmethod
     def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
@@ -441,10 +446,6 @@ class Modules(Framework):
     @abstractmethod
     def exists(self, weight: Any) -> bool:
         """Whether the weight has values already."""
-
-    @abstractmethod
-    def forget(self, weight: Any) -> None:
-        """Have the weight hold no gradient."""
 
     def weights(self, model: Any) -> dict[str, Any]:
         return {
@@ -476,19 +477,9 @@ class Modules(Framework):
     def gradients(self, model: Any) -> list[Any]:
         return [weight.grad for weight in self.trained(model)]
 
-    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
-        self._forget_all(model)
-        computed = loss_of(model, batch)
-        loss_in(computed).backward()
-        return computed, self.gradients(model)
-
     def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
         optimizer.step()
-        self._forget_all(model)
-
-    def _forget_all(self, model: Any) -> None:
-        for weight in self.trained(model):
-            self.forget(weight)
+        self.forget(model)
 
     def _walk(self, layer: Any, closed: tuple[Any, ...], path: str = "") -> Iterator[tuple[str, Any]]:
         """The layer and all its parts, a shared one under each of its names; without the parts of closed ones."""
@@ -520,9 +511,6 @@ class Torch(Modules):
     def exists(self, weight: Any) -> bool:
         return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
 
-    def forget(self, weight: Any) -> None:
-        weight.grad = None
-
     def array(self, tensor: Any) -> NDArray[Any]:
         tensor = tensor.detach().cpu()
         if tensor.layout != self.api.strided:  # the gradient of a sparse embedding
@@ -550,10 +538,12 @@ class Torch(Modules):
 
         def put_back() -> None:
             torch.set_rng_state(state)
-            for device, device_state in enumerate(cuda):
-                torch.cuda.set_rng_state(device_state, device)
+            torch.cuda.set_rng_state_all(cuda)
 
         return put_back
+
+    def forget(self, model: Any) -> None:
+        model.zero_grad(set_to_none=True)
 
 
 class Paddle(Modules):
@@ -567,9 +557,6 @@ class Paddle(Modules):
 
     def exists(self, weight: Any) -> bool:
         return bool(weight._is_initialized())
-
-    def forget(self, weight: Any) -> None:
-        weight.clear_gradient(False)  # which leaves none, rather than zeros
 
     def array(self, tensor: Any) -> NDArray[Any]:
         if tensor.is_selected_rows():  # the gradient of a sparse embedding
@@ -604,6 +591,10 @@ class Paddle(Modules):
     def randomness(self, model: Any) -> Callable[[], None]:
         state = self.api.get_rng_state()
         return lambda: self.api.set_rng_state(state)
+
+    def forget(self, model: Any) -> None:
+        for weight in self.trained(model):
+            weight.clear_gradient(False)  # which leaves none, rather than zeros
 
 
 class Keras(Framework):
@@ -704,15 +695,15 @@ class Keras(Framework):
 
         return put_back
 
+    def forget(self, model: Any) -> None:
+        model.zero_grad(set_to_none=True)  # a model of the torch backend; the others hold none
+
     def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
         backend = self.api.backend.backend()
         if backend == "jax":
             return self._backward_in_jax(model, loss_of, batch)
         if backend == "torch":
-            model.zero_grad(set_to_none=True)
-            computed = loss_of(model, batch)
-            loss_in(computed).backward()
-            return computed, self.gradients(model)
+            return super().backward(model, loss_of, batch)
         with sys.modules["tensorflow"].GradientTape() as tape:
             computed = loss_of(model, batch)
         return computed, tape.gradient(loss_in(computed), [weight.value for weight in self.trained(model)])

@@ -18,8 +18,6 @@ from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
-    from benchmarks.measure.sweep import Sweep
-    from benchmarks.measure.workers import Workers
 
 # Options that cannot be given with --resume, which takes their values from the recording.
 PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
@@ -141,9 +139,6 @@ def bench(
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import LANES, Plan, cells, chosen, named_rows, require_rows, shuffled_and, sized
     from benchmarks.parity.certificate import read_certificates
-    from benchmarks.report import content
-    from benchmarks.report import terminal as shown
-    from benchmarks.results.rows import as_json, results_of
     from benchmarks.results.timings import precision
     from common import terminal
     from common.errors import CannotBeginError
@@ -178,14 +173,9 @@ def bench(
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         benchmark = open_benchmark()
-        with _measuring("bench", path, benchmark.plan.python_options) as interrupted:
-            benchmark.run(_Progress(), precision)
-    results = results_of(benchmark.recording)
-    if json:
-        terminal.print_json({"results": str(path)} | as_json(results))
-    else:
-        shown.show(content.summary(results))
-    _say_where_saved(path, interrupted, json)
+        with _measuring("bench", path, json, benchmark.plan.python_options) as say:
+            for said in benchmark.run(precision):
+                say(said if isinstance(said, str) else _so_far(said))
 
 
 def sweep(
@@ -218,20 +208,18 @@ def sweep(
     With --workers: how much faster a group of workers trains than one, and how much of its time is communication.
     """
     from backends import BASELINE, TABLE, frameworks
+    from backends.engines import engine_of
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import Cell
-    from benchmarks.measure.sweep import Sweep
-    from benchmarks.measure.workers import Workers
-    from benchmarks.report import terminal as shown
-    from benchmarks.results.values import plain
+    from benchmarks.measure.sweep import Axes, Sweep
+    from benchmarks.measure.workers import GENERATIONS, Workers
     from common import terminal
     from common.errors import CannotBeginError
 
     path = _recording_path(out, resume, "sweep")
-    open_sweep: Callable[[], Sweep | Workers]
+    create: Callable[[], Sweep | Workers]
     if resume:
         options.refuse(context, [*PLANNED, "workers"], "--resume continues the recording's own plan")
-        open_sweep = partial(_resumed_sweep, path)
     else:
         by_default = [name for name in frameworks() if name != BASELINE]
         names = options.installed_backends(backends) if backends is not None else by_default
@@ -240,36 +228,20 @@ def sweep(
             # In reduced precision a step may be faster than the float32 peak that a sweep compares it with.
             if name == BASELINE or TABLE[name].reduced:
                 raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
+            if workers > 1:
+                engine_of(name)
         corpus = DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines)
-        settings = TrainConfig(batch_size, seed=seed)
+        asked = path, corpus, TrainConfig(batch_size, seed=seed), latent_dim, device
         if workers > 1:
-            open_sweep = partial(
-                Workers.create, path, names, corpus, settings, latent_dim, device, threads or 1, workers
-            )
+            group: dict[str, Any] = {"workers": workers, "backends": tuple(names), "generations": GENERATIONS}
+            create = partial(Workers.create, *asked, threads or 1, **group)
         else:
-            rows = [Cell(name) for name in names]
-            open_sweep = partial(Sweep.create, path, rows, corpus, settings, latent_dim, device, threads)
+            create = partial(Sweep.create, *asked, threads, cells=tuple(map(Cell, names)), axes=Axes())
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
-        opened = open_sweep()
-        with _measuring("sweep", path) as interrupted:
-            progress = _Progress()
-            for title, done, total in opened.run():
-                progress.phase(f"{title} ({done + 1} of {total})")
-    content, results = _results_in([path])
-    if json:
-        terminal.print_json({"results": str(path)} | plain(results))
-    else:
-        shown.show(content.summary(results))
-    _say_where_saved(path, interrupted, json)
-
-
-def _resumed_sweep(path: Path) -> "Sweep | Workers":
-    """A sweep of sizes or of workers, whichever the recording is."""
-    from benchmarks.measure.recording import format_of
-    from benchmarks.measure.sweep import Sweep
-    from benchmarks.measure.workers import FORMAT, Workers
-
-    return (Workers if format_of(path) == FORMAT else Sweep).resumed(path)
+        opened = _read(path, Sweep, Workers).resume() if resume else create()
+        with _measuring("sweep", path, json) as say:
+            for title in opened.run():
+                say(title)
 
 
 def machine(json: options.Json = False) -> None:
@@ -313,9 +285,7 @@ def report(
     Several recordings of one plan are joined: each row on each machine, compared with the baseline of its own
     machine, and where the machines differ.
     """
-    from benchmarks.measure.recording import FORMAT, content_of, format_of
-    from benchmarks.measure.sweep import FORMAT as SWEEP
-    from benchmarks.measure.workers import FORMAT as WORKERS
+    from benchmarks.measure.recording import content_of, format_of
     from benchmarks.report import markdown, page
     from benchmarks.report import terminal as shown
     from common.errors import CannotBeginError, why
@@ -323,9 +293,9 @@ def report(
 
     if out is not None and out.suffix not in (".html", ".md"):
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
-    if out is not None and out.is_file() and format_of(out) in (FORMAT, SWEEP, WORKERS):
+    if out is not None and out.is_file() and format_of(out).startswith("rosetta-"):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
-    content, results = _results_in(recordings)
+    content, results = results_in(recordings)
     if out is None:
         shown.show(content.summary(results))
         return
@@ -338,12 +308,10 @@ def report(
     print(f"{quoted(out)} is written")
 
 
-def _results_in(recordings: Sequence[Path]) -> tuple[ModuleType, Any]:
+def results_in(recordings: Sequence[Path]) -> tuple[ModuleType, Any]:
     """The results of a recording, or of several that are joined, after the module that makes a report of them."""
-    from benchmarks.measure.recording import Recording, format_of
-    from benchmarks.measure.sweep import FORMAT as SWEEP
+    from benchmarks.measure.recording import Recording
     from benchmarks.measure.sweep import Sweep
-    from benchmarks.measure.workers import FORMAT as WORKERS
     from benchmarks.measure.workers import Workers
     from benchmarks.report import content, joined, sweep, workers
     from benchmarks.results.joined import join, names_of
@@ -353,12 +321,17 @@ def _results_in(recordings: Sequence[Path]) -> tuple[ModuleType, Any]:
 
     if len(recordings) > 1:
         return joined, join(zip(names_of(recordings), map(Recording.read, recordings), strict=True))
-    (path,) = recordings
-    if format_of(path) == SWEEP:
-        return sweep, scaling_of(Sweep.read(path))
-    if format_of(path) == WORKERS:
-        return workers, scaled_of(Workers.read(path))
-    return content, results_of(Recording.read(path))
+    found = _read(recordings[0], Recording, Sweep, Workers)
+    if isinstance(found, Sweep):
+        return sweep, scaling_of(found)
+    return (workers, scaled_of(found)) if isinstance(found, Workers) else (content, results_of(found))
+
+
+def _read(path: Path, *kinds: Any) -> Any:
+    """The recording that a file holds, of one of these kinds; as the first of them where its format is another."""
+    from benchmarks.measure.recording import format_of
+
+    return {kind.format: kind for kind in kinds}.get(format_of(path), kinds[0]).read(path)
 
 
 def compare(
@@ -562,28 +535,14 @@ def carry(
     print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
 
 
-class _Progress:
-    """Prints to standard error what is measured next and what the results are so far.
+def _so_far(recording: "Recording") -> str:
+    """What a benchmark has found so far; "" before there are intervals."""
+    from benchmarks.results.rows import results_of
 
-    It prints plain lines, since a progress bar that is drawn all the time would slow down what is measured.
-    """
-
-    def __init__(self) -> None:
-        self.began = perf_counter()
-
-    def phase(self, title: str) -> None:
-        from common import terminal
-
-        minutes, seconds = divmod(int(perf_counter() - self.began), 60)
-        line = f"[{minutes}:{seconds:02}] {printable(title)}"
-        terminal.err.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def measured(self, recording: "Recording") -> None:
-        from benchmarks.results.rows import results_of
-
-        results = results_of(recording)
-        if results.reached is not None:
-            self.phase(f"{results.headline} The widest interval reaches {results.reached:.1%} to either side.")
+    found = results_of(recording)
+    if found.reached is None:
+        return ""
+    return f"{found.headline} The widest interval reaches {found.reached:.1%} to either side."
 
 
 def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
@@ -600,20 +559,34 @@ def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
 
 
 @contextmanager
-def _measuring(command: str, path: Path, options: Sequence[str] = ()) -> Iterator[list[str]]:
-    """Add the command that resumes the recording to the message of whatever error ends the measuring.
+def _measuring(command: str, path: Path, json: bool, options: Sequence[str] = ()) -> Iterator[Callable[[str], None]]:
+    """Measure in the block; then show the results so far, and where the recording is unless the JSON names it.
 
-    For Ctrl-C the message is put into the list that this yields instead of being raised, so that the caller can show
-    the results so far before it ends.
+    The block is given what prints a line with the time to standard error. These are plain lines, since a progress bar
+    that is drawn all the time would slow down what is measured.
+
+    The message of whatever error ends the measuring gets the command that resumes the recording. After Ctrl-C the
+    results so far are shown before CtrlCError is raised.
     """
-    from common.errors import CannotBeginError, RosettaError, why
+    from benchmarks.report import terminal as shown
+    from benchmarks.results.rows import as_json
+    from benchmarks.results.values import Results, plain
+    from common import terminal
+    from common.errors import CannotBeginError, CtrlCError, RosettaError, why
 
     go_on = " ".join([f"go on with: rosetta {command} --out {quoted(path)} --resume", *options])
-    interrupted: list[str] = []
+    began, interrupted = perf_counter(), False
+
+    def say(line: str) -> None:
+        minutes, seconds = divmod(int(perf_counter() - began), 60)
+        if line:
+            said = f"[{minutes}:{seconds:02}] {printable(line)}"
+            terminal.err.print(said, markup=False, highlight=False, soft_wrap=True)
+
     try:
-        yield interrupted
+        yield say
     except KeyboardInterrupt:
-        interrupted.append(f"interrupted; {go_on}")
+        interrupted = True
     except OSError as error:
         message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
         raise RosettaError(message) from error
@@ -622,14 +595,14 @@ def _measuring(command: str, path: Path, options: Sequence[str] = ()) -> Iterato
             path.unlink()  # it holds only the plan, so there is nothing to resume
             raise
         raise RosettaError(f"{error}; {go_on}") from error
-
-
-def _say_where_saved(path: Path, interrupted: list[str], json: bool) -> None:
-    """Print where the recording is, unless the JSON output names it. Raises CtrlCError if Ctrl-C ended it."""
-    from common.errors import CtrlCError
-
+    content, results = results_in([path])
+    if json:
+        answer = as_json(results) if isinstance(results, Results) else plain(results)
+        terminal.print_json({"results": str(path)} | answer)
+    else:
+        shown.show(content.summary(results))
     if interrupted:
-        raise CtrlCError(interrupted[0])
-    page = quoted(path.with_suffix(".html"))
+        raise CtrlCError(f"interrupted; {go_on}")
     if not json:
+        page = quoted(path.with_suffix(".html"))
         print(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {page}")

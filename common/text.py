@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ def as_json(content: Any) -> str:
     """The content as JSON in one line, with escapes for characters that are not printable."""
     text = json.dumps(content, ensure_ascii=False)
     return "".join(c if c.isprintable() or c in NO_BREAK else json.dumps(c)[1:-1] for c in text)
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as a list in a sentence: a; a and b; a, b and c."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def quoted(word: str | Path) -> str:

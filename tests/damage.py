@@ -10,20 +10,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from backends.process.parent import PROJECT
-from benchmarks.measure.recording import Recording, format_of
-from benchmarks.measure.sweep import FORMAT as SWEEP
-from benchmarks.measure.sweep import Sweep
-from benchmarks.measure.workers import FORMAT as WORKERS
-from benchmarks.measure.workers import Workers
-from benchmarks.report import changes, content, joined, markdown, page
-from benchmarks.report import sweep as sweep_content
-from benchmarks.report import workers as workers_content
-from benchmarks.report.blocks import Report
+from benchmarks.commands import results_in
+from benchmarks.measure.recording import Recording
+from benchmarks.report import changes, joined, markdown, page
 from benchmarks.results import changes as compared
 from benchmarks.results.joined import join
-from benchmarks.results.rows import results_of
-from benchmarks.results.scaling import scaling_of
-from benchmarks.results.workers import scaled_of
 from common.errors import RosettaError
 
 COMMITTED = PROJECT / "docs" / "benchmark"
@@ -98,18 +89,11 @@ def _damage(draw: st.DrawFn, inside: Any) -> None:
 def reported(path: Path) -> str:
     """The page and the Markdown of a recording, or the one line with which it is refused."""
     try:
-        report = _report(path)
+        content, results = results_in([path])
     except RosettaError as error:
         return _line(error)
+    report = content.report(results)
     return page.render(report, "") + markdown.render(report)
-
-
-def _report(path: Path) -> Report:
-    if format_of(path) == SWEEP:
-        return sweep_content.report(scaling_of(Sweep.read(path)))
-    if format_of(path) == WORKERS:
-        return workers_content.report(scaled_of(Workers.read(path)))
-    return content.report(results_of(Recording.read(path)))
 
 
 @cache

@@ -125,23 +125,13 @@ def begun(plan: Plan, path: Path, material: Material) -> Benchmark:
     if path.exists():
         return Benchmark(Recording.read(path), material, sentences, {})
     corpus = Corpus("0" * 64, Sizes.of(material), "fresh weights", "", sentences.shown, len(sentences.held_out))
-    recording = Recording.create(path, plan, corpus)
+    recording = Recording.begin(path, plan=plan, corpus=corpus)
     for line in recordings.recording(plan, generations=0).of_kind(Certified):
         recording.append(line)
     return Benchmark(recording, material, sentences, {})
 
 
 fresh = cache(lambda model: initial_state(model, 0))  # which takes long for many units
-
-
-class Silent:
-    """Progress that tells nobody."""
-
-    def phase(self, title: str) -> None:
-        """What begins now."""
-
-    def measured(self, recording: Recording) -> None:
-        """A generation is done."""
 
 
 def step_numbers(visits: list[tuple[Cell, int, int]], cell: Cell) -> list[int]:

@@ -26,22 +26,19 @@ class GatesSwapped(NumpyBackend):
         return loss, _swapped(gradients)
 
 
-class SquareTransposed(NumpyBackend):
+class TransposedOnce(NumpyBackend):
     """The recurrent kernel's first square is transposed on the way in, as nobody's shapes would notice."""
 
     def load(self, state: ModelState) -> None:
         super().load(ModelState(_transposed(state.weights), state.mean_squares))
 
+
+class SquareTransposed(TransposedOnce):
+    """The same on the way in and on the way out."""
+
     def dump(self) -> ModelState:
         state = super().dump()
         return ModelState(_transposed(state.weights), state.mean_squares)
-
-
-class TransposedOnce(NumpyBackend):
-    """The same on the way in alone."""
-
-    def load(self, state: ModelState) -> None:
-        super().load(ModelState(_transposed(state.weights), state.mean_squares))
 
 
 class OneRowDisturbed(NumpyBackend):

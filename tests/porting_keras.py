@@ -1,16 +1,15 @@
 """Models of layers that a dict describes, in Keras; there is such a module for torch and for Paddle, too."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
-from rosetta_record import Record
 
 sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 import encoder_keras  # whose optimizers compute as torch's
@@ -70,22 +69,15 @@ class Dense(layers.Layer):
         return self.after(self.inner(x))
 
 
-def layer(kind: str, width: int, **more: Any) -> layers.Layer:
-    if kind in RECURRENT:
-        return Recurrent(kind, **more)
-    if kind == "attention":
-        return Attention(width, **more)
-    if kind == "scale":
-        return Scale(more["factor"], more.get("dtype", "float64"))
-    if kind == "dense":
-        return Dense(**more)
-    if kind == "conv":
-        return layers.Conv1D(more["units"], 3, padding="same")
-    if kind == "batchnorm":
-        return layers.BatchNormalization(momentum=more["momentum"], epsilon=more["epsilon"])
-    if kind == "layernorm":
-        return layers.LayerNormalization(epsilon=more["epsilon"])
-    return layers.Dropout(more["rate"])
+LAYERS = {
+    **{kind: partial(Recurrent, kind) for kind in RECURRENT},
+    "scale": lambda factor, dtype="float64": Scale(factor, dtype),
+    "dense": Dense,
+    "conv": lambda units: layers.Conv1D(units, 3, padding="same"),
+    "batchnorm": layers.BatchNormalization,
+    "layernorm": layers.LayerNormalization,
+    "dropout": layers.Dropout,
+}
 
 
 class Model(keras.Model):
@@ -95,7 +87,8 @@ class Model(keras.Model):
         self.embedding = layers.Embedding(config["words"], width)
         self.parts = []
         for one in config["layers"]:
-            self.parts.append(layer(**one, width=width))
+            kind, own = one["kind"], {name: one[name] for name in one if name != "kind"}
+            self.parts.append(Attention(width, **own) if kind == "attention" else LAYERS[kind](**own))
             width = one["units"] * (1 + one.get("both", False)) if "units" in one else width
         self.logits = None if config.get("tied") else layers.Dense(config["words"], use_bias=False)
 
@@ -111,7 +104,7 @@ class Model(keras.Model):
         return self.logits(x) if self.logits else x @ tf.transpose(self.embedding.embeddings.value)
 
 
-def optimizer(name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+def optimizer(_: Model, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
     own: dict[str, Any] = {("clipnorm" if more.get("norm") == "each" else "global_clipnorm"): clip} if clip else {}
     if name == "sgd":
         return encoder_keras.SGD(rate, more["momentum"], **own)
@@ -123,27 +116,23 @@ def optimizer(name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **m
     return encoder_keras.AdamW(rate, decay, more["momentum"], more["beta_2"], more["epsilon"], **own)
 
 
-def record(folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3) -> None:
+def model_of(config: dict[str, Any], ids: np.ndarray) -> Model:
     keras.config.set_floatx(config["dtype"])
-    arrays = load_file(batches)
     model = Model(config)
-    model(arrays["ids0"])
-    if weights:
-        found = load_file(weights)
-        for weight in model.weights:
-            if weight.path in found:
-                array = found[weight.path]
-                weight.assign(array if array.shape == tuple(weight.shape) else array.sum(0))
-    if not steps:
-        return Record(folder).model(model)
-    order = config.get("order", [0, 1])
+    model(ids)
+    return model
 
-    def loss_of(model: keras.Model, batch: dict[str, Any]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        logits = model(batch["ids"], training=config["training"])
-        targets = tf.one_hot(batch["targets"], config["words"], dtype=logits.dtype)
-        smoothing = config.get("smoothing", 0.0)
-        losses = keras.losses.categorical_crossentropy(targets, logits, True, label_smoothing=smoothing)
-        return tf.reduce_mean(losses), {"logits": logits}
 
-    fed = [{name: arrays[f"{name}{number}"] for name in ("ids", "targets")} for number in order]
-    Record(folder).training(model, fed, loss_of, optimizer(**config["optimizer"]), steps)
+def load(model: Model, weights: dict[str, np.ndarray]) -> None:
+    for weight in model.weights:
+        if weight.path in weights:
+            array = weights[weight.path]
+            weight.assign(array if array.shape == tuple(weight.shape) else array.sum(0))
+
+
+def loss_of(model: Model, ids: np.ndarray, targets: np.ndarray, config: dict[str, Any]) -> tuple[Any, Any]:
+    logits = model(ids, training=config["training"])
+    wanted = tf.one_hot(targets, config["words"], dtype=logits.dtype)
+    smoothing = config.get("smoothing", 0.0)
+    losses = keras.losses.categorical_crossentropy(wanted, logits, True, label_smoothing=smoothing)
+    return tf.reduce_mean(losses), logits

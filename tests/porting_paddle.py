@@ -1,16 +1,15 @@
 """Models of layers that a dict describes, in Paddle; there is such a module for torch and for Keras, too."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
-from rosetta_record import Record
 
 sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 from translator_paddle import RMSProp  # the one that computes as torch's
@@ -76,22 +75,16 @@ class Dense(nn.Layer):
         return self.activation(self.inner(x))
 
 
-def layer(kind: str, width: int, **more: Any) -> nn.Layer:
-    if kind in RECURRENT:
-        return Recurrent(width, kind, **more)
-    if kind == "attention":
-        return Attention(width, **more)
-    if kind == "scale":
-        return Scale(**more)
-    if kind == "dense":
-        return Dense(width, **more)
-    if kind == "conv":
-        return ChannelsFirst(nn.Conv1D(width, more["units"], 3, padding=1))
-    if kind == "batchnorm":
-        return ChannelsFirst(nn.BatchNorm1D(width, more["momentum"], more["epsilon"]))
-    if kind == "layernorm":
-        return nn.LayerNorm(width, more["epsilon"])
-    return nn.Dropout(more["rate"])
+LAYERS = {
+    **{kind: partial(Recurrent, kind=kind) for kind in RECURRENT},
+    "attention": Attention,
+    "scale": lambda width, **more: Scale(**more),
+    "dense": Dense,
+    "conv": lambda width, units: ChannelsFirst(nn.Conv1D(width, units, 3, padding=1)),
+    "batchnorm": lambda width, epsilon, momentum: ChannelsFirst(nn.BatchNorm1D(width, momentum, epsilon)),
+    "layernorm": lambda width, epsilon: nn.LayerNorm(width, epsilon),
+    "dropout": lambda width, rate: nn.Dropout(rate),
+}
 
 
 class Model(nn.Layer):
@@ -101,7 +94,8 @@ class Model(nn.Layer):
         self.embedding = nn.Embedding(config["words"], width, padding_idx=config.get("padding_idx"))
         self.layers = nn.LayerList()
         for one in config["layers"]:
-            self.layers.append(layer(**one, width=width))
+            kind, own = one["kind"], {name: one[name] for name in one if name != "kind"}
+            self.layers.append(LAYERS[kind](width, **own))
             width = one["units"] * (1 + one.get("both", False)) if "units" in one else width
         self.logits = None if config.get("tied") else nn.Linear(width, config["words"], bias_attr=False)
 
@@ -112,7 +106,8 @@ class Model(nn.Layer):
         return self.logits(x) if self.logits else x @ self.embedding.weight.T
 
 
-def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+def optimizer(model: Model, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+    weights = [weight for weight in model.parameters() if id(weight) not in model.frozen]
     clips = {"all": paddle.nn.ClipGradByGlobalNorm, "each": paddle.nn.ClipGradByNorm}
     clipped = clips[more.get("norm", "all")](clip) if clip else None
     if name == "sgd":
@@ -124,33 +119,29 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
     return kind(rate, more["momentum"], more["beta_2"], more["epsilon"], weights, decay, grad_clip=clipped)
 
 
-def record(folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3) -> None:
+def model_of(config: dict[str, Any], ids: np.ndarray) -> Model:
     paddle.set_default_dtype(config["dtype"])
     model = Model(config)
     model.train() if config["training"] else model.eval()
-    trained = {id(weight): weight for weight in model.parameters()}
+    model.frozen = set()
     if config.get("one_bias"):
         for module in model.sublayers():
             for name, weight in module.named_parameters() if isinstance(module, nn.LSTM | nn.SimpleRNN) else ():
                 if "bias_hh" in name:
                     weight.set_value(paddle.zeros_like(weight))
-                    trained.pop(id(weight), None)
-    if weights:
-        arrays = load_file(weights)
-        for name, weight in model.state_dict().items():
-            if name in arrays:
-                weight.set_value(arrays[name])
-    if not steps:
-        return Record(folder).model(model)
-    arrays = load_file(batches)
-    order = config.get("order", [0, 1])
+                    model.frozen.add(id(weight))
+    return model
 
-    def loss_of(model: nn.Layer, batch: dict[str, Any]) -> tuple[paddle.Tensor, dict[str, paddle.Tensor]]:
-        logits = model(paddle.to_tensor(batch["ids"]))
-        smoothing = config.get("smoothing", 0.0)  # Paddle's own is in float32
-        targets = F.one_hot(paddle.to_tensor(batch["targets"]), config["words"]).astype(logits.dtype)
-        targets = targets * (1 - smoothing) + smoothing / config["words"]
-        return F.cross_entropy(logits, targets, soft_label=True), {"logits": logits}
 
-    fed = [{name: arrays[f"{name}{number}"] for name in ("ids", "targets")} for number in order]
-    Record(folder).training(model, fed, loss_of, optimizer(list(trained.values()), **config["optimizer"]), steps)
+def load(model: Model, weights: dict[str, np.ndarray]) -> None:
+    for name, weight in model.state_dict().items():
+        if name in weights:
+            weight.set_value(weights[name])
+
+
+def loss_of(model: Model, ids: np.ndarray, targets: np.ndarray, config: dict[str, Any]) -> tuple[Any, Any]:
+    logits = model(paddle.to_tensor(ids))
+    smoothing = config.get("smoothing", 0.0)  # Paddle's own is in float32
+    wanted = F.one_hot(paddle.to_tensor(targets), config["words"]).astype(logits.dtype)
+    wanted = wanted * (1 - smoothing) + smoothing / config["words"]
+    return F.cross_entropy(logits, wanted, soft_label=True), logits

@@ -166,7 +166,7 @@ def planted() -> dict[str, tuple[Pair, str, str, str]]:
         ),
         "reset_after": (
             of("torch", "keras", gru, mistake={"layers": [{**gru, "reset_after": False}]}, carried_to_right=True),
-            "weights", "layers.0.inner:l0", "reset_after is True on the left and False on",
+            "weights", "layers.0.inner:l0", "False on the right (docs/deviations.md#gru-reset-after)",
         ),
         "second bias": (
             of("keras", "paddle", lstm, mistake={"one_bias": False}), "step", "lstm bias", "trains two biases"
@@ -181,7 +181,7 @@ def planted() -> dict[str, tuple[Pair, str, str, str]]:
         ),
         "LayerNorm's epsilon": (
             of("torch", "keras", dense, norm, dense, mistake={"layers": [dense, {**norm, "epsilon": 1e-3}, dense]}),
-            "forward", "layers.1 output", "epsilon is",
+            "forward", "layers.1 output", "and 0.001 on the right (docs/deviations.md#layernorm-epsilon)",
         ),
         "BatchNorm's momentum": (
             of("keras", "paddle", dense, batchnorm, mistake={"layers": [dense, {**batchnorm, "momentum": 0.9}]}),
@@ -197,7 +197,7 @@ def planted() -> dict[str, tuple[Pair, str, str, str]]:
         ),
         "attention mask's sign": (
             of("torch", "keras", attention, mistake={"layers": [{**attention, "sign": -1}]}),
-            "forward", "layers.0.inner:output output", "the mask's sign",
+            "forward", "layers.0.inner:output output", "the attention's weights (docs/deviations.md#attention-mask)",
         ),
         "GELU's approximation": (
             of("keras", "torch", gelu, dense, mistake={"layers": [{**gelu, "approximate": True}, dense]}),
@@ -205,7 +205,7 @@ def planted() -> dict[str, tuple[Pair, str, str, str]]:
         ),
         "dropout left on": (
             of("torch", "keras", dense, DROPOUT, dense, training=False, mistake={"training": True}),
-            "forward", "layers.", "dropout of 0.5 was on",
+            "forward", "layers.", "of the right side (docs/deviations.md#dropout)",
         ),
         "label smoothing": (
             of("keras", "torch", dense, mistake={"smoothing": 0.1}), "loss", "loss", "by 0 on the left and 0.1"
@@ -228,7 +228,8 @@ def planted() -> dict[str, tuple[Pair, str, str, str]]:
             "forward", "layers.0.inner:l0 sequence", "time is the first axis",
         ),
         "tied weights untied": (
-            of("torch", "paddle", norm, tied=True, mistake={"tied": False}), "gradients", "logits", "tied to another"
+            of("torch", "paddle", norm, tied=True, mistake={"tied": False}),
+            "gradients", "logits", "on the left only (docs/deviations.md#tied-weights)",
         ),
         "dtype of a constant": (
             of("torch", "keras", SCALE, dense, mistake={"layers": [{**SCALE, "dtype": "float32"}, dense]}),

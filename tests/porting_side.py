@@ -11,6 +11,8 @@ from functools import partialmethod
 from typing import Any
 from unittest.mock import patch
 
+from safetensors.numpy import load_file
+
 import rosetta_record
 from rosetta_record import Record
 
@@ -38,6 +40,26 @@ def shortened(
     TRAINING(record, model, batches, loss_of, optimizer, min(steps, most))
 
 
+def record(
+    program: Any, folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3
+) -> None:
+    """Record a model that `config` describes, with the weights of a file, in a training or as it is."""
+    arrays = load_file(batches)
+    model = program.model_of(config, arrays["ids0"])
+    if weights:
+        program.load(model, load_file(weights))
+    if not steps:
+        return Record(folder).model(model)
+
+    def loss_of(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        loss, logits = program.loss_of(model, batch["ids"], batch["targets"], config)
+        return loss, {"logits": logits}
+
+    order = config.get("order", [0, 1])
+    fed = [{name: arrays[f"{name}{number}"] for name in ("ids", "targets")} for number in order]
+    Record(folder).training(model, fed, loss_of, program.optimizer(model, **config["optimizer"]), steps)
+
+
 def main(framework: str, replies: int) -> None:
     module = importlib.import_module(f"tests.porting_{framework}")
     for line in sys.stdin:
@@ -45,7 +67,7 @@ def main(framework: str, replies: int) -> None:
         answer = ""
         try:
             module.reset()
-            script(**request["script"]) if "script" in request else module.record(**request["record"])
+            script(**request["script"]) if "script" in request else record(module, **request["record"])
         except Exception:  # whatever a script raises is the tests' to tell
             answer = traceback.format_exc()
         os.write(replies, json.dumps(answer).encode() + b"\n")

@@ -1,14 +1,12 @@
 """Models of layers that a dict describes, in torch; there is such a module for Paddle and for Keras, too."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
 from torch import nn
 from torch.nn import functional as F
-
-from rosetta_record import Record
 
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 ACTIVATIONS = {"linear": lambda x: x, "relu": F.relu, "tanh": torch.tanh, "gelu": F.gelu}
@@ -72,22 +70,16 @@ class Dense(nn.Module):
         return self.activation(self.inner(x))
 
 
-def layer(kind: str, width: int, **more: Any) -> nn.Module:
-    if kind in RECURRENT:
-        return Recurrent(width, kind, **more)
-    if kind == "attention":
-        return Attention(width, **more)
-    if kind == "scale":
-        return Scale(**more)
-    if kind == "dense":
-        return Dense(width, **more)
-    if kind == "conv":
-        return ChannelsFirst(nn.Conv1d(width, more["units"], 3, padding=1))
-    if kind == "batchnorm":
-        return ChannelsFirst(nn.BatchNorm1d(width, more["epsilon"], 1 - more["momentum"]))
-    if kind == "layernorm":
-        return nn.LayerNorm(width, more["epsilon"])
-    return nn.Dropout(more["rate"])
+LAYERS = {
+    **{kind: partial(Recurrent, kind=kind) for kind in RECURRENT},
+    "attention": Attention,
+    "scale": lambda width, **more: Scale(**more),
+    "dense": Dense,
+    "conv": lambda width, units: ChannelsFirst(nn.Conv1d(width, units, 3, padding=1)),
+    "batchnorm": lambda width, epsilon, momentum: ChannelsFirst(nn.BatchNorm1d(width, epsilon, 1 - momentum)),
+    "layernorm": lambda width, epsilon: nn.LayerNorm(width, epsilon),
+    "dropout": lambda width, rate: nn.Dropout(rate),
+}
 
 
 class Model(nn.Module):
@@ -97,7 +89,8 @@ class Model(nn.Module):
         self.embedding = nn.Embedding(config["words"], width, padding_idx=config.get("padding_idx"))
         self.layers = nn.ModuleList()
         for one in config["layers"]:
-            self.layers.append(layer(**one, width=width))
+            kind, own = one["kind"], {name: one[name] for name in one if name != "kind"}
+            self.layers.append(LAYERS[kind](width, **own))
             width = one["units"] * (1 + one.get("both", False)) if "units" in one else width
         self.logits = nn.Linear(width, config["words"], bias=False)
         if config.get("tied"):
@@ -125,7 +118,8 @@ class Uncorrected(torch.optim.Adam):
         group.update(own)
 
 
-def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+def optimizer(model: Model, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
     if name == "sgd":
         made: Any = torch.optim.SGD(weights, rate, more["momentum"])
     elif name == "rmsprop":
@@ -148,7 +142,7 @@ def clipped(weights: Any, clip: float) -> None:
         gradient.mul_(clip / torch.clamp(norm, min=clip))
 
 
-def record(folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3) -> None:
+def model_of(config: dict[str, Any], ids: np.ndarray) -> Model:
     torch.set_default_dtype(getattr(torch, config["dtype"]))
     model = Model(config).train(config["training"])
     if config.get("one_bias"):
@@ -156,22 +150,16 @@ def record(folder: str, config: dict[str, Any], batches: str, weights: str = "",
             for name, weight in module.named_parameters() if isinstance(module, nn.LSTM | nn.RNN) else ():
                 if "bias_hh" in name:
                     weight.requires_grad_(False).zero_()
-    if weights:
-        model.load_state_dict({name: torch.from_numpy(array) for name, array in load_file(weights).items()})
-    if not steps:
-        return Record(folder).model(model)
-    arrays = load_file(batches)
-    order = config.get("order", [0, 1])
-
-    def loss_of(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        logits = model(torch.from_numpy(batch["ids"]))
-        targets = torch.from_numpy(batch["targets"]).flatten()
-        loss = F.cross_entropy(logits.flatten(0, 1), targets, label_smoothing=config.get("smoothing", 0.0))
-        return loss, {"logits": logits}
-
-    fed = [{name: arrays[f"{name}{number}"] for name in ("ids", "targets")} for number in order]
-    Record(folder).training(model, fed, loss_of, optimizer(list_of(model), **config["optimizer"]), steps)
+    return model
 
 
-def list_of(model: nn.Module) -> list[Any]:
-    return [weight for weight in model.parameters() if weight.requires_grad]
+def load(model: Model, weights: dict[str, np.ndarray]) -> None:
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+
+
+def loss_of(model: Model, ids: np.ndarray, targets: np.ndarray, config: dict[str, Any]) -> tuple[Any, Any]:
+    logits = model(torch.from_numpy(ids))
+    smoothing = config.get("smoothing", 0.0)
+    return F.cross_entropy(
+        logits.flatten(0, 1), torch.from_numpy(targets).flatten(), label_smoothing=smoothing
+    ), logits

@@ -4,9 +4,9 @@ They are built in memory; `written` puts one into a file.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,8 +14,6 @@ import numpy as np
 from backends import BASELINE
 from benchmarks.measure.plan import PRESETS, Cell, Plan, cells, certified_as
 from benchmarks.measure.recording import (
-    FORMAT,
-    VERSION,
     Certified,
     Corpus,
     Decoded,
@@ -23,6 +21,7 @@ from benchmarks.measure.recording import (
     Generation,
     Head,
     Line,
+    Lines,
     Recording,
     Shown,
     Sizes,
@@ -32,9 +31,11 @@ from benchmarks.measure.recording import (
     append_line,
     create_lines,
 )
-from benchmarks.measure.scenarios import EpochDone, Product, Profile, WarmUp
+from benchmarks.measure.scenarios import EpochDone, Point, Product, Profile, WarmUp
+from benchmarks.measure.sweep import Axes, DataMeasured, PointMeasured, Sweep, SweepHead, sizes_at
 from benchmarks.parity.certificate import Certificate, Rung
 from benchmarks.parity.ladder import QUICK
+from benchmarks.results.roofline import step_flop
 from common.config import DataConfig, TrainConfig
 from common.evidence import Kernel
 from common.interface import BackendFacts
@@ -47,6 +48,7 @@ CYCLES = 6
 STEPS = 7  # timed in a visit
 LEAD = 8  # steps of a visit that do not count
 KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "products")]
+SIZES = Sizes(640, 160, 24, 42, 60, 75)
 LARGE = [Product("large", (2048, 2048, 2048), 2e11)]
 
 Kind = TypeVar("Kind", bound=Line)
@@ -82,8 +84,12 @@ def plan_of(
     return Plan(DataConfig(split="grouped"), TrainConfig(), 256, "cpu", 2, preset, size, baseline, "", tuple(rows))
 
 
+def opening(kind: type[Lines[Any, Any]]) -> dict[str, Any]:
+    """What every head of this kind begins with."""
+    return {"format": kind.format, "version": kind.version, "started": "2026-07-01T10:00:00Z"}
+
+
 def head_of(plan: Plan) -> Head:
-    sizes = Sizes(640, 160, 24, 42, 60, 75)
     shown = [Shown("It is red.", ["C'est rouge."], False), Shown("Is it red?", ["Est-ce rouge ?"], True)]
     machine = Machine(
         processor="a processor",
@@ -94,8 +100,8 @@ def head_of(plan: Plan) -> Head:
         python="3.12.1",
         versions={"torch": OF_FRAMEWORK},
     )
-    corpus = Corpus("0" * 64, sizes, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
-    return Head(FORMAT, VERSION, plan, corpus, machine, "2026-07-01T10:00:00Z")
+    corpus = Corpus("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
+    return Head(**opening(Recording), machine=machine, plan=plan, corpus=corpus)
 
 
 def recording(
@@ -200,6 +206,26 @@ def scores(chrf: float) -> Scores:
     return Scores(chrf=chrf, chrf_signature="nrefs:var", exact_match=0.2, character_error_rate=0.3, sentences=140)
 
 
+def swept(seconds: Mapping[str, float], overhead: float = 0.0, axes: Axes = Axes()) -> Sweep:  # noqa: B008 (frozen)
+    """A sweep in which a step takes its backend's `seconds` per TFLOP, and `overhead` besides."""
+    cells = tuple(map(Cell, seconds))
+    machine = head_of(plan_of()).machine
+    of_text = {"data": DataConfig(), "sizes": SIZES, "sha256": "0" * 64, "machine": machine}
+    of_steps = {"settings": TrainConfig(), "latent_dim": 256, "device": "cpu", "threads": 2}
+    head = SweepHead(**opening(Sweep), **of_text, **of_steps, cells=cells, axes=axes)
+    made = Sweep(Path("made.jsonl"), head)
+    for axis, values in asdict(axes).items():
+        for value in values:
+            flop = step_flop(*sizes_at(head, axis, value))
+            for cell in cells:
+                step = overhead + seconds[cell.backend] * flop / 1e12
+                peak = 700_000_000 + (100 * value if axis == "num_samples" else 0)
+                point = Point([step] * 3, peak, LARGE)
+                made.lines.append(PointMeasured(axis, value, cell, facts(cell), point))
+    made.lines += [DataMeasured(count, [1e-6 * count], [2e-6 * count]) for count in axes.num_samples]
+    return made
+
+
 def written(made: Recording, path: Path) -> Recording:
     """The recording in a file, read from there."""
     create_lines(path, made.head)
@@ -214,10 +240,12 @@ def changed(made: Recording, kind: type[Kind], change: Callable[[Kind], Line | N
     return replace(made, lines=[line for line in lines if line is not None])
 
 
-def each_visit(made: Recording, change: Callable[[Cell, Visit], Visit]) -> Recording:
-    """The recording with each visit as `change` makes it."""
+def each_visit(made: Recording, change: Callable[[Cell, Visit], Visit], number: int | None = None) -> Recording:
+    """The recording with each visit as `change` makes it, or only those of the generation with this number."""
 
     def altered(generation: Generation) -> Generation:
+        if number not in (None, generation.number):
+            return generation
         cycles = [[change(made.plan.cells[v.cell], v) for v in cycle] for cycle in generation.cycles]
         return msgspec.structs.replace(generation, cycles=cycles)
 
@@ -236,7 +264,7 @@ def slowed(made: Recording, label: str, factor: float) -> Recording:
     return each_visit(made, change)
 
 
-def on_machine(made: Recording, processor: str) -> Recording:
-    """The recording as one of a machine with this processor."""
-    machine = made.head.machine | {"processor": processor}
+def on_machine(made: Recording, **facts: Any) -> Recording:
+    """The recording as one of a machine of which these facts are told."""
+    machine = made.head.machine | facts
     return replace(made, head=msgspec.structs.replace(made.head, machine=machine))

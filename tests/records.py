@@ -91,7 +91,12 @@ def turned(name: str) -> Callable[[Array], dict[str, Array]]:
     return under(name, lambda array: array.T)
 
 
+def owns(**roles: str) -> dict[str, Callable[[Array], dict[str, Array]]]:
+    return {name: under(role) for name, role in roles.items()}
+
+
 # Each layer's class, and how its canonical arrays become the framework's own, by role.
+EMBEDDING = (["Embedding"], owns(embeddings="weight"))
 RECURRENT = {
     "kernel": turned("weight_ih_l0"),
     "recurrent_kernel": turned("weight_hh_l0"),
@@ -99,41 +104,31 @@ RECURRENT = {
 }
 FRAMEWORKS: dict[str, dict[str, tuple[list[str], dict[str, Callable[[Array], dict[str, Array]]]]]] = {
     "torch": {
-        "emb": (["Embedding"], {"embeddings": under("weight")}),
+        "emb": EMBEDDING,
         "lstm": (["LSTM", "RNNBase"], RECURRENT),
         "bn": (
             ["BatchNorm1d", "_BatchNorm", "_NormBase"],
-            {
-                "gamma": under("weight"),
-                "beta": under("bias"),
-                "moving_mean": under("running_mean"),
-                "moving_variance": under("running_var"),
-            },
+            owns(gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"),
         ),
         "fc": (["Linear"], {"kernel": turned("weight"), "bias": under("bias")}),
     },
     "paddle": {
-        "emb": (["Embedding"], {"embeddings": under("weight")}),
+        "emb": EMBEDDING,
         "lstm": (["LSTM", "RNNBase", "LayerList"], RECURRENT),
         "bn": (
             ["BatchNorm1D", "_BatchNormBase"],
-            {
-                "gamma": under("weight"),
-                "beta": under("bias"),
-                "moving_mean": under("_mean"),
-                "moving_variance": under("_variance"),
-            },
+            owns(gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance"),
         ),
-        "fc": (["Linear"], {"kernel": under("weight"), "bias": under("bias")}),
+        "fc": (["Linear"], owns(kernel="weight", bias="bias")),
     },
     "keras": {
-        "emb": (["Embedding"], {"embeddings": under("embeddings")}),
-        "lstm": (["LSTM", "RNN"], {n: under(n) for n in ("kernel", "recurrent_kernel", "bias")}),
+        "emb": (["Embedding"], owns(embeddings="embeddings")),
+        "lstm": (["LSTM", "RNN"], owns(kernel="kernel", recurrent_kernel="recurrent_kernel", bias="bias")),
         "bn": (
             ["BatchNormalization"],
-            {n: under(n) for n in ("gamma", "beta", "moving_mean", "moving_variance")},
+            owns(gamma="gamma", beta="beta", moving_mean="moving_mean", moving_variance="moving_variance"),
         ),
-        "fc": (["Dense"], {"kernel": under("kernel"), "bias": under("bias")}),
+        "fc": (["Dense"], owns(kernel="kernel", bias="bias")),
     },
 }
 SLOTS = {

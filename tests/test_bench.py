@@ -5,8 +5,11 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -53,6 +56,14 @@ def measured(
     return Recording.read(out), answered
 
 
+@contextmanager
+def another_benchmark() -> Iterator[None]:
+    """One that seems to run, since its lock is held."""
+    with lock_path().open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def test_parity_answers_with_its_checks_and_writes_certificates_for_the_benchmark(parity, measured, tmp_path) -> None:
     found, path = parity
     assert found["passed"] is True
@@ -97,11 +108,13 @@ def test_what_is_recorded_is_what_the_report_needs(measured) -> None:
         if not row.cell.bucketed:
             assert row.resources.kernels
             assert row.decoding.sentences > 1
-    for generation in recording.of_kind(Generation):
-        for visit in (visit for cycle in generation.cycles for visit in cycle):
-            assert sum(visit.lead) + sum(visit.steps) == pytest.approx(visit.loop, rel=0.05)
-            assert visit.finite
-            assert 0 <= visit.others < 1.1 * os.cpu_count()
+    visits = [visit for g in recording.of_kind(Generation) for cycle in g.cycles for visit in cycle]
+    for visit in visits:
+        assert sum(visit.lead) + sum(visit.steps) <= visit.loop
+        assert visit.finite
+        assert 0 <= visit.others < os.cpu_count()
+    # Of the median visit, since other programs may stop a process between two steps.
+    assert median((sum(visit.lead) + sum(visit.steps)) / visit.loop for visit in visits) > 0.95
 
 
 def test_generations_have_processes_of_their_own(measured) -> None:
@@ -136,40 +149,40 @@ def test_going_on_takes_the_recordings_plan_and_refuses_another_machine(measured
     assert path.read_bytes() == whole
 
 
-def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
-    out = tmp_path / "a.jsonl"
-    program = start_short(1000, "bench", *TWICE_NUMPY, "--out", out)
-    wait_until(lambda: whole_lines(out).count(b'"kind":"generation"') >= 2 or program.poll() is not None)
+def interrupted(out: Path, *options: str, generations: int = 0) -> tuple[str, str]:
+    """What a benchmark says on either output that gets Ctrl-C while it measures, after so many generations."""
+    program = start_short(1000, "bench", *TWICE_NUMPY, "--out", out, *options)
+    wait_until(lambda: whole_lines(out).count(b'"kind":"generation"') >= generations or program.poll() is not None)
     wait_until(lambda: workers(program) or program.poll() is not None)
     program.send_signal(signal.SIGINT)
     printed, said = program.communicate(timeout=60)
     assert program.returncode == 130, said
+    assert "Traceback" not in said
+    assert not workers(program)
+    return printed, said
+
+
+def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(tmp_path) -> None:
+    out = tmp_path / "a.jsonl"
+    printed, said = interrupted(out, generations=2)
     assert "numpy" in printed
     assert "trains" in printed or "No answer" in printed
     assert said.splitlines()[-1] == (
         f"rosetta: interrupted; go on with: rosetta bench --out {out} --resume --python numpy={sys.executable}"
     )
-    assert "Traceback" not in said
-    assert not workers(program)
     assert Recording.read(out).of_kind(Generation)
 
 
 def test_ctrl_c_before_anything_is_known_says_so(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
-    program = start_short(5, "bench", *TWICE_NUMPY, "--out", out, "--json")
-    wait_until(lambda: workers(program) or program.poll() is not None)
-    program.send_signal(signal.SIGINT)
-    printed, said = program.communicate(timeout=60)
-    assert program.returncode == 130, said
+    printed, said = interrupted(out, "--json")
     assert json.loads(printed.splitlines()[-1])["headline"] == "Nothing was measured yet."
     assert f"--out {out} --resume" in said
-    assert "Traceback" not in said
 
 
 def test_where_another_benchmark_runs_it_ends_at_once_if_told_to_and_leaves_nothing(tmp_path) -> None:
     out = tmp_path / "a.jsonl"
-    with lock_path().open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with another_benchmark():
         for name in ("bench", "sweep"):
             options = ["--backends", "numpy", "--num-samples", "300", "--no-wait", "--out", out]
             assert "another benchmark runs" in refusal(2, name, *options)
@@ -181,8 +194,7 @@ def test_a_recording_that_somebody_else_writes_is_not_read_before_they_are_done(
     out = tmp_path / "a.jsonl"
     whole = measured[0].path.read_bytes().splitlines(keepends=True)
     out.write_bytes(b"".join(whole[:-1]))
-    with lock_path().open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with another_benchmark():
         second = start_short(GENERATIONS, "bench", "--resume", "--out", out, "--json")
         assert "another benchmark runs" in second.stderr.readline()
         with out.open("ab") as first:
@@ -199,8 +211,7 @@ def test_the_last_recording_that_has_a_head_alone_is_not_removed_by_who_may_not_
     wait_until(lambda: whole_lines(out) or program.poll() is not None)
     program.kill()
     program.communicate()
-    with lock_path().open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with another_benchmark():
         assert "another benchmark runs" in refusal(2, "bench", "--resume", "--no-wait", "--out", out)
     assert out.exists()
 

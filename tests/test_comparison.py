@@ -27,32 +27,31 @@ def array(*shape: int, seed: int = 0) -> Array:
     return (1 + rng.random(shape)) * rng.choice([-1.0, 1.0], shape)
 
 
-def compared(got: Array, expected: Array, scale: str = "absolute", tolerance: float = 1e-6) -> Comparison:
-    return compare("the array", got, expected, tolerance, dtype=str(got.dtype), scale=scale)
+def compared(got: Array, expected: Array, scale: str = "absolute") -> Comparison:
+    return compare("the array", got, expected, dtype=str(got.dtype), scale=scale)
 
 
 @scales
 @pytest.mark.parametrize("shape", [(), (1,), (5, 7), (2, 3, 4)])
-def test_equal_arrays_pass_with_no_tolerance_at_all(scale: str, shape: tuple[int, ...]) -> None:
+def test_equal_arrays_have_no_error_at_all(scale: str, shape: tuple[int, ...]) -> None:
     expected = np.asarray(array(*shape))
-    result = compared(expected.copy(), expected, scale, tolerance=0.0).require()
-    assert (result.passed, result.error) == (True, 0.0)
+    assert compared(expected.copy(), expected, scale).error == 0
+    assert compared(np.zeros(shape), np.zeros(shape), scale).error == 0
 
 
 @scales
-def test_a_value_where_zero_is_expected_fails(scale: str) -> None:
+def test_a_value_where_zero_is_expected_is_an_error(scale: str) -> None:
     got = np.zeros((2, 3))
     got[1, 2] = 1.0
-    with pytest.raises(ParityError, match=r"the array: .*\[1, 2\]"):
-        compared(got, np.zeros((2, 3)), scale).require()
+    result = compared(got, np.zeros((2, 3)), scale)
+    assert result.error >= 1
+    assert result.where == (1, 2)
 
 
 @scales
 def test_float32_is_compared_with_the_referees_float64(scale: str) -> None:
     expected = array(50, 50)
-    compared(expected.astype(np.float32), expected, scale, tolerance=2e-7).require()
-    with pytest.raises(ParityError):
-        compared(expected.astype(np.float32), expected, scale, tolerance=1e-9).require()
+    assert 1e-9 < compared(expected.astype(np.float32), expected, scale).error < 2e-7
 
 
 SHAPES = [((3, 4), (4, 3)), ((12,), (3, 4)), ((1, 4), (3, 4)), ((4,), (3, 4)), ((), (1,)), ((3, 4, 1), (3, 4))]
@@ -73,7 +72,7 @@ def test_another_shape_fails_even_where_it_would_broadcast(
 )
 def test_another_dtype_than_promised_fails(got: str, promised: str) -> None:
     with pytest.raises(ParityError, match=f"the array: dtype {got}, expected {promised}"):
-        compare("the array", np.ones(3, got), np.ones(3), 1.0, dtype=promised)
+        compare("the array", np.ones(3, got), np.ones(3), dtype=promised)
 
 
 @scales
@@ -90,15 +89,13 @@ def test_a_number_that_is_not_finite_fails_on_either_side_and_on_both(
 
 
 @scales
-def test_one_disturbed_element_of_a_million_fails_at_its_place(scale: str) -> None:
+def test_one_disturbed_element_of_a_million_is_found_at_its_place(scale: str) -> None:
     expected = array(1000, 1000)
     got = expected.copy()
     got[123, 987] += 1e-5
     result = compared(got, expected, scale)
-    assert (result.passed, result.where) == (False, (123, 987))
-    assert (result.got, result.expected) == (got[123, 987], expected[123, 987])
-    with pytest.raises(ParityError, match=r"the array: error .*, tolerance 1.0e-06, at \[123, 987\]"):
-        result.require()
+    assert 4e-6 < result.error < 2e-5
+    assert (result.where, result.got, result.expected) == ((123, 987), got[123, 987], expected[123, 987])
 
 
 def swapped_gates(kernel: Array) -> Array:
@@ -113,12 +110,9 @@ def of_equal_mean(values: Array) -> Array:
 
 @scales
 @pytest.mark.parametrize("change", [np.transpose, swapped_gates, of_equal_mean, np.negative])
-def test_a_rearranged_square_matrix_fails(scale: str, change: Callable[[Array], Array]) -> None:
+def test_a_rearranged_square_matrix_is_far_off(scale: str, change: Callable[[Array], Array]) -> None:
     expected = array(8, 8)
-    result = compared(np.ascontiguousarray(change(expected)), expected, scale)
-    with pytest.raises(ParityError, match=r"the array: .* at \["):
-        result.require()
-    assert abs(result.got - result.expected) > 0.1
+    assert compared(np.ascontiguousarray(change(expected)), expected, scale).error > 0.1
 
 
 def test_each_scale_measures_what_it_says() -> None:
@@ -133,13 +127,6 @@ def test_each_scale_measures_what_it_says() -> None:
         "largest": (0,),
         "relative": (1,),
     }
-
-
-@scales
-def test_an_error_of_exactly_the_tolerance_passes_and_one_above_does_not(scale: str) -> None:
-    got, expected = np.array([1.25]), np.array([1.0])
-    assert compared(got, expected, scale, tolerance=0.25).passed
-    assert not compared(got, expected, scale, tolerance=np.nextafter(0.25, 0)).passed
 
 
 def test_an_unknown_scale_is_not_taken_for_another() -> None:

@@ -96,7 +96,7 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
 
 def test_measuring_tells_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     path = tmp_path / "my results.jsonl"
-    with pytest.raises(RosettaError) as caught, _measuring("bench", path):
+    with pytest.raises(RosettaError) as caught, _measuring("bench", path, json=False):
         raise OSError(28, "No space left on device")
     assert str(caught.value) == (
         f"{path}: the disk is full; {path} keeps what was measured before; go on with: rosetta bench --out '{path}' "

@@ -65,6 +65,19 @@ def test_equal_rows_are_called_faster_or_slower_at_most_5_times_in_100() -> None
     assert wrong <= 14  # ten are expected, and so many more come by chance in one of ten simulations
 
 
+@pytest.mark.parametrize("sd", [0.037, 0.042])
+def test_a_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_generations(sd: float) -> None:
+    """Fifteen minutes' data; `sd` is the standard deviation of a generation's log ratio of two rows."""
+    noise = Noise(process=sd / math.sqrt(2), visit=0.01, step=0.02)
+    words = []
+    for seed in range(30):
+        seconds = {"torch": 0.06 * 1.05, "keras": 0.06, "paddle": 0.08}
+        ratio = Timings(recording(None, seconds, 20, noise, seed)).steps.ratio("torch", "keras")
+        assert ratio
+        words.append(word_for(ratio, 0.03))
+    assert words.count("slower") >= 27
+
+
 def test_two_recordings_are_compared_without_pairing_what_they_do_not_share() -> None:
     """The machine drifts: what it did to one of the recordings is in the interval."""
     noise = Noise(process=0.02, drift=0.0)

@@ -91,8 +91,7 @@ def test_every_backend_reaches_the_top(course: Course, small_course: Course, nam
     # The example's size in the example's precision, whose bounds are the narrow ones.
     found = climbed(course if dtype == "float32" and name in PLAIN else small_course, name, dtype)
     assert found.passed, "\n".join(found.explanations)
-    rungs = "tensors weights forward loss gradients step trajectory counts strings"
-    assert {check.rung for check in found.checks} == set(rungs.split())
+    assert {check.rung for check in found.checks} == set(RUNGS)
     told = [check.tensor for check in found.checks if "counts none" in check.note]
     assert told == (["train correct_real"] if name == "keras:example" else [])
     assert found.certificates[f"{name} {dtype}"].passed is True

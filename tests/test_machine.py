@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from benchmarks.measure import machine as looked_at
@@ -15,7 +17,6 @@ from common.load import Watch, busy_seconds, fewer_threads
 from tests.program import rosetta
 
 CPU = "sys/devices/system/cpu"
-MEMORY = "MemTotal: 16000000 kB\nMemAvailable: {available} kB\nSwapTotal: 8000000 kB\nSwapFree: {swap_free} kB\n"
 
 
 def plant(root: Path, files: dict[str, str]) -> None:
@@ -30,7 +31,6 @@ def machine(tmp_path: Path) -> Path:
     """Two cores of two threads each, quiet and cool, with a fixed clock."""
     files = {
         "proc/stat": "cpu  100 0 100 9800 0 0 0 0 0 0\ncpu0 50 0 50 4900 0 0 0 0 0 0\n",
-        "proc/meminfo": MEMORY.format(available=12000000, swap_free=8000000),
         f"{CPU}/cpufreq/boost": "0\n",
     }
     for number in range(4):
@@ -168,12 +168,13 @@ def test_a_visit_waits_for_one_window_of_an_idle_machine_but_not_for_ever(monkey
     assert least <= wait_until_idle() < most
 
 
-def test_stolen_time(machine: Path) -> None:
-    before = looked_at.ticks(machine)
-    plant(machine, {"proc/stat": "cpu  180 0 100 9910 0 0 0 10 0 0\n"})
-    assert turned(looked_at.steal(before, looked_at.ticks(machine)), "5.0 %", "virtual machines")
-    plant(machine, {"proc/stat": "cpu  180 0 100 9920 0 0 0 0 0 0\n"})
-    assert is_fine(looked_at.steal(before, looked_at.ticks(machine)), "0.0 %")
+def test_stolen_time() -> None:
+    none = psutil.cpu_times()
+    before, quiet = none._replace(steal=0.0, idle=0.0), none._replace(steal=0.0, idle=2.0)
+    assert turned(looked_at.steal(before, quiet._replace(steal=0.1, idle=1.9)), "5.0 %", "virtual machines")
+    assert is_fine(looked_at.steal(before, quiet), "0.0 %")
+    assert is_fine(looked_at.steal(before, before), NOT_KNOWN)
+    assert is_fine(looked_at.steal((0.0,) * 4, (1.0,) * 4), NOT_KNOWN), "of a system that tells no such time"
 
 
 def test_a_governor_that_changes_the_clock(machine: Path, monkeypatch) -> None:
@@ -219,19 +220,26 @@ def test_half_a_core_is_shared_with_others(machine: Path, monkeypatch) -> None:
     assert turned(finding, "3 logical on 2 physical; shared with others: 1 with 3", "taskset --cpu-list 0,1,2,3")
 
 
-def test_memory_and_swap(machine: Path) -> None:
-    assert is_fine(looked_at.memory(machine), "11.4 GiB available")
-    assert is_fine(looked_at.swap(machine), "not in use")
-    plant(machine, {"proc/meminfo": MEMORY.format(available=1000000, swap_free=5000000)})
-    assert turned(looked_at.memory(machine), "1.0 GiB available", "close programs")
-    assert turned(looked_at.swap(machine), "2.9 GiB in use", "swapoff")
+def test_memory_and_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, available=12 << 30, swapped=0)
+    assert is_fine(looked_at.memory(), "12.0 GiB available")
+    assert is_fine(looked_at.swap(), "not in use")
+    have(monkeypatch, available=1 << 30, swapped=3 << 30)
+    assert turned(looked_at.memory(), "1.0 GiB available", "close programs")
+    assert turned(looked_at.swap(), "3.0 GiB in use", "swapoff")
+
+
+def have(monkeypatch: pytest.MonkeyPatch, available: int, swapped: int) -> None:
+    """Let this machine have so many bytes of memory available, and so many moved to disk."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: SimpleNamespace(used=swapped))
 
 
 def test_what_a_system_does_not_tell_is_named_and_no_objection(tmp_path: Path) -> None:
     found = {finding.name: finding for finding in check(tmp_path)}
-    real = {"other processes"}  # which are asked of the system itself
-    assert {name for name in found if NOT_KNOWN not in found[name].found} == real
-    assert all(finding.ok for finding in found.values())
+    asked_of_psutil = {"other processes", "steal time", "memory", "swap"}
+    assert {name for name in found if NOT_KNOWN not in found[name].found} == asked_of_psutil
+    assert all(finding.ok for name, finding in found.items() if name not in asked_of_psutil)
 
 
 def test_files_that_hold_something_else_are_not_known(machine: Path, monkeypatch) -> None:
@@ -239,19 +247,19 @@ def test_files_that_hold_something_else_are_not_known(machine: Path, monkeypatch
     plant(
         machine,
         {
-            "proc/stat": "",
-            "proc/meminfo": "MemAvailable: many kB\n",
             f"{CPU}/cpufreq/boost": "maybe",
             f"{CPU}/cpu0/topology/thread_siblings_list": "all",
             f"{CPU}/cpu0/cpufreq/scaling_governor": "",
         },
     )
-    found = [looked_at.steal(looked_at.ticks(machine), None), looked_at.memory(machine), looked_at.swap(machine)]
-    found += [looked_at.boost(machine), looked_at.cores(machine), looked_at.governor(machine)]
+    found = [looked_at.boost(machine), looked_at.cores(machine), looked_at.governor(machine)]
     assert all(is_fine(finding, NOT_KNOWN) for finding in found)
 
 
-def test_a_quiet_machine_is_fit(machine: Path) -> None:
+def test_a_quiet_machine_is_fit(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, available=12 << 30, swapped=0)
+    times = psutil.cpu_times()
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times)
     findings = check(machine)
     names = "other processes, steal time, frequency governor, boost, thermal throttling, cores, memory, swap"
     assert {finding.name: finding.ok for finding in findings} == dict.fromkeys(names.split(", "), True)

@@ -251,7 +251,7 @@ def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp
     require_named(plan, [f"numpy={program}"], path)
     with (
         pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"),
-        _measuring("bench", path, plan.python_options),
+        _measuring("bench", path, False, plan.python_options),
     ):
         raise RosettaError("it died")
     assert not (tmp_path / "started").exists()

@@ -28,7 +28,6 @@ from benchmarks.measure.recording import (
     create_lines,
     cut_torn_line,
     format_of,
-    refuse_other_machine,
 )
 from benchmarks.measure.schedule import resumed
 from benchmarks.measure.sweep import Sweep
@@ -36,11 +35,10 @@ from benchmarks.report import content, markdown
 from benchmarks.results.changes import compare
 from benchmarks.results.rows import results_of
 from common.errors import CannotBeginError, RosettaError
-from common.machine import Machine
 from common.text import quoted
 from tests import damage
 from tests.program import refusal
-from tests.recordings import Noise, changed, plan_of, recording, slowed, trained, written
+from tests.recordings import Noise, changed, on_machine, plan_of, recording, slowed, trained, written
 
 WHOLE = recording(plan_of(["torch", "keras"], "standard"), generations=2)
 WHOLE.lines += [trained(Cell("torch"), 0), Cause(Cell("torch", "default"), ["threads"], 0.2, 0.1, 0.1)]
@@ -77,7 +75,7 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 
 def test_a_recording_that_is_created_has_its_head_alone(tmp_path: Path) -> None:
-    made = Recording.create(tmp_path / "folder" / "a.jsonl", WHOLE.plan, WHOLE.head.corpus)
+    made = Recording.begin(tmp_path / "folder" / "a.jsonl", plan=WHOLE.plan, corpus=WHOLE.head.corpus)
     assert Recording.read(made.path) == made
     assert made.lines == []
     made.append(WHOLE.lines[0])
@@ -231,10 +229,10 @@ def test_a_line_that_is_damaged_is_refused(path: Path, kind: str, change: Callab
 SWEPT: list[tuple[str, Callable[[Any], object], str]] = [
     ("pointmeasured", set_in("point", "products", value=[]), "length >= 1"),
     ("pointmeasured", set_in("point", "peak", value=0), "Expected `int` >= 1"),
-    ("pointmeasured", set_in("axis", value="magic"), "it measures torch at magic 8 twice, or without having planned"),
-    ("pointmeasured", set_in("value", value=16), "it measures torch at seq_length 16 twice"),
+    ("pointmeasured", set_in("axis", value="magic"), "it measures torch, magic 8 twice, or without having planned"),
+    ("pointmeasured", set_in("value", value=16), "it measures torch, seq_length 16 twice"),
     ("datameasured", set_in("encode_seconds", value=[]), "length >= 1"),
-    ("datameasured", set_in("num_samples", value=10_000), "it measures 10000 twice"),
+    ("datameasured", set_in("num_samples", value=10_000), "it measures data of 10,000 pairs twice"),
     ("sweep", set_in("cells", 1, "backend", value="torch"), "it has 3 rows with 2 labels"),
     ("sweep", set_in("axes", "latent_dim", 0, value=0), "Expected `int` >= 1"),
     ("sweep", set_in("settings", "batch_size", value=0), "batch_size is 0"),
@@ -362,14 +360,12 @@ def test_a_page_does_not_replace_a_recording(path: Path) -> None:
 def test_a_processor_whose_name_was_not_found_is_no_other_machine(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = WHOLE.head.machine
-    unknown: Machine = {**machine, "processor": ""}
-    for was, now in ((machine, unknown), (unknown, unknown), (unknown, machine)):
-        monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found)
-        refuse_other_machine(path, was)
-    hostile: Machine = {**machine, "processor": "\x1b[2J\u202e"}
+    known, unknown = Recording.read(path), on_machine(Recording.read(path), processor="")
+    for was, now in ((known, unknown), (unknown, unknown), (unknown, known)):
+        monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found.head.machine)
+        was.resume()
     with pytest.raises(CannotBeginError) as caught:
-        refuse_other_machine(path, hostile)
+        on_machine(known, processor="\x1b[2J\u202e").resume()
     assert str(caught.value).endswith("processor was ?[2J? and is now a processor; choose another --out")
 
 
@@ -416,8 +412,3 @@ def test_another_text_or_machine_is_not_gone_on_with(path: Path) -> None:
     with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
         resumed(path)  # whose digest is of no corpus
     assert "exists already" in refusal(2, "bench", "--backends", "numpy", "--out", path)
-
-
-def test_lines_of_a_kind_are_given_in_their_order() -> None:
-    assert [generation.number for generation in WHOLE.of_kind(Generation)] == [1, 2]
-    assert [line.seed for line in WHOLE.of_kind(Trained)] == [0]

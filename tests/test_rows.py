@@ -18,6 +18,7 @@ from tests.recordings import (
     Noise,
     certificate,
     changed,
+    each_visit,
     plan_of,
     recording,
     slowed,
@@ -152,15 +153,11 @@ def test_no_speed_without_equality() -> None:
 
 def test_a_loss_that_is_not_finite_or_another_version_is_not_compared() -> None:
     made = recording()
-    number = made.plan.cells.index(Cell("torch"))
 
-    def once(generation: Generation) -> Generation:
-        if generation.number != 3:
-            return generation
-        cycle = [msgspec.structs.replace(visit, finite=visit.cell != number) for visit in generation.cycles[0]]
-        return msgspec.structs.replace(generation, cycles=[cycle, *generation.cycles[1:]])
+    def diverged(cell: Cell, visit: Visit) -> Visit:
+        return msgspec.structs.replace(visit, finite=cell != Cell("torch"))
 
-    assert row(results_of(changed(made, Generation, once)), "torch").why_not == "the loss is not finite"
+    assert row(results_of(each_visit(made, diverged, number=3)), "torch").why_not == "the loss is not finite"
 
     def other(generation: Generation) -> Generation:
         starts = [
@@ -360,26 +357,14 @@ def test_the_json_answer_has_the_keys_that_others_read() -> None:
     json.dumps(content, allow_nan=False)
 
 
-def test_what_is_said_is_the_same_of_the_same_recording() -> None:
-    assert results_of(recording(noise=RESTLESS)) == results_of(recording(noise=RESTLESS))
-
-
 def test_a_slow_visit_to_one_row_is_in_its_interval_and_not_in_the_others_ratio() -> None:
     """One generation of torch, half again as slow: its ratios stay within their wider intervals."""
-    made = recording()
-    number = made.plan.cells.index(Cell("torch"))
 
-    def slow(generation: Generation) -> Generation:
-        if generation.number != 4:
-            return generation
+    def slow(cell: Cell, visit: Visit) -> Visit:
+        steps = [1.5 * seconds for seconds in visit.steps]
+        return msgspec.structs.replace(visit, steps=steps, loop=2 * visit.loop) if cell == Cell("torch") else visit
 
-        def one(visit: Visit) -> Visit:
-            steps = [1.5 * seconds for seconds in visit.steps]
-            return msgspec.structs.replace(visit, steps=steps, loop=2 * visit.loop) if visit.cell == number else visit
-
-        return msgspec.structs.replace(generation, cycles=[[one(v) for v in cycle] for cycle in generation.cycles])
-
-    results = results_of(changed(made, Generation, slow))
+    results = results_of(each_visit(recording(), slow, number=4))
     ratio, other = results.ratio("torch", "keras"), results.ratio("paddle", "keras")
     assert ratio
     assert other

@@ -2,53 +2,35 @@
 
 from math import inf
 
-import numpy as np
 import pytest
 
-from benchmarks.report.blocks import Points, Table
-from benchmarks.report.scaling_workers import blocks
-from benchmarks.report.wording import SPACE
 from benchmarks.results.scaling_workers import (
-    ASSUMPTIONS,
-    AllReduce,
     Network,
     all_reduce_seconds,
     fitted_network,
     gradient_bytes,
     project,
     slowest_of,
-    steps_in,
 )
-from benchmarks.results.timings import Timings
 from common.config import ModelConfig
 from common.errors import CannotBeginError
-from tests.recordings import STEPS, Noise, recording
 
 INSTANT = Network("instant", inf, 0.0)
 
 
-def test_steps_that_all_take_the_same_time_have_no_straggler() -> None:
-    assert slowest_of([0.05] * 10, 512) == pytest.approx(0.05)
-
-
-def test_of_one_worker_the_slowest_is_the_mean() -> None:
-    assert slowest_of([3.0, 1.0, 2.0], 1) == pytest.approx(2.0)
-
-
-def test_of_two_workers_each_as_often_fast_as_slow_three_in_four_steps_wait_for_a_slow_one() -> None:
-    assert slowest_of([1.0, 2.0], 2) == pytest.approx(0.25 * 1 + 0.75 * 2)
-    assert slowest_of([1.0, 2.0], 8) == pytest.approx(2 - 2.0**-8)
-
-
-def test_the_slowest_is_the_mean_of_the_longest_of_random_draws() -> None:
-    rng = np.random.default_rng(0)
-    steps = rng.lognormal(-3, 0.2, 200)
-    drawn = rng.choice(steps, (20_000, 64)).max(axis=1)
-    assert slowest_of(steps, 64) == pytest.approx(drawn.mean(), rel=0.005)
-
-
-def test_no_worker_is_slower_than_the_slowest_step_that_was_measured() -> None:
-    assert slowest_of([1.0, 2.0, 5.0], 100_000) == pytest.approx(5.0)
+@pytest.mark.parametrize(
+    ("steps", "workers", "expected"),
+    [
+        ([0.05] * 10, 512, 0.05),
+        ([3.0, 1.0, 2.0], 1, 2.0),
+        ([1.0, 2.0], 2, 0.25 * 1 + 0.75 * 2),
+        ([1.0, 2.0], 8, 2 - 2.0**-8),
+        ([1.0, 2.0, 5.0], 100_000, 5.0),
+    ],
+    ids=["no straggler", "one alone", "three in four wait", "nearly all wait", "none slower than measured"],
+)
+def test_the_slowest_of_workers_whose_steps_are_known(steps: list[float], workers: int, expected: float) -> None:
+    assert slowest_of(steps, workers) == pytest.approx(expected)
 
 
 def test_a_ring_sends_twice_what_the_others_have_and_waits_for_each_message() -> None:
@@ -76,46 +58,25 @@ def test_without_stragglers_and_communication_nothing_is_lost() -> None:
 
 def test_a_network_is_found_from_the_times_that_it_took() -> None:
     network = Network("planted", bandwidth=1e9, latency=2e-5)
-    measured = [AllReduce(n, size, all_reduce_seconds(size, n, network)) for n in (2, 4) for size in (1000, 10**6)]
-    found = fitted_network("planted", measured)
+    found = fitted_network("planted", 4, {size: all_reduce_seconds(size, 4, network) for size in (1000, 10**6)})
     assert (found.bandwidth, found.latency) == (pytest.approx(1e9), pytest.approx(2e-5))
 
 
 def test_a_network_has_no_latency_below_zero() -> None:
-    found = fitted_network("odd", [AllReduce(2, 1000, 1e-6), AllReduce(2, 10**6, 2e-3)])
+    found = fitted_network("odd", 2, {1000: 1e-6, 10**6: 2e-3})
     assert found.latency == 0.0
     assert found.bandwidth > 0
-    only_latency = fitted_network("odd", [AllReduce(2, 1000, 2e-3), AllReduce(2, 10**6, 1e-3)])
+    only_latency = fitted_network("odd", 2, {1000: 2e-3, 10**6: 1e-3})
     assert only_latency.bandwidth == inf
 
 
-@pytest.mark.parametrize("measured", [[], [AllReduce(2, 1000, 1e-4)], [AllReduce(2, 1000, 1e-4)] * 3])
-def test_one_size_does_not_tell_bandwidth_from_latency(measured: list[AllReduce]) -> None:
+@pytest.mark.parametrize("measured", [{}, {1000: 1e-4}])
+def test_one_size_does_not_tell_bandwidth_from_latency(measured: dict[int, float]) -> None:
     with pytest.raises(CannotBeginError, match="of gloo cannot be told apart; measure all-reduce with arrays of sev"):
-        fitted_network("gloo", measured)
+        fitted_network("gloo", 2, measured)
 
 
 def test_gradients_are_as_large_as_the_weights() -> None:
     config = ModelConfig(num_encoder_tokens=2, num_decoder_tokens=3, start_token=0, stop_token=1, latent_dim=1)
     encoder, decoder, dense = 4 * (2 + 1 + 1), 4 * (3 + 1 + 1), 3 + 3
     assert gradient_bytes(config) == 4 * (encoder + decoder + dense)
-
-
-def test_measured_steps_are_those_of_a_row_while_nothing_else_was_at_work() -> None:
-    made = recording(generations=2, busy=[(1, 0)], noise=Noise(0, 0, 0))
-    steps = steps_in(Timings(made), "torch")
-    assert len(steps) == 11 * STEPS, "of twelve cycles one was disturbed"
-    assert steps == pytest.approx([0.06] * len(steps))
-
-
-def test_a_table_names_the_network_and_every_assumption() -> None:
-    network = Network("two hosts", bandwidth=1e8, latency=5e-5)
-    table, assumptions = blocks({network: project([0.1, 0.3], 64, 10**7, network)})
-    assert isinstance(table, Table)
-    assert isinstance(assumptions, Points)
-    assert table.title == f"two hosts: 100 MB/s, latency 50.0{SPACE}µs"
-    workers, pairs, slowest, communication, *_, efficiency = table.rows[0]
-    assert (workers, pairs, slowest) == ("8", "512", f"299{SPACE}ms")
-    assert communication == f"176{SPACE}ms", "2 · 7/8 · 10 MB at 100 MB/s, and 14 · 50 µs"
-    assert efficiency == f"42.1{SPACE}%"
-    assert list(assumptions.points) == list(ASSUMPTIONS)

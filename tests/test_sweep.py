@@ -1,38 +1,31 @@
 """A sweep: each point measured once and gone on with, shares and departures by known answers, memory that stays."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.measure import sweep as measuring
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import Sizes
-from benchmarks.measure.scenarios import Point
 from benchmarks.measure.sweep import (
-    FORMAT,
-    VERSION,
     Axes,
     DataMeasured,
     PointMeasured,
     Sweep,
-    SweepHead,
-    key_of,
     random_rows,
-    sizes_at,
     spread,
 )
-from benchmarks.results.roofline import StepSizes, step_flop
+from benchmarks.results.roofline import step_flop
 from benchmarks.results.scaling import scaling_of
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from tests import recordings
 from tests.conftest import batch_of
 from tests.program import refusal
+from tests.recordings import SIZES, swept
 
-SIZES = Sizes(640, 160, 24, 42, 60, 75)
 TINY = Axes(seq_length=(4, 8), latent_dim=(8, 16), batch_size=(2, 32), num_samples=(40, 400))
 NAMES = ("torch", "paddle", "keras")
 
@@ -41,22 +34,14 @@ NAMES = ("torch", "paddle", "keras")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """By the referee, in two goes: the first one ended after some points."""
     path = tmp_path_factory.mktemp("sweep") / "a.jsonl"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "Axes", lambda: TINY)
-        data, settings = DataConfig(num_samples=200, split="grouped"), TrainConfig()
-        begun = Sweep.create(path, [Cell("numpy")], data, settings, 16, "cpu", 1)
-    told = []
-    for title, done, of in begun.run():
-        told.append((title, done, of))
-        if done == 6:
-            break  # which is begun, and not recorded
-    assert told[0] == ("data of 40 pairs", 0, 10)
-    assert told[-1][1:] == (6, 10)
+    data, settings = DataConfig(num_samples=200), TrainConfig()
+    begun = Sweep.create(path, data, settings, 16, "cpu", 1, cells=(Cell("numpy"),), axes=TINY)
+    told = list(islice(begun.run(), 7))  # the last of which is begun, and not recorded
+    assert (told[0], told[-1]) == ("data of 40 pairs (1 of 10)", "numpy, batch_size 2 (7 of 10)")
     assert len(Sweep.read(path).lines) == 6
     with path.open("ab") as file:
         file.write(b'{"kind": "pointmeas')  # what a kill leaves
-    for _title, done, of in Sweep.resumed(path).run():
-        assert done < of == 4
+    assert [title[-8:] for title in Sweep.read(path).resume().run()] == [f"({number} of 4)" for number in range(1, 5)]
     return Sweep.read(path)
 
 
@@ -64,7 +49,7 @@ def test_every_point_is_measured_once_and_nothing_else(measured: Sweep) -> None:
     assert measured.head.axes == TINY
     points = [line for line in measured.lines if isinstance(line, PointMeasured)]
     expected = [(axis, value, Cell("numpy")) for axis, values in asdict(TINY).items() for value in values]
-    assert [key_of(point) for point in points] == expected
+    assert [measured.piece_of(point) for point in points] == expected
     data = [line.num_samples for line in measured.lines if isinstance(line, DataMeasured)]
     assert data == [40, 400]
     assert all(len(point.point.step_seconds) >= 32 for point in points if point.axis == "num_samples")
@@ -84,37 +69,11 @@ def test_another_machine_does_not_go_on_and_a_bench_is_no_sweep(measured: Sweep,
     elsewhere = tmp_path / "a.jsonl"
     elsewhere.write_text(measured.path.read_text(encoding="utf-8").replace('"cores":', '"cores":7'), encoding="utf-8")
     with pytest.raises(CannotBeginError, match="was begun elsewhere: cores was"):
-        Sweep.resumed(elsewhere)
+        Sweep.read(elsewhere).resume()
     bench = recordings.written(recordings.recording(generations=1), tmp_path / "bench.jsonl").path
     with pytest.raises(RosettaError, match="is no line of rosetta-sweep version 1"):
         Sweep.read(bench)
     assert "no line of rosetta-benchmark" in refusal(1, "compare", measured.path, bench)
-
-
-def swept(seconds: Mapping[str, float], overhead: float = 0.0, axes: Axes = Axes()) -> Sweep:  # noqa: B008 (frozen)
-    """A sweep in which a step takes its backend's `seconds` per TFLOP, and `overhead` besides."""
-    cells = tuple(map(Cell, seconds))
-    machine = recordings.head_of(recordings.plan_of()).machine
-    head = SweepHead(
-        FORMAT, VERSION, DataConfig(), TrainConfig(), 256, "cpu", 2, cells, axes, SIZES, "0" * 64, machine, "2026"
-    )
-    made = Sweep(Path("made.jsonl"), head)
-    for axis, values in asdict(axes).items():
-        for value in values:
-            sizes, batch_size, latent_dim = sizes_at(head, axis, value)
-            flop = step_flop(at(sizes, batch_size, latent_dim))
-            for cell in cells:
-                step = overhead + seconds[cell.backend] * flop / 1e12
-                peak = 700_000_000 + (100 * value if axis == "num_samples" else 0)
-                point = Point([step] * 3, peak, recordings.LARGE)
-                made.lines.append(PointMeasured(axis, value, cell, recordings.facts(cell), point))
-    made.lines += [DataMeasured(count, [1e-6 * count], [2e-6 * count]) for count in axes.num_samples]
-    return made
-
-
-def at(sizes: Sizes, batch_size: int, latent_dim: int) -> StepSizes:
-    lengths = sizes.max_encoder_seq_length, sizes.max_decoder_seq_length
-    return StepSizes(batch_size, *lengths, sizes.num_encoder_tokens, sizes.num_decoder_tokens, latent_dim)
 
 
 def test_without_overhead_a_curve_is_all_on_one_share() -> None:
@@ -126,7 +85,7 @@ def test_without_overhead_a_curve_is_all_on_one_share() -> None:
 
 
 def test_a_departure_is_where_overhead_takes_half() -> None:
-    overhead = 10.0 * step_flop(at(SIZES, 8, 256)) / 1e12  # as much again as a step of eight pairs takes
+    overhead = 10.0 * step_flop(SIZES, 8, 256) / 1e12  # as much again as a step of eight pairs takes
     batches = scaling_of(swept(dict.fromkeys(NAMES, 10.0), overhead)).of_axis("batch_size")[0]
     assert [point.share for point in batches.points] == pytest.approx([1 / 18, 1 / 3, 8 / 17, 64 / 129], rel=0.01)
     assert batches.departs == 1, "at sixteen pairs two thirds of the best share are left"

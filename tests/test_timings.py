@@ -11,7 +11,7 @@ from benchmarks.measure.plan import Cell
 from benchmarks.measure.recording import Generation, Visit
 from benchmarks.results.rows import results_of
 from benchmarks.results.timings import Timings, precision, widest
-from tests.recordings import CYCLES, RESTLESS, SECONDS, changed, each_visit, plan_of, recording, slowed
+from tests.recordings import CYCLES, RESTLESS, SECONDS, changed, each_visit, plan_of, recording
 
 
 def test_an_observation_is_the_mean_over_cycles_of_the_logarithm_of_a_visits_median() -> None:
@@ -161,11 +161,3 @@ def test_one_row_alone_has_a_precision_of_its_own() -> None:
     results = results_of(made)
     assert results.headline.startswith("torch trains 1,")
     assert not [warning for warning in results.warnings if "no intervals" in warning]
-
-
-def test_a_slowdown_that_is_planted_is_the_one_that_is_found() -> None:
-    made = recording()
-    before, after = (Timings(one).steps.seconds("torch") for one in (made, slowed(made, "torch", 1.05)))
-    assert before
-    assert after
-    assert after.value == pytest.approx(1.05 * before.value)

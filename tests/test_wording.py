@@ -12,7 +12,6 @@ from benchmarks.report.wording import (
     digits,
     duration,
     interval,
-    listed,
     megabytes,
     percent,
     quantity,
@@ -21,6 +20,7 @@ from benchmarks.report.wording import (
     times,
 )
 from benchmarks.results.intervals import Estimate
+from common.text import listed
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from benchmarks.measure.plan import Cell
-from benchmarks.measure.recording import Sizes, append_line, create_lines
+from benchmarks.measure.recording import append_line, create_lines
 from benchmarks.measure.scenarios import Profile
-from benchmarks.measure.workers import FORMAT, VERSION, PieceMeasured, Summed, Trained, Workers, WorkersHead
+from benchmarks.measure.workers import PieceMeasured, Summed, Trained, Workers, WorkersHead
 from benchmarks.report import markdown
 from benchmarks.report import workers as content
 from benchmarks.report.wording import SPACE
@@ -42,22 +42,11 @@ def piece(number: int, name: str = "torch", others: float = 0.0, factor: float =
 
 
 def made(*lines: PieceMeasured) -> Workers:
-    head = WorkersHead(
-        FORMAT,
-        VERSION,
-        DataConfig(),
-        TrainConfig(),
-        256,
-        "cpu",
-        1,
-        2,
-        ("torch", "paddle"),
-        3,
-        Sizes(640, 160, 24, 42, 60, 75),
-        "0" * 64,
-        recordings.head_of(recordings.plan_of()).machine,
-        "2026-07-01T10:00:00Z",
-    )
+    machine = recordings.head_of(recordings.plan_of()).machine
+    of_text = {"data": DataConfig(), "sizes": recordings.SIZES, "sha256": "0" * 64, "machine": machine}
+    of_steps = {"settings": TrainConfig(), "latent_dim": 256, "device": "cpu", "threads": 1}
+    of_group = {"workers": 2, "backends": ("torch", "paddle"), "generations": 3}
+    head = WorkersHead(**recordings.opening(Workers), **of_text, **of_steps, **of_group)
     return Workers(Path("made.jsonl"), head, list(lines))
 
 
@@ -141,8 +130,8 @@ def test_the_page_has_what_was_measured_and_each_assumption() -> None:
 
 
 DAMAGES: list[tuple[Callable[[PieceMeasured], PieceMeasured], str]] = [
-    (lambda line: msgspec.structs.replace(line, generation=4), "torch in generation 4 twice, or without having plan"),
-    (lambda line: msgspec.structs.replace(line, backend="keras"), "measures keras in generation 1 twice, or without"),
+    (lambda line: msgspec.structs.replace(line, generation=4), "torch, generation 4 of 3 twice, or without having"),
+    (lambda line: msgspec.structs.replace(line, backend="keras"), "measures keras, generation 1 of 3 twice, or"),
     (lambda line: msgspec.structs.replace(line, cycles=[line.cycles[0][1:]]), "is not a turn of each arrangement"),
     (
         lambda line: msgspec.structs.replace(

@@ -1,7 +1,7 @@
 """Checks of the machine: what else runs on it, and whether timings taken on it now can be trusted.
 
-The checks read the system's own files, such as those in /proc, below a root folder, which is "/" except in tests. A
-property that these files do not tell is reported as "not known here" and does not count against the machine.
+What psutil does not tell is read from the system's own files, such as those in /sys, below a root folder, which is
+"/" except in tests. A property that nobody tells is reported as "not known here", which is no objection.
 """
 
 import os
@@ -9,6 +9,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -56,17 +57,17 @@ def wait_until_idle() -> float:
 
 def check(root: Path = Path("/")) -> list[Finding]:
     """Run all checks. Takes one second, in which this process sleeps."""
-    before = Watch([], root), _processes(), ticks(root), throttles(root)
+    before = Watch([], root), _processes(), psutil.cpu_times(), throttles(root)
     time.sleep(SAMPLE_SECONDS)
     return [
         others(before[0].others(), before[1], _processes()),
-        steal(before[2], ticks(root)),
+        steal(before[2], psutil.cpu_times()),
         governor(root),
         boost(root),
         throttling(before[3], throttles(root)),
         cores(root),
-        memory(root),
-        swap(root),
+        memory(),
+        swap(),
     ]
 
 
@@ -84,20 +85,12 @@ def others(used: float, before: dict[int, tuple[str, float]], after: dict[int, t
     return _finding("other processes", used <= MOST_OTHERS, found, advice)
 
 
-def ticks(root: Path) -> tuple[int, int] | None:
-    """Clock ticks of all cores since the machine started, and how many the hypervisor gave to other machines."""
-    fields = _read(root / "proc/stat").partition("\n")[0].split()
-    if len(fields) < 9 or fields[0] != "cpu":
-        return None
-    numbers = [int(field) for field in fields[1:9]]  # the guest fields after them are already part of user time
-    return sum(numbers), numbers[7]
-
-
-def steal(before: tuple[int, int] | None, after: tuple[int, int] | None) -> Finding:
-    """The share of time between two readings of `ticks` that this virtual machine needed but did not get."""
-    if before is None or after is None or after[0] <= before[0]:
+def steal(before: Any, after: Any) -> Finding:
+    """The share of time that this virtual machine needed but did not get, from two readings of `psutil.cpu_times`."""
+    passed = sum(after[:8]) - sum(before[:8])  # the guest fields after these are already part of user time
+    if not hasattr(after, "steal") or passed <= 0:
         return _not_known("steal time")
-    share = (after[1] - before[1]) / (after[0] - before[0])
+    share = (after.steal - before.steal) / passed
     advice = "other virtual machines use this processor: measure at another time, or on a machine of your own"
     return _finding("steal time", share <= MOST_STEAL, f"{100 * share:.1f} %", advice)
 
@@ -162,21 +155,16 @@ def cores(root: Path) -> Finding:
     return _finding("cores", not shared, found, f"use whole physical cores: taskset --cpu-list {every}")
 
 
-def memory(root: Path) -> Finding:
+def memory() -> Finding:
     """How much memory is available without swapping."""
-    available = _memory_lines(root).get("MemAvailable")
-    if available is None:
-        return _not_known("memory")
+    available = psutil.virtual_memory().available
     advice = f"close programs until {LEAST_MEMORY >> 30} GiB are available"
     return _finding("memory", available >= LEAST_MEMORY, f"{available / (1 << 30):.1f} GiB available", advice)
 
 
-def swap(root: Path) -> Finding:
+def swap() -> Finding:
     """How much memory the system has moved to disk: a timing that needs it again waits for the disk."""
-    lines = _memory_lines(root)
-    if "SwapTotal" not in lines or "SwapFree" not in lines:
-        return _not_known("swap")
-    used = lines["SwapTotal"] - lines["SwapFree"]
+    used = psutil.swap_memory().used
     found = f"{used / (1 << 30):.1f} GiB in use" if used else "not in use"
     advice = "close programs, then move the swapped memory back: sudo swapoff -a && sudo swapon -a"
     return _finding("swap", used <= MOST_SWAP, found, advice)
@@ -217,9 +205,3 @@ def _number_list(text: str) -> set[int]:
             return set()
         numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     return numbers
-
-
-def _memory_lines(root: Path) -> dict[str, int]:
-    """The entries of /proc/meminfo in bytes, by name."""
-    lines = re.findall(r"^(\w+):\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE)
-    return {name: int(kibibytes) << 10 for name, kibibytes in lines}

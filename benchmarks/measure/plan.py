@@ -29,9 +29,8 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     backend: Annotated[str, msgspec.Meta(max_length=100)]  # NAME or NAME:VARIANT
     lane: str = "matched"  # one of LANES: the threads and settings that the process is given
-    python: Annotated[str, msgspec.Meta(max_length=4096)] = (
-        ""  # path of another interpreter; "" is the one that runs the benchmark
-    )
+    # Path of another interpreter; "" is the one that runs the benchmark.
+    python: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     batches: str = BATCHES[0]  # one of BATCHES
     again: bool = False  # a second measurement of the same, to show how far two equal rows come out apart
 
@@ -82,9 +81,8 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Preset:
     """How much is measured."""
 
-    within: Annotated[
-        float, msgspec.Meta(ge=0)
-    ]  # half-width that the intervals of the question must reach, as a share: 0.03 is 3 %
+    # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.
+    within: Annotated[float, msgspec.Meta(ge=0)]
     budget: float  # seconds of measuring; no generation is begun that would end later
     installed: int  # number of generations, from the first on, in which rows as installed are measured too
     control: bool  # whether one backend is measured twice and compared with itself

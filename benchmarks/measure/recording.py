@@ -13,13 +13,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
 
 from backends.process.environment import GROUPS
 from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan
-from benchmarks.measure.scenarios import Amount, Count, CountOrZero, EpochDone, Product, Profile, Seconds, WarmUp
+from benchmarks.measure.scenarios import (
+    Amount,
+    Count,
+    CountOrZero,
+    EpochDone,
+    Product,
+    Profile,
+    Seconds,
+    SomeSeconds,
+    WarmUp,
+)
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import make_folder, sync
@@ -29,8 +39,6 @@ from common.material import Material
 from common.scoring import Scores
 from common.text import printable
 
-FORMAT = "rosetta-benchmark"
-VERSION = 3
 # A recording holds at most so much, which bounds memory and time: about sixteen hours of the standard preset.
 MOST_BYTES = 32 << 20
 MOST_CELLS = 100
@@ -86,15 +94,20 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: CountOrZero  # number of distinct held-out sources; each is decoded once
 
 
-class Head(Line, frozen=True, tag="plan"):
-    """The first line: the plan, the corpus and the machine."""
+class FirstLine(Line, frozen=True, kw_only=True):
+    """What the first line of every kind of recording has."""
 
     format: str
     version: int
-    plan: Plan
-    corpus: Corpus
     machine: Machine
     started: str  # date and time in ISO 8601
+
+
+class Head(FirstLine, frozen=True, kw_only=True, tag="plan"):
+    """The first line: the plan and the corpus."""
+
+    plan: Plan
+    corpus: Corpus
 
 
 class Certified(Line, frozen=True):
@@ -118,7 +131,7 @@ class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     cell: int  # index of the cell in the plan
     lead: list[Seconds]  # training steps before the timed ones, which do not count
-    steps: Annotated[list[Seconds], msgspec.Meta(min_length=1)]  # timed training steps
+    steps: SomeSeconds  # timed training steps
     loop: Seconds  # lead and timed steps together, from the first one's start until their losses are read back
     finite: bool  # whether every loss is finite
     batch: list[Seconds]  # calls that decode many sentences at once; empty in cycles without decoding
@@ -150,9 +163,7 @@ class Decoded(Line, frozen=True):
 
     cell: Cell
     translations: list[Words]  # of the shown sentences
-    seconds: (
-        Seconds  # per character of the shown sentences, decoded once: the speed of a cell that decodes no batches
-    )
+    seconds: Seconds  # per character of the shown sentences, decoded once: the speed of a cell without batches
     characters: tuple[Count, Count] | None  # put out by a timed call: in a batch, and alone; None if not timed
     sentences: CountOrZero  # number of sentences in the batch of the timed calls
     scores: Scores | None  # over all held-out sources; None if these were not decoded
@@ -178,41 +189,67 @@ class Trained(Line, frozen=True):
     peak: Count  # the most bytes that the process had in memory
 
 
-AnyLine = Certified | Generation | Evidence | Decoded | Cause | Trained  # every kind but the head
 Kind = TypeVar("Kind", bound=Line)
+HeadOf = TypeVar("HeadOf", bound=FirstLine)
+LineOf = TypeVar("LineOf", bound=Line)
 
 
 @dataclass
-class Recording:
-    """An opened recording.
-
-    `read` raises CannotBeginError if the file cannot be read, RosettaError if its content is damaged.
-    """
+class Lines(Generic[HeadOf, LineOf]):
+    """An opened file of lines. Each kind of recording is a subclass, which says which lines it has."""
 
     path: Path
-    head: Head
-    lines: list[Line] = field(default_factory=list)
+    head: HeadOf
+    lines: list[LineOf] = field(default_factory=list)
 
-    @property
-    def plan(self) -> Plan:
-        return self.head.plan
+    format: ClassVar[str]
+    version: ClassVar[int]
+    kinds: ClassVar[tuple[Any, Any]]  # the class of the head, and the union of those of the other lines
 
     @classmethod
-    def create(cls, path: Path, plan: Plan, corpus: Corpus) -> "Recording":
-        """Write the head of a new recording. Raises CannotBeginError if the file already exists."""
+    def begin(cls, path: Path, **fields: Any) -> Self:
+        """Write the head of a new recording, with these fields besides those of every head.
+
+        Raises CannotBeginError if the file already exists.
+        """
         started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        create_lines(path, Head(FORMAT, VERSION, plan, corpus, describe_machine(), started))
+        head = cls.kinds[0](
+            format=cls.format, version=cls.version, machine=describe_machine(), started=started, **fields
+        )
+        create_lines(path, head)
         return cls.read(path)  # what could not be read again is found before anything is measured
 
     @classmethod
-    def read(cls, path: Path) -> "Recording":
-        """Read a recording; a torn last line is left out."""
-        head, *lines = read_lines(path, FORMAT, VERSION, Head, AnyLine)
+    def read(cls, path: Path) -> Self:
+        """Read a recording; a torn last line is left out.
+
+        Raises CannotBeginError if the file cannot be read, RosettaError if its content is damaged.
+        """
+        head, *lines = _read_lines(path, cls.format, cls.version, *cls.kinds)
         recording = cls(path, head, lines)
-        refuse_damaged(path, _damages(recording))
+        if damage := next(recording.damages(), None):
+            raise RosettaError(f"{path} is damaged: {_shown(damage)}")
         return recording
 
-    def append(self, line: Line) -> None:
+    def damages(self) -> Iterator[str]:
+        """One message for each contradiction between lines that are each valid by themselves."""
+        raise NotImplementedError
+
+    def resume(self) -> Self:
+        """Cut off a torn last line, so that lines can be appended again.
+
+        Raises CannotBeginError if this is not the machine that the recording was begun on, or has other versions.
+        What was not known then, or is not now, does not count: a processor's name is not found every time.
+        """
+        now = describe_machine()
+        for name, before in self.head.machine.items():
+            if before and now.get(name) and now.get(name) != before:
+                what = _shown(f"{name} was {before} and is now {now.get(name)}")
+                raise CannotBeginError(f"{self.path} was begun elsewhere: {what}; choose another --out")
+        cut_torn_line(self.path)
+        return self
+
+    def append(self, line: LineOf) -> None:
         append_line(self.path, line)
         self.lines.append(line)
 
@@ -220,40 +257,56 @@ class Recording:
         return [line for line in self.lines if isinstance(line, kind)]
 
 
-def _damages(recording: Recording) -> Iterator[str]:
-    """One message for each contradiction between lines that are each valid by themselves."""
-    plan, shown = recording.plan, len(recording.head.corpus.shown)
-    yield from damages_of_cells(plan.cells)
-    if plan.preset not in PRESETS:
-        yield f"its plan has the preset {plan.preset}"
-    if set(plan.named) - {cell.label for cell in plan.cells}:
-        yield "its plan names rows that it does not have"
-    counted = {line.cell for line in recording.of_kind(Decoded) if line.characters}
-    if any(len(line.translations) != shown for line in recording.of_kind(Decoded)):
-        yield f'there are not {shown} translations in each line of kind "decoded"'
-    if any(len(line.epochs) != len(line.scores) or not line.epochs for line in recording.of_kind(Trained)):
-        yield "a training does not have as many scores as epochs"
-    if any(not line.groups or set(line.groups) - GROUPS.keys() for line in recording.of_kind(Cause)):
-        yield f"a cause names a group of settings that is none of {', '.join(GROUPS)}"
-    profiles = [line.profile for line in recording.of_kind(Evidence) if line.profile]
-    if any(kernel.seconds < 0 for profile in profiles for kernel in profile.kernels):
-        yield "a kernel took less than no time"
-    generations = recording.of_kind(Generation)
-    starts = sum(len(generation.starts) for generation in generations)
-    if starts * (len(generations) + len(plan.cells)) > MOST_UNKNOWNS:
-        yield f"{len(generations)} generations with {starts} processes are too many to be evaluated together"
-    seen, measured = set(), {plan.cells.index(cell) for cell in plan.measured}
-    for generation in generations:
-        alive = sorted(start.cell for start in generation.starts)
-        if not set(alive) <= measured:
-            yield f"generation {generation.number} has cells that the plan does not have"
-        elif any(sorted(visit.cell for visit in cycle) != alive for cycle in generation.cycles):
-            yield f"generation {generation.number} has a cycle that is not one visit to each of its cells"
-        elif (generation.number, generation.heat) in seen:
-            yield f"generation {generation.number} is recorded twice"
-        elif any((v.batch or v.alone) and plan.cells[v.cell] not in counted for c in generation.cycles for v in c):
-            yield f"generation {generation.number} times decoding, but no line has the number of characters"
-        seen.add((generation.number, generation.heat))
+AnyLine = Certified | Generation | Evidence | Decoded | Cause | Trained  # every kind but the head
+
+
+@dataclass
+class Recording(Lines[Head, AnyLine]):
+    """An opened recording of a benchmark."""
+
+    format = "rosetta-benchmark"
+    version = 3
+    kinds = Head, AnyLine
+
+    @property
+    def plan(self) -> Plan:
+        return self.head.plan
+
+    def damages(self) -> Iterator[str]:
+        plan, shown = self.plan, len(self.head.corpus.shown)
+        yield from damages_of_cells(plan.cells)
+        if plan.preset not in PRESETS:
+            yield f"its plan has the preset {plan.preset}"
+        if set(plan.named) - {cell.label for cell in plan.cells}:
+            yield "its plan names rows that it does not have"
+        counted = {line.cell for line in self.of_kind(Decoded) if line.characters}
+        if any(len(line.translations) != shown for line in self.of_kind(Decoded)):
+            yield f'there are not {shown} translations in each line of kind "decoded"'
+        if any(len(line.epochs) != len(line.scores) or not line.epochs for line in self.of_kind(Trained)):
+            yield "a training does not have as many scores as epochs"
+        if any(not line.groups or set(line.groups) - GROUPS.keys() for line in self.of_kind(Cause)):
+            yield f"a cause names a group of settings that is none of {', '.join(GROUPS)}"
+        profiles = [line.profile for line in self.of_kind(Evidence) if line.profile]
+        if any(kernel.seconds < 0 for profile in profiles for kernel in profile.kernels):
+            yield "a kernel took less than no time"
+        generations = self.of_kind(Generation)
+        starts = sum(len(generation.starts) for generation in generations)
+        if starts * (len(generations) + len(plan.cells)) > MOST_UNKNOWNS:
+            yield f"{len(generations)} generations with {starts} processes are too many to be evaluated together"
+        seen, measured = set(), {plan.cells.index(cell) for cell in plan.measured}
+        for generation in generations:
+            alive = sorted(start.cell for start in generation.starts)
+            if not set(alive) <= measured:
+                yield f"generation {generation.number} has cells that the plan does not have"
+            elif any(sorted(visit.cell for visit in cycle) != alive for cycle in generation.cycles):
+                yield f"generation {generation.number} has a cycle that is not one visit to each of its cells"
+            elif (generation.number, generation.heat) in seen:
+                yield f"generation {generation.number} is recorded twice"
+            elif any(
+                (v.batch or v.alone) and plan.cells[v.cell] not in counted for c in generation.cycles for v in c
+            ):
+                yield f"generation {generation.number} times decoding, but no line has the number of characters"
+            seen.add((generation.number, generation.heat))
 
 
 def damages_of_cells(cells: Sequence[Cell]) -> Iterator[str]:
@@ -264,24 +317,6 @@ def damages_of_cells(cells: Sequence[Cell]) -> Iterator[str]:
     for cell in cells:
         if cell.lane not in LANES or cell.batches not in BATCHES:
             yield f"the row {cell.label} has the lane {cell.lane} and {cell.batches} batches"
-
-
-def refuse_damaged(path: Path, damages: Iterator[str]) -> None:
-    """Raise RosettaError with the first of these messages, if there is one."""
-    if damage := next(damages, None):
-        raise RosettaError(f"{path} is damaged: {_shown(damage)}")
-
-
-def refuse_other_machine(path: Path, was: Machine) -> None:
-    """Raise CannotBeginError if this is not the machine, or has not the versions, that a recording was begun with.
-
-    What was not known then, or is not now, does not count: the name of the processor is not found every time.
-    """
-    now = describe_machine()
-    for name, before in was.items():
-        if before and now.get(name) and now.get(name) != before:
-            what = f"{name} was {before} and is now {now.get(name)}"
-            raise CannotBeginError(f"{path} was begun elsewhere: {_shown(what)}; choose another --out")
 
 
 def refuse_existing(path: Path) -> None:
@@ -345,7 +380,7 @@ def _beginning(path: Path, read: Callable[[IO[bytes]], bytes]) -> bytes:
         raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
 
 
-def read_lines(path: Path, format: str, version: int, head: type[Any], later: Any) -> list[Any]:
+def _read_lines(path: Path, format: str, version: int, head: Any, later: Any) -> list[Any]:
     """Read a file of lines: the first as class `head`, the others as one of the classes in the union `later`.
 
     A torn last line is left out. Raises CannotBeginError if the file cannot be read, RosettaError for a line that

@@ -38,6 +38,7 @@ TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "t
 
 # A recorded duration is positive and finite, so that results can divide by it.
 Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
+SomeSeconds = Annotated[list[Seconds], msgspec.Meta(min_length=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # what may be nothing: seconds, cores
 Count = Annotated[int, msgspec.Meta(ge=1)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
@@ -157,8 +158,8 @@ class EpochDone:
     seconds: Seconds  # duration of the training steps, without validation
     loss: float | None
     val_loss: float | None
-    val_accuracy: float
-    val_accuracy_real: float
+    val_accuracy: float  # share of characters predicted correctly, padding included
+    val_accuracy_real: float  # share of characters predicted correctly, without padding
 
 
 def learn(
@@ -198,11 +199,10 @@ def learn(
 class Point:
     """The times of training steps at one size of one axis of a sweep."""
 
-    step_seconds: Annotated[list[Seconds], msgspec.Meta(min_length=1)]
+    step_seconds: SomeSeconds
     peak: Count  # the most bytes that the process has had in memory, before the products
-    products: Annotated[
-        list[Product], msgspec.Meta(min_length=1)
-    ]  # the large product only, the machine's peak that the steps are compared with
+    # The large product only, the machine's peak that the steps are compared with.
+    products: Annotated[list[Product], msgspec.Meta(min_length=1)]
 
 
 def point(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, seed: int, least_steps: int) -> Point:

@@ -15,7 +15,7 @@ from math import ceil
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -40,8 +40,6 @@ from benchmarks.measure.recording import (
     Start,
     Trained,
     Visit,
-    cut_torn_line,
-    refuse_other_machine,
 )
 from benchmarks.measure.scenarios import EpochDone, WarmUp
 from benchmarks.measure.sentences import TIMED, Sentences, weights_for
@@ -74,16 +72,6 @@ LEAST_GENERATIONS = 5
 LEAST_FOR_NARROW = 8  # least generations if the half-width asked for is below NARROW
 NARROW = 0.03
 PROCESS_BYTES = 1.3e9  # the most memory that a framework's process has been seen to take
-
-
-class Progress(Protocol):
-    """Receives progress reports. It is never called while something is timed."""
-
-    def phase(self, title: str) -> None:
-        """The phase called `title` begins."""
-
-    def measured(self, recording: Recording) -> None:
-        """A generation is done and recorded."""
 
 
 # The half-width of the widest interval of the plan's question, from what is recorded so far; None if not known yet.
@@ -123,19 +111,23 @@ class Benchmark:
         self.budget = self.plan.size.budget if budget is None else budget  # seconds, counted from `run`
         self.lead_seconds = LEAD_SECONDS
 
-    def run(self, progress: Progress, precision: Precision) -> None:
-        """Measure what the recording lacks. No generation is begun that would probably end after the budget."""
+    def run(self, precision: Precision) -> Iterator[str | Recording]:
+        """Measure what the recording lacks. No generation is begun that would probably end after the budget.
+
+        Yields what is measured next, in words, and the recording whenever a generation is done; never while something
+        is timed.
+        """
         began = perf_counter()
-        self._certify(progress)
+        yield from self._certify()
         while (number := self._next_number(precision, perf_counter() - began)) is not None:
             while cells := self._heat(number):
-                progress.phase(f"generation {number}; at least {self.least} are measured")
+                yield f"generation {number}; at least {self.least} are measured"
                 self.recording.append(self._generation(number, len(self._measured(number)), cells))
-            progress.measured(self.recording)
+            yield self.recording
         for cell in self.plan.trained:
             for seed in range(self.plan.settings.seed, self.plan.settings.seed + self.plan.size.seeds):
                 if not any((t.cell, t.seed) == (cell, seed) for t in self.recording.of_kind(Trained)):
-                    progress.phase(f"training {cell.label}, seed {seed}")
+                    yield f"training {cell.label}, seed {seed}"
                     self.recording.append(self._train_and_score(cell, seed))
 
     @property
@@ -387,7 +379,7 @@ class Benchmark:
                 scores.append(score(texts, sentences.held_out_references))
         return Trained(cell, seed, epochs, scores, peak)
 
-    def _certify(self, progress: Progress) -> None:
+    def _certify(self) -> Iterator[str]:
         """Record a parity certificate for each backend, interpreter and padding: a given one, or the ladder's result.
 
         The lane does not matter, since it changes no mathematics. The ladder is always climbed with the example's
@@ -401,7 +393,7 @@ class Benchmark:
         for kind in dict.fromkeys(msgspec.structs.replace(cell, backend="") for cell in missing):
             size = WHOLE if self.plan.size.whole_ladder and not kind.bucketed else QUICK
             cells = [cell for cell in missing if msgspec.structs.replace(cell, backend="") == kind]
-            progress.phase(f"parity of {', '.join(cell.label for cell in cells)}")
+            yield f"parity of {', '.join(cell.label for cell in cells)}"
             given = {cell: found for cell in cells if (found := self._given_certificate(cell))}
             for cell, found in given.items():
                 self.recording.append(Certified(cell, found))
@@ -471,7 +463,7 @@ def begin(path: Path, plan: Plan, certificates: Mapping[str, Certificate]) -> Be
     corpus = Corpus(
         digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown, len(sentences.held_out)
     )
-    return Benchmark(Recording.create(path, plan, corpus), material, sentences, certificates)
+    return Benchmark(Recording.begin(path, plan=plan, corpus=corpus), material, sentences, certificates)
 
 
 def resumed(path: Path, budget: float | None = None, pythons: Sequence[str] = ()) -> Benchmark:
@@ -489,9 +481,7 @@ def resumed(path: Path, budget: float | None = None, pythons: Sequence[str] = ()
     sentences = _sentences(plan, material)
     if sentences.weights.sha256 != corpus.weights_sha256:
         raise CannotBeginError(f"{corpus.weights} have changed since {path} was begun; choose another --out")
-    refuse_other_machine(path, recording.head.machine)
-    cut_torn_line(path)
-    return Benchmark(recording, material, sentences, {}, budget)
+    return Benchmark(recording.resume(), material, sentences, {}, budget)
 
 
 def _sentences(plan: Plan, material: Material) -> Sentences:

@@ -78,11 +78,11 @@ class Sentences:
         # None if the weights are fresh.
         trained = list(dict.fromkeys(source for source in training if source in weights.trained))
         self.references = references(material.pairs, [*trained, *self.held_out])
-        rng = np.random.default_rng(SHOWN_SEED)
+        rng = np.random.default_rng(SHOWN_SEED)  # they are drawn at random, so that nobody has picked them
         self.shown = [
-            Shown(source, self.references[source][:MOST_REFERENCES], is_held_out)
+            Shown(sources[place], self.references[sources[place]][:MOST_REFERENCES], is_held_out)
             for sources, is_held_out in ((trained, False), (self.held_out, True))
-            for source in _drawn(sources, rng)
+            for place in rng.permutation(len(sources))[:SHOWN]
         ]
         self.max_length = max_decoded_length(material.max_decoder_seq_length)
 
@@ -124,8 +124,3 @@ class Sentences:
         """The arguments of `decoding.translate` for these sources."""
         ids, lengths = self.material.encoder_vocabulary.encode(sources, self.material.max_encoder_seq_length)
         return {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": self.max_length}
-
-
-def _drawn(sources: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """SHOWN of the sources, drawn at random, so that nobody has picked what a report shows."""
-    return [sources[place] for place in rng.permutation(len(sources))[:SHOWN]]

@@ -1,4 +1,7 @@
-"""A sweep: how time and memory grow with the length of sentences, the units, the batch size and the corpus.
+"""Sweeps: of sizes, here, and of workers, in the module beside this one.
+
+A sweep of sizes measures how time and memory grow with the length of sentences, the units, the batch size and the
+corpus.
 
 - A point is one backend at one size of one axis; all other sizes stay at the benchmark's own.
 - Each point has a new process, since the units are fixed when a model is built, and since the operating system tells
@@ -7,11 +10,10 @@
   corpus they are the corpus's own.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,28 +24,97 @@ from backends.process.runtime import Runtime
 from benchmarks.measure import scenarios
 from benchmarks.measure.machine import wait_until_idle
 from benchmarks.measure.plan import Cell, options_of, own_settings
-from benchmarks.measure.recording import (
-    Line,
-    Sizes,
-    append_line,
-    create_lines,
-    cut_torn_line,
-    damages_of_cells,
-    read_lines,
-    refuse_damaged,
-    refuse_other_machine,
-)
-from benchmarks.measure.scenarios import AT_LEAST, Count, Point, Seconds, data_seconds, seconds_of
+from benchmarks.measure.recording import FirstLine, Line, LineOf, Lines, Sizes, damages_of_cells
+from benchmarks.measure.scenarios import AT_LEAST, Count, Point, SomeSeconds, data_seconds, seconds_of
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.interface import BackendFacts
-from common.machine import Machine, describe_machine
 from common.material import Material, prepare
 from common.tensors import Batch, Batches, model_config
 
-FORMAT = "rosetta-sweep"
-VERSION = 1
 LEAST_STEPS = {"num_samples": 32}  # least timed steps by axis: memory reaches its peak only after some steps
 FEW_STEPS = 3  # least timed steps on the other axes
+
+
+class AnySweepHead(FirstLine, frozen=True, kw_only=True):
+    """What the first line of both kinds of sweeps has."""
+
+    data: DataConfig
+    settings: TrainConfig
+    latent_dim: Count
+    device: str
+    threads: Count | None
+    sizes: Sizes  # of the corpus's tensors
+    sha256: str  # of the corpus
+
+
+AnyHead = TypeVar("AnyHead", bound=AnySweepHead)
+Piece = TypeVar("Piece")
+
+
+@dataclass
+class AnySweep(Lines[AnyHead, LineOf], Generic[AnyHead, LineOf, Piece]):
+    """An opened recording of a sweep, which is measured and recorded piece by piece."""
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        data: DataConfig,
+        settings: TrainConfig,
+        latent_dim: int,
+        device: str,
+        threads: int | None,
+        **own: Any,
+    ) -> Self:
+        """Begin a recording, with its `own` fields of the head. Raises CannotBeginError if that or the data fails."""
+        material, digest = prepare(data, settings.seed, "float32")
+        own |= {"latent_dim": latent_dim, "device": device, "threads": threads}
+        return cls.begin(path, data=data, settings=settings, sizes=Sizes.of(material), sha256=digest, **own)
+
+    def planned(self) -> list[Piece]:
+        """The pieces of the whole sweep, in the order in which they are measured."""
+        raise NotImplementedError
+
+    def piece_of(self, line: LineOf) -> Piece:
+        """The piece that a line is the measurement of."""
+        raise NotImplementedError
+
+    def title(self, piece: Piece) -> str:
+        """What a piece is called."""
+        raise NotImplementedError
+
+    def measured(self, piece: Piece, material: Material) -> LineOf:
+        """Measure a piece."""
+        raise NotImplementedError
+
+    def run(self) -> Iterator[str]:
+        """Measure what the recording lacks. Yields, before each piece is measured, which of how many it is."""
+        material, _ = prepare(self.head.data, self.head.settings.seed, "float32")
+        done = set(map(self.piece_of, self.lines))
+        missing = [piece for piece in self.planned() if piece not in done]
+        for number, piece in enumerate(missing, 1):
+            yield f"{self.title(piece)} ({number} of {len(missing)})"
+            self.append(self.measured(piece, material))
+
+    def damages(self) -> Iterator[str]:
+        planned = set(self.planned())
+        for piece in map(self.piece_of, self.lines):
+            if piece not in planned:
+                yield f"it measures {self.title(piece)} twice, or without having planned it"
+            planned.discard(piece)
+
+    def command_with(self, own: dict[str, Any], threads: int | None) -> str:
+        """The command that measures the same again, with options of its `own`; `threads` are those by default."""
+        head = self.head
+        others = {
+            "latent-dim": (head.latent_dim, ModelConfig.latent_dim),
+            "threads": (head.threads, threads),
+            "device": (head.device, "cpu"),
+        }
+        given = own | own_settings(head.data, head.settings)
+        given |= {name: value for name, (value, default) in others.items() if value != default}
+        given.pop("split", None)  # which is no option of a sweep, since it validates nothing
+        return " ".join(["rosetta sweep", *options_of(given)])
 
 
 Axis = Annotated[tuple[Count, ...], msgspec.Meta(max_length=50)]
@@ -59,34 +130,19 @@ class Axes:
     num_samples: Axis = (1_000, 10_000, 50_000, 200_000)  # pairs; the corpus is repeated to get as many
 
 
-class SweepHead(Line, frozen=True, tag="sweep"):
-    """The first line: what is swept, the sizes that stay, and the machine."""
+class SweepHead(AnySweepHead, frozen=True, kw_only=True, tag="sweep"):
+    """The first line: what is swept, and the sizes that a point has except on its own axis."""
 
-    format: str
-    version: int
-    data: DataConfig
-    settings: TrainConfig
-    latent_dim: Count
-    device: str
-    threads: Count | None
     cells: tuple[Cell, ...]
     axes: Axes
-    sizes: Sizes  # of the corpus's tensors, which a point has except on its own axis
-    sha256: str  # of the corpus
-    machine: Machine
-    started: str  # date and time in ISO 8601
 
 
 class DataMeasured(Line, frozen=True):
     """The seconds that NumPy takes to prepare a corpus of `num_samples` pairs, one number for each repetition."""
 
     num_samples: Count
-    encode_seconds: Annotated[
-        list[Seconds], msgspec.Meta(min_length=1)
-    ]  # from text to ids, with vocabularies and split
-    epoch_seconds: Annotated[
-        list[Seconds], msgspec.Meta(min_length=1)
-    ]  # to make the tensors of all batches of an epoch
+    encode_seconds: SomeSeconds  # from text to ids, with vocabularies and split
+    epoch_seconds: SomeSeconds  # to make the tensors of all batches of an epoch
 
 
 class PointMeasured(Line, frozen=True):
@@ -99,105 +155,45 @@ class PointMeasured(Line, frozen=True):
     point: Point
 
 
+AnyLine = DataMeasured | PointMeasured
+AnyPiece = int | tuple[str, int, Cell]  # the pairs of a corpus, or axis, size and cell of a point
+
+
 @dataclass
-class Sweep:
-    """An opened recording of a sweep.
+class Sweep(AnySweep[SweepHead, AnyLine, AnyPiece]):
+    """An opened recording of a sweep of sizes."""
 
-    `read` raises CannotBeginError if the file cannot be read, RosettaError if its content is damaged.
-    """
+    format = "rosetta-sweep"
+    version = 1
+    kinds = SweepHead, AnyLine
 
-    path: Path
-    head: SweepHead
-    lines: list[DataMeasured | PointMeasured] = field(default_factory=list)
+    def planned(self) -> list[AnyPiece]:
+        axes = asdict(self.head.axes)
+        points = [(axis, size, cell) for axis, sizes in axes.items() for size in sizes for cell in self.head.cells]
+        return [*self.head.axes.num_samples, *points]
 
-    @classmethod
-    def create(
-        cls,
-        path: Path,
-        cells: Sequence[Cell],
-        data: DataConfig,
-        settings: TrainConfig,
-        latent_dim: int,
-        device: str,
-        threads: int | None,
-    ) -> "Sweep":
-        """Write the head of a new recording. Raises CannotBeginError if that, or reading the data, fails."""
-        material, digest = prepare(data, settings.seed, "float32")
-        head = SweepHead(
-            FORMAT,
-            VERSION,
-            data,
-            settings,
-            latent_dim,
-            device,
-            threads,
-            tuple(cells),
-            Axes(),
-            Sizes.of(material),
-            digest,
-            describe_machine(),
-            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        )
-        create_lines(path, head)
-        return cls.read(path)
+    def piece_of(self, line: AnyLine) -> AnyPiece:
+        return line.num_samples if isinstance(line, DataMeasured) else (line.axis, line.value, line.cell)
 
-    @classmethod
-    def read(cls, path: Path) -> "Sweep":
-        head, *lines = read_lines(path, FORMAT, VERSION, SweepHead, DataMeasured | PointMeasured)
-        refuse_damaged(path, _damages(head, lines))
-        return cls(path, head, lines)
+    def title(self, piece: AnyPiece) -> str:
+        if isinstance(piece, int):
+            return f"data of {piece:,} pairs"
+        axis, value, cell = piece
+        return f"{cell.label}, {axis} {value:,}"
 
-    @classmethod
-    def resumed(cls, path: Path) -> "Sweep":
-        """Open a recording to measure what it lacks.
-
-        Raises CannotBeginError if the machine or a version is not the one that the recording was begun with.
-        """
-        sweep = cls.read(path)
-        refuse_other_machine(path, sweep.head.machine)
-        cut_torn_line(path)
-        return sweep
+    def damages(self) -> Iterator[str]:
+        yield from damages_of_cells(self.head.cells)
+        yield from super().damages()
 
     @property
     def command(self) -> str:
         """The command that measures the same again."""
-        head = self.head
-        given: dict[str, Any] = {"backends": ",".join(cell.backend for cell in head.cells)}
-        given |= own_settings(head.data, head.settings)
-        others = {
-            "latent-dim": (head.latent_dim, ModelConfig.latent_dim),
-            "threads": (head.threads, None),
-            "device": (head.device, "cpu"),
-        }
-        given |= {name: value for name, (value, default) in others.items() if value != default}
-        return " ".join(["rosetta sweep", *options_of(given)])
+        return self.command_with({"backends": ",".join(cell.backend for cell in self.head.cells)}, threads=None)
 
-    def run(self) -> Iterator[tuple[str, int, int]]:
-        """Measure what the recording lacks, piece by piece.
-
-        Yields, before each piece is measured, its title, its number from 0 and the number of all missing pieces.
-        """
-        head = self.head
-        material, _ = prepare(head.data, head.settings.seed, "float32")
-        done = set(map(key_of, self.lines))
-        data = [num_samples for num_samples in head.axes.num_samples if num_samples not in done]
-        points = [
-            (axis, value, cell)
-            for axis, values in asdict(head.axes).items()
-            for value in values
-            for cell in head.cells
-            if (axis, value, cell) not in done
-        ]
-        for number, num_samples in enumerate(data):
-            yield f"data of {num_samples:,} pairs", number, len(data) + len(points)
-            self._append(data_work(num_samples, material, head.data, head.settings))
-        for number, (axis, value, cell) in enumerate(points, len(data)):
-            yield f"{cell.label}, {axis} {value:,}", number, len(data) + len(points)
-            self._append(self._point(material, axis, value, cell))
-
-    def _append(self, line: DataMeasured | PointMeasured) -> None:
-        append_line(self.path, line)
-        self.lines.append(line)
+    def measured(self, piece: AnyPiece, material: Material) -> AnyLine:
+        if isinstance(piece, int):
+            return data_work(piece, material, self.head.data, self.head.settings)
+        return self._point(material, *piece)
 
     def _point(self, material: Material, axis: str, value: int, cell: Cell) -> PointMeasured:
         """Measure one point in a process of its own."""
@@ -219,29 +215,6 @@ class Sweep:
                 least_steps=LEAST_STEPS.get(axis, FEW_STEPS),
             )
             return PointMeasured(axis, value, cell, process.facts, point)
-
-
-def key_of(line: DataMeasured | PointMeasured) -> int | tuple[str, int, Cell]:
-    """What tells the lines of a sweep apart: the number of pairs, or axis, size and cell of a point."""
-    return line.num_samples if isinstance(line, DataMeasured) else (line.axis, line.value, line.cell)
-
-
-def _damages(head: SweepHead, lines: Sequence[DataMeasured | PointMeasured]) -> Iterator[str]:
-    """One message for each contradiction between lines that are each valid by themselves."""
-    yield from damages_of_cells(head.cells)
-    planned: set[int | tuple[str, int, Cell]] = set(head.axes.num_samples)
-    planned |= {
-        (axis, size, cell) for axis, sizes in asdict(head.axes).items() for size in sizes for cell in head.cells
-    }
-    for line in lines:
-        if key_of(line) not in planned:
-            what = (
-                f"{line.cell.label} at {line.axis} {line.value}"
-                if isinstance(line, PointMeasured)
-                else line.num_samples
-            )
-            yield f"it measures {what} twice, or without having planned it"
-        planned.discard(key_of(line))
 
 
 def sizes_at(head: SweepHead, axis: str, value: int) -> tuple[Sizes, int, int]:

@@ -8,42 +8,26 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import numpy as np
 
-from backends.engines import engine_of
 from backends.process.group import ask_each, started_group
 from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime
 from benchmarks.measure import scenarios
 from benchmarks.measure.machine import wait_until_idle
-from benchmarks.measure.plan import options_of, own_settings
-from benchmarks.measure.recording import (
-    Line,
-    Sizes,
-    append_line,
-    create_lines,
-    cut_torn_line,
-    read_lines,
-    refuse_damaged,
-    refuse_other_machine,
-)
-from benchmarks.measure.scenarios import Amount, Count, Profile, Seconds
-from common.config import DataConfig, ModelConfig, TrainConfig
+from benchmarks.measure.recording import Line
+from benchmarks.measure.scenarios import Amount, Count, Profile, SomeSeconds
+from benchmarks.measure.sweep import AnySweep, AnySweepHead
 from common.interface import BackendFacts
 from common.load import Watch
-from common.machine import Machine, describe_machine
-from common.material import Material, prepare
+from common.material import Material
 from common.tensors import Batch, epoch_order, model_config
 from common.weights import initial_state
 
-FORMAT = "rosetta-workers"
-VERSION = 1
 GENERATIONS = 4
 CYCLES = 3  # in a generation of one framework
 LEAD = 2  # steps of a visit before the timed ones
@@ -62,32 +46,20 @@ ARRANGEMENTS = {
 Name = Annotated[str, msgspec.Meta(max_length=100)]
 
 
-class WorkersHead(Line, frozen=True, tag="workers"):
-    """The first line: what is measured, and the machine."""
+class WorkersHead(AnySweepHead, frozen=True, kw_only=True, tag="workers"):
+    """The first line: what is measured. The batch size of its settings is that of one worker."""
 
-    format: str
-    version: int
-    data: DataConfig
-    settings: TrainConfig  # with the pairs of one worker's batch
-    latent_dim: Count
-    device: str
     threads: Count  # of each worker
     workers: Annotated[int, msgspec.Meta(ge=2, le=MOST_WORKERS)]
     backends: tuple[Name, ...]
     generations: Annotated[int, msgspec.Meta(ge=1, le=1000)]
-    sizes: Sizes
-    sha256: str  # of the corpus
-    machine: Machine
-    started: str  # date and time in ISO 8601
 
 
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One arrangement's turn in a cycle."""
 
     arrangement: str  # one of ARRANGEMENTS
-    steps: Annotated[
-        list[Annotated[list[Seconds], msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)
-    ]  # of each worker its timed steps
+    steps: Annotated[list[SomeSeconds], msgspec.Meta(min_length=1)]  # of each worker its timed steps
     others: Amount  # cores that other processes used meanwhile, on average
 
 
@@ -95,7 +67,7 @@ class Summed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long the group took to sum arrays of one size, by the framework's own engine."""
 
     size: Count  # bytes of one worker's array
-    seconds: Annotated[list[Seconds], msgspec.Meta(min_length=1)]
+    seconds: SomeSeconds
     others: Amount  # cores that other processes used meanwhile, on average
 
 
@@ -111,98 +83,43 @@ class PieceMeasured(Line, frozen=True):
 
 
 @dataclass
-class Workers:
-    """An opened recording of a sweep of workers.
+class Workers(AnySweep[WorkersHead, PieceMeasured, tuple[int, str]]):
+    """An opened recording of a sweep of workers. A piece is the number of a generation, and a backend."""
 
-    `read` raises CannotBeginError if the file cannot be read, RosettaError if its content is damaged.
-    """
+    format = "rosetta-workers"
+    version = 1
+    kinds = WorkersHead, PieceMeasured
 
-    path: Path
-    head: WorkersHead
-    lines: list[PieceMeasured] = field(default_factory=list)
+    def planned(self) -> list[tuple[int, str]]:
+        return [(number, name) for number in range(1, self.head.generations + 1) for name in self.head.backends]
 
-    @classmethod
-    def create(
-        cls,
-        path: Path,
-        backends: Sequence[str],
-        data: DataConfig,
-        settings: TrainConfig,
-        latent_dim: int,
-        device: str,
-        threads: int | None,
-        workers: int,
-    ) -> "Workers":
-        """Write the head of a new recording. Raises CannotBeginError if that, or reading the data, fails, and for a
-        backend that cannot train in a group."""
-        for name in backends:
-            engine_of(name)
-        material, digest = prepare(data, settings.seed, "float32")
-        head = WorkersHead(
-            FORMAT,
-            VERSION,
-            data,
-            settings,
-            latent_dim,
-            device,
-            threads or 1,
-            workers,
-            tuple(backends),
-            GENERATIONS,
-            Sizes.of(material),
-            digest,
-            describe_machine(),
-            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        )
-        create_lines(path, head)
-        return cls.read(path)
+    def piece_of(self, line: PieceMeasured) -> tuple[int, str]:
+        return line.generation, line.backend
 
-    @classmethod
-    def read(cls, path: Path) -> "Workers":
-        head, *lines = read_lines(path, FORMAT, VERSION, WorkersHead, PieceMeasured)
-        refuse_damaged(path, _damages(head, lines))
-        return cls(path, head, lines)
+    def title(self, piece: tuple[int, str]) -> str:
+        number, name = piece
+        return f"{name}, generation {number} of {self.head.generations}"
 
-    @classmethod
-    def resumed(cls, path: Path) -> "Workers":
-        """Open a recording to measure what it lacks.
-
-        Raises CannotBeginError if the machine or a version is not the one that the recording was begun with.
-        """
-        opened = cls.read(path)
-        refuse_other_machine(path, opened.head.machine)
-        cut_torn_line(path)
-        return opened
+    def damages(self) -> Iterator[str]:
+        backends = self.head.backends
+        if not 0 < len(set(backends)) == len(backends) <= MOST_WORKERS:
+            yield f"it has {len(backends)} backends, of which {len(set(backends))} differ"
+        yield from super().damages()
+        for line in self.lines:
+            if any(sorted(turn.arrangement for turn in cycle) != sorted(ARRANGEMENTS) for cycle in line.cycles):
+                title = f"generation {line.generation} of {line.backend}"
+                yield f"{title} has a cycle that is not a turn of each arrangement"
+            if any(kernel.seconds < 0 for kernel in line.profile.kernels):
+                yield "a kernel took less than no time"
 
     @property
     def command(self) -> str:
         """The command that measures the same again."""
-        head = self.head
-        given: dict[str, Any] = {"workers": head.workers, "backends": ",".join(head.backends)}
-        given |= {name: value for name, value in own_settings(head.data, head.settings).items() if name != "split"}
-        others = {
-            "latent-dim": (head.latent_dim, ModelConfig.latent_dim),
-            "threads": (head.threads, 1),
-            "device": (head.device, "cpu"),
-        }
-        given |= {name: value for name, (value, default) in others.items() if value != default}
-        return " ".join(["rosetta sweep", *options_of(given)])
+        return self.command_with({"workers": self.head.workers, "backends": ",".join(self.head.backends)}, threads=1)
 
-    def run(self) -> Iterator[tuple[str, int, int]]:
-        """Measure what the recording lacks, piece by piece.
-
-        Yields, before each piece is measured, its title, its number from 0 and the number of all missing pieces.
-        """
-        head = self.head
-        material, _ = prepare(head.data, head.settings.seed, "float32")
-        done = {(line.generation, line.backend) for line in self.lines}
-        numbers = range(1, head.generations + 1)
-        missing = [piece for number in numbers for name in head.backends if (piece := (number, name)) not in done]
-        for place, (number, name) in enumerate(missing):
-            yield f"{name}, generation {number} of {head.generations}", place, len(missing)
-            line = _Piece(head, name, material).measured(number)
-            append_line(self.path, line)
-            self.lines.append(line)
+    def measured(self, piece: tuple[int, str], material: Material) -> PieceMeasured:
+        number, name = piece
+        return _Piece(self.head, name, material).measured(number)
 
 
 class _Piece:
@@ -267,19 +184,3 @@ class _Piece:
         watch = Watch(process.pid for process in self.processes)
         found = ask_each(group, lambda process: process.call(scenarios.sums, sizes=[size], repetitions=SUMS))
         return Summed(size, found[0][0], watch.others())
-
-
-def _damages(head: WorkersHead, lines: Sequence[PieceMeasured]) -> Iterator[str]:
-    """One message for each contradiction between lines that are each valid by themselves."""
-    if not 0 < len(set(head.backends)) == len(head.backends) <= MOST_WORKERS:
-        yield f"it has {len(head.backends)} backends, of which {len(set(head.backends))} differ"
-    planned = {(number, name) for number in range(1, head.generations + 1) for name in head.backends}
-    for line in lines:
-        piece = line.generation, line.backend
-        if piece not in planned:
-            yield f"it measures {line.backend} in generation {line.generation} twice, or without having planned it"
-        planned.discard(piece)
-        if any(sorted(turn.arrangement for turn in cycle) != sorted(ARRANGEMENTS) for cycle in line.cycles):
-            yield f"generation {line.generation} of {line.backend} has a cycle that is not a turn of each arrangement"
-        if any(kernel.seconds < 0 for kernel in line.profile.kernels):
-            yield "a kernel took less than no time"

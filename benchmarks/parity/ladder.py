@@ -8,6 +8,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, isfinite, sqrt
@@ -151,6 +152,14 @@ class Course:
 
     def __exit__(self, *error: object) -> None:
         self.referee.process.close()
+
+    def with_batch(self, batch: Batch) -> Self:
+        """This course with another batch on the rungs of the forward pass, the loss and the gradients."""
+        other = copy(self)
+        other.batch = batch
+        for expected in ("expected_forward", "expected_gradients"):
+            vars(other).pop(expected, None)
+        return other
 
     def start(self, name: str, dtype: str) -> BackendProcess:
         """Start the process of a backend that is compared."""
@@ -357,7 +366,7 @@ class Climber:
     ) -> Check:
         """The check that two arrays agree; the scales are those of `compare`."""
         try:
-            result = compare(tensor, np.asarray(got), expected, tolerance, dtype=dtype or self.dtype, scale=scale)
+            result = compare(tensor, np.asarray(got), expected, dtype=dtype or self.dtype, scale=scale)
         except ParityError as error:
             return self.check(rung, tensor, inf, tolerance, note=str(error))
         note = f"got {result.got!r}, expected {result.expected!r}"

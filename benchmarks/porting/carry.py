@@ -39,11 +39,12 @@ def carried(left: Record, like: Record, mapping: Mapping | None = None) -> dict[
     for what has no place.
     """
     pairing = paired(left, like, mapping).require(left, like)
-    parts: dict[str, list[tuple[Source, Array]]] = {}
+    found: dict[str, Array] = {}
     for pair in pairing.pairs:
         for source, array in _of_pair(pair, left, like):
-            parts.setdefault(source.name, []).append((source, array))
-    found = {name: _whole(name, of, like) for name, of in parts.items()}
+            if source.name not in found:
+                found[source.name] = np.array(like.arrays("weights")[source.name], array.dtype)
+            source.put(found[source.name], array)
     for name in like.arrays("weights"):
         if name not in found:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
@@ -66,7 +67,7 @@ def aliases(like: Record) -> dict[str, str]:
 
 
 def _of_pair(pair: Pair, left: Record, like: Record) -> Iterator[tuple[Source, Array]]:
-    """The other side's own arrays of a pair of groups."""
+    """The canonical arrays of a pair of groups, for the other side's own arrays."""
     alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
     if alone:
         raise CannotBeginError(
@@ -85,19 +86,7 @@ def _of_pair(pair: Pair, left: Record, like: Record) -> Iterator[tuple[Source, A
                     f"{pair.left.name} {name} has the shape {array.shape} and {source.name} of {like.name} that of "
                     f"{source.canonical_shape}; make the two layers alike"
                 )
-            yield source, source.restored(array)
-
-
-def _whole(name: str, parts: list[tuple[Source, Array]], like: Record) -> Array:
-    """An array of its parts, which are rows one after another; of those that are missing, of the other side's."""
-    if parts[0][0].own.part is None:
-        return np.ascontiguousarray(parts[0][1])
-    whole = np.array(like.arrays("weights")[name], parts[0][1].dtype)
-    for source, array in parts:
-        number, count = source.own.part or (0, 1)
-        rows = len(whole) // count
-        whole[number * rows : (number + 1) * rows] = array
-    return whole
+            yield source, array
 
 
 def write_carried(path: Path, like: Record, arrays: dict[str, Array]) -> str:

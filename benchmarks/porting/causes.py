@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import permutations
-from math import isfinite
+from itertools import islice, permutations
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -52,16 +52,15 @@ class Broken:
     @cached_property
     def arrays(self) -> tuple[Array, Array]:
         """The right and the left array that are shown; empty ones where a side has none."""
-        right, left = self.item.load()
-        return np.zeros(0) if right is None else right, np.zeros(0) if left is None else left
+        right, left = (np.zeros(0) if array is None else array for array in self.item.load())
+        return right, left
 
     @cached_property
     def moved(self) -> tuple[Array, Array]:
         """The arrays; of weights after a step by how much both sides moved them, in their first rows."""
         if not self.item.is_update:
             return self.arrays
-        starts = [side.tensor(group, self.item.name, "weights") for side, group in self.sides]
-        left, right = starts if all(start is not None for start in starts) else (np.zeros(0), np.zeros(0))
+        left, right = (side.tensor(group, self.item.name, "weights") for side, group in self.sides)
         found = [
             head(after).astype(np.float64) - head(start)
             for after, start in zip(self.arrays, (right, left), strict=True)
@@ -70,10 +69,23 @@ class Broken:
         return (found[0], found[1]) if len(found) == 2 else (np.zeros(0), np.zeros(0))
 
     @property
+    def both(self) -> tuple[Side, Side]:
+        """The left and the right side."""
+        return self.rungs.left, self.rungs.right
+
+    @property
+    def kind(self) -> str:
+        """The kind of layer that is shown."""
+        return self.item.pair.left.kind if self.item.pair else ""
+
+    def settings(self, name: str) -> list[Any]:
+        """A setting of the layer that is shown, left and right."""
+        return [side.settings(group).get(name) for side, group in self.sides]
+
+    @property
     def sides(self) -> list[tuple[Side, Group]]:
         """Both sides with the group that is shown, left and right."""
-        pair = self.item.pair
-        return [] if pair is None else [(self.rungs.left, pair.left), (self.rungs.right, pair.right)]
+        return [] if self.item.pair is None else list(self.rungs.sides(self.item.pair))
 
     @property
     def close(self) -> float:
@@ -107,32 +119,32 @@ def factor(broken: Broken, right: Array, left: Array) -> float | None:
 
 
 def rearranged(broken: Broken) -> Iterator[Cause]:
-    """The numbers are the same in other places, or with another sign."""
+    """The numbers are the same in other places."""
     right, left = broken.arrays
-    kind = broken.item.pair.left.kind if broken.item.pair else ""
-    if broken.near(right, left):
+    if not broken.near(right, left):
+        tried = rearrangements(broken.kind, right, left)
+        yield from islice((cause for array, cause in tried if broken.near(array, left)), 1)
+
+
+def rearrangements(kind: str, right: Array, left: Array) -> Iterator[tuple[Array, Cause]]:
+    """The right array as it would be without each mistake, and the mistake."""
+    if left.ndim == 2:
+        entry = "output-layer-layout" if kind == "dense" else "lstm-kernel-layout"
+        yield right.T, Cause("the right side is the left one transposed", entry)
+    if right.shape != left.shape or not left.ndim:
         return
-    if left.ndim == 2 and broken.near(right.T, left):
-        entry = {"dense": "output-layer-layout"}.get(kind, "lstm-kernel-layout")
-        yield Cause("the right side is the left one transposed", entry)
-        return
-    if left.ndim == 2 and right.shape == left.shape and broken.near(right.reshape(left.shape[::-1]).T, left):
-        yield Cause("the right side was reshaped where it should have been transposed", "lstm-kernel-layout")
-        return
-    blocks = len(GATES.get(kind, ()))
-    if blocks and right.shape == left.shape and left.shape[-1] % blocks == 0:
-        for order in permutations(range(blocks)):
-            if order != tuple(range(blocks)) and broken.near(with_gates(right, order), left):
-                names = ", ".join(GATES[kind][order.index(place)] for place in range(blocks))
-                yield Cause(
-                    f"the right side has the gates in the order {names}, expected {', '.join(GATES[kind])}",
-                    "gru-gates" if kind == "gru" else "lstm-kernel-layout",
-                )
-                return
-    if right.shape == left.shape and left.ndim and 1 < len(left) <= 100_000 and left.size < 1 << 24:
-        keys = [np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (right, left)]
-        if broken.near(right[keys[0]], left[keys[1]]):
-            yield Cause("the right side has the same rows in another order", "shuffling")
+    if left.ndim == 2:
+        reshaped = "the right side was reshaped where it should have been transposed"
+        yield right.reshape(left.shape[::-1]).T, Cause(reshaped, "lstm-kernel-layout")
+    gates = GATES.get(kind, ())
+    for order in permutations(range(len(gates))) if gates and left.shape[-1] % len(gates) == 0 else ():
+        found = ", ".join(gates[order.index(place)] for place in range(len(gates)))
+        words = f"the right side has the gates in the order {found}, expected {', '.join(gates)}"
+        yield with_gates(right, order), Cause(words, "gru-gates" if kind == "gru" else "lstm-kernel-layout")
+    if 1 < len(left) <= 100_000 and left.size < 1 << 24:
+        of_right, of_left = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (right, left))
+        rows = right[of_right[np.argsort(of_left)]]
+        yield rows, Cause("the right side has the same rows in another order", "shuffling")
 
 
 def elsewhere(broken: Broken) -> Iterator[Cause]:
@@ -153,22 +165,17 @@ def other_dtype(broken: Broken) -> Iterator[Cause]:
 def of_float32(broken: Broken) -> Iterator[Cause]:
     """In float64 a difference of the size of float32's rounding."""
     if broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
-        yield Cause(
-            "the difference is as small as the rounding of float32: one side has a constant in it, or computes in it",
-            "array-dtype",
-        )
+        words = "as small as the rounding of float32: one side has a constant in it, or computes in it"
+        yield Cause(f"the difference is {words}", "array-dtype")
 
 
 def one_sided(broken: Broken) -> Iterator[Cause]:
     """A tensor that one side has not."""
-    right, left = broken.arrays
-    pair = broken.item.pair
-    if (right.size and left.size) or pair is None:
+    if all(array.size for array in broken.arrays) or not broken.kind:
         return
-    if pair.left.kind == "gru" and broken.item.name == "recurrent_bias":
-        yield Cause(
-            "one side's reset gate stands before the recurrent product, which has one bias", "gru-reset-after"
-        )
+    if broken.kind == "gru" and broken.item.name == "recurrent_bias":
+        words = "one side's reset gate stands before the recurrent product, which has one bias"
+        yield Cause(words, "gru-reset-after")
     elif broken.item.rung == "gradients":
         yield Cause("one side does not train it, or it takes no part in the loss there")
 
@@ -186,47 +193,37 @@ def scaled(broken: Broken) -> Iterator[Cause]:
         if any(abs(abs(found) / other - 1) < broken.close for other in (number, 1 / number))
     ]
     yield from known
-    alike = [
-        item
-        for item, _ in broken.failed
-        if item.tensor.partition(" of ")[0] == broken.item.tensor.partition(" of ")[0]
-    ]
+    slot = broken.item.tensor.partition(" of ")[0]  # or the tensor itself
+    alike = [item for item, _ in broken.failed if item.tensor.partition(" of ")[0] == slot]
     if not known and broken.item.rung in ("gradients", "step") and len(alike) > 1:
         factors = [factor(broken, *replace(broken, item=item).moved) for item in alike[:TENSORS_TRIED]]
         if all(other is not None and abs(other / found - 1) < broken.close for other in factors):
-            yield Cause(
-                "all tensors alike: one side clips gradients by the norm of all, or scales the loss", "clipping"
-            )
+            words = "all tensors alike: one side clips gradients by the norm of all, or scales the loss"
+            yield Cause(words, "clipping")
 
 
 def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
     """Numbers by which an array may be off, with what that means."""
-    item, settings = broken.item, [side.optimizer_settings for side in (broken.rungs.left, broken.rungs.right)]
+    item = broken.item
     if item.name.startswith("moving_"):
-        for share in {_number(side.settings(group).get("momentum")) for side, group in broken.sides}:
+        for share in dict.fromkeys(map(_number, broken.settings("momentum"))):
             if 0 < share < 1:
-                sentence = "momentum is the old statistics' share on one side and the new batch's on the other"
-                yield share / (1 - share), sentence, "batchnorm-momentum"
-    shapes = {array.shape for array in broken.rungs.left.record.arrays("inputs").values() if array.ndim}
-    for size in sorted({shape[0] for shape in shapes} | {shape[0] * shape[1] for shape in shapes if len(shape) > 1}):
-        if size > 1 and item.rung in ("loss", "gradients"):
-            yield (
-                float(size),
-                f"one side takes the mean over {size} rows or positions, the other their sum",
-                "padding-denominator",
-            )
-    if item.name == "bias" and item.pair and item.pair.left.kind in RECURRENT and item.rung in ("step", "trajectory"):
+                words = "momentum is the old statistics' share on one side and the new batch's on the other"
+                yield share / (1 - share), words, "batchnorm-momentum"
+    if item.rung in ("loss", "gradients"):
+        shapes = [array.shape for array in broken.rungs.left.record.arrays("inputs").values()]
+        sizes = {prod(shape[:axes]) for shape in shapes for axes in (1, 2) if len(shape) >= axes}
+        for size in sorted(sizes - {0, 1}):
+            words = f"one side takes the mean over {size} rows or positions, the other their sum"
+            yield float(size), words, "padding-denominator"
+        for name, array in padded_inputs(broken):
+            real = int(np.count_nonzero(array))
+            if 0 < real < array.size:
+                words = f"the mean over {array.size} positions, the other over those {real} whose {name} is not 0"
+                yield array.size / real, f"one side takes {words}, which is padding", "padding-denominator"
+    if item.name == "bias" and broken.kind in RECURRENT and item.rung in ("step", "trajectory"):
         yield 2.0, TWO_BIASES, "second-bias"
-    for name, array in padded_inputs(broken) if item.rung in ("loss", "gradients") else ():
-        real = int(np.count_nonzero(array))
-        if 0 < real < array.size:
-            yield (
-                array.size / real,
-                f"one side takes the mean over {array.size} positions, the other over those {real} whose {name} is "
-                "not 0, which is padding",
-                "padding-denominator",
-            )
-    one, other = (_number(side.get("learning_rate")) for side in settings)
+    one, other = (_number(side.optimizer_settings.get("learning_rate")) for side in broken.both)
     if one and other and one != other:
         yield other / one, f"the learning rates are {one:g} and {other:g}", ""
 
@@ -297,8 +294,6 @@ MEANINGS: dict[str, tuple[str, dict[str, str] | str]] = {
     "reset_after": ("reset_after", "gru-reset-after"),
     "time_first": ("whether time is the first axis", "time-axis"),
 }
-
-
 UNSEEN_FORWARD = ("padding_idx", "momentum")  # settings that change no output
 
 
@@ -307,33 +302,27 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
     of all that fail, those that the forward pass does not show."""
     forward = broken.item.rung in ("weights", "forward")
     for item in [broken.item] if forward else [item for item, _ in broken.failed]:
-        if item.pair is None:
-            continue
-        left, right = broken.rungs.left.settings(item.pair.left), broken.rungs.right.settings(item.pair.right)
+        shown = replace(broken, item=item)
+        left, right = [side.settings(group) for side, group in shown.sides] or ({}, {})
         for name in left:
             if name in right and left[name] != right[name] and (forward or name in UNSEEN_FORWARD):
                 words, entry = MEANINGS.get(name, (name, ""))
-                found = entry if isinstance(entry, str) else entry.get(item.pair.left.kind, "")
+                found = entry if isinstance(entry, str) else entry.get(shown.kind, "")
                 yield Cause(f"{words} is {left[name]} on the left and {right[name]} on the right", found)
 
 
 def optimizers_differ(broken: Broken) -> Iterator[Cause]:
     """The optimizers' settings that are not the same, where epsilon stands, and what weight decay goes by."""
-    left, right = (side.optimizer_settings for side in (broken.rungs.left, broken.rungs.right))
-    classes = []
-    for side in (broken.rungs.left, broken.rungs.right):
-        said = side.record.says.optimizer
-        classes.append((side.record.says.framework.name, said.kind if said else ""))
+    left, right = (side.optimizer_settings for side in broken.both)
+    classes = [side.optimizer_class for side in broken.both]
     entries = {"epsilon": "optimizer-epsilon", "weight_decay": "weight-decay", "rho": "rmsprop-defaults"}
     for name in left:
         one, other = left[name], right.get(name)
         if name in right and (one or 0) != (other or 0):
             single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
-            yield Cause(
-                f"the optimizer's {name} is {one} on the left and {other} on the right",
-                "constants-precision" if single else entries.get(name, ""),
-            )
-    for side, (framework, class_name) in zip((broken.rungs.left, broken.rungs.right), classes, strict=True):
+            entry = "constants-precision" if single else entries.get(name, "")
+            yield Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
+    for side, (framework, class_name) in zip(broken.both, classes, strict=True):
         coarse = FLOAT32_SETTINGS.get(side.record.platform, {}) if broken.rungs.precision == "float64" else {}
         for name in coarse.get(class_name, ()):
             value = _number(side.optimizer_settings.get(name))
@@ -348,12 +337,10 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
     if decoupled[0] != decoupled[1] and any(side.get("weight_decay") for side in (left, right)):
         one, other = ("straight to the weight" if alone else "through the gradient" for alone in decoupled)
         yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
-    clipped = [clipping(side) for side in (broken.rungs.left, broken.rungs.right)]
-    if clipped[0] != clipped[1]:
-        yield Cause(
-            f"gradients are clipped {clipped[0]} on the left and {clipped[1]} on the right, as far as is known",
-            "clipping",
-        )
+    one, other = map(clipping, broken.both)
+    if one != other:
+        words = f"gradients are clipped {one} on the left and {other} on the right, as far as is known"
+        yield Cause(words, "clipping")
 
 
 def clipping(side: Side) -> str:
@@ -373,7 +360,7 @@ def uncorrected(broken: Broken) -> Iterator[Cause]:
     if not broken.item.is_update or not large.any():
         return
     ratio = abs(float(np.median(right[large] / left[large])))
-    for side in (broken.rungs.left, broken.rungs.right):
+    for side in broken.both:
         beta_1, beta_2 = (_number(side.optimizer_settings.get(name)) for name in ("beta_1", "beta_2"))
         correction = (1 - beta_1) / (1 - beta_2) ** 0.5 if 0 < beta_1 < 1 and 0 < beta_2 < 1 else 0.0
         if correction and ratio and min(abs(ratio / correction - 1), abs(ratio * correction - 1)) < 0.01:
@@ -396,15 +383,11 @@ def decayed(broken: Broken) -> Iterator[Cause]:
 
 def dropping(broken: Broken) -> Iterator[Cause]:
     """Layers that drop at random during the recorded pass."""
-    for words, side in (("left", broken.rungs.left), ("right", broken.rungs.right)):
+    for words, side in zip(("left", "right"), broken.both, strict=True):
         for layer in side.record.says.layers:
             rate = side.settings(Group("", layer)).get("rate")
-            if (
-                layer.training
-                and isinstance(rate, int | float)
-                and rate > 0
-                and any("rop" in c or "RNN" in c for c in layer.classes)
-            ):
+            drops = any("rop" in name or "RNN" in name for name in layer.classes)
+            if layer.training and drops and isinstance(rate, int | float) and rate > 0:
                 yield Cause(f"dropout of {rate} was on in {layer.path} of the {words} side", "dropout")
                 break
 
@@ -417,25 +400,22 @@ def tied(broken: Broken) -> Iterator[Cause]:
         weights = side.record.says.weights
         marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
     if len(marks) == 2 and marks[0] != marks[1]:
-        yield Cause(
-            f"the weight is tied to another layer's on the {'left' if marks[0] else 'right'} only", "tied-weights"
-        )
+        which = "left" if marks[0] else "right"
+        yield Cause(f"the weight is tied to another layer's on the {which} only", "tied-weights")
 
 
 def by_time(broken: Broken) -> Iterator[Cause]:
     """When in time a recurrent layer begins to differ; and shapes that say that the time axis is another."""
     right, left = broken.arrays
     if sorted(right.shape) == sorted(left.shape) and right.shape != left.shape:
-        yield Cause(
-            f"the axes are {right.shape} and {left.shape}: time, batch or channels stand elsewhere", "time-axis"
-        )
-    pair = broken.item.pair
-    if pair is None or pair.left.kind not in RECURRENT or left.ndim != 3 or right.shape != left.shape:
+        words = f"the axes are {right.shape} and {left.shape}: time, batch or channels stand elsewhere"
+        yield Cause(words, "time-axis")
+    if broken.kind not in RECURRENT or left.ndim != 3 or right.shape != left.shape:
         return
     differs = np.abs(right.astype(np.float64) - left).max((0, 2)) > broken.check.tolerance * largest(left)
     first = int(differs.argmax())
-    times = [side.settings(group).get("time_first") for side, group in broken.sides]
-    if differs.all() and times[0] == times[1]:
+    one, other = broken.settings("time_first")
+    if differs.all() and one == other:
         yield Cause("it differs from the first time step on: look at the initial state", "state-shape")
     elif not differs.all():
         yield Cause(f"the first time step at which it differs is {first}")
@@ -451,10 +431,8 @@ def activations_differ(broken: Broken) -> Iterator[Cause]:
         left = between(broken, broken.rungs.left, before.left, pair.left, broken.arrays[1])
         right = between(broken, broken.rungs.right, before.right, pair.right, broken.arrays[0])
         if left and right and left != right:
-            yield Cause(
-                f"between {before.name} and {pair.name} the left side has {left}, the right one {right}",
-                "gelu-approximation" if "gelu" in left and "gelu" in right else "",
-            )
+            words = f"between {before.name} and {pair.name} the left side has {left}, the right one {right}"
+            yield Cause(words, "gelu-approximation" if "gelu" in left and "gelu" in right else "")
             return
 
 
@@ -485,26 +463,16 @@ def rows_of(array: Array) -> Array:
 
 def attention(broken: Broken) -> Iterator[Cause]:
     """The projections of an attention agree, and what comes of them does not."""
-    pair = broken.item.pair
-    if (
-        pair
-        and broken.item.is_output
-        and any(
-            word in pair.left.name or word in pair.right.name for word in ("out_proj", "attention_output", ":output")
-        )
-    ):
-        yield Cause(
-            "query, key and value agree as far as they were recorded: look at the mask's sign and kind, at the "
-            "scale, and at dropout of the attention's weights",
-            "attention-mask",
-        )
+    names = " ".join(group.name for _, group in broken.sides)
+    if broken.item.is_output and any(word in names for word in ("out_proj", "attention_output", ":output")):
+        words = "look at the mask's sign and kind, at the scale, and at dropout of the attention's weights"
+        yield Cause(f"query, key and value agree as far as they were recorded: {words}", "attention-mask")
 
 
 def padded_rows(broken: Broken) -> Iterator[Cause]:
     """Only the rows differ that have padding, which something masks."""
     right, left = broken.arrays
-    kind = broken.item.pair.left.kind if broken.item.pair else ""
-    if right.shape != left.shape or left.ndim < 2 or kind == "embedding":
+    if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
         return
     bound = broken.check.tolerance * largest(left)
     differs = np.array([np.abs(one - other).max() > bound for one, other in zip(right, left, strict=True)])
@@ -512,55 +480,47 @@ def padded_rows(broken: Broken) -> Iterator[Cause]:
         if len(array) == len(left):
             padded = (array == 0).any(1)
             if not padded.all() and np.array_equal(differs, padded):
-                yield Cause(
-                    f"only the rows differ whose {name} have a 0, which is padding: look at the sign and the kind of "
-                    "the mask",
-                    "attention-mask",
-                )
+                words = f"only the rows differ whose {name} have a 0, which is padding"
+                yield Cause(f"{words}: look at the sign and the kind of the mask", "attention-mask")
                 return
 
 
 def activated_otherwise(broken: Broken) -> Iterator[Cause]:
     """A layer of which one side has an activation in it, and another than its settings say."""
-    pair = broken.item.pair
-    if pair is None or not broken.item.is_output or pair.left.kind not in ACTIVATED:
+    if not broken.item.is_output or broken.kind not in ACTIVATED:
         return
-    said = [str(side.settings(group).get("activation") or "linear") for side, group in broken.sides]
-    calls = [side.record.calls.get(group.layer.path, [[]])[0] for side, group in broken.sides]
-    outputs = [
-        next(iter(side.outputs(group, call).values()))()
-        for (side, group), call in zip(broken.sides, calls, strict=True)
-    ]
-    if said.count("linear") != 1 or outputs[0].shape != outputs[1].shape:
+    said = [str(name or "linear") for name in broken.settings("activation")]
+    calls = [side.outputs(group, side.record.calls[group.layer.path][0]) for side, group in broken.sides]
+    if said.count("linear") != 1 or not all(calls):
+        return
+    outputs = [next(iter(call.values()))() for call in calls]
+    if outputs[0].shape != outputs[1].shape:
         return
     plain, other = (rows_of(outputs[said.index("linear") ^ place]) for place in (0, 1))
     for name, activation in ACTIVATIONS.items():
         if name not in said and broken.near(activation(plain), other):
             words = next(word for word in said if word != "linear")
-            yield Cause(
-                f"the activation that the settings of {pair.name} call {words} is {name}",
-                "gelu-approximation" if "gelu" in name else "",
-            )
+            layer = broken.sides[0][1].name
+            words = f"the activation that the settings of {layer} call {words} is {name}"
+            yield Cause(words, "gelu-approximation" if "gelu" in name else "")
             return
 
 
 def squared_slices(broken: Broken) -> Iterator[Cause]:
     """The mean squares of an embedding on Keras with TensorFlow."""
     keras = any(side.record.says.framework.backend == "tensorflow" for side, _ in broken.sides)
-    if keras and broken.sides[0][1].kind == "embedding":
-        yield Cause(
-            "Keras on TensorFlow squares the gradients of an id that stands several times in a batch one by one",
-            "keras-sparse-embeddings",
-        )
+    if keras and broken.kind == "embedding":
+        words = "squares the gradients of an id that stands several times in a batch one by one"
+        yield Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
 
 
 def smoothed(broken: Broken) -> Iterator[Cause]:
     """The losses are cross-entropies with different label smoothing."""
     left = broken.rungs.left.record
-    losses = [float(side.record.says.loss or 0) for side in (broken.rungs.left, broken.rungs.right)]
+    losses = [float(side.record.says.loss or 0) for side in broken.both]
     for logits in left.arrays("outputs").values():
         for targets in left.arrays("inputs").values():
-            if logits.ndim < 2 or targets.shape != logits.shape[:-1] or not np.issubdtype(targets.dtype, np.integer):
+            if logits.ndim < 2 or targets.shape != logits.shape[:-1] or targets.dtype.kind not in "iu":
                 continue
             if targets.min() < 0 or targets.max() >= logits.shape[-1]:
                 continue
@@ -582,9 +542,8 @@ def smoothed(broken: Broken) -> Iterator[Cause]:
 def variance(broken: Broken) -> Iterator[Cause]:
     mean_agrees = all(item.name != "moving_mean" for item, _ in broken.failed)
     if broken.item.name == "moving_variance" and mean_agrees:
-        yield Cause(
-            "the running mean agrees: one side's variance is divided by n, the other's by n - 1", "batchnorm-variance"
-        )
+        words = "the running mean agrees: one side's variance is divided by n, the other's by n - 1"
+        yield Cause(words, "batchnorm-variance")
 
 
 def later(broken: Broken) -> Iterator[Cause]:
@@ -595,17 +554,11 @@ def later(broken: Broken) -> Iterator[Cause]:
     bound = broken.check.tolerance * largest(left)
     first = int((~(np.abs(right - left) <= bound)).argmax()) + 1
     if first == 2:
-        yield Cause(
-            "the weights after step 1 agree and the loss of step 2 does not: it is another batch, or something is "
-            "kept between steps, such as a recurrent state",
-            "shuffling",
-        )
+        words = "it is another batch, or something is kept between steps, such as a recurrent state"
+        yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")
     elif first > 2:
-        yield Cause(
-            f"the losses part at step {first}, so the update of step {first - 1} is another: look at what the "
-            "optimizer keeps between steps",
-            "optimizer-slots",
-        )
+        words = f"the update of step {first - 1} is another: look at what the optimizer keeps between steps"
+        yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
 
 
 Probe = Callable[[Broken], Iterator[Cause]]

@@ -30,7 +30,7 @@ class Control:
 
     def add(self, item: Item, precision: str) -> None:
         """Change the first rows of an item's left array by one unit in the last place, and then by a mistake."""
-        left = item.load()[1]
+        left = item.left()
         if left is None or not left.size or not np.isfinite(left).all():
             return
         rows = left[next(pieces(left.shape))] if left.ndim else left
@@ -39,9 +39,10 @@ class Control:
             item, allowed=(lambda: allowed) if allowed else None, is_output=False, scale=item.scale_of(rows)
         )
         if item.tolerance and is_number(left):
-            check = judge(replace(own, load=lambda: (nudged(rows), rows)), ONE_ULP, precision)
-            self.rounding.append(check)
-        check = judge(replace(own, load=lambda: (planted(rows, own), rows)), ONE_ULP, precision)
+            nudge = replace(own, right=lambda: nudged(rows), left=lambda: rows)
+            self.rounding.append(judge(nudge, ONE_ULP, precision))
+        mistake = replace(own, right=lambda: planted(rows, own), left=lambda: rows)
+        check = judge(mistake, ONE_ULP, precision)
         self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
 
 

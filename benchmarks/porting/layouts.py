@@ -4,7 +4,8 @@ The canonical layout is Keras's, as everywhere in Rosetta. A layer becomes one o
 LSTM of two layers and two directions becomes four groups of a kernel, a recurrent kernel and a bias.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -23,14 +24,13 @@ Shape = tuple[int, ...]
 class Own:
     """An array as a framework keeps it, and how it becomes canonical: by these steps, in this order."""
 
-    role: (
-        str  # the layer's name for it; "*" stands for what tells a stacked layer's parts apart, such as "_l0_reverse"
-    )
-    part: tuple[int, int] | None = None  # (i, n): the i-th of n equal parts of its first axis
+    role: str  # the layer's name for it; "*" is what tells a stacked layer's parts apart, such as "_l0_reverse"
+    part: tuple[int, int] = (0, 1)  # (i, n): the i-th of n equal parts of its first axis
     transposed: bool = False  # (out, in, *k) becomes (*k, in, out), and what is kept as (in, out, *k): (*k, out, in)
     axes: Shape = ()  # the order of its axes, where a mapping file gives one
     shape: Callable[[Shape], Shape] | None = None  # the canonical shape of such a shape
     gates: tuple[int, ...] = ()  # which of its gates, blocks of its last axis, stand in the canonical places
+    least: int = 1  # the number of axes that it must have
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,13 @@ def rule(kind: str, part: str = "", **tensors: Own | str | tuple[Own, ...]) -> R
     return Rule(kind, made, part)
 
 
+def same(*names: str) -> dict[str, str]:
+    """Names that are the canonical ones."""
+    return {name: name for name in names}
+
+
 def turned(role: str, **more: Any) -> Own:
-    return Own(role, transposed=True, **more)
+    return Own(role, transposed=True, least=2, **more)
 
 
 def flat(shape: Shape) -> Shape:
@@ -74,171 +79,132 @@ def einsum(layer: Layer) -> tuple[Rule, ...]:
 
 def keras_gru(layer: Layer) -> tuple[Rule, ...]:
     """Its bias is (2, 3H) where the reset gate stands after the recurrent product, (3H,) where it stands before."""
-    if layer.settings.get("reset_after", True):
-        bias, recurrent_bias = (Own("bias", part=(i, 2), shape=flat) for i in range(2))
-        return (
-            rule(
-                "gru", kernel="kernel", recurrent_kernel="recurrent_kernel", bias=bias, recurrent_bias=recurrent_bias
-            ),
-        )
-    return (rule("gru", kernel="kernel", recurrent_kernel="recurrent_kernel", bias="bias"),)
+    if not layer.settings.get("reset_after", True):
+        return (replace(KERAS_RNN, kind="gru"),)
+    bias, recurrent_bias = (Own("bias", part=(i, 2), shape=flat) for i in range(2))
+    return (rule("gru", **same("kernel", "recurrent_kernel"), bias=bias, recurrent_bias=recurrent_bias),)
 
 
-BIASES = (Own("bias_ih*"), Own("bias_hh*"))
 SWAPPED = (1, 0, 2)  # torch and Paddle have a GRU's gates in the order r z n, Keras in the order z r h
-
-# torch and Paddle name the arrays of recurrent layers alike.
+BIASES = (Own("bias_ih*"), Own("bias_hh*"))
 RNN = rule("rnn", kernel=turned("weight_ih*"), recurrent_kernel=turned("weight_hh*"), bias=BIASES)
-LSTM = replace(RNN, kind="lstm")  # all three have the gates in the order i f c o
-GRU = rule(
-    "gru",
-    kernel=turned("weight_ih*", gates=SWAPPED),
-    recurrent_kernel=turned("weight_hh*", gates=SWAPPED),
-    bias=Own("bias_ih*", gates=SWAPPED),
-    recurrent_bias=Own("bias_hh*", gates=SWAPPED),
-)
 CONV = rule("conv", kernel=turned("weight"), bias="bias")
-CONV_TRANSPOSE = replace(CONV, kind="conv_transpose")
 SCALED = rule("layernorm", gamma="weight", beta="bias")
+KERAS_RNN = rule("rnn", **same("kernel", "recurrent_kernel", "bias"))
+KERAS_CONV = rule("conv", **same("kernel", "bias"))
+KERAS_SCALED = rule("layernorm", **same("gamma", "beta"))
+PADDLE_BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
 
+# The rules by the names of classes, without the number of dimensions and "Cell": Conv1d and Conv2D are Conv.
+DIMENSIONS_OR_CELL = re.compile("[123][dD]|Cell$")
 Rules = tuple[Rule, ...] | Rule | Callable[[Layer], tuple[Rule, ...]]
-TORCH: dict[str, Rules] = {
-    "Linear": rule("dense", kernel=turned("weight"), bias="bias"),
+BOTH: dict[str, Rules] = {  # torch and Paddle
     "Embedding": rule("embedding", embeddings="weight"),
     "LayerNorm": SCALED,
     "GroupNorm": replace(SCALED, kind="groupnorm"),
     "RMSNorm": rule("rmsnorm", gamma="weight"),
+    "Conv": CONV,
+    "ConvTranspose": replace(CONV, kind="conv_transpose"),
+    "LSTM": replace(RNN, kind="lstm"),  # all three have the gates in the order i f c o
+    "GRU": rule(
+        "gru",
+        kernel=turned("weight_ih*", gates=SWAPPED),
+        recurrent_kernel=turned("weight_hh*", gates=SWAPPED),
+        bias=Own("bias_ih*", gates=SWAPPED),
+        recurrent_bias=Own("bias_hh*", gates=SWAPPED),
+    ),
+}
+TORCH: dict[str, Rules] = {
+    "Linear": rule("dense", kernel=turned("weight"), bias="bias"),
     "_BatchNorm": rule(
         "batchnorm", gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
     ),
-    "Conv1d": CONV,
-    "Conv2d": CONV,
-    "Conv3d": CONV,
-    "ConvTranspose1d": CONV_TRANSPOSE,
-    "ConvTranspose2d": CONV_TRANSPOSE,
-    "ConvTranspose3d": CONV_TRANSPOSE,
     "RNN": RNN,
-    "RNNCell": RNN,
-    "LSTM": LSTM,
-    "LSTMCell": LSTM,
-    "GRU": GRU,
-    "GRUCell": GRU,
     # Either one array holds query, key and value, or each has its own, where they come from different widths.
     "MultiheadAttention": (
         *(
-            rule("dense", part, kernel=turned("in_proj_weight", part=(i, 3)), bias=Own("in_proj_bias", part=(i, 3)))
+            rule("dense", part, kernel=kernel, bias=Own("in_proj_bias", part=(i, 3)))
             for i, part in enumerate(("query", "key", "value"))
-        ),
-        *(
-            rule("dense", part, kernel=turned(f"{part[0]}_proj_weight"), bias=Own("in_proj_bias", part=(i, 3)))
-            for i, part in enumerate(("query", "key", "value"))
+            for kernel in (turned("in_proj_weight", part=(i, 3)), turned(f"{part[0]}_proj_weight"))
         ),
         rule("dense", "output", kernel=turned("out_proj.weight"), bias="out_proj.bias"),
     ),
 }
-PADDLE_BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
 PADDLE: dict[str, Rules] = {
     "Linear": rule("dense", kernel="weight", bias="bias"),
-    "Embedding": rule("embedding", embeddings="weight"),
-    "LayerNorm": SCALED,
-    "GroupNorm": replace(SCALED, kind="groupnorm"),
-    "RMSNorm": rule("rmsnorm", gamma="weight"),
     "_BatchNormBase": PADDLE_BATCHNORM,
     "BatchNorm": PADDLE_BATCHNORM,
-    "Conv1D": CONV,
-    "Conv2D": CONV,
-    "Conv3D": CONV,
-    "Conv1DTranspose": CONV_TRANSPOSE,
-    "Conv2DTranspose": CONV_TRANSPOSE,
-    "Conv3DTranspose": CONV_TRANSPOSE,
     "SimpleRNN": RNN,
-    "SimpleRNNCell": RNN,
-    "LSTM": LSTM,
-    "LSTMCell": LSTM,
-    "GRU": GRU,
-    "GRUCell": GRU,
 }
-KERAS_CONV = rule("conv", kernel="kernel", bias="bias")
-KERAS_DEPTHWISE = rule("conv", kernel=Own("kernel", shape=depthwise), bias="bias")
-KERAS_RNN = rule("rnn", kernel="kernel", recurrent_kernel="recurrent_kernel", bias="bias")
 KERAS: dict[str, Rules] = {
-    "Dense": rule("dense", kernel="kernel", bias="bias"),
+    "Dense": replace(KERAS_CONV, kind="dense"),
     "EinsumDense": einsum,
-    "Embedding": rule("embedding", embeddings="embeddings"),
-    "LayerNormalization": rule("layernorm", gamma="gamma", beta="beta"),
-    "GroupNormalization": rule("groupnorm", gamma="gamma", beta="beta"),
+    "Embedding": rule("embedding", **same("embeddings")),
+    "LayerNormalization": KERAS_SCALED,
+    "GroupNormalization": replace(KERAS_SCALED, kind="groupnorm"),
     "RMSNormalization": rule("rmsnorm", gamma="scale"),
-    "BatchNormalization": rule(
-        "batchnorm", gamma="gamma", beta="beta", moving_mean="moving_mean", moving_variance="moving_variance"
-    ),
-    "DepthwiseConv1D": KERAS_DEPTHWISE,
-    "DepthwiseConv2D": KERAS_DEPTHWISE,
-    "Conv1DTranspose": replace(KERAS_CONV, kind="conv_transpose"),
-    "Conv2DTranspose": replace(KERAS_CONV, kind="conv_transpose"),
-    "Conv3DTranspose": replace(KERAS_CONV, kind="conv_transpose"),
-    "Conv1D": KERAS_CONV,
-    "Conv2D": KERAS_CONV,
-    "Conv3D": KERAS_CONV,
+    "BatchNormalization": rule("batchnorm", **same("gamma", "beta", "moving_mean", "moving_variance")),
+    "Conv": KERAS_CONV,
+    "ConvTranspose": replace(KERAS_CONV, kind="conv_transpose"),
+    "DepthwiseConv": rule("conv", kernel=Own("kernel", shape=depthwise, least=2), bias="bias"),
     "SimpleRNN": KERAS_RNN,
-    "SimpleRNNCell": KERAS_RNN,
     "LSTM": replace(KERAS_RNN, kind="lstm"),
-    "LSTMCell": replace(KERAS_RNN, kind="lstm"),
     "GRU": keras_gru,
-    "GRUCell": keras_gru,
 }
-LAYERS = {"torch": TORCH, "paddle": PADDLE, "keras": KERAS, "arrays": KERAS}
+LAYERS = {"torch": BOTH | TORCH, "paddle": BOTH | PADDLE, "keras": KERAS, "arrays": KERAS}
 RECURRENT = ("rnn", "lstm", "gru")
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 COUNTERS = ("num_batches_tracked",)  # buffers that compute nothing
 
 
-def same(value: Any) -> Any:
-    return value
+def by_framework(names: dict[str, tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+    """For each framework own names -> the canonical name, out of a table of each canonical name's own names in torch,
+    Paddle and Keras. What no framework computed has the canonical names."""
+    found = {"arrays": same(*names)}
+    for column, framework in enumerate(("torch", "paddle", "keras")):
+        found[framework] = {own: name for name, owns in names.items() for own in owns[column].split()}
+    return found
 
 
-def complement(value: Any) -> Any:
-    """torch's momentum is the new batch's share, Keras's and Paddle's the old statistics'. torch's None: a mean."""
-    return value if value is None else round(1 - value, 12)
-
-
-def negated(value: Any) -> bool:
-    return not value
-
-
-# Own names of settings that change numbers -> the canonical name, and what makes of a value the canonical one.
-SETTINGS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
-    "torch": {
-        "eps": ("epsilon", same),
-        "momentum": ("momentum", complement),
-        "p": ("rate", same),
-        "dropout": ("rate", same),
-        "padding_idx": ("padding_idx", same),
-        "batch_first": ("time_first", negated),
-        "approximate": ("approximate", lambda value: value == "tanh"),
-        "nonlinearity": ("activation", same),
-        "num_heads": ("num_heads", same),
-        "negative_slope": ("negative_slope", same),
-    },
-    "paddle": {
-        "_epsilon": ("epsilon", same),
-        "_momentum": ("momentum", same),
-        "p": ("rate", same),
-        "dropout": ("rate", same),
-        "_padding_idx": ("padding_idx", lambda value: None if value == -1 else value),
-        "time_major": ("time_first", same),
-        "_approximate": ("approximate", same),
-        "num_heads": ("num_heads", same),
-        "_negative_slope": ("negative_slope", same),
-    },
-    "keras": {
-        name: (name, same)
-        for name in ("epsilon", "momentum", "rate", "reset_after", "num_heads", "negative_slope", "approximate")
-    }
-    | {"activation": ("activation", same), "dropout": ("rate", same)},
-    "arrays": {
-        name: (name, same)
-        for name in ("epsilon", "momentum", "rate", "reset_after", "padding_idx", "time_first", "activation")
-    },
+SETTINGS = by_framework({  # those of layers that change numbers
+    "epsilon": ("eps", "_epsilon", "epsilon"),
+    "momentum": ("momentum", "_momentum", "momentum"),
+    "rate": ("p dropout", "p dropout", "rate dropout"),
+    "reset_after": ("", "", "reset_after"),
+    "padding_idx": ("padding_idx", "_padding_idx", ""),
+    "time_first": ("batch_first", "time_major", ""),
+    "approximate": ("approximate", "_approximate", "approximate"),
+    "activation": ("nonlinearity", "", "activation"),
+    "num_heads": ("num_heads", "num_heads", "num_heads"),
+    "negative_slope": ("negative_slope", "_negative_slope", "negative_slope"),
+})  # fmt: skip
+OPTIMIZERS = by_framework({  # whose settings mean the same everywhere; torch's "betas" are two
+    "learning_rate": ("lr", "learning_rate", "learning_rate"),
+    "epsilon": ("eps", "_epsilon", "epsilon"),
+    "beta_1": ("", "_beta1", "beta_1"),
+    "beta_2": ("", "_beta2", "beta_2"),
+    "momentum": ("momentum", "_momentum", "momentum"),
+    "rho": ("alpha", "_rho", "rho"),
+    "weight_decay": ("weight_decay", "_weight_decay regularization._coeff", "weight_decay"),
+    "nesterov": ("nesterov", "_use_nesterov", "nesterov"),
+    "centered": ("centered", "_centered", "centered"),
+    "amsgrad": ("amsgrad", "_amsgrad", "amsgrad"),
+    "dampening": ("dampening", "", ""),
+})  # fmt: skip
+SLOTS = by_framework({
+    "momentum": ("momentum_buffer exp_avg", "velocity momentum moment1", "momentum"),
+    "mean_square": ("exp_avg_sq square_avg", "moment2 mean_square", "velocity"),
+    "largest_mean_square": ("max_exp_avg_sq", "moment2_max", "velocity_hat"),
+    "mean_gradient": ("grad_avg", "mean_grad", "average_gradient"),
+    "sum_of_squares": ("sum", "moment", "accumulator"),
+})  # fmt: skip
+# What makes of an own value the canonical one, where that is another. torch's momentum is the new batch's share,
+# Keras's and Paddle's the old statistics'; None is a mean of all.
+MEANINGS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("torch", "momentum"): lambda share: share if share is None else round(1 - share, 12),
+    ("torch", "batch_first"): lambda batch_first: not batch_first,
+    ("torch", "approximate"): lambda approximate: approximate == "tanh",
+    ("paddle", "_padding_idx"): lambda row: None if row == -1 else row,
 }
 # What a framework's layers of a kind always are.
 ALWAYS: dict[str, dict[str, dict[str, Any]]] = {
@@ -247,55 +213,6 @@ ALWAYS: dict[str, dict[str, dict[str, Any]]] = {
     "keras": {"embedding": {"padding_idx": None}, **{kind: {"time_first": False} for kind in RECURRENT}},
     "arrays": {},
 }
-OPTIMIZERS: dict[str, dict[str, str]] = {  # the same of optimizers, whose settings mean the same everywhere
-    "torch": {"lr": "learning_rate", "eps": "epsilon", "alpha": "rho"}
-    | {name: name for name in ("momentum", "weight_decay", "nesterov", "amsgrad", "centered", "dampening")},
-    "paddle": {
-        "_epsilon": "epsilon",
-        "_beta1": "beta_1",
-        "_beta2": "beta_2",
-        "_momentum": "momentum",
-        "_rho": "rho",
-        "_use_nesterov": "nesterov",
-        "_centered": "centered",
-        "_amsgrad": "amsgrad",
-        "_weight_decay": "weight_decay",
-        "regularization._coeff": "weight_decay",
-        "learning_rate": "learning_rate",
-    },
-    "keras": {name: name for name in ("learning_rate", "epsilon", "beta_1", "beta_2", "momentum", "rho")}
-    | {name: name for name in ("weight_decay", "nesterov", "centered", "amsgrad")},
-}
-SLOTS: dict[str, dict[str, str]] = {
-    "torch": {
-        "momentum_buffer": "momentum",
-        "exp_avg": "momentum",
-        "exp_avg_sq": "mean_square",
-        "square_avg": "mean_square",
-        "max_exp_avg_sq": "largest_mean_square",
-        "grad_avg": "mean_gradient",
-        "sum": "sum_of_squares",
-    },
-    "paddle": {
-        "velocity": "momentum",
-        "momentum": "momentum",
-        "moment1": "momentum",
-        "moment2": "mean_square",
-        "mean_square": "mean_square",
-        "moment2_max": "largest_mean_square",
-        "mean_grad": "mean_gradient",
-        "moment": "sum_of_squares",
-    },
-    "keras": {
-        "momentum": "momentum",
-        "velocity": "mean_square",
-        "velocity_hat": "largest_mean_square",
-        "average_gradient": "mean_gradient",
-        "accumulator": "sum_of_squares",
-    },
-}
-SLOTS["arrays"] = {name: name for slots in SLOTS.values() for name in slots.values()}
-OPTIMIZERS["arrays"] = OPTIMIZERS["keras"]
 # Momentum is v = mu v + g in torch. These keep it with the learning rate in it, Keras's SGD with the other sign too.
 RATE_IN_MOMENTUM = {("keras", "SGD"): -1.0, ("keras", "RMSprop"): 1.0, ("paddle", "RMSProp"): 1.0}
 # Where epsilon stands, and whether weight decay goes by the gradient or straight to the weight.
@@ -332,49 +249,36 @@ class Source:
     shape: Shape  # of the whole array
 
     @property
-    def part_shape(self) -> Shape:
-        return (self.shape[0] // self.own.part[1], *self.shape[1:]) if self.own.part else self.shape
-
-    @property
     def canonical_shape(self) -> Shape:
         """Raises CannotBeginError where an array of this shape cannot be what the rule takes it for."""
-        shape, blocks = self.part_shape, len(self.own.gates) or 1
-        if self.own.transposed and len(shape) >= 2:
-            shape = (*shape[2:], shape[1], shape[0])
-        shape = tuple(shape[axis] for axis in self.own.axes) if self.own.axes else shape
-        if self.own.shape:
-            shape = self.own.shape(shape)
-        parts = self.own.part[1] if self.own.part else 1
-        if not shape or (self.own.transposed and len(shape) < 2) or self.shape[0] % parts or shape[-1] % blocks:
-            raise CannotBeginError(
-                f"{self.name} has the shape {self.shape}, which is not that of a layer's {self.own.role}; a layer of "
-                "your own is compared as it is where its class does not come from the framework's"
-            )
-        return shape
+        parts, blocks = self.own.part[1], len(self.own.gates) or 1
+        if len(self.shape) >= self.own.least and (parts == 1 or self.shape[0] % parts == 0):
+            shape = self._view(np.broadcast_to(0.0, self.shape)).shape
+            if blocks == 1 or shape[-1] % blocks == 0:
+                return shape
+        raise CannotBeginError(
+            f"{self.name} has the shape {self.shape}, which is not that of a layer's {self.own.role}; a layer of "
+            "your own is compared as it is where its class does not come from the framework's"
+        )
 
     def canonical(self, array: Array) -> Array:
         """The canonical array; a view wherever no gates change places."""
-        if self.own.part:
-            rows = self.part_shape[0]
-            array = array[self.own.part[0] * rows :][:rows]
+        return with_gates(self._view(array), self.own.gates)
+
+    def put(self, whole: Array, canonical: Array) -> None:
+        """Write a canonical array into the framework's own, or into its part of it."""
+        self._view(whole)[...] = with_gates(canonical, tuple(np.argsort(self.own.gates)))
+
+    def _view(self, array: Array) -> Array:
+        """The framework's own array as the canonical one, but for the order of gates; never a copy."""
+        number, parts = self.own.part
+        if parts > 1:
+            array = array.reshape(parts, len(array) // parts, *array.shape[1:])[number]
         if self.own.transposed:
             array = array.transpose(*range(2, array.ndim), 1, 0)
         if self.own.axes:
             array = array.transpose(self.own.axes)
-        if self.own.shape:
-            array = array.reshape(self.own.shape(array.shape))
-        return with_gates(array, self.own.gates)
-
-    def restored(self, array: Array) -> Array:
-        """The framework's own array, or the part of it, of a canonical one: the steps undone in reverse."""
-        array = with_gates(array, tuple(np.argsort(self.own.gates))) if self.own.gates else array
-        if self.own.shape:
-            array = array.reshape(self.part_shape)
-        if self.own.axes:
-            array = array.transpose(np.argsort(self.own.axes))
-        if self.own.transposed:
-            array = array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
-        return array
+        return array.reshape(self.own.shape(array.shape)) if self.own.shape else array
 
 
 def with_gates(array: Array, order: tuple[int, ...]) -> Array:
@@ -414,16 +318,13 @@ class Group:
 def groups_of(record: Record) -> list[Group]:
     """The record's groups in order of execution; a layer that was not executed follows the one defined before it."""
     first = {path: place for place, path in enumerate(record.calls)}
+    parents = {layer.path.rpartition(dot)[0] for layer in record.says.layers for dot in "./"}
     found, place = [], -1
-    parents = {layer.path.rpartition(".")[0] for layer in record.says.layers} | {
-        layer.path.rpartition("/")[0] for layer in record.says.layers
-    }
-    for number, layer in enumerate(record.says.layers):
+    for layer in record.says.layers:
         place = first.get(layer.path, place)
-        for group in _groups(record, layer, layer.path in parents):
-            found.append((place, number, group))
+        found += [(place, group) for group in _groups(record, layer, layer.path in parents)]
     in_order, count = [], 0
-    for _, _, group in sorted(found, key=lambda item: item[:2]):
+    for _, group in sorted(found, key=lambda item: item[0]):
         in_order.append(replace(group, place=count))
         count += bool(group.tensors)
     return in_order
@@ -432,35 +333,30 @@ def groups_of(record: Record) -> list[Group]:
 def _groups(record: Record, layer: Layer, contains_layers: bool) -> list[Group]:
     """The groups of one layer. What no rule claims is kept as it is, each weight a group of its own."""
     table = LAYERS[record.says.framework.name]
-    rules = next((table[name] for name in layer.classes if name in table), ())
+    names = [DIMENSIONS_OR_CELL.sub("", name) for name in layer.classes]
+    rules = next((table[name] for name in names if name in table), ())
     rules = rules(layer) if callable(rules) else (rules,) if isinstance(rules, Rule) else rules
     roles = {**layer.parameters, **layer.buffers}
-    left = [role for role in roles if role not in COUNTERS]
-    found = []
+    found: list[Group] = []
+    claimed = set(COUNTERS)
+
+    def claim(kind: str, part: str, tensors: Mapping[str, Sequence[Own]]) -> None:
+        """Make a group of those arrays that the layer has, if it has the first tensor."""
+        sources = {
+            name: tuple(Source(roles[o.role], o, record.shape(roles[o.role])) for o in owns if o.role in roles)
+            for name, owns in tensors.items()
+        }
+        if next(iter(sources.values())):
+            claimed.update(own.role for owns in tensors.values() for own in owns)
+            found.append(_group(record, kind, layer, part, sources))
+
     for each in rules:
-        main = next(iter(each.tensors.values()))[0].role.partition("*")
-        suffixes = [role.removeprefix(main[0]) for role in roles if role.startswith(main[0])] if main[1] else [""]
-        for suffix in suffixes:
-            owns = {
-                name: [(own, own.role.replace("*", suffix)) for own in tensor]
-                for name, tensor in each.tensors.items()
-            }
-            sources = {
-                name: tuple(
-                    Source(roles[role], own, record.shape(roles[role])) for own, role in tensor if role in roles
-                )
-                for name, tensor in owns.items()
-            }
-            if not sources[next(iter(sources))]:
-                continue  # the layer has not what this rule is about
-            left = [role for role in left if role not in {role for tensor in owns.values() for _, role in tensor}]
-            part = each.part or suffix.lstrip("_")
-            found.append(_group(record, each.kind, layer, part, sources))
-    for role in left:
-        kind = "parameters" if role in layer.parameters else "buffers"
-        found.append(
-            _group(record, kind, layer, role, {role: (Source(roles[role], Own(role), record.shape(roles[role])),)})
-        )
+        start, star, _ = next(iter(each.tensors.values()))[0].role.partition("*")
+        for suffix in [role.removeprefix(start) for role in roles if role.startswith(start)] if star else [""]:
+            own = {n: [replace(o, role=o.role.replace("*", suffix)) for o in of] for n, of in each.tensors.items()}
+            claim(each.kind, each.part or suffix.lstrip("_"), own)
+    for role in [role for role in roles if role not in claimed]:
+        claim("parameters" if role in layer.parameters else "buffers", role, {role: [Own(role, least=0)]})
     if not found and not contains_layers and layer.classes:
         found.append(Group(layer.classes[0].lower(), layer, required=False))
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,11 @@ class Pairing:
 
     def require(self, left: Record, right: Record) -> "Pairing":
         """Return this pairing. Raises CannotBeginError where a group that is trained has no partner."""
-        for alone, others, side, other_side in (
-            (self.left, self.right, left, right),
-            (self.right, self.left, right, left),
-        ):
-            missing = next((group for group in alone if group.required), None)
-            if missing:
-                alike = [g for g in others if g.required and g.kind == missing.kind] or [
-                    g for g in others if g.required
-                ]
+        sides = [(left, [g for g in self.left if g.required]), (right, [g for g in self.right if g.required])]
+        for (side, alone), (other_side, others) in permutations(sides):
+            if alone:
+                missing = alone[0]
+                alike = [group for group in others if group.kind == missing.kind] or others
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
                 raise CannotBeginError(
                     f"{described(missing)} of {side.name} has no partner; {other_side.name} has left {candidates}; "
@@ -142,7 +139,7 @@ def _taken_out(
     axes = tuple(transpose) if transpose else tuple(range(len(shape)))
     if sorted(axes) != list(range(len(shape))):
         raise CannotBeginError(f"the mapping transposes {name} by {list(axes)}, and it has {len(shape)} axes")
-    source = Source(name, Own(name, axes=axes), shape)
+    source = Source(name, Own(name, axes=axes, least=0), shape)
     rest = []
     for group in groups:
         kept = {n: sources for n, sources in group.tensors.items() if all(s.name != name for s in sources)}

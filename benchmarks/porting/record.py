@@ -19,7 +19,6 @@ MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
 LARGEST_KEPT = 1 << 26  # bytes of an array that is kept until the next one of its file is read
 DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL"}  # of safetensors
-FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 Settings = dict[Name, Any]
@@ -153,7 +152,6 @@ class Record:
             ) from error
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CannotBeginError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
-        self.layers = {layer.path: layer for layer in self.says.layers}
         self._files: dict[str, Mapping[str, NDArray[Any]]] = {}
         missing = [
             name

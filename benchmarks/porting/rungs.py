@@ -13,7 +13,7 @@ from benchmarks.porting.activations import ACTIVATIONS, activated
 from benchmarks.porting.layouts import GATES, Array, Group
 from benchmarks.porting.pairing import Pair, Pairing
 from benchmarks.porting.record import Record, is_number
-from benchmarks.porting.sides import Load, Side
+from benchmarks.porting.sides import Load, Side, then
 from common.comparison import TOLERANCES_OF_ANY_MODEL, largest, largest_difference
 
 # How much wider bounds are in float64 where a framework computes with a constant of float32, which is off by 3e-8 at
@@ -35,7 +35,8 @@ class Item:
 
     rung: str
     tensor: str
-    load: Callable[[], tuple[Array | None, Array | None]]  # the right one and the left one; None: not there
+    right: Callable[[], Array | None]  # None: not there
+    left: Callable[[], Array | None]
     tolerance: float
     scale: float | None = None  # what differences are divided by; None: the left one's largest value
     smallest_scale: float = 0.0
@@ -44,6 +45,10 @@ class Item:
     name: str = ""  # of the tensor within the pair
     is_update: bool = False  # whether the arrays are weights after a step
     is_output: bool = False  # whether axes may stand in another order: time or channels first on one side
+
+    def load(self) -> tuple[Array | None, Array | None]:
+        """The right array and the left one."""
+        return self.right(), self.left()
 
     def scale_of(self, left: Array) -> float:
         """What differences from this array are divided by."""
@@ -92,8 +97,8 @@ class Rungs:
         if alone:
             self.notes.append(f"not compared, {rung}: {', '.join(alone)}, recorded on one side only")
         for one, other in names:
-            load = partial(lambda one, other: (right[other], left[one]), one, other)
-            yield Item(rung, one, load, tolerance, 1.0 if exact else None, is_output=True)
+            arrays = partial(right.__getitem__, other), partial(left.__getitem__, one)
+            yield Item(rung, one, *arrays, tolerance, 1.0 if exact else None, is_output=True)
 
     def _tensors(self) -> Iterator[Item]:
         if self._both("tensors", "inputs", "inputs"):
@@ -112,7 +117,7 @@ class Rungs:
 
     def _forward(self) -> Iterator[Item]:
         for pair in self.pairing.pairs:
-            calls = [side.record.calls.get(group.layer.path, []) for side, group in self._sides(pair)]
+            calls = [side.record.calls.get(group.layer.path, []) for side, group in self.sides(pair)]
             if len(calls[0]) != len(calls[1]):
                 numbers = f"{len(calls[0])} and {len(calls[1])}"
                 self.notes.append(f"not compared, forward: outputs of {pair.name}, which was called {numbers} times")
@@ -120,48 +125,42 @@ class Rungs:
             for number, (one, other) in enumerate(zip(*calls, strict=True)):
                 left, right = self.left.outputs(pair.left, one), self.right.outputs(pair.right, other)
                 again = f", call {number + 1}" if len(calls[0]) > 1 else ""
-                for name in left:
-                    if name in right:
-                        load = self._alike(pair, right[name], left[name])
-                        tensor = f"{pair.name} {name}{again}"
-                        if load is None:
-                            self.notes.append(f"not compared, forward: {tensor}, whose activation nobody here knows")
-                            continue
-                        yield Item(
-                            "forward", tensor, load, self.tolerances["outputs"], pair=pair, name=name, is_output=True
-                        )
+                for name in [name for name in left if name in right]:
+                    loads, tensor = self._alike(pair, right[name], left[name]), f"{pair.name} {name}{again}"
+                    if loads is None:
+                        self.notes.append(f"not compared, forward: {tensor}, whose activation nobody here knows")
+                        continue
+                    bound = self.tolerances["outputs"]
+                    yield Item("forward", tensor, *loads, bound, pair=pair, name=name, is_output=True)
         if self._both("forward", "outputs", "outputs"):
             yield from self._named("forward", "outputs", self.tolerances["outputs"])
 
-    def _alike(self, pair: Pair, right: Load, left: Load) -> Callable[[], tuple[Array, Array]] | None:
-        """Reads the outputs of both sides. Where one side's layer has an activation in it, which follows the layer on
-        the other side, that of the other side is activated, too; None where there is no such activation here."""
-        if pair.left.kind not in ACTIVATED:
-            return lambda: (right(), left())
-        names = [side.settings(group).get("activation") or "linear" for side, group in self._sides(pair)]
-        if names[0] == names[1]:
-            return lambda: (right(), left())
-        if "linear" not in names or any(name not in ACTIVATIONS for name in names):
+    def _alike(self, pair: Pair, right: Load, left: Load) -> tuple[Load, Load] | None:
+        """What reads the outputs of both sides. Where one side's layer has an activation in it, which follows the
+        layer on the other side, that of the other side is activated, too; None where no such activation is here."""
+        of_left, of_right = (side.settings(group).get("activation") or "linear" for side, group in self.sides(pair))
+        if pair.left.kind not in ACTIVATED or of_left == of_right:
+            return right, left
+        if "linear" not in (of_left, of_right) or not {of_left, of_right} <= ACTIVATIONS.keys():
             return None
-        if names[0] == "linear":
-            return lambda: (right(), activated(left(), names[1]))
-        return lambda: (activated(right(), names[0]), left())
+        if of_left == "linear":
+            return right, then(left, lambda array: activated(array, of_right))
+        return then(right, lambda array: activated(array, of_left)), left
 
     def _loss(self) -> Iterator[Item]:
         losses = [side.record.says.loss for side in (self.right, self.left)]
         if None in losses:
             self.notes.append("not compared, loss: not recorded on both sides")
         else:
-            load = partial(lambda right, left: (np.array(float(right)), np.array(float(left))), *losses)
-            yield Item("loss", "loss", load, self.tolerances["loss"])
+            right, left = (partial(np.array, float(loss)) for loss in losses if loss is not None)
+            yield Item("loss", "loss", right, left, self.tolerances["loss"])
 
     def _gradients(self) -> Iterator[Item]:
         if self._both("gradients", "gradients", "gradients"):
             smallest = SMALLEST_SCALE[self.precision] * _largest_of(self.left.record, "gradients")
+            bound = self.tolerances["gradients"]
             for pair, name in self._tensors_of_pairs("gradients"):
-                yield self._item(
-                    "gradients", pair, name, "gradients", self.tolerances["gradients"], smallest_scale=smallest
-                )
+                yield self._item("gradients", pair, name, "gradients", bound, smallest_scale=smallest)
 
     def _step(self) -> Iterator[Item]:
         if self._both("step", "slots", "slots of the optimizer"):
@@ -170,10 +169,8 @@ class Rungs:
             floor = 4 * self._unit * _largest_of(self.left.record, "weights")
             for pair, name, scale in self._scales("step-1", SMALLEST_SCALE[self.precision]):
                 allowed = partial(self._allowed, pair, name, floor)
-                tolerance = self.tolerances["moving" if name.startswith("moving_") else "updates"]
-                yield self._item(
-                    "step", pair, name, "step-1", tolerance, scale=scale, allowed=allowed, is_update=True
-                )
+                bound = self.tolerances["moving" if name.startswith("moving_") else "updates"]
+                yield self._item("step", pair, name, "step-1", bound, scale=scale, allowed=allowed, is_update=True)
 
     def _slots(self) -> Iterator[Item]:
         both = [
@@ -190,9 +187,8 @@ class Rungs:
             # A mean of squares is as small as the square of what it is of.
             share = SMALLEST_SCALE[self.precision]
             smallest = most[slot] * (share**2 if "square" in slot else share)
-            load = partial(lambda right, left: (right(), left()), right, left)
             tensor, tolerance = f"{slot} of {pair.name} {name}", self.tolerances["slots"]
-            yield Item("step", tensor, load, tolerance, None, smallest, pair=pair, name=name)
+            yield Item("step", tensor, right, left, tolerance, None, smallest, pair=pair, name=name)
 
     def _trajectory(self) -> Iterator[Item]:
         left, right = (
@@ -201,9 +197,8 @@ class Rungs:
         )
         steps = [step for step in left if step in right]
         if steps:
-            losses = [np.array([float(side[step]) for step in steps]) for side in (right, left)]
-            load = partial(lambda right, left: (right, left), *losses)
-            yield Item("trajectory", f"losses of {len(steps)} steps", load, self.tolerances["trajectory"])
+            one, other = (partial(np.array, [float(side[step]) for step in steps]) for side in (right, left))
+            yield Item("trajectory", f"losses of {len(steps)} steps", one, other, self.tolerances["trajectory"])
         else:
             self.notes.append("not compared, trajectory: no losses of steps on both sides")
         if self._both("trajectory", LAST, "weights after the last step") and left.keys() == right.keys():
@@ -217,19 +212,17 @@ class Rungs:
                 yield self._item("trajectory", pair, name, LAST, self.tolerances["last_weights"], scale=scale)
 
     def _item(self, rung: str, pair: Pair, name: str, file: str, tolerance: float, **more: Any) -> Item:
-        def load() -> tuple[Array | None, Array | None]:
-            return self.right.tensor(pair.right, name, file), self.left.tensor(pair.left, name, file)
-
-        return Item(rung, f"{pair.name} {name}", load, tolerance, pair=pair, name=name, **more)
+        left, right = (partial(side.tensor, group, name, file) for side, group in self.sides(pair))
+        return Item(rung, f"{pair.name} {name}", right, left, tolerance, pair=pair, name=name, **more)
 
     def _tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[Pair, str]]:
         """Each tensor of which either side's file has anything."""
         for pair in self.pairing.pairs:
             for name in dict.fromkeys((*pair.left.tensors, *pair.right.tensors)):
-                if any(side.has(group, name, file) for side, group in self._sides(pair)):
+                if any(side.has(group, name, file) for side, group in self.sides(pair)):
                     yield pair, name
 
-    def _sides(self, pair: Pair) -> tuple[tuple[Side, Group], tuple[Side, Group]]:
+    def sides(self, pair: Pair) -> tuple[tuple[Side, Group], tuple[Side, Group]]:
         return (self.left, pair.left), (self.right, pair.right)
 
     @property
@@ -254,8 +247,8 @@ class Rungs:
         """By how much weights may differ after a step: some units in the last place, and what becomes of the
         difference of the gradients, which has passed. No optimizer makes of an error of a gradient, as a share of it,
         a larger share of its update."""
-        gradients = [side.tensor(group, name, "gradients") for side, group in self._sides(pair)]
-        after = [side.tensor(group, name, "step-1") for side, group in self._sides(pair)]
+        gradients = [side.tensor(group, name, "gradients") for side, group in self.sides(pair)]
+        after = [side.tensor(group, name, "step-1") for side, group in self.sides(pair)]
         before = self.left.tensor(pair.left, name, "weights")
         arrays = [np.atleast_1d(array) for array in (*gradients, *after, before) if array is not None]
         if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):

@@ -44,27 +44,16 @@ def lines(found: Diff) -> Iterator[str]:
 
 def markdown(found: Diff) -> str:
     """A table of the rungs with the worst check of each, and what was found, for a pull request."""
-    made = [
-        f"### {text(found.right)} against {text(found.left)}",
-        "",
-        "| rung | checks | worst | error | bound | one ulp |",
-    ]
-    made.append("| --- | --- | --- | --- | --- | --- |")
+    made = [f"### {text(found.right)} against {text(found.left)}", ""]
+    made += ["| rung | checks | worst | error | bound | one ulp |", "| --- | --- | --- | --- | --- | --- |"]
     for rung in COMPARED:
         checks = [check for check in found.checks if check.rung == rung]
         if checks:
             worst = max(checks, key=lambda check: check.used)
-            mark = "" if worst.passed else " **breaks**"
+            tensor = text(worst.tensor) + ("" if worst.passed else " **breaks**")
             ulp = cell([check for check in found.control.rounding if check.rung == rung], False)
-            row = (
-                rung,
-                str(len(checks)),
-                text(worst.tensor) + mark,
-                cell([worst], False),
-                f"{worst.tolerance:.0e}",
-                ulp,
-            )
-            made.append(f"| {' | '.join(row)} |")
+            error, bound = cell([worst], False), f"{worst.tolerance:.0e}"
+            made.append(f"| {rung} | {len(checks)} | {tensor} | {error} | {bound} | {ulp} |")
     made.append("")
     made += [f"- {text(line.strip())}" for line in lines(found)]
     made.append(f"- {text(planted_line(found))}")

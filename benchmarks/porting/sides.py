@@ -7,18 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.porting.layouts import (
-    ALWAYS,
-    FLOAT32_LAYERS,
-    OPTIMIZERS,
-    RATE_IN_MOMENTUM,
-    RECURRENT,
-    SETTINGS,
-    SLOTS,
-    Array,
-    Group,
-    Source,
-)
+from benchmarks.porting import layouts
+from benchmarks.porting.layouts import RECURRENT, Array, Group, Source
 from benchmarks.porting.record import Record
 
 Load = Callable[[], Array]  # reads an array when it is needed
@@ -50,7 +40,7 @@ class Side:
         found: dict[str, Load] = {}
         for source in group.tensors.get(name, ())[:1]:
             for own, key in self._slots_of.get(source.name, {}).items():
-                canonical_name = SLOTS[framework].get(own)
+                canonical_name = layouts.SLOTS[framework].get(own)
                 if canonical_name:
                     found[canonical_name] = partial(self._slot, source, key, canonical_name)
         return found
@@ -70,10 +60,15 @@ class Side:
 
     @cached_property
     def _rate_in_momentum(self) -> float:
-        optimizer = self.record.says.optimizer
-        sign = RATE_IN_MOMENTUM.get((self.record.says.framework.name, optimizer.kind if optimizer else ""))
+        sign = layouts.RATE_IN_MOMENTUM.get(self.optimizer_class)
         rate = self.optimizer_settings.get("learning_rate")
         return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
+
+    @property
+    def optimizer_class(self) -> tuple[str, str]:
+        """The framework, and the class of the optimizer; "" if none was recorded."""
+        optimizer = self.record.says.optimizer
+        return self.record.says.framework.name, optimizer.kind if optimizer else ""
 
     @cached_property
     def optimizer_settings(self) -> dict[str, Any]:
@@ -81,7 +76,7 @@ class Side:
         optimizer = self.record.says.optimizer
         if optimizer is None:
             return {}
-        table = OPTIMIZERS[self.record.says.framework.name]
+        table = layouts.OPTIMIZERS[self.record.says.framework.name]
         found = {table[own]: value for own, value in optimizer.settings.items() if own in table}
         betas = optimizer.settings.get("betas")
         return found | (dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {})
@@ -89,7 +84,7 @@ class Side:
     @property
     def coarse_layers(self) -> list[str]:
         """Paths of the layers that the framework computes with constants of float32."""
-        coarse = FLOAT32_LAYERS.get(self.record.platform, set())
+        coarse = layouts.FLOAT32_LAYERS.get(self.record.platform, set())
         return [
             layer.path for layer in self.record.says.layers
             if coarse & {*layer.classes, str(layer.settings.get("activation"))}
@@ -98,11 +93,12 @@ class Side:
     def settings(self, group: Group) -> dict[str, Any]:
         """A layer's settings in canonical terms."""
         framework = self.record.says.framework.name
-        found = dict(ALWAYS[framework].get(group.kind, {}))
-        for own, (name, meaning) in SETTINGS[framework].items():
+        found = dict(layouts.ALWAYS[framework].get(group.kind, {}))
+        for own, name in layouts.SETTINGS[framework].items():
             if own in group.layer.settings:
+                value, meaning = group.layer.settings[own], layouts.MEANINGS.get((framework, own))
                 try:
-                    found[name] = meaning(group.layer.settings[own])
+                    found[name] = meaning(value) if meaning else value
                 except TypeError:  # somebody's own meaning of the name
                     continue
         return found

@@ -1,10 +1,11 @@
 """The whole report of a comparison, and the summary of it that a terminal shows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from benchmarks.measure.plan import BUCKETED
 from benchmarks.report import cells, decoding, evidence, learning, resources, speed, wording
-from benchmarks.report.blocks import Block, Points, Report, Section, Table, Text, Warnings
+from benchmarks.report.blocks import Block, Code, Points, Report, Section, Table, Text, Warnings
 from benchmarks.results.values import Results
 
 
@@ -54,7 +55,8 @@ def summary(results: Results) -> list[Block]:
     # The headline compares two rows already, and a matrix of more than five does not fit a terminal.
     found += [table for table in cells.matrices(results, results.pairs, "trains")[:1] if 2 < len(table.rows) < 6]
     # Only the reasons why other rows are slower than the fastest one: the page has those for all pairs.
-    fastest = next((pair.left for pair in results.pairs if pair.kind == "frameworks"), "")
+    main = {row.label for row in results.of_group("main")}
+    fastest = next((pair.left for pair in results.pairs if pair.kind == "frameworks" and pair.left in main), "")
     if reasons := [pair.why for pair in results.pairs if pair.why and pair.left == fastest]:
         found.append(Points("Why", reasons))
     if results.advice:
@@ -99,3 +101,11 @@ def machine(described: Mapping[str, object]) -> str:
     words += f", {described['cores']} cores" if "cores" in described else ""
     memory = described.get("memory")
     return words + (f", {memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else "")
+
+
+def again(command: str, machine: Mapping[str, Any]) -> Section:
+    """The last section of a sweep's report: the command that measures the same again, and the versions."""
+    found: list[Block] = [Text("Measure the same again with:"), Code(command)]
+    if versions := [(str(name), str(version)) for name, version in machine.get("versions", {}).items()]:
+        found.append(Table("Versions that were measured", ("what", "version"), versions, frozenset({0, 1})))
+    return Section("data", "How to measure the same again", found)

@@ -9,6 +9,7 @@ from benchmarks.report.differences import difference
 from benchmarks.results.intervals import Estimate
 from benchmarks.results.values import Pair, Results, Row
 from benchmarks.results.values import Sentence as Decoded
+from common.text import listed
 
 Way = Literal["batch", "alone"]  # many sentences in one call, or one sentence by itself
 
@@ -102,7 +103,7 @@ def summary(results: Results) -> list[Block]:
     agreed = sum(len(decoded.said) == 1 for decoded in results.sentences)
     title = f"Decoded with {results.weights}"
     if len(labels) > 1:
-        title += f"; {agreed} of {len(results.sentences)} sentences are identical in {wording.listed(labels)}"
+        title += f"; {agreed} of {len(results.sentences)} sentences are identical in {listed(labels)}"
     quality = f"chrF of these weights on all held-out sources: {results.chrf:.1f} of 100" if results.chrf else ""
     return [Sentences(title, [_sentence(decoded) for decoded in results.sentences], quality)]
 

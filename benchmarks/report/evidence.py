@@ -8,6 +8,7 @@ from benchmarks.parity.certificate import Rung
 from benchmarks.report import cells, wording
 from benchmarks.report.blocks import Block, Code, Details, Table, Text
 from benchmarks.results.values import Results, Row
+from common.text import listed
 
 MOST_KERNELS = 8  # kernels that a row's table lists at most
 
@@ -27,7 +28,7 @@ def parity(results: Results) -> list[Block]:
         "Each cell has the largest error on that rung of the ladder and the tolerance. A row stops at the first rung "
         "that breaks, and the cells of the rungs above it are empty."
     )
-    referees = wording.listed(dict.fromkeys(c.referee for c in certificates.values()))
+    referees = listed(dict.fromkeys(c.referee for c in certificates.values()))
     title = f"Distance of each row from the referee, {referees}"
     return [Table(title, ("row", "parity", *rungs), lines, frozenset({0, 1}), grey, note)]
 

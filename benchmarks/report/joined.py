@@ -5,7 +5,8 @@ from dataclasses import replace
 from benchmarks.measure.plan import SEPARATOR
 from benchmarks.report import cells, content, wording
 from benchmarks.report.blocks import Block, Code, Report, Section, Table, Text, Warnings
-from benchmarks.results.joined import Joined, Part, Together
+from benchmarks.results.joined import Joined, Part
+from common.text import listed
 
 NOT_COMPARABLE = (
     "Each row is compared with a row that the same machine measured in turns with it. Times of different machines "
@@ -61,7 +62,7 @@ def _headline(joined: Joined) -> str:
     """Whether the machines agree about the ratios that more than one of them measured."""
     if joined.differences:
         said = dict.fromkeys(f"{one.high.label} is as {one.high.reference}" for one in joined.differences)
-        return f"Machines differ in how many times as fast {wording.listed(said)}."
+        return f"Machines differ in how many times as fast {listed(said)}."
     several = [parts for parts in joined.rows.values() if sum(part.ratio is not None for part in parts) > 1]
     if several:
         ratios = wording.count(len(several), "ratio")
@@ -144,18 +145,16 @@ def _rows(joined: Joined) -> Table:
 
 def _together(joined: Joined) -> list[Block]:
     """The rows of machines with the same hardware, compared with one another."""
-    return [block for group in joined.together for block in _of_group(group)]
-
-
-def _of_group(group: Together) -> list[Block]:
-    names = wording.listed(group.places)
-    if group.why_not:
-        return [
-            Text(f"{names} are of machines with the same hardware. Their rows are not compared: {group.why_not}.")
-        ]
-    title = "How many times as fast each row trains as each other row"
-    matrix = cells.matrix(group.pairs, group.labels, title)
-    return [Text(TOGETHER.format(names=names)), matrix] if matrix else []
+    found: list[Block] = []
+    for group in joined.together:
+        names = listed(group.places)
+        title = "How many times as fast each row trains as each other row"
+        if group.why_not:
+            said = f"{names} are of machines with the same hardware. Their rows are not compared: {group.why_not}."
+            found.append(Text(said))
+        elif matrix := cells.matrix(group.pairs, group.labels, title):
+            found += [Text(TOGETHER.format(names=names)), matrix]
+    return found
 
 
 def _warnings(joined: Joined) -> list[Block]:

@@ -8,7 +8,7 @@ from statistics import median
 from benchmarks.report import cells, drawing, wording
 from benchmarks.report.blocks import Block, Chart, Table
 from benchmarks.report.drawing import Values
-from benchmarks.results.values import Results, Row, ScoredEpoch
+from benchmarks.results.values import Results, Row
 
 
 def blocks(results: Results) -> list[Block]:
@@ -49,7 +49,11 @@ def _values(rows: Sequence[Row], field: str) -> tuple[Values, Values]:
     thick: Values = []
     for row in rows:
         look = {"label": row.label, "backend": row.cell.backend, "bucketed": row.cell.bucketed}
-        lines = [_line(training.epochs, field) for training in row.learning]
+        # For each epoch of a training, the seconds of training until its end, and its value.
+        lines = [
+            list(zip(accumulate(e.seconds for e in one.epochs), (getattr(e, field) for e in one.epochs), strict=True))
+            for one in row.learning
+        ]
         for training, line in zip(row.learning, lines, strict=True):
             thin += [look | {"x": x, "y": y, "seed": training.seed} for x, y in line if isfinite(y)]
         for number, points in enumerate(zip(*lines, strict=False), 1):
@@ -57,11 +61,6 @@ def _values(rows: Sequence[Row], field: str) -> tuple[Values, Values]:
             if isfinite(y):
                 thick.append(look | {"x": x, "y": y, "epoch": number, "median": wording.digits(y)})
     return thin, thick
-
-
-def _line(epochs: Sequence[ScoredEpoch], field: str) -> list[tuple[float, float]]:
-    """For each epoch, the seconds of training until its end and its value."""
-    return list(zip(accumulate(e.seconds for e in epochs), (getattr(e, field) for e in epochs), strict=True))
 
 
 def _median(row: Row, field: str, number: int = -1) -> float:

@@ -16,8 +16,8 @@ from benchmarks.report.blocks import (
     Text,
     Warnings,
 )
+from common.text import NO_BREAK
 
-NO_BREAK = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
 TAGS = {"same": ("", ""), "added": ("<ins>", "</ins>"), "missing": ("<del>", "</del>")}  # GitHub shows these tags
 
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from benchmarks.report.blocks import Block, Chart, Report
+from benchmarks.report.blocks import Chart, Report
 
 
 def render(report: Report, raw: str) -> str:
@@ -19,7 +19,6 @@ def render(report: Report, raw: str) -> str:
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["kind"] = _kind
     charts = {b.name: b.spec for section in report.sections for b in section.blocks if isinstance(b, Chart)}
     scripts = (_vega(), _text("report.js"))
     recording = raw.encode("utf-8")
@@ -34,11 +33,6 @@ def render(report: Report, raw: str) -> str:
             f"'sha256-{b64encode(sha256(script.encode('utf-8')).digest()).decode('ascii')}'" for script in scripts
         ],
     )
-
-
-def _kind(block: Block) -> str:
-    """The name of a block's class, by which the template decides how to show it."""
-    return type(block).__name__
 
 
 @cache

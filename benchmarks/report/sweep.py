@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from benchmarks.report import content, drawing, wording
-from benchmarks.report.blocks import Block, Chart, Code, Report, Section, Table, Text
+from benchmarks.report.blocks import Block, Chart, Report, Section, Table, Text
 from benchmarks.report.drawing import Values
 from benchmarks.results.scaling import Curve, Scaling, SizePoint
+from benchmarks.results.values import grouped
+from common.text import listed
 
 
 def report(scaling: Scaling) -> Report:
@@ -17,11 +19,7 @@ def report(scaling: Scaling) -> Report:
     ]
     if scaling.costs:
         sections.append(Section("costs", "Preparing the data", [_costs(scaling)], folded=False))
-    again: list[Block] = [Text("Measure the same again with:"), Code(scaling.command)]
-    versions = [(str(name), str(version)) for name, version in scaling.machine.get("versions", {}).items()]
-    if versions:
-        again.append(Table("Versions that were measured", ("what", "version"), versions, frozenset({0, 1})))
-    sections.append(Section("data", "How to measure the same again", again))
+    sections.append(content.again(scaling.command, scaling.machine))
     data = scaling.data
     facts = {
         "Model": f"LSTM encoder-decoder; {scaling.latent_dim} units and batches of {scaling.batch_size}, unless "
@@ -58,10 +56,11 @@ def _headline(scaling: Scaling) -> str:
 
 
 def _chart(curves: Sequence[Curve]) -> Chart:
-    """The chart of one axis. Along the pairs in the corpus it shows memory, along all other axes a step's time."""
+    """The chart of one axis. Along the pairs in the corpus it shows megabytes, along all other axes a step's time."""
     axis = curves[0].axis
     values: Values = [
-        {"label": curve.cell.label, "backend": curve.cell.backend, "x": point.value, "y": _amount(axis, point)}
+        {"label": curve.cell.label, "backend": curve.cell.backend, "x": point.value}
+        | {"y": point.peak_memory / 1e6 if axis == "num_samples" else point.seconds}
         | {"size": f"{point.value:,}", "text": _cell(curve, point)}
         for curve in curves
         for point in curve.points
@@ -77,11 +76,6 @@ def _chart(curves: Sequence[Curve]) -> Chart:
     key = "Both axes are logarithmic. The dotted line shows the time that the same step would take at the machine's "
     key += "peak speed."
     return Chart(axis, "Time of a training step", spec, _table(curves), key)
-
-
-def _amount(axis: str, point: SizePoint) -> float:
-    """What a chart draws of a point: megabytes along the pairs in the corpus, seconds along all other axes."""
-    return point.peak_memory / 1e6 if axis == "num_samples" else point.seconds
 
 
 def _cell(curve: Curve, point: SizePoint) -> str:
@@ -108,15 +102,12 @@ def _note(curves: Sequence[Curve]) -> str:
             "Each cell is the peak memory of a process that trained some dozens of steps; the number in brackets is "
             f"this peak as a multiple of that with {base:,} pairs."
         )
-    by_departure: dict[int | None, list[str]] = {}
-    for curve in curves:
-        by_departure.setdefault(curve.departs, []).append(curve.cell.label)
     note = (
         "Each cell is the time of a training step; the number in brackets is the share of the machine's peak speed "
         "that it reaches."
     )
-    for size, labels in by_departure.items():
-        names, their = wording.listed(labels), "their" if len(labels) > 1 else "its"
+    for size, labels in grouped((curve.departs, curve.cell.label) for curve in curves).items():
+        names, their = listed(labels), "their" if len(labels) > 1 else "its"
         if size is None:
             note += f" At every size {names} reached at least half of {their} best share."
         else:

@@ -1,6 +1,6 @@
 """Blocks as Rich prints them in a terminal. A chart is replaced by its table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from textwrap import fill
 
@@ -12,6 +12,12 @@ from common import terminal
 from common.text import printable
 
 NOTHING = "(nothing)"
+# The forms of a cell, from the widest to the narrowest one.
+FORMS: Sequence[Callable[[str], str]] = (
+    lambda cell: cell,
+    lambda cell: cell.replace(" (", "\n("),  # the interval in brackets is in a line of its own
+    lambda cell: cell.partition(" (")[0],  # without the interval
+)
 NARROW = 10  # least width of a column of numbers, in characters; its name is broken into lines of the column's width
 
 
@@ -74,30 +80,15 @@ def _show_table(table: Table, console: Console) -> None:
     """Print a table in the widest form that the terminal has room for."""
     if table.title:
         _print(console, table.title, "bold")
-    forms = {form: _made(table, form) for form in (_whole, _broken, _short)}
+    forms = [_made(table, form) for form in FORMS]
     unlimited = console.options.update(width=10_000)
-    fits = [form for form, made in forms.items() if console.measure(made, options=unlimited).minimum <= console.width]
-    form = fits[0] if fits else _short
-    console.print(forms[form], highlight=False)
+    fits = [made for made in forms if console.measure(made, options=unlimited).minimum <= console.width]
+    shown = fits[0] if fits else forms[-1]
+    console.print(shown, highlight=False)
     if table.note:
         _print(console, table.note, "dim")
-    if form is _short:
+    if shown is forms[-1]:
         _print(console, "This terminal is too narrow for the intervals in brackets; the report has them.", "dim")
-
-
-def _whole(cell: str) -> str:
-    """The widest form: a cell as it is."""
-    return cell
-
-
-def _broken(cell: str) -> str:
-    """A narrower form: the interval in brackets is in a line of its own."""
-    return cell.replace(" (", "\n(")
-
-
-def _short(cell: str) -> str:
-    """The narrowest form: without the interval in brackets."""
-    return cell.partition(" (")[0]
 
 
 def _made(table: Table, form: Callable[[str], str]) -> RichTable:

@@ -113,12 +113,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def listed(words: Iterable[str]) -> str:
-    """Words as a list in a sentence: a; a and b; a, b and c."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def shape(sizes: Iterable[int]) -> str:
     """The sizes of a matrix product: 64 × 256 × 1,024."""
     return " × ".join(f"{size:,}" for size in sizes)

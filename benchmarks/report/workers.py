@@ -1,12 +1,15 @@
 """The report of a sweep of workers: what a group loses, its communication, and what larger groups would do."""
 
+from collections.abc import Sequence
+
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.workers import ARRANGEMENTS
-from benchmarks.report import content, scaling_workers, wording
-from benchmarks.report.blocks import Block, Code, Points, Report, Section, Table, Text, Warnings
+from benchmarks.report import content, wording
+from benchmarks.report.blocks import Block, Points, Report, Section, Table, Text, Warnings
 from benchmarks.results.intervals import Estimate
-from benchmarks.results.scaling_workers import ASSUMPTIONS
+from benchmarks.results.scaling_workers import ASSUMPTIONS, Network, Projection
 from benchmarks.results.workers import Scaled
+from common.text import listed
 
 MORE_ASSUMPTIONS = (
     "A worker is one process with as many threads as here, on a machine of its own that is as fast as this one.",
@@ -26,18 +29,14 @@ def report(scaled: Scaled) -> Report:
         Section(
             f"projected-{one.backend}",
             f"What more workers of {one.backend} would do",
-            scaling_workers.tables(dict(one.projections)),
+            [_projected(*projections) for projections in one.projections],
             False,
         )
         for one in scaled.frameworks
     ]
     assumptions = Points("Assumptions of these projections", [*MORE_ASSUMPTIONS, *ASSUMPTIONS])
     sections.append(Section("assumptions", "What is assumed", [assumptions], False))
-    again: list[Block] = [Text("Measure the same again with:"), Code(scaled.command)]
-    versions = [(str(name), str(version)) for name, version in head.machine.get("versions", {}).items()]
-    if versions:
-        again.append(Table("Versions that were measured", ("what", "version"), versions, frozenset({0, 1})))
-    sections.append(Section("data", "How to measure the same again", again))
+    sections.append(content.again(scaled.command, head.machine))
     mean, most = scaled.others
     facts = {
         "Model": f"LSTM encoder-decoder; {head.latent_dim} units, {scaled.gradients / 1e6:.2f} MB of gradients",
@@ -69,7 +68,7 @@ def _headline(scaled: Scaled) -> str:
     ]
     if not found:
         return "What a group of workers loses on this machine"
-    return f"Pairs a second of a group of {workers} workers, as a multiple of those of one: {wording.listed(found)}."
+    return f"Pairs a second of a group of {workers} workers, as a multiple of those of one: {listed(found)}."
 
 
 def _warnings(scaled: Scaled) -> list[Block]:
@@ -160,6 +159,30 @@ def _sums(scaled: Scaled) -> Table:
     )
     columns = ("framework", *(f"{size:,} bytes" for size in sizes), "bandwidth", "latency")
     return Table("Time to sum arrays over the group", columns, rows, note=note)
+
+
+def _projected(network: Network, projections: Sequence[Projection]) -> Table:
+    lines = [
+        (
+            f"{one.workers:,}",
+            f"{one.global_batch:,}",
+            wording.quantity(one.slowest),
+            wording.quantity(one.communication),
+            wording.quantity(one.step),
+            wording.digits(one.pairs_per_second),
+            wording.percent(one.efficiency),
+        )
+        for one in projections
+    ]
+    columns = ("workers", "global batch", "slowest worker", "communication", "a step", "pairs a second", "efficiency")
+    title = f"{network.name}: {wording.digits(network.bandwidth / 1e6)} MB/s, latency "
+    title += wording.quantity(network.latency)
+    alone = wording.quantity(projections[0].alone)
+    note = (
+        f"A worker that waits for nobody takes {alone} for a step. Efficiency is the share of pairs a second that is "
+    )
+    note += "left of those that as many such workers would train."
+    return Table(title, columns, lines, frozenset(), note=note)
 
 
 def _share(estimate: Estimate | None) -> str:

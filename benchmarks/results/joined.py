@@ -20,7 +20,7 @@ from benchmarks.measure.plan import SEPARATOR, Plan
 from benchmarks.measure.recording import MOST_UNKNOWNS, Generation, Head, Recording
 from benchmarks.results.intervals import Estimate, Fit, independent_ratio, word_for
 from benchmarks.results.rows import Analysis
-from benchmarks.results.values import Pair, Results, Row
+from benchmarks.results.values import Pair, Results, Row, grouped
 from common.errors import CannotBeginError, RosettaError
 from common.text import printable
 
@@ -138,9 +138,7 @@ def join(recordings: Iterable[tuple[str, Recording]]) -> Joined:
     plan = msgspec.structs.replace(places[0].head.plan, named=())
     parts = [part for place in places for part in place.parts]
     found = {cell.label: [part for part in parts if part.label == cell.label] for cell in plan.rows}
-    alike: dict[tuple[object, ...], list[Place]] = {}
-    for place in places:
-        alike.setdefault(place.hardware, []).append(place)
+    alike = grouped((place.hardware, place) for place in places)
     return Joined(
         plan=plan,
         baseline=baseline,
@@ -239,12 +237,10 @@ def _differences(rows: Iterable[Sequence[Part]]) -> Iterator[Difference]:
 def _together(plan: Plan, baseline: str, places: Sequence[Place]) -> Together:
     """The rows of the plan's question that these machines measured, which have the same hardware."""
     names = [place.name for place in places]
-    parts: dict[str, list[Part]] = {}
+    parts = grouped((part.label, part) for place in places for part in place.parts)
     observed: dict[tuple[int, str], float] = {}
     blocks: dict[tuple[int, int], int] = {}
     for number, place in enumerate(places):
-        for part in place.parts:
-            parts.setdefault(part.label, []).append(part)
         if place.trusted:
             for (block, label), value in place.steps.observed.items():
                 observed[blocks.setdefault((number, block), len(blocks)), label] = value

@@ -16,7 +16,7 @@ from benchmarks.measure.plan import Cell, certified_as
 from benchmarks.measure.recording import Cause, Certified, Decoded, Evidence, Generation, Recording, Start, Trained
 from benchmarks.parity.certificate import Certificate
 from benchmarks.results.intervals import Estimate, Fit, word_for
-from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
+from benchmarks.results.roofline import multiplies_one_hot, step_flop
 from benchmarks.results.timings import MOST_DROPPED, Timings, widest
 from benchmarks.results.values import (
     Decoding,
@@ -32,9 +32,11 @@ from benchmarks.results.values import (
     Sentence,
     Speed,
     Training,
+    grouped,
     plain,
 )
 from benchmarks.results.why import advice_for, step_parts, why_slower
+from common.text import listed
 
 MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
 
@@ -51,14 +53,11 @@ class Analysis:
         self.recording, self.plan, self.head = recording, recording.plan, recording.head
         self.timings = Timings(recording)
         self.generations = recording.of_kind(Generation)
-        self.starts: dict[Cell, list[Start]] = {}
-        for generation in self.generations:
-            for start in generation.starts:
-                self.starts.setdefault(self.plan.cells[start.cell], []).append(start)
+        starts = (start for generation in self.generations for start in generation.starts)
+        self.starts = grouped((self.plan.cells[start.cell], start) for start in starts)
         self.certificates = {line.cell: line.certificate for line in recording.of_kind(Certified)}
         self.evidence = {line.cell: line for line in recording.of_kind(Evidence)}
         self.decoded = {line.cell: line for line in recording.of_kind(Decoded)}
-        self.sizes = StepSizes.of(self.plan, self.head.corpus.sizes)
         self.peaks = sorted(
             (
                 Peak(line.cell.backend, product.name, product.shape, product.flops)
@@ -158,7 +157,8 @@ class Analysis:
         timed = [start for start in starts if start.seconds] or starts[:1]  # where starting was timed
         roofline = None
         if step and self.peaks and group == "main":
-            flop = step_flop(self.sizes, multiplies_one_hot(facts))
+            sizes, batch_size = self.head.corpus.sizes, self.plan.settings.batch_size
+            flop = step_flop(sizes, batch_size, self.plan.latent_dim, multiplies_one_hot(facts))
             roofline = Roofline(flop, flop / step, flop / step / self.peaks[0].flops)
         return Resources(
             process_seconds=median(s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in timed),
@@ -244,11 +244,7 @@ class Analysis:
     def _of_frameworks(self, rows: Sequence[Row], fit: Fit) -> list[Pair]:
         """Every two rows of the same group and lane, the faster one on the left."""
         found = []
-        groups: dict[tuple[str, str], list[Row]] = {}
-        for row in rows:
-            if row.compared:
-                groups.setdefault((row.group, row.cell.lane), []).append(row)
-        for members in groups.values():
+        for members in grouped(((row.group, row.cell.lane), row) for row in rows if row.compared).values():
             for left, right in combinations(members, 2):
                 ratio = fit.ratio(left.label, right.label)
                 if ratio and ratio.value < 1:
@@ -302,10 +298,7 @@ class Analysis:
 
     def _advice(self) -> Iterator[str]:
         """One piece of advice for each row as installed that is slower than the same backend's matched row."""
-        by_cell: dict[Cell, list[Cause]] = {}
-        for cause in self.recording.of_kind(Cause):
-            by_cell.setdefault(cause.cell, []).append(cause)
-        for cell, causes in by_cell.items():
+        for cell, causes in grouped((cause.cell, cause) for cause in self.recording.of_kind(Cause)).items():
             ratio = self.timings.steps.ratio(msgspec.structs.replace(cell, lane="matched").label, cell.label)
             # A row may have been slow when its cause was looked for, and yet not be slower over all generations; and
             # settings that did not make it faster are no advice.
@@ -343,11 +336,7 @@ class Analysis:
     def _row_warnings(self, rows: Sequence[Row]) -> Iterator[str]:
         """Warnings about single rows: those that are not compared, and those that did not run as they should."""
         asked = self.plan.threads or self.head.machine["cores"]
-        reasons: dict[str, list[str]] = {}
-        for row in rows:
-            if row.why_not:
-                reasons.setdefault(row.why_not, []).append(row.label)
-        for why_not, labels in reasons.items():
+        for why_not, labels in grouped((row.why_not, row.label) for row in rows if row.why_not).items():
             yield f"not compared: {', '.join(labels)}, because {why_not}"
         for row in rows:
             if row.cell.lane == "matched" and row.facts.threads != asked:
@@ -383,7 +372,7 @@ def headline(results: Results) -> str:
             said.append(f"as fast as {other} within {ratio.half_width:.1%}")
         else:
             said.append(f"not surely faster than {other} {interval}")
-    return f"{first} trains {', '.join(said[:-1])}{' and ' * (len(said) > 1)}{said[-1]}."
+    return f"{first} trains {listed(said)}."
 
 
 def _no_answer(results: Results, rows: Sequence[Row]) -> str:
@@ -399,10 +388,8 @@ def _no_answer(results: Results, rows: Sequence[Row]) -> str:
 
 def _denormal_warnings(rows: Sequence[Row]) -> Iterator[str]:
     """A warning where the matched rows treat denormal numbers differently: some frameworks have no switch for it."""
-    denormals: dict[str, list[str]] = {}
-    for row in rows:
-        if row.cell.lane == "matched":
-            denormals.setdefault(str(row.facts.settings.get("denormals", "not known")), []).append(row.label)
+    matched = [row for row in rows if row.cell.lane == "matched"]
+    denormals = grouped((str(row.facts.settings.get("denormals", "not known")), row.label) for row in matched)
     if len(denormals) > 1:
         said = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in denormals.items())
         yield f"denormal numbers (very close to zero) are not treated alike: {said}"

@@ -6,7 +6,7 @@ from statistics import median
 
 from benchmarks.measure.plan import Cell
 from benchmarks.measure.sweep import DataMeasured, PointMeasured, Sweep, sizes_at
-from benchmarks.results.roofline import StepSizes, multiplies_one_hot, step_flop
+from benchmarks.results.roofline import multiplies_one_hot, step_flop
 from common.config import DataConfig
 from common.machine import Machine
 
@@ -93,10 +93,7 @@ def scaling_of(sweep: Sweep) -> Scaling:
     flops = max((product.flops for line in points for product in line.point.products), default=0.0)
     curves: dict[tuple[str, Cell], list[SizePoint]] = {}
     for line in points:
-        sizes, batch_size, latent_dim = sizes_at(sweep.head, line.axis, line.value)
-        lengths = sizes.max_encoder_seq_length, sizes.max_decoder_seq_length
-        tokens = sizes.num_encoder_tokens, sizes.num_decoder_tokens
-        flop = step_flop(StepSizes(batch_size, *lengths, *tokens, latent_dim), multiplies_one_hot(line.facts))
+        flop = step_flop(*sizes_at(sweep.head, line.axis, line.value), multiplies_one_hot(line.facts))
         seconds = median(line.point.step_seconds)
         point = SizePoint(line.value, seconds, flop, flop / flops, line.point.peak)
         curves.setdefault((line.axis, line.cell), []).append(point)

@@ -3,13 +3,12 @@
 Nothing is measured here, and nothing is drawn at random: the mean of the slowest of N workers is computed exactly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 
 import numpy as np
 
-from benchmarks.results.timings import Timings
 from common.config import ModelConfig
 from common.errors import CannotBeginError
 from common.weights import weight_shapes
@@ -38,15 +37,6 @@ class Network:
     name: str
     bandwidth: float  # bytes a second in each direction; may be infinite
     latency: float  # seconds that a message takes besides its bytes
-
-
-@dataclass(frozen=True)
-class AllReduce:
-    """One measurement of how long it takes to sum arrays over all workers."""
-
-    workers: int
-    size: int  # bytes of the arrays of one worker
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -94,13 +84,6 @@ def project(
     ]
 
 
-def steps_in(timings: Timings, label: str) -> list[float]:
-    """Every timed step of a row in a recording, except those during which other processes were at work."""
-    cells = timings.recording.plan.cells
-    visits = [visit for _, cycle in timings.used for visit in cycle if cells[visit.cell].label == label]
-    return [seconds for visit in visits for seconds in visit.steps]
-
-
 def slowest_of(seconds: Sequence[float], workers: int) -> float:
     """The mean of the longest of so many independent draws from these times, each as likely as the others.
 
@@ -116,21 +99,22 @@ def all_reduce_seconds(size: int, workers: int, network: Network) -> float:
     return 2 * (workers - 1) * (size / workers / network.bandwidth + network.latency)
 
 
-def fitted_network(name: str, measured: Sequence[AllReduce]) -> Network:
+def fitted_network(name: str, workers: int, sums: Mapping[int, float]) -> Network:
     """The network whose ring takes times closest to those measured, relative to each; neither part is below zero.
 
-    Raises CannotBeginError unless sums of at least two sizes, or over two numbers of workers, were measured.
+    `sums` has the seconds in which so many workers summed arrays, by the bytes of one worker's array. Raises
+    CannotBeginError unless there are at least two sizes.
     """
     from scipy.optimize import nnls
 
     # A line for each measurement: its bytes and its messages on the way, as shares of its seconds.
-    ring = np.array([[one.size / one.workers, 1.0] for one in measured]).reshape(-1, 2)
-    ring *= np.array([2 * (one.workers - 1) / one.seconds for one in measured])[:, None]
+    ring = np.array([[size / workers, 1.0] for size in sums]).reshape(-1, 2)
+    ring *= np.array([2 * (workers - 1) / seconds for seconds in sums.values()])[:, None]
     if np.linalg.matrix_rank(ring) < 2:
         raise CannotBeginError(
             f"bandwidth and latency of {name} cannot be told apart; measure all-reduce with arrays of several sizes"
         )
-    per_byte, latency = map(float, nnls(ring, np.ones(len(measured)))[0])
+    per_byte, latency = map(float, nnls(ring, np.ones(len(sums)))[0])
     return Network(name, 1 / per_byte if per_byte else inf, latency)
 
 

@@ -57,12 +57,12 @@ class Timings:
     @cached_property
     def batches(self) -> Fit:
         """Seconds per character when many sentences are decoded in one call."""
-        return self._fit(lambda cell, visit: [call / self.characters(cell)[0] for call in visit.batch])
+        return self._fit(lambda cell, visit: [call / self._characters[cell][0] for call in visit.batch])
 
     @cached_property
     def alone(self) -> Fit:
         """Seconds per character when the sentence with the longest output is decoded by itself."""
-        return self._fit(lambda cell, visit: [call / self.characters(cell)[1] for call in visit.alone])
+        return self._fit(lambda cell, visit: [call / self._characters[cell][1] for call in visit.alone])
 
     def figures(self) -> dict[str, Fit]:
         """The figures by which two recordings are compared, by their names."""
@@ -71,13 +71,6 @@ class Timings:
             "character decoded in a batch": self.batches,
             "character decoded alone": self.alone,
         }
-
-    def characters(self, cell: Cell) -> tuple[int, int]:
-        """Number of characters that a cell's timed calls put out: first in a batch, then for one sentence by itself.
-
-        (1, 1) where they are not recorded; such a cell has no timed calls either.
-        """
-        return self._characters.get(cell, (1, 1))
 
     def settling(self, cell: Cell) -> float:
         """By what share the first half of the steps in a cell's long visits is slower than the second half.
@@ -107,6 +100,7 @@ class Timings:
 
     @cached_property
     def _characters(self) -> dict[Cell, tuple[int, int]]:
+        """Number of characters that a cell's timed calls put out: in a batch, and for one sentence by itself."""
         return {line.cell: line.characters for line in self.recording.of_kind(Decoded) if line.characters}
 
     def _cell(self, visit: Visit) -> Cell:

@@ -1,19 +1,23 @@
 """The results of a comparison as plain values. Times are in seconds and memory in bytes unless it says otherwise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from benchmarks.measure.plan import Cell
+from benchmarks.measure.scenarios import EpochDone
 from benchmarks.parity.certificate import Certificate
 from benchmarks.results.intervals import Estimate, Word
 from common.config import DataConfig, TrainConfig
 from common.evidence import Kernel
 from common.interface import BackendFacts
 from common.machine import Machine
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 # Rows are compared with one another within a group:
 # - "main": rows that do the same work, in float32.
@@ -88,14 +92,11 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class ScoredEpoch:
+class ScoredEpoch(EpochDone):
     """One epoch of a training, and how well its weights translate the held-out sources."""
 
-    seconds: float  # time of the training steps; scoring is not included
     loss: float
     val_loss: float
-    val_accuracy: float  # share of characters predicted correctly, padding included
-    val_accuracy_real: float  # share of characters predicted correctly, without padding
     chrf: float  # 0 to 100
     exact_match: float  # share of translations that equal a reference
     character_error_rate: float  # edits per character of the reference
@@ -164,9 +165,7 @@ class Sentence:
     @property
     def said(self) -> list[tuple[list[str], str]]:
         """Each distinct translation, with the labels of the rows that give it."""
-        labels: dict[str, list[str]] = {}
-        for label, translation in self.translations.items():
-            labels.setdefault(translation, []).append(label)
+        labels = grouped((translation, label) for label, translation in self.translations.items())
         return [(names, translation) for translation, names in labels.items()]
 
 
@@ -234,6 +233,14 @@ def ratio_among(pairs: Sequence[Pair], left: str, right: str) -> Estimate | None
         if (pair.right, pair.left) == (left, right):
             return pair.ratio.inverse
     return None
+
+
+def grouped(items: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """The items that have the same key, by this key; keys and items stay in their order."""
+    found: dict[Key, list[Item]] = {}
+    for key, item in items:
+        found.setdefault(key, []).append(item)
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from math import log
 
 from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Cause, Evidence
-from common.text import quoted
+from common.text import listed, quoted
 
 BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
 WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
@@ -69,15 +69,11 @@ def why_slower(slower: str, faster: str, parts: Mapping[str, float], others: Map
     less = [f"{_ms(-seconds)} less in {part}" for seconds, part in differences if -seconds > WORTH * total]
     if total <= 0 or not more:
         return ""
-    return f"{slower}'s step is {_ms(total)} longer than {faster}'s: {_listed([*more, *less])}."
+    return f"{slower}'s step is {_ms(total)} longer than {faster}'s: {listed([*more, *less])}."
 
 
 def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:.0f} ms" if seconds >= 0.01 else f"{1e3 * seconds:.1f} ms"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:-1]) + " and " * (len(words) > 1) + words[-1]
 
 
 def advice_for(backend: str, slower: float, causes: Sequence[Cause], threads: int) -> str:
@@ -89,7 +85,7 @@ def advice_for(backend: str, slower: float, causes: Sequence[Cause], threads: in
     last = causes[-1]
     groups, own = matched_settings(threads), variables_of(backend)
     share = min(1.0, log(last.installed / last.given) / log(last.installed / last.matched))
-    names = _listed([GROUPS[group] for group in last.groups])
+    names = listed([GROUPS[group] for group in last.groups])
     given = [f"{name}={value}" for group in last.groups for name, value in groups[group].items() if name in own]
     return (
         f"A step of {backend} as installed takes {slower:.2f} times as long as with all settings matched; "

@@ -3,20 +3,15 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import fsum, log
 from statistics import fmean, median
 
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.workers import ARRANGEMENTS, PieceMeasured, Trained, Workers, WorkersHead
 from benchmarks.results.intervals import Estimate, Fit
-from benchmarks.results.scaling_workers import (
-    AllReduce,
-    Network,
-    Projection,
-    fitted_network,
-    gradient_bytes,
-    project,
-)
+from benchmarks.results.scaling_workers import Network, Projection, fitted_network, gradient_bytes, project
+from benchmarks.results.values import grouped
 from common.config import ModelConfig
 
 MOST_DROPPED = 0.5  # if a larger share of the cycles is disturbed, none is dropped
@@ -95,27 +90,23 @@ def _grouped(
 ) -> Grouped:
     """The results of one framework from those of its turns in which others used at most `limit` cores."""
     batch_size = head.settings.batch_size
-    turns: dict[tuple[int, str], list[list[float]]] = {}  # by generation and arrangement: the steps of each turn
-    for line in lines:
-        for cycle in line.cycles:
-            if _quiet(cycle, limit):
-                for turn in cycle:
-                    of_all = [seconds for steps in turn.steps for seconds in steps]
-                    turns.setdefault((line.generation, turn.arrangement), []).append(of_all)
+    used = [
+        (line.generation, turn) for line in lines for cycle in line.cycles if _quiet(cycle, limit) for turn in cycle
+    ]
+    # By generation and arrangement: the steps of each turn, of all workers.
+    turns = grouped(((number, turn.arrangement), list(chain(*turn.steps))) for number, turn in used)
     observed = {block: fmean(log(median(turn)) for turn in found) for block, found in turns.items()}
     steps = {
         name: [seconds for (_, one), found in turns.items() if one == name for turn in found for seconds in turn]
         for name in ARRANGEMENTS
     }
-    by_size: dict[int, list[float]] = {}
-    for line in lines:
-        for summed in line.sums:
-            by_size.setdefault(summed.size, []).extend(summed.seconds)
+    by_size = grouped((summed.size, seconds) for line in lines for summed in line.sums for seconds in summed.seconds)
     sums = {size: median(seconds) for size, seconds in sorted(by_size.items())}
-    measured = [AllReduce(head.workers, size, seconds) for size, seconds in sums.items()]
-    network = fitted_network(f"{backend}'s own engine between processes of this machine (measured)", measured)
+    name = f"{backend}'s own engine between processes of this machine (measured)"
+    network = fitted_network(name, head.workers, sums)
     (foreseen,) = project(steps["apart"], batch_size, gradients, network, (head.workers,))
     fit = Fit(observed)
+    longer = fit.ratio("group", "apart")
     efficiency = {name: fit.ratio(name, "one") for name in ARRANGEMENTS if name != "one"}
     if divided := efficiency["divided"]:  # which has only one worker's pairs
         efficiency["divided"] = divided.times(1 / head.workers)
@@ -123,7 +114,7 @@ def _grouped(
         backend,
         {name: fit.seconds(name) for name in ARRANGEMENTS},
         efficiency,
-        _less_than_one(fit.ratio("group", "apart")),
+        Estimate(1 - longer.value, 1 - longer.high, 1 - longer.low) if longer else None,
         steps["one"],
         _profiled(lines),
         sums,
@@ -131,11 +122,6 @@ def _grouped(
         foreseen.step,
         [(one, project(steps["one"], batch_size, gradients, one)) for one in (network, *ASSUMED)],
     )
-
-
-def _less_than_one(ratio: Estimate | None) -> Estimate | None:
-    """The estimate of 1 - ratio."""
-    return Estimate(1 - ratio.value, 1 - ratio.high, 1 - ratio.low) if ratio else None
 
 
 def _quiet(cycle: Sequence[Trained], limit: float = MOST_OTHERS) -> bool:

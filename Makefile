@@ -42,7 +42,8 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	if [ "$$($(BIN)/python -c '$(KIND)')" = "3.11 linux-x86_64" ]; then \
+	@echo "Installing Rosetta, its tests and all three frameworks into $(VENV); this takes a minute or two"
+	@if [ "$$($(BIN)/python -c '$(KIND)')" = "3.11 linux-x86_64" ]; then \
 		$(INSTALL_LOCKED) -r requirements/dev.lock && \
 		{ $(INSTALL_LOCKED) --retries 2 -r requirements/torch-cpu.lock || \
 			{ echo "PyTorch's CPU build cannot be had; its build with CUDA, 3 GB, is installed instead"; \
@@ -51,7 +52,7 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 	else \
 		$(INSTALL) --editable ".[all,dev]"; \
 	fi
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -186,7 +186,7 @@ def old_page(folder: Path) -> None:
 
 def write_page(folder: Path) -> None:
     with redirect_stdout(io.StringIO()):
-        report(folder / "a.jsonl", folder / "page.md")
+        report([folder / "a.jsonl"], folder / "page.md")
 
 
 def page_is_whole(folder: Path) -> bool:

@@ -58,10 +58,15 @@ def test_what_is_killed_goes_on_and_nothing_is_lost() -> None:
 
 def test_what_an_exit_cuts_off_is_the_old_or_the_new() -> None:
     """In a process without threads, since it forks."""
-    command = [sys.executable, "-m", "tests.attack.exits", "40", "0", "the best epoch"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "cut off twice: the new, whole" in done.stdout, "each of its points was tried once"
+
+    def attacked(*arguments: str) -> str:
+        command = [sys.executable, "-m", "tests.attack.exits", *arguments]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "cut off twice: the new, whole" in attacked("40", "0", "the best epoch"), "each point was tried once"
+    assert "cut off: " in attacked("12", "0"), "all ways of writing are done to their end before, without an exit"
 
 
 def test_signals_end_commands_with_their_status_and_nothing_is_left() -> None:

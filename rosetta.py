@@ -210,10 +210,11 @@ def train(
     runtime = Runtime(threads=threads, device=device)
     launch.end_with_starter()
     try:
-        name = backend or (RunDirectory.open(out).backend if resume else "")
+        run = RunDirectory.open(out) if resume else None
+        name = backend or (run.backend if run else "")
         follows = place_in_group(name, os.environ).rank > 0  # then the first worker alone shows what is done
         with terminal.training_progress(backend or "resume", epochs, silent=follows) as on_event:
-            if resume:
+            if run:
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")
             trained: runs.Trained | None
@@ -223,9 +224,9 @@ def train(
                 arguments = launch.without_workers(sys.argv[1:])
                 arguments += [] if threads else ["--threads", str(max(1, cores() // workers))]
                 trained = runs.train_in_group(backend, workers, epochs, out, resume, arguments, on_event)
-            elif resume:
+            elif run:
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
-                trained = runs.resume(RunDirectory.open(out), backend, epochs, runtime, on_event, rate)
+                trained = runs.resume(run, backend, epochs, runtime, on_event, rate)
             else:
                 corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
                 settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)

@@ -10,12 +10,14 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from backends import TABLE
 from common.errors import CannotBeginError, RosettaError
 
 PATIENCE = 300  # seconds that a worker waits for another one, when they meet and in each step
+ENDING_SECONDS = 20  # allowed to a launcher for ending its workers
 LOST = "another worker has ended or is out of reach"
 
 
@@ -36,6 +38,8 @@ class Engine:
     place: Callable[[Mapping[str, str]], Place]
     variables: Callable[[int, Sequence[str]], dict[str, str]]  # of the worker of this rank, if all are at "host:port"
     lost: str  # matches how a worker's process fails when another worker is gone
+    # Python's arguments for the engine's launcher, which starts so many workers and writes logs into the folder.
+    launcher: Callable[[int, Path], list[str]] | None = None
 
 
 def _place_of_torch(environment: Mapping[str, str]) -> Place:
@@ -45,6 +49,14 @@ def _place_of_torch(environment: Mapping[str, str]) -> Place:
 def _variables_of_torch(rank: int, addresses: Sequence[str]) -> dict[str, str]:
     host, _, port = addresses[0].rpartition(":")
     return {"RANK": str(rank), "WORLD_SIZE": str(len(addresses)), "MASTER_ADDR": host, "MASTER_PORT": port}
+
+
+def _launcher_of_torch(workers: int, folder: Path) -> list[str]:
+    # Not --standalone, whose rendezvous unpickles what anybody who reaches its port has written there.
+    host, _, port = free_addresses(1)[0].rpartition(":")
+    options = [f"--master-addr={host}", f"--master-port={port}", f"--nproc-per-node={workers}"]
+    options += ["--redirects=3", f"--log-dir={folder}", f"--shutdown-timeout={ENDING_SECONDS // 2}"]
+    return ["-m", "torch.distributed.run", *options]
 
 
 def _place_of_paddle(environment: Mapping[str, str]) -> Place:
@@ -61,6 +73,11 @@ def _variables_of_paddle(rank: int, addresses: Sequence[str]) -> dict[str, str]:
     }
 
 
+def _launcher_of_paddle(workers: int, folder: Path) -> list[str]:
+    options = [f"--nproc_per_node={workers}", f"--log_dir={folder}", "--enable_gpu_log=False"]
+    return ["-m", "paddle.distributed.launch", *options]
+
+
 def _place_of_keras(environment: Mapping[str, str]) -> Place:
     config: Any = json.loads(environment["TF_CONFIG"])
     if list(config["cluster"]) != ["worker"]:
@@ -74,8 +91,10 @@ def _variables_of_keras(rank: int, addresses: Sequence[str]) -> dict[str, str]:
 
 
 ENGINES = {
-    "torch": Engine("WORLD_SIZE", _place_of_torch, _variables_of_torch, "gloo|Connection"),
-    "paddle": Engine("PADDLE_TRAINERS_NUM", _place_of_paddle, _variables_of_paddle, "gloo|signal 6"),
+    "torch": Engine("WORLD_SIZE", _place_of_torch, _variables_of_torch, "gloo|Connection", _launcher_of_torch),
+    "paddle": Engine(
+        "PADDLE_TRAINERS_NUM", _place_of_paddle, _variables_of_paddle, "gloo|signal 6", _launcher_of_paddle
+    ),
     "keras": Engine("TF_CONFIG", _place_of_keras, _variables_of_keras, "Collective|Unavailable"),
 }
 

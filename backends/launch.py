@@ -16,14 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends.engines import ENGINES, LOST, engine_of, free_addresses
+from backends.engines import ENDING_SECONDS, ENGINES, LOST, engine_of, free_addresses
 from backends.process.parent import PROJECT, OnEvent
 from backends.process.scratch import scratch_folder
 from common.errors import RosettaError
 from common.text import printable
 
 POLL_SECONDS = 0.1  # between two looks at the logs
-ENDING_SECONDS = 20  # allowed to a launcher for ending its workers
 PROGRAM = str(PROJECT / "rosetta.py")
 LIFELINE = "ROSETTA_LIFELINE"  # set for workers whose standard input is open as long as whoever wants them lives
 LAUNCHER = "launcher"  # the name of the log of torch's and of Paddle's launcher
@@ -65,17 +64,10 @@ def without_workers(arguments: Sequence[str]) -> list[str]:
 
 def _commands(backend: str, workers: int, command: list[str], folder: Path) -> list[tuple[list[str], dict[str, str]]]:
     """The launcher's command line, or those of all workers, and the variables to set for each."""
-    framework, engine, python = backend.partition(":")[0], engine_of(backend), [sys.executable, "-P"]
-    if framework == "torch":
-        # Not --standalone, whose rendezvous unpickles what anybody who reaches its port has written there.
-        host, _, port = free_addresses(1)[0].rpartition(":")
-        options = [f"--master-addr={host}", f"--master-port={port}", f"--nproc-per-node={workers}"]
-        options += ["--redirects=3", f"--log-dir={folder}", f"--shutdown-timeout={ENDING_SECONDS // 2}"]
-        return [([*python, "-m", "torch.distributed.run", *options, *command], {})]
-    if framework == "paddle":
-        options = [f"--nproc_per_node={workers}", f"--log_dir={folder}", "--enable_gpu_log=False"]
-        return [([*python, "-m", "paddle.distributed.launch", *options, *command], {})]
-    addresses = free_addresses(workers)  # TensorFlow has no launcher; its workers want nothing but their addresses
+    engine, python = engine_of(backend), [sys.executable, "-P"]
+    if engine.launcher:
+        return [([*python, *engine.launcher(workers, folder), *command], {})]
+    addresses = free_addresses(workers)  # without a launcher, workers want nothing but their addresses
     return [([*python, *command], engine.variables(rank, addresses)) for rank in range(workers)]
 
 

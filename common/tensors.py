@@ -60,8 +60,8 @@ class Batch:
 
         Raises CannotBeginError where their tensors would be too large.
         """
-        encoder_lengths = np.fromiter((len(source) for source, _ in pairs), np.int32, len(pairs))
-        decoder_lengths = np.fromiter((len(START + target + STOP) for _, target in pairs), np.int32, len(pairs))
+        lengths = ((len(source), len(START + target + STOP)) for source, target in pairs)
+        encoder_lengths, decoder_lengths = np.fromiter(lengths, np.dtype((np.int32, 2)), len(pairs)).T
         sizes = len(encoder_vocabulary), len(decoder_vocabulary)
         widths = int(encoder_lengths.max()), int(decoder_lengths.max())
         _check_sizes(len(pairs), *widths, *sizes)

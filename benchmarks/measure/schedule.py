@@ -121,7 +121,7 @@ class Benchmark:
         yield from self._certify()
         while (number := self._next_number(precision, perf_counter() - began)) is not None:
             while cells := self._heat(number):
-                yield f"generation {number}; at least {self.least} are measured"
+                yield f"generation {number}; at least {self.least} are measured if there is time"
                 self.recording.append(self._generation(number, len(self._measured(number)), cells))
             yield self.recording
         for cell in self.plan.trained:

@@ -6,16 +6,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := requirements/dev.lock requirements/torch-cpu.lock requirements/torch-cuda.lock
 KIND := import sysconfig; print(sysconfig.get_python_version(), sysconfig.get_platform())
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "Python 3.11 or later is needed; $(PYTHON) is older or does not start. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 INSTALL := $(BIN)/pip install --quiet
 INSTALL_LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 
-.PHONY: demo test lint pretrained lock set-up clean
+.PHONY: demo test needs lint pretrained lock set-up clean
+.NOTPARALLEL: # since needs comes before set-up
 
 demo: set-up
 	$(BIN)/rosetta bench
 
-test: set-up
+test: needs set-up
+	@$(BIN)/python -m tests.needs # again, since playwright is there only now
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# What tests need besides: a browser and a C++ compiler. Before the set-up, so that nobody waits for it in vain.
+needs:
+	@$(CHECK_PYTHON)
+	@$(PYTHON) -m tests.needs
 
 lint: set-up
 	$(BIN)/ruff check .
@@ -39,8 +48,7 @@ set-up: $(VENV)/.installed
 
 # The locks are for Python 3.11 on Linux x86-64; elsewhere what pyproject.toml allows is installed, without hashes.
 $(VENV)/.installed: pyproject.toml $(LOCKS)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or later is needed; $(PYTHON) is older. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing Rosetta, its tests and all three frameworks into $(VENV); this takes a minute or two"
 	@if [ "$$($(BIN)/python -c '$(KIND)')" = "3.11 linux-x86_64" ]; then \

@@ -8,7 +8,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
@@ -23,13 +23,14 @@ from typer.core import TyperGroup
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from backends import options
-from benchmarks import commands as benchmark_commands
+from benchmarks import commands as measuring
+from benchmarks import comparing
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError, CtrlCError, RosettaError, in_words
 from common.text import for_terminal, printable, quoted
 
 if TYPE_CHECKING:
-    from backends.translator import Translator
+    from backends.translator import Opener
 
 sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -134,15 +135,39 @@ def _rosetta(
 
 
 @app.command()
-def backends(threads: options.Threads = None, json: options.Json = False) -> None:
-    """Show which backends are installed, and what each reports of itself."""
+def backends(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Backends to show.",
+            show_default="numpy and the frameworks, without their variants",
+            autocompletion=options.complete_backend,
+        ),
+    ] = None,
+    variants: options.Variants = False,
+    threads: options.Threads = None,
+    json: options.Json = False,
+) -> None:
+    """Show which backends are installed, and what each reports of itself, each as soon as it has answered.
+
+    They are started side by side, so importing a framework takes longer here than alone.
+    """
+    from backends import names as names_in_table
+    from backends import require_known
     from backends.process.runtime import Runtime, describe_backends
     from common import terminal
 
-    found = describe_backends(Runtime(threads=threads))
+    if names and variants:
+        raise CannotBeginError(f"--variants shows all backends, not only {', '.join(names)}; leave one of both out")
+    chosen = list(dict.fromkeys(names or names_in_table(variants)))
+    for name in chosen:
+        require_known(name)
+    if not json:
+        terminal.print_backends_header()
+    show = (lambda name, facts: None) if json else terminal.print_backend
+    found = describe_backends(chosen, Runtime(threads=threads), show)
     if json:
-        return terminal.print_json({"backends": found})
-    terminal.out.print(terminal.backends_table(found))
+        terminal.print_json({"backends": found})
 
 
 @app.command()
@@ -286,11 +311,12 @@ def translate(
         str | None,
         typer.Option(
             help=f'Backend that computes: {options.BACKENDS}; or "all", which shows the sentence and the time '
-            "of every installed backend side by side.",
+            "of the installed backends side by side.",
             show_default="the run's own",
             autocompletion=options.complete_backend_or_all,
         ),
     ] = None,
+    variants: options.Variants = False,
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
     unknown: options.Unknown = "error",
@@ -325,7 +351,7 @@ def translate(
     A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
     """
     from backends.process.runtime import Runtime
-    from backends.translator import open_translator
+    from backends.translator import Opener
     from common import terminal
     from common.lines import lines_as_they_arrive, typed_lines
     from common.run_directory import BUNDLED_RUN, RunDirectory
@@ -335,16 +361,18 @@ def translate(
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
     if n_best is not None and n_best > beam:
         raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
+    if variants and backend != "all":
+        raise CannotBeginError("--variants adds the variants to --backend all; give both, or the name of one backend")
     prompted = not (texts or file or json) and _at_a_terminal()
-    directory, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
-    open_ = partial(open_translator, directory, weights=weights, dtype=dtype, runtime=runtime)
+    runtime = Runtime(threads=threads, device=device)
+    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, runtime)
     search = beam if beam > 1 or n_best else None
     unit = "text" if texts else "line"
     kept: list[dict[str, Any]] = []  # for JSON, which is one object
     number = failed = 0
     with (
         _lines_source(file) as stream,
-        _answering(open_, backend, unknown, search, n_best, prompted) as (answers, about),
+        _answering(opener, backend, variants, unknown, search, n_best) as (answers, about),
     ):
         note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
         if prompted:
@@ -352,8 +380,8 @@ def translate(
             if note:
                 print(note)
         chunks = typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
-        if texts or (backend == "all" and not prompted):
-            chunks = iter([texts or list(chain.from_iterable(chunks))])  # so that each backend is started once
+        if texts:
+            chunks = iter([texts])
         try:
             for line in chain.from_iterable(map(answers, chunks)):
                 number += 1
@@ -388,37 +416,28 @@ About = Callable[[], dict[str, Any]]
 
 @contextmanager
 def _answering(
-    open_: Callable[[str | None], AbstractContextManager["Translator"]],
-    backend: str | None,
-    unknown: str,
-    beam: int | None,
-    n_best: int | None,
-    prompted: bool,
+    opener: "Opener", backend: str | None, variants: bool, unknown: str, beam: int | None, n_best: int | None
 ) -> Iterator[tuple[Answers, About]]:
     """What translates lines, each to a JSON object, in one backend or in all; and what tells which these are."""
-    from backends.side_by_side import SideBySide
+    from backends import installed
+    from backends.side_by_side import open_side_by_side
     from backends.translator import as_json
     from common import terminal
 
     if backend != "all":
-        with open_(backend) as translator:
+        with opener.open(backend) as translator:
             answers = partial(translator.answers, unknown=unknown, warn=terminal.warn, beam=beam)
             about = {"backend": translator.process.name}
             yield lambda lines: [as_json(answer, n_best) for answer in answers(lines)], lambda: about
         return
 
-    @contextmanager
-    def opened(name: str) -> Iterator["Translator"]:
-        with ExitStack() as stack:
-            with terminal.err.status(f"starting {name}"):
-                translator = stack.enter_context(open_(name))
-            yield translator
-
-    side_by_side = SideBySide(opened, terminal.warn)
-    with side_by_side.kept_open() if prompted else nullcontext(side_by_side) as kept:
+    names = installed(variants)
+    with ExitStack() as stack:
+        with terminal.err.status(f"starting {', '.join(names)}"):
+            opened = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
         yield (
-            partial(kept.lines, unknown=unknown, beam=beam, n_best=n_best),
-            lambda: {"backend": "all", "left_out": {name: str(why) for name, why in kept.left_out.items()}},
+            partial(opened.lines, unknown=unknown, beam=beam, n_best=n_best),
+            lambda: {"backend": "all", "left_out": {name: str(why) for name, why in opened.left_out.items()}},
         )
 
 
@@ -486,7 +505,7 @@ def evaluate(
     runtime = Runtime(threads=threads, device=device)
     with (
         terminal.training_progress("evaluate") as on_event,
-        translating.open_translator(directory, backend, weights, dtype, runtime) as translator,
+        translating.Opener(directory, weights, dtype, runtime).open(backend) as translator,
     ):
         figures = translating.evaluate(translator, directory.train_config.batch_size, limit, on_event)
         name = translator.process.name
@@ -600,24 +619,26 @@ def serve(
     backends: Annotated[
         str | None,
         typer.Option(
-            help=options.LISTED, show_default="all that are installed", autocompletion=options.complete_backends
+            help=options.LISTED,
+            show_default="numpy and the installed frameworks, without their variants",
+            autocompletion=options.complete_backends,
         ),
     ] = None,
     threads: options.Threads = None,
 ) -> None:
-    """Serve a page to try a run: type a sentence, see every backend's translation, its time, and how sure it is."""
+    """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""
     from backends import installed
     from backends.process.runtime import Runtime
     from backends.serve.server import serve as serve_page
     from common import terminal
     from common.run_directory import BUNDLED_RUN
 
-    plain_first = sorted(installed(), key=lambda name: ":" in name)
-    names = plain_first if backends is None else options.installed_backends(backends)
+    names = installed(variants=False) if backends is None else options.installed_backends(backends)
     serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads), terminal.warn)
 
 
-benchmark_commands.register(app)  # --help lists them after the commands above
+comparing.register(app)
+measuring.register(app)  # --help lists them after the commands above
 
 if __name__ == "__main__":
     main()

@@ -22,6 +22,7 @@ class Entry:
     target: str  # "module:Class"
     package: str  # the package that must be importable
     extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
+    title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
     variant: str = ""  # which of its ways to compute the class uses; the class's module explains its variants
     compiled: bool = False  # whether it needs a C++ compiler where it runs
     grouped: bool = False  # whether it can train in a group of workers, by its framework's engine; see engines.py
@@ -29,15 +30,17 @@ class Entry:
 
 
 TABLE = {
-    "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", ""),
-    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", grouped=True),
-    "keras:jit": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "jit"),
-    "keras:fast": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "fast"),
+    "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", "", "NumPy"),
+    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras", grouped=True),
+    "keras:jit": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", variant="jit"),
+    "keras:fast": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", variant="fast"),
     "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
-    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch", grouped=True),
-    "torch:compile": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "compile", compiled=True),
-    "torch:bfloat16": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "bfloat16", reduced=True),
-    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", grouped=True),
+    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch", grouped=True),
+    "torch:compile": Entry("backends.torch_backend:TorchBackend", "torch", "torch", variant="compile", compiled=True),
+    "torch:bfloat16": Entry(
+        "backends.torch_backend:TorchBackend", "torch", "torch", variant="bfloat16", reduced=True
+    ),
+    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", grouped=True),
 }
 
 
@@ -66,14 +69,24 @@ def find(name: str, python: str | None = None) -> Entry:
     return entry
 
 
+def title_of(name: str) -> str:
+    """What sentences call a backend: "PyTorch" for torch, and torch:compile as it is."""
+    return TABLE[name].title or name if name in TABLE else name
+
+
 def require_known(name: str) -> None:
     """Raise CannotBeginError for a backend that the table does not have."""
     if name not in TABLE:
         raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
 
 
-def installed() -> list[str]:
-    """The names of the backends that can run here: package, compiler and processor are there."""
+def names(variants: bool) -> list[str]:
+    """The names of all backends of the table, with or without the variants, whose names have a colon."""
+    return [name for name in TABLE if variants or ":" not in name]
+
+
+def installed(variants: bool = True) -> list[str]:
+    """Of `names` those of the backends that can run here: package, compiler and processor are there."""
 
     def can_run(name: str) -> bool:
         try:
@@ -82,7 +95,7 @@ def installed() -> list[str]:
             return False
         return True
 
-    return [name for name in TABLE if can_run(name)]
+    return [name for name in names(variants) if can_run(name)]
 
 
 def frameworks() -> list[str]:

@@ -85,7 +85,8 @@ Batches = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the first weights, the batches' order and a grouped split.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Total number of epochs, with those before --resume.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Number of threads that a backend may use.", show_default="all cores")
+    int | None,
+    typer.Option(min=1, help="Number of threads that a backend may use.", show_default="one for each core"),
 ]
 Workers = Annotated[
     int,
@@ -100,6 +101,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 RunOrBundled = Annotated[
     Path | None,
     typer.Argument(help="The folder of a run.", show_default="the bundled run", autocompletion=complete_run),
+]
+Variants = Annotated[
+    bool, typer.Option("--variants", help="Take the variants too, whose names have a colon, such as torch:compile.")
 ]
 BackendOfRun = Annotated[
     str | None,

@@ -1,28 +1,26 @@
-"""The same lines translated by every installed backend, one backend at a time, and how long each of them takes."""
+"""The same lines translated by several backends, one backend at a time, and how long each of them takes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import psutil
 
-from backends import installed
-from backends.translator import Answer, Translator, Warn, as_json
+from backends.process.parent import BackendProcess
+from backends.process.starting import PROCESS_BYTES, started_side_by_side
+from backends.translator import Answer, Opener, Translator, Warn, as_json
 from common.errors import RosettaError
-
-PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is kept open; none was seen to take more
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The installed backends with the weights of one run. A backend that fails is left out from then on."""
+    """Open backends with the weights of one run. A backend that fails is left out from then on."""
 
-    open: Callable[[str], AbstractContextManager[Translator]]  # by a backend's name
     warn: Warn
-    names: Sequence[str] = field(default_factory=installed)
+    translators: dict[str, Translator] = field(default_factory=dict)  # by a backend's name
     left_out: dict[str, RosettaError] = field(default_factory=dict)  # backends, and why
 
     def lines(
@@ -37,36 +35,43 @@ class SideBySide:
         """
         of_backend: dict[str, list[Answer]] = {}
         warn = cache(self.warn)  # the same of every backend
-        for name in self._left():
-            with self._leaving_out(name), self.open(name) as translator:
+        for name, translator in list(self.translators.items()):
+            try:
                 of_backend[name] = translator.answers(lines, unknown, warn, beam=beam, timed=True)
+            except RosettaError as error:
+                self.leave_out(name, error)
         if not of_backend:
             raise next(iter(self.left_out.values()))
         of_lines = zip(*of_backend.values(), strict=True)
         return [_line(dict(zip(of_backend, answers, strict=True)), n_best) for answers in of_lines]
 
-    @contextmanager
-    def kept_open(self) -> Iterator["SideBySide"]:
-        """The same backends, all of them started now, for which there is memory."""
-        opened: dict[str, Translator] = {}
-        with ExitStack() as stack:
-            for name in self._left():
-                with self._leaving_out(name):
-                    if psutil.virtual_memory().available < PROCESS_BYTES:
-                        raise RosettaError("too little memory is free for one more backend")
-                    opened[name] = stack.enter_context(self.open(name))
-            yield replace(self, open=lambda name: nullcontext(opened[name]))
+    def leave_out(self, name: str, error: RosettaError) -> None:
+        self.translators.pop(name, None)
+        self.left_out[name] = error
+        self.warn(f"{name} is left out: {error}")
 
-    def _left(self) -> list[str]:
-        return [name for name in self.names if name not in self.left_out]
 
-    @contextmanager
-    def _leaving_out(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except RosettaError as error:
-            self.left_out[name] = error
-            self.warn(f"{name} is left out: {error}")
+@contextmanager
+def open_side_by_side(opener: Opener, names: Sequence[str], warn: Warn) -> Iterator[SideBySide]:
+    """A run in these backends, which are started side by side. All of them are open before any is timed."""
+    opened = SideBySide(warn)
+
+    def launch(name: str) -> BackendProcess:
+        if psutil.virtual_memory().available < PROCESS_BYTES:
+            raise RosettaError("too little memory is free for one more backend")
+        return opener.launch(name)
+
+    with started_side_by_side(names, launch, opened.leave_out) as started:
+        for name, process in started:
+            try:
+                translator = opener.load(process)
+                translator([translator.material.pairs[0][0]])  # so that what is compiled is compiled meanwhile
+            except RosettaError as error:
+                opened.leave_out(name, error)
+            else:
+                opened.translators[name] = translator
+        in_order = {name: opened.translators[name] for name in names if name in opened.translators}
+        yield SideBySide(warn, in_order, opened.left_out)
 
 
 def _line(answers: Mapping[str, Answer], n_best: int | None) -> dict[str, Any]:

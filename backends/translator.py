@@ -12,6 +12,7 @@ from backends import find, of_run
 from backends.process.parent import SILENCE, BackendProcess, OnEvent
 from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
 from common import decoding, training
+from common.config import ModelConfig
 from common.corpus import normalize, references
 from common.decoding import Beams, max_decoded_length, text_of
 from common.errors import UnknownCharactersError
@@ -209,22 +210,40 @@ def _choices(
     return [Choice(vocabulary.characters[i], float(p)) for i, p in zip(ids, probabilities, strict=True)]
 
 
-@contextmanager
-def open_translator(
-    run: RunDirectory, backend: str | None, weights: str, dtype: str | None, runtime: Runtime
-) -> Iterator[Translator]:
-    """A translator with the `last` or `best` weights of a run, in any backend and precision.
+@dataclass(frozen=True)
+class Opener:
+    """Opens a run in any backend and precision, at once or in two steps, so that several can be started together."""
 
-    Without `backend`, in the run's own where it is installed, else in another.
-    """
-    backend = backend or of_run(run.backend)
-    find(backend)
-    run.read_state(weights)
-    material = Material.of_run(run)
-    model = replace(run.model_config, dtype=dtype or run.model_config.dtype)
-    with runtime.start(backend, model, run.train_config) as process:
-        process.call(training.load_run, run=str(run.path.resolve()), weights=weights)
-        yield Translator(process, replace(material, batch=replace(material.batch, dtype=model.dtype)))
+    run: RunDirectory
+    weights: str  # "last" or "best"
+    dtype: str | None  # None: the run's own
+    runtime: Runtime
+
+    @contextmanager
+    def open(self, backend: str | None) -> Iterator[Translator]:
+        """A translator in a process of the backend, by default in the run's own where it is installed, else another.
+
+        In the end the process is ended.
+        """
+        with self.launch(backend or of_run(self.run.backend)) as process:
+            yield self.load(process)
+
+    def launch(self, backend: str) -> BackendProcess:
+        """Start the backend's process without waiting for it. Raises RosettaError where it or the run is at fault."""
+        find(backend)
+        self.run.read_state(self.weights)
+        return self.runtime.launch(backend, self._model, self.run.train_config)
+
+    def load(self, process: BackendProcess) -> Translator:
+        """A translator with the run's weights, in a process that was launched. Raises RosettaError."""
+        material = Material.of_run(self.run)  # while the process is being started
+        process.call(training.load_run, run=str(self.run.path.resolve()), weights=self.weights)
+        return Translator(process, replace(material, batch=replace(material.batch, dtype=self._model.dtype)))
+
+    @property
+    def _model(self) -> ModelConfig:
+        own = self.run.model_config
+        return replace(own, dtype=self.dtype or own.dtype)
 
 
 def as_json(answer: Answer, n_best: int | None = None) -> dict[str, Any]:

@@ -60,10 +60,11 @@ def fewer_threads(threads: int, child: int) -> str:
     watch = Watch([child])
     time.sleep(SAMPLE_SECONDS)
     others = watch.others()
-    better = max(1, cores() - round(others))
+    existing = len(allowed_cores())
+    better = max(1, min(cores(), existing - round(others)))
     if others < CROWDED or better >= threads:
         return ""
     return (
-        f"other programs use {others:.1f} of {cores()} cores, and threads that share a core wait for one another; "
+        f"other programs use {others:.1f} of {existing} cores, and threads that share a core wait for one another; "
         f"this is likely to be faster: --threads {better}"
     )

@@ -1,10 +1,12 @@
 """A description of this machine, kept by runs and results, so that a number can be traced to its machine."""
 
+import math
 import os
 import platform
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -13,6 +15,7 @@ from typing import TypedDict
 
 OURS = "rosetta-s2s"  # Rosetta's own package
 ALWAYS = ("numpy", "safetensors", "sacrebleu")  # packages that every installation has and that can change a result
+CPUINFO = Path("/proc/cpuinfo")
 OTHER_EXTRAS = {"all", "dev", "serve"}  # Rosetta's extras that are not those of a framework
 NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it
 
@@ -22,7 +25,7 @@ class Machine(TypedDict):
 
     processor: str
     instructions: str  # the sets of vector instructions that NumPy finds
-    cores: int  # the number that this process may use
+    cores: int  # the number that this process may use at a time
     memory: int  # in bytes
     system: str
     python: str
@@ -30,25 +33,54 @@ class Machine(TypedDict):
 
 
 def allowed_cores() -> set[int]:
-    """The numbers of the cores that this process may use."""
+    """The numbers of the cores on which this process may run."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))
 
 
-def cores() -> int:
-    """Number of cores this process may use."""
-    return len(allowed_cores())
+def cores(root: Path = Path("/")) -> int:
+    """Number of cores this process may use at a time: those on which it may run, or fewer if a quota says so."""
+    return math.ceil(min(len(allowed_cores()), quota(root)))
+
+
+@cache
+def quota(root: Path = Path("/")) -> float:
+    """Number of cores whose time the control groups of this process allow it, such as 1.5; infinite without a limit.
+
+    A container's limit on processors is such a quota, and so is CPUQuota of systemd.
+    """
+    return min(map(_quota_of_group, _control_groups(root)), default=math.inf)
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """The folders of this process's control groups, of version 1 or 2, and of the groups that hold them.
+
+    In a container the own group may be mounted as if it were the topmost one, and its path then leads nowhere.
+    """
+    groups = re.findall(r"^\d+:(.*?):/(.*)$", _read(root / "proc/self/cgroup"), re.MULTILINE)
+    mounts = re.findall(r"^\S+ /(\S+) (cgroup2?) ", _read(root / "proc/self/mounts"), re.MULTILINE)
+    for mount, kind in mounts:
+        for controllers, path in groups:
+            if ("" if kind == "cgroup2" else "cpu") in controllers.split(","):
+                yield from (root / mount / group for group in (Path(path), *Path(path).parents))
+
+
+def _quota_of_group(folder: Path) -> float:
+    """The quota of one control group. Version 2 has its two numbers in one file, and version 1 in two."""
+    text = _read(folder / "cpu.max") or _read(folder / "cpu.cfs_quota_us") + _read(folder / "cpu.cfs_period_us")
+    numbers = re.fullmatch(r"([1-9]\d{,17})\s+([1-9]\d{,17})\s*", text, re.ASCII)  # other words are no limit
+    return int(numbers[1]) / int(numbers[2]) if numbers else math.inf
 
 
 def is_amd() -> bool:
     """Whether Linux reports a processor made by AMD."""
-    return "AuthenticAMD" in _cpuinfo()
+    return "AuthenticAMD" in _read(CPUINFO)
 
 
 def has_bfloat16() -> bool:
     """Whether Linux reports instructions for products in bfloat16: AVX-512 or AMX on x86, BF16 on Arm."""
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_cpuinfo().split())
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_read(CPUINFO).split())
 
 
 def compiler() -> str:
@@ -61,10 +93,10 @@ def has_compiler() -> bool:
     return shutil.which(compiler()) is not None
 
 
-def _cpuinfo() -> str:
-    """What Linux says about the processors; empty on other systems."""
+def _read(file: Path) -> str:
+    """The text of a file of the system's; empty where it cannot be read, as on systems that are not Linux."""
     try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

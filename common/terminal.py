@@ -112,17 +112,32 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
     return "  ".join(f"{epoch[name]:{max(len(name), 6)}{form}}" for name, form in EPOCH_COLUMNS.items())
 
 
-def backends_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The facts that each backend reported of itself, or the reason why it cannot start."""
-    columns = ["backend", "version", "device", "threads", "import", "matrix library"]
-    rows = []
-    for name, facts in found.items():
-        if "missing" in facts:
-            rows.append([name, facts["missing"], "", "", "", ""])
-        else:
-            seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
-            rows.append([name, facts["version"], facts["device"], facts["threads"], seconds, library])
-    return table("Backends", columns, rows, numeric=["threads", "import"])
+# The columns of the table of backends, and their widths in characters; the last one takes the rest of the line.
+BACKENDS_COLUMNS = {"backend": 14, "version": 17, "device": 6, "threads": 7, "import": 6, "matrix library": None}
+
+
+def print_backends_header() -> None:
+    """Print the header of the table, of which `print_backend` prints a row."""
+    out.print(_backends_table([]))
+
+
+def print_backend(name: str, facts: Mapping[str, Any]) -> None:
+    """Print the facts that a backend reported of itself, or the reason why it cannot start."""
+    if "missing" in facts:
+        row = table("", ["backend", "reason"], [[name, facts["missing"]]])
+        row.columns[0].width = BACKENDS_COLUMNS["backend"]
+    else:
+        seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
+        row = _backends_table([[name, facts["version"], facts["device"], facts["threads"], seconds, library]])
+    row.show_header = False
+    out.print(row)
+
+
+def _backends_table(rows: Iterable[Iterable[Any]]) -> Table:
+    made = table("", BACKENDS_COLUMNS, rows, numeric=["threads", "import"])
+    for column, width in zip(made.columns, BACKENDS_COLUMNS.values(), strict=True):
+        column.width = width
+    return made
 
 
 def scores_table(title: str, figures: Mapping[str, Any]) -> Table:

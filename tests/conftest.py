@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
 from rosetta import ENDING
+from tests import needs
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
 EXACT = [name for name, entry in TABLE.items() if not entry.reduced]  # those that compute in their weights' precision
@@ -50,6 +50,7 @@ def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(temporary))
         patch.setenv(PLACE, str(lock))
+        patch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(needs.playwright_folder()))  # which XDG_CACHE_HOME would move
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -121,8 +122,8 @@ def backend_of() -> Iterator[StartBackend]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser that is missing is an error: pages would go untested."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "install chromium: pages are tested in a browser"
+    found = needs.browser()
+    assert found, "pages are tested in a browser, and there is none that starts; try: make needs"
     with sync_playwright() as playwright:
         # Without a sandbox since tests run as root in a container; the page is our own.
         launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])

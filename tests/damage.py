@@ -2,7 +2,6 @@
 
 import copy
 import json
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,26 @@ from typing import Any
 from hypothesis import strategies as st
 
 from backends.process.parent import PROJECT
-from benchmarks.commands import results_in
+from benchmarks import commands
 from benchmarks.measure.recording import Recording
-from benchmarks.report import changes, joined, markdown, page
-from benchmarks.results import changes as compared
-from benchmarks.results.joined import join
+from benchmarks.report import changes, render, sections
+from benchmarks.report.results import Results, results_of
 from common.errors import RosettaError
 
 COMMITTED = PROJECT / "docs" / "benchmark"
-WORDS = ["", "x", "torch", "default", "bucketed", "\x1b[2J", "a\u2028b", "\u202e", "-1", "nan", "é" * 20_000]
+WORDS = ["", "x", "torch", "default", "alone", "\x1b[2J", "a\u2028b", "\u202e", "-1", "nan", "é" * 20_000]
 NUMBERS = [0, 1, -1, 2, 10**12, 10**30, -(10**30), 10**400, 0.0, 1e-320, 1e-9, -1e-9, 0.5, 1e39, 1e300]
 OTHERS = [None, True, False, [], {}, [[]], [{}], [0.1], {"a": 1}]
 
 
 @cache
 def lines_of(name: str) -> list[Any]:
-    """The lines of a committed recording; of a benchmark two cycles of two generations."""
+    """The lines of a committed recording, of which each round has two cycles; of a benchmark two rounds."""
     lines = [json.loads(line) for line in (COMMITTED / name).read_text(encoding="utf-8").splitlines()]
-    generations = [line for line in lines if line["kind"] == "generation"]
-    for generation in generations:
-        generation["cycles"] = generation["cycles"][:2]
-    return [line for line in lines if line not in generations[2:]]
+    for line in lines:
+        if line["kind"] == "round":
+            line["cycles"] = line["cycles"][:2]
+    return [line for line in lines if name != "standard.jsonl" or line.get("number", 0) < 3]
 
 
 @st.composite
@@ -86,42 +84,38 @@ def _damage(draw: st.DrawFn, inside: Any) -> None:
         inside[key] = draw(st.sampled_from([*OTHERS, *NUMBERS, *WORDS]))
 
 
-def reported(path: Path) -> str:
-    """The page and the Markdown of a recording, or the one line with which it is refused."""
+def reported(path: Path, charts: bool = False) -> str:
+    """The page and the Markdown of a recording, or the one line with which it is refused; charts take seconds."""
     try:
-        content, results = results_in([path])
+        shown = commands._shown([path], charts)
     except RosettaError as error:
         return _line(error)
-    report = content.report(results)
-    return page.render(report, "") + markdown.render(report)
+    return render.html(shown.page, shown.charts) + render.markdown(shown.page) + shown.summary
 
 
 @cache
-def another_part() -> Recording:
-    """The committed benchmark without its first generation, as another machine might have measured it."""
-    whole = Recording.read(COMMITTED / "standard.jsonl")
-    return replace(whole, lines=[line for line in whole.lines if getattr(line, "number", 2) in (2, 3)])
+def another() -> Results:
+    return results_of(Recording.read(COMMITTED / "standard.jsonl"))
 
 
-def joined_with_another(path: Path) -> str:
-    """The page and the Markdown of a recording and `another_part`, or the one line with which they are refused."""
+def beside_another(path: Path) -> str:
+    """The page of a recording beside `another`, or the one line with which it is refused."""
     try:
-        recording = Recording.read(path)
-        both = [("damaged", recording), ("whole", another_part())]
-        reports = [joined.report(join(part)) for part in (both, both[::-1])]
+        results = results_of(Recording.read(path, "rosetta-benchmark"))
     except RosettaError as error:
         return _line(error)
-    return "".join(page.render(report, "") + markdown.render(report) for report in reports)
+    page = sections.machines([("damaged", results), ("whole", another())])
+    return render.html(page, {}) + render.markdown(page)
 
 
 def compared_with(path: Path, other: Recording) -> str:
     """What `compare` says of a recording and another one, or the one line with which it is refused."""
     try:
-        recording = Recording.read(path)
+        recording = Recording.read(path, "rosetta-benchmark")
     except RosettaError as error:
         return _line(error)
-    both = compared.compare(recording, other), compared.compare(other, recording)
-    return str([block for found in both for block in changes.blocks(found)])
+    both = changes.compare(recording, other), changes.compare(other, recording)
+    return "".join(map(changes.shown, both))
 
 
 def _line(error: RosettaError) -> str:

@@ -1,8 +1,12 @@
-"""Backends' processes that only say how long something would have taken: a benchmark is run in no time."""
+"""A machine with a clock of its own, on which backends' processes only say how long something would have taken.
+
+A benchmark of minutes is run on it in no time, on machines as slow and as busy as a test wants.
+"""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +15,11 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from benchmarks.measure import schedule
-from benchmarks.measure.plan import Cell, Plan
+from benchmarks.measure import bench, machine
+from benchmarks.measure.bench import Benchmark
+from benchmarks.measure.in_child import Product, Profile, Steps, WarmUp
+from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Certified, Corpus, Recording, Sizes
-from benchmarks.measure.scenarios import Product, Profile, Steps, WarmUp
-from benchmarks.measure.schedule import Benchmark
 from benchmarks.measure.sentences import Sentences, Weights
 from common.material import Material
 from common.tensors import Batch, model_config
@@ -23,30 +27,69 @@ from common.weights import initial_state
 from tests import recordings
 
 GIGABYTE = 1_000_000_000
+TICK = 0.05  # seconds in which the simulation goes on where somebody waits
 
 
 @dataclass
 class World:
     """What the machine is like, and what was done on it."""
 
-    step_seconds: Callable[[Cell, int], float] = lambda cell, step: 0.1  # of the steps of a visit, counted from 0
-    installed_threads: int = 2  # that a backend computes on where nothing is set
-    others: float = 0.0
+    step_seconds: Callable[[Row, int], float] = lambda row, step: recordings.SECONDS[
+        row.backend
+    ]  # of a visit's steps
+    slowness: float = 1.0  # how many times as long as elsewhere everything takes
+    start_seconds: float = 2.0  # of a process that is started alone
+    started: int = 0  # number of processes, of which those after the first round are started two at a time
+    one_by_one: int = 0  # number of processes of the first round
+    parity_seconds: float = 20.0
+    neighbour: Callable[[float], float] = lambda now: 0.0  # cores that other programs use at a time
+    disturbs: float = 1.0  # how many times as long a step takes while a core is used by others
     available: int = 100 * GIGABYTE  # bytes of memory
-    visits: list[tuple[Cell, int, int]] = field(default_factory=list)  # the cell, steps in all, first pair's place
+    now: float = 1000.0  # seconds on the clock
+    visits: list[tuple[Row, int, int]] = field(default_factory=list)  # the row, steps in all, first pair's place
     alive: list["FakeProcess"] = field(default_factory=list)
     most_alive: int = 0
+    notes: list[str] = field(default_factory=list)
+    statuses: list[tuple[float, str]] = field(default_factory=list)
+
+    def work(self, seconds: float) -> float:
+        """Let something take so long on a machine without neighbours; returns how long it took."""
+        taken = seconds * self.slowness * (1 + (self.disturbs - 1) * min(1.0, self.neighbour(self.now)))
+        self.now += taken
+        return taken
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def used(self, began: float) -> float:
+        """Cores that others have used since then, on average."""
+        times = np.arange(began, max(self.now, began + TICK), TICK)
+        return float(np.mean([self.neighbour(time) for time in times]))
+
+    def wait_until_idle(self) -> float:
+        began = self.now
+        self.sleep(TICK)
+        while self.used(self.now - TICK) > machine.IDLE and self.now - began < machine.MOST_WAIT:
+            self.sleep(TICK)
+        return self.now - began
+
+    def status(self, doing: str) -> None:
+        self.statuses.append((self.now, doing))
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
 
 
 class FakeProcess:
-    """Answers as the scenarios do."""
+    """Answers as the functions of in_child do."""
 
     pid = 1
 
-    def __init__(self, world: World, cell: Cell) -> None:
-        self.world, self.cell = world, cell
-        threads = world.installed_threads if cell.lane == "default" else 2
-        self.facts = replace(recordings.facts(cell), threads=threads)
+    def __init__(self, world: World, row: Row) -> None:
+        self.world, self.row = world, row
+        world.started += 1
+        world.work(world.start_seconds / (1 if world.started <= world.one_by_one else bench.STARTED_AT_ONCE))
+        self.facts = recordings.facts(row)
         world.alive.append(self)
         world.most_alive = max(world.most_alive, len(world.alive))
 
@@ -56,84 +99,98 @@ class FakeProcess:
     def __exit__(self, *error: object) -> None:
         self.world.alive.remove(self)
 
-    def listening(self, *told: Any, **also: Any) -> Self:
+    def listening(self, *silence: Any, **also: Any) -> Self:
         return self
 
     def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
         answer: Callable[..., Any] = getattr(self, function.__name__)
         return answer(**arguments)
 
-    def close(self) -> None:
-        """There is nothing to end."""
+    def _steps(self, count: int) -> list[float]:
+        return [self.world.work(self.world.step_seconds(self.row, step)) for step in range(count)]
 
     def warm_up(self, rows: Batch, batch_size: int) -> WarmUp:
-        first, *others = (self.world.step_seconds(self.cell, step) for step in range(1 + len(rows) // batch_size))
+        first, *others = self._steps(1 + len(rows) // batch_size)
         return WarmUp(first, others, 600_000_000, 8, 2)
 
     def steps(self, rows: Batch, batch_size: int) -> Steps:
         count = len(rows) // batch_size
-        self.world.visits.append((self.cell, count, int(rows.encoder_ids[0].sum())))
-        taken = [self.world.step_seconds(self.cell, step) for step in range(count)]
-        return Steps(taken, sum(taken), True)
+        self.world.visits.append((self.row, count, int(rows.encoder_ids[0].sum())))
+        taken = self._steps(count)
+        return Steps(taken, sum(taken), True, 700_000_000)
 
     def load(self, state: Any) -> None:
         """Weights change no time."""
 
     def decoding(self, **sources: Any) -> list[float]:
-        return [0.05, 0.05]
+        return [self.world.work(0.06) for _ in range(3)]
 
     def translate(self, encoder_ids: np.ndarray, encoder_lengths: np.ndarray, max_length: int) -> np.ndarray:
+        self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
         return np.ones((len(encoder_ids), max_length), np.int64)
 
     def profiled(self, rows: Batch, batch_size: int) -> Profile:
+        self.world.work(2.0)
         return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
 
     def matrix_products(self, shapes: Mapping[str, tuple[int, int, int]]) -> list[Product]:
+        self.world.work(0.5)
         return recordings.LARGE
 
 
-class FakeWatch:
-    """Sees what the world says that others use."""
-
-    world: World
-
-    def __init__(self, children: Iterable[int]) -> None:
-        list(children)
-
-    def others(self) -> float:
-        return self.world.others
-
-
 def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A machine on which nothing takes any time, and every backend is a fake."""
-    made = World()
+    """A machine whose clock goes on only by what is done on it, and every backend of which is a fake."""
+    world = World()
 
-    monkeypatch.setattr(Benchmark, "_start", lambda benchmark, cell: FakeProcess(made, cell))
-    monkeypatch.setattr(FakeWatch, "world", made, raising=False)
-    monkeypatch.setattr(schedule, "Watch", FakeWatch)
-    monkeypatch.setattr(schedule, "wait_until_idle", lambda: 0.0)
-    psutil = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=made.available))
-    monkeypatch.setattr(schedule, "psutil", psutil)
+    class FakeWatch:
+        def __init__(self, children: Iterable[int]) -> None:
+            list(children)
+            self.began = world.now
+
+        def others(self) -> float:
+            return world.used(self.began)
+
+    def certify(benchmark: Benchmark) -> None:
+        if not benchmark.recording.of_kind(Certified):
+            world.work(world.parity_seconds)
+            for line in recordings.recording(benchmark.plan, rounds=0).of_kind(Certified):
+                benchmark.recording.append(line)
+
+    @contextmanager
+    def started(
+        indices: Iterable[int], launch: Callable[[int], FakeProcess], *also: object
+    ) -> Iterator[Iterator[tuple[int, FakeProcess]]]:
+        with ExitStack() as stack:
+            yield ((index, stack.enter_context(launch(index))) for index in indices)
+
+    def launched(benchmark: Benchmark, index: int) -> FakeProcess:
+        return FakeProcess(world, benchmark.plan.rows[index] if index >= 0 else Row("numpy"))
+
+    monkeypatch.setattr(Benchmark, "_launch", launched)
+    monkeypatch.setattr(bench, "started_side_by_side", started)
+    monkeypatch.setattr(Benchmark, "_certify", certify)
+    monkeypatch.setattr(machine, "Watch", FakeWatch)
+    monkeypatch.setattr(machine, "now", lambda: world.now)
+    monkeypatch.setattr(machine, "wait_until_idle", world.wait_until_idle)
+    monkeypatch.setattr(machine, "time", SimpleNamespace(sleep=world.sleep))
+    monkeypatch.setattr(machine, "_processes", dict)
+    memory = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=world.available))
+    monkeypatch.setattr(bench, "psutil", memory)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # which takes longer than all the rest
-    return made
+    monkeypatch.setattr(bench, "score", lambda *texts: recordings.decoded(0, Row("torch")).scores)
+    return world
 
 
-def begun(plan: Plan, path: Path, material: Material) -> Benchmark:
-    """A benchmark whose rows are certified, on its way to the first generation; gone on with where it was begun."""
+def begun(plan: Plan, path: Path, material: Material, world: World, budget: float | None = None) -> Benchmark:
+    """A benchmark on its way to the first round; gone on with where it was begun."""
+    world.started, world.one_by_one = 0, len(plan.matched)
     model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
     sentences = Sentences(material, Weights("fresh weights", "", fresh(model), frozenset()))
     if path.exists():
-        return Benchmark(Recording.read(path), material, sentences, {})
+        return Benchmark(Recording.read(path), material, sentences, budget)
     corpus = Corpus("0" * 64, Sizes.of(material), "fresh weights", "", sentences.shown, len(sentences.held_out))
-    recording = Recording.begin(path, plan=plan, corpus=corpus)
-    for line in recordings.recording(plan, generations=0).of_kind(Certified):
-        recording.append(line)
-    return Benchmark(recording, material, sentences, {})
+    recording = Recording.begin(path, "rosetta-benchmark", plan=plan, corpus=corpus)
+    return Benchmark(recording, material, sentences, budget)
 
 
 fresh = cache(lambda model: initial_state(model, 0))  # which takes long for many units
-
-
-def step_numbers(visits: list[tuple[Cell, int, int]], cell: Cell) -> list[int]:
-    """The steps of each visit to a cell."""
-    return [count for visited, count, _ in visits if visited == cell]

@@ -89,14 +89,14 @@ def started(*arguments: object, module: str = "rosetta", text: bool = True) -> "
     return subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe, text=text)
 
 
-def start_short(generations: int, *arguments: object) -> "subprocess.Popen[str]":
-    """A benchmark whose visits are short, which ends after so many generations; see tests.short_bench."""
-    return started(generations, *arguments, module="tests.short_bench")
+def start_short(rounds: int, *arguments: object) -> "subprocess.Popen[str]":
+    """A benchmark whose visits are short, which ends after so many rounds; see tests.short_bench."""
+    return started(rounds, *arguments, module="tests.short_bench")
 
 
-def short(generations: int, *arguments: object) -> dict[str, Any]:
+def short(rounds: int, *arguments: object) -> dict[str, Any]:
     """What such a benchmark answers."""
-    program = start_short(generations, "bench", *arguments, "--json")
+    program = start_short(rounds, "bench", *arguments, "--json")
     printed, said = program.communicate(timeout=LONGEST)
     assert program.returncode == 0, said
     answered: dict[str, Any] = json.loads(printed.splitlines()[-1])

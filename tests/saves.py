@@ -28,7 +28,7 @@ from tests.small_run import CONFIGS, FILES, assert_state, contents, create, epoc
 VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
 SLOWER = as_float32(1e-4)  # another learning rate
 TROUBLE = Trouble(4, "training", 1, float("nan"), [0, 2], {"dense/bias": 1.0})
-SMALL = recordings.recording(seconds={"torch": 0.06}, generations=2)
+SMALL = recordings.recording(seconds={"torch": 0.06}, rounds=2)
 
 
 @dataclass(frozen=True)

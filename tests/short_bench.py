@@ -1,24 +1,25 @@
-"""`rosetta` with short visits, to test whole benchmarks: `python -m tests.short_bench GENERATIONS bench ...`.
+"""`rosetta` with short visits, to test whole benchmarks: `python -m tests.short_bench ROUNDS bench ...`.
 
-Only times and counts are others, and nothing is dropped: tests run while other programs do.
+Only times and counts are others, and no other program is minded: tests run while others do.
 """
 
 import sys
 from math import inf
 
-from benchmarks.measure import machine, schedule
-from benchmarks.results import timings
+from benchmarks.measure import bench, machine
+from benchmarks.report import results
 from rosetta import main
 
 
-def make_short(generations: int) -> None:
-    """Let the benchmarks of this process end after so many generations of short visits."""
-    schedule.LEAD_SECONDS = schedule.TIMED_SECONDS = 0.02
-    schedule.CYCLES = 3
-    schedule.DECODING_CYCLES = (1, 2)
-    schedule.LEAST_GENERATIONS = generations
+def make_short(rounds: int) -> None:
+    """Let the benchmarks of this process end after so many rounds of short visits, and one with all rows."""
+    bench.LEAD_SECONDS = bench.TIMED_SECONDS = 0.02
+    bench.CYCLES, bench.EXTRA_ROUNDS, bench.PROCESS_BYTES = 2, 1, 0.0
+    bench.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
+    bench.ENOUGH_ROUNDS = rounds
     machine.MOST_WAIT = machine.WINDOW
-    schedule.MOST_OTHERS = timings.MOST_OTHERS = inf
+    machine.MOST_OTHERS = inf
+    machine.wait_until_fit = lambda note: None
 
 
 if __name__ == "__main__":

@@ -121,11 +121,9 @@ def test_the_steps_of_the_readme_add_a_backend(tmp_path: Path) -> None:
     copy.answer(*TRAIN)
     assert copy.answer("translate", "run", "It is red.")["backend"] == NAME
     small = ["--quick", "--backends", NAME, "--latent-dim", "16", "--threads", "1"]
-    parity = copy.answer("parity", *small, "--certificate", tmp_path / "certificates.json")
+    parity = copy.answer("parity", *small)
     assert parity["passed"]
     assert {check["backend"] for check in parity["checks"]} == {NAME}
-    certificates = json.loads((tmp_path / "certificates.json").read_text())
-    assert certificates[f"{NAME} float64"]["version"] == "1.0"
     copy.run("pytest", "--quiet", *TESTS, "-k", f"test_structure or {NAME}")
 
 

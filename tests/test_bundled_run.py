@@ -4,7 +4,7 @@ import pytest
 
 from backends import TABLE
 from backends.process.runtime import Runtime
-from backends.translator import evaluate, open_translator
+from backends.translator import Opener, evaluate
 from common.config import DataConfig
 from common.corpus import read_corpus
 from common.material import Material
@@ -33,7 +33,7 @@ def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
 
 
 def test_it_translates_sentences_that_training_held_out(run) -> None:
-    with open_translator(run, "numpy", "last", None, RUNTIME) as translator:
+    with Opener(run, "last", None, RUNTIME).open("numpy") as translator:
         scores = evaluate(translator, 256, None, lambda event: None)
     assert scores["chrf"] >= 75  # of the 1,737 sources
 
@@ -60,9 +60,9 @@ def test_what_looks_like_a_path_is_no_sentence() -> None:
 def test_a_backend_that_is_missing_is_replaced_by_one_that_is_not(run, monkeypatch) -> None:
     there = ["numpy", "paddle"]
     monkeypatch.setattr("backends.installed", lambda: there)
-    with open_translator(run, None, "last", None, RUNTIME) as translator:
+    with Opener(run, "last", None, RUNTIME).open(None) as translator:
         assert translator.process.name == "paddle"
     there.remove("paddle")
-    with open_translator(run, None, "last", None, RUNTIME) as translator:
+    with Opener(run, "last", None, RUNTIME).open(None) as translator:
         assert translator.process.name == "numpy"
     assert run.backend in TABLE

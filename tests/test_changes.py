@@ -1,70 +1,56 @@
 """Two recordings against one another."""
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 
-from benchmarks.measure.recording import Recording
-from benchmarks.results.changes import compare
-from tests.program import answer, refusal, rosetta
-from tests.recordings import SECONDS, on_machine, plan_of, recording, slowed, written
+from benchmarks.measure.recording import Recording, Round
+from benchmarks.report.changes import compare, shown
+from tests.results_example import of_rounds, slowed, standard
 
 
-def words(before: Recording, after: Recording) -> dict[tuple[str, str], str]:
-    return {(change.label, change.figure): change.word for change in compare(before, after).changes}
+def on_machine(recording: Recording, **fields: object) -> Recording:
+    return replace(recording, head=msgspec.structs.replace(recording.head, machine=recording.head.machine | fields))
 
 
 def test_a_planted_slowdown_is_found_and_nothing_else() -> None:
-    before, after = recording(seed=1), slowed(recording(seed=2), "torch", 1.1)
-    found = compare(before, after)
-    said = words(before, after)
-    assert {key for key, word in said.items() if word == "slower"} == {("torch", "training step")}
-    assert not [key for key, word in said.items() if word == "faster"]
-    step = next(change for change in found.changes if (change.label, change.figure) == ("torch", "training step"))
-    assert step.slower_by == pytest.approx(0.1, abs=0.02)
-    assert step.ratio.value == pytest.approx(step.before / step.after)
+    before = standard()
+    found = compare(before, slowed(before, "paddle", 1.2))
+    slower = [change for change in found.changes if change.word == "slower"]
+    assert {change.label for change in slower} == {"paddle"}
+    assert [change.figure for change in slower] == ["training step", "character in a batch", "character alone"]
+    assert slower[0].slower_by == pytest.approx(0.2)
+    assert slower[0].ratio.value == pytest.approx(slower[0].before / slower[0].after)
+    assert not [change for change in found.changes if change.word == "faster"]
     assert not found.differences
+    assert "| paddle | training step | 54.3" in shown(found)
 
 
 def test_what_became_faster_is_not_slower() -> None:
-    before, after = recording(seed=1), slowed(recording(seed=2), "torch", 0.9)
-    step = next(change for change in compare(before, after).changes if change.label == "torch")
+    before = standard()
+    step = next(one for one in compare(before, slowed(before, "torch", 0.8)).changes if one.label == "torch")
     assert (step.word, step.slower_by) == ("faster", 0.0)
 
 
-def test_a_figure_needs_two_generations_on_either_side() -> None:
-    assert compare(recording(generations=2), recording(generations=1)).changes == []
-    figures = {change.figure for change in compare(recording(), recording(seed=1)).changes}
-    assert figures == {"training step", "character decoded in a batch", "character decoded alone"}
-
-
-def test_recordings_that_give_no_verdict_are_not_compared() -> None:
-    busy = recording(busy=[(1, place) for place in range(6)] + [(2, place) for place in range(6)])
-    assert compare(recording(), busy).changes == compare(busy, recording()).changes == []
+def test_nothing_is_compared_of_one_round_or_where_other_programs_were_at_work() -> None:
+    before = standard()
+    single = [line for line in before.lines if not isinstance(line, Round) or line.number == 1]
+    assert compare(before, replace(before, lines=single)).changes == []
+    busy = of_rounds(before, lambda cycle: [msgspec.structs.replace(visit, others=0.5) for visit in cycle])
+    assert compare(before, busy).changes == compare(busy, before).changes == []
 
 
 def test_what_else_differs_is_told() -> None:
-    before = recording()
-    after = recording(plan_of(["torch", "keras"]), seed=1)
-    after = on_machine(after, processor="another one", versions={"torch": "99.0"})
-    found = compare(before, after)
-    assert found.differences == [
-        "processor was a processor, is another one",
-        "torch was 1.0, is 99.0",
-        "keras:example is only in the first recording",
-        "paddle is only in the first recording",
-    ]
-    assert {change.label for change in found.changes} == {"torch", "keras"}
-
-
-def test_ci_is_told_of_what_became_slower(tmp_path) -> None:
-    before = written(recording(seed=1), tmp_path / "before.jsonl").path
-    after = written(slowed(recording(seed=2), "torch", 1.2), tmp_path / "after.jsonl").path
-    one = written(recording(generations=1), tmp_path / "one.jsonl").path
-    said = refusal(1, "compare", before, after, "--fail-slower", "10%", "--json")
-    assert "1 figure slower by more than 10%; worst: torch, training step, by 2" in said
-    assert "nothing can be compared" in refusal(1, "compare", before, one)
-    assert "is no percentage" in refusal(2, "compare", before, after, "--fail-slower", "soon")
-    assert rosetta("compare", before, after, "--fail-slower", "30%", "--json")[0] == 0
-    told = {(c["label"], c["figure"]): c for c in answer("compare", before, after)["changes"]}
-    assert told["torch", "training step"]["word"] == "slower"
-    assert told["torch", "training step"]["ratio"]["value"] == pytest.approx(1 / 1.2, rel=0.02)
-    assert len(told) == 3 * len(SECONDS) - 2, "the example has no batch"
+    before = standard()
+    versions = before.head.machine["versions"] | {"torch": "99.0"}
+    after = on_machine(before, processor="another one", versions=versions)
+    for row in before.plan.rows:
+        after = slowed(after, row.label, 1.1)
+    first, second, third = compare(before, after).differences
+    assert first == "processor was Intel(R) Xeon(R) Processor, is another one"
+    assert second == "torch was 2.13.0+cpu, is 99.0"
+    assert "a step takes 1.10 times as long as before" in third
+    plan = msgspec.structs.replace(before.plan, rows=before.plan.rows[:3])
+    fewer = replace(before, head=msgspec.structs.replace(before.head, plan=plan), lines=[])
+    assert "keras is only in the first recording" in compare(before, fewer).differences

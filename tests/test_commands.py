@@ -94,8 +94,6 @@ def test_hints_are_quoted_for_the_shell(tmp_path, monkeypatch) -> None:
     assert hinted(rosetta(*again, 2, *of_torch)[2]) == [*again, "2", *of_torch]
     for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
-    certificate = refusal(2, "bench", "--certificate", nothing)
-    assert hinted(certificate) == ["parity", "--certificate", str(nothing)]
 
 
 def test_resume_refuses_settings_that_the_run_has(run) -> None:
@@ -178,7 +176,7 @@ def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
 
 
 def test_parity_that_ctrl_c_ends_shows_what_was_found_and_ends_with_130(monkeypatch) -> None:
-    def interrupted(course, names, dtypes, found, shown) -> None:
+    def interrupted(course, names, dtypes, found, shown, at_once) -> None:
         found.checks.append(Check("numpy", "", "float64", "tensors", "", 0.0, 0.0))
         raise KeyboardInterrupt
 
@@ -204,28 +202,32 @@ def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch) -> No
     assert said.splitlines()[-1] == "rosetta: parity is broken"
 
 
-def test_an_error_in_one_backend_loses_nothing_of_those_before_it(tmp_path, monkeypatch) -> None:
+def test_an_error_in_one_backend_loses_nothing_of_those_before_it(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "numpy:Broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    path = tmp_path / "certificates.json"
     options = ["--quick", "--backends", "numpy, numpy:Broken", "--dtype", "float64", "--latent-dim", 16]
-    status, out, said = rosetta("parity", *options, "--certificate", path, "--json")
+    status, out, said = rosetta("parity", *options, "--json")
     assert status == 1
     assert "No module named" in said
     found = json.loads(out.splitlines()[-1])
     assert {check["backend"] for check in found["checks"]} == {"numpy"}
     assert found["passed"] is False, "not all have climbed"
-    assert json.loads(path.read_text())["numpy float64"]["passed"] is True
-
-
-def test_a_certificate_that_cannot_be_written_is_said_before_the_climb(tmp_path) -> None:
-    assert "no folder" in refusal(2, "parity", "--certificate", tmp_path / "none" / "a.json")
-    assert "the name of a file" in refusal(2, "parity", "--certificate", tmp_path)
 
 
 def test_backends_lists_what_is_installed(monkeypatch) -> None:
-    found = answer("backends", "--threads", 1)["backends"]
-    monkeypatch.setattr("backends.process.runtime.describe_backends", lambda runtime: dict(found))
-    printed = rosetta("backends", "--threads", 1)[1]
+    found = answer("backends", "--threads", 1, "--variants")["backends"]
+
+    def describe(names, runtime, on_found):
+        for name in names:
+            on_found(name, found[name])
+        return {name: found[name] for name in names}
+
+    monkeypatch.setattr("backends.process.runtime.describe_backends", describe)
+    printed = rosetta("backends", "--threads", 1, "--variants")[1]
+    assert list(answer("backends")["backends"]) == ["numpy", "keras", "torch", "paddle"]
+    assert list(answer("backends", "keras:jit", "torch", "torch")["backends"]) == ["keras:jit", "torch"]
+    assert "no backend 'jax'" in refusal(2, "backends", "torch", "jax")
+    assert "leave one" in refusal(2, "backends", "torch", "--variants")
+    assert list(found) == list(TABLE)
     if not has_bfloat16():
         assert "computes in bfloat16" in found.pop("torch:bfloat16")["missing"]
     assert found["torch:compile"]["version"] == found["torch"]["version"]
@@ -271,8 +273,9 @@ def test_without_a_place_for_it_a_compiled_loop_is_refused(run, tmp_path, monkey
     ("flags", "expected"),
     [("fpu avx512f avx512_vnni", False), ("fpu avx512_bf16", True), ("amx_bf16 amx_tile", True), ("bf16 i8mm", True)],
 )
-def test_whether_the_processor_has_bfloat16_is_what_linux_says(monkeypatch, flags, expected) -> None:
-    monkeypatch.setattr("common.machine._cpuinfo", lambda: f"flags\t\t: {flags} sse\n")
+def test_whether_the_processor_has_bfloat16_is_what_linux_says(tmp_path, monkeypatch, flags, expected) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags} sse\n")
+    monkeypatch.setattr("common.machine.CPUINFO", tmp_path / "cpuinfo")
     assert has_bfloat16() == expected
 
 

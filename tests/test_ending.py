@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends.process.parent import PROJECT
+from tests.program import wait_until, workers
 
 TRANSLATE = [sys.executable, "-m", "rosetta", "translate", "--backend", "numpy"]
 SENTENCE = "Look at the skirt!"
@@ -49,6 +50,18 @@ def test_signals_end_the_program_as_ctrl_c_does_and_nothing_is_left(number: sign
         program.send_signal(number)
         assert program.communicate(timeout=20) == (b"", b"")
     assert program.returncode == 128 + number
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["backends"], ["translate", "--backend", "all", SENTENCE]], ids=lambda c: c[0])
+def test_ctrl_c_ends_all_processes_that_are_being_started(command: list[str], tmp_path) -> None:
+    with started([sys.executable, "-m", "rosetta", *command], tmp_path) as program:
+        wait_until(lambda: workers(program))
+        starting = workers(program)
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=20)
+    assert program.returncode == 128 + signal.SIGINT
+    assert not any(worker.is_running() for worker in starting)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,7 +112,7 @@ def test_a_standard_stream_that_is_closed_leads_to_nowhere(closed: str) -> None:
 
 @pytest.mark.parametrize(
     ("files", "cannot"),
-    [(8, "the corpus cannot be kept on disk"), (16, "the numpy backend's process cannot be started")],
+    [(8, "the numpy backend's process cannot be started"), (16, "the corpus cannot be kept on disk")],
 )
 def test_too_few_open_files_are_one_line(files: int, cannot: str) -> None:
     done = shell(f"ulimit -n {files}; {{}}")

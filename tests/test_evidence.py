@@ -307,7 +307,7 @@ def test_an_interpreter_that_cannot_be_used_is_one_clear_line(tmp_path: Path) ->
     silent.chmod(0o755)
     assert "does not run Python" in refusal(str(silent))
     old = tmp_path / "old"
-    old.write_text("#!/bin/sh\necho 3 9\n")
+    old.write_text("#!/bin/sh\necho 3 9 unknown\n")
     old.chmod(0o755)
     assert "is Python 3.9, and 3.11 is the oldest" in refusal(str(old))
     assert "there is no backend 'jax'" in refusal(sys.executable, "jax")

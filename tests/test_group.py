@@ -16,7 +16,7 @@ from backends.launch import without_workers
 from backends.process.group import ask_each
 from backends.process.parent import PROJECT, BackendProcess
 from backends.process.runtime import Runtime
-from benchmarks.measure import scenarios
+from benchmarks.measure import in_child
 from benchmarks.parity.checks import Check
 from benchmarks.parity.ladder import QUICK, Climber, Course
 from common.config import DataConfig
@@ -84,9 +84,9 @@ def test_a_group_s_sums_are_timed_and_are_seen_by_torch_s_profiler(
     course: Course, group_of_torch: list[BackendProcess]
 ) -> None:
     sizes, rows = [8, 1 << 20], course.batch.take(np.arange(12))
-    first, second = ask_each(group_of_torch, lambda process: process.call(scenarios.sums, sizes=sizes, repetitions=5))
+    first, second = ask_each(group_of_torch, lambda process: process.call(in_child.sums, sizes=sizes, repetitions=5))
     assert [len(seconds) for seconds in [*first, *second]] == [5] * 4
-    profile, _ = ask_each(group_of_torch, lambda process: process.call(scenarios.profiled, rows=rows, batch_size=4))
+    profile, _ = ask_each(group_of_torch, lambda process: process.call(in_child.profiled, rows=rows, batch_size=4))
     (summed,) = (kernel for kernel in profile.kernels if kernel.name == "gloo:all_reduce")
     assert summed.calls >= profile.steps
     assert 0 < summed.seconds < profile.seconds

@@ -1,37 +1,45 @@
 """How often intervals are right, on simulated benchmarks whose truth is known, and what they say of known data."""
 
 import math
+from collections.abc import Iterable
 from itertools import combinations
+from statistics import median
 
+import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.results.intervals import Estimate, Fit, independent_ratio, word_for
-from benchmarks.results.timings import Timings
-from tests.recordings import RESTLESS, Noise, plan_of, recording
+from benchmarks.measure.bench import CAREFUL_ROUNDS, ENOUGH_ROUNDS
+from benchmarks.measure.plan import WITHIN, Row
+from benchmarks.measure.recording import Round, Visit
+from benchmarks.report.statistics import Estimate, Observations, independent_ratio, mean_of, observations
+from tests.recordings import CYCLES, RESTLESS, SECONDS, Noise, changed, each_visit, plan_of, recording
 
-SIMULATIONS = 400
+SIMULATIONS = 300
 # Of one interval in twenty that may leave the truth out, so many more may be by chance of the simulations.
 LEAST_COVERAGE = 0.93
 
 
-def same(generations: int, noise: Noise, seed: int, rows: int = 4) -> Fit:
-    """The fit of rows that all take the same time."""
+def same(rounds: int, noise: Noise, seed: int, rows: int = 4) -> Observations:
+    """The observations of rows that all take the same time."""
     names = ["torch", "keras", "paddle", "numpy"][:rows]
-    made = recording(plan_of(names), dict.fromkeys(names, 0.06), generations, noise, seed)
-    return Timings(made).steps
+    return observations(recording(plan_of(names), dict.fromkeys(names, 0.06), rounds, noise, seed, extra=0))
 
 
-def covered(estimates: list[Estimate | None], truth: float = 1.0) -> float:
+def first(found: Observations, rounds: int) -> Observations:
+    return Observations({number: rows for number, rows in found.logarithms.items() if number <= rounds})
+
+
+def covered(estimates: Iterable[Estimate | None], truth: float = 1.0) -> float:
     """The share of these that hold the truth."""
-    return float(np.mean([estimate is not None and estimate.holds(truth) for estimate in estimates]))
+    return float(np.mean([one is not None and one.low <= truth <= one.high for one in estimates]))
 
 
 @pytest.mark.parametrize(
     "noise",
     [
         Noise(process=0.027),
-        Noise(process=0.01, outliers=0.1),
+        Noise(process=0.02, outliers=0.1),
         Noise(process=0.02, drift=0.05),
         Noise(process=0.02, slow_visits=0.1),
         RESTLESS,
@@ -39,158 +47,127 @@ def covered(estimates: list[Estimate | None], truth: float = 1.0) -> float:
     ids=["processes differ", "outlier processes", "drift", "slow visits", "all of it"],
 )
 def test_intervals_hold_the_truth_about_95_times_in_100(noise: Noise) -> None:
+    """Those of five rounds, and those that a benchmark ends with which stops when they are narrow enough."""
     pooled: list[Estimate | None] = []
     pairwise: list[Estimate | None] = []
+    stopped: list[Estimate | None] = []
     for seed in range(SIMULATIONS):
-        fit = same(5, noise, seed)
-        for left, right in combinations(fit.rows, 2):
-            pooled.append(fit.ratio(left, right))
-            pairwise.append(fit.pairwise(left, right))
-    assert covered(pooled) >= LEAST_COVERAGE
-    assert covered(pairwise) >= LEAST_COVERAGE
+        whole = same(CAREFUL_ROUNDS, noise, seed)
+        five, end = first(whole, ENOUGH_ROUNDS), ENOUGH_ROUNDS
+        while end < CAREFUL_ROUNDS and first(whole, end).widest(range(4))[2].half_width > WITHIN:
+            end += 1
+        for pair in combinations(range(4), 2):
+            pooled.append(five.ratio(*pair))
+            pairwise.append(five.pairwise(*pair))
+            stopped.append(first(whole, end).ratio(*pair))
+    for estimates in (pooled, pairwise, stopped):
+        assert covered(estimates) >= LEAST_COVERAGE
     # What always holds the truth may be no more than wide: pooling four rows makes an interval narrower.
     widths = [np.mean([math.log(e.high / e.low) for e in found if e]) for found in (pooled, pairwise)]
     assert widths[0] < 0.9 * widths[1]
 
 
-def test_intervals_are_as_narrow_as_the_noise_allows() -> None:
-    noise = Noise(process=0.028, visit=0.0, step=0.0)
-    halves = [e.half_width for seed in range(40) for e in [same(20, noise, seed).ratio("torch", "keras")] if e]
-    assert np.median(halves) == pytest.approx(2.0 * 0.028 * math.sqrt(2 / 20), rel=0.1)
-
-
 def test_equal_rows_are_called_faster_or_slower_at_most_5_times_in_100() -> None:
-    ratios = [same(5, RESTLESS, seed).ratio("torch", "keras") for seed in range(200)]
-    wrong = sum(word_for(ratio, 0.03) in ("faster", "slower") for ratio in ratios if ratio)
-    assert wrong <= 14  # ten are expected, and so many more come by chance in one of ten simulations
+    words = [same(5, RESTLESS, seed).ratio(0, 1).word(WITHIN) for seed in range(200)]
+    assert words.count("faster") + words.count("slower") <= 14  # ten are expected, and so many more come by chance
 
 
 @pytest.mark.parametrize("sd", [0.037, 0.042])
-def test_a_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_generations(sd: float) -> None:
-    """Fifteen minutes' data; `sd` is the standard deviation of a generation's log ratio of two rows."""
-    noise = Noise(process=sd / math.sqrt(2), visit=0.01, step=0.02)
-    words = []
-    for seed in range(30):
-        seconds = {"torch": 0.06 * 1.05, "keras": 0.06, "paddle": 0.08}
-        ratio = Timings(recording(None, seconds, 20, noise, seed)).steps.ratio("torch", "keras")
-        assert ratio
-        words.append(word_for(ratio, 0.03))
-    assert words.count("slower") >= 27
+def test_a_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_rounds(sd: float) -> None:
+    """`sd` is the standard deviation of a round's log ratio of two rows."""
+    noise, seconds = Noise(sd / math.sqrt(2), 0.01, 0.02), {"torch": 0.06 * 1.05, "keras": 0.06, "paddle": 0.08}
+    found = [observations(recording(None, seconds, 20, noise, seed)) for seed in range(30)]
+    assert [one.ratio(0, 1).word(0.03) for one in found].count("slower") >= 27
 
 
 def test_two_recordings_are_compared_without_pairing_what_they_do_not_share() -> None:
-    """The machine drifts: what it did to one of the recordings is in the interval."""
-    noise = Noise(process=0.02, drift=0.0)
-    held = []
-    for seed in range(200):
-        old, new = (same(generations, noise, 1000 * side + seed, 2) for side, generations in ((1, 6), (2, 4)))
-        held.append(independent_ratio(new.of_row("torch"), old.of_row("torch")))
-    assert covered(list(held)) >= LEAST_COVERAGE
+    noise = Noise(process=0.02)
+    sides = [(same(4, noise, 1000 + seed, 2), same(6, noise, 2000 + seed, 2)) for seed in range(200)]
+    assert covered(independent_ratio(new.of_row(0), old.of_row(0)) for new, old in sides) >= LEAST_COVERAGE
 
 
-# Two blocks: in the second, everything takes twice as long.
-KNOWN = Fit({(0, "a"): 0.0, (0, "b"): math.log(2), (1, "a"): math.log(2), (1, "b"): math.log(4.4)})
+# In the second round, everything takes twice as long.
+KNOWN = Observations({1: {0: 0.0, 1: math.log(2)}, 2: {0: math.log(2), 1: math.log(4.4)}})
 
 
 def test_a_ratio_is_of_the_geometric_means_whatever_the_machine_did() -> None:
-    ratio = KNOWN.ratio("a", "b")
+    ratio, pairwise = KNOWN.ratio(0, 1), KNOWN.pairwise(0, 1)
     assert ratio.value == pytest.approx(math.sqrt(2 * 2.2))
-    pairwise = KNOWN.pairwise("a", "b")
     assert (pairwise.low, pairwise.high) == pytest.approx((ratio.low, ratio.high)), "there are no other rows"
 
 
-def test_a_ratio_turned_round_is_one_over_it() -> None:
-    fit = same(6, RESTLESS, 3)
-    ratio, other = fit.ratio("torch", "keras"), fit.ratio("keras", "torch")
-    turned = other.inverse
-    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((turned.value, turned.low, turned.high))
-    assert ratio.half_width == pytest.approx(other.half_width)
-
-
-def test_ratios_of_three_rows_agree_with_one_another() -> None:
-    fit = same(6, RESTLESS, 4)
-    one, two, three = fit.ratio("torch", "keras"), fit.ratio("keras", "paddle"), fit.ratio("torch", "paddle")
-    assert three.value == pytest.approx(one.value * two.value)
+def test_ratios_of_three_rows_agree_and_turned_round_are_one_over_themselves() -> None:
+    found = same(6, RESTLESS, 4)
+    one, two, both, back = (found.ratio(*pair) for pair in ((0, 1), (1, 2), (0, 2), (2, 0)))
+    assert both.value == pytest.approx(one.value * two.value)
+    turned = back.inverse
+    assert (both.value, both.low, both.high) == pytest.approx((turned.value, turned.low, turned.high))
+    assert both.half_width == pytest.approx(back.half_width)
 
 
 def test_the_intervals_are_students() -> None:
-    """By SciPy's own test of paired samples, where there are two rows."""
-    from scipy.stats import ttest_rel
+    """By SciPy's own tests, of the ratio of two rows and of a row by itself."""
+    from scipy.stats import t, ttest_rel
 
-    fit = same(7, RESTLESS, 5, rows=2)
-    expected = ttest_rel(fit.of_row("keras"), fit.of_row("torch")).confidence_interval(0.95)
-    for ratio in (fit.ratio("torch", "keras"), fit.pairwise("torch", "keras")):
+    found = same(7, RESTLESS, 5, rows=2)
+    expected = ttest_rel(found.of_row(1), found.of_row(0)).confidence_interval(0.95)
+    for ratio in (found.ratio(0, 1), found.pairwise(0, 1)):
         assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected))
+    values = [0.0, 0.1, 0.05]
+    alone = Observations({number: {0: value} for number, value in enumerate(values)}).seconds(0)
+    assert alone == mean_of(values)
+    ends = t.interval(0.95, 2, np.mean(values), np.std(values, ddof=1) / math.sqrt(3))
+    assert (math.log(alone.low), math.log(alone.high)) == pytest.approx(ends)
 
 
-def test_rows_that_were_never_alive_together_are_compared_through_those_that_were() -> None:
-    """As in heats, each of which has the first row."""
-    observed = {}
-    rng = np.random.default_rng(1)
-    for block in range(8):
-        machine = rng.normal(0, 0.3)
-        for row, level in (("first", 0.0), ("left", 0.1)) if block % 2 else (("first", 0.0), ("right", 0.3)):
-            observed[block, row] = machine + level + rng.normal(0, 0.001)
-    ratio = Fit(observed).ratio("left", "right")
-    assert math.log(ratio.value) == pytest.approx(0.2, abs=0.003)
-    assert ratio.holds(math.exp(0.2))
-    assert ratio.half_width < 0.01
-    assert Fit(observed).pairwise("left", "right") is None
+def test_a_row_of_fewer_rounds_is_told_as_if_it_had_been_in_all() -> None:
+    """The machine was twice as slow in the two later rounds, in which one row was not measured."""
+    rows = {0: 0.0, 1: 0.1, 2: 0.3}
+    slow = {row: value + math.log(2) for row, value in rows.items() if row != 1}
+    found = Observations({1: rows, 2: slow, 3: slow})
+    assert found.seconds(1).value == pytest.approx(math.exp(0.1) * 2 ** (2 / 3))
+    assert found.ratio(1, 2).value == pytest.approx(math.exp(0.2)), "from the round that has both"
 
 
-def test_rows_that_nothing_connects_have_no_ratio() -> None:
-    apart = {(block, row): 0.1 * block for block in range(4) for row in (("a", "b") if block < 2 else ("c", "d"))}
-    assert Fit(apart).ratio("a", "b")
-    assert Fit(apart).ratio("a", "c") is None
+def test_rows_of_few_rounds_hold_the_truth_too() -> None:
+    """As rows as installed, which are in the last two rounds alone."""
+    plan = plan_of(["torch", "keras"])
+    installed = plan.rows.index(Row("torch", lane="default"))
+    seconds = dict.fromkeys(("torch", "keras"), 0.06)
+    found = (observations(recording(plan, seconds, 6, RESTLESS, seed)) for seed in range(200))
+    assert covered(one.ratio(installed, 0) for one in found) >= LEAST_COVERAGE
 
 
 def test_what_does_not_suffice_for_an_interval_gives_none() -> None:
-    alone = Fit({(0, "a"): 0.0, (0, "b"): 0.1})
-    assert alone.ratio("a", "b") is alone.pairwise("a", "b") is alone.seconds("a") is None
-    assert KNOWN.ratio("a", "z") is KNOWN.ratio("z", "a") is KNOWN.seconds("z") is None
-    assert Fit({}).ratio("a", "b") is Fit({}).seconds("a") is None
-    assert Fit({(0, "a"): 0.0}).seconds("a") is None
+    once = Observations({1: {0: 0.0, 1: 0.1}})
+    assert once.ratio(0, 1) is once.pairwise(0, 1) is once.widest([0, 1]) is once.widest([0]) is None
+    assert KNOWN.ratio(0, 9) is KNOWN.ratio(9, 0) is KNOWN.seconds(9) is KNOWN.widest([0, 9]) is None
+    assert Observations({}).ratio(0, 1) is Observations({}).seconds(0) is mean_of([0.1]) is None
+    apart = Observations({n: dict.fromkeys((0, 1) if n < 2 else (2, 3), 0.1 * n) for n in range(4)})
+    assert apart.ratio(0, 1)
+    assert apart.ratio(0, 2) is None, "no round has both"
 
 
-def test_a_row_by_itself_has_students_interval_of_its_generations() -> None:
-    from scipy.stats import t
-
-    values = [0.0, 0.1, 0.05]
-    found = Fit({(block, "a"): value for block, value in enumerate(values)}).seconds("a")
-    low, high = t.interval(0.95, 2, np.mean(values), np.std(values, ddof=1) / math.sqrt(3))
-    assert (math.log(found.low), math.log(found.high)) == pytest.approx((low, high))
-
-
-def test_a_rows_seconds_are_those_of_the_machine_as_it_was() -> None:
-    fit = Timings(recording(noise=Noise(drift=0.01))).steps
-    for row in fit.rows:
-        found = fit.seconds(row)
-        assert found.value == pytest.approx(math.exp(np.mean(fit.of_row(row))))
-        assert found.low < found.value < found.high
-
-
-def test_a_row_of_fewer_generations_is_told_as_if_it_had_been_in_all() -> None:
-    """The machine was twice as slow in the second generation, in which one row was not measured."""
-    observed = {(0, "a"): 0.0, (0, "b"): 0.1, (1, "a"): math.log(2), (0, "c"): 0.3, (1, "c"): 0.3 + math.log(2)}
-    found = Fit(observed).seconds("b")
-    assert found.value == pytest.approx(math.exp(0.1) * math.sqrt(2))
+def test_the_widest_interval_is_that_of_the_pair_or_of_the_row_alone() -> None:
+    found = observations(recording(noise=RESTLESS, extra=3))
+    pairs = {pair: found.ratio(*pair).half_width for pair in combinations(range(4), 2)}
+    left, right, ratio = found.widest(range(4))
+    assert ratio.half_width == pairs[left, right] == max(pairs.values())
+    assert found.widest([2]) == (2, 2, found.seconds(2))
 
 
 @pytest.mark.parametrize(
     ("value", "low", "high", "word"),
     [
-        (1.5, 1.4, 1.6, "faster"),
         (1.01, 1.001, 1.02, "faster"),
         (0.8, 0.7, 0.9, "slower"),
-        (1.0, 0.98, 1.02, "same"),
         (1.01, 0.99, 1.03, "same"),
         (1.0, 1.0, 1.0, "same"),
-        (1.0, 0.9, 1.1, "not told apart"),
         (1.05, 1.0, 1.1, "not told apart"),
     ],
 )
 def test_the_word_is_what_the_interval_allows(value: float, low: float, high: float, word: str) -> None:
-    assert word_for(Estimate(value, low, high), 0.03) == word
+    assert Estimate(value, low, high).word(0.03) == word
 
 
 def test_estimates_are_turned_scaled_and_widened() -> None:
@@ -199,3 +176,47 @@ def test_estimates_are_turned_scaled_and_widened() -> None:
     assert estimate.half_width == pytest.approx(0.25)
     assert estimate.times(3) == Estimate(6.0, pytest.approx(4.8), pytest.approx(6.6))
     assert estimate.widened(0.1) == Estimate(2.0, pytest.approx(1.6 / 1.1), pytest.approx(2.42))
+
+
+def test_an_observation_is_the_mean_over_cycles_of_the_logarithm_of_a_visits_median() -> None:
+    made = recording(noise=RESTLESS)
+    visits = [visit for cycle in made.rounds()[2].cycles for visit in cycle if visit.row == 0]
+    expected = np.mean([math.log(median(visit.steps)) for visit in visits])
+    assert observations(made).logarithms[3][0] == pytest.approx(expected, rel=1e-12)
+
+    def slow_lead(row: Row, visit: Visit) -> Visit:
+        return msgspec.structs.replace(visit, lead=[9.0] * len(visit.lead), loop=9.0 * len(visit.lead) + visit.loop)
+
+    assert observations(each_visit(made, slow_lead)) == observations(made), "steps that do not count do not"
+
+
+def test_a_cycle_in_which_others_were_at_work_is_left_out_for_all_rows() -> None:
+    plain = observations(recording(noise=RESTLESS)).logarithms
+    busy = observations(recording(noise=RESTLESS, busy=[(2, 3), *((4, place) for place in range(CYCLES))])).logarithms
+    assert plain.keys() - busy.keys() == {4}, "a round without any cycle that counts"
+    assert {(number, row) for number in busy for row in plain[number] if busy[number][row] != plain[number][row]} == {
+        (2, row) for row in range(4)
+    }
+
+
+def test_nothing_is_left_out_for_its_times() -> None:
+    """One visit a hundred times as slow as the others counts like them."""
+    made = recording()
+    slow_row = made.rounds()[0].cycles[0][0].row
+
+    def once(line: Round) -> Round:
+        if (line.number, line.work) != (1, "training"):
+            return line
+        slow, *others = line.cycles[0]
+        slow = msgspec.structs.replace(slow, steps=[100 * seconds for seconds in slow.steps])
+        return msgspec.structs.replace(line, cycles=[[slow, *others], *line.cycles[1:]])
+
+    before, after = (observations(one).logarithms[1] for one in (made, changed(made, Round, once)))
+    assert after[slow_row] - before[slow_row] == pytest.approx(math.log(100) / CYCLES)
+
+
+def test_decoding_is_told_by_the_character() -> None:
+    for work, characters in (("batch", 2000), ("alone", 40)):
+        found = observations(recording(), work)
+        assert found.seconds(3).value == pytest.approx(10 * SECONDS["torch"] / characters, rel=0.01)
+        assert found.seconds(0) is None, "the example has no batch"

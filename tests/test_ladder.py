@@ -1,14 +1,11 @@
 """The parity ladder: it lets correct backends pass, and catches planted mistakes where they belong."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from rich.console import Console
@@ -16,8 +13,7 @@ from rich.console import Console
 from backends import TABLE
 from backends.numpy_backend import NumpyBackend
 from backends.process.runtime import Runtime
-from benchmarks.measure.plan import Cell
-from benchmarks.parity.certificate import Rung, read_certificates, write_certificates
+from benchmarks.parity.certificate import Rung
 from benchmarks.parity.checks import RUNGS, Check
 from benchmarks.parity.driver import Parity, backends_and_dtypes, certificate, climb
 from benchmarks.parity.ladder import QUICK, WHOLE, Climber, Course, Size
@@ -28,7 +24,6 @@ from common.errors import CannotBeginError
 from common.machine import has_bfloat16
 from common.tensors import Batch
 from common.weights import permute_units
-from tests import recordings
 from tests.conftest import EXACT, FRAMEWORKS
 
 LATENT_DIM, SMALL = 256, 64
@@ -177,51 +172,6 @@ def test_a_certificate_names_the_error_that_broke_the_rung_and_not_the_largest(s
     climber = SimpleNamespace(process=process, dtype="float32", precision="float32")
     rung = certificate(small_course, climber, [weights, slots]).rungs["step"]
     assert rung == Rung(error=1e-7, tolerance=6e-8, passed=False)
-
-
-CERTIFICATE = msgspec.structs.replace(
-    recordings.certificate(Cell("torch")), rungs={"weights": Rung(None, 0.0, False)}
-)
-
-
-def test_certificates_are_read_as_they_were_written(tmp_path: Path) -> None:
-    write_certificates(tmp_path / "certificates.json", {"torch float32": CERTIFICATE})
-    assert read_certificates(tmp_path / "certificates.json") == {"torch float32": CERTIFICATE}
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("[]", "Expected `object`, got `array`"),
-        ("{", "truncated"),
-        ('{"torch float32": {"backend": 3}}', "Expected `str`, got `int` - at `$[...].backend`"),
-        ('{"torch float32": {"speed": 3}}', "unknown field `speed`"),
-    ],
-)
-def test_a_file_that_holds_no_certificates_is_refused(tmp_path: Path, content: str, said: str) -> None:
-    path = tmp_path / "certificates.json"
-    path.write_text(content)
-    with pytest.raises(CannotBeginError) as caught:
-        read_certificates(path)
-    assert said in str(caught.value)
-    assert f"`rosetta parity --certificate {path}` writes such a file" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "content", ["[" * 100_000, '{"\x1b[2J": {}}', '{"a": {"\u202e": 1}}', " " * (1 << 24) + "{}"]
-)
-def test_certificates_that_are_hostile_are_one_line(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "certificates.json"
-    path.write_text(content)
-    with pytest.raises(CannotBeginError) as refused:
-        read_certificates(path)
-    assert str(refused.value).isprintable()
-
-
-def test_certificates_out_of_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CannotBeginError, match="not a file"):
-        read_certificates(tmp_path / "pipe")
 
 
 def test_a_split_that_leaves_few_pairs_nothing_is_nothing_to_the_ladder() -> None:

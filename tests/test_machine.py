@@ -4,16 +4,20 @@ import os
 import subprocess
 import sys
 import time
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
+import common.machine
+from backends.process.environment import child_environment
 from benchmarks.measure import machine as looked_at
-from benchmarks.measure.machine import NOT_KNOWN, Finding, check, wait_until_idle
+from benchmarks.measure.machine import NOT_KNOWN, BusyError, Finding, check, wait_until_fit, wait_until_idle
 from common import load
 from common.load import Watch, busy_seconds, fewer_threads
+from common.machine import cores, quota
 from tests.program import rosetta
 
 CPU = "sys/devices/system/cpu"
@@ -61,10 +65,10 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, {0, 1, 2, 3})
 
 
-def use(monkeypatch: pytest.MonkeyPatch, cores: set[int]) -> None:
-    """Let this process be allowed to use these cores, as far as is asked."""
-    for module in (looked_at, load):
-        monkeypatch.setattr(module, "allowed_cores", lambda: cores)
+def use(monkeypatch: pytest.MonkeyPatch, numbers: set[int]) -> None:
+    """Let this process be allowed to run on these cores, as far as is asked."""
+    for module in (looked_at, load, common.machine):
+        monkeypatch.setattr(module, "allowed_cores", lambda: numbers)
 
 
 def test_the_busiest_process_is_named() -> None:
@@ -127,12 +131,16 @@ def test_our_own_work_is_not_others(machine: Path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "threads", "advised"),
-    [(0.0, 2, None), (0.4, 2, None), (1.0, 2, 1), (1.0, 1, None), (2.0, 2, 1), (0.6, 2, 1)],
+    ("existing", "others", "threads", "advised"),
+    [
+        *((2, 0.0, 2, None), (2, 0.4, 2, None), (2, 1.0, 2, 1), (2, 1.0, 1, None), (2, 2.0, 2, 1), (2, 0.6, 2, 1)),
+        *((8, 5.0, 2, None), (8, 7.0, 2, 1)),  # a quota allows the time of two of eight cores
+    ],
 )
 def test_fewer_threads_are_advised_where_they_would_share_a_core(
-    monkeypatch: pytest.MonkeyPatch, others: float, threads: int, advised: int | None
+    monkeypatch: pytest.MonkeyPatch, existing: int, others: float, threads: int, advised: int | None
 ) -> None:
+    use(monkeypatch, set(range(existing)))
     monkeypatch.setattr(load, "cores", lambda: 2)
     monkeypatch.setattr(load, "SAMPLE_SECONDS", 0.0)
     monkeypatch.setattr(Watch, "others", lambda self: others)
@@ -166,6 +174,41 @@ def busy(monkeypatch, shares: list[float]) -> None:
 def test_a_visit_waits_for_one_window_of_an_idle_machine_but_not_for_ever(monkeypatch, shares, least, most) -> None:
     busy(monkeypatch, shares)
     assert least <= wait_until_idle() < most
+
+
+@pytest.mark.parametrize("rests_after", [0, 7, inf])
+def test_measuring_waits_for_the_end_of_other_programs_and_gives_up_in_words(monkeypatch, rests_after: float) -> None:
+    """The busiest is named, once; each look takes half a second of a planted clock."""
+    clock, notes = [0.0], []
+
+    class Busy:
+        def __init__(self, children: object) -> None:
+            pass
+
+        def others(self) -> float:
+            return 1.4 if clock[0] <= rests_after else 0.0
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(looked_at, "Watch", Busy)
+    monkeypatch.setattr(looked_at, "now", lambda: clock[0])
+    monkeypatch.setattr(looked_at, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(looked_at, "_processes", lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", clock[0])})
+    busy = "1.4 cores{}, most by compi?ler (process 8)"
+    if rests_after == inf:
+        with pytest.raises(BusyError) as caught:
+            wait_until_fit(notes.append)
+        assert str(caught.value) == (
+            f"other programs have been using the machine for 20 s, now {busy.format('')}, so turns cannot be kept; "
+            "end them, or measure later"
+        )
+        assert clock[0] <= looked_at.LONGEST_WAIT + 1
+    else:
+        wait_until_fit(notes.append)
+        assert clock[0] == rests_after + looked_at.FIT_SECONDS
+    waiting = f"{busy.format(' are in use by other programs')}; waiting up to 20 s for their end"
+    assert notes == ([waiting] if rests_after else [])
 
 
 def test_stolen_time() -> None:
@@ -209,6 +252,67 @@ def test_heat_that_slows_the_processor_now(machine: Path) -> None:
     assert is_fine(looked_at.throttling(before, looked_at.throttles(machine)), "not now, 12 times since the start")
     plant(machine, {f"{CPU}/cpu1/thermal_throttle/package_throttle_count": "4\n"})
     assert turned(looked_at.throttling(before, looked_at.throttles(machine)), "4 times within a second", "cool down")
+
+
+V1, V2, HYBRID = (
+    "cgroup /sys/fs/cgroup/memory cgroup rw 0 0\ncgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n",
+    "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n",
+    "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
+)
+MANY = "5:memory:/other\n4:cpu,cpuacct:/box/job\n1:name=systemd:/box\n0::/box/job\n"
+
+
+def group(folder: str, microseconds: str) -> dict[str, str]:
+    """The files of a control group of version 1 that may compute for so many microseconds in 100,000."""
+    place = f"sys/fs/cgroup/cpu,cpuacct/{folder}"
+    return {f"{place}/cpu.cfs_quota_us": microseconds, f"{place}/cpu.cfs_period_us": "100000\n"}
+
+
+@pytest.mark.parametrize(
+    ("mounts", "own", "files", "allowed", "usable"),
+    [
+        (V2, "0::/box/job\n", {"sys/fs/cgroup/box/job/cpu.max": "max 100000\n"}, inf, 4),
+        (V2, "0::/box/job\n", {"sys/fs/cgroup/box/job/cpu.max": "50000 100000\n"}, 0.5, 1),
+        (V2, "0::/box/job\n", {"sys/fs/cgroup/box/job/cpu.max": "150000 100000\n"}, 1.5, 2),
+        (V2, "0::/box/job\n", {"sys/fs/cgroup/box/job/cpu.max": "900000 100000\n"}, 9, 4),
+        (
+            V2,
+            "0::/box/job\n",
+            {"sys/fs/cgroup/box/job/cpu.max": "max 100000\n", "sys/fs/cgroup/box/cpu.max": "200000 100000\n"},
+            2,
+            2,
+        ),
+        (V2, "0::/\n", {"sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1, 1),
+        (V2, "0::/../job\n", {}, inf, 4),
+        (V1, MANY, group("box/job", "-1\n"), inf, 4),
+        (V1 + HYBRID, MANY, group("box/job", "250000\n"), 2.5, 3),
+        (V1 + HYBRID, MANY, group("box/job", "-1\n") | group("box", "100000\n"), 1, 1),
+        (V1, "4:cpu,cpuacct:/outside/the/container\n", group("", "200000\n"), 2, 2),
+        (V1, MANY, group("other", "100000\n"), inf, 4),  # its processes are others
+        *((V1, MANY, group("box/job", odd), inf, 4) for odd in ("", "0\n", "many\n", "1e5\n", "١٠٠٠٠٠\n")),
+        (V2, "0::/\n", {"sys/fs/cgroup/cpu.max": "100000\n"}, inf, 4),
+        ("", "0::/\n", {"sys/fs/cgroup/cpu.max": "100000 100000\n"}, inf, 4),
+    ],
+)
+def test_the_quota_of_the_control_group_bounds_the_cores(
+    machine: Path, mounts: str, own: str, files: dict[str, str], allowed: float, usable: int
+) -> None:
+    plant(machine, {"proc/self/mounts": mounts, "proc/self/cgroup": own, **files})
+    assert (quota(machine), cores(machine)) == (allowed, usable)
+
+
+def test_without_control_groups_there_is_no_quota(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (quota(machine), cores(machine)) == (inf, 4)
+    monkeypatch.setattr(common.machine, "quota", lambda root: 2.5)
+    assert cores() == 3
+    assert child_environment("matched", None, "cpu")["OMP_NUM_THREADS"] == "3", "threads follow by default"
+
+
+def test_a_quota_is_said_of_the_cores(machine: Path) -> None:
+    plant(machine, {"proc/self/mounts": V1, "proc/self/cgroup": MANY, **group("box/job", "100000\n")})
+    assert is_fine(looked_at.cores(machine), "4 logical on 2 physical; the control group allows 1 core")
+    plant(machine, {f"{CPU}/cpu0/topology/thread_siblings_list": ""})
+    assert is_fine(looked_at.cores(machine), f"are {NOT_KNOWN}; the control group allows 1 core")
 
 
 def test_half_a_core_is_shared_with_others(machine: Path, monkeypatch) -> None:

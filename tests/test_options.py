@@ -12,7 +12,7 @@ import pytest
 import rosetta as program
 from backends import TABLE
 from backends.process.parent import PROJECT
-from benchmarks import commands
+from benchmarks import commands, comparing
 from common.config import DataConfig, ModelConfig, TrainConfig
 from tests.program import refusal, rosetta
 
@@ -31,7 +31,15 @@ def completed(command: str, folder: Path = PROJECT) -> list[str]:
 
 @pytest.mark.parametrize(
     "options",
-    ["train --backend", "translate --backend", "evaluate --backend", "convert run --to", "bench --backends"],
+    [
+        "backends",
+        "backends numpy",
+        "train --backend",
+        "translate --backend",
+        "evaluate --backend",
+        "convert run --to",
+        "bench --backends",
+    ],
 )
 def test_tab_completes_the_names_of_backends(options: str) -> None:
     offered = completed(f"rosetta {options} ")
@@ -73,17 +81,14 @@ def test_help_names_every_backend(command: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [program.data, program.train, program.convert, commands.bench, commands.sweep, commands.parity],
+    [program.data, program.train, program.convert, commands.bench, commands.sweep, comparing.parity],
     ids=lambda command: command.__name__,
 )
 def test_defaults_are_those_of_the_configurations(command) -> None:
     given = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
-    if command is commands.bench:  # two defaults of its own: sources are grouped, and --batches chooses rows
-        assert given["split"] == "grouped"
-        del given["split"], given["batches"]
     if command is program.convert:  # which finds the size in the file, and takes no corpus that was not named
         del given["latent_dim"], given["data"]
-    if command is commands.parity:  # both precisions
+    if command is comparing.parity:  # both precisions
         del given["dtype"]
     defaults = {of.name: of.default for config in (DataConfig, ModelConfig, TrainConfig) for of in fields(config)}
     shared = given.keys() & defaults.keys()

@@ -24,6 +24,7 @@ from backends.process import environment
 from backends.process.parent import PROJECT, BackendProcess
 from backends.process.runtime import Runtime, describe_backends
 from backends.process.scratch import scratch_folder
+from backends.process.starting import started_side_by_side
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch
@@ -297,11 +298,6 @@ def test_threads_are_as_asked_and_read_back(backend_of: StartBackend, name: str)
     assert set(process.call(child.environment, names=names).values()) == {"1"}
 
 
-@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
-def test_the_number_of_threads_is_the_first_that_a_row_as_installed_is_given(name: str) -> None:
-    assert environment.groups_of(name)[0] == "threads"
-
-
 def test_the_default_lane_sets_no_threads() -> None:
     with start(lane="default") as process:
         names = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]
@@ -336,10 +332,71 @@ def test_paddles_mkl_is_told_the_type_of_an_amd_processor(monkeypatch, is_amd: b
 def test_a_backend_that_is_there_and_broken_is_told_beside_the_others(monkeypatch) -> None:
     broken = Entry("tests.no_such_module:Backend", "numpy", "")
     monkeypatch.setitem(TABLE, "broken", broken)
-    monkeypatch.setattr("backends.process.runtime.TABLE", {name: TABLE[name] for name in ("broken", "numpy")})
-    found = describe_backends(Runtime(threads=1))
+    told: list[str] = []
+    found = describe_backends(["broken", "numpy"], Runtime(threads=1), lambda name, facts: told.append(name))
     assert "No module named" in found["broken"]["missing"]
     assert found["numpy"]["version"] == np.__version__
+    assert (list(found), sorted(told)) == (["broken", "numpy"], ["broken", "numpy"])
+
+
+# Processes that are started side by side
+
+
+def ended(pid: int) -> bool:
+    return not psutil.pid_exists(pid)
+
+
+def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_once() -> None:
+    pids: list[int] = []
+    opened: list[int] = []
+
+    def launch(number: int) -> BackendProcess:
+        assert len(pids) - len(opened) <= 2, "one of these was opened and is about to be given"
+        process = Runtime(threads=1).launch("numpy", TINY, TrainConfig())
+        pids.append(process.pid)
+        return process
+
+    with started_side_by_side(range(5), launch, lambda *failed: pytest.fail(str(failed)), at_once=2) as started:
+        for number, process in started:
+            opened.append(number)
+            assert process.pid == pids[number]
+    assert sorted(opened) == list(range(5))
+    assert all(map(ended, pids))
+
+
+@pytest.mark.parametrize("failing", ["launch", "open"])
+def test_a_process_that_cannot_be_started_is_told_and_the_others_are_given(failing: str, monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "numpy", ""))
+    name = {"launch": "unknown", "open": "broken"}[failing]
+    failed: dict[str, RosettaError] = {}
+
+    def launch(name: str) -> BackendProcess:
+        return Runtime(threads=1).launch(name, TINY, TrainConfig())
+
+    with started_side_by_side([name, "numpy"], launch, failed.__setitem__) as started:
+        assert [item for item, _ in started] == ["numpy"]
+    assert list(failed) == [name]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RosettaError])
+def test_an_error_ends_the_processes_that_are_being_started_too(error: type[BaseException], monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "slow", Entry("tests.never_imported:Backend", "numpy", ""))
+    pids: list[int] = []
+
+    def launch(name: str) -> BackendProcess:
+        process = Runtime(threads=1).launch(name, TINY, TrainConfig())
+        pids.append(process.pid)
+        return process
+
+    def begin(names: list[str]) -> None:
+        with started_side_by_side(names, launch, lambda *failed: None, at_once=3) as started:
+            next(started)
+            assert len(pids) == 3
+            raise error
+
+    with pytest.raises(error):
+        begin(["numpy", "slow", "slow"])
+    assert all(map(ended, pids))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")

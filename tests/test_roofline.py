@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.measure.recording import Sizes
-from benchmarks.results.roofline import forward_flop, step_flop
+from benchmarks.report.roofline import forward_flop, step_flop
 from tests import child
 from tests.conftest import LATENT_DIM, batch_of
 

@@ -16,7 +16,7 @@ import pytest
 from backends.numpy_backend import NumpyBackend
 from backends.process.runtime import Runtime
 from backends.runs import resume, train
-from backends.translator import open_translator
+from backends.translator import Opener
 from benchmarks.parity.ladder import first_margin
 from common import training
 from common.comparison import NEAR_TIE
@@ -84,13 +84,13 @@ def differences(run: RunDirectory, material: Material, sources: Sequence[str], a
 @pytest.mark.parametrize(("writer", "reader"), list(zip(BACKENDS, BACKENDS[1:] + BACKENDS[:1], strict=True)))
 def test_a_run_says_the_same_in_another_backend_in_a_batch_and_alone(runs, writer: str, reader: str) -> None:
     run = runs[writer]
-    with open_translator(run, reader, "last", None, RUNTIME) as translator:
+    with Opener(run, "last", None, RUNTIME).open(reader) as translator:
         material = translator.material
         sources = list(dict.fromkeys(material.pairs[row][0] for row in material.validation_rows))[:100]
         longest = "e" * (material.max_encoder_seq_length + 5)  # must not change how the others are padded
         *together, _, of_nothing = translator([*sources, longest, ""])
         alone = [translator([source])[0] for source in sources[:60:6]]
-    with open_translator(run, "numpy", "last", "float64", RUNTIME) as translator:
+    with Opener(run, "last", "float64", RUNTIME).open("numpy") as translator:
         expected = translator(sources)
     assert len(set(expected)) > 5, "decoding must mean something"
     assert of_nothing == ""

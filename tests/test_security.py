@@ -8,7 +8,7 @@ from backends.native.files import LARGEST_LATENT_DIM
 from backends.native.paddle import ALLOWED, MOST_OPERATIONS
 from backends.process.messages import LONGEST
 from backends.process.parent import PROJECT, SILENCE, START_SECONDS
-from benchmarks.measure.recording import MOST_BYTES, MOST_CELLS
+from benchmarks.measure.recording import MOST_BYTES, MOST_ROWS
 from benchmarks.porting.record import LONGEST_NAME, MOST_LAYERS
 from common.archives import LARGEST_ARCHIVE, MOST_MEMBERS
 from common.config import LARGEST_VOCABULARY, MOST_UNITS
@@ -33,7 +33,7 @@ LIMITS = {
     "backends/process/messages.py": [f"{LONGEST >> GIB} GiB"],
     "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {SILENCE:.0f} s"],
     "benchmarks/porting/record.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
-    "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB, {MOST_CELLS} rows"],
+    "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB, {MOST_ROWS} rows"],
 }
 
 

@@ -23,8 +23,8 @@ HEAVY = FRAMEWORKS | set(
 )
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common. The recorder stands alone.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
-# So may the storeys of benchmarks: commands, report, results, measure, porting, parity.
-STOREYS = ["commands", "report", "results", "measure", "porting", "parity"]
+# So may the storeys of benchmarks.
+STOREYS = ["commands", "comparing", "report", "measure", "porting", "parity"]
 BACKENDS = sorted({entry.target.partition(":")[0].partition(".")[2] + ".py" for entry in TABLE.values()})
 
 
@@ -81,10 +81,9 @@ def test_within_the_benchmark_arrows_run_one_way(path: Path) -> None:
 
 def test_the_storeys_are_read_from_the_files() -> None:
     """What the test above would find of a file that breaks it."""
-    assert storeys_imported(PROJECT / "benchmarks" / "results" / "rows.py") == {"measure", "parity", "results"}
-    assert storeys_imported(PROJECT / "benchmarks" / "commands.py") == set(STOREYS) - {"commands"}
+    assert storeys_imported(PROJECT / "benchmarks" / "report" / "results.py") == {"measure", "parity", "report"}
     assert storeys_imported(Path(__file__).with_name("fake_processes.py")) == {"measure"}
-    assert {path.parent.name for path in benchmark_sources()} == {"benchmarks", *STOREYS[1:]}
+    assert {path.parent.name for path in benchmark_sources()} == {"benchmarks", *STOREYS[2:]}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
@@ -127,7 +126,7 @@ def imported_by(statement: str) -> set[str]:
     [
         "import common, backends, benchmarks, rosetta",
         "import backends.runs, backends.translator, backends.native.convert, backends.serve.server",
-        "import benchmarks.measure.schedule, benchmarks.results.rows, benchmarks.report.page",
+        "import benchmarks.measure.bench, benchmarks.report.results, benchmarks.report.sections",
         "import common.training, common.run_directory",
         "import rosetta_record",
     ],

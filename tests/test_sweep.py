@@ -1,133 +1,148 @@
-"""A sweep: each point measured once and gone on with, shares and departures by known answers, memory that stays."""
+"""A sweep of sizes: each size measured once, in two goes, and a page by known answers and of the committed one."""
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
+from math import inf
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.measure.plan import Cell
-from benchmarks.measure.recording import Sizes
-from benchmarks.measure.sweep import (
-    Axes,
-    DataMeasured,
-    PointMeasured,
-    Sweep,
-    random_rows,
-    spread,
-)
-from benchmarks.results.roofline import step_flop
-from benchmarks.results.scaling import scaling_of
+from benchmarks.measure import machine, sweep
+from benchmarks.measure.in_child import Product
+from benchmarks.measure.recording import Evidence, Line, Recording, Round, Sizes
+from benchmarks.report import render, scaling
+from benchmarks.report.roofline import multiplies_one_hot, step_flop
+from benchmarks.report.words import SPACE
 from common.config import DataConfig, TrainConfig
-from common.errors import CannotBeginError, RosettaError
-from tests import recordings
+from common.errors import CannotBeginError
 from tests.conftest import batch_of
 from tests.program import refusal
-from tests.recordings import SIZES, swept
 
-TINY = Axes(seq_length=(4, 8), latent_dim=(8, 16), batch_size=(2, 32), num_samples=(40, 400))
-NAMES = ("torch", "paddle", "keras")
+COMMITTED = Path(__file__).parents[1] / "docs" / "benchmark" / "scaling.jsonl"
+TINY = {"batch_size": [2], "num_samples": [40, 400]}
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """By the referee, in two goes: the first one ended after some points."""
-    path = tmp_path_factory.mktemp("sweep") / "a.jsonl"
-    data, settings = DataConfig(num_samples=200), TrainConfig()
-    begun = Sweep.create(path, data, settings, 16, "cpu", 1, cells=(Cell("numpy"),), axes=TINY)
-    told = list(islice(begun.run(), 7))  # the last of which is begun, and not recorded
-    assert (told[0], told[-1]) == ("data of 40 pairs (1 of 10)", "numpy, batch_size 2 (7 of 10)")
-    assert len(Sweep.read(path).lines) == 6
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let visits be short, and nothing be left out or taken again: tests run while other programs do."""
+    monkeypatch.setattr(sweep, "VISIT_SECONDS", 0.02)
+    monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
+    monkeypatch.setattr(machine, "MOST_OTHERS", inf)
+
+
+def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) -> None:
+    path = tmp_path / "a.jsonl"
+    begun = sweep.begin(path, ["numpy", "torch"], DataConfig(num_samples=200), TrainConfig(), 16, "cpu", 1, axes=TINY)
+    told = list(islice(sweep.measure(begun), 2))  # the last of which is begun, and not recorded
+    assert told == ["batch_size 2 (1 of 3)", "num_samples 40 (2 of 3)"]
     with path.open("ab") as file:
-        file.write(b'{"kind": "pointmeas')  # what a kill leaves
-    assert [title[-8:] for title in Sweep.read(path).resume().run()] == [f"({number} of 4)" for number in range(1, 5)]
-    return Sweep.read(path)
+        file.write(b'{"kind": "rou')  # what a kill leaves
+    assert [*sweep.measure(Recording.read(path).resume())] == ["num_samples 40 (1 of 2)", "num_samples 400 (2 of 2)"]
+    measured = Recording.read(path)
+    assert [line.number for line in measured.rounds()] == [1, 2, 3]
+    assert [(line.row, line.products[0].name) for line in measured.of_kind(Evidence)] == [(0, "large"), (1, "large")]
+    for line in measured.rounds():
+        assert [start.row for start in line.starts] == [0, 1]
+        assert [sorted(visit.row for visit in cycle) for cycle in line.cycles] == [[0, 1]] * sweep.CYCLES
+        assert all(len(visit.steps) >= (16 if line.number > 1 else 3) for cycle in line.cycles for visit in cycle)
+        assert all(visit.peak > 20_000_000 for cycle in line.cycles for visit in cycle)
+    found = scaling.scaling_of(measured)
+    assert [(curve.axis, curve.backend) for curve in found.curves] == [
+        (a, b) for a in TINY for b in ("numpy", "torch")
+    ]
+    assert all(0 < point.share < 1.5 for curve in found.curves for point in curve.points)
+    assert found.command == "rosetta sweep --backends numpy,torch --latent-dim 16 --threads 1 --num-samples 200"
 
 
-def test_every_point_is_measured_once_and_nothing_else(measured: Sweep) -> None:
-    assert measured.head.axes == TINY
-    points = [line for line in measured.lines if isinstance(line, PointMeasured)]
-    expected = [(axis, value, Cell("numpy")) for axis, values in asdict(TINY).items() for value in values]
-    assert [measured.piece_of(point) for point in points] == expected
-    data = [line.num_samples for line in measured.lines if isinstance(line, DataMeasured)]
-    assert data == [40, 400]
-    assert all(len(point.point.step_seconds) >= 32 for point in points if point.axis == "num_samples")
+def planted(seconds: Callable[[float, int], float], disturbed: bool = False) -> Recording:
+    """The committed sweep with other times: `seconds` of a step's operations and of the size.
+
+    A `disturbed` sweep has a second cycle at each size, which is slow and which other programs disturb.
+    """
+    made = Recording.read(COMMITTED)
+    lines: list[Line] = []
+    for line in made.lines:
+        if isinstance(line, Evidence):
+            lines.append(Evidence(line.row, None, [Product("large", (2048, 2048, 2048), 1e12)]))
+        elif isinstance(line, Round):
+            axis, size = sweep.points_of(made.head)[line.number - 1]
+            flop = {s.row: multiplies_one_hot(s.facts) for s in line.starts}
+            step = {
+                row: seconds(step_flop(*sweep.sizes_at(made.head, axis, size), h), size) for row, h in flop.items()
+            }
+            cycle = [msgspec.structs.replace(visit, steps=[step[visit.row]] * 3) for visit in line.cycles[0]]
+            slow = [msgspec.structs.replace(visit, steps=[9 * step[visit.row]], others=0.5) for visit in cycle]
+            lines.append(msgspec.structs.replace(line, cycles=[cycle, slow] if disturbed else [cycle]))
+        else:
+            lines.append(line)
+    return replace(made, lines=lines)
 
 
-def test_a_sweep_gives_a_curve_an_axis(measured: Sweep) -> None:
-    scaling = scaling_of(measured)
-    assert [curve.axis for curve in scaling.curves] == ["seq_length", "latent_dim", "batch_size", "num_samples"]
-    for curve in scaling.curves:
-        assert [point.value for point in curve.points] == list(asdict(TINY)[curve.axis])
-        assert all(0 < point.share < 1.5 for point in curve.points)
-    assert scaling.costs[0].encode_seconds < scaling.costs[1].encode_seconds
-    assert scaling.command == ("rosetta sweep --backends numpy --num-samples 200 --latent-dim 16 --threads 1")
-
-
-def test_another_machine_does_not_go_on_and_a_bench_is_no_sweep(measured: Sweep, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "a.jsonl"
-    elsewhere.write_text(measured.path.read_text(encoding="utf-8").replace('"cores":', '"cores":7'), encoding="utf-8")
-    with pytest.raises(CannotBeginError, match="was begun elsewhere: cores was"):
-        Sweep.read(elsewhere).resume()
-    bench = recordings.written(recordings.recording(generations=1), tmp_path / "bench.jsonl").path
-    with pytest.raises(RosettaError, match="is no line of rosetta-sweep version 1"):
-        Sweep.read(bench)
-    assert "no line of rosetta-benchmark" in refusal(1, "compare", measured.path, bench)
-
-
-def test_without_overhead_a_curve_is_all_on_one_share() -> None:
-    scaling = scaling_of(swept(dict.fromkeys(NAMES, 10.0)))  # 1e11 of 2e11 a second
-    assert len(scaling.curves) == 4 * len(NAMES)
-    for curve in scaling.curves:
-        assert [point.share for point in curve.points] == pytest.approx([0.5] * 4)
+def test_without_overhead_a_curve_is_all_on_one_share_and_disturbed_cycles_do_not_count() -> None:
+    found = scaling.scaling_of(planted(lambda flop, size: flop / 4e11, disturbed=True))
+    assert len(found.curves) == 12
+    for curve in found.curves:
+        assert [point.share for point in curve.points] == pytest.approx([0.4] * 4)
         assert curve.departs is None
 
 
-def test_a_departure_is_where_overhead_takes_half() -> None:
-    overhead = 10.0 * step_flop(SIZES, 8, 256) / 1e12  # as much again as a step of eight pairs takes
-    batches = scaling_of(swept(dict.fromkeys(NAMES, 10.0), overhead)).of_axis("batch_size")[0]
-    assert [point.share for point in batches.points] == pytest.approx([1 / 18, 1 / 3, 8 / 17, 64 / 129], rel=0.01)
-    assert batches.departs == 1, "at sixteen pairs two thirds of the best share are left"
+def test_a_departure_is_the_largest_size_below_half_of_the_best_share() -> None:
+    made = planted(lambda flop, size: flop / 4e11 * (3 if size in (1, 16) else 1))
+    (torch, *_), text = [c for c in scaling.scaling_of(made).curves if c.axis == "batch_size"], scaling.page(made)
+    assert [point.share for point in torch.points] == pytest.approx([0.4 / 3, 0.4 / 3, 0.4, 0.4])
+    assert torch.departs == 16
+    assert "At 16 torch, keras:fast and paddle reached less than half of their best share." in text
 
 
-def test_the_growth_of_memory_is_counted_from_the_examples_pairs() -> None:
-    curve = scaling_of(swept(dict.fromkeys(NAMES, 10.0))).of_axis("num_samples")[0]
-    assert curve.growth == pytest.approx(
-        {1000: 7.001e8 / 7.01e8, 10_000: 1, 50_000: 7.05e8 / 7.01e8, 200_000: 7.2 / 7.01}
-    )
-    few = Axes(num_samples=(40, 400))
-    curve = scaling_of(swept({"torch": 10.0}, axes=few)).of_axis("num_samples")[0]
-    assert curve.growth[40] == 1, "of the fewest pairs, where the example's were not measured"
+def test_the_committed_sweep_has_the_figures_of_its_page() -> None:
+    made = Recording.read(COMMITTED)
+    text = scaling.page(made).replace(SPACE, " ")
+    for told in (
+        "share of the machine's peak: 69 % in torch, 48.8 % in paddle and 46.7 % in keras:fast.",
+        "| 32 | 39.1 ms (45.5 %) | 66.1 ms (22.9 %) | 55.1 ms (32.3 %) |",
+        "At 64 torch and paddle reached less than half of their best share. At 256 keras:fast reached less",
+        "| 1,024 | 569 ms (52.3 %) | 806 ms (31.3 %) | 843 ms (35.3 %) |",
+        "| 200,000 | 512 MB (1.03×) | 835 MB (1.02×) | 466 MB (1.07×) |",
+        "`rosetta sweep --backends torch,keras:fast,paddle`",
+    ):
+        assert told in text
+    assert text.startswith(scaling.summary(made).replace(SPACE, " "))
+    drawn = scaling.charts(made)
+    assert list(drawn) == list(sweep.AXES)
+    assert render.html(scaling.page(made), drawn).count("<svg") == len(drawn)
+    assert [curve["axis"] for curve in scaling.plain(made)["curves"]][::3] == list(sweep.AXES)
 
 
 def test_before_anything_is_measured_there_is_nothing_to_say() -> None:
-    made = swept({"torch": 10.0})
-    made.lines.clear()
-    scaling = scaling_of(made)
-    assert (list(scaling.curves), list(scaling.costs), scaling.flops) == ([], [], 0.0)
+    made = replace(Recording.read(COMMITTED), lines=[])
+    assert scaling.plain(made) | {"command": ""} == {"command": "", "flops": 0.0, "curves": []}
+    assert scaling.summary(made) == "# How the memory of a training grows with its corpus\n"
+    assert scaling.charts(made) == {}
 
 
-def test_rows_of_a_corpus_are_spread_or_repeated() -> None:
-    assert spread(3, 9).tolist() == [0, 3, 6]
-    assert spread(6, 3).tolist() == [0, 0, 1, 1, 2, 2]
-    assert spread(4, 4).tolist() == [0, 1, 2, 3]
-
-
-def test_random_rows_fill_the_sizes() -> None:
-    corpus = batch_of(8, "float32")
-    sizes = Sizes(1, 1, 7, 7, corpus.num_encoder_tokens, corpus.num_decoder_tokens)
-    rows = random_rows(sizes, 5, corpus, seed=1)
-    assert rows.encoder_input_data.shape == (5, 7, corpus.num_encoder_tokens)
-    assert rows.decoder_target_data.shape == (5, 7, corpus.num_decoder_tokens)
-    assert rows.encoder_ids.dtype == corpus.encoder_ids.dtype
-    assert rows.real_positions.sum() == 5 * 6
-    assert np.array_equal(rows.decoder_ids, random_rows(sizes, 5, corpus, seed=1).decoder_ids)
-
-
-def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
-    out = tmp_path / "a.jsonl"
+def test_another_machine_does_not_go_on_and_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "a.jsonl"
+    elsewhere.write_text(COMMITTED.read_text(encoding="utf-8").replace('"cores":', '"cores":7'), encoding="utf-8")
+    with pytest.raises(CannotBeginError, match="was begun elsewhere"):
+        Recording.read(elsewhere).resume()
+    out = tmp_path / "b.jsonl"
     assert "cannot be swept" in refusal(2, "sweep", "--backends", "keras:example", "--out", out)
     assert "--out" in refusal(2, "sweep", "--resume")
     assert "cannot be opened" in refusal(2, "sweep", "--resume", "--out", out)
     assert not out.exists()
+
+
+def test_rows_are_spread_or_repeated_and_random_ones_fill_the_sizes() -> None:
+    assert sweep.spread(3, 9).tolist() == [0, 3, 6]
+    assert sweep.spread(6, 3).tolist() == [0, 0, 1, 1, 2, 2]
+    corpus = batch_of(8, "float32")
+    sizes = Sizes(1, 1, 7, 7, corpus.num_encoder_tokens, corpus.num_decoder_tokens)
+    rows = sweep.random_rows(sizes, 5, corpus, seed=1)
+    assert rows.encoder_input_data.shape == (5, 7, corpus.num_encoder_tokens)
+    assert rows.decoder_target_data.shape == (5, 7, corpus.num_decoder_tokens)
+    assert rows.encoder_ids.dtype == corpus.encoder_ids.dtype
+    assert rows.real_positions.sum() == 5 * 6
+    assert np.array_equal(rows.decoder_ids, sweep.random_rows(sizes, 5, corpus, seed=1).decoder_ids)

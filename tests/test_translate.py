@@ -21,11 +21,11 @@ import pytest
 from backends import TABLE, Entry
 from backends.process.parent import PROJECT
 from backends.process.runtime import Runtime
-from backends.side_by_side import SideBySide
-from backends.translator import Translator, open_translator
+from backends.side_by_side import open_side_by_side
+from backends.translator import Opener, Translator
 from common.errors import UnknownCharactersError
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from tests.program import answer, refusal, rosetta, started
+from tests.program import answer, refusal, rosetta, started, workers
 
 NUMPY = ["translate", "--backend", "numpy", "--threads", "1"]
 SKIRT = "Regardez la jupe !"  # of "Look at the skirt!"
@@ -35,7 +35,7 @@ SKIRT = "Regardez la jupe !"  # of "Look at the skirt!"
 def translator() -> Iterator[Translator]:
     """The bundled run, in NumPy."""
     run = RunDirectory.open(BUNDLED_RUN)
-    with open_translator(run, "numpy", "last", None, Runtime(threads=1)) as opened:
+    with Opener(run, "last", None, Runtime(threads=1)).open("numpy") as opened:
         yield opened
 
 
@@ -341,13 +341,40 @@ def test_a_sentence_that_is_not_that_of_most_is_marked(three, monkeypatch) -> No
 
 
 def test_a_backend_that_fails_is_left_out_and_said(three, monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "torch:Broken", Entry("tests.no_such_module:Backend", "torch", "torch"))
+    monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "torch", "torch"))
     out, err = shown_by_all("--json", "Look at the skirt!")
-    assert "torch:Broken" in err
+    assert "broken" in err
     assert "No module named" in err
     found = json.loads(out.splitlines()[-1])
     assert [row["same"] for row in found["translations"][0]["backends"]] == [True] * 3
-    assert "No module named" in found["left_out"]["torch:Broken"]
+    assert "No module named" in found["left_out"]["broken"]
+
+
+def test_the_variants_are_shown_where_they_are_asked_for(three, monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "numpy:twin", TABLE["numpy"])
+    for options, expected in ([], three), (["--variants"], [*three, "numpy:twin"]):
+        out, _ = shown_by_all("--json", *options, "Look at the skirt!")
+        assert [row["backend"] for row in json.loads(out)["translations"][0]["backends"]] == expected
+    assert "--backend all" in refusal(2, *NUMPY, "--variants", "Look at the skirt!")
+
+
+def test_a_sentence_is_timed_when_all_backends_are_open_and_no_other_decodes(three, monkeypatch) -> None:
+    real, told = Translator.answers, []
+    launch, load = Opener.launch, Opener.load
+    monkeypatch.setattr(Opener, "launch", lambda self, name: told.append("launch") or launch(self, name))
+    monkeypatch.setattr(Opener, "load", lambda self, process: told.append("open") or load(self, process))
+
+    def answers(self: Translator, *arguments, **options):
+        assert options["timed"]
+        told.append(f"{self.process.name} begins")
+        found = real(self, *arguments, **options)
+        told.append(f"{self.process.name} ends")
+        return found
+
+    monkeypatch.setattr(Translator, "answers", answers)
+    shown_by_all("Look at the skirt!")
+    assert sorted(told[:6]) == ["launch"] * 3 + ["open"] * 3
+    assert told[6:] == [f"{name} {what}" for name in three for what in ("begins", "ends")]
 
 
 WITH_TWO_BACKENDS = """
@@ -368,14 +395,27 @@ def test_at_a_terminal_all_backends_answer_each_line() -> None:
     assert terminal.status() == 0
 
 
+def test_lines_are_answered_as_they_arrive_by_backends_that_are_started_once() -> None:
+    command = [sys.executable, "-c", WITH_TWO_BACKENDS, "translate", "--backend", "all", "--threads", "1"]
+    pipe, pids = subprocess.PIPE, set()
+    with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, text=True) as program:
+        for _ in range(2):
+            program.stdin.write("Look at the skirt!\n")
+            program.stdin.flush()
+            assert any(line.startswith("torch") for line in iter(program.stdout.readline, ""))
+            pids |= {worker.pid for worker in workers(program)}
+        program.communicate()
+    assert program.returncode == 0
+    assert len(pids) == 2
+
+
 def test_without_memory_for_more_a_backend_is_left_out(three, monkeypatch) -> None:
-    free = iter([4 << 30, 1 << 20, 4 << 30])
+    free = iter([2 << 30, 4 << 30, 1 << 20, 4 << 30])  # the first of which says how many are started at once
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=next(free)))
     said: list[str] = []
     run = RunDirectory.open(BUNDLED_RUN)
-    every = SideBySide(lambda name: open_translator(run, name, "last", None, Runtime(threads=1)), said.append)
-    with every.kept_open() as kept:
-        (line,) = kept.lines(["Look at the skirt!"], "error")
+    with open_side_by_side(Opener(run, "last", None, Runtime(threads=1)), three, said.append) as opened:
+        (line,) = opened.lines(["Look at the skirt!"], "error")
     assert [row["backend"] for row in line["backends"]] == ["numpy", "paddle"]
     assert said == ["torch is left out: too little memory is free for one more backend"]
 

@@ -27,7 +27,7 @@ from common.evidence import (
     smallest_normals,
 )
 from common.interface import unreported
-from common.machine import cores
+from common.machine import allowed_cores
 from common.tensors import Batches
 
 if TYPE_CHECKING:
@@ -96,11 +96,12 @@ class KerasEvidence(Evidence):
 
     def describe(self) -> dict[str, Any]:
         """TensorFlow's functions know numbers of threads that were set in Python only; otherwise they return 0. Then
-        the number comes from the environment, from which TensorFlow made its threads."""
+        the number comes from the environment, or else is that of the cores: TensorFlow knows of no quota."""
         parameter = self.backend.parameters["dense/kernel"]
         intra_op = tf.config.threading.get_intra_op_parallelism_threads()
         inter_op = tf.config.threading.get_inter_op_parallelism_threads()
-        threads = intra_op or int(os.environ.get("TF_NUM_INTRAOP_THREADS", cores()))
+        existing = len(allowed_cores())
+        threads = intra_op or int(os.environ.get("TF_NUM_INTRAOP_THREADS", existing))
         # In a compiled function, since training runs in one.
         halves = tf.function(lambda numbers: numbers * 0.5)(smallest_normals(parameter.dtype))
         return {
@@ -111,7 +112,7 @@ class KerasEvidence(Evidence):
             "settings": {
                 "matrix_library": self._matrix_library(),
                 "intra_op_threads": threads,
-                "inter_op_threads": inter_op or int(os.environ.get("TF_NUM_INTEROP_THREADS", cores())),
+                "inter_op_threads": inter_op or int(os.environ.get("TF_NUM_INTEROP_THREADS", existing)),
                 "onednn": IsMklEnabled(),
                 "xla_autoclustering": tf.config.optimizer.get_jit() or "off",
                 "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),

@@ -63,14 +63,13 @@ def child_environment(
 ) -> dict[str, str]:
     """The environment of a backend's process: this process's own, with the lane's settings on top.
 
-    A lane may also be written as names of groups: "threads+memory" is `default` with two groups of the matched
-    lane's settings. `group` holds the variables by which the process joins a group; without them it is alone.
+    `group` holds the variables by which the process joins a group; without them it is alone.
     """
     environment = {name: value for name, value in os.environ.items() if not STEERING.match(name)} | ALWAYS
     for engine in ENGINES.values():
         environment.pop(engine.joining, None)
-    for kind, settings in matched_settings(threads or cores()).items():
-        if lane == "matched" or kind in lane.split("+"):
+    if lane == "matched":
+        for settings in matched_settings(threads or cores()).values():
             environment |= settings
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -82,8 +81,11 @@ def flush_denormals() -> bool:
     return os.environ.get(FLUSH_DENORMALS) == "1"
 
 
-def matched_settings(threads: int) -> dict[str, dict[str, str]]:
-    """The matched lane's variables and their values, for each group of GROUPS."""
+def matched_settings(threads: int, amd: bool | None = None) -> dict[str, dict[str, str]]:
+    """The matched lane's variables and their values, for each group of GROUPS, on an AMD processor or another.
+
+    None stands for this machine's processor.
+    """
     count = str(threads)
     settings = {
         "threads": {
@@ -104,15 +106,10 @@ def matched_settings(threads: int) -> dict[str, dict[str, str]]:
         "spinning": {"GOMP_SPINCOUNT": SPINS},
         "denormals": {FLUSH_DENORMALS: "1"},  # TensorFlow always flushes them to zero; Paddle and NumPy never do
     }
-    if is_amd():
+    if is_amd() if amd is None else amd:
         # Paddle bundles a version of MKL that takes a slow path on AMD processors unless this variable is set.
         settings["library"]["MKL_DEBUG_CPU_TYPE"] = "5"
     return settings
-
-
-def groups_of(backend: str) -> list[str]:
-    """The groups of settings in which the backend's framework has a variable, in the order of GROUPS."""
-    return [group for group, settings in matched_settings(cores()).items() if settings.keys() & variables_of(backend)]
 
 
 def variables_of(backend: str) -> set[str]:

@@ -8,9 +8,10 @@ from typing import TypeVar
 from backends.engines import engine_of, free_addresses
 from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime
+from backends.process.starting import started_side_by_side
 from common.config import ModelConfig, TrainConfig
+from common.errors import RosettaError
 
-Asked = TypeVar("Asked")
 Result = TypeVar("Result")
 
 
@@ -21,36 +22,29 @@ def started_group(
     """The processes of a group of so many workers, the first worker's first. In the end they are ended."""
     engine, addresses = engine_of(backend), free_addresses(size)
 
-    def start(rank: int) -> BackendProcess:
-        return runtime.start(backend, model, train, engine.variables(rank, addresses))
+    def launch(rank: int) -> BackendProcess:
+        return runtime.launch(backend, model, train, engine.variables(rank, addresses))
 
-    processes = _of_each(range(size), start)
-    try:
-        yield processes
-    finally:
-        _close(processes)
+    def failed(rank: int, error: RosettaError) -> None:
+        raise error
+
+    with started_side_by_side(range(size), launch, failed, at_once=size) as started:  # they wait for each other
+        processes = dict(started)
+        yield [processes[rank] for rank in range(size)]
 
 
 def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess], Result]) -> list[Result]:
-    """What `ask` returns for each process, all at once. Where one fails, all are ended: the others wait for it."""
-    return _of_each(processes, ask, lambda: _close(processes))
+    """What `ask` returns for each process, all at once, each in a thread.
 
-
-def _of_each(
-    items: Sequence[Asked], function: Callable[[Asked], Result], on_error: Callable[[], None] = lambda: None
-) -> list[Result]:
-    """The function's results for all items, each computed in a thread of its own. Raises the first error."""
-    with ThreadPoolExecutor(len(items)) as threads:
-        futures = [threads.submit(function, item) for item in items]
+    Raises the first error, after all processes have been ended, since the others wait for the one that failed.
+    """
+    with ThreadPoolExecutor(len(processes)) as threads:
+        futures = [threads.submit(ask, process) for process in processes]
         try:
             for future in as_completed(futures):
                 future.result()
         except BaseException:
-            on_error()
+            for process in processes:
+                process.close()
             raise
     return [future.result() for future in futures]
-
-
-def _close(processes: Sequence[BackendProcess]) -> None:
-    for process in processes:
-        process.close()

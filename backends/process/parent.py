@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -53,11 +54,15 @@ class Ours:
 sys.meta_path.insert(0, Ours)
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-# Prints the version of the interpreter that runs it, and which of the packages in its arguments are missing.
+# Prints the version of the interpreter that runs it, that of the framework whose package is its first argument, and
+# which of the packages in the other arguments are missing.
 CHECK = """
 import sys
+from importlib import metadata
 from importlib.util import find_spec
-print(*sys.version_info[:2], *[name for name in sys.argv[1:] if find_spec(name) is None])
+distributions = getattr(metadata, "packages_distributions", dict)().get(sys.argv[1], [])
+framework = metadata.version(distributions[0]) if distributions else "unknown"
+print(*sys.version_info[:2], framework, *[name for name in sys.argv[2:] if find_spec(name) is None])
 """
 
 Arguments = ParamSpec("Arguments")
@@ -68,9 +73,9 @@ OnEvent = Callable[[Mapping[str, Any]], None]
 class BackendProcess:
     """A backend running in a child process; a context manager that ends the process.
 
-    `facts` holds what the backend says about itself, with the seconds and memory of import and build. `python` is the
-    child's interpreter where it is not this one: frameworks that cannot be installed together each have their own.
-    `group` holds the variables by which the backend joins a group of workers; see backends/engines.py.
+    The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. `group`
+    holds the variables by which the backend joins a group of workers; see backends/engines.py. `python` is the
+    child's interpreter where it is another than this one, since not all frameworks can be installed together.
 
     Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
     fails, dies, sends garbage, or takes longer than a call allows to read a request or to send a message.
@@ -90,9 +95,9 @@ class BackendProcess:
     ) -> None:
         entry = find(name, python)
         if python:
-            require_interpreter(python, name, entry)
+            interpreter_versions(python, name, entry)
         self.name = name
-        self._opened = ExitStack()
+        self._opened, self._asking = ExitStack(), Lock()
         environment = child_environment(lane, threads, device, group)
         command = [python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
         opening = {
@@ -104,11 +109,24 @@ class BackendProcess:
         }
         try:
             self._start(command, environment)
-            facts_of = partial(msgspec.convert, type=BackendFacts)
-            self.facts: BackendFacts = self._exchange("open", to_wire(opening), START_SECONDS, None, facts_of)
+            self._send("open", to_wire(opening), START_SECONDS)
         except BaseException:
             self.close()
             raise
+
+    @cached_property
+    def facts(self) -> BackendFacts:
+        """What the backend says about itself when it is open, with the seconds and memory of import and build."""
+        facts_of: Callable[[Any], BackendFacts] = partial(msgspec.convert, type=BackendFacts)
+        try:
+            return self._result(START_SECONDS, None, facts_of)
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """The descriptor of the pipe of replies, in which there is something to read when the backend is open."""
+        return self._replies.fileno()
 
     def _start(self, command: list[str], environment: dict[str, str]) -> None:
         """Start the process, and leave in `_opened` what ends it. Raises CannotBeginError."""
@@ -165,9 +183,21 @@ class BackendProcess:
         on_event: OnEvent | None,
         result_from: Callable[[Any], Result],
     ) -> Result:
-        """Send a request, with arguments in the form in which they cross, and wait for its result."""
-        receive = partial(self._receive, {"result": result_from, "error": _failure_from, "event": _event_from})
+        """Send a request, with arguments in the form in which they cross, and wait for its result.
+
+        Several threads may ask the same process; it answers one after another.
+        """
+        with self._asking:
+            self.facts  # noqa: B018 (the reply to the first request, which comes before all others)
+            self._send(function, arguments, silence)
+            return self._result(silence, on_event, result_from)
+
+    def _send(self, function: str, arguments: Any, silence: float) -> None:
         self._within(silence, "took no request", partial(write_message, self._requests, function, arguments))
+
+    def _result(self, silence: float, on_event: OnEvent | None, result_from: Callable[[Any], Result]) -> Result:
+        """Wait for the result of the last request."""
+        receive = partial(self._receive, {"result": result_from, "error": _failure_from, "event": _event_from})
         while True:
             kind, content = self._within(silence, "sent no whole message", receive)
             if kind == "result":
@@ -279,13 +309,17 @@ class Listening:
 
 
 @cache
-def require_interpreter(python: str, name: str, entry: Entry) -> None:
-    """Raise CannotBeginError unless this interpreter runs, is recent enough, and has what the backend needs."""
+def interpreter_versions(python: str, name: str, entry: Entry) -> tuple[str, str]:
+    """The versions of an interpreter and of the framework that it has for a backend, such as "3.12" and "2.15.0".
+
+    Raises CannotBeginError unless this interpreter runs, is recent enough, and has what the backend needs.
+    """
     # A compiled backend asks pooch where the cache folder is, in which it keeps what it compiled.
-    command = [python, "-c", CHECK, *NEEDED, entry.package, *(["pooch"] if entry.compiled else [])]
+    packages = [*NEEDED, entry.package, *(["pooch"] if entry.compiled else [])]
+    command = [python, "-c", CHECK, entry.package, *packages]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        major, minor, *missing = done.stdout.split()
+        major, minor, framework, *missing = done.stdout.split()
         version = int(major), int(minor)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it does not run Python 3"
@@ -299,3 +333,4 @@ def require_interpreter(python: str, name: str, entry: Entry) -> None:
             f"backend {name} under {python} needs {', '.join(missing)}, which that interpreter has not; "
             f'run: {quoted(python)} -m pip install -e ".{extras}" in the clone of Rosetta'
         )
+    return f"{major}.{minor}", framework

@@ -27,6 +27,9 @@ class LimitedPipe:
         self._poll = select.poll()
         self._poll.register(file, select.POLLIN if file.readable() else select.POLLOUT)
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def read(self, size: int) -> bytes:
         """What has arrived, at most `size` bytes; nothing when the other end is closed."""
         while (piece := self._file.read(size)) is None:

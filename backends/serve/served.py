@@ -7,7 +7,7 @@ from threading import BoundedSemaphore, Lock
 from typing import Any, Literal
 
 from backends.process.runtime import Runtime
-from backends.translator import Choice, Translator, open_translator
+from backends.translator import Choice, Opener, Translator
 from common.corpus import normalize
 from common.errors import RosettaError
 from common.run_directory import RunDirectory
@@ -69,7 +69,7 @@ class ServedBackend:
         What goes wrong becomes the backend's state and message; other backends go on.
         """
         try:
-            opened = open_translator(self._run, self.name, "last", None, self._runtime)
+            opened = Opener(self._run, "last", None, self._runtime).open(self.name)
             translator = self._resources.enter_context(opened)
             _answer(self.name, translator, translator.material.pairs[0][0])
         except (RosettaError, OSError) as error:

@@ -4,17 +4,21 @@ What psutil does not tell is read from the system's own files, such as those in 
 "/" except in tests. A property that nobody tells is reported as "not known here", which is no objection.
 """
 
+import math
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from common.load import Watch, busy_seconds
-from common.machine import allowed_cores
+from common.errors import RosettaError
+from common.load import Watch as Watch
+from common.load import busy_seconds
+from common.machine import allowed_cores, quota
 from common.text import printable
 
 NOT_KNOWN = "not known here"
@@ -22,6 +26,8 @@ SAMPLE_SECONDS = 1.0
 WINDOW = 0.05  # seconds for which the machine must be idle before a timing begins
 IDLE = 0.2  # cores that may be busy in an idle window: one clock tick, the smallest time counted, is 0.2 cores in it
 MOST_WAIT = 0.6  # seconds to wait for an idle machine; then the timing begins all the same
+FIT_SECONDS = 0.5  # seconds for which other programs are watched before measuring begins
+LONGEST_WAIT = 20.0  # seconds to wait for other programs; then measuring ends
 
 # The limits up to which a machine is fit. Each is about where it begins to show in a timing of 100 ms.
 MOST_OTHERS = 0.1  # cores that all other processes use together
@@ -29,6 +35,13 @@ MOST_STEAL = 0.02  # share of a sample of one second, which has only 100 clock t
 LEAST_MEMORY = 2 << 30  # bytes that are available
 MOST_SWAP = 256 << 20  # bytes in use; idle processes always leave some there
 STEADY_GOVERNORS = {"performance", "userspace"}
+
+
+now = time.perf_counter  # the clock of all that is measured here; tests have one of their own
+
+
+class BusyError(RosettaError):
+    """Other programs leave the machine no rest, so turns cannot be kept."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +59,46 @@ def wait_until_idle() -> float:
 
     Threads of our own processes count too: after their work is done, some spin for a while before they sleep.
     """
-    began = time.perf_counter()
-    while (start := time.perf_counter()) - began < MOST_WAIT:
+    began = now()
+    while (start := now()) - began < MOST_WAIT:
         before = busy_seconds()
         time.sleep(WINDOW)
-        if busy_seconds() - before <= IDLE * (time.perf_counter() - start):
+        if busy_seconds() - before <= IDLE * (now() - start):
             break
-    return time.perf_counter() - began
+    return now() - began
+
+
+def wait_until_fit(note: Callable[[str], None]) -> None:
+    """Wait until other programs leave the machine alone for FIT_SECONDS; `note` is told where that takes a while.
+
+    Raises BusyError after LONGEST_WAIT seconds.
+    """
+    began, told = now(), False
+    while True:
+        watch, before = Watch([]), _processes()
+        time.sleep(FIT_SECONDS)
+        used = watch.others()
+        if used <= MOST_OTHERS:
+            return
+        name = _busiest(before, _processes())
+        by = f", most by {name}" if name else ""
+        if now() - began >= LONGEST_WAIT:
+            raise BusyError(
+                f"other programs have been using the machine for {LONGEST_WAIT:.0f} s, now {used:.1f} cores{by}, so "
+                "turns cannot be kept; end them, or measure later"
+            )
+        if not told:
+            note(
+                f"{used:.1f} cores are in use by other programs{by}; waiting up to {LONGEST_WAIT:.0f} s for their end"
+            )
+            told = True
+
+
+def _busiest(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]) -> str:
+    """The process that used most between two readings of `_processes`; "" if none did anything."""
+    spent = {pid: total - before.get(pid, (name, 0.0))[1] for pid, (name, total) in after.items()}
+    worst = max(spent, key=lambda pid: spent[pid], default=None)
+    return f"{printable(after[worst][0])} (process {worst})" if worst is not None and spent[worst] > 0 else ""
 
 
 def check(root: Path = Path("/")) -> list[Finding]:
@@ -76,11 +122,8 @@ def others(used: float, before: dict[int, tuple[str, float]], after: dict[int, t
 
     `before` and `after` are two readings of `_processes`.
     """
-    spent = {pid: total - before.get(pid, (name, 0.0))[1] for pid, (name, total) in after.items()}
-    worst = max(spent, key=lambda pid: spent[pid], default=None)
     found, advice = f"{used:.2f} cores in use", "wait until other programs have ended"
-    if worst is not None and spent[worst] > 0:
-        name = f"{printable(after[worst][0])} (process {worst})"
+    if name := _busiest(before, after):
         found, advice = f"{found}, most by {name}", f"end {name} or wait for its end"
     return _finding("other processes", used <= MOST_OTHERS, found, advice)
 
@@ -139,17 +182,20 @@ def throttling(before: int | None, after: int | None) -> Finding:
 
 def cores(root: Path) -> Finding:
     """The logical processors that this process may use, and whether others use the same physical cores."""
-    allowed = allowed_cores()
+    allowed, limit = allowed_cores(), quota(root)
+    limited = f"; the control group allows {limit:g} core{'s' * (limit != 1)}" if math.isfinite(limit) else ""
     physical, shared = set(), []
     for number in sorted(allowed):
         text = _read(root / f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").strip()
         siblings = _number_list(text)
         if not siblings:
-            return Finding("cores", True, f"{len(allowed)} logical; their physical cores are {NOT_KNOWN}", "")
+            return Finding(
+                "cores", True, f"{len(allowed)} logical; their physical cores are {NOT_KNOWN}{limited}", ""
+            )
         physical.add(frozenset(siblings))
         if siblings - allowed:
             shared.append(f"{number} with {', '.join(map(str, sorted(siblings - allowed)))}")
-    found = f"{len(allowed)} logical on {len(physical)} physical"
+    found = f"{len(allowed)} logical on {len(physical)} physical{limited}"
     found += f"; shared with others: {'; '.join(shared)}" if shared else ""
     every = ",".join(map(str, sorted(set().union(*physical))))
     return _finding("cores", not shared, found, f"use whole physical cores: taskset --cpu-list {every}")

@@ -1,7 +1,8 @@
-"""A recording: the raw measurements of a benchmark as a file of JSON lines. All results are derived from it.
+"""A recording: raw measurements as a file of JSON lines. All results are derived from it.
 
-- The first line is a `Head`. Lines of the other kinds follow in any order; each is one object of a class below.
-- Lines are only ever appended, and each is synced to disk. If the benchmark is killed, at most the last line is
+- The first line is a head with the plan. Lines of the other kinds follow in any order; each is one object of a class
+  below.
+- Lines are only ever appended, and each is synced to disk. If a benchmark is killed, at most the last line is
   incomplete ("torn"); readers ignore it, and resuming cuts it off.
 - `Recording.read` checks every line against its class, and the lines against one another, since a file may come from
   somebody else. What passes has results and a page: nothing in it is divided by zero or too large to compute with.
@@ -13,24 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import IO, Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
-from backends.process.environment import GROUPS
-from benchmarks.measure.plan import BATCHES, LANES, PRESETS, Cell, Plan
-from benchmarks.measure.scenarios import (
-    Amount,
-    Count,
-    CountOrZero,
-    EpochDone,
-    Product,
-    Profile,
-    Seconds,
-    SomeSeconds,
-    WarmUp,
-)
+from benchmarks.measure.in_child import Amount, Count, CountOrZero, Product, Profile, Seconds, SomeSeconds, WarmUp
+from benchmarks.measure.plan import LANES, Plan, Row
 from benchmarks.parity.certificate import Certificate
+from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import make_folder, sync
 from common.interface import BackendFacts
@@ -39,14 +30,17 @@ from common.material import Material
 from common.scoring import Scores
 from common.text import printable
 
-# A recording holds at most so much, which bounds memory and time: about sixteen hours of the standard preset.
+# A recording holds at most so much, which bounds memory and time: about sixteen hours of seven rows.
 MOST_BYTES = 32 << 20
-MOST_CELLS = 100
+MOST_ROWS = 100
+MOST_ROUNDS = 10_000
 MOST_REFERENCES = 100  # of a sentence; a corpus may have more
-MOST_UNKNOWNS = 5_000_000  # numbers in the matrix of the fit: starts of processes times generations and cells
+MOST_WORKERS = 64
 LARGEST = 1e40  # of any number; those of float32 end before it, and products of some of these are still finite
 
 Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence: those are compared character by character
+# What turns do: training steps, or calls that decode many sentences at once, or the longest one by itself.
+Work = Literal["training", "batch", "alone"]
 
 
 class Line(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
@@ -94,7 +88,7 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: CountOrZero  # number of distinct held-out sources; each is decoded once
 
 
-class FirstLine(Line, frozen=True, kw_only=True):
+class Head(Line, frozen=True, kw_only=True):
     """What the first line of every kind of recording has."""
 
     format: str
@@ -103,137 +97,145 @@ class FirstLine(Line, frozen=True, kw_only=True):
     started: str  # date and time in ISO 8601
 
 
-class Head(FirstLine, frozen=True, kw_only=True, tag="plan"):
-    """The first line: the plan and the corpus."""
+class BenchHead(Head, frozen=True, kw_only=True, tag="plan"):
+    """The first line of a benchmark: the plan and the corpus."""
 
     plan: Plan
     corpus: Corpus
 
 
-class Certified(Line, frozen=True):
-    """The parity certificate of a cell: how far it is from the referee."""
+class SweepHead(Head, frozen=True, kw_only=True, tag="sweep"):
+    """The first line of a sweep, of sizes or of workers: what it is measured with, except where that is varied."""
 
-    cell: Cell
-    certificate: Certificate
+    data: DataConfig
+    settings: TrainConfig  # a batch size of workers is that of one worker
+    latent_dim: Count
+    device: str
+    threads: Count | None  # of each worker
+    sizes: Sizes  # of the corpus's tensors
+    sha256: str  # of the corpus
+    backends: tuple[Annotated[str, msgspec.Meta(max_length=100)], ...]
+    axes: dict[str, Annotated[list[Count], msgspec.Meta(max_length=50)]]  # the sizes of each axis; empty of workers
+    workers: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORKERS)] = 1
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The start of a cell's process in a generation."""
+    """The start of a contestant's process in a round."""
 
-    cell: int  # index of the cell in the plan
+    row: CountOrZero  # index of the contestant: the row in the plan, or the backend in the sweep
     seconds: Amount  # from start until the backend was open; 0 if not timed, as others were starting meanwhile
     facts: BackendFacts
     warm_up: WarmUp
 
 
 class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A cell's turn in one cycle. Lists hold the seconds of each step or call."""
+    """A contestant's turn in one cycle. Lists hold the seconds of each step or call."""
 
-    cell: int  # index of the cell in the plan
+    row: CountOrZero  # index of the contestant: a row of the plan, a backend of the sweep, an arrangement of workers
     lead: list[Seconds]  # training steps before the timed ones, which do not count
-    steps: SomeSeconds  # timed training steps
-    loop: Seconds  # lead and timed steps together, from the first one's start until their losses are read back
+    steps: SomeSeconds  # timed training steps, or calls that decode
+    loop: Seconds  # lead and timed steps together, from the first one's start until their results are read back
     finite: bool  # whether every loss is finite
-    batch: list[Seconds]  # calls that decode many sentences at once; empty in cycles without decoding
-    alone: list[Seconds]  # calls that decode only the sentence with the longest output; empty likewise
     waited: Amount  # seconds waited until the machine was idle
     others: Amount  # cores that other processes used during the visit, on average
+    tries: Count = 1  # times that the turn was taken, since other processes had disturbed those before
+    peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
 
 
-class Generation(Line, frozen=True):
-    """The measurements of processes, one of each cell, that were alive together and were visited in turns."""
+class Round(Line, frozen=True):
+    """Turns of processes that were alive together, which do one kind of work."""
 
-    number: Count  # from 1
-    heat: CountOrZero  # number of the part, if not all cells fit into memory together and are measured in parts
-    starts: list[Start]
-    cycles: list[list[Visit]]
-    seconds: Amount  # duration of the whole generation
+    number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # from 1; lines of one number have the same processes
+    work: Work
+    starts: list[Start]  # of the processes that were started for this line; empty where they had been before
+    cycles: list[list[Visit]]  # a cycle is one visit of each contestant
+    seconds: Amount  # duration, with starting
 
 
-class Evidence(Line, frozen=True):
-    """Which kernels a cell's framework ran and how fast its matrix products are; recorded once for each cell."""
+class Certified(Line, frozen=True):
+    """The parity certificate of a row: how far it is from the referee."""
 
-    cell: Cell
-    profile: Profile | None  # None for the referee, which is no row of the benchmark
-    products: Annotated[list[Product], msgspec.Meta(max_length=20)]
+    row: CountOrZero
+    certificate: Certificate
 
 
 class Decoded(Line, frozen=True):
-    """The translations of a cell and their scores; recorded once for each cell."""
+    """The translations of a row and their scores; recorded once for each row."""
 
-    cell: Cell
+    row: CountOrZero
     translations: list[Words]  # of the shown sentences
-    seconds: Seconds  # per character of the shown sentences, decoded once: the speed of a cell without batches
+    seconds: Seconds  # per character of the shown sentences, decoded once: the speed of a row without batches
     characters: tuple[Count, Count] | None  # put out by a timed call: in a batch, and alone; None if not timed
     sentences: CountOrZero  # number of sentences in the batch of the timed calls
     scores: Scores | None  # over all held-out sources; None if these were not decoded
 
 
-class Cause(Line, frozen=True):
-    """The step time of a cell as installed when it is given some of the matched lane's settings."""
+class Evidence(Line, frozen=True):
+    """Which kernels a contestant's framework ran and how fast its matrix products are; recorded once for each."""
 
-    cell: Cell  # the cell as installed
-    groups: list[str]  # the groups of settings that it was given; see backends.process.environment.matched_settings
-    installed: Seconds  # a step without any of the settings
-    given: Seconds  # a step with these groups
-    matched: Seconds  # a step with all settings
+    row: int  # index of the contestant; -1 for the referee, which has products alone
+    profile: Profile | None
+    products: Annotated[list[Product], msgspec.Meta(max_length=20)]
 
 
-class Trained(Line, frozen=True):
-    """One training of a cell, scored after each epoch."""
+class Summed(Line, frozen=True):
+    """How long a group of workers took to sum arrays of one size, by the framework's own engine."""
 
-    cell: Cell
-    seed: int
-    epochs: list[EpochDone]
-    scores: list[Scores]  # of each epoch's weights on the held-out sources
-    peak: Count  # the most bytes that the process had in memory
+    row: CountOrZero  # index of the backend
+    size: Count  # bytes of one worker's array
+    seconds: SomeSeconds
+    others: Amount  # cores that other processes used meanwhile, on average
 
 
+# Each format with its version, the class of its first line, and those of its other lines.
+FORMATS: dict[str, tuple[int, Any, Any]] = {
+    "rosetta-benchmark": (4, BenchHead, Certified | Round | Evidence | Decoded),
+    "rosetta-sweep": (2, SweepHead, Round | Evidence),
+    "rosetta-workers": (2, SweepHead, Round | Evidence | Summed),
+}
 Kind = TypeVar("Kind", bound=Line)
-HeadOf = TypeVar("HeadOf", bound=FirstLine)
-LineOf = TypeVar("LineOf", bound=Line)
 
 
 @dataclass
-class Lines(Generic[HeadOf, LineOf]):
-    """An opened file of lines. Each kind of recording is a subclass, which says which lines it has."""
+class Recording:
+    """An opened recording."""
 
     path: Path
-    head: HeadOf
-    lines: list[LineOf] = field(default_factory=list)
-
-    format: ClassVar[str]
-    version: ClassVar[int]
-    kinds: ClassVar[tuple[Any, Any]]  # the class of the head, and the union of those of the other lines
+    head: Any  # a BenchHead or a SweepHead
+    lines: list[Line] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, path: Path, **fields: Any) -> Self:
+    def begin(cls, path: Path, format: str, **fields: Any) -> Self:
         """Write the head of a new recording, with these fields besides those of every head.
 
         Raises CannotBeginError if the file already exists.
         """
+        version, head, _ = FORMATS[format]
         started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        head = cls.kinds[0](
-            format=cls.format, version=cls.version, machine=describe_machine(), started=started, **fields
+        create_lines(
+            path, head(format=format, version=version, machine=describe_machine(), started=started, **fields)
         )
-        create_lines(path, head)
         return cls.read(path)  # what could not be read again is found before anything is measured
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a recording; a torn last line is left out.
+    def read(cls, path: Path, *formats: str) -> Self:
+        """Read a recording of one of these formats, or of any; a torn last line is left out.
 
-        Raises CannotBeginError if the file cannot be read, RosettaError if its content is damaged.
+        Raises CannotBeginError if the file cannot be read, RosettaError if it is damaged or of another format.
         """
-        head, *lines = _read_lines(path, cls.format, cls.version, *cls.kinds)
+        allowed = formats or tuple(FORMATS)
+        format = found if (found := format_of(path)) in allowed else allowed[0]
+        head, *lines = _read_lines(path, format, *FORMATS[format])
         recording = cls(path, head, lines)
         if damage := next(recording.damages(), None):
             raise RosettaError(f"{path} is damaged: {_shown(damage)}")
         return recording
 
-    def damages(self) -> Iterator[str]:
-        """One message for each contradiction between lines that are each valid by themselves."""
-        raise NotImplementedError
+    @property
+    def plan(self) -> Plan:
+        """The plan of a benchmark."""
+        plan: Plan = self.head.plan
+        return plan
 
     def resume(self) -> Self:
         """Cut off a torn last line, so that lines can be appended again.
@@ -249,74 +251,60 @@ class Lines(Generic[HeadOf, LineOf]):
         cut_torn_line(self.path)
         return self
 
-    def append(self, line: LineOf) -> None:
+    def append(self, line: Line) -> None:
         append_line(self.path, line)
         self.lines.append(line)
 
     def of_kind(self, kind: type[Kind]) -> list[Kind]:
         return [line for line in self.lines if isinstance(line, kind)]
 
-
-AnyLine = Certified | Generation | Evidence | Decoded | Cause | Trained  # every kind but the head
-
-
-@dataclass
-class Recording(Lines[Head, AnyLine]):
-    """An opened recording of a benchmark."""
-
-    format = "rosetta-benchmark"
-    version = 3
-    kinds = Head, AnyLine
-
-    @property
-    def plan(self) -> Plan:
-        return self.head.plan
+    def rounds(self, work: Work = "training") -> list[Round]:
+        """The rounds whose turns did this work."""
+        return [line for line in self.of_kind(Round) if line.work == work]
 
     def damages(self) -> Iterator[str]:
-        plan, shown = self.plan, len(self.head.corpus.shown)
-        yield from damages_of_cells(plan.cells)
-        if plan.preset not in PRESETS:
-            yield f"its plan has the preset {plan.preset}"
-        if set(plan.named) - {cell.label for cell in plan.cells}:
-            yield "its plan names rows that it does not have"
-        counted = {line.cell for line in self.of_kind(Decoded) if line.characters}
-        if any(len(line.translations) != shown for line in self.of_kind(Decoded)):
-            yield f'there are not {shown} translations in each line of kind "decoded"'
-        if any(len(line.epochs) != len(line.scores) or not line.epochs for line in self.of_kind(Trained)):
-            yield "a training does not have as many scores as epochs"
-        if any(not line.groups or set(line.groups) - GROUPS.keys() for line in self.of_kind(Cause)):
-            yield f"a cause names a group of settings that is none of {', '.join(GROUPS)}"
+        """One message for each contradiction between lines that are each valid by themselves."""
+        head, counted, contestants = self.head, None, MOST_ROWS
+        if isinstance(head, BenchHead):
+            yield from _damages_of_rows(head.plan.rows)
+            counted = {line.row for line in self.of_kind(Decoded) if line.characters}
+            contestants, shown = len(head.plan.rows), len(head.corpus.shown)
+            if any(len(line.translations) != shown for line in self.of_kind(Decoded)):
+                yield f'there are not {shown} translations in each line of kind "decoded"'
+        elif not 0 < len(set(head.backends)) == len(head.backends) <= MOST_ROWS:
+            yield f"it has {len(head.backends)} backends, of which {len(set(head.backends))} differ"
+        elif head.workers == 1:
+            contestants = len(head.backends)
         profiles = [line.profile for line in self.of_kind(Evidence) if line.profile]
         if any(kernel.seconds < 0 for profile in profiles for kernel in profile.kernels):
             yield "a kernel took less than no time"
-        generations = self.of_kind(Generation)
-        starts = sum(len(generation.starts) for generation in generations)
-        if starts * (len(generations) + len(plan.cells)) > MOST_UNKNOWNS:
-            yield f"{len(generations)} generations with {starts} processes are too many to be evaluated together"
-        seen, measured = set(), {plan.cells.index(cell) for cell in plan.measured}
-        for generation in generations:
-            alive = sorted(start.cell for start in generation.starts)
-            if not set(alive) <= measured:
-                yield f"generation {generation.number} has cells that the plan does not have"
-            elif any(sorted(visit.cell for visit in cycle) != alive for cycle in generation.cycles):
-                yield f"generation {generation.number} has a cycle that is not one visit to each of its cells"
-            elif (generation.number, generation.heat) in seen:
-                yield f"generation {generation.number} is recorded twice"
-            elif any(
-                (v.batch or v.alone) and plan.cells[v.cell] not in counted for c in generation.cycles for v in c
-            ):
-                yield f"generation {generation.number} times decoding, but no line has the number of characters"
-            seen.add((generation.number, generation.heat))
+        indices = [line.row for line in self.lines if isinstance(line, Certified | Evidence | Decoded | Summed)]
+        if any(not -1 <= row < contestants for row in indices):
+            yield f"it has lines of other rows than its {contestants}"
+        seen = set()
+        for line in self.of_kind(Round):
+            rows = [sorted(visit.row for visit in cycle) for cycle in line.cycles]
+            if any(visited != rows[0] or len(set(visited)) != len(visited) for visited in rows):
+                yield f"round {line.number} has a cycle that is not one visit to each of its rows"
+            elif rows and rows[0] and rows[0][-1] >= contestants:
+                yield f"round {line.number} has rows that the plan does not have"
+            elif any(start.row >= contestants for start in line.starts):
+                yield f"round {line.number} starts rows that the plan does not have"
+            elif (line.number, line.work) in seen:
+                yield f"round {line.number} is recorded twice"
+            elif counted is not None and line.work != "training" and rows and not counted >= set(rows[0]):
+                yield f"round {line.number} times decoding, but no line has the number of characters"
+            seen.add((line.number, line.work))
 
 
-def damages_of_cells(cells: Sequence[Cell]) -> Iterator[str]:
-    """One message for each fault of the cells of a plan or a sweep."""
-    labels = {cell.label for cell in cells}
-    if not 0 < len(labels) == len(cells) <= MOST_CELLS:
-        yield f"it has {len(cells)} rows with {len(labels)} labels, expected at most {MOST_CELLS} and one label each"
-    for cell in cells:
-        if cell.lane not in LANES or cell.batches not in BATCHES:
-            yield f"the row {cell.label} has the lane {cell.lane} and {cell.batches} batches"
+def _damages_of_rows(rows: Sequence[Row]) -> Iterator[str]:
+    """One message for each fault of the rows of a plan."""
+    labels = {row.label for row in rows}
+    if not 0 < len(labels) == len(rows) <= MOST_ROWS:
+        yield f"it has {len(rows)} rows with {len(labels)} labels, expected at most {MOST_ROWS} and one label each"
+    for row in rows:
+        if row.lane not in LANES:
+            yield f"the row {row.label} has the lane {row.lane}"
 
 
 def refuse_existing(path: Path) -> None:

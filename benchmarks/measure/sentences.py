@@ -98,12 +98,12 @@ class Sentences:
 
     @cached_property
     def timed_together(self) -> dict[str, Any]:
-        """The arguments of `scenarios.decoding` for a batch of many sources."""
+        """The arguments of `in_child.decoding` for a batch of many sources."""
         return self._arguments(self.held_out[:TIMED]) | {"state": self.weights.state}
 
     @cached_property
     def timed_alone(self) -> dict[str, Any]:
-        """The arguments of `scenarios.decoding` for only the `longest` source."""
+        """The arguments of `in_child.decoding` for only the `longest` source."""
         return self._arguments([self.held_out[self.longest]]) | {"state": self.weights.state}
 
     def decoded(self, process: BackendProcess, sources: Sequence[str]) -> NDArray[np.int64]:

@@ -1,15 +1,10 @@
 """Parity certificates: how far a backend is from the referee, shown in reports beside the backend's speed."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from benchmarks.parity.ladder import Size
-from common.errors import CannotBeginError, RosettaError
-from common.files import LARGEST_JSON, read_at_most, write_atomically
-from common.text import printable, quoted
 
 
 class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,21 +34,3 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine: dict[str, Any]
     passed: bool
     rungs: Annotated[dict[str, Rung], msgspec.Meta(max_length=20)]  # the rungs that were climbed, by name
-
-
-def write_certificates(path: Path, certificates: Mapping[str, Certificate]) -> None:
-    """Write certificates as JSON; the keys are "NAME dtype"."""
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(certificates), indent=2) + b"\n")
-
-
-def read_certificates(path: Path) -> dict[str, Certificate]:
-    """Read what `write_certificates` wrote. Raises CannotBeginError if the file has any other content."""
-    try:
-        return msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=dict[str, Certificate])
-    except (OSError, ValueError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else printable(str(error))
-        raise CannotBeginError(
-            f"{path} cannot be read: {why}; `rosetta parity --certificate {quoted(path)}` writes such a file"
-        ) from error
-    except RosettaError as error:
-        raise CannotBeginError(str(error)) from error

@@ -1,6 +1,8 @@
 """Climb the parity ladder with every backend, explain what fails, and make the certificates."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
@@ -54,30 +56,42 @@ def climb(
     dtypes: Sequence[str],
     found: Parity,
     on_check: Callable[[], None] = lambda: None,
+    at_once: int = 1,
 ) -> Parity:
-    """Let every backend climb in every precision, one after another, each in a process of its own.
+    """Let every backend climb in every precision, `at_once` of them side by side, each in a process of its own.
 
-    Returns `found`, which is filled check by check, so that the results before an error are kept. `on_check` is
-    called after each check.
+    Returns `found`, which is filled backend by backend, so that the results before an error are kept. `on_check` is
+    called after each of them.
     """
     forwards: dict[str, Forward] = {}
-    for name, dtype in backends_and_dtypes(names, dtypes):
-        with course.start(name, dtype) as process:
-            climber = Climber(course, process, dtype)
-            own = []
-            for check in climber.climb():
-                own.append(check)
-                found.checks.append(check)
+    with ExitStack() as processes, ThreadPoolExecutor(at_once) as pool:
+
+        def one(name: str, dtype: str) -> Climber:
+            climber = Climber(course, processes.enter_context(course.start(name, dtype)), dtype)
+            climber.checks = list(climber.climb())
+            return climber
+
+        pairs = backends_and_dtypes(names, dtypes)
+        climbing = [pool.submit(one, name, dtype) for name, dtype in pairs]
+        try:
+            for (name, dtype), future in zip(pairs, climbing, strict=True):
+                climber = future.result()
+                found.checks += climber.checks
+                failed = [check for check in climber.checks if not check.passed]
+                if failed:
+                    found.explanations.append(explain(climber, failed))
+                elif climber.precision == "float32":
+                    forwards[name] = climber.forward
+                found.certificates[f"{name} {dtype}"] = certificate(course, climber, climber.checks)
+                climber.process.close()
                 on_check()
-            failed = [check for check in own if not check.passed]
-            if failed:
-                found.explanations.append(explain(climber, failed))
-            elif climber.precision == "float32":
-                forwards[name] = climber.forward
-            found.certificates[f"{name} {dtype}"] = certificate(course, climber, own)
-    for check in _pairs(course, forwards):
-        found.checks.append(check)
-        on_check()
+        except BaseException:  # Ctrl-C too: the others are ended, since the pool waits for them
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.close()
+            course.referee.process.close()
+            raise
+    found.checks += _pairs(course, forwards)
+    on_check()
     found.whole = True
     return found
 

@@ -47,12 +47,13 @@ class Size:
     num_samples: int  # pairs of the corpus, all of which are trained on
     steps: int  # training steps of the trajectory
     batch_rows: int  # rows of the batch that the rungs from tensors to step use, and of a whole batch of counts
-    sentences: int  # number of decoded sentences; keras:example decodes three, since it takes seconds for each
+    sentences: int  # number of decoded sentences
     permutations: int  # float32 trainings with permuted hidden units; if 0, only the first ten losses are compared
+    sentences_of_example: int = 3  # of these, keras:example decodes so many, since it takes seconds for each
 
 
 WHOLE = Size(num_samples=1500, steps=50, batch_rows=64, sentences=200, permutations=PERMUTATIONS)
-QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutations=0)
+QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutations=0, sentences_of_example=1)
 
 
 @dataclass(frozen=True)
@@ -323,6 +324,7 @@ class Climber:
     came_out: ModelState  # the state that the backend then gave back
     forward: Forward  # the backend's answer on the rung "forward"
     gradients: Gradients  # the backend's answer on the rung "loss"
+    checks: list[Check]  # those of all rungs that were climbed
 
     def __init__(self, course: Course, process: BackendProcess, dtype: str) -> None:
         self.course, self.process, self.dtype = course, process, dtype
@@ -485,7 +487,7 @@ class Climber:
 
     def _strings(self) -> Iterator[Check]:
         course = self.course
-        sources = course.sources[: 3 if self.process.name == BASELINE else None]
+        sources = course.sources[: course.size.sentences_of_example if self.process.name == BASELINE else None]
         got = course.strings(self.answers, len(sources))
         rows = list(zip(sources, got, course.expected_strings, strict=False))
         different = [row for row in rows if row[1] != row[2]]

@@ -1,24 +1,114 @@
-"""The blocks that `rosetta compare` shows: what became faster or slower between two recordings."""
+"""Two recordings compared: what became faster or slower from the first to the second, and what else changed."""
 
-from benchmarks.report import wording
-from benchmarks.report.blocks import Block, Table, Warnings
-from benchmarks.results.changes import Comparison
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any, get_args
+
+from benchmarks.measure.recording import Recording, Work
+from benchmarks.measure.turns import usable
+from benchmarks.report.statistics import Estimate, Word, independent_ratio, observations, trusted
+from benchmarks.report.words import joined, noted, quantity, ratio, safe, table
+
+MOVED = 0.03  # share by which the median of all rows' steps must have changed for a warning
+FIGURES = {"training": "training step", "batch": "character in a batch", "alone": "character alone"}  # of each work
 
 
-def blocks(comparison: Comparison) -> list[Block]:
-    """What else differs between the recordings, as warnings; then a line for each row and figure."""
-    found: list[Block] = [Warnings(comparison.differences)] if comparison.differences else []
-    rows = [
-        (
-            change.label,
-            change.figure,
-            wording.quantity(change.before),
-            wording.quantity(change.after),
-            f"{change.word}: {wording.ratio(change.ratio)}",
+@dataclass(frozen=True)
+class Change:
+    """How one figure of one row changed."""
+
+    label: str  # label of the row
+    figure: str  # one of FIGURES
+    before: float  # seconds in the first recording
+    after: float  # seconds in the second recording
+    ratio: Estimate  # before / after: above 1 is faster
+    word: Word  # the verdict
+
+    @property
+    def slower_by(self) -> float:
+        """By what share the time grew, where the verdict is "slower": 0.1 is 10 % more. Otherwise 0."""
+        return 1 / self.ratio.value - 1 if self.word == "slower" else 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one recording to another."""
+
+    differences: list[str]  # what else differs between the two, and so may be the cause instead of the code
+    changes: list[Change]
+
+
+def compare(before: Recording, after: Recording) -> Comparison:
+    """Compare every figure of every row that both recordings have measured in two rounds or more.
+
+    - Nothing is compared where other programs were at work in too many cycles of one of the recordings.
+    - The two recordings have no rounds in common, so the intervals include what the machine did during either.
+    """
+    changes = [*_changes(before, after)]
+    longer = [change.after / change.before for change in changes if change.figure == FIGURES["training"]]
+    differences = [*_differences(before, after)]
+    if len(longer) > 1 and abs(math.log(median(longer))) > math.log(1 + MOVED):
+        differences.append(
+            f"in the median over all rows a step takes {median(longer):.2f} times as long as before: when all rows "
+            "change together, the machine is a more likely cause than the code"
         )
-        for change in comparison.changes
+    return Comparison(differences, changes)
+
+
+def shown(comparison: Comparison) -> str:
+    """A comparison in Markdown."""
+    lines = [
+        (safe(c.label), c.figure, quantity(c.before), quantity(c.after), f"{c.word}: {ratio(c.ratio)}")
+        for c in comparison.changes
     ]
-    columns = ("row", "time of a", "before", "after", "the second recording is")
-    note = "The number before × says how many times as fast as the first recording the second one is; the numbers in "
-    note += f"brackets are its 95{wording.SPACE}% interval."
-    return [*found, Table("From the first recording to the second", columns, rows, frozenset({0, 1, 4}), note=note)]
+    warnings = "\n".join(f"- {safe(difference)}" for difference in comparison.differences)
+    changes = table(("row", "time of a", "before", "after", "the second recording is"), lines)
+    note = "The number before × says how many times as fast the second recording is as the first."
+    return joined(warnings, noted(changes, note))
+
+
+def _changes(before: Recording, after: Recording) -> Iterator[Change]:
+    for side in (before, after):
+        cycles = [cycle for line in side.rounds() for cycle in line.cycles]
+        if not trusted(sum(not usable(cycle) for cycle in cycles), len(cycles)):
+            return
+    within = max(before.plan.within, after.plan.within)
+    rows = {row.label: index for index, row in enumerate(before.plan.rows)}
+    for work in get_args(Work):
+        first, second = observations(before, work), observations(after, work)
+        for index, row in enumerate(after.plan.rows):
+            old, new = first.of_row(rows.get(row.label, -1)), second.of_row(index)
+            if min(len(old), len(new)) > 1:
+                change = independent_ratio(new, old)
+                seconds = math.exp(fmean(old)), math.exp(fmean(new))
+                yield Change(row.label, FIGURES[work], *seconds, change, change.word(within))
+
+
+def _differences(before: Recording, after: Recording) -> Iterator[str]:
+    """One sentence for each thing that differs between the two recordings: versions, machine, settings, rows."""
+    first, second = map(_circumstances, (before, after))
+    for name in sorted(first.keys() | second.keys()):
+        old, new = first.get(name, "none"), second.get(name, "none")
+        if old != new:
+            yield f"{name} was {old}, is {new}"
+    labels = [{row.label for row in side.plan.rows} for side in (before, after)]
+    for label in sorted(labels[0] ^ labels[1]):
+        yield f"{label} is only in the {'first' if label in labels[0] else 'second'} recording"
+
+
+def _circumstances(recording: Recording) -> dict[str, Any]:
+    """What a recording's figures may depend on besides the code, by name."""
+    plan, machine, corpus = recording.plan, recording.head.machine, recording.head.corpus
+    return {
+        **{name: value or "not known" for name, value in machine.items() if name != "versions"},
+        **machine["versions"],
+        "corpus": corpus.sha256[:12],
+        "weights": corpus.weights_sha256[:12],
+        "num_samples": plan.data.num_samples,
+        "batch_size": plan.settings.batch_size,
+        "latent_dim": plan.latent_dim,
+        "threads": plan.threads,
+        "device": plan.device,
+    }

@@ -28,7 +28,7 @@ from benchmarks.measure.lock import PLACE
 from common.errors import CannotBeginError
 from rosetta import app
 from tests import recordings
-from tests.attack.damaged_files import CERTIFICATES, LINES, run_files
+from tests.attack.damaged_files import LINES, run_files
 from tests.attack.limits import little_memory, little_time
 from tests.program import rosetta
 
@@ -37,13 +37,13 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 NUMBERS = ["", "9" * 30, *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5".split()]
 WORDS = ["", " ", "a" * 5000, "\x1b[2J", "\u202e", "a\nb", "\udce9", "$(touch harmed)", "'\""]
 WORDS += "- -- -h 😀 %s%n all".split()
-PATHS = "run old pairs.txt certificates.json a.jsonl none none/a.html . .. / /dev/null run/config.json ~".split()
+PATHS = "run old pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json ~".split()
 PATHS += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "new", "new/a.md", "/proc/self/mem", "\x00"]
 NAMES = [
     *TABLE,
     *"numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last".split(),
 ]
-NAMES += "drop matched default shuffled,bucketed quick 10% 1m 0% 1e9% 99999999999h".split()
+NAMES += "drop shuffled,bucketed 10% 1m 0% 1e9% 99999999999h".split()
 
 
 SENSIBLE = [  # what is done, or goes far
@@ -55,15 +55,15 @@ SENSIBLE = [  # what is done, or goes far
     "train --data pairs.txt --backend numpy --out new",
     "train --out run --resume --epochs 9",
     "bench --resume --out a.jsonl",
-    "bench --backends numpy --data pairs.txt --certificate certificates.json --out b.jsonl",
+    "bench --backends numpy --data pairs.txt --out b.jsonl",
     "sweep --backends numpy --data pairs.txt --out c.jsonl",
-    "parity --quick --data pairs.txt --certificate new.json",
+    "parity --quick --data pairs.txt",
     "evaluate run --weights best",
     "translate run Go.",
     "translate --file pairs.txt --beam 3 --n-best 2",
     "serve run --backends numpy",
 ]
-RECORDING = recordings.recording(recordings.plan_of(["torch", "paddle"]), generations=2)
+RECORDING = recordings.recording(recordings.plan_of(["torch", "paddle"]), rounds=2)
 
 
 def refused(*arguments: object, **named: object) -> NoReturn:
@@ -114,13 +114,14 @@ def nothing_begins() -> Iterator[None]:
     with ExitStack() as stack:
         for name in (
             "benchmarks.measure.machine.check",
-            "benchmarks.measure.sweep.data_work",
+            "benchmarks.measure.machine.wait_until_fit",
+            "benchmarks.measure.sweep.measure",
             "benchmarks.parity.ladder.initial_state",
             "backends.serve.server._listener",
             "common.corpus.download",
             "backends.process.parent.BackendProcess._start",
-            "backends.process.parent.require_interpreter",
-            "benchmarks.measure.plan.require_interpreter",
+            "backends.process.parent.interpreter_versions",
+            "benchmarks.measure.plan.interpreter_versions",
         ):
             stack.enter_context(patch(name, refused))
         stack.enter_context(patch("common.machine._processor", str))  # which takes a second to find out
@@ -159,14 +160,13 @@ def attack(count: int, start: int = 0) -> Counter[str]:
 
 
 def fill(here: Path) -> None:
-    """Make the folder anew, with a run, an old one, a corpus, certificates and a recording."""
+    """Make the folder anew, with a run, an old one, a corpus and a recording."""
     shutil.rmtree(here, ignore_errors=True)
     for name, old in (("run", False), ("old", True)):
         (here / name).mkdir(parents=True)
         for file, content in run_files(old).items():
             (here / name / file).write_bytes(content)
     (here / "pairs.txt").write_bytes(LINES)
-    (here / "certificates.json").write_bytes(CERTIFICATES)
     recordings.written(RECORDING, here / "a.jsonl")
 
 

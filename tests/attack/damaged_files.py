@@ -1,5 +1,4 @@
-"""Damages corpora, runs, certificates, Paddle's pickles and Keras's archives at random; each is read or refused in
-one line.
+"""Damages corpora, runs, Paddle's pickles and Keras's archives at random; each is read or refused in one line.
 
     python -m tests.attack.damaged_files COUNT [SEED]
 
@@ -25,13 +24,10 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import h5py
-import msgspec
 import numpy as np
 
 from backends.native.keras import FOLDERS, ROLES, SETTINGS, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
-from benchmarks.measure.plan import Cell
-from benchmarks.parity.certificate import read_certificates
 from common.config import DataConfig, ModelConfig
 from common.corpus import read_corpus
 from common.errors import RosettaError
@@ -40,7 +36,7 @@ from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
 from common.stored import Pair
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
-from tests import recordings, small_run
+from tests import small_run
 from tests.attack.damage_bytes import bit_flipped, damaged, damaged_json, damaged_json_lines, zipped
 from tests.attack.limits import left_behind, little_memory, little_time, one_line
 
@@ -188,7 +184,6 @@ class Target:
 
 LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
 CONFIG, ARRAYS = keras_members()
-CERTIFICATES = msgspec.json.encode({"torch float32": recordings.certificate(Cell("torch"))})
 # The checksums of a zip would find most damage to its members, so that these are damaged before they are packed, too.
 WHOLE = {
     "text": Target(LINES, of_corpus),
@@ -204,8 +199,6 @@ WHOLE = {
     "values in Keras's configuration": Target(
         CONFIG, of_keras, lambda config: keras_archive(config, ARRAYS), damaged_json
     ),
-    "certificates": Target(CERTIFICATES, read_certificates),
-    "values in certificates": Target(CERTIFICATES, read_certificates, damage=damaged_json),
 }
 for file, content in run_files(old=False).items():
     for age, old in (("a run", False), ("an old run", True)):

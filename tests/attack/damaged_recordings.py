@@ -1,4 +1,4 @@
-"""Damages the committed recordings at random and makes of each a page, a comparison and a joined page, or one line.
+"""Damages the committed recordings at random and makes of each pages and a comparison, or one line.
 
     python -m tests.attack.damaged_recordings COUNT [SEED]
 
@@ -33,9 +33,9 @@ def attack(count: int, start: int = 0) -> Counter[str]:
         @given(raw=one_of(map(damage.damaged, NAMES)))
         def each(raw: bytes) -> None:
             path.write_bytes(raw)
-            page = "<!doctype html>" in damage.reported(path)
+            page = "<!doctype html>" in damage.reported(path, charts=True)
             damage.compared_with(path, whole)
-            damage.joined_with_another(path)
+            damage.beside_another(path)
             outcomes["pages" if page else "refused in one line"] += 1
 
         each()

@@ -28,7 +28,7 @@ from backends.process import parent
 from backends.process.calls import to_wire
 from backends.process.messages import Failure
 from backends.process.parent import BackendProcess
-from benchmarks.measure.plan import Cell
+from benchmarks.measure.plan import Row
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
 from tests import child, recordings
@@ -41,7 +41,7 @@ TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, st
 STARTING, SILENCE, ENDING = 1.0, 0.3, 0.3  # seconds that are allowed
 MOST_SECONDS = 20.0  # that all may take, on a machine that has other things to do
 HOSTILE = b"an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\xe2\x80\xae\xff\n"
-OPENED = of("result", to_wire(recordings.facts(Cell("numpy"))))
+OPENED = of("result", to_wire(recordings.facts(Row("numpy"))))
 ANSWER, EVENT = of("result", {"a": 1}), of("event", {"number": 1})
 ERROR = of("error", to_wire(Failure(HOSTILE.decode(errors="replace") * 100, 1)))
 LONG = 30.0  # seconds; nobody waits for their end

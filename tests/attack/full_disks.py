@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from backends.process.parent import PROJECT
-from benchmarks.measure.recording import Generation, Recording
+from benchmarks.measure.recording import Recording
 from common.run_directory import RunDirectory
 from tests.attack.limits import folder_left_behind
 from tests.attack.victims import BENCH, HERE_TOO, NUMPY_TWICE, SMALL, Place, assert_same_run, figures
@@ -69,7 +69,7 @@ class Whole:
     def lines(self) -> list[bytes]:
         """Of a recording."""
         out = self.folder / "a.jsonl"
-        with self.place.start_short(2, *BENCH, *NUMPY_TWICE, "--seeds", "0", "--out", out) as victim:
+        with self.place.start_short(2, *BENCH, *NUMPY_TWICE, "--out", out) as victim:
             assert victim.status() == 0, victim.said()
         return out.read_bytes().splitlines(keepends=True)
 
@@ -190,7 +190,7 @@ def reporting(small: Small) -> str:
     """A page, in place of an older one."""
     page = small.disk / "page.md"
     page.write_text("old")
-    small.fill(25, 2)
+    small.fill(12, 2)
     command = ["report", COMMITTED / "standard.jsonl", "-o", page]
     status = small.tries(*command)
     found = page.read_bytes()
@@ -206,7 +206,7 @@ def measuring(small: Small) -> str:
     """A recording that is new, or that has some lines already."""
     out = small.disk / "a.jsonl"
     short: dict[str, str] = {"module": "tests.short_bench"}
-    arguments: list[object] = [*BENCH[1:], *NUMPY_TWICE, "--seeds", "0"]
+    arguments: list[object] = [*BENCH[1:], *NUMPY_TWICE]
     before = b""
     if small.rng.random() < 0.7:
         whole = small.whole.lines
@@ -225,8 +225,8 @@ def measuring(small: Small) -> str:
         assert victim.status() == 0, victim.said()
     recording = Recording.read(out)
     assert out.read_bytes().startswith(kept)
-    numbers = [generation.number for generation in recording.of_kind(Generation)]
-    assert numbers == list(range(1, max(2, len(numbers)) + 1)), "a generation is lost or twice"
+    numbers = [line.number for line in recording.rounds()]
+    assert numbers == list(range(1, max(2, len(numbers)) + 1)), "a round is lost or twice"
     return "its lines are kept" if kept else "nothing is left of it"
 
 

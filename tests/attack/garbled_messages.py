@@ -24,8 +24,8 @@ from backends.process.calls import result_from_wire, to_wire
 from backends.process.messages import Failure, GarbledMessageError, write_message
 from backends.process.parent import BackendProcess, _event_from, _failure_from
 from backends.process.pipes import LimitedPipe
-from benchmarks.measure import scenarios
-from benchmarks.measure.plan import Cell
+from benchmarks.measure import in_child
+from benchmarks.measure.plan import Row
 from common.interface import BackendFacts
 from tests import recordings
 from tests.attack.damage_bytes import damaged, damaged_json
@@ -37,15 +37,15 @@ def of(kind: str, content: Any) -> bytes:
     return buffer.getvalue()
 
 
-FACTS = recordings.facts(Cell("torch"))
-WARM_UP = scenarios.WarmUp(0.1, [0.2, 0.3], 600_000_000, 8, 2)
+FACTS = recordings.facts(Row("torch"))
+WARM_UP = in_child.WarmUp(0.1, [0.2, 0.3], 600_000_000, 8, 2)
 PRODUCTS = to_wire(recordings.LARGE)
 ARRAYS = {"nested": [{"ids": np.arange(12).reshape(3, 4)}, "text"], "empty": np.zeros((0, 4), np.float32)}
 # A message, and how its result is converted.
 WHOLE: dict[str, tuple[bytes, Callable[[Any], Any]]] = {
     "facts": (of("result", to_wire(FACTS)), partial(msgspec.convert, type=BackendFacts)),
-    "a warm-up": (of("result", to_wire(WARM_UP)), partial(result_from_wire, scenarios.warm_up)),
-    "products": (of("result", PRODUCTS), partial(result_from_wire, scenarios.matrix_products)),
+    "a warm-up": (of("result", to_wire(WARM_UP)), partial(result_from_wire, in_child.warm_up)),
+    "products": (of("result", PRODUCTS), partial(result_from_wire, in_child.matrix_products)),
     "arrays": (of("result", ARRAYS), lambda content: content),
     "an event": (of("event", {"step": 5, "loss": 0.5, "ids": np.arange(3)}), lambda content: content),
     "an error": (of("error", to_wire(Failure("it failed", 1))), lambda content: content),

@@ -59,7 +59,7 @@ COMMANDS = {
     ),
     "sweep": Command(("sweep", "--backends", "numpy", *SMALL, "--out", "{}/b.jsonl"), 4, ends=False, lines=0),
     "parity": Command(
-        ("parity", "--quick", "--backends", "numpy", "--latent-dim", "16", "--certificate", "{}/c.json"),
+        ("parity", "--quick", "--backends", "numpy", "--latent-dim", "16"),
         6,
         ends=True,
     ),

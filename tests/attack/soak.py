@@ -22,7 +22,7 @@ import psutil
 
 from backends import runs
 from backends.process.runtime import Runtime
-from backends.translator import open_translator
+from backends.translator import Opener
 from common.config import DataConfig, TrainConfig
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from rosetta import app
@@ -72,7 +72,7 @@ def soak(seconds: float, out: Path) -> list[dict[str, Any]]:
     with ExitStack() as stack:
         lines = stack.enter_context(out.open("w", encoding="utf-8"))
         stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
-        translators = [stack.enter_context(open_translator(run, name, "last", None, Runtime())) for name in BACKENDS]
+        translators = [stack.enter_context(Opener(run, "last", None, Runtime()).open(name)) for name in BACKENDS]
         while time.monotonic() < end:
             begun, number = time.monotonic(), len(rounds)
             for translator in translators:
@@ -141,6 +141,6 @@ def table(rounds: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    make_short(generations=2)
+    make_short(rounds=2)
     if found := grown(soak(float(sys.argv[1]), Path(sys.argv[2]))):
         sys.exit("\n".join(found))

@@ -22,8 +22,8 @@ LONGEST = 120.0  # seconds that any program is waited for
 OUTLIVES = 10.0  # seconds by which a worker may outlive its program: while it imports a framework it hears nothing
 # A small run, of which a second of training has many epochs.
 SMALL = ["--num-samples", "200", "--latent-dim", "16", "--threads", "1"]
-# Benchmarks of the quickest backends; so wide an interval that the fewest generations are enough.
-BENCH = ["bench", "--lanes", "matched", "--within", "1000%", "--budget", "10m", *SMALL]
+# Benchmarks of the quickest backends; so wide an interval that the fewest rounds are enough.
+BENCH = ["bench", "--within", "1000%", "--budget", "10m", *SMALL]
 HERE_TOO = ["--python", f"numpy={sys.executable}"]
 NUMPY_TWICE = ["--backends", "numpy", *HERE_TOO]
 
@@ -101,9 +101,9 @@ class Place:
     def start(self, *arguments: object, module: str = "rosetta", output: int | None = None) -> Victim:
         return Victim([sys.executable, "-m", module, *map(str, arguments)], self, output)
 
-    def start_short(self, generations: int, *arguments: object) -> Victim:
-        """A benchmark whose visits are short, which ends after so many generations."""
-        return self.start(generations, *arguments, module="tests.short_bench")
+    def start_short(self, rounds: int, *arguments: object) -> Victim:
+        """A benchmark whose visits are short, which ends after so many rounds."""
+        return self.start(rounds, *arguments, module="tests.short_bench")
 
     def does(self, *arguments: object, status: int = 0) -> list[str]:
         """Run `rosetta` to its end, which must have this status; returns what it said on standard error."""

@@ -1,16 +1,15 @@
 """Sentences that explain, from what was measured, why one row is slower than another and what to do about it."""
 
-from collections.abc import Mapping, Sequence
-from math import log
+from collections.abc import Mapping
 
 from backends.process.environment import GROUPS, matched_settings, variables_of
-from benchmarks.measure.recording import Cause, Evidence
+from benchmarks.measure.in_child import Profile
 from common.text import listed, quoted
 
 BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
 WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
-# How a sentence calls each part of a step (see common.evidence.Part): "22 ms more in ...".
-IN_WORDS = {
+# The names of the parts of a step (see common.evidence.Part) in tables, and after "22 ms more in".
+PARTS = {
     "LSTM": "its LSTM kernels",
     "products": "matrix products",
     "gates": "gates and other operators",
@@ -21,8 +20,8 @@ IN_WORDS = {
 }
 
 
-def step_parts(evidence: Evidence | None, step_seconds: float, makes_tensors: bool) -> dict[str, float]:
-    """The seconds that each part of a step takes, in the order of IN_WORDS; their sum is `step_seconds`.
+def step_parts(profile: Profile | None, step_seconds: float, makes_tensors: bool) -> dict[str, float]:
+    """The seconds that each part of a step takes, in the order of PARTS; their sum is `step_seconds`.
 
     The result is empty where there is no profile. A profiler slows down what it watches, so only shares are taken
     from it:
@@ -33,12 +32,11 @@ def step_parts(evidence: Evidence | None, step_seconds: float, makes_tensors: bo
       subtracted from it. Where `makes_tensors` is False, the row makes its tensors before its steps, and nothing is
       subtracted.
     """
-    if evidence is None or evidence.profile is None:
+    if profile is None:
         return {}
-    profile = evidence.profile
     together = sum(kernel.seconds for kernel in profile.kernels) or 1.0
     busy = min(1.0, profile.busy_seconds / profile.seconds)
-    shares: dict[str, float] = dict.fromkeys(IN_WORDS, 0.0)
+    shares: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     for kernel in profile.kernels:
         shares[kernel.part] += busy * kernel.seconds / together
     between = 1.0 - sum(share for part, share in shares.items() if part not in BETWEEN)
@@ -56,7 +54,7 @@ def why_slower(slower: str, faster: str, parts: Mapping[str, float], others: Map
     """
     if not parts or not others:
         return ""
-    words, own, theirs = dict(IN_WORDS), dict(parts), dict(others)
+    words, own, theirs = dict(PARTS), dict(parts), dict(others)
     if bool(own["LSTM"]) != bool(theirs["LSTM"]):
         # One row has fused LSTM kernels, the other a loop of products and gates: only their sums can be compared.
         fused = faster if theirs["LSTM"] else slower
@@ -76,18 +74,23 @@ def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:.0f} ms" if seconds >= 0.01 else f"{1e3 * seconds:.1f} ms"
 
 
-def advice_for(backend: str, slower: float, causes: Sequence[Cause], threads: int) -> str:
-    """For a backend as installed: which of the matched lane's settings make it faster, and how to set them by hand.
+def advice_for(backend: str, slower: float, threads: int, own_threads: int, processor: str) -> str:
+    """For a row as installed that is slower: which of the matched settings it lacks, and how to set them by hand.
 
-    `slower` is how many times as long its step takes as with all matched settings. `causes` were measured by setting
-    one group of settings after another, so the last of them has every group that was needed.
+    `slower` is how many times as long its step takes as with all of them. `threads` is the number that the matched
+    row had, and `own_threads` that of the row as installed; `processor` is the name of the machine's. "" where the
+    backend has none of these settings.
     """
-    last = causes[-1]
-    groups, own = matched_settings(threads), variables_of(backend)
-    share = min(1.0, log(last.installed / last.given) / log(last.installed / last.matched))
-    names = listed([GROUPS[group] for group in last.groups])
-    given = [f"{name}={value}" for group in last.groups for name, value in groups[group].items() if name in own]
+    own = variables_of(backend)
+    lacked, typed = [], []
+    for group, values in matched_settings(threads, amd="AMD" in processor).items():
+        settings = [quoted(f"{name}={value}") for name, value in values.items() if name in own]
+        if settings and (group != "threads" or own_threads != threads):
+            lacked.append(GROUPS[group])
+            typed += settings
+    if not lacked:
+        return ""
     return (
-        f"A step of {backend} as installed takes {slower:.2f} times as long as with all settings matched; "
-        f"{share:.0%} of the difference comes from {names}. Type before the command: {' '.join(map(quoted, given))}"
+        f"A step of {backend} as installed takes {slower:.2f} times as long as with matched settings, which decide "
+        f"{listed(lacked)}. To set them, type before the command: {' '.join(typed)}"
     )

@@ -1,13 +1,12 @@
-"""The scenarios: each measures one thing, is written once for all backends, and runs in the backend's process.
+"""What is measured in a backend's process. Each function measures one thing and is written once for all backends.
 
 The parent process calls them by name, one at a time, while all other backends' processes sleep. Times are seconds of
 `perf_counter`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -20,8 +19,7 @@ from numpy.typing import NDArray
 from common.decoding import Emit
 from common.evidence import Kernel
 from common.interface import Backend, unreported
-from common.tensors import Batch, Batches, epoch_order
-from common.training import train_epoch
+from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state
 
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
@@ -29,10 +27,7 @@ PROFILED_STEPS = 3
 PRODUCT_SECONDS = 0.2  # seconds for which a matrix product is repeated
 LARGE_SIZE = 2048  # rows and columns of the matrices whose product shows the machine's peak
 BUSY_SHARE = 0.05  # share of a core that a thread must use during training to count as busy
-POINT_WARM_UP = 3  # training steps before the timed ones of a sweep's point, including the cold one
-POINT_SECONDS = 0.5  # seconds that the timed steps of a sweep's point should take
 SUM_WARM_UPS = 4  # sums over a group that are not timed
-MOST_STEPS = 100  # limit on the timed steps of a sweep's point, where a step is very short
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights", "real_positions")
 
 
@@ -51,13 +46,16 @@ class Steps:
     step_seconds: list[float]  # of each step, from the end of the step before it
     seconds: float  # from the first step's start until all losses are read back
     finite: bool  # whether every loss is finite
+    peak: int  # the most bytes that the process has had in memory so far
 
 
-def steps(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Steps:
-    """Train on these rows in their order, from the backend's present weights."""
-    trained = backend.train(_batches(backend, rows, batch_size), unreported)
+def steps(
+    backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, order: NDArray[np.integer] | None = None
+) -> Steps:
+    """Train on these rows in their order, or on those that `order` numbers, from the backend's present weights."""
+    trained = backend.train(Batches(rows, np.arange(len(rows)) if order is None else order, batch_size), unreported)
     finite = bool(np.isfinite(trained.step_losses).all())
-    return Steps(trained.step_seconds.tolist(), trained.seconds, finite)
+    return Steps(trained.step_seconds.tolist(), trained.seconds, finite, peak_memory())
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class WarmUp:
 def warm_up(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> WarmUp:
     """Start from fresh weights: train one cold step on the first batch, then one step on each batch of these rows."""
     backend.load(initial_state(backend.config, backend.train_config.seed))
-    batches = _batches(backend, rows, batch_size)
+    batches = _batches(rows, batch_size)
     start = perf_counter()
     backend.train(batches.part(0, 1), unreported)
     first = perf_counter() - start
@@ -134,7 +132,7 @@ class Profile:
 
 def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Profile:
     """Which kernels run in a training step; its times show shares only, since the profiler slows the steps."""
-    batches = _batches(backend, rows, batch_size).part(0, PROFILED_STEPS)
+    batches = _batches(rows, batch_size).part(0, PROFILED_STEPS)
     found = backend.evidence().profile(batches)
     return Profile(len(batches), found.seconds, found.busy_seconds, found.kernels, data_seconds(batches))
 
@@ -146,80 +144,6 @@ def matrix_products(backend: Backend, emit: Emit, *, shapes: dict[str, tuple[int
         Product(name, shape, backend.evidence().matrix_product(*shape, PRODUCT_SECONDS))
         for name, shape in shapes.items()
     ]
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """The metrics of one epoch of a scored training.
-
-    A loss that is not finite is None in a recording, since JSON has no such number.
-    """
-
-    seconds: Seconds  # duration of the training steps, without validation
-    loss: float | None
-    val_loss: float | None
-    val_accuracy: float  # share of characters predicted correctly, padding included
-    val_accuracy_real: float  # share of characters predicted correctly, without padding
-
-
-def learn(
-    backend: Backend,
-    emit: Emit,
-    *,
-    epochs: int,
-    seed: int,
-    corpus: Batch,
-    training_rows: NDArray[np.integer],
-    validation_rows: NDArray[np.integer],
-) -> int:
-    """Train from the initial weights of `seed`.
-
-    After each epoch an event is emitted with `epoch_done`, the fields of an EpochDone, and `state`, the weights and
-    optimizer slots. Returns the most bytes that the process has had in memory.
-    """
-    state = initial_state(backend.config, seed)
-    backend.load(state)
-    settings = replace(backend.train_config, seed=seed)
-    validation = Batches(corpus, validation_rows, settings.batch_size)
-    for epoch in range(1, epochs + 1):
-        # Steps are not reported: drawing a progress bar in the meantime would slow the training that is timed.
-        trained, validated = train_epoch(
-            backend, lambda **event: None, state, training_rows, validation, settings, epoch
-        )
-        state = backend.dump()
-        accuracies = validated.accuracy, validated.accuracy_real
-        emit(
-            epoch_done=vars(EpochDone(trained.seconds, trained.loss, validated.loss, *accuracies)),
-            state=vars(state),
-        )
-    return peak_memory()
-
-
-@dataclass(frozen=True)
-class Point:
-    """The times of training steps at one size of one axis of a sweep."""
-
-    step_seconds: SomeSeconds
-    peak: Count  # the most bytes that the process has had in memory, before the products
-    # The large product only, the machine's peak that the steps are compared with.
-    products: Annotated[list[Product], msgspec.Meta(min_length=1)]
-
-
-def point(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, seed: int, least_steps: int) -> Point:
-    """Time training steps on these rows, which are repeated as often as needed, after a warm-up.
-
-    At least `least_steps` are timed.
-    """
-    order = epoch_order(len(rows), seed, 1)
-
-    def batches(count: int) -> Batches:
-        return Batches(rows, np.resize(order, count * batch_size), batch_size)
-
-    backend.load(initial_state(backend.config, seed))
-    warm = backend.train(batches(POINT_WARM_UP), unreported).step_seconds[-1]
-    count = min(max(ceil(POINT_SECONDS / warm), least_steps), MOST_STEPS)
-    step_seconds = backend.train(batches(count), unreported).step_seconds.tolist()
-    return Point(step_seconds, peak_memory(), matrix_products(backend, emit, shapes={}))
 
 
 def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) -> list[list[float]]:
@@ -266,9 +190,9 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _batches(backend: Backend, rows: Batch, batch_size: int) -> Batches:
-    """These rows in order as batches, which are trimmed to their longest sentences if the backend's are bucketed."""
-    return Batches(rows, np.arange(len(rows)), batch_size, trimmed=backend.train_config.batches == "bucketed")
+def _batches(rows: Batch, batch_size: int) -> Batches:
+    """These rows in order as batches."""
+    return Batches(rows, np.arange(len(rows)), batch_size)
 
 
 def _cpu_by_thread(process: psutil.Process) -> dict[int, float]:

@@ -1,0 +1,170 @@
+"""The commands that compare numbers, which rosetta.py adds to its command line: parity, diff and carry."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from backends import options
+from common.config import DataConfig, ModelConfig, TrainConfig
+from common.errors import CannotBeginError, CtrlCError, RosettaError
+from common.text import printable, quoted
+
+Mapping = Annotated[Path | None, typer.Option(help="A JSON file that says which layers and weights belong together.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    for command in (parity, diff, carry):
+        app.command()(command)
+
+
+def parity(
+    backends: Annotated[
+        str | None,
+        typer.Option(
+            help=options.LISTED,
+            show_default="those installed, without reduced precision",
+            autocompletion=options.complete_backends,
+        ),
+    ] = None,
+    dtype: Annotated[
+        options.Precision | None, typer.Option(help="Compare in this precision only.", show_default="both")
+    ] = None,
+    data: options.Data = DataConfig.data,
+    skip_bad_lines: options.SkipBadLines = False,
+    latent_dim: options.LatentDim = ModelConfig.latent_dim,
+    padding: options.Padding = "space",
+    seed: options.Seed = TrainConfig.seed,
+    quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Also compare a group of this many workers, in each backend that can train in one."),
+    ] = 1,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Compare every backend with the float64 referee: tensors, weights, states, loss, gradients, training, strings.
+
+    The comparisons are the rungs of a ladder. Each backend climbs it until a rung fails; the failure is explained,
+    and the exit status is 1. Backends that compute in less than float32, such as torch:bfloat16, are compared only
+    if they are named, and with wider tolerances.
+    """
+    from rich.live import Live
+
+    from backends import TABLE, installed
+    from backends.process.runtime import Runtime
+    from benchmarks.parity.driver import Parity, climb
+    from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
+    from benchmarks.parity.tables import budget_tables, ladder_table
+    from common import terminal
+    from common.machine import cores
+
+    exact = [name for name in installed() if not TABLE[name].reduced]
+    by_default = [name for name in exact if device == "cpu" or name != REFEREE]
+    names = options.installed_backends(backends) if backends is not None else by_default
+    if not names:
+        raise CannotBeginError("there is no backend to compare; `rosetta backends` lists them")
+    size = QUICK if quick else WHOLE
+    corpus, settings = DataConfig(data, skip_bad_lines=skip_bad_lines), TrainConfig(seed=seed)
+    runtime = Runtime(threads=threads, device=device)
+    found = Parity()
+    try:
+        with (
+            Course(corpus, settings, latent_dim, size, runtime, padding, workers) as course,
+            Live(ladder_table([]), console=terminal.err, transient=True) as live,
+        ):
+            dtypes = [dtype] if dtype else ["float64", "float32"]
+            climb(course, names, dtypes, found, lambda: live.update(ladder_table(found.checks)), at_once=cores())
+    except CannotBeginError as error:
+        raise RosettaError(str(error)) if found.checks else error from None
+    except KeyboardInterrupt:
+        raise CtrlCError("interrupted before every backend had been compared") from None
+    finally:  # print what was found even where an error ended the comparison
+        if json and found.checks:
+            terminal.print_json(found.as_json())
+        elif found.checks:
+            for table in (ladder_table(found.checks), *budget_tables(found.checks)):
+                terminal.out.print(table)
+            for explanation in found.explanations:
+                print(printable(explanation))
+    if not found.passed:
+        raise RosettaError("parity is broken")
+    if not json:
+        print("Every backend agrees with the referee, within the bounds of each rung")
+
+
+def diff(
+    left: Annotated[Path, typer.Argument(help="The record that is expected, a folder of rosetta_record.")],
+    right: Annotated[Path, typer.Argument(help="The record that is compared with it.")],
+    mapping: Mapping = None,
+    write_mapping: Annotated[
+        Path | None, typer.Option(help="Write which layers were paired into this JSON file, and compare nothing.")
+    ] = None,
+    json: options.Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request.")] = False,
+) -> None:
+    """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
+
+    The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
+    in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
+    """
+    from benchmarks.porting import shown
+    from benchmarks.porting.diff import compare_records
+    from benchmarks.porting.pairing import paired, read_mapping
+    from benchmarks.porting.pairing import write_mapping as draft
+    from benchmarks.porting.record import Record
+    from common import terminal
+
+    if json and markdown:
+        raise CannotBeginError("--json and --markdown were given; give one of them")
+    known = read_mapping(mapping) if mapping else None
+    sides = Record(left), Record(right)
+    if write_mapping:
+        pairing = paired(*sides, known)
+        draft(write_mapping, pairing)
+        alone = sum(group.required for group in (*pairing.left, *pairing.right))
+        print(f"{quoted(write_mapping)} has {len(pairing.pairs)} pairs; {alone} groups of weights have no partner")
+        return
+    found = compare_records(*sides, known)
+    if json:
+        terminal.print_json(found.as_json())
+    elif markdown:
+        print(shown.markdown(found))
+    else:
+        terminal.out.print(shown.diff_table(found))
+        for line in shown.lines(found):
+            print(printable(line))
+    if not found.passed:
+        raise RosettaError(f"{found.right} and {found.left} differ")
+    if not found.control.passed:
+        raise RosettaError("the control failed, so the comparison is not to be trusted; see the table's last line")
+
+
+def carry(
+    left: Annotated[Path, typer.Argument(help="The record whose weights are carried, a folder of rosetta_record.")],
+    to: Annotated[Literal["torch", "paddle", "keras"], typer.Option(help="The framework that is to load them.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write, such as model.pdparams.")],
+    like: Annotated[
+        Path | None, typer.Option(help="A record of the other framework's model, which has its names and layouts.")
+    ] = None,
+    mapping: Mapping = None,
+) -> None:
+    """Write the weights of a record as another framework's model has them, for its own loader."""
+    from benchmarks.porting.carry import aliases, carried, write_carried
+    from benchmarks.porting.pairing import read_mapping
+    from benchmarks.porting.record import Record
+
+    if like is None:
+        raise CannotBeginError(
+            f"the {to} model's names are not known; record it with rosetta_record and name the record with --like"
+        )
+    sides = Record(left), Record(like)
+    found = sides[1].says.framework.name
+    if found != to:
+        raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
+    arrays = carried(*sides, read_mapping(mapping) if mapping else None)
+    arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
+    loaded = write_carried(out, sides[1], arrays)
+    print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))

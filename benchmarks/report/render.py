@@ -1,0 +1,87 @@
+"""Pages that are written in Markdown, for a browser, for GitHub and for a terminal."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from rich.console import Console
+
+from common.text import printable
+
+IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{answer}{folded}</main>
+</body>
+</html>
+"""
+
+
+def html(markdown: str, charts: Mapping[str, str]) -> str:
+    """The page as one HTML file that loads nothing and runs nothing.
+
+    `charts` are SVG by name, and take the places of the images with this name. Below the first line `---` each
+    section with a heading of the second level is folded.
+    """
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("js-default")  # which shows HTML as text
+
+    def image(tokens: Sequence[Any], place: int, options: Any, environment: Any) -> str:
+        name = str(tokens[place].attrs["src"]).removeprefix("chart:")
+        title, drawing = escape(tokens[place].content), charts.get(name, "")
+        for before in ('id="', "url(#", 'href="#'):  # names within a chart, which are the same in all charts
+            drawing = drawing.replace(before, f"{before}{name}-")
+        return f'<span class="chart" role="img" aria-label="{title}"><b>{title}</b>{drawing}</span>'
+
+    # A table that is wider than the page is scrolled by itself.
+    rules = parser.renderer.rules  # type: ignore[attr-defined]
+    rules["image"] = image
+    rules["table_open"] = lambda *_: '<div class="scroll" tabindex="0"><table>\n'
+    rules["table_close"] = lambda *_: "</table></div>\n"
+    answer, _, below = markdown.partition("\n---\n")
+    first, *sections = re.split(r"^## ", below, flags=re.MULTILINE)
+    folded = [parser.render(first)]
+    for section in sections:
+        title, _, body = section.partition("\n")
+        folded.append(
+            f"<details>\n<summary>{parser.renderInline(title)}</summary>\n{parser.render(body)}</details>\n"
+        )
+    return PAGE.format(
+        policy=POLICY,
+        title=escape(answer.partition("\n")[0].strip("# ").replace("`", "")),
+        style=(files("benchmarks.report") / "templates" / "page.css").read_text(encoding="utf-8"),
+        answer=parser.render(answer),
+        folded="".join(folded),
+    )
+
+
+def markdown(text: str) -> str:
+    """The page as a file for GitHub. The table below a chart has its figures."""
+    return IMAGES.sub("", text)
+
+
+def terminal(text: str, console: Console) -> None:
+    """Print the page, without its charts."""
+    from rich.markdown import Markdown
+    from rich.theme import Theme
+
+    # Rich centres a heading and underlines it.
+    shown = re.sub(r"^#+ (.*)", r"**\1**", markdown(text), flags=re.MULTILINE)
+    plain = {"markdown.code": "bold", "markdown.table.header": "bold", "markdown.table.border": "dim"}
+    with console.use_theme(Theme(plain)):
+        console.print(Markdown("\n".join(map(printable, shown.split("\n"))), hyperlinks=False))

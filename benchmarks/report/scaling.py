@@ -1,0 +1,325 @@
+"""The results and the pages of both kinds of sweeps: of sizes, and of workers.
+
+A page is one Markdown string. A terminal shows what stands above its first `---`. A chart is an image line, and
+`charts` draws it. Of a sweep that is not finished, results and page have what was measured so far.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
+from statistics import fmean, median
+from typing import Any
+
+import msgspec
+
+from benchmarks.measure.machine import MOST_OTHERS
+from benchmarks.measure.recording import Evidence, Recording, Summed, SweepHead, Visit
+from benchmarks.measure.sweep import ARRANGEMENTS, ROUNDS, command_of, points_of, sizes_at
+from benchmarks.measure.turns import usable
+from benchmarks.report import words
+from benchmarks.report.charts import chart, colour_of
+from benchmarks.report.roofline import multiplies_one_hot, step_flop
+from benchmarks.report.statistics import Estimate, grouped, observed, trusted
+from common.config import DataConfig
+from common.text import listed
+
+DEPARTED = 0.5  # a size counts as departed below this fraction of its curve's best share of the peak
+COMMUNICATION = re.compile("gloo:all_reduce|CollectiveReduce")  # what profilers call sums over a group
+AXES = {  # the names of the axes on a page
+    "seq_length": "characters in each sentence",
+    "latent_dim": "units of each LSTM",
+    "batch_size": "pairs in a batch",
+    "num_samples": "pairs in the corpus",
+}
+MEMORY = "num_samples"  # the axis along which a page shows memory and not time
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """One backend at one size of one axis."""
+
+    value: int  # the size, such as the number of units
+    seconds: float  # median time of a warm training step
+    flop: float  # floating-point operations of the step, by formula
+    share: float  # of the machine's peak speed, which the step reaches; 0 where that speed is not known
+    peak_memory: int  # largest resident memory of the process, in bytes
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One backend along one axis."""
+
+    axis: str
+    backend: str
+    points: Sequence[SizePoint]  # at least one, ordered by value
+
+    @property
+    def best_share(self) -> float:
+        """The largest share of the machine's peak that any size reaches."""
+        return max(point.share for point in self.points)
+
+    @property
+    def departs(self) -> int | None:
+        """The largest value at which less than half of the best share is reached; None where there is none."""
+        low = (point.value for point in reversed(self.points) if point.share < DEPARTED * self.best_share)
+        return next(low, None)
+
+    @property
+    def base(self) -> SizePoint:
+        """The point with which memory is compared: the example's 10,000 pairs, or else the fewest."""
+        return next((point for point in self.points if point.value == DataConfig.num_samples), self.points[0])
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The results of a sweep of sizes."""
+
+    command: str  # the command that measures the same again
+    flops: float  # floating-point operations a second of the fastest matrix product; 0 before one is measured
+    curves: Sequence[Curve]
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """The results of one framework in a sweep of workers."""
+
+    backend: str
+    seconds: Mapping[str, Estimate | None]  # of a step of each arrangement
+    # Pairs a second of an arrangement, as a share of those of as many workers that are each as fast as one by itself.
+    efficiency: Mapping[str, Estimate | None]
+    communication: Estimate | None  # share of a group's step by which it is longer than one without a group
+    profiled: float | None  # share of a step in which the profiler saw the group sum; None where it does not tell
+    sums: Mapping[int, float]  # median seconds to sum an array, by its bytes
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """The results of a sweep of workers."""
+
+    command: str  # the command that measures the same again
+    cycles: int
+    dropped: int  # cycles that are left out, since other programs were at work
+    others: tuple[float, float]  # cores that other programs used in the cycles that are used: mean and largest
+    frameworks: Sequence[Grouped]
+
+
+def scaling_of(recording: Recording) -> Scaling:
+    """The results of a sweep of sizes. Where other programs disturbed every cycle of a round, all of them count."""
+    head: SweepHead = recording.head
+    flops = max((product.flops for line in recording.of_kind(Evidence) for product in line.products), default=0.0)
+    rounds = {line.number: line for line in recording.rounds()}
+    points: dict[tuple[str, str], list[SizePoint]] = {}
+    for number, (axis, size) in enumerate(points_of(head), 1):
+        if number not in rounds:
+            continue
+        facts = {start.row: start.facts for start in rounds[number].starts}
+        cycles = list(filter(usable, rounds[number].cycles)) or rounds[number].cycles
+        for row, visits in sorted(grouped((visit.row, visit) for cycle in cycles for visit in cycle).items()):
+            flop = step_flop(*sizes_at(head, axis, size), row not in facts or multiplies_one_hot(facts[row]))
+            seconds = median(step for visit in visits for step in visit.steps)
+            peak = max(visit.peak for visit in visits)
+            point = SizePoint(size, seconds, flop, flop / flops / seconds if flops else 0.0, peak)
+            points.setdefault((axis, head.backends[row]), []).append(point)
+    curves = [Curve(*key, sorted(found, key=lambda point: point.value)) for key, found in points.items()]
+    return Scaling(command_of(head), flops, curves)
+
+
+def scaled_of(recording: Recording) -> Scaled:
+    """The results of a sweep of workers, without the cycles that other programs disturbed.
+
+    If these are more than half, none is left out, and `others` tells.
+    """
+    cycles = [(line, cycle) for line in recording.rounds() if line.starts for cycle in line.cycles]
+    used = [(line, cycle) for line, cycle in cycles if usable(cycle)]
+    if not trusted(len(cycles) - len(used), len(cycles)):
+        used = cycles
+    others = [visit.others for _, cycle in used for visit in cycle] or [0.0]
+    visits = grouped((line.starts[0].row, (line.number, visit)) for line, cycle in used for visit in cycle)
+    return Scaled(
+        command_of(recording.head),
+        len(cycles),
+        len(cycles) - len(used),
+        (fmean(others), max(others)),
+        [_grouped(recording, row, visits[row]) for row in sorted(visits)],
+    )
+
+
+def _grouped(recording: Recording, row: int, visits: Sequence[tuple[int, Visit]]) -> Grouped:
+    """The results of one backend, whose visits are given with the numbers of their rounds."""
+    fit, (one, apart, group, divided) = observed(visits), range(len(ARRANGEMENTS))
+    longer, shared = fit.ratio(group, apart), fit.ratio(divided, one)
+    profiles = [line.profile for line in recording.of_kind(Evidence) if line.row == row and line.profile]
+    profiled = [
+        fsum(kernel.seconds for kernel in profile.kernels if COMMUNICATION.search(kernel.name)) / profile.seconds
+        for profile in profiles
+    ]
+    sums = grouped((line.size, s) for line in recording.of_kind(Summed) if line.row == row for s in line.seconds)
+    return Grouped(
+        recording.head.backends[row],
+        {name: fit.seconds(place) for place, name in enumerate(ARRANGEMENTS)},
+        {
+            "apart": fit.ratio(apart, one),
+            "group": fit.ratio(group, one),
+            "divided": shared and shared.times(1 / recording.head.workers),  # which has only one worker's pairs
+        },
+        longer and Estimate(1 - longer.value, 1 - longer.high, 1 - longer.low),
+        median(profiled) if any(profiled) else None,
+        {size: median(seconds) for size, seconds in sorted(sums.items())},
+    )
+
+
+def plain(recording: Recording) -> Any:
+    """The results as dictionaries, lists and numbers for JSON."""
+    found = scaled_of(recording) if recording.head.workers > 1 else scaling_of(recording)
+    return msgspec.json.decode(msgspec.json.encode(found))
+
+
+def page(recording: Recording) -> str:
+    """The whole page of a sweep, in Markdown."""
+    head = recording.head
+    parts = _of_workers(scaled_of(recording), head) if head.workers > 1 else _of_sizes(scaling_of(recording), head)
+    *answer, measured = parts
+    again = f"On {words.safe(words.day(head.started))}, with {words.code(command_of(head))}."
+    described = words.joined(measured, again, words.origin(head, head.data, {}))
+    return words.joined(*answer, "---", "## How it was measured", described) + "\n"
+
+
+def summary(recording: Recording) -> str:
+    """What a terminal shows of the page: the answer and its tables."""
+    return page(recording).partition("\n---\n")[0]
+
+
+def charts(recording: Recording) -> dict[str, str]:
+    """The SVG of each chart that the page names: one for each axis of a sweep of sizes, by the axis."""
+    return {axis: _drawn(axis, curves) for axis, curves in _by_axis(scaling_of(recording)).items()}
+
+
+def _by_axis(scaling: Scaling) -> dict[str, list[Curve]]:
+    """The curves of each axis that a page shows."""
+    return grouped((curve.axis, curve) for curve in scaling.curves if curve.axis in AXES)
+
+
+def _drawn(axis: str, curves: Sequence[Curve]) -> str:
+    """The chart of one axis: megabytes along the pairs in the corpus, milliseconds of a step along all other axes."""
+    names = [curve.backend for curve in curves]
+    values: list[dict[str, Any]] = []
+    ideal: dict[int, float] = {}  # by size, for those backends whose steps have the most operations
+    for curve in curves:
+        line = {"label": curve.backend, "colour": colour_of(curve.backend, names)}
+        for point in curve.points:
+            height = max(point.peak_memory, 1) / 1e6 if axis == MEMORY else 1e3 * point.seconds
+            values.append({**line, "x": point.value, "y": height})
+            ideal[point.value] = max(ideal.get(point.value, 0.0), height * point.share)
+    if axis != MEMORY and all(ideal.values()):
+        values += [{"label": "peak", "x": size, "y": height, "dotted": True} for size, height in ideal.items()]
+    return chart("lines", values, x=AXES[axis], y="peak memory, MB" if axis == MEMORY else "time of a step, ms")
+
+
+def _of_sizes(scaling: Scaling, head: SweepHead) -> Iterator[str]:
+    """The parts of a page about sizes: its headline, a chart and a table of each axis, and how it was measured."""
+    shares = grouped((curve.backend, curve.best_share) for curve in scaling.curves if curve.axis != MEMORY)
+    best = sorted(((max(found), name) for name, found in shares.items()), reverse=True)
+    reached = [f"{words.percent(most)} in {words.safe(name)}" for most, name in best]
+    yield "# " + (
+        f"At its best size a training step reaches this share of the machine's peak: {listed(reached)}."
+        if reached
+        else "How the memory of a training grows with its corpus"
+    )
+    for axis, curves in _by_axis(scaling).items():
+        title = "Peak memory of a process" if axis == MEMORY else "Time of a training step"
+        cells = [{point.value: _cell(curve, point) for point in curve.points} for curve in curves]
+        sizes = sorted({size for column in cells for size in column})
+        yield f"## By {AXES[axis]}\n\n![{title}](chart:{axis})"
+        yield words.table(
+            [AXES[axis], *(words.safe(curve.backend) for curve in curves)],
+            [[f"{size:,}", *(column.get(size, words.MISSING) for column in cells)] for size in sizes],
+        )
+        yield _note(curves)
+    yield (
+        f"Where they are not varied, there are {head.latent_dim} units and {head.settings.batch_size} pairs in a "
+        f"batch. The peak is {words.digits(scaling.flops / 1e9)} GFLOP/s, which the fastest matrix product reached."
+    )
+
+
+def _cell(curve: Curve, point: SizePoint) -> str:
+    """A point as text: 512 MB (1.03×) along the pairs in the corpus, 39.1 ms (45.5 %) along all other axes."""
+    if curve.axis != MEMORY:
+        return f"{words.quantity(point.seconds)} ({words.percent(point.share)})"
+    return f"{words.megabytes(point.peak_memory)} ({point.peak_memory / max(curve.base.peak_memory, 1):.2f}×)"
+
+
+def _note(curves: Sequence[Curve]) -> str:
+    """How to read the cells of an axis, and at which sizes backends use much less of the machine than at best."""
+    if curves[0].axis == MEMORY:
+        return f"In brackets: this peak as a multiple of that with {curves[0].base.value:,} pairs."
+    note = "In brackets: the share of the machine's peak speed. The dotted line is a step at this speed."
+    for size, names in grouped((curve.departs, words.safe(curve.backend)) for curve in curves).items():
+        where, reached = ("At every size", "at least") if size is None else (f"At {size:,}", "less than")
+        note += f" {where} {listed(names)} reached {reached} half of {'their' if names[1:] else 'its'} best share."
+    return note
+
+
+def _of_workers(scaled: Scaled, head: SweepHead) -> Iterator[str]:
+    """The parts of a page about workers: its headline, a warning if any, its tables, and how it was measured."""
+    one, whole = head.settings.batch_size, head.settings.batch_size * head.workers
+    pairs = {"one": one, "apart": whole, "group": whole, "divided": one}
+    mean, most = scaled.others
+    frameworks = [(words.safe(found.backend), found) for found in scaled.frameworks]
+    faster = [
+        f"{words.ratio(efficiency.times(head.workers))} in {name}"
+        for name, found in frameworks
+        if (efficiency := found.efficiency["group"])
+    ]
+    yield "# " + (
+        f"Pairs a second of a group of {head.workers} workers, as a multiple of those of one: {listed(faster)}."
+        if faster
+        else "What a group of workers loses on this machine"
+    )
+    if most > MOST_OTHERS:
+        yield (
+            f"**Other programs used {mean:.2f} cores on average, and up to {most:.2f}, in more than half of the "
+            "cycles, so none was left out.** Workers at once had to share the cores with them, one worker hardly, so "
+            "efficiencies are too low. Measure again on an idle machine before you rely on these figures."
+        )
+    steps = words.table(
+        ["framework", "processes at work", "pairs a step", "a step", "efficiency"],
+        [
+            [name, how, f"{pairs[key]:,}", words.interval(found.seconds[key]), words.share(found.efficiency.get(key))]
+            for name, found in frameworks
+            for key, how in ARRANGEMENTS.items()
+        ],
+    )
+    yield words.noted(
+        steps and f"## What a group of workers loses here\n\n{steps}",
+        "Efficiency is the share of pairs a second that is left of those of as many workers that are each as fast as "
+        "one by itself. Workers at once without a group lose what processes on one machine take from one another. "
+        f"Brackets hold 95{words.SPACE}% intervals. All these take turns.",
+    )
+    communication = words.table(
+        ["framework", "by the difference", "by the profiler"],
+        [[name, words.share(found.communication), words.percent(found.profiled)] for name, found in frameworks],
+    )
+    yield words.noted(
+        communication and f"## Communication in a group's step\n\n{communication}",
+        "By the difference: the part of a group's step by which it is longer than one of the same workers without a "
+        "group. By the profiler: the part of the first worker's profiled steps in which a sum over the group was "
+        "under way, with waiting for the slowest worker and, in torch, what runs at the same time as the backward "
+        "pass; it is `gloo:all_reduce` in torch, `CollectiveReduceV2` in TensorFlow, and Paddle names none.",
+    )
+    sizes = sorted({size for found in scaled.frameworks for size in found.sums})
+    sums = words.table(
+        ["framework", *(f"{size:,} bytes" for size in sizes)],
+        [[name, *(words.quantity(found.sums.get(size)) for size in sizes)] for name, found in frameworks],
+    )
+    yield words.noted(
+        sums and f"## Time to sum arrays over the group\n\n{sums}",
+        "Medians over all rounds of the time in which each framework's own engine sums arrays of float64 over the "
+        "group, through this machine's loopback. Copying the array from NumPy and back is included.",
+    )
+    yield (
+        f"A round is of one framework and has new processes; {ROUNDS} rounds of each are planned. There are "
+        f"{head.workers} workers on one machine, each with {words.count(head.threads or 1, 'thread')}; a model has "
+        f"{head.latent_dim} units. Other programs used {mean:.2f} cores on average and at most {most:.2f}. "
+        f"{scaled.dropped} of {words.count(scaled.cycles, 'cycle')} are left out because of them."
+    )

@@ -1,0 +1,213 @@
+"""How sure a figure is: the times of rows that took turns, the ratios of these times, and their 95 % intervals.
+
+- An observation is one row in one round: the mean over its cycles of the logarithm of a visit's median time. Every
+  round has new processes, since two processes of the same program differ in speed; so what is known depends on the
+  number of rounds and not on the number of steps.
+- The ratio of two rows is the mean, over the rounds that have both, of the difference of their logarithms. What the
+  machine does during a round affects both alike and cancels.
+- Its interval is Student's. The variance is pooled: it is that of the residuals which are left of all rows when each
+  round's and each row's mean is taken away. `pairwise` has the interval from the two rows alone.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from statistics import fmean, median
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from benchmarks.measure.plan import Row
+from benchmarks.measure.recording import Decoded, Recording, Visit, Work
+from benchmarks.measure.turns import usable
+
+CONFIDENCE = 0.95
+FARTHEST = 230.0  # of a logarithm from 0: beyond what is ever measured, and its exponential is a number
+MOST_DROPPED = 0.5  # if other programs disturbed a larger share of the cycles, no row is called faster than another
+
+Word = Literal["faster", "slower", "same", "not told apart"]
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def inverse(self) -> "Estimate":
+        """The estimate of 1 / value."""
+        return Estimate(1 / self.value, 1 / self.high, 1 / self.low)
+
+    @property
+    def half_width(self) -> float:
+        """How far the interval reaches from the value on its wider side, as a share: 0.07 is 7 %."""
+        return max(self.high / self.value, self.value / self.low) - 1
+
+    def times(self, factor: float) -> "Estimate":
+        """The estimate of value × factor."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+
+    def widened(self, share: float) -> "Estimate":
+        """The same value with an interval that reaches further by this share on both sides."""
+        return Estimate(self.value, self.low / (1 + share), self.high * (1 + share))
+
+    def word(self, within: float) -> Word:
+        """The verdict on a ratio; "same" if it contains 1 and reaches at most `within` to either side."""
+        if self.low > 1:
+            return "faster"
+        if self.high < 1:
+            return "slower"
+        return "same" if self.half_width <= within else "not told apart"
+
+
+@dataclass(frozen=True)
+class Observations:
+    """The observations of all rows in all rounds: by round and by the row's index, the logarithm of seconds."""
+
+    logarithms: Mapping[int, Mapping[int, float]]
+
+    def of_row(self, row: int) -> list[float]:
+        """The observations of one row, as logarithms of seconds."""
+        return [observed[row] for observed in self.logarithms.values() if row in observed]
+
+    @cached_property
+    def pooled(self) -> tuple[float, int]:
+        """Variance of the residuals and their degrees of freedom, from rounds that have the same rows together."""
+        squares, freedom = 0.0, 0
+        for rows, rounds in grouped((frozenset(found), found) for found in self.logarithms.values()).items():
+            table = np.array([[observed[row] for row in rows] for observed in rounds])
+            table -= table.mean(axis=0)
+            table -= table.mean(axis=1, keepdims=True)
+            squares += float((table**2).sum())
+            freedom += (len(rounds) - 1) * (len(rows) - 1)
+        return squares / max(freedom, 1), freedom
+
+    def ratio(self, left: int, right: int) -> Estimate | None:
+        """How many times as fast the row `left` is as the row `right`: the seconds of `right` over those of `left`.
+
+        None where no round has both, or where there are too few rounds to know a variance.
+        """
+        differences, (variance, freedom) = self._differences(left, right), self.pooled
+        if not differences or freedom < 1:
+            return None
+        return _interval(fmean(differences), math.sqrt(2 * variance / len(differences)), freedom)
+
+    def pairwise(self, left: int, right: int) -> Estimate | None:
+        """The same ratio from these two rows alone. None where fewer than two rounds have both rows."""
+        return mean_of(self._differences(left, right))
+
+    def seconds(self, row: int) -> Estimate | None:
+        """A row's time in seconds; None where it was not measured, an interval without width where that is not known.
+
+        What the machine did to all rows of a round at once is taken out, so the interval is for comparing rows. Only
+        where there is no other row is it in.
+        """
+        own, (variance, freedom) = self.of_row(row), self.pooled
+        if not own or (len(own) > 1 and all(found.keys() == {row} for found in self.logarithms.values())):
+            return mean_of(own)
+        rounds = self.logarithms
+        always = set.intersection(*map(set, rounds.values()))  # the rows that every round has
+        level = {number: fmean(found[r] for r in always) if always else 0.0 for number, found in rounds.items()}
+        overall = fmean(level.values())
+        values = [found[row] - level[number] for number, found in rounds.items() if row in found]
+        error = math.sqrt(variance / len(own)) if freedom else 0.0
+        return _interval(fmean(values) + overall, error, max(freedom, 1))
+
+    def widest(self, rows: Sequence[int]) -> tuple[int, int, Estimate] | None:
+        """The two rows among these whose ratio has the widest interval; of a single row, itself and its own time.
+
+        None before there is an interval for every pair.
+        """
+        if len(rows) == 1:
+            found = self.seconds(rows[0])
+            return (rows[0], rows[0], found) if found and found.low < found.high else None
+        pairs = [(left, right, self.ratio(left, right)) for left, right in combinations(rows, 2)]
+        known = [(left, right, ratio) for left, right, ratio in pairs if ratio]
+        return max(known, key=lambda pair: pair[2].half_width) if known and len(known) == len(pairs) else None
+
+    def _differences(self, left: int, right: int) -> list[float]:
+        both = (found for found in self.logarithms.values() if left in found and right in found)
+        return [observed[right] - observed[left] for observed in both]
+
+
+def observations(recording: Recording, work: Work = "training") -> Observations:
+    """The observations of one kind of work, without the cycles that other programs disturbed.
+
+    They are logarithms of seconds: of a training step, or of a character that a call puts out.
+    """
+    characters = {}  # that a call of a row puts out
+    if work != "training":
+        place = ("batch", "alone").index(work)
+        characters = {line.row: line.characters[place] for line in recording.of_kind(Decoded) if line.characters}
+    cycles = ((line.number, cycle) for line in recording.rounds(work) for cycle in line.cycles if usable(cycle))
+    return observed(((number, visit) for number, cycle in cycles for visit in cycle), characters)
+
+
+def observed(visits: Iterable[tuple[int, Visit]], per_step: Mapping[int, int] | None = None) -> Observations:
+    """The observations of visits, each with its round's number; `per_step` are the characters of a row's call."""
+    found: dict[int, dict[int, float]] = {}
+    for number, of_round in grouped(visits).items():
+        rows = grouped((v.row, math.log(median(v.steps) / (per_step or {}).get(v.row, 1))) for v in of_round)
+        found[number] = {row: fmean(logarithms) for row, logarithms in rows.items()}
+    return Observations(found)
+
+
+def trusted(dropped: int, cycles: int) -> bool:
+    """Whether rows may be compared: other programs disturbed at most MOST_DROPPED of the cycles."""
+    return dropped <= MOST_DROPPED * cycles
+
+
+def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
+    """The two rows of a benchmark's question whose ratio has the widest interval; None before it is known."""
+    rows = recording.plan.rows
+    found = observations(recording).widest([rows.index(row) for row in recording.plan.question])
+    return (rows[found[0]], rows[found[1]], found[2]) if found else None
+
+
+def half_width(recording: Recording) -> float | None:
+    """How far this interval reaches to its wider side, as a share: 0.07 is 7 %. None before it is known."""
+    found = widest(recording)
+    return found[2].half_width if found else None
+
+
+def mean_of(logarithms: Sequence[float]) -> Estimate | None:
+    """The exponential of the mean of independent logarithms, with Student's interval; None of fewer than two."""
+    if len(logarithms) < 2:
+        return None
+    error = float(np.std(logarithms, ddof=1)) / math.sqrt(len(logarithms))
+    return _interval(fmean(logarithms), error, len(logarithms) - 1)
+
+
+def independent_ratio(observed: Sequence[float], others: Sequence[float]) -> Estimate:
+    """How many times as fast `observed` is as `others`, which another recording holds, with Welch's interval.
+
+    Both are logarithms of seconds, at least two each. They are not paired, since the recordings share no rounds.
+    """
+    shares = [float(np.var(side, ddof=1)) / len(side) for side in (observed, others)]
+    variance, centre = sum(shares), fmean(others) - fmean(observed)
+    squares = sum(share**2 / (len(side) - 1) for share, side in zip(shares, (observed, others), strict=True))
+    return _interval(centre, math.sqrt(variance), variance**2 / squares if squares else 1.0)
+
+
+def _interval(logarithm: float, error: float, freedom: float) -> Estimate:
+    """The estimate whose logarithm has this value and this standard error, with Student's 95 % interval."""
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
+    ends = (logarithm, logarithm - half, logarithm + half)
+    return Estimate(*(math.exp(min(max(end, -FARTHEST), FARTHEST)) for end in ends))
+
+
+def grouped(items: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    """The items that have the same key, by this key; keys and items stay in their order."""
+    found: dict[Key, list[Item]] = {}
+    for key, item in items:
+        found.setdefault(key, []).append(item)
+    return found

@@ -1,0 +1,163 @@
+"""Numbers, names and tables as pages write them, in Markdown.
+
+A recording may come from a stranger, and so may every name in it. What a renderer could take for markup, a mention or
+an address goes into a code span, where all renderers show it as it is.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from math import floor, isfinite, log10
+
+from benchmarks.measure.recording import Head
+from benchmarks.report.statistics import Estimate
+from common.config import DataConfig
+from common.text import for_terminal
+
+MISSING = "–"  # in the place of what was not measured
+SPACE = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with their length in seconds
+NUMBER = re.compile(r"$|[0-9±–-]")  # how a cell with a number begins, or one with nothing
+WORD = re.compile(r"[^\s(),;]+")
+MARKUP = re.compile(r"[\\*_~\[\]{}<>&@#|/$=^]|www\.", re.IGNORECASE)  # means something in Markdown or on GitHub
+
+
+def code(text: str) -> str:
+    """A text of any origin as a code span."""
+    return f"`{for_terminal(text).replace('`', chr(39)) or ' '}`"
+
+
+def safe(text: str) -> str:
+    """A sentence or a name of any origin, with those words in code spans that could be taken for markup."""
+    shown = for_terminal(text).replace("`", "'").strip()
+    return WORD.sub(lambda word: code(word[0]) if MARKUP.search(word[0]) else word[0], shown)
+
+
+def joined(*parts: str) -> str:
+    """The paragraphs, lists and tables that are not empty, one below the other."""
+    return "\n\n".join(filter(None, parts))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; "" without rows.
+
+    Columns of numbers are aligned right, and columns in which nothing was measured are left out.
+    """
+    names, *others = [*zip(columns, *rows, strict=True)]
+    kept = [names, *(cells for cells in others if set(cells[1:]) - {"", MISSING})]
+    rules = [":--", *("--:" if all(NUMBER.match(cell) for cell in cells[1:]) else ":--" for cells in kept[1:])]
+    head, *lines = zip(*kept, strict=True)
+    escaped = ([cell.replace("\n", " ").replace("|", r"\|") for cell in line] for line in (head, rules, *lines))
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) if lines else ""
+
+
+def noted(body: str, note: str) -> str:
+    """A table with a note below it; "" without the table."""
+    return f"{body}\n\n{note}" if body else ""
+
+
+def origin(head: Head, data: DataConfig, more: Mapping[str, str]) -> str:
+    """A table of what a recording was made of: corpus, machine and versions, and `more` facts."""
+    machine = head.machine
+    facts = {
+        "corpus": f"{data.data}, up to {data.num_samples:,} pairs",
+        **more,
+        "processor": machine["processor"],
+        "instructions": machine["instructions"],
+        "cores": str(machine["cores"]),
+        "memory": f"{machine['memory'] / 2**30:.0f} GiB",
+        "system": machine["system"],
+        "Python": machine["python"],
+        **machine["versions"],
+    }
+    return table(("what", "value"), [(safe(name), safe(value)) for name, value in facts.items() if value])
+
+
+def digits(value: float | None, figures: int = 3) -> str:
+    """A number with three significant figures: 0.0123, 6.10, 1,640."""
+    if value is None or not isfinite(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    value = round(value, figures - 1 - floor(log10(abs(value))))
+    return f"{value:,.{max(0, figures - 1 - floor(log10(abs(value))))}f}"
+
+
+def quantity(time: float | Estimate | None) -> str:
+    """A time given in seconds, in a suitable unit and without its interval: 61.5 ms."""
+    seconds = time.value if isinstance(time, Estimate) else time
+    if seconds is None or not isfinite(seconds):
+        return MISSING
+    unit, name = _unit_of(seconds)
+    return f"{digits(seconds / unit)}{SPACE}{name}"
+
+
+def interval(estimate: Estimate | None) -> str:
+    """A time given in seconds with its interval, in a suitable unit: 61.5 ms (60.1 to 62.9).
+
+    An end has as many decimal places as the value, unless it is of a very different size.
+    """
+    if estimate is None or estimate.low == estimate.high:
+        return quantity(estimate)
+    unit, _ = _unit_of(estimate.value)
+    places = len(digits(estimate.value / unit).partition(".")[2])
+    low, high = (
+        f"{end / unit:,.{places}f}" if 0.1 < end / estimate.value < 10 else digits(end / unit)
+        for end in (estimate.low, estimate.high)
+    )
+    return f"{quantity(estimate)} ({low} to {high})"
+
+
+def ratio(estimate: Estimate | None) -> str:
+    """How many times as fast, with its interval: 1.47× (1.43 to 1.52)."""
+    if estimate is None:
+        return MISSING
+    value, low, high = (
+        f"{end:.2f}" if 0.1 <= end < 10 else digits(end) for end in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value}× ({low} to {high})"
+
+
+def percent(share: float | None) -> str:
+    """A share in per cent: 69.6 %, 3 %."""
+    if share is None or not isfinite(share):
+        return MISSING
+    return f"{100 * share:,.1f}".removesuffix(".0") + f"{SPACE}%"
+
+
+def share(estimate: Estimate | None) -> str:
+    """A share in per cent with its interval: 81.2 % (79.0 to 83.5)."""
+    if estimate is None:
+        return MISSING
+    return f"{percent(estimate.value)} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def megabytes(size: float) -> str:
+    """A size given in bytes, in megabytes of 1,000,000 bytes: 498 MB."""
+    return f"{size / 1e6:,.0f}{SPACE}MB"
+
+
+def duration(seconds: float) -> str:
+    """A longer time given in seconds: 45 s, 4.5 min, 1.2 h."""
+    if seconds < 90:
+        return f"{seconds:.0f}{SPACE}s"
+    return f"{seconds / 60:.1f}{SPACE}min" if seconds < 5400 else f"{seconds / 3600:.1f}{SPACE}h"
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun in singular or plural: 1 cycle, 2 cycles."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def day(started: str) -> str:
+    """A date and time in words: 25 November 2025, 14:03 UTC. A text that is not in ISO 8601 is returned as it is."""
+    try:
+        when = datetime.fromisoformat(started)
+    except ValueError:
+        return started
+    return f"{when.day} {when:%B %Y, %H:%M} {when.tzname() or ''}".rstrip()
+
+
+def _unit_of(seconds: float) -> tuple[float, str]:
+    """A suitable unit for a time given in seconds: the unit's length in seconds, and its name."""
+    return next(((unit, name) for unit, name in UNITS if abs(seconds) >= unit), UNITS[-1])

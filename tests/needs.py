@@ -1,0 +1,124 @@
+"""Install the browser and the compiler that the tests need. `make test` does this before its set-up, and again after.
+
+The first time, what is missing is installed by apt-get, for root and for users of sudo without a password. For others
+playwright downloads a browser the second time, since the set-up installs playwright. Where neither can be done, the
+first time ends at once, with status 2. This file needs nothing but Python.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from common.machine import compiler, has_compiler
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+DOWNLOADS = "https://cdn.playwright.dev"  # from here playwright downloads its browsers
+TIMEOUT = 3  # seconds within which this host has to answer
+# Waits for others that install, and not for a network that is not there.
+APT = "env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=0"
+
+
+def playwright_folder() -> Path:
+    """The folder in which playwright keeps the browsers that it has downloaded."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path(cache, "ms-playwright"))
+
+
+def browser() -> str | None:
+    """The path of a browser that starts: of one on the PATH, or else of one that playwright has downloaded."""
+    downloaded = sorted(map(str, playwright_folder().glob("chromium-*/chrome-linux*/chrome")), reverse=True)
+    found = [*filter(None, map(shutil.which, BROWSERS)), *downloaded]
+    return next((path for path in found if not failure(path, "--version")), None)
+
+
+def missing() -> list[str]:
+    """The names of the packages, in Debian, of what is needed and missing."""
+    there = {"chromium": browser() is not None, "g++": has_compiler()}
+    return [package for package in there if not there[package]]
+
+
+def failure(*command: str) -> str:
+    """Run a command. Returns "" if it succeeds, and else a line that says why it failed."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        return str(error)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("E")]  # "E: ..." or "Error: ..."
+    return "" if done.returncode == 0 else [*errors, f"{' '.join(command)} failed"][0]
+
+
+def install_by_apt(packages: list[str]) -> list[str]:
+    """Install packages, each by itself. Returns what went wrong."""
+    sudo = "" if os.geteuid() == 0 else "sudo -n "
+    if not shutil.which("apt-get"):
+        return ["there is no apt-get"]
+    if sudo and failure("sudo", "-n", "true"):
+        return ["this user is not root and cannot use sudo without a password"]
+    print(f"Installing {' and '.join(packages)} by apt-get for the tests; this takes a minute", flush=True)
+    tasks = ["update -qq", *(f"install -qq --yes --no-install-recommends {package}" for package in packages)]
+    return [wrong for task in tasks if (wrong := failure(*f"{sudo}{APT} {task}".split()))]
+
+
+def install_by_playwright() -> str:
+    """Download playwright's own browser, and for root the libraries that it needs. Returns what went wrong."""
+    print("Downloading playwright's own browser, since there is no other; this takes a minute", flush=True)
+    libraries = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
+    wrong = failure(sys.executable, "-m", "playwright", "install", "--no-shell", *libraries, "chromium")
+    return wrong or "the browser that playwright has downloaded does not start"
+
+
+def unreachable() -> str:
+    """Why playwright's own browser cannot be downloaded; "" if its host answers."""
+    host = os.environ.get("PLAYWRIGHT_DOWNLOAD_HOST", DOWNLOADS)
+    try:
+        urlopen(host, timeout=TIMEOUT).close()
+    except HTTPError:
+        return ""  # it answers, although not with a page
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        return f"{host}, from where playwright downloads its own, cannot be reached: {why}"
+    return ""
+
+
+def main() -> None:
+    """Install what is missing, and exit with 2 if something is still missing then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if "CXX" in os.environ and not has_compiler():
+        end(f"The variable CXX names the compiler {compiler()}, which is not there. Unset CXX, or install it.")
+    lacking, wrong = missing(), []
+    if lacking:
+        wrong = install_by_apt(lacking)
+        lacking = missing()
+    if lacking == ["chromium"] and find_spec("playwright"):
+        wrong.append(install_by_playwright())
+        lacking = missing()
+    elif lacking == ["chromium"]:
+        wrong.append(unreachable())
+        if not wrong[-1]:
+            print("There is no browser yet; playwright downloads its own after the set-up")
+            return
+    if lacking:
+        needed = {"chromium": f"a browser ({', '.join(BROWSERS)} or playwright's own)", "g++": "a C++ compiler (g++)"}
+        reasons = "; ".join(dict.fromkeys(wrong))
+        by_hand = "as root: apt-get update && apt-get install" if shutil.which("apt-get") else "to install"
+        end(
+            f"The tests need {' and '.join(needed[package] for package in lacking)}, and there is none that starts.\n"
+            f"Installing failed: {reasons or 'apt-get succeeded, and yet it is not on the PATH'}.\n"
+            f"Try {by_hand} {' '.join(lacking)}"
+        )
+
+
+def end(message: str) -> None:
+    """Exit with status 2 and a message."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -230,8 +230,7 @@ class Benchmark:
         if len(done if installed else self.recording.rounds("batch")) >= EXTRA_ROUNDS:
             return False
         starting = self.start_seconds * len(self.everything) / len(self.matched)
-        turns = EXTRA_CYCLES * self._cycle_seconds(self.everything) + self._decoding_seconds()
-        return self.left >= starting + turns
+        return self.left >= starting + self._cycle_seconds(self.everything)
 
     def _step_seconds(self, index: int) -> float:
         """The duration of a row's steps, as last measured; a guess from its counterpart before."""

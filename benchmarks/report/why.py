@@ -60,7 +60,7 @@ def why_slower(slower: str, faster: str, parts: Mapping[str, float], others: Map
         fused = faster if theirs["LSTM"] else slower
         for row in (own, theirs):
             row["LSTM"] += row.pop("products") + row.pop("gates")
-        words["LSTM"] = f"the model's operators (only {fused} has a fused LSTM)"
+        words["LSTM"] = f"the model's operators (of the two, {fused} alone has a fused LSTM)"
     differences = sorted(((own[part] - theirs[part], words[part]) for part in own), reverse=True)
     total = sum(seconds for seconds, _ in differences)
     more = [f"{_ms(seconds)} more in {part}" for seconds, part in differences if seconds > WORTH * total]

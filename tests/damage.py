@@ -28,7 +28,7 @@ def lines_of(name: str) -> list[Any]:
     for line in lines:
         if line["kind"] == "round":
             line["cycles"] = line["cycles"][:2]
-    return [line for line in lines if name != "standard.jsonl" or line.get("number", 0) < 3]
+    return [line for line in lines if name != "intel.jsonl" or line.get("number", 0) < 3]
 
 
 @st.composite
@@ -95,7 +95,7 @@ def reported(path: Path, charts: bool = False) -> str:
 
 @cache
 def another() -> Results:
-    return results_of(Recording.read(COMMITTED / "standard.jsonl"))
+    return results_of(Recording.read(COMMITTED / "intel.jsonl"))
 
 
 def beside_another(path: Path) -> str:

@@ -43,6 +43,7 @@ class World:
     one_by_one: int = 0  # number of processes of the first round
     parity_seconds: float = 20.0
     neighbour: Callable[[float], float] = lambda now: 0.0  # cores that other programs use at a time
+    stolen: Callable[[float], float] = lambda now: 0.0  # cores that other virtual machines take at a time
     disturbs: float = 1.0  # how many times as long a step takes while a core is used by others
     available: int = 100 * GIGABYTE  # bytes of memory
     now: float = 1000.0  # seconds on the clock
@@ -149,6 +150,9 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
 
         def others(self) -> float:
             return world.used(self.began)
+
+        def stolen(self) -> float:
+            return world.stolen(self.began)
 
     def certify(benchmark: Benchmark) -> None:
         if not benchmark.recording.of_kind(Certified):

@@ -10,7 +10,7 @@ import msgspec
 from backends.process.parent import PROJECT
 from benchmarks.measure.recording import Recording, Round, Visit
 
-STANDARD = PROJECT / "docs" / "benchmark" / "standard.jsonl"
+STANDARD = PROJECT / "docs" / "benchmark" / "intel.jsonl"
 # HTML, a table's line, code, a link, a mention, an address, and what writes over a terminal or turns a line round.
 HOSTILE = "<img src=x onerror=alert(1)>|`**a**`[b](http://e.vil)@you #1 www.e.vil\u2028\u202e\x1b[31m\n---\n# c"
 REPLACED = ("torch", "aten::mm", "flushed", "He needs 6 ties.", "Il a besoin de 6 cravates.", "cpu", "NumPy")

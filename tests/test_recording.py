@@ -223,7 +223,7 @@ def test_a_sweep_that_is_damaged_is_refused(
 
 # Seeded, so that it tests the same each time; tests/attack does it at length.
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(raw=one_of(map(damage.damaged, ["standard.jsonl", "scaling.jsonl", "workers.jsonl"])))
+@given(raw=one_of(map(damage.damaged, ["intel.jsonl", "scaling.jsonl", "workers.jsonl"])))
 def test_a_recording_that_is_damaged_anywhere_has_a_page_or_one_clear_line(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes
 ) -> None:

@@ -185,6 +185,20 @@ def test_a_turn_is_taken_again_for_others_work_and_never_for_its_own_times(tmp_p
     assert results.dropped == 0
 
 
+def test_a_turn_from_which_other_virtual_machines_took_time_is_taken_again_and_counts_at_last(
+    tmp_path, world, small
+) -> None:
+    restless(world)
+    world.stolen = lambda now: 0.3 if now % 10 < 2 else 0.0
+    rounds, results, _ = measured(begun(plan_of(NAMES), tmp_path / "a.jsonl", small, world), world)
+    assert results.again > 0
+    world.stolen = lambda now: 0.3
+    rounds, results, took = measured(begun(plan_of(NAMES), tmp_path / "b.jsonl", small, world), world)
+    assert {visit.tries for line in rounds for cycle in line.cycles for visit in cycle} == {MOST_TRIES}
+    assert (results.dropped, len(rounds) >= 3, took < 285) == (0, True, True)
+    assert any("other virtual machines took 0.30 cores" in warning for warning in results.warnings)
+
+
 def test_beside_a_program_that_never_rests_it_ends_within_the_minute_with_one_sentence(
     tmp_path, world, small
 ) -> None:

@@ -138,6 +138,7 @@ class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     finite: bool  # whether every loss is finite
     waited: Amount  # seconds waited until the machine was idle
     others: Amount  # cores that other processes used during the visit, on average
+    stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
     tries: Count = 1  # times that the turn was taken, since other processes had disturbed those before
     peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
 

@@ -29,6 +29,7 @@ from common.text import listed
 
 MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
 SLOWER = 1.1  # a row as installed gets advice if its step takes this many times as long as the matched one
+MOST_STOLEN = 0.02  # cores that other virtual machines may take on average without a note
 SURPRISE = 10.0  # the example's decoding is told of below the headline if Keras decodes this many times as fast
 
 # What the two rows of a pair are: two backends with matched settings, or a row and its counterpart (see Row), which
@@ -451,6 +452,9 @@ class _Analysis:
         if self.dropped:
             left_out = f"{self.dropped} of {len(self.cycles)} cycles are left out because other programs were at work"
             yield f"{left_out}; close other programs and measure again"
+        stolen = fmean([visit.stolen for cycle in self.cycles for visit in cycle] or [0.0])
+        if stolen > MOST_STOLEN:
+            yield f"other virtual machines took {stolen:.2f} cores on average meanwhile, which widens intervals"
         within = self.plan.within
         if self.reached and self.reached > within:
             spent = sum(line.seconds for line in self.recording.rounds())

@@ -18,7 +18,7 @@ from hypothesis.strategies import one_of
 from benchmarks.measure.recording import Recording
 from tests import damage
 
-NAMES = ("standard.jsonl", "scaling.jsonl", "workers.jsonl")
+NAMES = ("intel.jsonl", "scaling.jsonl", "workers.jsonl")
 
 
 def attack(count: int, start: int = 0) -> Counter[str]:

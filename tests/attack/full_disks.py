@@ -62,7 +62,7 @@ class Whole:
 
     @cached_property
     def page(self) -> bytes:
-        self.place.does("report", COMMITTED / "standard.jsonl", "-o", self.folder / "page.md")
+        self.place.does("report", COMMITTED / "intel.jsonl", "-o", self.folder / "page.md")
         return (self.folder / "page.md").read_bytes()
 
     @cached_property
@@ -191,7 +191,7 @@ def reporting(small: Small) -> str:
     page = small.disk / "page.md"
     page.write_text("old")
     small.fill(12, 2)
-    command = ["report", COMMITTED / "standard.jsonl", "-o", page]
+    command = ["report", COMMITTED / "intel.jsonl", "-o", page]
     status = small.tries(*command)
     found = page.read_bytes()
     assert found == (b"old" if status else small.whole.page)

@@ -35,7 +35,7 @@ EPOCHS = 60
 SOONEST = 0.3  # seconds after which a kill comes: before, the program is not even imported
 MOST_KILLS = 6  # of one story
 ROUNDS = 2  # of a benchmark, at least: more where the interval of the first ones is too wide
-RECORDING = COMMITTED / "standard.jsonl"
+RECORDING = COMMITTED / "intel.jsonl"
 
 Story = Callable[["Killer"], None]
 

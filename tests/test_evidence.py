@@ -192,8 +192,19 @@ def test_a_product_is_timed_after_two_warm_ups_and_three_times_at_least() -> Non
     assert len(calls) == 2 + 3
 
 
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """For processes that are started meanwhile; a process of `make test` keeps to one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    yield
+    os.sched_setaffinity(0, before)
+
+
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
-def test_settings_and_the_system_tell_the_threads_that_were_asked_for(start: Start, name: str) -> None:
+def test_settings_and_the_system_tell_the_threads_that_were_asked_for(
+    all_cores: None, start: Start, name: str
+) -> None:
     one, two = start(name, 1).facts, start(name, 2).facts
     assert (one.threads, two.threads) == (1, 2)
     told = {setting for setting in two.settings if "threads" in setting} - NOT_SET.get(name, set())

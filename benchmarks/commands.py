@@ -395,7 +395,7 @@ def _measuring(command: str, path: Path, json: bool, *options: str) -> Iterator[
     The message of whatever error ends the measuring gets the command that resumes the recording. After Ctrl-C the
     results so far are shown before CtrlCError is raised.
     """
-    from benchmarks.measure.machine import BusyError
+    from benchmarks.measure.machine import NoRestError
     from benchmarks.report import render
     from common import terminal
 
@@ -409,7 +409,7 @@ def _measuring(command: str, path: Path, json: bool, *options: str) -> Iterator[
         message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
         raise RosettaError(message) from error
     except RosettaError as error:
-        if isinstance(error, CannotBeginError | BusyError) and path.read_bytes().count(b"\n") == 1:
+        if isinstance(error, CannotBeginError | NoRestError) and path.read_bytes().count(b"\n") == 1:
             path.unlink()  # it holds only the plan, so there is nothing to resume
             raise
         raise RosettaError(f"{error}; {go_on}") from error

@@ -14,7 +14,7 @@ import pytest
 import common.machine
 from backends.process.environment import child_environment
 from benchmarks.measure import machine as looked_at
-from benchmarks.measure.machine import NOT_KNOWN, BusyError, Finding, check, wait_until_fit, wait_until_idle
+from benchmarks.measure.machine import NOT_KNOWN, Finding, NoRestError, check, wait_until_fit, wait_until_idle
 from common import load
 from common.load import Watch, busy_seconds, fewer_threads
 from common.machine import cores, quota
@@ -197,7 +197,7 @@ def test_measuring_waits_for_the_end_of_other_programs_and_gives_up_in_words(mon
     monkeypatch.setattr(looked_at, "_processes", lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", clock[0])})
     busy = "1.4 cores{}, most by compi?ler (process 8)"
     if rests_after == inf:
-        with pytest.raises(BusyError) as caught:
+        with pytest.raises(NoRestError) as caught:
             wait_until_fit(notes.append)
         assert str(caught.value) == (
             f"other programs have been using the machine for 20 s, now {busy.format('')}, so turns cannot be kept; "

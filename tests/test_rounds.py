@@ -204,7 +204,7 @@ def test_beside_a_program_that_never_rests_it_ends_within_the_minute_with_one_se
 ) -> None:
     world.neighbour = lambda now: 1.9
     began = world.now
-    with pytest.raises(machine.BusyError, match=r"1\.9 cores.*turns cannot be kept; end them, or measure later"):
+    with pytest.raises(machine.NoRestError, match=r"1\.9 cores.*turns cannot be kept; end them, or measure later"):
         begun(plan_of(NAMES), tmp_path / "a.jsonl", small, world).run(world, half_width)
     assert world.now - began < 60
     assert world.notes == ["1.9 cores are in use by other programs; waiting up to 20 s for their end"]

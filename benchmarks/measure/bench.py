@@ -172,7 +172,7 @@ class Benchmark:
         self.start_seconds = rounds[-1].seconds if rounds else 0.0  # turns included, where this goes on
         self.stretch = 1.0  # how many times as long as foreseen the last cycles took
         self.began = self.end = 0.0
-        self.busy: machine.BusyError | None = None  # why measuring ends, where other programs do not rest
+        self.busy: machine.NoRestError | None = None  # why measuring ends, where other programs do not rest
 
     def run(self, progress: Progress, half_width: HalfWidth) -> None:
         """Measure what the recording lacks, within the budget.
@@ -190,7 +190,7 @@ class Benchmark:
                 self._round(self.matched)
             while self._wants_extra():
                 self._round(self.everything, extra=True)
-        except machine.BusyError as error:
+        except machine.NoRestError as error:
             if half_width(self.recording) is None:
                 raise
             progress.note(f"{error}; this ends with what was measured before")
@@ -347,7 +347,7 @@ class Benchmark:
         """Whether other programs leave the machine alone, after waiting for that; if not, `busy` has the error."""
         try:
             machine.wait_until_fit(self.progress.note)
-        except machine.BusyError as error:
+        except machine.NoRestError as error:
             self.busy = error
         return self.busy is None
 

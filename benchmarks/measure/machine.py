@@ -40,7 +40,7 @@ STEADY_GOVERNORS = {"performance", "userspace"}
 now = time.perf_counter  # the clock of all that is measured here; tests have one of their own
 
 
-class BusyError(RosettaError):
+class NoRestError(RosettaError):
     """Other programs leave the machine no rest, so turns cannot be kept."""
 
 
@@ -71,7 +71,7 @@ def wait_until_idle() -> float:
 def wait_until_fit(note: Callable[[str], None]) -> None:
     """Wait until other programs leave the machine alone for FIT_SECONDS; `note` is told where that takes a while.
 
-    Raises BusyError after LONGEST_WAIT seconds.
+    Raises NoRestError after LONGEST_WAIT seconds.
     """
     began, told = now(), False
     while True:
@@ -83,7 +83,7 @@ def wait_until_fit(note: Callable[[str], None]) -> None:
         name = _busiest(before, _processes())
         by = f", most by {name}" if name else ""
         if now() - began >= LONGEST_WAIT:
-            raise BusyError(
+            raise NoRestError(
                 f"other programs have been using the machine for {LONGEST_WAIT:.0f} s, now {used:.1f} cores{by}, so "
                 "turns cannot be kept; end them, or measure later"
             )

@@ -225,33 +225,29 @@ def train(
     may name another framework to go on in, and --learning-rate another rate, which the run then keeps. With
     --workers, each worker uses its share of the cores, unless --threads gives the number of each.
     """
-    from backends import launch, runs
+    from backends import runs
     from backends.engines import place_in_group
     from backends.process.runtime import Runtime
     from common import terminal
     from common.machine import cores
     from common.run_directory import RunDirectory
 
+    if workers > 1 and device != "cpu":
+        raise CannotBeginError(f"--workers trains on the CPU, and --device is {device}; leave one out")
+    if workers > 1 and not threads:
+        threads = max(1, cores() // workers)
     runtime = Runtime(threads=threads, device=device)
-    launch.end_with_starter()
     try:
         run = RunDirectory.open(out) if resume else None
         name = backend or (run.backend if run else "")
-        follows = place_in_group(name, os.environ).rank > 0  # then the first worker alone shows what is done
+        # In a group that somebody else has started, the first worker alone shows what is done.
+        follows = workers == 1 and place_in_group(name, os.environ).rank > 0
         with terminal.training_progress(backend or "resume", epochs, silent=follows) as on_event:
             if run:
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")
-            trained: runs.Trained | None
-            if workers > 1:
-                if device != "cpu":
-                    raise CannotBeginError(f"--workers trains on the CPU, and --device is {device}; leave one out")
-                arguments = launch.without_workers(sys.argv[1:])
-                arguments += [] if threads else ["--threads", str(max(1, cores() // workers))]
-                trained = runs.train_in_group(backend, workers, epochs, out, resume, arguments, on_event)
-            elif run:
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
-                trained = runs.resume(run, backend, epochs, runtime, on_event, rate)
+                trained = runs.resume(run, backend, epochs, runtime, on_event, rate, workers)
             else:
                 corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
                 settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
@@ -266,6 +262,7 @@ def train(
                     out,
                     runtime,
                     on_event,
+                    workers,
                 )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():

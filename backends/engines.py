@@ -1,32 +1,30 @@
 """The frameworks' own engines for training in a group: the environment variables by which the workers meet.
 
-Whoever launches a group, such as torchrun, paddle.distributed.launch or the scheduler of a cluster, sets these
-variables for each worker, and a worker that finds them joins the group. docs/parallel.md says more.
+Whoever starts a group, such as `rosetta train --workers`, torchrun, paddle.distributed.launch or the scheduler of a
+cluster, sets these variables for each worker, and a worker that finds them joins the group. See docs/parallel.md.
 """
 
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 from backends import TABLE
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError
 
 PATIENCE = 300  # seconds that a worker waits for another one, when they meet and in each step
-ENDING_SECONDS = 20  # allowed to a launcher for ending its workers
-LOST = "another worker has ended or is out of reach"
+ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers listen to this machine alone
 
 
 @dataclass(frozen=True)
-class Place:
-    """A worker's place in its group."""
+class Worker:
+    """A worker of a group, or one that trains alone."""
 
     rank: int = 0  # counted from 0
-    size: int = 1
+    size: int = 1  # number of workers in the group
     variables: Mapping[str, str] = field(default_factory=dict)  # that its backend's process needs, to join the group
 
 
@@ -35,32 +33,19 @@ class Engine:
     """What one framework's workers find in their environment."""
 
     joining: str  # the variable without which a worker is alone
-    place: Callable[[Mapping[str, str]], Place]
+    rank_and_size: Callable[[Mapping[str, str]], tuple[int, int]]  # as the variables name them
     variables: Callable[[int, Sequence[str]], dict[str, str]]  # of the worker of this rank, if all are at "host:port"
     lost: str  # matches how a worker's process fails when another worker is gone
-    # Python's arguments for the engine's launcher, which starts so many workers and writes logs into the folder.
-    launcher: Callable[[int, Path], list[str]] | None = None
 
 
-def _place_of_torch(environment: Mapping[str, str]) -> Place:
-    return Place(int(environment["RANK"]), int(environment["WORLD_SIZE"]))
+def _numbers(rank: str, size: str) -> Callable[[Mapping[str, str]], tuple[int, int]]:
+    """What reads rank and size from the variables of these names."""
+    return lambda environment: (int(environment[rank]), int(environment[size]))
 
 
 def _variables_of_torch(rank: int, addresses: Sequence[str]) -> dict[str, str]:
     host, _, port = addresses[0].rpartition(":")
     return {"RANK": str(rank), "WORLD_SIZE": str(len(addresses)), "MASTER_ADDR": host, "MASTER_PORT": port}
-
-
-def _launcher_of_torch(workers: int, folder: Path) -> list[str]:
-    # Not --standalone, whose rendezvous unpickles what anybody who reaches its port has written there.
-    host, _, port = free_addresses(1)[0].rpartition(":")
-    options = [f"--master-addr={host}", f"--master-port={port}", f"--nproc-per-node={workers}"]
-    options += ["--redirects=3", f"--log-dir={folder}", f"--shutdown-timeout={ENDING_SECONDS // 2}"]
-    return ["-m", "torch.distributed.run", *options]
-
-
-def _place_of_paddle(environment: Mapping[str, str]) -> Place:
-    return Place(int(environment["PADDLE_TRAINER_ID"]), int(environment["PADDLE_TRAINERS_NUM"]))
 
 
 def _variables_of_paddle(rank: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -73,16 +58,11 @@ def _variables_of_paddle(rank: int, addresses: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _launcher_of_paddle(workers: int, folder: Path) -> list[str]:
-    options = [f"--nproc_per_node={workers}", f"--log_dir={folder}", "--enable_gpu_log=False"]
-    return ["-m", "paddle.distributed.launch", *options]
-
-
-def _place_of_keras(environment: Mapping[str, str]) -> Place:
+def _numbers_of_keras(environment: Mapping[str, str]) -> tuple[int, int]:
     config: Any = json.loads(environment["TF_CONFIG"])
     if list(config["cluster"]) != ["worker"]:
         raise ValueError("a cluster of workers alone is needed")
-    return Place(int(config["task"]["index"]), len(config["cluster"]["worker"]))
+    return int(config["task"]["index"]), len(config["cluster"]["worker"])
 
 
 def _variables_of_keras(rank: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -91,11 +71,14 @@ def _variables_of_keras(rank: int, addresses: Sequence[str]) -> dict[str, str]:
 
 
 ENGINES = {
-    "torch": Engine("WORLD_SIZE", _place_of_torch, _variables_of_torch, "gloo|Connection", _launcher_of_torch),
+    "torch": Engine("WORLD_SIZE", _numbers("RANK", "WORLD_SIZE"), _variables_of_torch, "gloo|Connection"),
     "paddle": Engine(
-        "PADDLE_TRAINERS_NUM", _place_of_paddle, _variables_of_paddle, "gloo|signal 6", _launcher_of_paddle
+        "PADDLE_TRAINERS_NUM",
+        _numbers("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"),
+        _variables_of_paddle,
+        "gloo|signal 6",
     ),
-    "keras": Engine("TF_CONFIG", _place_of_keras, _variables_of_keras, "Collective|Unavailable"),
+    "keras": Engine("TF_CONFIG", _numbers_of_keras, _variables_of_keras, "Collective|Unavailable"),
 }
 
 
@@ -107,36 +90,40 @@ def engine_of(backend: str) -> Engine:
     return ENGINES[backend.partition(":")[0]]
 
 
-def place_in_group(backend: str, environment: Mapping[str, str]) -> Place:
-    """The place that the variables of this backend's engine name. Raises CannotBeginError for what is no place."""
+def place_in_group(backend: str, environment: Mapping[str, str]) -> Worker:
+    """The worker that the variables of this backend's engine describe; without them, one that trains alone.
+
+    Raises CannotBeginError for variables that describe no worker.
+    """
     engine = ENGINES.get(backend.partition(":")[0])
     if engine is None or engine.joining not in environment:
-        return Place()
+        return Worker()
     try:
-        place = engine.place(environment)
-        if not 0 <= place.rank < place.size:
-            raise ValueError(f"worker {place.rank} of {place.size}")
+        rank, size = engine.rank_and_size(environment)
+        if not 0 <= rank < size:
+            raise ValueError(f"worker {rank} of {size}")
     except (ValueError, KeyError, TypeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise CannotBeginError(
             f"{engine.joining} is set, and no place in a group can be read from the environment: {what}; start the "
             "workers with the framework's own launcher, or unset the variable"
         ) from error
-    if place.size == 1:
-        return Place()
+    if size == 1:
+        return Worker()
     engine_of(backend)
-    return replace(place, variables={engine.joining: environment[engine.joining]})
+    return Worker(rank, size, {engine.joining: environment[engine.joining]})
 
 
-@contextmanager
-def telling_who_is_lost(backend: str, place: Place) -> Iterator[None]:
-    """Put LOST before the error of a worker's backend that comes of another worker's end, not of its own."""
-    try:
-        yield
-    except RosettaError as error:
-        if place.size > 1 and re.search(engine_of(backend).lost, str(error)):
-            raise RosettaError(f"{LOST}: {error}") from error
-        raise
+def new_group(backend: str, size: int) -> list[Worker]:
+    """The workers of a group that meets on this machine's loopback. Raises CannotBeginError; see `engine_of`."""
+    engine, addresses = engine_of(backend), free_addresses(size)
+    return [Worker(rank, size, engine.variables(rank, addresses) | ONLY_HERE) for rank in range(size)]
+
+
+def lost_another(backend: str, error: BaseException) -> bool:
+    """Whether a worker's error came of another worker's end, and not of its own."""
+    engine = ENGINES.get(backend.partition(":")[0])
+    return engine is not None and re.search(engine.lost, str(error)) is not None
 
 
 def free_addresses(number: int) -> list[str]:

@@ -1,14 +1,15 @@
-"""Begins a run or resumes one, and trains it in a backend's process."""
+"""Begins a run or resumes one, and trains it in a backend's process, or in those of a group of workers."""
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from backends import find
-from backends.engines import Place, engine_of, place_in_group, telling_who_is_lost
-from backends.launch import run_workers
-from backends.options import needed
+from backends.engines import Worker, lost_another, new_group, place_in_group
+from backends.process.group import ask_each, started_group
 from backends.process.parent import BackendProcess, OnEvent
 from backends.process.runtime import Runtime, silence
 from backends.translator import Translator
@@ -52,32 +53,33 @@ def train(
     out: Path,
     runtime: Runtime,
     on_event: OnEvent,
+    workers: int = 1,
 ) -> Trained | None:
     """Begin a run in the new folder `out` and train it. Raises CannotBeginError and RosettaError.
 
-    In a group, the first worker writes the run. The others return None.
+    Several `workers` train it as a group on this machine. In a group that somebody else has started, the first worker
+    writes the run, and the others return None.
     """
     find(backend)
-    place = place_in_group(backend, os.environ)
-    if place.rank == 0:
+    group = _workers_here(backend, workers)
+    if group[0].rank == 0:
         refuse_existing(out)
     material, sha256 = prepare(data, settings.seed, dtype, padding)
     model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
     state = initial_state(model, settings.seed)
-    with runtime.start(backend, model, settings, place.variables) as process:
-        if place.rank:
-            _follow(process, state, 0, material, epochs, place)
-            return None
-        run = RunDirectory.create(
-            out,
-            backend,
-            (model, settings, data),
-            sha256,
-            material.pairs,
-            (material.encoder_vocabulary, material.decoder_vocabulary),
-            state,
-        )
-        return _fit(process, run, material, epochs, on_event, place)
+    with started_group(group, runtime, backend, model, settings) as processes:
+        run = None
+        if group[0].rank == 0:
+            run = RunDirectory.create(
+                out,
+                backend,
+                (model, settings, data),
+                sha256,
+                material.pairs,
+                (material.encoder_vocabulary, material.decoder_vocabulary),
+                state,
+            )
+        return _train(group, processes, run, state, 0, material, epochs, on_event)
 
 
 def resume(
@@ -87,102 +89,83 @@ def resume(
     runtime: Runtime,
     on_event: OnEvent,
     learning_rate: float | None = None,
+    workers: int = 1,
 ) -> Trained | None:
     """Train a run on until it has `epochs` epochs, in `backend` or, where that is None, in the run's own.
 
-    A `learning_rate` becomes the run's own before training goes on. Raises CannotBeginError and RosettaError. In a
-    group, the first worker writes the run. The others return None.
+    A `learning_rate` becomes the run's own before training goes on. See `train` for groups. Raises CannotBeginError
+    and RosettaError.
     """
     name = backend or run.backend
     find(name)
-    place = place_in_group(name, os.environ)
-    state, done = _resumable(run, epochs, place)
-    material = Material.of_run(run)
-    if learning_rate is not None:
-        run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
-    with runtime.start(name, run.model_config, run.train_config, place.variables) as process:
-        if place.rank:
-            _follow(process, state, done, material, epochs, place)
-            return None
-        return _fit(process, run, material, epochs, on_event, place)
-
-
-def train_in_group(
-    backend: str | None,
-    workers: int,
-    epochs: int,
-    out: Path,
-    resumes: bool,
-    arguments: list[str],
-    on_event: OnEvent,
-) -> Trained:
-    """Train the run in `out` with a group of workers on this machine, each of which is `rosetta` with `arguments`.
-
-    Raises CannotBeginError and RosettaError.
-    """
-    if resumes:
-        run = RunDirectory.open(out)
-        _resumable(run, epochs, Place())
-        name = backend or run.backend
-    else:
-        refuse_existing(out)
-        name = needed(backend)
-    find(name)
-    engine_of(name)
-    try:
-        answer = run_workers(name, workers, arguments, on_event)
-    except RosettaError as error:
-        if not (out / "config.json").exists():
-            raise CannotBeginError(str(error)) from error
-        if "--resume" in str(error):
-            raise
-        raise RosettaError(f"{error}; {RunDirectory.open(out).kept(epochs, backend, workers)}") from error
-    return Trained(RunDirectory.open(out), name, [Sample(**sample) for sample in answer["samples"]])
-
-
-def _resumable(run: RunDirectory, epochs: int, place: Place) -> tuple[ModelState, int]:
-    """The state that a run goes on from, and its epoch. Raises CannotBeginError where there is nothing to do."""
+    group = _workers_here(name, workers)
     # Asked here too, so that no process is started if another one trains this run.
-    with run.only_writer() if place.rank == 0 else nullcontext():
+    with run.only_writer() if group[0].rank == 0 else nullcontext():
         state, last = run.read_state("last")
     if last.epoch >= epochs:
         raise CannotBeginError(f"{run.path} has {last.epoch} epochs already; --epochs is the total to reach")
-    return state, last.epoch
+    material = Material.of_run(run)
+    if learning_rate is not None:
+        run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
+    with started_group(group, runtime, name, run.model_config, run.train_config) as processes:
+        writes = run if group[0].rank == 0 else None
+        return _train(group, processes, writes, state, last.epoch, material, epochs, on_event)
 
 
-def _follow(
-    process: BackendProcess, state: ModelState, done: int, material: Material, epochs: int, place: Place
-) -> None:
-    """Train along as another worker than the first."""
-    with telling_who_is_lost(process.name, place):
-        process.listening(silence=silence(len(material.pairs))).call(
-            training.follow,
-            state=state,
-            done=done,
-            epochs=epochs,
-            corpus=material.batch,
-            training_rows=material.training_rows,
-            validation_rows=material.validation_rows,
-        )
+def _workers_here(backend: str, workers: int) -> list[Worker]:
+    """The workers that this program starts: all of a new group, or the one that the environment's variables describe,
+    which trains alone where there are none."""
+    return new_group(backend, workers) if workers > 1 else [place_in_group(backend, os.environ)]
 
 
-def _fit(
-    process: BackendProcess, run: RunDirectory, material: Material, epochs: int, on_event: OnEvent, place: Place
-) -> Trained:
+def _train(
+    group: Sequence[Worker],
+    processes: Sequence[BackendProcess],
+    run: RunDirectory | None,
+    state: ModelState,
+    done: int,
+    material: Material,
+    epochs: int,
+    on_event: OnEvent,
+) -> Trained | None:
+    """Train from `state` after epoch `done` with the workers of a group that are here, each in its process.
+
+    The first worker of the group writes the run; where that worker is not here, `run` and what is returned are None.
+    """
+    first, name = group[0], processes[0].name
     # In a group the other workers are programs that use the machine, too, and rightly so.
-    if place.size == 1 and (advice := fewer_threads(process.facts.threads, process.pid)):
+    if first.size == 1 and (advice := fewer_threads(processes[0].facts.threads, processes[0].pid)):
         on_event({"warning": advice})
-    with telling_who_is_lost(process.name, place):
-        process.listening(on_event, silence(len(material.pairs))).call(
-            training.fit,
-            run=str(run.path.resolve()),
-            learning_rate=run.train_config.learning_rate,
-            epochs=epochs,
-            corpus=material.batch,
-            training_rows=material.training_rows,
-            validation_rows=material.validation_rows,
-        )
-    return Trained(run, process.name, _samples(Translator(process, material), on_event))
+    timeout, worker_of = silence(len(material.pairs)), dict(zip(processes, group, strict=True))
+
+    def train_worker(process: BackendProcess) -> None:
+        corpus: dict[str, Any] = {
+            "epochs": epochs,
+            "corpus": material.batch,
+            "training_rows": material.training_rows,
+            "validation_rows": material.validation_rows,
+        }
+        if run is not None and worker_of[process].rank == 0:
+            rate = run.train_config.learning_rate
+            path = str(run.path.resolve())
+            process.listening(on_event, timeout).call(training.fit, run=path, learning_rate=rate, **corpus)
+        else:
+            process.listening(silence=timeout).call(training.follow, state=state, done=done, **corpus)
+
+    try:
+        ask_each(processes, train_worker)
+    except CannotBeginError:
+        raise
+    except RosettaError as error:
+        message = str(error)
+        if len(group) < first.size and lost_another(name, error):
+            message = f"another worker has ended or is out of reach: {message}"
+        if run is not None and "--resume" not in message:
+            message += f"; {run.kept(epochs, name, len(group))}"
+        raise RosettaError(message) from error
+    if run is None:
+        return None
+    return Trained(run, name, _samples(Translator(processes[0], material), on_event))
 
 
 def _samples(translator: Translator, on_event: OnEvent) -> list[Sample]:

@@ -81,8 +81,6 @@ def training_progress(
             elif "epoch_done" in event:
                 progress.print(header + epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
                 header = ""
-            elif "line" in event:
-                progress.print(event["line"], markup=False, highlight=False, soft_wrap=True)
             elif "warning" in event:
                 warning = escape(printable(event["warning"]))
                 progress.console.print(f"[yellow]warning:[/] {warning}", highlight=False)

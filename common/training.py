@@ -1,8 +1,8 @@
 """Functions that run in a backend's process and train its model, write the run, or evaluate the model."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from math import log
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import TrainConfig
 from common.decoding import Emit
 from common.errors import RosettaError, why
 from common.files import write_atomically
@@ -72,32 +71,41 @@ def fit(
     `epoch_done` with the figures of each epoch. Where training diverges, the run keeps the epoch before, and its
     trouble.json says what happened in which pairs.
 
-    Raises CannotBeginError if another process is training the run; RosettaError where training diverges, and with
-    what is kept where an epoch cannot be written.
+    Raises CannotBeginError if another process is training the run; RosettaError where training diverges, and where an
+    epoch cannot be written.
     """
     directory = RunDirectory.open(run)
-    with directory.only_writer(), _keeping(directory, epochs):
-        if learning_rate != directory.train_config.learning_rate:
-            directory = directory.with_learning_rate(learning_rate)
-        settings = directory.train_config
-        state, place = directory.begin()
-        _agree(backend, state, place.epoch, epochs, corpus, training_rows)
-        backend.load(state)
-        validation = Batches(corpus, validation_rows, settings.batch_size)
-        for epoch in range(place.epoch + 1, epochs + 1):
+    try:
+        with directory.only_writer():
+            if learning_rate != directory.train_config.learning_rate:
+                directory = directory.with_learning_rate(learning_rate)
+            state, place = directory.begin()
+            step = place.step
+            trained_epochs = _epochs(
+                backend, emit, state, place.epoch, epochs, corpus, training_rows, validation_rows
+            )
             try:
-                trained, validated = train_epoch(backend, emit, state, training_rows, validation, settings, epoch)
+                for number, state, trained, validated in trained_epochs:
+                    epoch = Epoch(
+                        epoch=number,
+                        loss=trained.loss,
+                        val_loss=validated.loss,
+                        accuracy=trained.accuracy,
+                        val_accuracy=validated.accuracy,
+                        val_accuracy_real=validated.accuracy_real,
+                        seconds=trained.seconds,
+                    )
+                    step += len(trained.loss_sums)
+                    directory.write_epoch(state, epoch, step)
+                    emit(epoch_done=asdict(epoch))
             except DivergedError as error:
                 path = _write_trouble(directory, error.trouble)
                 raise RosettaError(
-                    f"{error}; {path} has them all and the batch's pairs. The run keeps epoch {epoch - 1}: go on "
-                    "from there with --resume and a smaller --learning-rate"
+                    f"{error}; {path} has them all and the batch's pairs. The run keeps epoch "
+                    f"{error.trouble.epoch - 1}: go on from there with --resume and a smaller --learning-rate"
                 ) from error
-            done = _epoch(epoch, trained, validated)
-            place = replace(place, epoch=epoch, step=place.step + len(trained.loss_sums))
-            state = backend.dump()
-            directory.write_epoch(state, done, place.step)
-            emit(epoch_done=asdict(done))
+    except OSError as error:
+        raise RosettaError(f"{error.filename or run} cannot be written: {why(error)}. Mend that first") from error
 
 
 def follow(
@@ -115,33 +123,32 @@ def follow(
 
     Raises CannotBeginError if the first worker goes on from another state.
     """
-    settings = backend.train_config
-    _agree(backend, state, done, epochs, corpus, training_rows)
-    backend.load(state)
-    validation = Batches(corpus, validation_rows, settings.batch_size)
     with suppress(DivergedError):  # which the first worker reports
-        for epoch in range(done + 1, epochs + 1):
-            train_epoch(backend, emit, state, training_rows, validation, settings, epoch)
-            state = backend.dump()
+        for _ in _epochs(backend, emit, state, done, epochs, corpus, training_rows, validation_rows):
+            pass
 
 
-def _agree(
-    backend: Backend, state: ModelState, done: int, epochs: int, corpus: Batch, rows: NDArray[np.integer]
-) -> None:
-    """See `Group.agree`."""
+def _epochs(
+    backend: Backend,
+    emit: Emit,
+    state: ModelState,
+    done: int,
+    epochs: int,
+    corpus: Batch,
+    training_rows: NDArray[np.integer],
+    validation_rows: NDArray[np.integer],
+) -> Iterator[tuple[int, ModelState, Metrics, Metrics]]:
+    """Train from `state` after epoch `done`. Gives each epoch's number, the state at its end, and the metrics of
+    training and of validation. In a group, raises CannotBeginError unless all workers begin alike."""
     settings = backend.config, backend.train_config, done, epochs, corpus.mean_decoder_length
     arrays = [named[name] for named in (state.weights, state.mean_squares) for name in sorted(named)]
-    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in [*arrays, rows]))
-
-
-@contextmanager
-def _keeping(run: RunDirectory, epochs: int) -> Iterator[None]:
-    """Turn the error of a disk that is full into one that tells what the run keeps and how to go on."""
-    try:
-        yield
-    except OSError as error:
-        what = f"{error.filename or run.path} cannot be written: {why(error)}. Mend that first"
-        raise RosettaError(f"{what}; {run.kept(epochs)}") from error
+    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in [*arrays, training_rows]))
+    backend.load(state)
+    validation = Batches(corpus, validation_rows, backend.train_config.batch_size)
+    for epoch in range(done + 1, epochs + 1):
+        trained, validated = train_epoch(backend, emit, state, training_rows, validation, epoch)
+        state = backend.dump()
+        yield epoch, state, trained, validated
 
 
 def train_epoch(
@@ -150,16 +157,15 @@ def train_epoch(
     state: ModelState,
     training_rows: NDArray[np.integer],
     validation: Batches,
-    settings: TrainConfig,
     epoch: int,
 ) -> tuple[Metrics, Metrics]:
-    """Train one epoch, in the batches that `settings` ask for, and then validate.
+    """Train one epoch, in the batches that the backend's settings ask for, and then validate.
 
     The numbers of training rows are those of the corpus that `validation` has. `state` is the one that the backend is
     in. Emits `epoch`, `step`, `steps` and `loss` while it trains. Raises DivergedError, and stops early for it, where
     a loss is not finite or more than GROWN times that of a uniform guess.
     """
-    training = epoch_batches(validation.corpus, training_rows, settings, epoch)
+    training = epoch_batches(validation.corpus, training_rows, backend.train_config, epoch)
     most = GROWN * log(backend.config.num_decoder_tokens)
 
     def progress(step: int, loss: float) -> None:
@@ -186,18 +192,6 @@ def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) ->
     """The `loss`, `accuracy` and `accuracy_real` over all rows of a corpus; see Metrics."""
     metrics = backend.evaluate(Batches(corpus, np.arange(len(corpus)), batch_size))
     return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}
-
-
-def _epoch(epoch: int, trained: Metrics, validated: Metrics) -> Epoch:
-    return Epoch(
-        epoch=epoch,
-        loss=trained.loss,
-        val_loss=validated.loss,
-        accuracy=trained.accuracy,
-        val_accuracy=validated.accuracy,
-        val_accuracy_real=validated.accuracy_real,
-        seconds=trained.seconds,
-    )
 
 
 def _diverging(metrics: Metrics, batches: Batches, most: float) -> int | None:

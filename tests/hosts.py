@@ -6,50 +6,40 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Host:
     address: str
     interface: str
-    prefix: list[str]  # put before a command, has it run there
+    prefix: tuple[str, ...] = ()  # put before a command, has it run there
+
+    def start(self, *command: object, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
+        """Run a command there, with these variables besides those of this program."""
+        pipe, environment = subprocess.PIPE, os.environ | variables
+        given = [*self.prefix, *map(str, command)]
+        return subprocess.Popen(given, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def _ip(*arguments: str) -> bool:
-    return subprocess.run(["ip", *arguments], capture_output=True, check=False).returncode == 0
-
-
-@cache
-def kind_of_hosts() -> str:
-    """ "network namespaces", or "loopback" where there are none: then both hosts are this one."""
-    name = f"rosetta-{os.getpid()}"
-    possible = bool(shutil.which("ip")) and _ip("netns", "add", name)
-    if possible:
-        possible = _ip("-n", name, "link", "add", "one", "type", "veth", "peer", "name", "other")
-        _ip("netns", "delete", name)
-    return "network namespaces" if possible else "loopback"
+def _ip(arguments: str) -> bool:
+    return subprocess.run(["ip", *arguments.split()], capture_output=True, check=False).returncode == 0
 
 
 @contextmanager
-def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Hosts that reach each other and nothing else; or this host, twice, where `kind_of_hosts` is "loopback"."""
-    if kind_of_hosts() == "loopback":
-        here = Host("127.0.0.1", "lo", [])
-        yield here, here
-        return
+def two_hosts() -> Iterator[list[Host]]:
+    """Hosts that reach each other and nothing else. Where the system allows none, both are this one's loopback."""
     one, other = (f"rosetta-{os.getpid()}-{number}" for number in (1, 2))
+    steps = [f"netns add {one}", f"netns add {other}", f"-n {one} link add eth0 type veth peer eth0 netns {other}"]
+    hosts = []
+    for name, address in ((one, "10.0.0.1"), (other, "10.0.0.2")):
+        steps += [f"-n {name} address add {address}/24 dev eth0"]
+        steps += [f"-n {name} link set {interface} up" for interface in ("lo", "eth0")]
+        hosts.append(Host(address, "eth0", ("ip", "netns", "exec", name)))
     try:
-        assert _ip("netns", "add", one)
-        assert _ip("netns", "add", other)
-        assert _ip("-n", one, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", other)
-        hosts = []
-        for name, address in ((one, "10.0.0.1"), (other, "10.0.0.2")):
-            assert _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-            for interface in ("lo", "eth0"):
-                assert _ip("-n", name, "link", "set", interface, "up")
-            hosts.append(Host(address, "eth0", ["ip", "netns", "exec", name]))
-        yield hosts[0], hosts[1]
+        allowed = shutil.which("ip") and all(map(_ip, steps))
+        yield hosts if allowed else [Host("127.0.0.1", "lo")] * 2
     finally:
-        _ip("netns", "delete", one)
-        _ip("netns", "delete", other)
+        if shutil.which("ip"):
+            _ip(f"netns delete {one}")
+            _ip(f"netns delete {other}")

@@ -2,17 +2,24 @@
 
 import os
 import re
-import subprocess
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from backends.engines import ENGINES, Place, engine_of, free_addresses, place_in_group
-from backends.launch import without_workers
+from backends import runs
+from backends.engines import ENGINES, Worker, free_addresses, place_in_group
+from backends.numpy_backend import NumpyBackend
+from backends.process import group
+from backends.process.environment import child_environment
 from backends.process.group import ask_each
 from backends.process.parent import PROJECT, BackendProcess
 from backends.process.runtime import Runtime
@@ -20,17 +27,22 @@ from benchmarks.measure import in_child
 from benchmarks.parity.checks import Check
 from benchmarks.parity.ladder import QUICK, Climber, Course
 from common.config import DataConfig
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, RosettaError
 from common.group import Group
+from common.material import Material
 from common.run_directory import RunDirectory
-from common.weights import ModelState
-from tests import child, planted_in_groups
-from tests.conftest import FRAMEWORKS, SETTINGS, batch_of, model
-from tests.hosts import kind_of_hosts, two_hosts
-from tests.program import answer, refusal, started, wait_until
+from common.training import follow
+from common.weights import ModelState, initial_state
+from tests import planted_in_groups
+from tests.conftest import FRAMEWORKS, SETTINGS, batch_of
+from tests.hosts import two_hosts
+from tests.program import refusal, rosetta, wait_until
 
 WORKERS = 2
-SMALL = ["--num-samples", 300, "--latent-dim", 16, "--dtype", "float64", "--padding", "mask", "--batches", "bucketed"]
+# In float64, with masked padding and a last batch of one row.
+SMALL = ["--num-samples", 200, "--batch-size", 53, "--latent-dim", 16, "--dtype", "float64"]
+SMALL += ["--padding", "mask", "--batches", "bucketed"]
+RESUMED = "rosetta train --out {} --resume --epochs 9999 --workers 2"  # as an error tells to go on
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +67,6 @@ def broken(course: Course, processes: list[BackendProcess]) -> list[Check]:
     return [check for check in checks if not check.passed]
 
 
-def test_a_group_trains_as_one_process_does(course: Course, group_of_torch: list[BackendProcess]) -> None:
-    assert broken(course, group_of_torch) == []
-
-
 def caught(course: Course, processes: list[BackendProcess], mistake: str) -> bool:
     """Whether the checks tell this planted mistake, and nothing else."""
 
@@ -74,9 +82,10 @@ def caught(course: Course, processes: list[BackendProcess], mistake: str) -> boo
 
 
 @pytest.mark.parametrize("mistake", planted_in_groups.MISTAKES)
-def test_planted_mistakes_of_groups_are_caught(
+def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is(
     course: Course, group_of_torch: list[BackendProcess], mistake: str
 ) -> None:
+    assert broken(course, group_of_torch) == []
     assert caught(course, group_of_torch, mistake)
 
 
@@ -111,41 +120,59 @@ def test_workers_that_begin_with_different_states_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_worker_finds_its_place_in_the_variables_of_its_engine(name: str) -> None:
+def test_a_worker_finds_its_place_in_the_variables_of_its_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ENGINES[name]
     variables = engine.variables(1, ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.3:4000"])
-    assert place_in_group(name, variables) == Place(1, 3, {engine.joining: variables[engine.joining]})
-    assert place_in_group(name, {}) == Place()
-    assert place_in_group(name, engine.variables(0, ["10.0.0.1:4000"])) == Place(), "a group of one needs no engine"
+    assert place_in_group(name, variables) == Worker(1, 3, {engine.joining: variables[engine.joining]})
+    assert place_in_group(name, {}) == Worker()
+    assert place_in_group(name, engine.variables(0, ["10.0.0.1:4000"])) == Worker(), "a group of one needs no engine"
     with pytest.raises(CannotBeginError, match=f"{engine.joining} is set, and no place in a group can be read"):
         place_in_group(name, {engine.joining: "3"})
+    monkeypatch.setenv(engine.joining, "3")  # where `rosetta translate` runs in a terminal in which somebody trains
+    assert engine.joining not in child_environment("matched", 1, "cpu")
 
 
-@pytest.mark.parametrize("name", ["numpy", "keras:example", "torch:compile"])
-def test_a_backend_without_an_engine_is_refused(name: str) -> None:
-    with pytest.raises(CannotBeginError, match=f"backend {name} cannot train in a group"):
-        engine_of(name)
+def test_what_cannot_train_in_a_group_is_refused(tmp_path: Path) -> None:
+    arguments = ("train", "--workers", 2, "--out", tmp_path / "run", "--backend")
+    for name in ("numpy", "keras:example", "torch:compile"):
+        assert f"backend {name} cannot train in a group" in refusal(2, *arguments, name)
+    assert "--device is gpu" in refusal(2, *arguments, "torch", "--device", "gpu")
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_backend_that_is_not_asked_to_join_a_group_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as that of `rosetta translate` in a terminal in which somebody trains."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("TF_CONFIG", "{}")
-    with Runtime(threads=1).start("numpy", model("float64"), SETTINGS) as process:
-        assert process.call(child.environment, names=["WORLD_SIZE", "TF_CONFIG"]) == {
-            "WORLD_SIZE": None,
-            "TF_CONFIG": None,
-        }
+def fake_process(seconds: float, error: RosettaError | None) -> Any:
+    """A worker's process that fails after so many seconds; without an error it does not answer."""
+    ended = threading.Event()
+
+    def answer() -> None:
+        ended.wait(seconds if error else None)
+        raise error or RosettaError("was ended")
+
+    return SimpleNamespace(name="torch", answer=answer, close=ended.set, ended=ended)
 
 
-def test_workers_get_the_command_without_its_option() -> None:
-    for given in (["--workers", "2"], ["--workers=2"], ["--workers", "3", "--workers=2"]):
-        assert without_workers(["train", *given, "--out", "run"]) == ["train", "--out", "run"]
+LOST, FULL = RosettaError("RuntimeError: Connection closed by peer"), RosettaError("the disk is full")
 
 
-def start_training(name: str, run: Path, workers: int, epochs: int = 1000) -> "subprocess.Popen[str]":
-    """A small training in a group, in float64, with masked padding and a last batch of one row."""
-    return started("train", "--backend", name, "--workers", workers, "--epochs", epochs, "--out", run, *SMALL)
+@pytest.mark.parametrize(
+    ("errors", "blamed"),
+    [
+        ([(0.0, LOST), (0.1, FULL)], RosettaError(f"worker 1 of 2 failed: {FULL}")),
+        ([(0.0, CannotBeginError("no")), (9.0, None)], CannotBeginError("worker 0 of 2 failed: no")),
+        ([(9.0, None), (0.0, LOST)], RosettaError(f"worker 0 of 2 does not answer: {LOST}")),
+        ([(0.0, LOST), (0.0, LOST)], RosettaError(f"worker 0 of 2 failed: {LOST}")),
+    ],
+    ids=["its own comes later", "cannot begin", "hangs", "nobody's own"],
+)
+def test_the_worker_that_failed_by_itself_is_named_and_all_are_ended(
+    monkeypatch: pytest.MonkeyPatch, errors: list[tuple[float, RosettaError | None]], blamed: RosettaError
+) -> None:
+    monkeypatch.setattr(group, "GRACE", 0.5)
+    processes = [fake_process(*error) for error in errors]
+    with pytest.raises(RosettaError) as caught:
+        ask_each(processes, lambda process: process.answer())
+    assert (type(caught.value), str(caught.value)) == (type(blamed), str(blamed))
+    assert all(process.ended.is_set() for process in processes)
 
 
 def epochs_of(run: Path) -> int:
@@ -153,74 +180,78 @@ def epochs_of(run: Path) -> int:
     return history.read_text().count("\n") if history.exists() else 0
 
 
-def backend_process(program: "subprocess.Popen[str]", name: str, rank: int) -> psutil.Process:
-    """The process of a worker's backend."""
-    for process in psutil.Process(program.pid).children(recursive=True):
-        if "backends.process.worker" in process.cmdline():
-            place = place_in_group(name, psutil.Process(process.ppid()).environ())
-            if place.rank == rank:
-                return process
-    raise AssertionError(f"worker {rank} is not there")
+def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], object], epochs: int = 9999) -> str:
+    """The last line of a training in a group, to whose workers' processes something is done after two epochs."""
+    before = psutil.Process().children()
+
+    def wait_and_disturb() -> None:
+        wait_until(lambda: epochs_of(run) >= 2, seconds=300)
+        disturb([process for process in psutil.Process().children() if process not in before])
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(wait_and_disturb)
+        *_, said = rosetta(*training(name, run), "--epochs", epochs, "--workers", WORKERS)
+        done.result()
+    assert psutil.Process().children() == before
+    return said.splitlines()[-1]
 
 
-def trained_alone(run: Path, epochs: int) -> ModelState:
+def training(name: str, run: Path) -> list[object]:
+    return ["train", "--backend", name, "--out", run, *SMALL]
+
+
+def trained_alone(run: RunDirectory, epochs: int) -> ModelState:
     """What NumPy alone makes of the same training."""
-    answer("train", "--backend", "numpy", "--epochs", epochs, "--threads", 1, "--out", run, *SMALL)
-    return RunDirectory.open(run).read_state("last")[0]
+    material, backend = Material.of_run(run), NumpyBackend(run.model_config, run.train_config)
+    state = initial_state(run.model_config, run.train_config.seed)
+    rows = {"training_rows": material.training_rows, "validation_rows": material.validation_rows}
+    follow(backend, lambda **event: None, state=state, done=0, epochs=epochs, corpus=material.batch, **rows)
+    return backend.dump()
 
 
-@pytest.mark.parametrize("name", ["torch"])  # `python -m tests.group_at_length` kills workers of each framework
-def test_a_worker_that_dies_ends_the_group_and_the_run_goes_on_alone_to_the_same_end(
-    name: str, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    with start_training(name, run, WORKERS) as program:
-        wait_until(lambda: epochs_of(run) >= 2 or program.poll() is not None)
-        started = psutil.Process(program.pid).children(recursive=True)
-        backend_process(program, name, rank=1).kill()
-        _, said = program.communicate(timeout=60)
-    last = said.strip().splitlines()[-1]
-    assert program.returncode == 1, said
-    assert f"rosetta: worker 1 of 2 failed: the {name} backend's process was ended by signal 9" in last
-    assert sum(line.startswith("rosetta: ") for line in said.splitlines()) == 1
-    assert not [process for process in started if process.is_running()]
-    kept = RunDirectory.open(run).read_state("last")[1].epoch
-    assert f"{run} keeps epoch {kept}. Go on with: rosetta train --out {run} --resume --epochs 1000" in last
-    answer("train", "--out", run, "--resume", "--backend", "numpy", "--threads", 1, "--epochs", kept + 1)
-    state, expected = RunDirectory.open(run).read_state("last")[0], trained_alone(tmp_path / "alone", kept + 1)
-    for kernel, weight in expected.weights.items():
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_group_trains_as_one_worker_does_and_a_worker_that_dies_is_named(name: str, tmp_path: Path) -> None:
+    said = disturbed(tmp_path / "run", name, lambda processes: processes[1].kill())
+    run = RunDirectory.open(tmp_path / "run")
+    state, place = run.read_state("last")
+    assert said.startswith(f"rosetta: worker 1 of 2 failed: the {name} backend's process was ended by signal 9")
+    assert said.endswith(f"; {run.path} keeps epoch {place.epoch}. Go on with: {RESUMED.format(run.path)}")
+    assert place.step == 4 * place.epoch, "the last batch has one row"
+    for kernel, weight in trained_alone(run, place.epoch).weights.items():
         np.testing.assert_allclose(state.weights[kernel], weight, rtol=0, atol=1e-11, err_msg=kernel)
 
 
-def test_what_a_worker_refuses_is_said_once(tmp_path: Path) -> None:
-    arguments = ("train", "--backend", "keras", "--workers", 2, "--out", tmp_path / "run")
-    assert re.match(r"rosetta: worker [01] of 2 failed: ", refusal(2, *arguments, "--data", tmp_path / "nothing"))
-    assert "--device is gpu" in refusal(2, *arguments, "--device", "gpu")
-    assert not (tmp_path / "run").exists()
+def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of NumPy, whose workers add nothing up."""
+    monkeypatch.setattr(runs, "new_group", lambda name, size: [Worker(rank, size) for rank in range(size)])
+    monkeypatch.setattr("common.machine.cores", lambda: 6)
+    threads = []
+
+    def interrupt(processes: list[psutil.Process]) -> None:
+        threads.extend(process.environ()["OPENBLAS_NUM_THREADS"] for process in processes)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    said = disturbed(tmp_path / "run", "numpy", interrupt)
+    run = RunDirectory.open(tmp_path / "run")
+    epoch = run.read_state("last")[1].epoch
+    assert said == f"rosetta: interrupted; {run.path} keeps epoch {epoch}. Go on with: {RESUMED.format(run.path)}"
+    assert threads == ["3", "3"], "each worker uses its share of the cores"
 
 
-@pytest.mark.parametrize("hosts", [kind_of_hosts()])
-def test_workers_on_two_hosts_train_one_run(tmp_path: Path, hosts: str) -> None:
+def test_workers_on_two_hosts_train_one_run_and_say_that_they_lost_another(tmp_path: Path) -> None:
     """Each is started by hand, as a cluster's scheduler does, with the variables of torch's engine."""
-    run, engine = tmp_path / "run", ENGINES["torch"]
-    command = [sys.executable, "-m", "rosetta", "train", "--backend", "torch", "--threads", 1, "--epochs", 2]
-    command += ["--out", run, *SMALL]
-    with two_hosts() as both:
+    run, command = tmp_path / "run", [sys.executable, "-m", "rosetta", *training("torch", tmp_path / "run")]
+    with two_hosts() as hosts:
         port = free_addresses(1)[0].rpartition(":")[2]
-        addresses = [f"{host.address}:{port}" for host in both]
-        workers = [
-            subprocess.Popen(
-                [*host.prefix, *map(str, command)],
-                cwd=PROJECT,
-                env=os.environ | engine.variables(rank, addresses) | {"GLOO_SOCKET_IFNAME": host.interface},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank, host in enumerate(both)
-        ]
-        (printed, _), follower = (worker.communicate(timeout=100) for worker in workers)
-    assert [worker.returncode for worker in workers] == [0, 0], follower
-    assert "The run is in" in printed
-    assert follower == ("", ""), "the first worker alone says something"
-    assert RunDirectory.open(run).history()[-1].epoch == 2
+        programs = []
+        for rank, host in enumerate(hosts):
+            variables = ENGINES["torch"].variables(rank, [f"{host.address}:{port}" for host in hosts])
+            variables["GLOO_SOCKET_IFNAME"] = host.interface
+            programs.append(host.start(*command, "--threads", 1, "--epochs", 9999, cwd=PROJECT, **variables))
+        wait_until(lambda: epochs_of(run) >= 2 or any(program.poll() is not None for program in programs), 300)
+        psutil.Process(programs[0].pid).children()[0].kill()
+        (_, first), (printed, other) = (program.communicate(timeout=100) for program in programs)
+    assert [program.returncode for program in programs] == [1, 1], first + other
+    assert re.search(r"the torch backend's process was ended by signal 9.*keeps epoch .*--resume", first)
+    assert printed == ""
+    assert re.fullmatch(r"rosetta: another worker has ended or is out of reach: .*\n", other)

@@ -15,15 +15,8 @@ from common.interface import timed_steps
 from common.tensors import Batches
 from tests.conftest import batch_of
 
-EPOCH = {
-    "epoch": 100,
-    "seconds": 100.0,
-    "loss": 0.123456,
-    "val_loss": 1.234567,
-    "accuracy": 0.987654,
-    "val_accuracy": 0.876543,
-    "val_accuracy_real": 0.765432,
-}
+FIGURES = [100, 100.0, 0.123456, 1.234567, 0.987654, 0.876543, 0.765432]
+EPOCH = dict(zip(terminal.EPOCH_COLUMNS, FIGURES, strict=True))
 
 
 class Clock:
@@ -39,10 +32,9 @@ class Clock:
     ("seconds", "expected"), [(1 / 16, [4, 8, 12]), (1.0, [*range(1, 14)]), (1 / 128, [])], ids=str
 )
 def test_a_step_is_reported_when_a_fifth_of_a_second_has_passed(monkeypatch, seconds, expected) -> None:
-    clock = Clock()
+    clock, reported = Clock(), list[int]()
     monkeypatch.setattr(interface, "perf_counter", clock)
     batches = Batches(batch_of(13, "float32"), np.arange(13), 1)
-    reported: list[int] = []
 
     def step(batch: object) -> tuple[float, list[float]]:
         clock.now += seconds
@@ -59,8 +51,7 @@ def test_the_bar_is_over_all_epochs_and_tells_the_time_left_for_them(monkeypatch
     with terminal.training_progress("keras:example", epochs=100) as on_event:
         for epoch in (41, 42):  # a run that is continued
             for step in (0, 50, 100):
-                loss = 0.5 if step else math.nan
-                on_event({"epoch": epoch, "step": step, "steps": 125, "loss": loss})
+                on_event({"epoch": epoch, "step": step, "steps": 125, "loss": 0.5 if step else math.nan})
                 clock.now += 2
             on_event({"epoch_done": EPOCH | {"epoch": epoch}})
     shown = screen.getvalue()
@@ -68,12 +59,9 @@ def test_the_bar_is_over_all_epochs_and_tells_the_time_left_for_them(monkeypatch
     # 225 steps took 10 seconds, so the 7,275 steps that are left take 323.3.
     assert "0:05:24 left" in re.sub(r"\x1b\[[\d;]*m", "", shown)
     assert shown.count("val_accuracy_real") == 1, "one header"
-
-
-def test_the_line_of_an_epoch_fits_80_columns_under_its_header() -> None:
     names, line = terminal.EPOCH_HEADER.rstrip("\n"), terminal.epoch_line(EPOCH)
     assert len(line) == len(names) <= 80
-    assert dict(zip(names.split(), map(float, line.split()), strict=True)) == pytest.approx(EPOCH, abs=1e-4)
+    assert [float(figure) for figure in line.split()] == pytest.approx(FIGURES, abs=1e-4)
 
 
 def test_no_text_of_others_writes_over_the_terminal(

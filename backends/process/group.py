@@ -1,50 +1,84 @@
-"""Several processes of one backend on this machine, which form a group and are asked the same at once."""
+"""Processes of one backend on this machine, which train as a group and are asked the same at once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from backends.engines import engine_of, free_addresses
+from backends.engines import Worker, lost_another
 from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime
 from backends.process.starting import started_side_by_side
 from common.config import ModelConfig, TrainConfig
-from common.errors import RosettaError
+from common.errors import CannotBeginError, RosettaError
+
+GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
 
 Result = TypeVar("Result")
 
 
 @contextmanager
 def started_group(
-    size: int, runtime: Runtime, backend: str, model: ModelConfig, train: TrainConfig
+    workers: Sequence[Worker], runtime: Runtime, backend: str, model: ModelConfig, train: TrainConfig
 ) -> Iterator[list[BackendProcess]]:
-    """The processes of a group of so many workers, the first worker's first. In the end they are ended."""
-    engine, addresses = engine_of(backend), free_addresses(size)
+    """The processes of these workers, in their order, once all are open. In the end they are ended."""
 
-    def launch(rank: int) -> BackendProcess:
-        return runtime.launch(backend, model, train, engine.variables(rank, addresses))
+    def launch(number: int) -> BackendProcess:
+        return runtime.launch(backend, model, train, workers[number].variables)
 
-    def failed(rank: int, error: RosettaError) -> None:
-        raise error
+    def failed(number: int, error: RosettaError) -> None:
+        raise _naming(number, len(workers), error)
 
-    with started_side_by_side(range(size), launch, failed, at_once=size) as started:  # they wait for each other
+    # All are started at once, since they wait for each other.
+    with started_side_by_side(range(len(workers)), launch, failed, at_once=len(workers)) as started:
         processes = dict(started)
-        yield [processes[rank] for rank in range(size)]
+        yield [processes[number] for number in range(len(workers))]
 
 
 def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess], Result]) -> list[Result]:
     """What `ask` returns for each process, all at once, each in a thread.
 
-    Raises the first error, after all processes have been ended, since the others wait for the one that failed.
+    If any fails, all are ended, since the others wait for the one that failed. The error that is raised then is that
+    of the first which failed by itself, and has its number.
     """
+    if len(processes) == 1:
+        return [ask(processes[0])]
     with ThreadPoolExecutor(len(processes)) as threads:
         futures = [threads.submit(ask, process) for process in processes]
         try:
-            for future in as_completed(futures):
-                future.result()
+            if error := _error_of(futures, processes[0].name):
+                raise error
         except BaseException:
             for process in processes:
                 process.close()
             raise
     return [future.result() for future in futures]
+
+
+def _error_of(futures: Sequence["Future[Any]"], backend: str) -> BaseException | None:
+    """Wait until the work is done, or until it is known which worker failed by itself; returns that one's error.
+
+    A worker that ends takes the others with it, and their errors may come before its own.
+    """
+    pending, errors = set(futures), dict[int, BaseException]()
+    while pending:
+        done, pending = wait(pending, GRACE if errors else None, FIRST_EXCEPTION)
+        if not done:  # a worker hangs, and the others have given it up
+            hanging, first = futures.index(pending.pop()), min(errors)
+            return RosettaError(f"worker {hanging} of {len(futures)} does not answer: {errors[first]}")
+        for number, future in enumerate(futures):
+            if future in done and (error := future.exception()):
+                errors[number] = error
+                if not lost_another(backend, error):
+                    return _naming(number, len(futures), error)
+    return _naming(min(errors), len(futures), errors[min(errors)]) if errors else None
+
+
+def _naming(number: int, size: int, error: BaseException) -> BaseException:
+    """The error, which in a group names the worker; it stays one of those that a user may see."""
+    if size == 1 or not isinstance(error, RosettaError):
+        return error
+    kind = CannotBeginError if isinstance(error, CannotBeginError) else RosettaError
+    named = kind(f"worker {number} of {size} failed: {error}")
+    named.__cause__ = error
+    return named

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.engines import new_group
 from backends.process.group import ask_each, started_group
 from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime
@@ -221,7 +222,8 @@ def _round_of_workers(recording: Recording, material: Material, number: int) -> 
     corpus = material.batch.take(epoch_order(len(material.batch), settings.seed, 1))
     one, whole = settings.batch_size, settings.batch_size * head.workers
     with ExitStack() as stack:
-        group = stack.enter_context(started_group(head.workers, runtime, backend, model, settings))
+        workers = new_group(backend, head.workers)
+        group = stack.enter_context(started_group(workers, runtime, backend, model, settings))
         alone = [stack.enter_context(runtime.start(backend, model, settings)) for _ in range(head.workers)]
         arranged = [(alone[:1], one), (alone, one), (group, whole), (group, one)]  # as in ARRANGEMENTS
         contestants = [Trainees(place, processes, corpus, size) for place, (processes, size) in enumerate(arranged)]

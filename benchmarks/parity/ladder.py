@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import BASELINE, TABLE
+from backends.engines import new_group
 from backends.process.group import ask_each, started_group
 from backends.process.parent import SILENCE, BackendProcess
 from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
@@ -168,7 +169,8 @@ class Course:
 
     def start_group(self, name: str, dtype: str) -> AbstractContextManager[list[BackendProcess]]:
         """Start a group of workers of a backend."""
-        return started_group(self.workers, self.runtime, name, replace(self.model, dtype=dtype), self.settings)
+        model = replace(self.model, dtype=dtype)
+        return started_group(new_group(name, self.workers), self.runtime, name, model, self.settings)
 
     def start_numpy(self, dtype: str) -> BackendProcess:
         """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""

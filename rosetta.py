@@ -8,26 +8,27 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 # Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from backends import options
+from backends import TABLE, installed, options, require_known
+from backends import names as names_in_table
 from benchmarks import commands as measuring
 from benchmarks import comparing
+from common import terminal
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
-from common.errors import CannotBeginError, CtrlCError, RosettaError, in_words
-from common.text import for_terminal, printable, quoted
+from common.ending import Commands, run_to_the_end
+from common.errors import CannotBeginError, CtrlCError, RosettaError
+from common.text import for_terminal, lines_as_they_arrive, printable, quoted, typed_lines
 
 if TYPE_CHECKING:
     from backends.translator import Opener
@@ -36,32 +37,9 @@ sys.path.pop(0)  # the modules of a package that was imported are found in its o
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was
 
-LONGEST_MESSAGE = 10_000  # characters of an error, which may name what somebody wrote into a file
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the signals that end a command, each in the way of Ctrl-C
-
-
-class _SignalError(KeyboardInterrupt):
-    """A signal of ENDING. Of KeyboardInterrupt itself Python remembers that it ended a text which `exec` ran, and in
-    the end, whatever became of it, ends itself by SIGINT."""
-
-
-class _Commands(TyperGroup):
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command. Where whoever reads its output has gone, end like a program that SIGPIPE ends."""
-        try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                if sys.stdout is not None:  # it was closed
-                    sys.stdout.flush()
-        except BrokenPipeError:
-            _leave_output()
-            raise typer.Exit(128 + signal.SIGPIPE) from None
-
-
 app = typer.Typer(
     name="rosetta",
-    cls=_Commands,
+    cls=Commands,
     help="One seq2seq model in Keras/TensorFlow, PyTorch and PaddlePaddle: train, translate, compare.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -71,50 +49,8 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The `rosetta` program.
-
-    Exit status 0: done; 2: could not begin; 1: failed after it began; 130: ended by Ctrl-C; 143: ended by SIGTERM;
-    129: ended by SIGHUP, when its terminal was closed; 141: nobody reads its output any more.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # was closed, so that the next file to be opened would be taken for it
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the end)
-    received: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise _SignalError
-
-    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
-    for number in heard:
-        signal.signal(number, interrupt)
-    status: str | int | None = None
-    try:
-        app(prog_name="rosetta")  # also where python -m benchmarks runs it
-    except SystemExit as ended:
-        status = ended.code
-    except (RosettaError, OSError) as error:  # OSError: a disk that is full, a name that is too long
-        status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
-        message = in_words(error) if isinstance(error, OSError) else str(error)
-        _leave_output()
-        with suppress(OSError):  # its terminal was closed
-            print(printable(f"rosetta: {message}"[:LONGEST_MESSAGE]), file=sys.stderr)
-    except BaseException:
-        if not received:  # else it came of the signal, which may interrupt typer, or an import, anywhere
-            raise
-    finally:
-        # The interpreter's own end takes a moment, and shows a traceback where it is interrupted.
-        for number in heard:
-            signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + received[0] if received else status)
-
-
-def _leave_output() -> None:
-    """Lead standard output to nowhere if it takes no more, so that the interpreter's end does not try again."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The `rosetta` program, also where `python -m benchmarks` runs it; see `run_to_the_end` for its exit status."""
+    run_to_the_end(partial(app, prog_name="rosetta"))
 
 
 def _print_version(wanted: bool) -> None:
@@ -152,10 +88,7 @@ def backends(
 
     They are started side by side, so importing a framework takes longer here than alone.
     """
-    from backends import names as names_in_table
-    from backends import require_known
     from backends.process.runtime import Runtime, describe_backends
-    from common import terminal
 
     if names and variants:
         raise CannotBeginError(f"--variants shows all backends, not only {', '.join(names)}; leave one of both out")
@@ -178,20 +111,15 @@ def data(
     json: options.Json = False,
 ) -> None:
     """Show what a corpus is like: sizes as the example prints them, duplicates, padding, memory, and some pairs."""
-    from common import terminal
-    from common.corpus import read_corpus
-    from common.statistics import corpus_statistics
+    from common.corpus import corpus_statistics, read_corpus
 
     config = DataConfig(data=data, num_samples=num_samples, skip_bad_lines=skip_bad_lines)
     figures = corpus_statistics(read_corpus(config))
     if json:
         return terminal.print_json({"data": data} | figures)
     pairs = [pair.values() for pair in figures.pop("pairs")]
-    shown = figures | {
-        "padding": f"{figures['padding']:.1%}",
-        "one_hot_bytes": f"{figures['one_hot_bytes']:,}",
-    }
-    terminal.out.print(terminal.table(data, ["figure", "value"], shown.items()))
+    figures |= {"padding": f"{figures['padding']:.1%}", "one_hot_bytes": f"{figures['one_hot_bytes']:,}"}
+    terminal.out.print(terminal.table(data, ["figure", "value"], figures.items()))
     terminal.out.print(terminal.table("Pairs at equal distances", ["source", "target"], pairs))
 
 
@@ -228,7 +156,6 @@ def train(
     from backends import runs
     from backends.engines import place_in_group
     from backends.process.runtime import Runtime
-    from common import terminal
     from common.machine import cores
     from common.run_directory import RunDirectory
 
@@ -272,19 +199,10 @@ def train(
         return  # the first worker of the group tells
     last = trained.run.history()[-1]
     if json:
-        return terminal.print_json(
-            {
-                "backend": trained.backend,
-                "run": str(out),
-                "epochs": last.epoch,
-                "loss": last.loss,
-                "val_loss": last.val_loss,
-                "accuracy": last.accuracy,
-                "val_accuracy": last.val_accuracy,
-                "seconds_per_epoch": last.seconds,
-                "samples": [asdict(sample) for sample in trained.samples],
-            }
-        )
+        names = ("loss", "val_loss", "accuracy", "val_accuracy")
+        figures: dict[str, Any] = {"epochs": last.epoch} | {name: getattr(last, name) for name in names}
+        figures |= {"seconds_per_epoch": last.seconds, "samples": [asdict(sample) for sample in trained.samples]}
+        return terminal.print_json({"backend": trained.backend, "run": str(out)} | figures)
     rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
@@ -310,7 +228,7 @@ def translate(
             help=f'Backend that computes: {options.BACKENDS}; or "all", which shows the sentence and the time '
             "of the installed backends side by side.",
             show_default="the run's own",
-            autocompletion=options.complete_backend_or_all,
+            autocompletion=options.complete(*TABLE, "all"),
         ),
     ] = None,
     variants: options.Variants = False,
@@ -347,12 +265,6 @@ def translate(
 
     A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
     """
-    from backends.process.runtime import Runtime
-    from backends.translator import Opener
-    from common import terminal
-    from common.lines import lines_as_they_arrive, typed_lines
-    from common.run_directory import BUNDLED_RUN, RunDirectory
-
     run, texts = _run_and_texts(arguments or [])
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
@@ -360,9 +272,8 @@ def translate(
         raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
     if variants and backend != "all":
         raise CannotBeginError("--variants adds the variants to --backend all; give both, or the name of one backend")
-    prompted = not (texts or file or json) and _at_a_terminal()
-    runtime = Runtime(threads=threads, device=device)
-    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, runtime)
+    prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
+    opener = _opener(run, weights, dtype, threads, device)
     search = beam if beam > 1 or n_best else None
     unit = "text" if texts else "line"
     kept: list[dict[str, Any]] = []  # for JSON, which is one object
@@ -403,8 +314,13 @@ def translate(
         raise error(f"{failed} of {number} {unit}s could not be translated")
 
 
-def _at_a_terminal() -> bool:
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+def _opener(run: Path | None, weights: str, dtype: str | None, threads: int | None, device: str) -> "Opener":
+    """Opens a run, by default the bundled one, in any backend."""
+    from backends.process.runtime import Runtime
+    from backends.translator import Opener
+    from common.run_directory import BUNDLED_RUN, RunDirectory
+
+    return Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
 
 
 Answers = Callable[[Sequence[str]], list[dict[str, Any]]]
@@ -416,10 +332,8 @@ def _answering(
     opener: "Opener", backend: str | None, variants: bool, unknown: str, beam: int | None, n_best: int | None
 ) -> Iterator[tuple[Answers, About]]:
     """What translates lines, each to a JSON object, in one backend or in all; and what tells which these are."""
-    from backends import installed
     from backends.side_by_side import open_side_by_side
     from backends.translator import as_json
-    from common import terminal
 
     if backend != "all":
         with opener.open(backend) as translator:
@@ -440,11 +354,7 @@ def _answering(
 
 def _show_answer(line: dict[str, Any], number: int, n_best: int | None) -> None:
     """Print what became of a line: its translation, the best ones with their scores, or the backends' in a table."""
-    from common import terminal
-
-    shown = (
-        for_terminal if sys.stdout is not None and sys.stdout.isatty() else str
-    )  # others get the translation as it is
+    shown = for_terminal if sys.stdout.isatty() else str  # others get the translation as it is
     if line.get("backends"):
         terminal.out.print(terminal.side_by_side_table(line), "")
     elif n_best is None:
@@ -454,14 +364,14 @@ def _show_answer(line: dict[str, Any], number: int, n_best: int | None) -> None:
             print(number, f"{scored['score']:.4f}", shown(scored["translation"]), sep="\t", flush=True)
 
 
-def _run_and_texts(arguments: list[str]) -> tuple[str | None, list[str]]:
+def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
     """The folder of a run, where the first argument names one, and the sentences.
 
     Raises CannotBeginError for what looks like a path, where there is no such folder.
     """
     first = arguments[0] if arguments else ""
     if os.path.isdir(first):
-        return first, arguments[1:]
+        return Path(first), arguments[1:]
     if os.sep in first and len(first.split()) == 1:
         raise CannotBeginError(
             f"{first} is not a run: there is no such folder; `rosetta train --out {quoted(first)}` makes one"
@@ -493,18 +403,11 @@ def evaluate(
 ) -> None:
     """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
     from backends import translator as translating
-    from backends.process.runtime import Runtime
-    from common import terminal
-    from common.run_directory import BUNDLED_RUN, RunDirectory
 
-    run = run or BUNDLED_RUN
-    directory = RunDirectory.open(run)
-    runtime = Runtime(threads=threads, device=device)
-    with (
-        terminal.training_progress("evaluate") as on_event,
-        translating.Opener(directory, weights, dtype, runtime).open(backend) as translator,
-    ):
-        figures = translating.evaluate(translator, directory.train_config.batch_size, limit, on_event)
+    opener = _opener(run, weights, dtype, threads, device)
+    run = opener.run.path
+    with terminal.training_progress("evaluate") as on_event, opener.open(backend) as translator:
+        figures = translating.evaluate(translator, opener.run.train_config.batch_size, limit, on_event)
         name = translator.process.name
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
@@ -525,7 +428,7 @@ def convert(
         str | None,
         typer.Option(
             help="Backend whose framework's own files to write, or weights.",
-            autocompletion=options.complete_target,
+            autocompletion=options.complete(*TABLE, "weights"),
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="RUN-NAME")] = None,
@@ -549,13 +452,7 @@ def convert(
     ] = None,
     data: options.DataOfModel = None,
     num_samples: options.NumSamples = DataConfig.num_samples,
-    skip_bad_lines: options.SkipBadLines = False,
-    split: options.Split = "tail",
-    validation_split: options.ValidationSplit = DataConfig.validation_split,
-    batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDimOfFile = None,
-    learning_rate: options.LearningRate = LEARNING_RATE,
-    seed: options.Seed = TrainConfig.seed,
     dtype: options.DtypeOfModel = "float32",
     json: options.Json = False,
 ) -> None:
@@ -566,13 +463,11 @@ def convert(
     RUN; such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
     """
     from backends.native.convert import Setting, export_native, import_native
-    from common import terminal
     from common.run_directory import RunDirectory
 
     if to is not None:
-        options.refuse(
-            context, ["from_", "backend", "vocabulary", *options.FIXED_BY_RUN], "--to writes a run as it is"
-        )
+        of_from = ["from_", "backend", "vocabulary", "data", "num_samples", "latent_dim", "dtype"]
+        options.refuse(context, of_from, "--to writes a run as it is")
         if more:
             raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
         named = run if run.name.strip(".") else run.resolve()  # beside it, not within
@@ -588,13 +483,10 @@ def convert(
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
-        fixed = [name for name in options.FIXED_BY_RUN if name != "latent_dim"]
-        options.refuse(context, fixed, "--vocabulary takes that run's settings")
+        options.refuse(context, ["data", "num_samples", "dtype"], "--vocabulary takes that run's settings")
         setting = Setting.of_run(vocabulary)
     elif data is not None:
-        corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
-        settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed)
-        setting = Setting.of_corpus(corpus, settings, dtype)
+        setting = Setting.of_corpus(DataConfig(data, num_samples), TrainConfig(), dtype)
     else:
         raise CannotBeginError(
             "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
@@ -614,20 +506,13 @@ def serve(
         str, typer.Option(help="Address of the page; any other than the default lets other machines in.")
     ] = "127.0.0.1",
     backends: Annotated[
-        str | None,
-        typer.Option(
-            help=options.LISTED,
-            show_default="numpy and the installed frameworks, without their variants",
-            autocompletion=options.complete_backends,
-        ),
+        str | None, options.several_backends("numpy and the installed frameworks, without their variants")
     ] = None,
     threads: options.Threads = None,
 ) -> None:
     """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""
-    from backends import installed
     from backends.process.runtime import Runtime
     from backends.serve.server import serve as serve_page
-    from common import terminal
     from common.run_directory import BUNDLED_RUN
 
     names = installed(variants=False) if backends is None else options.installed_backends(backends)

@@ -1,13 +1,13 @@
 """Options that several commands share, with the words that --help and the Tab key give for them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from backends import TABLE, find, require_known
+from backends import TABLE, find
 from common.errors import CannotBeginError
 
 BACKENDS = ", ".join(TABLE)
@@ -16,9 +16,16 @@ LISTED = f"Backends, separated by commas: {BACKENDS}."
 Precision = Literal["float32", "float64"]
 
 
-def complete_backend(incomplete: str) -> list[str]:
-    """The names of backends that begin so."""
-    return [name for name in TABLE if name.startswith(incomplete)]
+def complete(*words: str) -> Callable[[str], list[str]]:
+    """What the Tab key offers: those of the words that begin with what is typed."""
+
+    def words_that_begin_so(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return words_that_begin_so
+
+
+complete_backend = complete(*TABLE)
 
 
 def complete_backends(incomplete: str) -> list[str]:
@@ -27,31 +34,22 @@ def complete_backends(incomplete: str) -> list[str]:
     return [f"{before}{comma}{name}" for name in complete_backend(last) if name not in before.split(",")]
 
 
-def complete_target(incomplete: str) -> list[str]:
-    """What `convert --to` takes."""
-    return [*complete_backend(incomplete), *(["weights"] if "weights".startswith(incomplete) else [])]
-
-
-def complete_backend_or_all(incomplete: str) -> list[str]:
-    """What `translate --backend` takes."""
-    return [*complete_backend(incomplete), *(["all"] if "all".startswith(incomplete) else [])]
-
-
 def complete_run(incomplete: str) -> list[str]:
     """The runs in this folder and in runs/ whose paths begin so."""
     runs = (str(path.parent) for folder in (".", "runs") for path in Path(folder).glob("*/config.json"))
     return sorted(run for run in runs if run.startswith(incomplete))
 
 
-def complete_data(incomplete: str) -> list[str]:
-    """Corpora that need no file; where none begins so, the shell completes the paths of files."""
-    return [name for name in ("phrasebook", "fra-eng") if name.startswith(incomplete)]
+def several_backends(by_default: str) -> Any:
+    """The option --backends, where `by_default` says which are taken without it."""
+    return typer.Option("--backends", help=LISTED, show_default=by_default, autocompletion=complete_backends)
 
 
 _data = typer.Option(
     "--data",
     help='"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.',
-    autocompletion=complete_data,
+    # Corpora that need no file; where none begins so, the shell completes the paths of files.
+    autocompletion=complete("phrasebook", "fra-eng"),
 )
 Data = Annotated[str, _data]
 DataOfModel = Annotated[str | None, _data]
@@ -128,20 +126,10 @@ Unknown = Annotated[
 ]
 
 # Settings that a run or a recording has from its beginning, so that they cannot be given when it is continued.
-FIXED_BY_RUN = [
-    "data",
-    "num_samples",
-    "skip_bad_lines",
-    "split",
-    "validation_split",
-    "batch_size",
-    "latent_dim",
-    "padding",
-    "batches",
-    "learning_rate",
-    "seed",
-    "dtype",
-]
+FIXED_BY_RUN = (
+    "data num_samples skip_bad_lines split validation_split batch_size latent_dim padding batches learning_rate seed "
+    "dtype"
+).split()
 
 
 def needed(backend: str | None) -> str:
@@ -163,23 +151,12 @@ def given(context: typer.Context, name: str) -> bool:
     return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
 
 
-def known_backends(listed: str) -> list[str]:
-    """The backends in a list with commas, each once, whether they are installed here or not.
-
-    Raises CannotBeginError for an empty list, and for a backend that is unknown.
-    """
-    names = list(dict.fromkeys(name.strip() for name in listed.split(",")))
-    for name in names:
-        require_known(name)
-    return names
-
-
 def installed_backends(listed: str) -> list[str]:
     """The backends in a list with commas, each once.
 
     Raises CannotBeginError for an empty list, and for a backend that is unknown or not installed.
     """
-    names = known_backends(listed)
+    names = list(dict.fromkeys(name.strip() for name in listed.split(",")))
     for name in names:
         find(name)
     return names

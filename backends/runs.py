@@ -16,7 +16,7 @@ from backends.translator import Translator
 from common import training
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
-from common.load import fewer_threads
+from common.machine import fewer_threads
 from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.tensors import model_config

@@ -13,13 +13,12 @@ from backends.process.parent import SILENCE, BackendProcess, OnEvent
 from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
 from common import decoding, training
 from common.config import ModelConfig
-from common.corpus import normalize, references
 from common.decoding import Beams, max_decoded_length, text_of
 from common.errors import UnknownCharactersError
-from common.lines import LONGEST_SENTENCE, not_utf8, shown
 from common.material import Material
 from common.run_directory import RunDirectory
-from common.scoring import score
+from common.scoring import references, score
+from common.text import LONGEST_SENTENCE, normalize, not_utf8, with_replacements
 from common.vocabulary import PAD, CharVocabulary
 
 Warn = Callable[[str], None]
@@ -75,7 +74,7 @@ class Translator:
     ) -> list[str]:
         """A translation a text, in order; an empty one for a blank one.
 
-        Raises UnknownCharactersError, whose `row` is an index of `texts`, unless `unknown` is "drop".
+        Raises UnknownCharactersError unless `unknown` is "drop".
         """
         translations = ["" for _ in texts]
         for rows, ids, lengths in self._encoded(texts, unknown, warn):
@@ -115,7 +114,7 @@ class Translator:
         if place := not_utf8(line):
             return f"byte {place} is not UTF-8; convert the input to UTF-8"
         missing = self.material.encoder_vocabulary.lacks(normalize(line))
-        return str(UnknownCharactersError(missing, 0)) if missing and unknown == "error" else ""
+        return str(UnknownCharactersError(missing)) if missing and unknown == "error" else ""
 
     def _search(
         self, ids: NDArray[np.integer], lengths: NDArray[np.integer], beam: int | None, timed: bool
@@ -248,7 +247,7 @@ class Opener:
 
 def as_json(answer: Answer, n_best: int | None = None) -> dict[str, Any]:
     """An answer as machines read it; with `n_best`, so many translations and their scores too."""
-    found: dict[str, Any] = {"source": shown(answer.source)}
+    found: dict[str, Any] = {"source": with_replacements(answer.source)}
     if answer.error:
         return found | {"translation": None, "error": answer.error}
     found["translation"] = answer.best[0].translation

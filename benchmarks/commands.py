@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from backends import options
+from common import terminal
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError, why
 from common.text import printable, quoted
@@ -24,14 +25,7 @@ PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
 PLANNED_BENCH = [*PLANNED, "within", "run", "baseline"]
 LOG_SECONDS = 15.0  # where no terminal shows a line that lives, a line is printed as often
 
-Backends = Annotated[
-    str | None,
-    typer.Option(
-        help=options.LISTED,
-        show_default="those installed, without variants and numpy",
-        autocompletion=options.complete_backends,
-    ),
-]
+Backends = Annotated[str | None, options.several_backends("those installed, without variants and numpy")]
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording that --out names.")]
 Wait = Annotated[
@@ -110,7 +104,6 @@ def bench(
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import BUDGET, CAREFUL, LONG_BUDGET, WITHIN, Plan, rows_of
     from benchmarks.report.statistics import half_width
-    from common import terminal
 
     path = _recording_path(out, resume, "bench")
     seconds = options.seconds(budget) if budget is not None else None
@@ -178,7 +171,6 @@ def sweep(
     from benchmarks.measure import sweep
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.recording import Recording
-    from common import terminal
 
     path = _recording_path(out, resume, "sweep")
     if resume:
@@ -207,7 +199,6 @@ def sweep(
 def machine(json: options.Json = False) -> None:
     """Check whether this machine is fit for measuring now: other programs, clock, heat, cores and memory."""
     from benchmarks.measure.machine import check
-    from common import terminal
 
     findings = check()
     fit = all(finding.ok for finding in findings)
@@ -242,7 +233,6 @@ def report(
     """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences."""
     from benchmarks.measure.recording import format_of
     from benchmarks.report import render
-    from common import terminal
     from common.files import write_atomically
 
     if out is not None and out.suffix not in (".html", ".md"):
@@ -272,7 +262,6 @@ def compare(
     """Say what became faster or slower between two recordings, and whether the difference is more than noise."""
     from benchmarks.measure.recording import Recording
     from benchmarks.report import changes, render
-    from common import terminal
 
     limit = options.share(fail_slower) if fail_slower is not None else None
     found = changes.compare(*(Recording.read(path, "rosetta-benchmark") for path in (before, after)))
@@ -302,8 +291,6 @@ class _Progress:
 
     def __init__(self, benchmark: "Benchmark") -> None:
         from rich.live import Live
-
-        from common import terminal
 
         self.benchmark, self.began, self.logged = benchmark, monotonic(), -LOG_SECONDS
         self.live = Live(console=terminal.err, auto_refresh=False, transient=True)
@@ -339,8 +326,6 @@ class _Progress:
 
 def _log(seconds: float, line: str) -> None:
     """Print a line with the time that has passed to standard error."""
-    from common import terminal
-
     text = f"[{_clock(seconds)}] {printable(line)}"
     terminal.err.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -397,7 +382,6 @@ def _measuring(command: str, path: Path, json: bool, *options: str) -> Iterator[
     """
     from benchmarks.measure.machine import NoRestError
     from benchmarks.report import render
-    from common import terminal
 
     go_on = " ".join([f"go on with: rosetta {command} --out {quoted(path)} --resume", *options])
     interrupted = False

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from backends import options
+from common import terminal
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.text import printable, quoted
@@ -20,14 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def parity(
-    backends: Annotated[
-        str | None,
-        typer.Option(
-            help=options.LISTED,
-            show_default="those installed, without reduced precision",
-            autocompletion=options.complete_backends,
-        ),
-    ] = None,
+    backends: Annotated[str | None, options.several_backends("those installed, without reduced precision")] = None,
     dtype: Annotated[
         options.Precision | None, typer.Option(help="Compare in this precision only.", show_default="both")
     ] = None,
@@ -58,7 +52,6 @@ def parity(
     from benchmarks.parity.driver import Parity, climb
     from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
     from benchmarks.parity.tables import budget_tables, ladder_table
-    from common import terminal
     from common.machine import cores
 
     exact = [name for name in installed() if not TABLE[name].reduced]
@@ -115,7 +108,6 @@ def diff(
     from benchmarks.porting.pairing import paired, read_mapping
     from benchmarks.porting.pairing import write_mapping as draft
     from benchmarks.porting.record import Record
-    from common import terminal
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")

@@ -9,6 +9,8 @@ from common.errors import BadSettingError
 LARGEST = 2**63 - 1  # of whole numbers
 MOST_UNITS = 1 << 12  # of an LSTM; weights and slots then take 1.1 GB in float32
 LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and one-hot rows are cut from V x V numbers
+LARGEST_TEXT = 1 << 30  # bytes of a corpus, also of one that comes out of an archive or of a pipe, or is in a run
+MOST_PAIRS = 1 << 23  # of a corpus; the largest of manythings.org has some 540,000
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
 

@@ -1,38 +1,33 @@
 """Sentence pairs from the bundled phrasebook, from manythings.org/anki or from a file, and how they are split."""
 
-import codecs
 import hashlib
-import io
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.archives import LARGEST_ARCHIVE, UNZIP_ERRORS, open_archive
-from common.config import DataConfig
+from common.config import LARGEST_TEXT, MOST_PAIRS, DataConfig
 from common.download import download
 from common.errors import CannotBeginError
-from common.lines import LONGEST_LINE, LONGEST_SENTENCE
 from common.stored import Pair, Pairs, in_order
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from common.tensors import START, STOP
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, normalize, split_lines
+from common.vocabulary import CharVocabulary
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org/anki names it
-LARGEST_TEXT = 1 << 30  # bytes of a corpus, also of one that comes out of an archive or of a pipe
-MOST_PAIRS = 1 << 23  # the largest corpus of manythings.org has some 540,000
-PIECE = 1 << 16  # bytes that are read at a time
 ZIPPED = b"PK\x03\x04", b"PK\x05\x06"  # the first bytes of an archive, also of one that was cut short or is empty
+BYTES_A_NUMBER = 4  # of a float32
+PAIRS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -44,22 +39,15 @@ class Corpus:
     skipped_lines: int = 0  # lines that were left out because they hold no pair
 
 
-def normalize(text: str) -> str:
-    """The text in Unicode's normal form NFC, so that a character is the same character however it was typed."""
-    return unicodedata.normalize("NFC", text)
-
-
 def read_corpus(config: DataConfig) -> Corpus:
     """The first `num_samples` pairs of the corpus that `config.data` names. Raises CannotBeginError.
 
     The pairs are stored on disk. The text is read a piece at a time, to its end for the digest.
     """
-    pairs = Pairs()
-    skipped = 0
+    pairs, digest, skipped = Pairs(), hashlib.sha256(), 0
     with _opened(config.data) as text:
-        counted = _Counted(text, config.data)
-        reader = io.BufferedReader(counted, PIECE)
-        for number, line in enumerate(_lines(reader), 1):
+        pieces = _pieces(text, config.data, digest)
+        for number, line in enumerate(chain.from_iterable(split_lines(pieces)), 1):
             try:
                 pairs.append(_pair(line))
             except ValueError as error:
@@ -73,52 +61,34 @@ def read_corpus(config: DataConfig) -> Corpus:
                 raise CannotBeginError(f"{config.data} has more than {MOST_PAIRS:,} pairs; give --num-samples")
             if len(pairs) == config.num_samples:
                 break
-        while reader.read(PIECE):
+        for _ in pieces:  # the rest, which is only hashed
             pass
     if not pairs:
         raise CannotBeginError(f"{config.data} holds no sentence pair; expected lines of source, tab, target")
-    return Corpus(pairs, counted.sha256.hexdigest(), skipped)
+    return Corpus(pairs, digest.hexdigest(), skipped)
 
 
-class _Counted(io.RawIOBase):
-    """A stream whose bytes are hashed and counted while they are read.
+def _pieces(text: IO[bytes], data: str, digest: "hashlib._Hash") -> Iterator[bytes]:
+    """The pieces of a text, which are hashed while they are read.
 
-    Raises CannotBeginError when they are more than LARGEST_TEXT, or cannot be read on.
+    Raises CannotBeginError where they are more than LARGEST_TEXT, or cannot be read on.
     """
-
-    def __init__(self, stream: IO[bytes], data: str) -> None:
-        self.stream, self.data = stream, data
-        self.sha256 = hashlib.sha256()
-        self.left = LARGEST_TEXT
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        view = memoryview(buffer)
+    left = LARGEST_TEXT
+    while True:
         try:
-            piece = self.stream.read(len(view))
+            piece = text.read(PIECE)
         except UNZIP_ERRORS as error:
-            raise CannotBeginError(f"{self.data} cannot be read to its end, or be unpacked: {error}") from error
-        self.sha256.update(piece)
-        self.left -= len(piece)
-        if self.left < 0:
+            raise CannotBeginError(f"{data} cannot be read to its end, or be unpacked: {error}") from error
+        if not piece:
+            return
+        digest.update(piece)
+        left -= len(piece)
+        if left < 0:
             raise CannotBeginError(
-                f"{self.data} holds more than {LARGEST_TEXT >> 20:,} MiB of text, which no corpus here needs; "
+                f"{data} holds more than {LARGEST_TEXT >> 20:,} MiB of text, which no corpus here needs; "
                 "make a file of its first lines"
             )
-        view[: len(piece)] = piece
-        return len(piece)
-
-
-def _lines(reader: "io.BufferedReader[_Counted]") -> Iterator[bytes]:
-    """The lines without their ends, and without a byte order mark. Of one that is too long only the beginning."""
-    if reader.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
-        reader.read(len(codecs.BOM_UTF8))
-    while line := reader.readline(LONGEST_LINE + 2):  # its end is "\n" or "\r\n"
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
-        while len(line) == LONGEST_LINE + 2 and not line.endswith(b"\n"):
-            line = reader.readline(LONGEST_LINE + 2)
+        yield piece
 
 
 def _pair(line: bytes) -> Pair:
@@ -210,10 +180,33 @@ def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray
     return training, validation
 
 
-def references(pairs: Iterable[Pair], sources: Iterable[str]) -> dict[str, list[str]]:
-    """For each of these sources its distinct targets, in the order of the corpus."""
-    found: dict[str, list[str]] = {source: [] for source in sources}
-    for source, target in pairs:
-        if source in found and target not in found[source]:
-            found[source].append(target)
-    return found
+def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
+    """The five figures that the example prints, under its names, and what it does not say.
+
+    `padding` is the share of target positions that are padding; `one_hot_bytes` is the memory that the three whole
+    tensors would take; `pairs` are the first, the last, and some at equal distances between them. No tensor is made,
+    so this costs little at any size.
+    """
+    pairs = corpus.pairs
+    num_encoder_tokens = len(CharVocabulary.of(source for source, _ in pairs))
+    num_decoder_tokens = len(CharVocabulary.of(target + START + STOP for _, target in pairs))
+    max_encoder_seq_length = max(len(source) for source, _ in pairs)
+    max_decoder_seq_length = max(len(target) for _, target in pairs) + len(START + STOP)
+    distinct_targets = [len(set(same)) for _, same in groupby(in_order(pairs), itemgetter(0))]  # of each source
+    real = sum(len(target) + len(STOP) for _, target in pairs)
+    sequence_sizes = max_encoder_seq_length * num_encoder_tokens + 2 * max_decoder_seq_length * num_decoder_tokens
+    rows_shown = sorted({number * (len(pairs) - 1) // (PAIRS_SHOWN - 1) for number in range(PAIRS_SHOWN)})
+    return {
+        "num_samples": len(pairs),
+        "num_encoder_tokens": num_encoder_tokens,
+        "num_decoder_tokens": num_decoder_tokens,
+        "max_encoder_seq_length": max_encoder_seq_length,
+        "max_decoder_seq_length": max_decoder_seq_length,
+        "distinct_sources": len(distinct_targets),
+        "duplicates": len(pairs) - sum(distinct_targets),
+        "padding": 1 - real / (len(pairs) * max_decoder_seq_length),
+        "one_hot_bytes": BYTES_A_NUMBER * len(pairs) * sequence_sizes,
+        "skipped_lines": corpus.skipped_lines,
+        "sha256": corpus.sha256,
+        "pairs": [{"source": source, "target": target} for source, target in map(pairs.__getitem__, rows_shown)],
+    }

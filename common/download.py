@@ -15,6 +15,28 @@ if TYPE_CHECKING:
 ANKI_URL = "https://www.manythings.org/anki"
 
 
+class _TooLargeError(Exception):
+    """The site sends more than LARGEST_ARCHIVE."""
+
+
+class _Limit:
+    """Stands where pooch expects a progress bar: counts the bytes, of which pooch itself has no limit."""
+
+    def __init__(self) -> None:
+        self.total, self.received = 0.0, 0  # bytes
+
+    def update(self, size: int) -> None:
+        self.received += size
+        if self.received > LARGEST_ARCHIVE:
+            raise _TooLargeError
+
+    def reset(self) -> None:
+        self.received = 0
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 def download(name: str) -> Path:
     """Return the path of the zip of a language pair such as "fra-eng".
 
@@ -24,6 +46,7 @@ def download(name: str) -> Path:
     """
     import pooch
     import requests
+    from rich.console import Console
 
     cache = Path(pooch.os_cache("rosetta"))
     archive, checksum = cache / f"{name}.zip", cache / f"{name}.zip.sha256"
@@ -33,23 +56,18 @@ def download(name: str) -> Path:
     # The site answers 406 to the user agents of Python's libraries.
     headers = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}
     by_hand = f"to fetch it by hand, open {url} in a browser, save the file, and give its path: --data {name}.zip"
-    bar = _ProgressBar()
     try:
-        downloader = pooch.HTTPDownloader(progressbar=bar, headers=headers, timeout=60)
-        pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=downloader)
-    except requests.RequestException as error:
+        with Console(stderr=True).status(f"downloading {url}"):
+            downloader = pooch.HTTPDownloader(progressbar=_Limit(), headers=headers, timeout=60)
+            pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=downloader)
+    except (requests.RequestException, _TooLargeError) as error:
         raise CannotBeginError(f"{url} cannot be downloaded: {_in_words(error)}; {by_hand}") from error
-    except _TooLargeError as error:
-        most = f"{LARGEST_ARCHIVE >> 20} MiB"
-        raise CannotBeginError(f"{url} cannot be downloaded: the site sends more than {most}; {by_hand}") from error
     except ValueError as error:
         raise CannotBeginError(
             f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
         ) from error
     except OSError as error:
         raise CannotBeginError(f"{archive} cannot be written: {why(error)}") from error
-    finally:
-        bar.close()
     if known is None:
         if not zipfile.is_zipfile(archive):  # a page that asks to log in, for one
             archive.unlink()
@@ -58,10 +76,12 @@ def download(name: str) -> Path:
     return archive
 
 
-def _in_words(error: "requests.RequestException") -> str:
+def _in_words(error: "requests.RequestException | _TooLargeError") -> str:
     """Why a download failed."""
     from requests import exceptions
 
+    if isinstance(error, _TooLargeError):
+        return f"the site sends more than {LARGEST_ARCHIVE >> 20} MiB"
     if error.response is not None:
         status = error.response.status_code
         known = {404: "it has no such pair", 406: "it refuses programs"}
@@ -73,45 +93,3 @@ def _in_words(error: "requests.RequestException") -> str:
         exceptions.ChunkedEncodingError: "the connection broke off",
     }
     return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), "the site cannot be reached")
-
-
-class _TooLargeError(Exception):
-    """The site sends more than LARGEST_ARCHIVE."""
-
-
-class _ProgressBar:
-    """A progress bar of Rich with the attributes and methods that pooch expects of one.
-
-    It also counts the bytes, since pooch has no limit, and raises _TooLargeError.
-    """
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._size = 0
-        self._task = self._progress.add_task("downloading", total=None)
-        self._progress.start()
-
-    @property
-    def total(self) -> float | None:
-        return self._progress.tasks[0].total
-
-    @total.setter
-    def total(self, size: int) -> None:
-        self._progress.update(self._task, total=size or None)
-
-    def update(self, size: int) -> None:
-        self._size += size
-        if self._size > LARGEST_ARCHIVE:
-            raise _TooLargeError
-        self._progress.update(self._task, advance=size)
-
-    def reset(self) -> None:
-        self._size = 0
-        self._progress.update(self._task, completed=0)
-
-    def close(self) -> None:
-        self._progress.stop()

@@ -22,18 +22,14 @@ class BadSettingError(CannotBeginError, ValueError):
 
 
 class UnknownCharactersError(CannotBeginError):
-    """A text holds characters that the vocabulary lacks.
+    """A text holds characters that the vocabulary lacks."""
 
-    `row` is the index of the text within the list that was encoded.
-    """
-
-    def __init__(self, characters: set[str], row: int) -> None:
+    def __init__(self, characters: set[str]) -> None:
         named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in sorted(characters))
         super().__init__(
             f"the vocabulary of this run has no {named}; reword the sentence, or drop such characters with "
             "--unknown drop"
         )
-        self.row = row
 
 
 class CtrlCError(RosettaError):

@@ -11,10 +11,10 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from time import monotonic, sleep
 from typing import Any, BinaryIO
 
@@ -31,17 +31,16 @@ def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None
     """
     whole = content.encode() if isinstance(content, str) else content
     pieces = [whole] if isinstance(whole, bytes) else whole
+    beside = _beside(path)
     try:
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with beside.open("xb") as file:
                 file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(beside, _permitted(0o666))
             os.replace(beside, path)
         except BaseException:
-            Path(beside).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
         sync(path.parent)
     except OSError as error:
@@ -61,7 +60,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             make_folder(path.parent)
             remove_unfinished(path)
             while True:  # until the folder is locked before another process takes it for one of a killed process
-                beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED))
+                beside = _beside(path)
+                beside.mkdir()
                 with suppress(FileNotFoundError):
                     if stack.enter_context(locked(beside)) and beside.exists():
                         break
@@ -70,7 +70,6 @@ def new_folder(path: Path) -> Iterator[Path]:
         stack.callback(shutil.rmtree, beside, ignore_errors=True)  # when it has become `path`, it is not there
         try:
             yield beside
-            os.chmod(beside, _permitted(0o777))
             sync(beside)
             try:
                 os.rename(beside, path)
@@ -79,6 +78,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         except OSError as error:
             raise RosettaError(f"{path} cannot be written: {why(error)}; nothing is left of it") from error
         sync(path.parent)
+
+
+def _beside(path: Path) -> Path:
+    """A name for a temporary file or folder that is to become `path`."""
+    return path.with_name(f".{path.name}.{token_hex(8)}{UNFINISHED}")
 
 
 def remove_unfinished(path: Path) -> None:
@@ -120,13 +124,6 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync(path.parent)
-
-
-def _permitted(mode: int) -> int:
-    """The permissions of `mode` that the umask leaves. Temporary files are made without regard to the umask."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return mode & ~umask
 
 
 def sync(path: Path) -> None:

@@ -32,8 +32,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from common.config import LARGEST, DataConfig, ModelConfig, TrainConfig, require
-from common.corpus import LARGEST_TEXT, MOST_PAIRS, PIECE
+from common.config import LARGEST, LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig, require
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import (
     LARGEST_JSON,
@@ -47,11 +46,10 @@ from common.files import (
     write_atomically,
     write_json,
 )
-from common.lines import LONGEST_LINE, LONGEST_SENTENCE
 from common.machine import describe_machine
 from common.stored import Pair, Pairs
 from common.tensors import START, STOP
-from common.text import printable, quoted
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
 from common.vocabulary import PAD, CharVocabulary
 from common.weights import ModelState, check_state, from_bytes, in_dtype, largest_block, to_bytes
 

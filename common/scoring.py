@@ -1,6 +1,6 @@
 """How good translations are: chrF, exact match and character error rate, against all references of a source."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 
@@ -35,3 +35,12 @@ def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> S
         "character_error_rate": sum(edits for edits, _ in nearest) / sum(length for _, length in nearest),
         "sentences": len(translations),
     }
+
+
+def references(pairs: Iterable[tuple[str, str]], sources: Iterable[str]) -> dict[str, list[str]]:
+    """For each of these sources its distinct targets, in the order of the corpus."""
+    found: dict[str, list[str]] = {source: [] for source in sources}
+    for source, target in pairs:
+        if source in found and target not in found[source]:
+            found[source].append(target)
+    return found

@@ -140,32 +140,17 @@ def _backends_table(rows: Iterable[Iterable[Any]]) -> Table:
 
 def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
     """The figures that `evaluate` found, each with its meaning."""
-    rows = [
-        ("loss", f"{figures['loss']:.4f}", "mean cross-entropy over all positions, in nats"),
-        (
-            "accuracy",
-            f"{figures['accuracy']:.1%}",
-            "over all positions, padding included, as the example counts",
-        ),
-        ("accuracy_real", f"{figures['accuracy_real']:.1%}", "over the characters of the sentences alone"),
-        (
-            "accuracy_always_space",
-            f"{figures['accuracy_always_space']:.1%}",
-            "what answering a space always scores",
-        ),
-        ("exact_match", f"{figures['exact_match']:.1%}", "translations equal to one of their references"),
-        (
-            "chrf",
-            f"{figures['chrf']:.2f}",
-            f"of 100: groups of letters as in a reference\n{figures['chrf_signature']}",
-        ),
-        (
-            "character_error_rate",
-            f"{figures['character_error_rate']:.3f}",
-            "edits over characters, nearest reference",
-        ),
-        ("rows", figures["rows"], f"of validation, with {figures['sentences']} distinct sources"),
-    ]
+    meanings = {
+        "loss": (".4f", "mean cross-entropy over all positions, in nats"),
+        "accuracy": (".1%", "over all positions, padding included, as the example counts"),
+        "accuracy_real": (".1%", "over the characters of the sentences alone"),
+        "accuracy_always_space": (".1%", "what answering a space always scores"),
+        "exact_match": (".1%", "translations equal to one of their references"),
+        "chrf": (".2f", f"of 100: groups of letters as in a reference\n{figures['chrf_signature']}"),
+        "character_error_rate": (".3f", "edits over characters, nearest reference"),
+        "rows": ("d", f"of validation, with {figures['sentences']} distinct sources"),
+    }
+    rows = [(name, format(figures[name], form), meaning) for name, (form, meaning) in meanings.items()]
     return table(title, ["figure", "value", "meaning"], rows, numeric=["value"])
 
 

@@ -1,12 +1,87 @@
-"""Text that others wrote, in a form that can be printed and that a shell can be given."""
+"""Text that others wrote: its lines, within limits, and forms of it for a terminal, for a shell and for JSON."""
 
+import codecs
 import json
+import os
 import shlex
-from collections.abc import Iterable
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+LINES_AT_ONCE = 512
+PIECE = 1 << 16  # bytes that are read at a time
+LONGEST_LINE = 1 << 16  # bytes; two sentences of the most characters have 8,000
+LONGEST_SENTENCE = 1000  # characters; the longest of manythings.org have some 400
 NO_BREAK = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # French has them; Python does not call them printable
+
+
+def normalize(text: str) -> str:
+    """The text in Unicode's normal form NFC, so that a character is the same character however it was typed."""
+    return unicodedata.normalize("NFC", text)
+
+
+def split_lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lists of the whole lines of a stream that comes in pieces, as soon as they are there.
+
+    The lines are without their ends and a byte order mark; a last line without a newline counts. Of a line of more
+    than LONGEST_LINE bytes some are dropped, which leaves it longer than LONGEST_LINE.
+    """
+    rest, mark = b"", codecs.BOM_UTF8
+    for piece in pieces:
+        *lines, rest = (rest[: LONGEST_LINE + 2] + piece).split(b"\n")  # a line may end with "\r\n"
+        if lines:
+            lines[0] = lines[0].removeprefix(mark)
+            mark = b""
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            yield [line.removesuffix(b"\r") for line in lines[start : start + LINES_AT_ONCE]]
+    if last := rest.removeprefix(mark):
+        yield [last.removesuffix(b"\r")]
+
+
+def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:
+    """The lists of `split_lines` of a stream. Waits only when there is no line yet.
+
+    Bytes that are not UTF-8 come as lone surrogates, in which form Python gives out those of a command line too;
+    `not_utf8` finds them.
+    """
+    for lines in split_lines(iter(partial(os.read, stream.fileno(), PIECE), b"")):
+        yield [line.decode(errors="surrogateescape") for line in lines]
+
+
+def typed_lines(prompt: str) -> Iterator[list[str]]:
+    """Lists of one line each, as they are typed at a terminal after a prompt, until Ctrl-D."""
+    with suppress(ImportError):  # where Python was built without it, lines cannot be edited
+        import readline  # noqa: F401 (with it, `input` lets a line be edited and earlier ones be recalled)
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    while True:
+        try:
+            yield [input(prompt)]
+        except EOFError:
+            print()  # the shell's prompt is to begin a line
+            return
+        except KeyboardInterrupt:
+            print()
+            raise
+
+
+def not_utf8(line: str) -> int | None:
+    """The place, counted from 1, of the first of the line's bytes that is not UTF-8; None where all are."""
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        return len(line[: error.start].encode()) + 1
+    return None
+
+
+def with_replacements(line: str) -> str:
+    """The line with U+FFFD in place of each byte that is not UTF-8, so that it can be printed."""
+    return line.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def printable(text: str) -> str:

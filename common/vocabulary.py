@@ -47,8 +47,7 @@ class CharVocabulary:
         code_points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
         flat_ids = self._ids.take(code_points, mode="clip")
         if (flat_ids == len(self)).any():
-            row, text = next((i, t) for i, t in enumerate(texts) if self.lacks(t))
-            raise UnknownCharactersError(self.lacks(text), row)
+            raise UnknownCharactersError(next(filter(None, map(self.lacks, texts))))
         width = max(width, int(lengths.max(initial=0)))
         ids = np.full((len(texts), width), self.id_of[PAD], self._ids.dtype)
         ids[np.arange(width) < lengths[:, None]] = flat_ids

@@ -19,9 +19,9 @@ from backends.process.runtime import Runtime
 from benchmarks.measure.lock import PLACE
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
+from common.ending import ENDING
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
-from rosetta import ENDING
 from tests import needs
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]

@@ -25,6 +25,7 @@ from backends.process.runtime import Runtime
 from common.config import DataConfig, TrainConfig
 
 MOST = 5_000_000  # pairs that the generator has: 50 openings times 1,000 x 100 ends
+SECONDS = 10.0  # of training that are watched
 STRIDE = 2_654_435_761  # shares no divisor with MOST: its multiples reach each pair once, long and short mixed
 
 
@@ -49,8 +50,8 @@ class EnoughError(Exception):
     """Training has been watched for long enough."""
 
 
-def measure(data: Path, backend: str, batches: str, split: str, seconds: float) -> dict[str, Any]:
-    """Train on a corpus for so many seconds in this process and its backend's."""
+def measure(data: Path, backend: str, batches: str) -> dict[str, Any]:
+    """Train on a corpus for some seconds in this process and its backend's."""
     stamps: list[tuple[int, float]] = []
     found: dict[str, Any] = {}
     began = perf_counter()
@@ -59,22 +60,18 @@ def measure(data: Path, backend: str, batches: str, split: str, seconds: float) 
         if "step" not in event:
             return
         stamps.append((event["step"], perf_counter()))
-        child = psutil.Process().children()[0]
-        for name, process in (("parent", psutil.Process()), ("child", child)):
+        for name, process in (("parent", psutil.Process()), ("child", psutil.Process().children()[0])):
             status = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
             found[name] = int(status["VmHWM"].split()[0]) // 1024
             now = int(status["RssAnon"].split()[0]) // 1024
             found[f"{name}_anonymous"] = max(now, found.get(f"{name}_anonymous", 0))
-        if stamps[-1][1] - stamps[0][1] > seconds:
+        if stamps[-1][1] - stamps[0][1] > SECONDS:
             raise EnoughError
 
-    with tempfile.TemporaryDirectory() as folder:
-        settings = TrainConfig(batch_size=64, batches=batches)
-        config = DataConfig(str(data), MOST, split=split)
-        out = Path(folder) / "run"
-        padding = "mask" if batches == "bucketed" else "space"
-        with suppress(EnoughError):
-            runs.train(backend, config, settings, 64, "float32", padding, 99, out, Runtime(threads=1), watch)
+    with tempfile.TemporaryDirectory() as folder, suppress(EnoughError):
+        settings, padding = TrainConfig(batches=batches), "mask" if batches == "bucketed" else "space"
+        config, out = DataConfig(str(data), MOST), Path(folder) / "run"
+        runs.train(backend, config, settings, 64, "float32", padding, 99, out, Runtime(threads=1), watch)
     steps = [(t1 - t0) / (s1 - s0) for (s0, t0), (s1, t1) in pairwise(stamps) if s1 > s0 > 0]
     return {"ms_a_step": round(1000 * median(steps), 3), "before_s": round(stamps[0][1] - began, 1)} | found
 
@@ -84,20 +81,23 @@ def main() -> None:
     parser.add_argument("pairs", type=int, nargs="*", default=[10_000, MOST])
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--batches", default="shuffled")
-    parser.add_argument("--split", default="tail")
-    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--of", type=Path)  # in the processes that this one starts: the corpus
     options = parser.parse_args()
     if options.of:
-        print(json.dumps(measure(options.of, options.backend, options.batches, options.split, options.seconds)))
-        return
+        return print(json.dumps(measure(options.of, options.backend, options.batches)))
     with tempfile.TemporaryDirectory() as folder:
         for count in options.pairs:
             write(Path(folder, str(count)), count)
         for _, count in product(range(options.rounds), options.pairs):
-            of = ["--of", str(Path(folder, str(count)))]
-            command = [sys.executable, "-m", "tests.large_corpus", *sys.argv[1:], *of]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.large_corpus",
+                *sys.argv[1:],
+                "--of",
+                str(Path(folder, str(count))),
+            ]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             print(f"{count:>9,} pairs", done.stdout.strip(), flush=True)
 

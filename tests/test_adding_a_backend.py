@@ -1,4 +1,4 @@
-"""The README's section "Adding a backend": its steps, taken in a copy of the project, add a backend."""
+"""docs/adding_a_backend.md: its steps, taken in a copy of the project, add a backend."""
 
 import json
 import os
@@ -101,23 +101,22 @@ def add_extra(copy: Copy) -> None:
 STEPS = (add_model, add_evidence, add_line_to_table, add_extra)
 
 
-def files_of_the_readme() -> set[str]:
-    """The files that the steps of the section write or change, with the name of this test's backend.
+def files_of_the_page() -> set[str]:
+    """The files that the steps of the page write or change, with the name of this test's backend.
 
     They stand in backquotes; a file that is only to be read is a link.
     """
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## Adding a backend\n")[2].partition("\n## ")[0]
-    (steps,) = [paragraph for paragraph in section.split("\n\n") if paragraph.startswith("1. ")]
+    page = (PROJECT / "docs" / "adding_a_backend.md").read_text(encoding="utf-8")
+    (steps,) = [paragraph for paragraph in page.split("\n\n") if paragraph.startswith("1. ")]
     assert len(re.findall(r"^\d\. ", steps, re.MULTILINE)) == len(STEPS)
     return {name.replace("NAME", NAME) for name in re.findall(r"(?<!\[)`([\w/]+\.(?:py|toml))`", steps)}
 
 
-def test_the_steps_of_the_readme_add_a_backend(tmp_path: Path) -> None:
+def test_the_steps_of_the_page_add_a_backend(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     for step in STEPS:
         step(copy)
-    assert copy.changed() == files_of_the_readme()
+    assert copy.changed() == files_of_the_page()
     copy.answer(*TRAIN)
     assert copy.answer("translate", "run", "It is red.")["backend"] == NAME
     small = ["--quick", "--backends", NAME, "--latent-dim", "16", "--threads", "1"]

@@ -26,7 +26,7 @@ def run(tmp_path_factory) -> Path:
     return path
 
 
-COMMANDS = "backends data train translate evaluate convert parity bench report compare"
+COMMANDS = "backends data train translate evaluate convert serve parity diff carry bench report sweep machine compare"
 
 
 def test_the_program_names_its_commands_and_its_version() -> None:
@@ -44,25 +44,25 @@ def test_data_prints_the_examples_five_figures(tmp_path) -> None:
     expected = {"num_samples": 2, "num_encoder_tokens": 8, "max_encoder_seq_length": 4, "max_decoder_seq_length": 9}
     assert expected.items() <= figures.items()
     assert figures["num_decoder_tokens"] == len(set("Va !Cours !\t\n"))
-    assert figures["pairs"] == [{"source": "Go.", "target": "Va !"}, {"source": "Run!", "target": "Cours !"}]
     printed = rosetta("data", "--data", path)[1]
     assert "num_decoder_tokens" in printed
     assert re.search(r"Run! +Cours !", printed)
 
 
 def test_train_prints_twenty_pairs_and_the_json_it_promises(tmp_path) -> None:
-    status, out, err = rosetta(*TRAIN, "--out", tmp_path / "run")
+    out = tmp_path / "run"
+    status, printed, said = rosetta(*TRAIN, "--out", out)
     assert status == 0
-    assert out.count("training") == 10
-    assert out.count("validation") == 10
-    assert "val_loss" in err
-    trained = answer("train", "--out", tmp_path / "run", "--resume", "--epochs", 2)
-    names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch"
-    assert trained.keys() >= set(names.split())
+    assert (printed.count("training"), printed.count("validation")) == (10, 10)
+    assert "val_loss" in said
+    assert "--latent-dim" in refusal(2, "train", "--out", out, "--resume", "--epochs", 2, "--latent-dim", 8)
+    trained = answer("train", "--out", out, "--resume", "--epochs", 2, "--learning-rate", "3e-4")
+    names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch samples"
+    assert list(trained) == names.split()
     assert trained["epochs"] == 2
-    files = {path.name for path in (tmp_path / "run").iterdir()}
-    names = "config.json vocabulary.json state.safetensors best.safetensors pairs.tsv history.jsonl machine.json"
-    assert files == set(names.split())
+    config = json.loads((out / "config.json").read_text())
+    assert config["train"]["learning_rate"] == as_float32(3e-4), "which the run keeps"
+    assert json.loads((out / "machine.json").read_text())["instructions"].split()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -94,19 +94,6 @@ def test_hints_are_quoted_for_the_shell(tmp_path, monkeypatch) -> None:
     assert hinted(rosetta(*again, 2, *of_torch)[2]) == [*again, "2", *of_torch]
     for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
-
-
-def test_resume_refuses_settings_that_the_run_has(run) -> None:
-    assert "--latent-dim" in refusal(2, "train", "--out", run, "--resume", "--epochs", 5, "--latent-dim", 8)
-
-
-def test_resume_takes_another_learning_rate_which_the_run_keeps(run, tmp_path) -> None:
-    out = shutil.copytree(run, tmp_path / "run")
-    assert answer("train", "--out", out, "--resume", "--epochs", 2, "--learning-rate", "3e-4")["epochs"] == 2
-    config = json.loads((out / "config.json").read_text())
-    assert config["train"]["learning_rate"] == as_float32(3e-4)
-    assert rosetta("train", "--out", out, "--resume", "--epochs", 3)[0] == 0
-    assert json.loads((out / "config.json").read_text()) == config
 
 
 def test_a_run_of_weights_alone_translates_and_is_trained_on(run, tmp_path) -> None:
@@ -142,24 +129,11 @@ def test_as_many_lines_come_out_as_went_in(run) -> None:
     assert found["translations"] == [{"source": "It is red.", "translation": translations[0]}]
 
 
-def test_a_byte_order_mark_is_no_character_of_the_first_line(run, tmp_path) -> None:
-    (tmp_path / "lines.txt").write_text("It is red.\nIt is red.\n", encoding="utf-8-sig")
-    status, out, err = rosetta("translate", run, "--file", tmp_path / "lines.txt")
-    assert status == 0, err
-    first, second = out.splitlines()
-    assert first == second
-
-
-def test_input_is_brought_to_nfc(run) -> None:
-    composed, decomposed = "It is café.", "It is cafe\u0301."
-    one = rosetta("translate", run, "--unknown", "drop", composed)[1]
-    assert rosetta("translate", run, "--unknown", "drop", decomposed)[1] == one
-
-
-def test_a_long_sentence_is_translated_with_a_warning(run) -> None:
+def test_input_is_brought_to_nfc_and_a_long_sentence_warned_of(run) -> None:
+    one = rosetta("translate", run, "--unknown", "drop", "It is café.")[1]
+    assert rosetta("translate", run, "--unknown", "drop", "It is cafe\u0301.")[1] == one
     status, out, err = rosetta("translate", run, "It is red and it is old and it is red and it is old.")
-    assert status == 0
-    assert out.count("\n") == 1
+    assert (status, out.count("\n")) == (0, 1)
     assert "warning" in err
 
 
@@ -187,16 +161,13 @@ def test_parity_that_ctrl_c_ends_shows_what_was_found_and_ends_with_130(monkeypa
     assert "interrupted before every backend had been compared" in said
 
 
-def test_parity_that_holds_is_said_in_a_sentence() -> None:
-    status, said, _ = rosetta("parity", "--quick", "--backends", "numpy", "--dtype", "float64", "--latent-dim", 4)
-    assert status == 0
-    assert said.splitlines()[-1].startswith("Every backend agrees with the referee")
-
-
 def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "numpy:OtherEpsilon", Entry("tests.planted_numpy:OtherEpsilon", "numpy", ""))
-    options = ["--quick", "--backends", "numpy:OtherEpsilon", "--dtype", "float64", "--latent-dim", 16]
-    status, out, said = rosetta("parity", *options)
+    options = ["--quick", "--dtype", "float64", "--latent-dim", 4, "--backends"]
+    assert (
+        rosetta("parity", *options, "numpy")[1].splitlines()[-1].startswith("Every backend agrees with the referee")
+    )
+    status, out, said = rosetta("parity", *options, "numpy:OtherEpsilon")
     assert status == 1
     assert "numpy:OtherEpsilon float64 breaks at step" in out
     assert said.splitlines()[-1] == "rosetta: parity is broken"
@@ -213,28 +184,24 @@ def test_an_error_in_one_backend_loses_nothing_of_those_before_it(monkeypatch) -
     assert found["passed"] is False, "not all have climbed"
 
 
-def test_backends_lists_what_is_installed(monkeypatch) -> None:
-    found = answer("backends", "--threads", 1, "--variants")["backends"]
+def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
+    found = answer("backends", "paddle", "numpy", "paddle", "--threads", 1)["backends"]
+    assert list(found) == ["paddle", "numpy"]
+    assert all(facts["threads"] == 1 for facts in found.values())
+    assert "openblas" not in found["paddle"]["settings"]["matrix_library"], "which NumPy has loaded into its process"
 
     def describe(names, runtime, on_found):
+        facts = {name: found["paddle"] if ":" not in name else {"missing": "it is made up"} for name in names}
         for name in names:
-            on_found(name, found[name])
-        return {name: found[name] for name in names}
+            on_found(name, facts[name])
+        return facts
 
     monkeypatch.setattr("backends.process.runtime.describe_backends", describe)
-    printed = rosetta("backends", "--threads", 1, "--variants")[1]
+    printed = rosetta("backends", "--variants")[1]
+    assert all(name in printed for name in [*TABLE, found["paddle"]["settings"]["matrix_library"], "made up"])
     assert list(answer("backends")["backends"]) == ["numpy", "keras", "torch", "paddle"]
-    assert list(answer("backends", "keras:jit", "torch", "torch")["backends"]) == ["keras:jit", "torch"]
     assert "no backend 'jax'" in refusal(2, "backends", "torch", "jax")
     assert "leave one" in refusal(2, "backends", "torch", "--variants")
-    assert list(found) == list(TABLE)
-    if not has_bfloat16():
-        assert "computes in bfloat16" in found.pop("torch:bfloat16")["missing"]
-    assert found["torch:compile"]["version"] == found["torch"]["version"]
-    assert all(facts["threads"] == 1 for facts in found.values())
-    assert all(name in printed for name in TABLE)
-    assert found["paddle"]["settings"]["matrix_library"] in printed
-    assert "openblas" not in printed.partition("paddle")[2], "which NumPy has loaded into Paddle's process"
 
 
 def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tmp_path) -> None:
@@ -279,10 +246,6 @@ def test_whether_the_processor_has_bfloat16_is_what_linux_says(tmp_path, monkeyp
     assert has_bfloat16() == expected
 
 
-def test_a_machine_is_told_by_its_vector_instructions_too(run) -> None:
-    assert json.loads((run / "machine.json").read_text())["instructions"].split()
-
-
 def test_our_own_version_changes_with_our_code(tmp_path, monkeypatch) -> None:
     said = [machine.versions()["rosetta-s2s"]]
     (tmp_path / "common").mkdir()
@@ -303,37 +266,23 @@ def test_the_versions_of_the_packages_of_every_extra_are_told(monkeypatch) -> No
     assert list(machine.versions()) == [*always, "msgspec"]
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [(None, "cannot be read"), (b"Go.\tVa !\nRun!\n", "line 2: 1 column")],
-    ids=["none", "bad"],
-)
-def test_a_corpus_that_cannot_be_read_is_one_clear_line(tmp_path, content, expected) -> None:
-    path = tmp_path / "pairs.txt"
-    if content is not None:
-        path.write_bytes(content)
-    assert expected in refusal(2, "data", "--data", path)
-    assert expected in refusal(2, *TRAIN, "--data", path, "--out", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_unknown_backend_is_one_clear_line(tmp_path, run) -> None:
-    assert "choose one of numpy, keras" in refusal(2, *TRAIN[:1], "--backend", "jax", "--out", tmp_path / "run")
-    assert "choose one of" in refusal(2, "translate", run, "--backend", "torch:fast", "It is red.")
-    assert "choose one of" in refusal(2, "bench", "--backends", "torch,tensorflow")
-    assert list(tmp_path.iterdir()) == []
-
-
-OPTIONS = "--num-samples 0, --epochs -1, --dtype float8, --validation-split nan, --learning-rate nan"
-
-
-@pytest.mark.parametrize("option", OPTIONS.split(", "))
-def test_errors_of_usage_take_typers_form(tmp_path, option: str) -> None:
-    status, _, err = rosetta(*TRAIN, *option.split(), "--out", tmp_path / "run")
-    assert status == 2
-    assert option.split()[0] in err
-    assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
+def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing(tmp_path, run) -> None:
+    train, bad = [*TRAIN, "--out", tmp_path / "run"], tmp_path / "bad.txt"
+    bad.write_bytes(b"Go.\tVa !\nRun!\n")
+    for expected, command in {
+        "cannot be read": ["data", "--data", tmp_path / "none.txt"],
+        "line 2: 1 column": [*train, "--data", bad],
+        "choose one of numpy, keras": [*train, "--backend", "jax"],
+        "choose one of": ["translate", run, "--backend", "torch:fast", "It is red."],
+        "no backend 'tensorflow'": ["bench", "--backends", "torch,tensorflow"],
+    }.items():
+        assert expected in refusal(2, *command)
+    for option in ("--num-samples 0", "--dtype float8", "--validation-split nan", "--learning-rate nan"):
+        status, _, err = rosetta(*train, *option.split())
+        assert status == 2
+        assert option.split()[0] in err, "in typer's form"
+        assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
 
 
 def test_no_run_at_all_is_told_from_a_corrupt_one(tmp_path, run) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import accumulate, chain, pairwise
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,7 @@ import common.machine
 from backends.process.environment import child_environment
 from benchmarks.measure import machine as looked_at
 from benchmarks.measure.machine import NOT_KNOWN, Finding, NoRestError, check, wait_until_fit, wait_until_idle
-from common import load
-from common.load import Watch, busy_seconds, fewer_threads
-from common.machine import cores, quota
+from common.machine import Watch, busy_seconds, cores, fewer_threads, quota
 from tests.program import rosetta
 
 CPU = "sys/devices/system/cpu"
@@ -45,19 +44,12 @@ def machine(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def turned(finding: Finding, found: str, advice: str) -> bool:
-    """Whether a finding is an objection in these words, with advice of one line."""
-    assert not finding.ok
+def says(finding: Finding, found: str, advice: str = "") -> bool:
+    """Whether a finding has these words: an objection with advice of one line, or none without advice."""
+    assert finding.ok == (not advice), finding
     assert found in finding.found, finding
-    assert advice in finding.advice, finding
-    assert "\n" not in finding.found + finding.advice
-    return True
-
-
-def is_fine(finding: Finding, found: str) -> bool:
-    assert (finding.ok, finding.advice) == (True, ""), finding
-    assert found in finding.found, finding
-    return True
+    assert advice in finding.advice if advice else not finding.advice, finding
+    return "\n" not in finding.found + finding.advice
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +59,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def use(monkeypatch: pytest.MonkeyPatch, numbers: set[int]) -> None:
     """Let this process be allowed to run on these cores, as far as is asked."""
-    for module in (looked_at, load, common.machine):
+    for module in (looked_at, common.machine):
         monkeypatch.setattr(module, "allowed_cores", lambda: numbers)
 
 
@@ -75,11 +67,11 @@ def test_the_busiest_process_is_named() -> None:
     before = {7: ("shell", 1.0), 8: ("compiler", 5.0), 9: ("idle", 2.0)}
     after = {7: ("shell", 1.1), 8: ("compiler", 6.5), 9: ("idle", 2.0), 10: ("ne\x1bw", 0.2)}
     finding = looked_at.others(0.9, before, after)
-    assert turned(finding, "0.90 cores in use, most by compiler (process 8)", "end compiler (process 8)")
-    assert is_fine(looked_at.others(0.0, before, before), "0.00 cores in use")
+    assert says(finding, "0.90 cores in use, most by compiler (process 8)", "end compiler (process 8)")
+    assert says(looked_at.others(0.0, before, before), "0.00 cores in use")
     assert "ne?w (process 10)" in looked_at.others(0.2, {}, {10: after[10]}).found
     # Process 8 ended and its number went to one that has used little; what used the rest has ended too.
-    assert turned(looked_at.others(0.5, before, {8: ("new", 0.1)}), "0.50 cores in use", "wait until")
+    assert says(looked_at.others(0.5, before, {8: ("new", 0.1)}), "0.50 cores in use", "wait until")
 
 
 def test_the_time_of_allowed_cores_is_counted(machine: Path, monkeypatch) -> None:
@@ -93,31 +85,26 @@ def test_the_time_of_allowed_cores_is_counted(machine: Path, monkeypatch) -> Non
     assert busy_seconds(machine) == 0.0
 
 
-SPIN = [sys.executable, "-c", "import time; end = time.time() + 60\nwhile time.time() < end: pass"]
-
-
-@pytest.fixture
-def spinner():
-    process = subprocess.Popen(SPIN)
-    time.sleep(0.2)
-    yield process
-    process.kill()
-    process.wait()
-
-
-def test_a_process_that_spins_is_seen_and_our_own_are_not(spinner, monkeypatch) -> None:
+def test_a_process_that_spins_is_seen_and_our_own_are_not(monkeypatch) -> None:
     use(monkeypatch, os.sched_getaffinity(0))
-    strange, known = Watch([]), Watch([spinner.pid])
-    before = looked_at._processes()[spinner.pid]
-    time.sleep(1)
-    seen, rest = strange.others(), known.others()
-    assert looked_at._processes()[spinner.pid][1] > before[1] + 0.2
+    spin = "import time; end = time.time() + 60\nwhile time.time() < end: pass"
+    spinner = subprocess.Popen([sys.executable, "-c", spin])
+    try:
+        time.sleep(0.2)
+        strange, known = Watch([]), Watch([spinner.pid])
+        before = looked_at._processes()[spinner.pid]
+        time.sleep(1)
+        seen, rest = strange.others(), known.others()
+        assert looked_at._processes()[spinner.pid][1] > before[1] + 0.2
+    finally:
+        spinner.kill()
+        spinner.wait()
     assert os.getpid() not in looked_at._processes()
     assert seen - rest > 0.2, "what else runs on this machine is in both"
     assert rest >= 0.0
 
 
-def test_our_own_work_is_not_others(machine: Path, monkeypatch) -> None:
+def test_what_others_do_is_told_from_our_own_work(machine: Path) -> None:
     """A planted /proc/stat that stands still: whatever this process does, others did nothing."""
     watch = Watch([], machine)
     end = time.process_time() + 0.05
@@ -125,9 +112,10 @@ def test_our_own_work_is_not_others(machine: Path, monkeypatch) -> None:
         pass
     assert watch.others() == 0.0
     watch = Watch([], machine)
-    plant(machine, {"proc/stat": "cpu  100 0 100 9800 0 0 0 0 0 0\ncpu0 150 0 50 4900 0 0 0 0 0 0\n"})
+    plant(machine, {"proc/stat": "cpu  100 0 100 9800 0 0 0 0 0 0\ncpu0 150 0 50 4900 0 0 0 20 0 0\n"})
     time.sleep(0.2)
     assert watch.others() > 1.0
+    assert watch.stolen() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -141,25 +129,11 @@ def test_fewer_threads_are_advised_where_they_would_share_a_core(
     monkeypatch: pytest.MonkeyPatch, existing: int, others: float, threads: int, advised: int | None
 ) -> None:
     use(monkeypatch, set(range(existing)))
-    monkeypatch.setattr(load, "cores", lambda: 2)
-    monkeypatch.setattr(load, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(common.machine, "cores", lambda: 2)
+    monkeypatch.setattr(common.machine, "SAMPLE_SECONDS", 0.0)
     monkeypatch.setattr(Watch, "others", lambda self: others)
     advice = fewer_threads(threads, os.getpid())
     assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
-
-
-def busy(monkeypatch, shares: list[float]) -> None:
-    """Let so many cores be at work in each window that is looked at; the last of them for ever."""
-    worked, readings = 0.0, 0
-
-    def reading() -> float:
-        nonlocal worked, readings
-        readings += 1
-        if readings % 2 == 0:  # at the end of a window
-            worked += looked_at.WINDOW * (shares.pop(0) if len(shares) > 1 else shares[0])
-        return worked
-
-    monkeypatch.setattr(looked_at, "busy_seconds", reading)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +141,15 @@ def busy(monkeypatch, shares: list[float]) -> None:
     [
         ([0.0], looked_at.WINDOW, 0.3),
         ([2.0, 1.0, 0.5, 0.0], 4 * looked_at.WINDOW, looked_at.MOST_WAIT),
-        ([1.0], looked_at.MOST_WAIT, 2 * looked_at.MOST_WAIT),
+        ([1.0] * 1000, looked_at.MOST_WAIT, 2 * looked_at.MOST_WAIT),
     ],
     ids=["idle", "threads spin for a moment", "never idle"],
 )
 def test_a_visit_waits_for_one_window_of_an_idle_machine_but_not_for_ever(monkeypatch, shares, least, most) -> None:
-    busy(monkeypatch, shares)
+    """So many cores are at work in each window that is looked at."""
+    worked = accumulate(looked_at.WINDOW * share for share in shares)
+    readings = chain.from_iterable((before, after) for before, after in pairwise([0.0, *worked]))
+    monkeypatch.setattr(looked_at, "busy_seconds", readings.__next__)
     assert least <= wait_until_idle() < most
 
 
@@ -214,44 +191,38 @@ def test_measuring_waits_for_the_end_of_other_programs_and_gives_up_in_words(mon
 def test_stolen_time() -> None:
     none = psutil.cpu_times()
     before, quiet = none._replace(steal=0.0, idle=0.0), none._replace(steal=0.0, idle=2.0)
-    assert turned(looked_at.steal(before, quiet._replace(steal=0.1, idle=1.9)), "5.0 %", "virtual machines")
-    assert is_fine(looked_at.steal(before, quiet), "0.0 %")
-    assert is_fine(looked_at.steal(before, before), NOT_KNOWN)
-    assert is_fine(looked_at.steal((0.0,) * 4, (1.0,) * 4), NOT_KNOWN), "of a system that tells no such time"
+    assert says(looked_at.steal(before, quiet._replace(steal=0.1, idle=1.9)), "5.0 %", "virtual machines")
+    assert says(looked_at.steal(before, quiet), "0.0 %")
+    for first, second in ((before, before), ((0.0,) * 4, (1.0,) * 4)):  # no time passed; no such time is told
+        assert says(looked_at.steal(first, second), NOT_KNOWN)
 
 
 def test_a_governor_that_changes_the_clock(machine: Path, monkeypatch) -> None:
-    assert is_fine(looked_at.governor(machine), "performance")
     plant(machine, {f"{CPU}/cpu2/cpufreq/scaling_governor": "powersave\n"})
-    finding = looked_at.governor(machine)
-    assert turned(finding, "performance, powersave", "cpupower frequency-set -g performance")
+    advice = "cpupower frequency-set -g performance"
+    assert says(looked_at.governor(machine), "performance, powersave", advice)
     use(monkeypatch, {0, 1})
-    assert is_fine(looked_at.governor(machine), "performance")
+    assert says(looked_at.governor(machine), "performance")
 
 
-@pytest.mark.parametrize(
-    ("path", "on", "off", "advice"),
-    [
-        ("cpufreq/boost", "1", "0", "echo 0 | sudo tee /sys/devices/system/cpu/cpufreq/boost"),
-        ("intel_pstate/no_turbo", "0", "1", "echo 1 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo"),
-    ],
-)
-def test_boost_is_named_and_no_objection(tmp_path: Path, path: str, on: str, off: str, advice: str) -> None:
+@pytest.mark.parametrize(("path", "on"), [("cpufreq/boost", "1"), ("intel_pstate/no_turbo", "0")])
+def test_boost_is_named_and_no_objection(tmp_path: Path, path: str, on: str) -> None:
+    off = {"1": "0", "0": "1"}[on]
     plant(tmp_path, {f"{CPU}/{path}": on})
     finding = looked_at.boost(tmp_path)
     assert finding.ok
     assert finding.found.startswith("on")
-    assert finding.advice.endswith(advice)
+    assert finding.advice.endswith(f"echo {off} | sudo tee /{CPU}/{path}")
     plant(tmp_path, {f"{CPU}/{path}": off})
-    assert is_fine(looked_at.boost(tmp_path), "off")
+    assert says(looked_at.boost(tmp_path), "off")
 
 
 def test_heat_that_slows_the_processor_now(machine: Path) -> None:
     before = looked_at.throttles(machine)
     assert before == 12
-    assert is_fine(looked_at.throttling(before, looked_at.throttles(machine)), "not now, 12 times since the start")
+    assert says(looked_at.throttling(before, looked_at.throttles(machine)), "not now, 12 times since the start")
     plant(machine, {f"{CPU}/cpu1/thermal_throttle/package_throttle_count": "4\n"})
-    assert turned(looked_at.throttling(before, looked_at.throttles(machine)), "4 times within a second", "cool down")
+    assert says(looked_at.throttling(before, looked_at.throttles(machine)), "4 times within a second", "cool down")
 
 
 V1, V2, HYBRID = (
@@ -308,29 +279,25 @@ def test_without_control_groups_there_is_no_quota(machine: Path, monkeypatch: py
     assert child_environment("matched", None, "cpu")["OMP_NUM_THREADS"] == "3", "threads follow by default"
 
 
-def test_a_quota_is_said_of_the_cores(machine: Path) -> None:
-    plant(machine, {"proc/self/mounts": V1, "proc/self/cgroup": MANY, **group("box/job", "100000\n")})
-    assert is_fine(looked_at.cores(machine), "4 logical on 2 physical; the control group allows 1 core")
-    plant(machine, {f"{CPU}/cpu0/topology/thread_siblings_list": ""})
-    assert is_fine(looked_at.cores(machine), f"are {NOT_KNOWN}; the control group allows 1 core")
-
-
-def test_half_a_core_is_shared_with_others(machine: Path, monkeypatch) -> None:
-    assert is_fine(looked_at.cores(machine), "4 logical on 2 physical")
+def test_a_quota_and_half_a_core_that_is_shared_are_said_of_the_cores(machine: Path, monkeypatch) -> None:
+    assert says(looked_at.cores(machine), "4 logical on 2 physical")
     use(monkeypatch, {0, 2})
-    assert is_fine(looked_at.cores(machine), "2 logical on 1 physical")
+    assert says(looked_at.cores(machine), "2 logical on 1 physical")
     use(monkeypatch, {0, 1, 2})
-    finding = looked_at.cores(machine)
-    assert turned(finding, "3 logical on 2 physical; shared with others: 1 with 3", "taskset --cpu-list 0,1,2,3")
+    shared = "3 logical on 2 physical; shared with others: 1 with 3"
+    assert says(looked_at.cores(machine), shared, "taskset --cpu-list 0,1,2,3")
+    plant(machine, {"proc/self/mounts": V1, "proc/self/cgroup": MANY, **group("box/job", "100000\n")})
+    plant(machine, {f"{CPU}/cpu0/topology/thread_siblings_list": ""})
+    assert says(looked_at.cores(machine), f"are {NOT_KNOWN}; the control group allows 1 core")
 
 
 def test_memory_and_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, available=12 << 30, swapped=0)
-    assert is_fine(looked_at.memory(), "12.0 GiB available")
-    assert is_fine(looked_at.swap(), "not in use")
+    assert says(looked_at.memory(), "12.0 GiB available")
+    assert says(looked_at.swap(), "not in use")
     have(monkeypatch, available=1 << 30, swapped=3 << 30)
-    assert turned(looked_at.memory(), "1.0 GiB available", "close programs")
-    assert turned(looked_at.swap(), "3.0 GiB in use", "swapoff")
+    assert says(looked_at.memory(), "1.0 GiB available", "close programs")
+    assert says(looked_at.swap(), "3.0 GiB in use", "swapoff")
 
 
 def have(monkeypatch: pytest.MonkeyPatch, available: int, swapped: int) -> None:
@@ -348,33 +315,25 @@ def test_what_a_system_does_not_tell_is_named_and_no_objection(tmp_path: Path) -
 
 def test_files_that_hold_something_else_are_not_known(machine: Path, monkeypatch) -> None:
     use(monkeypatch, {0})
-    plant(
-        machine,
-        {
-            f"{CPU}/cpufreq/boost": "maybe",
-            f"{CPU}/cpu0/topology/thread_siblings_list": "all",
-            f"{CPU}/cpu0/cpufreq/scaling_governor": "",
-        },
-    )
+    odd = {"cpufreq/boost": "maybe", "cpu0/topology/thread_siblings_list": "all", "cpu0/cpufreq/scaling_governor": ""}
+    plant(machine, {f"{CPU}/{name}": text for name, text in odd.items()})
     found = [looked_at.boost(machine), looked_at.cores(machine), looked_at.governor(machine)]
-    assert all(is_fine(finding, NOT_KNOWN) for finding in found)
+    assert all(says(finding, NOT_KNOWN) for finding in found)
 
 
 def test_a_quiet_machine_is_fit(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, available=12 << 30, swapped=0)
     times = psutil.cpu_times()
     monkeypatch.setattr(psutil, "cpu_times", lambda: times)
-    findings = check(machine)
     names = "other processes, steal time, frequency governor, boost, thermal throttling, cores, memory, swap"
-    assert {finding.name: finding.ok for finding in findings} == dict.fromkeys(names.split(", "), True)
+    assert {finding.name: finding.ok for finding in check(machine)} == dict.fromkeys(names.split(", "), True)
 
 
 def test_the_real_machine_is_judged_in_about_a_second(monkeypatch) -> None:
     use(monkeypatch, os.sched_getaffinity(0))
     start = time.perf_counter()
-    findings = check()
+    assert all(finding.ok or finding.advice for finding in check())
     assert time.perf_counter() - start < 5
-    assert all(finding.ok or finding.advice for finding in findings)
 
 
 @pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])

@@ -1,7 +1,8 @@
-"""The README's table of what an LSTM layer returns in Keras, PyTorch and Paddle.
+"""The table of docs/lstm_returns.md, of what an LSTM layer returns in Keras, PyTorch and Paddle.
 
 Each `*_rows` function takes the same NumPy weights, in Keras's layout (gates i, f, c, o; one bias), the same input
-and the same two initial states, and returns one dict: the name of a table row -> the list of arrays that call gives.
+and the same two initial states, and returns the list of arrays that each row of the table gives. The rows are named
+after return_sequences and return_state: "tf" is True and False.
 A framework is imported inside its function only, and the tests call each function in a process of its own.
 """
 
@@ -14,26 +15,15 @@ import pytest
 
 from backends.numpy_backend import Lstm
 
-ROWS = ("ff", "tf", "ft", "tt", "initial_state", "step")  # return_sequences, return_state: f = False, t = True
-SHAPE = {"N": 3, "T": 5, "V": 7, "H": 4}
+N, T, V, H = 3, 5, 7, 4
 
 
-def example(seed: int = 0) -> dict[str, np.ndarray]:
+def example() -> dict[str, np.ndarray]:
     """Weights, an input and a pair of initial states, all float32 and C-contiguous."""
-    rng = np.random.default_rng(seed)
-    n, t, v, h = SHAPE["N"], SHAPE["T"], SHAPE["V"], SHAPE["H"]
-
-    def draw(*shape: int) -> np.ndarray:
-        return rng.normal(0.0, 0.5, shape).astype("float32")
-
-    return {
-        "kernel": draw(v, 4 * h),
-        "recurrent_kernel": draw(h, 4 * h),
-        "bias": draw(4 * h),
-        "x": draw(n, t, v),
-        "state_h": draw(n, h),
-        "state_c": draw(n, h),
-    }
+    rng = np.random.default_rng(0)
+    weights = {"kernel": (V, 4 * H), "recurrent_kernel": (H, 4 * H), "bias": (4 * H,)}
+    shapes = weights | {"x": (N, T, V), "state_h": (N, H), "state_c": (N, H)}
+    return {name: rng.normal(0.0, 0.5, shape).astype("float32") for name, shape in shapes.items()}
 
 
 def keras_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -42,7 +32,7 @@ def keras_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     def call(
         return_sequences: bool, return_state: bool, x: np.ndarray, states: list | None = None
     ) -> list[np.ndarray]:
-        layer = layers.LSTM(a["state_h"].shape[1], return_sequences=return_sequences, return_state=return_state)
+        layer = layers.LSTM(H, return_sequences=return_sequences, return_state=return_state)
         layer.build(x.shape)
         layer.set_weights([a["kernel"], a["recurrent_kernel"], a["bias"]])
         result = layer(x, initial_state=states)
@@ -70,8 +60,7 @@ def rows_of(whole: tuple, with_states: tuple, step: tuple) -> dict[str, list[np.
 def torch_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     import torch
 
-    v, h = a["kernel"].shape[0], a["state_h"].shape[1]
-    lstm = torch.nn.LSTM(v, h, batch_first=True)
+    lstm = torch.nn.LSTM(V, H, batch_first=True)
     with torch.no_grad():
         lstm.weight_ih_l0.copy_(torch.from_numpy(np.ascontiguousarray(a["kernel"].T)))
         lstm.weight_hh_l0.copy_(torch.from_numpy(np.ascontiguousarray(a["recurrent_kernel"].T)))
@@ -87,8 +76,7 @@ def paddle_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     import paddle
 
     paddle.device.set_device("cpu")
-    v, h = a["kernel"].shape[0], a["state_h"].shape[1]
-    lstm = paddle.nn.LSTM(v, h)  # time_major=False by default: (N, T, V), as in Keras
+    lstm = paddle.nn.LSTM(V, H)  # time_major=False by default: (N, T, V), as in Keras
     lstm.weight_ih_l0.set_value(np.ascontiguousarray(a["kernel"].T))
     lstm.weight_hh_l0.set_value(np.ascontiguousarray(a["recurrent_kernel"].T))
     lstm.bias_ih_l0.set_value(a["bias"])
@@ -121,31 +109,19 @@ def expected_rows(a: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     }
 
 
-SHAPES = {  # what the table promises
-    "ff": ["N H"],
-    "tf": ["N T H"],
-    "ft": ["N H", "N H", "N H"],
-    "tt": ["N T H", "N H", "N H"],
-    "initial_state": ["N T H", "N H", "N H"],
-    "step": ["N 1 H", "N H", "N H"],
-}
-
-
 @pytest.mark.parametrize("framework", ["keras", "torch", "paddle"])
 def test_every_row_is_the_same_array(framework: str, tmp_path: Path) -> None:
     where = tmp_path / "rows.npz"
     subprocess.run([sys.executable, __file__, framework, str(where)], check=True)
-    arrays, expected = example(), expected_rows(example())
-    sizes = {**SHAPE, "1": 1}
+    expected = {
+        f"{row}.{k}": array for row, arrays in expected_rows(example()).items() for k, array in enumerate(arrays)
+    }
+    assert expected["step.0"].shape == (N, 1, H)
     with np.load(where) as saved:
-        for row in ROWS:
-            count = sum(name.startswith(f"{row}.") for name in saved.files)
-            assert count == len(expected[row]) == len(SHAPES[row]), row
-            for k, (want, shape) in enumerate(zip(expected[row], SHAPES[row], strict=True)):
-                got = saved[f"{row}.{k}"]
-                assert got.shape == tuple(sizes[s] for s in shape.split()), (row, k)
-                assert got.dtype == arrays["x"].dtype
-                np.testing.assert_allclose(got, want, rtol=0, atol=2e-6, err_msg=f"{framework} {row} {k}")
+        assert set(saved.files) == set(expected)
+        for name, want in expected.items():
+            assert (saved[name].shape, saved[name].dtype) == (want.shape, np.float32), name
+            np.testing.assert_allclose(saved[name], want, rtol=0, atol=2e-6, err_msg=f"{framework} {name}")
 
 
 if __name__ == "__main__":

@@ -11,21 +11,24 @@ from backends.process.parent import PROJECT, SILENCE, START_SECONDS
 from benchmarks.measure.recording import MOST_BYTES, MOST_ROWS
 from benchmarks.porting.record import LONGEST_NAME, MOST_LAYERS
 from common.archives import LARGEST_ARCHIVE, MOST_MEMBERS
-from common.config import LARGEST_VOCABULARY, MOST_UNITS
-from common.corpus import LARGEST_TEXT, MOST_PAIRS
+from common.config import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
 from common.files import LARGEST_JSON
-from common.lines import LONGEST_LINE, LONGEST_SENTENCE
 from common.run_directory import LARGEST_TEXTS
 from common.tensors import MOST_IDS, MOST_NUMBERS
+from common.text import LONGEST_LINE, LONGEST_SENTENCE
 
 TEXT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
 KIB, MIB, GIB = 10, 20, 30  # powers of two
 LIMITS = {
     "common/archives.py": [f"{LARGEST_ARCHIVE >> MIB} MiB, {MOST_MEMBERS:,} members"],
-    "common/config.py": [f"{LARGEST_VOCABULARY:,}", f"{MOST_UNITS:,}"],
-    "common/corpus.py": [f"{LARGEST_TEXT >> GIB} GiB", f"{MOST_PAIRS:,}"],
+    "common/config.py": [
+        f"{LARGEST_TEXT >> GIB} GiB",
+        f"{MOST_PAIRS:,}",
+        f"{LARGEST_VOCABULARY:,}",
+        f"{MOST_UNITS:,}",
+    ],
     "common/files.py": [f"{LARGEST_JSON >> MIB} MiB"],
-    "common/lines.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
+    "common/text.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
     "common/run_directory.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> GIB} GiB"],
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],
     "backends/native/files.py": [f"{LARGEST_LATENT_DIM:,} units"],

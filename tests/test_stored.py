@@ -89,7 +89,7 @@ def test_a_stored_array_has_no_name_and_goes_with_its_last_user(tmp_path: Path, 
     ("done", "most"),
     [
         ("material.prepare(data, 0, 'float32')", 20 << 10),
-        ("statistics.corpus_statistics(read_corpus(data))", 60 << 10),
+        ("corpus_statistics(read_corpus(data))", 60 << 10),
     ],
     ids=["prepared", "figures"],
 )
@@ -108,9 +108,9 @@ def test_a_large_corpus_takes_memory_for_places_alone(tmp_path: Path, done: str,
 
 MEASURED = """
 import sys
-from common import material, statistics
+from common import material
 from common.config import DataConfig
-from common.corpus import read_corpus
+from common.corpus import corpus_statistics, read_corpus
 data = DataConfig(sys.argv[1], int(sys.argv[2]))
 DONE
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))

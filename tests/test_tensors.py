@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from backends.numpy_backend import NumpyBackend
 from common import tensors
 from common.config import DataConfig, TrainConfig
-from common.corpus import read_corpus
+from common.corpus import corpus_statistics, read_corpus
 from common.errors import CannotBeginError
-from common.statistics import corpus_statistics
 from common.stored import Pair
 from common.tensors import Batch, Batches, epoch_batches, epoch_order, model_config
 from common.vocabulary import CharVocabulary

@@ -1,17 +1,99 @@
-"""Text of others, printed and given to a shell."""
+"""Text of others: read in lines, printed, and given to a shell."""
 
 import json
 import os
 import subprocess
+from itertools import chain
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from common.text import as_json, for_terminal, printable, quoted
+from common.text import (
+    LINES_AT_ONCE,
+    LONGEST_LINE,
+    PIECE,
+    as_json,
+    for_terminal,
+    lines_as_they_arrive,
+    not_utf8,
+    printable,
+    quoted,
+    split_lines,
+    with_replacements,
+)
 
 # An escape that clears the screen, the byte that begins one in eight bits, a right-to-left override, a byte that is
 # not UTF-8, a line separator.
 HOSTILE = "a\x1b[2Jb\x9b2Jc\u202ed\udce9e\u2028f"
+
+
+def lines_of(content: bytes, size: int = PIECE) -> list[bytes]:
+    """The lines of a stream that comes in pieces of this size."""
+    return [*chain.from_iterable(split_lines(content[n : n + size] for n in range(0, len(content), size)))]
+
+
+def test_a_line_comes_at_once_while_the_pipe_stays_open() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb", buffering=0) as writer:
+        found: list[list[str]] = []
+        thread = Thread(target=lambda: found.extend(lines_as_they_arrive(reader)), daemon=True)
+        thread.start()
+        for count, written in enumerate([b"Go.\n", b"Run!\nWow!\nha", b"lf\n"], 1):
+            writer.write(written)
+            for _ in range(1000):  # a reader that waits for more is a failure and not a test that hangs
+                thread.join(0.005)
+                if len(found) == count:
+                    break
+            assert len(found) == count
+        writer.write(b"end")
+        writer.close()
+        thread.join(5)
+    assert found == [["Go."], ["Run!", "Wow!"], ["half"], ["end"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", []),
+        ("\ufeff", []),
+        ("a\nb\n", ["a", "b"]),
+        ("\ufeffa\n\ufeffb", ["a", "\ufeffb"]),
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("a\r\nb\r", ["a", "b"]),
+        ("\n\na\n", ["", "", "a"]),
+        ("犬\u2028é\x85\n👩\n", ["犬\u2028é\x85", "👩"]),
+        ("a\rb\n", ["a\rb"]),
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("size", [1, PIECE])
+def test_lines_come_without_their_ends_and_a_byte_order_mark(content: str, expected: list[str], size: int) -> None:
+    assert [line.decode() for line in lines_of(content.encode(), size)] == expected
+
+
+def test_many_lines_come_in_bounded_lists() -> None:
+    lines = [b"line %d" % i for i in range(3 * LINES_AT_ONCE + 1)]
+    lists = list(split_lines([b"\n".join(lines)]))
+    assert [line for some in lists for line in some] == lines
+    assert max(map(len, lists)) == LINES_AT_ONCE == 512
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@pytest.mark.parametrize("size", [1000, PIECE])
+def test_the_longest_line_stays_whole_and_of_a_longer_one_only_a_part(end: bytes, size: int) -> None:
+    longest, longer = "é".encode() * (LONGEST_LINE // 2), b"a" * 20 * LONGEST_LINE
+    found = lines_of(longest + b"\r\n" + longer + b"\nGo.\n" + longer + end, size)
+    assert found[::2] == [longest, b"Go."]
+    assert all(LONGEST_LINE < len(line) <= LONGEST_LINE + PIECE + 2 for line in found[1::2])
+
+
+def test_a_line_that_is_not_utf8_can_be_told_and_shown(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes("caf\u00e9\n\u00e9".encode() + b"caf\xe9 \xff\n")
+    with (tmp_path / "lines").open("rb") as file:
+        ((good, bad),) = lines_as_they_arrive(file)
+    assert (not_utf8(good), with_replacements(good)) == (None, "caf\u00e9")
+    assert (not_utf8(bad), with_replacements(bad)) == (6, "\u00e9caf\ufffd \ufffd"), "of bytes, not of characters"
 
 
 def test_what_is_printed_is_one_line_and_no_escape() -> None:
@@ -26,7 +108,6 @@ def test_json_has_escapes_instead_and_keeps_its_value() -> None:
     assert json.loads(text) == value
     assert text.replace("\u202f", "").isprintable()
     assert "Ça va\u202f!" in text
-    assert "\\udce9" in text
 
 
 @pytest.mark.parametrize(
@@ -40,10 +121,6 @@ def test_a_quoted_word_is_printable_and_the_shells_word_again(word: str) -> None
     assert told == os.fsencode(word)
 
 
-def test_plain_paths_are_not_quoted() -> None:
-    assert quoted(Path("runs/é-1")) == "'runs/é-1'"
+def test_plain_paths_are_not_quoted_and_what_no_file_can_be_named_has_a_question_mark() -> None:
     assert quoted(Path("runs/first")) == "runs/first"
-
-
-def test_what_no_file_can_be_named_has_a_question_mark() -> None:
     assert quoted("\ud800") == "$'\\077'"

@@ -14,8 +14,8 @@ from flask import Flask, Response, abort, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from backends.serve.served import BusyError, NotOpenError, ServedBackend
-from common.corpus import normalize
 from common.errors import RosettaError
+from common.text import normalize
 from common.vocabulary import CharVocabulary
 
 LONGEST_SENTENCE = 200  # characters

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from backends.process.runtime import Runtime
 from backends.translator import Choice, Opener, Translator
-from common.corpus import normalize
 from common.errors import RosettaError
 from common.run_directory import RunDirectory
 from common.tensors import STOP
+from common.text import normalize
 
 WAITING = 4  # visitors who may wait for a backend while it answers another one
 SHOWN = 3  # characters that are named at each position, the most probable first

@@ -16,9 +16,8 @@ from typing import Any
 import psutil
 
 from common.errors import RosettaError
-from common.load import Watch as Watch
-from common.load import busy_seconds
-from common.machine import allowed_cores, quota
+from common.machine import Watch as Watch
+from common.machine import allowed_cores, busy_seconds, quota
 from common.text import printable
 
 NOT_KNOWN = "not known here"

@@ -15,11 +15,11 @@ from backends.process.runtime import SECONDS_A_SENTENCE
 from benchmarks.measure.recording import MOST_REFERENCES, Shown
 from common import decoding
 from common.config import ModelConfig
-from common.corpus import references
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError
 from common.material import Material
 from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
+from common.scoring import references
 from common.weights import ModelState, initial_state
 
 TIMED = 512  # the number of held-out sources that a timed call decodes in one batch

@@ -41,7 +41,7 @@ from benchmarks.measure.recording import (
 )
 from benchmarks.measure.turns import take_turns
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.load import Watch
+from common.machine import Watch
 from common.material import Material, prepare
 from common.tensors import Batch, epoch_order, model_config
 

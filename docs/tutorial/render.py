@@ -1,7 +1,7 @@
 """Write index.html and sentence.html beside this file; with `--check`, only say whether they are up to date.
 
-The code comes from the three scripts, the words from blocks.toml, the drawings from docs/drawings, the table from the
-README, and all numbers from the NumPy backend in float64 on the run that is bundled.
+The code comes from the three scripts, the words from blocks.toml, the drawings from docs/drawings, the table from
+docs/lstm_returns.md, and all numbers from the NumPy backend in float64 on the run that is bundled.
 """
 
 import re
@@ -27,7 +27,7 @@ from common.files import write_atomically
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
 SCRIPTS = {"keras": "Keras", "torch": "PyTorch", "paddle": "Paddle"}  # by the names of their files
-TABLE = "What `return_sequences` and `return_state` mean"  # a heading of the README
+TABLE = "What `return_sequences` and `return_state` mean"
 SENTENCE = "Look at the skirt!"
 VISIBLE = {"\t": "⇥", "\n": "⏎", " ": "␣", "\u202f": "~"}
 KINDS = {1: "own", 2: "two", 3: "all"}  # of lines, by the columns that have them
@@ -125,10 +125,9 @@ def breakable(html: Markup) -> Markup:
 
 
 def table() -> Markup:
-    """The README's section on what an LSTM returns."""
-    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    section = readme.split(f"\n## {TABLE}\n")[1].split("\n## ")[0]
-    html = MarkdownIt("commonmark").enable("table").render(section)
+    """The page on what an LSTM returns, without its heading."""
+    page = (DOCS / "lstm_returns.md").read_text(encoding="utf-8")
+    html = MarkdownIt("commonmark").enable("table").render(page.partition("\n\n")[2])
     return Markup(
         html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     )

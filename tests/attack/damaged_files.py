@@ -31,10 +31,10 @@ from backends.native.paddle import NAME_TABLE, read_paddle
 from common.config import DataConfig, ModelConfig
 from common.corpus import read_corpus
 from common.errors import RosettaError
-from common.lines import LONGEST_LINE, LONGEST_SENTENCE, READ_SIZE, lines_as_they_arrive
 from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
 from common.stored import Pair
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
 from tests import small_run
 from tests.attack.damage_bytes import bit_flipped, damaged, damaged_json, damaged_json_lines, zipped
@@ -117,7 +117,7 @@ def of_lines(path: Path) -> object:
     """The lines of a text as `translate --file` reads them."""
     with path.open("rb") as file:
         lines = list(chain.from_iterable(lines_as_they_arrive(file)))
-    assert all(len(line) <= LONGEST_LINE + READ_SIZE and "\n" not in line for line in lines)
+    assert all(len(line) <= LONGEST_LINE + PIECE + 2 and "\n" not in line for line in lines)
     return lines
 
 

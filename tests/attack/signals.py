@@ -19,8 +19,8 @@ from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from common.ending import ENDING
 from common.run_directory import RunDirectory
-from rosetta import ENDING
 from tests.attack.limits import folder_left_behind
 from tests.attack.victims import BENCH, NUMPY_TWICE, SMALL, Place, Victim
 from tests.damage import COMMITTED

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from backends.process.parent import PROJECT
+from common.ending import ENDING
 from common.run_directory import Epoch, RunDirectory
-from rosetta import ENDING
 from tests.program import wait_until, workers
 from tests.saves import temporary_files
 from tests.small_run import FILES

@@ -1,4 +1,4 @@
-"""The attacks of tests/attack for a moment each; `python -m tests.attack.NAME COUNT` does the same at length."""
+"""The attacks of tests/attack for a moment each; `python -m tests.attack NAME COUNT` does the same at length."""
 
 import subprocess
 import sys
@@ -60,7 +60,7 @@ def test_what_an_exit_cuts_off_is_the_old_or_the_new() -> None:
     """In a process without threads, since it forks."""
 
     def attacked(*arguments: str) -> str:
-        command = [sys.executable, "-m", "tests.attack.exits", *arguments]
+        command = [sys.executable, "-m", "tests.attack", "exits", *arguments]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout

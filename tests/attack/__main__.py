@@ -1,9 +1,11 @@
-"""Runs every attack at length, one after another, within an hour, and records what came of each.
+"""Runs an attack, or every attack at length, within an hour, and records what came of each.
 
+    python -m tests.attack NAME COUNT [SEED]
     python -m tests.attack RECORD [SEED]
 
-RECORD gets a line of JSON for each attack. The exit status is 1 if one found what must not be: something lost, a
-traceback, a process that hangs or is left behind, or too much memory. docs/reliability.md shows such a record.
+An attack ends at the first outcome that must not be: something lost, a traceback, a process that hangs or is left
+behind, or too much memory; what led there is left in the working folder. RECORD gets a line of JSON for each attack,
+and a table is printed; the exit status is 1 if an attack found something. docs/reliability.md shows such a record.
 """
 
 import json
@@ -12,7 +14,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -39,7 +43,7 @@ def attack(name: str, seed: int, end: float) -> dict[str, Any]:
     """Attack in a process of its own, until `end` at the latest; returns the line for the record, with an `error` if
     something was found."""
     count, begun = ATTACKS[name], time.monotonic()
-    command = [sys.executable, "-m", f"tests.attack.{name}", str(count), str(seed)]
+    command = [sys.executable, "-m", "tests.attack", name, str(count), str(seed)]
     with TemporaryFile("w+") as printed, TemporaryFile("w+") as said:
         # A session of its own, so that the children of an attack that hangs are ended with it.
         program = subprocess.Popen(command, cwd=PROJECT, stdout=printed, stderr=said, start_new_session=True)
@@ -61,31 +65,30 @@ def attack(name: str, seed: int, end: float) -> dict[str, Any]:
         return line | {"outcomes": json.loads(printed.read())}
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """A record in Markdown: what the attacks of each kind came to, whatever each was about."""
-    rows = ["| attack | tries | minutes | memory | what came of them |", "| --- | ---: | ---: | ---: | --- |"]
-    for line in lines:
-        came_to: Counter[str] = Counter()
-        for outcome, times in line["outcomes"].items():
-            came_to[outcome.partition(": ")[2] or outcome] += times
-        found = "; ".join(f"{times:,} × {outcome}" for outcome, times in sorted(came_to.items()))
-        name, size = line["attack"].replace("_", " "), f"{line['bytes'] >> 20:,} MiB"
-        rows.append(f"| {name} | {line['count']:,} | {line['seconds'] / 60:.1f} | {size} | {found} |")
-    return "\n".join(rows) + "\n"
+def row(line: dict[str, Any]) -> str:
+    """A line of the record in Markdown: what the attack came to, whatever each input was about."""
+    came_to: Counter[str] = Counter()
+    for outcome, times in line.get("outcomes", {line.get("error"): 1}).items():
+        came_to[outcome.partition(": ")[2] or outcome] += times
+    found = "; ".join(f"{times:,} × {outcome}" for outcome, times in sorted(came_to.items()))
+    name, size = line["attack"].replace("_", " "), f"{line['bytes'] >> 20:,} MiB"
+    return f"| {name} | {line['count']:,} | {line['seconds'] / 60:.1f} | {size} | {found} |"
 
 
-def main(record: Path, seed: int = 0) -> int:
+def all_attacks(record: Path, seed: int = 0) -> int:
     failed, end = 0, time.monotonic() + HOUR
     with record.open("w", encoding="utf-8") as file:
         for name in ATTACKS:
-            print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
             line = attack(name, seed, end)
             failed += "error" in line
-            print(line.get("error", "nothing was lost"), f"({line['seconds']} s)", file=sys.stderr)
-            file.write(json.dumps(line) + "\n")
-            file.flush()
+            print(row(line), flush=True)
+            print(json.dumps(line), file=file, flush=True)
     return min(failed, 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))
+    first, *rest = sys.argv[1:]
+    if first not in ATTACKS:
+        sys.exit(all_attacks(Path(first), *map(int, rest)))
+    warnings.simplefilter("error")
+    print(json.dumps(import_module(f"tests.attack.{first}").attack(*map(int, rest[:2]), *rest[2:]), indent=2))

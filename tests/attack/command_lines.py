@@ -1,20 +1,14 @@
 """Types commands with options and values at random; each does what it should, or is refused in one line.
 
-    python -m tests.attack.command_lines COUNT [SEED]
-
-It ends at the first command line that has any other outcome, which it leaves in the working folder. Everything
-happens in this process and in a temporary folder: no backend is started, nothing is downloaded or served, and no
-machine is examined; a command that comes so far is refused there.
+Everything happens in this process and in a temporary folder: no backend is started, nothing is downloaded or served,
+and no machine is examined; a command that comes so far is refused there.
 """
 
-import json
 import os
 import shutil
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -29,23 +23,17 @@ from common.errors import CannotBeginError
 from rosetta import app
 from tests import recordings
 from tests.attack.damaged_files import LINES, run_files
-from tests.attack.limits import little_memory, little_time
+from tests.attack.limits import left_behind, little_memory, little_time
 from tests.program import rosetta
 
-FAR_ENOUGH = "it came so far that work would begin"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 NUMBERS = ["", "9" * 30, *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5".split()]
 WORDS = ["", " ", "a" * 5000, "\x1b[2J", "\u202e", "a\nb", "\udce9", "$(touch harmed)", "'\""]
 WORDS += "- -- -h 😀 %s%n all".split()
-PATHS = "run old pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json ~".split()
-PATHS += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "new", "new/a.md", "/proc/self/mem", "\x00"]
-NAMES = [
-    *TABLE,
-    *"numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last".split(),
-]
-NAMES += "drop shuffled,bucketed 10% 1m 0% 1e9% 99999999999h".split()
-
-
+PATHS = "run old pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json ~ new new/a.md".split()
+PATHS += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "/proc/self/mem", "\x00"]
+NAMES = "numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last drop".split()
+NAMES += [*TABLE, *"shuffled,bucketed 10% 1m 0% 1e9% 99999999999h".split()]
 SENSIBLE = [  # what is done, or goes far
     "report a.jsonl -o new.html",
     "convert run --to weights",
@@ -59,28 +47,39 @@ SENSIBLE = [  # what is done, or goes far
     "sweep --backends numpy --data pairs.txt --out c.jsonl",
     "parity --quick --data pairs.txt",
     "evaluate run --weights best",
-    "translate run Go.",
     "translate --file pairs.txt --beam 3 --n-best 2",
     "serve run --backends numpy",
 ]
+# Where work would begin, so that no process is started, nothing is served or downloaded, and no machine is examined.
+BEGINNINGS = (
+    "benchmarks.measure.machine.check",
+    "benchmarks.measure.machine.wait_until_fit",
+    "benchmarks.measure.sweep.measure",
+    "benchmarks.parity.ladder.initial_state",
+    "backends.serve.server._listener",
+    "common.corpus.download",
+    "backends.process.parent.BackendProcess._start",
+    "backends.process.parent.interpreter_versions",
+    "benchmarks.measure.plan.interpreter_versions",
+)
 RECORDING = recordings.recording(recordings.plan_of(["torch", "paddle"]), rounds=2)
 
 
 def refused(*arguments: object, **named: object) -> NoReturn:
-    raise CannotBeginError(FAR_ENOUGH)
+    raise CannotBeginError("it came so far that work would begin")
 
 
 def line_of(rng: np.random.Generator) -> list[str]:
     """A command with some of its own options and arguments, and seldom with those of another one."""
     sensible = rng.integers(3) == 0
-    name = list(COMMANDS)[rng.integers(len(COMMANDS))]
-    words = SENSIBLE[rng.integers(len(SENSIBLE))].split() if sensible else [name if rng.integers(50) else value(rng)]
+    name = _one_of(list(COMMANDS), rng)
+    words = _one_of(SENSIBLE, rng).split() if sensible else [name if rng.integers(50) else value(rng)]
     command = COMMANDS.get(words[0], COMMANDS[name])
     parameters = list(command.params)
     for _ in range(rng.integers(0, 3 if sensible else 7)):
         if rng.integers(20) == 0:
             parameters = [p for other in COMMANDS.values() for p in other.params]
-        parameter = parameters[rng.integers(len(parameters))]
+        parameter = _one_of(parameters, rng)
         if parameter.param_type_name == "option":
             words.append(parameter.opts[0])
         if parameter.param_type_name == "argument" or not parameter.is_flag or rng.integers(20) == 0:
@@ -97,64 +96,44 @@ def fitting(parameter: Any, rng: np.random.Generator) -> str:
     if rng.integers(5) == 0:
         return value(rng)
     if get_origin(kind) is Literal:
-        known = list(get_args(kind))
-    else:
-        known = {int: NUMBERS, float: NUMBERS, Path: PATHS}.get(kind, NAMES + PATHS)
-    return known[rng.integers(len(known))]
+        return _one_of(list(get_args(kind)), rng)
+    return _one_of({int: NUMBERS, float: NUMBERS, Path: PATHS}.get(kind, NAMES + PATHS), rng)
 
 
 def value(rng: np.random.Generator) -> str:
-    known = [NUMBERS, WORDS, PATHS, NAMES][rng.integers(4)]
+    return _one_of(_one_of([NUMBERS, WORDS, PATHS, NAMES], rng), rng)
+
+
+def _one_of(known: list[Any], rng: np.random.Generator) -> Any:
     return known[rng.integers(len(known))]
 
 
 @contextmanager
-def nothing_begins() -> Iterator[None]:
-    """While the block runs, no process is started, nothing is served or downloaded, and no machine is examined."""
-    with ExitStack() as stack:
-        for name in (
-            "benchmarks.measure.machine.check",
-            "benchmarks.measure.machine.wait_until_fit",
-            "benchmarks.measure.sweep.measure",
-            "benchmarks.parity.ladder.initial_state",
-            "backends.serve.server._listener",
-            "common.corpus.download",
-            "backends.process.parent.BackendProcess._start",
-            "backends.process.parent.interpreter_versions",
-            "benchmarks.measure.plan.interpreter_versions",
-        ):
+def place() -> Iterator[Path]:
+    """A folder to type commands in, while nothing begins."""
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        for name in BEGINNINGS:
             stack.enter_context(patch(name, refused))
         stack.enter_context(patch("common.machine._processor", str))  # which takes a second to find out
         stack.enter_context(patch("os.fsync"))
-        yield
+        (Path(folder) / "lock").touch()
+        variables = {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
+        stack.enter_context(patch.dict(os.environ, variables))
+        yield Path(folder)
 
 
 def attack(count: int, start: int = 0) -> Counter[str]:
     """Type `count` command lines, at random from the seed `start`; returns how they ended, by command and status."""
     outcomes: Counter[str] = Counter()
-    rng, before = np.random.default_rng(start), Path.cwd()
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        stack.callback(os.chdir, before)
-        (Path(folder) / "lock").touch()
-        stack.enter_context(
-            patch.dict(os.environ, {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"})
-        )
-        stack.enter_context(nothing_begins())
-        stack.enter_context(little_memory())
-        here = Path(folder) / "here"
+    rng = np.random.default_rng(start)
+    with place() as folder, little_memory():
         for number in range(count):
             if number % 20 == 0:
-                os.chdir(before)
                 assert set(os.listdir(folder)) <= {"here", "lock"}, "something was written elsewhere"
-                fill(here)
-                os.chdir(here)
+                fill(folder / "here")
             words = line_of(rng)
-            try:
-                with little_time():
-                    status = typed(words)
-            except BaseException:
-                (before / "damaged").write_text(json.dumps(words))
-                raise
+            with left_behind(repr(words).encode()), little_time(), chdir(folder / "here"):
+                status = typed(words)
             outcomes[f"{words[0] if words[0] in COMMANDS else 'no command'}: status {status}"] += 1
     return outcomes
 
@@ -182,8 +161,3 @@ def typed(words: list[str]) -> int:
         assert said.endswith(lines[0] + "\n")
         assert lines[0].isprintable()
     return status
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("error")
-    print(json.dumps(attack(*map(int, sys.argv[1:]))))

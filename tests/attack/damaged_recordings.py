@@ -1,13 +1,8 @@
 """Damages the committed recordings at random and makes of each pages and a comparison, or one line.
 
-    python -m tests.attack.damaged_recordings COUNT [SEED]
-
 It ends at the first input that has any other outcome, and shows the smallest such input that hypothesis finds.
 """
 
-import json
-import sys
-import warnings
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,8 +35,3 @@ def attack(count: int, start: int = 0) -> Counter[str]:
 
         each()
     return outcomes
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("error")
-    print(json.dumps(attack(*map(int, sys.argv[1:]))))

@@ -1,17 +1,58 @@
-"""What every attack asserts of its outcomes: one line, little memory, little time."""
+"""What every attack asserts of its outcomes, one line, little memory, little time; and the attack by many inputs."""
 
 import resource
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
+from tempfile import TemporaryDirectory
 from types import FrameType
+from unittest.mock import patch
+
+import numpy as np
 
 from common.errors import RosettaError
 
 MOST_MEMORY = 1 << 30  # bytes that an attack may take above what was there before
 MOST_SECONDS = 20.0  # that one input may take; the machine may be busy with other things
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is attacked: how an input is made at random, and what reads the file that it is written to.
+
+    `read` returns what came of the input, None for that it was read, and raises RosettaError for what is refused.
+    """
+
+    make: Callable[[np.random.Generator], bytes]
+    read: Callable[[Path], str | None]
+
+
+def attacked(targets: Mapping[str, Target], count: int, start: int) -> Counter[str]:
+    """Make `count` inputs for all targets in turn, at random from the seed `start`; returns what came of them.
+
+    An input with any other outcome is left in the working folder.
+    """
+    outcomes: Counter[str] = Counter()
+    rng, names = np.random.default_rng(start), list(targets)
+    # Some file systems wait for the disk where a file is overwritten, and fsync takes longer than all the rest.
+    with TemporaryDirectory() as folder, little_memory(), patch("os.fsync"):
+        path = Path(folder) / "damaged"
+        for number in range(count):
+            name = names[number % len(names)]
+            path.unlink(missing_ok=True)
+            path.write_bytes(content := targets[name].make(rng))
+            with left_behind(content), little_time():
+                try:
+                    outcome = targets[name].read(path) or "read"
+                except RosettaError as error:
+                    one_line(error)
+                    outcome = "refused in one line"
+            outcomes[f"{name}: {outcome}"] += 1
+    return outcomes
 
 
 def one_line(error: RosettaError) -> str:

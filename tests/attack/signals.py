@@ -1,18 +1,14 @@
 """Sends every signal that ends to commands at random moments, and looks how they end and what they leave.
 
-    python -m tests.attack.signals COUNT [SEED]
-
 SIGINT, SIGTERM and SIGHUP end a command with 130, 143 and 129, with one line at most, no traceback, no worker (a
 backend's process) and no temporary file. Of others the system tells, and the next program removes what was left;
 Python ignores SIGPIPE and SIGXFSZ, so that a command then goes on.
 """
 
-import json
 import os
 import random
 import shutil
 import signal
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from itertools import cycle
@@ -39,36 +35,33 @@ SOONEST = 0.3  # seconds until a program is sure to read rosetta.py, before whic
 class Command:
     """A command that is attacked in a folder; {} stands for the folder in its arguments."""
 
-    arguments: tuple[str, ...]
+    words: str
     seconds: float  # until it is done, more or less, where nothing else runs
-    ends: bool  # by itself
-    lines: int = 1  # most on standard error; 0 where it tells there how far it has come
+    ends: bool = True  # by itself
+    quiet: bool = True  # has at most one line on standard error; others tell there how far they have come
     module: str = "rosetta"
 
 
-TO_TRAIN = ["--epochs", "20", "--out", "{}/run"]
+OPTIONS, PAGE = " ".join(SMALL), COMMITTED / "intel.jsonl"
+TRAIN = f"train {OPTIONS} --epochs 20 --out {{}}/run --backend"
 COMMANDS = {
-    "translate": Command(("translate", "--backend", "numpy"), 1.5, ends=False),
-    "translate in torch": Command(("translate", "--backend", "torch"), 3, ends=False),
-    "train": Command(("train", "--backend", "numpy", *SMALL, *TO_TRAIN), 2, ends=True, lines=0),
-    "train in paddle": Command(("train", "--backend", "paddle", *SMALL, *TO_TRAIN), 3, ends=True, lines=0),
-    "train in keras": Command(("train", "--backend", "keras", *SMALL, *TO_TRAIN), 6, ends=True, lines=0),
-    "evaluate": Command(("evaluate", "--backend", "numpy", "--limit", "20"), 2.5, ends=True),
+    "translate": Command("translate --backend numpy", 1.5, ends=False),
+    "translate in torch": Command("translate --backend torch", 3, ends=False),
+    "train": Command(f"{TRAIN} numpy", 2, quiet=False),
+    "train in paddle": Command(f"{TRAIN} paddle", 3, quiet=False),
+    "train in keras": Command(f"{TRAIN} keras", 6, quiet=False),
+    "evaluate": Command("evaluate --backend numpy --limit 20", 2.5),
     "bench": Command(
-        ("2", *BENCH, *NUMPY_TWICE, "--out", "{}/a.jsonl"), 5, ends=True, lines=0, module="tests.short_bench"
+        " ".join(["2", *BENCH, *NUMPY_TWICE, "--out {}/a.jsonl"]), 5, quiet=False, module="tests.short_bench"
     ),
-    "sweep": Command(("sweep", "--backends", "numpy", *SMALL, "--out", "{}/b.jsonl"), 4, ends=False, lines=0),
-    "parity": Command(
-        ("parity", "--quick", "--backends", "numpy", "--latent-dim", "16"),
-        6,
-        ends=True,
-    ),
-    "serve": Command(("serve", "--backends", "numpy,torch", "--port", "0"), 4, ends=False),
-    "report": Command(("report", str(COMMITTED / "intel.jsonl"), "-o", "{}/page.html"), 2.5, ends=True),
-    "compare": Command(("compare", *[str(COMMITTED / "intel.jsonl")] * 2), 2, ends=True),
-    "convert": Command(("convert", "{}/old", "--to", "torch", "--out", "{}/files"), 2, ends=True),
-    "backends": Command(("backends",), 6, ends=True),
-    "data": Command(("data",), 1, ends=True),
+    "sweep": Command(f"sweep --backends numpy {OPTIONS} --out {{}}/b.jsonl", 4, ends=False, quiet=False),
+    "parity": Command("parity --quick --backends numpy --latent-dim 16", 6),
+    "serve": Command("serve --backends numpy,torch --port 0", 4, ends=False),
+    "report": Command(f"report {PAGE} -o {{}}/page.html", 2.5),
+    "compare": Command(f"compare {PAGE} {PAGE}", 2),
+    "convert": Command("convert {}/old --to torch --out {}/files", 2),
+    "backends": Command("backends", 6),
+    "data": Command("data", 1),
 }
 
 
@@ -89,18 +82,17 @@ def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
             shutil.copytree(old.folder / "old", folder / "old")
             told = f"{number.name} to {name}, signal {each} of seed {seed}"
             with folder_left_behind(folder, f"signalled-{each}", told):
-                outcomes[_sent(place, name, number, rng)] += 1
+                outcomes[f"{name}: {_sent(place, COMMANDS[name], number, rng)}"] += 1
     return outcomes
 
 
-def _sent(place: Place, name: str, number: signal.Signals, rng: random.Random) -> str:
+def _sent(place: Place, command: Command, number: signal.Signals, rng: random.Random) -> str:
     """Start a command and send it a signal; returns how it ended."""
-    command = COMMANDS[name]
-    arguments = [argument.replace("{}", str(place.folder)) for argument in command.arguments]
+    arguments = command.words.replace("{}", str(place.folder)).split()
     with place.start(*arguments, module=command.module) as victim:
         if not victim.runs_for(rng.uniform(SOONEST, 1.3 * command.seconds)):
             assert victim.status() == 0, f"it ended by itself: {victim.said()}"
-            return f"{name}: done before the signal"
+            return "done before the signal"
         heard = _catches(victim, number)
         victim.process.send_signal(number)
         if number in IGNORED and (not command.ends or rng.random() < 0.5):
@@ -108,24 +100,21 @@ def _sent(place: Place, name: str, number: signal.Signals, rng: random.Random) -
             victim.process.send_signal(signal.SIGTERM)
             number, heard = signal.SIGTERM, heard and _catches(victim, signal.SIGTERM)
         status, said = victim.status(), victim.said()
-    if command.lines:
-        assert len(said) <= command.lines, said
+    assert len(said) <= 1 or not command.quiet, said
     as_it_should = {0} if command.ends else set()  # it had done its work, and Python was about to end
     if number in ENDING:
         as_it_should |= {128 + number} | (set() if heard else {-number})
+        assert os.listdir(place.temporary) == [], os.listdir(place.temporary)
     elif number not in IGNORED:
         as_it_should |= {-number}
     assert status in as_it_should, f"status {status}, expected one of {as_it_should}: {said}"
-    if number in ENDING:
-        assert os.listdir(place.temporary) == [], os.listdir(place.temporary)
     place.assert_nothing_temporary()
-    RunDirectory.open(place.folder / "old").read_state("best")
-    if (place.folder / "run").exists():
-        RunDirectory.open(place.folder / "run").read_state("best")
+    for run in ("old", "run"):
+        if (place.folder / run).exists():
+            RunDirectory.open(place.folder / run).read_state("best")
     if status == 0:
-        return f"{name}: went on to its end"
-    how = "at once" if status == -number else "in the way of Ctrl-C"
-    return f"{name}: ended {how} by {number.name}"
+        return "went on to its end"
+    return f"ended {'at once' if status == -number else 'in the way of Ctrl-C'} by {number.name}"
 
 
 def _catches(victim: Victim, number: signal.Signals) -> bool:
@@ -136,8 +125,3 @@ def _catches(victim: Victim, number: signal.Signals) -> bool:
         return False
     mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(mask, 16) >> (number - 1) & 1)
-
-
-if __name__ == "__main__":
-    given = sys.argv[1:]
-    print(json.dumps(attack(*map(int, given[:2]), *given[2:]), indent=2))

@@ -33,7 +33,6 @@ EPOCHS = 12  # of each training
 SENTENCES = 60
 BENCH = ["bench", "--num-samples", "200", "--latent-dim", "32", "--budget", "1m"]
 MOST_GROWTH = 16 << 20  # bytes by which the median of the second half's rounds may be above that of the first's
-KINDS = ("bytes", "descriptors", "threads")
 HERE = psutil.Process()
 
 
@@ -100,44 +99,25 @@ def soak(seconds: float, out: Path) -> list[dict[str, Any]]:
     return rounds
 
 
-def halves(rounds: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The first and the second half of the rounds, without those at the beginning, while memory is first taken."""
-    warm = rounds[max(len(BACKENDS), len(rounds) // 10) :]
-    return warm[: len(warm) // 2], warm[len(warm) // 2 :]
-
-
 def grown(rounds: list[dict[str, Any]]) -> list[str]:
-    """What the second half of the rounds has more of than the first."""
-    both = halves(rounds)
+    """What the second half of the rounds has more of than the first, but for those while memory is first taken."""
+    warm = rounds[max(len(BACKENDS), len(rounds) // 10) :]
+    halves = warm[: len(warm) // 2], warm[len(warm) // 2 :]
     found = []
     for name in ("rosetta", *BACKENDS):
         for kind, most in {"bytes": MOST_GROWTH, "descriptors": 0, "threads": 0}.items():
-            before, after = (median(each[name][kind] for each in half) for half in both)
+            before, after = (median(each[name][kind] for each in half) for half in halves)
             if after - before > most:
                 found.append(f"{name}: {before:,.0f} {kind} in the first half, {after:,.0f} in the second")
-    before, after = (max(each["processes"] for each in half) for half in both)
+    before, after = (max(each["processes"] for each in half) for half in halves)
     if after > before:
         found.append(f"{before} processes in the first half, {after} in the second")
     for backend in BACKENDS:
-        trained = [dict(zip(each["trained"], each["grown"], strict=True)) for half in both for each in half]
+        trained = [dict(zip(each["trained"], each["grown"], strict=True)) for each in warm]
         growth = median(each[backend] for each in trained if backend in each)
         if growth > MOST_GROWTH:
             found.append(f"{backend}: {growth:,.0f} bytes in {EPOCHS // 2} epochs of a training")
     return found
-
-
-def table(rounds: list[dict[str, Any]]) -> str:
-    """The medians of both halves in Markdown."""
-    rows = [
-        "| process | memory, first half | second half | descriptors | threads |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name in ("rosetta", *BACKENDS):
-        before, after = ([median(each[name][kind] for each in half) for kind in KINDS] for half in halves(rounds))
-        cells = [f"{before[0] / 2**20:.1f} MiB", f"{after[0] / 2**20:.1f} MiB"]
-        cells += [f"{b:.0f}, {a:.0f}" for b, a in zip(before[1:], after[1:], strict=True)]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
 """Sends the page of `rosetta serve` requests of every kind, whole ones and bytes that are none, at random.
 
-    python -m tests.attack.visitors COUNT [SEED]
-
 It ends at the first answer that must not be: an error of the server, a traceback, no answer in time, or one without
-the headers that bind a browser. The request is left in the working folder. No backend is started: one that answers at
-once is in their place, and one that is always busy.
+the headers that bind a browser. No backend is started: one that answers at once is in their place, and one that is
+always busy.
 """
 
 import json
 import logging
+import re
 import socket
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -27,40 +26,46 @@ from backends.serve.served import Answer, BusyError, Character
 from backends.serve.server import LIMITS, OWN_THREADS
 from common.vocabulary import CharVocabulary
 from tests.attack.damage_bytes import damaged, damaged_json
-from tests.attack.limits import left_behind, little_memory, little_time
+from tests.attack.limits import Target, attacked
 
 VOCABULARY = CharVocabulary("abcdefghijklmnopqrstuvwxyzé .!?")
 ALLOWED = {200, 304, 308, 400, 403, 404, 405, 411, 413, 414, 415, 422, 431, 501, 503, 505}
-QUESTION = {"backend": "quick", "text": "go on."}
-PATHS = "/ /backends /translate /static/page.js /static/page.css /static/../server.py /static/%2e%2e *".split()
-PATHS += ["/static/", "//evil.example/", "/\\evil", "/%00", "/%ff", "/" + "a" * 5000, "/translate/", "/?a=%s%n"]
-METHODS = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PATCH", "CONNECT", "get", "A" * 100]
-HOSTS = [*"localhost 127.0.0.1:8000 [::1] evil.example [:: localhost:99999999 a@localhost %6c é".split(), ""]
-TYPES = ["application/json", "application/json; charset=utf-16", "text/plain", "multipart/form-data; boundary=a"]
-TYPES += ["", "/"]
-TEXTS = ["", " \t\n", "a" * LONGEST_SENTENCE, "é" * (LONGEST_SENTENCE + 1), "\x00\x1b[2J", "\u202e\u2028", "<script>"]
-TEXTS += ["犬" * 50, *["go on.", "où est il ?", "yes!"] * 5]
-TEXTS += ["e\u0301" * 190, "\u0958" * 190, "👩\u200d🚀", "a" * 5000, "{{ 7 * 7 }}", "%s"]
+# Of each list, what stands before None is what most requests have.
+PATHS = ["/", "/backends", "/translate", None, *"/static/page.js /static/../server.py /static/%2e%2e * /%00".split()]
+PATHS += ["//evil.example/", "/\\evil", "/%ff", "/" + "a" * 5000, "/translate/", "/?a=%s%n"]
+METHODS = ["GET", "POST", None, *"HEAD OPTIONS PUT DELETE TRACE PATCH CONNECT get".split(), "A" * 100]
+HOSTS = ["localhost", "127.0.0.1:8000", "[::1]", None, *"evil.example [:: localhost:99999999 a@localhost é".split()]
+TYPES = ["application/json", None, "application/json; charset=utf-16", "text/plain", "multipart/form-data", "", "/"]
+TEXTS = [
+    "",
+    " \t\n",
+    "a" * LONGEST_SENTENCE,
+    "é" * (LONGEST_SENTENCE + 1),
+    "\x00\x1b[2J",
+    "\u202e\u2028",
+    "{{ 7 * 7 }}",
+]
+TEXTS += ["犬" * 50, *["go on.", "où est il ?", "yes!"] * 5, "e\u0301" * 190, "\u0958" * 190, "a" * 5000, "<script>"]
+WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /translate HTTP/1.1\r\nHost: localhost\r\n"
 # Bytes that are no request, or one whose parts contradict one another.
 RAW = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # which begins TLS
     b"GET / HTTP/9.9\r\n\r\n",
-    b"GET /\r\n\r\n",
     b"GET  / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
-    b"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-    b"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
-    b"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
-    b"POST /translate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
-    b"POST /translate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n",
-    b"POST /translate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nA: b\n c\r\n: d\r\nE\x00: f\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 20_000 + b"\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: keep-alive, close\r\n\r\n",
+    WHOLE + b"Host: evil.example\r\n\r\n",
+    POST + b"Content-Length: -1\r\n\r\n",
+    POST + b"Content-Length: 99999999999999999999\r\n\r\n",
+    POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
+    POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+    POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n",
+    POST + b"Transfer-Encoding: gzip\r\n\r\n",
+    WHOLE + b"A: b\n c\r\n: d\r\nE\x00: f\r\n\r\n",
+    WHOLE + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+    WHOLE + b"X: a\r\n" * 20_000 + b"\r\n",
     b"\r\n" * 1000,
-    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50,
+    (WHOLE + b"\r\n") * 50,
 ]
 
 
@@ -78,31 +83,25 @@ class Quick:
         return Answer(self.name, text, 1.5, True, None, [Character(c, 0.5, []) for c in text])
 
 
-def page() -> Flask:
-    served: Any = [Quick("quick"), Quick("busy")]
-    return application("<a run>\u202e", served, VOCABULARY, "127.0.0.1", ["go on."])
-
-
 @contextmanager
-def served(made: Flask) -> Iterator[int]:
+def served(page: Flask) -> Iterator[int]:
     """The page on a port of this machine, within the limits that it always has."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = waitress.create_server(made, sockets=[listener], threads=OWN_THREADS, **LIMITS)
-        thread = Thread(target=server.run, daemon=True)
-        thread.start()
+        server = waitress.create_server(page, sockets=[listener], threads=OWN_THREADS, **LIMITS)
+        Thread(target=server.run, daemon=True).start()
         yield listener.getsockname()[1]
         server.close()
         server.task_dispatcher.shutdown()
 
 
-def body_of(rng: np.random.Generator) -> bytes:
-    """A question that the page would send, one that is damaged, or bytes."""
-    text = str(rng.choice(TEXTS))
-    question = QUESTION | {"text": text, "backend": str(rng.choice(["quick", "busy", "none", "../x"]))}
+def question(rng: np.random.Generator) -> bytes:
+    """A question that the page would send, or one that is damaged."""
+    asked: dict[str, Any] = {"backend": str(rng.choice(["quick", "busy", "none", "../x"]))}
+    asked["text"] = str(rng.choice(TEXTS))
     if rng.integers(2):
-        question["drop_unknown"] = bool(rng.integers(2))
-    whole = json.dumps(question, ensure_ascii=bool(rng.integers(2))).encode()
+        asked["drop_unknown"] = bool(rng.integers(2))
+    whole = json.dumps(asked, ensure_ascii=bool(rng.integers(2))).encode()
     match rng.integers(4):
         case 0:
             return damaged_json(whole, rng)
@@ -113,58 +112,57 @@ def body_of(rng: np.random.Generator) -> bytes:
     return whole
 
 
-def request_of(rng: np.random.Generator) -> bytes:
+def typed_question(rng: np.random.Generator) -> bytes:
+    """A question after a line with its type of content."""
+    return f"{_usual(TYPES, rng)}\n".encode() + question(rng)
+
+
+def request(rng: np.random.Generator) -> bytes:
     """The bytes of a request, most of which are as HTTP wants them."""
-    if rng.integers(4) == 0:
-        raw = RAW[rng.integers(len(RAW))]
-        return raw if rng.integers(2) else damaged(raw, rng)
-    method, path = _seldom_other(METHODS[:2], METHODS, rng), _seldom_other(PATHS[:3], PATHS, rng)
-    host, kind = _seldom_other(HOSTS[:3], HOSTS, rng), _seldom_other(TYPES[:1], TYPES, rng)
-    body = body_of(rng) if method == "POST" or rng.integers(5) == 0 else b""
+    method = _usual(METHODS, rng)
+    body = question(rng) if method == "POST" or rng.integers(5) == 0 else b""
     length = len(body) if rng.integers(10) else int(rng.integers(0, 2 * len(body) + 1))
-    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
-    whole = head.encode() + body
-    return damaged(whole, rng) if rng.integers(5) == 0 else whole
+    head = f"{method} {_usual(PATHS, rng)} HTTP/1.1\r\nHost: {_usual(HOSTS, rng)}\r\n"
+    head += f"Content-Type: {_usual(TYPES, rng)}\r\nContent-Length: {length}\r\n\r\n"
+    whole = head.encode() + body if rng.integers(4) else RAW[rng.integers(len(RAW))]
+    return damaged(whole, rng) if rng.integers(4) == 0 else whole
 
 
-def _seldom_other(usual: list[str], all_: list[str], rng: np.random.Generator) -> str:
-    chosen = usual if rng.integers(4) else all_
-    return chosen[rng.integers(len(chosen))]
+def _usual(values: list[Any], rng: np.random.Generator) -> str:
+    """In three of four cases one of the values before None, else any."""
+    chosen = values[: values.index(None)] if rng.integers(4) else [value for value in values if value is not None]
+    return str(chosen[rng.integers(len(chosen))])
 
 
 def attack(count: int, start: int = 0) -> Counter[str]:
     """Visit the page `count` times, at random from the seed `start`; returns how often it answered what."""
-    outcomes: Counter[str] = Counter()
-    rng = np.random.default_rng(start)
-    made = page()
-    with served(made) as port, little_memory():
-        for number in range(count):
-            if number % 4:
-                with left_behind(body := body_of(rng)), little_time():
-                    status = _asked(made, body, _seldom_other(TYPES[:1], TYPES, rng))
-                outcomes[f"question: {status}"] += 1
-            else:
-                with left_behind(request := request_of(rng)), little_time():
-                    statuses = _visited(port, request)
-                outcomes[f"request: {statuses[0] if statuses else 'no answer'}"] += 1
-        with little_time():
-            assert _visited(port, RAW[-1])[0] == 200, "it does not answer any more"
+    backends: Any = [Quick("quick"), Quick("busy")]
+    page = application("<a run>\u202e", backends, VOCABULARY, "127.0.0.1", ["go on."])
+    with served(page) as port:
+        asked = {f"question {number}": Target(typed_question, partial(_asked, page)) for number in range(3)}
+        outcomes = attacked({**asked, "request": Target(request, partial(_visited, port))}, count, start)
+        whole = {"whole": Target(lambda rng: WHOLE + b"\r\n", partial(_visited, port))}
+        assert attacked(whole, 1, start) == {"whole: 200": 1}, "it does not answer any more"
     return outcomes
 
 
-def _asked(made: Flask, body: bytes, kind: str) -> int:
+def _asked(page: Flask, path: Path) -> str:
     """The status with which the page answers a question, without a server in between."""
-    answer = made.test_client().post("/translate", data=body, content_type=kind, headers={"Host": "localhost"})
-    _check(answer.status_code, dict(answer.headers), answer.data)
-    return answer.status_code
+    kind, _, body = path.read_bytes().partition(b"\n")
+    headers = {"Host": "localhost"}
+    answer = page.test_client().post("/translate", data=body, content_type=kind.decode(), headers=headers)
+    assert answer.status_code in ALLOWED, answer.data
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    assert answer.status_code < 400 or json.loads(answer.data).keys() >= {"error"}
+    return str(answer.status_code)
 
 
-def _visited(port: int, request: bytes) -> list[int]:
-    """The status of each answer to the bytes of a request, after which the visitor says no more."""
+def _visited(port: int, path: Path) -> str:
+    """The status of the first answer to the bytes of a request, after which the visitor says no more."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as visitor:
         try:
-            visitor.sendall(request)
+            visitor.sendall(path.read_bytes())
             visitor.shutdown(socket.SHUT_WR)
             while piece := visitor.recv(1 << 16):
                 received += piece
@@ -172,37 +170,9 @@ def _visited(port: int, request: bytes) -> list[int]:
             raise AssertionError("no answer, and no end of the connection") from error
         except OSError:
             """The server may close a connection before it has read all that is wrong."""
-    return [_check(*answer) for answer in _answers(received)]
-
-
-def _answers(received: bytes) -> Iterator[tuple[int, dict[str, str], bytes]]:
-    """Status, headers and body of each of the answers, one after another."""
-    while received:
-        head, _, rest = received.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        status = int(first.split()[1])
-        headers = dict(line.split(": ", 1) for line in lines)
-        without_body = status < 200 or not rest or rest.startswith(b"HTTP/")  # also of a request with HEAD
-        length = 0 if without_body else int(headers.get("Content-Length", len(rest)))
-        if status >= 200:
-            yield status, headers, rest[:length]
-        received = rest[length:]
-
-
-def _check(status: int, headers: dict[str, str], body: bytes) -> int:
-    """The status. Raises AssertionError for an answer that must not be."""
-    assert status in ALLOWED, f"status {status}: {body[:300]!r}"
-    assert b"Traceback" not in body
-    assert "Server" not in headers
-    if headers.get("Content-Type") == "text/plain; charset=utf-8":  # the server's own, of what is no request
-        assert status >= 400
-    else:
-        assert {name: headers.get(name) for name in HEADERS} == HEADERS, f"status {status}: {headers}"
-        if status >= 400 and body:
-            assert json.loads(body).keys() >= {"error"}
-    return status
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("error")
-    print(json.dumps(attack(*map(int, sys.argv[1:]))))
+    statuses = [int(status) for status in re.findall(rb"^HTTP/1\.[01] ([2-5]\d\d) ", received, re.MULTILINE)]
+    assert ALLOWED.issuperset(statuses), received[:1000]
+    assert not re.search(rb"Traceback|^Server: ", received, re.MULTILINE)
+    of_the_server = received.count(b"Content-Type: text/plain; charset=utf-8")  # what is no request to the page
+    assert received.count(b"\r\nContent-Security-Policy: ") + of_the_server >= len(statuses)
+    return str(statuses[0]) if statuses else "no answer"

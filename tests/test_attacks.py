@@ -76,4 +76,4 @@ def test_signals_end_commands_with_their_status_and_nothing_is_left() -> None:
 def test_a_page_on_a_full_disk_stays_the_old_one_and_is_written_where_there_is_room() -> None:
     if not full_disks.namespace_command():
         pytest.skip(full_disks.NONE)
-    assert full_disks.attack(1, 1, "report") == {"report: the old page": 1}
+    assert full_disks.attack(1, 1, "report") == {"report: the old page, whole": 1}

@@ -18,7 +18,7 @@ from benchmarks.measure import machine
 from benchmarks.measure.lock import lock_path
 from benchmarks.measure.recording import Recording
 from benchmarks.report.results import results_of
-from tests.attack.kills import whole_lines
+from tests.attack.stories import whole_lines
 from tests.program import refusal, rosetta, short, start_short, wait_until, workers
 
 # So wide that the fewest rounds are enough, on however restless a machine.

@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from common.ending import ENDING
 from common.run_directory import RunDirectory
 from tests.attack.limits import folder_left_behind
-from tests.attack.victims import BENCH, NUMPY_TWICE, SMALL, Place, Victim
+from tests.attack.stories import BENCH, NUMPY_TWICE, SMALL
+from tests.attack.victims import Place, Victim
 from tests.damage import COMMITTED
 
 # These end no program, but stop it, let it go on, or tell it of something.

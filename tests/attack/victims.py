@@ -6,26 +6,17 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from backends.process.parent import PROJECT
 from common.ending import ENDING
-from common.run_directory import Epoch, RunDirectory
 from tests.program import wait_until, workers
 from tests.saves import temporary_files
-from tests.small_run import FILES
 
 LONGEST = 120.0  # seconds that any program is waited for
 OUTLIVES = 10.0  # seconds by which a worker may outlive its program: while it imports a framework it hears nothing
-# A small run, of which a second of training has many epochs.
-SMALL = ["--num-samples", "200", "--latent-dim", "16", "--threads", "1"]
-# Benchmarks of the quickest backends; so wide an interval that the fewest rounds are enough.
-BENCH = ["bench", "--within", "1000%", "--budget", "10m", *SMALL]
-HERE_TOO = ["--python", f"numpy={sys.executable}"]
-NUMPY_TWICE = ["--backends", "numpy", *HERE_TOO]
 
 
 class Victim:
@@ -93,25 +84,16 @@ class Place:
         folder.mkdir(parents=True, exist_ok=True)
         self.temporary.mkdir()
         (folder / "lock").touch()
-        self.environment = os.environ | {
-            "TMPDIR": str(self.temporary),
-            "ROSETTA_BENCHMARK_LOCK": str(folder / "lock"),
-        }
+        variables = {"TMPDIR": str(self.temporary), "ROSETTA_BENCHMARK_LOCK": str(folder / "lock")}
+        self.environment = os.environ | variables
 
     def start(self, *arguments: object, module: str = "rosetta", output: int | None = None) -> Victim:
         return Victim([sys.executable, "-m", module, *map(str, arguments)], self, output)
 
-    def start_short(self, rounds: int, *arguments: object) -> Victim:
-        """A benchmark whose visits are short, which ends after so many rounds."""
-        return self.start(rounds, *arguments, module="tests.short_bench")
-
-    def does(self, *arguments: object, status: int = 0) -> list[str]:
-        """Run `rosetta` to its end, which must have this status; returns what it said on standard error."""
-        with self.start(*arguments) as victim:
-            found = victim.status()
-            said = victim.said()
-            assert found == status, f"status {found} of {victim.command}: {said}"
-        return said
+    def does(self, *arguments: object, module: str = "rosetta") -> None:
+        """Run a program to its end, which must be a success."""
+        with self.start(*arguments, module=module) as victim:
+            assert victim.status() == 0, victim.said()
 
     def alive(self) -> list[psutil.Process]:
         """The processes that live now and have their temporary files here: programs and their workers."""
@@ -130,19 +112,6 @@ class Place:
         temporary_files(self.temporary)
         left = [path for path in self.temporary.iterdir() if len(path.name) != 8 or path.stat().st_size]
         assert not left, left
-
-
-def figures(run: RunDirectory) -> list[Epoch]:
-    """The history without what differs each time."""
-    return [replace(epoch, seconds=0.0) for epoch in run.history()]
-
-
-def assert_same_run(found: Path, whole: Path) -> None:
-    """That a run is what it would be if nothing had ended a program or filled a disk."""
-    assert figures(RunDirectory.open(found)) == figures(RunDirectory.open(whole))
-    assert sorted(os.listdir(found)) == FILES
-    for name in set(FILES) - {"history.jsonl", "machine.json"}:
-        assert (found / name).read_bytes() == (whole / name).read_bytes(), f"{name} has other bytes"
 
 
 def _dies_as_usual() -> None:

@@ -43,14 +43,6 @@ def test_what_is_hostile_has_an_outcome_that_may_be(
     assert len(outcomes) > 2
 
 
-@pytest.mark.parametrize("name", damaged_files.WHOLE)
-def test_a_file_that_is_whole_is_read(tmp_path: Path, name: str) -> None:
-    target = damaged_files.WHOLE[name]
-    path = tmp_path / "whole"
-    path.write_bytes(target.packed(target.whole))
-    target.read(path)
-
-
 def test_what_is_killed_goes_on_and_nothing_is_lost() -> None:
     assert kills.attack(1, 0, "bench of numpy").total() > 1
     assert kills.attack(2, 0, "train in numpy").total() > 2

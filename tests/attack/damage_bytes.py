@@ -3,10 +3,12 @@
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+Damage = Callable[[bytes, np.random.Generator], bytes]
 # As a format may have them.
 LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]
 DEPTH = 100_000

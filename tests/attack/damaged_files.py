@@ -1,22 +1,16 @@
 """Damages corpora, runs, Paddle's pickles and Keras's archives at random; each is read or refused in one line.
 
-    python -m tests.attack.damaged_files COUNT [SEED]
-
-It ends at the first input that has any other outcome, which it leaves in the working folder, and with an error if
-too much memory was taken. No framework is loaded. Weights, pairs and vocabularies in which a bit has changed must
-all be refused, or be read as they were.
+No framework is loaded. Weights, pairs and vocabularies in which a bit has changed must all be refused, or be read as
+they were.
 """
 
 import io
 import json
 import pickle
 import shutil
-import sys
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -30,15 +24,13 @@ from backends.native.keras import FOLDERS, ROLES, SETTINGS, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
 from common.config import DataConfig, ModelConfig
 from common.corpus import read_corpus
-from common.errors import RosettaError
 from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
-from common.stored import Pair
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
 from tests import small_run
-from tests.attack.damage_bytes import bit_flipped, damaged, damaged_json, damaged_json_lines, zipped
-from tests.attack.limits import left_behind, little_memory, little_time, one_line
+from tests.attack.damage_bytes import Damage, bit_flipped, damaged, damaged_json, damaged_json_lines, zipped
+from tests.attack.limits import Target, attacked
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
@@ -104,38 +96,37 @@ def without_checksum(block: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + block[header:]
 
 
-def of_corpus(path: Path) -> object:
-    pairs = read_corpus(DataConfig(str(path), 50, skip_bad_lines=True)).pairs
-    for side in chain.from_iterable(pairs):
+def of_corpus(path: Path) -> None:
+    for side in chain.from_iterable(read_corpus(DataConfig(str(path), 50, skip_bad_lines=True)).pairs):
         assert 0 < len(side) <= LONGEST_SENTENCE
         assert not set(side) & {"\t", "\n"}
         side.encode()
-    return pairs
 
 
-def of_lines(path: Path) -> object:
+def of_lines(path: Path) -> None:
     """The lines of a text as `translate --file` reads them."""
     with path.open("rb") as file:
         lines = list(chain.from_iterable(lines_as_they_arrive(file)))
     assert all(len(line) <= LONGEST_LINE + PIECE + 2 and "\n" not in line for line in lines)
-    return lines
 
 
-def of_paddle(path: Path) -> object:
-    return read_paddle([path], MODEL, None)
+def of_paddle(path: Path) -> None:
+    read_paddle([path], MODEL, None)
 
 
-def of_keras(path: Path) -> object:
-    return read_keras([path], MODEL, None)
+def of_keras(path: Path) -> None:
+    read_keras([path], MODEL, None)
 
 
-def of_run(path: Path, name: str, old: bool) -> tuple[list[Pair], list[bytes]]:
-    """All that commands read of a run whose file `name` is the one at `path`: its pairs and its states."""
+def of_run(path: Path, name: str, old: bool, flipped: bool = False) -> None:
+    """All that commands read of a run whose file `name` is the one at `path`: where a bit of it was `flipped`, what
+    is read is what was written."""
     folder, weights = path.with_name("run"), path.with_name("weights")
     for made in (folder, weights):  # some file systems wait for the disk where a file is overwritten
         shutil.rmtree(made, ignore_errors=True)
     folder.mkdir()
-    for other, content in run_files(old).items():
+    files = run_files(old)
+    for other, content in files.items():
         (folder / other).write_bytes(path.read_bytes() if other == name else content)
     run = RunDirectory.open(folder)
     Material.of_run(run)
@@ -143,16 +134,9 @@ def of_run(path: Path, name: str, old: bool) -> tuple[list[Pair], list[bytes]]:
     states = [to_bytes(run.read_state(which)[0], {}) for which in STATE_FILES]
     run.write_weights("best", weights)
     run.begin()
-    return run.pairs(), states
-
-
-def of_flipped(path: Path, name: str) -> object:
-    """The same of a run in which a bit of a file has changed: what is read is what was written."""
-    pairs, states = of_run(path, name, old=False)
-    assert pairs == small_run.PAIRS
-    files = run_files(old=False)
-    assert states == [to_bytes(from_bytes(files[file])[0], {}) for file in STATE_FILES.values()]
-    return pairs
+    if flipped:
+        assert run.pairs() == small_run.PAIRS
+        assert states == [to_bytes(from_bytes(files[file])[0], {}) for file in STATE_FILES.values()]
 
 
 # What separates, ends or combines, for Unicode, for Python or for somebody's editor, and what is no text.
@@ -168,70 +152,52 @@ def odd_text(whole: bytes, rng: np.random.Generator) -> bytes:
     return begun + b"".join(PIECES[place] for place in rng.integers(0, len(PIECES), rng.integers(1, 60)))
 
 
-def as_it_is(content: bytes) -> bytes:
-    return content
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is damaged and how, what makes a file of it, and what reads the file."""
-
-    whole: bytes
-    read: Callable[[Path], object]
-    packed: Callable[[bytes], bytes] = as_it_is
-    damage: Callable[[bytes, np.random.Generator], bytes] = damaged
-
-
 LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
 CONFIG, ARRAYS = keras_members()
-# The checksums of a zip would find most damage to its members, so that these are damaged before they are packed, too.
-WHOLE = {
-    "text": Target(LINES, of_corpus),
-    "odd text": Target(LINES, of_corpus, damage=odd_text),
-    "lines to translate": Target(LINES, of_lines, damage=odd_text),
-    "zip": Target(zipped({"_about.txt": b"", "fra.txt": LINES}), of_corpus),
-    "text in a zip": Target(LINES, of_corpus, lambda text: zipped({"fra.txt": text})),
-    "pickle of protocol 2": Target(pickled(2), of_paddle),
-    "pickle of protocol 4": Target(pickled(4), of_paddle),
-    "Keras's archive": Target(keras_archive(CONFIG, ARRAYS), of_keras),
-    "arrays in Keras's archive": Target(ARRAYS, of_keras, lambda arrays: keras_archive(CONFIG, arrays)),
-    "configuration in Keras's archive": Target(CONFIG, of_keras, lambda config: keras_archive(config, ARRAYS)),
-    "values in Keras's configuration": Target(
-        CONFIG, of_keras, lambda config: keras_archive(config, ARRAYS), damaged_json
-    ),
-}
-for file, content in run_files(old=False).items():
-    for age, old in (("a run", False), ("an old run", True)):
-        reader = partial(of_run, name=file, old=old)
-        WHOLE[f"{file} of {age}"] = Target(run_files(old)[file], reader)
-        if file.endswith((".json", ".jsonl")):
-            damage = damaged_json if file.endswith(".json") else damaged_json_lines
-            WHOLE[f"values in {file} of {age}"] = Target(run_files(old)[file], reader, damage=damage)
-    if file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
-        WHOLE[f"a bit of {file}"] = Target(content, partial(of_flipped, name=file), damage=bit_flipped)
+Packed = Callable[[bytes], bytes]
+
+
+def damaging(whole: bytes, read: Callable[[Path], None], packed: Packed = bytes, damage: Damage = damaged) -> Target:
+    """What is damaged and how, what makes a file of it, and what reads the file. The file is read whole before."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "whole"
+        path.write_bytes(packed(whole))
+        read(path)
+    return Target(lambda rng: packed(damage(whole, rng)), read)
+
+
+@cache
+def targets() -> dict[str, Target]:
+    """The checksums of a zip would find most damage to its members, which so are damaged before they are packed too."""
+    found = {
+        "text": damaging(LINES, of_corpus),
+        "odd text": damaging(LINES, of_corpus, damage=odd_text),
+        "lines to translate": damaging(LINES, of_lines, damage=odd_text),
+        "zip": damaging(zipped({"_about.txt": b"", "fra.txt": LINES}), of_corpus),
+        "text in a zip": damaging(LINES, of_corpus, lambda text: zipped({"fra.txt": text})),
+        "pickle of protocol 2": damaging(pickled(2), of_paddle),
+        "pickle of protocol 4": damaging(pickled(4), of_paddle),
+        "Keras's archive": damaging(keras_archive(CONFIG, ARRAYS), of_keras),
+        "arrays in Keras's archive": damaging(ARRAYS, of_keras, partial(keras_archive, CONFIG)),
+        "configuration in Keras's archive": damaging(CONFIG, of_keras, partial(keras_archive, arrays=ARRAYS)),
+        "values in Keras's configuration": damaging(
+            CONFIG, of_keras, partial(keras_archive, arrays=ARRAYS), damaged_json
+        ),
+    }
+    for file, content in run_files(old=False).items():
+        for age, old in (("a run", False), ("an old run", True)):
+            whole, read = run_files(old)[file], partial(of_run, name=file, old=old)
+            found[f"{file} of {age}"] = damaging(whole, read)
+            if file.endswith((".json", ".jsonl")):
+                damage = damaged_json if file.endswith(".json") else damaged_json_lines
+                found[f"values in {file} of {age}"] = damaging(whole, read, damage=damage)
+        if file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
+            read = partial(of_run, name=file, old=False, flipped=True)
+            found[f"a bit of {file}"] = damaging(content, read, damage=bit_flipped)
+    return found
 
 
 def attack(count: int, start: int = 0) -> Counter[str]:
     """Damage files `count` times in all, at random from the seed `start`; returns how often they came to what."""
-    outcomes: Counter[str] = Counter()
-    rng = np.random.default_rng(start)
-    with TemporaryDirectory() as folder, little_memory(), patch("os.fsync"):  # which takes longer than all the rest
-        path = Path(folder) / "damaged"
-        for number in range(count):
-            name, target = list(WHOLE.items())[number % len(WHOLE)]
-            path.unlink(missing_ok=True)
-            path.write_bytes(content := target.packed(target.damage(target.whole, rng)))
-            with left_behind(content):
-                try:
-                    with little_time():
-                        target.read(path)
-                    outcomes[f"{name}: read"] += 1
-                except RosettaError as error:
-                    one_line(error)
-                    outcomes[f"{name}: refused in one line"] += 1
-    return outcomes
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("error")
-    print(json.dumps(attack(*map(int, sys.argv[1:]))))
+    with patch("os.fsync"):
+        return attacked(targets(), count, start)

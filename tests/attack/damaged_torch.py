@@ -1,9 +1,6 @@
 """Damages PyTorch's files at random, and makes hostile pickles of its kind; each is read or refused in one line.
 
-    python -m tests.attack.damaged_torch COUNT [SEED]
-
-It ends at the first input that has any other outcome, which it leaves in the working folder. The files are read in a
-process of their own, which has no other framework, and whose death is another outcome.
+The files are read in a process of their own, which has no other framework, and whose death is another outcome.
 """
 
 import io
@@ -16,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,10 +22,9 @@ import numpy as np
 
 from backends.process.parent import PROJECT
 from common.config import ModelConfig
-from common.errors import RosettaError
 from common.weights import initial_state
 from tests.attack.damage_bytes import damaged, zipped
-from tests.attack.limits import little_memory, little_time, one_line
+from tests.attack.limits import Target, attacked
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 READ = "import sys; from tests.attack.damaged_torch import read_damaged; read_damaged(*sys.argv[1:])"
@@ -68,26 +65,20 @@ def read_damaged(folder: str, count: str, start: str) -> None:
     from backends.native.torch import read_torch
 
     os.chdir(folder)
-    rng, whole, outcomes = np.random.default_rng(int(start)), whole_files(), Counter[str]()
-    model, path = Path("model"), Path("damaged")
+    whole, model = whole_files(), Path("model").absolute()
     model.write_bytes(whole["model"])
-    for kind, content in whole.items():
-        path.write_bytes(content)
-        read_torch([model, path] if kind == "optimizer" else [path], MODEL, None)
-    kinds = [*whole, "pickle in a zip", "sizes in a pickle", "pickle that calls something"]
-    with little_memory():
-        for number in range(int(count)):
-            kind = kinds[number % len(kinds)]
-            path.unlink()
-            path.write_bytes(made(kind, whole, rng))
-            try:
-                with little_time():
-                    read_torch([model, path] if kind == "optimizer" else [path], MODEL, None)
-                outcomes[f"PyTorch's {kind}: read"] += 1
-            except RosettaError as error:
-                one_line(error)
-                outcomes[f"PyTorch's {kind}: refused in one line"] += 1
-    print(json.dumps(outcomes))
+
+    def read(path: Path, before: list[Path]) -> None:
+        read_torch([*before, path], MODEL, None)
+
+    targets = {}
+    for kind in [*whole, "pickle in a zip", "sizes in a pickle", "pickle that calls something"]:
+        of_kind = partial(read, before=[model] if kind == "optimizer" else [])
+        if kind in whole:
+            Path("whole").write_bytes(whole[kind])
+            of_kind(Path("whole"))
+        targets[f"PyTorch's {kind}"] = Target(partial(made, kind, whole), of_kind)
+    print(json.dumps(attacked(targets, int(count), int(start))))
 
 
 def whole_files() -> dict[str, bytes]:
@@ -135,7 +126,3 @@ def made(kind: str, whole: dict[str, bytes], rng: np.random.Generator) -> bytes:
         if rng.integers(2):
             members[name] = damaged(members[name], rng)
     return zipped(members, zipfile.ZIP_STORED)
-
-
-if __name__ == "__main__":
-    print(json.dumps(attack(*map(int, sys.argv[1:]))))

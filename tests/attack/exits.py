@@ -1,7 +1,5 @@
 """Ends processes at each single point at which they write; what is found is the old or the new, and whole.
 
-    python -m tests.attack.exits COUNT [SEED]
-
 A point is after each call by which Python may change what is on the disk: of opening, writing, syncing, renaming,
 removing, locking. A fork of this process ends there, as if it were killed. When every point of every save has been
 tried once, what follows after an exit is ended at a random point, too. No framework is loaded.
@@ -9,7 +7,6 @@ tried once, what follows after an exit is ended at a random point, too. No frame
 
 import fcntl
 import io
-import json
 import os
 import posix
 import random
@@ -17,7 +14,6 @@ import shutil
 import sys
 import time
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -141,9 +137,3 @@ def _found_new(save: Save, folder: Path, point: int, again: int | None) -> bool:
     if again is not None:
         ends_at(again, lambda: save.is_new(folder))
     return save.is_new(folder)
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("error")
-    given = sys.argv[1:]
-    print(json.dumps(attack(*map(int, given[:2]), *given[2:]), indent=2))

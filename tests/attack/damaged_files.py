@@ -168,7 +168,7 @@ def damaging(whole: bytes, read: Callable[[Path], None], packed: Packed = bytes,
 
 @cache
 def targets() -> dict[str, Target]:
-    """The checksums of a zip would find most damage to its members, which so are damaged before they are packed too."""
+    """The checksums of a zip would find damage to its members, so these are damaged before they are packed, too."""
     found = {
         "text": damaging(LINES, of_corpus),
         "odd text": damaging(LINES, of_corpus, damage=odd_text),

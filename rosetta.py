@@ -20,7 +20,7 @@ import typer
 # Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from backends import TABLE, installed, options, require_known
+from backends import installed, options, require_known
 from backends import names as names_in_table
 from benchmarks import commands as measuring
 from benchmarks import comparing
@@ -72,14 +72,7 @@ def _rosetta(
 
 @app.command()
 def backends(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Backends to show.",
-            show_default="numpy and the frameworks, without their variants",
-            autocompletion=options.complete_backend,
-        ),
-    ] = None,
+    names: options.Names = None,
     variants: options.Variants = False,
     threads: options.Threads = None,
     json: options.Json = False,
@@ -212,48 +205,15 @@ def train(
 
 @app.command()
 def translate(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN] [TEXT]...",
-            help="The folder of a run, and sentences.",
-            autocompletion=options.complete_run,
-            show_default="the bundled run, and the lines of standard input",
-        ),
-    ] = None,
+    arguments: options.RunAndTexts = None,
     file: Annotated[Path | None, typer.Option(help="Translate the lines of a file.")] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            help=f'Backend that computes: {options.BACKENDS}; or "all", which shows the sentence and the time '
-            "of the installed backends side by side.",
-            show_default="the run's own",
-            autocompletion=options.complete(*TABLE, "all"),
-        ),
-    ] = None,
+    backend: options.BackendOrAll = None,
     variants: options.Variants = False,
     dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
     unknown: options.Unknown = "error",
-    beam: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=512,  # as many as decoding takes at once, which bounds memory
-            help="Keep the N most probable beginnings at each character, and print the best sentence that comes of "
-            "them. 1 always takes the most probable next character.",
-        ),
-    ] = 1,
-    n_best: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Print the N best sentences of --beam, each after the number of its line and its score: the natural "
-            "logarithm of the probability that the model gives to the whole sentence. 0 would be certain; -0.7 is "
-            "one in two, -2.3 one in ten.",
-            show_default="the best alone, without its score",
-        ),
-    ] = None,
+    beam: options.Beam = 1,
+    n_best: options.NBest = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     json: options.Json = False,
@@ -424,32 +384,12 @@ def convert(
         ),
     ],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            help="Backend whose framework's own files to write, or weights.",
-            autocompletion=options.complete(*TABLE, "weights"),
-        ),
-    ] = None,
+    to: options.Target = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="RUN-NAME")] = None,
     weights: options.Weights = "last",
-    from_: Annotated[
-        list[Path] | None,
-        typer.Option("--from", metavar="FILE [FILE]", help="A model's file and, where it has one, its optimizer's."),
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Backend that reads the files of --from: {options.BACKENDS}.",
-            autocompletion=options.complete_backend,
-        ),
-    ] = None,
-    vocabulary: Annotated[
-        Path | None,
-        typer.Option(
-            help="A run whose vocabulary, pairs and settings the new one has.", autocompletion=options.complete_run
-        ),
-    ] = None,
+    from_: options.FilesOfModel = None,
+    backend: options.BackendOfFiles = None,
+    vocabulary: options.RunOfVocabulary = None,
     data: options.DataOfModel = None,
     num_samples: options.NumSamples = DataConfig.num_samples,
     latent_dim: options.LatentDimOfFile = None,

@@ -1,4 +1,4 @@
-"""Options that several commands share, with the words that --help and the Tab key give for them."""
+"""The options of the commands that use a model, with the words that --help and the Tab key give for them."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -123,6 +123,77 @@ Weights = Annotated[
 Unknown = Annotated[
     Literal["error", "drop"],
     typer.Option(help="Refuse a sentence with characters that training did not have, or drop these characters."),
+]
+# The options of `backends`, `translate` and `convert` alone.
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Backends to show.",
+        show_default="numpy and the frameworks, without their variants",
+        autocompletion=complete_backend,
+    ),
+]
+RunAndTexts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN] [TEXT]...",
+        help="The folder of a run, and sentences.",
+        autocompletion=complete_run,
+        show_default="the bundled run, and the lines of standard input",
+    ),
+]
+BackendOrAll = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help=f'Backend that computes: {BACKENDS}; or "all", which shows the sentence and the time of the installed '
+        "backends side by side.",
+        show_default="the run's own",
+        autocompletion=complete(*TABLE, "all"),
+    ),
+]
+Beam = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=512,  # as many as decoding takes at once, which bounds memory
+        help="Keep the N most probable beginnings at each character, and print the best sentence that comes of them. "
+        "1 always takes the most probable next character.",
+    ),
+]
+NBest = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Print the N best sentences of --beam, each after the number of its line and its score: the natural "
+        "logarithm of the probability that the model gives to the whole sentence. 0 would be certain; -0.7 is one in "
+        "two, -2.3 one in ten.",
+        show_default="the best alone, without its score",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="Backend whose framework's own files to write, or weights.", autocompletion=complete(*TABLE, "weights")
+    ),
+]
+FilesOfModel = Annotated[
+    list[Path] | None,
+    typer.Option("--from", metavar="FILE [FILE]", help="A model's file and, where it has one, its optimizer's."),
+]
+BackendOfFiles = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", help=f"Backend that reads the files of --from: {BACKENDS}.", autocompletion=complete_backend
+    ),
+]
+RunOfVocabulary = Annotated[
+    Path | None,
+    typer.Option(
+        "--vocabulary",
+        help="A run whose vocabulary, pairs and settings the new one has.",
+        autocompletion=complete_run,
+    ),
 ]
 
 # Settings that a run or a recording has from its beginning, so that they cannot be given when it is continued.

@@ -518,7 +518,7 @@ def test_convert_makes_a_run_of_files(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_bytes("".join(f"{s}\t{t}\n" for s, t in PAIRS if "\r" not in s).encode())
     trained = tmp_path / "trained"
-    options = ["--data", corpus, "--latent-dim", 5, "--dtype", "float64", "--validation-split", 0.4]
+    options = ["--data", corpus, "--latent-dim", 5, "--dtype", "float64"]
     status, _, err = rosetta("train", "--backend", "numpy", "--out", trained, "--epochs", 1, *options)
     assert status == 0, err
     assert rosetta("convert", trained, "--to", "torch")[0] == 0

@@ -175,7 +175,7 @@ def test_broken_parity_ends_with_status_1_and_its_explanation(monkeypatch) -> No
 
 def test_an_error_in_one_backend_loses_nothing_of_those_before_it(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "numpy:Broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    options = ["--quick", "--backends", "numpy, numpy:Broken", "--dtype", "float64", "--latent-dim", 16]
+    options = ["--quick", "--backends", "numpy, numpy:Broken", "--dtype", "float64", "--latent-dim", 4]
     status, out, said = rosetta("parity", *options, "--json")
     assert status == 1
     assert "No module named" in said

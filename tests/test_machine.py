@@ -280,24 +280,14 @@ def test_without_control_groups_there_is_no_quota(machine: Path, monkeypatch: py
 
 
 def test_a_quota_and_half_a_core_that_is_shared_are_said_of_the_cores(machine: Path, monkeypatch) -> None:
-    assert says(looked_at.cores(machine), "4 logical on 2 physical")
+    plant(machine, {"proc/self/mounts": V1, "proc/self/cgroup": MANY, **group("box/job", "100000\n")})
+    assert says(looked_at.cores(machine), "4 logical on 2 physical; the control group allows 1 core")
     use(monkeypatch, {0, 2})
     assert says(looked_at.cores(machine), "2 logical on 1 physical")
     use(monkeypatch, {0, 1, 2})
-    shared = "3 logical on 2 physical; shared with others: 1 with 3"
-    assert says(looked_at.cores(machine), shared, "taskset --cpu-list 0,1,2,3")
-    plant(machine, {"proc/self/mounts": V1, "proc/self/cgroup": MANY, **group("box/job", "100000\n")})
+    assert says(looked_at.cores(machine), "; shared with others: 1 with 3", "taskset --cpu-list 0,1,2,3")
     plant(machine, {f"{CPU}/cpu0/topology/thread_siblings_list": ""})
     assert says(looked_at.cores(machine), f"are {NOT_KNOWN}; the control group allows 1 core")
-
-
-def test_memory_and_swap(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(monkeypatch, available=12 << 30, swapped=0)
-    assert says(looked_at.memory(), "12.0 GiB available")
-    assert says(looked_at.swap(), "not in use")
-    have(monkeypatch, available=1 << 30, swapped=3 << 30)
-    assert says(looked_at.memory(), "1.0 GiB available", "close programs")
-    assert says(looked_at.swap(), "3.0 GiB in use", "swapoff")
 
 
 def have(monkeypatch: pytest.MonkeyPatch, available: int, swapped: int) -> None:

@@ -49,9 +49,10 @@ def parity(
 
     from backends import TABLE, installed
     from backends.process.runtime import Runtime
-    from benchmarks.parity.driver import Parity, climb
-    from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
-    from benchmarks.parity.tables import budget_tables, ladder_table
+    from benchmarks.compare.certificate import QUICK, WHOLE
+    from benchmarks.compare.course import REFEREE, Course
+    from benchmarks.compare.parity import Parity, climb
+    from benchmarks.compare.shown import ladder_table
     from common.machine import cores
 
     exact = [name for name in installed() if not TABLE[name].reduced]
@@ -78,8 +79,7 @@ def parity(
         if json and found.checks:
             terminal.print_json(found.as_json())
         elif found.checks:
-            for table in (ladder_table(found.checks), *budget_tables(found.checks)):
-                terminal.out.print(table)
+            terminal.out.print(ladder_table(found.checks))
             for explanation in found.explanations:
                 print(printable(explanation))
     if not found.passed:
@@ -103,16 +103,16 @@ def diff(
     The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
     in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
     """
-    from benchmarks.porting import shown
-    from benchmarks.porting.diff import compare_records
-    from benchmarks.porting.pairing import paired, read_mapping
-    from benchmarks.porting.pairing import write_mapping as draft
-    from benchmarks.porting.record import Record
+    from benchmarks.compare import shown
+    from benchmarks.compare.diff import compare_records
+    from benchmarks.compare.pairing import paired, read_mapping
+    from benchmarks.compare.pairing import write_mapping as draft
+    from benchmarks.compare.record import Side
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
     known = read_mapping(mapping) if mapping else None
-    sides = Record(left), Record(right)
+    sides = Side(left), Side(right)
     if write_mapping:
         pairing = paired(*sides, known)
         draft(write_mapping, pairing)
@@ -144,16 +144,16 @@ def carry(
     mapping: Mapping = None,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
-    from benchmarks.porting.carry import aliases, carried, write_carried
-    from benchmarks.porting.pairing import read_mapping
-    from benchmarks.porting.record import Record
+    from benchmarks.compare.carry import aliases, carried, write_carried
+    from benchmarks.compare.pairing import read_mapping
+    from benchmarks.compare.record import Side
 
     if like is None:
         raise CannotBeginError(
             f"the {to} model's names are not known; record it with rosetta_record and name the record with --like"
         )
-    sides = Record(left), Record(like)
-    found = sides[1].says.framework.name
+    sides = Side(left), Side(like)
+    found = sides[1].framework
     if found != to:
         raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
     arrays = carried(*sides, read_mapping(mapping) if mapping else None)

@@ -125,7 +125,7 @@ class Session:
                 "script",
                 folder=str(self.folder),
                 arguments=arguments,
-                steps=10 if self.whole or is_left or not self._breaks else 3,  # one for each batch
+                steps=10 if self.whole or (shown and (is_left or not self._breaks)) else 3,  # one for each batch
                 control=self.whole or (is_left and shown),
             )
             self.sides[framework].wait()

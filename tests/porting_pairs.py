@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from benchmarks.porting.carry import carried
-from benchmarks.porting.diff import Diff, compare_records
-from benchmarks.porting.record import Record
+from benchmarks.compare.carry import carried
+from benchmarks.compare.diff import Diff, compare_records
+from benchmarks.compare.record import Side as ReadSide
 from tests.porting_guide import Side, sides
 
 Array = NDArray[Any]
@@ -68,7 +68,7 @@ def compared(pairs: Sequence[Pair], started: dict[str, Side], folder: Path) -> l
     wait(pairs, started)
     for pair in pairs:
         own = folder / pair.name
-        weights = carried(Record(own / "left"), Record(own / "like"))
+        weights = carried(ReadSide(own / "left"), ReadSide(own / "like"))
         if pair.mangle:
             pair.mangle(weights)
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, own / "carried.safetensors")
@@ -77,7 +77,8 @@ def compared(pairs: Sequence[Pair], started: dict[str, Side], folder: Path) -> l
     for pair in pairs:
         started[pair.right].wait()
     return [
-        compare_records(Record(folder / pair.name / "left"), Record(folder / pair.name / "right")) for pair in pairs
+        compare_records(ReadSide(folder / pair.name / "left"), ReadSide(folder / pair.name / "right"))
+        for pair in pairs
     ]
 
 

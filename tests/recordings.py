@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from backends import BASELINE
+from benchmarks.compare.certificate import QUICK, Certificate, Rung
 from benchmarks.measure.in_child import Product, Profile, WarmUp
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, rows_of
 from benchmarks.measure.recording import (
@@ -31,8 +32,6 @@ from benchmarks.measure.recording import (
     append_line,
     create_lines,
 )
-from benchmarks.parity.certificate import Certificate, Rung
-from benchmarks.parity.ladder import QUICK
 from common.config import DataConfig, TrainConfig
 from common.evidence import Kernel
 from common.interface import BackendFacts

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from benchmarks.porting.activations import gelu
+from benchmarks.compare.activations import gelu
 
 Array = NDArray[Any]
 N, T, V, H = 4, 5, 6, 6  # rows, time steps, ids, units: the dense kernel is square

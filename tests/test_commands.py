@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends import TABLE, Entry, installed
-from benchmarks.parity.checks import Check
+from benchmarks.compare.comparer import Check
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16
@@ -154,7 +154,7 @@ def test_parity_that_ctrl_c_ends_shows_what_was_found_and_ends_with_130(monkeypa
         found.checks.append(Check("numpy", "", "float64", "tensors", "", 0.0, 0.0))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("benchmarks.parity.driver.climb", interrupted)
+    monkeypatch.setattr("benchmarks.compare.parity.climb", interrupted)
     status, out, said = rosetta("parity", "--quick", "--backends", "numpy", "--latent-dim", 16)
     assert status == 130
     assert "numpy" in out

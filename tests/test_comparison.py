@@ -1,101 +1,72 @@
-"""Comparison: equal arrays pass, and every way of not being equal fails, by name and place."""
+"""The comparer: equal arrays pass, and every way of not being equal fails, with its place."""
 
 from collections.abc import Callable
+from functools import partial
+from math import inf
 
 import numpy as np
 import pytest
 
-from common.comparison import (
-    TOLERANCES,
-    TOLERANCES_OF_ANY_MODEL,
-    Comparison,
-    ParityError,
-    compare,
-    largest,
-    largest_difference,
-    pieces,
-)
+from benchmarks.compare.bounds import TOLERANCES, TOLERANCES_OF_ANY_MODEL
+from benchmarks.compare.comparer import Check, Item, judge, largest, largest_difference, pieces
 
 Array = np.ndarray
-SCALES = ["absolute", "largest", "relative"]
+SCALES = {"absolute": {"scale": 1.0}, "largest": {"scale": None}, "relative": {"scale": 1.0, "relative": True}}
 scales = pytest.mark.parametrize("scale", SCALES)
 
 
-def array(*shape: int, seed: int = 0) -> Array:
+def array(*shape: int) -> Array:
     """Values between one and two, of either sign."""
-    rng = np.random.default_rng(seed)
-    return (1 + rng.random(shape)) * rng.choice([-1.0, 1.0], shape)
+    rng = np.random.default_rng(0)
+    return np.asarray((1 + rng.random(shape)) * rng.choice([-1.0, 1.0], shape))
 
 
-def compared(got: Array, expected: Array, scale: str = "absolute") -> Comparison:
-    return compare("the array", got, expected, dtype=str(got.dtype), scale=scale)
+def compared(got: Array, expected: Array, scale: str = "absolute", dtype: str | None = None) -> Check:
+    """The check of an array that is promised to be finite and of its own dtype, or of this one."""
+    item = Item("forward", "it", lambda: got, lambda: expected, 1e-9, dtype=dtype or str(got.dtype), **SCALES[scale])
+    return judge(item, partial(Check, "torch", "", "float64"))
 
 
 @scales
 @pytest.mark.parametrize("shape", [(), (1,), (5, 7), (2, 3, 4)])
-def test_equal_arrays_have_no_error_at_all(scale: str, shape: tuple[int, ...]) -> None:
-    expected = np.asarray(array(*shape))
+def test_equal_arrays_have_no_error_and_one_number_that_is_off_is_found(scale: str, shape: tuple[int, ...]) -> None:
+    expected = array(*shape)
     assert compared(expected.copy(), expected, scale).error == 0
-    assert compared(np.zeros(shape), np.zeros(shape), scale).error == 0
-
-
-@scales
-def test_a_value_where_zero_is_expected_is_an_error(scale: str) -> None:
-    got = np.zeros((2, 3))
-    got[1, 2] = 1.0
-    result = compared(got, np.zeros((2, 3)), scale)
-    assert result.error >= 1
-    assert result.where == (1, 2)
-
-
-@scales
-def test_float32_is_compared_with_the_referees_float64(scale: str) -> None:
-    expected = array(50, 50)
-    assert 1e-9 < compared(expected.astype(np.float32), expected, scale).error < 2e-7
+    zeros, got = np.zeros(shape), np.zeros(shape)
+    assert compared(zeros.copy(), zeros, scale).error == 0
+    where = tuple(size - 1 for size in shape)
+    got[where] = 1.0
+    found = compared(got, zeros, scale)
+    assert found.error >= 1
+    assert (found.where, found.note) == (where, "got 1.0, expected 0.0")
 
 
 SHAPES = [((3, 4), (4, 3)), ((12,), (3, 4)), ((1, 4), (3, 4)), ((4,), (3, 4)), ((), (1,)), ((3, 4, 1), (3, 4))]
 
 
-@scales
 @pytest.mark.parametrize(("got", "expected"), SHAPES)
-def test_another_shape_fails_even_where_it_would_broadcast(
-    scale: str, got: tuple[int, ...], expected: tuple[int, ...]
-) -> None:
-    with pytest.raises(ParityError, match="the array: shape") as caught:
-        compared(np.ones(got), np.ones(expected), scale)
-    assert f"{got}, expected {expected}" in str(caught.value)
+def test_another_shape_fails_even_where_it_would_broadcast(got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    found = compared(np.ones(got), np.ones(expected))
+    assert (found.error, found.note) == (inf, f"shape {got}, expected {expected}")
+    assert not found.passed
 
 
 @pytest.mark.parametrize(
     ("got", "promised"), [("float32", "float64"), ("float64", "float32"), ("float16", "float32")]
 )
 def test_another_dtype_than_promised_fails(got: str, promised: str) -> None:
-    with pytest.raises(ParityError, match=f"the array: dtype {got}, expected {promised}"):
-        compare("the array", np.ones(3, got), np.ones(3), dtype=promised)
+    found = compared(np.ones(3, got), np.ones(3), dtype=promised)
+    assert (found.error, found.note) == (inf, f"dtype {got}, expected {promised}")
 
 
-@scales
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("sides", [("got",), ("expected",), ("got", "expected")])
-def test_a_number_that_is_not_finite_fails_on_either_side_and_on_both(
-    scale: str, value: float, sides: tuple[str, ...]
-) -> None:
+def test_a_number_that_is_not_finite_fails_on_either_side_and_on_both(value: float, sides: tuple[str, ...]) -> None:
     both = {"got": array(4, 5), "expected": array(4, 5)}
     for side in sides:
         both[side][2, 3] = value
-    with pytest.raises(ParityError, match=rf"the array: the array that was {sides[0]} is not finite at \[2, 3\]"):
-        compared(**both, scale=scale)
-
-
-@scales
-def test_one_disturbed_element_of_a_million_is_found_at_its_place(scale: str) -> None:
-    expected = array(1000, 1000)
-    got = expected.copy()
-    got[123, 987] += 1e-5
-    result = compared(got, expected, scale)
-    assert 4e-6 < result.error < 2e-5
-    assert (result.where, result.got, result.expected) == ((123, 987), got[123, 987], expected[123, 987])
+    found = compared(**both)
+    assert (found.error, found.note) == (inf, f"the array that was {sides[0]} is not finite at [2, 3]")
 
 
 def swapped_gates(kernel: Array) -> Array:
@@ -103,35 +74,25 @@ def swapped_gates(kernel: Array) -> Array:
     return np.concatenate([i, c, f, o], axis=-1)
 
 
-def of_equal_mean(values: Array) -> Array:
-    """The same numbers, their mean and their norm, in other places."""
-    return np.roll(values, 1, axis=0)
-
-
 @scales
-@pytest.mark.parametrize("change", [np.transpose, swapped_gates, of_equal_mean, np.negative])
+@pytest.mark.parametrize("change", [np.transpose, swapped_gates, lambda values: np.roll(values, 1, 0), np.negative])
 def test_a_rearranged_square_matrix_is_far_off(scale: str, change: Callable[[Array], Array]) -> None:
+    """Though the numbers, their mean and their norm may be the same."""
     expected = array(8, 8)
     assert compared(np.ascontiguousarray(change(expected)), expected, scale).error > 0.1
 
 
 def test_each_scale_measures_what_it_says() -> None:
     expected = np.array([100.0, -1.0, 10.0])
-    got = expected + np.array([2.0, 0.5, -1.0])
-    results = {scale: compared(got, expected, scale) for scale in SCALES}
-    assert {scale: result.error for scale, result in results.items()} == pytest.approx(
-        {"absolute": 2.0, "largest": 0.02, "relative": 0.5}
-    )
-    assert {scale: result.where for scale, result in results.items()} == {
-        "absolute": (0,),
-        "largest": (0,),
-        "relative": (1,),
-    }
+    found = {scale: compared(expected + np.array([2.0, 0.5, -1.0]), expected, scale) for scale in SCALES}
+    expected_errors = {"absolute": 2.0, "largest": 0.02, "relative": 0.5}
+    assert {scale: check.error for scale, check in found.items()} == pytest.approx(expected_errors)
+    assert [check.where for check in found.values()] == [(0,), (0,), (1,)]
 
 
-def test_an_unknown_scale_is_not_taken_for_another() -> None:
-    with pytest.raises((ValueError, KeyError)):
-        compared(np.ones(3), np.ones(3), "largst")
+def test_float32_is_compared_with_the_referees_float64() -> None:
+    expected = array(50, 50)
+    assert 1e-9 < compared(expected.astype(np.float32), expected).error < 2e-7
 
 
 def test_a_coarser_precision_is_held_less_closely_everywhere() -> None:
@@ -142,7 +103,7 @@ def test_a_coarser_precision_is_held_less_closely_everywhere() -> None:
 
 
 def test_large_arrays_are_compared_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.comparison.NUMBERS_AT_ONCE", 6)
+    monkeypatch.setattr("benchmarks.compare.comparer.NUMBERS_AT_ONCE", 6)
     one = np.arange(40.0).reshape(10, 4)
     other = one.copy()
     other[7, 2] += 5
@@ -154,6 +115,7 @@ def test_large_arrays_are_compared_a_piece_at_a_time(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_number_that_is_not_finite_differs_from_all_but_itself(value: float) -> None:
+    """Where no dtype is promised, as in records of anybody's models."""
     one = np.array([1.0, value])
     assert largest_difference(one, one) == (0.0, (0,))
     difference, where = largest_difference(one, np.array([2.0, 3.0]))

@@ -23,9 +23,11 @@ from backends.process.environment import child_environment
 from backends.process.group import ask_each
 from backends.process.parent import PROJECT, BackendProcess
 from backends.process.runtime import Runtime
+from benchmarks.compare.certificate import QUICK
+from benchmarks.compare.climber import Climber
+from benchmarks.compare.comparer import Check
+from benchmarks.compare.course import Answers, Course
 from benchmarks.measure import in_child
-from benchmarks.parity.checks import Check
-from benchmarks.parity.ladder import QUICK, Climber, Course
 from common.config import DataConfig
 from common.errors import CannotBeginError, RosettaError
 from common.group import Group
@@ -62,7 +64,7 @@ def group_of_torch(course: Course) -> Iterator[list[BackendProcess]]:
 
 
 def broken(course: Course, processes: list[BackendProcess]) -> list[Check]:
-    checks = list(Climber(course, processes[0], "float64").of_group(processes))
+    checks = list(Climber(course, Answers(processes[0], "float64", course.questions)).of_group(processes))
     assert len(checks) == 18  # the losses, eight weights, eight slots, and that all workers hold the same
     return [check for check in checks if not check.passed]
 

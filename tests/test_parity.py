@@ -8,7 +8,8 @@ import pytest
 
 from backends.numpy_backend import Lstm, NumpyBackend
 from backends.process.runtime import Runtime
-from benchmarks.parity.ladder import Answers
+from benchmarks.compare import in_child
+from common.decoding import translate
 from common.weights import ModelState, in_dtype, initial_state
 from tests import child
 from tests.conftest import EXACT, SETTINGS, StartBackend, batch_of, model
@@ -58,14 +59,17 @@ def test_a_character_that_is_all_but_ruled_out_costs_all_of_it(
     expected.load(in_dtype(state, "float64"))
     loss, _ = expected.gradients(replace(batch, dtype="float64"))
     assert loss > 99
-    got = Answers(backend_of(name, dtype), dtype).gradients(state, batch)
-    assert got.loss == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-6)
+    asked = {"state": state, "corpus": batch, "rows": np.arange(8), "batch_size": 8}
+    got = backend_of(name, dtype).call(in_child.record, rung="gradients", **asked)
+    assert got["loss"][0] == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-6)
 
 
 def test_translating_in_torch_does_not_import_its_compiler() -> None:
     batch = batch_of(2, "float32")
     with Runtime(threads=1).start("torch", model("float32"), SETTINGS) as process:
-        Answers(process, "float32").strings(start("float32"), batch.encoder_ids, batch.encoder_lengths, 3)
+        process.call(child.load, state=start("float32"))
+        arguments = {"encoder_ids": batch.encoder_ids, "encoder_lengths": batch.encoder_lengths, "max_length": 3}
+        process.call(translate, **arguments)
         assert "torch._dynamo" not in process.call(child.imported)
         process.call(child.steps, state=start("float32"), batch=batch, batch_size=2)
         assert "torch._dynamo" in process.call(child.imported), "the register is out of date"
@@ -136,10 +140,12 @@ def test_a_sentence_is_translated_alone_as_it_is_among_others(backend_of: StartB
     weights = {weight: 8 * values for weight, values in start("float64").weights.items()}
     weights["dense/bias"][model("float64").stop_token] += 8
     state = ModelState(weights, start("float64").mean_squares)
-    answers = Answers(backend_of(name, "float64"), "float64")
+    process = backend_of(name, "float64")
+    process.call(child.load, state=state)
 
     def translated(rows: slice) -> np.ndarray:
-        return answers.strings(state, batch.encoder_ids[rows], batch.encoder_lengths[rows], max_length)
+        ids, lengths = batch.encoder_ids[rows], batch.encoder_lengths[rows]
+        return process.call(translate, encoder_ids=ids, encoder_lengths=lengths, max_length=max_length)
 
     together = translated(slice(None))
     lengths = (together != model("float64").stop_token).sum(axis=1)

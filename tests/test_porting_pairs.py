@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.porting.shown import lines
+from benchmarks.compare.shown import lines
 from tests.porting_guide import Side, sides
 from tests.porting_pairs import compared, planted, random_pair
 

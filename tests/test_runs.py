@@ -17,15 +17,15 @@ from backends.numpy_backend import NumpyBackend
 from backends.process.runtime import Runtime
 from backends.runs import resume, train
 from backends.translator import Opener
-from benchmarks.parity.ladder import first_margin
+from benchmarks.compare.bounds import NEAR_TIE
+from benchmarks.compare.course import first_margin
 from common import training
-from common.comparison import NEAR_TIE
 from common.config import DataConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError, RosettaError
 from common.interface import unreported
 from common.material import Material, prepare
 from common.run_directory import RunDirectory
-from common.tensors import epoch_batches, model_config
+from common.tensors import STOP, epoch_batches, model_config
 from common.training import GROWN
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS
@@ -74,7 +74,11 @@ def differences(run: RunDirectory, material: Material, sources: Sequence[str], a
     for source, one, other in zip(sources, a, b, strict=True):
         if one != other:
             count += 1
-            gap = first_margin(lambda batch: referee.forward(batch).probabilities, material, source, one, other)
+            row = next(row for row, pair in enumerate(material.pairs) if pair[0] == source)
+            batch = replace(material.batch.take([row]), dtype="float64")
+            ids, _ = material.decoder_vocabulary.encode([one + STOP, other + STOP])
+            start_token = run.model_config.start_token
+            gap = first_margin(lambda batch: referee.forward(batch).probabilities, batch, start_token, *ids)
             assert gap <= NEAR_TIE["float32"], (
                 f"{source!r}: {one!r} and {other!r}; the referee's margin there is {gap:.1e}"
             )

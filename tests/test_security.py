@@ -8,8 +8,8 @@ from backends.native.files import LARGEST_LATENT_DIM
 from backends.native.paddle import ALLOWED, MOST_OPERATIONS
 from backends.process.messages import LONGEST
 from backends.process.parent import PROJECT, SILENCE, START_SECONDS
+from benchmarks.compare.record import LONGEST_NAME, MOST_LAYERS
 from benchmarks.measure.recording import MOST_BYTES, MOST_ROWS
-from benchmarks.porting.record import LONGEST_NAME, MOST_LAYERS
 from common.archives import LARGEST_ARCHIVE, MOST_MEMBERS
 from common.config import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
 from common.files import LARGEST_JSON
@@ -35,7 +35,7 @@ LIMITS = {
     "backends/native/paddle.py": [f"{MOST_OPERATIONS:,}"],
     "backends/process/messages.py": [f"{LONGEST >> GIB} GiB"],
     "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {SILENCE:.0f} s"],
-    "benchmarks/porting/record.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
+    "benchmarks/compare/record.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
     "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB, {MOST_ROWS} rows"],
 }
 

@@ -24,7 +24,7 @@ HEAVY = FRAMEWORKS | set(
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common. The recorder stands alone.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
 # So may the storeys of benchmarks.
-STOREYS = ["commands", "comparing", "report", "measure", "porting", "parity"]
+STOREYS = ["commands", "comparing", "report", "measure", "compare"]
 BACKENDS = sorted({entry.target.partition(":")[0].partition(".")[2] + ".py" for entry in TABLE.values()})
 
 
@@ -81,7 +81,7 @@ def test_within_the_benchmark_arrows_run_one_way(path: Path) -> None:
 
 def test_the_storeys_are_read_from_the_files() -> None:
     """What the test above would find of a file that breaks it."""
-    assert storeys_imported(PROJECT / "benchmarks" / "report" / "results.py") == {"measure", "parity", "report"}
+    assert storeys_imported(PROJECT / "benchmarks" / "report" / "results.py") == {"measure", "compare", "report"}
     assert storeys_imported(Path(__file__).with_name("fake_processes.py")) == {"measure"}
     assert {path.parent.name for path in benchmark_sources()} == {"benchmarks", *STOREYS[2:]}
 

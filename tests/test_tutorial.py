@@ -18,7 +18,7 @@ from playwright.sync_api import Page
 
 from backends.process.environment import child_environment
 from backends.process.parent import PROJECT, BackendProcess
-from benchmarks.parity.child import forward
+from benchmarks.compare.in_child import record
 from common.config import TrainConfig
 from common.decoding import max_decoded_length, text_of, translate
 from common.run_directory import BUNDLED_RUN, RunDirectory
@@ -314,13 +314,14 @@ def test_the_numbers_of_the_sentence_are_every_frameworks(opened: Open, bundled:
     assert page.evaluate(ONES) == ids[0].tolist()
 
     batch = replace(bundled.batch([(sentence, decoded)]), encoder_ids=ids)
-    expected = bundled.process(name).call(forward, state=bundled.state, batch=batch)
+    asked = {"rung": "forward", "state": bundled.state, "corpus": batch, "rows": np.arange(1), "batch_size": 1}
+    expected = bundled.process(name).call(record, **asked)
     for state in ("state_h", "state_c"):
-        assert states(page, state) == pytest.approx(getattr(expected, state)[0].tolist(), abs=1e-4)
+        assert states(page, state) == pytest.approx(expected[state][0].tolist(), abs=1e-4)
     steps = page.evaluate(STEPS)
     assert plain("".join(fed for fed, _ in steps)) == "\t" + decoded
     assert plain("".join(best[0][0] for _, best in steps)) == decoded + "\n"
-    for (_, best), probabilities in zip(steps, expected.probabilities[0], strict=False):
+    for (_, best), probabilities in zip(steps, expected["probabilities"][0], strict=False):
         three = np.argsort(-probabilities)[:3]
         assert [plain(character) for character, _ in best] == [
             bundled.decoder_vocabulary.characters[i] for i in three

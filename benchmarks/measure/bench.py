@@ -23,6 +23,9 @@ from backends import BASELINE
 from backends.process.parent import BackendProcess
 from backends.process.runtime import Runtime
 from backends.process.starting import started_side_by_side
+from benchmarks.compare.certificate import QUICK, WHOLE
+from benchmarks.compare.course import REFEREE, Course
+from benchmarks.compare.parity import Parity, climb
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import WarmUp
 from benchmarks.measure.plan import LEAST_ROUNDS, Plan, Row, require_named
@@ -40,8 +43,6 @@ from benchmarks.measure.recording import (
 )
 from benchmarks.measure.sentences import TIMED, Sentences, weights_for
 from benchmarks.measure.turns import Contestant, take_turns, usable
-from benchmarks.parity.driver import Parity, climb
-from benchmarks.parity.ladder import QUICK, REFEREE, WHOLE, Course
 from common.errors import CannotBeginError, RosettaError
 from common.machine import cores
 from common.material import Material, prepare

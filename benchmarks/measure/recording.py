@@ -18,9 +18,9 @@ from typing import IO, Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
+from benchmarks.compare.certificate import Certificate
 from benchmarks.measure.in_child import Amount, Count, CountOrZero, Product, Profile, Seconds, SomeSeconds, WarmUp
 from benchmarks.measure.plan import LANES, Plan, Row
-from benchmarks.parity.certificate import Certificate
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import make_folder, sync

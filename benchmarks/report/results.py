@@ -14,11 +14,11 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from backends import BASELINE, title_of
+from benchmarks.compare.certificate import Certificate
 from benchmarks.measure.in_child import Product
 from benchmarks.measure.plan import LEAST_ROUNDS, Row
 from benchmarks.measure.recording import BenchHead, Certified, Decoded, Evidence, Recording, Round, Shown, Work
 from benchmarks.measure.turns import usable
-from benchmarks.parity.certificate import Certificate
 from benchmarks.report.roofline import multiplies_one_hot, step_flop
 from benchmarks.report.statistics import MOST_DROPPED, Estimate, Word, grouped, half_width, observations, trusted
 from benchmarks.report.why import advice_for, step_parts, why_slower

@@ -6,7 +6,7 @@ sections that a browser folds.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from benchmarks.parity.certificate import Rung
+from benchmarks.compare.certificate import Rung
 from benchmarks.report.answer import alone_of, answer, machine_of, to_baseline
 from benchmarks.report.results import Kind, Pair, Results, RowResults, times
 from benchmarks.report.why import PARTS

@@ -55,7 +55,7 @@ BEGINNINGS = (
     "benchmarks.measure.machine.check",
     "benchmarks.measure.machine.wait_until_fit",
     "benchmarks.measure.sweep.measure",
-    "benchmarks.parity.ladder.initial_state",
+    "benchmarks.compare.course.initial_state",
     "backends.serve.server._listener",
     "common.corpus.download",
     "backends.process.parent.BackendProcess._start",

@@ -1,22 +1,15 @@
 """What the frameworks' layers, settings and slots mean: one table for each framework, all leading to one layout.
 
-The canonical layout is Keras's, as everywhere in Rosetta. A layer becomes one or several groups of tensors: a torch
-LSTM of two layers and two directions becomes four groups of a kernel, a recurrent kernel and a bias.
+The canonical layout is Keras's, as everywhere in Rosetta. groups.py applies these tables to a record.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks.porting.record import Layer, Record, Weight
-from common.errors import CannotBeginError
-
-Array = NDArray[Any]
+Settings = Mapping[str, Any]
 Shape = tuple[int, ...]
 
 
@@ -66,9 +59,9 @@ def depthwise(shape: Shape) -> Shape:
     return (*shape[:-2], 1, shape[-2] * shape[-1])
 
 
-def einsum(layer: Layer) -> tuple[Rule, ...]:
+def einsum(settings: Settings) -> tuple[Rule, ...]:
     """Keras's EinsumDense, of which the projections of an attention are made: its axes of heads are merged."""
-    terms, _, result = str(layer.settings.get("equation", "")).replace("...", "").partition("->")
+    terms, _, result = str(settings.get("equation", "")).replace("...", "").partition("->")
     kernel = terms.partition(",")[2]
     inputs = sum(letter not in result for letter in kernel)  # the axes that are summed over; they come first
     if not kernel or any(letter in result for letter in kernel[:inputs]):
@@ -77,9 +70,9 @@ def einsum(layer: Layer) -> tuple[Rule, ...]:
     return (rule("dense", kernel=merged, bias=Own("bias", shape=flat)),)
 
 
-def keras_gru(layer: Layer) -> tuple[Rule, ...]:
+def keras_gru(settings: Settings) -> tuple[Rule, ...]:
     """Its bias is (2, 3H) where the reset gate stands after the recurrent product, (3H,) where it stands before."""
-    if not layer.settings.get("reset_after", True):
+    if not settings.get("reset_after", True):
         return (replace(KERAS_RNN, kind="gru"),)
     bias, recurrent_bias = (Own("bias", part=(i, 2), shape=flat) for i in range(2))
     return (rule("gru", **same("kernel", "recurrent_kernel"), bias=bias, recurrent_bias=recurrent_bias),)
@@ -97,7 +90,7 @@ PADDLE_BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_
 
 # The rules by the names of classes, without the number of dimensions and "Cell": Conv1d and Conv2D are Conv.
 DIMENSIONS_OR_CELL = re.compile("[123][dD]|Cell$")
-Rules = tuple[Rule, ...] | Rule | Callable[[Layer], tuple[Rule, ...]]
+Rules = tuple[Rule, ...] | Rule | Callable[[Settings], tuple[Rule, ...]]
 BOTH: dict[str, Rules] = {  # torch and Paddle
     "Embedding": rule("embedding", embeddings="weight"),
     "LayerNorm": SCALED,
@@ -153,7 +146,7 @@ KERAS: dict[str, Rules] = {
 }
 LAYERS = {"torch": BOTH | TORCH, "paddle": BOTH | PADDLE, "keras": KERAS, "arrays": KERAS}
 RECURRENT = ("rnn", "lstm", "gru")
-GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
+ACTIVATED = ("dense", "conv", "conv_transpose")  # kinds of layers that may have an activation in them
 COUNTERS = ("num_batches_tracked",)  # buffers that compute nothing
 
 
@@ -238,134 +231,3 @@ FLOAT32_SETTINGS: dict[tuple[str, str | None], dict[str, tuple[str, ...]]] = {
         "AdamW": ("beta_1", "beta_2", "weight_decay"),
     },
 }
-
-
-@dataclass(frozen=True)
-class Source:
-    """One of a record's arrays, of which a canonical tensor is made."""
-
-    name: str  # in weights.safetensors
-    own: Own
-    shape: Shape  # of the whole array
-
-    @property
-    def canonical_shape(self) -> Shape:
-        """Raises CannotBeginError where an array of this shape cannot be what the rule takes it for."""
-        parts, blocks = self.own.part[1], len(self.own.gates) or 1
-        if len(self.shape) >= self.own.least and (parts == 1 or self.shape[0] % parts == 0):
-            shape = self._view(np.broadcast_to(0.0, self.shape)).shape
-            if blocks == 1 or shape[-1] % blocks == 0:
-                return shape
-        raise CannotBeginError(
-            f"{self.name} has the shape {self.shape}, which is not that of a layer's {self.own.role}; a layer of "
-            "your own is compared as it is where its class does not come from the framework's"
-        )
-
-    def canonical(self, array: Array) -> Array:
-        """The canonical array; a view wherever no gates change places."""
-        return with_gates(self._view(array), self.own.gates)
-
-    def put(self, whole: Array, canonical: Array) -> None:
-        """Write a canonical array into the framework's own, or into its part of it."""
-        self._view(whole)[...] = with_gates(canonical, tuple(np.argsort(self.own.gates)))
-
-    def _view(self, array: Array) -> Array:
-        """The framework's own array as the canonical one, but for the order of gates; never a copy."""
-        number, parts = self.own.part
-        if parts > 1:
-            array = array.reshape(parts, len(array) // parts, *array.shape[1:])[number]
-        if self.own.transposed:
-            array = array.transpose(*range(2, array.ndim), 1, 0)
-        if self.own.axes:
-            array = array.transpose(self.own.axes)
-        return array.reshape(self.own.shape(array.shape)) if self.own.shape else array
-
-
-def with_gates(array: Array, order: tuple[int, ...]) -> Array:
-    """The array with the equal blocks of its last axis in another order."""
-    if not order:
-        return array
-    blocks = array.reshape(*array.shape[:-1], len(order), -1)
-    return blocks[..., list(order), :].reshape(array.shape)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Canonical tensors that belong together: those of a layer, or of one layer and direction of a stacked one."""
-
-    kind: str
-    layer: Layer
-    part: str = ""
-    tensors: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
-    shapes: Mapping[str, Shape] = field(default_factory=dict)  # of the canonical tensors
-    required: bool = True  # whether it must have a partner: it has weights that are trained
-    place: int = 0  # the number of groups with weights before it, in order of execution
-
-    @property
-    def name(self) -> str:
-        return f"{self.layer.path}:{self.part}" if self.part else self.layer.path
-
-    @property
-    def signature(self) -> tuple[Shape, ...]:
-        """The shapes by which it is paired: those of all tensors but biases, which one side may lack. A layer without
-        weights, such as a dropout, is paired by its place among those with weights."""
-        if not self.tensors:
-            return ((self.place,),)
-        kernels = [shape for name, shape in self.shapes.items() if not name.endswith("bias")]
-        return tuple(kernels or self.shapes.values())
-
-
-def groups_of(record: Record) -> list[Group]:
-    """The record's groups in order of execution; a layer that was not executed follows the one defined before it."""
-    first = {path: place for place, path in enumerate(record.calls)}
-    parents = {layer.path.rpartition(dot)[0] for layer in record.says.layers for dot in "./"}
-    found, place = [], -1
-    for layer in record.says.layers:
-        place = first.get(layer.path, place)
-        found += [(place, group) for group in _groups(record, layer, layer.path in parents)]
-    in_order, count = [], 0
-    for _, group in sorted(found, key=lambda item: item[0]):
-        in_order.append(replace(group, place=count))
-        count += bool(group.tensors)
-    return in_order
-
-
-def _groups(record: Record, layer: Layer, contains_layers: bool) -> list[Group]:
-    """The groups of one layer. What no rule claims is kept as it is, each weight a group of its own."""
-    table = LAYERS[record.says.framework.name]
-    names = [DIMENSIONS_OR_CELL.sub("", name) for name in layer.classes]
-    rules = next((table[name] for name in names if name in table), ())
-    rules = rules(layer) if callable(rules) else (rules,) if isinstance(rules, Rule) else rules
-    roles = {**layer.parameters, **layer.buffers}
-    found: list[Group] = []
-    claimed = set(COUNTERS)
-
-    def claim(kind: str, part: str, tensors: Mapping[str, Sequence[Own]]) -> None:
-        """Make a group of those arrays that the layer has, if it has the first tensor."""
-        sources = {
-            name: tuple(Source(roles[o.role], o, record.shape(roles[o.role])) for o in owns if o.role in roles)
-            for name, owns in tensors.items()
-        }
-        if next(iter(sources.values())):
-            claimed.update(own.role for owns in tensors.values() for own in owns)
-            found.append(_group(record, kind, layer, part, sources))
-
-    for each in rules:
-        start, star, _ = next(iter(each.tensors.values()))[0].role.partition("*")
-        for suffix in [role.removeprefix(start) for role in roles if role.startswith(start)] if star else [""]:
-            own = {n: [replace(o, role=o.role.replace("*", suffix)) for o in of] for n, of in each.tensors.items()}
-            claim(each.kind, each.part or suffix.lstrip("_"), own)
-    for role in [role for role in roles if role not in claimed]:
-        claim("parameters" if role in layer.parameters else "buffers", role, {role: [Own(role, least=0)]})
-    if not found and not contains_layers and layer.classes:
-        found.append(Group(layer.classes[0].lower(), layer, required=False))
-    return found
-
-
-def _group(record: Record, kind: str, layer: Layer, part: str, tensors: Mapping[str, tuple[Source, ...]]) -> Group:
-    tensors = {name: sources for name, sources in tensors.items() if sources}
-    said = record.says.weights
-    names = [source.name for sources in tensors.values() for source in sources]
-    trained = any((weight := said.get(name, Weight())).trainable and weight.tied_to is None for name in names)
-    shapes = {name: sources[0].canonical_shape for name, sources in tensors.items()}
-    return Group(kind, layer, part, tensors, shapes, required=trained and kind != "buffers")

@@ -1,6 +1,6 @@
-"""Likely causes of a rung that breaks, from the numbers themselves and from settings that differ."""
+"""Likely causes of a rung that breaks, from the numbers themselves."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, permutations
@@ -9,25 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.parity.checks import CAUSES, Check
-from benchmarks.porting.activations import ACTIVATIONS
-from benchmarks.porting.layouts import EPSILON, FLOAT32_SETTINGS, GATES, RECURRENT, Array, Group, with_gates
-from benchmarks.porting.rungs import ACTIVATED, ARRANGEMENTS, Item, Rungs
-from benchmarks.porting.sides import Side
-from common.comparison import largest, largest_difference, pieces
+from benchmarks.compare.activations import ACTIVATIONS
+from benchmarks.compare.comparer import ARRANGEMENTS, GATES, Array, Check, head, largest, largest_difference, pieces
+from benchmarks.compare.groups import WeightGroup, with_gates
+from benchmarks.compare.layouts import ACTIVATED, RECURRENT
+from benchmarks.compare.record import Side
+from benchmarks.compare.rungs import LayerItem, Rungs
 
 REGISTER = "docs/deviations.md"
-TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
-# What a rung says of two sides of which neither is the referee.
-BREAKS = CAUSES | {
-    "tensors": "the two sides are not fed the same arrays",
-    "weights": "the two sides do not begin with the same weights",
-    "forward": "the same weights and inputs give other outputs",
-    "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
-}
 ROWS_TRIED = 256
 TENSORS_TRIED = 4
 LAYERS_TRIED = 4  # before the one that breaks
+TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
 
 
 @dataclass(frozen=True)
@@ -45,9 +38,9 @@ class Broken:
     """A rung that breaks: the item that is shown, and all items of the rung that fail."""
 
     rungs: Rungs
-    item: Item
+    item: LayerItem
     check: Check
-    failed: Sequence[tuple[Item, Check]]
+    failed: Sequence[tuple[LayerItem, Check]]
 
     @cached_property
     def arrays(self) -> tuple[Array, Array]:
@@ -60,7 +53,7 @@ class Broken:
         """The arrays; of weights after a step by how much both sides moved them, in their first rows."""
         if not self.item.is_update:
             return self.arrays
-        left, right = (side.tensor(group, self.item.name, "weights") for side, group in self.sides)
+        left, right = (group.tensor(self.item.name) for group in self.groups)
         found = [
             head(after).astype(np.float64) - head(start)
             for after, start in zip(self.arrays, (right, left), strict=True)
@@ -69,9 +62,14 @@ class Broken:
         return (found[0], found[1]) if len(found) == 2 else (np.zeros(0), np.zeros(0))
 
     @property
-    def both(self) -> tuple[Side, Side]:
+    def sides(self) -> tuple[Side, Side]:
         """The left and the right side."""
         return self.rungs.left, self.rungs.right
+
+    @property
+    def groups(self) -> Sequence[WeightGroup]:
+        """The groups that are shown, left and right; none for what is of no layer."""
+        return self.item.pair.both if self.item.pair else ()
 
     @property
     def kind(self) -> str:
@@ -80,28 +78,23 @@ class Broken:
 
     def settings(self, name: str) -> list[Any]:
         """A setting of the layer that is shown, left and right."""
-        return [side.settings(group).get(name) for side, group in self.sides]
-
-    @property
-    def sides(self) -> list[tuple[Side, Group]]:
-        """Both sides with the group that is shown, left and right."""
-        return [] if self.item.pair is None else list(self.rungs.sides(self.item.pair))
+        return [group.settings.get(name) for group in self.groups]
 
     @property
     def close(self) -> float:
         """How near two numbers must be, as a share of them, to be taken for the same."""
         return 1e-6 if self.rungs.precision == "float64" else 1e-2
 
+    @cached_property
+    def bound(self) -> float:
+        """By how much numbers of the left array may be off."""
+        return self.check.tolerance * largest(self.arrays[1])
+
     def near(self, one: Array, other: Array) -> bool:
         """Whether two arrays are the same but for rounding."""
         if one.shape != other.shape or not one.size:
             return False
         return largest_difference(one, other)[0] <= self.close * largest(other)
-
-
-def head(array: Array) -> Array:
-    """The first rows of a large array."""
-    return array if array.ndim == 0 else array[next(pieces(array.shape), slice(0, 0))]
 
 
 def factor(broken: Broken, right: Array, left: Array) -> float | None:
@@ -116,6 +109,17 @@ def factor(broken: Broken, right: Array, left: Array) -> float | None:
         return None
     found = float((right * left).sum() / (left * left).sum())
     return found if found and abs(found - 1) > broken.close and broken.near(right, found * left) else None
+
+
+def padded_inputs(broken: Broken) -> Iterator[tuple[str, Array]]:
+    """The left side's inputs (N, T) in which a 0 may be padding; those of batches after the first are left out."""
+    for name, array in broken.rungs.left.arrays("inputs").items():
+        if array.dtype.kind == "i" and array.ndim == 2 and not name.startswith("batch"):
+            yield name, array
+
+
+def number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and isfinite(value) else 0.0
 
 
 def rearranged(broken: Broken) -> Iterator[Cause]:
@@ -150,7 +154,7 @@ def rearrangements(kind: str, right: Array, left: Array) -> Iterator[tuple[Array
 def elsewhere(broken: Broken) -> Iterator[Cause]:
     """The right side's array is another of the left side's inputs."""
     right, _ = broken.arrays
-    for name, array in broken.rungs.left.record.arrays("inputs").items():
+    for name, array in broken.rungs.left.arrays("inputs").items():
         if name != broken.item.tensor and np.array_equal(array, right):
             yield Cause(f"it is {name} of the left side: the batches come in another order", "shuffling")
             return
@@ -189,8 +193,8 @@ def scaled(broken: Broken) -> Iterator[Cause]:
     yield Cause(f"on the right {what} is {found:.6g} times that of the left")
     known = [
         Cause(sentence, entry)
-        for number, sentence, entry in _known_factors(broken)
-        if any(abs(abs(found) / other - 1) < broken.close for other in (number, 1 / number))
+        for times, sentence, entry in _known_factors(broken)
+        if any(abs(abs(found) / other - 1) < broken.close for other in (times, 1 / times))
     ]
     yield from known
     slot = broken.item.tensor.partition(" of ")[0]  # or the tensor itself
@@ -206,12 +210,12 @@ def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
     """Numbers by which an array may be off, with what that means."""
     item = broken.item
     if item.name.startswith("moving_"):
-        for share in dict.fromkeys(map(_number, broken.settings("momentum"))):
+        for share in dict.fromkeys(map(number, broken.settings("momentum"))):
             if 0 < share < 1:
                 words = "momentum is the old statistics' share on one side and the new batch's on the other"
                 yield share / (1 - share), words, "batchnorm-momentum"
     if item.rung in ("loss", "gradients"):
-        shapes = [array.shape for array in broken.rungs.left.record.arrays("inputs").values()]
+        shapes = [array.shape for array in broken.rungs.left.arrays("inputs").values()]
         sizes = {prod(shape[:axes]) for shape in shapes for axes in (1, 2) if len(shape) >= axes}
         for size in sorted(sizes - {0, 1}):
             words = f"one side takes the mean over {size} rows or positions, the other their sum"
@@ -223,37 +227,26 @@ def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
                 yield array.size / real, f"one side takes {words}, which is padding", "padding-denominator"
     if item.name == "bias" and broken.kind in RECURRENT and item.rung in ("step", "trajectory"):
         yield 2.0, TWO_BIASES, "second-bias"
-    one, other = (_number(side.optimizer_settings.get("learning_rate")) for side in broken.both)
+    one, other = (number(side.optimizer_settings.get("learning_rate")) for side in broken.sides)
     if one and other and one != other:
         yield other / one, f"the learning rates are {one:g} and {other:g}", ""
-
-
-def padded_inputs(broken: Broken) -> Iterator[tuple[str, Array]]:
-    """The left side's inputs (N, T) in which a 0 may be padding; those of batches after the first are left out."""
-    for name, array in broken.rungs.left.record.arrays("inputs").items():
-        if array.dtype.kind == "i" and array.ndim == 2 and not name.startswith("batch"):
-            yield name, array
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and isfinite(value) else 0.0
 
 
 def two_biases(broken: Broken) -> Iterator[Cause]:
     """A recurrent layer of which one side trains two biases and the other one."""
     for pair in [item.pair for item, _ in broken.failed if item.name == "bias" and item.pair]:
-        moved = [_moved(broken.rungs.left, pair.left), _moved(broken.rungs.right, pair.right)]
+        moved = [_moved(group) for group in pair.both]
         if pair.left.kind in RECURRENT and sorted(moved) == [1, 2]:
             yield Cause(TWO_BIASES, "second-bias")
             return
 
 
-def _moved(side: Side, group: Group) -> int:
+def _moved(group: WeightGroup) -> int:
     """How many of the arrays whose sum is the bias the first step changed."""
-    names = [source.name for source in group.tensors.get("bias", ())]
-    arrays = [(side.record.weight("weights", name), side.record.weight("step-1", name)) for name in names]
+    sources = group.tensors.get("bias", ())
+    found = [[group.side.weight(file, source.name) for file in ("weights", "step-1")] for source in sources]
     return sum(
-        before is not None and after is not None and not np.array_equal(before, after) for before, after in arrays
+        before is not None and after is not None and not np.array_equal(before, after) for before, after in found
     )
 
 
@@ -276,83 +269,6 @@ def few_rows(broken: Broken) -> Iterator[Cause]:
             yield Cause(f"of {item.pair.name} only {which}", "padding-idx")
 
 
-# Paddle's classes and Keras's settings of clipping.
-CLIPPING = {
-    "ClipGradByGlobalNorm": "to a norm of all",
-    "ClipGradByNorm": "each to a norm",
-    "ClipGradByValue": "to values",
-    "global_clipnorm": "to a norm of all",
-    "clipnorm": "each to a norm",
-    "clipvalue": "to values",
-}
-# Settings that differ: what they mean, and the register's entry, by the layer's kind where it depends on that.
-MEANINGS: dict[str, tuple[str, dict[str, str] | str]] = {
-    "epsilon": ("epsilon", {"layernorm": "layernorm-epsilon", "batchnorm": "batchnorm-epsilon"}),
-    "momentum": ("momentum, as the share of the old statistics that is kept,", "batchnorm-momentum"),
-    "padding_idx": ("padding_idx", "padding-idx"),
-    "approximate": ("GELU's approximation by tanh", "gelu-approximation"),
-    "reset_after": ("reset_after", "gru-reset-after"),
-    "time_first": ("whether time is the first axis", "time-axis"),
-}
-UNSEEN_FORWARD = ("padding_idx", "momentum")  # settings that change no output
-
-
-def settings_differ(broken: Broken) -> Iterator[Cause]:
-    """The settings of paired layers that are not the same: of the layer that is shown in the forward pass, and later,
-    of all that fail, those that the forward pass does not show."""
-    forward = broken.item.rung in ("weights", "forward")
-    for item in [broken.item] if forward else [item for item, _ in broken.failed]:
-        shown = replace(broken, item=item)
-        left, right = [side.settings(group) for side, group in shown.sides] or ({}, {})
-        for name in left:
-            if name in right and left[name] != right[name] and (forward or name in UNSEEN_FORWARD):
-                words, entry = MEANINGS.get(name, (name, ""))
-                found = entry if isinstance(entry, str) else entry.get(shown.kind, "")
-                yield Cause(f"{words} is {left[name]} on the left and {right[name]} on the right", found)
-
-
-def optimizers_differ(broken: Broken) -> Iterator[Cause]:
-    """The optimizers' settings that are not the same, where epsilon stands, and what weight decay goes by."""
-    left, right = (side.optimizer_settings for side in broken.both)
-    classes = [side.optimizer_class for side in broken.both]
-    entries = {"epsilon": "optimizer-epsilon", "weight_decay": "weight-decay", "rho": "rmsprop-defaults"}
-    for name in left:
-        one, other = left[name], right.get(name)
-        if name in right and (one or 0) != (other or 0):
-            single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
-            entry = "constants-precision" if single else entries.get(name, "")
-            yield Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
-    for side, (framework, class_name) in zip(broken.both, classes, strict=True):
-        coarse = FLOAT32_SETTINGS.get(side.record.platform, {}) if broken.rungs.precision == "float64" else {}
-        for name in coarse.get(class_name, ()):
-            value = _number(side.optimizer_settings.get(name))
-            if float(np.float32(value)) != value:
-                entry = "tensorflow-constants" if framework == "keras" else "constants-precision"
-                yield Cause(f"{framework} rounds {name} to float32, and {value} is no number of float32", entry)
-    places = [EPSILON.get(which) for which in classes]
-    if all(places) and places[0] != places[1]:
-        entry = "rmsprop-epsilon" if "RMS" in classes[0][1] else "adam-epsilon"
-        yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
-    decoupled = [name == "AdamW" or framework == "keras" for framework, name in classes]
-    if decoupled[0] != decoupled[1] and any(side.get("weight_decay") for side in (left, right)):
-        one, other = ("straight to the weight" if alone else "through the gradient" for alone in decoupled)
-        yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
-    one, other = map(clipping, broken.both)
-    if one != other:
-        words = f"gradients are clipped {one} on the left and {other} on the right, as far as is known"
-        yield Cause(words, "clipping")
-
-
-def clipping(side: Side) -> str:
-    """How an optimizer clips gradients, in words."""
-    optimizer = side.record.says.optimizer
-    settings = optimizer.settings if optimizer else {}
-    own = settings.get("clipping")  # the class of Paddle's
-    if own in CLIPPING:
-        return f"{CLIPPING[own]} of {settings.get('clipping.clip_norm', settings.get('clipping.max'))}"
-    return next((f"{words} of {settings[name]}" for name, words in CLIPPING.items() if settings.get(name)), "nowhere")
-
-
 def uncorrected(broken: Broken) -> Iterator[Cause]:
     """Adam's means without the correction of their bias: large updates differ by its factor, all but for epsilon."""
     right, left = broken.moved
@@ -360,8 +276,8 @@ def uncorrected(broken: Broken) -> Iterator[Cause]:
     if not broken.item.is_update or not large.any():
         return
     ratio = abs(float(np.median(right[large] / left[large])))
-    for side in broken.both:
-        beta_1, beta_2 = (_number(side.optimizer_settings.get(name)) for name in ("beta_1", "beta_2"))
+    for side in broken.sides:
+        beta_1, beta_2 = (number(side.optimizer_settings.get(name)) for name in ("beta_1", "beta_2"))
         correction = (1 - beta_1) / (1 - beta_2) ** 0.5 if 0 < beta_1 < 1 and 0 < beta_2 < 1 else 0.0
         if correction and ratio and min(abs(ratio / correction - 1), abs(ratio * correction - 1)) < 0.01:
             yield Cause("one side does not correct the bias of Adam's means")
@@ -370,38 +286,15 @@ def uncorrected(broken: Broken) -> Iterator[Cause]:
 
 def decayed(broken: Broken) -> Iterator[Cause]:
     """The updates differ by a multiple of the weights."""
-    if not broken.item.is_update or not broken.sides:
+    if not broken.item.is_update or not broken.groups:
         return
     right, left = broken.moved
-    start = broken.sides[0][0].tensor(broken.sides[0][1], broken.item.name, "weights")
+    start = broken.groups[0].tensor(broken.item.name)
     if start is None or not right.size:
         return
     found = factor(broken, right - left, head(start))
     if found is not None:
         yield Cause(f"the updates differ by {abs(found):.3g} times the weight: weight decay", "weight-decay")
-
-
-def dropping(broken: Broken) -> Iterator[Cause]:
-    """Layers that drop at random during the recorded pass."""
-    for words, side in zip(("left", "right"), broken.both, strict=True):
-        for layer in side.record.says.layers:
-            rate = side.settings(Group("", layer)).get("rate")
-            drops = any("rop" in name or "RNN" in name for name in layer.classes)
-            if layer.training and drops and isinstance(rate, int | float) and rate > 0:
-                yield Cause(f"dropout of {rate} was on in {layer.path} of the {words} side", "dropout")
-                break
-
-
-def tied(broken: Broken) -> Iterator[Cause]:
-    """A weight that one side shares between two layers."""
-    marks = []
-    for side, group in broken.sides:
-        names = {s.name for sources in group.tensors.values() for s in sources}
-        weights = side.record.says.weights
-        marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
-    if len(marks) == 2 and marks[0] != marks[1]:
-        which = "left" if marks[0] else "right"
-        yield Cause(f"the weight is tied to another layer's on the {which} only", "tied-weights")
 
 
 def by_time(broken: Broken) -> Iterator[Cause]:
@@ -412,7 +305,7 @@ def by_time(broken: Broken) -> Iterator[Cause]:
         yield Cause(words, "time-axis")
     if broken.kind not in RECURRENT or left.ndim != 3 or right.shape != left.shape:
         return
-    differs = np.abs(right.astype(np.float64) - left).max((0, 2)) > broken.check.tolerance * largest(left)
+    differs = np.abs(right.astype(np.float64) - left).max((0, 2)) > broken.bound
     first = int(differs.argmax())
     one, other = broken.settings("time_first")
     if differs.all() and one == other:
@@ -426,25 +319,24 @@ def activations_differ(broken: Broken) -> Iterator[Cause]:
     pair, pairs = broken.item.pair, broken.rungs.pairing.pairs
     if pair is None or pair.left.kind != "dense" or not broken.item.is_output:
         return
-    place = next(number for number, other in enumerate(pairs) if other is pair)
+    place = next(place for place, other in enumerate(pairs) if other is pair)
     for before in reversed(pairs[max(0, place - LAYERS_TRIED) : place]):
-        left = between(broken, broken.rungs.left, before.left, pair.left, broken.arrays[1])
-        right = between(broken, broken.rungs.right, before.right, pair.right, broken.arrays[0])
+        left = between(broken, before.left, pair.left, broken.arrays[1])
+        right = between(broken, before.right, pair.right, broken.arrays[0])
         if left and right and left != right:
             words = f"between {before.name} and {pair.name} the left side has {left}, the right one {right}"
             yield Cause(words, "gelu-approximation" if "gelu" in left and "gelu" in right else "")
             return
 
 
-def between(broken: Broken, side: Side, before: Group, group: Group, array: Array) -> str:
+def between(broken: Broken, before: WeightGroup, group: WeightGroup, array: Array) -> str:
     """The activation that leads from one group's output to a dense one's, in the first rows; "" if none is found."""
-    kernel, bias = (side.tensor(group, name, "weights") for name in ("kernel", "bias"))
-    calls = side.record.calls.get(before.layer.path, [])
-    outputs = list(side.outputs(before, calls[0]).values()) if calls else []
+    kernel, bias = (group.tensor(name) for name in ("kernel", "bias"))
+    outputs = list(before.outputs(before.calls[0]).values()) if before.calls else []
     if kernel is None or kernel.ndim != 2 or array.ndim < 2 or array.shape[-1] != kernel.shape[1]:
         return ""
     expected = rows_of(array)
-    for x in (arranged(load()) for load in outputs for arranged in ARRANGEMENTS.values()):
+    for x in (arranged(read()) for read in outputs for arranged in ARRANGEMENTS.values()):
         if x.ndim < 2 or x.shape[-1] != len(kernel):
             continue
         for name, activation in ACTIVATIONS.items():
@@ -452,7 +344,7 @@ def between(broken: Broken, side: Side, before: Group, group: Group, array: Arra
                 computed = activation(rows_of(x)) @ kernel + (0 if bias is None else bias)
             bound = broken.check.tolerance * largest(expected)
             if computed.shape == expected.shape and largest_difference(computed, expected)[0] <= bound:
-                within = side.settings(before).get("activation")  # the layer's own, which x has gone through
+                within = before.settings.get("activation")  # the layer's own, which x has gone through
                 return str(within) if name == "linear" and within and before.kind in ACTIVATED else name
     return ""
 
@@ -463,7 +355,7 @@ def rows_of(array: Array) -> Array:
 
 def attention(broken: Broken) -> Iterator[Cause]:
     """The projections of an attention agree, and what comes of them does not."""
-    names = " ".join(group.name for _, group in broken.sides)
+    names = " ".join(group.name for group in broken.groups)
     if broken.item.is_output and any(word in names for word in ("out_proj", "attention_output", ":output")):
         words = "look at the mask's sign and kind, at the scale, and at dropout of the attention's weights"
         yield Cause(f"query, key and value agree as far as they were recorded: {words}", "attention-mask")
@@ -474,8 +366,7 @@ def padded_rows(broken: Broken) -> Iterator[Cause]:
     right, left = broken.arrays
     if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
         return
-    bound = broken.check.tolerance * largest(left)
-    differs = np.array([np.abs(one - other).max() > bound for one, other in zip(right, left, strict=True)])
+    differs = np.array([np.abs(one - other).max() for one, other in zip(right, left, strict=True)]) > broken.bound
     for name, array in padded_inputs(broken):
         if len(array) == len(left):
             padded = (array == 0).any(1)
@@ -490,7 +381,7 @@ def activated_otherwise(broken: Broken) -> Iterator[Cause]:
     if not broken.item.is_output or broken.kind not in ACTIVATED:
         return
     said = [str(name or "linear") for name in broken.settings("activation")]
-    calls = [side.outputs(group, side.record.calls[group.layer.path][0]) for side, group in broken.sides]
+    calls = [group.outputs(group.calls[0]) for group in broken.groups]
     if said.count("linear") != 1 or not all(calls):
         return
     outputs = [next(iter(call.values()))() for call in calls]
@@ -500,24 +391,16 @@ def activated_otherwise(broken: Broken) -> Iterator[Cause]:
     for name, activation in ACTIVATIONS.items():
         if name not in said and broken.near(activation(plain), other):
             words = next(word for word in said if word != "linear")
-            layer = broken.sides[0][1].name
+            layer = broken.groups[0].name
             words = f"the activation that the settings of {layer} call {words} is {name}"
             yield Cause(words, "gelu-approximation" if "gelu" in name else "")
             return
 
 
-def squared_slices(broken: Broken) -> Iterator[Cause]:
-    """The mean squares of an embedding on Keras with TensorFlow."""
-    keras = any(side.record.says.framework.backend == "tensorflow" for side, _ in broken.sides)
-    if keras and broken.kind == "embedding":
-        words = "squares the gradients of an id that stands several times in a batch one by one"
-        yield Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
-
-
 def smoothed(broken: Broken) -> Iterator[Cause]:
     """The losses are cross-entropies with different label smoothing."""
-    left = broken.rungs.left.record
-    losses = [float(side.record.says.loss or 0) for side in broken.both]
+    left = broken.rungs.left
+    losses = [float(side.says.loss or 0) for side in broken.sides]
     for logits in left.arrays("outputs").values():
         for targets in left.arrays("inputs").values():
             if logits.ndim < 2 or targets.shape != logits.shape[:-1] or targets.dtype.kind not in "iu":
@@ -551,31 +434,10 @@ def later(broken: Broken) -> Iterator[Cause]:
     right, left = broken.arrays
     if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
         return
-    bound = broken.check.tolerance * largest(left)
-    first = int((~(np.abs(right - left) <= bound)).argmax()) + 1
+    first = int((~(np.abs(right - left) <= broken.bound)).argmax()) + 1
     if first == 2:
         words = "it is another batch, or something is kept between steps, such as a recurrent state"
         yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")
     elif first > 2:
         words = f"the update of step {first - 1} is another: look at what the optimizer keeps between steps"
         yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
-
-
-Probe = Callable[[Broken], Iterator[Cause]]
-PROBES: dict[str, tuple[Probe, ...]] = {
-    "tensors": (elsewhere, rearranged, other_dtype, scaled),
-    "weights": (rearranged, one_sided, other_dtype, few_rows, scaled, tied, settings_differ),
-    "forward": (
-        settings_differ, activated_otherwise, activations_differ, by_time, padded_rows, attention, dropping,
-        other_dtype, rearranged, scaled, of_float32,
-    ),
-    "loss": (smoothed, scaled, of_float32),
-    "gradients": (one_sided, tied, few_rows, scaled, settings_differ, rearranged, dropping),
-    "step": (squared_slices, two_biases, scaled, variance, settings_differ, uncorrected, decayed, optimizers_differ),
-    "trajectory": (two_biases, later, optimizers_differ, dropping),
-}  # fmt: skip
-
-
-def causes_of(broken: Broken) -> list[Cause]:
-    """The likely causes, each once, those that the numbers show first."""
-    return list(dict.fromkeys(cause for probe in PROBES[broken.item.rung] for cause in probe(broken)))

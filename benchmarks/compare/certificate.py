@@ -1,10 +1,25 @@
 """Parity certificates: how far a backend is from the referee, shown in reports beside the backend's speed."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 
-from benchmarks.parity.ladder import Size
+
+@dataclass(frozen=True)
+class Size:
+    """How much the ladder compares."""
+
+    num_samples: int  # pairs of the corpus, all of which are trained on
+    steps: int  # training steps of the trajectory
+    batch_rows: int  # rows of the batch that the rungs from tensors to step use, and of a whole batch of counts
+    sentences: int  # number of decoded sentences
+    permutations: int  # float32 trainings with permuted hidden units; if 0, only the first ten losses are compared
+    sentences_of_example: int = 3  # of these, keras:example decodes so many, since it takes seconds for each
+
+
+WHOLE = Size(num_samples=1500, steps=50, batch_rows=64, sentences=200, permutations=5)
+QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutations=0, sentences_of_example=1)
 
 
 class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

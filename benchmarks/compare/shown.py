@@ -1,16 +1,47 @@
-"""The comparison of two records in words: a table and lines for a terminal, Markdown for a pull request."""
+"""The ladder in words: tables and lines for a terminal, Markdown for a pull request."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import inf
 
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.parity.tables import cell, ladder_table
-from benchmarks.porting.diff import Diff
-from benchmarks.porting.rungs import COMPARED
+from benchmarks.compare.comparer import RUNGS, Check
+from benchmarks.compare.diff import Diff
+from benchmarks.compare.rungs import COMPARED
+from common.terminal import table
 from common.text import printable
 
+# The names of the rungs, the long ones broken so that all nine columns fit into a terminal.
+HYPHENATED = ["ten-sors", "for-ward", "gradi-ents", "trajec-tory"]
+BROKEN = {name.replace("-", ""): name.replace("-", "-\n") for name in HYPHENATED}
 MOST_NAMED = 10  # remarks
+
+
+def ladder_table(
+    checks: Sequence[Check], rungs: Sequence[str] = RUNGS, expected: str = "the float64 referee"
+) -> Table:
+    """One row for each side and precision, one column for each rung, with its worst error; red where it failed."""
+    headers = [BROKEN.get(rung, rung) for rung in rungs]
+    made = table(f"Worst error on each rung, against {expected}", ["", *headers], [], numeric=headers)
+    shown = [check for check in checks if check.rung in rungs]
+    for climber in dict.fromkeys(check.climber for check in shown):
+        name = (
+            escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
+        )  # narrow, to leave room for the rungs
+        own = [check for check in shown if check.climber == climber]
+        made.add_row(name, *(cell([check for check in own if check.rung == rung]) for rung in rungs))
+    return made
+
+
+def cell(checks: Sequence[Check], marked: bool = True) -> str:
+    """The cell of the table for the checks of one rung."""
+    if not checks:
+        return ""
+    error = max(checks, key=lambda check: check.used).error
+    text = "equal" if error == 0 else "wrong" if error == inf else f"{error:.0e}"
+    return text if not marked or all(check.passed for check in checks) else f"[bold red]{text}[/]"
 
 
 def diff_table(found: Diff) -> Table:

@@ -1,21 +1,18 @@
 """Climb the parity ladder with every backend, explain what fails, and make the certificates."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from itertools import combinations
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from backends import BASELINE, TABLE
-from benchmarks.parity.certificate import Certificate, Rung
-from benchmarks.parity.checks import Check
-from benchmarks.parity.explanations import explain
-from benchmarks.parity.ladder import Climber, Course
+from benchmarks.compare.certificate import Certificate, Rung
+from benchmarks.compare.climber import Climber
+from benchmarks.compare.comparer import Check
+from benchmarks.compare.course import Answers, Course
+from benchmarks.compare.explanations import explain
 from common.errors import CannotBeginError
-from common.interface import Forward
 
 
 @dataclass
@@ -32,8 +29,7 @@ class Parity:
         return self.whole and all(check.passed for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """`passed`, the checks and the explanations; an error that is not finite is null."""
-        checks = [asdict(check) | {"error": check.finite_error, "passed": check.passed} for check in self.checks]
+        checks = [check.as_json() for check in self.checks]
         return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
 
 
@@ -63,11 +59,11 @@ def climb(
     Returns `found`, which is filled backend by backend, so that the results before an error are kept. `on_check` is
     called after each of them.
     """
-    forwards: dict[str, Forward] = {}
     with ExitStack() as processes, ThreadPoolExecutor(at_once) as pool:
 
         def one(name: str, dtype: str) -> Climber:
-            climber = Climber(course, processes.enter_context(course.start(name, dtype)), dtype)
+            process = processes.enter_context(course.start(name, dtype))
+            climber = Climber(course, Answers(process, dtype, course.questions))
             climber.checks = list(climber.climb())
             return climber
 
@@ -77,12 +73,9 @@ def climb(
             for (name, dtype), future in zip(pairs, climbing, strict=True):
                 climber = future.result()
                 found.checks += climber.checks
-                failed = [check for check in climber.checks if not check.passed]
-                if failed:
-                    found.explanations.append(explain(climber, failed))
-                elif climber.precision == "float32":
-                    forwards[name] = climber.forward
-                found.certificates[f"{name} {dtype}"] = certificate(course, climber, climber.checks)
+                if not all(check.passed for check in climber.checks):
+                    found.explanations.append(explain(climber))
+                found.certificates[f"{name} {dtype}"] = certificate(course, climber)
                 climber.process.close()
                 on_check()
         except BaseException:  # Ctrl-C too: the others are ended, since the pool waits for them
@@ -90,46 +83,35 @@ def climb(
             processes.close()
             course.referee.process.close()
             raise
-    found.checks += _pairs(course, forwards)
-    on_check()
     found.whole = True
     return found
 
 
-def _pairs(course: Course, forwards: Mapping[str, Forward]) -> Iterator[Check]:
-    """Check that two float32 backends differ by no more than the sum of their errors against the referee.
-
-    This cannot fail if both were compared correctly. It shows how far apart two backends normally are.
-    """
-    for one, other in combinations(forwards, 2):
-        for tensor, expected in vars(course.expected_forward).items():
-            a, b = (getattr(forwards[name], tensor).astype(np.float64) for name in (one, other))
-            allowed = float(np.abs(a - expected).max() + np.abs(b - expected).max())
-            backend, _, variant = one.partition(":")
-            note = "the tolerance is the sum of their errors against the referee"
-            error = float(np.abs(a - b).max())
-            yield Check(backend, variant, "float32", "pairs", f"{tensor} and {other}'s", error, allowed, note=note)
-
-
-def certificate(course: Course, climber: Climber, checks: Sequence[Check]) -> Certificate:
+def certificate(course: Course, climber: Climber) -> Certificate:
     """The certificate of a backend that has climbed, from all of its checks."""
-    rungs = {}
-    for rung in dict.fromkeys(check.rung for check in checks):
-        own = [check for check in checks if check.rung == rung]
-        worst = max(own, key=lambda check: check.used)
-        rungs[rung] = Rung(worst.finite_error, worst.tolerance, all(check.passed for check in own))
+    facts, referee = climber.process.facts, course.referee.process.facts
     return Certificate(
         backend=climber.process.name,
-        version=climber.process.facts.version,
-        device=climber.process.facts.device,
+        version=facts.version,
+        device=facts.device,
         dtype=climber.dtype,
         precision=climber.precision,
         latent_dim=course.model.latent_dim,
         padding=course.model.padding,
         corpus_sha256=course.sha256,
         size=course.size,
-        referee=f"numpy {course.referee.process.facts.version} float64",
+        referee=f"numpy {referee.version} float64",
         machine=dict(course.machine),
-        passed=all(check.passed for check in checks),
-        rungs=rungs,
+        passed=all(check.passed for check in climber.checks),
+        rungs=rungs_of(climber.checks),
     )
+
+
+def rungs_of(checks: Sequence[Check]) -> dict[str, Rung]:
+    """The results of the rungs that these checks are of."""
+    found = {}
+    for rung in dict.fromkeys(check.rung for check in checks):
+        own = [check for check in checks if check.rung == rung]
+        worst = max(own, key=lambda check: check.used)
+        found[rung] = Rung(worst.finite_error, worst.tolerance, all(check.passed for check in own))
+    return found

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.porting.layouts import Group, Own, Shape, Source, groups_of
-from benchmarks.porting.record import Layer, Name, Record
+from benchmarks.compare.groups import GroupPair, Source, WeightGroup, groups_of
+from benchmarks.compare.layouts import Own, Shape
+from benchmarks.compare.record import Name, RecordedLayer, Side
 from common.errors import CannotBeginError, RosettaError
 from common.files import LARGEST_JSON, read_at_most, write_json
 
@@ -30,22 +31,12 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Pair:
-    left: Group
-    right: Group
-
-    @property
-    def name(self) -> str:
-        return self.left.name
-
-
-@dataclass(frozen=True)
 class Pairing:
-    pairs: list[Pair]  # in the left side's order of execution
-    left: list[Group]  # those without a partner
-    right: list[Group]
+    pairs: list[GroupPair]  # in the left side's order of execution
+    left: list[WeightGroup]  # those without a partner
+    right: list[WeightGroup]
 
-    def require(self, left: Record, right: Record) -> "Pairing":
+    def require(self, left: Side, right: Side) -> "Pairing":
         """Return this pairing. Raises CannotBeginError where a group that is trained has no partner."""
         sides = [(left, [g for g in self.left if g.required]), (right, [g for g in self.right if g.required])]
         for (side, alone), (other_side, others) in permutations(sides):
@@ -60,7 +51,7 @@ class Pairing:
         return self
 
 
-def described(group: Group) -> str:
+def described(group: WeightGroup) -> str:
     """A group in words: its name, its kind and its shapes."""
     shapes = ", ".join(
         f"{name} {'×'.join(map(str, shape)) or 'of one number'}" for name, shape in group.shapes.items()
@@ -68,7 +59,7 @@ def described(group: Group) -> str:
     return f"{group.name} ({group.kind}{': ' + shapes if shapes else ''})"
 
 
-def paired(left: Record, right: Record, mapping: Mapping | None = None) -> Pairing:
+def paired(left: Side, right: Side, mapping: Mapping | None = None) -> Pairing:
     """Pair the groups of two records. Raises CannotBeginError for a mapping that names what is not there."""
     mapping = mapping or Mapping()
     lefts, rights = groups_of(left), groups_of(right)
@@ -77,7 +68,7 @@ def paired(left: Record, right: Record, mapping: Mapping | None = None) -> Pairi
     for name, partner in mapping.weights.items():
         one, lefts = _taken_out(lefts, name, left, None)
         other, rights = _taken_out(rights, partner.name, right, partner.transpose)
-        pairs.append(Pair(one, other))
+        pairs.append(GroupPair(one, other))
         order.setdefault(one.name, order.get(one.layer.path, len(order)))
     for name, other_name in mapping.layers.items():
         ones, others = _named(lefts, name, left), _named(rights, other_name, right)
@@ -86,56 +77,56 @@ def paired(left: Record, right: Record, mapping: Mapping | None = None) -> Pairi
                 f"the mapping has {name} for {other_name}, which are {len(ones)} and {len(others)} groups of "
                 f"weights; name them one by one: {', '.join(g.name for g in (*ones, *others))}"
             )
-        pairs += [Pair(one, other) for one, other in zip(ones, others, strict=True)]
+        pairs += [GroupPair(one, other) for one, other in zip(ones, others, strict=True)]
         lefts = [group for group in lefts if group not in ones]
         rights = [group for group in rights if group not in others]
     for kind in dict.fromkeys(group.kind for group in lefts):
         pairs += _by_order([g for g in lefts if g.kind == kind], [g for g in rights if g.kind == kind])
-    taken = {id(group) for pair in pairs for group in (pair.left, pair.right)}
-    lefts, rights = ([group for group in side if id(group) not in taken] for side in (lefts, rights))
+    taken = {id(group) for pair in pairs for group in pair.both}
+    lefts, rights = ([group for group in groups if id(group) not in taken] for groups in (lefts, rights))
     return Pairing(sorted(pairs, key=lambda pair: order[pair.name]), lefts, rights)
 
 
-def _by_order(lefts: Sequence[Group], rights: Sequence[Group]) -> list[Pair]:
+def _by_order(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> list[GroupPair]:
     """Pairs of groups of one kind in order, if their shapes agree throughout; otherwise of those of each shape whose
     number is the same on both sides. Tied weights without a partner are left out first."""
     for ones in (lefts, [group for group in lefts if group.required]):
         for others in (rights, [group for group in rights if group.required]):
             if [group.signature for group in ones] == [group.signature for group in others]:
-                return [Pair(one, other) for one, other in zip(ones, others, strict=True)]
-    by_shape: dict[tuple[Shape, ...], tuple[list[Group], list[Group]]] = {}
+                return [GroupPair(one, other) for one, other in zip(ones, others, strict=True)]
+    by_shape: dict[tuple[Shape, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
     for side, groups in enumerate((lefts, rights)):
         for group in groups:
             by_shape.setdefault(group.signature, ([], []))[side].append(group)
     return [
-        Pair(one, other)
+        GroupPair(one, other)
         for ones, others in by_shape.values()
         if len(ones) == len(others)
         for one, other in zip(ones, others, strict=True)
     ]
 
 
-def _named(groups: Sequence[Group], name: str, record: Record) -> list[Group]:
+def _named(groups: Sequence[WeightGroup], name: str, side: Side) -> list[WeightGroup]:
     """The groups of a layer, or the one group of this name."""
     found = [group for group in groups if name in (group.name, group.layer.path)]
     if not found:
         raise CannotBeginError(
-            f"the mapping names {name}, which {record.name} does not have, or only once; it has "
+            f"the mapping names {name}, which {side.name} does not have, or only once; it has "
             f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
         )
     return found
 
 
 def _taken_out(
-    groups: list[Group], name: str, record: Record, transpose: list[int] | None
-) -> tuple[Group, list[Group]]:
+    groups: list[WeightGroup], name: str, side: Side, transpose: list[int] | None
+) -> tuple[WeightGroup, list[WeightGroup]]:
     """A weight as a group of its own, and the other groups without it."""
-    if name not in record.arrays("weights"):
+    if name not in side.arrays("weights"):
         raise CannotBeginError(
-            f"the mapping names the weight {name}, which {record.name} does not have; it has "
-            f"{', '.join(list(record.arrays('weights'))[:20])}"
+            f"the mapping names the weight {name}, which {side.name} does not have; it has "
+            f"{', '.join(list(side.arrays('weights'))[:20])}"
         )
-    shape: Shape = record.shape(name)
+    shape: Shape = side.shape(name)
     axes = tuple(transpose) if transpose else tuple(range(len(shape)))
     if sorted(axes) != list(range(len(shape))):
         raise CannotBeginError(f"the mapping transposes {name} by {list(axes)}, and it has {len(shape)} axes")
@@ -144,9 +135,9 @@ def _taken_out(
     for group in groups:
         kept = {n: sources for n, sources in group.tensors.items() if all(s.name != name for s in sources)}
         if len(kept) < len(group.tensors):
-            group = replace(group, tensors=kept, shapes={n: group.shapes[n] for n in kept}, required=bool(kept))
+            group = replace(group, tensors=kept)
         rest.append(group)
-    return Group("parameters", Layer(name, []), "", {"weight": (source,)}, {"weight": source.canonical_shape}), rest
+    return WeightGroup(side, "parameters", RecordedLayer(name, []), "", {"weight": (source,)}), rest
 
 
 def read_mapping(path: Path) -> Mapping:

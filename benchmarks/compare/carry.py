@@ -11,9 +11,10 @@ from safetensors.numpy import save
 
 from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
-from benchmarks.porting.layouts import Array, Source
-from benchmarks.porting.pairing import Mapping, Pair, paired
-from benchmarks.porting.record import Layer, Record, is_number
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.groups import GroupPair, Source
+from benchmarks.compare.pairing import Mapping, paired
+from benchmarks.compare.record import RecordedLayer, Side, is_number
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 
@@ -32,7 +33,7 @@ LOADING = {
 TORCH = "from backends.native.torch import write_state_dict; import sys; write_state_dict(sys.argv[1], sys.argv[2])"
 
 
-def carried(left: Record, like: Record, mapping: Mapping | None = None) -> dict[str, Array]:
+def carried(left: Side, like: Side, mapping: Mapping | None = None) -> dict[str, Array]:
     """The left record's weights by the names of the record that they are to be like, in its layout.
 
     What is no weight, such as a constant that no layer of the left side has, is as it was. Raises CannotBeginError
@@ -41,7 +42,7 @@ def carried(left: Record, like: Record, mapping: Mapping | None = None) -> dict[
     pairing = paired(left, like, mapping).require(left, like)
     found: dict[str, Array] = {}
     for pair in pairing.pairs:
-        for source, array in _of_pair(pair, left, like):
+        for source, array in _of_pair(pair):
             if source.name not in found:
                 found[source.name] = np.array(like.arrays("weights")[source.name], array.dtype)
             source.put(found[source.name], array)
@@ -52,11 +53,11 @@ def carried(left: Record, like: Record, mapping: Mapping | None = None) -> dict[
     return found
 
 
-def aliases(like: Record) -> dict[str, str]:
+def aliases(like: Side) -> dict[str, str]:
     """Second names that Paddle has for the weights of recurrent layers, and the first ones. It warns of a file that
     lacks the second ones."""
     found = {}
-    for layer in like.says.layers if like.says.framework.name == "paddle" else ():
+    for layer in like.says.layers if like.framework == "paddle" else ():
         both = any(role.endswith("_reverse") for role in layer.parameters)
         for role, name in layer.parameters.items() if "RNNBase" in layer.classes else ():
             kind, _, place = role.partition("_l")
@@ -66,32 +67,33 @@ def aliases(like: Record) -> dict[str, str]:
     return found
 
 
-def _of_pair(pair: Pair, left: Record, like: Record) -> Iterator[tuple[Source, Array]]:
+def _of_pair(pair: GroupPair) -> Iterator[tuple[Source, Array]]:
     """The canonical arrays of a pair of groups, for the other side's own arrays."""
+    left, like = (group.side.name for group in pair.both)
     alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
     if alone:
         raise CannotBeginError(
-            f"{pair.left.name} of {left.name} and {pair.right.name} of {like.name} do not both have "
+            f"{pair.left.name} of {left} and {pair.right.name} of {like} do not both have "
             f"{', '.join(sorted(alone))}; make the two layers alike"
         )
+    weights = pair.left.side.arrays("weights")
     for name, sources in pair.right.tensors.items():
-        own = [(source, left.arrays("weights")[source.name]) for source in pair.left.tensors[name]]
-        arrays = [source.canonical(array) for source, array in own]
+        arrays = [source.canonical(weights[source.name]) for source in pair.left.tensors[name]]
         if len(arrays) != len(sources):  # one bias on one side and two on the other: the first is their sum
             total = np.asarray(sum(arrays[1:], arrays[0]))
             arrays = [total, *(np.zeros_like(total) for _ in sources[1:])]
         for source, array in zip(sources, arrays, strict=True):
             if array.shape != source.canonical_shape:
                 raise CannotBeginError(
-                    f"{pair.left.name} {name} has the shape {array.shape} and {source.name} of {like.name} that of "
+                    f"{pair.left.name} {name} has the shape {array.shape} and {source.name} of {like} that of "
                     f"{source.canonical_shape}; make the two layers alike"
                 )
             yield source, array
 
 
-def write_carried(path: Path, like: Record, arrays: dict[str, Array]) -> str:
+def write_carried(path: Path, like: Side, arrays: dict[str, Array]) -> str:
     """Write a file for the own loader of the framework of `like`; returns how it is loaded."""
-    framework = like.says.framework.name
+    framework = like.framework
     if path.suffix not in SUFFIXES[framework]:
         raise CannotBeginError(
             f"-o {path} is no file of {framework}; give it the ending {' or '.join(SUFFIXES[framework])}"
@@ -116,7 +118,7 @@ def write_carried(path: Path, like: Record, arrays: dict[str, Array]) -> str:
     return LOADING[path.suffix]
 
 
-def _ordered_by_keras(like: Record, arrays: dict[str, Array]) -> bytes:
+def _ordered_by_keras(like: Side, arrays: dict[str, Array]) -> bytes:
     """A file for a Keras model: of each of its layers the arrays, with those of layers in it; trained ones first."""
     try:
         from backends.native.keras import ordered_weights_file
@@ -135,7 +137,7 @@ def _ordered_by_keras(like: Record, arrays: dict[str, Array]) -> bytes:
     return ordered_weights_file(filter(None, of_layers), of_model)
 
 
-def _own(layer: Layer) -> list[str]:
+def _own(layer: RecordedLayer) -> list[str]:
     """The names of the layer's own arrays."""
     return [*layer.parameters.values(), *layer.buffers.values()]
 

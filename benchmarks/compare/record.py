@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from benchmarks.compare.comparer import largest
+from benchmarks.compare.layouts import OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 
@@ -24,13 +26,13 @@ Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 Settings = dict[Name, Any]
 
 
-class Framework(msgspec.Struct, frozen=True):
+class RecordedFramework(msgspec.Struct, frozen=True):
     name: Literal["torch", "paddle", "keras", "arrays"]
     version: Name = ""
     backend: Name | None = None  # of Keras
 
 
-class Layer(msgspec.Struct, frozen=True):
+class RecordedLayer(msgspec.Struct, frozen=True):
     """A layer with its own weights; those of layers inside it belong to these."""
 
     path: Name
@@ -41,17 +43,17 @@ class Layer(msgspec.Struct, frozen=True):
     buffers: dict[Name, Name] = {}
 
 
-class Call(msgspec.Struct, frozen=True):
+class RecordedCall(msgspec.Struct, frozen=True):
     layer: Name
     parts: list[Name] = []  # names in layers.safetensors
 
 
-class Weight(msgspec.Struct, frozen=True):
+class RecordedWeight(msgspec.Struct, frozen=True):
     trainable: bool = True
     tied_to: Name | None = None  # the name under which the same tensor stands first
 
 
-class Optimizer(msgspec.Struct, frozen=True):
+class RecordedOptimizer(msgspec.Struct, frozen=True):
     class_name: Name = msgspec.field(name="class", default="")
     classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
     settings: Settings = {}
@@ -65,7 +67,7 @@ class Optimizer(msgspec.Struct, frozen=True):
 Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
 
 
-class Step(msgspec.Struct, frozen=True):
+class RecordedStep(msgspec.Struct, frozen=True):
     step: int
     loss: Loss = None
 
@@ -75,14 +77,14 @@ class Description(msgspec.Struct, frozen=True):
 
     format: Literal["rosetta-record"]
     version: Literal[1]
-    framework: Framework
+    framework: RecordedFramework
     precision: Name | None = None
-    layers: Annotated[list[Layer], msgspec.Meta(max_length=MOST_LAYERS)] = []
-    calls: Annotated[list[Call], msgspec.Meta(max_length=MOST_LAYERS)] = []
-    weights: dict[Name, Weight] = {}
-    optimizer: Optimizer | None = None
+    layers: Annotated[list[RecordedLayer], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    calls: Annotated[list[RecordedCall], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    weights: dict[Name, RecordedWeight] = {}
+    optimizer: RecordedOptimizer | None = None
     loss: Loss = None
-    steps: Annotated[list[Step], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
 
 
 class Arrays(Mapping[str, NDArray[Any]]):
@@ -138,8 +140,8 @@ class Arrays(Mapping[str, NDArray[Any]]):
         return len(self._shapes)
 
 
-class Record:
-    """One side: what record.json says of it, and its arrays by the name of their file and their own."""
+class Side:
+    """One side of a comparison: what record.json says of it, and its arrays by their file and their name."""
 
     def __init__(self, path: Path) -> None:
         """Raises CannotBeginError for a folder that holds no record."""
@@ -153,16 +155,12 @@ class Record:
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CannotBeginError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, Mapping[str, NDArray[Any]]] = {}
-        missing = [
-            name
-            for layer in self.says.layers
-            for name in (*layer.parameters.values(), *layer.buffers.values())
-            if name not in self.arrays("weights")
-        ]
-        if missing:
-            raise CannotBeginError(
-                f"{path}: weights.safetensors has no {missing[0]}, which record.json names; record this side again"
-            )
+        for layer in self.says.layers:
+            for name in (*layer.parameters.values(), *layer.buffers.values()):
+                if name not in self.arrays("weights"):
+                    raise CannotBeginError(
+                        f"{path}: weights.safetensors has no {name}, which record.json names; record this side again"
+                    )
 
     def arrays(self, file: str) -> Mapping[str, NDArray[Any]]:
         """The arrays of a file, none where the record has no such file."""
@@ -181,13 +179,18 @@ class Record:
 
     def _key(self, file: str, name: str) -> str | None:
         """The name under which a file has a weight. A tied one may stand under the first of its names alone."""
-        tied = self.says.weights.get(name, Weight()).tied_to
+        tied = self.says.weights.get(name, RecordedWeight()).tied_to
         return next((key for key in (name, tied) if key is not None and key in self.arrays(file)), None)
 
     def shape(self, name: str, file: str = "weights") -> tuple[int, ...]:
         """The shape of an array, which is not read for it."""
         arrays = self.arrays(file)
         return arrays.shape(name) if isinstance(arrays, Arrays) else arrays[name].shape
+
+    def largest(self, file: str) -> float:
+        """The largest number of a file."""
+        arrays = self.arrays(file)
+        return max((largest(array) for name in arrays if is_number(array := arrays[name])), default=0.0)
 
     @cached_property
     def calls(self) -> dict[str, list[list[str]]]:
@@ -198,10 +201,13 @@ class Record:
         return found
 
     @property
+    def framework(self) -> str:
+        return self.says.framework.name
+
+    @property
     def platform(self) -> tuple[str, str | None]:
         """The framework, and Keras's backend."""
-        framework = self.says.framework
-        return framework.name, framework.backend if framework.name == "keras" else None
+        return self.framework, self.says.framework.backend if self.framework == "keras" else None
 
     @property
     def precision(self) -> str:
@@ -209,9 +215,40 @@ class Record:
         return self.says.precision if self.says.precision in ("float64", "float32", "bfloat16") else "float32"
 
     @cached_property
-    def control(self) -> "Record | None":
+    def control(self) -> "Side | None":
         """The same training with every weight moved by one unit in the last place, where it was recorded."""
-        return Record(self.path / "control") if (self.path / "control" / "record.json").exists() else None
+        return Side(self.path / "control") if (self.path / "control" / "record.json").exists() else None
+
+    @property
+    def optimizer_class(self) -> tuple[str, str]:
+        """The framework, and the class of the optimizer; "" if none was recorded."""
+        return self.framework, self.says.optimizer.kind if self.says.optimizer else ""
+
+    @cached_property
+    def optimizer_settings(self) -> dict[str, Any]:
+        """The optimizer's settings in canonical terms."""
+        own, table = self.says.optimizer.settings if self.says.optimizer else {}, OPTIMIZERS[self.framework]
+        betas = own.get("betas")  # of torch
+        both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
+        return {table[name]: value for name, value in own.items() if name in table} | both
+
+    @cached_property
+    def rate_in_momentum(self) -> float:
+        """What this framework's momentum has in it as a factor, beside torch's."""
+        sign = RATE_IN_MOMENTUM.get(self.optimizer_class)
+        rate = self.optimizer_settings.get("learning_rate")
+        return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
+
+    @cached_property
+    def slots(self) -> dict[str, dict[str, str]]:
+        """For each weight the keys in slots.safetensors by the slot's canonical name. Paddle adds "_0" to names."""
+        found: dict[str, dict[str, str]] = {}
+        for key in self.arrays("slots"):
+            weight, _, slot = key.rpartition("|")
+            canonical = SLOTS[self.framework].get(slot.removesuffix("_0"))
+            if canonical:
+                found.setdefault(weight, {})[canonical] = key
+        return found
 
 
 def is_number(array: NDArray[Any]) -> bool:

@@ -1,0 +1,241 @@
+"""What `rosetta parity` and `rosetta diff` share: two arrays are compared, and the place where they differ is named.
+
+Both climb the rungs of a ladder. Each rung assumes that those below it passed, so a side stops at the first one that
+fails: the cause is there, and failures above it would only follow from it. The left side is what is expected.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Load = Callable[[], Array | None]  # reads an array when it is needed; None: the side has none
+
+RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
+# What the first failed rung says about the cause, given that all rungs below it passed.
+BREAKS = {
+    "tensors": "the two sides are not fed the same arrays",
+    "weights": "the two sides do not begin with the same weights",
+    "forward": "the same weights and inputs give other outputs",
+    "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
+    "gradients": "the loss agrees and its gradients do not",
+    "step": "the gradients agree and the optimizer's step does not: look at its constants, at where epsilon "
+    "stands, and at its list of parameters",
+    "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
+    "between steps; where workers are named, look at the rows that each takes, at what its loss is divided by, and "
+    "at what all of them must hold alike",
+    "counts": "training agrees and what is counted of it does not: look at which positions count as right and as "
+    "real, and at a last batch that is smaller",
+    "strings": "the probabilities agree and the decoded text does not: look at the decoding loop",
+}
+GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
+COUNTED_FROM_ONE = ("step", "batch")  # axes
+NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
+# How an output may be arranged otherwise on one side, without being another.
+ARRANGEMENTS: dict[str, Callable[[Array], Array]] = {
+    "": lambda array: array,
+    "the first two axes change places": lambda array: array.swapaxes(0, 1) if array.ndim > 1 else array,
+    "channels stand first on the right": lambda array: np.moveaxis(array, 1, -1) if array.ndim > 2 else array,
+    "channels stand first on the left": lambda array: np.moveaxis(array, -1, 1) if array.ndim > 2 else array,
+}
+
+
+def pieces(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of the first axis with some NUMBERS_AT_ONCE numbers each."""
+    rows = max(1, NUMBERS_AT_ONCE // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def head(array: Array) -> Array:
+    """The first rows of a large array."""
+    return array if array.ndim == 0 else array[next(pieces(array.shape), slice(0, 0))]
+
+
+def largest(array: Array) -> float:
+    """The largest size of any of its numbers that is finite; 0 if there is none."""
+    whole, found = np.atleast_1d(array), 0.0
+    for rows in pieces(whole.shape):
+        piece = whole[rows]
+        size = max(float(piece.max()), -float(piece.min())) if piece.size else 0.0
+        found = max(found, size if isfinite(size) else float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)))
+    return found
+
+
+def largest_difference(
+    right: Array, left: Array, allowed: Callable[[slice], Array] | None = None, relative: bool = False
+) -> tuple[float, tuple[int, ...]]:
+    """The largest difference of two arrays of one shape, and its index. It is not finite where one of the two numbers
+    is not and the other is another. `allowed` gives for rows of them how much of the difference does not count.
+    Relative differences are divided each by the left number; where that is zero, they are infinite."""
+    worst, where = 0.0, (0,) * right.ndim
+    right, left = np.atleast_1d(right), np.atleast_1d(left)
+    # Two near numbers of one type have a difference that is exact in it.
+    dtype = right.dtype if right.dtype == left.dtype and right.dtype.kind == "f" else np.dtype(np.float64)
+    for rows in pieces(right.shape):
+        one, other = right[rows], left[rows]
+        # Those that are not equal mostly are not from the first row on, which is quick to see.
+        if not one.size or (np.array_equal(one[:1], other[:1]) and np.array_equal(one, other)):
+            continue
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            difference = np.abs(one.astype(dtype, copy=False) - other.astype(dtype, copy=False))
+            if not np.isfinite(difference.max()):
+                difference[(one == other) | ((one != one) & (other != other))] = 0.0
+            if allowed:
+                difference = np.maximum(difference - np.atleast_1d(allowed(rows)), 0.0)
+            if relative:
+                np.divide(difference, np.abs(other), out=difference, where=difference != 0)
+        index = int(difference.argmax())  # of the first that is no number, if there is one
+        largest_here = float(difference.flat[index])
+        if not largest_here <= worst:
+            worst = largest_here
+            first, *others = (int(i) for i in np.unravel_index(index, difference.shape))
+            where = (rows.start + first, *others) if where else ()
+            if not isfinite(worst):
+                break
+    return worst, where
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one comparison; a rung has one or several."""
+
+    backend: str
+    variant: str
+    dtype: str
+    rung: str
+    tensor: str
+    error: float  # infinite where shape, dtype or finiteness already differ
+    tolerance: float
+    where: tuple[int, ...] = ()  # index of the largest difference
+    note: str = ""  # the two values at that index, or another remark
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance
+
+    @property
+    def used(self) -> float:
+        """The error as a share of the tolerance; the error itself if the tolerance is zero."""
+        return self.error / self.tolerance if self.tolerance else self.error
+
+    @property
+    def finite_error(self) -> float | None:
+        """The error, or None if it is not finite."""
+        return self.error if isfinite(self.error) else None
+
+    @property
+    def climber(self) -> str:
+        """The compared backend and the dtype of its weights: "NAME dtype"."""
+        return f"{f'{self.backend}:{self.variant}' if self.variant else self.backend} {self.dtype}"
+
+    def as_json(self) -> dict[str, Any]:
+        """An error that is not finite is null."""
+        return asdict(self) | {"error": self.finite_error, "passed": self.passed}
+
+
+Make = Callable[..., Check]  # Check for a backend, variant and dtype
+
+
+@dataclass(frozen=True)
+class Item:
+    """Two arrays that are to agree. They are read when they are needed, and may be again."""
+
+    rung: str
+    tensor: str
+    right: Load
+    left: Load
+    tolerance: float
+    scale: float | None = None  # what differences are divided by; None: the left one's largest value
+    smallest_scale: float = 0.0
+    relative: bool = False  # or each difference is divided by the left number, where scale is 1
+    dtype: str | None = None  # promised of the right array, where then all numbers of both must be finite
+    allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
+    is_output: bool = False  # whether axes may stand in another order: time or channels first on one side
+
+    def load(self) -> tuple[Array | None, Array | None]:
+        """The right array and the left one."""
+        return self.right(), self.left()
+
+    def scale_of(self, left: Array) -> float:
+        """What differences from this array are divided by."""
+        return self.scale if self.scale is not None else max(largest(left), self.smallest_scale) or 1.0
+
+
+def judge(item: Item, make: Make) -> Check:
+    """The check of an item: shape, dtype and finiteness before values. An output passes if one arrangement does."""
+    make = partial(make, rung=item.rung, tensor=item.tensor, tolerance=item.tolerance)
+    right, left = item.load()
+    if right is None or left is None:
+        return make(error=inf, note=f"the {'left' if right is None else 'right'} side alone has it")
+    found: list[Check] = []
+    for words, arranged in ARRANGEMENTS.items() if item.is_output else [("", np.asarray)]:
+        found.append(_judged(item, make, arranged(right), left, words))
+        if found[-1].passed:
+            return found[-1]
+    return found[0]
+
+
+def _judged(item: Item, make: Make, right: Array, left: Array, words: str) -> Check:
+    wrong = _incomparable(right, left, item.dtype)
+    if wrong:
+        return make(error=inf, note=wrong)
+    difference, where = largest_difference(right, left, item.allowed() if item.allowed else None, item.relative)
+    note = f"got {right[where]!s}, expected {left[where]!s}" if right.size else ""
+    error = difference / item.scale_of(left) if isfinite(difference) else inf
+    return make(error=error, where=where, note="; ".join(filter(None, (note, words))))
+
+
+def _incomparable(right: Array, left: Array, dtype: str | None) -> str:
+    """Why two arrays cannot even be compared; "" if they can."""
+    if right.shape != left.shape:
+        return f"shape {right.shape}, expected {left.shape}"
+    if dtype is None:
+        return ""
+    if right.dtype != dtype:
+        return f"dtype {right.dtype}, expected {dtype}"
+    for side, array in (("got", right), ("expected", left)):
+        if not np.isfinite(array).all():
+            return f"the array that was {side} is not finite at {np.argwhere(~np.isfinite(array))[0].tolist()}"
+    return ""
+
+
+def place(where: tuple[int, ...], axes: Sequence[str], units: int = 0) -> str:
+    """An index in words, such as "row 3, forget gate, unit 5"; `axes` has a word for each axis.
+
+    "lstm gate" is an axis of the blocks of the four gates, of so many units each.
+    """
+    if len(axes) != len(where):
+        return f"index {', '.join(map(str, where))}" if where else ""
+    words = []
+    for axis, number in zip(axes, where, strict=True):
+        gates = GATES.get(axis.removesuffix(" gate"), ())
+        if gates and units:
+            words += [f"{gates[min(number // units, len(gates) - 1)]} gate", f"unit {number % units}"]
+        else:
+            words.append(f"{axis} {number + (axis in COUNTED_FROM_ONE)}")
+    return ", ".join(words)
+
+
+def nearest(failed: Sequence[Check]) -> int:
+    """Which of a rung's failures is nearest to the cause: the first in the order in which things are computed, which
+    is backwards for gradients; of a step, where each tensor has an update of its own, the worst."""
+    if failed[0].rung == "gradients":
+        return len(failed) - 1
+    return max(range(len(failed)), key=lambda i: failed[i].error) if failed[0].rung == "step" else 0
+
+
+def explained(name: str, check: Check, at: str, failures: int, checks: int, breaks: str = "") -> list[str]:
+    """The rung, the tensor, where in it, the size against the bound, and both values."""
+    error = "" if check.finite_error is None else f"error {check.error:.1e}, bound {check.tolerance:.1e}; "
+    return [
+        f"{name} breaks at {check.rung}: {breaks or BREAKS[check.rung]}",
+        f"{check.tensor}: {error}{at + ': ' if at else ''}{check.note}",
+        *([f"{failures} of {checks} checks of this rung fail"] if checks > 1 else []),
+    ]

@@ -1,0 +1,227 @@
+"""What all backends share on the parity ladder: one text, one set of weights, and the referee's record.
+
+The referee is the NumPy backend in float64. Every backend is compared with it, so no framework is taken as right.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from threading import Lock
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.engines import new_group
+from backends.process.group import started_group
+from backends.process.parent import SILENCE, BackendProcess
+from backends.process.runtime import SECONDS_A_ROW, SECONDS_A_SENTENCE, Runtime
+from benchmarks.compare import in_child
+from benchmarks.compare.certificate import Size
+from common.config import DataConfig, TrainConfig
+from common.machine import Machine, describe_machine
+from common.material import prepare
+from common.tensors import Batch, epoch_order, model_config
+from common.weights import ModelState, in_dtype, initial_state
+
+REFEREE = "numpy"
+ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # rungs
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a backend is asked on a rung: to compute on these rows of a corpus with the weights of a state."""
+
+    rung: str
+    state: ModelState
+    corpus: Batch
+    rows: NDArray[np.int64]
+    batch_size: int
+
+    @property
+    def silence(self) -> float:
+        """Seconds that the answer may take at most; rows of `counts` are gone through twice."""
+        return SILENCE + (SECONDS_A_SENTENCE if self.rung == "strings" else 2 * SECONDS_A_ROW) * len(self.rows)
+
+
+class Answers:
+    """The record of a backend, with weights and tensors of one dtype. Its process makes each rung's part when it is
+    first asked for; several threads may ask."""
+
+    def __init__(self, process: BackendProcess, dtype: str, questions: dict[str, Question]) -> None:
+        self.process, self.dtype, self.questions = process, dtype, questions
+        self._kept: dict[str, dict[str, NDArray[Any]]] = {}
+        self._asking = Lock()
+
+    def __getitem__(self, rung: str) -> dict[str, NDArray[Any]]:
+        with self._asking:
+            if rung not in self._kept:
+                self._kept[rung] = self.ask(self.questions[rung])
+            return self._kept[rung]
+
+    def ask(self, question: Question) -> dict[str, NDArray[Any]]:
+        """What the backend computes, by the names of `in_child`."""
+        return self.process.listening(silence=question.silence).call(
+            in_child.record,
+            rung=question.rung,
+            state=in_dtype(question.state, self.dtype),
+            corpus=replace(question.corpus, dtype=self.dtype),
+            rows=question.rows,
+            batch_size=question.batch_size,
+        )
+
+    def of_batch(self, batch: Batch) -> "Answers":
+        """The record of the same backend where this batch is what the rungs up to the step are asked of."""
+        rows = np.arange(len(batch))
+        questions = {name: replace(one, corpus=batch, rows=rows) for name, one in self.questions.items()}
+        return Answers(self.process, self.dtype, questions)
+
+
+class Course:
+    """A context manager, since it starts a process for the referee and must end it."""
+
+    def __init__(
+        self,
+        data: DataConfig,
+        settings: TrainConfig,
+        latent_dim: int,
+        size: Size,
+        runtime: Runtime,
+        padding: str = "space",
+        workers: int = 1,
+    ) -> None:
+        # All of these pairs are trained on, so the split does not matter; a small share might hold out no pair.
+        data = replace(data, num_samples=size.num_samples, validation_split=DataConfig.validation_split)
+        self.material, self.sha256 = prepare(data, settings.seed, "float64", padding)
+        self.settings, self.size, self.runtime = settings, size, runtime
+        self.workers = workers  # number of those in the group that trains the trajectory, too; 1: there is none
+        self.model = model_config(self.material.batch, self.material.decoder_vocabulary, latent_dim, "float64")
+        self.fresh = initial_state(self.model, settings.seed)
+        self.probe = _disturbed(self.fresh, settings.seed)
+        self.questions = self._questions()
+        self.referee = Answers(self._start_numpy("float64"), "float64", self.questions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.referee.process.close()
+
+    def _questions(self) -> dict[str, Question]:
+        """What is asked on each rung; the loss is asked for together with its gradients."""
+        corpus, size, pairs = self.material.batch, self.size, len(self.material.pairs)
+        epochs = range(1, 2 + size.steps * self.settings.batch_size // pairs)
+        order = np.concatenate([epoch_order(pairs, self.settings.seed, epoch) for epoch in epochs])
+        trained = order[: size.steps * self.settings.batch_size]
+        first = trained[: size.batch_rows]
+        whole_and_smaller = trained[: size.batch_rows + size.batch_rows * 3 // 4]
+        of_group = 2 * self.workers + 1  # rows of a batch, which no number of workers divides; the last one has one
+        decided = _decided(self.probe, corpus.take(first), self.model.stop_token)
+        asked = [
+            *(Question(rung, self.probe, corpus, first, len(first)) for rung in ON_ONE_BATCH),
+            Question("trajectory", self.fresh, corpus, trained, self.settings.batch_size),
+            Question("group", self.fresh, corpus, trained[: size.steps * of_group + 1], of_group),
+            Question("counts", decided, corpus, whole_and_smaller, size.batch_rows),
+            # Fresh weights give every sentence another translation, so that mixed-up rows are seen.
+            Question("strings", self.fresh, corpus, self._sources(), size.sentences),
+        ]
+        return {question.rung: question for question in asked}
+
+    def _sources(self) -> NDArray[np.int64]:
+        """The rows of distinct sources to decode, spread evenly over the corpus."""
+        first: dict[str, int] = {}
+        for row, (source, _) in enumerate(self.material.pairs):
+            first.setdefault(source, row)
+        rows = list(first.values())
+        return np.array(rows[:: max(1, len(rows) // self.size.sentences)][: self.size.sentences])
+
+    def start(self, name: str, dtype: str) -> BackendProcess:
+        """Start the process of a backend that is compared."""
+        return self.runtime.start(name, replace(self.model, dtype=dtype), self.settings)
+
+    def start_group(self, name: str, dtype: str) -> AbstractContextManager[list[BackendProcess]]:
+        """Start a group of workers of a backend."""
+        model = replace(self.model, dtype=dtype)
+        return started_group(new_group(name, self.workers), self.runtime, name, model, self.settings)
+
+    def _start_numpy(self, dtype: str) -> BackendProcess:
+        """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""
+        return Runtime(self.runtime.threads).start(REFEREE, replace(self.model, dtype=dtype), self.settings)
+
+    def decoded(self, answers: Answers, most: int | None = None) -> NDArray[np.int64]:
+        """The translations (N, L) of the sources, or of the first ones. The last sentence is decoded alone, since a
+        backend may have another loop for a single sentence."""
+        question = answers.questions["strings"]
+        rows = question.rows[:most]
+        parts = [answers.ask(replace(question, rows=part))["ids"] for part in (rows[:-1], rows[-1:]) if len(part)]
+        return np.concatenate(parts)
+
+    @cached_property
+    def expected_ids(self) -> NDArray[np.int64]:
+        return self.decoded(self.referee)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine, for the certificates."""
+        return describe_machine()
+
+    @cached_property
+    def float32_errors(self) -> dict[str, float]:
+        """The largest error of NumPy in float32 for each tensor of the forward pass: the error that is normal."""
+        with self._start_numpy("float32") as process:
+            got = Answers(process, "float32", self.questions)["forward"]
+        return {name: float(np.abs(got[name] - array).max()) for name, array in self.referee["forward"].items()}
+
+    def margin(self, row: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+        """`first_margin` of two translations (L,) of a row's source, by the referee with the fresh weights."""
+        question = replace(self.questions["forward"], state=self.fresh, rows=np.arange(1))
+
+        def probabilities(batch: Batch) -> NDArray[np.floating]:
+            return self.referee.ask(replace(question, corpus=batch))["probabilities"]
+
+        return first_margin(probabilities, self.material.batch.take([row]), self.model.start_token, one, other)
+
+
+def _disturbed(state: ModelState, seed: int) -> ModelState:
+    """The state with noise added: fresh biases and slots are constant, which would hide mistakes in their order.
+
+    All numbers are rounded to float32, so that both precisions start from the same ones.
+    """
+    rng = np.random.default_rng(seed)
+    weights, slots = {}, {}
+    for name, weight in in_dtype(state, "float32").weights.items():
+        weights[name] = weight + np.float32(0.02) * rng.standard_normal(weight.shape, np.float32)
+        slots[name] = np.float32(1e-6) * rng.random(weight.shape, np.float32)
+    return in_dtype(ModelState(weights, slots), "float64")
+
+
+def _decided(state: ModelState, batch: Batch, stop_token: int) -> ModelState:
+    """The state with an output layer that seldom has near-ties and is often right, on padding and at ends too.
+
+    Its bias follows how often the batch has each target character, and "\n" counts as much as the most frequent one.
+    With fresh weights one position in some seventy is right, which hides mistakes of counting.
+    """
+    bias = np.log(np.bincount(batch.decoder_target_ids.ravel(), minlength=batch.num_decoder_tokens) + 0.5)
+    bias[stop_token] = bias.max()
+    layer = {"dense/kernel": 32 * state.weights["dense/kernel"], "dense/bias": bias}
+    return ModelState(state.weights | layer, state.mean_squares)
+
+
+def first_margin(
+    probabilities: Callable[[Batch], NDArray[np.floating]],
+    source: Batch,
+    start_token: int,
+    one: NDArray[np.integer],
+    other: NDArray[np.integer],
+) -> float:
+    """By how much the best character beats the second best where two translations (L,) first differ.
+
+    `source` is the one row that they are of, and `probabilities` computes the referee's (1, T_dec, V_dec) of it.
+    """
+    step = int((one != other).argmax())
+    decoder_ids = np.array([[start_token, *one[:step], start_token]])  # the last one, a target, is not looked at
+    lengths = np.array([decoder_ids.shape[1]], np.int32)
+    batch = replace(source, decoder_ids=decoder_ids, decoder_lengths=lengths)
+    second, first = np.sort(probabilities(batch)[0, step])[-2:]
+    return float(first - second)

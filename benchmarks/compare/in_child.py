@@ -1,0 +1,63 @@
+"""The record of a backend on each rung of the parity ladder; these functions run in the backend's own process."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common import decoding
+from common.decoding import Emit
+from common.interface import Backend, Metrics, unreported
+from common.tensors import Batch, Batches
+from common.weights import SLOT_PREFIX, ModelState
+
+TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
+COUNTED = ("loss_sums", "weight_sums", "real_positions", "correct", "correct_real")
+
+
+def record(
+    backend: Backend,
+    emit: Emit,
+    *,
+    rung: str,
+    state: ModelState,
+    corpus: Batch,
+    rows: NDArray[np.integer],
+    batch_size: int,
+) -> dict[str, NDArray[Any]]:
+    """Load `state` and compute what a rung compares, of the rows of the corpus in the order (rows,).
+
+    On the rungs of training and counting they are cut into batches, of which the last one may be smaller.
+    """
+    backend.load(state)
+    batches = Batches(corpus, rows, batch_size)
+    if rung == "tensors":
+        return {name: getattr(batches.whole(), name) for name in TENSORS}
+    if rung == "weights":
+        return named_arrays(backend.dump())
+    if rung == "forward":
+        return dict(vars(backend.forward(batches.whole())))
+    if rung == "gradients":
+        loss, gradients = backend.gradients(batches.whole())
+        return {"loss": np.array([loss]), **gradients}
+    if rung == "counts":
+        evaluated = backend.evaluate(batches)
+        return counted("evaluate", evaluated) | counted("train", backend.train(batches, unreported))
+    if rung == "strings":
+        ids, lengths = (array[rows] for array in (corpus.encoder_ids, corpus.encoder_lengths))
+        # As in the example, a text ends once it is longer than the longest target, so one character more comes out.
+        longest = decoding.max_decoded_length(corpus.decoder_input_ids.shape[1])
+        decoded = decoding.translate(backend, emit, encoder_ids=ids, encoder_lengths=lengths, max_length=longest)
+        return {"ids": decoded}
+    trained = backend.train(batches, lambda step, loss: emit(step=step))
+    return {"losses": trained.step_losses, **named_arrays(backend.dump())}
+
+
+def named_arrays(state: ModelState) -> dict[str, NDArray[Any]]:
+    """The weights by their canonical names and the slots by "rmsprop/NAME"."""
+    return state.weights | {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}
+
+
+def counted(how: str, metrics: Metrics) -> dict[str, NDArray[Any]]:
+    """What was counted in each batch (batches,), by "train NAME" or "evaluate NAME"."""
+    return {f"{how} {name}": getattr(metrics, name) for name in COUNTED}

@@ -1,0 +1,252 @@
+"""What `rosetta diff` compares on each rung, and how far apart it may be. The left side is what is expected."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.compare.activations import ACTIVATIONS, activated
+from benchmarks.compare.bounds import COARSER, ROUNDED_WEIGHTS, SMALLEST_SCALE, TOLERANCES_OF_ANY_MODEL, WIDENED
+from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, largest, largest_difference, place
+from benchmarks.compare.groups import GroupPair, Read, then
+from benchmarks.compare.layouts import ACTIVATED, FLOAT32_LAYERS
+from benchmarks.compare.pairing import Pairing
+from benchmarks.compare.record import Side
+
+COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
+LAST = "step-last"
+
+
+@dataclass(frozen=True)
+class LayerItem(Item):
+    """Two arrays of a pair of groups, or of no layer."""
+
+    pair: GroupPair | None = None
+    name: str = ""  # of the tensor within the pair
+    is_update: bool = False  # whether the arrays are weights after a step
+
+    def place(self, where: tuple[int, ...]) -> str:
+        """An index in words."""
+        kind, shape = (self.pair.left.kind, self.pair.left.shapes.get(self.name)) if self.pair else ("", None)
+        if self.rung == "trajectory" and not self.pair:
+            return place(where, ["step"])
+        if shape and kind in GATES:
+            return place(where, [*("row" for _ in where[1:]), f"{kind} gate"], shape[-1] // len(GATES[kind]))
+        if self.is_output:
+            return place(where, ["row", "time step", "unit"] if len(where) == 3 else ["row", "unit"])
+        return place(where, {"embedding": ["row", "column"], "dense": ["input", "unit"]}.get(kind, []))
+
+
+@dataclass
+class Rungs:
+    """Makes the items of each rung of two paired records."""
+
+    left: Side
+    right: Side
+    pairing: Pairing
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        order = ("float64", "float32", "bfloat16")
+        self.precision = max(self.left.precision, self.right.precision, key=order.index)
+        tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES_OF_ANY_MODEL.items()}
+        coarse = [path for side in (self.left, self.right) for path in coarse_layers(side)]
+        if coarse and self.precision == "float64":
+            where = ", ".join(dict.fromkeys(coarse))
+            self.notes.append(f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {where}")
+            tolerances |= {name: COARSER * tolerances[name] for name in WIDENED}
+        self.tolerances = tolerances
+        # How far rounding moves a number, as a share of it.
+        self.unit = float(np.finfo(np.float64 if self.precision == "float64" else np.float32).eps)
+
+    def items(self, rung: str) -> Iterator[LayerItem]:
+        """The items of a rung, of what both sides have; `notes` tell of the rest."""
+        yield from getattr(self, f"_{rung}")()
+
+    def _skipped(self, rung: str, what: str) -> None:
+        self.notes.append(f"not compared, {rung}: {what}")
+
+    def _both(self, rung: str, file: str, words: str) -> bool:
+        """Whether both sides have a file."""
+        sides = [side.name for side in (self.left, self.right) if not side.arrays(file)]
+        if sides:
+            self._skipped(rung, f"{' and '.join(sides)} recorded no {words}")
+        return not sides
+
+    def _named(self, rung: str, file: str, tolerance: float, exact: bool = False) -> Iterator[LayerItem]:
+        """Items of what both sides gave the same name, or have as the only one."""
+        left, right = self.left.arrays(file), self.right.arrays(file)
+        names = [(name, name) for name in left if name in right]
+        if not names and len(left) == len(right) == 1:
+            names = [(next(iter(left)), next(iter(right)))]
+        used = {name for pair in names for name in pair}
+        alone = [name for name in (*left, *right) if name not in used]
+        if alone:
+            self._skipped(rung, f"{', '.join(alone)}, recorded on one side only")
+        for one, other in names:
+            arrays = partial(right.__getitem__, other), partial(left.__getitem__, one)
+            yield LayerItem(rung, one, *arrays, tolerance, 1.0 if exact else None, is_output=True)
+
+    def _tensors(self) -> Iterator[LayerItem]:
+        if self._both("tensors", "inputs", "inputs"):
+            yield from self._named("tensors", "inputs", 0.0, exact=True)
+
+    def _weights(self) -> Iterator[LayerItem]:
+        for side, groups in ((self.left, self.pairing.left), (self.right, self.pairing.right)):
+            names = [group.name for group in groups if group.tensors]
+            if names:
+                self._skipped("weights", f"{', '.join(names)}, of {side.name} alone")
+        same = self.left.precision == self.right.precision
+        tolerance = 0.0 if same else ROUNDED_WEIGHTS[self.precision]
+        for pair, name in self._tensors_of_pairs():
+            yield self._item("weights", pair, name, "weights", tolerance, scale=1.0 if same else None)
+
+    def _forward(self) -> Iterator[LayerItem]:
+        for pair in self.pairing.pairs:
+            calls = pair.left.calls, pair.right.calls
+            if len(calls[0]) != len(calls[1]):
+                numbers = f"{len(calls[0])} and {len(calls[1])}"
+                self._skipped("forward", f"outputs of {pair.name}, which was called {numbers} times")
+                continue
+            for number, (one, other) in enumerate(zip(*calls, strict=True)):
+                left, right = pair.left.outputs(one), pair.right.outputs(other)
+                again = f", call {number + 1}" if len(calls[0]) > 1 else ""
+                for name in [name for name in left if name in right]:
+                    both, tensor = self._alike(pair, right[name], left[name]), f"{pair.name} {name}{again}"
+                    if both is None:
+                        self._skipped("forward", f"{tensor}, whose activation nobody here knows")
+                        continue
+                    bound = self.tolerances["outputs"]
+                    yield LayerItem("forward", tensor, *both, bound, pair=pair, name=name, is_output=True)
+        if self._both("forward", "outputs", "outputs"):
+            yield from self._named("forward", "outputs", self.tolerances["outputs"])
+
+    def _alike(self, pair: GroupPair, right: Read, left: Read) -> tuple[Read, Read] | None:
+        """What reads the outputs of both sides. Where one side's layer has an activation in it, which follows the
+        layer on the other side, that of the other side is activated, too; None where no such activation is here."""
+        of_left, of_right = (group.settings.get("activation") or "linear" for group in pair.both)
+        if pair.left.kind not in ACTIVATED or of_left == of_right:
+            return right, left
+        if "linear" not in (of_left, of_right) or not {of_left, of_right} <= ACTIVATIONS.keys():
+            return None
+        if of_left == "linear":
+            return right, then(left, lambda array: activated(array, of_right))
+        return then(right, lambda array: activated(array, of_left)), left
+
+    def _loss(self) -> Iterator[LayerItem]:
+        losses = [side.says.loss for side in (self.right, self.left)]
+        if None in losses:
+            self._skipped("loss", "not recorded on both sides")
+        else:
+            right, left = (partial(np.array, float(loss)) for loss in losses if loss is not None)
+            yield LayerItem("loss", "loss", right, left, self.tolerances["loss"])
+
+    def _gradients(self) -> Iterator[LayerItem]:
+        if self._both("gradients", "gradients", "gradients"):
+            smallest = SMALLEST_SCALE[self.precision] * self.left.largest("gradients")
+            bound = self.tolerances["gradients"]
+            for pair, name in self._tensors_of_pairs("gradients"):
+                yield self._item("gradients", pair, name, "gradients", bound, smallest_scale=smallest)
+
+    def _step(self) -> Iterator[LayerItem]:
+        if self._both("step", "slots", "slots of the optimizer"):
+            yield from self._slots()
+        if self._both("step", "step-1", "weights after a step"):
+            floor = 4 * self.unit * self.left.largest("weights")
+            for pair, name, scale in self._scales("step-1", SMALLEST_SCALE[self.precision]):
+                allowed = partial(allowed_of, pair, name, floor)
+                bound = self.tolerances["moving" if name.startswith("moving_") else "updates"]
+                yield self._item("step", pair, name, "step-1", bound, scale=scale, allowed=allowed, is_update=True)
+
+    def _slots(self) -> Iterator[LayerItem]:
+        both = [
+            (slot, pair, name, left[slot], right[slot])
+            for pair, name in self._tensors_of_pairs()
+            for left, right in [(pair.left.slots(name), pair.right.slots(name))]
+            for slot in left
+            if slot in right
+        ]
+        most: dict[str, float] = {}
+        for slot, _, _, left, _ in both:
+            most[slot] = max(most.get(slot, 0.0), largest(left()))
+        for slot, pair, name, left, right in both:
+            # A mean of squares is as small as the square of what it is of.
+            share = SMALLEST_SCALE[self.precision]
+            smallest = most[slot] * (share**2 if "square" in slot else share)
+            tensor, tolerance = f"{slot} of {pair.name} {name}", self.tolerances["slots"]
+            yield LayerItem("step", tensor, right, left, tolerance, None, smallest, pair=pair, name=name)
+
+    def _trajectory(self) -> Iterator[LayerItem]:
+        left, right = (
+            {step.step: step.loss for step in side.says.steps if step.loss is not None}
+            for side in (self.left, self.right)
+        )
+        steps = [step for step in left if step in right]
+        if steps:
+            one, other = (partial(np.array, [float(side[step]) for step in steps]) for side in (right, left))
+            bound = self.tolerances["trajectory"]
+            yield LayerItem("trajectory", f"losses of {len(steps)} steps", one, other, bound)
+        else:
+            self._skipped("trajectory", "no losses of steps on both sides")
+        if self._both("trajectory", LAST, "weights after the last step") and left.keys() == right.keys():
+            rounding = 100 * self.unit * self.left.largest("gradients")
+            for pair, name, scale in self._scales(LAST, 1.0):
+                gradient = pair.left.tensor(name, "gradients")
+                if gradient is not None and 0 < largest(gradient) < rounding:  # which Adam makes large
+                    self._skipped("trajectory", f"{pair.name} {name}, whose gradient is rounding alone")
+                    continue
+                yield self._item("trajectory", pair, name, LAST, self.tolerances["last_weights"], scale=scale)
+
+    def _item(self, rung: str, pair: GroupPair, name: str, file: str, tolerance: float, **more: Any) -> LayerItem:
+        left, right = (partial(group.tensor, name, file) for group in pair.both)
+        return LayerItem(rung, f"{pair.name} {name}", right, left, tolerance, pair=pair, name=name, **more)
+
+    def _tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[GroupPair, str]]:
+        """Each tensor of which either side's file has anything."""
+        for pair in self.pairing.pairs:
+            for name in dict.fromkeys((*pair.left.tensors, *pair.right.tensors)):
+                if any(group.has(name, file) for group in pair.both):
+                    yield pair, name
+
+    def _scales(self, file: str, smallest: float) -> list[tuple[GroupPair, str, float]]:
+        """For each tensor how far it moved at most, and at least this share of the farthest that a weight did."""
+        far = [(pair, name, moved(pair, name, file)) for pair, name in self._tensors_of_pairs()]
+        most = max((distance for _, name, distance in far if not name.startswith("moving_")), default=0.0)
+        return [(pair, name, max(distance, smallest * most) or 1.0) for pair, name, distance in far]
+
+
+def coarse_layers(side: Side) -> list[str]:
+    """Paths of the layers that the framework computes with constants of float32."""
+    coarse = FLOAT32_LAYERS.get(side.platform, set())
+    return [
+        layer.path for layer in side.says.layers if coarse & {*layer.classes, str(layer.settings.get("activation"))}
+    ]
+
+
+def moved(pair: GroupPair, name: str, file: str) -> float:
+    """How far a tensor moved at most from where it began, on the left."""
+    before, after = (pair.left.tensor(name, which) for which in ("weights", file))
+    if before is None or after is None or before.shape != after.shape:
+        return 0.0
+    return largest_difference(after, before)[0]
+
+
+def allowed_of(pair: GroupPair, name: str, floor: float) -> Callable[[slice], Array]:
+    """By how much weights may differ after a step: some units in the last place, and what becomes of the difference
+    of the gradients, which has passed. No optimizer makes of an error of a gradient, as a share of it, a larger share
+    of its update."""
+    found = [group.tensor(name, file) for file in ("gradients", "step-1") for group in pair.both]
+    arrays = [np.atleast_1d(array) for array in (*found, pair.left.tensor(name)) if array is not None]
+    if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
+        return lambda rows: np.array(floor)
+
+    def allowed(rows: slice) -> Array:
+        one, other, left, right, start = (array[rows] for array in arrays)
+        update = np.maximum(np.abs(left - start), np.abs(right - start))
+        size = np.maximum(np.abs(one), np.abs(other))
+        share = np.abs(one - other) / np.maximum(size, np.finfo(size.dtype).tiny)
+        return np.asarray(floor + 2 * update * share)
+
+    return allowed

@@ -150,14 +150,17 @@ def test_layers_are_described_in_the_frameworks_own_words(folders: dict[str, Pat
                 assert set(found[kind].values()) <= content(folder)["weights"].keys()
 
 
-def test_every_weight_belongs_to_a_layer_and_cells_are_none(folders: dict[str, Path]) -> None:
-    for folder in folders.values():
-        read = content(folder / "calls")
-        owned = [
-            name for layer in read["layers"] for kind in ("parameters", "buffers") for name in layer[kind].values()
-        ]
+def test_every_weight_belongs_to_a_layer_and_the_framework_is_told(folders: dict[str, Path]) -> None:
+    for name, folder in folders.items():
+        read, (framework, _, backend) = content(folder / "calls"), name.partition(":")
+        layers = read["layers"]
+        owned = [weight for layer in layers for kind in ("parameters", "buffers") for weight in layer[kind].values()]
         assert sorted(owned) == sorted(read["weights"])
-        assert not [layer["path"] for layer in read["layers"] if "cell" in layer["path"]]
+        assert not [layer["path"] for layer in layers if "cell" in layer["path"]]
+        assert (read["framework"]["name"], read["framework"]["backend"]) == (framework, backend or None)
+        assert re.match(r"\d+\.\d+", read["framework"]["version"])
+        assert read["precision"] == ("float32" if backend == "jax" else "float64")
+        assert (read["format"], read["version"]) == ("rosetta-record", 1)
 
 
 @pytest.mark.parametrize(
@@ -176,16 +179,6 @@ def test_tied_and_frozen_weights_are_told(
     fixed = {weight for weight, facts in weights.items() if not facts["trainable"]}
     assert {weight for weight in fixed if not re.search("norm", weight)} == frozen
     assert weights.keys() - fixed == arrays(folders[name] / "calls", "gradients").keys()
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_the_framework_is_told(folders: dict[str, Path], name: str) -> None:
-    framework, _, backend = name.partition(":")
-    read = content(folders[name] / "calls")
-    assert (read["framework"]["name"], read["framework"]["backend"]) == (framework, backend or None)
-    assert re.match(r"\d+\.\d+", read["framework"]["version"])
-    assert read["precision"] == ("float32" if backend == "jax" else "float64")
-    assert (read["format"], read["version"]) == ("rosetta-record", 1)
 
 
 # Of an optimizer of a program: the record's folder, some settings, and all slots.

@@ -53,20 +53,8 @@ def main() -> None:
     run_to_the_end(partial(app, prog_name="rosetta"))
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        print(f"rosetta {version('rosetta-s2s')}", flush=True)
-        raise typer.Exit
-
-
 @app.callback()
-def _rosetta(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
+def _rosetta(version: options.Version = False) -> None:
     pass
 
 
@@ -171,18 +159,9 @@ def train(
             else:
                 corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
                 settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
+                name = options.needed(backend)
                 trained = runs.train(
-                    options.needed(backend),
-                    corpus,
-                    settings,
-                    latent_dim,
-                    dtype,
-                    padding,
-                    epochs,
-                    out,
-                    runtime,
-                    on_event,
-                    workers,
+                    name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, workers
                 )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
@@ -292,7 +271,6 @@ def _answering(
     opener: "Opener", backend: str | None, variants: bool, unknown: str, beam: int | None, n_best: int | None
 ) -> Iterator[tuple[Answers, About]]:
     """What translates lines, each to a JSON object, in one backend or in all; and what tells which these are."""
-    from backends.side_by_side import open_side_by_side
     from backends.translator import as_json
 
     if backend != "all":
@@ -301,6 +279,8 @@ def _answering(
             about = {"backend": translator.process.name}
             yield lambda lines: [as_json(answer, n_best) for answer in answers(lines)], lambda: about
         return
+
+    from backends.side_by_side import open_side_by_side
 
     names = installed(variants)
     with ExitStack() as stack:

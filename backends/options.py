@@ -45,6 +45,14 @@ def several_backends(by_default: str) -> Any:
     return typer.Option("--backends", help=LISTED, show_default=by_default, autocompletion=complete_backends)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"rosetta {version('rosetta-s2s')}", flush=True)
+        raise typer.Exit
+
+
 _data = typer.Option(
     "--data",
     help='"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.',
@@ -124,6 +132,8 @@ Unknown = Annotated[
     Literal["error", "drop"],
     typer.Option(help="Refuse a sentence with characters that training did not have, or drop these characters."),
 ]
+Version = Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")]
+
 # The options of `backends`, `translate` and `convert` alone.
 Names = Annotated[
     list[str] | None,

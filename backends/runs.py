@@ -16,7 +16,6 @@ from backends.translator import Translator
 from common import training
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
-from common.machine import fewer_threads
 from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.tensors import model_config
@@ -133,9 +132,6 @@ def _train(
     The first worker of the group writes the run; where that worker is not here, `run` and what is returned are None.
     """
     first, name = group[0], processes[0].name
-    # In a group the other workers are programs that use the machine, too, and rightly so.
-    if first.size == 1 and (advice := fewer_threads(processes[0].facts.threads, processes[0].pid)):
-        on_event({"warning": advice})
     timeout, worker_of = silence(len(material.pairs)), dict(zip(processes, group, strict=True))
 
     def train_worker(process: BackendProcess) -> None:

@@ -16,7 +16,7 @@ import common.machine
 from backends.process.environment import child_environment
 from benchmarks.measure import machine as looked_at
 from benchmarks.measure.machine import NOT_KNOWN, Finding, NoRestError, check, wait_until_fit, wait_until_idle
-from common.machine import Watch, busy_seconds, cores, fewer_threads, quota
+from common.machine import Watch, busy_seconds, cores, quota
 from tests.program import rosetta
 
 CPU = "sys/devices/system/cpu"
@@ -116,24 +116,6 @@ def test_what_others_do_is_told_from_our_own_work(machine: Path) -> None:
     time.sleep(0.2)
     assert watch.others() > 1.0
     assert watch.stolen() > 0.1
-
-
-@pytest.mark.parametrize(
-    ("existing", "others", "threads", "advised"),
-    [
-        *((2, 0.0, 2, None), (2, 0.4, 2, None), (2, 1.0, 2, 1), (2, 1.0, 1, None), (2, 2.0, 2, 1), (2, 0.6, 2, 1)),
-        *((8, 5.0, 2, None), (8, 7.0, 2, 1)),  # a quota allows the time of two of eight cores
-    ],
-)
-def test_fewer_threads_are_advised_where_they_would_share_a_core(
-    monkeypatch: pytest.MonkeyPatch, existing: int, others: float, threads: int, advised: int | None
-) -> None:
-    use(monkeypatch, set(range(existing)))
-    monkeypatch.setattr(common.machine, "cores", lambda: 2)
-    monkeypatch.setattr(common.machine, "SAMPLE_SECONDS", 0.0)
-    monkeypatch.setattr(Watch, "others", lambda self: others)
-    advice = fewer_threads(threads, os.getpid())
-    assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
 
 
 @pytest.mark.parametrize(

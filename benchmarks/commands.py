@@ -1,13 +1,12 @@
 """The commands that measure and report, which rosetta.py adds to its command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,10 +18,11 @@ from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Benchmark
+    from benchmarks.report.render import Report
 
 # Options that cannot be given with --resume, which takes their values from the recording.
-PLANNED = ["backends", "threads", "device", *options.FIXED_BY_RUN]
-PLANNED_BENCH = [*PLANNED, "within", "run", "baseline"]
+PLANNED = [*"backends threads device within run baseline workers".split(), *options.FIXED_BY_RUN]
+OWN_PLAN = "--resume continues the recording's own plan"
 LOG_SECONDS = 15.0  # where no terminal shows a line that lives, a line is printed as often
 
 Backends = Annotated[str | None, options.several_backends("those installed, without variants and numpy")]
@@ -108,8 +108,7 @@ def bench(
     path = _recording_path(out, resume, "bench")
     seconds = options.seconds(budget) if budget is not None else None
     if resume:
-        options.refuse(context, PLANNED_BENCH, "--resume continues the recording's own plan")
-        open_benchmark = partial(bench.resumed, path, seconds, python or [])
+        options.refuse(context, PLANNED, OWN_PLAN)
     else:
         names = options.installed_backends(backends) if backends is not None else frameworks()
         if baseline is not None and baseline not in names:
@@ -121,19 +120,19 @@ def bench(
             latent_dim,
             device,
             threads,
+            rows_of(names, python or [], careful=narrow < CAREFUL),
             narrow,
             seconds or (BUDGET if within is None else LONG_BUDGET),
             baseline or "",
             str(run.resolve()) if run else "",
-            rows_of(names, python or [], careful=narrow < CAREFUL),
         )
         for row in plan.rows:
             find(row.backend, row.python or None)
-        open_benchmark = partial(bench.begin, path, plan)
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
-        benchmark = open_benchmark()
-        with _measuring("bench", path, json, *benchmark.plan.python_options), _Progress(benchmark) as progress:
+        benchmark = bench.resumed(path, seconds, python or []) if resume else bench.begin(path, plan)
+        progress = _Progress(benchmark)
+        with _measuring("bench", path, json, *benchmark.plan.python_options), progress.live:
             benchmark.run(progress, half_width)
 
 
@@ -170,11 +169,11 @@ def sweep(
     from backends.engines import engine_of
     from benchmarks.measure import sweep
     from benchmarks.measure.lock import only_benchmark, only_writer
-    from benchmarks.measure.recording import Recording
+    from benchmarks.measure.plan import Plan, Row
 
     path = _recording_path(out, resume, "sweep")
     if resume:
-        options.refuse(context, [*PLANNED, "workers"], "--resume continues the recording's own plan")
+        options.refuse(context, PLANNED, OWN_PLAN)
     else:
         by_default = [name for name in frameworks() if name != BASELINE]
         names = options.installed_backends(backends) if backends is not None else by_default
@@ -185,11 +184,18 @@ def sweep(
                 raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
             if workers > 1:
                 engine_of(name)
-        corpus = DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines)
-        settings = TrainConfig(batch_size, seed=seed)
-        create = partial(sweep.begin, path, names, corpus, settings, latent_dim, device, threads, workers)
+        plan = Plan(
+            DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines),
+            TrainConfig(batch_size, seed=seed),
+            latent_dim,
+            device,
+            threads if workers == 1 else threads or 1,
+            tuple(map(Row, names)),
+            axes=sweep.AXES if workers == 1 else {},
+            workers=workers,
+        )
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
-        recording = Recording.read(path, "rosetta-sweep", "rosetta-workers").resume() if resume else create()
+        recording = sweep.resumed(path) if resume else sweep.begin(path, plan)
         began = monotonic()
         with _measuring("sweep", path, json):
             for title in sweep.measure(recording):
@@ -239,10 +245,10 @@ def report(
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
     if out is not None and out.is_file() and format_of(out).startswith("rosetta-"):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
-    shown = _shown(recordings, charts=out is not None and out.suffix == ".html")
+    found = report_of(recordings)
     if out is None:
-        return render.terminal(shown.summary, terminal.out)
-    made = render.html(shown.page, shown.charts) if out.suffix == ".html" else render.markdown(shown.page)
+        return render.terminal(found.summary, terminal.out)
+    made = render.html(found.page, found.charts()) if out.suffix == ".html" else render.markdown(found.page)
     try:
         write_atomically(out, made.encode())
     except OSError as error:
@@ -273,7 +279,7 @@ def compare(
     if json:
         terminal.print_json(asdict(found))
     else:
-        render.terminal(changes.shown(found), terminal.out)
+        render.terminal(changes.page(found), terminal.out)
     slower = [change for change in found.changes if limit is not None and change.slower_by > limit]
     if slower:
         worst = max(slower, key=lambda change: change.slower_by)
@@ -295,19 +301,12 @@ class _Progress:
         self.benchmark, self.began, self.logged = benchmark, monotonic(), -LOG_SECONDS
         self.live = Live(console=terminal.err, auto_refresh=False, transient=True)
 
-    def __enter__(self) -> "_Progress":
-        self.live.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.live.__exit__(*error)
-
     def status(self, doing: str) -> None:
         from benchmarks.report.statistics import widest
 
         words = [doing]
-        if self.benchmark.end:
-            words.append(f"{_clock(max(0.0, self.benchmark.left))} left")
+        if self.benchmark.pace.end:
+            words.append(f"{_clock(max(0.0, self.benchmark.pace.left))} left")
         if found := widest(self.benchmark.recording):
             left, right, ratio = found
             words.append(f"{left.label} over {right.label} {ratio.value:.2f}, ± {ratio.half_width:.0%} so far")
@@ -326,6 +325,7 @@ class _Progress:
 
 def _log(seconds: float, line: str) -> None:
     """Print a line with the time that has passed to standard error."""
+
     text = f"[{_clock(seconds)}] {printable(line)}"
     terminal.err.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -334,31 +334,19 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-class _Shown(NamedTuple):
-    """What is shown of recordings."""
-
-    page: str  # in Markdown
-    summary: str  # the part of it that a terminal shows
-    content: dict[str, Any]  # what --json prints
-    charts: dict[str, str]  # the page's charts as SVG, by their names
-
-
-def _shown(paths: list[Path], charts: bool = False) -> _Shown:
-    """What is shown of a recording, or of several of benchmarks side by side; charts only where they are wanted."""
+def report_of(paths: Sequence[Path]) -> "Report":
+    """What is told of a recording, or of several of benchmarks side by side. Raises as `Recording.read` does."""
     from benchmarks.measure.recording import Recording
-    from benchmarks.report import answer, results, scaling, sections
+    from benchmarks.report import page
 
     if len(paths) > 1:
-        found = [(path.stem, results.results_of(Recording.read(path, "rosetta-benchmark"))) for path in paths]
-        page = sections.machines(found)
-        return _Shown(page, page, {}, {})
+        return page.machines([(path.stem, Recording.read(path, "rosetta-benchmark")) for path in paths])
     recording = Recording.read(paths[0])
-    if recording.head.format != "rosetta-benchmark":
-        drawn = scaling.charts(recording) if charts else {}
-        return _Shown(scaling.page(recording), scaling.summary(recording), scaling.plain(recording), drawn)
-    one = results.results_of(recording)
-    drawn = answer.charts_of(one) if charts else {}
-    return _Shown(sections.page(one), sections.summary(one), results.as_json(one), drawn)
+    if recording.plan.kind == "benchmark":
+        return page.report_of(recording)
+    from benchmarks.report import scaling
+
+    return scaling.report_of(recording)
 
 
 def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
@@ -397,15 +385,15 @@ def _measuring(command: str, path: Path, json: bool, *options: str) -> Iterator[
             path.unlink()  # it holds only the plan, so there is nothing to resume
             raise
         raise RosettaError(f"{error}; {go_on}") from error
-    shown = _shown([path])
+    found = report_of([path])
     if json:
-        terminal.print_json({"results": str(path)} | shown.content)
+        terminal.print_json({"results": str(path)} | found.content)
     else:
-        render.terminal(shown.summary, terminal.out)
+        render.terminal(found.summary, terminal.out)
     if interrupted:
         raise CtrlCError(f"interrupted; {go_on}")
     if not json:
-        if shown.content.get("missing"):
+        if found.content.get("missing"):
             print(f"{go_on[0].upper()}{go_on[1:]} --budget 5m")
         html = quoted(path.with_suffix(".html"))
         print(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {html}")

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from backends.process.parent import PROJECT
 from benchmarks import commands
 from benchmarks.measure.recording import Recording
-from benchmarks.report import changes, render, sections
-from benchmarks.report.results import Results, results_of
+from benchmarks.report import changes, page, render
 from common.errors import RosettaError
 
 COMMITTED = PROJECT / "docs" / "benchmark"
@@ -87,25 +86,26 @@ def _damage(draw: st.DrawFn, inside: Any) -> None:
 def reported(path: Path, charts: bool = False) -> str:
     """The page and the Markdown of a recording, or the one line with which it is refused; charts take seconds."""
     try:
-        shown = commands._shown([path], charts)
+        found = commands.report_of([path])
     except RosettaError as error:
         return _line(error)
-    return render.html(shown.page, shown.charts) + render.markdown(shown.page) + shown.summary
+    drawn = found.charts() if charts else {}
+    return render.html(found.page, drawn) + render.markdown(found.page) + found.summary
 
 
 @cache
-def another() -> Results:
-    return results_of(Recording.read(COMMITTED / "intel.jsonl"))
+def another() -> Recording:
+    return Recording.read(COMMITTED / "intel.jsonl")
 
 
 def beside_another(path: Path) -> str:
     """The page of a recording beside `another`, or the one line with which it is refused."""
     try:
-        results = results_of(Recording.read(path, "rosetta-benchmark"))
+        recording = Recording.read(path, "rosetta-benchmark")
     except RosettaError as error:
         return _line(error)
-    page = sections.machines([("damaged", results), ("whole", another())])
-    return render.html(page, {}) + render.markdown(page)
+    both = page.machines([("damaged", recording), ("whole", another())]).page
+    return render.html(both, {}) + render.markdown(both)
 
 
 def compared_with(path: Path, other: Recording) -> str:
@@ -115,7 +115,7 @@ def compared_with(path: Path, other: Recording) -> str:
     except RosettaError as error:
         return _line(error)
     both = changes.compare(recording, other), changes.compare(other, recording)
-    return "".join(map(changes.shown, both))
+    return "".join(map(changes.page, both))
 
 
 def _line(error: RosettaError) -> str:

@@ -4,7 +4,7 @@ A benchmark of minutes is run on it in no time, on machines as slow and as busy 
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,9 +17,9 @@ import pytest
 
 from benchmarks.measure import bench, machine
 from benchmarks.measure.bench import Benchmark
-from benchmarks.measure.in_child import Product, Profile, Steps, WarmUp
+from benchmarks.measure.in_child import Product, Profile, Visit, WarmUp
 from benchmarks.measure.plan import Plan, Row
-from benchmarks.measure.recording import Certified, Corpus, Recording, Sizes
+from benchmarks.measure.recording import Certified, Recording, Sizes, Text
 from benchmarks.measure.sentences import Sentences, Weights
 from common.material import Material
 from common.tensors import Batch, model_config
@@ -34,9 +34,7 @@ TICK = 0.05  # seconds in which the simulation goes on where somebody waits
 class World:
     """What the machine is like, and what was done on it."""
 
-    step_seconds: Callable[[Row, int], float] = lambda row, step: recordings.SECONDS[
-        row.backend
-    ]  # of a visit's steps
+    step_seconds: Callable[[Row, int], float] = lambda row, step: 0.1  # of a visit's steps
     slowness: float = 1.0  # how many times as long as elsewhere everything takes
     start_seconds: float = 2.0  # of a process that is started alone
     started: int = 0  # number of processes, of which those after the first round are started two at a time
@@ -49,7 +47,6 @@ class World:
     now: float = 1000.0  # seconds on the clock
     visits: list[tuple[Row, int, int]] = field(default_factory=list)  # the row, steps in all, first pair's place
     alive: list["FakeProcess"] = field(default_factory=list)
-    most_alive: int = 0
     notes: list[str] = field(default_factory=list)
     statuses: list[tuple[float, str]] = field(default_factory=list)
 
@@ -92,7 +89,6 @@ class FakeProcess:
         world.work(world.start_seconds / (1 if world.started <= world.one_by_one else bench.STARTED_AT_ONCE))
         self.facts = recordings.facts(row)
         world.alive.append(self)
-        world.most_alive = max(world.most_alive, len(world.alive))
 
     def __enter__(self) -> Self:
         return self
@@ -114,17 +110,18 @@ class FakeProcess:
         first, *others = self._steps(1 + len(rows) // batch_size)
         return WarmUp(first, others, 600_000_000, 8, 2)
 
-    def steps(self, rows: Batch, batch_size: int) -> Steps:
+    def steps(self, rows: Batch, batch_size: int, lead: int) -> Visit:
         count = len(rows) // batch_size
         self.world.visits.append((self.row, count, int(rows.encoder_ids[0].sum())))
         taken = self._steps(count)
-        return Steps(taken, sum(taken), True, 700_000_000)
+        return Visit(0, taken[:lead], taken[lead:], sum(taken), True, 0.0, 0.0, peak=700_000_000)
 
     def load(self, state: Any) -> None:
         """Weights change no time."""
 
-    def decoding(self, **sources: Any) -> list[float]:
-        return [self.world.work(0.06) for _ in range(3)]
+    def decoding(self, **sources: Any) -> Visit:
+        calls = [self.world.work(0.06) for _ in range(3)]
+        return Visit(0, [], calls, sum(calls), True, 0.0, 0.0)
 
     def translate(self, encoder_ids: np.ndarray, encoder_lengths: np.ndarray, max_length: int) -> np.ndarray:
         self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
@@ -134,7 +131,7 @@ class FakeProcess:
         self.world.work(2.0)
         return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
 
-    def matrix_products(self, shapes: Mapping[str, tuple[int, int, int]]) -> list[Product]:
+    def matrix_products(self, batch_size: int, target_length: int) -> list[Product]:
         self.world.work(0.5)
         return recordings.LARGE
 
@@ -192,9 +189,8 @@ def begun(plan: Plan, path: Path, material: Material, world: World, budget: floa
     sentences = Sentences(material, Weights("fresh weights", "", fresh(model), frozenset()))
     if path.exists():
         return Benchmark(Recording.read(path), material, sentences, budget)
-    corpus = Corpus("0" * 64, Sizes.of(material), "fresh weights", "", sentences.shown, len(sentences.held_out))
-    recording = Recording.begin(path, "rosetta-benchmark", plan=plan, corpus=corpus)
-    return Benchmark(recording, material, sentences, budget)
+    corpus = Text("0" * 64, Sizes.of(material), "fresh weights", "", sentences.shown, len(sentences.held_out))
+    return Benchmark(Recording.begin(path, plan, corpus), material, sentences, budget)
 
 
 fresh = cache(lambda model: initial_state(model, 0))  # which takes long for many units

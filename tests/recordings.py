@@ -1,8 +1,9 @@
-"""Recordings with known answers: what `rosetta bench` would write if every step took just so long.
+"""Recordings: with known answers, as if every step took just so long; those of docs/benchmark; and a hostile one.
 
-They are built in memory; `written` puts one into a file.
+The first are built in memory; `written` puts one into a file.
 """
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,23 +13,23 @@ import msgspec
 import numpy as np
 
 from backends import BASELINE
+from backends.process.parent import PROJECT
 from benchmarks.compare.certificate import QUICK, Certificate, Rung
-from benchmarks.measure.in_child import Product, Profile, WarmUp
+from benchmarks.measure.in_child import Product, Profile, Visit, WarmUp
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, rows_of
 from benchmarks.measure.recording import (
     FORMATS,
-    BenchHead,
     Certified,
-    Corpus,
     Decoded,
-    Evidence,
+    Explained,
+    Head,
     Line,
     Recording,
     Round,
-    Shown,
+    ShownSentence,
     Sizes,
     Start,
-    Visit,
+    Text,
     append_line,
     create_lines,
 )
@@ -46,6 +47,21 @@ LEAD = 8  # steps of a visit that do not count
 KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "products")]
 SIZES = Sizes(640, 160, 24, 42, 60, 75)
 LARGE = [Product("large", (2048, 2048, 2048), 2e11)]
+
+MACHINE = Machine(
+    processor="a processor",
+    instructions="X86_V4",
+    cores=2,
+    memory=8 << 30,
+    system="Linux",
+    python="3.12.1",
+    versions={"torch": OF_FRAMEWORK},
+)
+COMMITTED = PROJECT / "docs" / "benchmark"
+# HTML, a table's line, code, a link, a mention, an address, and what writes over a terminal or turns a line round.
+HOSTILE = "<img src=x onerror=alert(1)>|`**a**`[b](http://e.vil)@you #1 www.e.vil\u2028\u202e\x1b[31m\n---\n# c"
+REPLACED = ("torch", "aten::mm", "flushed", "He needs 6 ties.", "Il a besoin de 6 cravates.", "cpu", "NumPy")
+REPLACED += ("Intel(R) Xeon(R) Processor", "the weights of the bundled run after 55 epochs")
 
 Kind = TypeVar("Kind", bound=Line)
 
@@ -73,32 +89,17 @@ def plan_of(
     """A plan of these backends on the default corpus, two threads each."""
     rows = rows_of(list(names), careful=within < CAREFUL)
     data = DataConfig(split="grouped")
-    return Plan(data, TrainConfig(), 256, "cpu", 2, within, budget, baseline, "", rows)
+    return Plan(data, TrainConfig(), 256, "cpu", 2, rows, within, budget, baseline)
 
 
-def machine(**facts: Any) -> Machine:
-    found: dict[str, Any] = {
-        "processor": "a processor",
-        "instructions": "X86_V4",
-        "cores": 2,
-        "memory": 8 << 30,
-        "system": "Linux",
-        "python": "3.12.1",
-        "versions": {"torch": OF_FRAMEWORK},
-    }
-    return Machine(**(found | facts))  # type: ignore[typeddict-item]
-
-
-def opening(format: str) -> dict[str, Any]:
-    """What every head of this format begins with."""
-    started = "2026-07-01T10:00:00Z"
-    return {"format": format, "version": FORMATS[format][0], "started": started, "machine": machine()}
-
-
-def head_of(plan: Plan) -> BenchHead:
-    shown = [Shown("It is red.", ["C'est rouge."], False), Shown("Is it red?", ["Est-ce rouge ?"], True)]
-    corpus = Corpus("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
-    return BenchHead(**opening("rosetta-benchmark"), plan=plan, corpus=corpus)
+def head_of(plan: Plan) -> Head:
+    shown = [
+        ShownSentence("It is red.", ["C'est rouge."], False),
+        ShownSentence("Is it red?", ["Est-ce rouge ?"], True),
+    ]
+    corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
+    format = "rosetta-benchmark"
+    return Head(format, FORMATS[format], MACHINE, "2026-07-01T10:00:00Z", plan, corpus)
 
 
 def recording(
@@ -123,7 +124,7 @@ def recording(
     plain = [n for n in matched if not plan.rows[n].control]
     made.lines += [Certified(n, certificate(plan.rows[n])) for n in plain]
     made.lines += [decoded(n, plan.rows[n]) for n in plain]
-    made.lines += [evidence(n, plan.rows[n]) for n in plain]
+    made.lines += [explained(n, plan.rows[n]) for n in plain]
     level = 0.0
     for number in range(1, rounds + 1):
         last = number > rounds - extra
@@ -195,9 +196,9 @@ def decoded(number: int, row: Row) -> Decoded:
     return Decoded(number, sentences, 0.001, (2000, 40), 100, scores)
 
 
-def evidence(number: int, row: Row) -> Evidence:
+def explained(number: int, row: Row) -> Explained:
     products = [] if row.reduced or row.backend == BASELINE else LARGE
-    return Evidence(number, Profile(3, 0.2, 0.15, KERNELS, 0.006), products)
+    return Explained(number, Profile(3, 0.2, 0.15, KERNELS, 0.006), products)
 
 
 def written(made: Recording, path: Path) -> Recording:
@@ -215,11 +216,9 @@ def changed(made: Recording, kind: type[Kind], change: Callable[[Kind], Line | N
 
 
 def each_visit(made: Recording, change: Callable[[Row, Visit], Visit]) -> Recording:
-    """The recording with each training visit as `change` makes it."""
+    """The recording with each visit of its benchmark as `change` makes it."""
 
     def altered(line: Round) -> Round:
-        if line.work != "training":
-            return line
         cycles = [[change(made.plan.rows[v.row], v) for v in cycle] for cycle in line.cycles]
         return msgspec.structs.replace(line, cycles=cycles)
 
@@ -227,17 +226,33 @@ def each_visit(made: Recording, change: Callable[[Row, Visit], Visit]) -> Record
 
 
 def slowed(made: Recording, label: str, factor: float) -> Recording:
-    """The recording with every step of a row taking `factor` times as long."""
+    """The recording with every step and call of a row taking `factor` times as long."""
 
     def change(row: Row, old: Visit) -> Visit:
-        if row.label != label:
-            return old
         lead, steps = ([factor * seconds for seconds in times] for times in (old.lead, old.steps))
-        return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
+        return (
+            msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
+            if row.label == label
+            else old
+        )
 
     return each_visit(made, change)
 
 
 def on_machine(made: Recording, **facts: Any) -> Recording:
     """The recording as one of a machine of which these facts are told."""
-    return replace(made, head=msgspec.structs.replace(made.head, machine=machine(**facts)))
+    return replace(made, head=msgspec.structs.replace(made.head, machine=made.head.machine | facts))
+
+
+def committed(name: str) -> Recording:
+    """A recording of docs/benchmark."""
+    return Recording.read(COMMITTED / f"{name}.jsonl")
+
+
+def hostile(path: Path) -> Recording:
+    """The committed recording with a hostile text wherever a stranger could write one, saved at `path`."""
+    text = (COMMITTED / "intel.jsonl").read_text(encoding="utf-8")
+    for word in REPLACED:
+        text = text.replace(json.dumps(word), json.dumps(HOSTILE))
+    path.write_text(text, encoding="utf-8")
+    return Recording.read(path)

@@ -6,16 +6,16 @@ Only times and counts are others, and no other program is minded: tests run whil
 import sys
 from math import inf
 
-from benchmarks.measure import bench, machine
+from benchmarks.measure import bench, machine, pace
 from benchmarks.report import results
 from rosetta import main
 
 
 def make_short(rounds: int) -> None:
     """Let the benchmarks of this process end after so many rounds of short visits, and one with all rows."""
-    bench.LEAD_SECONDS = bench.TIMED_SECONDS = 0.02
-    bench.CYCLES, bench.EXTRA_ROUNDS, bench.PROCESS_BYTES = 2, 1, 0.0
-    bench.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
+    pace.LEAD_SECONDS = pace.TIMED_SECONDS = 0.02
+    pace.CYCLES, bench.EXTRA_ROUNDS, bench.PROCESS_BYTES = 2, 1, 0.0
+    bench.LEAST_ROUNDS = pace.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
     bench.ENOUGH_ROUNDS = rounds
     machine.MOST_WAIT = machine.WINDOW
     machine.MOST_OTHERS = inf

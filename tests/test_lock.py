@@ -65,40 +65,29 @@ def no_wait(message: str) -> None:
     pytest.fail(f"it waited: {message}")
 
 
-def test_a_second_benchmark_says_who_holds_the_machine_and_waits(start: Start) -> None:
+def test_a_second_benchmark_says_who_holds_the_machine_and_waits_until_the_first_ends_or_is_killed(
+    start: Start,
+) -> None:
     first = start("as planned")
     assert line(first) == "holds"
-    second = start()
+    second, third = start(), start()
     holder = rf"process {first.pid} of \w+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d: \S+ -c "
-    assert re.match(rf"waits: another benchmark runs \({holder}", said := line(second))
-    assert said.endswith("waiting for its end")
+    for other in (second, third):
+        assert re.match(rf"waits: another benchmark runs \({holder}", said := line(other))
+        assert said.endswith("waiting for its end")
     with pytest.raises(CannotBeginError, match=holder), only_benchmark(no_wait, wait=False):
         pass
-    first.stdin.close()
-    assert line(first) == "released"
-    assert line(second) == "holds"
-
-
-def test_the_lock_of_a_killed_benchmark_is_free(start: Start) -> None:
-    first = start()
-    assert line(first) == "holds"
-    second = start()
-    assert line(second).startswith("waits")
+    third.send_signal(signal.SIGINT)  # Ctrl-C ends the wait and leaves the lock
+    assert third.wait(timeout=10) != 0
+    assert third.stderr.read().rstrip().endswith("KeyboardInterrupt")
+    assert first.poll() is None
     first.send_signal(signal.SIGKILL)
     assert line(second) == "holds"
-
-
-def test_ctrl_c_ends_the_wait_and_leaves_the_lock(start: Start) -> None:
-    first = start()
-    assert line(first) == "holds"
-    second = start()
-    assert line(second).startswith("waits")
-    second.send_signal(signal.SIGINT)
-    assert second.wait(timeout=10) != 0
-    assert second.stderr.read().rstrip().endswith("KeyboardInterrupt")
-    assert first.poll() is None
-    with pytest.raises(CannotBeginError), only_benchmark(no_wait, wait=False):
-        pass
+    fourth = start()
+    assert line(fourth).startswith(f"waits: another benchmark runs (process {second.pid} ")
+    second.stdin.close()
+    assert line(second) == "released"
+    assert line(fourth) == "holds"
 
 
 @pytest.mark.usefixtures("start")
@@ -168,26 +157,18 @@ def test_a_new_recording_replaces_nothing_and_leaves_no_empty_file(tmp_path: Pat
             pass
         assert path.exists()
     assert not path.exists()
-    path.write_bytes(b"as it was")
-    with pytest.raises(CannotBeginError, match="exists already"), only_writer(path, new=True):
-        pass
-    assert path.read_bytes() == b"as it was"
-    path.unlink()
     with pytest.raises(CannotBeginError, match="No such file"), only_writer(path, new=False):
         pass
-    path.touch()
+    path.touch()  # the empty file of a killed benchmark, which is no recording
+    refuse_existing(path)
     with only_writer(path, new=False):
         pass
     assert path.exists()
-
-
-def test_the_empty_file_of_a_killed_benchmark_is_no_recording(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.touch()
-    refuse_existing(path)
     with only_writer(path, new=True):
-        path.write_bytes(b"a line")
-    assert path.read_bytes() == b"a line"
+        path.write_bytes(b"as it was")
+    with pytest.raises(CannotBeginError, match="exists already"), only_writer(path, new=True):
+        pass
+    assert path.read_bytes() == b"as it was"
 
 
 def test_a_lock_that_another_program_holds_without_a_name_is_not_known(tmp_path: Path) -> None:

@@ -37,9 +37,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
     "typed",
     [
         "",
-        "--backends keras:example",
-        "--backends torch --threads 1",
-        "--within 2% --budget 10m",
+        "--backends torch --threads 1 --within 2% --budget 10m",
         "--within 2.5% --budget 1000000s",
         "--budget 10m",
         "--baseline torch --latent-dim 16 --seed 3 --batch-size 32",
@@ -60,7 +58,6 @@ def test_what_is_measured_by_default_is_left_out_of_the_command(monkeypatch) -> 
     found = planned(monkeypatch, "bench", "--backends", "torch,keras", "--within", "7%")
     assert found.command.split(" \\\n    ")[:2] == ["rosetta bench", "--backends torch,keras"]
     assert planned(monkeypatch, "bench").budget < 300, "under five minutes"
-    assert planned(monkeypatch, "bench", "--within", "2%").budget == 3600
 
 
 def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:
@@ -84,6 +81,7 @@ def test_the_question_is_of_rows_that_do_the_same_work() -> None:
     assert found.question == [Row("torch"), Row("keras")]
     assert found.matched == [*found.question[:1], Row("torch:bfloat16"), Row("keras"), Row("torch", control=True)]
     assert plan_of(["torch:bfloat16"]).question == [Row("torch:bfloat16")]
+    assert not Row("jax:magic").reduced, "a backend that is not in our table"
     assert [plan_of(within=within).careful for within in (0.02, 0.07)] == [True, False]
 
 
@@ -105,14 +103,6 @@ def test_rows_of_other_interpreters_are_called_by_version(monkeypatch) -> None:
         "torch 9.1 number 2",
     ]
     assert len(set(labels)) == len(labels) == 8
-
-
-def test_a_special_row_has_a_plain_one_that_it_is_compared_with() -> None:
-    for special in ({"lane": "default"}, {"control": True}):
-        assert Row("torch", **special).counterpart == Row("torch")
-    assert Row("torch:bfloat16").counterpart == Row("torch")
-    assert Row("torch:compile").counterpart is Row("torch").counterpart is None
-    assert not Row("jax:magic").reduced, "a backend that is not in our table"
 
 
 def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from markdown_it.token import Token
 from playwright.sync_api import Browser
 from rich.console import Console
 
-from benchmarks.report import render, sections
-from benchmarks.report.answer import charts_of
+from benchmarks.report import page, render
 from benchmarks.report.charts import COLOURS, chart, colour_of
-from benchmarks.report.results import Pair, Results, results_of
+from benchmarks.report.render import Report
+from benchmarks.report.rows import RowPair
 from benchmarks.report.statistics import Estimate
-from tests.results_example import hostile, standard
+from tests.recordings import committed, hostile
 
 WIDE = "[document.documentElement.scrollWidth, innerWidth]"
 UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
@@ -50,13 +50,13 @@ class Read(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def results() -> Results:
-    return results_of(standard())
+def found() -> Report:
+    return page.report_of(committed("intel"))
 
 
 @pytest.fixture(scope="module")
-def page(results: Results) -> str:
-    return render.html(sections.page(results), charts_of(results))
+def html(found: Report) -> str:
+    return render.html(found.page, found.charts())
 
 
 def printed(markdown: str) -> str:
@@ -73,18 +73,6 @@ def tokens(markdown: str) -> Iterator[Token]:
         yield from token.children or [token]
 
 
-def test_the_answer_comes_first_and_its_figures_are_those_that_were_measured(results: Results) -> None:
-    answer, _, _ = sections.page(results).replace("\N{NO-BREAK SPACE}", " ").partition("\n---\n")
-    assert answer.startswith(
-        "# PyTorch trains 1.4 times as fast as Paddle and 1.8 times as fast as Keras; all translate"
-    )
-    assert "2 cores · 95 % intervals within ±2.3 % · 10 rounds · 27 November 2026, 04:29 UTC\n" in answer
-    assert "| PyTorch | 4.48 s (4.41 to 4.56) | 1.77× (1.73 to 1.81) | 5.16 µs | 65.4 µs |" in answer
-    assert "| keras:example | 7.92 s (7.79 to 8.04) | 1× (baseline) | – | 42.9 ms |" in answer
-    assert "torch:compile |" not in answer
-    assert answer.count("step is") == 3, "one reason for each row that is slower than the fastest"
-
-
 @pytest.mark.parametrize(
     ("word", "ends", "expected"),
     [
@@ -95,29 +83,28 @@ def test_the_answer_comes_first_and_its_figures_are_those_that_were_measured(res
     ],
 )
 def test_a_verdict_has_its_number(word: str, ends: tuple[float, float, float], expected: str) -> None:
-    pair = Pair("frameworks", "a", "b", Estimate(*ends), None, word)  # type: ignore[arg-type]
-    assert sections.verdict(pair, 5).replace("\N{NO-BREAK SPACE}", " ") == expected
+    pair = RowPair("frameworks", "a", "b", Estimate(*ends), None, word)  # type: ignore[arg-type]
+    assert page.verdict(pair, 5).replace("\N{NO-BREAK SPACE}", " ") == expected
 
 
-def test_every_pair_has_its_verdict_and_what_was_not_measured_has_no_section(results: Results) -> None:
-    text = sections.page(results)
-    verdicts = [
-        line for line in text.split("\n## ")[1].splitlines() if "times as fast |" in line or "not told" in line
+def test_what_was_not_measured_has_no_section(found: Report) -> None:
+    recording = committed("intel")
+    empty = page.report_of(replace(recording, lines=[])).page
+    assert len(re.findall("^## (.*)", found.page, re.MULTILINE)) == 11, "all but that on less than float32"
+    assert re.findall("^## (.*)", empty, re.MULTILINE) == [
+        "How it was measured",
+        "Data, and how to measure the same again",
     ]
-    assert len(verdicts) == 21 + 1, "seven rows make 21 pairs, below a line of columns"
-    assert re.findall("^## (.*)", text, re.MULTILINE) == [name for name in sections.FOLDED if "float32" not in name]
-    recording = standard()
-    empty = sections.page(results_of(replace(recording, lines=[])))
-    assert re.findall("^## (.*)", empty, re.MULTILINE) == [*sections.FOLDED][-2:]
-    assert "--resume" in sections.page(replace(results, missing=["decoding speed"]))
-    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text + empty)
+    assert "There was no time for" not in found.page
+    assert "go on with `--resume`" in empty
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", found.page + empty)
 
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_nothing_is_wider_than_the_page_and_charts_stand_side_by_side_where_they_fit(
-    browser: Browser, page: str, tmp_path: Path, width: int
+    browser: Browser, html: str, tmp_path: Path, width: int
 ) -> None:
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
     with browser.new_context(viewport={"width": width, "height": 900}, offline=True) as context:
         shown, wrong = context.new_page(), []
         shown.on("console", lambda message: wrong.append(message.text))
@@ -133,42 +120,33 @@ def test_nothing_is_wider_than_the_page_and_charts_stand_side_by_side_where_they
         assert wrong == []
 
 
-def test_the_page_runs_nothing_loads_nothing_and_is_small(page: str) -> None:
-    read = Read(page)
+def test_the_page_runs_nothing_loads_nothing_and_is_small(html: str) -> None:
+    read = Read(html)
     assert not read.tags & {"script", "img", "link", "iframe", "a"}
     assert not [name for name, _ in read.attributes if name.startswith("on") or name in ("src", "href")]
     ids = [value for name, value in read.attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    assert len(page.encode()) < 300_000
-
-
-def test_every_number_of_the_page_is_in_markdown_and_comes_back_from_it(results: Results, page: str) -> None:
-    def numbers(text: str) -> set[str]:
-        return set(re.findall(r"\d(?:[\d.,]*\d)?", text))
-
-    text = render.markdown(sections.page(results))
-    assert "chart:" not in text
-    assert numbers(Read(page).text) == numbers(" ".join(token.content for token in tokens(text)))
+    assert len(html.encode()) < 300_000
 
 
 def test_what_a_stranger_wrote_is_shown_and_means_nothing(tmp_path: Path) -> None:
-    results = results_of(hostile(tmp_path / "hostile.jsonl"))
-    text = sections.page(results)
+    found = page.report_of(hostile(tmp_path / "hostile.jsonl"))
+    text = found.page
     for token in tokens(render.markdown(text)):
         assert token.type not in ("html_block", "html_inline", "link_open", "image")
         if token.type == "text":
             assert not re.search(r"@|www|http|#\d|<", token.content), token.content
     assert sum(token.type == "hr" for token in tokens(render.markdown(text))) == 1
-    read = Read(render.html(text, charts_of(results)))
+    read = Read(render.html(text, found.charts()))
     assert not read.tags & {"script", "img", "link", "iframe", "a"}
     assert not [name for name, _ in read.attributes if name.startswith("on")]
     assert "onerror=alert" in read.text
-    for shown in (read.text, printed(text), printed(sections.summary(results))):
+    for shown in (read.text, printed(text), printed(found.summary)):
         assert not re.search("[\x1b\u202e\u2028]", shown)
 
 
-def test_a_terminal_of_80_columns_shows_the_answer_and_the_sentences(results: Results) -> None:
-    text = printed(sections.summary(results))
+def test_a_terminal_of_80_columns_shows_the_answer_and_the_sentences(found: Report) -> None:
+    text = printed(found.summary)
     assert text.startswith("PyTorch trains 1.4 times as fast as Paddle")
     assert re.search(r"Paddle +6\.35 s \(6\.25 to 6\.45\) +1\.25× \(1\.22 to 1\.27\) +8\.79 µs +90\.4 µs", text)
     assert "Nous devons vendre la boîte" in text
@@ -177,16 +155,17 @@ def test_a_terminal_of_80_columns_shows_the_answer_and_the_sentences(results: Re
 
 def test_differences_of_a_sentence_are_marked_word_by_word() -> None:
     references = ["Regarde la jupe !", "Regardez la jupe !"]
-    assert sections.difference("Regardez la jupe !", references) == ("Regardez la jupe !", "exact")
+    assert page.difference("Regardez la jupe !", references) == ("Regardez la jupe !", "exact")
     marked = "Regardez la ~~jupe~~ **jue** !"
-    assert sections.difference("Regardez la jue !", references) == (marked, references[1])
+    assert page.difference("Regardez la jue !", references) == (marked, references[1])
     assert [token.type for token in tokens(marked)].count("strong_open") == 1
-    assert sections.difference("Il va parler.", ["Tom est leur oncle."])[0] == "Il va parler."
-    assert sections.difference("", references)[0] == "(nothing)"
+    assert page.difference("Il va parler.", ["Tom est leur oncle."])[0] == "Il va parler."
+    assert page.difference("", references)[0] == "(nothing)"
 
 
-def test_machines_stand_side_by_side_and_none_is_called_faster(results: Results) -> None:
-    text = sections.machines([("one", results), ("another_one", results)])
+def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:
+    recording = committed("intel")
+    text = page.machines([("one", recording), ("another_one", recording)]).page
     assert "- **one**, Intel(R) Xeon(R) Processor, 2 cores: PyTorch trains" in text
     assert "| an epoch | one | `another_one` |" in text
     assert "| paddle | 6.35 s, 1.25× (1.22 to 1.27) | 6.35 s, 1.25×" in text.replace("\N{NO-BREAK SPACE}", " ")

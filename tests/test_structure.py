@@ -126,7 +126,7 @@ def imported_by(statement: str) -> set[str]:
     [
         "import common, backends, benchmarks, rosetta",
         "import backends.runs, backends.translator, backends.native.convert, backends.serve.server",
-        "import benchmarks.measure.bench, benchmarks.report.results, benchmarks.report.sections",
+        "import benchmarks.measure.bench, benchmarks.report.results, benchmarks.report.page",
         "import common.training, common.run_directory",
         "import rosetta_record",
     ],

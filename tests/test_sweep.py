@@ -1,4 +1,4 @@
-"""A sweep of sizes: each size measured once, in two goes, and a page by known answers and of the committed one."""
+"""Sweeps of sizes and of workers: what is measured once, in two goes, and what follows from known times."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,31 +11,34 @@ import numpy as np
 import pytest
 
 from benchmarks.measure import machine, sweep
-from benchmarks.measure.in_child import Product
-from benchmarks.measure.recording import Evidence, Line, Recording, Round, Sizes
-from benchmarks.report import render, scaling
-from benchmarks.report.roofline import multiplies_one_hot, step_flop
-from benchmarks.report.words import SPACE
+from benchmarks.measure.in_child import Product, Visit
+from benchmarks.measure.plan import Plan, Row
+from benchmarks.measure.recording import Explained, Recording, Round, Sizes, Summed
+from benchmarks.report import scaling
+from benchmarks.report.roofline import forward_flop, multiplies_one_hot, step_flop
 from common.config import DataConfig, TrainConfig
-from common.errors import CannotBeginError
-from tests.conftest import batch_of
+from tests import child
+from tests.conftest import LATENT_DIM, batch_of
 from tests.program import refusal
+from tests.recordings import COMMITTED, changed, committed
 
-COMMITTED = Path(__file__).parents[1] / "docs" / "benchmark" / "scaling.jsonl"
-TINY = {"batch_size": [2], "num_samples": [40, 400]}
+STEP = {"one": 0.100, "apart": 0.110, "group": 0.125, "divided": 0.080}  # seconds, of workers
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let visits be short, and nothing be left out or taken again: tests run while other programs do."""
     monkeypatch.setattr(sweep, "VISIT_SECONDS", 0.02)
+    monkeypatch.setattr(sweep, "ROUNDS", 1)
+    monkeypatch.setattr(sweep, "WORKERS_CYCLES", 1)
     monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
     monkeypatch.setattr(machine, "MOST_OTHERS", inf)
 
 
 def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) -> None:
-    path = tmp_path / "a.jsonl"
-    begun = sweep.begin(path, ["numpy", "torch"], DataConfig(num_samples=200), TrainConfig(), 16, "cpu", 1, axes=TINY)
+    path, axes = tmp_path / "a.jsonl", {"batch_size": [2], "num_samples": [40, 400]}
+    rows = Row("numpy"), Row("torch")
+    begun = sweep.begin(path, Plan(DataConfig(num_samples=200), TrainConfig(), 16, "cpu", 1, rows, axes=axes))
     told = list(islice(sweep.measure(begun), 2))  # the last of which is begun, and not recorded
     assert told == ["batch_size 2 (1 of 3)", "num_samples 40 (2 of 3)"]
     with path.open("ab") as file:
@@ -43,7 +46,7 @@ def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) ->
     assert [*sweep.measure(Recording.read(path).resume())] == ["num_samples 40 (1 of 2)", "num_samples 400 (2 of 2)"]
     measured = Recording.read(path)
     assert [line.number for line in measured.rounds()] == [1, 2, 3]
-    assert [(line.row, line.products[0].name) for line in measured.of_kind(Evidence)] == [(0, "large"), (1, "large")]
+    assert [(line.row, line.products[0].name) for line in measured.of_kind(Explained)] == [(0, "large"), (1, "large")]
     for line in measured.rounds():
         assert [start.row for start in line.starts] == [0, 1]
         assert [sorted(visit.row for visit in cycle) for cycle in line.cycles] == [[0, 1]] * sweep.CYCLES
@@ -51,98 +54,150 @@ def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) ->
         assert all(visit.peak > 20_000_000 for cycle in line.cycles for visit in cycle)
     found = scaling.scaling_of(measured)
     assert [(curve.axis, curve.backend) for curve in found.curves] == [
-        (a, b) for a in TINY for b in ("numpy", "torch")
+        (axis, row.backend) for axis in axes for row in rows
     ]
     assert all(0 < point.share < 1.5 for curve in found.curves for point in curve.points)
     assert found.command == "rosetta sweep --backends numpy,torch --latent-dim 16 --threads 1 --num-samples 200"
 
 
-def planted(seconds: Callable[[float, int], float], disturbed: bool = False) -> Recording:
-    """The committed sweep with other times: `seconds` of a step's operations and of the size.
+def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(tmp_path: Path, short: None) -> None:
+    path, settings = tmp_path / "a.jsonl", TrainConfig(batch_size=8)
+    begun = sweep.begin(path, Plan(DataConfig(num_samples=200), settings, 16, "cpu", 1, (Row("torch"),), workers=2))
+    assert [*sweep.measure(begun)] == ["torch, round 1 of 1 (1 of 1)"]
+    measured = Recording.read(path)
+    assert [*sweep.measure(measured)] == []
+    (line,) = measured.rounds()
+    visits = sorted(line.cycles[0], key=lambda visit: visit.row)
+    assert [(len(visit.steps), len(visit.lead)) for visit in visits] == [(8, 2), (16, 4), (16, 4), (16, 4)]
+    assert [found.size for found in measured.of_kind(Summed)] == [*sweep.SUM_SIZES]
+    (explained,) = measured.of_kind(Explained)
+    assert any(scaling.COMMUNICATION.search(kernel.name) for kernel in explained.profile.kernels)
 
-    A `disturbed` sweep has a second cycle at each size, which is slow and which other programs disturb.
+
+def sizes(seconds: Callable[[float, int], float]) -> scaling.Scaling:
+    """Of the committed sweep with other times: `seconds` of a step's operations and of the size.
+
+    At each size there is a second cycle, which is slow and which other programs disturb.
     """
-    made = Recording.read(COMMITTED)
-    lines: list[Line] = []
-    for line in made.lines:
-        if isinstance(line, Evidence):
-            lines.append(Evidence(line.row, None, [Product("large", (2048, 2048, 2048), 1e12)]))
-        elif isinstance(line, Round):
-            axis, size = sweep.points_of(made.head)[line.number - 1]
-            flop = {s.row: multiplies_one_hot(s.facts) for s in line.starts}
-            step = {
-                row: seconds(step_flop(*sweep.sizes_at(made.head, axis, size), h), size) for row, h in flop.items()
-            }
-            cycle = [msgspec.structs.replace(visit, steps=[step[visit.row]] * 3) for visit in line.cycles[0]]
-            slow = [msgspec.structs.replace(visit, steps=[9 * step[visit.row]], others=0.5) for visit in cycle]
-            lines.append(msgspec.structs.replace(line, cycles=[cycle, slow] if disturbed else [cycle]))
-        else:
-            lines.append(line)
-    return replace(made, lines=lines)
+    made = committed("scaling")
+
+    def planted(line: Round) -> Round:
+        axis, size = sweep.points_of(made.plan)[line.number - 1]
+        tensors = sweep.sizes_at(made.plan, made.head.corpus.sizes, axis, size)
+        step = {s.row: seconds(step_flop(*tensors, multiplies_one_hot(s.facts)), size) for s in line.starts}
+        cycle = [msgspec.structs.replace(visit, steps=[step[visit.row]] * 3) for visit in line.cycles[0]]
+        slow = [msgspec.structs.replace(visit, steps=[9 * step[visit.row]], others=0.5) for visit in cycle]
+        return msgspec.structs.replace(line, cycles=[cycle, slow])
+
+    peak = [Product("large", (2048, 2048, 2048), 1e12)]
+    return scaling.scaling_of(
+        changed(changed(made, Round, planted), Explained, lambda line: Explained(line.row, None, peak))
+    )
 
 
-def test_without_overhead_a_curve_is_all_on_one_share_and_disturbed_cycles_do_not_count() -> None:
-    found = scaling.scaling_of(planted(lambda flop, size: flop / 4e11, disturbed=True))
-    assert len(found.curves) == 12
-    for curve in found.curves:
+def test_a_step_is_a_share_of_the_peak_and_departs_below_half_of_the_best_share() -> None:
+    even = sizes(lambda flop, size: flop / 4e11).curves
+    assert len(even) == 12
+    for curve in even:
         assert [point.share for point in curve.points] == pytest.approx([0.4] * 4)
         assert curve.departs is None
+    small = sizes(lambda flop, size: flop / 4e11 * (3 if size in (1, 16) else 1)).curves
+    curve = next(curve for curve in small if curve.axis == "batch_size")
+    assert [point.share for point in curve.points] == pytest.approx([0.4 / 3, 0.4 / 3, 0.4, 0.4])
+    assert curve.departs == 16
 
 
-def test_a_departure_is_the_largest_size_below_half_of_the_best_share() -> None:
-    made = planted(lambda flop, size: flop / 4e11 * (3 if size in (1, 16) else 1))
-    (torch, *_), text = [c for c in scaling.scaling_of(made).curves if c.axis == "batch_size"], scaling.page(made)
-    assert [point.share for point in torch.points] == pytest.approx([0.4 / 3, 0.4 / 3, 0.4, 0.4])
-    assert torch.departs == 16
-    assert "At 16 torch, keras:fast and paddle reached less than half of their best share." in text
+def groups(change: Callable[[int, Visit], Visit] = lambda number, visit: visit) -> Recording:
+    """The committed sweep of workers with planted steps, each visit as `change` makes it of its round's number.
+
+    torch has the rounds 1, 4, 7 and 10.
+    """
+
+    def planted(line: Round) -> Round:
+        steps = [[seconds] * 3 for seconds in STEP.values()]
+        cycles = [
+            [change(line.number, msgspec.structs.replace(v, steps=steps[v.row], others=0.0)) for v in cycle]
+            for cycle in line.cycles
+        ]
+        return msgspec.structs.replace(line, cycles=cycles)
+
+    return changed(committed("workers"), Round, planted)
 
 
-def test_the_committed_sweep_has_the_figures_of_its_page() -> None:
-    made = Recording.read(COMMITTED)
-    text = scaling.page(made).replace(SPACE, " ")
-    for told in (
-        "share of the machine's peak: 69 % in torch, 48.8 % in paddle and 46.7 % in keras:fast.",
-        "| 32 | 39.1 ms (45.5 %) | 66.1 ms (22.9 %) | 55.1 ms (32.3 %) |",
-        "At 64 torch and paddle reached less than half of their best share. At 256 keras:fast reached less",
-        "| 1,024 | 569 ms (52.3 %) | 806 ms (31.3 %) | 843 ms (35.3 %) |",
-        "| 200,000 | 512 MB (1.03×) | 835 MB (1.02×) | 466 MB (1.07×) |",
-        "`rosetta sweep --backends torch,keras:fast,paddle`",
-    ):
-        assert told in text
-    assert text.startswith(scaling.summary(made).replace(SPACE, " "))
-    drawn = scaling.charts(made)
-    assert list(drawn) == list(sweep.AXES)
-    assert render.html(scaling.page(made), drawn).count("<svg") == len(drawn)
-    assert [curve["axis"] for curve in scaling.plain(made)["curves"]][::3] == list(sweep.AXES)
+def slower(visit: Visit, factor: float) -> Visit:
+    return msgspec.structs.replace(visit, steps=[factor * seconds for seconds in visit.steps])
+
+
+def test_efficiencies_are_shares_of_as_many_workers_that_are_as_fast_as_one() -> None:
+    found, *_ = scaling.scaled_of(groups(lambda number, visit: slower(visit, 1 + number / 10))).frameworks
+    shares = [found.efficiency[name] for name in ("apart", "group", "divided")]
+    assert [share.value for share in shares] == pytest.approx([100 / 110, 100 / 125, 100 / 80 / 2])
+    assert all(share.half_width < 1e-9 for share in shares), "what slows all alike is no spread"
+    assert found.communication.value == pytest.approx(1 - 110 / 125)
+    in_group = groups(lambda number, visit: slower(visit, 1.2) if (number, visit.row) == (1, 2) else visit)
+    one = scaling.scaled_of(in_group).frameworks[0].efficiency["group"]
+    assert one.value == pytest.approx(100 / 125 / 1.2**0.25)
+    assert one.low < 0.75 < one.value < 100 / 125 < one.high
+
+
+def test_cycles_in_which_others_were_at_work_are_left_out_unless_these_are_too_many() -> None:
+    def disturbed(until: int) -> Recording:
+        return groups(lambda n, visit: msgspec.structs.replace(slower(visit, 3), others=0.5) if n <= until else visit)
+
+    few, many = map(scaling.scaled_of, map(disturbed, (6, 7)))
+    assert (few.cycles, few.dropped, few.others) == (36, 18, (0.0, 0.0))
+    assert few.frameworks[0].seconds["one"].value == pytest.approx(0.1)
+    assert (many.dropped, many.others) == (0, (pytest.approx(0.5 * 7 / 12), 0.5))
+    assert "**Other programs used 0.50 cores" in scaling.report_of(disturbed(99)).page
+    assert "Measure again on an idle" not in scaling.report_of(groups()).page
 
 
 def test_before_anything_is_measured_there_is_nothing_to_say() -> None:
-    made = replace(Recording.read(COMMITTED), lines=[])
-    assert scaling.plain(made) | {"command": ""} == {"command": "", "flops": 0.0, "curves": []}
-    assert scaling.summary(made) == "# How the memory of a training grows with its corpus\n"
-    assert scaling.charts(made) == {}
+    found = scaling.report_of(replace(committed("scaling"), lines=[]))
+    assert found.content | {"command": ""} == {"command": "", "flops": 0.0, "curves": []}
+    assert found.summary == "# How the memory of a training grows with its corpus\n"
+    assert found.charts() == {}
+    assert (
+        "What a group of workers loses on this machine"
+        in scaling.report_of(replace(committed("workers"), lines=[])).summary
+    )
+    assert list(scaling.report_of(committed("scaling")).charts()) == list(sweep.AXES)
 
 
-def test_another_machine_does_not_go_on_and_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "a.jsonl"
-    elsewhere.write_text(COMMITTED.read_text(encoding="utf-8").replace('"cores":', '"cores":7'), encoding="utf-8")
-    with pytest.raises(CannotBeginError, match="was begun elsewhere"):
-        Recording.read(elsewhere).resume()
+def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "b.jsonl"
     assert "cannot be swept" in refusal(2, "sweep", "--backends", "keras:example", "--out", out)
+    said = refusal(2, "sweep", "--workers", 2, "--backends", "numpy", "--out", out)
+    assert "backend numpy cannot train in a group" in said
     assert "--out" in refusal(2, "sweep", "--resume")
     assert "cannot be opened" in refusal(2, "sweep", "--resume", "--out", out)
     assert not out.exists()
+    out.write_text((COMMITTED / "scaling.jsonl").read_text(encoding="utf-8").replace('"cores":', '"cores":7'))
+    assert "was begun elsewhere" in refusal(2, "sweep", "--resume", "--out", out)
 
 
 def test_rows_are_spread_or_repeated_and_random_ones_fill_the_sizes() -> None:
     assert sweep.spread(3, 9).tolist() == [0, 3, 6]
     assert sweep.spread(6, 3).tolist() == [0, 0, 1, 1, 2, 2]
     corpus = batch_of(8, "float32")
-    sizes = Sizes(1, 1, 7, 7, corpus.num_encoder_tokens, corpus.num_decoder_tokens)
-    rows = sweep.random_rows(sizes, 5, corpus, seed=1)
+    tensors = Sizes(1, 1, 7, 7, corpus.num_encoder_tokens, corpus.num_decoder_tokens)
+    rows = sweep.random_rows(tensors, 5, corpus, seed=1)
     assert rows.encoder_input_data.shape == (5, 7, corpus.num_encoder_tokens)
     assert rows.decoder_target_data.shape == (5, 7, corpus.num_decoder_tokens)
     assert rows.encoder_ids.dtype == corpus.encoder_ids.dtype
     assert rows.real_positions.sum() == 5 * 6
-    assert np.array_equal(rows.decoder_ids, sweep.random_rows(sizes, 5, corpus, seed=1).decoder_ids)
+    assert np.array_equal(rows.decoder_ids, sweep.random_rows(tensors, 5, corpus, seed=1).decoder_ids)
+
+
+def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend_of) -> None:
+    """Of the smallest model: four gates of an input and a state each, in encoder and decoder, and one logit."""
+    one = Sizes(1, 1, 1, 1, 1, 1), 1, 1
+    assert forward_flop(*one) == 2 * (4 * 2 + 4 * 2 + 1)
+    assert step_flop(*one) == 2 * forward_flop(*one) + 2 * (4 + 4 + 1)
+    example = Sizes(8000, 2000, 16, 59, 71, 92), 64, 256
+    assert [step_flop(*example, one_hot) for one_hot in (True, False)] == pytest.approx([9.8e9, 8.1e9], rel=0.01)
+    batch = batch_of(32, "float32")
+    counted = backend_of("torch", "float32").call(child.flop_of_step, batch=batch)
+    lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]
+    tensors = Sizes(32, 1, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens)
+    assert counted == pytest.approx(step_flop(tensors, 32, LATENT_DIM), rel=0.01)

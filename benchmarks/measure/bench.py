@@ -4,17 +4,13 @@
   two processes of the same program differ in speed.
 - The question comes first: rows with matched settings take turns until their intervals are as narrow as asked. What
   is left of the time goes, in this order, to the sentences, decoding speed, rows as installed, and why one is slower.
-- No size rests on a guess: how many cycles a round has, and how long its visits are, follows from what a start and a
-  step cost on this machine, so that three rounds fit into the time on a slow machine too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from math import ceil
+from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import psutil
@@ -27,22 +23,13 @@ from benchmarks.compare.certificate import QUICK, WHOLE
 from benchmarks.compare.course import REFEREE, Course
 from benchmarks.compare.parity import Parity, climb
 from benchmarks.measure import in_child, machine
-from benchmarks.measure.in_child import WarmUp
+from benchmarks.measure.contestants import Decoder, Trainees
+from benchmarks.measure.in_child import PROFILED_STEPS, Visit
+from benchmarks.measure.pace import EXTRA_CYCLES, Pace, step_counts
 from benchmarks.measure.plan import LEAST_ROUNDS, Plan, Row, require_named
-from benchmarks.measure.recording import (
-    Certified,
-    Corpus,
-    Decoded,
-    Evidence,
-    Recording,
-    Round,
-    Sizes,
-    Start,
-    Visit,
-    Work,
-)
+from benchmarks.measure.recording import Certified, Decoded, Explained, Recording, Round, Sizes, Start, Text, Work
 from benchmarks.measure.sentences import TIMED, Sentences, weights_for
-from benchmarks.measure.turns import Contestant, take_turns, usable
+from benchmarks.measure.turns import take_turns, usable
 from common.errors import CannotBeginError, RosettaError
 from common.machine import cores
 from common.material import Material, prepare
@@ -52,21 +39,10 @@ from common.tensors import Batch, epoch_batches, model_config
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
 CAREFUL_ROUNDS = 8  # the same where figures are wanted that are fit to quote
 EXTRA_ROUNDS = 3  # rounds that rows as installed and decoding get where there is time
-CYCLES = 4  # in a round, where there is time
-FEWEST_CYCLES = 2  # visits become shorter before a round has fewer
-EXTRA_CYCLES = 2  # in a round of rows as installed, and of decoding
-LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
-TIMED_SECONDS = 0.4  # duration of a visit's timed steps
-SHORTER = (1.0, 0.5, 0.0)  # visits of these shares of the two durations are tried, the longest first
-FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
-WARM_UP_STEPS = 2  # after the cold one
-BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
-GIVES_WAY = 1.5  # the budget may become so many times as long, where the least number of rounds does not fit
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
 PROCESS_BYTES = 0.9e9  # memory that a framework's process takes, about
-# What is allowed for, before it is known, in steps of the row: decoding the shown sentences one by one or in a batch,
-# and a profile; and how many times as long as with matched settings a step as installed may take.
-ONE_BY_ONE, IN_A_BATCH, PROFILING, SLOWER = 250, 30, 40, 3.0
+# What is allowed for, in steps of the row: decoding the shown sentences one by one or in a batch, and a profile.
+ONE_BY_ONE, IN_A_BATCH, PROFILING = 250, 30, 40
 CHECKING = "checking that all compute the same"
 
 # How far the widest interval of the plan's question reaches to its wider side, as a share, by what is recorded so
@@ -78,77 +54,10 @@ class Progress(Protocol):
     """Where a benchmark tells how far it is, never while something is timed."""
 
     def status(self, doing: str) -> None:
-        """What is being done now; said often, of which a person need not read everything."""
+        """What is being done now, which is said so often that nobody reads all of it."""
 
     def note(self, line: str) -> None:
         """A line that everybody should read."""
-
-
-@dataclass
-class Training:
-    """A row whose process is alive; as a contestant it trains."""
-
-    index: int  # of the row in the plan
-    row: Row
-    process: BackendProcess
-    start_seconds: float  # from start until the backend was open; 0 if others were starting meanwhile
-    warm_up: WarmUp
-    step_seconds: float  # duration of its latest steps, from which the number of steps of a visit follows
-    rows: Callable[[int, int], Batch]  # the rows of so many steps, from a batch's number on
-    batch_size: int
-    share: float = 1.0  # of LEAD_SECONDS and TIMED_SECONDS, which a visit takes
-
-    @property
-    def pids(self) -> Sequence[int]:
-        return [self.process.pid]
-
-    def visit(self, first: int) -> Visit:
-        """Training steps that do not count, then timed ones."""
-        lead, timed = step_counts(self.step_seconds, self.share)
-        rows = self.rows(first, lead + timed)
-        trained = self.process.call(in_child.steps, rows=rows, batch_size=self.batch_size)
-        steps = trained.step_seconds
-        self.step_seconds = median(steps[lead:])
-        return Visit(
-            self.index,
-            lead=steps[:lead],
-            steps=steps[lead:],
-            loop=trained.seconds,
-            finite=trained.finite,
-            waited=0.0,
-            others=0.0,
-            peak=trained.peak,
-        )
-
-
-def step_counts(step_seconds: float, share: float) -> tuple[int, int]:
-    """How many steps of a visit do not count, and how many are timed; `share` is that of a long visit's duration."""
-    lead, timed = (ceil(share * seconds / step_seconds) for seconds in (LEAD_SECONDS, TIMED_SECONDS))
-    return max(lead, FEWEST_STEPS[0]), max(timed, FEWEST_STEPS[1])
-
-
-def visit_seconds(step_seconds: float, share: float) -> float:
-    """How long a visit will take."""
-    return BETWEEN + sum(step_counts(step_seconds, share)) * step_seconds
-
-
-@dataclass
-class Decoding:
-    """A row whose process is alive; as a contestant it decodes many sentences at once, or one alone."""
-
-    trainee: Training
-    sentences: Sentences
-    work: Work
-
-    @property
-    def pids(self) -> Sequence[int]:
-        return self.trainee.pids
-
-    def visit(self, first: int) -> Visit:
-        """Calls that decode, whatever batch is the first."""
-        timed = self.sentences.timed_together if self.work == "batch" else self.sentences.timed_alone
-        calls = self.trainee.process.call(in_child.decoding, **timed)
-        return Visit(self.trainee.index, [], calls, sum(calls), finite=True, waited=0.0, others=0.0)
 
 
 class Benchmark:
@@ -159,20 +68,10 @@ class Benchmark:
     ) -> None:
         """`budget` is in seconds; None is the plan's own."""
         self.recording, self.material, self.sentences = recording, material, sentences
-        self.plan = recording.plan
+        self.plan, self.pace = recording.plan, Pace(recording, budget)
         self.model = model_config(material.batch, material.decoder_vocabulary, self.plan.latent_dim, "float32")
-        self.budget = self.plan.budget if budget is None else budget
         batches = epoch_batches(material.batch, material.training_rows, self.plan.settings, 1)
         self.batches = batches.part(0, len(batches.rows) // batches.batch_size)  # without a last one that is not full
-        self.everything = list(range(len(self.plan.rows)))  # indices of all rows
-        self.matched = [index for index, row in enumerate(self.plan.rows) if not row.installed]
-        # As last measured: the duration of each row's steps, and of starting and warming up the question's rows.
-        rounds = recording.rounds()
-        last = [visit for line in rounds for cycle in line.cycles for visit in cycle]
-        self.step_seconds = {visit.row: median(visit.steps) for visit in last}
-        self.start_seconds = rounds[-1].seconds if rounds else 0.0  # turns included, where this goes on
-        self.stretch = 1.0  # how many times as long as foreseen the last cycles took
-        self.began = self.end = 0.0
         self.busy: machine.NoRestError | None = None  # why measuring ends, where other programs do not rest
 
     def run(self, progress: Progress, half_width: HalfWidth) -> None:
@@ -181,98 +80,47 @@ class Benchmark:
         Raises RosettaError where other programs leave the machine no rest, or where there is no answer in time.
         """
         self.progress, self.half_width = progress, half_width
-        self.began = machine.now()
-        self.end = self.began + self.budget
+        self.pace.begin()
         machine.wait_until_fit(progress.note)
         self._certify()
-        self._require_memory(len(self.matched))
+        matched, everything = self.pace.matched, range(len(self.plan.rows))
+        self._require_memory(len(matched))
         try:
-            while self._wants_round():
-                self._round(self.matched)
+            while not self._answered:
+                self.pace.give_way(self._used, progress.note)
+                if not self.pace.has_round(self._used):
+                    break
+                self._round(matched)
             while self._wants_extra():
-                self._round(self.everything, extra=True)
+                self._round(everything, extra=True)
         except machine.NoRestError as error:
             if half_width(self.recording) is None:
                 raise
             progress.note(f"{error}; this ends with what was measured before")
 
     @property
-    def left(self) -> float:
-        """Seconds that are left of the budget."""
-        return self.end - machine.now()
-
-    @property
-    def used(self) -> int:
+    def _used(self) -> int:
         """Number of rounds with a cycle that counts."""
         return sum(any(map(usable, line.cycles)) for line in self.recording.rounds())
 
-    def _wants_round(self) -> bool:
-        """Whether the question needs another round, and there is time for it."""
-        if self.used >= (CAREFUL_ROUNDS if self.plan.careful else ENOUGH_ROUNDS):
-            reached = self.half_width(self.recording)
-            if reached is not None and reached <= self.plan.within:
-                return False
-        if not self.start_seconds:  # nothing is known of this machine yet
-            return True
-        if self.used >= LEAST_ROUNDS:
-            return self.left >= self.start_seconds + FEWEST_CYCLES * self._cycle_seconds(self.matched)
-        least = self._cycle_seconds(self.matched, share=0.0)
-        self._give_way(least)
-        return self.left >= self.start_seconds + least
+    @property
+    def _answered(self) -> bool:
+        """Whether the intervals of the question are as narrow as asked, after enough rounds."""
+        if self._used < (CAREFUL_ROUNDS if self.plan.careful else ENOUGH_ROUNDS):
+            return False
+        reached = self.half_width(self.recording)
+        return reached is not None and reached <= self.plan.within
 
     def _wants_extra(self) -> bool:
         """Whether rows as installed and decoding lack a round, and there is time and memory for it."""
-        if self.used < LEAST_ROUNDS or not self.start_seconds or not self._has_memory(len(self.everything)):
+        rows, pace = self.plan.rows, self.pace
+        if self._used < LEAST_ROUNDS or not pace.start_seconds or not self._has_memory(len(rows)):
             return False
-        installed = set(self.everything) - set(self.matched)
-        if not installed and all(row.backend == BASELINE for row in self.plan.rows):  # which has no turns of decoding
+        installed = {index for index, row in enumerate(rows) if row.installed}
+        if not installed and all(row.backend == BASELINE for row in rows):  # which has no turns of decoding
             return False
         done = [line for line in self.recording.rounds() if installed & {start.row for start in line.starts}]
-        if len(done if installed else self.recording.rounds("batch")) >= EXTRA_ROUNDS:
-            return False
-        starting = self.start_seconds * len(self.everything) / len(self.matched)
-        return self.left >= starting + self._cycle_seconds(self.everything)
-
-    def _step_seconds(self, index: int) -> float:
-        """The duration of a row's steps, as last measured; a guess from its counterpart before."""
-        plain = self.plan.rows[index].counterpart
-        if index in self.step_seconds or plain not in self.plan.rows:
-            return self.step_seconds[index]
-        return SLOWER * self.step_seconds[self.plan.rows.index(plain)]
-
-    def _cycle_seconds(self, indices: Sequence[int], share: float = 1.0) -> float:
-        """How long a cycle of these rows will take."""
-        return self.stretch * sum(visit_seconds(self._step_seconds(index), share) for index in indices)
-
-    def _decoding_seconds(self) -> float:
-        """How long turns of decoding will take, in a batch and alone."""
-        calls = sum(BETWEEN + 2 * in_child.AT_LEAST + 2 * self._step_seconds(index) for index in self.matched)
-        return 2 * EXTRA_CYCLES * self.stretch * calls
-
-    def _give_way(self, least: float, opened: bool = False) -> None:
-        """Make the budget longer, at most by half, where the rounds that an answer needs do not fit into it.
-
-        `least` is the duration of their shortest cycle; with `opened`, the first of them has its processes already.
-        Raises RosettaError, before anything is measured in vain, where not even two rounds would fit.
-        """
-        missing = LEAST_ROUNDS - self.used
-
-        def end(rounds: int) -> float:
-            return machine.now() + rounds * (self.start_seconds + least) - opened * self.start_seconds
-
-        latest = self.began + GIVES_WAY * self.budget
-        if not self.used and end(missing - 1) > latest:
-            minutes = ceil((end(missing) - self.began) / 60)
-            raise RosettaError(
-                f"an answer needs {LEAST_ROUNDS} rounds of new processes, which take about {minutes} minutes on this "
-                f"machine; give --budget {minutes}m"
-            )
-        if missing > 0 and end(missing) > self.end and self.end < latest:
-            self.end = min(latest, end(missing))
-            self.progress.note(
-                f"{duration(self.budget)} are too few for {LEAST_ROUNDS} rounds of new processes on this machine, so "
-                f"this takes {duration(self.end - self.began)}"
-            )
+        return len(done if installed else self.recording.rounds("batch")) < EXTRA_ROUNDS and pace.has_extra()
 
     def _round(self, indices: Sequence[int], extra: bool = False) -> None:
         """Measure a round: start the process of every row, let them take turns, and end them."""
@@ -280,24 +128,25 @@ class Benchmark:
         rng = np.random.default_rng([self.plan.settings.seed, number])
         began = machine.now()
         with ExitStack() as stack:
-            order = [indices[place] for place in rng.permutation(len(indices))]
-            live = {one.index: one for one in self._opened(order, number, stack)}
-            self.step_seconds |= {index: one.step_seconds for index, one in live.items()}
+            live, starts = self._opened([indices[place] for place in rng.permutation(len(indices))], number, stack)
             if not extra:
-                self.start_seconds = machine.now() - began
+                self.pace.start_seconds = machine.now() - began
+                self.pace.give_way(self._used, self.progress.note, opened=True)
             cycles = self._cycles([live[index] for index in indices], rng, number, extra)
-            starts = [Start(i, one.start_seconds, one.process.facts, one.warm_up) for i, one in live.items()]
             self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
-            self.step_seconds |= {index: one.step_seconds for index, one in live.items()}
             if self.busy:
                 raise self.busy
-            plain = [one for one in live.values() if not (one.row.installed or one.row.control)]
-            if extra or (not self._wants_round() and self.used >= LEAST_ROUNDS):
+            # With the processes of the last round, the rest of what the time allows.
+            plain = [one for one in live.values() if not (self._row(one).installed or self._row(one).control)]
+            ended = self._used >= LEAST_ROUNDS and (self._answered or not self.pace.has_round(self._used))
+            if extra or ended:
                 self._decode(plain, number, rng)
                 if extra or not self._wants_extra():
                     self._explain(plain)
 
-    def _opened(self, indices: Sequence[int], number: int, stack: ExitStack) -> Iterator[Training]:
+    def _opened(
+        self, indices: Sequence[int], number: int, stack: ExitStack
+    ) -> tuple[dict[int, Trainees], list[Start]]:
         """Start and warm up the processes of these rows.
 
         In the first round each start is timed by itself; later two processes at a time are started, which is quicker.
@@ -306,42 +155,37 @@ class Benchmark:
         def failed(index: int, error: RosettaError) -> None:
             raise error
 
-        doing, size = f"starting round {number} of new processes", self.plan.settings.batch_size
         at_once, began = 1 if number == 1 else STARTED_AT_ONCE, machine.now()
-        opened = []
+        live, seconds = {}, {}
         for index, process in stack.enter_context(started_side_by_side(indices, self._launch, failed, at_once)):
-            opened.append((index, process, machine.now() - began if at_once == 1 else 0.0))
-            self.progress.status(doing)
+            live[index] = Trainees(
+                index, [process], self.batches.batch_size, self._rows, partial(step_counts, share=1)
+            )
+            seconds[index] = machine.now() - began if at_once == 1 else 0.0
+            self.progress.status(f"starting round {number} of new processes")
             began = machine.now()
-        for index, process, seconds in opened:
-            warm_up = process.call(in_child.warm_up, rows=self._rows(0, WARM_UP_STEPS), batch_size=size)
-            step = median(warm_up.step_seconds)
-            yield Training(index, self.plan.rows[index], process, seconds, warm_up, step, self._rows, size)
+        starts = [Start(index, seconds[index], one.processes[0].facts, one.warm_up()) for index, one in live.items()]
+        self.pace.step_seconds |= {index: one.step_seconds for index, one in live.items()}
+        return live, starts
 
     def _cycles(
-        self, live: Sequence[Training], rng: np.random.Generator, number: int, extra: bool
+        self, live: Sequence[Trainees], rng: np.random.Generator, number: int, extra: bool
     ) -> list[list[Visit]]:
         """Let the rows take turns, for as many cycles and with visits as long as the time allows."""
-        to_come = 0 if extra else max(0, LEAST_ROUNDS - self.used - 1)  # rounds that an answer needs after this one
-        indices = [one.index for one in live]
-        if not extra:
-            self._give_way(self._cycle_seconds(indices, share=0.0), opened=True)
-        for_turns = (self.left - to_come * self.start_seconds) / (to_come + 1)
-        for share in SHORTER:
-            foreseen = self._cycle_seconds(indices, share)
-            if for_turns >= FEWEST_CYCLES * foreseen:
-                break
-        wanted = min(EXTRA_CYCLES if extra else CYCLES, max(1, int(for_turns / foreseen)))
+        indices = [one.row for one in live]
+        share, wanted = self.pace.sizes(indices, self._used, extra)
+        foreseen = self.pace.cycle(indices, share)
         for one in live:
-            one.share = share
+            one.counts = partial(step_counts, share=share)
         cycles: list[list[Visit]] = []
         began = machine.now()
         for cycle in take_turns(live, rng, lambda: self.progress.status(f"round {number} of new processes")):
             cycles.append(cycle)
             each = (machine.now() - began) / len(cycles)
-            if len(cycles) >= wanted or self.left < each or not (usable(cycle) or self._is_fit()):
+            if len(cycles) >= wanted or self.pace.left < each or not (usable(cycle) or self._is_fit()):
                 break
-        self.stretch = max(1.0, self.stretch * each / foreseen)
+        self.pace.stretch = max(1.0, self.pace.stretch * each / foreseen)
+        self.pace.step_seconds |= {one.row: one.step_seconds for one in live}
         return cycles
 
     def _is_fit(self) -> bool:
@@ -352,107 +196,88 @@ class Benchmark:
             self.busy = error
         return self.busy is None
 
-    def _decode(self, live: Sequence[Training], number: int, rng: np.random.Generator) -> None:
+    def _decode(self, live: Sequence[Trainees], number: int, rng: np.random.Generator) -> None:
         """The shown sentences in each row that has not decoded them, and turns of decoding."""
         decoded = {line.row for line in self.recording.of_kind(Decoded)}
-        for one in sorted(live, key=lambda one: one.row.backend == BASELINE):  # the slowest last
-            needed = (ONE_BY_ONE if one.row.backend == BASELINE else IN_A_BATCH) * one.step_seconds
-            if one.index not in decoded and self.left >= needed:
-                self.progress.status(f"decoding sentences in {one.row.label}")
+        for one in sorted(live, key=lambda one: self._row(one).backend == BASELINE):  # the slowest last
+            needed = (ONE_BY_ONE if self._row(one).backend == BASELINE else IN_A_BATCH) * one.step_seconds
+            if one.row not in decoded and self.pace.left >= needed:
+                self.progress.status(f"decoding sentences in {self._row(one).label}")
                 self.recording.append(self._decoded(one))
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.characters}
-        works: tuple[Work, ...] = ("batch", "alone")
-        for work in works:
-            contestants: list[Contestant] = [
-                Decoding(one, self.sentences, work) for one in live if one.index in ready
-            ]
-            if not contestants or self.left < self._decoding_seconds() / 2:
+        work: Work
+        for work in get_args(Work)[1:]:
+            sources = self.sentences.timed(work)
+            decoders = [Decoder(one.row, one.processes[0], sources) for one in live if one.row in ready]
+            if not decoders or self.pace.left < self.pace.decoding():
                 continue
             began, cycles = machine.now(), []
-            for cycle in take_turns(contestants, rng, lambda: self.progress.status("decoding in turns")):
+            for cycle in take_turns(decoders, rng, lambda: self.progress.status("decoding in turns")):
                 cycles.append(cycle)
                 if len(cycles) == EXTRA_CYCLES:
                     break
             self.recording.append(Round(number, work, [], cycles, machine.now() - began))
 
-    def _decoded(self, one: Training) -> Decoded:
+    def _decoded(self, one: Trainees) -> Decoded:
         """Decode the shown sentences and, where a row decodes in batches, all held-out ones, and score them."""
-        sentences, process = self.sentences, one.process
+        sentences, process = self.sentences, one.processes[0]
         process.call(in_child.load, state=sentences.weights.state)
         began = machine.now()
         shown = sentences.decoded(process, [shown.source for shown in sentences.shown])
         seconds = (machine.now() - began) / float(sentences.characters(shown).sum())
         translations = [sentences.text(row) for row in shown]
-        if one.row.backend == BASELINE:  # it takes seconds for a single sentence
-            return Decoded(one.index, translations, seconds, characters=None, sentences=0, scores=None)
+        if self._row(one).backend == BASELINE:  # it takes seconds for a single sentence
+            return Decoded(one.row, translations, seconds, characters=None, sentences=0, scores=None)
         held_out = sentences.decoded(process, sentences.held_out)
         together = sentences.characters(held_out[:TIMED])
         alone = sentences.characters(held_out[sentences.longest :][:1])
         scores = score([sentences.text(row) for row in held_out], sentences.held_out_references)
         counts = int(together.sum()), int(alone[0])
-        return Decoded(one.index, translations, seconds, counts, len(together), scores)
+        return Decoded(one.row, translations, seconds, counts, len(together), scores)
 
-    def _explain(self, live: Sequence[Training]) -> None:
+    def _explain(self, live: Sequence[Trainees]) -> None:
         """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
-        recorded, size = {line.row for line in self.recording.of_kind(Evidence)}, self.plan.settings.batch_size
+        recorded, size = {line.row for line in self.recording.of_kind(Explained)}, self.batches.batch_size
+        products = {"batch_size": size, "target_length": self.material.max_decoder_seq_length}
         for one in live:
-            if one.index in recorded or self.left < PROFILING * one.step_seconds:
+            row, (process,) = self._row(one), one.processes
+            if one.row in recorded or self.pace.left < PROFILING * one.step_seconds:
                 continue
-            self.progress.status(f"profiling {one.row.label}")
-            profile = one.process.call(
-                in_child.profiled, rows=self._rows(0, in_child.PROFILED_STEPS), batch_size=size
-            )
-            products = []
-            if one.row.backend != BASELINE and not one.row.reduced:
-                products = one.process.call(in_child.matrix_products, shapes=self._shapes())
-            self.recording.append(Evidence(one.index, profile, products))
-        if live and -1 not in recorded and self.left >= PROFILING * min(one.step_seconds for one in live):
+            self.progress.status(f"profiling {row.label}")
+            profile = process.call(in_child.profiled, batch_size=size, **self._rows(0, PROFILED_STEPS))
+            exact = row.backend != BASELINE and not row.reduced
+            speeds = process.call(in_child.matrix_products, **products) if exact else []
+            self.recording.append(Explained(one.row, profile, speeds))
+        if live and -1 not in recorded and self.pace.left >= PROFILING * min(one.step_seconds for one in live):
             with self._launch(-1) as process:  # NumPy's matrix product may be the fastest of the machine
-                products = process.call(in_child.matrix_products, shapes=self._shapes())
-            self.recording.append(Evidence(-1, None, products))
-
-    def _shapes(self) -> dict[str, tuple[int, int, int]]:
-        """Shapes (m, k, n) of the matrix products in a training step.
-
-        - inputs: the inputs of all time steps at once, to the gates
-        - states: the states of one time step, to the gates
-        - logits: the decoder's outputs of all time steps at once, to the characters
-        """
-        config, gates, size = self.model, 4 * self.model.latent_dim, self.plan.settings.batch_size
-        positions = size * self.material.max_decoder_seq_length
-        return {
-            "inputs": (positions, config.num_decoder_tokens, gates),
-            "states": (size, config.latent_dim, gates),
-            "logits": (positions, config.latent_dim, config.num_decoder_tokens),
-        }
+                self.recording.append(Explained(-1, None, process.call(in_child.matrix_products, **products)))
 
     def _certify(self) -> None:
         """Climb the parity ladder with each backend and interpreter that has no certificate, and record these.
 
         A lane changes no mathematics, so the matched rows suffice. Nothing is timed, so backends climb side by side.
         """
-        certified = {line.row for line in self.recording.of_kind(Certified)}
-        matched = [i for i, row in enumerate(self.plan.rows) if not (row.installed or row.control)]
-        missing = [index for index in matched if index not in certified]
-        for python in dict.fromkeys(self.plan.rows[index].python for index in missing):
-            of_python = [index for index in missing if self.plan.rows[index].python == python]
-            names = [self.plan.rows[index].backend for index in of_python]
+        certified, plan = {line.row for line in self.recording.of_kind(Certified)}, self.plan
+        missing = {index: plan.rows[index] for index in self.pace.matched if index not in certified}
+        missing = {index: row for index, row in missing.items() if not row.control}
+        for python in dict.fromkeys(row.python for row in missing.values()):
+            names = {index: row.backend for index, row in missing.items() if row.python == python}
             self.progress.status(CHECKING)
-            size = WHOLE if self.plan.careful else QUICK
-            with Course(
-                self.plan.data, self.plan.settings, self.plan.latent_dim, size, self._runtime(Row("", python=python))
-            ) as course:
-                parity = climb(
-                    course, names, ["float32"], Parity(), lambda: self.progress.status(CHECKING), at_once=cores()
-                )
-            for index, name in zip(of_python, names, strict=True):
+            size, runtime = WHOLE if plan.careful else QUICK, self._runtime(Row("", python=python))
+            with Course(plan.data, plan.settings, plan.latent_dim, size, runtime) as course:
+                again = partial(self.progress.status, CHECKING)
+                parity = climb(course, [*names.values()], ["float32"], Parity(), again, at_once=cores())
+            for index, name in names.items():
                 self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))
 
-    def _rows(self, first: int, steps: int) -> Batch:
+    def _row(self, one: Trainees) -> Row:
+        return self.plan.rows[one.row]
+
+    def _rows(self, first: int, steps: int) -> dict[str, Batch]:
         """The rows of so many steps: an epoch's batches one after another, from batch number `first` on."""
         numbers = (first + np.arange(steps)) % len(self.batches)
         rows = self.batches.rows.reshape(len(self.batches), -1)[numbers].ravel()
-        return self.material.batch.take(rows)
+        return {"rows": self.material.batch.take(rows)}
 
     def _launch(self, index: int) -> BackendProcess:
         """Start a row's process; of index -1 the referee's."""
@@ -475,24 +300,15 @@ class Benchmark:
             )
 
 
-def duration(seconds: float) -> str:
-    """A duration in minutes and seconds: 2 min 5 s."""
-    return f"{round(seconds) // 60} min {round(seconds) % 60} s"
-
-
 def begin(path: Path, plan: Plan) -> Benchmark:
     """A benchmark with a new recording.
 
     Raises CannotBeginError if the plan cannot be measured or the recording cannot be written.
     """
-    material, digest = prepare(plan.data, plan.settings.seed, "float32")
-    sentences = _sentences(plan, material)
-    weights = sentences.weights
-    corpus = Corpus(
-        digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown, len(sentences.held_out)
-    )
-    recording = Recording.begin(path, "rosetta-benchmark", plan=plan, corpus=corpus)
-    return Benchmark(recording, material, sentences)
+    material, digest, sentences = _prepared(plan)
+    weights, held_out = sentences.weights, len(sentences.held_out)
+    corpus = Text(digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown, held_out)
+    return Benchmark(Recording.begin(path, plan, corpus), material, sentences)
 
 
 def resumed(path: Path, budget: float | None = None, pythons: Sequence[str] = ()) -> Benchmark:
@@ -504,15 +320,16 @@ def resumed(path: Path, budget: float | None = None, pythons: Sequence[str] = ()
     recording = Recording.read(path, "rosetta-benchmark")
     plan, corpus = recording.plan, recording.head.corpus
     require_named(plan, pythons, path)
-    material, digest = prepare(plan.data, plan.settings.seed, "float32")
+    material, digest, sentences = _prepared(plan)
     if digest != corpus.sha256:
         raise CannotBeginError(f"{plan.data.data} has changed since {path} was begun; choose another --out")
-    sentences = _sentences(plan, material)
     if sentences.weights.sha256 != corpus.weights_sha256:
         raise CannotBeginError(f"{corpus.weights} have changed since {path} was begun; choose another --out")
     return Benchmark(recording.resume(), material, sentences, budget)
 
 
-def _sentences(plan: Plan, material: Material) -> Sentences:
+def _prepared(plan: Plan) -> tuple[Material, str, Sentences]:
+    """The material of a plan, the SHA-256 of its text, and the sentences that are decoded."""
+    material, digest = prepare(plan.data, plan.settings.seed, "float32")
     model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
-    return Sentences(material, weights_for(material, model, plan.run, plan.settings.seed))
+    return material, digest, Sentences(material, weights_for(material, model, plan.run, plan.settings.seed))

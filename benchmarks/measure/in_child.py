@@ -1,11 +1,10 @@
 """What is measured in a backend's process. Each function measures one thing and is written once for all backends.
 
 The parent process calls them by name, one at a time, while all other backends' processes sleep. Times are seconds of
-`perf_counter`.
+`perf_counter`. What they return is recorded as it is, so its classes have the bounds of a recording.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -25,11 +24,10 @@ from common.weights import ModelState, initial_state
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
 PRODUCT_SECONDS = 0.2  # seconds for which a matrix product is repeated
-LARGE_SIZE = 2048  # rows and columns of the matrices whose product shows the machine's peak
+LARGE = (2048, 2048, 2048)  # m, k, n of the product that shows the machine's peak
 BUSY_SHARE = 0.05  # share of a core that a thread must use during training to count as busy
 SUM_WARM_UPS = 4  # sums over a group that are not timed
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights", "real_positions")
-
 
 # A recorded duration is positive and finite, so that results can divide by it.
 Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
@@ -39,27 +37,47 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclass(frozen=True)
-class Steps:
-    """Times of training steps."""
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a recording: it has the fields of its class and no others."""
 
-    step_seconds: list[float]  # of each step, from the end of the step before it
-    seconds: float  # from the first step's start until all losses are read back
+
+class Visit(Measured, frozen=True):
+    """A contestant's turn in one cycle. Lists hold the seconds of each step or call.
+
+    Its process leaves `row`, `waited`, `others`, `stolen` and `tries` to whoever let it have its turn.
+    """
+
+    row: CountOrZero  # index of the contestant: a row of the plan, or an arrangement of workers
+    lead: list[Seconds]  # training steps before the timed ones, which do not count
+    steps: SomeSeconds  # timed training steps, or calls that decode
+    loop: Seconds  # lead and timed steps together, from the first one's start until their results are read back
     finite: bool  # whether every loss is finite
-    peak: int  # the most bytes that the process has had in memory so far
+    waited: Amount  # seconds waited until the machine was idle
+    others: Amount  # cores that other processes used during the visit, on average
+    stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
+    tries: Count = 1  # times that the turn was taken, since other processes had disturbed those before
+    peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
 
 
 def steps(
-    backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, order: NDArray[np.integer] | None = None
-) -> Steps:
-    """Train on these rows in their order, or on those that `order` numbers, from the backend's present weights."""
-    trained = backend.train(Batches(rows, np.arange(len(rows)) if order is None else order, batch_size), unreported)
-    finite = bool(np.isfinite(trained.step_losses).all())
-    return Steps(trained.step_seconds.tolist(), trained.seconds, finite, peak_memory())
+    backend: Backend,
+    emit: Emit,
+    *,
+    rows: Batch,
+    batch_size: int,
+    lead: int,
+    order: NDArray[np.integer] | None = None,
+) -> Visit:
+    """Train on the rows in the order of `batches_of`, from the backend's present weights.
+
+    The first `lead` steps do not count.
+    """
+    trained = backend.train(batches_of(rows, batch_size, order), unreported)
+    seconds, finite = trained.step_seconds.tolist(), bool(np.isfinite(trained.step_losses).all())
+    return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, 0.0, 0.0, peak=peak_memory())
 
 
-@dataclass(frozen=True)
-class WarmUp:
+class WarmUp(Measured, frozen=True):
     """The first steps of a process."""
 
     first_step_seconds: Seconds  # the cold step, including all compiling
@@ -69,13 +87,13 @@ class WarmUp:
     busy_threads: CountOrZero  # how many of these threads worked during training
 
 
-def warm_up(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> WarmUp:
-    """Start from fresh weights: train one cold step on the first batch, then one step on each batch of these rows."""
+def warm_up(
+    backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, order: NDArray[np.integer] | None = None
+) -> WarmUp:
+    """Start from fresh weights: train one cold step on the first batch, then one step on each of the batches."""
     backend.load(initial_state(backend.config, backend.train_config.seed))
-    batches = _batches(rows, batch_size)
-    start = perf_counter()
-    backend.train(batches.part(0, 1), unreported)
-    first = perf_counter() - start
+    batches = batches_of(rows, batch_size, order)
+    first = seconds_of(lambda: backend.train(batches.part(0, 1), unreported))
     process = psutil.Process()
     before = _cpu_by_thread(process)
     trained = backend.train(batches, unreported)
@@ -98,8 +116,8 @@ def decoding(
     encoder_ids: NDArray[np.integer],
     encoder_lengths: NDArray[np.integer],
     max_length: int,
-) -> list[float]:
-    """Seconds of each call that decodes these sources with the weights of `state`, after one call that is not timed.
+) -> Visit:
+    """Time calls that decode these sources with the weights of `state`, after one call that is not timed.
 
     The call is repeated for at least AT_LEAST seconds.
     """
@@ -108,19 +126,10 @@ def decoding(
     seconds: list[float] = []
     while sum(seconds) < AT_LEAST:
         seconds.append(seconds_of(lambda: backend.translate(encoder_ids, encoder_lengths, max_length)))
-    return seconds
+    return Visit(0, [], seconds, sum(seconds), True, 0.0, 0.0)
 
 
-class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The speed of a matrix product (m, k) @ (k, n) in the backend's framework."""
-
-    name: str  # "large", or the part of the model that multiplies matrices of this shape
-    shape: tuple[int, int, int]  # m, k, n
-    flops: Annotated[float, msgspec.Meta(ge=1.0)]  # floating-point operations per second
-
-
-@dataclass(frozen=True)
-class Profile:
+class Profile(Measured, frozen=True):
     """A few training steps under the framework's own profiler, which makes them slower."""
 
     steps: Count
@@ -132,18 +141,41 @@ class Profile:
 
 def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Profile:
     """Which kernels run in a training step; its times show shares only, since the profiler slows the steps."""
-    batches = _batches(rows, batch_size).part(0, PROFILED_STEPS)
-    found = backend.evidence().profile(batches)
-    return Profile(len(batches), found.seconds, found.busy_seconds, found.kernels, data_seconds(batches))
+    batches = batches_of(rows, batch_size).part(0, PROFILED_STEPS)
+    profile = backend.evidence().profile(batches)
+
+    def make_tensors() -> None:
+        for batch in batches:
+            for name in TENSORS:
+                getattr(batch, name)
+
+    return Profile(len(batches), profile.seconds, profile.busy_seconds, profile.kernels, seconds_of(make_tensors))
 
 
-def matrix_products(backend: Backend, emit: Emit, *, shapes: dict[str, tuple[int, int, int]]) -> list[Product]:
-    """Measure a large matrix product, which shows the machine's peak, and products of the named shapes (m, k, n)."""
-    shapes = {"large": (LARGE_SIZE, LARGE_SIZE, LARGE_SIZE), **shapes}
-    return [
-        Product(name, shape, backend.evidence().matrix_product(*shape, PRODUCT_SECONDS))
-        for name, shape in shapes.items()
-    ]
+class Product(Measured, frozen=True):
+    """The speed of a matrix product (m, k) @ (k, n) in the backend's framework."""
+
+    name: str  # "large", or the part of the model that multiplies matrices of this shape
+    shape: tuple[int, int, int]  # m, k, n
+    flops: Annotated[float, msgspec.Meta(ge=1.0)]  # floating-point operations per second
+
+
+def matrix_products(backend: Backend, emit: Emit, *, batch_size: int, target_length: int) -> list[Product]:
+    """Measure a large matrix product, which shows the machine's peak, and those of a training step.
+
+    - inputs: the decoder's inputs of all `target_length` time steps at once, to the gates
+    - states: the states of one time step, to the gates
+    - logits: the decoder's outputs of all time steps at once, to the characters
+    """
+    units, characters = backend.config.latent_dim, backend.config.num_decoder_tokens
+    shapes = {
+        "large": LARGE,
+        "inputs": (batch_size * target_length, characters, 4 * units),
+        "states": (batch_size, units, 4 * units),
+        "logits": (batch_size * target_length, units, characters),
+    }
+    product = partial(backend.evidence().matrix_product, seconds=PRODUCT_SECONDS)
+    return [Product(name, shape, product(*shape)) for name, shape in shapes.items()]
 
 
 def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) -> list[list[float]]:
@@ -151,24 +183,18 @@ def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) ->
 
     All workers must be asked alike. The first sums of a size are not timed, since a framework may compile for it.
     """
-    found = []
+    seconds = []
     for size in sizes:
         work = partial(backend.group.sum, np.ones(size // 8))  # of float64, which is what a group sums
         for _ in range(SUM_WARM_UPS):
             work()
-        found.append([seconds_of(work) for _ in range(repetitions)])
-    return found
+        seconds.append([seconds_of(work) for _ in range(repetitions)])
+    return seconds
 
 
-def data_seconds(batches: Batches) -> float:
-    """Seconds to make the tensors of these batches, one batch after the other."""
-
-    def make() -> None:
-        for batch in batches:
-            for name in TENSORS:
-                getattr(batch, name)
-
-    return seconds_of(make)
+def batches_of(rows: Batch, batch_size: int, order: NDArray[np.integer] | None = None) -> Batches:
+    """The rows as batches, in their order or in that of the row numbers in `order`."""
+    return Batches(rows, np.arange(len(rows)) if order is None else order, batch_size)
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
@@ -179,20 +205,10 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has ever had in memory (resident, not swapped out)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        fields = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024
-    import resource
-
-    # On systems without /proc. On Linux this number would include memory of the parent when it started this process.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _batches(rows: Batch, batch_size: int) -> Batches:
-    """These rows in order as batches."""
-    return Batches(rows, np.arange(len(rows)), batch_size)
+    """The most bytes that this process has ever had in memory (resident, not swapped out), as Linux tells it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
 
 
 def _cpu_by_thread(process: psutil.Process) -> dict[int, float]:

@@ -32,11 +32,7 @@ def only_benchmark(on_wait: Callable[[str], None], wait: bool = True) -> Iterato
     this waits until it ends; with `wait` False it raises CannotBeginError instead.
     """
     path = lock_path()
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        raise CannotBeginError(f"cannot lock {path}: {error.strerror}; let {PLACE} name another file") from error
-    try:
+    with _opened(path, os.O_RDONLY, f"cannot lock {path}", f"let {PLACE} name another file") as descriptor:
         if not _locked(descriptor, path):
             found = f"another benchmark runs ({holder_of(descriptor)})"
             if not wait:
@@ -44,8 +40,6 @@ def only_benchmark(on_wait: Callable[[str], None], wait: bool = True) -> Iterato
             on_wait(f"{found}; waiting for its end")
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -56,31 +50,39 @@ def only_writer(path: Path, new: bool) -> Iterator[None]:
     CannotBeginError if another process holds the lock, for a file that cannot be written, and for a new one
     that is not empty.
     """
-    try:
-        if new:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        # Opened for writing too, without which a disk in the network gives no lock.
-        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | (os.O_CREAT if new else 0), 0o666)
-    except OSError as error:
-        raise CannotBeginError(f"{path} cannot be opened: {error.strerror}; choose another --out") from error
-    try:
+    # Opened for writing too, without which a disk in the network gives no lock.
+    flags = os.O_RDWR | (os.O_CREAT if new else 0)
+    with _opened(path, flags, f"{path} cannot be opened", "choose another --out") as descriptor:
         if not _locked(descriptor, path):
             raise CannotBeginError(f"another benchmark writes {path} ({holder_of(descriptor)}); wait for its end")
-        found = os.fstat(descriptor)
-        if new and (found.st_size or not found.st_nlink):  # another process has just written or removed it
+        status = os.fstat(descriptor)
+        if new and (status.st_size or not status.st_nlink):  # another process has just written or removed it
             raise CannotBeginError(f"{path} exists already; choose another --out")
         try:
             yield
         finally:
             if new and not os.fstat(descriptor).st_size:
                 path.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
 
 
 def lock_path() -> Path:
     """What is locked for the whole machine, the same for all of its users whatever their TMPDIR is."""
     return Path(os.environ.get(PLACE) or "/")
+
+
+@contextmanager
+def _opened(path: Path, flags: int, failure: str, advice: str) -> Iterator[int]:
+    """The descriptor of a file, which is made where the flags say so. Raises CannotBeginError."""
+    try:
+        if flags & os.O_CREAT:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise CannotBeginError(f"{failure}: {error.strerror}; {advice}") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _locked(descriptor: int, path: Path) -> bool:
@@ -105,13 +107,13 @@ def holder_of(descriptor: int) -> str:
         locks = Path("/proc/locks").read_text(encoding="utf-8")
     except OSError:  # a system that is not Linux
         locks = ""
-    found = re.search(rf"^\d+: FLOCK +ADVISORY +WRITE (\d+) \S+:{inode} ", locks, re.MULTILINE)
-    if found is None:
+    entry = re.search(rf"^\d+: FLOCK +ADVISORY +WRITE (\d+) \S+:{inode} ", locks, re.MULTILINE)
+    if entry is None:
         return "not known"
     try:
-        process = psutil.Process(int(found[1]))
+        process = psutil.Process(int(entry[1]))
         since = f"{datetime.fromtimestamp(process.create_time()):%Y-%m-%d %H:%M:%S}"
         command = shlex.join(process.cmdline())
         return printable(f"process {process.pid} of {process.username()}, since {since}: {command}")[:LONGEST]
     except psutil.Error:  # another user's, of which the system tells nothing, or one that has just ended
-        return f"process {found[1]}"
+        return f"process {entry[1]}"

@@ -72,7 +72,7 @@ def wait_until_fit(note: Callable[[str], None]) -> None:
 
     Raises NoRestError after LONGEST_WAIT seconds.
     """
-    began, told = now(), False
+    began, noted = now(), False
     while True:
         watch, before = Watch([]), _processes()
         time.sleep(FIT_SECONDS)
@@ -86,11 +86,11 @@ def wait_until_fit(note: Callable[[str], None]) -> None:
                 f"other programs have been using the machine for {LONGEST_WAIT:.0f} s, now {used:.1f} cores{by}, so "
                 "turns cannot be kept; end them, or measure later"
             )
-        if not told:
+        if not noted:
             note(
                 f"{used:.1f} cores are in use by other programs{by}; waiting up to {LONGEST_WAIT:.0f} s for their end"
             )
-            told = True
+            noted = True
 
 
 def _busiest(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]) -> str:
@@ -217,12 +217,12 @@ def swap() -> Finding:
 
 def _processes() -> dict[int, tuple[str, float]]:
     """The name and the processor seconds so far of every process except this one, by process id."""
-    found = {}
+    processes = {}
     for process in psutil.process_iter(["name", "cpu_times"]):
         times = process.info["cpu_times"]
         if times is not None and process.pid != os.getpid():
-            found[process.pid] = process.info["name"] or "?", times.user + times.system
-    return found
+            processes[process.pid] = process.info["name"] or "?", times.user + times.system
+    return processes
 
 
 def _finding(name: str, ok: bool, found: str, advice: str) -> Finding:

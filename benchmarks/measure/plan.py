@@ -1,35 +1,35 @@
-"""The plan of a benchmark: which rows it measures, how narrow the intervals must become, and how long it may take."""
+"""The plan of a benchmark or of a sweep: what is measured, how sure figures must become, and how long it may take."""
 
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from backends import TABLE, find
 from backends.process.parent import interpreter_versions
+from benchmarks.measure.in_child import Count, Measured
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.text import quoted
 
-LANES = {"matched": "matched", "default": "as installed"}  # the lanes, and what tables call them
 WITHIN = 0.07  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 285.0  # seconds that a benchmark may take, unless --budget or --within is given: under five minutes
 LONG_BUDGET = 3600.0  # the same where --within is given
 CAREFUL = 0.05  # for narrower intervals one row is measured twice, and the whole parity ladder is climbed
-
 LEAST_ROUNDS = 3  # rounds of new processes that an answer needs
+MOST_WORKERS = 64
 
 Short = Annotated[str, msgspec.Meta(max_length=100)]
 
 
-class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Row(Measured, frozen=True):
     """What one process measures: a backend with its lane and its interpreter."""
 
     backend: Short  # NAME or NAME:VARIANT
-    lane: str = "matched"  # one of LANES: the threads and settings that the process is given
+    lane: Literal["matched", "default"] = "matched"  # the threads and settings that the process is given
     # Path of another interpreter; "" is the one that runs the benchmark.
     python: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     called: Short = ""  # what tables call a row of another interpreter: by its version, such as "torch 2.15.0"
@@ -38,10 +38,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def label(self) -> str:
         """The name of this row in tables and charts."""
-        words = [self.called or self.backend]
-        words += [LANES[self.lane]] if self.installed else []
-        words += ["control"] if self.control else []
-        return ", ".join(words)
+        special = ", as installed" * self.installed + ", control" * self.control
+        return f"{self.called or self.backend}{special}"
 
     @property
     def installed(self) -> bool:
@@ -68,23 +66,31 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, backend=plain, called=called) if self.reduced else None
 
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a benchmark is asked to measure.
+class Plan(Measured, frozen=True):
+    """All that is to be measured: by a benchmark or a sweep.
 
     The plan is saved at the head of the recording, so that an interrupted benchmark resumes with the same plan.
     """
 
     data: DataConfig
-    settings: TrainConfig
-    latent_dim: Annotated[int, msgspec.Meta(ge=1)]
+    settings: TrainConfig  # of workers, a batch size is that of one worker
+    latent_dim: Count
     device: str
-    threads: Annotated[int, msgspec.Meta(ge=1)] | None
-    # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.
-    within: Annotated[float, msgspec.Meta(ge=0)]
-    budget: Annotated[float, msgspec.Meta(ge=0)]  # seconds from the first check of the machine to the last turn
-    baseline: str  # name of the backend that ratios compare with; "": keras:example, or the slowest row
-    run: str  # folder of the run whose weights all rows decode with; "": the bundled run
+    threads: Count | None  # of each process
     rows: tuple[Row, ...]
+    # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.
+    within: Annotated[float, msgspec.Meta(ge=0)] = WITHIN
+    budget: Annotated[float, msgspec.Meta(ge=0)] = BUDGET  # seconds from the first check of the machine to the end
+    baseline: str = ""  # name of the backend that ratios compare with; "": keras:example, or the slowest row
+    run: str = ""  # folder of the run whose weights all rows decode with; "": the bundled run
+    # The sizes that a sweep measures, by axis.
+    axes: dict[str, Annotated[list[Count], msgspec.Meta(max_length=50)]] = msgspec.field(default_factory=dict)
+    workers: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORKERS)] = 1
+
+    @property
+    def kind(self) -> Literal["benchmark", "sweep", "workers"]:
+        """What measures it: a benchmark, a sweep of sizes or a sweep of workers."""
+        return "workers" if self.workers > 1 else "sweep" if self.axes else "benchmark"
 
     @property
     def careful(self) -> bool:
@@ -105,20 +111,25 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def command(self) -> str:
         """The command that measures the same again, without options that have their default values."""
-        chosen = self.within != WITHIN
-        options = {
+        budget = BUDGET if self.within == WITHIN else LONG_BUDGET
+        options: dict[str, tuple[Any, Any]] = {
+            "workers": (self.workers, 1),
             "backends": (",".join(dict.fromkeys(row.backend for row in self.rows if not row.python)), ""),
             "within": (f"{_digits(100 * self.within)}%", f"{_digits(100 * WITHIN)}%"),
-            "budget": (f"{_digits(self.budget)}s", f"{_digits(LONG_BUDGET if chosen else BUDGET)}s"),
+            "budget": (f"{_digits(self.budget)}s", f"{_digits(budget)}s"),
             "baseline": (self.baseline, ""),
             "run": (self.run, ""),
             "latent-dim": (self.latent_dim, ModelConfig.latent_dim),
-            "threads": (self.threads, None),
+            "threads": (self.threads, 1 if self.workers > 1 else None),
             "device": (self.device, "cpu"),
         }
+        defaults, own = vars(DataConfig()) | vars(TrainConfig()), vars(self.data) | vars(self.settings)
+        options |= {name.replace("_", "-"): (own[name], defaults[name]) for name in own if name != "split"}
         given = {name: value for name, (value, default) in options.items() if value != default}
-        words = [*options_of(given), *options_of(own_settings(self.data, self.settings))]
-        return " \\\n    ".join(["rosetta bench", *words, *self.python_options])
+        words = [*_options(given), *self.python_options]
+        if self.kind == "benchmark":
+            return " \\\n    ".join(["rosetta bench", *words])
+        return " ".join(["rosetta sweep", *words])
 
     @property
     def python_options(self) -> list[str]:
@@ -128,7 +139,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def rows_of(names: Sequence[str], pythons: Iterable[str] = (), careful: bool = False) -> tuple[Row, ...]:
-    """The rows of a plan: one for each backend with matched settings, and one for each framework as installed.
+    """The rows of a benchmark: one for each backend with matched settings, and one for each framework as installed.
 
     Each of `pythons` is NAME=PATH and adds rows of backend NAME under the interpreter at PATH. Where the plan is
     `careful`, the first row in float32 is measured twice. Raises CannotBeginError for an interpreter that is missing
@@ -151,12 +162,12 @@ def _interpreter(given: str) -> tuple[str, str]:
     name, _, path = given.partition("=")
     if name not in TABLE or not path:
         raise CannotBeginError(f"--python is NAME=PATH, with one of {', '.join(TABLE)}; found {given!r}")
-    found = shutil.which(path)
-    if found is None:
+    program = shutil.which(path)
+    if program is None:
         raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
     # The path is absolute, since a benchmark may be resumed from another folder. Links are not resolved, since the
     # interpreter of a virtual environment is a link and would become the system's.
-    return name, os.path.abspath(found)
+    return name, os.path.abspath(program)
 
 
 def _called(name: str, path: str, taken: set[str]) -> str:
@@ -178,18 +189,11 @@ def require_named(plan: Plan, pythons: Iterable[str], path: Path) -> None:
         raise CannotBeginError(f"{path} has other interpreters; {advice if named else 'leave out --python'}")
 
 
-def own_settings(data: DataConfig, settings: TrainConfig) -> dict[str, Any]:
-    """The values that differ from the benchmark's defaults, by the names of their options."""
-    defaults = vars(DataConfig(split="grouped")) | vars(TrainConfig())
-    own = {name: value for name, value in (vars(data) | vars(settings)).items() if value != defaults[name]}
-    return {name.replace("_", "-"): value for name, value in own.items()}
-
-
 def _digits(number: float) -> str:
     """A number as it is typed for an option: without an exponent and without trailing zeros."""
     return f"{number:.9f}".rstrip("0").rstrip(".")
 
 
-def options_of(given: Mapping[str, Any]) -> list[str]:
+def _options(given: Mapping[str, Any]) -> list[str]:
     """Options as they are typed, such as "--seed 1", with values quoted for the shell; a True value makes a flag."""
     return [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]

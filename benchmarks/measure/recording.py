@@ -9,19 +9,29 @@
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
 from benchmarks.compare.certificate import Certificate
-from benchmarks.measure.in_child import Amount, Count, CountOrZero, Product, Profile, Seconds, SomeSeconds, WarmUp
-from benchmarks.measure.plan import LANES, Plan, Row
-from common.config import DataConfig, TrainConfig
+from benchmarks.measure.in_child import (
+    Amount,
+    Count,
+    CountOrZero,
+    Measured,
+    Product,
+    Profile,
+    Seconds,
+    SomeSeconds,
+    Visit,
+    WarmUp,
+)
+from benchmarks.measure.plan import Plan
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import make_folder, sync
 from common.interface import BackendFacts
@@ -30,12 +40,13 @@ from common.material import Material
 from common.scoring import Scores
 from common.text import printable
 
+# The version of each format. They have the same kinds of lines, and differ in what their plans measure.
+FORMATS = {"rosetta-benchmark": 4, "rosetta-sweep": 3, "rosetta-workers": 3}
 # A recording holds at most so much, which bounds memory and time: about sixteen hours of seven rows.
 MOST_BYTES = 32 << 20
 MOST_ROWS = 100
 MOST_ROUNDS = 10_000
 MOST_REFERENCES = 100  # of a sentence; a corpus may have more
-MOST_WORKERS = 64
 LARGEST = 1e40  # of any number; those of float32 end before it, and products of some of these are still finite
 
 Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence: those are compared character by character
@@ -43,11 +54,11 @@ Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence: those are
 Work = Literal["training", "batch", "alone"]
 
 
-class Line(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, forbid_unknown_fields=True):
+class Line(Measured, frozen=True, tag_field="kind", tag=str.lower):
     """A line of a recording. Its JSON object has the class's name in lower case, or its `tag`, as `kind`."""
 
 
-class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Sizes(Measured, frozen=True):
     """Sizes of the tensors that are made of the corpus."""
 
     training_rows: Count
@@ -69,7 +80,7 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ShownSentence(Measured, frozen=True):
     """A sentence of the corpus whose translations a report shows."""
 
     source: Words
@@ -77,70 +88,35 @@ class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: bool  # whether it was held out of training
 
 
-class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The text that is trained on and decoded, and the weights that it is decoded with."""
+class Text(Measured, frozen=True):
+    """The text that is trained on. A benchmark decodes some of it, with weights that are named here."""
 
     sha256: str  # of the text
     sizes: Sizes
-    weights: str  # the weights that all rows decode with, in words
-    weights_sha256: str  # of the file with these weights; "" for fresh weights
-    shown: Annotated[list[Shown], msgspec.Meta(max_length=100)]
-    held_out: CountOrZero  # number of distinct held-out sources; each is decoded once
+    weights: str = ""  # the weights that all rows decode with, in words
+    weights_sha256: str = ""  # of the file with these weights; "" for fresh weights
+    shown: Annotated[list[ShownSentence], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list)
+    held_out: CountOrZero = 0  # number of distinct held-out sources; each is decoded once
 
 
-class Head(Line, frozen=True, kw_only=True):
-    """What the first line of every kind of recording has."""
+class Head(Line, frozen=True, tag="plan"):
+    """The first line: what is measured, of what, and where."""
 
-    format: str
+    format: str  # one of FORMATS
     version: int
     machine: Machine
     started: str  # date and time in ISO 8601
-
-
-class BenchHead(Head, frozen=True, kw_only=True, tag="plan"):
-    """The first line of a benchmark: the plan and the corpus."""
-
     plan: Plan
-    corpus: Corpus
+    corpus: Text
 
 
-class SweepHead(Head, frozen=True, kw_only=True, tag="sweep"):
-    """The first line of a sweep, of sizes or of workers: what it is measured with, except where that is varied."""
-
-    data: DataConfig
-    settings: TrainConfig  # a batch size of workers is that of one worker
-    latent_dim: Count
-    device: str
-    threads: Count | None  # of each worker
-    sizes: Sizes  # of the corpus's tensors
-    sha256: str  # of the corpus
-    backends: tuple[Annotated[str, msgspec.Meta(max_length=100)], ...]
-    axes: dict[str, Annotated[list[Count], msgspec.Meta(max_length=50)]]  # the sizes of each axis; empty of workers
-    workers: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORKERS)] = 1
-
-
-class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Start(Measured, frozen=True):
     """The start of a contestant's process in a round."""
 
-    row: CountOrZero  # index of the contestant: the row in the plan, or the backend in the sweep
+    row: CountOrZero  # index of the row in the plan
     seconds: Amount  # from start until the backend was open; 0 if not timed, as others were starting meanwhile
     facts: BackendFacts
     warm_up: WarmUp
-
-
-class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A contestant's turn in one cycle. Lists hold the seconds of each step or call."""
-
-    row: CountOrZero  # index of the contestant: a row of the plan, a backend of the sweep, an arrangement of workers
-    lead: list[Seconds]  # training steps before the timed ones, which do not count
-    steps: SomeSeconds  # timed training steps, or calls that decode
-    loop: Seconds  # lead and timed steps together, from the first one's start until their results are read back
-    finite: bool  # whether every loss is finite
-    waited: Amount  # seconds waited until the machine was idle
-    others: Amount  # cores that other processes used during the visit, on average
-    stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
-    tries: Count = 1  # times that the turn was taken, since other processes had disturbed those before
-    peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
 
 
 class Round(Line, frozen=True):
@@ -171,10 +147,10 @@ class Decoded(Line, frozen=True):
     scores: Scores | None  # over all held-out sources; None if these were not decoded
 
 
-class Evidence(Line, frozen=True):
-    """Which kernels a contestant's framework ran and how fast its matrix products are; recorded once for each."""
+class Explained(Line, frozen=True, tag="evidence"):
+    """Which kernels a row's framework ran and how fast its matrix products are; recorded once for each row."""
 
-    row: int  # index of the contestant; -1 for the referee, which has products alone
+    row: int  # -1 for the referee, which has products alone
     profile: Profile | None
     products: Annotated[list[Product], msgspec.Meta(max_length=20)]
 
@@ -182,18 +158,13 @@ class Evidence(Line, frozen=True):
 class Summed(Line, frozen=True):
     """How long a group of workers took to sum arrays of one size, by the framework's own engine."""
 
-    row: CountOrZero  # index of the backend
+    row: CountOrZero
     size: Count  # bytes of one worker's array
     seconds: SomeSeconds
     others: Amount  # cores that other processes used meanwhile, on average
 
 
-# Each format with its version, the class of its first line, and those of its other lines.
-FORMATS: dict[str, tuple[int, Any, Any]] = {
-    "rosetta-benchmark": (4, BenchHead, Certified | Round | Evidence | Decoded),
-    "rosetta-sweep": (2, SweepHead, Round | Evidence),
-    "rosetta-workers": (2, SweepHead, Round | Evidence | Summed),
-}
+LATER = Round | Certified | Decoded | Explained | Summed  # every line but the first
 Kind = TypeVar("Kind", bound=Line)
 
 
@@ -202,20 +173,15 @@ class Recording:
     """An opened recording."""
 
     path: Path
-    head: Any  # a BenchHead or a SweepHead
+    head: Head
     lines: list[Line] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, path: Path, format: str, **fields: Any) -> Self:
-        """Write the head of a new recording, with these fields besides those of every head.
-
-        Raises CannotBeginError if the file already exists.
-        """
-        version, head, _ = FORMATS[format]
+    def begin(cls, path: Path, plan: Plan, corpus: Text) -> Self:
+        """Write the head of a new recording. Raises CannotBeginError if the file already exists."""
         started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        create_lines(
-            path, head(format=format, version=version, machine=describe_machine(), started=started, **fields)
-        )
+        format = f"rosetta-{plan.kind}"
+        create_lines(path, Head(format, FORMATS[format], describe_machine(), started, plan, corpus))
         return cls.read(path)  # what could not be read again is found before anything is measured
 
     @classmethod
@@ -224,9 +190,26 @@ class Recording:
 
         Raises CannotBeginError if the file cannot be read, RosettaError if it is damaged or of another format.
         """
-        allowed = formats or tuple(FORMATS)
-        format = found if (found := format_of(path)) in allowed else allowed[0]
-        head, *lines = _read_lines(path, format, *FORMATS[format])
+        found = _Format("an empty file", 0)
+        head: Head | None = None
+        lines: list[Line] = []
+        expected = (formats or tuple(FORMATS))[0]
+        for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
+            try:
+                if number == 1:
+                    found = msgspec.json.decode(line, type=_Format)
+                    expected = found.format if found.format in (formats or FORMATS) else expected
+                    if (found.format, found.version) != (expected, FORMATS[expected]):
+                        break
+                    head = _decoded(line, Head)
+                else:
+                    lines.append(_decoded(line, LATER))
+            except (ValueError, RecursionError) as error:
+                what = f"{path}, line {number}, is no line of {expected} version {FORMATS[expected]}"
+                raise RosettaError(f"{what}: {_shown(error)}") from error
+        if head is None:
+            what = f"{_shown(found.format)} version {found.version}" if found.version else "empty"
+            raise RosettaError(f"{path} is {what}, expected {expected} version {FORMATS[expected]}")
         recording = cls(path, head, lines)
         if damage := next(recording.damages(), None):
             raise RosettaError(f"{path} is damaged: {_shown(damage)}")
@@ -234,9 +217,7 @@ class Recording:
 
     @property
     def plan(self) -> Plan:
-        """The plan of a benchmark."""
-        plan: Plan = self.head.plan
-        return plan
+        return self.head.plan
 
     def resume(self) -> Self:
         """Cut off a torn last line, so that lines can be appended again.
@@ -265,47 +246,52 @@ class Recording:
 
     def damages(self) -> Iterator[str]:
         """One message for each contradiction between lines that are each valid by themselves."""
-        head, counted, contestants = self.head, None, MOST_ROWS
-        if isinstance(head, BenchHead):
-            yield from _damages_of_rows(head.plan.rows)
-            counted = {line.row for line in self.of_kind(Decoded) if line.characters}
-            contestants, shown = len(head.plan.rows), len(head.corpus.shown)
-            if any(len(line.translations) != shown for line in self.of_kind(Decoded)):
-                yield f'there are not {shown} translations in each line of kind "decoded"'
-        elif not 0 < len(set(head.backends)) == len(head.backends) <= MOST_ROWS:
-            yield f"it has {len(head.backends)} backends, of which {len(set(head.backends))} differ"
-        elif head.workers == 1:
-            contestants = len(head.backends)
-        profiles = [line.profile for line in self.of_kind(Evidence) if line.profile]
-        if any(kernel.seconds < 0 for profile in profiles for kernel in profile.kernels):
+        rows, shown = len(self.plan.rows), len(self.head.corpus.shown)
+        contestants = rows if self.plan.workers == 1 else MOST_ROWS
+        labels = {row.label for row in self.plan.rows}
+        if not 0 < len(labels) == rows <= MOST_ROWS:
+            yield f"it has {rows} rows with {len(labels)} labels, expected at most {MOST_ROWS} and one label each"
+        if self.head.format != f"rosetta-{self.plan.kind}":
+            yield f"its plan is that of a rosetta-{self.plan.kind}"
+        if any(len(line.translations) != shown for line in self.of_kind(Decoded)):
+            yield f'there are not {shown} translations in each line of kind "decoded"'
+        if any(
+            kernel.seconds < 0 for line in self.of_kind(Explained) if line.profile for kernel in line.profile.kernels
+        ):
             yield "a kernel took less than no time"
-        indices = [line.row for line in self.lines if isinstance(line, Certified | Evidence | Decoded | Summed)]
-        if any(not -1 <= row < contestants for row in indices):
-            yield f"it has lines of other rows than its {contestants}"
+        indices = [line.row for line in self.lines if isinstance(line, Certified | Explained | Decoded | Summed)]
+        indices += [start.row for line in self.of_kind(Round) for start in line.starts]
+        if any(not -1 <= row < rows for row in indices):
+            yield f"it has lines of other rows than its {rows}"
+        counted = {line.row for line in self.of_kind(Decoded) if line.characters}
         seen = set()
         for line in self.of_kind(Round):
-            rows = [sorted(visit.row for visit in cycle) for cycle in line.cycles]
-            if any(visited != rows[0] or len(set(visited)) != len(visited) for visited in rows):
+            visited = {tuple(sorted(visit.row for visit in cycle)) for cycle in line.cycles}
+            together = set().union(*visited)
+            if visited and (len(visited) > 1 or visited != {tuple(sorted(together))}):
                 yield f"round {line.number} has a cycle that is not one visit to each of its rows"
-            elif rows and rows[0] and rows[0][-1] >= contestants:
+            elif max(together, default=0) >= contestants:
                 yield f"round {line.number} has rows that the plan does not have"
-            elif any(start.row >= contestants for start in line.starts):
-                yield f"round {line.number} starts rows that the plan does not have"
             elif (line.number, line.work) in seen:
                 yield f"round {line.number} is recorded twice"
-            elif counted is not None and line.work != "training" and rows and not counted >= set(rows[0]):
+            elif line.work != "training" and not counted >= together:
                 yield f"round {line.number} times decoding, but no line has the number of characters"
             seen.add((line.number, line.work))
 
 
-def _damages_of_rows(rows: Sequence[Row]) -> Iterator[str]:
-    """One message for each fault of the rows of a plan."""
-    labels = {row.label for row in rows}
-    if not 0 < len(labels) == len(rows) <= MOST_ROWS:
-        yield f"it has {len(rows)} rows with {len(labels)} labels, expected at most {MOST_ROWS} and one label each"
-    for row in rows:
-        if row.lane not in LANES:
-            yield f"the row {row.label} has the lane {row.lane}"
+class _Format(msgspec.Struct):
+    """The two fields of a first line by which a recording is known, whatever else the line has."""
+
+    format: str
+    version: int
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's first line names; "" if it names none or cannot be read."""
+    try:
+        return msgspec.json.decode(content_of(path).partition(b"\n")[0], type=_Format).format
+    except (RosettaError, ValueError, RecursionError):
+        return ""
 
 
 def refuse_existing(path: Path) -> None:
@@ -352,41 +338,25 @@ def content_of(path: Path) -> bytes:
 
     Raises CannotBeginError if the file cannot be read or is larger than a recording.
     """
-    content = _beginning(path, lambda file: file.read(MOST_BYTES + 1))
+    if path.exists() and not path.is_file():  # a named pipe or a device would never end
+        raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
     if len(content) > MOST_BYTES:
         raise CannotBeginError(f"{path} is larger than {MOST_BYTES >> 20} MiB, and no recording is")
     return content[: content.rfind(b"\n") + 1]
 
 
-def _beginning(path: Path, read: Callable[[IO[bytes]], bytes]) -> bytes:
-    """What `read` takes of a file. Raises CannotBeginError if the file cannot be read."""
-    if path.exists() and not path.is_file():  # a named pipe or a device would never end
-        raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
-    try:
-        with open(path, "rb") as file:
-            return read(file)
-    except OSError as error:
-        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
-
-
-def _read_lines(path: Path, format: str, version: int, head: Any, later: Any) -> list[Any]:
-    """Read a file of lines: the first as class `head`, the others as one of the classes in the union `later`.
-
-    A torn last line is left out. Raises CannotBeginError if the file cannot be read, RosettaError for a line that
-    does not fit its class or has a number above LARGEST, and for another format or version.
-    """
-    found: list[Any] = []
-    for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
-        try:
-            found.append(_decoded(line, later if found else head))
-        except (ValueError, RecursionError) as error:
-            raise RosettaError(
-                f"{path}, line {number}, is no line of {format} version {version}: {_shown(error)}"
-            ) from error
-    if not found or (found[0].format, found[0].version) != (format, version):
-        what = f"{_shown(found[0].format)} version {found[0].version}" if found else "empty"
-        raise RosettaError(f"{path} is {what}, expected {format} version {version}")
-    return found
+def cut_torn_line(path: Path) -> None:
+    """Remove an incomplete last line, which a killed benchmark leaves, so that lines can be appended again."""
+    whole = len(content_of(path))
+    if whole < path.stat().st_size:
+        with open(path, "r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
 
 
 def _decoded(line: bytes, kind: Any) -> Any:
@@ -406,25 +376,3 @@ def _computable(value: Any) -> bool:
 def _shown(text: object) -> str:
     """The beginning of a text that a recording holds, in one line and without what could write over the terminal."""
     return printable(str(text))[:300]
-
-
-def format_of(path: Path) -> str:
-    """The format that a file's first line names, or "" if it names none.
-
-    Raises CannotBeginError if the file cannot be read.
-    """
-    try:
-        head = msgspec.json.decode(_beginning(path, lambda file: file.readline(MOST_BYTES)))
-    except (ValueError, RecursionError):
-        return ""
-    return str(head.get("format", "")) if isinstance(head, dict) else ""
-
-
-def cut_torn_line(path: Path) -> None:
-    """Remove an incomplete last line, which a killed benchmark leaves, so that lines can be appended again."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with open(path, "r+b") as file:
-            file.truncate(whole)
-            os.fsync(file.fileno())

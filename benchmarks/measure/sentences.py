@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backends.process.parent import SILENCE, BackendProcess
 from backends.process.runtime import SECONDS_A_SENTENCE
-from benchmarks.measure.recording import MOST_REFERENCES, Shown
+from benchmarks.measure.recording import MOST_REFERENCES, ShownSentence, Work
 from common import decoding
 from common.config import ModelConfig
 from common.decoding import max_decoded_length, text_of
@@ -45,16 +45,8 @@ def weights_for(material: Material, model: ModelConfig, run: str, seed: int) -> 
     """
     folder = Path(run) if run else BUNDLED_RUN
     directory = RunDirectory.open(folder)
-    source, target = directory.vocabularies()
     own = Material.of_run(directory)
-    found = (source.characters, target.characters, own.max_encoder_seq_length, own.max_decoder_seq_length)
-    expected = (
-        material.encoder_vocabulary.characters,
-        material.decoder_vocabulary.characters,
-        material.max_encoder_seq_length,
-        material.max_decoder_seq_length,
-    )
-    if found != expected or directory.model_config.latent_dim != model.latent_dim:
+    if _shape(own) != _shape(material) or directory.model_config.latent_dim != model.latent_dim:
         if run:
             raise CannotBeginError(
                 f"{run} has other characters, sentence lengths or units than this benchmark; give the benchmark the "
@@ -65,6 +57,12 @@ def weights_for(material: Material, model: ModelConfig, run: str, seed: int) -> 
     digest = sha256((folder / STATE_FILES["last"]).read_bytes()).hexdigest()
     words = f"the weights of {run or 'the bundled run'} after {place.epoch} epochs"
     return Weights(words, digest, state, frozenset(own.pairs[row][0] for row in own.training_rows))
+
+
+def _shape(material: Material) -> tuple[Any, ...]:
+    """The characters of either side, and the longest lengths."""
+    vocabularies = material.encoder_vocabulary.characters, material.decoder_vocabulary.characters
+    return (*vocabularies, material.max_encoder_seq_length, material.max_decoder_seq_length)
 
 
 class Sentences:
@@ -80,11 +78,10 @@ class Sentences:
         self.references = references(material.pairs, [*trained, *self.held_out])
         rng = np.random.default_rng(SHOWN_SEED)  # they are drawn at random, so that nobody has picked them
         self.shown = [
-            Shown(sources[place], self.references[sources[place]][:MOST_REFERENCES], is_held_out)
+            ShownSentence(sources[place], self.references[sources[place]][:MOST_REFERENCES], is_held_out)
             for sources, is_held_out in ((trained, False), (self.held_out, True))
             for place in rng.permutation(len(sources))[:SHOWN]
         ]
-        self.max_length = max_decoded_length(material.max_decoder_seq_length)
 
     @cached_property
     def held_out_references(self) -> list[Sequence[str]]:
@@ -94,17 +91,12 @@ class Sentences:
     @cached_property
     def longest(self) -> int:
         """The index in `held_out` of the source that has the longest reference."""
-        return max(range(len(self.held_out)), key=lambda n: max(map(len, self.references[self.held_out[n]])))
+        return max(range(len(self.held_out)), key=lambda n: max(map(len, self.held_out_references[n])))
 
-    @cached_property
-    def timed_together(self) -> dict[str, Any]:
-        """The arguments of `in_child.decoding` for a batch of many sources."""
-        return self._arguments(self.held_out[:TIMED]) | {"state": self.weights.state}
-
-    @cached_property
-    def timed_alone(self) -> dict[str, Any]:
-        """The arguments of `in_child.decoding` for only the `longest` source."""
-        return self._arguments([self.held_out[self.longest]]) | {"state": self.weights.state}
+    def timed(self, work: Work) -> dict[str, Any]:
+        """The arguments of `in_child.decoding` for a batch of many sources, or for only the `longest` one."""
+        sources = self.held_out[:TIMED] if work == "batch" else [self.held_out[self.longest]]
+        return self._arguments(sources) | {"state": self.weights.state}
 
     def decoded(self, process: BackendProcess, sources: Sequence[str]) -> NDArray[np.int64]:
         """Ids (N, max_length) of the translations of `sources` by a backend, with the weights that it has loaded."""
@@ -123,4 +115,5 @@ class Sentences:
     def _arguments(self, sources: Sequence[str]) -> dict[str, Any]:
         """The arguments of `decoding.translate` for these sources."""
         ids, lengths = self.material.encoder_vocabulary.encode(sources, self.material.max_encoder_seq_length)
-        return {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": self.max_length}
+        longest = max_decoded_length(self.material.max_decoder_seq_length)
+        return {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": longest}

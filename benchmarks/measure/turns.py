@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.measure import machine
-from benchmarks.measure.recording import Visit
+from benchmarks.measure.in_child import Visit
 
 MOST_TRIES = 4  # times that a turn is taken, at most, where other programs disturb it
 
@@ -23,12 +23,14 @@ MOST_TRIES = 4  # times that a turn is taken, at most, where other programs dist
 class Contestant(Protocol):
     """What takes turns. Its processes have been warmed up."""
 
+    row: int  # by which its visits are recorded
+
     @property
     def pids(self) -> Sequence[int]:
         """The ids of its processes."""
 
     def visit(self, first: int) -> Visit:
-        """Work for a turn, from batch number `first` on; what the engine itself measures is left as zero."""
+        """Work for a turn, from batch number `first` on."""
 
 
 def take_turns(
@@ -55,9 +57,9 @@ def turn(contestant: Contestant, first: int, pids: Sequence[int]) -> Visit:
         waited = machine.wait_until_idle()
         watch = machine.Watch(pids)
         visit = contestant.visit(first)
-        others, stolen = watch.others(), watch.stolen()
-        visit = msgspec.structs.replace(visit, waited=waited, others=others, stolen=stolen, tries=tries)
-        if undisturbed(visit) and stolen <= machine.MOST_OTHERS:
+        beside = {"waited": waited, "others": watch.others(), "stolen": watch.stolen(), "tries": tries}
+        visit = msgspec.structs.replace(visit, row=contestant.row, **beside)
+        if undisturbed(visit) and visit.stolen <= machine.MOST_OTHERS:
             break
     return visit
 

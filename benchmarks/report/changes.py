@@ -9,7 +9,7 @@ from typing import Any, get_args
 from benchmarks.measure.recording import Recording, Work
 from benchmarks.measure.turns import usable
 from benchmarks.report.statistics import Estimate, Word, independent_ratio, observations, trusted
-from benchmarks.report.words import joined, noted, quantity, ratio, safe, table
+from benchmarks.report.words import joined, quantity, ratio, safe, table
 
 MOVED = 0.03  # share by which the median of all rows' steps must have changed for a warning
 FIGURES = {"training": "training step", "batch": "character in a batch", "alone": "character alone"}  # of each work
@@ -33,14 +33,14 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Changes:
     """What changed from one recording to another."""
 
     differences: list[str]  # what else differs between the two, and so may be the cause instead of the code
     changes: list[Change]
 
 
-def compare(before: Recording, after: Recording) -> Comparison:
+def compare(before: Recording, after: Recording) -> Changes:
     """Compare every figure of every row that both recordings have measured in two rounds or more.
 
     - Nothing is compared where other programs were at work in too many cycles of one of the recordings.
@@ -54,19 +54,19 @@ def compare(before: Recording, after: Recording) -> Comparison:
             f"in the median over all rows a step takes {median(longer):.2f} times as long as before: when all rows "
             "change together, the machine is a more likely cause than the code"
         )
-    return Comparison(differences, changes)
+    return Changes(differences, changes)
 
 
-def shown(comparison: Comparison) -> str:
-    """A comparison in Markdown."""
+def page(changes: Changes) -> str:
+    """What changed, in Markdown."""
     lines = [
         (safe(c.label), c.figure, quantity(c.before), quantity(c.after), f"{c.word}: {ratio(c.ratio)}")
-        for c in comparison.changes
+        for c in changes.changes
     ]
-    warnings = "\n".join(f"- {safe(difference)}" for difference in comparison.differences)
-    changes = table(("row", "time of a", "before", "after", "the second recording is"), lines)
+    warnings = "\n".join(f"- {safe(difference)}" for difference in changes.differences)
+    figures = table(("row", "time of a", "before", "after", "the second recording is"), lines)
     note = "The number before × says how many times as fast the second recording is as the first."
-    return joined(warnings, noted(changes, note))
+    return joined(warnings, figures, figures and note)
 
 
 def _changes(before: Recording, after: Recording) -> Iterator[Change]:

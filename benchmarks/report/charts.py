@@ -50,7 +50,7 @@ def chart(kind: Literal["bars", "lines"], values: Values, width: int = WIDTH, x:
     drawn, height = (_lines(clean, x, y), 240) if kind == "lines" else (_bars(clean), 42 * len(clean))
     axis = {"gridColor": INK, "gridOpacity": 0.12, "domainOpacity": 0.35, "tickOpacity": 0.35, "domainColor": INK}
     words = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12}
-    found = drawn.properties(width=width, height=height, padding=1 if kind == "lines" else 0).configure(
+    configured = drawn.properties(width=width, height=height, padding=1 if kind == "lines" else 0).configure(
         # The widths of words are measured in a typeface with Arial's widths.
         font="Arial, sans-serif",
         background="transparent",
@@ -61,7 +61,7 @@ def chart(kind: Literal["bars", "lines"], values: Values, width: int = WIDTH, x:
         legend={**words, "symbolType": "square", "symbolStrokeWidth": 0, "labelLimit": 140, "columnPadding": 30},
         text={"color": INK, "fontSize": 13},
     )
-    svg: str = vl_convert.vegalite_to_svg(found.to_dict())
+    svg: str = vl_convert.vegalite_to_svg(configured.to_dict())
     return svg
 
 

@@ -1,10 +1,10 @@
 """Pages that are written in Markdown, for a browser, for GitHub and for a terminal."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -29,6 +29,15 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
+
+
+class Report(NamedTuple):
+    """What is told of a recording, or of several."""
+
+    page: str  # in Markdown; an image whose address begins with `chart:` stands for the chart of this name
+    summary: str  # the part of it that a terminal shows
+    content: dict[str, Any]  # what --json prints
+    charts: Callable[[], dict[str, str]]  # draws the page's charts as SVG, by their names, which takes seconds
 
 
 def html(markdown: str, charts: Mapping[str, str]) -> str:
@@ -81,7 +90,7 @@ def terminal(text: str, console: Console) -> None:
     from rich.theme import Theme
 
     # Rich centres a heading and underlines it.
-    shown = re.sub(r"^#+ (.*)", r"**\1**", markdown(text), flags=re.MULTILINE)
+    bold = re.sub(r"^#+ (.*)", r"**\1**", markdown(text), flags=re.MULTILINE)
     plain = {"markdown.code": "bold", "markdown.table.header": "bold", "markdown.table.border": "dim"}
     with console.use_theme(Theme(plain)):
-        console.print(Markdown("\n".join(map(printable, shown.split("\n"))), hyperlinks=False))
+        console.print(Markdown("\n".join(map(printable, bold.split("\n"))), hyperlinks=False))

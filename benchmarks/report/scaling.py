@@ -1,11 +1,10 @@
 """The results and the pages of both kinds of sweeps: of sizes, and of workers.
 
-A page is one Markdown string. A terminal shows what stands above its first `---`. A chart is an image line, and
-`charts` draws it. Of a sweep that is not finished, results and page have what was measured so far.
+Of a sweep that is not finished, results and page have what was measured so far.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from statistics import fmean, median
@@ -13,12 +12,15 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.measure.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
-from benchmarks.measure.recording import Evidence, Recording, Summed, SweepHead, Visit
-from benchmarks.measure.sweep import ARRANGEMENTS, ROUNDS, command_of, points_of, sizes_at
+from benchmarks.measure.plan import Plan
+from benchmarks.measure.recording import Explained, Recording, Summed
+from benchmarks.measure.sweep import ARRANGEMENTS, ROUNDS, points_of, sizes_at
 from benchmarks.measure.turns import usable
 from benchmarks.report import words
 from benchmarks.report.charts import chart, colour_of
+from benchmarks.report.render import Report
 from benchmarks.report.roofline import multiplies_one_hot, step_flop
 from benchmarks.report.statistics import Estimate, grouped, observed, trusted
 from common.config import DataConfig
@@ -33,6 +35,7 @@ AXES = {  # the names of the axes on a page
     "num_samples": "pairs in the corpus",
 }
 MEMORY = "num_samples"  # the axis along which a page shows memory and not time
+MEASURED = "How it was measured"  # the section that a terminal does not show
 
 
 @dataclass(frozen=True)
@@ -106,23 +109,24 @@ class Scaled:
 
 def scaling_of(recording: Recording) -> Scaling:
     """The results of a sweep of sizes. Where other programs disturbed every cycle of a round, all of them count."""
-    head: SweepHead = recording.head
-    flops = max((product.flops for line in recording.of_kind(Evidence) for product in line.products), default=0.0)
+    plan, tensors = recording.plan, recording.head.corpus.sizes
+    flops = max((product.flops for line in recording.of_kind(Explained) for product in line.products), default=0.0)
     rounds = {line.number: line for line in recording.rounds()}
     points: dict[tuple[str, str], list[SizePoint]] = {}
-    for number, (axis, size) in enumerate(points_of(head), 1):
+    for number, (axis, size) in enumerate(points_of(plan), 1):
         if number not in rounds:
             continue
         facts = {start.row: start.facts for start in rounds[number].starts}
         cycles = list(filter(usable, rounds[number].cycles)) or rounds[number].cycles
         for row, visits in sorted(grouped((visit.row, visit) for cycle in cycles for visit in cycle).items()):
-            flop = step_flop(*sizes_at(head, axis, size), row not in facts or multiplies_one_hot(facts[row]))
+            one_hot = row not in facts or multiplies_one_hot(facts[row])
+            flop = step_flop(*sizes_at(plan, tensors, axis, size), one_hot)
             seconds = median(step for visit in visits for step in visit.steps)
             peak = max(visit.peak for visit in visits)
             point = SizePoint(size, seconds, flop, flop / flops / seconds if flops else 0.0, peak)
-            points.setdefault((axis, head.backends[row]), []).append(point)
+            points.setdefault((axis, plan.rows[row].backend), []).append(point)
     curves = [Curve(*key, sorted(found, key=lambda point: point.value)) for key, found in points.items()]
-    return Scaling(command_of(head), flops, curves)
+    return Scaling(plan.command, flops, curves)
 
 
 def scaled_of(recording: Recording) -> Scaled:
@@ -137,7 +141,7 @@ def scaled_of(recording: Recording) -> Scaled:
     others = [visit.others for _, cycle in used for visit in cycle] or [0.0]
     visits = grouped((line.starts[0].row, (line.number, visit)) for line, cycle in used for visit in cycle)
     return Scaled(
-        command_of(recording.head),
+        recording.plan.command,
         len(cycles),
         len(cycles) - len(used),
         (fmean(others), max(others)),
@@ -149,19 +153,19 @@ def _grouped(recording: Recording, row: int, visits: Sequence[tuple[int, Visit]]
     """The results of one backend, whose visits are given with the numbers of their rounds."""
     fit, (one, apart, group, divided) = observed(visits), range(len(ARRANGEMENTS))
     longer, shared = fit.ratio(group, apart), fit.ratio(divided, one)
-    profiles = [line.profile for line in recording.of_kind(Evidence) if line.row == row and line.profile]
+    profiles = [line.profile for line in recording.of_kind(Explained) if line.row == row and line.profile]
     profiled = [
         fsum(kernel.seconds for kernel in profile.kernels if COMMUNICATION.search(kernel.name)) / profile.seconds
         for profile in profiles
     ]
     sums = grouped((line.size, s) for line in recording.of_kind(Summed) if line.row == row for s in line.seconds)
     return Grouped(
-        recording.head.backends[row],
+        recording.plan.rows[row].backend,
         {name: fit.seconds(place) for place, name in enumerate(ARRANGEMENTS)},
         {
             "apart": fit.ratio(apart, one),
             "group": fit.ratio(group, one),
-            "divided": shared and shared.times(1 / recording.head.workers),  # which has only one worker's pairs
+            "divided": shared and shared.times(1 / recording.plan.workers),  # which has only one worker's pairs
         },
         longer and Estimate(1 - longer.value, 1 - longer.high, 1 - longer.low),
         median(profiled) if any(profiled) else None,
@@ -169,35 +173,27 @@ def _grouped(recording: Recording, row: int, visits: Sequence[tuple[int, Visit]]
     )
 
 
-def plain(recording: Recording) -> Any:
-    """The results as dictionaries, lists and numbers for JSON."""
-    found = scaled_of(recording) if recording.head.workers > 1 else scaling_of(recording)
-    return msgspec.json.decode(msgspec.json.encode(found))
-
-
-def page(recording: Recording) -> str:
-    """The whole page of a sweep, in Markdown."""
-    head = recording.head
-    parts = _of_workers(scaled_of(recording), head) if head.workers > 1 else _of_sizes(scaling_of(recording), head)
-    *answer, measured = parts
-    again = f"On {words.safe(words.day(head.started))}, with {words.code(command_of(head))}."
-    described = words.joined(measured, again, words.origin(head, head.data, {}))
-    return words.joined(*answer, "---", "## How it was measured", described) + "\n"
-
-
-def summary(recording: Recording) -> str:
-    """What a terminal shows of the page: the answer and its tables."""
-    return page(recording).partition("\n---\n")[0]
-
-
-def charts(recording: Recording) -> dict[str, str]:
-    """The SVG of each chart that the page names: one for each axis of a sweep of sizes, by the axis."""
-    return {axis: _drawn(axis, curves) for axis, curves in _by_axis(scaling_of(recording)).items()}
-
-
-def _by_axis(scaling: Scaling) -> dict[str, list[Curve]]:
-    """The curves of each axis that a page shows."""
-    return grouped((curve.axis, curve) for curve in scaling.curves if curve.axis in AXES)
+def report_of(recording: Recording) -> Report:
+    """The page of a sweep, of which a terminal shows what stands above `---`, and its results as plain values."""
+    plan, curves = recording.plan, dict[str, list[Curve]]()
+    again = f"On {words.safe(words.day(recording.head.started))}, with {words.code(plan.command)}."
+    about = {"again": again, "origin": words.origin(recording.head, {})}
+    results: Scaled | Scaling
+    if plan.workers > 1:
+        results = scaled_of(recording)
+        parts = words.sections("workers.md", about | _of_workers(results, plan))
+    else:
+        results = scaling_of(recording)
+        curves = grouped((curve.axis, curve) for curve in results.curves if curve.axis in AXES)
+        parts = _of_sizes(results, curves) | {MEASURED: words.joined(_measured(results, plan), *about.values())}
+    measured = parts.pop(MEASURED)
+    summary = words.joined(parts.pop(""), *(f"## {title}\n\n{body}" for title, body in parts.items()))
+    return Report(
+        words.joined(summary, "---", f"## {MEASURED}\n\n{measured}") + "\n",
+        summary + "\n",
+        msgspec.json.decode(msgspec.json.encode(results)),
+        lambda: {axis: _drawn(axis, along) for axis, along in curves.items()},
+    )
 
 
 def _drawn(axis: str, curves: Sequence[Curve]) -> str:
@@ -216,28 +212,30 @@ def _drawn(axis: str, curves: Sequence[Curve]) -> str:
     return chart("lines", values, x=AXES[axis], y="peak memory, MB" if axis == MEMORY else "time of a step, ms")
 
 
-def _of_sizes(scaling: Scaling, head: SweepHead) -> Iterator[str]:
-    """The parts of a page about sizes: its headline, a chart and a table of each axis, and how it was measured."""
+def _of_sizes(scaling: Scaling, curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
+    """The sections of a page about sizes: its headline, and a chart and a table of each axis."""
     shares = grouped((curve.backend, curve.best_share) for curve in scaling.curves if curve.axis != MEMORY)
     best = sorted(((max(found), name) for name, found in shares.items()), reverse=True)
     reached = [f"{words.percent(most)} in {words.safe(name)}" for most, name in best]
-    yield "# " + (
-        f"At its best size a training step reaches this share of the machine's peak: {listed(reached)}."
-        if reached
-        else "How the memory of a training grows with its corpus"
-    )
-    for axis, curves in _by_axis(scaling).items():
+    sections = {"": "# How the memory of a training grows with its corpus"}
+    if reached:
+        share = f"this share of the machine's peak: {listed(reached)}"
+        sections[""] = f"# At its best size a training step reaches {share}."
+    for axis, along in curves.items():
         title = "Peak memory of a process" if axis == MEMORY else "Time of a training step"
-        cells = [{point.value: _cell(curve, point) for point in curve.points} for curve in curves]
+        cells = [{point.value: _cell(curve, point) for point in curve.points} for curve in along]
         sizes = sorted({size for column in cells for size in column})
-        yield f"## By {AXES[axis]}\n\n![{title}](chart:{axis})"
-        yield words.table(
-            [AXES[axis], *(words.safe(curve.backend) for curve in curves)],
+        figures = words.table(
+            [AXES[axis], *(words.safe(curve.backend) for curve in along)],
             [[f"{size:,}", *(column.get(size, words.MISSING) for column in cells)] for size in sizes],
         )
-        yield _note(curves)
-    yield (
-        f"Where they are not varied, there are {head.latent_dim} units and {head.settings.batch_size} pairs in a "
+        sections[f"By {AXES[axis]}"] = words.joined(f"![{title}](chart:{axis})", figures, _note(along))
+    return sections
+
+
+def _measured(scaling: Scaling, plan: Plan) -> str:
+    return (
+        f"Where they are not varied, there are {plan.latent_dim} units and {plan.settings.batch_size} pairs in a "
         f"batch. The peak is {words.digits(scaling.flops / 1e9)} GFLOP/s, which the fastest matrix product reached."
     )
 
@@ -260,66 +258,46 @@ def _note(curves: Sequence[Curve]) -> str:
     return note
 
 
-def _of_workers(scaled: Scaled, head: SweepHead) -> Iterator[str]:
-    """The parts of a page about workers: its headline, a warning if any, its tables, and how it was measured."""
-    one, whole = head.settings.batch_size, head.settings.batch_size * head.workers
+def _of_workers(scaled: Scaled, plan: Plan) -> dict[str, str]:
+    """What the template of a page about workers has in its places."""
+    one, whole = plan.settings.batch_size, plan.settings.batch_size * plan.workers
     pairs = {"one": one, "apart": whole, "group": whole, "divided": one}
     mean, most = scaled.others
-    frameworks = [(words.safe(found.backend), found) for found in scaled.frameworks]
+    frameworks = [(words.safe(result.backend), result) for result in scaled.frameworks]
     faster = [
-        f"{words.ratio(efficiency.times(head.workers))} in {name}"
-        for name, found in frameworks
-        if (efficiency := found.efficiency["group"])
+        f"{words.ratio(efficiency.times(plan.workers))} in {name}"
+        for name, result in frameworks
+        if (efficiency := result.efficiency["group"])
     ]
-    yield "# " + (
-        f"Pairs a second of a group of {head.workers} workers, as a multiple of those of one: {listed(faster)}."
-        if faster
-        else "What a group of workers loses on this machine"
+    of_one = f"Pairs a second of a group of {plan.workers} workers, as a multiple of those of one"
+    busy = (
+        f"**Other programs used {mean:.2f} cores on average, and up to {most:.2f}, in more than half of the "
+        "cycles, so none was left out.** Workers at once had to share the cores with them, one worker hardly, so "
+        "efficiencies are too low. Measure again on an idle machine before you rely on these figures."
     )
-    if most > MOST_OTHERS:
-        yield (
-            f"**Other programs used {mean:.2f} cores on average, and up to {most:.2f}, in more than half of the "
-            "cycles, so none was left out.** Workers at once had to share the cores with them, one worker hardly, so "
-            "efficiencies are too low. Measure again on an idle machine before you rely on these figures."
-        )
-    steps = words.table(
-        ["framework", "processes at work", "pairs a step", "a step", "efficiency"],
-        [
-            [name, how, f"{pairs[key]:,}", words.interval(found.seconds[key]), words.share(found.efficiency.get(key))]
-            for name, found in frameworks
-            for key, how in ARRANGEMENTS.items()
-        ],
-    )
-    yield words.noted(
-        steps and f"## What a group of workers loses here\n\n{steps}",
-        "Efficiency is the share of pairs a second that is left of those of as many workers that are each as fast as "
-        "one by itself. Workers at once without a group lose what processes on one machine take from one another. "
-        f"Brackets hold 95{words.SPACE}% intervals. All these take turns.",
-    )
-    communication = words.table(
-        ["framework", "by the difference", "by the profiler"],
-        [[name, words.share(found.communication), words.percent(found.profiled)] for name, found in frameworks],
-    )
-    yield words.noted(
-        communication and f"## Communication in a group's step\n\n{communication}",
-        "By the difference: the part of a group's step by which it is longer than one of the same workers without a "
-        "group. By the profiler: the part of the first worker's profiled steps in which a sum over the group was "
-        "under way, with waiting for the slowest worker and, in torch, what runs at the same time as the backward "
-        "pass; it is `gloo:all_reduce` in torch, `CollectiveReduceV2` in TensorFlow, and Paddle names none.",
-    )
-    sizes = sorted({size for found in scaled.frameworks for size in found.sums})
-    sums = words.table(
-        ["framework", *(f"{size:,} bytes" for size in sizes)],
-        [[name, *(words.quantity(found.sums.get(size)) for size in sizes)] for name, found in frameworks],
-    )
-    yield words.noted(
-        sums and f"## Time to sum arrays over the group\n\n{sums}",
-        "Medians over all rounds of the time in which each framework's own engine sums arrays of float64 over the "
-        "group, through this machine's loopback. Copying the array from NumPy and back is included.",
-    )
-    yield (
-        f"A round is of one framework and has new processes; {ROUNDS} rounds of each are planned. There are "
-        f"{head.workers} workers on one machine, each with {words.count(head.threads or 1, 'thread')}; a model has "
-        f"{head.latent_dim} units. Other programs used {mean:.2f} cores on average and at most {most:.2f}. "
-        f"{scaled.dropped} of {words.count(scaled.cycles, 'cycle')} are left out because of them."
-    )
+    steps = [
+        [name, how, f"{pairs[key]:,}", words.interval(result.seconds[key]), words.share(result.efficiency.get(key))]
+        for name, result in frameworks
+        for key, how in ARRANGEMENTS.items()
+    ]
+    communication = [
+        [name, words.share(result.communication), words.percent(result.profiled)] for name, result in frameworks
+    ]
+    sizes = sorted({size for result in scaled.frameworks for size in result.sums})
+    sums = [[name, *(words.quantity(result.sums.get(size)) for size in sizes)] for name, result in frameworks]
+    nothing = "What a group of workers loses on this machine"
+    return {
+        "headline": f"{of_one}: {listed(faster)}." if faster else nothing,
+        "busy": busy if most > MOST_OTHERS else "",
+        "steps": words.table(["framework", "processes at work", "pairs a step", "a step", "efficiency"], steps),
+        "communication": words.table(["framework", "by the difference", "by the profiler"], communication),
+        "sums": words.table(["framework", *(f"{size:,} bytes" for size in sizes)], sums),
+        "planned": str(ROUNDS),
+        "workers": str(plan.workers),
+        "threads": words.count(plan.threads or 1, "thread"),
+        "units": str(plan.latent_dim),
+        "mean": f"{mean:.2f}",
+        "most": f"{most:.2f}",
+        "dropped": str(scaled.dropped),
+        "cycles": words.count(scaled.cycles, "cycle"),
+    }

@@ -7,11 +7,11 @@ an address goes into a code span, where all renderers show it as it is.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from importlib.resources import files
 from math import floor, isfinite, log10
 
 from benchmarks.measure.recording import Head
 from benchmarks.report.statistics import Estimate
-from common.config import DataConfig
 from common.text import for_terminal
 
 MISSING = "–"  # in the place of what was not measured
@@ -19,6 +19,7 @@ SPACE = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with their length in seconds
 NUMBER = re.compile(r"$|[0-9±–-]")  # how a cell with a number begins, or one with nothing
 WORD = re.compile(r"[^\s(),;]+")
+PLACE = re.compile(r"\{\w+\}")  # of a value in a template
 MARKUP = re.compile(r"[\\*_~\[\]{}<>&@#|/$=^]|www\.", re.IGNORECASE)  # means something in Markdown or on GitHub
 
 
@@ -51,14 +52,32 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) if lines else ""
 
 
-def noted(body: str, note: str) -> str:
-    """A table with a note below it; "" without the table."""
-    return f"{body}\n\n{note}" if body else ""
+def sections(template: str, values: Mapping[str, str]) -> dict[str, str]:
+    """The sections of a page by title, the first without one: a template with these values in place of their names.
+
+    A paragraph that is nothing but an empty value is left out, and so is the text below it, which is about it. A
+    section of which nothing is left is left out.
+    """
+    text = (files("benchmarks.report") / "templates" / template).read_text(encoding="utf-8")
+    first, *others = re.split(r"^## ", text, flags=re.MULTILINE)
+    found = {}
+    for section in ("\n" + first, *others):
+        title, _, body = section.partition("\n")
+        kept, there = [], True
+        for paragraph in body.strip().split("\n\n"):
+            one_line = paragraph if paragraph.startswith("```") else paragraph.replace("\n", " ")
+            value = one_line.format_map(values)
+            if PLACE.fullmatch(paragraph):
+                there = bool(value)
+            kept += [value] if there else []
+        if kept:
+            found[title] = joined(*kept)
+    return found
 
 
-def origin(head: Head, data: DataConfig, more: Mapping[str, str]) -> str:
+def origin(head: Head, more: Mapping[str, str]) -> str:
     """A table of what a recording was made of: corpus, machine and versions, and `more` facts."""
-    machine = head.machine
+    machine, data = head.machine, head.plan.data
     facts = {
         "corpus": f"{data.data}, up to {data.num_samples:,} pairs",
         **more,

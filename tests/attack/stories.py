@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measure.recording import Certified, Decoded, Evidence, Recording
+from benchmarks.measure.recording import Certified, Decoded, Explained, Recording
 from common.files import UNFINISHED
 from common.run_directory import Epoch, RunDirectory
 from tests.attack.victims import Place, Victim
@@ -149,7 +149,7 @@ class Benchmark(Story):
         assert numbers == list(range(1, max(ROUNDS, len(numbers)) + 1)), "a round is lost or twice"
         matched = {n for n, row in enumerate(recording.plan.rows) if not row.installed}
         assert all({start.row for start in line.starts} >= matched for line in recording.rounds())
-        for kind in (Certified, Decoded, Evidence):
+        for kind in (Certified, Decoded, Explained):
             rows = [line.row for line in recording.of_kind(kind)]  # type: ignore[attr-defined]
             assert set(rows) - {-1} <= matched, f"lost: {kind.__name__}"
             assert len(set(rows)) == len(rows), f"a line is twice: {kind.__name__}"

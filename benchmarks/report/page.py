@@ -1,0 +1,342 @@
+"""The page of a benchmark as one Markdown string, which GitHub, a browser and a terminal show.
+
+Its text is in templates/benchmark.md; here is what is put into it. Above the first line `---` is what one shows in
+a talk: headline, charts, a small table, and why. Below it is what supports the answer, in sections that a browser
+folds.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from backends import BASELINE
+from benchmarks.compare.certificate import Rung
+from benchmarks.measure.recording import Recording
+from benchmarks.report.charts import Values, chart, colour_of
+from benchmarks.report.render import Report
+from benchmarks.report.results import Results, as_json, times
+from benchmarks.report.rows import Kind, RowPair, RowResults
+from benchmarks.report.statistics import Estimate
+from benchmarks.report.why import PARTS
+from benchmarks.report.words import (
+    MISSING,
+    SPACE,
+    code,
+    count,
+    day,
+    digits,
+    duration,
+    interval,
+    joined,
+    megabytes,
+    origin,
+    percent,
+    quantity,
+    ratio,
+    safe,
+    sections,
+    table,
+)
+from common.text import listed, printable
+
+MOST_KERNELS = 3  # kernels that are listed of each row
+FAR = 0.55  # a translation with more edits for each character of its reference has no marks, which would hide it
+SENTENCES = "Decoded sentences"  # the section that a terminal shows too
+
+Columns = Mapping[str, Callable[[RowResults], str]]  # of a table with a line for each row: the text of a cell
+TRAINING: Columns = {
+    "an epoch": lambda row: interval(row.epoch),
+    "a step": lambda row: interval(row.step),
+    "pairs a second": lambda row: digits(row.pairs_per_second),
+    "not compared because": lambda row: safe(row.why_not),
+}
+DECODING: Columns = {
+    "a character in a batch": lambda row: interval(row.batch),
+    "characters a second": lambda row: digits(1 / row.batch.value if row.batch else None),
+    "sentences": lambda row: f"{row.sentences:,}" if row.batch else MISSING,
+    "a character alone": lambda row: interval(row.one_by_one),
+}
+START: Columns = {
+    "starting Python": lambda row: quantity(row.start["process"]),
+    "importing": lambda row: quantity(row.start["import"]),
+    "building the model": lambda row: quantity(row.start["build"]),
+    "the first step": lambda row: quantity(row.start["first step"]),
+    "in all": lambda row: quantity(sum(row.start.values())),
+    "memory after import": lambda row: megabytes(row.memory["after import"]),
+    "after build": lambda row: megabytes(row.memory["after build"]),
+    "at its peak": lambda row: megabytes(row.memory["peak"]),
+}
+PEAK: Columns = {
+    "share of the peak": lambda row: percent(row.peak_share),
+    "GFLOP a step": lambda row: digits(row.flop / 1e9) if row.flop and row.peak_share else MISSING,
+}
+SETTINGS: Columns = {
+    "version": lambda row: safe(row.facts.version),
+    "device": lambda row: safe(row.facts.device),
+    "precision": lambda row: safe(row.facts.precision),
+    "Python": lambda row: safe(row.facts.python_version),
+    "threads": lambda row: str(row.facts.threads),
+    "all, busy": lambda row: "{}, {}".format(*row.threads),
+    "libraries": lambda row: ", ".join(map(safe, row.facts.libraries)),
+    "longest kernels": lambda row: ", ".join(code(kernel.name) for kernel in row.kernels[:MOST_KERNELS]),
+    "settings, read back from the framework": lambda row: ", ".join(
+        code(f"{name}={value}") for name, value in row.facts.settings.items()
+    ),
+}
+
+
+def report_of(recording: Recording) -> Report:
+    """The whole page, of which a terminal shows the answer and the decoded sentences, and the results for --json."""
+    results = Results(recording)
+    parts = sections("benchmark.md", _answer(results) | _support(results))
+    answer = parts.pop("")
+    page = joined(answer, "---", *(f"## {title}\n\n{body}" for title, body in parts.items())) + "\n"
+    return Report(page, joined(answer, parts.get(SENTENCES, "")), as_json(results), lambda: _charts(results))
+
+
+def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
+    """Recordings of several machines side by side, each with a name. Nothing is compared across machines."""
+    all = [(safe(name), Results(recording)) for name, recording in recordings]
+    answers = [f"- **{name}**, {_machine(results)}: {safe(results.headline)}" for name, results in all]
+    columns = [
+        {row.label: f"{quantity(row.epoch)}, {_to_baseline(results, row)}" for row in results.rows if row.epoch}
+        for _, results in all
+    ]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    lines = [(safe(label), *(column.get(label, MISSING) for column in columns)) for label in labels]
+    figures = table(("an epoch", *(name for name, _ in all)), lines)
+    note = (
+        "Beside the time of an epoch: how many times as fast the row trains as the baseline on the same machine. "
+        "Times of different machines are not compared."
+    )
+    head = f"# {count(len(all), 'machine')} side by side"
+    page = joined(head, "\n".join(answers), figures, figures and note) + "\n"
+    return Report(page, page, {}, dict)
+
+
+def _answer(results: Results) -> dict[str, str]:
+    """What the template has above its sections."""
+    rows = _of_answer(results)
+    columns: Columns = {
+        "an epoch": lambda row: interval(row.epoch),
+        "times as fast": lambda row: _to_baseline(results, row),
+        "batched": lambda row: quantity(row.batch),
+        "alone": lambda row: quantity(row.one_by_one),
+    }
+    labels, missing = [row.label for row in rows], results.missing
+    why = [pair.why for pair in results.pairs if pair.left in labels[:1] and pair.right in labels and pair.why]
+    return {
+        "headline": safe(results.headline),
+        "machine": _machine(results),
+        "reached": f"95{SPACE}% intervals within ±{percent(results.reached)} · " if results.reached else "",
+        "when": safe(day(results.head.started)),
+        "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
+        "surprise": safe(results.surprise),
+        "charts": " ".join(f"![{title}](chart:{name})" for name, (title, _) in _pictures(results).items()),
+        "answer": table(
+            ("row", *columns), [(safe(row.title), *(cell(row) for cell in columns.values())) for row in rows]
+        ),
+        "why": "\n".join(f"- {safe(sentence)}" for sentence in why),
+        "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
+        "missing": f"There was no time for {listed(missing)}; go on with `--resume`." if missing else "",
+    }
+
+
+def _support(results: Results) -> dict[str, str]:
+    """What the template has in its sections."""
+    plan, scores, rows = results.plan, results.scores, results.rows
+    # What to type comes last in each piece of advice.
+    advice = [(before, typed) for before, _, typed in (text.rpartition(": ") for text in results.advice)]
+    batch, alone = _verdicts(results, results.decoding), _verdicts(results, results.alone)
+    controls = [
+        f"One row was measured twice: {safe(pair.left)} is {ratio(pair.ratio)} as fast as {safe(pair.right)}. "
+        "Without a bias the interval contains 1."
+        for pair in results.pairs
+        if pair.kind == "control"
+    ]
+    facts = {
+        "held out": percent(plan.data.validation_split),
+        "SHA-256 of the corpus": results.head.corpus.sha256,
+        "model": f"LSTM encoder-decoder, {plan.latent_dim} units, batches of {plan.settings.batch_size}",
+        "score": scores["chrf_signature"] if scores else "",
+    }
+    certificates = [row.certificate for row in rows if row.certificate]
+    return {
+        "training": _by_row([row for row in rows if not row.row.reduced], TRAINING),
+        "training_reduced": _by_row([row for row in rows if row.row.reduced], TRAINING),
+        **{kind: _verdicts(results, results.pairs, kind) for kind in ("frameworks", "installed", "reduced")},
+        "advice": "\n".join(f"- {safe(before)}: {code(typed)}" for before, typed in advice),
+        "decoding": _by_row(rows, DECODING),
+        "decoding_batch": batch and f"**In a batch**\n\n{batch}",
+        "decoding_alone": alone and f"**Alone**\n\n{alone}",
+        **_sentences(results),
+        "start": _by_row(rows, START),
+        "parts": _parts(rows),
+        "peak": _by_row(rows, PEAK),
+        "fastest": _fastest(results),
+        "parity": _parity(rows),
+        "referees": safe(", ".join(dict.fromkeys(one.referee for one in certificates))),
+        "settings": _by_row(rows, SETTINGS),
+        "rounds": count(results.rounds, "round"),
+        "cycles": count(results.cycles, "cycle"),
+        "seconds": duration(results.seconds),
+        "dropped": count(results.dropped, "cycle"),
+        "again": count(results.again, "turn"),
+        "others": f"{results.others:.2f}",
+        "within": percent(plan.within),
+        "control": joined(*controls),
+        "command": "\n".join(map(printable, plan.command.split("\n"))),
+        "origin": origin(results.head, facts),
+    }
+
+
+def _machine(results: Results) -> str:
+    """A machine's processor and its number of cores."""
+    machine = results.head.machine
+    return f"{safe(machine['processor'] or 'an unknown processor')}, {count(machine['cores'], 'core')}"
+
+
+def _of_answer(results: Results) -> list[RowResults]:
+    """The rows of the answer: plain frameworks and the official example; all where there are not two frameworks."""
+    labels = {BASELINE, *(row.label for row in results.of_frameworks(results.rows))}
+    return [row for row in results.rows if row.label in labels]
+
+
+def _to_baseline(results: Results, row: RowResults) -> str:
+    """How many times as fast as the baseline a row trains."""
+    if not row.compared:
+        return "not compared"
+    return "1× (baseline)" if row.label == results.baseline else ratio(results.ratio(row.label, results.baseline))
+
+
+def _pictures(results: Results) -> dict[str, tuple[str, Values]]:
+    """Title and bars of each chart for which there are values, by its name."""
+    rows = _of_answer(results)
+    sentences = max((row.sentences for row in rows), default=0)
+    pictures = {
+        "training": ("Training: an epoch", [_bar(row, row.epoch) for row in rows]),
+        "batch": (f"Decoding {sentences} sentences: a character", [_bar(row, row.batch) for row in rows]),
+        "alone": ("Decoding one sentence: a character", [_bar(row, row.one_by_one) for row in rows]),
+    }
+    return {name: (title, bars) for name, (title, bars) in pictures.items() if any(bar["value"] for bar in bars)}
+
+
+def _bar(row: RowResults, estimate: Estimate | None) -> dict[str, Any]:
+    """A bar for a row's time. A row that has none has its place, so that charts side by side are alike."""
+    label = row.title if row.compared else f"{row.title}, not compared"
+    look = {"label": label, "colour": colour_of(row.row.backend), "text": quantity(estimate)}
+    return look | (vars(estimate) if estimate else {"value": 0.0})
+
+
+def _charts(results: Results) -> dict[str, str]:
+    """The charts of the page as SVG, by their names."""
+    return {name: chart("bars", bars) for name, (_, bars) in _pictures(results).items()}
+
+
+def _by_row(rows: Iterable[RowResults], columns: Columns) -> str:
+    """A table with a line for each row of which something was measured."""
+    lines = [(safe(row.label), *(cell(row) for cell in columns.values())) for row in rows]
+    return table(("row", *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
+
+
+def _verdicts(results: Results, pairs: Iterable[RowPair], kind: Kind = "frameworks") -> str:
+    """A table of the pairs of one kind."""
+    lines = [
+        (safe(pair.left), safe(pair.right), verdict(pair, results.rounds), ratio(pair.ratio), ratio(pair.pairwise))
+        for pair in pairs
+        if pair.kind == kind
+    ]
+    return table(("row", "compared with", "verdict", "times as fast", "from these two rows alone"), lines)
+
+
+def verdict(pair: RowPair, rounds: int) -> str:
+    """The verdict on a pair in words."""
+    farthest = max(pair.ratio.high, 1 / pair.ratio.low) - 1
+    return {
+        "faster": f"{times(pair.ratio.value)} times as fast",
+        "slower": f"takes {times(pair.ratio.inverse.value)} times as long",
+        "same": f"the same within {percent(farthest)}",
+        "not told apart": f"**not told apart yet**: ±{percent(pair.ratio.half_width)} after {count(rounds, 'round')}",
+    }[pair.word]
+
+
+def _sentences(results: Results) -> dict[str, str]:
+    """A table of sentences that were trained on and one of those held out, with a line for each translation."""
+    sentences, weights = results.sentences, ""
+    if sentences:
+        weights = f"All rows decode with {safe(results.head.corpus.weights)}."
+    if sentences and results.scores:
+        weights += f" On all held-out sources these reach a chrF of {results.scores['chrf']:.1f} of 100."
+    lines: dict[bool, list[Sequence[str]]] = {False: [], True: []}
+    for one in sentences:
+        for by, words in one.distinct:
+            rows = "all" if by == [*one.translations] else safe(", ".join(by))
+            lines[one.held_out].append((safe(one.source), *difference(words, one.references), rows))
+    tables = {
+        "weights": weights,
+        "trained_on": table(("trained on", "translation", "nearest reference", "by"), lines[False]),
+        "held_out": table(("held out of training", "translation", "nearest reference", "by"), lines[True]),
+    }
+    note = "Words that are ~~struck~~ are missing, **bold** ones are added."
+    return tables | {"marks": note if "**" in joined(*tables.values()) else ""}
+
+
+def difference(translation: str, references: Sequence[str]) -> tuple[str, str]:
+    """A translation with its differences from the nearest reference, and this reference; "exact" if they are equal.
+
+    Words that are missing are struck through, and words that are added are bold.
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    if not translation or translation in references or not references:
+        beside = "exact" if translation in references else " / ".join(references)
+        return safe(translation) or "(nothing)", safe(beside)
+    nearest = min(references, key=lambda reference: Levenshtein.distance(translation, reference))
+    if Levenshtein.distance(translation, nearest) > FAR * len(nearest):
+        return safe(translation), safe(nearest)
+    marked: list[str] = []
+    words, others = nearest.split(), translation.split()
+    for step in Levenshtein.opcodes(words, others):
+        missing, added = words[step.src_start : step.src_end], others[step.dest_start : step.dest_end]
+        if step.tag == "equal":
+            marked += map(safe, added)
+        else:
+            marked += [f"~~{safe(word)}~~" for word in missing] + [f"**{safe(word)}**" for word in added]
+    return " ".join(marked), safe(nearest)
+
+
+def _parts(rows: Iterable[RowResults]) -> str:
+    """A table of the parts of a step, with their shares of it."""
+    lines = []
+    for row in rows:
+        if total := sum(row.step_parts.values()):
+            shares = [
+                f"{quantity(size)} ({percent(size / total)})" if size else "" for size in row.step_parts.values()
+            ]
+            lines.append((safe(row.label), quantity(total), *shares))
+    return table(("row", "a step", *PARTS.values()), lines)
+
+
+def _fastest(results: Results) -> str:
+    """The fastest matrix product: its speed, its framework and its shape; "" where none was measured."""
+    if not results.peaks:
+        return ""
+    peak, shape = results.peaks[0], " × ".join(f"{size:,}" for size in results.peaks[0].shape)
+    return f"{digits(peak.flops / 1e9)}{SPACE}GFLOP/s in {safe(peak.backend)} with m × k × n = {shape}"
+
+
+def _parity(rows: Iterable[RowResults]) -> str:
+    """A table of the rungs of each row's parity certificate."""
+    certificates = {row.label: row.certificate for row in rows if row.certificate}
+    rungs = dict.fromkeys(rung for one in certificates.values() for rung in one.rungs)
+    lines = [
+        (safe(label), "passed" if one.passed else "**broken**", *(_rung(one.rungs.get(rung)) for rung in rungs))
+        for label, one in certificates.items()
+    ]
+    return table(("row", "parity", *map(safe, rungs)), lines)
+
+
+def _rung(rung: Rung | None) -> str:
+    """The error of a rung and its tolerance; "" where the row did not reach it."""
+    if rung is None or rung.error is None:
+        return "differs" if rung else ""
+    return f"{rung.error:.1e} {'≤' if rung.passed else '>'} {rung.tolerance:.1e}" if rung.error else "equal"

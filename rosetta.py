@@ -69,7 +69,8 @@ def backends(
 
     They are started side by side, so importing a framework takes longer here than alone.
     """
-    from backends.process.runtime import Runtime, describe_backends
+    from backends.process.parent import Runtime
+    from backends.process.starting import describe_backends
 
     if names and variants:
         raise CannotBeginError(f"--variants shows all backends, not only {', '.join(names)}; leave one of both out")
@@ -136,7 +137,7 @@ def train(
     """
     from backends import runs
     from backends.engines import place_in_group
-    from backends.process.runtime import Runtime
+    from backends.process.parent import Runtime
     from common.machine import cores
     from common.run_directory import RunDirectory
 
@@ -255,7 +256,7 @@ def translate(
 
 def _opener(run: Path | None, weights: str, dtype: str | None, threads: int | None, device: str) -> "Opener":
     """Opens a run, by default the bundled one, in any backend."""
-    from backends.process.runtime import Runtime
+    from backends.process.parent import Runtime
     from backends.translator import Opener
     from common.run_directory import BUNDLED_RUN, RunDirectory
 
@@ -431,7 +432,7 @@ def serve(
     threads: options.Threads = None,
 ) -> None:
     """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""
-    from backends.process.runtime import Runtime
+    from backends.process.parent import Runtime
     from backends.serve.server import serve as serve_page
     from common.run_directory import BUNDLED_RUN
 

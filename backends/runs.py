@@ -10,8 +10,7 @@ from typing import Any
 from backends import find
 from backends.engines import Worker, lost_another, new_group, place_in_group
 from backends.process.group import ask_each, started_group
-from backends.process.parent import BackendProcess, OnEvent
-from backends.process.runtime import Runtime, silence
+from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
 from backends.translator import Translator
 from common import training
 from common.config import DataConfig, TrainConfig
@@ -132,7 +131,7 @@ def _train(
     The first worker of the group writes the run; where that worker is not here, `run` and what is returned are None.
     """
     first, name = group[0], processes[0].name
-    timeout, worker_of = silence(len(material.pairs)), dict(zip(processes, group, strict=True))
+    timeout, worker_of = timeout_for(len(material.pairs)), dict(zip(processes, group, strict=True))
 
     def train_worker(process: BackendProcess) -> None:
         corpus: dict[str, Any] = {
@@ -143,10 +142,10 @@ def _train(
         }
         if run is not None and worker_of[process].rank == 0:
             rate = run.train_config.learning_rate
-            path = str(run.path.resolve())
+            path = run.path.resolve()
             process.listening(on_event, timeout).call(training.fit, run=path, learning_rate=rate, **corpus)
         else:
-            process.listening(silence=timeout).call(training.follow, state=state, done=done, **corpus)
+            process.listening(timeout=timeout).call(training.follow, state=state, done=done, **corpus)
 
     try:
         ask_each(processes, train_worker)

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import find, of_run
-from backends.process.parent import SILENCE, BackendProcess, OnEvent
-from backends.process.runtime import SECONDS_A_SENTENCE, Runtime, silence
+from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
 from common import decoding, training
 from common.config import ModelConfig
 from common.decoding import Beams, max_decoded_length, text_of
@@ -120,7 +119,7 @@ class Translator:
         self, ids: NDArray[np.integer], lengths: NDArray[np.integer], beam: int | None, timed: bool
     ) -> tuple[Beams, Sequence[float | None]]:
         """The translations of encoded texts, and the seconds that each took if they are timed."""
-        calling = self.process.listening(silence=SILENCE + SECONDS_A_SENTENCE * len(ids) * (beam or 1))
+        calling = self.process.listening(timeout=timeout_for(sentences=len(ids) * (beam or 1)))
         if timed:
             found = calling.call(
                 decoding.timed, encoder_ids=ids, encoder_lengths=lengths, max_length=self._max_length, beam=beam
@@ -161,7 +160,7 @@ class Translator:
         vocabulary = self.material.decoder_vocabulary
         for rows, ids, lengths in self._encoded(texts, unknown, None):
             decoded = self._decode(ids, lengths, on_event)
-            found = self.process.listening(silence=SILENCE + SECONDS_A_SENTENCE * len(rows)).call(
+            found = self.process.listening(timeout=timeout_for(sentences=len(rows))).call(
                 decoding.choices, encoder_ids=ids, encoder_lengths=lengths, decoded_ids=decoded, best=best
             )
             for i, row in enumerate(rows):
@@ -195,7 +194,7 @@ class Translator:
     def _decode(
         self, ids: NDArray[np.integer], lengths: NDArray[np.integer], on_event: OnEvent | None
     ) -> NDArray[np.integer]:
-        return self.process.listening(on_event, SILENCE + SECONDS_A_SENTENCE * len(ids)).call(
+        return self.process.listening(on_event, timeout_for(sentences=len(ids))).call(
             decoding.translate,
             encoder_ids=ids,
             encoder_lengths=lengths,
@@ -231,12 +230,12 @@ class Opener:
         """Start the backend's process without waiting for it. Raises RosettaError where it or the run is at fault."""
         find(backend)
         self.run.read_state(self.weights)
-        return self.runtime.launch(backend, self._model, self.run.train_config)
+        return BackendProcess(backend, self._model, self.run.train_config, self.runtime)
 
     def load(self, process: BackendProcess) -> Translator:
         """A translator with the run's weights, in a process that was launched. Raises RosettaError."""
         material = Material.of_run(self.run)  # while the process is being started
-        process.call(training.load_run, run=str(self.run.path.resolve()), weights=self.weights)
+        process.call(training.load_run, run=self.run.path.resolve(), weights=self.weights)
         return Translator(process, replace(material, batch=replace(material.batch, dtype=self._model.dtype)))
 
     @property
@@ -264,7 +263,7 @@ def evaluate(translator: Translator, batch_size: int, limit: int | None, on_even
     material = translator.material
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
-    evaluating = translator.process.listening(silence=silence(len(batch)))
+    evaluating = translator.process.listening(timeout=timeout_for(len(batch)))
     figures = evaluating.call(training.evaluate, batch_size=batch_size, corpus=batch)
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()

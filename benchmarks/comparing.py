@@ -48,7 +48,7 @@ def parity(
     from rich.live import Live
 
     from backends import TABLE, installed
-    from backends.process.runtime import Runtime
+    from backends.process.parent import Runtime
     from benchmarks.compare.certificate import QUICK, WHOLE
     from benchmarks.compare.course import REFEREE, Course
     from benchmarks.compare.parity import Parity, climb

@@ -14,35 +14,34 @@ from common.weights import ModelState, check_state
 MORE = 1 << 20  # bytes
 
 
-def save(backend: Backend, emit: Emit, *, run: str, weights: str, folder: str) -> list[str]:
+def save(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> list[str]:
     """Write the `last` or `best` weights of a run into the new `folder`; returns the names of the files.
 
     Raises RosettaError where the disk is full.
     """
     load_run(backend, emit, run=run, weights=weights)
-    path = Path(folder)
     try:
         try:
-            files = backend.save_native(path)
+            files = backend.save_native(folder)
         except RuntimeError:  # torch's, which does not tell what the system refused; one more write does
-            (path / "more").write_bytes(bytes(MORE))
+            (folder / "more").write_bytes(bytes(MORE))
             raise
         for name in files:
-            sync(path / name)
+            sync(folder / name)
     except OSError as error:
-        raise RosettaError(f"{path.parent} cannot be written: {why(error)}; nothing is kept there") from error
+        raise RosettaError(f"{folder.parent} cannot be written: {why(error)}; nothing is kept there") from error
     return files
 
 
-def read(backend: Backend, emit: Emit, *, paths: Sequence[str], latent_dim: int | None) -> ModelState:
+def read(backend: Backend, emit: Emit, *, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
     """The weights and slots in a framework's own files, of a model of `latent_dim` units, or of as many as it has.
 
     Raises RosettaError for files that hold no state that training may go on from.
     """
-    state = backend.read_native([Path(path) for path in paths], latent_dim)
+    state = backend.read_native(paths, latent_dim)
     units = len(state.weights["encoder/recurrent_kernel"])
     try:
         check_state(state, replace(backend.config, latent_dim=units))
     except RosettaError as error:
-        raise RosettaError(f"{' and '.join(paths)}: {error}") from error
+        raise RosettaError(f"{' and '.join(map(str, paths))}: {error}") from error
     return state

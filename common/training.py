@@ -48,7 +48,7 @@ class DivergedError(RosettaError):
         self.trouble = trouble
 
 
-def load_run(backend: Backend, emit: Emit, *, run: str, weights: str) -> None:
+def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
     """Load the `last` or `best` weights of a run."""
     state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
     backend.load(state)
@@ -58,7 +58,7 @@ def fit(
     backend: Backend,
     emit: Emit,
     *,
-    run: str,
+    run: Path,
     learning_rate: float,
     epochs: int,
     corpus: Batch,

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process.calls import arguments_from_wire, function_named
+from backends.process.wire import arguments_for, function_named
 from common import decoding, interface
 from common.decoding import Emit
 from common.interface import Backend
@@ -24,7 +24,7 @@ def elsewhere(backend: Backend, emit: Emit, *, named: str, arguments: dict[str, 
     """Call the function named "module:function" of a module that the tests' own process must not import, since it
     imports a framework."""
     called = function_named(named)
-    return called(backend, emit, **arguments_from_wire(called, arguments))
+    return called(backend, emit, **arguments_for(called, arguments))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +86,9 @@ def page_faults(backend: Backend, emit: Emit, *, megabytes: int) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def chatter(backend: Backend, emit: Emit) -> bool:
+def chatter(backend: Backend, emit: Emit) -> None:
     """Print what would break a protocol spoken over standard output."""
     os.write(1, b"\x00\xff garbage on standard output\n" * 100_000)
-    return True
 
 
 def die(backend: Backend, emit: Emit, *, signal: int) -> None:
@@ -109,19 +108,18 @@ def leave_another(backend: Backend, emit: Emit, *, status: int) -> None:
     os._exit(status)
 
 
-def send(backend: Backend, emit: Emit, *, raw: NDArray[np.uint8], pause: float = 0.0) -> None:
-    """Write these bytes into the pipe of replies, each followed by a pause, and nothing more for a long time."""
-    replies = int(sys.argv[2])
-    for piece in np.split(raw, len(raw)) if pause else [raw]:
-        os.write(replies, piece.tobytes())
+def send(backend: Backend, emit: Emit, *, raw: list[int], pause: float = 0.0) -> None:
+    """Write these bytes into the socket, each followed by a pause, and nothing more for a long time."""
+    for byte in raw:
+        os.write(int(sys.argv[1]), bytes([byte]))
         time.sleep(pause)
     time.sleep(20)
 
 
-def close_replies(backend: Backend, emit: Emit) -> None:
-    """Close the pipe of replies and go on."""
+def close_socket(backend: Backend, emit: Emit) -> None:
+    """Close the socket and go on."""
     os.write(2, b"the framework closed what was not its own\n")
-    os.close(int(sys.argv[2]))
+    os.close(int(sys.argv[1]))
     time.sleep(20)
 
 

@@ -14,8 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from backends import TABLE
-from backends.process.parent import BackendProcess
-from backends.process.runtime import Runtime
+from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure.lock import PLACE
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig

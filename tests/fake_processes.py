@@ -96,7 +96,7 @@ class FakeProcess:
     def __exit__(self, *error: object) -> None:
         self.world.alive.remove(self)
 
-    def listening(self, *silence: Any, **also: Any) -> Self:
+    def listening(self, *timeout: Any, **also: Any) -> Self:
         return self
 
     def call(self, function: Callable[..., Any], **arguments: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from backends import runs
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig
 
 MOST = 5_000_000  # pairs that the generator has: 50 openings times 1,000 x 100 ends

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from common import decoding
 from common.config import ModelConfig, TrainConfig
 from common.weights import ModelState, initial_state

@@ -3,7 +3,7 @@
 import pytest
 
 from backends import TABLE
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from backends.translator import Opener, evaluate
 from common.config import DataConfig
 from common.corpus import read_corpus

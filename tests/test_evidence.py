@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 
 from backends.process.environment import child_environment
-from backends.process.parent import BackendProcess
-from backends.process.runtime import Runtime
+from backends.process.parent import BackendProcess, Runtime
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.evidence import (

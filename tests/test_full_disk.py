@@ -32,7 +32,7 @@ def trained(run: RunDirectory, epochs: int) -> None:
     fit(
         NumpyBackend(MODEL, CONFIGS[1]),
         lambda **event: None,
-        run=str(run.path),
+        run=run.path,
         learning_rate=CONFIGS[1].learning_rate,
         epochs=epochs,
         corpus=Batch.of_pairs(PAIRS, *VOCABULARIES),

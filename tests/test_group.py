@@ -21,8 +21,7 @@ from backends.numpy_backend import NumpyBackend
 from backends.process import group
 from backends.process.environment import child_environment
 from backends.process.group import ask_each
-from backends.process.parent import PROJECT, BackendProcess
-from backends.process.runtime import Runtime
+from backends.process.parent import PROJECT, BackendProcess, Runtime
 from benchmarks.compare.certificate import QUICK
 from benchmarks.compare.climber import Climber
 from benchmarks.compare.comparer import Check

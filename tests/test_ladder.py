@@ -11,7 +11,7 @@ from rich.console import Console
 
 from backends import TABLE
 from backends.numpy_backend import NumpyBackend
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from benchmarks.compare.bounds import TOLERANCES
 from benchmarks.compare.certificate import QUICK, WHOLE, Rung, Size
 from benchmarks.compare.climber import Climber

@@ -18,8 +18,7 @@ import pytest
 from backends.native.convert import Setting, export_native, import_native
 from backends.native.paddle import NAME_TABLE, StateDictUnpickler, StoredArray, read_paddle
 from backends.numpy_backend import NumpyBackend, log_softmax
-from backends.process.parent import BackendProcess
-from backends.process.runtime import Runtime
+from backends.process.parent import BackendProcess, Runtime
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import RosettaError
 from common.run_directory import RunDirectory

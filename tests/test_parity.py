@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import Lstm, NumpyBackend
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from benchmarks.compare import in_child
 from common.decoding import translate
 from common.weights import ModelState, in_dtype, initial_state

@@ -1,30 +1,30 @@
-"""The process border: what crosses it whole, and what a child's death, silence or garbage becomes."""
+"""The process border: what crosses it whole, and what a child's death, timeout or garbage becomes."""
 
 import fcntl
-import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
-from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from backends import TABLE, Entry
 from backends.process import environment
-from backends.process.parent import PROJECT, BackendProcess
-from backends.process.runtime import Runtime, describe_backends
+from backends.process.environment import child_environment
+from backends.process.parent import PROJECT, BackendProcess, Runtime
 from backends.process.scratch import scratch_folder
-from backends.process.starting import started_side_by_side
+from backends.process.starting import describe_backends, started_side_by_side
+from backends.process.wire import ARRAY, LONGEST, STORED, GarbledMessageError, Wire, converted
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch
@@ -37,157 +37,68 @@ PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of 64 MiB
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
 
 
-def start(name: str = "numpy", **runtime: object) -> BackendProcess:
-    return Runtime(**runtime).start(name, TINY, TrainConfig())  # type: ignore[arg-type]
+def start(name: str = "numpy", **runtime: Any) -> BackendProcess:
+    return Runtime(**runtime).start(name, TINY, TrainConfig())
 
 
-def failure(function: Callable[..., object], **arguments: object) -> str:
-    """The one-line error that calling this function ends in."""
-    with start() as process, pytest.raises(RosettaError) as caught:
-        process.call(function, **arguments)
-    assert "\n" not in str(caught.value)
-    assert not isinstance(caught.value, CannotBeginError)
-    return str(caught.value)
-
-
-def test_arrays_and_json_cross_the_border_unchanged_and_events_come_in_order() -> None:
+def test_values_cross_the_border_unchanged_and_events_come_in_order() -> None:
     events: list[int] = []
     content = {
         "text": "Ça alors !\u202f",
-        "nested": {"list": [1, 2.5, None, True]},
+        "nested": {"list": [1, 2.5, None, True, [np.ones((2, 1), np.float32)]], "number": np.float64(1.5)},
         "floats": np.arange(6.0).reshape(2, 3).T,  # not contiguous
         "bytes": np.array([0, 255], np.uint8),
         "empty": np.zeros((0, 4), np.int32),
+        "one": np.array(True),
+        "large": np.arange(1 << 20),
     }
-    nested = {"list": [{"deep": np.arange(3)}, [np.ones((2, 1), np.float32)]], "number": np.float32(1.5)}
     with start() as process:
+        process.call(child.chatter)
         listening = process.listening(lambda event: events.append(event["number"]))
         returned = listening.call(child.echo, content=content)
         assert events == list(range(5))
-        returned_nested = process.call(child.echo, content=nested)
-    assert returned.keys() == content.keys()
+        batch = batch_of(5, "float64")
+        taken = process.call(child.taken, batch=batch, rows=np.array([3, 1]))
+    assert list(returned) == list(content)
     for name, value in content.items():
         if isinstance(value, np.ndarray):
-            assert returned[name].dtype == value.dtype
-            np.testing.assert_array_equal(returned[name], value)
-        else:
-            assert returned[name] == value
-    np.testing.assert_array_equal(returned_nested["list"][0]["deep"], np.arange(3))
-    assert returned_nested["list"][1][0].dtype == np.float32
-    assert returned_nested["number"] == 1.5
-
-
-def test_a_dataclass_comes_out_as_what_it_went_in() -> None:
-    batch = batch_of(5, "float64")
-    with start() as process:
-        got = process.call(child.taken, batch=batch, rows=np.array([3, 1]))
-    assert isinstance(got, Batch)
+            np.testing.assert_array_equal(returned[name], value, strict=True)
+    assert returned["text"] == content["text"]
+    (one,) = returned["nested"]["list"].pop()
+    np.testing.assert_array_equal(one, np.ones((2, 1), np.float32), strict=True)
+    assert returned["nested"] == {"list": [1, 2.5, None, True], "number": 1.5}
+    assert isinstance(taken, Batch)
     for name, value in vars(batch.take([3, 1])).items():
-        np.testing.assert_array_equal(getattr(got, name), value, strict=True)
+        np.testing.assert_array_equal(getattr(taken, name), value, strict=True)
 
 
-def test_an_argument_of_the_wrong_type_is_one_clear_error_that_names_it() -> None:
-    batch = batch_of(5, "float64")
-    message = failure(child.taken, batch=batch, rows=[3, 1])
-    assert "argument rows of tests.child:taken: expected an array, found list" in message
-    message = failure(child.taken, batch=replace(batch, num_encoder_tokens="many"), rows=np.arange(2))
-    assert "argument batch of tests.child:taken: Expected `int`, got `str` - at `$.num_encoder_tokens`" in message
-
-
-def test_what_a_child_prints_disturbs_nothing() -> None:
-    with start() as process:
-        assert process.call(child.chatter)
-
-
-def test_a_killed_child_is_one_clear_error_with_its_last_words() -> None:
-    message = failure(child.die, signal=int(signal.SIGKILL))
-    assert "numpy" in message
-    assert "signal 9" in message
-    assert "out of memory, said the framework" in message
-
-
-def test_a_segmentation_fault_is_named() -> None:
-    assert "signal 11" in failure(child.die, signal=int(signal.SIGSEGV))
-
-
-def test_a_child_that_exits_is_named_with_its_status() -> None:
-    message = failure(child.leave, status=3, words="the framework called exit\n")
-    assert "status 3" in message
-    assert "the framework called exit" in message
-
-
-def test_an_exception_in_the_child_is_one_line_that_says_where() -> None:
-    message = failure(child.fail, message="a wrong shape\nand a long story")
-    assert "ValueError: a wrong shape" in message
-    assert "child.py, line" in message
-
-
-@pytest.mark.parametrize(
-    ("function", "arguments"),
-    [(child.leave, {"status": 3, "words": HOSTILE}), (child.fail, {"message": HOSTILE})],
-    ids=["last words", "exception"],
-)
-def test_what_a_child_says_cannot_write_over_the_terminal(
-    function: Callable[..., object], arguments: dict[str, object]
-) -> None:
-    message = failure(function, **arguments)
-    assert "out of memory" in message
-    assert message.isprintable()
-
-
-def raw(content: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(content, np.uint8)
-
-
-def message_of(content: str) -> NDArray[np.uint8]:
-    """A message with this JSON and no arrays, as it crosses."""
-    block = save({}, {"json": content})
-    return raw(len(block).to_bytes(8, "little") + block)
-
-
-GARBAGE = {
-    "no message": raw(b"\xff" * 64),
-    "too deep": message_of("[" * 100_000 + "]" * 100_000),
-    "unknown kind": message_of(json.dumps([HOSTILE, {}])),
-    "result of another type": message_of('["result", 5]'),
+FAILURES = {
+    "killed": (child.die, {"signal": 9}, "was ended by signal 9; its last words: out of memory, said the framework"),
+    "exits": (child.leave, {"status": 3, "words": HOSTILE}, "ended with status 3; its last words: out of memory"),
+    "leaves another": (child.leave_another, {"status": 3}, "ended with status 3, without a word"),
+    "closes": (child.close_socket, {}, "closed its pipes without ending, and was ended; its last words: the"),
+    "raises": (child.fail, {"message": HOSTILE}, r"the numpy backend failed: ValueError: out of .*\(child.py, line"),
+    "not ours": (os.getcwd, {}, "not a function that a request may name"),
+    "misfit": (child.taken, {"rows": [3]}, "argument rows of tests.child:taken: Expected `.*ndarray`, got `list`"),
+    "misfit within": (
+        child.taken,
+        {"batch": {"num_encoder_tokens": "many"}},
+        r"argument batch of tests.child:taken: Expected `int`, got `str` - at `\$.num_encoder_tokens`",
+    ),
+    "garbage": (child.send, {"raw": [255] * 64}, "the numpy backend's process sent garbage: "),
 }
 
 
-@pytest.mark.parametrize("name", GARBAGE)
-def test_garbage_in_the_pipe_is_one_clear_error(name: str) -> None:
-    message = failure(child.send, raw=GARBAGE[name])
-    assert "the numpy backend's process sent garbage: " in message
-    assert message.isprintable()
-
-
-LENGTH = (1000).to_bytes(8, "little")
-
-
-@pytest.mark.parametrize(
-    ("sent", "pause"),
-    [(b"", 0), (LENGTH[:3], 0), (LENGTH + bytes(999), 0.05)],
-    ids=["nothing", "half a length", "a byte at a time"],
-)
-def test_a_child_that_sends_no_whole_message_in_time_is_ended(sent: bytes, pause: float) -> None:
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_in_the_child_is_one_line_that_a_terminal_can_be_given(name: str, monkeypatch) -> None:
+    monkeypatch.setattr("backends.process.parent.ENDING_SECONDS", 0.2 if name == "closes" else 10.0)
+    function, arguments, expected = FAILURES[name]
     with start() as process:
-        with pytest.raises(RosettaError, match="sent no whole message for 1 s and was ended"):
-            process.listening(silence=0.6).call(child.send, raw=raw(sent), pause=pause)
-        assert not psutil.pid_exists(process.pid)
-
-
-def test_a_child_that_reads_no_request_is_ended() -> None:
-    more_than_a_pipe_holds = {"array": np.zeros(2**20)}
-    with start() as process:
-        os.kill(process.pid, signal.SIGSTOP)
-        with pytest.raises(RosettaError, match="took no request for 1 s and was ended"):
-            process.listening(silence=0.6).call(child.echo, content=more_than_a_pipe_holds)
-        assert not psutil.pid_exists(process.pid)
-
-
-def test_what_a_child_started_does_not_outlive_it() -> None:
-    with start() as process:
-        with pytest.raises(RosettaError, match="ended with status 3"):
-            process.call(child.leave_another, status=3)
+        with pytest.raises(RosettaError, match=expected) as caught:
+            process.call(function, **arguments)
+        assert str(caught.value).isprintable()
+        assert caught.value.exit_code == RosettaError.exit_code
+        # What the child started does not outlive it.
         wait_until(lambda: not any(living_in(process.pid, one) for one in psutil.process_iter()))
 
 
@@ -197,11 +108,74 @@ def living_in(group: int, process: psutil.Process) -> bool:
     return False
 
 
-def test_a_child_that_closes_its_pipe_and_lives_is_ended(monkeypatch) -> None:
-    monkeypatch.setattr("backends.process.parent.ENDING_SECONDS", 0.2)
-    message = failure(child.close_replies)
-    assert "closed its pipes without ending, and was ended" in message
-    assert "the framework closed what was not its own" in message
+# Messages, without a process
+
+
+def message_of(content: Any) -> bytes:
+    """The beginning of a message, without the numbers of its arrays."""
+    block = content if isinstance(content, bytes) else msgspec.msgpack.encode(content)
+    return len(block).to_bytes(8, "little") + block
+
+
+def result_of(code: int, *content: object) -> bytes:
+    """A message whose result is an extension of MessagePack, such as the type and shape of an array."""
+    return message_of(("result", msgspec.msgpack.Ext(code, msgspec.msgpack.encode(content))))
+
+
+GARBAGE = {
+    "no message": b"\xff" * 8,
+    "nothing": message_of(b""),
+    "too deep": message_of(b"\x91" * 100_000 + b"\x90"),
+    "unknown kind": message_of([HOSTILE, {}]),
+    "result of another type": message_of(["result", "text"]),
+    "objects": result_of(ARRAY, "|O", [1]),
+    "a shape below nothing": result_of(ARRAY, "<f8", [-1]),
+    "more numbers than may be": result_of(ARRAY, "<f8", [LONGEST // 8]),
+    "many dimensions": result_of(ARRAY, "<f8", [1] * 100),
+    "a file": result_of(STORED, "/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_is_told_from_messages(name: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(GARBAGE[name])
+        with pytest.raises(GarbledMessageError):
+            converted(*Wire(ours).receive(timeout=10), {"result": np.ndarray})
+
+
+@pytest.mark.parametrize("sent", [b"", message_of(b"")[:3], message_of(bytes(9))[:-1], result_of(ARRAY, "<f8", [2])])
+def test_half_a_message_is_not_waited_for_longer_than_allowed(sent: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(sent)
+        with pytest.raises(TimeoutError):
+            Wire(ours).receive(timeout=0.05)
+        theirs.close()
+        with pytest.raises(EOFError):
+            Wire(ours).receive(timeout=10)
+
+
+# Time
+
+
+def test_a_child_that_sends_a_byte_at_a_time_is_ended_and_the_parent_blocks_meanwhile() -> None:
+    with start() as process:
+        before = time.process_time()
+        with pytest.raises(RosettaError, match="sent no whole message for 1 s and was ended"):
+            process.listening(timeout=1.2).call(child.send, raw=list(message_of(bytes(999))), pause=0.05)
+        assert not psutil.pid_exists(process.pid)
+        assert time.process_time() - before < 0.5
+
+
+def test_a_child_that_reads_no_request_is_ended() -> None:
+    more_than_a_socket_holds = {"array": np.zeros(2**20)}
+    with start() as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(RosettaError, match="took no request for 1 s and was ended"):
+            process.listening(timeout=0.6).call(child.echo, content=more_than_a_socket_holds)
+        assert not psutil.pid_exists(process.pid)
 
 
 def test_what_a_listener_raises_is_not_taken_for_the_childs_death() -> None:
@@ -212,29 +186,31 @@ def test_what_a_listener_raises_is_not_taken_for_the_childs_death() -> None:
         process.listening(listener).call(child.hang)
 
 
-def test_only_our_own_functions_can_be_called() -> None:
-    with start() as process, pytest.raises(RosettaError, match="not a function that a request may name"):
-        process.call(os.getcwd)
+# The parent's end
 
 
-def kill_a_parent() -> psutil.Process:
-    """A child whose parent, a process of its own, was just killed."""
+def test_a_child_ends_when_its_parent_is_killed_and_the_next_start_removes_its_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # where the answer is kept
     program = (
         "from tests import child; from tests.test_process import start\n"
         "start().listening(lambda event: print(event['pid'], flush=True)).call(child.hang)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     with parent.stdout as output:
-        child = psutil.Process(int(output.readline()))
+        orphan = psutil.Process(int(output.readline()))
         parent.kill()
         parent.wait()
-    return child
-
-
-def test_a_child_ends_when_its_parent_dies() -> None:
-    child = kill_a_parent()
-    gone, _ = psutil.wait_procs([child], timeout=10)
-    assert gone or child.status() == psutil.STATUS_ZOMBIE
+    gone, _ = psutil.wait_procs([orphan], timeout=10)
+    assert gone or orphan.status() == psutil.STATUS_ZOMBIE
+    (abandoned,) = tmp_path.iterdir()
+    with start():
+        (held,) = tmp_path.iterdir()
+        assert held != abandoned
+        with scratch_folder():
+            assert held.exists(), "the folder of a process that lives was removed"
+            assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_signal_while_the_scratch_folder_is_made_leaves_none(tmp_path, monkeypatch) -> None:
@@ -248,38 +224,15 @@ def test_a_signal_while_the_scratch_folder_is_made_leaves_none(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_scratch_folders_of_killed_parents_are_removed_at_the_next_start(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)  # where the answer is kept
-    kill_a_parent()
-    (abandoned,) = tmp_path.iterdir()
-    with start():
-        (held,) = tmp_path.iterdir()
-        assert held != abandoned
-        with start():
-            assert held.exists(), "the folder of a process that lives was removed"
-            assert len(list(tmp_path.iterdir())) == 2
-    assert list(tmp_path.iterdir()) == []
+# What the child finds
 
 
-def test_the_parent_blocks_while_it_waits() -> None:
-    with start() as process:
-        before = time.process_time()
-        with pytest.raises(RosettaError):
-            process.listening(silence=2).call(child.hang)
-        assert time.process_time() - before < 0.5
-
-
-def test_a_folder_where_the_user_stands_cannot_shadow_ours(tmp_path, monkeypatch) -> None:
-    (tmp_path / "common").mkdir()
-    (tmp_path / "common" / "__init__.py").write_text("raise RuntimeError('shadowed')")
-    (tmp_path / "backends.py").write_text("raise RuntimeError('shadowed')")
-    monkeypatch.chdir(tmp_path)
-    with start() as process:
-        assert process.facts.version == np.__version__
-
-
-def test_what_is_installed_beside_ours_is_not_taken_for_the_interpreters_own(tmp_path, monkeypatch) -> None:
+def test_other_packages_of_our_names_are_not_taken_for_ours(tmp_path, monkeypatch) -> None:
+    """Neither those where the user stands, nor what is installed beside ours for the interpreter's own."""
+    (tmp_path / "here" / "common").mkdir(parents=True)
+    (tmp_path / "here" / "common" / "__init__.py").write_text("raise RuntimeError('shadowed')")
+    (tmp_path / "here" / "backends.py").write_text("raise RuntimeError('shadowed')")
+    monkeypatch.chdir(tmp_path / "here")
     for package in ("backends", "benchmarks", "common", "tests"):
         (tmp_path / package).symlink_to(PROJECT / package)
     (tmp_path / "numpy.py").write_text("raise RuntimeError('of another interpreter')")
@@ -289,114 +242,28 @@ def test_what_is_installed_beside_ours_is_not_taken_for_the_interpreters_own(tmp
 
 
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
-def test_threads_are_as_asked_and_read_back(backend_of: StartBackend, name: str) -> None:
+def test_threads_are_as_asked_and_each_framework_is_alone_in_its_process(backend_of: StartBackend, name: str) -> None:
     process = backend_of(name, "float32")
     assert process.facts.threads == 1
     assert process.facts.device.lower().startswith("cpu")
     assert process.facts.import_seconds >= 0
     names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
     assert set(process.call(child.environment, names=names).values()) == {"1"}
+    frameworks = {TABLE[other].package for other in FRAMEWORKS}
+    assert set(process.call(child.imported)) & frameworks == ({TABLE[name].package} if name in FRAMEWORKS else set())
 
 
-def test_the_default_lane_sets_no_threads() -> None:
-    with start(lane="default") as process:
-        names = ["OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE"]
-        assert dict(process.call(child.environment, names=names)) == dict.fromkeys(names)
-
-
-def test_idle_threads_soon_stop_spinning_in_the_matched_lane() -> None:
-    spins = {}
-    for lane in ("matched", "default"):
-        with start(lane=lane) as process:
-            spins |= {lane: process.call(child.environment, names=["GOMP_SPINCOUNT"])["GOMP_SPINCOUNT"]}
-    assert spins == {"matched": environment.SPINS, "default": None}
-
-
-@pytest.mark.parametrize("lane", ["matched", "default"])
-def test_what_a_shell_sets_for_one_framework_reaches_none(lane: str, monkeypatch) -> None:
+@pytest.mark.parametrize("is_amd", [True, False])
+def test_a_lane_sets_what_it_says_and_nothing_of_a_shell_s(monkeypatch, is_amd: bool) -> None:
     for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "OPENBLAS_CORETYPE", "MKL_DYNAMIC"):
         monkeypatch.setenv(name, "shell")
-    with start(lane=lane) as process:
-        reached = process.call(child.environment, names=sorted(os.environ))
-    assert [name for name, value in reached.items() if value == "shell"] == []
-
-
-@pytest.mark.parametrize(("is_amd", "expected"), [(True, "5"), (False, None)])
-def test_paddles_mkl_is_told_the_type_of_an_amd_processor(monkeypatch, is_amd: bool, expected: str | None) -> None:
     monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
-    monkeypatch.setattr("backends.process.environment.is_amd", lambda: is_amd)
-    assert environment.child_environment("matched", 1, "cpu").get("MKL_DEBUG_CPU_TYPE") == expected
-    assert "MKL_DEBUG_CPU_TYPE" not in environment.child_environment("default", 1, "cpu")
-
-
-def test_a_backend_that_is_there_and_broken_is_told_beside_the_others(monkeypatch) -> None:
-    broken = Entry("tests.no_such_module:Backend", "numpy", "")
-    monkeypatch.setitem(TABLE, "broken", broken)
-    told: list[str] = []
-    found = describe_backends(["broken", "numpy"], Runtime(threads=1), lambda name, facts: told.append(name))
-    assert "No module named" in found["broken"]["missing"]
-    assert found["numpy"]["version"] == np.__version__
-    assert (list(found), sorted(told)) == (["broken", "numpy"], ["broken", "numpy"])
-
-
-# Processes that are started side by side
-
-
-def ended(pid: int) -> bool:
-    return not psutil.pid_exists(pid)
-
-
-def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_once() -> None:
-    pids: list[int] = []
-    opened: list[int] = []
-
-    def launch(number: int) -> BackendProcess:
-        assert len(pids) - len(opened) <= 2, "one of these was opened and is about to be given"
-        process = Runtime(threads=1).launch("numpy", TINY, TrainConfig())
-        pids.append(process.pid)
-        return process
-
-    with started_side_by_side(range(5), launch, lambda *failed: pytest.fail(str(failed)), at_once=2) as started:
-        for number, process in started:
-            opened.append(number)
-            assert process.pid == pids[number]
-    assert sorted(opened) == list(range(5))
-    assert all(map(ended, pids))
-
-
-@pytest.mark.parametrize("failing", ["launch", "open"])
-def test_a_process_that_cannot_be_started_is_told_and_the_others_are_given(failing: str, monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    name = {"launch": "unknown", "open": "broken"}[failing]
-    failed: dict[str, RosettaError] = {}
-
-    def launch(name: str) -> BackendProcess:
-        return Runtime(threads=1).launch(name, TINY, TrainConfig())
-
-    with started_side_by_side([name, "numpy"], launch, failed.__setitem__) as started:
-        assert [item for item, _ in started] == ["numpy"]
-    assert list(failed) == [name]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RosettaError])
-def test_an_error_ends_the_processes_that_are_being_started_too(error: type[BaseException], monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "slow", Entry("tests.never_imported:Backend", "numpy", ""))
-    pids: list[int] = []
-
-    def launch(name: str) -> BackendProcess:
-        process = Runtime(threads=1).launch(name, TINY, TrainConfig())
-        pids.append(process.pid)
-        return process
-
-    def begin(names: list[str]) -> None:
-        with started_side_by_side(names, launch, lambda *failed: None, at_once=3) as started:
-            next(started)
-            assert len(pids) == 3
-            raise error
-
-    with pytest.raises(error):
-        begin(["numpy", "slow", "slow"])
-    assert all(map(ended, pids))
+    monkeypatch.setattr(environment, "is_amd", lambda: is_amd)
+    matched, default = child_environment("matched", 1, "cpu"), child_environment("default", 1, "cpu")
+    assert "shell" not in [*matched.values(), *default.values()]
+    names = ["OMP_NUM_THREADS", "GOMP_SPINCOUNT", "MKL_DEBUG_CPU_TYPE"]  # the last one for Paddle's MKL
+    assert [matched.get(name) for name in names] == ["1", environment.SPINS, "5" if is_amd else None]
+    assert [default.get(name) for name in names] == [None, None, None]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
@@ -408,16 +275,65 @@ def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: ra
         assert process.call(child.page_faults, megabytes=64) in faults
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
-def test_each_framework_is_alone_in_its_process(backend_of: StartBackend, name: str) -> None:
-    packages = {name: TABLE[name].package for name in FRAMEWORKS}
-    modules = set(backend_of(name, "float32").call(child.imported))
-    assert modules & set(packages.values()) == {packages[name]}
-
-
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS, "keras:example"])
 def test_a_gpu_that_is_not_there_is_one_clear_line(name: str) -> None:
     if os.path.exists("/dev/nvidia0") and name != "numpy":
         pytest.skip("this machine has a GPU")
     with pytest.raises(CannotBeginError, match=r"no GPU.*; use --device cpu"):
         start(name, device="gpu")
+
+
+# Processes that are started side by side
+
+
+def test_backends_that_cannot_start_or_open_are_told_beside_the_others(monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "numpy", ""))
+    names, told = ["unknown", "broken", "numpy"], list[str]()
+    found = describe_backends(names, Runtime(threads=1), lambda name, facts: told.append(name))
+    assert "there is no backend 'unknown'" in found["unknown"]["missing"]
+    assert "No module named" in found["broken"]["missing"]
+    assert found["numpy"]["version"] == np.__version__
+    assert (list(found), sorted(told)) == (names, sorted(names))
+
+
+def launched(pids: list[int]) -> Callable[[str], BackendProcess]:
+    """Starts the process of a backend, and adds its number to `pids`."""
+
+    def launch(name: str) -> BackendProcess:
+        process = BackendProcess(name, TINY, TrainConfig(), Runtime(threads=1))
+        pids.append(process.pid)
+        return process
+
+    return launch
+
+
+def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_once() -> None:
+    pids, opened = list[int](), list[int]()
+    launch = launched(pids)
+
+    def counted(number: int) -> BackendProcess:
+        assert len(pids) - len(opened) <= 2, "one of these was opened and is about to be given"
+        return launch("numpy")
+
+    with started_side_by_side(range(5), counted, lambda *failed: pytest.fail(str(failed)), at_once=2) as started:
+        for number, process in started:
+            opened.append(number)
+            assert process.pid == pids[number]
+    assert sorted(opened) == list(range(5))
+    assert not any(map(psutil.pid_exists, pids))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RosettaError])
+def test_an_error_ends_the_processes_that_are_being_started_too(error: type[BaseException], monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "slow", Entry("tests.never_imported:Backend", "numpy", ""))
+    pids: list[int] = []
+
+    def begin(names: list[str]) -> None:
+        with started_side_by_side(names, launched(pids), lambda *failed: None, at_once=3) as started:
+            next(started)
+            assert len(pids) == 3
+            raise error
+
+    with pytest.raises(error):
+        begin(["numpy", "slow", "slow"])
+    assert not any(map(psutil.pid_exists, pids))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from backends.numpy_backend import NumpyBackend
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from backends.runs import resume, train
 from backends.translator import Opener
 from benchmarks.compare.bounds import NEAR_TIE
@@ -119,9 +119,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
         rate = SETTINGS.learning_rate
         with Runtime(threads=2).start(name, config, SETTINGS) as process:
             for epochs in totals:
-                process.call(
-                    training.fit, run=str(out), learning_rate=rate, epochs=epochs, corpus=material.batch, **rows
-                )
+                process.call(training.fit, run=out, learning_rate=rate, epochs=epochs, corpus=material.batch, **rows)
         return run
 
     whole, stopped = written(tmp_path / "whole", [2]), written(tmp_path / "stopped", [1, 2])

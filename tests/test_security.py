@@ -6,8 +6,8 @@ import pytest
 
 from backends.native.files import LARGEST_LATENT_DIM
 from backends.native.paddle import ALLOWED, MOST_OPERATIONS
-from backends.process.messages import LONGEST
-from backends.process.parent import PROJECT, SILENCE, START_SECONDS
+from backends.process.parent import PROJECT, START_SECONDS, TIMEOUT
+from backends.process.wire import LONGEST
 from benchmarks.compare.record import LONGEST_NAME, MOST_LAYERS
 from benchmarks.measure.recording import MOST_BYTES, MOST_ROWS
 from common.archives import LARGEST_ARCHIVE, MOST_MEMBERS
@@ -33,8 +33,8 @@ LIMITS = {
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],
     "backends/native/files.py": [f"{LARGEST_LATENT_DIM:,} units"],
     "backends/native/paddle.py": [f"{MOST_OPERATIONS:,}"],
-    "backends/process/messages.py": [f"{LONGEST >> GIB} GiB"],
-    "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {SILENCE:.0f} s"],
+    "backends/process/wire.py": [f"{LONGEST >> GIB} GiB"],
+    "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
     "benchmarks/compare/record.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
     "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB, {MOST_ROWS} rows"],
 }

@@ -17,8 +17,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from backends.process.parent import PROJECT
-from backends.process.runtime import Runtime
+from backends.process.parent import PROJECT, Runtime
 from backends.serve.application import HEADERS, LONGEST_SENTENCE, application
 from backends.serve.served import WAITING, NotOpenError, ServedBackend
 from common.run_directory import BUNDLED_RUN, RunDirectory

@@ -1,6 +1,7 @@
 """What is stored on disk: pairs and arrays, which cross to another process without being read."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.process.calls import arguments_from_wire, result_from_wire, to_wire
+from backends.process.wire import Wire, arguments_for
 from common import stored as module
 from common.errors import UnknownCharactersError
 from common.stored import Pairs, in_order, opened_array, stored
@@ -45,18 +46,15 @@ def test_what_is_taken_of_a_stored_array_is_a_plain_array_that_cannot_be_written
 
 def test_a_stored_corpus_crosses_as_paths_and_its_rows_as_arrays() -> None:
     corpus = Batch.of_pairs(PAIRS, *VOCABULARIES)
-    wire = to_wire({"corpus": corpus, "rows": corpus.take([2, 0]), "first": corpus.take(slice(2))})
-    assert not any(isinstance(value, np.ndarray) for value in wire["corpus"].values())
-    crossed = arguments_from_wire(_three_batches, wire)
-    for name, expected in (("corpus", corpus), ("rows", corpus.take([2, 0])), ("first", corpus.take(slice(2)))):
+    sent = {"corpus": corpus, "rows": corpus.take([2, 0]), "first": corpus.take(slice(2))}
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Wire(ours).send("call", sent)
+        crossed = arguments_for(_three_batches, Wire(theirs, opens_files=True).receive()[1])
+    for name, expected in sent.items():
         for field, value in vars(crossed[name]).items():
             np.testing.assert_array_equal(value, getattr(expected, field), strict=True)
-
-
-def test_a_result_opens_no_file() -> None:
-    path = to_wire(Batch.of_pairs(PAIRS, *VOCABULARIES))["encoder_ids"]
-    with pytest.raises(ValueError, match="expected an array, found dict"):
-        result_from_wire(_array, path)
+        assert crossed[name].encoder_ids.flags.writeable == (name != "corpus"), "a file is mapped to be read"
 
 
 def test_a_corpus_that_cannot_be_encoded_leaves_no_file_open() -> None:
@@ -118,6 +116,3 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 
 def _three_batches(corpus: Batch, rows: Batch, first: Batch) -> None: ...
-
-
-def _array() -> np.ndarray: ...  # type: ignore[empty-body]

@@ -19,8 +19,7 @@ import psutil
 import pytest
 
 from backends import TABLE, Entry
-from backends.process.parent import PROJECT
-from backends.process.runtime import Runtime
+from backends.process.parent import PROJECT, Runtime
 from backends.side_by_side import open_side_by_side
 from backends.translator import Opener, Translator
 from common.errors import UnknownCharactersError

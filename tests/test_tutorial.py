@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Page
 
 from backends.process.environment import child_environment
-from backends.process.parent import PROJECT, BackendProcess
+from backends.process.parent import PROJECT, BackendProcess, Runtime
 from benchmarks.compare.in_child import record
 from common.config import TrainConfig
 from common.decoding import max_decoded_length, text_of, translate
@@ -97,7 +97,7 @@ class Bundled:
 
     def _process(self, name: str) -> BackendProcess:
         model = replace(self.run.model_config, dtype="float64")
-        return self.stack.enter_context(BackendProcess(name, model, TrainConfig(), threads=1))
+        return self.stack.enter_context(BackendProcess(name, model, TrainConfig(), Runtime(threads=1)))
 
     def _outcome(self, name: str, texts: tuple[str, ...]) -> Outcome:
         """What a script that is right prints of these texts."""

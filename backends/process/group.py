@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from backends.engines import Worker, lost_another
-from backends.process.parent import BackendProcess
-from backends.process.runtime import Runtime
+from backends.process.parent import BackendProcess, Runtime
 from backends.process.starting import started_side_by_side
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
@@ -24,7 +23,7 @@ def started_group(
     """The processes of these workers, in their order, once all are open. In the end they are ended."""
 
     def launch(number: int) -> BackendProcess:
-        return runtime.launch(backend, model, train, workers[number].variables)
+        return BackendProcess(backend, model, train, runtime, workers[number].variables)
 
     def failed(number: int, error: RosettaError) -> None:
         raise _naming(number, len(workers), error)

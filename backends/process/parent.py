@@ -5,27 +5,22 @@ Each framework runs in a child process of its own, since importing TensorFlow be
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
-from time import monotonic
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-import msgspec
-
 from backends import Entry, find
-from backends.process.calls import name_of, result_from_wire, to_wire
 from backends.process.environment import child_environment
-from backends.process.messages import Failure, GarbledMessageError, read_message, write_message
-from backends.process.pipes import LimitedPipe, opened_pipe
 from backends.process.scratch import scratch_folder
+from backends.process.wire import Failure, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
 from common.decoding import Emit
 from common.errors import CannotBeginError, RosettaError
@@ -34,8 +29,10 @@ from common.text import printable, quoted
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0  # allowed for importing a framework and building a model, on a slow disk
-SILENCE = 600.0  # seconds that a call may go without a message; one step, with its compilation, takes far less
-ENDING_SECONDS = 10.0  # allowed for ending, for a process that was killed or has closed its pipes
+TIMEOUT = 600.0  # seconds that a call may go without a message; one step, with its compilation, takes far less
+SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
+SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
+ENDING_SECONDS = 10.0  # allowed for ending, for a process that was killed or has closed its socket
 LAST_WORDS = 2000  # bytes at the end of the child's own output, from which an error message quotes the last line
 NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 OLDEST_PYTHON = (3, 11)
@@ -68,14 +65,37 @@ print(*sys.version_info[:2], framework, *[name for name in sys.argv[2:] if find_
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 OnEvent = Callable[[Mapping[str, Any]], None]
+Variables = Mapping[str, str]  # of the environment, and their values
+
+
+def timeout_for(rows: int = 0, sentences: int = 0) -> float:
+    """Seconds that a call may go without a message which goes through so many rows and decodes so many sentences."""
+    return TIMEOUT + SECONDS_A_ROW * rows + SECONDS_A_SENTENCE * sentences
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The threads, device and interpreter of a backend's process; they change no mathematics."""
+
+    threads: int | None = None  # None: one for each core that this process may use
+    device: str = "cpu"
+    lane: str = "matched"
+    python: str | None = None  # the interpreter; None: this one
+
+    def start(
+        self, backend: str, model: ModelConfig, train: TrainConfig, group: Variables | None = None
+    ) -> "BackendProcess":
+        """Start the backend's process and wait until it is open."""
+        process = BackendProcess(backend, model, train, self, group)
+        process.facts  # noqa: B018 (which are there once the backend is open)
+        return process
 
 
 class BackendProcess:
     """A backend running in a child process; a context manager that ends the process.
 
     The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. `group`
-    holds the variables by which the backend joins a group of workers; see backends/engines.py. `python` is the
-    child's interpreter where it is another than this one, since not all frameworks can be installed together.
+    holds the variables by which the backend joins a group of workers; see backends/engines.py.
 
     Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
     fails, dies, sends garbage, or takes longer than a call allows to read a request or to send a message.
@@ -86,65 +106,45 @@ class BackendProcess:
         name: str,
         model: ModelConfig,
         train: TrainConfig,
-        *,
-        threads: int | None = None,
-        device: str = "cpu",
-        lane: str = "matched",
-        python: str | None = None,
-        group: Mapping[str, str] | None = None,
+        runtime: Runtime,
+        group: Variables | None = None,
     ) -> None:
-        entry = find(name, python)
-        if python:
-            interpreter_versions(python, name, entry)
+        entry = find(name, runtime.python)
+        if runtime.python:
+            interpreter_versions(runtime.python, name, entry)
         self.name = name
         self._opened, self._asking = ExitStack(), Lock()
-        environment = child_environment(lane, threads, device, group)
-        command = [python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
         opening = {
             "target": entry.target,
             "variant": entry.variant,
             "model": model,
             "train": train,
-            "device": device,
+            "device": runtime.device,
         }
         try:
-            self._start(command, environment)
-            self._send("open", to_wire(opening), START_SECONDS)
+            self._start(runtime, group)
+            self._send("open", opening, START_SECONDS)
         except BaseException:
             self.close()
             raise
 
-    @cached_property
-    def facts(self) -> BackendFacts:
-        """What the backend says about itself when it is open, with the seconds and memory of import and build."""
-        facts_of: Callable[[Any], BackendFacts] = partial(msgspec.convert, type=BackendFacts)
-        try:
-            return self._result(START_SECONDS, None, facts_of)
-        except BaseException:
-            self.close()
-            raise
-
-    def fileno(self) -> int:
-        """The descriptor of the pipe of replies, in which there is something to read when the backend is open."""
-        return self._replies.fileno()
-
-    def _start(self, command: list[str], environment: dict[str, str]) -> None:
+    def _start(self, runtime: Runtime, group: Variables | None) -> None:
         """Start the process, and leave in `_opened` what ends it. Raises CannotBeginError."""
+        command = [runtime.python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
+        environment = child_environment(runtime.lane, runtime.threads, runtime.device, group)
         try:
             self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
             scratch = self._opened.enter_context(scratch_folder())  # TensorFlow, when killed, leaves files behind
-            with ExitStack() as of_child:
-                child_requests, requests = opened_pipe(of_child, self._opened)
-                replies, child_replies = opened_pipe(self._opened, of_child)
-                self._requests, self._replies = LimitedPipe(requests), LimitedPipe(replies)
-                inherited = child_requests.fileno(), child_replies.fileno()
+            own, end_of_child = socket.socketpair()
+            self._wire = Wire(self._opened.enter_context(own))
+            with end_of_child:
                 self._child = subprocess.Popen(
-                    [*command, *map(str, inherited)],
-                    stdin=subprocess.DEVNULL,
+                    [*command, str(end_of_child.fileno())],
+                    stdin=subprocess.PIPE,  # closed when this process ends, on which the child ends itself
                     stdout=self._output,
                     stderr=self._output,
                     env=environment | {"TMPDIR": str(scratch)},
-                    pass_fds=inherited,
+                    pass_fds=[end_of_child.fileno()],
                     process_group=0,  # Ctrl-C reaches the parent alone, which then ends the child
                 )
             self._opened.callback(self._end)
@@ -156,6 +156,20 @@ class BackendProcess:
     def pid(self) -> int:
         return self._child.pid
 
+    def fileno(self) -> int:
+        """The descriptor of the socket, on which there is something to read when the backend is open."""
+        return self._wire.fileno()
+
+    @cached_property
+    def facts(self) -> BackendFacts:
+        """What the backend says about itself when it is open, with the seconds and memory of import and build."""
+        try:
+            facts: BackendFacts = self._result(START_SECONDS, None, BackendFacts)
+        except BaseException:
+            self.close()
+            raise
+        return facts
+
     def call(
         self,
         function: Callable[Concatenate[Backend, Emit, Arguments], Result],
@@ -165,76 +179,15 @@ class BackendProcess:
         """Call a function in the child, with the child's backend, and return what it returns.
 
         The function is one of Rosetta's own. It takes the backend, a function that emits events, and keyword
-        arguments; `backends.process.calls` says which values may cross between the processes. `nothing` stands for
-        positional arguments, of which there are none; Python's typing wants it beside `arguments`.
+        arguments; `backends.process.wire` says which values may cross between the processes. Positional arguments,
+        for which Python's typing wants `nothing`, there are none.
         """
         return self.listening().call(function, *nothing, **arguments)
 
-    def listening(self, on_event: OnEvent | None = None, silence: float = SILENCE) -> "Listening":
+    def listening(self, on_event: OnEvent | None = None, timeout: float = TIMEOUT) -> "Listening":
         """Prepare one `call`: its events are given to `on_event`, and the process is ended if it has not sent a whole
-        message within `silence` seconds of the one before."""
-        return Listening(self, on_event, silence)
-
-    def _exchange(
-        self,
-        function: str,
-        arguments: Any,
-        silence: float,
-        on_event: OnEvent | None,
-        result_from: Callable[[Any], Result],
-    ) -> Result:
-        """Send a request, with arguments in the form in which they cross, and wait for its result.
-
-        Several threads may ask the same process; it answers one after another.
-        """
-        with self._asking:
-            self.facts  # noqa: B018 (the reply to the first request, which comes before all others)
-            self._send(function, arguments, silence)
-            return self._result(silence, on_event, result_from)
-
-    def _send(self, function: str, arguments: Any, silence: float) -> None:
-        self._within(silence, "took no request", partial(write_message, self._requests, function, arguments))
-
-    def _result(self, silence: float, on_event: OnEvent | None, result_from: Callable[[Any], Result]) -> Result:
-        """Wait for the result of the last request."""
-        receive = partial(self._receive, {"result": result_from, "error": _failure_from, "event": _event_from})
-        while True:
-            kind, content = self._within(silence, "sent no whole message", receive)
-            if kind == "result":
-                result: Result = content
-                return result
-            if kind == "error":
-                raise self._error(content)
-            if on_event is not None:
-                on_event(content)
-
-    def _within(self, seconds: float, failing: str, transfer: Callable[[], Result]) -> Result:
-        """Send or receive a message. A process that does not do its part is ended and becomes a RosettaError, whose
-        text has `failing` for one that has not done it within so many seconds."""
-        self._requests.deadline = self._replies.deadline = monotonic() + seconds
-        try:
-            return transfer()
-        except TimeoutError as error:
-            self.close()
-            raise RosettaError(
-                f"the {self.name} backend's process {failing} for {seconds:.0f} s and was ended; "
-                "is the machine overloaded or out of memory?"
-            ) from error
-        except (EOFError, BrokenPipeError) as error:
-            raise RosettaError(self._how_it_ended()) from error
-        except GarbledMessageError as error:
-            self.close()
-            raise RosettaError(f"the {self.name} backend's process sent garbage: {printable(str(error))}") from error
-
-    def _receive(self, contents_from: Mapping[str, Callable[[Any], Any]]) -> tuple[str, Any]:
-        """A message's kind, and its content as the function for this kind converts it from how it crossed."""
-        kind, content = read_message(self._replies)
-        if kind not in contents_from:
-            raise GarbledMessageError(f"a message of the unknown kind {kind}")
-        try:
-            return kind, contents_from[kind](content)
-        except (RecursionError, ValueError) as error:  # those of msgspec, and a lone surrogate
-            raise GarbledMessageError(f"a message of kind {kind}: {error}") from error
+        message within `timeout` seconds of the one before."""
+        return Listening(self, on_event, timeout)
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -245,26 +198,59 @@ class BackendProcess:
             # The whole group, since the child may have started a compiler, which outlives it.
             os.killpg(self._child.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
-            self._child.wait(ENDING_SECONDS)
+            self._child.communicate(timeout=ENDING_SECONDS)  # which closes its standard input, too
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _send(self, function: str, arguments: Mapping[str, Any], timeout: float) -> None:
+        with self._blamed("took no request", timeout):
+            self._wire.send(function, arguments, timeout)
+
+    def _result(self, timeout: float, on_event: OnEvent | None, expected: Any) -> Any:
+        """Wait for the result of the last request, which is of the expected type."""
+        types = {"result": expected, "error": Failure, "event": dict[str, Any]}
+        while True:
+            with self._blamed("sent no whole message", timeout):
+                kind, content = self._wire.receive(timeout)
+                content = converted(kind, content, types)
+            if kind == "result":
+                return content
+            if kind == "error":
+                raise self._error(content)
+            if on_event is not None:
+                on_event(content)
+
+    @contextmanager
+    def _blamed(self, failing: str, timeout: float) -> Iterator[None]:
+        """Where a message does not cross, end the process and raise a RosettaError, whose text has `failing` if the
+        process has not done its part within so many seconds."""
+        try:
+            yield
+        except TimeoutError as error:
+            self.close()
+            raise RosettaError(
+                f"the {self.name} backend's process {failing} for {timeout:.0f} s and was ended; "
+                "is the machine overloaded or out of memory?"
+            ) from error
+        except (EOFError, OSError) as error:
+            raise RosettaError(self._how_it_ended()) from error
+        except GarbledMessageError as error:
+            self.close()
+            raise RosettaError(f"the {self.name} backend's process sent garbage: {printable(str(error))}") from error
 
     def _error(self, failure: Failure) -> RosettaError:
         message = printable(failure.message)
-        if failure.exit_code == CannotBeginError.exit_code:
-            return CannotBeginError(message)
-        if failure.exit_code == RosettaError.exit_code:
-            return RosettaError(message)
+        for kind in (RosettaError, CannotBeginError):
+            if failure.exit_code == kind.exit_code:
+                return kind(message)
         return RosettaError(f"the {self.name} backend failed: {message}")
 
     def _how_it_ended(self) -> str:
-        """The message of the error that reports the child's death, or that it closed its pipes and was ended."""
+        """The message of the error that reports the child's death, or that it closed its socket and was ended."""
         try:
             status = self._child.wait(ENDING_SECONDS)
             how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
@@ -275,25 +261,17 @@ class BackendProcess:
         lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]
         last_words = next(filter(None, reversed(lines)), "")
         self.close()
-        said = f"; its last words: {last_words}" if last_words else ", without a word"
-        return f"the {self.name} backend's process {how}{said}"
-
-
-def _failure_from(content: Any) -> Failure:
-    return msgspec.convert(content, Failure)
-
-
-def _event_from(content: Any) -> dict[str, Any]:
-    return msgspec.convert(content, dict[str, Any])
+        quoted_words = f"; its last words: {last_words}" if last_words else ", without a word"
+        return f"the {self.name} backend's process {how}{quoted_words}"
 
 
 @dataclass(frozen=True)
 class Listening:
-    """A call that is being prepared: which function hears its events, and how long the process may be silent."""
+    """A call that is being prepared: which function hears its events, and how long it may go without a message."""
 
     process: BackendProcess
     on_event: OnEvent | None
-    silence: float  # seconds
+    timeout: float  # seconds
 
     def call(
         self,
@@ -301,11 +279,13 @@ class Listening:
         *nothing: Arguments.args,
         **arguments: Arguments.kwargs,
     ) -> Result:
-        """See `BackendProcess.call`."""
-        result: Result = self.process._exchange(
-            name_of(function), to_wire(arguments), self.silence, self.on_event, partial(result_from_wire, function)
-        )
-        return result
+        """See `BackendProcess.call`. Several threads may call; the process answers one after another."""
+        process = self.process
+        with process._asking:
+            process.facts  # noqa: B018 (the reply to the first request, which comes before all others)
+            process._send(name_of(function), arguments, self.timeout)
+            result: Result = process._result(self.timeout, self.on_event, hints(function).get("return", Any))
+            return result
 
 
 @cache

@@ -1,19 +1,22 @@
 """Processes of backends that are started side by side."""
 
+import select
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from selectors import EVENT_READ, DefaultSelector
-from typing import TypeVar
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import psutil
 
-from backends.process.parent import START_SECONDS, BackendProcess
+from backends.process.parent import START_SECONDS, BackendProcess, Runtime
+from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
 from common.machine import cores
 
 PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
 
+Facts = dict[str, Any]  # those of BackendFacts
 Item = TypeVar("Item")
 
 
@@ -40,28 +43,48 @@ def _as_they_open(
     failed: Callable[[Item, RosettaError], None],
     at_once: int,
 ) -> Iterator[tuple[Item, BackendProcess]]:
-    to_start, answered = deque(items), deque[tuple[Item, BackendProcess]]()
-    starting: dict[int, tuple[Item, BackendProcess]] = {}  # by the descriptor that tells when it has answered
-    with DefaultSelector() as selector:
-        while to_start or starting or answered:
-            while to_start and len(starting) < at_once:  # before the caller does anything with one that has answered
-                item = to_start.popleft()
-                try:
-                    process = launch(item)
-                except RosettaError as error:
-                    failed(item, error)
-                else:
-                    starting[selector.register(process, EVENT_READ).fd] = item, process
-            if answered:
-                item, process = answered.popleft()
-                try:
-                    process.facts  # noqa: B018 (raises the error with which the backend failed)
-                except RosettaError as error:
-                    failed(item, error)
-                else:
-                    yield item, process
-            elif starting:
-                ready = [key.fd for key, _ in selector.select(START_SECONDS)]
-                for descriptor in ready or list(starting):  # of which `facts` tells that it said nothing for too long
-                    selector.unregister(descriptor)
-                    answered.append(starting.pop(descriptor))
+    to_start, starting, answered = deque(items), dict[BackendProcess, Item](), deque[tuple[BackendProcess, Item]]()
+    while to_start or starting or answered:
+        while to_start and len(starting) < at_once:  # before the caller does anything with one that has answered
+            item = to_start.popleft()
+            try:
+                starting[launch(item)] = item
+            except RosettaError as error:
+                failed(item, error)
+        if starting and not answered:
+            ready, _, _ = select.select(list(starting), [], [], START_SECONDS)
+            # Where none has answered for so long, `facts` raises the error of each.
+            answered.extend((process, starting.pop(process)) for process in ready or list(starting))
+        if answered:
+            process, item = answered.popleft()
+            try:
+                process.facts  # noqa: B018 (raises the error with which the backend failed)
+            except RosettaError as error:
+                failed(item, error)
+            else:
+                yield item, process
+
+
+def describe_backends(
+    names: Sequence[str], runtime: Runtime, on_found: Callable[[str, Facts], None]
+) -> dict[str, Facts]:
+    """The facts that each backend reports of itself, or as `missing` the reason why it cannot start.
+
+    The processes are started side by side, and `on_found` is called with each backend as soon as it has answered.
+    """
+    model = ModelConfig(num_encoder_tokens=2, num_decoder_tokens=3, start_token=0, stop_token=1, latent_dim=4)
+    found: dict[str, Facts] = {}
+
+    def keep(name: str, facts: Facts) -> None:
+        found[name] = facts
+        on_found(name, facts)
+
+    with started_side_by_side(
+        names,
+        lambda name: BackendProcess(name, model, TrainConfig(), runtime),
+        lambda name, error: keep(name, {"missing": str(error)}),  # not there, or there and broken
+    ) as started:
+        for name, process in started:
+            process.close()
+            keep(name, asdict(process.facts))
+    return {name: found[name] for name in names}

@@ -1,65 +1,65 @@
-"""The child's side: a process that holds one backend, started as `backends.process.worker REQUESTS REPLIES`.
+"""The child's side: a process that holds one backend, started as `backends.process.worker SOCKET`.
 
-REQUESTS and REPLIES are the numbers of two inherited file descriptors. The first request names the backend to open;
-each later request names a function to call with this backend. The process ends when the pipe of requests is closed,
-whatever it is doing, and so also when its parent dies.
+SOCKET is the number of an inherited file descriptor. The first request names the backend to open; each later request
+names a function to call with this backend. Standard input is a pipe into which nothing is written. When the other end
+of this pipe is closed, as when the parent dies, the process ends, whatever it is doing.
 """
 
 import importlib
 import os
 import platform
+import select
+import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from queue import SimpleQueue
+from collections.abc import Callable
 from time import perf_counter
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
 from backends import open_backend
-from backends.process.calls import arguments_from_wire, function_named, to_wire
-from backends.process.messages import Failure, GarbledMessageError, read_message, write_message
+from backends.process.wire import Failure, Wire, arguments_for, function_named
 from common.config import ModelConfig, TrainConfig
 from common.errors import FULL, RosettaError, in_words
 from common.interface import Backend, BackendFacts
+from common.text import printable
 
 # A request names a class or a function; only these packages are searched for it.
 TESTS = ("tests.",) if "PYTEST_CURRENT_TEST" in os.environ else ()
 BACKEND_PACKAGES = ("backends.", *TESTS)
-CALLABLE_PACKAGES = ("common.", "benchmarks.", *TESTS)
+CALLABLE_PACKAGES = ("common.", "benchmarks.", "backends.", *TESTS)
 
 
 def main() -> None:
-    requests, replies = os.fdopen(int(sys.argv[1]), "rb", buffering=0), os.fdopen(int(sys.argv[2]), "wb")
-    inbox: SimpleQueue[tuple[str, Mapping[str, Any]]] = SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
+    end = socket.socket(fileno=int(sys.argv[1]))
+    end.set_inheritable(False)  # so that no program that the framework starts keeps it open
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    wire = Wire(end, opens_files=True)
 
     def emit(**event: Any) -> None:
-        write_message(replies, "event", event)
+        wire.send("event", event)
 
     try:
-        backend, facts = _open(**arguments_from_wire(_open, inbox.get()[1]))
-        write_message(replies, "result", to_wire(facts))
+        _, opening = wire.receive()
+        backend, facts = _open(**arguments_for(_open, opening))
+        wire.send("result", facts)
         while True:
-            name, arguments = inbox.get()
+            name, arguments = wire.receive()
             function = _function(name)
-            result = function(backend, emit, **arguments_from_wire(function, arguments))
-            write_message(replies, "result", to_wire(result))
+            wire.send("result", function(backend, emit, **arguments_for(function, arguments)))
     except BaseException as error:
-        write_message(replies, "error", to_wire(_described(error)))
+        wire.send("error", _described(error))
         raise
 
 
-def _listen(requests: IO[bytes], inbox: SimpleQueue[tuple[str, Mapping[str, Any]]]) -> None:
-    """Put requests into the queue as they come. This runs in a thread of its own, which waits in a read most of the
-    time and notices at once when the parent is gone."""
-    try:
-        while True:
-            inbox.put(read_message(requests))
-    except (EOFError, OSError, GarbledMessageError):
-        os._exit(0)
+def _end_with_parent() -> None:
+    """End this process when its parent ends. This runs in a thread of its own, which waits all the time."""
+    standard_input = select.poll()
+    standard_input.register(0, 0)  # for no event but the other end's being closed, which is always reported
+    standard_input.poll()
+    os._exit(0)
 
 
 def _open(
@@ -77,7 +77,7 @@ def _open(
         "resident_before_import": memory_before,
         "resident_after_import": memory_imported,
         "resident_after_build": _resident(),
-        "python": sys.executable,
+        "python": printable(sys.executable),
         "python_version": platform.python_version(),
     }
     own |= opened.evidence().describe()
@@ -106,11 +106,11 @@ def _function(name: str) -> Callable[..., Any]:
 
 def _described(error: BaseException) -> Failure:
     if isinstance(error, RosettaError):
-        return Failure(str(error), error.exit_code)
+        return Failure(printable(str(error)), error.exit_code)
     if isinstance(error, OSError) and error.errno in FULL:
-        return Failure(in_words(error), RosettaError.exit_code)
+        return Failure(printable(in_words(error)), RosettaError.exit_code)
     place = traceback.extract_tb(error.__traceback__)[-1]
-    first_line = (str(error).strip() or "no message").splitlines()[0]
+    first_line = printable((str(error).strip() or "no message").splitlines()[0])
     where = f"{os.path.basename(place.filename)}, line {place.lineno}"
     return Failure(f"{type(error).__name__}: {first_line} ({where})", None)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore, Lock
 from typing import Any, Literal
 
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from backends.translator import Choice, Opener, Translator
 from common.errors import RosettaError
 from common.run_directory import RunDirectory

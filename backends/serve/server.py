@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from backends import find
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from backends.serve.served import WAITING, ServedBackend
 from backends.translator import Warn
 from common.errors import CannotBeginError

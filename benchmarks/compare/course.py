@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from backends.engines import new_group
 from backends.process.group import started_group
-from backends.process.parent import SILENCE, BackendProcess
-from backends.process.runtime import SECONDS_A_ROW, SECONDS_A_SENTENCE, Runtime
+from backends.process.parent import BackendProcess, Runtime, timeout_for
 from benchmarks.compare import in_child
 from benchmarks.compare.certificate import Size
 from common.config import DataConfig, TrainConfig
@@ -40,9 +39,10 @@ class Question:
     batch_size: int
 
     @property
-    def silence(self) -> float:
+    def timeout(self) -> float:
         """Seconds that the answer may take at most; rows of `counts` are gone through twice."""
-        return SILENCE + (SECONDS_A_SENTENCE if self.rung == "strings" else 2 * SECONDS_A_ROW) * len(self.rows)
+        count = len(self.rows)
+        return timeout_for(sentences=count) if self.rung == "strings" else timeout_for(2 * count)
 
 
 class Answers:
@@ -62,7 +62,7 @@ class Answers:
 
     def ask(self, question: Question) -> dict[str, NDArray[Any]]:
         """What the backend computes, by the names of `in_child`."""
-        return self.process.listening(silence=question.silence).call(
+        return self.process.listening(timeout=question.timeout).call(
             in_child.record,
             rung=question.rung,
             state=in_dtype(question.state, self.dtype),

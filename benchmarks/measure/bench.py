@@ -16,8 +16,7 @@ import numpy as np
 import psutil
 
 from backends import BASELINE
-from backends.process.parent import BackendProcess
-from backends.process.runtime import Runtime
+from backends.process.parent import BackendProcess, Runtime
 from backends.process.starting import started_side_by_side
 from benchmarks.compare.certificate import QUICK, WHOLE
 from benchmarks.compare.course import REFEREE, Course
@@ -282,7 +281,7 @@ class Benchmark:
     def _launch(self, index: int) -> BackendProcess:
         """Start a row's process; of index -1 the referee's."""
         row = self.plan.rows[index] if index >= 0 else Row(REFEREE)
-        return self._runtime(row).launch(row.backend, self.model, self.plan.settings)
+        return BackendProcess(row.backend, self.model, self.plan.settings, self._runtime(row))
 
     def _runtime(self, row: Row) -> Runtime:
         return Runtime(self.plan.threads, self.plan.device, row.lane, row.python or None)

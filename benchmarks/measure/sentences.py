@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process.parent import SILENCE, BackendProcess
-from backends.process.runtime import SECONDS_A_SENTENCE
+from backends.process.parent import BackendProcess, timeout_for
 from benchmarks.measure.recording import MOST_REFERENCES, ShownSentence, Work
 from common import decoding
 from common.config import ModelConfig
@@ -100,7 +99,7 @@ class Sentences:
 
     def decoded(self, process: BackendProcess, sources: Sequence[str]) -> NDArray[np.int64]:
         """Ids (N, max_length) of the translations of `sources` by a backend, with the weights that it has loaded."""
-        listening = process.listening(silence=SILENCE + SECONDS_A_SENTENCE * len(sources))
+        listening = process.listening(timeout=timeout_for(sentences=len(sources)))
         return listening.call(decoding.translate, **self._arguments(sources))
 
     def text(self, ids: NDArray[np.integer]) -> str:

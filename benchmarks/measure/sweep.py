@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from backends.engines import new_group
 from backends.process.group import ask_each, started_group
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.contestants import Trainees
 from benchmarks.measure.in_child import PROFILED_STEPS

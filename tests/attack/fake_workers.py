@@ -25,9 +25,8 @@ import numpy as np
 import psutil
 
 from backends.process import parent
-from backends.process.calls import to_wire
-from backends.process.messages import Failure
-from backends.process.parent import BackendProcess
+from backends.process.parent import BackendProcess, Runtime
+from backends.process.wire import Failure
 from benchmarks.measure.plan import Row
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
@@ -38,12 +37,12 @@ from tests.attack.limits import left_behind, little_memory, one_line
 
 SCRIPT = Path(__file__).with_name("fake_worker.py").read_text(encoding="utf-8")
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
-STARTING, SILENCE, ENDING = 1.0, 0.3, 0.3  # seconds that are allowed
+STARTING, TIMEOUT, ENDING = 1.0, 0.3, 0.3  # seconds that are allowed
 MOST_SECONDS = 20.0  # that all may take, on a machine that has other things to do
 HOSTILE = b"an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\xe2\x80\xae\xff\n"
-OPENED = of("result", to_wire(recordings.facts(Row("numpy"))))
+OPENED = of("result", recordings.facts(Row("numpy")))
 ANSWER, EVENT = of("result", {"a": 1}), of("event", {"number": 1})
-ERROR = of("error", to_wire(Failure(HOSTILE.decode(errors="replace") * 100, 1)))
+ERROR = of("error", Failure(HOSTILE.decode(errors="replace") * 100, 1))
 LONG = 30.0  # seconds; nobody waits for their end
 
 
@@ -65,7 +64,7 @@ def misbehaviour(rng: np.random.Generator) -> list[Any]:
         ["send", encoded(of("resul", {}) * 3 + of("event", 5))],
         ["send", encoded(EVENT * int(rng.integers(1, 2000)))],
         ["send", encoded(OPENED * 2 + ANSWER * 2)],
-        ["close", ["requests", "replies"][rng.integers(2)]],
+        ["close"],
         ["print", encoded(HOSTILE), int(rng.integers(1, 100_000))],
         ["fork", LONG],
         ["ignore"],
@@ -112,9 +111,9 @@ def _outcome(script: Path, small: bool) -> str:
         patch.object(parent, "ENDING_SECONDS", ENDING),
     ):
         try:
-            with BackendProcess("numpy", TINY, TrainConfig()) as process:
+            with BackendProcess("numpy", TINY, TrainConfig(), Runtime()) as process:
                 content = {"array": np.zeros(1 if small else 1 << 20)}
-                process.listening(lambda event: None, SILENCE).call(child.echo, content=content)
+                process.listening(lambda event: None, TIMEOUT).call(child.echo, content=content)
             outcome = "answered"
         except RosettaError as error:
             outcome = _kind_of(one_line(error))

@@ -5,91 +5,99 @@
 It ends at the first message that has any other outcome, which it leaves in the working folder. No process is started.
 """
 
-import io
 import json
+import socket
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
-from io import FileIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.msgpack import Ext, encode
 
-from backends.process.calls import result_from_wire, to_wire
-from backends.process.messages import Failure, GarbledMessageError, write_message
-from backends.process.parent import BackendProcess, _event_from, _failure_from
-from backends.process.pipes import LimitedPipe
+from backends.process.wire import ARRAY, PATH, STORED, Failure, GarbledMessageError, Wire, converted
 from benchmarks.measure import in_child
 from benchmarks.measure.plan import Row
 from common.interface import BackendFacts
 from tests import recordings
-from tests.attack.damage_bytes import damaged, damaged_json
+from tests.attack.damage_bytes import MARK, _changed, damaged
 from tests.attack.limits import left_behind, little_memory, little_time
 
 
 def of(kind: str, content: Any) -> bytes:
-    write_message(buffer := io.BytesIO(), kind, content)
-    return buffer.getvalue()
+    """A message as it crosses, which is small enough for a socket to hold."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Wire(ours).send(kind, content)
+        return theirs.recv(1 << 20)
 
 
-FACTS = recordings.facts(Row("torch"))
-WARM_UP = in_child.WarmUp(0.1, [0.2, 0.3], 600_000_000, 8, 2)
-PRODUCTS = to_wire(recordings.LARGE)
 ARRAYS = {"nested": [{"ids": np.arange(12).reshape(3, 4)}, "text"], "empty": np.zeros((0, 4), np.float32)}
-# A message, and how its result is converted.
-WHOLE: dict[str, tuple[bytes, Callable[[Any], Any]]] = {
-    "facts": (of("result", to_wire(FACTS)), partial(msgspec.convert, type=BackendFacts)),
-    "a warm-up": (of("result", to_wire(WARM_UP)), partial(result_from_wire, in_child.warm_up)),
-    "products": (of("result", PRODUCTS), partial(result_from_wire, in_child.matrix_products)),
-    "arrays": (of("result", ARRAYS), lambda content: content),
-    "an event": (of("event", {"step": 5, "loss": 0.5, "ids": np.arange(3)}), lambda content: content),
-    "an error": (of("error", to_wire(Failure("it failed", 1))), lambda content: content),
+# A message, and the type of its result.
+WHOLE: dict[str, tuple[bytes, Any]] = {
+    "facts": (of("result", recordings.facts(Row("torch"))), BackendFacts),
+    "a warm-up": (of("result", in_child.WarmUp(0.1, [0.2, 0.3], 600_000_000, 8, 2)), in_child.WarmUp),
+    "products": (of("result", recordings.LARGE), list[in_child.Product]),
+    "arrays": (of("result", ARRAYS), Any),
+    "an event": (of("event", {"step": 5, "loss": 0.5, "ids": np.arange(3)}), Any),
+    "an error": (of("error", Failure("it failed", 1)), Any),
 }
+DEPTH = 20_000  # so that a socket holds the whole message
+SHAPES = [[-1], [0, 1 << 63], [1 << 62] * 2, [1 << 33], [1] * 100, [1.5], "3", [3]]
+# Values in MessagePack that take a value's place.
+HOSTILE = [
+    *map(encode, (0, -1, 1.5, 1e308, float("nan"), 1 << 63, None, True, [], {}, [[]], {"a": None}, "", b"bytes")),
+    *map(encode, ("\x1b[2J", "\u202e\x9b2J\n\r", "\x00", "é" * 5000, [1] * 20_000, "../../etc/passwd", "float64")),
+    *(encode(Ext(ARRAY, encode((dtype, shape)))) for shape in SHAPES for dtype in ("<f8", "|O", "|V9", "", 5)),
+    *(encode(Ext(code, b"/dev/zero")) for code in (ARRAY, STORED, PATH, 99, -1)),
+    *(b"\x91" * DEPTH + b"\x90", b"\x81\xa1a" * DEPTH + b"\x80"),  # lists and maps within one another
+    *(start + b"\xff" * 4 for start in (b"\xdd", b"\xdf", b"\xdb", b"\xc6", b"\xc9")),  # of four thousand million
+    *(b"\xa1\xff", b"\xa3\xed\xa0\x80", b"\xc1", b"\x82\xa1a\x01\xa1a\x02", b"\x81\x90\x01", b"\x81\x80\x01"),
+]
 
 
 def garbled(whole: bytes, rng: np.random.Generator) -> bytes:
-    """A message in which bytes have changed, or a value of its JSON, or one of its header."""
+    """A message in which bytes have changed, or values of its block."""
     if rng.integers(3) == 0:
         return damaged(whole, rng)
-    end = 16 + int.from_bytes(whole[8:16], "little")
-    header = json.loads(whole[16:end])
-    if rng.integers(2):
-        text = damaged_json(header["__metadata__"]["json"].encode(), rng)
-        header["__metadata__"]["json"] = text.decode(errors="surrogatepass")
-        changed = json.dumps(header).encode()
-    else:
-        changed = damaged_json(whole[16:end], rng)
-    changed += b" " * (-len(changed) % 8)
-    block = len(changed).to_bytes(8, "little") + changed + whole[end:]
-    return len(block).to_bytes(8, "little") + block
+    end = 8 + int.from_bytes(whole[:8], "little")
+    content = msgspec.msgpack.decode(whole[8:end])
+    for _ in range(rng.integers(1, 3)):
+        content = _changed(content, rng)
+    block = encode(content)
+    while (mark := encode(MARK)) in block:
+        block = block.replace(mark, HOSTILE[rng.integers(len(HOSTILE))], 1)
+    return len(block).to_bytes(8, "little") + block + whole[end:]
 
 
 def attack(count: int, start: int = 0) -> Counter[str]:
     """Garble messages `count` times, at random from the seed `start`; returns how often they came to what."""
     outcomes: Counter[str] = Counter()
-    rng, process = np.random.default_rng(start), object.__new__(BackendProcess)
-    with TemporaryDirectory() as folder, little_memory():
-        path = Path(folder) / "message"
+    rng = np.random.default_rng(start)
+    with little_memory():
         for number in range(count):
-            name, (whole, result_from) = list(WHOLE.items())[number % len(WHOLE)]
-            path.unlink(missing_ok=True)
-            path.write_bytes(content := garbled(whole, rng))
-            with left_behind(content), FileIO(path) as file:
-                process._replies = LimitedPipe(file)
-                try:
-                    with little_time():
-                        process._receive({"result": result_from, "error": _failure_from, "event": _event_from})
-                    outcomes[f"message with {name}: converted"] += 1
-                except GarbledMessageError:
-                    outcomes[f"message with {name}: garbage"] += 1
-                except EOFError:
-                    outcomes[f"message with {name}: cut"] += 1
+            name, (whole, expected) = list(WHOLE.items())[number % len(WHOLE)]
+            content = garbled(whole, rng)
+            with left_behind(content):
+                outcomes[f"message with {name}: {_outcome(content, expected)}"] += 1
     return outcomes
+
+
+def _outcome(content: bytes, expected: Any) -> str:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, little_time():
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+        ours.sendall(content)
+        ours.close()
+        try:
+            types = {"result": expected, "error": Failure, "event": dict[str, Any]}
+            converted(*Wire(theirs).receive(timeout=60), types)
+        except GarbledMessageError:
+            return "garbage"
+        except EOFError:
+            return "cut"
+        return "converted"
 
 
 if __name__ == "__main__":

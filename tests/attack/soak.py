@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from backends import runs
-from backends.process.runtime import Runtime
+from backends.process.parent import Runtime
 from backends.translator import Opener
 from common.config import DataConfig, TrainConfig
 from common.run_directory import BUNDLED_RUN, RunDirectory

@@ -1,0 +1,180 @@
+"""What crosses between a command and a backend's process: messages, and the functions that they name.
+
+A message has a kind and a content: plain values, NumPy arrays, paths, dataclasses and msgspec structs, nested in any
+way. It crosses as eight bytes of length, a block of MessagePack, in which each array is a type and a shape, and then
+the numbers of one array after another. Nothing in it can be executed. The receiver converts the content to the types
+with which a function is annotated, so both sides are typed.
+"""
+
+import importlib
+import math
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path, PurePath
+from time import monotonic
+from typing import Any, get_type_hints
+
+import msgspec
+import numpy as np
+from msgspec.msgpack import Ext, decode, encode
+from numpy.typing import NDArray
+
+from common.stored import StoredArray, opened_array
+
+LONGEST = 1 << 34  # bytes; no message is longer, and eight bytes of garbage most likely give a larger number
+ARRAY, STORED, PATH = 1, 2, 3  # codes of extensions of MessagePack
+NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
+DTYPES = frozenset(np.dtype(name).str for name in NUMBERS.split())  # of the arrays that may cross
+
+
+class GarbledMessageError(Exception):
+    """What arrived is no message, or has another kind or type than is expected."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The content of a message that reports an error."""
+
+    message: str
+    exit_code: int | None  # of a RosettaError; None for any other error
+
+
+class Wire:
+    """One end of a socket to another process.
+
+    A whole message is sent or received within `timeout` seconds, or else TimeoutError is raised, however much of it
+    has crossed; None stands for no limit. EOFError or OSError is raised when the other end is closed. The process
+    blocks while it waits.
+    """
+
+    def __init__(self, end: socket.socket, opens_files: bool = False) -> None:
+        """`opens_files` is for the backend's process: what comes from there opens no file."""
+        self._end, self._opens_files = end, opens_files
+        self._deadline: float | None = None  # in seconds of `time.monotonic`
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def send(self, kind: str, content: Any, timeout: float | None = None) -> None:
+        """Send a message. An array that is stored on disk crosses as the path that leads to it."""
+        arrays: list[memoryview] = []
+        block = encode((kind, content), enc_hook=partial(_extension, arrays))
+        self._limit(timeout)
+        for piece in (memoryview(len(block).to_bytes(8, "little") + block), *arrays):
+            self._wait_no_longer()
+            self._end.sendall(piece)
+
+    def receive(self, timeout: float | None = None) -> tuple[str, Any]:
+        """Wait for a message, and return its kind and its content. Raises GarbledMessageError."""
+        self._limit(timeout)
+        length = int.from_bytes(self._filled(np.empty(8, np.uint8)).tobytes(), "little")
+        if length > LONGEST:
+            raise GarbledMessageError(f"a message of {length} bytes was announced")
+        arrays: list[NDArray[Any]] = []
+        room = LONGEST - length  # bytes that the arrays may have
+
+        def value(code: int, data: memoryview) -> Any:
+            """The inverse of `_extension`, but that an array has no numbers yet."""
+            nonlocal room
+            if code == ARRAY:
+                dtype, shape = decode(data, type=tuple[str, tuple[int, ...]])
+                room -= math.prod(shape) * np.dtype(dtype).itemsize if dtype in DTYPES else LONGEST
+                if room < 0:
+                    raise ValueError(f"an array of {dtype}, {shape} was announced")
+                arrays.append(np.empty(shape, dtype))
+                return arrays[-1]
+            if code == PATH:
+                return Path(os.fsdecode(bytes(data)))
+            if code == STORED and self._opens_files:
+                return opened_array(os.fsdecode(bytes(data)))
+            raise ValueError(f"a value of the unknown code {code}")
+
+        try:
+            # Memory takes no room until something is written there, so it grows with what arrives.
+            block = self._filled(np.empty(length, np.uint8))
+            kind, content = decode(block.data, type=tuple[str, Any], ext_hook=value)
+            for array in arrays:
+                self._filled(array)
+        except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError) as error:
+            raise GarbledMessageError(f"{length} bytes that are no message ({error})") from error
+        return kind, content
+
+    def _filled(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Receive the numbers of an array, as they lie in memory."""
+        rest = array.reshape(-1).view(np.uint8).data
+        while rest:
+            self._wait_no_longer()
+            if not (count := self._end.recv_into(rest)):
+                raise EOFError
+            rest = rest[count:]
+        return array
+
+    def _limit(self, timeout: float | None) -> None:
+        """Begin to measure the time that a message may take."""
+        self._deadline = None if timeout is None else monotonic() + timeout
+
+    def _wait_no_longer(self) -> None:
+        """Limit how long the next call of the socket waits. Raises TimeoutError."""
+        if self._deadline is not None:
+            if (left := self._deadline - monotonic()) <= 0:
+                raise TimeoutError
+            self._end.settimeout(left)
+
+
+def _extension(arrays: list[memoryview], value: Any) -> Any:
+    """How a value crosses for which MessagePack has no type. An array is added to those that follow the block."""
+    if isinstance(value, StoredArray) and value.path:
+        return Ext(STORED, os.fsencode(value.path))
+    if isinstance(value, np.ndarray) and value.dtype.str in DTYPES:
+        arrays.append(np.asarray(value, order="C").data)
+        return Ext(ARRAY, encode((value.dtype.str, value.shape)))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, PurePath):  # as bytes, since a name may not be UTF-8
+        return Ext(PATH, os.fsencode(value))
+    raise TypeError(f"{type(value).__name__} {getattr(value, 'dtype', '')} cannot cross between processes")
+
+
+def converted(kind: str, content: Any, types: Mapping[str, Any]) -> Any:
+    """The content of a message, converted to the type that `types` has for its kind. Raises GarbledMessageError."""
+    if kind not in types:
+        raise GarbledMessageError(f"a message of the unknown kind {kind}")
+    try:
+        return msgspec.convert(content, type=types[kind])
+    except (RecursionError, ValueError) as error:
+        raise GarbledMessageError(f"a message of kind {kind}: {error}") from error
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The name by which a function is requested: "module:function"."""
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def function_named(name: str) -> Callable[..., Any]:
+    """The inverse of `name_of`; imports the module."""
+    module, _, attribute = name.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return function
+
+
+@cache
+def hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types with which a function is annotated."""
+    return get_type_hints(function)
+
+
+def arguments_for(function: Callable[..., Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """A function's keyword arguments, each converted to the type with which the function annotates it.
+
+    Raises TypeError, with the argument's name, for a value that does not fit its type.
+    """
+    arguments = {}
+    for name, value in content.items():
+        try:
+            arguments[name] = msgspec.convert(value, type=hints(function).get(name, Any))
+        except msgspec.ValidationError as error:
+            raise TypeError(f"argument {name} of {name_of(function)}: {error}") from error
+    return arguments

@@ -10,25 +10,24 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 # Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import benchmarks  # noqa: F401 (so that it is ours, too)
 from backends import installed, options, require_known
 from backends import names as names_in_table
-from benchmarks import commands as measuring
-from benchmarks import comparing
 from common import terminal
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
 from common.ending import Commands, run_to_the_end
 from common.errors import CannotBeginError, CtrlCError, RosettaError
-from common.text import for_terminal, lines_as_they_arrive, printable, quoted, typed_lines
+from common.text import for_terminal, lines_as_they_arrive, opened, printable, quoted, typed_lines
 
 if TYPE_CHECKING:
     from backends.translator import Opener
@@ -37,9 +36,27 @@ sys.path.pop(0)  # the modules of a package that was imported are found in its o
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was
 
+
+@cache
+def _of_benchmarks() -> dict[str, Any]:
+    """The commands that compare and measure, by their names."""
+    from benchmarks import commands, comparing
+
+    more = typer.Typer(rich_markup_mode="markdown")
+    comparing.register(more)
+    commands.register(more)
+    return typer.main.get_command(more).commands  # type: ignore[attr-defined, no-any-return]
+
+
+class _Commands(Commands):
+    """The commands of this file, and after them those of benchmarks/."""
+
+    others = staticmethod(_of_benchmarks)
+
+
 app = typer.Typer(
     name="rosetta",
-    cls=Commands,
+    cls=_Commands,
     help="One seq2seq model in Keras/TensorFlow, PyTorch and PaddlePaddle: train, translate, compare.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -219,7 +236,7 @@ def translate(
     kept: list[dict[str, Any]] = []  # for JSON, which is one object
     number = failed = 0
     with (
-        _lines_source(file) as stream,
+        opened(file) as stream,
         _answering(opener, backend, variants, unknown, search, n_best) as (answers, about),
     ):
         note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
@@ -227,9 +244,7 @@ def translate(
             print(f"Type a sentence and Enter; Ctrl-D ends. Backend: {about()['backend']}.")
             if note:
                 print(note)
-        chunks = typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
-        if texts:
-            chunks = iter([texts])
+        chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
         try:
             for line in chain.from_iterable(map(answers, chunks)):
                 number += 1
@@ -286,10 +301,10 @@ def _answering(
     names = installed(variants)
     with ExitStack() as stack:
         with terminal.err.status(f"starting {', '.join(names)}"):
-            opened = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
+            all_of_them = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
         yield (
-            partial(opened.lines, unknown=unknown, beam=beam, n_best=n_best),
-            lambda: {"backend": "all", "left_out": {name: str(why) for name, why in opened.left_out.items()}},
+            partial(all_of_them.lines, unknown=unknown, beam=beam, n_best=n_best),
+            lambda: {"backend": "all", "left_out": {name: str(why) for name, why in all_of_them.left_out.items()}},
         )
 
 
@@ -318,15 +333,6 @@ def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
             f"{first} is not a run: there is no such folder; `rosetta train --out {quoted(first)}` makes one"
         )
     return None, arguments
-
-
-def _lines_source(file: Path | None) -> IO[bytes]:
-    if file is None:
-        return sys.stdin.buffer
-    try:
-        return file.open("rb")
-    except OSError as error:
-        raise CannotBeginError(f"{file} cannot be read: {error.strerror}") from error
 
 
 @app.command()
@@ -439,9 +445,6 @@ def serve(
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
     serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads), terminal.warn)
 
-
-comparing.register(app)
-measuring.register(app)  # --help lists them after the commands above
 
 if __name__ == "__main__":
     main()

@@ -24,7 +24,17 @@ class _SignalError(KeyboardInterrupt):
 
 
 class Commands(TyperGroup):
-    """The commands of the program."""
+    """The commands of the program; `others` makes those that nobody waits for who does not ask for one of them."""
+
+    others: Callable[[], dict[str, Any]] = dict
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names as --help lists them."""
+        return [*super().list_commands(ctx), *self.others()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, None if there is none."""
+        return super().get_command(ctx, cmd_name) or self.others().get(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Where whoever reads its output has gone, end like a program that SIGPIPE ends."""

@@ -23,24 +23,27 @@ class Entry:
     package: str  # the package that must be importable
     extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
     title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
-    variant: str = ""  # which of its ways to compute the class uses; the class's module explains its variants
+    grouped: str = ""  # "module:Class" of a worker that trains in a group, by its framework's engine; see engines.py
     compiled: bool = False  # whether it needs a C++ compiler where it runs
-    grouped: bool = False  # whether it can train in a group of workers, by its framework's engine; see engines.py
     reduced: bool = False  # whether it computes in less than its weights' float32, such as bfloat16
 
 
 TABLE = {
     "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", "", "NumPy"),
-    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras", grouped=True),
-    "keras:jit": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", variant="jit"),
-    "keras:fast": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", variant="fast"),
-    "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
-    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch", grouped=True),
-    "torch:compile": Entry("backends.torch_backend:TorchBackend", "torch", "torch", variant="compile", compiled=True),
-    "torch:bfloat16": Entry(
-        "backends.torch_backend:TorchBackend", "torch", "torch", variant="bfloat16", reduced=True
+    "keras": Entry(
+        "backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras", "backends.keras_group:KerasWorker"
     ),
-    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", grouped=True),
+    "keras:jit": Entry("backends.keras_xla:KerasJit", "tensorflow", "keras"),
+    "keras:fast": Entry("backends.keras_xla:KerasFast", "tensorflow", "keras"),
+    "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
+    "torch": Entry(
+        "backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch", "backends.torch_group:TorchWorker"
+    ),
+    "torch:compile": Entry("backends.torch_compile:TorchCompile", "torch", "torch", compiled=True),
+    "torch:bfloat16": Entry("backends.torch_bfloat16:TorchBfloat16", "torch", "torch", reduced=True),
+    "paddle": Entry(
+        "backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", "backends.paddle_group:PaddleWorker"
+    ),
 }
 
 
@@ -99,8 +102,8 @@ def installed(variants: bool = True) -> list[str]:
 
 
 def frameworks() -> list[str]:
-    """The installed backends that are compared by default: all except `numpy`, the referee, and the variants."""
-    return [name for name in installed() if TABLE[name].extra and not TABLE[name].variant]
+    """The installed backends that are compared by default: the frameworks, and the official example as baseline."""
+    return [name for name in installed() if TABLE[name].extra and (":" not in name or name == BASELINE)]
 
 
 def of_run(own: str) -> str:
@@ -109,8 +112,8 @@ def of_run(own: str) -> str:
     return next(name for name in [own, *frameworks(), "numpy"] if name in can_run)
 
 
-def open_backend(target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str) -> "Backend":
+def open_backend(target: str, model: ModelConfig, train: TrainConfig, device: str) -> "Backend":
     """Import the framework and build the model in this process, which must be the worker process of one backend."""
     module, _, class_name = target.partition(":")
-    backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device, variant)
+    backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device)
     return backend

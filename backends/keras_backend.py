@@ -1,30 +1,25 @@
-"""The model in Keras 3 on TensorFlow.
-
-Its variants are explained in keras_xla.py: `jit` has the LSTMs' loops over time and the decoding of a single sentence
-compiled by XLA. `fast` does so, too, and its LSTMs read ids: they look up rows of their kernels, where the others
-multiply one-hot rows by the kernels.
-"""
+"""The model in Keras 3 on TensorFlow."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, final
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
-from numpy.typing import NDArray
+from tensorflow import Tensor
 
 from backends.evidence.keras import KerasEvidence
-from backends.keras_beam import beam_search
-from backends.keras_group import join, shared
-from backends.keras_xla import XlaSeq2Seq, compiled_decode
 from backends.native.keras import read_keras
 from backends.native.keras_writer import write_keras
-from common.errors import CannotBeginError
-from common.interface import Backend, Forward, Metrics, Report, timed_steps, unreported
-from common.tensors import Batch, Batches
+from common.beam import BeamSearch
+from common.interface import Backend, Forward, Metrics, Report, timed_steps
+from common.tensors import Array, Batch, Batches, BatchTensors, Ids
 from common.weights import Arrays, ModelState, check_state
+
+# Of a graph that takes encoder_ids (N, T_enc), encoder_lengths (N,) and max_length, and serves batches of any size.
+SOURCES = [tf.TensorSpec((None, None), "int32"), tf.TensorSpec((None,), "int32")]
+SOURCES_AND_LENGTH = [*SOURCES, tf.TensorSpec((), "int32")]
 
 
 class Seq2Seq(keras.Model):
@@ -41,17 +36,17 @@ class Seq2Seq(keras.Model):
         self.decoder.build((None, None, num_decoder_tokens))
         self.dense.build((None, None, latent_dim))
 
-    def encode(self, encoder_input_data: tf.Tensor, encoder_lengths: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+    def encode(self, encoder_input_data: Tensor, encoder_lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """The states (N, H) after the last step, or after each row's own length."""
         mask = None  # or (N, T_enc), true up to each row's length
         if encoder_lengths is not None:
             mask = tf.sequence_mask(encoder_lengths, tf.shape(encoder_input_data)[1])
-        _, state_h, state_c = self.encoder(encoder_input_data, mask=mask)
+        _, state_h, state_c = self.encoder(encoder_input_data, mask=mask)  # (N, H) each
         return state_h, state_c
 
     def call(
-        self, encoder_input_data: tf.Tensor, decoder_input_data: tf.Tensor, encoder_lengths: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        self, encoder_input_data: Tensor, decoder_input_data: Tensor, encoder_lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
         state_h, state_c = self.encode(encoder_input_data, encoder_lengths)  # (N, H) each
         decoder_outputs, _, _ = self.decoder(decoder_input_data, initial_state=[state_h, state_c])  # (N, T_dec, H)
@@ -59,30 +54,16 @@ class Seq2Seq(keras.Model):
         return logits, state_h, state_c
 
 
-class BatchTensors(NamedTuple):
-    """A batch as a compiled function takes it."""
-
-    encoder_inputs: tf.Tensor  # one-hot rows (N, T_enc, V_enc), or ids (N, T_enc)
-    encoder_lengths: tf.Tensor  # (N,)
-    decoder_inputs: tf.Tensor  # one-hot rows (N, T_dec, V_dec), or ids (N, T_dec)
-    decoder_target_data: tf.Tensor  # (N, T_dec, V_dec)
-    decoder_target_ids: tf.Tensor  # (N, T_dec)
-    target_weights: tf.Tensor  # (N, T_dec)
-    loss_positions: tf.Tensor  # ()
-    real_positions: tf.Tensor  # (N, T_dec)
-
-
-@final
 class KerasBackend(Backend):
+    framework = "keras"
+
+    def sees_gpu(self) -> bool:
+        return bool(tf.config.list_physical_devices("GPU"))
+
     def build(self) -> None:
-        if self.device == "gpu" and not tf.config.list_physical_devices("GPU"):
-            raise CannotBeginError("keras sees no GPU here; use --device cpu")
         config = self.config
-        self.group, strategy = join()
         keras.config.set_floatx(config.dtype)
-        with strategy.scope():
-            self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
-        # Keras's own layout is the canonical one.
+        self.model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
         encoder, decoder, dense = self.model.encoder, self.model.decoder, self.model.dense
         self.parameters = {
             "encoder/kernel": encoder.cell.kernel,
@@ -95,36 +76,22 @@ class KerasBackend(Backend):
             "dense/bias": dense.bias,
         }
         # Made before any graph is traced, since a graph goes on with the variables that it was traced with.
-        train, trained = self.train_config, list(self.parameters.values())
-        with strategy.scope():
-            self.optimizer = keras.optimizers.RMSprop(train.learning_rate, train.rho, epsilon=train.epsilon)
-            self.optimizer.build(trained)
+        train = self.train_config
+        trained = list(self.parameters.values())
+        self.optimizer = keras.optimizers.RMSprop(train.learning_rate, train.rho, epsilon=train.epsilon)
+        self.optimizer.build(trained)
         # After the count of steps and the learning rate stand the mean squares, which Keras calls velocities.
-        self.mean_squares = dict(zip(self.parameters, self.optimizer.variables[2:], strict=True))
-        # Compiled as graphs; `reduce_retracing` has one graph serve batches of any size.
-        self._train_step = tf.function(shared(self._train_step, strategy, self.group), reduce_retracing=True)
-        self._evaluation_step = tf.function(self._loss, reduce_retracing=True)
-        self._beam_search = tf.function(self._beam_search, reduce_retracing=True)
-        self.reads_ids = self.variant == "fast"  # the other variants read one-hot rows
-        ids, lengths, max_length = (tf.TensorSpec(shape, "int32") for shape in ((None, None), (None,), ()))
-        one_hot_rows = tf.TensorSpec((None, None, config.num_encoder_tokens), config.dtype)
-        signature = [ids if self.reads_ids else one_hot_rows, lengths, max_length]
-        self._decode = tf.function(self._decode, input_signature=signature)
-        if self.variant:
-            self.model = XlaSeq2Seq(self.model)
-            self._decode = compiled_decode(self._encode, self._decoder_step, config, otherwise=self._decode)
+        self.slots = dict(zip(self.parameters, self.optimizer.variables[2:], strict=True))
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
         for name, parameter in self.parameters.items():
             parameter.assign(state.weights[name])
-            self.mean_squares[name].assign(state.mean_squares[name])
+            self.slots[name].assign(state.mean_squares[name])
 
     def dump(self) -> ModelState:
-        weights, mean_squares = {}, {}
-        for name, parameter in self.parameters.items():
-            weights[name] = _array(parameter)
-            mean_squares[name] = _array(self.mean_squares[name])
+        weights = {name: layout(name, self._array(parameter)) for name, parameter in self.parameters.items()}
+        mean_squares = {name: layout(name, self._array(slot)) for name, slot in self.slots.items()}
         return ModelState(weights, mean_squares)
 
     def save_native(self, folder: Path) -> list[str]:
@@ -136,78 +103,84 @@ class KerasBackend(Backend):
 
     def forward(self, batch: Batch) -> Forward:
         logits, state_h, state_c = self._run(self._tensors(batch))
-        return Forward(_array(ops.softmax(logits)), _array(state_h), _array(state_c))
+        return Forward(self._array(ops.softmax(logits, -1)), self._array(state_h), self._array(state_c))
 
-    def _run(self, batch: BatchTensors) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _run(self, batch: BatchTensors) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
-        return self.model(batch.encoder_inputs, batch.decoder_inputs, self._lengths(batch.encoder_lengths))
+        lengths = self._lengths(batch.encoder_lengths)
+        return self.model(batch.encoder_input_data, batch.decoder_input_data, lengths)
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        with tf.GradientTape() as tape:
-            loss, _ = self._loss(self._tensors(batch))
-        gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters.values()])
-        return float(loss), {name: _array(g) for name, g in zip(self.parameters, gradients, strict=True)}
+        loss, _, gradients = self._gradients(self._tensors(batch))
+        named = zip(self.parameters, gradients, strict=True)
+        return float(loss), {name: layout(name, self._array(gradient)) for name, gradient in named}
 
-    def _loss(self, batch: BatchTensors) -> tuple[tf.Tensor, tf.Tensor]:
+    def _gradients(self, batch: BatchTensors) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What `_loss` gives, and the loss's gradients by the parameters."""
+        with tf.GradientTape() as tape:
+            loss, counts = self._loss(batch)
+        return loss, counts, tape.gradient(loss, [parameter.value for parameter in self.parameters.values()])
+
+    def _loss(self, batch: BatchTensors) -> tuple[Tensor, Tensor]:
         """The batch's loss, and (3,) for Metrics.of: summed loss, correct positions, correct real positions."""
         logits, _, _ = self._run(batch)
-        weights = batch.target_weights  # (N, T_dec)
         # Written out, since Keras's own cross-entropy may clip small probabilities, and Paddle's clips far logits.
-        log_probabilities = ops.log_softmax(logits)  # (N, T_dec, V_dec)
+        log_probabilities = ops.log_softmax(logits, -1)  # (N, T_dec, V_dec)
         cross_entropy = -ops.sum(batch.decoder_target_data * log_probabilities, -1)  # (N, T_dec)
-        loss_sum = ops.sum(weights * cross_entropy)
-        correct = ops.cast(ops.argmax(logits, -1) == batch.decoder_target_ids, weights.dtype) * weights
+        loss_sum = ops.sum(batch.target_weights * cross_entropy)
+        right = ops.argmax(logits, -1) == batch.decoder_target_ids  # (N, T_dec)
+        correct = ops.cast(right, self.config.dtype) * batch.target_weights  # (N, T_dec)
         counts = ops.stack([loss_sum, ops.sum(correct), ops.sum(correct * batch.real_positions)])
         return loss_sum / batch.loss_positions, counts
 
     def train(self, batches: Batches, report: Report) -> Metrics:
-        return timed_steps(
-            lambda batch: self._train_step(self._tensors(batch)), batches, _stacked, report, self.group
-        )
+        return timed_steps(lambda batch: self._train_step(self._tensors(batch)), batches, self._stacked, report)
 
-    def _train_step(self, batch: BatchTensors) -> tuple[tf.Tensor, tf.Tensor]:
-        parameters = list(self.parameters.values())
-        with tf.GradientTape() as tape:
-            loss, counts = self._loss(batch)
-        gradients = tape.gradient(loss, [parameter.value for parameter in parameters])
-        self.optimizer.apply(gradients, parameters)
+    @tf.function(reduce_retracing=True)  # compiled as a graph, of which one serves batches of any size
+    def _train_step(self, batch: BatchTensors) -> tuple[Tensor, Tensor]:
+        loss, counts, gradients = self._gradients(batch)
+        self.optimizer.apply(gradients, list(self.parameters.values()))
         return loss, counts
 
     def evaluate(self, batches: Batches) -> Metrics:
-        return timed_steps(
-            lambda batch: self._evaluation_step(self._tensors(batch)), batches, _stacked, unreported, self.group
-        )
+        return timed_steps(lambda batch: self._evaluate_step(self._tensors(batch)), batches, self._stacked)
 
-    def translate(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
-    ) -> NDArray[np.integer]:
-        return _array(self._decode(*self._encoder_tensors(encoder_ids, encoder_lengths), max_length))
+    @tf.function(reduce_retracing=True)
+    def _evaluate_step(self, batch: BatchTensors) -> tuple[Tensor, Tensor]:
+        return self._loss(batch)
 
-    def beam_search(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
-    ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        tensors = self._encoder_tensors(encoder_ids, encoder_lengths)
-        ids, scores = self._beam_search(*tensors, tf.constant(max_length), beam)
-        return _array(ids), _array(scores)
+    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
+        return self._array(self._translate(self._ids(encoder_ids), self._ids(encoder_lengths), max_length))
 
-    def _beam_search(
-        self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor, beam: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        states = self._encode(encoder_inputs, encoder_lengths)
-        return beam_search(self._decoder_step(), states, self.config, max_length, beam)
+    @tf.function(input_signature=SOURCES_AND_LENGTH)
+    def _translate(self, encoder_ids: Tensor, encoder_lengths: Tensor, max_length: Tensor) -> Tensor:
+        """What `translate` does, as one graph."""
+        state_h, state_c = self._encode(encoder_ids, encoder_lengths)
+        return self._decode(state_h, state_c, max_length)
 
-    def _encode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
+        state_h, state_c = self._encode(self._ids(encoder_ids), self._ids(encoder_lengths))
+        while not search.ended:
+            rows, sampled = self._ids(search.rows), self._ids(search.sampled)  # (R,) each
+            logits, state_h, state_c = self._step(rows, sampled, state_h, state_c)  # (R, V_dec), (R, H), (R, H)
+            search.extend(self._array(logits))
+
+    @tf.function(reduce_retracing=True)
+    def _step(self, rows: Tensor, sampled: Tensor, state_h: Tensor, state_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self._decoder_step()(sampled, tf.gather(state_h, rows), tf.gather(state_c, rows))
+
+    @tf.function(input_signature=SOURCES)
+    def _encode(self, encoder_ids: Tensor, encoder_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's states (N, H)."""
-        return self.model.encode(encoder_inputs, self._lengths(encoder_lengths))
+        encoder_input_data = tf.one_hot(encoder_ids, self.config.num_encoder_tokens, dtype=self.config.dtype)
+        return self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
 
-    def _decoder_step(self) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    def _decoder_step(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
         """A function from the last characters (N,) and the states (N, H) to logits (N, V_dec) and the next states."""
-        cell, dense = self.model.decoder.cell, self.model.dense
-        # A one-hot row times the kernel is a row of it, so a step looks rows up. They have the bias added beforehand.
-        kernel = cell.kernel + cell.bias  # (V_dec, 4H)
+        dense, (kernel, recurrent_kernel) = self.model.dense, self._kernels()
 
-        def step(sampled, state_h, state_c):
-            gates = tf.gather(kernel, sampled) + tf.matmul(state_h, cell.recurrent_kernel)  # (N, 4H)
+        def step(sampled: Tensor, state_h: Tensor, state_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            gates = tf.gather(kernel, sampled) + tf.matmul(state_h, recurrent_kernel)  # (N, 4H)
             i, f, g, o = tf.split(gates, 4, axis=1)  # (N, H) each: input, forget, candidate, output
             state_c = tf.sigmoid(f) * state_c + tf.sigmoid(i) * tf.tanh(g)  # (N, H)
             state_h = tf.sigmoid(o) * tf.tanh(state_c)  # (N, H)
@@ -215,70 +188,51 @@ class KerasBackend(Backend):
 
         return step
 
-    def _decode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
-        """Greedy decoding as one graph: ids (N, L). A row that has ended is left out of the further steps."""
-        state_h, state_c = self._encode(encoder_inputs, encoder_lengths)
-        step, stop_token, num_rows = self._decoder_step(), self.config.stop_token, tf.shape(state_h)[0]
-        ids = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,))  # L times (N,)
+    def _kernels(self) -> tuple[Tensor, Tensor]:
+        """The decoder's kernel (V_dec, 4H), with the bias added to its rows, and its recurrent kernel (H, 4H).
 
-        def condition(length, rows, *_):
-            return (length < max_length) & (tf.size(rows) > 0)
+        The product of a one-hot row and the kernel is a row of the kernel, so decoding looks rows up.
+        """
+        cell = self.model.decoder.cell
+        return cell.kernel + cell.bias, tf.convert_to_tensor(cell.recurrent_kernel)
 
-        def body(length, rows, sampled, state_h, state_c, ids):
-            logits, state_h, state_c = step(sampled, state_h, state_c)  # (n, V_dec), (n, H), (n, H)
-            sampled = tf.argmax(logits, axis=-1, output_type="int32")  # (n,)
-            characters = tf.tensor_scatter_nd_update(tf.fill([num_rows], stop_token), rows[:, None], sampled)  # (N,)
-            ids = ids.write(length, characters)
-            kept, of_rows = tf.where(sampled != stop_token)[:, 0], (rows, sampled, state_h, state_c)
-            some_ended = tf.size(kept) < tf.size(rows)
-            of_rows = tf.cond(some_ended, lambda: tuple(tf.gather(x, kept) for x in of_rows), lambda: of_rows)
-            return length + 1, *of_rows, ids
-
+    def _decode(self, state_h: Tensor, state_c: Tensor, max_length: Tensor) -> Tensor:
+        """Greedy decoding from states (N, H): ids (N, L). A row that has ended is left out of the further steps."""
+        step, num_rows, stop_token = self._decoder_step(), tf.shape(state_h)[0], self.config.stop_token
+        ids, length = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,)), 0  # L times (N,)
         rows = tf.range(num_rows)  # those that have not ended, n of N
         sampled = tf.fill([num_rows], self.config.start_token)  # (n,)
-        *_, ids = tf.while_loop(condition, body, (0, rows, sampled, state_h, state_c, ids))
+        while length < max_length and tf.size(rows) > 0:
+            logits, state_h, state_c = step(sampled, state_h, state_c)  # (n, V_dec), (n, H), (n, H)
+            sampled = tf.argmax(logits, -1, output_type="int32")  # (n,)
+            characters = tf.tensor_scatter_nd_update(tf.fill([num_rows], stop_token), rows[:, None], sampled)  # (N,)
+            ids = ids.write(length, characters)
+            length += 1
+            kept = tf.where(sampled != stop_token)[:, 0]
+            if tf.size(kept) < tf.size(rows):
+                rows, sampled = tf.gather(rows, kept), tf.gather(sampled, kept)
+                state_h, state_c = tf.gather(state_h, kept), tf.gather(state_c, kept)
         return tf.transpose(ids.stack())
 
     def evidence(self) -> KerasEvidence:
-        own_settings = {"one_hot_products": not self.reads_ids, "jit_compiled_loops": bool(self.variant)}
-        return KerasEvidence(self, own_settings)
+        return KerasEvidence(self, {"one_hot_products": True, "jit_compiled_loops": False})
 
     def _tensors(self, batch: Batch) -> BatchTensors:
-        reads_ids = self.reads_ids
-        return BatchTensors(
-            self._ids(batch.encoder_ids) if reads_ids else self._tensor(batch.encoder_input_data),
-            self._ids(batch.encoder_lengths),
-            self._ids(batch.decoder_input_ids) if reads_ids else self._tensor(batch.decoder_input_data),
-            self._tensor(batch.decoder_target_data),
-            self._ids(batch.decoder_target_ids),
-            self._tensor(batch.target_weights),
-            tf.constant(batch.loss_positions, self.config.dtype),
-            self._tensor(batch.real_positions),
-        )
+        return batch.tensors(self._tensor, self._ids)
 
-    def _encoder_tensors(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What the encoder reads, ids (N, T_enc) or one-hot rows (N, T_enc, V_enc), and the lengths (N,)."""
-        ids, lengths = self._ids(encoder_ids), self._ids(encoder_lengths)
-        if self.reads_ids:
-            return ids, lengths
-        return tf.one_hot(ids, self.config.num_encoder_tokens, dtype=self.config.dtype), lengths
-
-    def _tensor(self, array: NDArray[np.floating]) -> tf.Tensor:
+    def _tensor(self, array: Array) -> Tensor:
         return tf.convert_to_tensor(array)
 
-    def _ids(self, ids: NDArray[np.integer]) -> tf.Tensor:
-        return tf.convert_to_tensor(ids, "int32")
+    def _ids(self, ids: Ids) -> Tensor:
+        return tf.convert_to_tensor(ids.astype(np.int32))
 
-    def _lengths(self, encoder_lengths: tf.Tensor) -> tf.Tensor | None:
-        """The lengths if padding is masked; None if padding counts, since the encoder then reads it to its end."""
-        return encoder_lengths if self.config.padding == "mask" else None
+    def _array(self, tensor: Tensor) -> Array:
+        return np.array(tensor)
 
-
-def _array(tensor: tf.Tensor) -> NDArray[Any]:
-    return np.array(tensor)
+    def _stacked(self, counts: list[Tensor]) -> Array:
+        return self._array(ops.stack(counts))
 
 
-def _stacked(counts: list[tf.Tensor]) -> NDArray[Any]:
-    return _array(ops.stack(counts))
+def layout(name: str, array: Array) -> Array:
+    """A weight in Keras's layout, which is the canonical one."""
+    return array

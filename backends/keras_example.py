@@ -14,22 +14,24 @@ from typing import Any, final
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from backends.evidence.keras import KerasEvidence
 from backends.native.keras import read_keras
-from backends.numpy_beam import beam_search
+from common.beam import BeamSearch
 from common.errors import CannotBeginError
 from common.interface import Backend, Forward, Metrics, Report, report_is_due
-from common.tensors import Batch, Batches, one_hot
+from common.tensors import Array, Batch, Batches, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state
 
 
 @final
 class KerasExample(Backend):
+    framework = "keras"
+
+    def sees_gpu(self) -> bool:
+        return bool(tf.config.list_physical_devices("GPU"))
+
     def build(self) -> None:
-        if self.device == "gpu" and not tf.config.list_physical_devices("GPU"):
-            raise CannotBeginError("keras sees no GPU here; use --device cpu")
         config = self.config
         if config.padding != "space":
             raise CannotBeginError("keras:example pads with spaces, as the example does; leave out --padding")
@@ -63,17 +65,17 @@ class KerasExample(Backend):
         self.model.optimizer.build(self.model.trainable_variables)
         slots = zip(self.model.trainable_variables, self.model.optimizer.variables[2:], strict=True)
         slot_of = {id(variable): slot for variable, slot in slots}
-        self.mean_squares = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
+        self.slots = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
         for name, parameter in self.parameters.items():
             parameter.assign(state.weights[name])
-            self.mean_squares[name].assign(state.mean_squares[name])
+            self.slots[name].assign(state.mean_squares[name])
 
     def dump(self) -> ModelState:
         weights = {name: np.array(parameter) for name, parameter in self.parameters.items()}
-        return ModelState(weights, {name: np.array(slot) for name, slot in self.mean_squares.items()})
+        return ModelState(weights, {name: np.array(slot) for name, slot in self.slots.items()})
 
     def save_native(self, folder: Path) -> list[str]:
         self.model.save(folder / "s2s_model.keras")
@@ -98,15 +100,8 @@ class KerasExample(Backend):
     def train(self, batches: Batches, report: Report) -> Metrics:
         steps = StepRecorder(report)
         inputs, targets = _tensors(batches.whole())
-        self.model.fit(
-            inputs,
-            targets,
-            batch_size=batches.batch_size,
-            epochs=1,
-            shuffle=False,
-            verbose=0,
-            callbacks=[steps],
-        )
+        size = batches.batch_size
+        self.model.fit(inputs, targets, batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[steps])
         # `fit` counts no right answers among the real characters.
         return steps.metrics(batches, correct_real=[np.nan] * len(steps.losses))
 
@@ -120,9 +115,7 @@ class KerasExample(Backend):
         correct_real = [right[start : start + size].sum() for start in range(0, len(whole), size)]
         return steps.metrics(batches, correct_real)
 
-    def translate(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
-    ) -> NDArray[np.integer]:
+    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
         ids = np.full((len(encoder_ids), max_length), self.config.stop_token)
         encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
         for row in range(len(encoder_ids)):
@@ -130,30 +123,21 @@ class KerasExample(Backend):
             ids[row, : len(sentence)] = sentence
         return ids
 
-    def beam_search(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
-    ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        """The example has no beam search. This one decodes as the example does, one sentence at a time."""
-        num_tokens, dtype = self.config.num_decoder_tokens, self.config.dtype
-
-        def step(sampled: Any, state_h: Any, state_c: Any) -> tuple[Any, Any, Any]:
-            target_seq = one_hot(sampled[:, None], num_tokens, dtype)  # (beam, 1, V_dec)
-            output_tokens, *states = self.decoder_model.predict([target_seq, state_h, state_c], verbose=0)
-            return np.log(output_tokens[:, -1]), *states
-
-        input_seqs = one_hot(encoder_ids, self.config.num_encoder_tokens, dtype)  # (N, T_enc, V_enc)
-        ids = np.full((len(encoder_ids), beam, max_length), self.config.stop_token)
-        scores = np.empty((len(encoder_ids), beam), dtype)
-        for row in range(len(encoder_ids)):
-            states = self.encoder_model.predict(input_seqs[row : row + 1], verbose=0)
-            found, (scores[row],) = beam_search(step, states, self.config, max_length, beam)
-            ids[row, :, : found.shape[2]] = found[0]
-        return ids, scores
+    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
+        """The example has no beam search. This one computes each step by `predict`, as the example does."""
+        config = self.config
+        input_seqs = one_hot(encoder_ids, config.num_encoder_tokens, config.dtype)  # (N, T_enc, V_enc)
+        states = self.encoder_model.predict(input_seqs, verbose=0)
+        while not search.ended:
+            target_seqs = one_hot(search.sampled[:, None], config.num_decoder_tokens, config.dtype)  # (R, 1, V_dec)
+            states = [state[search.rows] for state in states]  # (R, H) each
+            output_tokens, *states = self.decoder_model.predict([target_seqs, *states], verbose=0)
+            search.extend(np.log(output_tokens[:, -1]))
 
     def evidence(self) -> KerasEvidence:
         return KerasEvidence(self, {"jit_compile": self.model.jit_compile})
 
-    def _decode_sequence(self, input_seq: NDArray[np.floating], max_length: int) -> list[int]:
+    def _decode_sequence(self, input_seq: Array, max_length: int) -> list[int]:
         """The ids that follow from one sentence (1, T_enc, V_enc), "\\n" included."""
         states = self.encoder_model.predict(input_seq, verbose=0)
         sampled = self.config.start_token
@@ -203,6 +187,6 @@ class StepRecorder(keras.callbacks.Callback):
         return Metrics.of(counts, batches, [*self.stamps, self.stamps[-1]])  # counts are read back within the steps
 
 
-def _tensors(whole: Batch) -> tuple[list[NDArray[np.floating]], NDArray[np.floating]]:
+def _tensors(whole: Batch) -> tuple[list[Array], Array]:
     """Inputs and targets of all rows, made before `fit` begins, as in the example."""
     return [whole.encoder_input_data, whole.decoder_input_data], whole.decoder_target_data

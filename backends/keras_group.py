@@ -4,48 +4,37 @@
 backend's own step.
 """
 
-import os
-from collections.abc import Callable
-from typing import Any
+from typing import final
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
+from tensorflow import Tensor
 
 from backends.engines import PATIENCE
-from common.group import ALONE, Group
+from backends.keras_backend import KerasBackend
+from common.group import Group
+from common.sharing import GroupWorker
+from common.tensors import BatchTensors
 
 
-def join() -> tuple[Group, tf.distribute.Strategy]:
-    """Join the group and wait until all its workers have come. Without a group, the worker is alone.
-
-    The model and the optimizer must be made in the strategy's scope. Call this before anything else of TensorFlow.
-    """
-    if "TF_CONFIG" not in os.environ:
-        return ALONE, tf.distribute.get_strategy()
-    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=PATIENCE)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-    resolver = strategy.cluster_resolver
+@final
+class KerasWorker(GroupWorker, KerasBackend):
+    def build(self) -> None:
+        """Join the group and wait until all its workers have come, before anything else of TensorFlow."""
+        options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=PATIENCE)
+        self.strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        rank, size = self.strategy.cluster_resolver.task_id, self.strategy.num_replicas_in_sync
+        self.group = Group(rank, size, lambda array: self._array(self._sum(tf.constant(array))))
+        with self.strategy.scope():
+            super().build()
 
     @tf.function(reduce_retracing=True)
-    def total(tensor: tf.Tensor) -> tf.Tensor:
-        return strategy.reduce("SUM", strategy.run(lambda own: own, args=(tensor,)), axis=None)
-
-    def add(array: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array(total(tf.constant(array)))
-
-    return Group(resolver.task_id, strategy.num_replicas_in_sync, add), strategy
-
-
-def shared(step: Callable[[Any], Any], strategy: tf.distribute.Strategy, group: Group) -> Callable[[Any], Any]:
-    """The training step. In a group it applies each gradient's mean over all workers."""
-    if group.size == 1:
-        return step
-
-    def step_of_a_worker(batch: Any) -> Any:
+    def _train_step(self, batch: BatchTensors) -> tuple[Tensor, Tensor]:
+        """The step of the base, in the strategy. It applies each gradient's mean over all workers."""
         # Keras's optimizer adds the workers' gradients up, so each worker's loss is divided by their number.
-        whole = batch._replace(loss_positions=batch.loss_positions * group.size)
-        loss, counts = strategy.run(step, args=(whole,))
-        return loss * group.size, counts
+        whole = batch._replace(loss_positions=batch.loss_positions * self.group.size)
+        loss, counts = self.strategy.run(KerasBackend._train_step.python_function, args=(self, whole))
+        return loss * self.group.size, counts
 
-    return step_of_a_worker
+    @tf.function(reduce_retracing=True)
+    def _sum(self, array: Tensor) -> Tensor:
+        return self.strategy.reduce("SUM", self.strategy.run(lambda own: own, args=(array,)), axis=None)

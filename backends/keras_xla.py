@@ -5,51 +5,34 @@ each time step. Here a backward step holds one product and a few multiplications
 product over all steps. Given ids in place of one-hot rows, it looks up rows of the kernel: the same mathematics.
 """
 
-from collections.abc import Callable
+from typing import final
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
+from tensorflow import Tensor
 
-from common.config import ModelConfig
-
-
-class XlaSeq2Seq:
-    """Computes what Seq2Seq in keras_backend.py does, with its weights, from ids (N, T) or one-hot rows (N, T, V)."""
-
-    def __init__(self, model: keras.Model) -> None:
-        self.encoder, self.decoder, self.dense = model.encoder, model.decoder, model.dense
-
-    def encode(self, encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """The states (N, H) after the last step, or after each row's own length."""
-        zeros = tf.zeros((tf.shape(encoder_inputs)[0], self.encoder.units), self.encoder.compute_dtype)
-        return run(self.encoder, encoder_inputs, zeros, zeros, encoder_lengths)[1:]
-
-    def __call__(
-        self, encoder_inputs: tf.Tensor, decoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        state_h, state_c = self.encode(encoder_inputs, encoder_lengths)  # (N, H) each
-        decoder_outputs, _, _ = run(self.decoder, decoder_inputs, state_h, state_c, None)  # (T_dec, N, H)
-        logits = tf.transpose(self.dense(decoder_outputs), (1, 0, 2))  # (N, T_dec, V_dec)
-        return logits, state_h, state_c
+from backends.evidence.keras import KerasEvidence
+from backends.keras_backend import SOURCES, KerasBackend
+from common.tensors import Batch, BatchTensors, Ids
 
 
-def compiled_decode(
-    encode: Callable[..., tuple[tf.Tensor, tf.Tensor]],
-    decoder_step: Callable[[], Callable[..., tuple[tf.Tensor, ...]]],
-    config: ModelConfig,
-    otherwise: Callable[..., tf.Tensor],
-) -> Callable[..., tf.Tensor]:
-    """A function that decodes greedily: one row by itself in a loop compiled by XLA, several rows by `otherwise`.
+class KerasJit(KerasBackend):
+    def build(self) -> None:
+        super().build()
+        self.model = XlaSeq2Seq(self.model)
 
-    `encode` returns the encoder's states (1, H), and `decoder_step` a step of the decoder, as KerasBackend has them.
-    """
+    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
+        if len(encoder_ids) > 1:
+            return super().translate(encoder_ids, encoder_lengths, max_length)
+        length, ids = self._translate_one(self._ids(encoder_ids), self._ids(encoder_lengths), max_length)
+        return self._array(ids)[:, : int(length)]  # a slice of a tensor would take a tenth of the whole decoding
 
     @tf.function(jit_compile=True)
-    def decode_one(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int):
+    def _translate_one(self, encoder_ids: Tensor, encoder_lengths: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
         """The number of decoded characters, and ids (1, max_length), whose shape XLA must know beforehand."""
-        ids, step = tf.TensorArray("int32", size=max_length, element_shape=(None,)), decoder_step()
+        config, step = self.config, self._decoder_step()
+        ids = tf.TensorArray("int32", size=max_length, element_shape=(None,))
 
         def condition(length, sampled, *_):
             return (length < max_length) & (sampled[0] != config.stop_token)
@@ -59,23 +42,55 @@ def compiled_decode(
             sampled = tf.argmax(logits, axis=-1, output_type="int32")  # (1,)
             return length + 1, sampled, state_h, state_c, ids.write(length, sampled)
 
-        state_h, state_c = encode(encoder_inputs, encoder_lengths)
+        state_h, state_c = self._encode(encoder_ids, encoder_lengths)  # (1, H) each
         first = 0, tf.fill(tf.shape(state_h)[:1], config.start_token), state_h, state_c, ids
         length, *_, ids = tf.while_loop(condition, body, first)
         return length, tf.transpose(ids.stack())
 
-    def decode(encoder_inputs: tf.Tensor, encoder_lengths: tf.Tensor, max_length: int) -> tf.Tensor | np.ndarray:
-        if len(encoder_lengths) > 1:
-            return otherwise(encoder_inputs, encoder_lengths, max_length)
-        length, ids = decode_one(encoder_inputs, encoder_lengths, max_length)
-        return ids.numpy()[:, : int(length)]  # a slice of a tensor would take a tenth of the whole decoding
+    def evidence(self) -> KerasEvidence:
+        return KerasEvidence(self, {"one_hot_products": True, "jit_compiled_loops": True})
 
-    return decode
+
+@final
+class KerasFast(KerasJit):
+    """Reads ids where the others read one-hot rows."""
+
+    @tf.function(input_signature=SOURCES)
+    def _encode(self, encoder_ids: Tensor, encoder_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.encode(encoder_ids, self._lengths(encoder_lengths))
+
+    def _tensors(self, batch: Batch) -> BatchTensors:
+        read = {"encoder_input_data": "encoder_ids", "decoder_input_data": "decoder_input_ids"}
+        return batch.tensors(self._tensor, self._ids, **read)
+
+    def evidence(self) -> KerasEvidence:
+        return KerasEvidence(self, {"one_hot_products": False, "jit_compiled_loops": True})
+
+
+class XlaSeq2Seq:
+    """Computes what Seq2Seq in keras_backend.py does, with its weights, from ids (N, T) or one-hot rows (N, T, V)."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.encoder, self.decoder, self.dense = model.encoder, model.decoder, model.dense
+
+    def encode(self, encoder_inputs: Tensor, encoder_lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The states (N, H) after the last step, or after each row's own length."""
+        zeros = tf.zeros((tf.shape(encoder_inputs)[0], self.encoder.units), self.encoder.compute_dtype)
+        _, state_h, state_c = run(self.encoder, encoder_inputs, zeros, zeros, encoder_lengths)
+        return state_h, state_c
+
+    def __call__(
+        self, encoder_inputs: Tensor, decoder_inputs: Tensor, encoder_lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        state_h, state_c = self.encode(encoder_inputs, encoder_lengths)  # (N, H) each
+        decoder_outputs, _, _ = run(self.decoder, decoder_inputs, state_h, state_c, None)  # (T_dec, N, H)
+        logits = tf.transpose(self.dense(decoder_outputs), (1, 0, 2))  # (N, T_dec, V_dec)
+        return logits, state_h, state_c
 
 
 def run(
-    lstm: layers.LSTM, inputs: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor | None
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    lstm: layers.LSTM, inputs: Tensor, state_h: Tensor, state_c: Tensor, lengths: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Run a layer from the given states: outputs (T, N, H), and the states (N, H) after each row's own length."""
     cell, num_steps = lstm.cell, tf.shape(inputs)[1]
     kernel, recurrent_kernel, bias = map(tf.convert_to_tensor, (cell.kernel, cell.recurrent_kernel, cell.bias))
@@ -92,19 +107,17 @@ def run(
 
 
 @tf.custom_gradient
-def rows_of(kernel: tf.Tensor, ids: tf.Tensor):
+def rows_of(kernel: Tensor, ids: Tensor):
     """kernel[ids] with a dense gradient. With a sparse one the optimizer would leave out the other rows."""
 
-    def gradient(rows_grad: tf.Tensor) -> tuple[tf.Tensor, None]:
+    def gradient(rows_grad: Tensor) -> tuple[Tensor, None]:
         return tf.math.unsorted_segment_sum(rows_grad, ids, tf.shape(kernel)[0]), None
 
     return tf.gather(kernel, ids), gradient
 
 
 @tf.custom_gradient
-def recurrence(
-    gates: tf.Tensor, recurrent_kernel: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor
-):
+def recurrence(gates: Tensor, recurrent_kernel: Tensor, state_h: Tensor, state_c: Tensor, lengths: Tensor):
     """An LSTM's loop over time, given what the inputs add to the gates.
 
     gates (T, N, 4H), recurrent_kernel (H, 4H), states (N, H), lengths (N,): outputs (T, N, H), states at the lengths.
@@ -114,7 +127,7 @@ def recurrence(
     arguments = map(tf.stop_gradient, (gates, recurrent_kernel, state_h, state_c))
     gates, outputs, cells, *last = forward_loop(*arguments, lengths)
 
-    def gradient(outputs_grad: tf.Tensor, *last_grads: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+    def gradient(outputs_grad: Tensor, *last_grads: Tensor) -> tuple[Tensor | None, ...]:
         outputs_before = tf.concat([state_h[None], outputs[:-1]], axis=0)
         cells_before = tf.concat([state_c[None], cells[:-1]], axis=0)
         gates_grad, *state_grads = backward_loop(
@@ -128,8 +141,8 @@ def recurrence(
 
 @tf.function(jit_compile=True, reduce_retracing=True)
 def forward_loop(
-    inputs: tf.Tensor, recurrent_kernel: tf.Tensor, state_h: tf.Tensor, state_c: tf.Tensor, lengths: tf.Tensor
-) -> tuple[tf.Tensor, ...]:
+    inputs: Tensor, recurrent_kernel: Tensor, state_h: Tensor, state_c: Tensor, lengths: Tensor
+) -> tuple[Tensor, ...]:
     """The gates after activation, the output and the cell state of every step, and the states at the lengths."""
     num_steps = tf.shape(inputs)[0]
     steps = [
@@ -154,15 +167,15 @@ def forward_loop(
 
 @tf.function(jit_compile=True, reduce_retracing=True)
 def backward_loop(
-    gates: tf.Tensor,
-    cells_before: tf.Tensor,
-    cells: tf.Tensor,
-    recurrent_kernel: tf.Tensor,
-    lengths: tf.Tensor,
-    outputs_grad: tf.Tensor,
-    last_h_grad: tf.Tensor,
-    last_c_grad: tf.Tensor,
-) -> tuple[tf.Tensor, ...]:
+    gates: Tensor,
+    cells_before: Tensor,
+    cells: Tensor,
+    recurrent_kernel: Tensor,
+    lengths: Tensor,
+    outputs_grad: Tensor,
+    last_h_grad: Tensor,
+    last_c_grad: Tensor,
+) -> tuple[Tensor, ...]:
     """The gradients of every step's gates before activation (T, N, 4H), and of the two initial states (N, H).
 
     The gates (T, N, 4H) that it takes are those after activation.

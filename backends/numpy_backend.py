@@ -4,41 +4,40 @@ In float64 it is the referee, with which every framework is compared. It also tr
 is installed. Read it to see what the other three leave to their framework.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from backends.evidence.numpy import NumpyEvidence
-from backends.numpy_beam import beam_search
+from common.beam import BeamSearch, log_softmax
 from common.errors import CannotBeginError
-from common.interface import Backend, Forward, Metrics, Report, timed_steps, unreported
-from common.tensors import Batch, Batches, one_hot
+from common.interface import Backend, Forward, Metrics, Report, timed_steps
+from common.tensors import Array, Batch, Batches, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state, initial_state
-
-Array = NDArray[np.floating]
 
 NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle (numpy can open any run)"
 
 
-@final
 class NumpyBackend(Backend):
+    framework = "numpy"
+
+    def sees_gpu(self) -> bool:
+        return False
+
     def build(self) -> None:
-        if self.device != "cpu":
-            raise CannotBeginError("numpy computes on no GPU; use --device cpu")
         state = initial_state(self.config, seed=0)
-        self.weights, self.mean_squares = state.weights, state.mean_squares
+        self.parameters, self.slots = state.weights, state.mean_squares
 
     def load(self, state: ModelState) -> None:
         check_state(state, self.config)
-        self.weights = {name: weight.copy() for name, weight in state.weights.items()}
-        self.mean_squares = {name: slot.copy() for name, slot in state.mean_squares.items()}
+        self.parameters = {name: weight.copy() for name, weight in state.weights.items()}
+        self.slots = {name: slot.copy() for name, slot in state.mean_squares.items()}
 
     def dump(self) -> ModelState:
-        weights = {name: weight.copy() for name, weight in self.weights.items()}
-        return ModelState(weights, {name: slot.copy() for name, slot in self.mean_squares.items()})
+        weights = {name: parameter.copy() for name, parameter in self.parameters.items()}
+        mean_squares = {name: slot.copy() for name, slot in self.slots.items()}
+        return ModelState(weights, mean_squares)
 
     def save_native(self, folder: Path) -> list[str]:
         raise CannotBeginError(NO_FORMAT)
@@ -47,116 +46,26 @@ class NumpyBackend(Backend):
         raise CannotBeginError(NO_FORMAT)
 
     def forward(self, batch: Batch) -> Forward:
-        encoder, _, logits = self._model(
-            batch.encoder_input_data, batch.decoder_input_data, self._lengths(batch.encoder_lengths)
-        )
+        encoder, _, logits = self._run(batch)
         return Forward(np.exp(log_softmax(logits)), encoder.state_h, encoder.state_c)
 
+    def _run(self, batch: Batch) -> tuple["Lstm", "Lstm", Array]:
+        """Both LSTMs, and the logits (N, T_dec, V_dec)."""
+        encoder = self._encoder(batch.encoder_input_data, batch.encoder_lengths)
+        decoder = Lstm(batch.decoder_input_data, (encoder.state_h, encoder.state_c), *self._lstm("decoder"))
+        return encoder, decoder, self._dense(decoder.outputs)
+
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        loss, _, gradients = self._loss_and_gradients(batch)
+        loss, _, gradients = self._gradients(batch)
         return loss, gradients
 
-    def train(self, batches: Batches, report: Report) -> Metrics:
-        return timed_steps(self._train_step, batches, np.array, report, self.group)
-
-    def _train_step(self, batch: Batch) -> tuple[float, list[float]]:
-        loss, counts, gradients = self._loss_and_gradients(batch)
-        self._rmsprop(gradients)
-        return loss, counts
-
-    def evaluate(self, batches: Batches) -> Metrics:
-        return timed_steps(lambda batch: self._loss(batch)[:2], batches, np.array, unreported, self.group)
-
-    def translate(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
-    ) -> NDArray[np.integer]:
-        step = self._decoder_step()
-        state_h, state_c = self._encode(encoder_ids, encoder_lengths)
-        sampled = np.full(len(encoder_ids), self.config.start_token)  # (N,)
-        ended = np.zeros(len(encoder_ids), bool)
-        ids: list[NDArray[np.integer]] = []
-        while len(ids) < max_length and not ended.all():
-            logits, state_h, state_c = step(sampled, state_h, state_c)  # (N, V_dec), (N, H), (N, H)
-            sampled = np.where(ended, self.config.stop_token, logits.argmax(-1))
-            ended |= sampled == self.config.stop_token
-            ids.append(sampled)
-        return np.stack(ids, axis=1)
-
-    def beam_search(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
-    ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        step = self._decoder_step()
-
-        def log_step(sampled: NDArray[np.integer], state_h: Array, state_c: Array) -> tuple[Array, Array, Array]:
-            logits, state_h, state_c = step(sampled, state_h, state_c)
-            return log_softmax(logits), state_h, state_c
-
-        states = self._encode(encoder_ids, encoder_lengths)
-        return beam_search(log_step, states, self.config, max_length, beam)
-
-    def _encode(self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer]) -> tuple[Array, Array]:
-        """The encoder's states (N, H)."""
-        encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
-        encoder = self._encoder(encoder_input_data, self._lengths(encoder_lengths))
-        return encoder.state_h, encoder.state_c
-
-    def _decoder_step(self) -> Callable[[NDArray[np.integer], Array, Array], tuple[Array, Array, Array]]:
-        """A function of the last characters (N,) and the states (N, H): logits (N, V_dec) and the next states."""
-
-        def step(sampled: NDArray[np.integer], state_h: Array, state_c: Array) -> tuple[Array, Array, Array]:
-            decoder_input_data = one_hot(sampled[:, None], self.config.num_decoder_tokens, self.config.dtype)
-            decoder = Lstm(decoder_input_data, (state_h, state_c), *self._lstm("decoder"))  # a sequence of one step
-            return self._dense(decoder.state_h), decoder.state_h, decoder.state_c
-
-        return step
-
-    def evidence(self) -> NumpyEvidence:
-        return NumpyEvidence(self)
-
-    def _zeros(self, num_rows: int) -> tuple[Array, Array]:
-        """The states (N, H) with which the encoder starts."""
-        zeros = np.zeros((num_rows, self.config.latent_dim), self.config.dtype)
-        return zeros, zeros
-
-    def _lstm(self, name: str) -> tuple[Array, Array, Array]:
-        """Kernel, recurrent kernel and bias of the "encoder" or the "decoder"."""
-        kinds = ("kernel", "recurrent_kernel", "bias")
-        kernel, recurrent_kernel, bias = (self.weights[f"{name}/{kind}"] for kind in kinds)
-        return kernel, recurrent_kernel, bias
-
-    def _dense(self, decoder_outputs: Array) -> Array:
-        return decoder_outputs @ self.weights["dense/kernel"] + self.weights["dense/bias"]
-
-    def _lengths(self, encoder_lengths: NDArray[np.integer]) -> NDArray[np.integer] | None:
-        """The encoder's lengths where padding is masked; where padding counts, it takes none."""
-        return encoder_lengths if self.config.padding == "mask" else None
-
-    def _encoder(self, encoder_input_data: Array, lengths: NDArray[np.integer] | None) -> "Lstm":
-        return Lstm(encoder_input_data, self._zeros(len(encoder_input_data)), *self._lstm("encoder"), lengths)
-
-    def _model(
-        self, encoder_input_data: Array, decoder_input_data: Array, lengths: NDArray[np.integer] | None = None
-    ) -> tuple["Lstm", "Lstm", Array]:
-        encoder = self._encoder(encoder_input_data, lengths)
-        decoder = Lstm(decoder_input_data, (encoder.state_h, encoder.state_c), *self._lstm("decoder"))
-        return encoder, decoder, self._dense(decoder.outputs)  # logits (N, T_dec, V_dec)
-
-    def _loss(self, batch: Batch) -> tuple[float, list[float], tuple["Lstm", "Lstm", Array]]:
-        """The loss that is trained on, what Metrics counts, and what the backward pass needs."""
-        lengths = self._lengths(batch.encoder_lengths)
-        encoder, decoder, logits = self._model(batch.encoder_input_data, batch.decoder_input_data, lengths)
-        cross_entropy = -(batch.decoder_target_data * log_softmax(logits)).sum(-1)  # (N, T_dec)
-        loss_sum = (batch.target_weights * cross_entropy).sum()
-        right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights
-        counts = [loss_sum, right.sum(), (right * batch.real_positions).sum()]
-        return float(loss_sum / batch.loss_positions), counts, (encoder, decoder, logits)
-
-    def _loss_and_gradients(self, batch: Batch) -> tuple[float, list[float], Arrays]:
+    def _gradients(self, batch: Batch) -> tuple[float, list[float], Arrays]:
+        """The loss, the counts, and the loss's gradients by the parameters."""
         loss, counts, (encoder, decoder, logits) = self._loss(batch)
         # The derivative of cross-entropy and softmax together is the probability minus the target.
         d_logits = np.exp(log_softmax(logits)) - batch.decoder_target_data
         d_logits *= (batch.target_weights / batch.loss_positions)[..., None]  # (N, T_dec, V_dec)
-        d_outputs = d_logits @ self.weights["dense/kernel"].T  # (N, T_dec, H)
+        d_outputs = d_logits @ self.parameters["dense/kernel"].T  # (N, T_dec, H)
         d_decoder, d_state_h, d_state_c = decoder.backward(d_outputs, None, None)
         d_encoder, _, _ = encoder.backward(None, d_state_h, d_state_c)
         gradients = {f"encoder/{kind}": gradient for kind, gradient in d_encoder.items()}
@@ -165,13 +74,84 @@ class NumpyBackend(Backend):
         gradients["dense/bias"] = d_logits.sum((0, 1))
         return loss, counts, gradients
 
+    def _loss(self, batch: Batch) -> tuple[float, list[float], tuple["Lstm", "Lstm", Array]]:
+        """The loss that is trained on, what Metrics counts, and what the backward pass needs."""
+        encoder, decoder, logits = self._run(batch)
+        cross_entropy = -(batch.decoder_target_data * log_softmax(logits)).sum(-1)  # (N, T_dec)
+        loss_sum = (batch.target_weights * cross_entropy).sum()
+        correct = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights
+        counts = [loss_sum, correct.sum(), (correct * batch.real_positions).sum()]
+        return float(loss_sum / batch.loss_positions), counts, (encoder, decoder, logits)
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        return timed_steps(self._train_step, batches, np.array, report)
+
+    def _train_step(self, batch: Batch) -> tuple[float, list[float]]:
+        loss, counts, gradients = self._gradients(batch)
+        self._rmsprop(gradients)
+        return loss, counts
+
     def _rmsprop(self, gradients: Arrays) -> None:
-        rho, epsilon = self.train_config.rho, self.train_config.epsilon
+        train = self.train_config
         for name, gradient in gradients.items():
-            mean_square = self.mean_squares[name]
-            mean_square *= rho
-            mean_square += (1 - rho) * gradient**2
-            self.weights[name] -= self.train_config.learning_rate * gradient / np.sqrt(mean_square + epsilon)
+            mean_square = self.slots[name]
+            mean_square *= train.rho
+            mean_square += (1 - train.rho) * gradient**2
+            self.parameters[name] -= train.learning_rate * gradient / np.sqrt(mean_square + train.epsilon)
+
+    def evaluate(self, batches: Batches) -> Metrics:
+        return timed_steps(lambda batch: self._loss(batch)[:2], batches, np.array)
+
+    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
+        state_h, state_c = self._encode(encoder_ids, encoder_lengths)
+        return self._decode(state_h, state_c, max_length)
+
+    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
+        state_h, state_c = self._encode(encoder_ids, encoder_lengths)
+        while not search.ended:
+            rows = search.rows  # (R,)
+            logits, state_h, state_c = self._step(search.sampled, state_h[rows], state_c[rows])
+            search.extend(logits)
+
+    def _encode(self, encoder_ids: Ids, encoder_lengths: Ids) -> tuple[Array, Array]:
+        """The encoder's states (N, H)."""
+        encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
+        encoder = self._encoder(encoder_input_data, encoder_lengths)
+        return encoder.state_h, encoder.state_c
+
+    def _step(self, sampled: Ids, state_h: Array, state_c: Array) -> tuple[Array, Array, Array]:
+        """From the last characters (N,) and the states (N, H) to logits (N, V_dec) and the next states."""
+        decoder_input_data = one_hot(sampled[:, None], self.config.num_decoder_tokens, self.config.dtype)
+        decoder = Lstm(decoder_input_data, (state_h, state_c), *self._lstm("decoder"))  # a sequence of one step
+        return self._dense(decoder.state_h), decoder.state_h, decoder.state_c
+
+    def _decode(self, state_h: Array, state_c: Array, max_length: int) -> Ids:
+        """Greedy decoding from states (N, H): ids (N, L)."""
+        num_rows, stop_token = len(state_h), self.config.stop_token
+        ids, length = np.full((num_rows, max_length), stop_token), 0
+        sampled, ended = np.full(num_rows, self.config.start_token), np.zeros(num_rows, bool)  # (N,) each
+        while length < max_length and not ended.all():
+            logits, state_h, state_c = self._step(sampled, state_h, state_c)  # (N, V_dec), (N, H), (N, H)
+            ids[:, length] = sampled = np.where(ended, stop_token, logits.argmax(-1))
+            length += 1
+            ended |= sampled == stop_token
+        return ids[:, :length]
+
+    def evidence(self) -> NumpyEvidence:
+        return NumpyEvidence(self)
+
+    def _encoder(self, encoder_input_data: Array, encoder_lengths: Ids) -> "Lstm":
+        zeros = np.zeros((len(encoder_input_data), self.config.latent_dim), self.config.dtype)
+        return Lstm(encoder_input_data, (zeros, zeros), *self._lstm("encoder"), self._lengths(encoder_lengths))
+
+    def _lstm(self, name: str) -> tuple[Array, Array, Array]:
+        """Kernel, recurrent kernel and bias of the "encoder" or the "decoder"."""
+        kinds = ("kernel", "recurrent_kernel", "bias")
+        kernel, recurrent_kernel, bias = (self.parameters[f"{name}/{kind}"] for kind in kinds)
+        return kernel, recurrent_kernel, bias
+
+    def _dense(self, decoder_outputs: Array) -> Array:
+        return decoder_outputs @ self.parameters["dense/kernel"] + self.parameters["dense/bias"]
 
 
 class Lstm:
@@ -190,7 +170,7 @@ class Lstm:
         kernel: Array,
         recurrent_kernel: Array,
         bias: Array,
-        lengths: NDArray[np.integer] | None = None,
+        lengths: Ids | None = None,
     ) -> None:
         num_rows, time_steps, _ = inputs.shape
         units = len(recurrent_kernel)
@@ -250,9 +230,3 @@ class Lstm:
 def sigmoid(x: Array) -> Array:
     """The logistic function, written with tanh, which never overflows."""
     return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5)
-
-
-def log_softmax(logits: Array) -> Array:
-    """The logarithm of softmax over the last axis. The largest logit is subtracted, so that nothing overflows."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -1,30 +1,39 @@
 """Training in a group by paddle.distributed, where its launcher's environment variables say that there is one."""
 
 import os
+from typing import Any, final
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
 from numpy.typing import NDArray
-from paddle import nn
 
 from backends.engines import PATIENCE
-from common.group import ALONE, Group
+from backends.paddle_backend import PaddleBackend
+from common.group import Group
+from common.sharing import GroupWorker
 
 
-def join() -> Group:
-    """Join the group and wait until all its workers have come. Without a group, the worker is alone."""
-    if "PADDLE_TRAINERS_NUM" not in os.environ:
-        return ALONE
-    os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
-    os.environ["PADDLE_PG_TIMEOUT"] = str(1000 * PATIENCE)  # milliseconds
-    dist.init_parallel_env()
-    return Group(dist.get_rank(), dist.get_world_size(), _sum)
+@final
+class PaddleWorker(GroupWorker, PaddleBackend):
+    def build(self) -> None:
+        """Join the group and wait until all its workers have come."""
+        super().build()
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+        os.environ["PADDLE_PG_TIMEOUT"] = str(1000 * PATIENCE)  # milliseconds
+        dist.init_parallel_env()
+        self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
+        self.model = SharedPaddleModel(self.model)
 
 
-def shared(model: nn.Layer, group: Group) -> nn.Layer:
-    """The model. In a group its backward pass leaves each gradient's mean over all workers."""
-    return model if group.size == 1 else paddle.DataParallel(model)
+class SharedPaddleModel(paddle.DataParallel):
+    """The model, with its layers; its backward pass leaves each gradient's mean over all workers."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._layers, name)
 
 
 def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:

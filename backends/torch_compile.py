@@ -9,32 +9,35 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from common.config import ModelConfig
+from backends.evidence.torch import TorchEvidence
+from backends.torch_backend import TorchBackend
 from common.errors import CannotBeginError
+from common.tensors import Ids
 
-Decode = Callable[[Tensor, Tensor, int], NDArray[np.integer]]  # from states (N, H) and a length to ids (N, L)
 
+@final
+class TorchCompile(TorchBackend):
+    def build(self) -> None:
+        super().build()
+        self.greedy_loop = compiled_greedy_loop()
 
-def compiled_decode(model: nn.Module, config: ModelConfig, otherwise: Decode) -> Decode:
-    """A function that decodes greedily: one row by itself in the compiled loop, several rows by `otherwise`."""
-    decoder, dense, greedy_loop = model.decoder, model.dense, compiled_greedy_loop()
-
-    def decode(state_h: Tensor, state_c: Tensor, max_length: int) -> NDArray[np.integer]:
+    def _decode(self, state_h: Tensor, state_c: Tensor, max_length: int) -> Ids:
         if len(state_h) > 1:
-            return otherwise(state_h, state_c, max_length)
+            return super()._decode(state_h, state_c, max_length)
+        config, decoder, dense = self.config, self.model.decoder, self.model.dense
         weights = decoder.weight_ih_l0, decoder.weight_hh_l0, decoder.bias_ih_l0
-        length, ids = greedy_loop(
+        length, ids = self.greedy_loop(
             state_h, state_c, weights, (dense.weight, dense.bias), config.start_token, config.stop_token, max_length
         )
-        return ids.numpy(force=True)[None, :length]
+        return self._array(ids)[None, :length]
 
-    return decode
+    def evidence(self) -> TorchEvidence:
+        return TorchEvidence(self, compiled_loop=True)
 
 
 def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:

@@ -1,30 +1,38 @@
 """Training in a group by torch.distributed, where torchrun's environment variables say that there is one."""
 
-import os
 from datetime import timedelta
+from typing import Any, final
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from backends.engines import PATIENCE
-from common.group import ALONE, Group
+from backends.torch_backend import TorchBackend
+from common.group import Group
+from common.sharing import GroupWorker
 
 
-def join() -> Group:
-    """Join the group and wait until all its workers have come. Without a group, the worker is alone."""
-    if "WORLD_SIZE" not in os.environ:
-        return ALONE
-    dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE))
-    return Group(dist.get_rank(), dist.get_world_size(), _sum)
+@final
+class TorchWorker(GroupWorker, TorchBackend):
+    def build(self) -> None:
+        """Join the group and wait until all its workers have come."""
+        super().build()
+        dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE))
+        self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
+        self.model = SharedTorchModel(self.model)
 
 
-def shared(model: nn.Module, group: Group) -> nn.Module:
-    """The model. In a group its backward pass leaves each gradient's mean over all workers."""
-    return model if group.size == 1 else DistributedDataParallel(model)
+class SharedTorchModel(DistributedDataParallel):
+    """The model, with its layers; its backward pass leaves each gradient's mean over all workers."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.module, name)
 
 
 def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ HOLD = 1e4  # subtracted from a gate's input, it makes the gate exactly 0; added
 
 
 def states_at_lengths(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """From one-hot inputs (N, T, V) and lengths (N,), the states (1, N, H) after each row's last character."""
+    """From one-hot inputs (N, T, V) and lengths (N,), the states (N, H) after each row's last character."""
     num_rows, num_steps, _ = inputs.shape
     rows, steps = (torch.arange(size, device=inputs.device) for size in (num_rows, num_steps))  # (N,), (T,)
     padding = (steps >= lengths[:, None])[:, :, None].to(inputs.dtype)  # (N, T, 1)
@@ -25,4 +25,4 @@ def states_at_lengths(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[T
     zeros = inputs.new_zeros(1, num_rows, lstm.hidden_size)  # (1, N, H), the states before the first step
     # True, 1, 0.0, … stand for: with biases, one layer, no dropout, training or not, one direction, batch first.
     outputs, _, state_c = torch.lstm(characters, (zeros, zeros), weights, True, 1, 0.0, lstm.training, False, True)
-    return outputs[rows, lengths - 1][None], state_c  # (1, N, H) each
+    return outputs[rows, lengths - 1], state_c[0]  # (N, H) each

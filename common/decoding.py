@@ -1,16 +1,16 @@
 """Functions that decode in a backend's process, and others that turn decoded ids into text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.beam import BeamSearch
 from common.config import ModelConfig
 from common.interface import Backend
-from common.tensors import STOP, Batch
+from common.tensors import STOP, Array, Batch, Ids
 from common.vocabulary import CharVocabulary
 
 Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called
@@ -22,8 +22,8 @@ def translate(
     backend: Backend,
     emit: Emit,
     *,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
+    encoder_ids: Ids,
+    encoder_lengths: Ids,
     max_length: int,
 ) -> NDArray[np.int64]:
     """Decode all rows greedily, in the backend's process: ids (N, max_length), filled up with the stop token.
@@ -45,16 +45,16 @@ def translate(
 class Beams:
     """For each row the most probable translations that a beam search finds, the best first."""
 
-    ids: NDArray[np.integer]  # (N, beam, max_length), filled up with the stop token
-    scores: NDArray[np.floating]  # (N, beam), the log of a translation's probability; -inf where there is none
+    ids: Ids  # (N, beam, max_length), filled up with the stop token
+    scores: Array  # (N, beam), the log of a translation's probability; -inf where there is none
 
 
 def beam_search(
     backend: Backend,
     emit: Emit,
     *,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
+    encoder_ids: Ids,
+    encoder_lengths: Ids,
     max_length: int,
     beam: int,
 ) -> Beams:
@@ -64,10 +64,19 @@ def beam_search(
     scores = np.empty((num_rows, beam))
     for start in range(0, num_rows, at_once):
         rows = slice(start, start + at_once)
-        decoded, scores[rows] = backend.beam_search(encoder_ids[rows], encoder_lengths[rows], max_length, beam)
+        decoded, scores[rows] = _searched(backend, encoder_ids[rows], encoder_lengths[rows], max_length, beam)
         ids[rows, :, : decoded.shape[2]] = decoded
         emit(translated=min(start + at_once, num_rows), sentences=num_rows)
     return Beams(ids, scores)
+
+
+def _searched(
+    backend: Backend, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int
+) -> tuple[Ids, Array]:
+    """Ids (N, beam, L) and scores (N, beam) of a beam search."""
+    search = BeamSearch(len(encoder_ids), backend.config, max_length, beam)
+    backend.beam_search(encoder_ids, encoder_lengths, search)
+    return search.ids, search.scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +84,15 @@ class Timed:
     """Translations that were decoded one after another, and how long each of them took."""
 
     beams: Beams
-    seconds: NDArray[np.floating]  # (N,)
+    seconds: Array  # (N,)
 
 
 def timed(
     backend: Backend,
     emit: Emit,
     *,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
+    encoder_ids: Ids,
+    encoder_lengths: Ids,
     max_length: int,
     beam: int | None,
 ) -> Timed:
@@ -100,7 +109,7 @@ def timed(
         if beam is None:
             decoded = backend.translate(encoder_ids[one], encoder_lengths[one], max_length)[:, None]
         else:
-            decoded, scores[one] = backend.beam_search(encoder_ids[one], encoder_lengths[one], max_length, beam)
+            decoded, scores[one] = _searched(backend, encoder_ids[one], encoder_lengths[one], max_length, beam)
         ids[one, :, : decoded.shape[2]] = decoded
 
     decode(0)
@@ -116,17 +125,17 @@ def timed(
 class Choices:
     """The most probable characters at each position of decoded sentences, the best first."""
 
-    ids: NDArray[np.integer]  # (N, L, best)
-    probabilities: NDArray[np.floating]  # (N, L, best)
+    ids: Ids  # (N, L, best)
+    probabilities: Array  # (N, L, best)
 
 
 def choices(
     backend: Backend,
     emit: Emit,
     *,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
-    decoded_ids: NDArray[np.integer],
+    encoder_ids: Ids,
+    encoder_lengths: Ids,
+    decoded_ids: Ids,
     best: int,
 ) -> Choices:
     """The `best` most probable characters at each position of decoded_ids (N, L), which `translate` returned.
@@ -140,27 +149,12 @@ def choices(
     return Choices(ids, np.take_along_axis(probabilities, ids, axis=-1))
 
 
-def batch_of(
-    config: ModelConfig, encoder_ids: NDArray[Any], encoder_lengths: NDArray[Any], decoder_ids: NDArray[Any]
-) -> Batch:
+def batch_of(config: ModelConfig, encoder_ids: Ids, encoder_lengths: Ids, decoder_ids: Ids) -> Batch:
     """A batch of source ids (N, T_enc) and target ids (N, T_dec + 1), in which all target positions count."""
     lengths = np.full(len(decoder_ids), decoder_ids.shape[1], np.int32)
     sizes = config.num_encoder_tokens, config.num_decoder_tokens
     decoder = decoder_ids, lengths, float(decoder_ids.shape[1])
     return Batch(encoder_ids, encoder_lengths, *decoder, *sizes, config.dtype, config.padding)
-
-
-def ids_of_steps(
-    steps: Sequence[tuple[NDArray[np.integer], NDArray[np.integer]]], num_rows: int, stop_token: int
-) -> NDArray[np.int64]:
-    """Ids (num_rows, L) from the L steps of a decoding loop, filled up with the stop token.
-
-    A step holds the numbers of the rows that had not ended before it, and the characters sampled for these rows.
-    """
-    ids = np.full((num_rows, len(steps)), stop_token, np.int64)
-    for position, (rows, sampled) in enumerate(steps):
-        ids[rows, position] = sampled
-    return ids
 
 
 def max_decoded_length(max_decoder_seq_length: int) -> int:
@@ -171,6 +165,6 @@ def max_decoded_length(max_decoder_seq_length: int) -> int:
     return max_decoder_seq_length + 1
 
 
-def text_of(ids: NDArray[np.integer], vocabulary: CharVocabulary) -> str:
+def text_of(ids: Ids, vocabulary: CharVocabulary) -> str:
     """A row of decoded ids as text, up to its "\\n"."""
     return vocabulary.decode(ids).partition(STOP)[0]

@@ -4,6 +4,7 @@ All shapes are promised here: N rows, T_enc and T_dec time steps, V_enc and V_de
 Floating-point arrays have the model's dtype.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,18 +15,21 @@ from typing import SupportsFloat, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from common.beam import BeamSearch
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.evidence import Evidence
 from common.group import ALONE, Group
-from common.tensors import Batch, Batches
+from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 
+FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 
 Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
 Loss = TypeVar("Loss", bound=SupportsFloat)  # a framework's scalar
 Counts = TypeVar("Counts")  # a framework's vector of three numbers
+Lengths = TypeVar("Lengths")  # a framework's vector (N,)
 
 
 def unreported(step: int, loss: float) -> None:
@@ -41,9 +45,9 @@ def report_is_due(reported: float) -> bool:
 class Forward:
     """The model's outputs for a batch."""
 
-    probabilities: NDArray[np.floating]  # (N, T_dec, V_dec)
-    state_h: NDArray[np.floating]  # (N, H), of the encoder
-    state_c: NDArray[np.floating]  # (N, H)
+    probabilities: Array  # (N, T_dec, V_dec)
+    state_h: Array  # (N, H), of the encoder
+    state_c: Array  # (N, H)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,33 +100,33 @@ class Metrics:
 def timed_steps(
     step: Callable[[Batch], tuple[Loss, Counts]],
     batches: Batches,
-    read: Callable[[list[Counts]], NDArray[np.floating]],
+    read: Callable[[list[Counts]], Array],
     report: Report = unreported,
-    group: Group = ALONE,
 ) -> Metrics:
     """Run `step` on each batch and time it, in the same way for every backend.
 
     `step` returns the loss of a batch and, in a vector (3,) of the framework's own, the counts that Metrics.of takes.
     Once all steps are done, `read` makes an array (steps, 3) of these vectors. `report` is called at the end of the
     first step after each REPORT_SECONDS; where it returns true, no further batch is taken.
-
-    In a group each worker runs `step` on its shard of each batch, and what is counted is summed over all workers.
-    None of them stops before the last batch, since they report at different steps and must take equally many.
     """
     counts, stamps = [], [perf_counter()]
     reported = stamps[0]
     for number, batch in enumerate(batches, 1):
-        loss, batch_counts = step(batch.shard(group.rank, group.size))
+        loss, batch_counts = step(batch)
         counts.append(batch_counts)
         ends = None
         if report_is_due(reported):
             ends = report(number, float(loss))
             reported = perf_counter()
         stamps.append(perf_counter())
-        if ends and group.size == 1:
+        if ends:
             break
-    all_counts = group.sum(read(counts).astype(np.float64))
-    return Metrics.of(all_counts, batches.part(0, len(counts)), [*stamps, perf_counter()])
+    return Metrics.of(read(counts), batches.part(0, len(counts)), [*stamps, perf_counter()])
+
+
+def flush_denormals() -> bool:
+    """Whether the backend in this process is asked to treat denormal numbers as zero, if its framework can."""
+    return os.environ.get(FLUSH_DENORMALS) == "1"
 
 
 @dataclass(frozen=True)
@@ -152,11 +156,16 @@ class Backend(ABC):
     `gradients`, alike. Whatever else is asked, each worker does for itself.
     """
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu", variant: str = "") -> None:
-        """Build the model on `device`, "cpu" or "gpu". A `variant` computes the same in another way; "" is none.
+    framework: str  # what error messages call it
+    group: Group = ALONE
+
+    def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
+        """Build the model on `device`, "cpu" or "gpu".
 
         Raises CannotBeginError for a device that is not there, and for bucketed batches whose padding counts.
         """
+        if device == "gpu" and not self.sees_gpu():
+            raise CannotBeginError(f"{self.framework} sees no GPU here; use --device cpu")
         if train.batches == "bucketed" and model.padding != "mask":
             raise CannotBeginError(
                 f"bucketed batches leave padding out, and padding {model.padding} lets it count; add --padding mask"
@@ -164,9 +173,11 @@ class Backend(ABC):
         self.config = model
         self.train_config = train
         self.device = device
-        self.variant = variant
-        self.group: Group = ALONE  # until `build` joins the one that the environment's variables describe, if any
         self.build()
+
+    @abstractmethod
+    def sees_gpu(self) -> bool:
+        """Whether the framework can compute on a GPU here."""
 
     @abstractmethod
     def build(self) -> None:
@@ -217,9 +228,7 @@ class Backend(ABC):
         """Count and time the same, without optimizer steps."""
 
     @abstractmethod
-    def translate(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int
-    ) -> NDArray[np.integer]:
+    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
         """Decode all rows at once, greedily, with the framework's own operators.
 
         Takes encoder_ids (N, T_enc) and encoder_lengths (N,). Returns ids (N, L) with L <= max_length: each row ends
@@ -227,15 +236,18 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def beam_search(
-        self, encoder_ids: NDArray[np.integer], encoder_lengths: NDArray[np.integer], max_length: int, beam: int
-    ) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        """The `beam` most probable translations of each row that a beam search finds, the best first.
+    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
+        """Run the decoder's steps that `search` asks for, from the encoder's states (N, H) on, until it has ended.
 
-        Takes what `translate` takes. Returns ids (N, beam, L), filled up as those of `translate`, and the scores
-        (N, beam): the log of a translation's probability, or -inf where there are fewer translations than `beam`.
+        Takes encoder_ids (N, T_enc) and encoder_lengths (N,). In each step the states (R, H) are those of the last
+        step, or in the first step the encoder's, at `search.rows` (R,); the decoder reads the characters
+        `search.sampled` (R,); and `search.extend` is given the logits (R, V_dec), or log-probabilities.
         """
 
     @abstractmethod
     def evidence(self) -> Evidence:
         """The object through which the framework tells about itself."""
+
+    def _lengths(self, encoder_lengths: Lengths) -> Lengths | None:
+        """The lengths if padding is masked; None if padding counts, since the encoder then reads it to its end."""
+        return encoder_lengths if self.config.padding == "mask" else None

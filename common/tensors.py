@@ -1,8 +1,8 @@
 """Batches of ids, the one-hot tensors made of them, and the order of batches that all backends share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from common.config import LARGEST_VOCABULARY, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.stored import StoredArray, in_pieces, stored
 from common.vocabulary import CharVocabulary
+
+Array = NDArray[np.floating]
+Ids = NDArray[np.integer]
 
 START, STOP = "\t", "\n"
 # The widths of a trimmed batch are multiples of this number, so that a framework that compiles for each shape has few
@@ -22,9 +25,22 @@ MOST_IDS = 1 << 32  # of all pairs padded to the longest; an id takes a byte of 
 MOST_NUMBERS = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
 
 
-def one_hot(ids: NDArray[np.integer], num_tokens: int, dtype: str = "float32") -> NDArray[np.floating]:
+def one_hot(ids: Ids, num_tokens: int, dtype: str = "float32") -> Array:
     """One-hot rows (..., num_tokens) of ids (...)."""
     return np.eye(num_tokens, dtype=dtype).take(ids, axis=0)
+
+
+class BatchTensors(NamedTuple):
+    """What a training step needs of a batch, as a framework's own tensors."""
+
+    encoder_input_data: Any  # (N, T_enc, V_enc)
+    encoder_lengths: Any  # (N,)
+    decoder_input_data: Any  # (N, T_dec, V_dec)
+    decoder_target_data: Any  # (N, T_dec, V_dec)
+    decoder_target_ids: Any  # (N, T_dec)
+    target_weights: Any  # (N, T_dec)
+    loss_positions: Any  # ()
+    real_positions: Any  # (N, T_dec)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +51,10 @@ class Batch:
     arrays are stored on disk, and `take` reads the rows that it is asked for.
     """
 
-    encoder_ids: NDArray[np.unsignedinteger]  # (N, T_enc), padded with the space
-    encoder_lengths: NDArray[np.int32]  # (N,)
-    decoder_ids: NDArray[np.unsignedinteger]  # (N, T_dec + 1): "\t", text, "\n", padding if any
-    decoder_lengths: NDArray[np.int32]  # (N,), "\t" and "\n" counted
+    encoder_ids: Ids  # (N, T_enc), padded with the space
+    encoder_lengths: Ids  # (N,)
+    decoder_ids: Ids  # (N, T_dec + 1): "\t", text, "\n", padding if any
+    decoder_lengths: Ids  # (N,), "\t" and "\n" counted
     mean_decoder_length: float  # the mean of decoder_lengths over the whole corpus
     num_encoder_tokens: int
     num_decoder_tokens: int
@@ -109,56 +125,63 @@ class Batch:
             decoder_ids=self.decoder_ids[:, : decoder_width + 1],
         )
 
+    def tensors(self, tensor: Callable[[Array], Any], ids: Callable[[Ids], Any], **instead: str) -> BatchTensors:
+        """This batch with each array converted, by `tensor` or, where it holds ids or lengths, by `ids`.
+
+        `instead` names the attribute that stands for a field, such as encoder_input_data="encoder_ids".
+        """
+        arrays = [getattr(self, instead.get(name, name)) for name in BatchTensors._fields]
+        return BatchTensors(*(ids(array) if array.dtype.kind in "iu" else tensor(array) for array in arrays))
+
     @property
-    def decoder_input_ids(self) -> NDArray[np.unsignedinteger]:
+    def decoder_input_ids(self) -> Ids:
         """(N, T_dec)"""
         return self.decoder_ids[:, :-1]
 
     @property
-    def decoder_target_ids(self) -> NDArray[np.unsignedinteger]:
+    def decoder_target_ids(self) -> Ids:
         """(N, T_dec), one step ahead of the input"""
         return self.decoder_ids[:, 1:]
 
     @property
-    def encoder_input_data(self) -> NDArray[np.floating]:
+    def encoder_input_data(self) -> Array:
         """(N, T_enc, V_enc) one-hot"""
         return one_hot(self.encoder_ids, self.num_encoder_tokens, self.dtype)
 
     @property
-    def decoder_input_data(self) -> NDArray[np.floating]:
+    def decoder_input_data(self) -> Array:
         """(N, T_dec, V_dec) one-hot"""
         return one_hot(self.decoder_input_ids, self.num_decoder_tokens, self.dtype)
 
     @property
-    def decoder_target_data(self) -> NDArray[np.floating]:
+    def decoder_target_data(self) -> Array:
         """(N, T_dec, V_dec) one-hot, one step ahead of the input"""
         return one_hot(self.decoder_target_ids, self.num_decoder_tokens, self.dtype)
 
     @property
-    def target_weights(self) -> NDArray[np.floating]:
+    def target_weights(self) -> Array:
         """(N, T_dec): what each target position weighs in the loss. All ones where padding counts."""
-        if self.weightless:
-            return np.zeros(self.decoder_input_ids.shape, self.dtype)
-        if self.padding == "mask":
+        if self.padding == "mask" or self.weightless:
             return self.real_positions
         return np.ones(self.decoder_input_ids.shape, self.dtype)
 
     @property
-    def loss_positions(self) -> float:
-        """The number by which a batch's summed loss is divided: how many target positions count in N rows on average.
+    def loss_positions(self) -> Array:
+        """(): what a batch's summed loss is divided by: how many target positions count in N rows on average.
 
         The average is that of the whole corpus. If the loss were divided by the batch's own number, a batch of short
         sentences would teach as much as one of long sentences, and so each of its characters more. Where padding
         counts, the number is N x T_dec, and the loss is the mean.
         """
         positions_of_a_row = self.mean_decoder_length - 1 if self.padding == "mask" else self.decoder_ids.shape[1] - 1
-        return (self.loss_rows or len(self)) * positions_of_a_row
+        return np.asarray((self.loss_rows or len(self)) * positions_of_a_row, self.dtype)
 
     @property
-    def real_positions(self) -> NDArray[np.floating]:
+    def real_positions(self) -> Array:
         """(N, T_dec): one where the target is a character of the sentence or its "\\n", zero on padding."""
         steps = np.arange(self.decoder_ids.shape[1] - 1)
-        return (steps < self.decoder_lengths[:, None] - 1).astype(self.dtype)
+        lengths = np.zeros_like(self.decoder_lengths) if self.weightless else self.decoder_lengths
+        return (steps < lengths[:, None] - 1).astype(self.dtype)
 
 
 def _encoded(texts: Iterator[str], vocabulary: CharVocabulary, count: int, width: int) -> StoredArray:
@@ -192,6 +215,8 @@ class Batches:
     rows: NDArray[np.integer]
     batch_size: int
     trimmed: bool = False  # whether each batch is trimmed
+    rank: int = 0  # of the worker whose shard of each batch is taken, in a group of so many:
+    workers: int = 1
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -199,18 +224,11 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.rows), self.batch_size):
             batch = self.corpus.take(self.rows[start : start + self.batch_size])
-            yield batch.trimmed() if self.trimmed else batch
+            yield (batch.trimmed() if self.trimmed else batch).shard(self.rank, self.workers)
 
     def part(self, first: int, last: int) -> "Batches":
         """The batches from number `first` to before number `last`, counted from 0."""
         return replace(self, rows=self.rows[first * self.batch_size : last * self.batch_size])
-
-    def one_of_each_shape(self) -> "Batches":
-        """The first batch of each shape. A smaller last batch, whose shape no other has, stays the last."""
-        numbers: dict[Any, int] = {}
-        for number, batch in enumerate(self):
-            numbers.setdefault((batch.encoder_ids.shape, batch.decoder_ids.shape), number)
-        return replace(self, rows=np.concatenate([self.part(n, n + 1).rows for n in numbers.values()]))
 
     def whole(self) -> Batch:
         """All rows in this order as one batch."""

@@ -37,8 +37,8 @@ def slots_of_its_own(backend: Any) -> None:
     train, step, rho = backend.train, backend._train_step, backend.train_config.rho
 
     def gradients(batch: Any) -> dict[str, Any]:
-        # torch's and Paddle's networks sum gradients over the group unless told not to. Keras's step has tensors.
-        alone = backend.network.no_sync() if hasattr(backend, "network") else nullcontext()
+        # torch's and Paddle's models sum gradients over the group unless told not to. A step takes tensors.
+        alone = backend.model.no_sync() if hasattr(backend.model, "no_sync") else nullcontext()
         with alone, patch.object(backend, "_tensors", lambda tensors: tensors, create=True):
             return backend.gradients(batch)[1]
 

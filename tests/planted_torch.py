@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from backends.torch_backend import RMSprop, TorchBackend
+from backends.torch_bfloat16 import TorchBfloat16
 from common.interface import Report
-from common.tensors import Batch, Batches
+from common.tensors import Batches, BatchTensors
 from common.weights import ModelState
 
 
@@ -26,12 +27,11 @@ class SecondBiasTrained(TorchBackend):
             bias.requires_grad_(True)
 
     @cached_property
-    def _optimizer(self) -> RMSprop:
-        optimizer = super()._optimizer
+    def optimizer(self) -> RMSprop:
+        optimizer = super().optimizer
         for name, bias in self.second.items():
-            first, _ = self.parameters[name]
             optimizer.add_param_group({"params": [bias]})
-            optimizer.state[bias]["square_avg"] = optimizer.state[first]["square_avg"].clone()
+            optimizer.state[bias]["square_avg"] = self.slots[name].clone()
         return optimizer
 
     def load(self, state: ModelState) -> None:
@@ -49,29 +49,26 @@ class EpsilonOutsideTheRoot(TorchBackend):
     """RMSprop is torch's own, with the constants of ours."""
 
     @cached_property
-    def _optimizer(self) -> torch.optim.RMSprop:
-        ours = super()._optimizer
+    def optimizer(self) -> torch.optim.RMSprop:
+        ours = super().optimizer
         stock = torch.optim.RMSprop(ours.param_groups[0]["params"])
         stock.load_state_dict(ours.state_dict())
+        self.slots = {name: stock.state[parameter]["square_avg"] for name, parameter in self.parameters.items()}
         return stock
 
 
 class TargetsPaddedWithZeros(TorchBackend):
     """The target's one-hot rows are zero on padding, where the example has the space's."""
 
-    class ZeroPadded(Batch):
-        @property
-        def decoder_target_data(self):
-            return super().decoder_target_data * self.real_positions[..., None]
-
-    def _loss(self, batch: Batch):
-        return super()._loss(self.ZeroPadded(**vars(batch)))
+    def _loss(self, batch: BatchTensors):
+        targets = batch.decoder_target_data * batch.real_positions[..., None]
+        return super()._loss(batch._replace(decoder_target_data=targets))
 
 
 class DividedByItsOwnPositions(TorchBackend):
     """The loss is a mean over the batch, so that a batch of short sentences teaches as much as one of long ones."""
 
-    def _loss(self, batch: Batch):
+    def _loss(self, batch: BatchTensors):
         loss, counts = super()._loss(batch)
         return loss * batch.loss_positions / batch.target_weights.sum(), counts
 
@@ -117,3 +114,9 @@ class StopsEarly(TorchBackend):
 
     def translate(self, encoder_ids, encoder_lengths, max_length: int):
         return super().translate(encoder_ids, encoder_lengths, max_length // 2)
+
+
+# Those that torch:bfloat16 must be caught with, too, as GatesSwappedInBfloat16 and so on.
+for mistake in (TargetsPaddedWithZeros, OtherRho, GatesSwapped, WeightsRoundedOnce, StopsEarly):
+    name = f"{mistake.__name__}InBfloat16"
+    globals()[name] = type(name, (mistake, TorchBfloat16), {})

@@ -63,12 +63,10 @@ whole_course = course_fixture(WHOLE, SMALL, settings=TrainConfig(seed=7))
 def planted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Enter a class of tests/planted_*.py into the table of backends, as a variant's; gives its name there."""
 
-    def enter(target: str, variant: str = "") -> str:
-        framework, class_name = target.split(":")
-        entry = TABLE[f"{framework}:{variant}" if variant else framework]
-        name = f"{framework}:{class_name}"
-        target = f"tests.planted_{framework}:{class_name}"
-        monkeypatch.setitem(TABLE, name, replace(entry, target=target))
+    def enter(name: str, like: str = "") -> str:
+        framework, class_name = name.split(":")
+        entry = replace(TABLE[like or framework], target=f"tests.planted_{framework}:{class_name}")
+        monkeypatch.setitem(TABLE, name, entry)
         return name
 
     return enter
@@ -211,7 +209,7 @@ def test_bfloat16_reaches_the_top_within_bounds_of_its_own(request: pytest.Fixtu
 def test_the_bounds_of_bfloat16_catch_mistakes(
     small_course: Course, planted: Callable[..., str], target: str, rung: str
 ) -> None:
-    found = climbed(small_course, planted(target, "bfloat16"), "float32")
+    found = climbed(small_course, planted(f"{target}InBfloat16", "torch:bfloat16"), "float32")
     assert {check.rung for check in found.checks if not check.passed} == {rung}, found.explanations
 
 

@@ -100,7 +100,7 @@ def test_gradients_by_hand_are_finite_differences_of_the_loss(padding: str) -> N
     backend, batch = referee(padding), replace(batch_of(4, "float64"), padding=padding)
     _, gradients = backend.gradients(batch)
     rng = np.random.default_rng(5)
-    for tensor, weight in backend.weights.items():
+    for tensor, weight in backend.parameters.items():
         direction = rng.standard_normal(weight.shape)
         original, losses = weight.copy(), []
         for sign in (1, -1):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from difflib import SequenceMatcher
 from itertools import chain
 from pathlib import Path
 
@@ -25,7 +26,9 @@ HEAVY = FRAMEWORKS | set(
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
 # So may the storeys of benchmarks.
 STOREYS = ["commands", "comparing", "report", "measure", "compare"]
-BACKENDS = sorted({entry.target.partition(":")[0].partition(".")[2] + ".py" for entry in TABLE.values()})
+# The lessons: the plain model in each framework.
+LESSONS = {name: PROJECT / "backends" / f"{name}_backend.py" for name in TABLE if ":" not in name}
+PREFIX = re.compile(r"\b(torch|paddle|tf|tensorflow|keras|ops|nn|F|layers)\.|(Torch|Paddle|Keras|torch|paddle|keras)")
 
 
 def sources() -> list[Path]:
@@ -148,10 +151,30 @@ def public_methods(path: Path) -> list[str]:
     return [n.name for n in backend.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
 
 
-def test_backends_have_the_interfaces_methods_in_the_same_order() -> None:
-    orders = {name: public_methods(PROJECT / "backends" / name) for name in BACKENDS}
-    expected = [name for name in vars(Backend) if not name.startswith("_")]
-    assert orders == dict.fromkeys(BACKENDS, expected)
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_has_the_interfaces_methods_in_the_same_order(name: str) -> None:
+    expected = [method for method, value in vars(Backend).items() if getattr(value, "__isabstractmethod__", False)]
+    assert [method for method in public_methods(LESSONS[name]) if method in expected] == expected
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_is_the_plain_model(name: str) -> None:
+    """Devices, precisions, groups and variants are chosen and wrapped from outside."""
+    source = LESSONS[name].read_text(encoding="utf-8")
+    assert len(re.findall(r"^from (?:backends|common)\b", source, re.MULTILINE)) <= 8
+    assert not re.search(r"\bif\b.*(variant|device|dtype|group)|import .*(group|sharing)", source)
+
+
+def lines_without_prefixes(path: Path) -> list[str]:
+    """The lines of a lesson that are not empty, comments and docstrings too, without the names of frameworks."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [PREFIX.sub("", line).strip() for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize(("other", "least"), [("paddle", 0.7), ("keras", 0.5)])
+def test_the_lessons_are_alike_line_by_line(other: str, least: float) -> None:
+    torch, another = (lines_without_prefixes(LESSONS[name]) for name in ("torch", other))
+    assert SequenceMatcher(None, torch, another, autojunk=False).ratio() >= least
 
 
 def test_each_extra_of_the_table_installs_its_framework_and_so_does_all() -> None:

@@ -126,7 +126,7 @@ class KerasEvidence(Evidence):
         if self.backend.device == "gpu":
             return f"cuBLAS of CUDA {tf.sysconfig.get_build_info()['cuda_version']}"
         library = "oneDNN" if IsMklEnabled() else "Eigen"
-        return f"XLA's in LSTMs, {library} elsewhere" if self.backend.variant else library
+        return f"XLA's in LSTMs, {library} elsewhere" if self.own_settings.get("jit_compiled_loops") else library
 
 
 def kernel_name(plane: XPlane, event: XEvent) -> str | None:

@@ -31,7 +31,8 @@ PARTS: Mapping[Part, str] = {
     "optimizer": r"_rmsprop",
     "data": r"^tensors\.py|'take' of|:eye",
     "products": r"tensordot|'reshape' of|:dot$|\._dense",  # a tensordot copies its operands by `reshape`
-    "gates": r"sigmoid|softmax|_loss|'\w+' of 'numpy|built-in method numpy|^(multiarray|numeric|_methods)\.py",
+    "gates": r"sigmoid|softmax|_loss|_gradients|'\w+' of 'numpy|built-in method numpy|"
+    r"^(multiarray|numeric|_methods)\.py",
     "Python": r"\.py:|built-in method|<method|^<string>",
 }
 

@@ -41,6 +41,8 @@ PARTS: Mapping[Part, str] = {
 @dataclass(frozen=True)
 class TorchEvidence(Evidence):
     backend: "TorchBackend"
+    compiled_loop: bool = False  # whether the loop that decodes one sentence is compiled
+    products: torch.dtype | None = None  # of products and LSTMs, where it is not the weights'
 
     def profile(self, batches: Batches) -> Profiled:
         self.backend.train(batches, unreported)  # a warm-up, since the first steps do more than later ones
@@ -89,7 +91,7 @@ class TorchEvidence(Evidence):
                 "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
                 "tf32_cudnn": torch.backends.cudnn.allow_tf32,
                 "denormals": self._denormals(),
-                "compiled_loop": self.backend.variant == "compile",
+                "compiled_loop": self.compiled_loop,
             },
         }
 
@@ -104,7 +106,7 @@ class TorchEvidence(Evidence):
         if not torch.backends.mkldnn.is_available() or self.backend.config.dtype == "float64":
             return library
         onednn = "oneDNN " + re.search(r"MKL-DNN v([\d.]+)", built)[1]
-        return onednn if self.backend.variant == "bfloat16" else f"{onednn} in LSTMs, {library} elsewhere"
+        return onednn if self.products else f"{onednn} in LSTMs, {library} elsewhere"
 
     def _denormals(self) -> str:
         tiny = torch.from_numpy(smallest_normals(self.backend.config.dtype)).to(self.backend.torch_device)
@@ -114,6 +116,6 @@ class TorchEvidence(Evidence):
     def _precision(self) -> str:
         """The dtype in which a product of the model's weights is computed."""
         weight = self.backend.model.dense.weight
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.backend.variant == "bfloat16"):
+        with torch.autocast("cpu", self.products or torch.bfloat16, enabled=self.products is not None):
             product = weight @ weight.T
         return str(product.dtype).removeprefix("torch.")

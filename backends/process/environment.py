@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 
 from backends.engines import ENGINES
+from common.interface import FLUSH_DENORMALS
 from common.machine import cores, is_amd
 
 # Set in both lanes: log messages would only fill the captured output, and Keras has to run on TensorFlow.
@@ -39,8 +40,6 @@ KEEP_MEMORY = ":".join(
 # number it takes 2.7 times as long, and 2 % longer where no other program runs. Paddle uses Intel's OpenMP, which has
 # no such setting.
 SPINS = "3000"
-
-FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own, since torch has a function for it and no variable
 
 # The groups of the matched lane's settings, and what each group decides, the most important group first.
 GROUPS = {
@@ -74,11 +73,6 @@ def child_environment(
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     return environment | dict(group or {})
-
-
-def flush_denormals() -> bool:
-    """Whether the backend in this process is asked to treat denormal numbers as zero, if its framework can."""
-    return os.environ.get(FLUSH_DENORMALS) == "1"
 
 
 def matched_settings(threads: int, amd: bool | None = None) -> dict[str, dict[str, str]]:

@@ -115,8 +115,7 @@ class BackendProcess:
         self.name = name
         self._opened, self._asking = ExitStack(), Lock()
         opening = {
-            "target": entry.target,
-            "variant": entry.variant,
+            "target": entry.grouped if group else entry.target,
             "model": model,
             "train": train,
             "device": runtime.device,

@@ -62,15 +62,13 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _open(
-    target: str, variant: str, model: ModelConfig, train: TrainConfig, device: str
-) -> tuple[Backend, BackendFacts]:
+def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> tuple[Backend, BackendFacts]:
     if not target.startswith(BACKEND_PACKAGES):
         raise ValueError(f"{target} is not a backend that a request may name")
     memory_before, start = _resident(), perf_counter()  # NumPy and our own modules are imported already
     importlib.import_module(target.partition(":")[0])
     imported, memory_imported = perf_counter(), _resident()
-    opened = open_backend(target, variant, model, train, device)
+    opened = open_backend(target, model, train, device)
     own: dict[str, Any] = {
         "import_seconds": imported - start,
         "build_seconds": perf_counter() - imported,

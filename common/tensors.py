@@ -268,7 +268,7 @@ def bucketed_order(
     return np.concatenate([batches.ravel(), np.arange(whole, len(encoder_widths))])
 
 
-def _widths(lengths: NDArray[np.int32]) -> NDArray[np.uint16]:
+def _widths(lengths: Ids) -> NDArray[np.uint16]:
     """Lengths (N,) rounded up to multiples of WIDTH_STEP. A slice that is wider than the corpus takes all of it."""
     return (-(-lengths // WIDTH_STEP) * WIDTH_STEP).astype(np.uint16)
 

@@ -1,15 +1,12 @@
 """Garbles the messages of a backend's process at random; the parent converts each, or says that it is garbage.
 
-    python -m tests.attack.garbled_messages COUNT [SEED]
-
-It ends at the first message that has any other outcome, which it leaves in the working folder. No process is started.
+No process is started.
 """
 
-import json
 import socket
-import sys
-import warnings
 from collections import Counter
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +19,7 @@ from benchmarks.measure.plan import Row
 from common.interface import BackendFacts
 from tests import recordings
 from tests.attack.damage_bytes import MARK, _changed, damaged
-from tests.attack.limits import left_behind, little_memory, little_time
+from tests.attack.limits import Target, attacked
 
 
 def of(kind: str, content: Any) -> bytes:
@@ -71,24 +68,12 @@ def garbled(whole: bytes, rng: np.random.Generator) -> bytes:
     return len(block).to_bytes(8, "little") + block + whole[end:]
 
 
-def attack(count: int, start: int = 0) -> Counter[str]:
-    """Garble messages `count` times, at random from the seed `start`; returns how often they came to what."""
-    outcomes: Counter[str] = Counter()
-    rng = np.random.default_rng(start)
-    with little_memory():
-        for number in range(count):
-            name, (whole, expected) = list(WHOLE.items())[number % len(WHOLE)]
-            content = garbled(whole, rng)
-            with left_behind(content):
-                outcomes[f"message with {name}: {_outcome(content, expected)}"] += 1
-    return outcomes
-
-
-def _outcome(content: bytes, expected: Any) -> str:
+def outcome(path: Path, expected: Any) -> str:
+    """What the parent makes of a message, which is in a file, where a result of this type is expected."""
     ours, theirs = socket.socketpair()
-    with ours, theirs, little_time():
+    with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        ours.sendall(content)
+        ours.sendall(path.read_bytes())
         ours.close()
         try:
             types = {"result": expected, "error": Failure, "event": dict[str, Any]}
@@ -100,6 +85,10 @@ def _outcome(content: bytes, expected: Any) -> str:
         return "converted"
 
 
-if __name__ == "__main__":
-    warnings.simplefilter("error")
-    print(json.dumps(attack(*map(int, sys.argv[1:]))))
+def attack(count: int, start: int = 0) -> Counter[str]:
+    """Garble messages `count` times, at random from the seed `start`; returns how often they came to what."""
+    targets = {
+        f"message with {name}": Target(partial(garbled, whole), partial(outcome, expected=expected))
+        for name, (whole, expected) in WHOLE.items()
+    }
+    return attacked(targets, count, start)

@@ -1,14 +1,12 @@
-"""Downloads against a server of our own: once, into the cache, under our own user agent."""
+"""Downloads from a site made up for these tests: once, into the cache, under our own user agent."""
 
-import gc
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+import urllib3
 
 from common import download as download_module
 from common.config import DataConfig
@@ -17,10 +15,8 @@ from common.download import download
 from common.errors import CannotBeginError
 from tests.attack.damage_bytes import zipped
 
-# pooch leaves the connection of an answer that it refuses to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !")]
+URL = "https://www.manythings.org/anki/fra-eng.zip"
 
 
 def archive_of(pairs: list[tuple[str, str]]) -> bytes:
@@ -28,49 +24,30 @@ def archive_of(pairs: list[tuple[str, str]]) -> bytes:
     return zipped({"_about.txt": b"About.", "fra.txt": lines.encode()})
 
 
-class Site(ThreadingHTTPServer):
+class Site:
     """Answers as manythings.org does, or worse."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files = {"/anki/fra-eng.zip": archive_of(PAIRS)}
+        self.files = {URL: archive_of(PAIRS)}
         self.asked: list[str] = []
         self.breaks_off_after: int | None = None  # bytes
 
-
-class Answer(BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        if not self.headers["User-Agent"].startswith("rosetta-s2s/"):
-            return self.send_error(406)
-        content = self.server.files.get(self.path)
-        if content is None:
-            return self.send_error(404)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        with suppress(ConnectionError):  # a client that has enough
-            self.wfile.write(content[: self.server.breaks_off_after])
-
-    def log_message(self, *args: object) -> None:
-        pass
+    def get(self, url: str, headers: dict[str, str], **_: Any) -> requests.Response:
+        self.asked.append(url)
+        content, answer = self.files.get(url, b""), requests.Response()
+        agent_is_ours = headers["User-Agent"].startswith("rosetta-s2s/")
+        answer.status_code = 406 if not agent_is_ours else 200 if content else 404
+        answer.headers["Content-Length"] = str(len(content))
+        body = BytesIO(content[: self.breaks_off_after])
+        answer.raw = urllib3.HTTPResponse(body, dict(answer.headers), preload_content=False)
+        return answer
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    with Site() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        monkeypatch.setattr(download_module, "ANKI_URL", f"http://127.0.0.1:{server.server_port}/anki")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        yield server
-        server.shutdown()
-        thread.join()
-    gc.collect()
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    made = Site()
+    monkeypatch.setattr("requests.get", made.get)
+    return made
 
 
 @pytest.fixture
@@ -93,7 +70,7 @@ def refused() -> str:
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     if "cannot be downloaded" in message:
-        by_hand = f"; to fetch it by hand, open {download_module.ANKI_URL}/fra-eng.zip in a browser, save the file, "
+        by_hand = f"; to fetch it by hand, open {URL} in a browser, save the file, "
         assert message.endswith(f"{by_hand}and give its path: --data fra-eng.zip")
     return message
 
@@ -101,7 +78,7 @@ def refused() -> str:
 def test_pair_is_downloaded_once_under_our_own_user_agent(site: Site, cache: Path) -> None:
     for _ in range(3):
         assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
-    assert site.asked == ["/anki/fra-eng.zip"]
+    assert site.asked == [URL]
     assert kept(cache) == ["fra-eng.zip", "fra-eng.zip.sha256"]
     assert list(Path.cwd().iterdir()) == []
 
@@ -123,7 +100,7 @@ def test_other_file_on_the_site_is_not_taken_for_the_first_one(site: Site, cache
     archive = download("fra-eng")
     checksum = cache / "fra-eng.zip.sha256"
     first = checksum.read_bytes()
-    site.files["/anki/fra-eng.zip"] = archive_of([("Other.", "Autre.")])
+    site.files[URL] = archive_of([("Other.", "Autre.")])
     archive.unlink()
     assert f"delete {checksum}" in refused()
     assert kept(cache) == ["fra-eng.zip.sha256"]
@@ -134,8 +111,8 @@ def test_other_file_on_the_site_is_not_taken_for_the_first_one(site: Site, cache
 
 FAULTS = {
     "the site answers with status 404, it has no such pair": {"files": {}},
-    "the answer is no zip": {"files": {"/anki/fra-eng.zip": b"<html>Please log in</html>"}},  # of a hotel, say
-    "the site sends more than 1 MiB": {"files": {"/anki/fra-eng.zip": bytes(1 << 22)}},
+    "the answer is no zip": {"files": {URL: b"<html>Please log in</html>"}},  # of a hotel, say
+    "the site sends more than 1 MiB": {"files": {URL: bytes(1 << 22)}},
     "the connection broke off": {"breaks_off_after": 100},
 }
 

@@ -287,13 +287,12 @@ def _answering(
     opener: "Opener", backend: str | None, variants: bool, unknown: str, beam: int | None, n_best: int | None
 ) -> Iterator[tuple[Answers, About]]:
     """What translates lines, each to a JSON object, in one backend or in all; and what tells which these are."""
-    from backends.translator import as_json
 
     if backend != "all":
         with opener.open(backend) as translator:
-            answers = partial(translator.answers, unknown=unknown, warn=terminal.warn, beam=beam)
+            answers = partial(translator.answers, unknown=unknown, warn=terminal.warn, beam=beam, n_best=n_best)
             about = {"backend": translator.process.name}
-            yield lambda lines: [as_json(answer, n_best) for answer in answers(lines)], lambda: about
+            yield answers, lambda: about
         return
 
     from backends.side_by_side import open_side_by_side
@@ -349,12 +348,14 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
-    from backends import translator as translating
+    from backends import runs
+    from common.material import Material
 
     opener = _opener(run, weights, dtype, threads, device)
-    run = opener.run.path
+    run, batch_size = opener.run.path, opener.run.train_config.batch_size
     with terminal.training_progress("evaluate") as on_event, opener.open(backend) as translator:
-        figures = translating.evaluate(translator, opener.run.train_config.batch_size, limit, on_event)
+        material = Material.of_run(opener.run, dtype)
+        figures = runs.evaluate(translator, material, batch_size, limit, on_event)
         name = translator.process.name
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)

@@ -1,4 +1,4 @@
-"""Begins a run or resumes one, and trains it in a backend's process, or in those of a group of workers."""
+"""Begins a run or resumes one, trains it in a process or in those of a group, and scores a run's translations."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,9 @@ from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
+from common.scoring import references, score
 from common.tensors import model_config
+from common.vocabulary import PAD
 from common.weights import ModelState, initial_state
 
 
@@ -143,7 +145,7 @@ def _train(
         if run is not None and worker_of[process].rank == 0:
             rate = run.train_config.learning_rate
             path = run.path.resolve()
-            process.listening(on_event, timeout).call(training.fit, run=path, learning_rate=rate, **corpus)
+            process.listening(on_event, timeout).call(training.fit, run=path, name=name, learning_rate=rate, **corpus)
         else:
             process.listening(timeout=timeout).call(training.follow, state=state, done=done, **corpus)
 
@@ -160,12 +162,37 @@ def _train(
         raise RosettaError(message) from error
     if run is None:
         return None
-    return Trained(run, name, _samples(Translator(processes[0], material), on_event))
+    return Trained(run, name, _samples(processes[0], material, on_event))
 
 
-def _samples(translator: Translator, on_event: OnEvent) -> list[Sample]:
+def evaluate(
+    translator: Translator, material: Material, batch_size: int, limit: int | None, on_event: OnEvent
+) -> dict[str, Any]:
+    """Scores over the validation rows, or the first `limit` of them.
+
+    One translation a distinct source, against all of its references in the corpus.
+    """
+    rows = material.validation_rows[:limit]
+    batch = material.batch.take(rows)
+    evaluating = translator.process.listening(timeout=timeout_for(len(batch)))
+    figures = evaluating.call(training.evaluate, batch_size=batch_size, corpus=batch)
+    is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
+    always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
+    sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
+    translations = translator(sources, on_event=on_event)
+    scores = score(translations, list(references(material.pairs, sources).values()))
+    return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores
+
+
+def _samples(process: BackendProcess, material: Material, on_event: OnEvent) -> list[Sample]:
     """Ten training pairs and ten validation pairs with their translations, which the example shows at its end."""
-    material = translator.material
+    translator = Translator(
+        process,
+        material.encoder_vocabulary,
+        material.decoder_vocabulary,
+        material.max_encoder_seq_length,
+        material.max_decoder_seq_length,
+    )
     chosen = [("training", row) for row in material.training_rows[:10]]
     chosen += [("validation", row) for row in material.validation_rows[:10]]
     pairs = [material.pairs[row] for _, row in chosen]

@@ -11,7 +11,7 @@ import psutil
 
 from backends.process.parent import BackendProcess
 from backends.process.starting import PROCESS_BYTES, started_side_by_side
-from backends.translator import Answer, Opener, Translator, Warn, as_json
+from backends.translator import Opener, Translator, Warn
 from common.errors import RosettaError
 
 
@@ -33,17 +33,17 @@ class SideBySide:
 
         Raises RosettaError where no backend is left.
         """
-        of_backend: dict[str, list[Answer]] = {}
+        of_backend: dict[str, list[dict[str, Any]]] = {}
         warn = cache(self.warn)  # the same of every backend
         for name, translator in list(self.translators.items()):
             try:
-                of_backend[name] = translator.answers(lines, unknown, warn, beam=beam, timed=True)
+                of_backend[name] = translator.answers(lines, unknown, warn, beam=beam, n_best=n_best, timed=True)
             except RosettaError as error:
                 self.leave_out(name, error)
         if not of_backend:
             raise next(iter(self.left_out.values()))
         of_lines = zip(*of_backend.values(), strict=True)
-        return [_line(dict(zip(of_backend, answers, strict=True)), n_best) for answers in of_lines]
+        return [_line(dict(zip(of_backend, answers, strict=True))) for answers in of_lines]
 
     def leave_out(self, name: str, error: RosettaError) -> None:
         self.translators.pop(name, None)
@@ -65,7 +65,7 @@ def open_side_by_side(opener: Opener, names: Sequence[str], warn: Warn) -> Itera
         for name, process in started:
             try:
                 translator = opener.load(process)
-                translator([translator.material.pairs[0][0]])  # so that what is compiled is compiled meanwhile
+                translator([translator.any_text])  # what is compiled is compiled while others are started
             except RosettaError as error:
                 opened.leave_out(name, error)
             else:
@@ -74,17 +74,14 @@ def open_side_by_side(opener: Opener, names: Sequence[str], warn: Warn) -> Itera
         yield SideBySide(warn, in_order, opened.left_out)
 
 
-def _line(answers: Mapping[str, Answer], n_best: int | None) -> dict[str, Any]:
+def _line(answers: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """One line from the answers of the backends; see SideBySide.lines."""
-    first = next(iter(answers.values()))
-    line = {"source": as_json(first)["source"], "backends": []}
-    if first.error:
-        return line | {"error": first.error}
-    most = Counter(answer.best[0].translation for answer in answers.values()).most_common(1)[0][0]
+    source, error = (next(iter(answers.values())).get(name) for name in ("source", "error"))
+    if error:
+        return {"source": source, "backends": [], "error": error}
+    most = Counter(answer["translation"] for answer in answers.values()).most_common(1)[0][0]
+    backends = []
     for name, answer in answers.items():
-        translated = as_json(answer, n_best)
-        del translated["source"]
-        milliseconds = None if answer.seconds is None else 1000 * answer.seconds
-        same = answer.best[0].translation == most
-        line["backends"].append({"backend": name} | translated | {"milliseconds": milliseconds, "same": same})
-    return line
+        del answer["source"]
+        backends.append({"backend": name} | answer | {"same": answer["translation"] == most})
+    return {"source": source, "backends": backends}

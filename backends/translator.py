@@ -1,44 +1,25 @@
-"""Translation of sentences with the weights of a run, and the scores of a run's translations."""
+"""Translation of sentences with the weights of a run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from backends import find, of_run
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
-from common import decoding, training
+from common import decoding
 from common.config import ModelConfig
 from common.decoding import Beams, max_decoded_length, text_of
 from common.errors import UnknownCharactersError
-from common.material import Material
 from common.run_directory import RunDirectory
-from common.scoring import references, score
+from common.tensors import Ids
 from common.text import LONGEST_SENTENCE, normalize, not_utf8, with_replacements
-from common.vocabulary import PAD, CharVocabulary
+from common.vocabulary import CharVocabulary
 
 Warn = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A translation, and the log of its probability where a beam search found it."""
-
-    translation: str
-    score: float | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of one line."""
-
-    source: str
-    best: Sequence[Scored] = ()  # the translations, the best first; none where the line cannot be translated
-    error: str = ""  # why it cannot
-    seconds: float | None = None  # that decoding this line by itself took, where it was timed
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -62,23 +43,20 @@ class Translator:
     """Translates with a backend whose weights are loaded, padding every sentence as in training."""
 
     process: BackendProcess
-    material: Material
+    encoder_vocabulary: CharVocabulary
+    decoder_vocabulary: CharVocabulary
+    max_encoder_seq_length: int  # T_enc, to which sources are padded
+    max_decoder_seq_length: int  # T_dec, after which decoding stops
 
-    def __call__(
-        self,
-        texts: Sequence[str],
-        unknown: str = "error",
-        warn: Warn | None = None,
-        on_event: OnEvent | None = None,
-    ) -> list[str]:
+    def __call__(self, texts: Sequence[str], unknown: str = "error", on_event: OnEvent | None = None) -> list[str]:
         """A translation a text, in order; an empty one for a blank one.
 
         Raises UnknownCharactersError unless `unknown` is "drop".
         """
         translations = ["" for _ in texts]
-        for rows, ids, lengths in self._encoded(texts, unknown, warn):
+        for rows, ids, lengths in self._encoded(texts, unknown, None):
             for row, decoded_ids in zip(rows, self._decode(ids, lengths, on_event), strict=True):
-                translations[row] = text_of(decoded_ids, self.material.decoder_vocabulary)
+                translations[row] = text_of(decoded_ids, self.decoder_vocabulary)
         return translations
 
     def answers(
@@ -88,64 +66,40 @@ class Translator:
         warn: Warn | None = None,
         *,
         beam: int | None = None,
+        n_best: int | None = None,
         timed: bool = False,
-    ) -> list[Answer]:
-        """An answer a line, in order; a line that cannot be translated gets an error, and the others translations.
+    ) -> list[dict[str, Any]]:
+        """For each line, in order, its `source` and `translation`, as machines read them.
 
-        Of a beam search the `beam` best ones, with their scores; without `beam` the greedy one. `timed` decodes each
-        line by itself and measures how long that takes, in the backend's process, after one that warms it up.
+        A line that cannot be translated has the translation None and an `error`, which says why. The translation is
+        the best one of a beam search, or without `beam` the greedy one. With `n_best`, a list of this name holds so
+        many of the best ones and their scores, the logs of their probabilities. `timed` decodes each line by itself
+        and adds the `milliseconds` that this takes in the backend's process, after a line that warms it up.
         """
         errors = [self._fault(line, unknown) for line in lines]
-        blank = [Scored("", None if beam is None else 0.0)]  # surely nothing, unless more is found below
-        answers = [Answer(line, [] if error else blank, error) for line, error in zip(lines, errors, strict=True)]
         good = [row for row, error in enumerate(errors) if not error]
+        best = [[("", 0.0)] for _ in lines]  # of a blank line surely nothing, unless more is found now
+        milliseconds: list[float | None] = [None] * len(lines)
         for rows, ids, lengths in self._encoded([lines[row] for row in good], unknown, warn):
             beams, seconds = self._search(ids, lengths, beam, timed)
             for i, row in enumerate(rows):
-                best = self._scored(beams.ids[i], beams.scores[i])
-                answers[good[row]] = replace(answers[good[row]], best=best, seconds=seconds[i])
+                scored = zip(beams.ids[i], map(float, beams.scores[i]), strict=True)
+                found = [(text_of(row_ids, self.decoder_vocabulary), score) for row_ids, score in scored]
+                best[good[row]] = [each for each in found if each[1] != -np.inf]  # fewer than the beam holds
+                milliseconds[good[row]] = 1000 * seconds[i] if timed else None
+        answers: list[dict[str, Any]] = []
+        for row, (line, error) in enumerate(zip(lines, errors, strict=True)):
+            answer: dict[str, Any] = {"source": with_replacements(line), "translation": None}
+            if error:
+                answer["error"] = error
+            else:
+                answer["translation"] = best[row][0][0]
+                if n_best is not None:
+                    answer["n_best"] = [{"translation": text, "score": score} for text, score in best[row][:n_best]]
+                if timed:
+                    answer["milliseconds"] = milliseconds[row]
+            answers.append(answer)
         return answers
-
-    def _fault(self, line: str, unknown: str) -> str:
-        """Why the line cannot be translated; "" where it can."""
-        if len(line) > LONGEST_SENTENCE:
-            return f"the line has more than {LONGEST_SENTENCE:,} characters, the most that are translated; divide it"
-        if place := not_utf8(line):
-            return f"byte {place} is not UTF-8; convert the input to UTF-8"
-        missing = self.material.encoder_vocabulary.lacks(normalize(line))
-        return str(UnknownCharactersError(missing)) if missing and unknown == "error" else ""
-
-    def _search(
-        self, ids: NDArray[np.integer], lengths: NDArray[np.integer], beam: int | None, timed: bool
-    ) -> tuple[Beams, Sequence[float | None]]:
-        """The translations of encoded texts, and the seconds that each took if they are timed."""
-        calling = self.process.listening(timeout=timeout_for(sentences=len(ids) * (beam or 1)))
-        if timed:
-            found = calling.call(
-                decoding.timed, encoder_ids=ids, encoder_lengths=lengths, max_length=self._max_length, beam=beam
-            )
-            return found.beams, found.seconds.tolist()
-        untimed = [None] * len(ids)
-        if beam is None:
-            decoded = self._decode(ids, lengths, None)[:, None]
-            return Beams(decoded, np.full(decoded.shape[:2], np.nan)), untimed
-        beams = calling.call(
-            decoding.beam_search, encoder_ids=ids, encoder_lengths=lengths, max_length=self._max_length, beam=beam
-        )
-        return beams, untimed
-
-    def _scored(self, ids: NDArray[np.integer], scores: NDArray[np.floating]) -> list[Scored]:
-        """Of one text's ids (beam, L) and scores (beam,) those that are translations."""
-        vocabulary = self.material.decoder_vocabulary
-        return [
-            Scored(text_of(row, vocabulary), None if np.isnan(score) else float(score))
-            for row, score in zip(ids, scores, strict=True)
-            if score != -np.inf
-        ]
-
-    @property
-    def _max_length(self) -> int:
-        return max_decoded_length(self.material.max_decoder_seq_length)
 
     def with_choices(
         self, texts: Sequence[str], unknown: str = "error", best: int = 3, on_event: OnEvent | None = None
@@ -157,26 +111,40 @@ class Translator:
         raises.
         """
         detailed = [Detailed("", []) for _ in texts]
-        vocabulary = self.material.decoder_vocabulary
+        characters = self.decoder_vocabulary.characters
         for rows, ids, lengths in self._encoded(texts, unknown, None):
             decoded = self._decode(ids, lengths, on_event)
-            found = self.process.listening(timeout=timeout_for(sentences=len(rows))).call(
-                decoding.choices, encoder_ids=ids, encoder_lengths=lengths, decoded_ids=decoded, best=best
-            )
+            found = self._call(decoding.choices, ids, lengths, decoded_ids=decoded, best=best)
             for i, row in enumerate(rows):
-                text = text_of(decoded[i], vocabulary)
+                text = text_of(decoded[i], self.decoder_vocabulary)
                 positions = zip(found.ids[i, : len(text) + 1], found.probabilities[i], strict=False)
-                detailed[row] = Detailed(text, [_choices(vocabulary, *position) for position in positions])
+                choices = [
+                    [Choice(characters[n], float(p)) for n, p in zip(*position, strict=True)]
+                    for position in positions
+                ]
+                detailed[row] = Detailed(text, choices)
         return detailed
 
-    def _encoded(
-        self, texts: Sequence[str], unknown: str, warn: Warn | None
-    ) -> Iterator[tuple[list[int], NDArray[np.integer], NDArray[np.integer]]]:
+    @property
+    def any_text(self) -> str:
+        """A text to translate before any is timed, so that what a framework compiles is compiled by then."""
+        return next((c for c in self.encoder_vocabulary.characters if c.strip() and normalize(c) == c), "")
+
+    def _fault(self, line: str, unknown: str) -> str:
+        """Why the line cannot be translated; "" where it can."""
+        if len(line) > LONGEST_SENTENCE:
+            return f"the line has more than {LONGEST_SENTENCE:,} characters, the most that are translated; divide it"
+        if place := not_utf8(line):
+            return f"byte {place} is not UTF-8; convert the input to UTF-8"
+        missing = self.encoder_vocabulary.lacks(normalize(line))
+        return str(UnknownCharactersError(missing)) if missing and unknown == "error" else ""
+
+    def _encoded(self, texts: Sequence[str], unknown: str, warn: Warn | None) -> Iterator[tuple[list[int], Ids, Ids]]:
         """The texts that are not blank, those of one width together: their indices, ids (N, width) and lengths (N,).
 
         Padded further than in training, a sentence translates differently: each longer one is as wide as itself.
         """
-        vocabulary, longest = self.material.encoder_vocabulary, self.material.max_encoder_seq_length
+        vocabulary, longest = self.encoder_vocabulary, self.max_encoder_seq_length
         texts = [normalize(text) for text in texts]
         if unknown == "drop":
             texts = [vocabulary.without_unknown(text) for text in texts]
@@ -191,21 +159,33 @@ class Translator:
         for width, rows in rows_of_width.items():
             yield rows, ids[rows, :width], lengths[rows]
 
-    def _decode(
-        self, ids: NDArray[np.integer], lengths: NDArray[np.integer], on_event: OnEvent | None
-    ) -> NDArray[np.integer]:
-        return self.process.listening(on_event, timeout_for(sentences=len(ids))).call(
-            decoding.translate,
-            encoder_ids=ids,
-            encoder_lengths=lengths,
-            max_length=self._max_length,
-        )
+    def _search(self, ids: Ids, lengths: Ids, beam: int | None, timed: bool) -> tuple[Beams, Sequence[float]]:
+        """The translations of encoded texts, and the seconds that each took; none if they are not timed."""
+        max_length = max_decoded_length(self.max_decoder_seq_length)
+        if timed:
+            found = self._call(decoding.timed, ids, lengths, max_length=max_length, beam=beam)
+            return found.beams, found.seconds.tolist()
+        if beam is None:
+            decoded = self._decode(ids, lengths, None)[:, None]
+            return Beams(decoded, np.full(decoded.shape[:2], np.nan)), []
+        return self._call(decoding.beam_search, ids, lengths, max_length=max_length, beam=beam), []
 
+    def _decode(self, ids: Ids, lengths: Ids, on_event: OnEvent | None) -> Ids:
+        max_length = max_decoded_length(self.max_decoder_seq_length)
+        return self._call(decoding.translate, ids, lengths, on_event, max_length=max_length)
 
-def _choices(
-    vocabulary: CharVocabulary, ids: NDArray[np.integer], probabilities: NDArray[np.floating]
-) -> list[Choice]:
-    return [Choice(vocabulary.characters[i], float(p)) for i, p in zip(ids, probabilities, strict=True)]
+    def _call(
+        self,
+        function: Callable[..., Result],
+        ids: Ids,
+        lengths: Ids,
+        on_event: OnEvent | None = None,
+        **arguments: Any,
+    ) -> Result:
+        """Call a function of `common.decoding` in the backend's process; it has time for each sentence and beam."""
+        timeout = timeout_for(sentences=len(ids) * (arguments.get("beam") or 1))
+        calling = self.process.listening(on_event, timeout)
+        return calling.call(function, encoder_ids=ids, encoder_lengths=lengths, **arguments)
 
 
 @dataclass(frozen=True)
@@ -227,48 +207,20 @@ class Opener:
             yield self.load(process)
 
     def launch(self, backend: str) -> BackendProcess:
-        """Start the backend's process without waiting for it. Raises RosettaError where it or the run is at fault."""
+        """Start the backend's process without waiting for it. Raises RosettaError where it cannot be started."""
         find(backend)
-        self.run.read_state(self.weights)
         return BackendProcess(backend, self._model, self.run.train_config, self.runtime)
 
     def load(self, process: BackendProcess) -> Translator:
-        """A translator with the run's weights, in a process that was launched. Raises RosettaError."""
-        material = Material.of_run(self.run)  # while the process is being started
-        process.call(training.load_run, run=self.run.path.resolve(), weights=self.weights)
-        return Translator(process, replace(material, batch=replace(material.batch, dtype=self._model.dtype)))
+        """A translator with the run's weights, in a process that was launched. Raises RosettaError.
+
+        The weights are read and checked in that process alone.
+        """
+        vocabularies = self.run.vocabularies()  # while the process is being started
+        process.call(decoding.load_run, run=self.run.path.resolve(), weights=self.weights)
+        return Translator(process, *vocabularies, self.run.max_encoder_seq_length, self.run.max_decoder_seq_length)
 
     @property
     def _model(self) -> ModelConfig:
         own = self.run.model_config
         return replace(own, dtype=self.dtype or own.dtype)
-
-
-def as_json(answer: Answer, n_best: int | None = None) -> dict[str, Any]:
-    """An answer as machines read it; with `n_best`, so many translations and their scores too."""
-    found: dict[str, Any] = {"source": with_replacements(answer.source)}
-    if answer.error:
-        return found | {"translation": None, "error": answer.error}
-    found["translation"] = answer.best[0].translation
-    if n_best is not None:
-        found["n_best"] = [asdict(scored) for scored in answer.best[:n_best]]
-    return found
-
-
-def evaluate(translator: Translator, batch_size: int, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
-    """Scores over the validation rows, or the first `limit` of them.
-
-    One translation a distinct source, against all of its references in the corpus.
-    """
-    material = translator.material
-    rows = material.validation_rows[:limit]
-    batch = material.batch.take(rows)
-    evaluating = translator.process.listening(timeout=timeout_for(len(batch)))
-    figures = evaluating.call(training.evaluate, batch_size=batch_size, corpus=batch)
-    is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
-    always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
-    sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
-    found = references(material.pairs, sources)
-    translations = translator(sources, on_event=on_event)
-    scores = score(translations, list(found.values()))
-    return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -10,12 +11,19 @@ from numpy.typing import NDArray
 from common.beam import BeamSearch
 from common.config import ModelConfig
 from common.interface import Backend
+from common.run_directory import RunDirectory
 from common.tensors import STOP, Array, Batch, Ids
 from common.vocabulary import CharVocabulary
 
 Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called
 
 ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
+
+
+def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
+    """Load the `last` or `best` weights of a run."""
+    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
+    backend.load(state)
 
 
 def translate(

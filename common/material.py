@@ -36,12 +36,15 @@ class Material:
         return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *split(pairs, config, seed))
 
     @classmethod
-    def of_run(cls, run: RunDirectory) -> "Material":
-        """The material of a run. Its pairs give the same vocabularies and the same split as when it was begun."""
+    def of_run(cls, run: RunDirectory, dtype: str | None = None) -> "Material":
+        """The material of a run, in the run's precision or in `dtype`.
+
+        Its pairs give the same vocabularies and the same split as when it was begun.
+        """
         pairs = run.pairs()
         encoder_vocabulary, decoder_vocabulary = run.vocabularies()
         model = run.model_config
-        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, model.dtype, model.padding)
+        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype or model.dtype, model.padding)
         rows = split(pairs, run.data_config, run.train_config.seed)
         return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *rows)
 

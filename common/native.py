@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.decoding import Emit
+from common.decoding import Emit, load_run
 from common.errors import RosettaError, why
 from common.files import sync
 from common.interface import Backend
-from common.training import load_run
 from common.weights import ModelState, check_state
 
 MORE = 1 << 20  # bytes

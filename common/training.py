@@ -14,7 +14,7 @@ from common.decoding import Emit
 from common.errors import RosettaError, why
 from common.files import write_atomically
 from common.interface import Backend, Metrics
-from common.run_directory import Epoch, RunDirectory
+from common.run_directory import Epoch, Progress, RunDirectory
 from common.tensors import Batch, Batches, epoch_batches
 from common.weights import ModelState
 
@@ -48,17 +48,12 @@ class DivergedError(RosettaError):
         self.trouble = trouble
 
 
-def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
-    """Load the `last` or `best` weights of a run."""
-    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
-    backend.load(state)
-
-
 def fit(
     backend: Backend,
     emit: Emit,
     *,
     run: Path,
+    name: str,
     learning_rate: float,
     epochs: int,
     corpus: Batch,
@@ -67,9 +62,9 @@ def fit(
 ) -> None:
     """Train on from the run's last state until the run has `epochs` epochs, and write it after each of them.
 
-    The run keeps `learning_rate`, with which the backend was opened. Emits the events of `train_epoch`, and
-    `epoch_done` with the figures of each epoch. Where training diverges, the run keeps the epoch before, and its
-    trouble.json says what happened in which pairs.
+    The run keeps `learning_rate`, with which the backend was opened, and with each epoch the backend's `name`. Emits
+    the events of `train_epoch`, and `epoch_done` with the figures of each epoch. Where training diverges, the run
+    keeps the epoch before, and its trouble.json says what happened in which pairs.
 
     Raises CannotBeginError if another process is training the run; RosettaError where training diverges, and where an
     epoch cannot be written.
@@ -79,10 +74,9 @@ def fit(
         with directory.only_writer():
             if learning_rate != directory.train_config.learning_rate:
                 directory = directory.with_learning_rate(learning_rate)
-            state, place = directory.begin()
-            step = place.step
+            state, progress = directory.begin()
             trained_epochs = _epochs(
-                backend, emit, state, place.epoch, epochs, corpus, training_rows, validation_rows
+                backend, emit, state, progress.epoch, epochs, corpus, training_rows, validation_rows
             )
             try:
                 for number, state, trained, validated in trained_epochs:
@@ -94,9 +88,10 @@ def fit(
                         val_accuracy=validated.accuracy,
                         val_accuracy_real=validated.accuracy_real,
                         seconds=trained.seconds,
+                        backend=name,
                     )
-                    step += len(trained.loss_sums)
-                    directory.write_epoch(state, epoch, step)
+                    progress = Progress(progress.step + len(trained.loss_sums), (*progress.history, epoch))
+                    directory.write_epoch(state, progress)
                     emit(epoch_done=asdict(epoch))
             except DivergedError as error:
                 path = _write_trouble(directory, error.trouble)

@@ -16,6 +16,7 @@ from common.errors import RosettaError
 from common.text import printable
 
 SLOT_PREFIX = "rmsprop/"
+LARGEST_METADATA = 1 << 24  # bytes beside the arrays: the history of some 60,000 epochs
 
 Arrays = dict[str, NDArray[np.floating]]
 
@@ -116,9 +117,9 @@ def to_bytes(state: ModelState, metadata: dict[str, Any]) -> bytes:
 
 
 def largest_block(config: ModelConfig) -> int:
-    """The most bytes that `to_bytes` gives for a model of this size: those of the arrays, and 64 KiB of names."""
+    """The most bytes that are read of a state of this size: those of the arrays, and LARGEST_METADATA."""
     numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
-    return 2 * np.dtype(config.dtype).itemsize * numbers + (1 << 16)
+    return 2 * np.dtype(config.dtype).itemsize * numbers + LARGEST_METADATA
 
 
 def from_bytes(block: bytes) -> tuple[ModelState, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The ways in which Rosetta writes, each with what must be found where it was cut off: the old or the new, and whole.
 
-tests/test_power_loss.py cuts them off by a power loss, tests/attack/exits.py by an exit.
+tests/attack/exits.py cuts them off by an exit; tests/test_power_loss.py looks whether the disk holds what it should.
 """
 
 import io
@@ -23,7 +23,7 @@ from common.files import UNFINISHED, read_json
 from common.run_directory import RunDirectory
 from common.training import Trouble, _write_trouble
 from tests import recordings
-from tests.small_run import CONFIGS, FILES, assert_state, contents, create, epoch_of, state_of, write
+from tests.small_run import CONFIGS, FILES, as_version_1, assert_state, contents, create, names, state_of, write
 
 VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
 SLOWER = as_float32(1e-4)  # another learning rate
@@ -44,10 +44,6 @@ class Save:
     is_new: Callable[[Path], bool]
 
 
-def saved_epoch(run: RunDirectory, number: int) -> None:
-    run.write_epoch(state_of(number), epoch_of(number, VAL_LOSSES[number - 1]), step=10 * number)
-
-
 def run_of(epochs: int) -> Callable[[Path], None]:
     """Makes a run of so many epochs in the folder "run"."""
 
@@ -58,7 +54,7 @@ def run_of(epochs: int) -> Callable[[Path], None]:
 
 
 def next_epoch(folder: Path, epoch: int) -> None:
-    saved_epoch(RunDirectory.open(folder / "run"), epoch)
+    write(RunDirectory.open(folder / "run"), VAL_LOSSES[:epoch], done=epoch - 1)
 
 
 def epoch_is_whole(folder: Path, epoch: int) -> bool:
@@ -69,8 +65,7 @@ def epoch_is_whole(folder: Path, epoch: int) -> bool:
     assert_state(run, "last", found)
     assert_state(run, "best", min(range(found), key=VAL_LOSSES.__getitem__) + 1)
     run.begin()
-    for number in range(found + 1, len(VAL_LOSSES) + 1):
-        saved_epoch(run, number)
+    write(run, VAL_LOSSES, done=found)
     assert contents(run.path) == whole_run(len(VAL_LOSSES))
     return found >= epoch
 
@@ -83,21 +78,38 @@ def whole_run(epochs: int) -> dict[str, bytes]:
         return contents(Path(folder, "run"))
 
 
-def half_done(folder: Path) -> None:
-    """Makes a run whose last epoch is the best one, with an older best state, and half a line of the next epoch."""
-    run_of(3)(folder)
+def without_its_best_state(folder: Path) -> None:
+    """Makes a run whose last epoch is the best one, and whose best state is still that of an epoch before."""
+    run_of(2)(folder)
     best = folder / "run" / "best.safetensors"
     old = best.read_bytes()
-    next_epoch(folder, 4)
+    write(RunDirectory.open(folder / "run"), VAL_LOSSES[:4], done=2)
     best.write_bytes(old)
-    with (folder / "run" / "history.jsonl").open("ab") as log:
-        log.write(b'{"epoch": 5, "lo')
 
 
-def mended(folder: Path) -> bool:
-    best = Path(folder, "run", "best.safetensors").read_bytes()
-    assert epoch_is_whole(folder, 4)
-    return best != whole_run(2)["best.safetensors"]  # whose best epoch is that of the first three
+def old_run(folder: Path) -> None:
+    run_of(3)(folder)
+    as_version_1(RunDirectory.open(folder / "run"))
+
+
+def go_on(folder: Path) -> None:
+    RunDirectory.open(folder / "run").begin()
+
+
+def gone_on_with(folder: Path, epoch: int) -> bool:
+    """Whether `go_on` has nothing more to do in a run that has this epoch; the run is then trained on to the end."""
+    run = RunDirectory.open(folder / "run")
+    found = len(run.history())
+    assert epoch <= found
+    assert_state(run, "best", min(range(found), key=VAL_LOSSES.__getitem__) + 1)
+    before = contents(run.path)
+    run.begin()
+    done = contents(run.path) == before
+    write(run, VAL_LOSSES, done=found)
+    assert_state(run, "last", len(VAL_LOSSES))
+    assert_state(run, "best", 4)
+    assert sorted(os.listdir(run.path)) == FILES
+    return done
 
 
 def new_run_is_whole(folder: Path) -> bool:
@@ -123,10 +135,9 @@ def write_trouble(folder: Path) -> None:
 
 
 def trouble_is_whole(folder: Path) -> bool:
-    RunDirectory.open(folder / "run")
     path = folder / "run" / "trouble.json"
     there = path.exists()
-    assert sorted(os.listdir(folder / "run")) == sorted([*FILES, *([path.name] if there else [])])
+    assert names(folder / "run") == sorted([*FILES, *([path.name] if there else [])])
     return there and bool(read_json(path)["pairs"])
 
 
@@ -213,21 +224,20 @@ def nothing(folder: Path) -> None:
     pass
 
 
+TEMPORARY = "temporary files"  # which no power loss need leave
 SAVES = {
     "an epoch that is not the best": Save(run_of(2), partial(next_epoch, epoch=3), partial(epoch_is_whole, epoch=3)),
     "the best epoch": Save(run_of(3), partial(next_epoch, epoch=4), partial(epoch_is_whole, epoch=4)),
-    "a run that is mended": Save(half_done, lambda folder: RunDirectory.open(folder / "run").begin(), mended),
+    "a run without its best state": Save(without_its_best_state, go_on, partial(gone_on_with, epoch=4)),
+    "a run of version 1": Save(old_run, go_on, partial(gone_on_with, epoch=3)),
     "a new run": Save(nothing, lambda folder: create(folder / "runs" / "run"), new_run_is_whole),
     "another learning rate": Save(
         run_of(2), lambda folder: RunDirectory.open(folder / "run").with_learning_rate(SLOWER), rate_is_whole
     ),
-}
-# Those that no power loss is tried with: each has one file, or none that is to stay.
-OTHERS = {
     "the trouble of a training": Save(run_of(3), write_trouble, trouble_is_whole),
     "a run of weights alone": Save(run_of(3), write_weights, weights_are_whole),
     "a new recording": Save(nothing, begin_recording, recording_is_begun),
     "a line of a recording": Save(all_lines_but_one, last_line, line_is_whole),
     "a page": Save(old_page, write_page, page_is_whole),
-    "temporary files": Save(nothing, temporary_files, nothing_is_left),
+    TEMPORARY: Save(nothing, temporary_files, nothing_is_left),
 }

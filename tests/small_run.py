@@ -1,21 +1,25 @@
 """A small run of three pairs and three units, whose epochs have states and figures that are made up."""
 
-from dataclasses import replace
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save
 
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.run_directory import Epoch, Place, RunDirectory
+from common.files import UNFINISHED
+from common.run_directory import STATE_FILES, Epoch, Progress, RunDirectory
 from common.vocabulary import CharVocabulary
-from common.weights import ModelState, initial_state, to_bytes
+from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
 
 PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]
 VOCABULARIES = CharVocabulary.of(s for s, _ in PAIRS), CharVocabulary.of(f"\t{t}\n" for _, t in PAIRS)
 MODEL = ModelConfig(len(VOCABULARIES[0]), len(VOCABULARIES[1]), 0, 1, latent_dim=3)
 CONFIGS = MODEL, TrainConfig(batch_size=2, seed=9), DataConfig("fra-eng", 3, 0.5, "grouped", True)
-FILES = ["config.json", "vocabulary.json", "pairs.tsv", "machine.json", "state.safetensors", "best.safetensors"]
-FILES = sorted([*FILES, "history.jsonl"])
+NEW_FILES = sorted(["config.json", "vocabulary.json", "pairs.tsv", "machine.json", "state.safetensors"])
+FILES = sorted([*NEW_FILES, "best.safetensors"])  # from the first epoch on
 
 
 def state_of(epoch: int) -> ModelState:
@@ -30,21 +34,67 @@ def create(path: Path, dtype: str = "float32") -> RunDirectory:
 
 
 def epoch_of(number: int, val_loss: float) -> Epoch:
-    return Epoch(number, 1 / number, val_loss, 0.5, 0.25, 0.125, 1.5)
+    return Epoch(number, 1 / number, val_loss, 0.5, 0.25, 0.125, 1.5, "torch:compile")
 
 
-def write(run: RunDirectory, val_losses: list[float]) -> None:
-    for number, val_loss in enumerate(val_losses, 1):
-        run.write_epoch(state_of(number), epoch_of(number, val_loss), step=10 * number)
+def progress_of(val_losses: Sequence[float]) -> Progress:
+    return Progress(10 * len(val_losses), tuple(epoch_of(*numbered) for numbered in enumerate(val_losses, 1)))
+
+
+def write(run: RunDirectory, val_losses: Sequence[float], done: int = 0) -> None:
+    """Write all epochs after that of the number `done`."""
+    for number in range(done + 1, len(val_losses) + 1):
+        run.write_epoch(state_of(number), progress_of(val_losses[:number]))
 
 
 def assert_state(run: RunDirectory, which: str, epoch: int) -> None:
     """That `which` is the state written after `epoch`, to the bit."""
-    state, place = run.read_state(which)
+    state, progress = run.read_state(which)
     expected = state_of(epoch) if epoch else initial_state(MODEL, 0)
-    assert place == Place(epoch, 10 * epoch, seed=9)
+    assert (progress.epoch, progress.step) == (epoch, 10 * epoch)
     assert to_bytes(state, {}) == to_bytes(expected, {})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def same_training(run: RunDirectory) -> tuple[object, ...]:
+    """What must be the same in two runs of the same training: all but how long an epoch took, to the bit."""
+    states = []
+    for which in STATE_FILES:
+        state, progress = run.read_state(which)
+        timeless = [repr(replace(epoch, seconds=0)) for epoch in progress.history]  # in which NaN is like NaN
+        states.append((to_bytes(state, {}), progress.step, timeless))
+    kept = [name for name in NEW_FILES if name not in ("state.safetensors", "machine.json")]
+    return *states, *((run.path / name).read_bytes() for name in kept)
+
+
+def names(run: Path) -> list[str]:
+    """The names of a run's files, without what killed processes left, which goes when training goes on."""
+    return sorted(path.name for path in run.iterdir() if path.suffix != UNFINISHED)
+
+
+def as_version_1(run: RunDirectory, digests: bool = True) -> RunDirectory:
+    """The run as the first version wrote it: with its history in a file, and, before that, without digests."""
+    config = json.loads((run.path / "config.json").read_bytes())
+    old = {name: config[name] for name in ("format", "backend", "sha256", "digests")} | {"version": 1}
+    old |= {name: config[f"{name}_config"] for name in ("model", "train", "data")}
+    del old["train"]["batches"]  # which was not a setting at first
+    history = [{k: v for k, v in asdict(epoch).items() if k != "backend"} for epoch in run.history()]
+    for which, name in STATE_FILES.items():
+        if (run.path / name).exists():
+            state, progress = run._state(which)
+            place = {"epoch": progress.epoch, "step": progress.step, "seed": 9}
+            (run.path / name).write_bytes(to_bytes(state, place) if digests else without_checksum(state, place))
+    if not digests:
+        del old["digests"]
+    (run.path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+    (run.path / "config.json").write_text(json.dumps(old), encoding="utf-8")
+    return RunDirectory.open(run.path)
+
+
+def without_checksum(state: ModelState, metadata: dict[str, object]) -> bytes:
+    """A state as it was written before there were checksums."""
+    slots = {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}
+    return save(state.weights | slots, {"rosetta": json.dumps(metadata)})

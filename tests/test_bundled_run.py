@@ -4,7 +4,8 @@ import pytest
 
 from backends import TABLE
 from backends.process.parent import Runtime
-from backends.translator import Opener, evaluate
+from backends.runs import evaluate
+from backends.translator import Opener
 from common.config import DataConfig
 from common.corpus import read_corpus
 from common.material import Material
@@ -34,7 +35,7 @@ def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
 
 def test_it_translates_sentences_that_training_held_out(run) -> None:
     with Opener(run, "last", None, RUNTIME).open("numpy") as translator:
-        scores = evaluate(translator, 256, None, lambda event: None)
+        scores = evaluate(translator, Material.of_run(run), 256, None, lambda event: None)
     assert scores["chrf"] >= 75  # of the 1,737 sources
 
 

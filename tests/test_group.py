@@ -177,8 +177,7 @@ def test_the_worker_that_failed_by_itself_is_named_and_all_are_ended(
 
 
 def epochs_of(run: Path) -> int:
-    history = run / "history.jsonl"
-    return history.read_text().count("\n") if history.exists() else 0
+    return len(RunDirectory.open(run).history()) if (run / "config.json").exists() else 0
 
 
 def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], object], epochs: int = 9999) -> str:

@@ -16,6 +16,7 @@ from common.files import LARGEST_JSON
 from common.run_directory import LARGEST_TEXTS
 from common.tensors import MOST_IDS, MOST_NUMBERS
 from common.text import LONGEST_LINE, LONGEST_SENTENCE
+from common.weights import LARGEST_METADATA
 
 TEXT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
 KIB, MIB, GIB = 10, 20, 30  # powers of two
@@ -31,6 +32,7 @@ LIMITS = {
     "common/text.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
     "common/run_directory.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> GIB} GiB"],
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],
+    "common/weights.py": [f"and {LARGEST_METADATA >> MIB} MiB"],
     "backends/native/files.py": [f"{LARGEST_LATENT_DIM:,} units"],
     "backends/native/paddle.py": [f"{MOST_OPERATIONS:,}"],
     "backends/process/wire.py": [f"{LONGEST >> GIB} GiB"],

@@ -71,7 +71,7 @@ class ServedBackend:
         try:
             opened = Opener(self._run, "last", None, self._runtime).open(self.name)
             translator = self._resources.enter_context(opened)
-            _answer(self.name, translator, translator.material.pairs[0][0])
+            _answer(self.name, translator, translator.any_text)
         except (RosettaError, OSError) as error:
             self._resources.close()
             self.state, self.message = "failed", str(error)
@@ -118,13 +118,13 @@ def _answer(name: str, translator: Translator, text: str) -> Answer:
         nonlocal seconds
         seconds = event["seconds"]
 
-    every = len(translator.material.decoder_vocabulary)  # the decoded character is not always among the first
+    every = len(translator.decoder_vocabulary)  # the decoded character is not always among the first
     (detailed,) = translator.with_choices([text], best=every, on_event=on_event)
     ended = len(detailed.choices) > len(detailed.translation)
     characters = []
     for character, choices in zip(detailed.translation + STOP * ended, detailed.choices, strict=True):
         probability = next(choice.probability for choice in choices if choice.character == character)
         characters.append(Character(character, probability, choices[:SHOWN]))
-    longest = translator.material.max_encoder_seq_length
+    longest = translator.max_encoder_seq_length
     longer = longest if len(normalize(text)) > longest else None
     return Answer(name, detailed.translation, 1000 * seconds, ended, longer, characters)

@@ -12,8 +12,8 @@ from backends import find
 from backends.process.parent import Runtime
 from backends.serve.served import WAITING, ServedBackend
 from backends.translator import Warn
+from common.corpus import split
 from common.errors import CannotBeginError
-from common.material import Material
 from common.run_directory import BUNDLED_RUN, RunDirectory
 
 EXAMPLES = 3  # sentences that were held out of training, for visitors to click on
@@ -46,8 +46,9 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
         find(name)
     directory = RunDirectory.open(run)
     directory.read_state("last")
-    material = Material.of_run(directory)
-    sources = sorted({material.pairs[row][0] for row in material.validation_rows})
+    pairs, (vocabulary, _) = directory.pairs(), directory.vocabularies()
+    _, held_out = split(pairs, directory.data_config, directory.train_config.seed)
+    sources = sorted({pairs[row][0] for row in held_out})
     examples = sources[len(sources) // 6 :: len(sources) // 3 or 1][:EXAMPLES]
 
     to_open: SimpleQueue[ServedBackend] = SimpleQueue()
@@ -58,7 +59,7 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
     title = "the bundled run" if run == BUNDLED_RUN else str(run)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits is nothing to report
     server = waitress.create_server(
-        application(title, served, material.encoder_vocabulary, host, examples),
+        application(title, served, vocabulary, host, examples),
         sockets=[listener],
         threads=len(served) * (1 + WAITING) + OWN_THREADS,
         **LIMITS,

@@ -70,30 +70,12 @@ def keras_archive(config: bytes, arrays: bytes) -> bytes:
 
 @cache
 def run_files(old: bool) -> dict[str, bytes]:
-    """The files of a run of three epochs. An `old` one has neither digests nor checksums, which find most damage
-    before it is looked at."""
+    """The files of a run of three epochs. An `old` one is of version 1, and has neither digests nor checksums, which
+    find most damage before it is looked at."""
     with TemporaryDirectory() as folder, patch("common.run_directory.describe_machine", dict):
         run = small_run.create(Path(folder) / "run")
         small_run.write(run, [3.0, 1.0, 2.0])
-        files = small_run.contents(run.path)
-    if old:
-        config = json.loads(files["config.json"])
-        del config["digests"]
-        files["config.json"] = json.dumps(config).encode()
-        for name in STATE_FILES.values():
-            files[name] = without_checksum(files[name])
-    return files
-
-
-def without_checksum(block: bytes) -> bytes:
-    header = 8 + int.from_bytes(block[:8], "little")
-    content = json.loads(block[8:header])
-    metadata = json.loads(content["__metadata__"]["rosetta"])
-    del metadata["crc32"]
-    content["__metadata__"]["rosetta"] = json.dumps(metadata)
-    text = json.dumps(content).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + block[header:]
+        return small_run.contents((small_run.as_version_1(run, digests=False) if old else run).path)
 
 
 def of_corpus(path: Path) -> None:
@@ -184,16 +166,16 @@ def targets() -> dict[str, Target]:
             CONFIG, of_keras, partial(keras_archive, arrays=ARRAYS), damaged_json
         ),
     }
-    for file, content in run_files(old=False).items():
-        for age, old in (("a run", False), ("an old run", True)):
-            whole, read = run_files(old)[file], partial(of_run, name=file, old=old)
-            found[f"{file} of {age}"] = damaging(whole, read)
+    for age, old in (("a run", False), ("an old run", True)):
+        for file, content in run_files(old).items():
+            read = partial(of_run, name=file, old=old)
+            found[f"{file} of {age}"] = damaging(content, read)
             if file.endswith((".json", ".jsonl")):
                 damage = damaged_json if file.endswith(".json") else damaged_json_lines
-                found[f"values in {file} of {age}"] = damaging(whole, read, damage=damage)
-        if file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
-            read = partial(of_run, name=file, old=False, flipped=True)
-            found[f"a bit of {file}"] = damaging(content, read, damage=bit_flipped)
+                found[f"values in {file} of {age}"] = damaging(content, read, damage=damage)
+    for file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
+        read = partial(of_run, name=file, old=False, flipped=True)
+        found[f"a bit of {file}"] = damaging(run_files(old=False)[file], read, damage=bit_flipped)
     return found
 
 

@@ -24,9 +24,8 @@ from unittest.mock import patch
 
 from common import run_directory
 from tests.attack.limits import folder_left_behind
-from tests.saves import OTHERS, SAVES, Save
+from tests.saves import SAVES, Save
 
-ALL = SAVES | OTHERS
 MODULES = (posix, fcntl, sys.modules["_io"])  # whose functions ask the system, as methods of open files do
 CHANGING = {
     *("open", "write", "flush", "truncate", "close", "fsync", "fstat", "flock", "chmod"),  # fstat in place of fsync
@@ -103,14 +102,14 @@ def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
         patch.object(os, "fsync", os.fstat),  # what was written outlives the process, so no disk is waited for
     ):
         folder = Path(temporary, "folder")
-        each = [(name, point) for name in names or ALL for point in range(_number_of_points(ALL[name], folder))]
+        each = [(name, point) for name in names or SAVES for point in range(_number_of_points(SAVES[name], folder))]
         rng.shuffle(each)
         for number in range(count):
             first = number < len(each)
             name, point = each[number] if first else rng.choice(each)
             again = None if first else int(10 ** rng.uniform(0, 3))
             with folder_left_behind(folder, "cut-off", f"{name}, ended at point {point}, then at {again}"):
-                new = _found_new(ALL[name], folder, point, again)
+                new = _found_new(SAVES[name], folder, point, again)
             twice = "" if first else " twice"
             outcomes[f"{name}, cut off{twice}: {'the new' if new else 'the old'}, whole"] += 1
     return outcomes

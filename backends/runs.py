@@ -132,8 +132,7 @@ def _train(
 
     The first worker of the group writes the run; where that worker is not here, `run` and what is returned are None.
     """
-    first, name = group[0], processes[0].name
-    timeout, worker_of = timeout_for(len(material.pairs)), dict(zip(processes, group, strict=True))
+    first, name, timeout = processes[0], processes[0].name, timeout_for(len(material.pairs))
 
     def train_worker(process: BackendProcess) -> None:
         corpus: dict[str, Any] = {
@@ -142,7 +141,7 @@ def _train(
             "training_rows": material.training_rows,
             "validation_rows": material.validation_rows,
         }
-        if run is not None and worker_of[process].rank == 0:
+        if run is not None and process is first:
             rate = run.train_config.learning_rate
             path = run.path.resolve()
             process.listening(on_event, timeout).call(training.fit, run=path, name=name, learning_rate=rate, **corpus)
@@ -155,14 +154,14 @@ def _train(
         raise
     except RosettaError as error:
         message = str(error)
-        if len(group) < first.size and lost_another(name, error):
+        if len(group) < group[0].size and lost_another(name, error):
             message = f"another worker has ended or is out of reach: {message}"
         if run is not None and "--resume" not in message:
             message += f"; {run.kept(epochs, name, len(group))}"
         raise RosettaError(message) from error
     if run is None:
         return None
-    return Trained(run, name, _samples(processes[0], material, on_event))
+    return Trained(run, name, _samples(first, material, on_event))
 
 
 def evaluate(

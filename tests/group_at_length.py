@@ -23,7 +23,7 @@ from tests.conftest import FRAMEWORKS
 from tests.hosts import two_hosts
 from tests.planted_in_groups import MISTAKES
 from tests.program import answer
-from tests.test_group import SMALL, WORKERS, broken, caught, disturbed, small_course, trained_alone, training
+from tests.test_group import SMALL, WORKERS, catch_planted_mistakes, disturbed, trained_alone, training
 
 EPOCHS = 40
 
@@ -68,14 +68,6 @@ def elastic(folder: Path) -> None:
     print(f"elastic: {', '.join(f'{name} × {workers}' for name, workers in steps)}: off by {largest:.0e} at most")
 
 
-def mistakes(name: str) -> None:
-    with small_course() as course, course.start_group(name, "float64") as processes:
-        assert not broken(course, processes)
-        for mistake in MISTAKES:
-            assert caught(course, processes, mistake), mistake
-            print(f"{name}: {mistake} is caught")
-
-
 def commands(name: str, folder: Path) -> None:
     """Train on two hosts by the commands of docs/parallel.md, which are written for such addresses."""
     blocks = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "parallel.md").read_text(), re.DOTALL)
@@ -117,7 +109,8 @@ def main() -> None:
             folder = Path(temporary, name)
             folder.mkdir()
             kills(name, number, folder, random.Random(1))
-            mistakes(name)
+            catch_planted_mistakes(name)
+            print(f"{name}: {', '.join(MISTAKES)} are caught")
             commands(name, folder)
             parity(name, corpus)
 

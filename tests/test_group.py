@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,12 +21,10 @@ from backends.numpy_backend import NumpyBackend
 from backends.process import group
 from backends.process.environment import child_environment
 from backends.process.group import ask_each
-from backends.process.parent import PROJECT, BackendProcess, Runtime
+from backends.process.parent import PROJECT, Runtime
 from benchmarks.compare.certificate import QUICK
 from benchmarks.compare.climber import Climber
-from benchmarks.compare.comparer import Check
 from benchmarks.compare.course import Answers, Course
-from benchmarks.measure import in_child
 from common.config import DataConfig
 from common.errors import CannotBeginError, RosettaError
 from common.group import Group
@@ -46,60 +44,29 @@ SMALL += ["--padding", "mask", "--batches", "bucketed"]
 RESUMED = "rosetta train --out {} --resume --epochs 9999 --workers 2"  # as an error tells to go on
 
 
-@pytest.fixture(scope="module")
-def course() -> Iterator[Course]:
-    with small_course() as course:
-        yield course
+def catch_planted_mistakes(name: str) -> None:
+    """Have a group of this backend climb the ladder as it is, with each mistake, and again as it is."""
+    course = Course(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS)
+    with course, course.start_group(name, "float64") as processes:
+
+        def broken(mistake: str) -> list[str]:
+            ask_each(processes, lambda process: process.call(planted_in_groups.plant, mistake=mistake))
+            answers = Answers(processes[0], "float64", course.questions)
+            checks = list(Climber(course, answers).of_group(processes))
+            assert len(checks) == 18  # the losses, eight weights, eight slots, and that all workers hold the same
+            return [check.tensor for check in checks if not check.passed]
+
+        for mistake in planted_in_groups.MISTAKES:
+            assert broken("") == []
+            found = broken(mistake)
+            assert any("losses" in tensor for tensor in found), mistake
+            parted = any("states" in tensor for tensor in found)  # the workers end in different states
+            assert parted == (mistake == "slots_of_its_own"), mistake
+        assert broken("") == []
 
 
-def small_course() -> Course:
-    return Course(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS)
-
-
-@pytest.fixture(scope="module")
-def group_of_torch(course: Course) -> Iterator[list[BackendProcess]]:
-    with course.start_group("torch", "float64") as processes:
-        yield processes
-
-
-def broken(course: Course, processes: list[BackendProcess]) -> list[Check]:
-    checks = list(Climber(course, Answers(processes[0], "float64", course.questions)).of_group(processes))
-    assert len(checks) == 18  # the losses, eight weights, eight slots, and that all workers hold the same
-    return [check for check in checks if not check.passed]
-
-
-def caught(course: Course, processes: list[BackendProcess], mistake: str) -> bool:
-    """Whether the checks tell this planted mistake, and nothing else."""
-
-    def plant(mistake: str) -> None:
-        ask_each(processes, lambda process: process.call(planted_in_groups.plant, mistake=mistake))
-
-    plant(mistake)
-    found = [check.tensor for check in broken(course, processes)]
-    plant("")
-    parted = any("states" in tensor for tensor in found)  # the workers end in different states
-    told = any("losses" in tensor for tensor in found) and parted == (mistake == "slots_of_its_own")
-    return told and not broken(course, processes)
-
-
-@pytest.mark.parametrize("mistake", planted_in_groups.MISTAKES)
-def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is(
-    course: Course, group_of_torch: list[BackendProcess], mistake: str
-) -> None:
-    assert broken(course, group_of_torch) == []
-    assert caught(course, group_of_torch, mistake)
-
-
-def test_a_group_s_sums_are_timed_and_are_seen_by_torch_s_profiler(
-    course: Course, group_of_torch: list[BackendProcess]
-) -> None:
-    sizes, rows = [8, 1 << 20], course.batch.take(np.arange(12))
-    first, second = ask_each(group_of_torch, lambda process: process.call(in_child.sums, sizes=sizes, repetitions=5))
-    assert [len(seconds) for seconds in [*first, *second]] == [5] * 4
-    profile, _ = ask_each(group_of_torch, lambda process: process.call(in_child.profiled, rows=rows, batch_size=4))
-    (summed,) = (kernel for kernel in profile.kernels if kernel.name == "gloo:all_reduce")
-    assert summed.calls >= profile.steps
-    assert 0 < summed.seconds < profile.seconds
+def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is() -> None:
+    catch_planted_mistakes("torch")
 
 
 def test_the_shards_of_a_batch_hold_each_of_its_rows_once_and_their_mean_loss_is_its_loss() -> None:

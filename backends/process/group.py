@@ -22,16 +22,15 @@ def started_group(
 ) -> Iterator[list[BackendProcess]]:
     """The processes of these workers, in their order, once all are open. In the end they are ended."""
 
-    def launch(number: int) -> BackendProcess:
-        return BackendProcess(backend, model, train, runtime, workers[number].variables)
+    def launch(worker: Worker) -> BackendProcess:
+        return BackendProcess(backend, model, train, runtime, worker.variables)
 
-    def failed(number: int, error: RosettaError) -> None:
-        raise _naming(number, len(workers), error)
+    def failed(worker: Worker, error: RosettaError) -> None:
+        raise _naming(worker.rank, len(workers), error)
 
     # All are started at once, since they wait for each other.
-    with started_side_by_side(range(len(workers)), launch, failed, at_once=len(workers)) as started:
-        processes = dict(started)
-        yield [processes[number] for number in range(len(workers))]
+    with started_side_by_side(workers, launch, failed, at_once=len(workers)) as started:
+        yield [process for _, process in sorted(started, key=lambda opened: opened[0].rank)]
 
 
 def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess], Result]) -> list[Result]:

@@ -9,6 +9,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, get_args
 
@@ -210,12 +211,11 @@ class Benchmark:
             decoders = [Decoder(one.row, one.processes[0], sources) for one in live if one.row in ready]
             if not decoders or self.pace.left < self.pace.decoding():
                 continue
-            began, cycles = machine.now(), []
-            for cycle in take_turns(decoders, rng, lambda: self.progress.status("decoding in turns")):
-                cycles.append(cycle)
-                if len(cycles) == EXTRA_CYCLES:
-                    break
-            self.recording.append(Round(number, work, [], cycles, machine.now() - began))
+            began, turns = (
+                machine.now(),
+                take_turns(decoders, rng, partial(self.progress.status, "decoding in turns")),
+            )
+            self.recording.append(Round(number, work, [], [*islice(turns, EXTRA_CYCLES)], machine.now() - began))
 
     def _decoded(self, one: Trainees) -> Decoded:
         """Decode the shown sentences and, where a row decodes in batches, all held-out ones, and score them."""

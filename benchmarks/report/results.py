@@ -19,7 +19,7 @@ from benchmarks.measure.recording import Certified, Decoded, Explained, Recordin
 from benchmarks.measure.turns import usable
 from benchmarks.report.roofline import multiplies_one_hot, step_flop
 from benchmarks.report.rows import Kind, Peak, RowPair, RowResults, TranslatedSentence
-from benchmarks.report.statistics import MOST_DROPPED, Estimate, grouped, observations, trusted, widest
+from benchmarks.report.statistics import MOST_DROPPED, Estimate, grouped, half_width, observations, trusted
 from benchmarks.report.why import advice_for, step_parts, why_slower
 from common.scoring import Scores
 from common.text import listed
@@ -49,8 +49,7 @@ class Results:
         self.dropped = sum(not usable(cycle) for cycle in self.all_cycles)  # cycles that other programs disturbed
         self.again = sum(visit.tries - 1 for visits in self.visits.values() for visit in visits)  # turns taken again
         self.trusted = trusted(self.dropped, self.cycles)  # whether any row may be called faster than another
-        pair = widest(recording)
-        self.reached = pair[2].half_width if pair else None  # by the widest interval, to its wider side
+        self.reached = half_width(recording)  # by the widest interval, to its wider side
 
     @cached_property
     def by_index(self) -> dict[int, RowResults]:

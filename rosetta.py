@@ -287,12 +287,10 @@ def _answering(
     opener: "Opener", backend: str | None, variants: bool, unknown: str, beam: int | None, n_best: int | None
 ) -> Iterator[tuple[Answers, About]]:
     """What translates lines, each to a JSON object, in one backend or in all; and what tells which these are."""
-
     if backend != "all":
         with opener.open(backend) as translator:
             answers = partial(translator.answers, unknown=unknown, warn=terminal.warn, beam=beam, n_best=n_best)
-            about = {"backend": translator.process.name}
-            yield answers, lambda: about
+            yield answers, lambda: {"backend": translator.process.name}
         return
 
     from backends.side_by_side import open_side_by_side

@@ -91,20 +91,11 @@ def chatter(backend: Backend, emit: Emit) -> None:
     os.write(1, b"\x00\xff garbage on standard output\n" * 100_000)
 
 
-def die(backend: Backend, emit: Emit, *, signal: int) -> None:
-    os.write(2, b"out of memory, said the framework\n")
-    os.kill(os.getpid(), signal)
-    time.sleep(60)
-
-
-def leave(backend: Backend, emit: Emit, *, status: int, words: str) -> None:
-    os.write(2, words.encode())
-    os._exit(status)
-
-
-def leave_another(backend: Backend, emit: Emit, *, status: int) -> None:
-    """Exit, while a process that was started meanwhile goes on, without the pipes."""
+def end(backend: Backend, emit: Emit, *, words: str, signal: int = 0, status: int = 0) -> None:
+    """Print words and end by a signal or with a status, while a process that was started meanwhile goes on."""
     subprocess.Popen(["sleep", "60"])
+    os.write(2, words.encode())
+    os.kill(os.getpid(), signal)  # which does nothing where the signal is 0
     os._exit(status)
 
 

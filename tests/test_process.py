@@ -73,9 +73,9 @@ def test_values_cross_the_border_unchanged_and_events_come_in_order() -> None:
 
 
 FAILURES = {
-    "killed": (child.die, {"signal": 9}, "was ended by signal 9; its last words: out of memory, said the framework"),
-    "exits": (child.leave, {"status": 3, "words": HOSTILE}, "ended with status 3; its last words: out of memory"),
-    "leaves another": (child.leave_another, {"status": 3}, "ended with status 3, without a word"),
+    "killed": (child.end, {"words": HOSTILE, "signal": 9}, "was ended by signal 9; its last words: out of memory"),
+    "exits": (child.end, {"words": HOSTILE, "status": 3}, "ended with status 3; its last words: out of memory"),
+    "exits without a word": (child.end, {"words": "", "status": 3}, "ended with status 3, without a word"),
     "closes": (child.close_socket, {}, "closed its pipes without ending, and was ended; its last words: the"),
     "raises": (child.fail, {"message": HOSTILE}, r"the numpy backend failed: ValueError: out of .*\(child.py, line"),
     "not ours": (os.getcwd, {}, "not a function that a request may name"),

@@ -47,7 +47,7 @@ class Wire:
 
     A whole message is sent or received within `timeout` seconds, or else TimeoutError is raised, however much of it
     has crossed; None stands for no limit. EOFError or OSError is raised when the other end is closed. The process
-    blocks while it waits.
+    blocks while it waits. (multiprocessing.connection has no such limit once a message has begun, and copies it.)
     """
 
     def __init__(self, end: socket.socket, opens_files: bool = False) -> None:

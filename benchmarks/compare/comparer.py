@@ -187,7 +187,8 @@ def _judged(item: Item, make: Make, right: Array, left: Array, words: str) -> Ch
     if wrong:
         return make(error=inf, note=wrong)
     difference, where = largest_difference(right, left, item.allowed() if item.allowed else None, item.relative)
-    note = f"got {right[where]!s}, expected {left[where]!s}" if right.size else ""
+    number = np.result_type(right, left).type
+    note = f"got {number(right[where])!s}, expected {number(left[where])!s}" if right.size else ""
     error = difference / item.scale_of(left) if isfinite(difference) else inf
     return make(error=error, where=where, note="; ".join(filter(None, (note, words))))
 

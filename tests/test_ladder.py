@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -234,10 +233,9 @@ def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
     whole_course: Course, planted: Callable[..., str], target: str
 ) -> None:
     """The bound that rounding sets is narrow enough to see them, even by the mean loss of 50 steps alone."""
-    course = copy(whole_course)
-    course.size = replace(WHOLE, permutations=2)  # which see a mistake as well as five
-    with course.start(planted(target), "float32") as process:
-        _, mean_loss = Climber(course, Answers(process, "float32", course.questions)).rung("trajectory")
+    with whole_course.start(planted(target), "float32") as process:
+        answers = Answers(process, "float32", whole_course.questions)
+        _, mean_loss = Climber(whole_course, answers).rung("trajectory")
     assert not mean_loss.passed, mean_loss
 
 

@@ -36,8 +36,9 @@ class SecondBiasTrained(TorchBackend):
 
     def load(self, state: ModelState) -> None:
         super().load(state)
-        for bias in self.second.values():
+        for name, bias in self.second.items():
             torch.nn.init.zeros_(bias)
+            self.optimizer.state[bias]["square_avg"].copy_(self.slots[name])
 
     def dump(self) -> ModelState:
         state = super().dump()

@@ -6,7 +6,6 @@ backends, and its epochs have the same order. Its optimizer keeps Keras's consta
 so it is compared with the referee in float32 only.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, final
@@ -16,21 +15,16 @@ import numpy as np
 import tensorflow as tf
 
 from backends.evidence.keras import KerasEvidence
-from backends.native.keras import read_keras
+from backends.keras_backend import KerasBackend
 from common.beam import BeamSearch
 from common.errors import CannotBeginError
-from common.interface import Backend, Forward, Metrics, Report, report_is_due
+from common.interface import Forward, Metrics, Report, report_is_due
 from common.tensors import Array, Batch, Batches, Ids, one_hot
-from common.weights import Arrays, ModelState, check_state
+from common.weights import Arrays
 
 
 @final
-class KerasExample(Backend):
-    framework = "keras"
-
-    def sees_gpu(self) -> bool:
-        return bool(tf.config.list_physical_devices("GPU"))
-
+class KerasExample(KerasBackend):
     def build(self) -> None:
         config = self.config
         if config.padding != "space":
@@ -67,22 +61,9 @@ class KerasExample(Backend):
         slot_of = {id(variable): slot for variable, slot in slots}
         self.slots = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
 
-    def load(self, state: ModelState) -> None:
-        check_state(state, self.config)
-        for name, parameter in self.parameters.items():
-            parameter.assign(state.weights[name])
-            self.slots[name].assign(state.mean_squares[name])
-
-    def dump(self) -> ModelState:
-        weights = {name: np.array(parameter) for name, parameter in self.parameters.items()}
-        return ModelState(weights, {name: np.array(slot) for name, slot in self.slots.items()})
-
     def save_native(self, folder: Path) -> list[str]:
         self.model.save(folder / "s2s_model.keras")
         return ["s2s_model.keras"]
-
-    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
-        return read_keras(paths, self.config, latent_dim)
 
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = batch.encoder_input_data

@@ -26,65 +26,59 @@ def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
     backend.load(state)
 
 
+@dataclass(frozen=True, eq=False)
+class Beams:
+    """For each row the most probable translations that were found, the best first."""
+
+    ids: Ids  # (N, beam, max_length), filled up with the stop token
+    scores: Array  # (N, beam), the log of a translation's probability; -inf where there is none, NaN if not computed
+
+
 def translate(
-    backend: Backend,
-    emit: Emit,
-    *,
-    encoder_ids: Ids,
-    encoder_lengths: Ids,
-    max_length: int,
-) -> NDArray[np.int64]:
+    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
+) -> NDArray[np.integer]:
     """Decode all rows greedily, in the backend's process: ids (N, max_length), filled up with the stop token.
 
     Emits `translated`, the number of rows that are done, and `seconds` since the beginning.
     """
-    begun = perf_counter()
-    num_rows = len(encoder_ids)
-    ids = np.full((num_rows, max_length), backend.config.stop_token, np.int64)
-    for start in range(0, num_rows, ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        decoded = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
-        ids[rows, : decoded.shape[1]] = decoded
-        emit(translated=min(start + ROWS_AT_ONCE, num_rows), sentences=num_rows, seconds=perf_counter() - begun)
-    return ids
-
-
-@dataclass(frozen=True, eq=False)
-class Beams:
-    """For each row the most probable translations that a beam search finds, the best first."""
-
-    ids: Ids  # (N, beam, max_length), filled up with the stop token
-    scores: Array  # (N, beam), the log of a translation's probability; -inf where there is none
+    return _in_pieces(backend, emit, encoder_ids, encoder_lengths, max_length, None).ids[:, 0]
 
 
 def beam_search(
-    backend: Backend,
-    emit: Emit,
-    *,
-    encoder_ids: Ids,
-    encoder_lengths: Ids,
-    max_length: int,
-    beam: int,
+    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int
 ) -> Beams:
-    """Find the `beam` best translations of each row, in the backend's process. Emits `translated` as above."""
-    num_rows, at_once = len(encoder_ids), max(1, ROWS_AT_ONCE // beam)
-    ids = np.full((num_rows, beam, max_length), backend.config.stop_token, np.int64)
-    scores = np.empty((num_rows, beam))
+    """Find the `beam` best translations of each row, in the backend's process. Emits what `translate` emits."""
+    return _in_pieces(backend, emit, encoder_ids, encoder_lengths, max_length, beam)
+
+
+def _in_pieces(
+    backend: Backend, emit: Emit, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int | None
+) -> Beams:
+    begun, num_rows, at_once = perf_counter(), len(encoder_ids), max(1, ROWS_AT_ONCE // (beam or 1))
+    beams = _undecoded(backend, num_rows, max_length, beam)
     for start in range(0, num_rows, at_once):
-        rows = slice(start, start + at_once)
-        decoded, scores[rows] = _searched(backend, encoder_ids[rows], encoder_lengths[rows], max_length, beam)
-        ids[rows, :, : decoded.shape[2]] = decoded
-        emit(translated=min(start + at_once, num_rows), sentences=num_rows)
-    return Beams(ids, scores)
+        _decode(backend, encoder_ids, encoder_lengths, beam, slice(start, start + at_once), beams)
+        emit(translated=min(start + at_once, num_rows), sentences=num_rows, seconds=perf_counter() - begun)
+    return beams
 
 
-def _searched(
-    backend: Backend, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int
-) -> tuple[Ids, Array]:
-    """Ids (N, beam, L) and scores (N, beam) of a beam search."""
-    search = BeamSearch(len(encoder_ids), backend.config, max_length, beam)
-    backend.beam_search(encoder_ids, encoder_lengths, search)
-    return search.ids, search.scores
+def _undecoded(backend: Backend, num_rows: int, max_length: int, beam: int | None) -> Beams:
+    shape = num_rows, beam or 1
+    return Beams(np.full((*shape, max_length), backend.config.stop_token, np.int64), np.full(shape, np.nan))
+
+
+def _decode(
+    backend: Backend, encoder_ids: Ids, encoder_lengths: Ids, beam: int | None, rows: slice, beams: Beams
+) -> None:
+    """Decode these rows at once into `beams`, with a beam search or, where `beam` is None, greedily."""
+    sources, max_length = (encoder_ids[rows], encoder_lengths[rows]), beams.ids.shape[2]
+    if beam is None:
+        decoded = backend.translate(*sources, max_length)[:, None]
+    else:
+        search = BeamSearch(len(sources[0]), backend.config, max_length, beam)
+        backend.beam_search(*sources, search)
+        decoded, beams.scores[rows] = search.ids, search.scores
+    beams.ids[rows, :, : decoded.shape[2]] = decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,37 +90,21 @@ class Timed:
 
 
 def timed(
-    backend: Backend,
-    emit: Emit,
-    *,
-    encoder_ids: Ids,
-    encoder_lengths: Ids,
-    max_length: int,
-    beam: int | None,
+    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int | None
 ) -> Timed:
     """Each row decoded by itself and timed, with a beam search or, where `beam` is None, greedily, without scores.
 
     The first row is decoded once before, so that no time holds what a framework prepares for its first sentence.
     """
-    num_rows, width = len(encoder_ids), beam or 1
-    ids = np.full((num_rows, width, max_length), backend.config.stop_token, np.int64)
-    scores, seconds = np.full((num_rows, width), np.nan), np.empty(num_rows)
-
-    def decode(row: int) -> None:
-        one = slice(row, row + 1)
-        if beam is None:
-            decoded = backend.translate(encoder_ids[one], encoder_lengths[one], max_length)[:, None]
-        else:
-            decoded, scores[one] = _searched(backend, encoder_ids[one], encoder_lengths[one], max_length, beam)
-        ids[one, :, : decoded.shape[2]] = decoded
-
-    decode(0)
+    num_rows = len(encoder_ids)
+    beams, seconds = _undecoded(backend, num_rows, max_length, beam), np.empty(num_rows)
+    _decode(backend, encoder_ids, encoder_lengths, beam, slice(1), beams)
     for row in range(num_rows):
         start = perf_counter()
-        decode(row)
+        _decode(backend, encoder_ids, encoder_lengths, beam, slice(row, row + 1), beams)
         seconds[row] = perf_counter() - start
         emit(translated=row + 1)
-    return Timed(Beams(ids, scores), seconds)
+    return Timed(beams, seconds)
 
 
 @dataclass(frozen=True, eq=False)

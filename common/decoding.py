@@ -36,12 +36,13 @@ class Beams:
 
 def translate(
     backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
-) -> NDArray[np.integer]:
+) -> NDArray[np.int64]:
     """Decode all rows greedily, in the backend's process: ids (N, max_length), filled up with the stop token.
 
     Emits `translated`, the number of rows that are done, and `seconds` since the beginning.
     """
-    return _in_pieces(backend, emit, encoder_ids, encoder_lengths, max_length, None).ids[:, 0]
+    beams = _in_pieces(backend, emit, encoder_ids, encoder_lengths, max_length, None)
+    return beams.ids[:, 0].astype(np.int64, copy=False)
 
 
 def beam_search(

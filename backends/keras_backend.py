@@ -9,9 +9,9 @@ import tensorflow as tf
 from keras import layers, ops
 from tensorflow import Tensor
 
-from backends.evidence.keras import KerasEvidence
 from backends.native.keras import read_keras
 from backends.native.keras_writer import write_keras
+from backends.profiling.keras import KerasEvidence
 from common.beam import BeamSearch
 from common.interface import Backend, Forward, Metrics, Report, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from backends.evidence.keras import KerasEvidence
 from backends.keras_backend import KerasBackend
+from backends.profiling.keras import KerasEvidence
 from common.beam import BeamSearch
 from common.errors import CannotBeginError
 from common.interface import Forward, Metrics, Report, report_is_due

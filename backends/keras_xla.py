@@ -12,8 +12,8 @@ import tensorflow as tf
 from keras import layers
 from tensorflow import Tensor
 
-from backends.evidence.keras import KerasEvidence
 from backends.keras_backend import SOURCES, KerasBackend
+from backends.profiling.keras import KerasEvidence
 from common.tensors import Batch, BatchTensors, Ids
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.evidence.numpy import NumpyEvidence
+from backends.profiling.numpy import NumpyEvidence
 from common.beam import BeamSearch, log_softmax
 from common.errors import CannotBeginError
 from common.interface import Backend, Forward, Metrics, Report, timed_steps

@@ -8,8 +8,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from backends.evidence.paddle import PaddleEvidence
 from backends.native.paddle import read_paddle
+from backends.profiling.paddle import PaddleEvidence
 from common.beam import BeamSearch
 from common.interface import Backend, Forward, Metrics, Report, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids, one_hot

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backends.evidence.torch import TorchEvidence
 from backends.native.torch import read_torch
+from backends.profiling.torch import TorchEvidence
 from backends.torch_masked_lstm import states_at_lengths
 from backends.torch_rmsprop import RMSprop
 from common.beam import BeamSearch

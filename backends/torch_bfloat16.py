@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from backends.evidence.torch import TorchEvidence
+from backends.profiling.torch import TorchEvidence
 from backends.torch_backend import TorchBackend
 from common.beam import BeamSearch
 from common.errors import CannotBeginError

@@ -14,7 +14,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from backends.evidence.torch import TorchEvidence
 from backends.torch_backend import TorchBackend
 from common.errors import CannotBeginError
 from common.tensors import Ids
@@ -35,9 +34,6 @@ class TorchCompile(TorchBackend):
             state_h, state_c, weights, (dense.weight, dense.bias), config.start_token, config.stop_token, max_length
         )
         return self._array(ids)[None, :length]
-
-    def evidence(self) -> TorchEvidence:
-        return TorchEvidence(self, compiled_loop=True)
 
 
 def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from common.beam import BeamSearch
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
-from common.evidence import Evidence
 from common.group import ALONE, Group
+from common.profiling import FrameworkEvidence
 from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 
@@ -131,7 +131,8 @@ def flush_denormals() -> bool:
 
 @dataclass(frozen=True)
 class BackendFacts:
-    """What a backend's process reports once it has opened the backend: what `Evidence.describe` says, and more."""
+    """What a backend's process reports of the backend that it has opened: what FrameworkEvidence.describe says, and
+    more."""
 
     version: str
     device: str
@@ -245,7 +246,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def evidence(self) -> Evidence:
+    def evidence(self) -> FrameworkEvidence:
         """The object through which the framework tells about itself."""
 
     def _lengths(self, encoder_lengths: Lengths) -> Lengths | None:

@@ -56,25 +56,6 @@ def save(backend: Backend, emit: Emit, *, folder: str, named: bool, optimizer: s
     return found | {name: np.array(variable) for name, variable in variables.items()}
 
 
-def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
-    """Archives that are no model of ours: each file's name says why."""
-    source, hidden = backend.config.num_encoder_tokens, backend.config.latent_dim
-    lstm, dense = keras.layers.LSTM, keras.layers.Dense
-    inputs = keras.Input((None, source))
-    others = {
-        "wider": _model(backend, lstm(hidden + 1, return_state=True), hidden + 1),
-        "relu": _model(backend, lstm(hidden, return_state=True, activation="relu"), hidden),
-        "biasless": _model(backend, lstm(hidden, return_state=True, use_bias=False), hidden),
-        "gru": keras.Model(inputs, keras.layers.GRU(hidden)(inputs)),
-        "deeper": keras.Model(inputs, dense(3)(lstm(hidden)(lstm(hidden, return_sequences=True)(inputs)))),
-        "lambda": keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)),
-        "sequence": keras.Sequential([keras.Input((None, source)), lstm(hidden)]),
-    }
-    for name, model in others.items():
-        model.save(f"{folder}/{name}.keras")
-    return list(others)
-
-
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:
     """A weight and its slot as Keras itself reads our file, which then trains on."""
     model = keras.models.load_model(paths[0])
@@ -85,12 +66,3 @@ def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any
     np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
     model.fit(inputs, probabilities, epochs=1, verbose=0)
     return {"encoder/kernel": weight, "slot encoder/kernel": slot}
-
-
-def _model(backend: Backend, encoder: keras.Layer, units: int) -> keras.Model:
-    num_encoder_tokens, num_decoder_tokens = backend.config.num_encoder_tokens, backend.config.num_decoder_tokens
-    encoder_inputs, decoder_inputs = keras.Input((None, num_encoder_tokens)), keras.Input((None, num_decoder_tokens))
-    _, *states = encoder(encoder_inputs)
-    decoder_outputs = keras.layers.LSTM(units, return_sequences=True)(decoder_inputs, initial_state=states)
-    dense = keras.layers.Dense(num_decoder_tokens, activation="softmax")
-    return keras.Model([encoder_inputs, decoder_inputs], dense(decoder_outputs))

@@ -1,7 +1,6 @@
 """Models of Paddle users who never heard of Rosetta, saved as they save them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import paddle
@@ -68,23 +67,3 @@ def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any
         "encoder/kernel": fresh.encoder.weight_ih_l0.numpy().T,
         "slot encoder/kernel": slot.numpy().T,
     }
-
-
-def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
-    """Files that are no model of ours: each one's name says why."""
-    config = backend.config
-    source, target, hidden = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
-    good = Translator(source, target, hidden).state_dict()
-    not_finite = {name: tensor.clone() for name, tensor in good.items()}
-    not_finite["out.bias"][0] = float("nan")
-    others: dict[str, Any] = {
-        "wider": Translator(source, target, hidden + 1).state_dict(),
-        "bfloat16": {name: tensor.astype("bfloat16") for name, tensor in good.items()},
-        "missing": {name: tensor for name, tensor in good.items() if name != "out.bias"},
-        "not finite": not_finite,
-        "nested": {"model": good, "epoch": 3},
-        "number": 3,
-    }
-    for name, content in others.items():
-        paddle.save(content, str(Path(folder) / f"{name}.pdparams"))
-    return list(others)

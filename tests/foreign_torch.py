@@ -26,11 +26,11 @@ class Translator(nn.Module):
         return self.out(self.writer(y, self.reader(x)[1])[0])
 
 
-def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, momentum: float = 0) -> Mapping[str, Any]:
+def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str) -> Mapping[str, Any]:
     """A trained Translator in model.pt, its optimizer in optimizer.pt; its weights by name, slots, and `outputs`.
 
     The optimizer is "all" for one over all parameters, "first" for one that leaves the second biases as they are,
-    or "none" for one that took no step.
+    "none" for one that took no step, or "adam".
     """
     config = backend.config
     torch.manual_seed(5)
@@ -38,7 +38,8 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, momentum:
     if optimizer == "first":
         for lstm in (model.reader, model.writer):
             lstm.bias_hh_l0.requires_grad_(False)
-    rmsprop = torch.optim.RMSprop(model.parameters(), lr=1e-2, momentum=momentum)
+    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.RMSprop
+    rmsprop = kind(model.parameters(), lr=1e-2)
     x, y = torch.rand(3, 4, config.num_encoder_tokens), torch.rand(3, 5, config.num_decoder_tokens)
     if optimizer != "none":
         for _ in range(2):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.native import files
+from common import native
 from common.decoding import Emit
 from common.errors import RosettaError
 from common.interface import Backend
@@ -15,7 +16,7 @@ from common.weights import ModelState
 class Malicious:
     """Runs a command when it is unpickled."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: Path | str) -> None:
         self.folder = folder
 
     def __reduce__(self) -> Any:
@@ -31,24 +32,23 @@ class Read:
     exit_code: int = 0
 
 
-def save(backend: Backend, emit: Emit, *, state: ModelState, folder: str) -> list[str]:
+def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> list[str]:
     """Write the state into `folder`; gives the files' names."""
     backend.load(state)
-    return backend.save_native(Path(folder))
+    return backend.save_native(folder)
 
 
 def read(
     backend: Backend,
     emit: Emit,
     *,
-    paths: list[str],
+    paths: list[Path],
     latent_dim: int | None = None,
     largest: int = files.LARGEST_LATENT_DIM,
 ) -> Read:
     """The state that files hold; `largest` is the most units that are read without being told of."""
     try:
         files.LARGEST_LATENT_DIM = largest
-        state = backend.read_native([Path(path) for path in paths], latent_dim)
+        return Read(native.read(backend, emit, paths=paths, latent_dim=latent_dim))
     except RosettaError as error:
         return Read(refusal=str(error), exit_code=error.exit_code)
-    return Read(state)

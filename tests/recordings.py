@@ -34,9 +34,9 @@ from benchmarks.measure.recording import (
     create_lines,
 )
 from common.config import DataConfig, TrainConfig
-from common.evidence import Kernel
 from common.interface import BackendFacts
 from common.machine import Machine
+from common.profiling import Kernel
 from common.scoring import Scores
 
 OF_FRAMEWORK = "1.0"  # the version of every backend

@@ -19,7 +19,7 @@ FRAMEWORK = 'from numpy import *\n__version__ = "1.0"\n'
 SMALL = ["--num-samples", "300", "--latent-dim", "16", "--epochs", "1", "--threads", "1"]
 TRAIN = ("train", "--backend", NAME, *SMALL, "--out", "run")
 # Of the tests that run on every backend, those that need no other framework and are quick.
-TESTS = ("tests/test_structure.py", "tests/test_evidence.py", "tests/test_parity.py")
+TESTS = ("tests/test_structure.py", "tests/test_profiling.py", "tests/test_parity.py")
 
 
 class Copy:
@@ -69,7 +69,7 @@ class Copy:
 def write_like_numpy(copy: Copy, numpys: str, own: str) -> None:
     """Write a file of the new backend as NumPy's is written, but with all calls made to the new framework."""
     text = (PROJECT / numpys).read_text(encoding="utf-8").replace("Numpy", "Mimic")
-    for old in ("import numpy as np", "backends.evidence.numpy", "backends.numpy_backend"):
+    for old in ("import numpy as np", "backends.profiling.numpy", "backends.numpy_backend"):
         text = text.replace(old, old.replace("numpy", NAME))
     (copy.root / own).write_text(text, encoding="utf-8")
 
@@ -79,9 +79,9 @@ def add_model(copy: Copy) -> None:
     write_like_numpy(copy, "backends/numpy_backend.py", f"backends/{NAME}_backend.py")
 
 
-def add_evidence(copy: Copy) -> None:
+def add_profiling(copy: Copy) -> None:
     """Step 2."""
-    write_like_numpy(copy, "backends/evidence/numpy.py", f"backends/evidence/{NAME}.py")
+    write_like_numpy(copy, "backends.profiling.numpy.py", f"backends/profiling/{NAME}.py")
 
 
 def add_line_to_table(copy: Copy) -> None:
@@ -98,7 +98,7 @@ def add_extra(copy: Copy) -> None:
     copy.replace("pyproject.toml", 'all = ["rosetta-s2s[', f'all = ["rosetta-s2s[{NAME},')
 
 
-STEPS = (add_model, add_evidence, add_line_to_table, add_extra)
+STEPS = (add_model, add_profiling, add_line_to_table, add_extra)
 
 
 def files_of_the_page() -> set[str]:

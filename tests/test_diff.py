@@ -666,7 +666,7 @@ def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> No
     sides = [Side(write(tmp_path / name, name, DATA)) for name in ("keras", "paddle")]
     arrays, path = carried(*sides), tmp_path / "model.pdparams"
     assert "paddle.load" in write_carried(path, sides[1], arrays)
-    read = StateDictUnpickler(path.read_bytes()).load()
+    read = StateDictUnpickler(path.read_bytes(), path).load()
     assert read.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(read[name].array, array)

@@ -1,21 +1,26 @@
-"""Reads weights from files that anybody may have written: sizes, names and shapes are checked before use.
+"""Reads weights from files that anybody may have written: within limits, and with names and shapes checked.
 
 PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where the canonical layout has one.
 """
 
 import math
 import pickle
+import resource
+import signal
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
-from common.archives import UNZIP_ERRORS, open_archive
+from common.archives import UNZIP_ERRORS
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
 from common.files import read_at_most
@@ -41,19 +46,23 @@ ROLES = {"encoder": LSTM, "decoder": LSTM, "dense": LINEAR}
 SECOND_BIAS = ".bias_hh_l0"
 
 LARGEST_LATENT_DIM = 1024  # units that a model may have when nobody says how many it has; bounds what is read
+MOST_MEMORY = 1 << 28  # bytes that reading a file may take beside four times the file's own
+MOST_SECONDS = 20.0  # of computing that reading a file may take
 
 
-def read(path: Path, config: ModelConfig) -> bytes:
-    """The bytes of a file, if a model of this size can need so many; of a zip the unpacked bytes count, too.
+@contextmanager
+def opened(path: Path, config: ModelConfig, latent_dim: int | None, expected: str) -> Iterator[bytes]:
+    """The bytes of a file that holds a model of `latent_dim` units, or of LARGEST_LATENT_DIM at most.
 
-    Raises CannotBeginError where nothing can be read, RosettaError for a file that is too large.
+    The block that makes arrays of them is held to MOST_MEMORY and MOST_SECONDS. Raises CannotBeginError where nothing
+    can be read; RosettaError for a file that is too large, and where the block finds it unreadable: the message ends
+    with what is `expected`.
     """
+    config = replace(config, latent_dim=latent_dim or LARGEST_LATENT_DIM)
     numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
     largest = 4 * 8 * numbers + (1 << 24)  # bytes of weights and three slots in float64, and 16 MiB for the rest
     try:
         content = read_at_most(largest, path)
-        if _unpacked_size(content) > largest:
-            raise RosettaError(f"{path} holds more than {largest:,} bytes, expected less")
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be read: {error.strerror}") from error
     except RosettaError as error:
@@ -61,39 +70,47 @@ def read(path: Path, config: ModelConfig) -> bytes:
             f"{error} for a model of {config.latent_dim:,} units and these vocabularies; --latent-dim tells how many "
             "units it has"
         ) from error
-    return content
-
-
-def _unpacked_size(content: bytes) -> int:
-    """The number of bytes to which a zip says that it unpacks; 0 if the content is no zip."""
+    # These are the last words of a process that a signal ends.
+    print(f"reading {path}, within {MOST_SECONDS:.0f} s", file=sys.stderr, flush=True)
     try:
-        return sum(member.file_size for member in open_archive(content).infolist())
-    except UNREADABLE:
-        return 0
+        with _limits(len(content)):
+            yield content
+    except UNREADABLE as error:
+        raise RosettaError(f"{path} is not {expected}") from error
 
 
-def at_most(config: ModelConfig, latent_dim: int | None) -> ModelConfig:
-    """The largest model that a file may hold of which this is asked."""
-    return replace(config, latent_dim=latent_dim or LARGEST_LATENT_DIM)
+@contextmanager
+def _limits(size: int) -> Iterator[None]:
+    """Bound what this process takes for a file of `size` bytes: few may claim a huge array, or compute for years.
+
+    Where the system refuses more memory, a library raises MemoryError or an error of its own. SIGPROF ends the
+    process after MOST_SECONDS, since Python cannot interrupt code in C.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = psutil.Process().memory_info().vms + 4 * size + MOST_MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most if soft == resource.RLIM_INFINITY else min(soft, most), hard))
+    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def of_size(config: ModelConfig, latent_dim: int | None, recurrent_shape: Sequence[int], path: Path) -> ModelConfig:
-    """The model whose recurrent kernel has this shape, (4H, H) or (H, 4H).
-
-    Raises RosettaError where it has another number of units than `latent_dim`, or than a model may have of which
-    nothing is said.
-    """
-    found = min(recurrent_shape, default=0)
-    if latent_dim is not None and found != latent_dim:
+    """The model whose recurrent kernel has this shape, (4H, H) or (H, 4H). Raises RosettaError where H is not
+    `latent_dim` or, with None, more than LARGEST_LATENT_DIM."""
+    units = min(recurrent_shape, default=0)
+    if latent_dim not in (None, units):
         raise RosettaError(
-            f"{path} has LSTMs of {found} units, and --latent-dim is {latent_dim}; leave out --latent-dim"
+            f"{path} has LSTMs of {units} units, and --latent-dim is {latent_dim}; leave out --latent-dim"
         )
-    if latent_dim is None and not 1 <= found <= LARGEST_LATENT_DIM:
+    if latent_dim is None and not 1 <= units <= LARGEST_LATENT_DIM:
         raise RosettaError(
-            f"{path} has LSTMs of {found} units, expected 1 to {LARGEST_LATENT_DIM}; more are read when --latent-dim "
+            f"{path} has LSTMs of {units} units, expected 1 to {LARGEST_LATENT_DIM}; more are read when --latent-dim "
             "tells of them"
         )
-    return replace(config, latent_dim=found)
+    return replace(config, latent_dim=units)
 
 
 def model_and_optimizer(paths: Sequence[Path]) -> tuple[Path, Path | None]:
@@ -103,21 +120,16 @@ def model_and_optimizer(paths: Sequence[Path]) -> tuple[Path, Path | None]:
     return paths[0], paths[1] if len(paths) == 2 else None
 
 
-def require_shape(array: Any, shape: Sequence[int], config: ModelConfig, what: str) -> None:
-    """Raise RosettaError unless an array, which may still be in its file, has this shape and the model's dtype."""
+def required(array: Any, shape: Sequence[int], config: ModelConfig, what: str) -> NDArray[np.floating]:
+    """The array, read now if it is still in its file. Raises RosettaError unless it has this shape and the model's
+    dtype."""
     if array.shape != tuple(shape) or array.dtype != config.dtype:
         raise RosettaError(
             f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {tuple(shape)}; "
             "--dtype and the corpus must be those that it was trained with"
         )
-
-
-def checked(array: NDArray[Any], shape: Sequence[int], config: ModelConfig, what: str) -> NDArray[np.floating]:
-    """Return `array`. Raises RosettaError unless it has this shape and the model's dtype and is finite."""
-    require_shape(array, shape, config, what)
-    if not np.isfinite(array).all():
-        raise RosettaError(f"{what} holds numbers that are not finite")
-    return array
+    found: NDArray[np.floating] = array[()]
+    return found
 
 
 def canonical_state(
@@ -136,33 +148,31 @@ def canonical_state(
     bias.
     """
     model, optimizer = paths
-    second = [name for name in slots if name.endswith(SECOND_BIAS)]
-    if second:
+    second_bias = next((name for name in slots if name.endswith(SECOND_BIAS)), None)
+    if second_bias:
         raise RosettaError(
-            f"{optimizer} has a slot for {second[0]}: both biases of an LSTM were trained, so their sum moved "
+            f"{optimizer} has a slot for {second_bias}: both biases of an LSTM were trained, so their sum moved "
             "twice in a step, and Rosetta's one bias cannot go on like that. Leave the optimizer's file out; slots "
             "then start at zero"
         )
     layers = _layers(model, tensors)
-    recurrent_kernel = tensors[layers["encoder"]["weight_hh_l0"]]
-    config = of_size(config, latent_dim, recurrent_kernel.shape, model)
+    config = of_size(config, latent_dim, tensors[layers["encoder"]["weight_hh_l0"]].shape, model)
     weights, mean_squares = {}, {}
     for name, shape in weight_shapes(config).items():
         role, kind = name.split("/")
         transposed = role != "dense" or dense_transposed
         expected = shape[::-1] if transposed else shape  # for a bias both are the same
-        names = [layers[role][tensor] for tensor in ROLES[role][kind]]
-        parts = [checked(tensors[part], expected, config, f"{model}: {part}") for part in names]
+        parts = [layers[role][tensor] for tensor in ROLES[role][kind]]
+        arrays = [required(tensors[part], expected, config, f"{model}: {part}") for part in parts]
         # A second bias of zeros is not added, since that would make 0.0 of a -0.0.
-        weight = sum(parts[1:], parts[0]) if parts[-1].any() else parts[0]
+        weight = sum(arrays[1:], arrays[0]) if arrays[-1].any() else arrays[0]
+        if slots and parts[0] not in slots:
+            raise RosettaError(f"{optimizer} has no slot for {parts[0]}, expected one for each weight")
+        slot = np.zeros_like(weight)
+        if slots:
+            slot = required(slots[parts[0]], expected, config, f"{optimizer}: the slot of {parts[0]}")
         weights[name] = np.ascontiguousarray(weight.T if transposed else weight)
-        if not slots:
-            mean_squares[name] = np.zeros_like(weights[name])
-        elif names[0] in slots:
-            slot = checked(slots[names[0]], expected, config, f"{optimizer}: the slot of {names[0]}")
-            mean_squares[name] = np.ascontiguousarray(slot.T if transposed else slot)
-        else:
-            raise RosettaError(f"{optimizer} has no slot for {names[0]}, expected one for each weight")
+        mean_squares[name] = np.ascontiguousarray(slot.T if transposed else slot)
     return ModelState(weights, mean_squares)
 
 

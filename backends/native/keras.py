@@ -15,13 +15,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import UNREADABLE, at_most, checked, listed, of_size, read, require_shape
+from backends.native.files import listed, of_size, opened, required
 from common.archives import LARGEST_ARCHIVE, open_archive, read_member
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
 from common.files import LARGEST_JSON
 from common.weights import ModelState, weight_shapes
 
+EXPECTED = 'a .keras archive of a functional model, or is damaged; expected what model.save("model.keras") writes'
 INPUT, LSTM, DENSE = "keras.layers.InputLayer", "keras.layers.LSTM", "keras.layers.Dense"
 # The settings that a layer must have. With others its arrays would mean something else than here.
 SETTINGS: dict[str, dict[str, list[Any]]] = {
@@ -36,8 +37,6 @@ SETTINGS: dict[str, dict[str, list[Any]]] = {
 ROLES = {LSTM: ["encoder", "decoder"], DENSE: ["dense"]}
 FOLDERS = {LSTM: ["layers/lstm/cell", "layers/lstm_1/cell"], DENSE: ["layers/dense"]}
 
-Layer = tuple[str, dict[str, Any]]  # a layer's class and settings
-
 
 def read_keras(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
     """Weights and RMSprop slots; the slots are zero where the archive has no optimizer, or one that took no step.
@@ -47,38 +46,31 @@ def read_keras(paths: Sequence[Path], config: ModelConfig, latent_dim: int | Non
     if len(paths) > 1:
         raise CannotBeginError(f"{len(paths)} files were given, expected one .keras archive with all in it")
     path = paths[0]
-    content = read(path, at_most(config, latent_dim))
-    try:
+    with opened(path, config, latent_dim, EXPECTED) as content:
         archive = open_archive(content)
         architecture = json.loads(read_member(archive, "config.json", LARGEST_JSON))
-        weights = read_member(archive, "model.weights.h5", LARGEST_ARCHIVE)
-        described = architecture["config"]["layers"]
-        layers = [(f"{layer['module']}.{layer['class_name']}", layer["config"]) for layer in described]
+        arrays = read_member(archive, "model.weights.h5", LARGEST_ARCHIVE)
         # The optimizer is a string where `compile` was given a string, otherwise an object.
         optimizer = (architecture.get("compile_config") or {}).get("optimizer")
         optimizer_class = str(optimizer["class_name"] if isinstance(optimizer, dict) else optimizer)
-        with h5py.File(io.BytesIO(weights), "r") as file:
-            folders = _folders(path, layers)
+        folders = _folders(path, architecture["config"]["layers"])
+        with h5py.File(io.BytesIO(arrays), "r") as file:
             recurrent_kernel = _dataset(path, file, f"{folders['encoder']}/vars/1")
             config = of_size(config, latent_dim, recurrent_kernel.shape, path)
             return _state(path, file, folders, optimizer_class, config)
-    except UNREADABLE as error:
-        raise RosettaError(
-            f"{path} is not a .keras archive of a functional model, or is damaged; expected what "
-            'model.save("model.keras") writes'
-        ) from error
 
 
-def _folders(path: Path, layers: Sequence[Layer]) -> dict[str, str]:
+def _folders(path: Path, layers: Sequence[Any]) -> dict[str, str]:
     """The folder of each role's weights. A layer is found by its role's name, or by its place as in the example."""
-    classes = [class_name for class_name, _ in layers]
+    described = [(f"{layer['module']}.{layer['class_name']}", layer["config"]) for layer in layers]
+    classes = [class_name for class_name, _ in described]
     if sorted(classes) != sorted([INPUT, INPUT, LSTM, LSTM, DENSE]):
         raise RosettaError(
             f"{path} has the layers {listed(classes)}; expected those of the example: two inputs, two LSTM, a Dense"
         )
     folders: dict[str, str] = {}
     for kind, roles in ROLES.items():
-        settings = [settings for class_name, settings in layers if class_name == kind]
+        settings = [settings for class_name, settings in described if class_name == kind]
         for setting, allowed in SETTINGS[kind].items():
             for found in (of_layer[setting] for of_layer in settings):
                 if found not in allowed:
@@ -95,10 +87,15 @@ def _state(
 ) -> ModelState:
     """The weights, and the slots of an optimizer that is an RMSprop; `folders` says where each role's weights are."""
     shapes = weight_shapes(config)
+
+    def array(name: str, place: str) -> NDArray[np.floating]:
+        # Its shape is checked before it is read, since few bytes may claim a huge shape.
+        return required(_dataset(path, file, place), shapes[name], config, f"{path}: {place}")
+
     # The file numbers the weights of a layer in this order.
     in_order = {role: [name for name in shapes if name.startswith(f"{role}/")] for role in folders}
     weights = {
-        name: _array(path, file, f"{folder}/vars/{number}", shapes[name], config)
+        name: array(name, f"{folder}/vars/{number}")
         for role, folder in folders.items()
         for number, name in enumerate(in_order[role])
     }
@@ -107,10 +104,7 @@ def _state(
     if variables <= 2:
         slots = {name: np.zeros_like(weight) for name, weight in weights.items()}
     elif optimizer_class.lower() == "rmsprop" and first in (1, 2):  # a schedule of rates is no variable
-        slots = {
-            name: _array(path, file, f"optimizer/vars/{number}", shapes[name], config)
-            for number, name in enumerate(weights, first)
-        }
+        slots = {name: array(name, f"optimizer/vars/{number}") for number, name in enumerate(weights, first)}
     else:
         raise RosettaError(
             f"{path} has an optimizer {listed([optimizer_class])} of {variables} variables, expected an RMSprop "
@@ -118,15 +112,6 @@ def _state(
             "keras.Model(model.inputs, model.outputs).save(...)"
         )
     return ModelState(weights, slots)
-
-
-def _array(
-    path: Path, file: h5py.File, name: str, shape: tuple[int, ...], config: ModelConfig
-) -> NDArray[np.floating]:
-    """A dataset as an array. Its shape is checked before it is read, since few bytes may claim a huge shape."""
-    dataset = _dataset(path, file, name)
-    require_shape(dataset, shape, config, f"{path}: {name}")
-    return checked(dataset[()], shape, config, f"{path}: {name}")
 
 
 def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:

@@ -10,11 +10,19 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from backends.native.files import SECOND_BIAS, UNREADABLE, at_most, canonical_state, listed, model_and_optimizer, read
+from backends.native.files import SECOND_BIAS, canonical_state, listed, model_and_optimizer, opened
 from common.archives import open_archive
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState
+
+MODEL = (
+    "a state dict, or is damaged; expected what torch.save(model.state_dict(), path) writes. Nothing in it was run"
+)
+OPTIMIZER = (
+    "the state of this model's optimizer, or is damaged; expected what torch.save(optimizer.state_dict(), path) "
+    "writes"
+)
 
 
 def read_torch(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
@@ -23,48 +31,32 @@ def read_torch(paths: Sequence[Path], config: ModelConfig, latent_dim: int | Non
     Raises RosettaError for files that are damaged, or of another model.
     """
     model, optimizer = model_and_optimizer(paths)
-    largest = at_most(config, latent_dim)
-    tensors = _tensors(model, largest)
-    slots = _slots(optimizer, tensors, largest) if optimizer else {}
+    slots = {}
+    with opened(model, config, latent_dim, MODEL) as content:
+        tensors = {str(name): _array(tensor) for name, tensor in _loaded(model, content).items()}
+    if optimizer:
+        with opened(optimizer, config, latent_dim, OPTIMIZER) as content:
+            slots = _slots(optimizer, _loaded(optimizer, content), tensors)
     return canonical_state((model, optimizer), tensors, slots, config, latent_dim, dense_transposed=True)
 
 
-def _tensors(path: Path, config: ModelConfig) -> dict[str, NDArray[Any]]:
-    try:
-        return {str(name): _array(tensor) for name, tensor in _content(path, config).items()}
-    except UNREADABLE as error:
-        raise RosettaError(
-            f"{path} is not a state dict, or is damaged; expected what torch.save(model.state_dict(), path) writes. "
-            "Nothing in it was run"
-        ) from error
-
-
-def _slots(path: Path, names: Iterable[str], config: ModelConfig) -> dict[str, NDArray[Any]]:
+def _slots(path: Path, loaded: Any, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """RMSprop's slots by the names of the weights. The file numbers them in the order of the model."""
-    try:
-        content = _content(path, config)
-        state = content["state"]
-        numbers = [number for group in content["param_groups"] for number in group["params"]]
-        if len(numbers) < len(list(names)):  # an optimizer without the second biases, such as Rosetta's
-            names = [name for name in names if not name.endswith(SECOND_BIAS)]
-        name_of = dict(zip(numbers, names, strict=True))
-        kept = {kind for slots in state.values() for kind in slots} - {"step"}
-        if kept - {"square_avg"}:
-            raise RosettaError(
-                f"{path} keeps {listed(sorted(kept))}; expected square_avg alone, as an RMSprop has without "
-                "momentum and not centered. Leave the file out to start with slots of zeros"
-            )
-        return {name_of[number]: _array(slots["square_avg"]) for number, slots in state.items()}
-    except UNREADABLE as error:
+    numbers = [number for group in loaded["param_groups"] for number in group["params"]]
+    if len(numbers) < len(list(names)):  # an optimizer without the second biases, such as Rosetta's
+        names = [name for name in names if not name.endswith(SECOND_BIAS)]
+    name_of = dict(zip(numbers, names, strict=True))
+    kept = {kind for slots in loaded["state"].values() for kind in slots} - {"step"}
+    if kept - {"square_avg"}:
         raise RosettaError(
-            f"{path} is not the state of this model's optimizer, or is damaged; expected what "
-            "torch.save(optimizer.state_dict(), path) writes"
-        ) from error
+            f"{path} keeps {listed(sorted(kept))}; expected square_avg alone, as an RMSprop has without "
+            "momentum and not centered. Leave the file out to start with slots of zeros"
+        )
+    return {name_of[number]: _array(slots["square_avg"]) for number, slots in loaded["state"].items()}
 
 
-def _content(path: Path, config: ModelConfig) -> Any:
+def _loaded(path: Path, content: bytes) -> Any:
     """What torch.load gives, which does not compare what it reads with the checksums of the zip."""
-    content = read(path, config)
     file = io.BytesIO(content)
     if zipfile.is_zipfile(file):  # which files of torch before 1.6 are not
         with open_archive(content) as archive:

@@ -13,7 +13,7 @@ import msgspec
 from flask import Flask, Response, abort, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from backends.serve.served import BusyError, NotOpenError, ServedBackend
+from backends.serve.served import ServedBackend, UnavailableError
 from common.errors import RosettaError
 from common.text import normalize
 from common.vocabulary import CharVocabulary
@@ -77,7 +77,12 @@ def application(
 
     @made.post("/translate")
     def translate() -> Response | tuple[dict[str, object], int]:
-        question = _question()
+        if request.mimetype != "application/json":
+            abort(415, "A question is sent as application/json.")
+        try:
+            question = msgspec.json.decode(request.get_data(), type=Question)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            abort(400, f"This is no question that the page would send: {error}")
         if question.backend not in by_name:
             abort(404, "There is no such backend on this page.")
         text = normalize(question.text)
@@ -91,42 +96,22 @@ def application(
             abort(400, "There is nothing to translate; type a sentence.")
         try:
             answer = by_name[question.backend].answer(text)
-        except (BusyError, NotOpenError) as error:
-            abort(503, str(error))
         except RosettaError as error:
-            abort(500, str(error))
+            abort(503 if isinstance(error, UnavailableError) else 500, str(error))
         return Response(msgspec.json.encode(answer), mimetype="application/json")
 
     return made
-
-
-def _question() -> Question:
-    """What the request's body asks. Ends the request where that is nothing which the page would send."""
-    if request.mimetype != "application/json":
-        abort(415, "A question is sent as application/json.")
-    try:
-        return msgspec.json.decode(request.get_data(), type=Question)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        abort(400, f"This is no question that the page would send: {error}")
 
 
 def _is_own(header: str, host: str) -> bool:
     """Whether a request's Host header names this server, and not somebody's name that was pointed at it."""
     try:
         name = urlsplit(f"//{header}").hostname or ""
+        if name not in OWN_NAMES and host in ("0.0.0.0", "::"):  # every address of this machine
+            return bool(ip_address(name))  # an address, unlike a name, cannot be pointed elsewhere
     except ValueError:
         return False
-    if host in ("0.0.0.0", "::"):  # every address of this machine; addresses cannot be pointed elsewhere, names can
-        return name in OWN_NAMES or _is_address(name)
     return name in {*OWN_NAMES, host.lower()}
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _named(characters: Sequence[str]) -> str:

@@ -1,13 +1,12 @@
 """A backend whose process answers the visitors of a page, one at a time, and is opened again after its death."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from threading import BoundedSemaphore, Lock
 from typing import Any, Literal
 
 from backends.process.parent import Runtime
-from backends.translator import Choice, Opener, Translator
+from backends.translator import Opener, Translator
 from common.errors import RosettaError
 from common.run_directory import RunDirectory
 from common.tensors import STOP
@@ -18,46 +17,18 @@ SHOWN = 3  # characters that are named at each position, the most probable first
 CLOSING_SECONDS = 2.0  # waited for a last answer before its process is ended
 
 
-class BusyError(RosettaError):
-    """As many visitors as may wait for this backend do so."""
-
-
-class NotOpenError(RosettaError):
-    """The backend is still being opened, or could not be opened."""
-
-
-@dataclass(frozen=True)
-class Character:
-    """One character of a translation, the end of the sentence included."""
-
-    character: str
-    probability: float  # which the model gave to it
-    choices: list[Choice]  # the SHOWN most probable characters at its place
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one backend says of a sentence."""
-
-    backend: str
-    translation: str
-    milliseconds: float  # that the backend took to decode
-    ended: bool  # whether the model ended the sentence; else decoding stopped at its greatest length
-    longest: int | None  # where the sentence is longer than all of training: the length of training's longest
-    characters: list[Character]
+class UnavailableError(RosettaError):
+    """The backend is not open, or as many visitors wait for it as may."""
 
 
 class ServedBackend:
     """One backend of the page. `open` and `close` belong to one thread; `answer` may be called from any."""
 
-    def __init__(
-        self, name: str, run: RunDirectory, runtime: Runtime, died: Callable[["ServedBackend"], None]
-    ) -> None:
-        """`died` is told when the process died and wants to be opened again."""
+    def __init__(self, name: str, run: RunDirectory, runtime: Runtime) -> None:
         self.name = name
-        self.state: Literal["opening", "ready", "failed"] = "opening"
+        self.state: Literal["opening", "ready", "failed"] = "opening"  # also when its process died: open it again
         self.message = ""  # what went wrong, in an opening that failed or with the process before
-        self._run, self._runtime, self._died = run, runtime, died
+        self._run, self._runtime = run, runtime
         self._line = BoundedSemaphore(1 + WAITING)
         self._turn = Lock()
         self._resources = ExitStack()
@@ -71,7 +42,7 @@ class ServedBackend:
         try:
             opened = Opener(self._run, "last", None, self._runtime).open(self.name)
             translator = self._resources.enter_context(opened)
-            _answer(self.name, translator, translator.any_text)
+            _answer(translator, translator.any_text)
         except (RosettaError, OSError) as error:
             self._resources.close()
             self.state, self.message = "failed", str(error)
@@ -79,25 +50,26 @@ class ServedBackend:
             self._translator = translator
             self.state, self.message = "ready", ""
 
-    def answer(self, text: str) -> Answer:
-        """Translate a sentence whose characters the run knows.
+    def answer(self, text: str) -> dict[str, Any]:
+        """Translate a sentence whose characters the run knows; see `_answer`.
 
-        Raises BusyError, NotOpenError, and RosettaError where the process dies of it.
+        Raises UnavailableError, and RosettaError where the process dies of the sentence.
         """
         if not self._line.acquire(blocking=False):
-            raise BusyError(f"{self.name} is busy: {WAITING} others wait for it already; ask again in a moment")
+            raise UnavailableError(
+                f"{self.name} is busy: {WAITING} others wait for it already; ask again in a moment"
+            )
         try:
             with self._turn:
                 if self._translator is None:
                     why = f"could not be opened: {self.message}" if self.state == "failed" else "is being opened"
-                    raise NotOpenError(f"{self.name} {why}")
+                    raise UnavailableError(f"{self.name} {why}")
                 try:
-                    return _answer(self.name, self._translator, text)
+                    return _answer(self._translator, text)
                 except RosettaError as error:  # each of which ends a process
                     self._translator = None
-                    self.state, self.message = "opening", str(error)
                     self._resources.close()
-                    self._died(self)
+                    self.state, self.message = "opening", str(error)
                     raise
         finally:
             self._line.release()
@@ -111,7 +83,8 @@ class ServedBackend:
             self._turn.release()
 
 
-def _answer(name: str, translator: Translator, text: str) -> Answer:
+def _answer(translator: Translator, text: str) -> dict[str, Any]:
+    """What the page shows of a translation, and of each of its characters, the end of the sentence included."""
     seconds = 0.0
 
     def on_event(event: Mapping[str, Any]) -> None:
@@ -124,7 +97,12 @@ def _answer(name: str, translator: Translator, text: str) -> Answer:
     characters = []
     for character, choices in zip(detailed.translation + STOP * ended, detailed.choices, strict=True):
         probability = next(choice.probability for choice in choices if choice.character == character)
-        characters.append(Character(character, probability, choices[:SHOWN]))
+        characters.append({"character": character, "probability": probability, "choices": choices[:SHOWN]})
     longest = translator.max_encoder_seq_length
-    longer = longest if len(normalize(text)) > longest else None
-    return Answer(name, detailed.translation, 1000 * seconds, ended, longer, characters)
+    return {
+        "translation": detailed.translation,
+        "milliseconds": 1000 * seconds,  # that the backend took to decode
+        "ended": ended,  # whether the model ended the sentence; else decoding stopped at its greatest length
+        "longest": longest if len(normalize(text)) > longest else None,  # in training, if this sentence is longer
+        "characters": characters,
+    }

@@ -5,8 +5,8 @@ import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from queue import SimpleQueue
 from threading import Thread
+from time import sleep
 
 from backends import find
 from backends.process.parent import Runtime
@@ -17,6 +17,7 @@ from common.errors import CannotBeginError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 
 EXAMPLES = 3  # sentences that were held out of training, for visitors to click on
+POLL = 0.2  # seconds between two looks at whether a backend's process died and is to be opened again
 OWN_THREADS = 4  # of the server, beside those whose visitors wait for a backend
 LIMITS = {
     "connection_limit": 100,
@@ -51,10 +52,10 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
     sources = sorted({pairs[row][0] for row in held_out})
     examples = sources[len(sources) // 6 :: len(sources) // 3 or 1][:EXAMPLES]
 
-    to_open: SimpleQueue[ServedBackend] = SimpleQueue()
-    served = [ServedBackend(name, directory, runtime, died=to_open.put) for name in names]
+    served = [ServedBackend(name, directory, runtime) for name in names]
     listener = _listener(host, port)
-    if not ip_address(listener.getsockname()[0]).is_loopback:
+    address, own_port, *_ = listener.getsockname()
+    if not ip_address(address).is_loopback:
         warn(f"whoever reaches {host} can use the page, without a password and without encryption")
     title = "the bundled run" if run == BUNDLED_RUN else str(run)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits is nothing to report
@@ -65,13 +66,15 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
         **LIMITS,
     )
     Thread(target=server.run, daemon=True).start()
-    print(f"The page is at {_address(listener)} until Ctrl-C.", flush=True)
+    where = f"[{address}]" if ":" in address else address
+    print(f"The page is at http://{where}:{own_port}/ until Ctrl-C.", flush=True)
     try:
         # In this thread, since it is the one that a signal interrupts: a process half open is then ended too.
-        for one in served:
-            one.open()
         while True:
-            to_open.get().open()
+            for one in served:
+                if one.state == "opening":
+                    one.open()
+            sleep(POLL)
     finally:
         for one in served:
             one.close()
@@ -86,8 +89,3 @@ def _listener(host: str, port: int) -> socket.socket:
             f"the page cannot be served at {host}, port {port}: {error.strerror}; choose another --host or --port, "
             "such as 0 for any port that is free"
         ) from error
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

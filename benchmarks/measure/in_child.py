@@ -16,8 +16,8 @@ import psutil
 from numpy.typing import NDArray
 
 from common.decoding import Emit
-from common.evidence import Kernel
 from common.interface import Backend, unreported
+from common.profiling import Kernel
 from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state
 

@@ -12,8 +12,8 @@ from benchmarks.measure.in_child import Product
 from benchmarks.measure.plan import Row
 from benchmarks.measure.recording import ShownSentence
 from benchmarks.report.statistics import Estimate, Word, grouped
-from common.evidence import Kernel
 from common.interface import BackendFacts
+from common.profiling import Kernel
 
 # What the two rows of a pair are: two backends with matched settings, or a row and its counterpart (see Row), which
 # is as installed, in reduced precision, or simply measured a second time.
@@ -43,7 +43,7 @@ class RowResults:
     peak_share: float | None  # their number a second, as a share of the fastest matrix product that was measured
     threads: tuple[int, int]  # of the process, as the operating system counts them; of these those that were busy
     kernels: Sequence[Kernel]  # from the framework's own profiler, the longest first; empty where it did not run
-    step_parts: Mapping[str, float]  # a step by common.evidence.Part; empty where the profiler did not run
+    step_parts: Mapping[str, float]  # a step by common.profiling.Part; empty where the profiler did not run
 
     @property
     def compared(self) -> bool:

@@ -8,7 +8,7 @@ from common.text import listed, quoted
 
 BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
 WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
-# The names of the parts of a step (see common.evidence.Part) in tables, and after "22 ms more in".
+# The names of the parts of a step (see common.profiling.Part) in tables, and after "22 ms more in".
 PARTS = {
     "LSTM": "its LSTM kernels",
     "products": "matrix products",

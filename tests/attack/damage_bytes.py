@@ -1,4 +1,4 @@
-"""Damage at random: to bytes of any kind, and to JSON where each value may become a hostile one."""
+"""Damage at random: to bytes of any kind, and to JSON where each value may become a hostile one. What is damaged."""
 
 import io
 import json
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from common.weights import Arrays
 
 Damage = Callable[[bytes, np.random.Generator], bytes]
 # As a format may have them.
@@ -31,6 +33,16 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
         for name, content in members.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def layer_tensors(weights: Arrays) -> Arrays:
+    """Weights, or their slots, by the names and in the layout of Paddle's layers, which are almost torch's."""
+    tensors = {}
+    for role in ("encoder", "decoder"):
+        for kind, tensor in {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias_ih"}.items():
+            tensors[f"{role}.{tensor}_l0"] = weights[f"{role}/{kind}"].T
+        tensors[f"{role}.bias_hh_l0"] = np.zeros_like(weights[f"{role}/bias"])
+    return tensors | {"dense.weight": weights["dense/kernel"], "dense.bias": weights["dense/bias"]}
 
 
 def damaged(whole: bytes, rng: np.random.Generator) -> bytes:

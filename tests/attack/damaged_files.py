@@ -29,7 +29,15 @@ from common.run_directory import STATE_FILES, RunDirectory
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
 from tests import small_run
-from tests.attack.damage_bytes import Damage, bit_flipped, damaged, damaged_json, damaged_json_lines, zipped
+from tests.attack.damage_bytes import (
+    Damage,
+    bit_flipped,
+    damaged,
+    damaged_json,
+    damaged_json_lines,
+    layer_tensors,
+    zipped,
+)
 from tests.attack.limits import Target, attacked
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
@@ -38,12 +46,7 @@ STATE = initial_state(MODEL, 5)
 
 def pickled(protocol: int) -> bytes:
     """A state dict of MODEL, as Paddle saves it."""
-    tensors = {}
-    for role in ("encoder", "decoder"):
-        for kind, tensor in {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias_ih"}.items():
-            tensors[f"{role}.{tensor}_l0"] = STATE.weights[f"{role}/{kind}"].T
-        tensors[f"{role}.bias_hh_l0"] = np.zeros_like(STATE.weights[f"{role}/bias"])
-    tensors |= {"dense.weight": STATE.weights["dense/kernel"], "dense.bias": STATE.weights["dense/bias"]}
+    tensors = layer_tensors(STATE.weights)
     return pickle.dumps(tensors | {NAME_TABLE: {name: name for name in tensors}}, protocol)
 
 

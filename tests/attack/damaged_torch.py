@@ -22,12 +22,13 @@ import numpy as np
 
 from backends.process.parent import PROJECT
 from common.config import ModelConfig
-from common.weights import initial_state
-from tests.attack.damage_bytes import damaged, zipped
+from common.weights import initial_state, to_bytes
+from tests.attack.damage_bytes import bit_flipped, damaged, layer_tensors, zipped
 from tests.attack.limits import Target, attacked
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 READ = "import sys; from tests.attack.damaged_torch import read_damaged; read_damaged(*sys.argv[1:])"
+BIT = "a bit of a model"  # which is refused, or read as it was
 HARM = "open('harmed', 'w')"  # which would be left in the working folder
 # What a pickle may ask to be called: module, name and arguments.
 CALLS: list[tuple[str, str, tuple[Any, ...]]] = [
@@ -68,12 +69,15 @@ def read_damaged(folder: str, count: str, start: str) -> None:
     whole, model = whole_files(), Path("model").absolute()
     model.write_bytes(whole["model"])
 
-    def read(path: Path, before: list[Path]) -> None:
-        read_torch([*before, path], MODEL, None)
+    expected = to_bytes(read_torch([model], MODEL, None), {})
+
+    def read(path: Path, before: list[Path], kind: str) -> None:
+        state = read_torch([*before, path], MODEL, None)
+        assert kind != BIT or to_bytes(state, {}) == expected
 
     targets = {}
-    for kind in [*whole, "pickle in a zip", "sizes in a pickle", "pickle that calls something"]:
-        of_kind = partial(read, before=[model] if kind == "optimizer" else [])
+    for kind in [*whole, BIT, "pickle in a zip", "sizes in a pickle", "pickle that calls something"]:
+        of_kind = partial(read, before=[model] if kind == "optimizer" else [], kind=kind)
         if kind in whole:
             Path("whole").write_bytes(whole[kind])
             of_kind(Path("whole"))
@@ -86,13 +90,9 @@ def whole_files() -> dict[str, bytes]:
     import torch
 
     state = initial_state(MODEL, 5)
-    tensors = {}
-    for role in ("encoder", "decoder"):
-        for kind, tensor in {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias_ih"}.items():
-            tensors[f"{role}.{tensor}_l0"] = torch.tensor(state.weights[f"{role}/{kind}"].T)
-        tensors[f"{role}.bias_hh_l0"] = torch.zeros(4 * MODEL.latent_dim)
-    tensors |= {"dense.weight": torch.tensor(state.weights["dense/kernel"].T)}
-    tensors |= {"dense.bias": torch.tensor(state.weights["dense/bias"])}
+    arrays = layer_tensors(state.weights)  # which torch names alike
+    arrays["dense.weight"] = arrays["dense.weight"].T
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
     trained = [tensor for name, tensor in tensors.items() if not name.endswith("bias_hh_l0")]
     slots = {number: {"step": torch.tensor(3.0), "square_avg": tensor.abs()} for number, tensor in enumerate(trained)}
     optimizer = {"state": slots, "param_groups": [{"lr": 0.1, "params": list(slots)}]}
@@ -108,6 +108,8 @@ def made(kind: str, whole: dict[str, bytes], rng: np.random.Generator) -> bytes:
     """A damaged file of this kind. The checksums of a zip fit to what is damaged within it."""
     if kind in whole:
         return damaged(whole[kind], rng)
+    if kind == BIT:
+        return bit_flipped(whole["model"], rng)
     with zipfile.ZipFile(io.BytesIO(whole["model"])) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = next(name for name in members if name.endswith("data.pkl"))

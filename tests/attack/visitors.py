@@ -22,7 +22,7 @@ import waitress
 from flask import Flask
 
 from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_SENTENCE, application
-from backends.serve.served import Answer, BusyError, Character
+from backends.serve.served import UnavailableError
 from backends.serve.server import LIMITS, OWN_THREADS
 from common.vocabulary import CharVocabulary
 from tests.attack.damage_bytes import damaged, damaged_json
@@ -77,10 +77,10 @@ class Quick:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def answer(self, text: str) -> Answer:
+    def answer(self, text: str) -> dict[str, Any]:
         if self.name == "busy":
-            raise BusyError("busy is busy")
-        return Answer(self.name, text, 1.5, True, None, [Character(c, 0.5, []) for c in text])
+            raise UnavailableError("busy is busy")
+        return {"translation": text, "milliseconds": 1.5, "ended": True, "longest": None, "characters": []}
 
 
 @contextmanager

@@ -1,22 +1,21 @@
-"""The interface through which a backend tells about its framework, and what its implementations share.
-
-They share how a matrix product is timed, how it is found out whether denormal numbers are flushed to zero, and how
-the kernels of a profile are sorted.
-"""
+"""The interface through which a backend tells about its framework, and what its implementations share."""
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.tensors import Batches
+
+Array = NDArray[np.floating]
 
 WARM_UPS = 2  # calls before the timed ones; they do what is only done on first use, such as compiling
 FEWEST = 3  # the least number of timed calls
@@ -47,16 +46,39 @@ class Profiled:
     busy_seconds: float  # the part of it in which at least one kernel was running
 
     @classmethod
-    def of(cls, kernels: Sequence[Kernel], seconds: float, busy_seconds: float | None = None) -> "Profiled":
-        """Sort the kernels by their time. Without `busy_seconds`, no two kernels ran at the same time."""
-        busy = sum(kernel.seconds for kernel in kernels) if busy_seconds is None else busy_seconds
-        return cls(sorted(kernels, key=lambda kernel: -kernel.seconds), seconds, busy)
+    def of(
+        cls,
+        events: Iterable[tuple[str, int, float]],
+        parts: Mapping[Part, str],
+        seconds: float,
+        busy_seconds: float | None = None,
+    ) -> "Profiled":
+        """Sum events, each a kernel's name, calls and seconds, and sort the kernels by their time.
+
+        A kernel belongs to the first of the `parts` whose regular expression is found in its name, or to "other".
+        Without `busy_seconds`, no two kernels ran at the same time.
+        """
+        calls: Counter[str] = Counter()
+        spent: defaultdict[str, float] = defaultdict(float)
+        for name, times, own_seconds in events:
+            calls[name] += times
+            spent[name] += own_seconds
+        kernels = [Kernel(name, calls[name], own, _part_of(name, parts)) for name, own in spent.items()]
+        kernels.sort(key=lambda kernel: -kernel.seconds)
+        return cls(kernels, seconds, sum(spent.values()) if busy_seconds is None else busy_seconds)
 
 
-class Evidence(ABC):
-    """One framework's own tools: its profiler, its matrix product, its settings."""
+def _part_of(name: str, parts: Mapping[Part, str]) -> Part:
+    return next((part for part, pattern in parts.items() if re.search(pattern, name)), "other")
 
-    @abstractmethod
+
+@dataclass(frozen=True)
+class FrameworkEvidence(ABC):
+    """One framework's own tools: its profiler, its matrix product, and what it reports of itself."""
+
+    backend: Any  # an open Backend of this framework
+
+    @final
     def profile(self, batches: Batches) -> Profiled:
         """Train on these batches under the framework's own profiler.
 
@@ -64,35 +86,43 @@ class Evidence(ABC):
         are, since a profiler slows them.
         """
 
+        def train() -> float:
+            return float(self.backend.train(batches, lambda step, loss: None).seconds)
+
+        train()  # a warm-up, since the first steps do more than later ones
+        return self.traced(train)
+
     @abstractmethod
+    def traced(self, train: Callable[[], float]) -> Profiled:
+        """What the framework's profiler reports of `train`, which returns the duration of its steps in seconds."""
+
+    @final
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
         """The speed of the framework's product (m, k) @ (k, n), in floating-point operations a second.
 
         The operands are random and have the model's precision. After two warm-up products the median is taken over as
         many products as fit into `seconds`, at least three.
         """
+        generator, dtype = np.random.default_rng(0), self.backend.config.dtype
+        left, right = generator.random((m, k)).astype(dtype), generator.random((k, n)).astype(dtype)
+        return 2 * m * k * n / median_seconds(self.multiplication(left, right), seconds)
+
+    @abstractmethod
+    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
+        """A function that multiplies the two matrices, and returns when their product is done."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
 
-        The settings decide how the framework runs; names and values (a str, number or bool each) are its own and are
-        read back from it. Every backend adds `matrix_library`, the library with which the framework itself multiplies
-        matrices, and `denormals`: "kept", "flushed", or "some flushed" where its threads differ.
+        The settings of every backend are `matrix_library`, the library with which the framework itself multiplies
+        matrices, and `denormals`, see below. There may be others that decide how it computes, a str, number or bool
+        each.
         """
 
 
-def random_operands(m: int, k: int, n: int, dtype: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Two matrices, (m, k) and (k, n), of random numbers between 0 and 1."""
-    generator = np.random.default_rng(0)
-    return generator.random((m, k)).astype(dtype), generator.random((k, n)).astype(dtype)
-
-
 def median_seconds(call: Callable[[], Any], seconds: float) -> float:
-    """The median duration of a call, over as many calls as fit into `seconds`, after two that do not count.
-
-    `call` must return when its work is done, not when the work is queued.
-    """
+    """The median duration of a call, over as many calls as fit into `seconds`, after two that do not count."""
     for _ in range(WARM_UPS):
         call()
     stamps = [perf_counter()]
@@ -102,24 +132,15 @@ def median_seconds(call: Callable[[], Any], seconds: float) -> float:
     return median(after - before for before, after in pairwise(stamps))
 
 
-def smallest_normals(dtype: str) -> NDArray[np.floating]:
-    """An array (ENOUGH,) of the smallest normal number, whose half is denormal."""
-    return np.full(ENOUGH, np.finfo(dtype).tiny, dtype)
-
-
-def kept_or_flushed(halves: NDArray[np.floating]) -> str:
-    """What a framework did with denormal numbers when it halved `smallest_normals`.
+def denormals(halve: Callable[[Array], Array], dtype: str) -> str:
+    """What a framework does with denormal numbers, which it makes by halving an array of the smallest normal one.
 
     It is "kept", "flushed", or "some flushed" where one thread flushes them to zero and another does not.
     """
+    halves = halve(np.full(ENOUGH, np.finfo(dtype).tiny, dtype))
     # The bits are compared, since a thread that flushes denormals also takes them for zero in comparisons.
     share = np.mean(halves.view(f"u{halves.itemsize}") == 0)
     return {0.0: "kept", 1.0: "flushed"}.get(float(share), "some flushed")
-
-
-def part_of(name: str, parts: Mapping[Part, str]) -> Part:
-    """The first part whose regular expression is found in a kernel's name; "other" where none is."""
-    return next((part for part, pattern in parts.items() if re.search(pattern, name)), "other")
 
 
 def covered(spans: Iterable[tuple[int, int]]) -> int:

@@ -1,0 +1,100 @@
+"""What PyTorch tells of itself."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from common.profiling import Array, FrameworkEvidence, Part, Profiled, covered, denormals
+
+# The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
+PARTS: Mapping[Part, str] = {
+    "LSTM": r"(?i)mkldnnrnn|mkldnn_rnn|_cudnn_rnn",
+    "optimizer": r"^Optimizer|aten::(sqrt_|mul_|addcmul_|addcdiv_)$",  # adding epsilon is counted to the gates
+    "products": r"aten::(mm|addmm|bmm)$|gemm",
+    "data": r"aten::_to_copy$|^Memcpy",
+    "gates": r"^aten::",
+    "Python": r"^autograd::|^torch::autograd::|Backward\d$|^detach$",
+}
+
+
+@dataclass(frozen=True)
+class TorchEvidence(FrameworkEvidence):
+    products: torch.dtype | None = None  # of products and LSTMs, where it is not the weights'
+
+    def traced(self, train: Callable[[], float]) -> Profiled:
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.backend.device == "gpu" else [])]
+        with profile(activities=activities) as profiler:
+            seconds = train()
+        return Profiled.of(_events(profiler), PARTS, seconds)
+
+    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
+        operands = [torch.from_numpy(operand).to(self.backend.torch_device) for operand in (left, right)]
+
+        @torch.inference_mode()
+        def multiply() -> None:
+            torch.matmul(*operands)
+            if self.backend.device == "gpu":
+                torch.cuda.synchronize()
+
+        return multiply
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "version": str(torch.__version__),
+            "device": str(self.backend.model.dense.weight.device),
+            "threads": torch.get_num_threads(),
+            "precision": self._precision(),
+            "settings": {
+                "matrix_library": self._matrix_library(),
+                "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+                "denormals": denormals(self._halved, self.backend.config.dtype),
+            },
+        }
+
+    def _matrix_library(self) -> str:
+        """As PyTorch says that it was built; LSTMs in float32 and all of bfloat16 are oneDNN's."""
+        if self.backend.device == "gpu":
+            return f"cuBLAS of CUDA {torch.version.cuda}"
+        built = torch.__config__.show()
+        library = re.search(r"BLAS_INFO=(\w+)", built)[1]
+        if torch.backends.mkl.is_available():
+            library = "MKL " + re.search(r"Math Kernel Library Version ([\d.]+)", built)[1]
+        onednn = torch.backends.mkldnn
+        if not (onednn.is_available() and onednn.enabled) or self.backend.config.dtype == "float64":
+            return library
+        version = "oneDNN " + re.search(r"MKL-DNN v([\d.]+)", built)[1]
+        return version if self.products else f"{version} in LSTMs, {library} elsewhere"
+
+    def _halved(self, numbers: Array) -> Array:
+        halves: Array = (torch.from_numpy(numbers).to(self.backend.torch_device) * 0.5).numpy(force=True)
+        return halves
+
+    @torch.inference_mode()
+    def _precision(self) -> str:
+        """The dtype in which a product of the model's weights is computed."""
+        weight = self.backend.model.dense.weight
+        with torch.autocast("cpu", self.products or torch.bfloat16, enabled=self.products is not None):
+            product = weight @ weight.T
+        return str(product.dtype).removeprefix("torch.")
+
+
+def _events(profiler: profile) -> Iterator[tuple[str, int, float]]:
+    """Of each kernel its name, calls and own seconds; of what goes on in the background, such as a group's sums, the
+    seconds in which it does, since it has only a begin and an end."""
+    background: dict[str, list[tuple[int, int]]] = {}
+    for event in profiler.events():
+        if event.is_async and event.device_type == DeviceType.CPU:
+            span = int(1e3 * event.time_range.start), int(1e3 * event.time_range.end)  # nanoseconds
+            background.setdefault(event.name, []).append(span)
+    for name, spans in background.items():
+        yield name, len(spans), covered(spans) / 1e9
+    for event in profiler.key_averages():
+        if event.key not in background:
+            on_cpu = event.device_type == DeviceType.CPU
+            microseconds = event.self_cpu_time_total if on_cpu else event.self_device_time_total
+            yield event.key, event.count, microseconds / 1e6

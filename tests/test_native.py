@@ -400,7 +400,7 @@ OF_KERAS: dict[str, tuple[Callable[[list[Any]], object], str]] = {  # a change o
     "gru": (lambda layers: layers[2].update(class_name="GRU"), "'keras.layers.GRU'"),
     "deeper": (
         lambda layers: layers.append(layers[2]),
-        "'keras.layers.LSTM', 'keras.layers.LSTM', 'keras.layers.LSTM'",
+        "expected those of the example: two inputs",
     ),
     "without a dense layer": (
         lambda layers: layers.pop(),

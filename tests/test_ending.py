@@ -108,11 +108,7 @@ def test_a_standard_stream_that_is_closed_leads_to_nowhere(closed: str) -> None:
     assert done.stdout.count("\n") == (">&-" not in closed.split())
 
 
-@pytest.mark.parametrize(
-    ("files", "cannot"),
-    [(8, "the numpy backend's process cannot be started"), (16, "the corpus cannot be kept on disk")],
-)
-def test_too_few_open_files_are_one_line(files: int, cannot: str) -> None:
-    done = shell(f"ulimit -n {files}; {{}}")
+def test_too_few_open_files_are_one_line() -> None:
+    done = shell("ulimit -n 8; {}")
     assert done.returncode == 2
-    assert done.stderr == f"rosetta: {cannot}: Too many open files\n"
+    assert done.stderr == "rosetta: the numpy backend's process cannot be started: Too many open files\n"

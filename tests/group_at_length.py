@@ -83,7 +83,6 @@ def commands(name: str, folder: Path) -> None:
         ]
         said = ["\n".join(program.communicate(timeout=300)) for program in programs]
     assert [program.returncode for program in programs] == [0, 0], "\n".join(said)
-    assert "The run is in" not in said[1], "the first worker alone tells"
     assert RunDirectory.open(folder / "runs" / "one").history()[-1].epoch == 2
     print(f"{name}: two hosts trained by the commands of docs/parallel.md")
 

@@ -21,8 +21,9 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import benchmarks  # noqa: F401 (so that it is ours, too)
-from backends import installed, options, require_known
+from backends import installed, require_known
 from backends import names as names_in_table
+from backends.commands import options
 from common import terminal
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
 from common.ending import Commands, run_to_the_end
@@ -30,7 +31,7 @@ from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.text import for_terminal, lines_as_they_arrive, opened, printable, quoted, typed_lines
 
 if TYPE_CHECKING:
-    from backends.translator import Opener
+    from backends.commands.translating import Opener
 
 sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -152,8 +153,8 @@ def train(
     may name another framework to go on in, and --learning-rate another rate, which the run then keeps. With
     --workers, each worker uses its share of the cores, unless --threads gives the number of each.
     """
-    from backends import runs
-    from backends.engines import place_in_group
+    from backends.commands import training
+    from backends.groups.engines import place_in_group
     from backends.process.parent import Runtime
     from common.machine import cores
     from common.run_directory import RunDirectory
@@ -173,12 +174,12 @@ def train(
                 fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
                 options.refuse(context, fixed, "--resume goes on with the run's own settings")
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
-                trained = runs.resume(run, backend, epochs, runtime, on_event, rate, workers)
+                trained = training.resume(run, backend, epochs, runtime, on_event, rate, workers)
             else:
                 corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
                 settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
                 name = options.needed(backend)
-                trained = runs.train(
+                trained = training.train(
                     name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, workers
                 )
     except KeyboardInterrupt:
@@ -271,8 +272,8 @@ def translate(
 
 def _opener(run: Path | None, weights: str, dtype: str | None, threads: int | None, device: str) -> "Opener":
     """Opens a run, by default the bundled one, in any backend."""
+    from backends.commands.translating import Opener
     from backends.process.parent import Runtime
-    from backends.translator import Opener
     from common.run_directory import BUNDLED_RUN, RunDirectory
 
     return Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
@@ -293,7 +294,7 @@ def _answering(
             yield answers, lambda: {"backend": translator.process.name}
         return
 
-    from backends.side_by_side import open_side_by_side
+    from backends.commands.side_by_side import open_side_by_side
 
     names = installed(variants)
     with ExitStack() as stack:
@@ -346,14 +347,14 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
-    from backends import runs
+    from backends.commands import training
     from common.material import Material
 
     opener = _opener(run, weights, dtype, threads, device)
     run, batch_size = opener.run.path, opener.run.train_config.batch_size
     with terminal.training_progress("evaluate") as on_event, opener.open(backend) as translator:
         material = Material.of_run(opener.run, dtype)
-        figures = runs.evaluate(translator, material, batch_size, limit, on_event)
+        figures = training.evaluate(translator, material, batch_size, limit, on_event)
         name = translator.process.name
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)

@@ -31,18 +31,18 @@ class Entry:
 TABLE = {
     "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", "", "NumPy"),
     "keras": Entry(
-        "backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras", "backends.keras_group:KerasWorker"
+        "backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras", "backends.groups.keras:KerasWorker"
     ),
     "keras:jit": Entry("backends.keras_xla:KerasJit", "tensorflow", "keras"),
     "keras:fast": Entry("backends.keras_xla:KerasFast", "tensorflow", "keras"),
     "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
     "torch": Entry(
-        "backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch", "backends.torch_group:TorchWorker"
+        "backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch", "backends.groups.torch:TorchWorker"
     ),
     "torch:compile": Entry("backends.torch_compile:TorchCompile", "torch", "torch", compiled=True),
     "torch:bfloat16": Entry("backends.torch_bfloat16:TorchBfloat16", "torch", "torch", reduced=True),
     "paddle": Entry(
-        "backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", "backends.paddle_group:PaddleWorker"
+        "backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", "backends.groups.paddle:PaddleWorker"
     ),
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backends import options
+from backends.commands import options
 from common import terminal
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError, why
@@ -166,7 +166,7 @@ def sweep(
     With --workers: how much faster a group of workers trains than one, and how much of its time is communication.
     """
     from backends import BASELINE, TABLE, frameworks
-    from backends.engines import engine_of
+    from backends.groups.engines import engine_of
     from benchmarks.measure import sweep
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import Plan, Row

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from backends import options
+from backends.commands import options
 from common import terminal
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError

@@ -27,6 +27,7 @@ FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since tor
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 
 Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
+Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called
 Loss = TypeVar("Loss", bound=SupportsFloat)  # a framework's scalar
 Counts = TypeVar("Counts")  # a framework's vector of three numbers
 Lengths = TypeVar("Lengths")  # a framework's vector (N,)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from backends.process.wire import arguments_for, function_named
 from common import decoding, interface
-from common.decoding import Emit
-from common.interface import Backend
+from common.interface import Backend, Emit
 from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state
 

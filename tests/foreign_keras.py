@@ -6,8 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from common.decoding import Emit
-from common.interface import Backend
+from common.interface import Backend, Emit
 
 
 def save(backend: Backend, emit: Emit, *, folder: str, named: bool, optimizer: str = "rmsprop") -> Mapping[str, Any]:

@@ -7,8 +7,7 @@ import paddle
 from paddle import nn
 
 from backends.paddle_backend import Seq2Seq
-from common.decoding import Emit
-from common.interface import Backend
+from common.interface import Backend, Emit
 
 
 class Translator(nn.Layer):

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from backends.torch_backend import Seq2Seq
-from common.decoding import Emit
-from common.interface import Backend
+from common.interface import Backend, Emit
 from tests.native_child import Malicious
 
 

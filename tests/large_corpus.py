@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from backends import runs
+from backends.commands import training
 from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig
 
@@ -71,7 +71,7 @@ def measure(data: Path, backend: str, batches: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, suppress(EnoughError):
         settings, padding = TrainConfig(batches=batches), "mask" if batches == "bucketed" else "space"
         config, out = DataConfig(str(data), MOST), Path(folder) / "run"
-        runs.train(backend, config, settings, 64, "float32", padding, 99, out, Runtime(threads=1), watch)
+        training.train(backend, config, settings, 64, "float32", padding, 99, out, Runtime(threads=1), watch)
     steps = [(t1 - t0) / (s1 - s0) for (s0, t0), (s1, t1) in pairwise(stamps) if s1 > s0 > 0]
     return {"ms_a_step": round(1000 * median(steps), 3), "before_s": round(stamps[0][1] - began, 1)} | found
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from backends.native import files
-from common import native
-from common.decoding import Emit
+from backends.process import in_child
 from common.errors import RosettaError
-from common.interface import Backend
+from common.interface import Backend, Emit
 from common.weights import ModelState
 
 
@@ -49,6 +48,6 @@ def read(
     """The state that files hold; `largest` is the most units that are read without being told of."""
     try:
         files.LARGEST_LATENT_DIM = largest
-        return Read(native.read(backend, emit, paths=paths, latent_dim=latent_dim))
+        return Read(in_child.read_native(backend, emit, paths=paths, latent_dim=latent_dim))
     except RosettaError as error:
         return Read(refusal=str(error), exit_code=error.exit_code)

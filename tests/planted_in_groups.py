@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from common.decoding import Emit
-from common.interface import Backend
+from common.interface import Backend, Emit
 from common.tensors import Batch
 from common.weights import ModelState
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from common.decoding import Emit
-from common.interface import Backend, Metrics, unreported
+from common.interface import Backend, Emit, Metrics, unreported
 from common.profiling import Profiled
 from common.tensors import Batch, Batches
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+from backends.process.in_child import Trouble, _write_trouble
 from backends.process.scratch import scratch_folder
 from benchmarks.commands import report
 from benchmarks.measure.lock import only_writer
@@ -21,7 +22,6 @@ from benchmarks.measure.recording import Recording, append_line, content_of, cre
 from common.config import as_float32
 from common.files import UNFINISHED, read_json
 from common.run_directory import RunDirectory
-from common.training import Trouble, _write_trouble
 from tests import recordings
 from tests.small_run import CONFIGS, FILES, as_version_1, assert_state, contents, create, names, state_of, write
 

@@ -3,9 +3,9 @@
 import pytest
 
 from backends import TABLE
+from backends.commands.training import evaluate
+from backends.commands.translating import Opener
 from backends.process.parent import Runtime
-from backends.runs import evaluate
-from backends.translator import Opener
 from common.config import DataConfig
 from common.corpus import read_corpus
 from common.material import Material

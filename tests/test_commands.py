@@ -85,7 +85,7 @@ def test_hints_are_quoted_for_the_shell(tmp_path, monkeypatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("backends.runs.resume", interrupted)
+    monkeypatch.setattr("backends.commands.training.resume", interrupted)
     again = ["train", "--out", str(out), "--resume", "--epochs"]
     status, _, said = rosetta(*again, 1)  # which it has already
     assert (status, hinted(said)) == (130, ["evaluate", str(out)])

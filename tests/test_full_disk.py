@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import NumpyBackend
+from backends.process.in_child import fit
 from backends.process.parent import PROJECT
 from benchmarks.commands import _measuring
 from common import run_directory
@@ -19,7 +20,6 @@ from common.files import write_atomically
 from common.material import prepare
 from common.run_directory import RunDirectory
 from common.tensors import Batch, model_config
-from common.training import fit
 from common.weights import initial_state
 from tests.small_run import CONFIGS, MODEL, PAIRS, VOCABULARIES, create
 

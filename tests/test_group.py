@@ -15,12 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
-from backends import runs
-from backends.engines import ENGINES, Worker, free_addresses, place_in_group
+from backends.commands import training
+from backends.groups.engines import ENGINES, Worker, free_addresses, place_in_group
 from backends.numpy_backend import NumpyBackend
 from backends.process import group
 from backends.process.environment import child_environment
 from backends.process.group import ask_each
+from backends.process.in_child import follow
 from backends.process.parent import PROJECT, Runtime
 from benchmarks.compare.certificate import QUICK
 from benchmarks.compare.climber import Climber
@@ -30,7 +31,6 @@ from common.errors import CannotBeginError, RosettaError
 from common.group import Group
 from common.material import Material
 from common.run_directory import RunDirectory
-from common.training import follow
 from common.weights import ModelState, initial_state
 from tests import planted_in_groups
 from tests.conftest import FRAMEWORKS, SETTINGS, batch_of
@@ -157,13 +157,13 @@ def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], ob
 
     with ThreadPoolExecutor(1) as thread:
         done = thread.submit(wait_and_disturb)
-        *_, said = rosetta(*training(name, run), "--epochs", epochs, "--workers", WORKERS)
+        *_, said = rosetta(*train_arguments(name, run), "--epochs", epochs, "--workers", WORKERS)
         done.result()
     assert psutil.Process().children() == before
     return said.splitlines()[-1]
 
 
-def training(name: str, run: Path) -> list[object]:
+def train_arguments(name: str, run: Path) -> list[object]:
     return ["train", "--backend", name, "--out", run, *SMALL]
 
 
@@ -190,7 +190,7 @@ def test_a_group_trains_as_one_worker_does_and_a_worker_that_dies_is_named(name:
 
 def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group of NumPy, whose workers add nothing up."""
-    monkeypatch.setattr(runs, "new_group", lambda name, size: [Worker(rank, size) for rank in range(size)])
+    monkeypatch.setattr(training, "new_group", lambda name, size: [Worker(rank, size) for rank in range(size)])
     monkeypatch.setattr("common.machine.cores", lambda: 6)
     threads = []
 
@@ -207,7 +207,7 @@ def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(tmp_path: Path, monkeypatch
 
 def test_workers_on_two_hosts_train_one_run_and_say_that_they_lost_another(tmp_path: Path) -> None:
     """Each is started by hand, as a cluster's scheduler does, with the variables of torch's engine."""
-    run, command = tmp_path / "run", [sys.executable, "-m", "rosetta", *training("torch", tmp_path / "run")]
+    run, command = tmp_path / "run", [sys.executable, "-m", "rosetta", *train_arguments("torch", tmp_path / "run")]
     with two_hosts() as hosts:
         port = free_addresses(1)[0].rpartition(":")[2]
         programs = []

@@ -23,8 +23,8 @@ from backends.native import files
 from backends.native.keras import read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
 from backends.numpy_backend import NumpyBackend
+from backends.process import in_child
 from backends.process.parent import PROJECT, BackendProcess, Runtime
-from common import native
 from common.beam import log_softmax
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import RosettaError
@@ -101,7 +101,7 @@ def refused_here(path: Path, *more: Path) -> str:
     reader = READERS[path.suffix]
     backend: Any = SimpleNamespace(config=MODEL, read_native=lambda paths, units: reader(paths, MODEL, units))
     with pytest.raises(RosettaError) as caught:
-        native.read(backend, lambda **event: None, paths=[path, *more], latent_dim=None)
+        in_child.read_native(backend, lambda **event: None, paths=[path, *more], latent_dim=None)
     assert caught.value.exit_code == RosettaError.exit_code
     return one_line(str(caught.value))
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import Lstm, NumpyBackend
+from backends.process.in_child import translate
 from backends.process.parent import Runtime
 from benchmarks.compare import in_child
-from common.decoding import translate
 from common.weights import ModelState, in_dtype, initial_state
 from tests import child
 from tests.conftest import EXACT, SETTINGS, StartBackend, batch_of, model

@@ -13,20 +13,20 @@ import numpy as np
 import psutil
 import pytest
 
+from backends.commands.training import resume, train
+from backends.commands.translating import Opener
 from backends.numpy_backend import NumpyBackend
+from backends.process import in_child
+from backends.process.in_child import GROWN
 from backends.process.parent import Runtime
-from backends.runs import resume, train
-from backends.translator import Opener
 from benchmarks.compare.bounds import NEAR_TIE
 from benchmarks.compare.course import first_margin
-from common import training
 from common.config import DataConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError, RosettaError
 from common.interface import unreported
 from common.material import Material, prepare
 from common.run_directory import RunDirectory
 from common.tensors import STOP, epoch_batches, model_config
-from common.training import GROWN
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS
 from tests.program import refusal, started, wait_until
@@ -120,7 +120,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
         fixed = {"run": out, "name": name, "learning_rate": SETTINGS.learning_rate, "corpus": material.batch}
         with Runtime(threads=2).start(name, config, SETTINGS) as process:
             for epochs in totals:
-                process.call(training.fit, epochs=epochs, **fixed, **rows)
+                process.call(in_child.fit, epochs=epochs, **fixed, **rows)
         return run
 
     whole, stopped = written(tmp_path / "whole", [2]), written(tmp_path / "stopped", [1, 2])

@@ -128,9 +128,10 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import common, backends, benchmarks, rosetta",
-        "import backends.runs, backends.translator, backends.native.convert, backends.serve.server",
+        "import backends.commands.training, backends.commands.translating",
+        "import backends.native.convert, backends.serve.server",
         "import benchmarks.measure.bench, benchmarks.report.results, benchmarks.report.page",
-        "import common.training, common.run_directory",
+        "import backends.process.in_child, common.run_directory",
         "import rosetta_record",
     ],
 )

@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from backends import TABLE, Entry
+from backends.commands.side_by_side import open_side_by_side
+from backends.commands.translating import Opener, Translator
 from backends.process.parent import PROJECT, Runtime
-from backends.side_by_side import open_side_by_side
-from backends.translator import Opener, Translator
 from common.errors import UnknownCharactersError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from tests.program import answer, refusal, rosetta, started

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends import find
+from backends.process import in_child
 from backends.process.parent import Runtime
-from common import native
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.files import new_folder
 from common.material import prepare
@@ -30,7 +30,7 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
         new_folder(out) as folder,
         CONVERTING.start(backend, run.model_config, run.train_config) as process,
     ):
-        return process.call(native.save, run=run.path, weights=weights, folder=folder)
+        return process.call(in_child.save_native, run=run.path, weights=weights, folder=folder)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def import_native(
     refuse_existing(out, "choose another name for the run")
     model, train, data = setting.configs
     with CONVERTING.start(backend, model, train) as process:
-        state = process.call(native.read, paths=paths, latent_dim=latent_dim)
+        state = process.call(in_child.read_native, paths=paths, latent_dim=latent_dim)
     found = len(state.weights["encoder/recurrent_kernel"])
     configs = replace(model, latent_dim=found), train, data
     return RunDirectory.create(out, backend, configs, setting.sha256, setting.pairs, setting.vocabularies, state)

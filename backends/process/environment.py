@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from backends.engines import ENGINES
+from backends.groups.engines import ENGINES
 from common.interface import FLUSH_DENORMALS
 from common.machine import cores, is_amd
 

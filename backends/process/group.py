@@ -5,7 +5,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from backends.engines import Worker, lost_another
+from backends.groups.engines import Worker, lost_another
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.starting import started_side_by_side
 from common.config import ModelConfig, TrainConfig

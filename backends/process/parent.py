@@ -22,9 +22,8 @@ from backends.process.environment import child_environment
 from backends.process.scratch import scratch_folder
 from backends.process.wire import Failure, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
-from common.decoding import Emit
 from common.errors import CannotBeginError, RosettaError
-from common.interface import Backend, BackendFacts
+from common.interface import Backend, BackendFacts, Emit
 from common.text import printable, quoted
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -95,7 +94,7 @@ class BackendProcess:
     """A backend running in a child process; a context manager that ends the process.
 
     The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. `group`
-    holds the variables by which the backend joins a group of workers; see backends/engines.py.
+    holds the variables by which the backend joins a group of workers; see backends/groups/engines.py.
 
     Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
     fails, dies, sends garbage, or takes longer than a call allows to read a request or to send a message.

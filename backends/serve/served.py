@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from threading import BoundedSemaphore, Lock
 from typing import Any, Literal
 
+from backends.commands.translating import Opener, Translator
 from backends.process.parent import Runtime
-from backends.translator import Opener, Translator
 from common.errors import RosettaError
 from common.run_directory import RunDirectory
 from common.tensors import STOP

@@ -9,9 +9,9 @@ from threading import Thread
 from time import sleep
 
 from backends import find
+from backends.commands.translating import Warn
 from backends.process.parent import Runtime
 from backends.serve.served import WAITING, ServedBackend
-from backends.translator import Warn
 from common.corpus import split
 from common.errors import CannotBeginError
 from common.run_directory import BUNDLED_RUN, RunDirectory

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.engines import new_group
+from backends.groups.engines import new_group
 from backends.process.group import started_group
 from backends.process.parent import BackendProcess, Runtime, timeout_for
 from benchmarks.compare import in_child

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common import decoding
-from common.decoding import Emit
-from common.interface import Backend, Metrics, unreported
+from backends.process.in_child import translate
+from common.decoding import max_decoded_length
+from common.interface import Backend, Emit, Metrics, unreported
 from common.tensors import Batch, Batches
 from common.weights import SLOT_PREFIX, ModelState
 
@@ -46,8 +46,8 @@ def record(
     if rung == "strings":
         ids, lengths = (array[rows] for array in (corpus.encoder_ids, corpus.encoder_lengths))
         # As in the example, a text ends once it is longer than the longest target, so one character more comes out.
-        longest = decoding.max_decoded_length(corpus.decoder_input_ids.shape[1])
-        decoded = decoding.translate(backend, emit, encoder_ids=ids, encoder_lengths=lengths, max_length=longest)
+        longest = max_decoded_length(corpus.decoder_input_ids.shape[1])
+        decoded = translate(backend, emit, encoder_ids=ids, encoder_lengths=lengths, max_length=longest)
         return {"ids": decoded}
     trained = backend.train(batches, lambda step, loss: emit(step=step))
     return {"losses": trained.step_losses, **named_arrays(backend.dump())}

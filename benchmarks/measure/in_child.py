@@ -15,8 +15,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from common.decoding import Emit
-from common.interface import Backend, unreported
+from common.interface import Backend, Emit, unreported
 from common.profiling import Kernel
 from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state

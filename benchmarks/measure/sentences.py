@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.process import in_child
 from backends.process.parent import BackendProcess, timeout_for
 from benchmarks.measure.recording import MOST_REFERENCES, ShownSentence, Work
-from common import decoding
 from common.config import ModelConfig
 from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError
@@ -100,7 +100,7 @@ class Sentences:
     def decoded(self, process: BackendProcess, sources: Sequence[str]) -> NDArray[np.int64]:
         """Ids (N, max_length) of the translations of `sources` by a backend, with the weights that it has loaded."""
         listening = process.listening(timeout=timeout_for(sentences=len(sources)))
-        return listening.call(decoding.translate, **self._arguments(sources))
+        return listening.call(in_child.translate, **self._arguments(sources))
 
     def text(self, ids: NDArray[np.integer]) -> str:
         return text_of(ids, self.material.decoder_vocabulary)
@@ -112,7 +112,7 @@ class Sentences:
         return counts
 
     def _arguments(self, sources: Sequence[str]) -> dict[str, Any]:
-        """The arguments of `decoding.translate` for these sources."""
+        """The arguments of `in_child.translate` for these sources."""
         ids, lengths = self.material.encoder_vocabulary.encode(sources, self.material.max_encoder_seq_length)
         longest = max_decoded_length(self.material.max_decoder_seq_length)
         return {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": longest}

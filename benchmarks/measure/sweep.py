@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.engines import new_group
+from backends.groups.engines import new_group
 from backends.process.group import ask_each, started_group
 from backends.process.parent import Runtime
 from benchmarks.measure import in_child, machine

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.numpy_backend import NumpyBackend
+from backends.process.in_child import choices
 from common.config import TrainConfig
-from common.decoding import batch_of, choices, max_decoded_length, text_of
+from common.decoding import batch_of, max_decoded_length, text_of
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.tensors import START, Batch, Batches
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import psutil
 
-from backends import runs
+from backends.commands import training
+from backends.commands.translating import Opener
 from backends.process.parent import Runtime
-from backends.translator import Opener
 from common.config import DataConfig, TrainConfig
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from rosetta import app
@@ -56,8 +56,8 @@ def train(path: Path, first: str, second: str) -> list[int]:
             sizes.extend(memory(child) for child in HERE.children() if child.pid not in known)
 
     data, settings = DataConfig(num_samples=300), TrainConfig()
-    runs.train(first, data, settings, 64, "float32", "space", EPOCHS, path, Runtime(), on_event)
-    runs.resume(RunDirectory.open(path), second, 2 * EPOCHS, Runtime(), on_event)
+    training.train(first, data, settings, 64, "float32", "space", EPOCHS, path, Runtime(), on_event)
+    training.resume(RunDirectory.open(path), second, 2 * EPOCHS, Runtime(), on_event)
     return [sizes[i + EPOCHS - 1] - sizes[i + EPOCHS // 2] for i in (0, EPOCHS)]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import psutil
 
+from backends.commands.translating import Opener, Translator, Warn
 from backends.process.parent import BackendProcess
 from backends.process.starting import PROCESS_BYTES, started_side_by_side
-from backends.translator import Opener, Translator, Warn
 from common.errors import RosettaError
 
 

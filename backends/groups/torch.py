@@ -1,42 +1,41 @@
-"""Training in a group by paddle.distributed, where its launcher's environment variables say that there is one."""
+"""Training in a group by torch.distributed, where torchrun's environment variables say that there is one."""
 
-import os
+from datetime import timedelta
 from typing import Any, final
 
 import numpy as np
-import paddle
-import paddle.distributed as dist
+import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.nn.parallel import DistributedDataParallel
 
-from backends.engines import PATIENCE
-from backends.paddle_backend import PaddleBackend
+from backends.groups.engines import PATIENCE
+from backends.torch_backend import TorchBackend
 from common.group import Group
 from common.sharing import GroupWorker
 
 
 @final
-class PaddleWorker(GroupWorker, PaddleBackend):
+class TorchWorker(GroupWorker, TorchBackend):
     def build(self) -> None:
         """Join the group and wait until all its workers have come."""
         super().build()
-        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
-        os.environ["PADDLE_PG_TIMEOUT"] = str(1000 * PATIENCE)  # milliseconds
-        dist.init_parallel_env()
+        dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE))
         self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
-        self.model = SharedPaddleModel(self.model)
+        self.model = SharedTorchModel(self.model)
 
 
-class SharedPaddleModel(paddle.DataParallel):
+class SharedTorchModel(DistributedDataParallel):
     """The model, with its layers; its backward pass leaves each gradient's mean over all workers."""
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(self._layers, name)
+            return getattr(self.module, name)
 
 
 def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    tensor = paddle.to_tensor(array)
+    tensor = torch.tensor(array)
     dist.all_reduce(tensor)
     return tensor.numpy()

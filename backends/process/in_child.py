@@ -1,27 +1,150 @@
-"""Functions that run in a backend's process and train its model, write the run, or evaluate the model."""
+"""Functions that a command calls in a backend's process: loading a run, training, evaluating, decoding, native files.
 
-from collections.abc import Iterator
+Each takes the open backend, a function that emits events, and keyword arguments that can cross between processes.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import log
 from pathlib import Path
+from time import perf_counter
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from common.decoding import Emit
+from common.beam import BeamSearch
+from common.decoding import batch_of
 from common.errors import RosettaError, why
-from common.files import write_atomically
-from common.interface import Backend, Metrics
+from common.files import sync, write_atomically
+from common.interface import Backend, Emit, Metrics
 from common.run_directory import Epoch, Progress, RunDirectory
-from common.tensors import Batch, Batches, epoch_batches
-from common.weights import ModelState
+from common.tensors import Array, Batch, Batches, Ids, epoch_batches
+from common.weights import ModelState, check_state
 
+ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
+MORE = 1 << 20  # bytes, written to learn why torch could write no more
 # A batch's loss has grown past any sense if it is this many times that of a uniform guess among all characters. Of
 # twelve trainings (24 to 128 units, rates from 0.01 to a million), seven stayed below 6 times and were back near a
 # uniform guess or below it in the end; five reached 24 times and more, and were still above 10 times in the end.
 GROWN = 20.0
+
+
+def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
+    """Load the `last` or `best` weights of a run."""
+    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
+    backend.load(state)
+
+
+@dataclass(frozen=True, eq=False)
+class Beams:
+    """For each row the most probable translations that were found, the best first."""
+
+    ids: Ids  # (N, beam, max_length), filled up with the stop token
+    scores: Array  # (N, beam), the log of a translation's probability; -inf where there is none, NaN if not computed
+
+
+def translate(
+    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
+) -> NDArray[np.int64]:
+    """Decode all rows greedily, in the backend's process: ids (N, max_length), filled up with the stop token.
+
+    Emits `translated`, the number of rows that are done, and `seconds` since the beginning.
+    """
+    beams = _in_pieces(backend, emit, encoder_ids, encoder_lengths, max_length, None)
+    return beams.ids[:, 0].astype(np.int64, copy=False)
+
+
+def beam_search(
+    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int
+) -> Beams:
+    """Find the `beam` best translations of each row, in the backend's process. Emits what `translate` emits."""
+    return _in_pieces(backend, emit, encoder_ids, encoder_lengths, max_length, beam)
+
+
+def _in_pieces(
+    backend: Backend, emit: Emit, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int | None
+) -> Beams:
+    begun, num_rows, at_once = perf_counter(), len(encoder_ids), max(1, ROWS_AT_ONCE // (beam or 1))
+    beams = _undecoded(backend, num_rows, max_length, beam)
+    for start in range(0, num_rows, at_once):
+        _decode(backend, encoder_ids, encoder_lengths, beam, slice(start, start + at_once), beams)
+        emit(translated=min(start + at_once, num_rows), sentences=num_rows, seconds=perf_counter() - begun)
+    return beams
+
+
+def _undecoded(backend: Backend, num_rows: int, max_length: int, beam: int | None) -> Beams:
+    shape = num_rows, beam or 1
+    return Beams(np.full((*shape, max_length), backend.config.stop_token, np.int64), np.full(shape, np.nan))
+
+
+def _decode(
+    backend: Backend, encoder_ids: Ids, encoder_lengths: Ids, beam: int | None, rows: slice, beams: Beams
+) -> None:
+    """Decode these rows at once into `beams`, with a beam search or, where `beam` is None, greedily."""
+    sources, max_length = (encoder_ids[rows], encoder_lengths[rows]), beams.ids.shape[2]
+    if beam is None:
+        decoded = backend.translate(*sources, max_length)[:, None]
+    else:
+        search = BeamSearch(len(sources[0]), backend.config, max_length, beam)
+        backend.beam_search(*sources, search)
+        decoded, beams.scores[rows] = search.ids, search.scores
+    beams.ids[rows, :, : decoded.shape[2]] = decoded
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """Translations that were decoded one after another, and how long each of them took."""
+
+    beams: Beams
+    seconds: Array  # (N,)
+
+
+def timed(
+    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int | None
+) -> Timed:
+    """Each row decoded by itself and timed, with a beam search or, where `beam` is None, greedily, without scores.
+
+    The first row is decoded once before, so that no time holds what a framework prepares for its first sentence.
+    """
+    num_rows = len(encoder_ids)
+    beams, seconds = _undecoded(backend, num_rows, max_length, beam), np.empty(num_rows)
+    _decode(backend, encoder_ids, encoder_lengths, beam, slice(1), beams)
+    for row in range(num_rows):
+        start = perf_counter()
+        _decode(backend, encoder_ids, encoder_lengths, beam, slice(row, row + 1), beams)
+        seconds[row] = perf_counter() - start
+        emit(translated=row + 1)
+    return Timed(beams, seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """The most probable characters at each position of decoded sentences, the best first."""
+
+    ids: Ids  # (N, L, best)
+    probabilities: Array  # (N, L, best)
+
+
+def choices(
+    backend: Backend,
+    emit: Emit,
+    *,
+    encoder_ids: Ids,
+    encoder_lengths: Ids,
+    decoded_ids: Ids,
+    best: int,
+) -> Choices:
+    """The `best` most probable characters at each position of decoded_ids (N, L), which `translate` returned.
+
+    One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
+    """
+    starts = np.full((len(decoded_ids), 1), backend.config.start_token)
+    batch = batch_of(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
+    probabilities = backend.forward(batch).probabilities  # (N, L, V_dec)
+    ids = np.argsort(-probabilities, axis=-1, kind="stable")[..., :best]
+    return Choices(ids, np.take_along_axis(probabilities, ids, axis=-1))
 
 
 @dataclass(frozen=True)
@@ -215,3 +338,36 @@ def _write_trouble(run: RunDirectory, trouble: Trouble) -> Path:
     content["pairs"] = [pairs[row] for row in content.pop("rows")]
     write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
     return path
+
+
+def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> list[str]:
+    """Write the `last` or `best` weights of a run into the new `folder`; returns the names of the files.
+
+    Raises RosettaError where the disk is full.
+    """
+    load_run(backend, emit, run=run, weights=weights)
+    try:
+        try:
+            files = backend.save_native(folder)
+        except RuntimeError:  # torch's, which does not tell what the system refused; one more write does
+            (folder / "more").write_bytes(bytes(MORE))
+            raise
+        for name in files:
+            sync(folder / name)
+    except OSError as error:
+        raise RosettaError(f"{folder.parent} cannot be written: {why(error)}; nothing is kept there") from error
+    return files
+
+
+def read_native(backend: Backend, emit: Emit, *, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+    """The weights and slots in a framework's own files, of a model of `latent_dim` units, or of as many as it has.
+
+    Raises RosettaError for files that hold no state that training may go on from.
+    """
+    state = backend.read_native(paths, latent_dim)
+    units = len(state.weights["encoder/recurrent_kernel"])
+    try:
+        check_state(state, replace(backend.config, latent_dim=units))
+    except RosettaError as error:
+        raise RosettaError(f"{' and '.join(map(str, paths))}: {error}") from error
+    return state

@@ -1,41 +1,42 @@
-"""Training in a group by torch.distributed, where torchrun's environment variables say that there is one."""
+"""Training in a group by paddle.distributed, where its launcher's environment variables say that there is one."""
 
-from datetime import timedelta
+import os
 from typing import Any, final
 
 import numpy as np
-import torch
-import torch.distributed as dist
+import paddle
+import paddle.distributed as dist
 from numpy.typing import NDArray
-from torch.nn.parallel import DistributedDataParallel
 
-from backends.engines import PATIENCE
-from backends.torch_backend import TorchBackend
+from backends.groups.engines import PATIENCE
+from backends.paddle_backend import PaddleBackend
 from common.group import Group
 from common.sharing import GroupWorker
 
 
 @final
-class TorchWorker(GroupWorker, TorchBackend):
+class PaddleWorker(GroupWorker, PaddleBackend):
     def build(self) -> None:
         """Join the group and wait until all its workers have come."""
         super().build()
-        dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE))
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+        os.environ["PADDLE_PG_TIMEOUT"] = str(1000 * PATIENCE)  # milliseconds
+        dist.init_parallel_env()
         self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
-        self.model = SharedTorchModel(self.model)
+        self.model = SharedPaddleModel(self.model)
 
 
-class SharedTorchModel(DistributedDataParallel):
+class SharedPaddleModel(paddle.DataParallel):
     """The model, with its layers; its backward pass leaves each gradient's mean over all workers."""
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(self.module, name)
+            return getattr(self._layers, name)
 
 
 def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    tensor = torch.tensor(array)
+    tensor = paddle.to_tensor(array)
     dist.all_reduce(tensor)
     return tensor.numpy()

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from backends import find, of_run
+from backends.process import in_child
+from backends.process.in_child import Beams
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
-from common import decoding
 from common.config import ModelConfig
-from common.decoding import Beams, max_decoded_length, text_of
+from common.decoding import max_decoded_length, text_of
 from common.errors import UnknownCharactersError
 from common.run_directory import RunDirectory
 from common.tensors import Ids
@@ -114,7 +115,7 @@ class Translator:
         characters = self.decoder_vocabulary.characters
         for rows, ids, lengths in self._encoded(texts, unknown, None):
             decoded = self._decode(ids, lengths, on_event)
-            found = self._call(decoding.choices, ids, lengths, decoded_ids=decoded, best=best)
+            found = self._call(in_child.choices, ids, lengths, decoded_ids=decoded, best=best)
             for i, row in enumerate(rows):
                 text = text_of(decoded[i], self.decoder_vocabulary)
                 positions = zip(found.ids[i, : len(text) + 1], found.probabilities[i], strict=False)
@@ -163,16 +164,16 @@ class Translator:
         """The translations of encoded texts, and the seconds that each took; none if they are not timed."""
         max_length = max_decoded_length(self.max_decoder_seq_length)
         if timed:
-            found = self._call(decoding.timed, ids, lengths, max_length=max_length, beam=beam)
+            found = self._call(in_child.timed, ids, lengths, max_length=max_length, beam=beam)
             return found.beams, found.seconds.tolist()
         if beam is None:
             decoded = self._decode(ids, lengths, None)[:, None]
             return Beams(decoded, np.full(decoded.shape[:2], np.nan)), []
-        return self._call(decoding.beam_search, ids, lengths, max_length=max_length, beam=beam), []
+        return self._call(in_child.beam_search, ids, lengths, max_length=max_length, beam=beam), []
 
     def _decode(self, ids: Ids, lengths: Ids, on_event: OnEvent | None) -> Ids:
         max_length = max_decoded_length(self.max_decoder_seq_length)
-        return self._call(decoding.translate, ids, lengths, on_event, max_length=max_length)
+        return self._call(in_child.translate, ids, lengths, on_event, max_length=max_length)
 
     def _call(
         self,
@@ -182,7 +183,7 @@ class Translator:
         on_event: OnEvent | None = None,
         **arguments: Any,
     ) -> Result:
-        """Call a function of `common.decoding` in the backend's process; it has time for each sentence and beam."""
+        """Call a function of `in_child` in the backend's process; it has time for each sentence and beam."""
         timeout = timeout_for(sentences=len(ids) * (arguments.get("beam") or 1))
         calling = self.process.listening(on_event, timeout)
         return calling.call(function, encoder_ids=ids, encoder_lengths=lengths, **arguments)
@@ -217,7 +218,7 @@ class Opener:
         The weights are read and checked in that process alone.
         """
         vocabularies = self.run.vocabularies()  # while the process is being started
-        process.call(decoding.load_run, run=self.run.path.resolve(), weights=self.weights)
+        process.call(in_child.load_run, run=self.run.path.resolve(), weights=self.weights)
         return Translator(process, *vocabularies, self.run.max_encoder_seq_length, self.run.max_decoder_seq_length)
 
     @property

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from backends import find
-from backends.engines import Worker, lost_another, new_group, place_in_group
+from backends.commands.translating import Translator
+from backends.groups.engines import Worker, lost_another, new_group, place_in_group
+from backends.process import in_child
 from backends.process.group import ask_each, started_group
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
-from backends.translator import Translator
-from common import training
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.material import Material, prepare
@@ -144,9 +144,9 @@ def _train(
         if run is not None and process is first:
             rate = run.train_config.learning_rate
             path = run.path.resolve()
-            process.listening(on_event, timeout).call(training.fit, run=path, name=name, learning_rate=rate, **corpus)
+            process.listening(on_event, timeout).call(in_child.fit, run=path, name=name, learning_rate=rate, **corpus)
         else:
-            process.listening(timeout=timeout).call(training.follow, state=state, done=done, **corpus)
+            process.listening(timeout=timeout).call(in_child.follow, state=state, done=done, **corpus)
 
     try:
         ask_each(processes, train_worker)
@@ -174,7 +174,7 @@ def evaluate(
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
     evaluating = translator.process.listening(timeout=timeout_for(len(batch)))
-    figures = evaluating.call(training.evaluate, batch_size=batch_size, corpus=batch)
+    figures = evaluating.call(in_child.evaluate, batch_size=batch_size, corpus=batch)
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
     sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))

@@ -9,7 +9,7 @@ from typing import final
 import tensorflow as tf
 from tensorflow import Tensor
 
-from backends.engines import PATIENCE
+from backends.groups.engines import PATIENCE
 from backends.keras_backend import KerasBackend
 from common.group import Group
 from common.sharing import GroupWorker

@@ -1,0 +1,1 @@
+"""Training in a group of workers: the engines of the frameworks, and how each of them joins."""

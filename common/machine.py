@@ -172,6 +172,10 @@ def describe_machine() -> Machine:
     }
 
 
+SAMPLE_SECONDS = 0.3  # how long other programs are watched before advice is given
+CROWDED = 0.5  # number of cores that other programs use from which on fewer threads are advised
+
+
 class Watch:
     """Watches how many cores are used by other processes than this one and the given children, and by other machines.
 
@@ -219,3 +223,24 @@ def _seconds(root: Path, fields: slice) -> float:
     lines = re.findall(r"^cpu(\d+)((?: \d+)+)$", _read(root / "proc/stat"), re.MULTILINE)
     allowed = [ticks.split()[fields] for number, ticks in lines if int(number) in allowed_cores()]
     return sum(int(ticks) for line in allowed for ticks in line) * tick
+
+
+def fewer_threads(threads: int, child: int) -> str:
+    """Advice for a training that is about to begin on `threads` threads in the process `child`.
+
+    It is one line that says what slows the training and what to type, or "" where nothing slows it.
+
+    Threads of one training wait for one another at every step of a sentence. Where one of them shares its core with
+    another program, all of them wait, and those that spin meanwhile take the core from the one that they wait for.
+    """
+    watch = Watch([child])
+    time.sleep(SAMPLE_SECONDS)
+    others = watch.others()
+    existing = len(allowed_cores())
+    better = max(1, min(cores(), existing - round(others)))
+    if others < CROWDED or better >= threads:
+        return ""
+    return (
+        f"other programs use {others:.1f} of {existing} cores, and threads that share a core wait for one another; "
+        f"this is likely to be faster: --threads {better}"
+    )

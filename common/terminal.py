@@ -81,6 +81,9 @@ def training_progress(
             elif "epoch_done" in event:
                 progress.print(header + epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
                 header = ""
+            elif "warning" in event:
+                warning = escape(printable(event["warning"]))
+                progress.console.print(f"[yellow]warning:[/] {warning}", highlight=False)
             elif "translated" in event:
                 description = f"{title}  translating"
                 done = {"completed": event["translated"], "total": event["sentences"]}

@@ -104,6 +104,24 @@ def test_a_process_that_spins_is_seen_and_our_own_are_not(monkeypatch) -> None:
     assert rest >= 0.0
 
 
+@pytest.mark.parametrize(
+    ("existing", "others", "threads", "advised"),
+    [
+        *((2, 0.0, 2, None), (2, 0.4, 2, None), (2, 1.0, 2, 1), (2, 1.0, 1, None), (2, 2.0, 2, 1), (2, 0.6, 2, 1)),
+        *((8, 5.0, 2, None), (8, 7.0, 2, 1)),  # a quota allows the time of two of eight cores
+    ],
+)
+def test_fewer_threads_are_advised_where_they_would_share_a_core(
+    monkeypatch: pytest.MonkeyPatch, existing: int, others: float, threads: int, advised: int | None
+) -> None:
+    monkeypatch.setattr(common.machine, "allowed_cores", lambda: set(range(existing)))
+    monkeypatch.setattr(common.machine, "cores", lambda: 2)
+    monkeypatch.setattr(common.machine, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(Watch, "others", lambda self: others)
+    advice = common.machine.fewer_threads(threads, os.getpid())
+    assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
+
+
 def test_what_others_do_is_told_from_our_own_work(machine: Path) -> None:
     """A planted /proc/stat that stands still: whatever this process does, others did nothing."""
     watch = Watch([], machine)

@@ -74,9 +74,10 @@ def test_no_text_of_others_writes_over_the_terminal(
     terminal.out.print(terminal.table(hostile, ["a"], [[hostile], [Path(hostile)]]))
     terminal.warn(hostile)
     with terminal.training_progress(hostile, 1) as on_event:
+        on_event({"warning": hostile})
         on_event({"epoch": 1, "step": 1, "steps": 2, "loss": 0.5})
     shown = screen.getvalue()
-    assert shown.count("a?[2Jb?2Jc?d?") >= 4
+    assert shown.count("a?[2Jb?2Jc?d?") >= 5
     assert not set("\x9b\u202e\udce9") & set(shown)
     assert "\x1b[2J" not in shown
     terminal.print_json({"a": hostile})

@@ -15,6 +15,7 @@ from backends.process.group import ask_each, started_group
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
+from common.machine import fewer_threads
 from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import references, score
@@ -133,6 +134,9 @@ def _train(
     The first worker of the group writes the run; where that worker is not here, `run` and what is returned are None.
     """
     first, name, timeout = processes[0], processes[0].name, timeout_for(len(material.pairs))
+    # In a group the other workers are programs that use the machine, too, and rightly so.
+    if group[0].size == 1 and (advice := fewer_threads(first.facts.threads, first.pid)):
+        on_event({"warning": advice})
 
     def train_worker(process: BackendProcess) -> None:
         corpus: dict[str, Any] = {

@@ -9,8 +9,6 @@ import tensorflow as tf
 from keras import layers, ops
 from tensorflow import Tensor
 
-from backends.native.keras import read_keras
-from backends.native.keras_writer import write_keras
 from backends.profiling.keras import KerasEvidence
 from common.beam import BeamSearch
 from common.interface import Backend, Forward, Metrics, Report, timed_steps
@@ -95,10 +93,14 @@ class KerasBackend(Backend):
         return ModelState(weights, mean_squares)
 
     def save_native(self, folder: Path) -> list[str]:
+        from backends.native.keras_writer import write_keras  # which no other method needs
+
         write_keras(folder / "model.keras", self.dump(), self.config, self.train_config)
         return ["model.keras"]
 
     def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        from backends.native.keras import read_keras  # which no other method needs
+
         return read_keras(paths, self.config, latent_dim)
 
     def forward(self, batch: Batch) -> Forward:

@@ -8,7 +8,6 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from backends.native.paddle import read_paddle
 from backends.profiling.paddle import PaddleEvidence
 from common.beam import BeamSearch
 from common.interface import Backend, Forward, Metrics, Report, timed_steps
@@ -100,6 +99,8 @@ class PaddleBackend(Backend):
         return ["model.pdparams", "model.pdopt"]
 
     def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        from backends.native.paddle import read_paddle  # which no other method needs
+
         return read_paddle(paths, self.config, latent_dim)
 
     @paddle.no_grad()

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backends.native.torch import read_torch
 from backends.profiling.torch import TorchEvidence
 from backends.torch_masked_lstm import states_at_lengths
 from backends.torch_rmsprop import RMSprop
@@ -100,6 +99,8 @@ class TorchBackend(Backend):
         return ["model.pt", "optimizer.pt"]
 
     def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+        from backends.native.torch import read_torch  # which no other method needs
+
         return read_torch(paths, self.config, latent_dim)
 
     @torch.inference_mode()

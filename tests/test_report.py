@@ -13,12 +13,13 @@ from markdown_it.token import Token
 from playwright.sync_api import Browser
 from rich.console import Console
 
+from benchmarks.measure.recording import Certified
 from benchmarks.report import page, render
 from benchmarks.report.charts import COLOURS, chart, colour_of
 from benchmarks.report.render import Report
 from benchmarks.report.rows import RowPair
 from benchmarks.report.statistics import Estimate
-from tests.recordings import committed, hostile
+from tests.recordings import committed, hostile, recording
 
 WIDE = "[document.documentElement.scrollWidth, innerWidth]"
 UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
@@ -52,6 +53,13 @@ class Read(HTMLParser):
 @pytest.fixture(scope="module")
 def found() -> Report:
     return page.report_of(committed("intel"))
+
+
+def test_columns_of_decoding_are_explained_only_where_they_are() -> None:
+    made = recording()
+    assert page.DECODING_COLUMNS in page.report_of(made).summary
+    trained = replace(made, lines=[line for line in made.lines if isinstance(line, Certified)] + made.rounds())
+    assert page.DECODING_COLUMNS not in page.report_of(trained).summary
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,9 @@ from common.text import listed, printable
 MOST_KERNELS = 3  # kernels that are listed of each row
 FAR = 0.55  # a translation with more edits for each character of its reference has no marks, which would hide it
 SENTENCES = "Decoded sentences"  # the section that a terminal shows too
+DECODING_COLUMNS = (
+    "Batched and alone: the time to decode a character of many sentences together, or of one by itself."
+)
 
 Columns = Mapping[str, Callable[[RowResults], str]]  # of a table with a line for each row: the text of a cell
 TRAINING: Columns = {
@@ -135,6 +138,7 @@ def _answer(results: Results) -> dict[str, str]:
         "answer": table(
             ("row", *columns), [(safe(row.title), *(cell(row) for cell in columns.values())) for row in rows]
         ),
+        "decoding_columns": DECODING_COLUMNS if any(row.batch or row.one_by_one for row in rows) else "",
         "why": "\n".join(f"- {safe(sentence)}" for sentence in why),
         "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
         "missing": f"There was no time for {listed(missing)}; go on with `--resume`." if missing else "",

@@ -364,13 +364,8 @@ def evaluate(
 @app.command()
 def convert(
     context: typer.Context,
-    run: Annotated[
-        Path,
-        typer.Argument(
-            help="The run to convert, or with --from the run to make.", autocompletion=options.complete_run
-        ),
-    ],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")] = None,
+    run: options.RunToConvert,
+    more: options.SecondFile = None,
     to: options.Target = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="RUN-NAME")] = None,
     weights: options.Weights = "last",
@@ -379,6 +374,10 @@ def convert(
     vocabulary: options.RunOfVocabulary = None,
     data: options.DataOfModel = None,
     num_samples: options.NumSamples = DataConfig.num_samples,
+    skip_bad_lines: options.SkipBadLines = False,
+    split: options.Split = "tail",
+    validation_split: options.ValidationSplit = DataConfig.validation_split,
+    seed: options.Seed = TrainConfig.seed,
     latent_dim: options.LatentDimOfFile = None,
     dtype: options.DtypeOfModel = "float32",
     json: options.Json = False,
@@ -393,7 +392,7 @@ def convert(
     from common.run_directory import RunDirectory
 
     if to is not None:
-        of_from = ["from_", "backend", "vocabulary", "data", "num_samples", "latent_dim", "dtype"]
+        of_from = ["from_", "backend", "vocabulary", *options.OF_CORPUS, "latent_dim", "dtype"]
         options.refuse(context, of_from, "--to writes a run as it is")
         if more:
             raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
@@ -410,10 +409,11 @@ def convert(
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
-        options.refuse(context, ["data", "num_samples", "dtype"], "--vocabulary takes that run's settings")
+        options.refuse(context, [*options.OF_CORPUS, "dtype"], "--vocabulary takes that run's settings")
         setting = Setting.of_run(vocabulary)
     elif data is not None:
-        setting = Setting.of_corpus(DataConfig(data, num_samples), TrainConfig(), dtype)
+        corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
+        setting = Setting.of_corpus(corpus, TrainConfig(seed=seed), dtype)
     else:
         raise CannotBeginError(
             "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "

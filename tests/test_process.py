@@ -76,7 +76,7 @@ FAILURES = {
     "killed": (child.end, {"words": HOSTILE, "signal": 9}, "was ended by signal 9; its last words: out of memory"),
     "exits": (child.end, {"words": HOSTILE, "status": 3}, "ended with status 3; its last words: out of memory"),
     "exits without a word": (child.end, {"words": "", "status": 3}, "ended with status 3, without a word"),
-    "closes": (child.close_socket, {}, "closed its pipes without ending, and was ended; its last words: the"),
+    "closes": (child.close_socket, {}, "closed its socket without ending, and was ended; its last words: the"),
     "raises": (child.fail, {"message": HOSTILE}, r"the numpy backend failed: ValueError: out of .*\(child.py, line"),
     "not ours": (os.getcwd, {}, "not a function that a request may name"),
     "misfit": (child.taken, {"rows": [3]}, "argument rows of tests.child:taken: Expected `.*ndarray`, got `list`"),

@@ -187,6 +187,11 @@ Target = Annotated[
         help="Backend whose framework's own files to write, or weights.", autocompletion=complete(*TABLE, "weights")
     ),
 ]
+RunToConvert = Annotated[
+    Path,
+    typer.Argument(help="The run to convert, or with --from the run to make.", autocompletion=complete_run),
+]
+SecondFile = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")]
 FilesOfModel = Annotated[
     list[Path] | None,
     typer.Option("--from", metavar="FILE [FILE]", help="A model's file and, where it has one, its optimizer's."),
@@ -206,11 +211,10 @@ RunOfVocabulary = Annotated[
     ),
 ]
 
+# Settings of the corpus, and of its split into training and validation.
+OF_CORPUS = ["data", "num_samples", "skip_bad_lines", "split", "validation_split", "seed"]
 # Settings that a run or a recording has from its beginning, so that they cannot be given when it is continued.
-FIXED_BY_RUN = (
-    "data num_samples skip_bad_lines split validation_split batch_size latent_dim padding batches learning_rate seed "
-    "dtype"
-).split()
+FIXED_BY_RUN = [*OF_CORPUS, "batch_size", "latent_dim", "padding", "batches", "learning_rate", "dtype"]
 
 
 def needed(backend: str | None) -> str:

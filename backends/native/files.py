@@ -71,7 +71,7 @@ def opened(path: Path, config: ModelConfig, latent_dim: int | None, expected: st
             "units it has"
         ) from error
     # These are the last words of a process that a signal ends.
-    print(f"reading {path}, within {MOST_SECONDS:.0f} s", file=sys.stderr, flush=True)
+    print(f"reading {path} for at most {MOST_SECONDS:.0f} s; expected {expected}", file=sys.stderr, flush=True)
     try:
         with _limits(len(content)):
             yield content

@@ -253,7 +253,7 @@ class BackendProcess:
             status = self._child.wait(ENDING_SECONDS)
             how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         except subprocess.TimeoutExpired:
-            how = "closed its pipes without ending, and was ended"
+            how = "closed its socket without ending, and was ended"
         size = os.fstat(self._output.fileno()).st_size
         written = os.pread(self._output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
         lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]

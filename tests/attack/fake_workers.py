@@ -126,7 +126,7 @@ def _outcome(script: Path, temporary: Path) -> str:
 
 def _kind_of(line: str) -> str:
     """The words that all messages of a kind share."""
-    kinds = ["sent no whole message", "took no request", "sent garbage", "closed its pipes", "was ended by signal"]
+    kinds = ["sent no whole message", "took no request", "sent garbage", "closed its socket", "was ended by signal"]
     kinds += ["ended with status", "an error of its own"]
     return next(kind for kind in kinds if kind in line)
 

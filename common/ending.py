@@ -19,12 +19,15 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the signals that end 
 
 
 class _SignalError(KeyboardInterrupt):
-    """A signal of ENDING. Python remembers where KeyboardInterrupt itself ended a text that `exec` ran, and then ends
-    the interpreter by SIGINT, whatever became of the exception."""
+    """A signal of ENDING has arrived.
+
+    KeyboardInterrupt itself would not do: where it ends a text that `exec` runs, Python ends itself by SIGINT later,
+    even if the exception was caught.
+    """
 
 
 class Commands(TyperGroup):
-    """The commands of the program; `others` makes those that nobody waits for who does not ask for one of them."""
+    """The commands of the program; `others` gives those that only --help and they themselves import."""
 
     others: Callable[[], dict[str, Any]] = dict
 
@@ -75,6 +78,8 @@ def run_to_the_end(program: Callable[[], object]) -> NoReturn:
     except (RosettaError, OSError) as error:  # OSError: a disk that is full, a name that is too long
         status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
         message = in_words(error) if isinstance(error, OSError) else str(error)
+        for number in heard:  # what ends the program now is this error
+            signal.signal(number, signal.SIG_IGN)
         _leave_output()
         with suppress(OSError):  # its terminal was closed
             print(printable(f"rosetta: {message}"[:LONGEST_MESSAGE]), file=sys.stderr)

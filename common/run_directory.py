@@ -161,7 +161,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
-        """Open the run at `path`, of which only config.json is read now; nothing is written.
+        """Open the run at `path`; nothing is written. Only config.json is read now, and of an old run its pairs.
 
         Raises CannotBeginError where there is no run at all. Damage is an error for whoever reads the damaged file.
         """
@@ -283,9 +283,9 @@ class RunDirectory:
             for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
                 unfinished.unlink()
         if (self.path / HISTORY_OF_VERSION_1).exists():
-            for which, name in STATE_FILES.items():
-                if (self.path / name).exists():
-                    write_atomically(self.path / name, _block(*self._state(which)))
+            write_atomically(self.path / STATE_FILES["last"], _block(*self._state("last")))
+            with suppress(RosettaError):  # it is not there, or damaged, as whoever reads it is then told
+                write_atomically(self.path / STATE_FILES["best"], _block(*self._state("best")))
             write_json(self.path / "config.json", self._settings())
             (self.path / HISTORY_OF_VERSION_1).unlink()  # last, since the states were read with it
             sync(self.path)
@@ -394,8 +394,10 @@ def refuse_existing(
 
 def _longest(pairs: Sequence[Pair]) -> tuple[int, int]:
     """The length of the longest source, and that of the longest target, "\\t" and "\\n" counted."""
-    source, target = (max(lengths) for lengths in zip(*((len(s), len(t)) for s, t in pairs), strict=True))
-    return source, len(START) + target + len(STOP)
+    longest_source = longest_target = 0
+    for source, target in pairs:
+        longest_source, longest_target = max(longest_source, len(source)), max(longest_target, len(target))
+    return longest_source, len(START) + longest_target + len(STOP)
 
 
 def _block(state: ModelState, progress: Progress) -> bytes:

@@ -237,6 +237,13 @@ def test_a_run_of_version_1_is_read_and_becomes_one_of_this_version(run: RunDire
     assert json.loads((run.path / "config.json").read_bytes())["version"] == run_directory.VERSION
 
 
+def test_a_run_of_version_1_goes_on_without_its_best_state(run: RunDirectory) -> None:
+    path = as_version_1(run).path
+    (path / "best.safetensors").write_bytes(b"damaged")
+    RunDirectory.open(path).begin()
+    assert [epoch.val_loss for epoch in RunDirectory.open(path).history()] == VAL_LOSSES
+
+
 @pytest.mark.parametrize("order", [[0, 1, 2, 2], [0, 1, 1, 2, 2, 0], [0, 2, 1], [0, 1, 2, 3]], ids=str)
 def test_lines_of_an_old_history_that_are_not_needed_may_be_anything(run: RunDirectory, order: list[int]) -> None:
     """Two processes could train one run, and a line could be written whose epoch was not."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,8 @@ def _train(
         if len(group) < group[0].size and lost_another(name, error):
             message = f"another worker has ended or is out of reach: {message}"
         if run is not None and "--resume" not in message:
-            message += f"; {run.kept(epochs, name, len(group))}"
+            with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
+                message += f"; {run.kept(epochs, name, len(group))}"
         raise RosettaError(message) from error
     if run is None:
         return None

@@ -195,9 +195,10 @@ def fit(
     directory = RunDirectory.open(run)
     try:
         with directory.only_writer():
+            state, progress = directory.begin()
+            _begin_alike(backend, state, progress.epoch, epochs, corpus, training_rows)
             if learning_rate != directory.train_config.learning_rate:
                 directory = directory.with_learning_rate(learning_rate)
-            state, progress = directory.begin()
             trained_epochs = _epochs(
                 backend, emit, state, progress.epoch, epochs, corpus, training_rows, validation_rows
             )
@@ -241,9 +242,20 @@ def follow(
 
     Raises CannotBeginError if the first worker goes on from another state.
     """
+    _begin_alike(backend, state, done, epochs, corpus, training_rows)
     with suppress(DivergedError):  # which the first worker reports
         for _ in _epochs(backend, emit, state, done, epochs, corpus, training_rows, validation_rows):
             pass
+
+
+def _begin_alike(
+    backend: Backend, state: ModelState, done: int, epochs: int, corpus: Batch, training_rows: NDArray[np.integer]
+) -> None:
+    """Load `state`. In a group, raises CannotBeginError unless all workers begin with the same state and settings."""
+    settings = backend.config, backend.train_config, done, epochs, corpus.mean_decoder_length
+    arrays = [named[name] for named in (state.weights, state.mean_squares) for name in sorted(named)]
+    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in [*arrays, training_rows]))
+    backend.load(state)
 
 
 def _epochs(
@@ -256,12 +268,8 @@ def _epochs(
     training_rows: NDArray[np.integer],
     validation_rows: NDArray[np.integer],
 ) -> Iterator[tuple[int, ModelState, Metrics, Metrics]]:
-    """Train from `state` after epoch `done`. Gives each epoch's number, the state at its end, and the metrics of
-    training and of validation. In a group, raises CannotBeginError unless all workers begin alike."""
-    settings = backend.config, backend.train_config, done, epochs, corpus.mean_decoder_length
-    arrays = [named[name] for named in (state.weights, state.mean_squares) for name in sorted(named)]
-    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in [*arrays, training_rows]))
-    backend.load(state)
+    """Train from `state`, which the backend has, after epoch `done`. Gives each epoch's number, the state at its end,
+    and the metrics of training and of validation."""
     validation = Batches(corpus, validation_rows, backend.train_config.batch_size)
     for epoch in range(done + 1, epochs + 1):
         trained, validated = train_epoch(backend, emit, state, training_rows, validation, epoch)

@@ -51,9 +51,10 @@ sys.meta_path.insert(0, Ours)
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 # Prints the version of the interpreter that runs it, that of the framework whose package is its first argument, and
-# which of the packages in the other arguments are missing.
+# which of the packages in the other arguments are missing. It does not look into the working directory.
 CHECK = """
 import sys
+sys.path.pop(0)
 from importlib import metadata
 from importlib.util import find_spec
 distributions = getattr(metadata, "packages_distributions", dict)().get(sys.argv[1], [])
@@ -249,6 +250,8 @@ class BackendProcess:
 
     def _how_it_ended(self) -> str:
         """The message of the error that reports the child's death, or that it closed its socket and was ended."""
+        if self._output.closed:
+            return f"the {self.name} backend's process was ended before"
         try:
             status = self._child.wait(ENDING_SECONDS)
             how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"

@@ -84,7 +84,9 @@ class ShownSentence(Measured, frozen=True):
     """A sentence of the corpus whose translations a report shows."""
 
     source: Words
-    references: Annotated[list[Words], msgspec.Meta(max_length=MOST_REFERENCES)]  # translations that the corpus has
+    references: Annotated[
+        list[Words], msgspec.Meta(min_length=1, max_length=MOST_REFERENCES)
+    ]  # translations that the corpus has
     held_out: bool  # whether it was held out of training
 
 

@@ -81,7 +81,7 @@ def add_model(copy: Copy) -> None:
 
 def add_profiling(copy: Copy) -> None:
     """Step 2."""
-    write_like_numpy(copy, "backends.profiling.numpy.py", f"backends/profiling/{NAME}.py")
+    write_like_numpy(copy, "backends/profiling/numpy.py", f"backends/profiling/{NAME}.py")
 
 
 def add_line_to_table(copy: Copy) -> None:

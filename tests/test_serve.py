@@ -18,7 +18,7 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 
 from backends.process.parent import PROJECT, Runtime
-from backends.serve.application import HEADERS, LONGEST_SENTENCE, application
+from backends.serve.application import HEADERS, LONGEST_QUESTION, application
 from backends.serve.served import WAITING, ServedBackend, UnavailableError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.vocabulary import CharVocabulary
@@ -166,7 +166,7 @@ REFUSALS: dict[int, list[bytes | dict[str, Any]]] = {  # each with bodies, and w
         {"text": "😀", "drop_unknown": True},
     ],
     404: [{"backend": "../torch"}, {"backend": "keras"}],
-    413: [{"text": "a" * (LONGEST_SENTENCE + 1)}, {"text": "a" * 10_000}],
+    413: [{"text": "a" * (LONGEST_QUESTION + 1)}, {"text": "a" * 10_000}],
     422: [{"text": HOSTILE}, {"text": "\x00\x1b[2J"}],
     503: [{"backend": "busy"}],
 }

@@ -18,7 +18,7 @@ from common.errors import RosettaError
 from common.text import normalize
 from common.vocabulary import CharVocabulary
 
-LONGEST_SENTENCE = 200  # characters
+LONGEST_QUESTION = 200  # characters
 LARGEST_BODY = 4096  # bytes; a sentence of 200 characters, each written as \ud83d\ude00, takes 2,400
 NAMED = 8  # unknown characters that a message names
 OWN_NAMES = {"localhost", "127.0.0.1", "::1"}
@@ -34,7 +34,7 @@ HEADERS = {
 }
 
 
-class Question(msgspec.Struct, forbid_unknown_fields=True):
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """What the page asks."""
 
     backend: str
@@ -69,7 +69,7 @@ def application(
 
     @made.get("/")
     def page() -> str:
-        return render_template("page.html", run=run, examples=examples, longest=LONGEST_SENTENCE)
+        return render_template("page.html", run=run, examples=examples, longest=LONGEST_QUESTION)
 
     @made.get("/backends")
     def states() -> dict[str, object]:
@@ -80,14 +80,14 @@ def application(
         if request.mimetype != "application/json":
             abort(415, "A question is sent as application/json.")
         try:
-            question = msgspec.json.decode(request.get_data(), type=Question)
+            question = msgspec.json.decode(request.get_data(), type=Asked)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             abort(400, f"This is no question that the page would send: {error}")
         if question.backend not in by_name:
             abort(404, "There is no such backend on this page.")
         text = normalize(question.text)
-        if len(text) > LONGEST_SENTENCE:
-            abort(413, f"The sentence has {len(text)} characters; at most {LONGEST_SENTENCE} are translated.")
+        if len(text) > LONGEST_QUESTION:
+            abort(413, f"The sentence has {len(text)} characters; at most {LONGEST_QUESTION} are translated.")
         unknown = sorted(set(text) - vocabulary.id_of.keys())
         if unknown and not question.drop_unknown:
             return {"error": f"This run does not know {_named(unknown)}.", "unknown": True}, 422

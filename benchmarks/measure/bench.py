@@ -18,7 +18,7 @@ import psutil
 
 from backends import BASELINE
 from backends.process.parent import BackendProcess, Runtime
-from backends.process.starting import started_side_by_side
+from backends.process.starting import PROCESS_BYTES, started_side_by_side
 from benchmarks.compare.certificate import QUICK, WHOLE
 from benchmarks.compare.course import REFEREE, Course
 from benchmarks.compare.parity import Parity, climb
@@ -40,7 +40,6 @@ ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
 CAREFUL_ROUNDS = 8  # the same where figures are wanted that are fit to quote
 EXTRA_ROUNDS = 3  # rounds that rows as installed and decoding get where there is time
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
-PROCESS_BYTES = 0.9e9  # memory that a framework's process takes, about
 # What is allowed for, in steps of the row: decoding the shown sentences one by one or in a batch, and a profile.
 ONE_BY_ONE, IN_A_BATCH, PROFILING = 250, 30, 40
 CHECKING = "checking that all compute the same"
@@ -50,7 +49,7 @@ CHECKING = "checking that all compute the same"
 HalfWidth = Callable[[Recording], float | None]
 
 
-class Progress(Protocol):
+class Reporting(Protocol):
     """Where a benchmark tells how far it is, never while something is timed."""
 
     def status(self, doing: str) -> None:
@@ -74,7 +73,7 @@ class Benchmark:
         self.batches = batches.part(0, len(batches.rows) // batches.batch_size)  # without a last one that is not full
         self.busy: machine.NoRestError | None = None  # why measuring ends, where other programs do not rest
 
-    def run(self, progress: Progress, half_width: HalfWidth) -> None:
+    def run(self, progress: Reporting, half_width: HalfWidth) -> None:
         """Measure what the recording lacks, within the budget.
 
         Raises RosettaError where other programs leave the machine no rest, or where there is no answer in time.

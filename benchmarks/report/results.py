@@ -103,12 +103,9 @@ class Results:
         """Pairs of rows, compared by seconds per character of one sentence by itself."""
         return self._pairs("alone")
 
-    def ratio(self, left: str, right: str, pairs: Sequence[RowPair] | None = None) -> Estimate | None:
-        """How many times as fast the row labelled `left` is as the one labelled `right`; None if it is not known.
-
-        `pairs` are those of training unless others are given.
-        """
-        for pair in self.pairs if pairs is None else pairs:
+    def ratio(self, left: str, right: str) -> Estimate | None:
+        """How many times as fast the row labelled `left` trains as the one labelled `right`; None if not known."""
+        for pair in self.pairs:
             if {pair.left, pair.right} == {left, right}:
                 return pair.ratio if pair.left == left else pair.ratio.inverse
         return None

@@ -21,7 +21,7 @@ import numpy as np
 import waitress
 from flask import Flask
 
-from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_SENTENCE, application
+from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_QUESTION, application
 from backends.serve.served import UnavailableError
 from backends.serve.server import LIMITS, OWN_THREADS
 from common.vocabulary import CharVocabulary
@@ -39,8 +39,8 @@ TYPES = ["application/json", None, "application/json; charset=utf-16", "text/pla
 TEXTS = [
     "",
     " \t\n",
-    "a" * LONGEST_SENTENCE,
-    "é" * (LONGEST_SENTENCE + 1),
+    "a" * LONGEST_QUESTION,
+    "é" * (LONGEST_QUESTION + 1),
     "\x00\x1b[2J",
     "\u202e\u2028",
     "{{ 7 * 7 }}",

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import waitress
 from flask import Flask
+from waitress.wasyncore import close_all
 
 from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_QUESTION, application
 from backends.serve.served import UnavailableError
@@ -89,9 +90,12 @@ def served(page: Flask) -> Iterator[int]:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = waitress.create_server(page, sockets=[listener], threads=OWN_THREADS, **LIMITS)
-        Thread(target=server.run, daemon=True).start()
+        thread = Thread(target=server.run, daemon=True)
+        thread.start()
         yield listener.getsockname()[1]
-        server.close()
+        # In the thread that waits for the sockets, since it must not wait for any that is closed.
+        server.trigger.pull_trigger(partial(close_all, server._map))
+        thread.join(10)
         server.task_dispatcher.shutdown()
 
 

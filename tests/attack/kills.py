@@ -57,6 +57,8 @@ def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
                         break
                     outcomes[f"kill of {name}'s {whom}: {found}"] += 1
                     left -= 1
+                    if found == "done":  # killed after its last epoch, with nothing left to go on with
+                        break
                 if story.look() != "done":
                     story.go_on()
                 story.check_end()

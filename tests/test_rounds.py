@@ -266,5 +266,5 @@ def test_a_benchmark_that_was_cut_short_gets_what_it_lacks(measure, budget: floa
 
 def test_rows_that_do_not_fit_into_memory_are_refused_with_what_to_do(world, measure) -> None:
     world.available = 2 * GIGABYTE
-    with pytest.raises(CannotBeginError, match=r"4 processes need about 3\.6 GB.*name fewer with --backends"):
+    with pytest.raises(CannotBeginError, match=r"4 processes need about 4\.3 GB.*name fewer with --backends"):
         measure(plan_of())

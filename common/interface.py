@@ -51,6 +51,10 @@ class Forward:
     state_c: Array  # (N, H)
 
 
+# The fields of Metrics that are added up over the workers of a group.
+COUNTED = ("loss_sums", "weight_sums", "real_positions", "correct", "correct_real")
+
+
 @dataclass(frozen=True, eq=False)
 class Metrics:
     """What was counted in each step. The sums over all steps give the loss and the accuracy of the epoch."""

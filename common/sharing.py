@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.interface import Backend, Metrics, Report
+from common.interface import COUNTED, Backend, Metrics, Report
 from common.tensors import Batches
-
-SUMMED = ("loss_sums", "weight_sums", "correct", "correct_real", "real_positions")  # fields of Metrics
 
 
 class GroupWorker(Backend):
@@ -31,5 +29,5 @@ class GroupWorker(Backend):
 
     def _of_all_workers(self, own: Metrics) -> Metrics:
         """The sums over all workers of what each has counted, with this worker's times."""
-        sums = self.group.sum(np.stack([getattr(own, name) for name in SUMMED]))
-        return replace(own, **dict(zip(SUMMED, sums, strict=True)))
+        sums = self.group.sum(np.stack([getattr(own, name) for name in COUNTED]))
+        return replace(own, **dict(zip(COUNTED, sums, strict=True)))

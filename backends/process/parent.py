@@ -82,11 +82,9 @@ class Runtime:
     lane: str = "matched"
     python: str | None = None  # the interpreter; None: this one
 
-    def start(
-        self, backend: str, model: ModelConfig, train: TrainConfig, group: Variables | None = None
-    ) -> "BackendProcess":
+    def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> "BackendProcess":
         """Start the backend's process and wait until it is open."""
-        process = BackendProcess(backend, model, train, self, group)
+        process = BackendProcess(backend, model, train, self)
         process.facts  # noqa: B018 (which are there once the backend is open)
         return process
 

@@ -10,8 +10,7 @@ from keras import layers, ops
 from tensorflow import Tensor
 
 from backends.profiling.keras import KerasEvidence
-from common.beam import BeamSearch
-from common.interface import Backend, Forward, Metrics, Report, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids
 from common.weights import Arrays, ModelState, check_state
 

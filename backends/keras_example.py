@@ -16,9 +16,8 @@ import tensorflow as tf
 
 from backends.keras_backend import KerasBackend
 from backends.profiling.keras import KerasEvidence
-from common.beam import BeamSearch
 from common.errors import CannotBeginError
-from common.interface import Forward, Metrics, Report, report_is_due
+from common.interface import BeamSearch, Forward, Metrics, Report, report_is_due
 from common.tensors import Array, Batch, Batches, Ids, one_hot
 from common.weights import Arrays
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from backends.profiling.numpy import NumpyEvidence
-from common.beam import BeamSearch, log_softmax
 from common.errors import CannotBeginError
-from common.interface import Backend, Forward, Metrics, Report, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, log_softmax, timed_steps
 from common.tensors import Array, Batch, Batches, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state, initial_state
 

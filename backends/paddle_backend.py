@@ -9,8 +9,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from backends.profiling.paddle import PaddleEvidence
-from common.beam import BeamSearch
-from common.interface import Backend, Forward, Metrics, Report, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state
 

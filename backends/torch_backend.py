@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from backends.profiling.torch import TorchEvidence
 from backends.torch_masked_lstm import states_at_lengths
 from backends.torch_rmsprop import RMSprop
-from common.beam import BeamSearch
-from common.interface import Backend, Forward, Metrics, Report, flush_denormals, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, flush_denormals, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from backends.profiling.torch import TorchEvidence
 from backends.torch_backend import TorchBackend
-from common.beam import BeamSearch
 from common.errors import CannotBeginError
+from common.interface import BeamSearch
 from common.tensors import Array, BatchTensors, Ids
 
 # Each call of a method below has an autocast of its own. Within one, autocast keeps the weights that it has

@@ -19,9 +19,8 @@ from common.config import LARGEST_TEXT, MOST_PAIRS, DataConfig
 from common.download import download
 from common.errors import CannotBeginError
 from common.stored import Pair, Pairs, in_order
-from common.tensors import START, STOP
+from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, normalize, split_lines
-from common.vocabulary import CharVocabulary
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org/anki names it

@@ -10,8 +10,7 @@ from common.config import DataConfig
 from common.corpus import read_corpus, split
 from common.run_directory import RunDirectory
 from common.stored import Pair
-from common.tensors import START, STOP, Batch
-from common.vocabulary import CharVocabulary
+from common.tensors import START, STOP, Batch, CharVocabulary
 
 
 @dataclass(frozen=True)

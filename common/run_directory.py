@@ -50,9 +50,8 @@ from common.files import (
 )
 from common.machine import describe_machine
 from common.stored import Pair, Pairs
-from common.tensors import START, STOP
+from common.tensors import PAD, START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
-from common.vocabulary import PAD, CharVocabulary
 from common.weights import ModelState, check_state, from_bytes, in_dtype, largest_block, to_bytes
 
 FORMAT = "rosetta-run"

@@ -1,6 +1,6 @@
-"""Batches of ids, the one-hot tensors made of them, and the order of batches that all backends share."""
+"""Characters as ids, batches of ids, the one-hot tensors made of them, and the order of batches that all share."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import LARGEST_VOCABULARY, ModelConfig, TrainConfig
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, UnknownCharactersError
 from common.stored import StoredArray, in_pieces, stored
-from common.vocabulary import CharVocabulary
 
 Array = NDArray[np.floating]
 Ids = NDArray[np.integer]
 
 START, STOP = "\t", "\n"
+PAD = " "  # the example pads with the space, so every vocabulary has one
 # The widths of a trimmed batch are multiples of this number, so that a framework that compiles for each shape has few
 # to compile. With 4 the batches of fra-eng have 13 shapes and hold 49 % of the positions that they would hold
 # untrimmed; with 1 there would be 82 shapes and 46 %, and with 8 there would be 7 shapes and 53 %.
@@ -23,6 +23,65 @@ WIDTH_STEP = 4
 # What a corpus may come to. One that others wrote may be small as a file and as tensors larger than any memory.
 MOST_IDS = 1 << 32  # of all pairs padded to the longest; an id takes a byte of disk, or two in a large vocabulary
 MOST_NUMBERS = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
+
+
+class CharVocabulary:
+    """The sorted characters of one side of a corpus; a character's id is its rank.
+
+    The space is always a member, since it pads.
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = tuple(sorted({*characters, PAD}))
+        self.id_of = {character: i for i, character in enumerate(self.characters)}
+        code_points = [ord(c) for c in self.characters]
+        # The id of each code point. Code points that are not in the vocabulary have the last id plus one, as has the
+        # last place, to which `encode` clips all greater code points.
+        self.ids_dtype = np.min_scalar_type(len(self.characters))
+        self._ids = np.full(code_points[-1] + 2, len(self.characters), self.ids_dtype)
+        self._ids[code_points] = np.arange(len(self.characters))
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "CharVocabulary":
+        """The vocabulary of all characters in `texts`."""
+        characters: set[str] = set()
+        for piece in in_pieces(texts):
+            characters.update(*piece)
+        return cls(characters)
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def encode(self, texts: Sequence[str], width: int = 0) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int32]]:
+        """Ids (N, T), padded with that of the space, and lengths (N,) before padding.
+
+        T is the longest text's length or `width`, whichever is more. Raises UnknownCharactersError.
+        """
+        lengths = np.fromiter(map(len, texts), np.int32, len(texts))
+        code_points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+        flat_ids = self._ids.take(code_points, mode="clip")
+        if (flat_ids == len(self)).any():
+            raise UnknownCharactersError(next(filter(None, map(self.lacks, texts))))
+        width = max(width, int(lengths.max(initial=0)))
+        ids = np.full((len(texts), width), self.id_of[PAD], self._ids.dtype)
+        ids[np.arange(width) < lengths[:, None]] = flat_ids
+        return ids, lengths
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of one row of ids, padding included."""
+        return "".join(self.characters[i] for i in ids)
+
+    def text_of(self, ids: Iterable[int]) -> str:
+        """A row of decoded ids as text, up to its "\\n"."""
+        return self.decode(ids).partition(STOP)[0]
+
+    def lacks(self, text: str) -> set[str]:
+        """The characters of `text` that this vocabulary has not."""
+        return set(text) - self.id_of.keys()
+
+    def without_unknown(self, text: str) -> str:
+        """`text` with the characters that this vocabulary lacks dropped."""
+        return "".join(c for c in text if c in self.id_of)
 
 
 def one_hot(ids: Ids, num_tokens: int, dtype: str = "float32") -> Array:
@@ -88,6 +147,14 @@ class Batch:
             stored([decoder_lengths], decoder_lengths.shape, np.int32),
         )
         return cls(*encoded, float(decoder_lengths.mean()), *sizes, dtype, padding)
+
+    @classmethod
+    def of_ids(cls, config: ModelConfig, encoder_ids: Ids, encoder_lengths: Ids, decoder_ids: Ids) -> "Batch":
+        """A batch of source ids (N, T_enc) and target ids (N, T_dec + 1), in which all target positions count."""
+        lengths = np.full(len(decoder_ids), decoder_ids.shape[1], np.int32)
+        sizes = config.num_encoder_tokens, config.num_decoder_tokens
+        decoder = decoder_ids, lengths, float(decoder_ids.shape[1])
+        return cls(encoder_ids, encoder_lengths, *decoder, *sizes, config.dtype, config.padding)
 
     def __len__(self) -> int:
         return len(self.encoder_ids)
@@ -278,3 +345,11 @@ def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: i
     ids = decoder_vocabulary.id_of
     sizes = batch.num_encoder_tokens, batch.num_decoder_tokens
     return ModelConfig(*sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding)
+
+
+def max_decoded_length(max_decoder_seq_length: int) -> int:
+    """The largest number of characters that decoding returns for a sentence.
+
+    The example stops once a text is *longer* than the longest target, "\\t" and "\\n" counted, so one more comes out.
+    """
+    return max_decoder_seq_length + 1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.process.wire import arguments_for, function_named
-from common import decoding, interface
+from common import interface
 from common.interface import Backend, Emit
 from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state
@@ -150,8 +150,6 @@ def log_probabilities(
     config = backend.config
     decoder_ids = np.array([[config.start_token, *text] for text in texts])
     ends = [text.index(config.stop_token) + 1 if config.stop_token in text else len(text) for text in texts]
-    rows = decoding.batch_of(
-        config, encoder_ids.repeat(len(texts), 0), encoder_lengths.repeat(len(texts)), decoder_ids
-    )
+    rows = Batch.of_ids(config, encoder_ids.repeat(len(texts), 0), encoder_lengths.repeat(len(texts)), decoder_ids)
     logs = np.log(backend.forward(rows).probabilities)
     return [float(sum(logs[row, t, texts[row][t]] for t in range(end))) for row, end in enumerate(ends)]

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from backends.process.in_child import Trouble, _write_trouble
-from backends.process.scratch import scratch_folder
+from backends.process.parent import scratch_folder
 from benchmarks.commands import report
 from benchmarks.measure.lock import only_writer
 from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.files import UNFINISHED
 from common.run_directory import STATE_FILES, Epoch, Progress, RunDirectory
-from common.vocabulary import CharVocabulary
+from common.tensors import CharVocabulary
 from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
 
 PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]

@@ -17,8 +17,7 @@ import common.corpus
 from common.config import DataConfig
 from common.corpus import Corpus, corpus_statistics, read_corpus, split
 from common.errors import CannotBeginError
-from common.tensors import Batch
-from common.vocabulary import CharVocabulary
+from common.tensors import Batch, CharVocabulary
 from tests.attack.damage_bytes import zipped
 
 LINES = b"Go.\tVa !\nRun!\tCours !\n"

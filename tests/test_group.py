@@ -28,7 +28,7 @@ from benchmarks.compare.climber import Climber
 from benchmarks.compare.course import Answers, Course
 from common.config import DataConfig
 from common.errors import CannotBeginError, RosettaError
-from common.group import Group
+from common.interface import Group
 from common.material import Material
 from common.run_directory import RunDirectory
 from common.weights import ModelState, initial_state

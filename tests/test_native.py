@@ -25,11 +25,11 @@ from backends.native.paddle import NAME_TABLE, read_paddle
 from backends.numpy_backend import NumpyBackend
 from backends.process import in_child
 from backends.process.parent import PROJECT, BackendProcess, Runtime
-from common.beam import log_softmax
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import RosettaError
+from common.interface import log_softmax
 from common.run_directory import RunDirectory
-from common.vocabulary import CharVocabulary
+from common.tensors import CharVocabulary
 from common.weights import ModelState, initial_state, to_bytes, weight_shapes
 from tests import child, native_child
 from tests.attack import damaged_files

@@ -21,8 +21,7 @@ import pytest
 from backends import TABLE, Entry
 from backends.process import environment
 from backends.process.environment import child_environment
-from backends.process.parent import PROJECT, BackendProcess, Runtime
-from backends.process.scratch import scratch_folder
+from backends.process.parent import PROJECT, BackendProcess, Runtime, scratch_folder
 from backends.process.starting import describe_backends, started_side_by_side
 from backends.process.wire import ARRAY, LONGEST, STORED, GarbledMessageError, Wire, converted
 from common.config import ModelConfig, TrainConfig

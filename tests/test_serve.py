@@ -21,7 +21,7 @@ from backends.process.parent import PROJECT, Runtime
 from backends.serve.application import HEADERS, LONGEST_QUESTION, application
 from backends.serve.served import WAITING, ServedBackend, UnavailableError
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from common.vocabulary import CharVocabulary
+from common.tensors import CharVocabulary
 from tests.attack import visitors
 from tests.conftest import note_wrongs
 from tests.program import answer, refusal, started, wait_until

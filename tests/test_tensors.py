@@ -15,8 +15,7 @@ from common.config import DataConfig, TrainConfig
 from common.corpus import corpus_statistics, read_corpus
 from common.errors import CannotBeginError
 from common.stored import Pair
-from common.tensors import Batch, Batches, epoch_batches, model_config
-from common.vocabulary import CharVocabulary
+from common.tensors import Batch, Batches, CharVocabulary, epoch_batches, model_config
 
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !"), ("I see.", "Je comprends.")]
 PAIRS += [("Wow!", "Ça alors !"), ("犬", "é"), ("Hi.", "X")]

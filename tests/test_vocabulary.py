@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UnknownCharactersError
-from common.vocabulary import CharVocabulary
+from common.tensors import CharVocabulary
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 

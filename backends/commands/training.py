@@ -19,8 +19,7 @@ from common.machine import fewer_threads
 from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import references, score
-from common.tensors import model_config
-from common.vocabulary import PAD
+from common.tensors import PAD, model_config
 from common.weights import ModelState, initial_state
 
 

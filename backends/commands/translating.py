@@ -12,12 +12,10 @@ from backends.process import in_child
 from backends.process.in_child import Beams
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
 from common.config import ModelConfig
-from common.decoding import max_decoded_length, text_of
 from common.errors import UnknownCharactersError
 from common.run_directory import RunDirectory
-from common.tensors import Ids
+from common.tensors import CharVocabulary, Ids, max_decoded_length
 from common.text import LONGEST_SENTENCE, normalize, not_utf8, with_replacements
-from common.vocabulary import CharVocabulary
 
 Warn = Callable[[str], None]
 Result = TypeVar("Result")
@@ -57,7 +55,7 @@ class Translator:
         translations = ["" for _ in texts]
         for rows, ids, lengths in self._encoded(texts, unknown, None):
             for row, decoded_ids in zip(rows, self._decode(ids, lengths, on_event), strict=True):
-                translations[row] = text_of(decoded_ids, self.decoder_vocabulary)
+                translations[row] = self.decoder_vocabulary.text_of(decoded_ids)
         return translations
 
     def answers(
@@ -85,7 +83,7 @@ class Translator:
             beams, seconds = self._search(ids, lengths, beam, timed)
             for i, row in enumerate(rows):
                 scored = zip(beams.ids[i], map(float, beams.scores[i]), strict=True)
-                found = [(text_of(row_ids, self.decoder_vocabulary), score) for row_ids, score in scored]
+                found = [(self.decoder_vocabulary.text_of(row_ids), score) for row_ids, score in scored]
                 best[good[row]] = [each for each in found if each[1] != -np.inf]  # fewer than the beam holds
                 milliseconds[good[row]] = 1000 * seconds[i] if timed else None
         answers: list[dict[str, Any]] = []
@@ -117,7 +115,7 @@ class Translator:
             decoded = self._decode(ids, lengths, on_event)
             found = self._call(in_child.choices, ids, lengths, decoded_ids=decoded, best=best)
             for i, row in enumerate(rows):
-                text = text_of(decoded[i], self.decoder_vocabulary)
+                text = self.decoder_vocabulary.text_of(decoded[i])
                 positions = zip(found.ids[i, : len(text) + 1], found.probabilities[i], strict=False)
                 choices = [
                     [Choice(characters[n], float(p)) for n, p in zip(*position, strict=True)]

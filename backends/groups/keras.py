@@ -11,7 +11,7 @@ from tensorflow import Tensor
 
 from backends.groups.engines import PATIENCE
 from backends.keras_backend import KerasBackend
-from common.group import Group
+from common.interface import Group
 from common.sharing import GroupWorker
 from common.tensors import BatchTensors
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backends.groups.engines import PATIENCE
 from backends.paddle_backend import PaddleBackend
-from common.group import Group
+from common.interface import Group
 from common.sharing import GroupWorker
 
 

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from backends.groups.engines import PATIENCE
 from backends.torch_backend import TorchBackend
-from common.group import Group
+from common.interface import Group
 from common.sharing import GroupWorker
 
 

@@ -12,8 +12,7 @@ from common.files import new_folder
 from common.material import prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.stored import Pair
-from common.tensors import model_config
-from common.vocabulary import CharVocabulary
+from common.tensors import CharVocabulary, model_config
 
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 

@@ -14,11 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from common.beam import BeamSearch
-from common.decoding import batch_of
 from common.errors import RosettaError, why
 from common.files import sync, write_atomically
-from common.interface import Backend, Emit, Metrics
+from common.interface import Backend, BeamSearch, Emit, Metrics
 from common.run_directory import Epoch, Progress, RunDirectory
 from common.tensors import Array, Batch, Batches, Ids, epoch_batches
 from common.weights import ModelState, check_state
@@ -141,7 +139,7 @@ def choices(
     One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
     """
     starts = np.full((len(decoded_ids), 1), backend.config.start_token)
-    batch = batch_of(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
+    batch = Batch.of_ids(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
     probabilities = backend.forward(batch).probabilities  # (N, L, V_dec)
     ids = np.argsort(-probabilities, axis=-1, kind="stable")[..., :best]
     return Choices(ids, np.take_along_axis(probabilities, ids, axis=-1))

@@ -15,8 +15,8 @@ from werkzeug.exceptions import HTTPException
 
 from backends.serve.served import ServedBackend, UnavailableError
 from common.errors import RosettaError
+from common.tensors import CharVocabulary
 from common.text import normalize
-from common.vocabulary import CharVocabulary
 
 LONGEST_QUESTION = 200  # characters
 LARGEST_BODY = 4096  # bytes; a sentence of 200 characters, each written as \ud83d\ude00, takes 2,400

@@ -16,7 +16,6 @@ from benchmarks.compare.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED, SPRE
 from benchmarks.compare.comparer import RUNGS, Check, Item, judge
 from benchmarks.compare.course import Answers, Course
 from benchmarks.compare.in_child import TENSORS
-from common.decoding import text_of
 from common.weights import SLOT_PREFIX, permute_units
 
 EXACT_STEPS = 10  # of a training in less than float64; the losses of later steps differ by rounding alone
@@ -183,6 +182,6 @@ class Climber:
         note = f"{len(decoded)} sentences, {distinct} distinct strings, {len(different)} near-ties"
         if wrong:
             row, *both = wrong[0]
-            text, expected = (text_of(ids, words) for ids in both)
+            text, expected = (words.text_of(ids) for ids in both)
             note = f"{course.material.pairs[row][0]!r}: got {text!r}, expected {expected!r}"
         yield self.check("strings", "strings", error, PARTED[self.precision], note=note)

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.process.in_child import translate
-from common.decoding import max_decoded_length
 from common.interface import COUNTED, Backend, Emit, Metrics, unreported
-from common.tensors import Batch, Batches
+from common.tensors import Batch, Batches, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState
 
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")

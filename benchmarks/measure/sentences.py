@@ -14,11 +14,11 @@ from backends.process import in_child
 from backends.process.parent import BackendProcess, timeout_for
 from benchmarks.measure.recording import MOST_REFERENCES, ShownSentence, Work
 from common.config import ModelConfig
-from common.decoding import max_decoded_length, text_of
 from common.errors import CannotBeginError
 from common.material import Material
 from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
 from common.scoring import references
+from common.tensors import max_decoded_length
 from common.weights import ModelState, initial_state
 
 TIMED = 512  # the number of held-out sources that a timed call decodes in one batch
@@ -103,7 +103,7 @@ class Sentences:
         return listening.call(in_child.translate, **self._arguments(sources))
 
     def text(self, ids: NDArray[np.integer]) -> str:
-        return text_of(ids, self.material.decoder_vocabulary)
+        return self.material.decoder_vocabulary.text_of(ids)
 
     def characters(self, ids: NDArray[np.integer]) -> NDArray[np.int64]:
         """The number of characters (N,) in each row of ids (N, L), up to and including the "\\n"."""

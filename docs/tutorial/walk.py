@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from backends.numpy_backend import NumpyBackend
 from backends.process.in_child import choices
 from common.config import TrainConfig
-from common.decoding import batch_of, max_decoded_length, text_of
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from common.tensors import START, Batch, Batches
+from common.tensors import START, Batch, Batches, max_decoded_length
 
 BATCH_SIZE, NUM_STEPS = 64, 10  # as in the scripts
 BEST = 3  # number of characters shown at each step
@@ -57,14 +56,14 @@ class Referee:
 
     def translate(self, sentence: str) -> str:
         """The decoded text, without its "\\n"."""
-        return text_of(self._decode(*self._encode(sentence))[0], self.vocabularies[1])
+        return self.vocabularies[1].text_of(self._decode(*self._encode(sentence))[0])
 
     def walk(self, sentence: str) -> Walk:
         """Through the encoder and, character by character, through the decoder."""
         encoder_vocabulary, decoder_vocabulary = self.vocabularies
         ids, lengths = self._encode(sentence)
         decoded_ids = self._decode(ids, lengths)  # (1, L)
-        states = self.backend.forward(batch_of(self.backend.config, ids, lengths, decoded_ids))
+        states = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
         source = {"encoder_ids": ids, "encoder_lengths": lengths}
         found = choices(self.backend, lambda **event: None, **source, decoded_ids=decoded_ids, best=BEST)
         decoded = decoder_vocabulary.decode(decoded_ids[0])

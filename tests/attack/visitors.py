@@ -25,7 +25,7 @@ from waitress.wasyncore import close_all
 from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_QUESTION, application
 from backends.serve.served import UnavailableError
 from backends.serve.server import LIMITS, OWN_THREADS
-from common.vocabulary import CharVocabulary
+from common.tensors import CharVocabulary
 from tests.attack.damage_bytes import damaged, damaged_json
 from tests.attack.limits import Target, attacked
 

@@ -47,13 +47,10 @@ class Translator:
     max_encoder_seq_length: int  # T_enc, to which sources are padded
     max_decoder_seq_length: int  # T_dec, after which decoding stops
 
-    def __call__(self, texts: Sequence[str], unknown: str = "error", on_event: OnEvent | None = None) -> list[str]:
-        """A translation a text, in order; an empty one for a blank one.
-
-        Raises UnknownCharactersError unless `unknown` is "drop".
-        """
+    def __call__(self, texts: Sequence[str], on_event: OnEvent | None = None) -> list[str]:
+        """A translation a text, in order; an empty one for a blank one. Raises UnknownCharactersError."""
         translations = ["" for _ in texts]
-        for rows, ids, lengths in self._encoded(texts, unknown, None):
+        for rows, ids, lengths in self._encoded(texts):
             for row, decoded_ids in zip(rows, self._decode(ids, lengths, on_event), strict=True):
                 translations[row] = self.decoder_vocabulary.text_of(decoded_ids)
         return translations
@@ -100,9 +97,7 @@ class Translator:
             answers.append(answer)
         return answers
 
-    def with_choices(
-        self, texts: Sequence[str], unknown: str = "error", best: int = 3, on_event: OnEvent | None = None
-    ) -> list[Detailed]:
+    def with_choices(self, texts: Sequence[str], best: int = 3, on_event: OnEvent | None = None) -> list[Detailed]:
         """A translation a text, with the `best` most probable characters at each of its positions.
 
         The positions are those of the translation's characters and of its end, which a translation that was cut at
@@ -111,7 +106,7 @@ class Translator:
         """
         detailed = [Detailed("", []) for _ in texts]
         characters = self.decoder_vocabulary.characters
-        for rows, ids, lengths in self._encoded(texts, unknown, None):
+        for rows, ids, lengths in self._encoded(texts):
             decoded = self._decode(ids, lengths, on_event)
             found = self._call(in_child.choices, ids, lengths, decoded_ids=decoded, best=best)
             for i, row in enumerate(rows):
@@ -138,7 +133,9 @@ class Translator:
         missing = self.encoder_vocabulary.lacks(normalize(line))
         return str(UnknownCharactersError(missing)) if missing and unknown == "error" else ""
 
-    def _encoded(self, texts: Sequence[str], unknown: str, warn: Warn | None) -> Iterator[tuple[list[int], Ids, Ids]]:
+    def _encoded(
+        self, texts: Sequence[str], unknown: str = "error", warn: Warn | None = None
+    ) -> Iterator[tuple[list[int], Ids, Ids]]:
         """The texts that are not blank, those of one width together: their indices, ids (N, width) and lengths (N,).
 
         Padded further than in training, a sentence translates differently: each longer one is as wide as itself.

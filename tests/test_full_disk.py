@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import NumpyBackend
-from backends.process.in_child import fit
+from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
 from benchmarks.commands import _measuring
 from common import run_directory
@@ -36,9 +36,7 @@ def trained(run: RunDirectory, epochs: int) -> None:
         name="numpy",
         learning_rate=CONFIGS[1].learning_rate,
         epochs=epochs,
-        corpus=Batch.of_pairs(PAIRS, *VOCABULARIES),
-        training_rows=rows,
-        validation_rows=rows,
+        data=TrainingData(Batch.of_pairs(PAIRS, *VOCABULARIES), rows, rows),
     )
 
 

@@ -21,7 +21,7 @@ from backends.numpy_backend import NumpyBackend
 from backends.process import group
 from backends.process.environment import child_environment
 from backends.process.group import ask_each
-from backends.process.in_child import follow
+from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime
 from benchmarks.compare.certificate import QUICK
 from benchmarks.compare.climber import Climber
@@ -171,8 +171,8 @@ def trained_alone(run: RunDirectory, epochs: int) -> ModelState:
     """What NumPy alone makes of the same training."""
     material, backend = Material.of_run(run), NumpyBackend(run.model_config, run.train_config)
     state = initial_state(run.model_config, run.train_config.seed)
-    rows = {"training_rows": material.training_rows, "validation_rows": material.validation_rows}
-    follow(backend, lambda **event: None, state=state, done=0, epochs=epochs, corpus=material.batch, **rows)
+    data = TrainingData(material.batch, material.training_rows, material.validation_rows)
+    follow(backend, lambda **event: None, state=state, done=0, epochs=epochs, data=data)
     return backend.dump()
 
 

@@ -116,11 +116,11 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
         run = RunDirectory.create(
             out, name, configs, sha256, material.pairs, vocabularies, initial_state(config, SETTINGS.seed)
         )
-        rows = {"training_rows": material.training_rows, "validation_rows": material.validation_rows}
-        fixed = {"run": out, "name": name, "learning_rate": SETTINGS.learning_rate, "corpus": material.batch}
+        data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+        fixed = {"run": out, "name": name, "learning_rate": SETTINGS.learning_rate, "data": data}
         with Runtime(threads=2).start(name, config, SETTINGS) as process:
             for epochs in totals:
-                process.call(in_child.fit, epochs=epochs, **fixed, **rows)
+                process.call(in_child.fit, epochs=epochs, **fixed)
         return run
 
     whole, stopped = written(tmp_path / "whole", [2]), written(tmp_path / "stopped", [1, 2])

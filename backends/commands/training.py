@@ -137,19 +137,16 @@ def _train(
     if group[0].size == 1 and (advice := fewer_threads(first.facts.threads, first.pid)):
         on_event({"warning": advice})
 
+    data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+
     def train_worker(process: BackendProcess) -> None:
-        corpus: dict[str, Any] = {
-            "epochs": epochs,
-            "corpus": material.batch,
-            "training_rows": material.training_rows,
-            "validation_rows": material.validation_rows,
-        }
         if run is not None and process is first:
             rate = run.train_config.learning_rate
             path = run.path.resolve()
-            process.listening(on_event, timeout).call(in_child.fit, run=path, name=name, learning_rate=rate, **corpus)
+            fitting = process.listening(on_event, timeout)
+            fitting.call(in_child.fit, run=path, name=name, learning_rate=rate, epochs=epochs, data=data)
         else:
-            process.listening(timeout=timeout).call(in_child.follow, state=state, done=done, **corpus)
+            process.listening(timeout=timeout).call(in_child.follow, state=state, done=done, epochs=epochs, data=data)
 
     try:
         ask_each(processes, train_worker)

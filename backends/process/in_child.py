@@ -145,6 +145,15 @@ def choices(
     return Choices(ids, np.take_along_axis(probabilities, ids, axis=-1))
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The rows of a corpus on which a model trains, and those on which it is validated."""
+
+    corpus: Batch
+    training_rows: NDArray[np.integer]
+    validation_rows: NDArray[np.integer]
+
+
 @dataclass(frozen=True)
 class Trouble:
     """The batch at which training diverged."""
@@ -177,9 +186,7 @@ def fit(
     name: str,
     learning_rate: float,
     epochs: int,
-    corpus: Batch,
-    training_rows: NDArray[np.integer],
-    validation_rows: NDArray[np.integer],
+    data: TrainingData,
 ) -> None:
     """Train on from the run's last state until the run has `epochs` epochs, and write it after each of them.
 
@@ -194,12 +201,10 @@ def fit(
     try:
         with directory.only_writer():
             state, progress = directory.begin()
-            _begin_alike(backend, state, progress.epoch, epochs, corpus, training_rows)
+            _begin_alike(backend, state, progress.epoch, epochs, data)
             if learning_rate != directory.train_config.learning_rate:
                 directory = directory.with_learning_rate(learning_rate)
-            trained_epochs = _epochs(
-                backend, emit, state, progress.epoch, epochs, corpus, training_rows, validation_rows
-            )
+            trained_epochs = _epochs(backend, emit, state, progress.epoch, epochs, data)
             try:
                 for number, state, trained, validated in trained_epochs:
                     epoch = Epoch(
@@ -232,64 +237,49 @@ def follow(
     state: ModelState,
     done: int,
     epochs: int,
-    corpus: Batch,
-    training_rows: NDArray[np.integer],
-    validation_rows: NDArray[np.integer],
+    data: TrainingData,
 ) -> None:
     """Train along in a group whose first worker calls `fit`, from `state` after epoch `done`; write nothing.
 
     Raises CannotBeginError if the first worker goes on from another state.
     """
-    _begin_alike(backend, state, done, epochs, corpus, training_rows)
+    _begin_alike(backend, state, done, epochs, data)
     with suppress(DivergedError):  # which the first worker reports
-        for _ in _epochs(backend, emit, state, done, epochs, corpus, training_rows, validation_rows):
+        for _ in _epochs(backend, emit, state, done, epochs, data):
             pass
 
 
-def _begin_alike(
-    backend: Backend, state: ModelState, done: int, epochs: int, corpus: Batch, training_rows: NDArray[np.integer]
-) -> None:
+def _begin_alike(backend: Backend, state: ModelState, done: int, epochs: int, data: TrainingData) -> None:
     """Load `state`. In a group, raises CannotBeginError unless all workers begin with the same state and settings."""
-    settings = backend.config, backend.train_config, done, epochs, corpus.mean_decoder_length
+    settings = backend.config, backend.train_config, done, epochs, data.corpus.mean_decoder_length
     arrays = [named[name] for named in (state.weights, state.mean_squares) for name in sorted(named)]
-    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in [*arrays, training_rows]))
+    backend.group.agree(repr(settings).encode(), *(array.tobytes() for array in [*arrays, data.training_rows]))
     backend.load(state)
 
 
 def _epochs(
-    backend: Backend,
-    emit: Emit,
-    state: ModelState,
-    done: int,
-    epochs: int,
-    corpus: Batch,
-    training_rows: NDArray[np.integer],
-    validation_rows: NDArray[np.integer],
+    backend: Backend, emit: Emit, state: ModelState, done: int, epochs: int, data: TrainingData
 ) -> Iterator[tuple[int, ModelState, Metrics, Metrics]]:
     """Train from `state`, which the backend has, after epoch `done`. Gives each epoch's number, the state at its end,
     and the metrics of training and of validation."""
-    validation = Batches(corpus, validation_rows, backend.train_config.batch_size)
     for epoch in range(done + 1, epochs + 1):
-        trained, validated = train_epoch(backend, emit, state, training_rows, validation, epoch)
+        trained, validated = train_epoch(backend, emit, state, data, epoch)
         state = backend.dump()
         yield epoch, state, trained, validated
 
 
 def train_epoch(
-    backend: Backend,
-    emit: Emit,
-    state: ModelState,
-    training_rows: NDArray[np.integer],
-    validation: Batches,
-    epoch: int,
+    backend: Backend, emit: Emit, state: ModelState, data: TrainingData, epoch: int
 ) -> tuple[Metrics, Metrics]:
     """Train one epoch, in the batches that the backend's settings ask for, and then validate.
 
-    The numbers of training rows are those of the corpus that `validation` has. `state` is the one that the backend is
-    in. Emits `epoch`, `step`, `steps` and `loss` while it trains. Raises DivergedError, and stops early for it, where
-    a loss is not finite or more than GROWN times that of a uniform guess.
+    `state` is the one that the backend is in. Emits `epoch`, `step`, `steps` and `loss` while it trains. Raises
+    DivergedError, and stops early for it, where a loss is not finite or is more than GROWN times that of a uniform
+    guess.
     """
-    training = epoch_batches(validation.corpus, training_rows, backend.train_config, epoch)
+    settings = backend.train_config
+    training = epoch_batches(data.corpus, data.training_rows, settings, epoch)
+    validation = Batches(data.corpus, data.validation_rows, settings.batch_size)
     most = GROWN * log(backend.config.num_decoder_tokens)
 
     def progress(step: int, loss: float) -> None:

@@ -9,8 +9,7 @@ import tensorflow as tf
 from keras import layers, ops
 from tensorflow import Tensor
 
-from backends.profiling.keras import KerasEvidence
-from common.interface import Backend, BeamSearch, Forward, Metrics, Report, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Profiling, Report, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids
 from common.weights import Arrays, ModelState, check_state
 
@@ -215,8 +214,10 @@ class KerasBackend(Backend):
                 state_h, state_c = tf.gather(state_h, kept), tf.gather(state_c, kept)
         return tf.transpose(ids.stack())
 
-    def evidence(self) -> KerasEvidence:
-        return KerasEvidence(self, {"one_hot_products": True, "jit_compiled_loops": False})
+    def evidence(self) -> Profiling:
+        from backends.profiling.keras import KerasProfiling  # which no other method needs
+
+        return KerasProfiling(self, {"one_hot_products": True, "jit_compiled_loops": False})
 
     def _tensors(self, batch: Batch) -> BatchTensors:
         return batch.tensors(self._tensor, self._ids)

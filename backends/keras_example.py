@@ -15,9 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from backends.keras_backend import KerasBackend
-from backends.profiling.keras import KerasEvidence
 from common.errors import CannotBeginError
-from common.interface import BeamSearch, Forward, Metrics, Report, report_is_due
+from common.interface import BeamSearch, Forward, Metrics, Profiling, Report, report_is_due
 from common.tensors import Array, Batch, Batches, Ids, one_hot
 from common.weights import Arrays
 
@@ -114,8 +113,10 @@ class KerasExample(KerasBackend):
             output_tokens, *states = self.decoder_model.predict([target_seqs, *states], verbose=0)
             search.extend(np.log(output_tokens[:, -1]))
 
-    def evidence(self) -> KerasEvidence:
-        return KerasEvidence(self, {"jit_compile": self.model.jit_compile})
+    def evidence(self) -> Profiling:
+        from backends.profiling.keras import KerasProfiling  # which no other method needs
+
+        return KerasProfiling(self, {"jit_compile": self.model.jit_compile})
 
     def _decode_sequence(self, input_seq: Array, max_length: int) -> list[int]:
         """The ids that follow from one sentence (1, T_enc, V_enc), "\\n" included."""

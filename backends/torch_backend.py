@@ -9,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backends.profiling.torch import TorchEvidence
-from backends.torch_masked_lstm import states_at_lengths
-from backends.torch_rmsprop import RMSprop
-from common.interface import Backend, BeamSearch, Forward, Metrics, Report, flush_denormals, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Profiling, Report, flush_denormals, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -31,6 +28,8 @@ class Seq2Seq(nn.Module):
     def encode(self, encoder_input_data: Tensor, encoder_lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """The states (N, H) after the last step, or after each row's own length."""
         if encoder_lengths is not None:
+            from backends.torch_masked_lstm import states_at_lengths  # which only masked padding needs
+
             return states_at_lengths(self.encoder, encoder_input_data, encoder_lengths)
         _, (state_h, state_c) = self.encoder(encoder_input_data)  # (1, N, H) each
         return state_h[0], state_c[0]
@@ -74,8 +73,10 @@ class TorchBackend(Backend):
         self.slots = {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
 
     @cached_property
-    def optimizer(self) -> RMSprop:
+    def optimizer(self) -> torch.optim.Optimizer:
         """Made when first needed: translating needs none, and torch spends a second importing its compiler for it."""
+        from backends.torch_rmsprop import RMSprop
+
         train = self.train_config
         trained = list(self.parameters.values())
         return RMSprop(trained, self.slots.values(), lr=train.learning_rate, alpha=train.rho, eps=train.epsilon)
@@ -215,8 +216,10 @@ class TorchBackend(Backend):
                 sampled, state_h, state_c = sampled[kept], state_h[kept], state_c[kept]
         return ids[:, :length]
 
-    def evidence(self) -> TorchEvidence:
-        return TorchEvidence(self)
+    def evidence(self) -> Profiling:
+        from backends.profiling.torch import TorchProfiling  # which no other method needs
+
+        return TorchProfiling(self)
 
     def _tensors(self, batch: Batch) -> BatchTensors:
         return batch.tensors(self._tensor, self._ids)

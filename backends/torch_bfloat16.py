@@ -8,10 +8,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from backends.profiling.torch import TorchEvidence
 from backends.torch_backend import TorchBackend
 from common.errors import CannotBeginError
-from common.interface import BeamSearch
+from common.interface import BeamSearch, Profiling
 from common.tensors import Array, BatchTensors, Ids
 
 # Each call of a method below has an autocast of its own. Within one, autocast keeps the weights that it has
@@ -53,5 +52,7 @@ class TorchBfloat16(TorchBackend):
     def _array(self, tensor: Tensor) -> Array:
         return super()._array(tensor.float())  # NumPy has no bfloat16
 
-    def evidence(self) -> TorchEvidence:
-        return TorchEvidence(self, products=torch.bfloat16)
+    def evidence(self) -> Profiling:
+        from backends.profiling.torch import TorchProfiling  # which no other method needs
+
+        return TorchProfiling(self, products=torch.bfloat16)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar, final
 from zlib import crc32
 
 import numpy as np
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
-from common.profiling import FrameworkEvidence
 from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
+
+if TYPE_CHECKING:
+    from common.profiling import Profiled
 
 FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
@@ -138,8 +140,7 @@ def flush_denormals() -> bool:
 
 @dataclass(frozen=True)
 class BackendFacts:
-    """What a backend's process reports of the backend that it has opened: what FrameworkEvidence.describe says, and
-    more."""
+    """What a backend's process reports of the backend that it has opened: what Profiling.describe says, and more."""
 
     version: str
     device: str
@@ -232,6 +233,57 @@ def log_softmax(logits: Array) -> Array:
     """The logarithm of softmax over the last axis. The largest logit is subtracted, so that nothing overflows."""
     shifted = logits - logits.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
+
+
+@dataclass(frozen=True)
+class Profiling(ABC):
+    """One framework's own tools: its profiler, its matrix product, and what it reports of itself."""
+
+    backend: Any  # an open Backend of this framework
+
+    @final
+    def profile(self, batches: Batches) -> "Profiled":
+        """Train on these batches under the framework's own profiler.
+
+        Profiling changes the weights and leaves no file. It tells which kernels ran, but not how fast they normally
+        are, since a profiler slows them.
+        """
+
+        def train() -> float:
+            return float(self.backend.train(batches, lambda step, loss: None).seconds)
+
+        train()  # a warm-up, since the first steps do more than later ones
+        return self.traced(train)
+
+    @abstractmethod
+    def traced(self, train: Callable[[], float]) -> "Profiled":
+        """What the framework's profiler reports of `train`, which returns the duration of its steps in seconds."""
+
+    @final
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        """The speed of the framework's product (m, k) @ (k, n), in floating-point operations a second.
+
+        The operands are random and have the model's precision. After two warm-up products the median is taken over as
+        many products as fit into `seconds`, at least three.
+        """
+        from common.profiling import median_seconds  # which no process needs that only trains or translates
+
+        generator, dtype = np.random.default_rng(0), self.backend.config.dtype
+        left, right = generator.random((m, k)).astype(dtype), generator.random((k, n)).astype(dtype)
+        return 2 * m * k * n / median_seconds(self.multiplication(left, right), seconds)
+
+    @abstractmethod
+    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
+        """A function that multiplies the two matrices, and returns when their product is done."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
+
+        The settings of every backend are `matrix_library`, the library with which the framework itself multiplies
+        matrices, and `denormals`, which is what `common.profiling.denormals` returns. There may be others that
+        decide how it computes, a str, number or bool each.
+        """
 
 
 class Backend(ABC):
@@ -330,7 +382,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def evidence(self) -> FrameworkEvidence:
+    def evidence(self) -> Profiling:
         """The object through which the framework tells about itself."""
 
     def _lengths(self, encoder_lengths: Lengths) -> Lengths | None:

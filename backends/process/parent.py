@@ -22,7 +22,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
 from backends.process.environment import child_environment
-from backends.process.wire import Failure, GarbledMessageError, Wire, converted, hints, name_of
+from backends.process.wire import FACTS, Failure, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Backend, BackendFacts, Emit
@@ -88,7 +88,7 @@ class Runtime:
     def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> "BackendProcess":
         """Start the backend's process and wait until it is open."""
         process = BackendProcess(backend, model, train, self)
-        process.facts  # noqa: B018 (which are there once the backend is open)
+        process.wait_until_open()
         return process
 
 
@@ -113,7 +113,7 @@ class BackendProcess:
         entry = find(name, runtime.python)
         if runtime.python:
             interpreter_versions(runtime.python, name, entry)
-        self.name = name
+        self.name, self._is_open = name, False
         self._opened, self._asking = ExitStack(), Lock()
         opening = {
             "target": entry.grouped if group else entry.target,
@@ -160,14 +160,23 @@ class BackendProcess:
         """The descriptor of the socket, on which there is something to read when the backend is open."""
         return self._wire.fileno()
 
+    def wait_until_open(self) -> None:
+        """Wait for the reply to the first request. Raises the error with which the backend failed."""
+        if not self._is_open:
+            try:
+                self._result(START_SECONDS, None, None)
+            except BaseException:
+                self.close()
+                raise
+            self._is_open = True
+
     @cached_property
     def facts(self) -> BackendFacts:
-        """What the backend says about itself when it is open, with the seconds and memory of import and build."""
-        try:
-            facts: BackendFacts = self._result(START_SECONDS, None, BackendFacts)
-        except BaseException:
-            self.close()
-            raise
+        """What the backend says about itself, with the seconds and memory of import and build."""
+        with self._asking:
+            self.wait_until_open()
+            self._send(FACTS, {}, TIMEOUT)
+            facts: BackendFacts = self._result(TIMEOUT, None, BackendFacts)
         return facts
 
     def call(
@@ -284,7 +293,7 @@ class Listening:
         """See `BackendProcess.call`. Several threads may call; the process answers one after another."""
         process = self.process
         with process._asking:
-            process.facts  # noqa: B018 (the reply to the first request, which comes before all others)
+            process.wait_until_open()
             process._send(name_of(function), arguments, self.timeout)
             result: Result = process._result(self.timeout, self.on_event, hints(function).get("return", Any))
             return result

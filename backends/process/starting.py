@@ -53,12 +53,12 @@ def _as_they_open(
                 failed(item, error)
         if starting and not answered:
             ready, _, _ = select.select(list(starting), [], [], START_SECONDS)
-            # Where none has answered for so long, `facts` raises the error of each.
+            # Where none has answered for so long, `wait_until_open` raises the error of each.
             answered.extend((process, starting.pop(process)) for process in ready or list(starting))
         if answered:
             process, item = answered.popleft()
             try:
-                process.facts  # noqa: B018 (raises the error with which the backend failed)
+                process.wait_until_open()
             except RosettaError as error:
                 failed(item, error)
             else:
@@ -85,6 +85,9 @@ def describe_backends(
         lambda name, error: keep(name, {"missing": str(error)}),  # not there, or there and broken
     ) as started:
         for name, process in started:
+            try:
+                keep(name, asdict(process.facts))
+            except RosettaError as error:
+                keep(name, {"missing": str(error)})
             process.close()
-            keep(name, asdict(process.facts))
     return {name: found[name] for name in names}

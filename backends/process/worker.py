@@ -1,8 +1,8 @@
 """The child's side: a process that holds one backend, started as `backends.process.worker SOCKET`.
 
-SOCKET is the number of an inherited file descriptor. The first request names the backend to open; each later request
-names a function to call with this backend. Standard input is a pipe into which nothing is written. When the other end
-of this pipe is closed, as when the parent dies, the process ends, whatever it is doing.
+SOCKET is the number of an inherited file descriptor. The first request names the backend to open. Each later request
+asks for the facts of this backend, or names a function to call with it. Standard input is a pipe into which nothing
+is written. When the other end of this pipe is closed, as when the parent dies, the process ends, whatever it does.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from backends import open_backend
-from backends.process.wire import Failure, Wire, arguments_for, function_named
+from backends.process.wire import FACTS, Failure, Wire, arguments_for, function_named
 from common.config import ModelConfig, TrainConfig
 from common.errors import FULL, RosettaError, in_words
 from common.interface import Backend, BackendFacts
@@ -43,12 +43,15 @@ def main() -> None:
 
     try:
         _, opening = wire.receive()
-        backend, facts = _open(**arguments_for(_open, opening))
-        wire.send("result", facts)
+        backend, opened = _open(**arguments_for(_open, opening))
+        wire.send("result", None)
         while True:
             name, arguments = wire.receive()
-            function = _function(name)
-            wire.send("result", function(backend, emit, **arguments_for(function, arguments)))
+            if name == FACTS:
+                wire.send("result", _facts(backend, opened))
+            else:
+                function = _function(name)
+                wire.send("result", function(backend, emit, **arguments_for(function, arguments)))
     except BaseException as error:
         wire.send("error", _described(error))
         raise
@@ -62,25 +65,29 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> tuple[Backend, BackendFacts]:
+def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> tuple[Backend, dict[str, Any]]:
+    """The backend, and the fields of BackendFacts that are known of its opening."""
     if not target.startswith(BACKEND_PACKAGES):
         raise ValueError(f"{target} is not a backend that a request may name")
     memory_before, start = _resident(), perf_counter()  # NumPy and our own modules are imported already
     importlib.import_module(target.partition(":")[0])
     imported, memory_imported = perf_counter(), _resident()
-    opened = open_backend(target, model, train, device)
-    own: dict[str, Any] = {
+    backend = open_backend(target, model, train, device)
+    return backend, {
         "import_seconds": imported - start,
         "build_seconds": perf_counter() - imported,
         "resident_before_import": memory_before,
         "resident_after_import": memory_imported,
         "resident_after_build": _resident(),
-        "python": printable(sys.executable),
-        "python_version": platform.python_version(),
     }
-    own |= opened.evidence().describe()
+
+
+def _facts(backend: Backend, opened: dict[str, Any]) -> BackendFacts:
+    own = {"python": printable(sys.executable), "python_version": platform.python_version()}
+    described = backend.evidence().describe()
     # Threads are counted last, since what `describe` computes has started those of the framework.
-    return opened, BackendFacts(**own, libraries=_libraries(), os_threads=psutil.Process().num_threads())
+    threads = psutil.Process().num_threads()
+    return BackendFacts(**opened, **own, **described, libraries=_libraries(), os_threads=threads)
 
 
 def _resident() -> int:

@@ -13,8 +13,9 @@ import tensorflow as tf
 from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane, XSpace
 
+from common.interface import Profiling
 from common.machine import allowed_cores
-from common.profiling import Array, FrameworkEvidence, Part, Profiled, covered, denormals
+from common.profiling import Array, Part, Profiled, covered, denormals
 
 # How the trace of a host names an operator, by path and kind; all other events enclose operators.
 OPERATOR = re.compile(r"(?P<path>[^:\s]+):(?P<kind>_*[A-Z]\w*)")
@@ -30,7 +31,7 @@ PARTS: Mapping[Part, str] = {
 
 
 @dataclass(frozen=True)
-class KerasEvidence(FrameworkEvidence):
+class KerasProfiling(Profiling):
     own_settings: Mapping[str, bool | str]  # what the backend itself decides, beside TensorFlow's settings
 
     def traced(self, train: Callable[[], float]) -> Profiled:

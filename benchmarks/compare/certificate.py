@@ -1,7 +1,7 @@
 """Parity certificates: how far a backend is from the referee, shown in reports beside the backend's speed."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -33,19 +33,11 @@ class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passed: bool  # whether every check of the rung passed
 
 
-class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The result of the ladder for one backend with weights of one precision."""
+class Certificate(msgspec.Struct, frozen=True):
+    """The result of the ladder for one backend with float32 weights. Older recordings have more fields, which are not
+    looked at."""
 
-    backend: str
     version: str  # of the backend's framework
-    device: str
-    dtype: str  # of the weights
-    precision: str  # in which the backend computes, which may be coarser than the weights' dtype
-    latent_dim: int
-    padding: str
-    corpus_sha256: str
-    size: Size  # how much was compared; --quick compares less
-    referee: str
-    machine: dict[str, Any]
+    referee: str  # its backend, version and precision
     passed: bool
     rungs: Annotated[dict[str, Rung], msgspec.Meta(max_length=20)]  # the rungs that were climbed, by name

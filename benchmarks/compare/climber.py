@@ -18,6 +18,9 @@ from benchmarks.compare.course import Answers, Course
 from benchmarks.compare.in_child import TENSORS
 from common.weights import SLOT_PREFIX, permute_units
 
+# How differences of numbers that are always float64 are measured, and those of tensors whose size is not known.
+RELATIVE: dict[str, Any] = {"relative": True, "dtype": "float64"}
+TO_LARGEST: dict[str, Any] = {"scale": None}
 EXACT_STEPS = 10  # of a training in less than float64; the losses of later steps differ by rounding alone
 
 
@@ -47,27 +50,18 @@ class Climber:
         return list(getattr(self, f"_{name}")())
 
     def compared(
-        self,
-        rung: str,
-        tensor: str,
-        right: NDArray[Any],
-        left: NDArray[Any],
-        tolerance: float,
-        scale: str = "absolute",
-        dtype: str | None = None,
+        self, rung: str, tensor: str, right: NDArray[Any], left: NDArray[Any], tolerance: float, **how: Any
     ) -> Check:
-        """The check that two arrays agree. `scale` says what each difference is divided by: nothing ("absolute"), the
-        largest expected value ("largest"), or the expected value at the same place ("relative")."""
-        arrays, divisor = (partial(np.asarray, right), partial(np.asarray, left)), None if scale == "largest" else 1.0
-        relative, promised = scale == "relative", dtype or self.dtype
-        return judge(Item(rung, tensor, *arrays, tolerance, divisor, relative=relative, dtype=promised), self.check)
+        """The check that two arrays agree. `how` has the fields of the Item that are not as usual: differences are
+        absolute, and the right array has the promised dtype."""
+        arrays = partial(np.asarray, right), partial(np.asarray, left)
+        usual = {"scale": 1.0, "dtype": self.dtype}
+        return judge(Item(rung, tensor, *arrays, tolerance, **usual | how), self.check)
 
-    def held(
-        self, rung: str, tensor: str, tolerance: float, scale: str = "absolute", dtype: str | None = None
-    ) -> Check:
+    def held(self, rung: str, tensor: str, tolerance: float, **how: Any) -> Check:
         """The check that both records have the same array of this rung and name."""
         right, left = self.right[rung].get(tensor, np.array(np.nan)), self.left[rung][tensor]
-        return self.compared(rung, tensor, right, left, tolerance, scale, dtype)
+        return self.compared(rung, tensor, right, left, tolerance, **how)
 
     def _tensors(self) -> Iterator[Check]:
         for name in TENSORS:
@@ -86,11 +80,11 @@ class Climber:
 
     def _loss(self) -> Iterator[Check]:
         got, expected = (side["gradients"]["loss"][0] for side in (self.right, self.left))
-        yield self.compared("loss", "loss", got, expected, self.tolerances["loss"], "relative", "float64")
+        yield self.compared("loss", "loss", got, expected, self.tolerances["loss"], **RELATIVE)
 
     def _gradients(self) -> Iterator[Check]:
         for name in self.course.probe.weights:
-            yield self.held("gradients", name, self.tolerances["gradients"], "largest")
+            yield self.held("gradients", name, self.tolerances["gradients"], **TO_LARGEST)
 
     def _step(self) -> Iterator[Check]:
         settings = self.course.settings
@@ -106,14 +100,14 @@ class Climber:
                 tolerance = stretch * error + 2 * float(np.spacing(np.float32(np.abs(before).max())))
             yield self.held("step", name, tolerance)
         for name in self.course.probe.weights:
-            yield self.held("step", SLOT_PREFIX + name, self.tolerances["slots"], "largest")
+            yield self.held("step", SLOT_PREFIX + name, self.tolerances["slots"], **TO_LARGEST)
 
     def _losses(self, rung: str, name: str, got: NDArray[Any], expected: NDArray[Any]) -> Check:
         """The check of a training's losses, of those of the first steps where later ones differ by rounding alone."""
         exact = len(expected) if self.precision == "float64" else EXACT_STEPS
         name = f"losses of {exact} steps{name}"
         bound = self.tolerances["trajectory"]
-        return self.compared(rung, name, got[:exact], expected[:exact], bound, "relative", "float64")
+        return self.compared(rung, name, got[:exact], expected[:exact], bound, **RELATIVE)
 
     def _trajectory(self) -> Iterator[Check]:
         got, expected = self.right["trajectory"]["losses"], self.left["trajectory"]["losses"]
@@ -121,7 +115,7 @@ class Climber:
         # In bfloat16 permuting the units shows no rounding error, since a weight is rounded alike wherever it stands.
         if self.precision == "bfloat16":
             name, bound = "mean of the losses", self.tolerances["trajectory"]
-            yield self.compared("trajectory", name, got.mean(), expected.mean(), bound, "relative", "float64")
+            yield self.compared("trajectory", name, got.mean(), expected.mean(), bound, **RELATIVE)
         elif self.precision == "float32" and self.course.size.permutations:
             yield self._mean_loss(got, expected)
         if self.course.workers > 1 and TABLE[self.process.name].grouped:
@@ -150,7 +144,7 @@ class Climber:
         for name in expected if self.precision == "float64" else ():
             if name != "losses":
                 both, bound = (got[name], expected[name]), self.tolerances["slots"]
-                yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, "largest")
+                yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, **TO_LARGEST)
         same = all(
             np.array_equal(got[name], other[name]) for other in all_steps for name in expected if name != "losses"
         )
@@ -166,7 +160,7 @@ class Climber:
                 note = f"{BASELINE} counts none, since the example's own `fit` does not"
                 yield self.check("counts", tensor, 0.0, 0.0, note=note)
             elif name == "loss_sums":
-                yield self.held("counts", tensor, self.tolerances["loss_sums"], "relative", "float64")
+                yield self.held("counts", tensor, self.tolerances["loss_sums"], **RELATIVE)
             else:
                 yield self.held("counts", tensor, near_ties if "correct" in name else 0.0, dtype="float64")
 

@@ -19,7 +19,6 @@ from backends.process.parent import BackendProcess, Runtime, timeout_for
 from benchmarks.compare import in_child
 from benchmarks.compare.certificate import Size
 from common.config import DataConfig, TrainConfig
-from common.machine import Machine, describe_machine
 from common.material import prepare
 from common.tensors import Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state
@@ -93,7 +92,7 @@ class Course:
     ) -> None:
         # All of these pairs are trained on, so the split does not matter; a small share might hold out no pair.
         data = replace(data, num_samples=size.num_samples, validation_split=DataConfig.validation_split)
-        self.material, self.sha256 = prepare(data, settings.seed, "float64", padding)
+        self.material, _ = prepare(data, settings.seed, "float64", padding)
         self.settings, self.size, self.runtime = settings, size, runtime
         self.workers = workers  # number of those in the group that trains the trajectory, too; 1: there is none
         self.model = model_config(self.material.batch, self.material.decoder_vocabulary, latent_dim, "float64")
@@ -160,11 +159,6 @@ class Course:
     @cached_property
     def expected_ids(self) -> NDArray[np.int64]:
         return self.decoded(self.referee)
-
-    @cached_property
-    def machine(self) -> Machine:
-        """The machine, for the certificates."""
-        return describe_machine()
 
     @cached_property
     def float32_errors(self) -> dict[str, float]:

@@ -39,7 +39,7 @@ def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds() ->
         texts.add((*text[:end], *[stop] * (MAX_LENGTH - end)))
     beam = TINY.num_decoder_tokens**MAX_LENGTH
     sources = {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": MAX_LENGTH}
-    found = in_child.beam_search(backend, ignored, **sources, beam=beam)
+    found = in_child.search(backend, ignored, **sources, beam=beam)
     for row in range(len(ids)):
         scores = child.log_probabilities(
             backend,
@@ -69,9 +69,9 @@ def test_every_backend_finds_the_referees_sentences_and_scores(name: str, backen
         encoder_ids = np.asarray(batch.encoder_ids)[:, :width]
         lengths = np.minimum(batch.encoder_lengths, width)
         sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": longest}
-        found = process.call(in_child.beam_search, **sources, beam=4)
-        expected = in_child.beam_search(referee, ignored, **sources, beam=4)
+        found = process.call(in_child.search, **sources, beam=4)
+        expected = in_child.search(referee, ignored, **sources, beam=4)
         np.testing.assert_array_equal(found.ids, expected.ids)
         np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
-    narrow = process.call(in_child.beam_search, **sources, beam=1)
+    narrow = process.call(in_child.search, **sources, beam=1)
     np.testing.assert_array_equal(narrow.ids[:, 0], process.call(in_child.translate, **sources))

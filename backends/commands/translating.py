@@ -9,7 +9,6 @@ import numpy as np
 
 from backends import find, of_run
 from backends.process import in_child
-from backends.process.in_child import Beams
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
 from common.config import ModelConfig
 from common.errors import UnknownCharactersError
@@ -76,13 +75,14 @@ class Translator:
         good = [row for row, error in enumerate(errors) if not error]
         best = [[("", 0.0)] for _ in lines]  # of a blank line surely nothing, unless more is found now
         milliseconds: list[float | None] = [None] * len(lines)
+        longest = max_decoded_length(self.max_decoder_seq_length)
         for rows, ids, lengths in self._encoded([lines[row] for row in good], unknown, warn):
-            beams, seconds = self._search(ids, lengths, beam, timed)
+            beams = self._call(in_child.search, ids, lengths, max_length=longest, beam=beam, alone=timed)
             for i, row in enumerate(rows):
                 scored = zip(beams.ids[i], map(float, beams.scores[i]), strict=True)
                 found = [(self.decoder_vocabulary.text_of(row_ids), score) for row_ids, score in scored]
                 best[good[row]] = [each for each in found if each[1] != -np.inf]  # fewer than the beam holds
-                milliseconds[good[row]] = 1000 * seconds[i] if timed else None
+                milliseconds[good[row]] = 1000 * float(beams.seconds[i])
         answers: list[dict[str, Any]] = []
         for row, (line, error) in enumerate(zip(lines, errors, strict=True)):
             answer: dict[str, Any] = {"source": with_replacements(line), "translation": None}
@@ -154,17 +154,6 @@ class Translator:
             rows_of_width.setdefault(max(len(text), longest), []).append(row)
         for width, rows in rows_of_width.items():
             yield rows, ids[rows, :width], lengths[rows]
-
-    def _search(self, ids: Ids, lengths: Ids, beam: int | None, timed: bool) -> tuple[Beams, Sequence[float]]:
-        """The translations of encoded texts, and the seconds that each took; none if they are not timed."""
-        max_length = max_decoded_length(self.max_decoder_seq_length)
-        if timed:
-            found = self._call(in_child.timed, ids, lengths, max_length=max_length, beam=beam)
-            return found.beams, found.seconds.tolist()
-        if beam is None:
-            decoded = self._decode(ids, lengths, None)[:, None]
-            return Beams(decoded, np.full(decoded.shape[:2], np.nan)), []
-        return self._call(in_child.beam_search, ids, lengths, max_length=max_length, beam=beam), []
 
     def _decode(self, ids: Ids, lengths: Ids, on_event: OnEvent | None) -> Ids:
         max_length = max_decoded_length(self.max_decoder_seq_length)

@@ -41,6 +41,7 @@ class Beams:
 
     ids: Ids  # (N, beam, max_length), filled up with the stop token
     scores: Array  # (N, beam), the log of a translation's probability; -inf where there is none, NaN if not computed
+    seconds: Array  # (N,), that decoding took, with the rows that were decoded at once
 
 
 def translate(
@@ -50,71 +51,52 @@ def translate(
 
     Emits `translated`, the number of rows that are done, and `seconds` since the beginning.
     """
-    beams = _in_pieces(backend, emit, encoder_ids, encoder_lengths, max_length, None)
+    beams = search(
+        backend, emit, encoder_ids=encoder_ids, encoder_lengths=encoder_lengths, max_length=max_length, beam=None
+    )
     return beams.ids[:, 0].astype(np.int64, copy=False)
 
 
-def beam_search(
-    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int
+def search(
+    backend: Backend,
+    emit: Emit,
+    *,
+    encoder_ids: Ids,
+    encoder_lengths: Ids,
+    max_length: int,
+    beam: int | None,
+    alone: bool = False,
 ) -> Beams:
-    """Find the `beam` best translations of each row, in the backend's process. Emits what `translate` emits."""
-    return _in_pieces(backend, emit, encoder_ids, encoder_lengths, max_length, beam)
+    """Find the `beam` best translations of each row or, where it is None, the greedy one, without a score.
 
-
-def _in_pieces(
-    backend: Backend, emit: Emit, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int | None
-) -> Beams:
-    begun, num_rows, at_once = perf_counter(), len(encoder_ids), max(1, ROWS_AT_ONCE // (beam or 1))
-    beams = _undecoded(backend, num_rows, max_length, beam)
+    `alone` decodes each row by itself, so that its time is its own. The first row is then decoded once before, so
+    that no time holds what a framework prepares for its first sentence. Emits what `translate` emits.
+    """
+    begun, num_rows, shape = perf_counter(), len(encoder_ids), (len(encoder_ids), beam or 1)
+    ids = np.full((*shape, max_length), backend.config.stop_token, np.int64)
+    beams = Beams(ids, np.full(shape, np.nan), np.empty(num_rows))
+    at_once = 1 if alone else max(1, ROWS_AT_ONCE // (beam or 1))
+    if alone:
+        _decode(backend, encoder_ids, encoder_lengths, beam, slice(1), beams)
     for start in range(0, num_rows, at_once):
         _decode(backend, encoder_ids, encoder_lengths, beam, slice(start, start + at_once), beams)
         emit(translated=min(start + at_once, num_rows), sentences=num_rows, seconds=perf_counter() - begun)
     return beams
 
 
-def _undecoded(backend: Backend, num_rows: int, max_length: int, beam: int | None) -> Beams:
-    shape = num_rows, beam or 1
-    return Beams(np.full((*shape, max_length), backend.config.stop_token, np.int64), np.full(shape, np.nan))
-
-
 def _decode(
     backend: Backend, encoder_ids: Ids, encoder_lengths: Ids, beam: int | None, rows: slice, beams: Beams
 ) -> None:
     """Decode these rows at once into `beams`, with a beam search or, where `beam` is None, greedily."""
-    sources, max_length = (encoder_ids[rows], encoder_lengths[rows]), beams.ids.shape[2]
+    begun, sources, max_length = perf_counter(), (encoder_ids[rows], encoder_lengths[rows]), beams.ids.shape[2]
     if beam is None:
         decoded = backend.translate(*sources, max_length)[:, None]
     else:
-        search = BeamSearch(len(sources[0]), backend.config, max_length, beam)
-        backend.beam_search(*sources, search)
-        decoded, beams.scores[rows] = search.ids, search.scores
+        of_beam = BeamSearch(len(sources[0]), backend.config, max_length, beam)
+        backend.beam_search(*sources, of_beam)
+        decoded, beams.scores[rows] = of_beam.ids, of_beam.scores
     beams.ids[rows, :, : decoded.shape[2]] = decoded
-
-
-@dataclass(frozen=True, eq=False)
-class Timed:
-    """Translations that were decoded one after another, and how long each of them took."""
-
-    beams: Beams
-    seconds: Array  # (N,)
-
-
-def timed(
-    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int, beam: int | None
-) -> Timed:
-    """Each row decoded by itself and timed, with a beam search or, where `beam` is None, greedily, without scores.
-
-    The first row is decoded once before, so that no time holds what a framework prepares for its first sentence.
-    """
-    num_rows = len(encoder_ids)
-    beams, seconds = _undecoded(backend, num_rows, max_length, beam), np.empty(num_rows)
-    _decode(backend, encoder_ids, encoder_lengths, beam, slice(1), beams)
-    for row in range(num_rows):
-        start = perf_counter()
-        _decode(backend, encoder_ids, encoder_lengths, beam, slice(row, row + 1), beams)
-        seconds[row] = perf_counter() - start
-        emit(translated=row + 1)
-    return Timed(beams, seconds)
+    beams.seconds[rows] = perf_counter() - begun
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,11 +83,15 @@ def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> t
 
 
 def _facts(backend: Backend, opened: dict[str, Any]) -> BackendFacts:
-    own = {"python": printable(sys.executable), "python_version": platform.python_version()}
     described = backend.evidence().describe()
-    # Threads are counted last, since what `describe` computes has started those of the framework.
-    threads = psutil.Process().num_threads()
-    return BackendFacts(**opened, **own, **described, libraries=_libraries(), os_threads=threads)
+    return BackendFacts(
+        **opened,
+        **described,
+        python=printable(sys.executable),
+        python_version=platform.python_version(),
+        libraries=_libraries(),
+        os_threads=psutil.Process().num_threads(),  # with those that what `describe` computes has started
+    )
 
 
 def _resident() -> int:

@@ -55,7 +55,7 @@ class Climber:
         """The check that two arrays agree. `how` has the fields of the Item that are not as usual: differences are
         absolute, and the right array has the promised dtype."""
         arrays = partial(np.asarray, right), partial(np.asarray, left)
-        usual = {"scale": 1.0, "dtype": self.dtype}
+        usual: dict[str, Any] = {"scale": 1.0, "dtype": self.dtype}
         return judge(Item(rung, tensor, *arrays, tolerance, **usual | how), self.check)
 
     def held(self, rung: str, tensor: str, tolerance: float, **how: Any) -> Check:

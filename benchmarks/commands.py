@@ -235,6 +235,9 @@ def report(
             show_default="a summary in the terminal",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write --out even in place of a file that is no page of a recording.")
+    ] = False,
 ) -> None:
     """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences."""
     from benchmarks.measure.recording import format_of
@@ -245,6 +248,10 @@ def report(
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
     if out is not None and out.is_file() and format_of(out).startswith("rosetta-"):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
+    if out is not None and out.is_file() and not force and not render.is_page(out):
+        raise CannotBeginError(
+            f"{out} exists, and `rosetta report` did not make it; give --out another name, or --force to replace it"
+        )
     found = report_of(recordings)
     if out is None:
         return render.terminal(found.summary, terminal.out)

@@ -19,6 +19,7 @@ from backends.process.parent import scratch_folder
 from benchmarks.commands import report
 from benchmarks.measure.lock import only_writer
 from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line
+from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.config import as_float32
 from common.files import UNFINISHED, read_json
 from common.run_directory import RunDirectory
@@ -190,9 +191,12 @@ def line_is_whole(folder: Path) -> bool:
     return found == SMALL.lines
 
 
+OLD_PAGE = f"{MARK_OF_MARKDOWN}\n\nold"
+
+
 def old_page(folder: Path) -> None:
     recordings.written(SMALL, folder / "a.jsonl")
-    (folder / "page.md").write_text("old")
+    (folder / "page.md").write_text(OLD_PAGE)
 
 
 def write_page(folder: Path) -> None:
@@ -203,10 +207,10 @@ def write_page(folder: Path) -> None:
 def page_is_whole(folder: Path) -> bool:
     found = (folder / "page.md").read_text()
     write_page(folder)
-    assert found in ("old", (folder / "page.md").read_text())
+    assert found in (OLD_PAGE, (folder / "page.md").read_text())
     # What was being written beside its place stays there, hidden.
     assert {path.name for path in folder.iterdir() if path.suffix != UNFINISHED} == {"a.jsonl", "page.md"}
-    return found != "old"
+    return found != OLD_PAGE
 
 
 def temporary_files(folder: Path) -> None:

@@ -77,7 +77,8 @@ def test_pages_are_made_of_it(measured, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(machine, "MOST_OTHERS", inf)  # tests run while other programs do
     path = measured[0].path
     for name in ("report.html", "report.md"):
-        for recordings in ([path], [path, path]):
+        (tmp_path / name).write_text("a file of somebody's own")
+        for recordings in ([path, "--force"], [path, path]):
             status, _, said = rosetta("report", *recordings, "-o", tmp_path / name)
             assert status == 0, said
             assert "numpy" in (tmp_path / name).read_text(encoding="utf-8")

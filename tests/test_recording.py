@@ -78,6 +78,10 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     own = path.rename(path.with_name("own.md"))
     assert "own.md is itself a recording; give --out another name" in refusal(2, "report", own, "-o", own)
     assert own.read_bytes() == before
+    notes = path.with_name("notes.md")
+    notes.write_text("my own")
+    assert "notes.md exists, and `rosetta report` did not make it" in refusal(2, "report", own, "-o", notes)
+    assert notes.read_text() == "my own"
 
 
 @pytest.mark.parametrize("torn", [1, 40, 100_000])

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -11,11 +12,15 @@ from rich.console import Console
 from common.text import printable
 
 IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
+# The line near the beginning of each page which shows that the page may be replaced by a newer one.
+MARK_OF_HTML = '<meta name="generator" content="rosetta report">'
+MARK_OF_MARKDOWN = "[//]: # (made by rosetta report)"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{mark}
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
@@ -72,6 +77,7 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
         )
     return PAGE.format(
         policy=POLICY,
+        mark=MARK_OF_HTML,
         title=escape(answer.partition("\n")[0].strip("# ").replace("`", "")),
         style=(files("benchmarks.report") / "templates" / "page.css").read_text(encoding="utf-8"),
         answer=parser.render(answer),
@@ -81,7 +87,14 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
 
 def markdown(text: str) -> str:
     """The page as a file for GitHub. The table below a chart has its figures."""
-    return IMAGES.sub("", text)
+    return f"{MARK_OF_MARKDOWN}\n\n{IMAGES.sub('', text)}"
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that `html` or `markdown` made."""
+    with path.open("rb") as file:
+        first_lines = file.read(200).decode(errors="replace").split("\n")
+    return MARK_OF_HTML in first_lines or MARK_OF_MARKDOWN in first_lines
 
 
 def terminal(text: str, console: Console) -> None:
@@ -90,7 +103,7 @@ def terminal(text: str, console: Console) -> None:
     from rich.theme import Theme
 
     # Rich centres a heading and underlines it.
-    bold = re.sub(r"^#+ (.*)", r"**\1**", markdown(text), flags=re.MULTILINE)
+    bold = re.sub(r"^#+ (.*)", r"**\1**", IMAGES.sub("", text), flags=re.MULTILINE)
     plain = {"markdown.code": "bold", "markdown.table.header": "bold", "markdown.table.border": "dim"}
     with console.use_theme(Theme(plain)):
         console.print(Markdown("\n".join(map(printable, bold.split("\n"))), hyperlinks=False))

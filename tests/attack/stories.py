@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measure.recording import Certified, Decoded, Explained, Recording
+from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED
 from common.run_directory import Epoch, RunDirectory
 from tests.attack.victims import Place, Victim
@@ -154,20 +155,23 @@ def whole_lines(path: Path) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
+OLD_PAGE = f"{MARK_OF_MARKDOWN}\n\nan old page"
+
+
 class Page(Story):
     """A page that is written over an older one."""
 
     def __init__(self, folder: Path, place: Place, whole: Story | None, suffix: str) -> None:
         super().__init__(folder, place, whole)
         self.out = folder / f"page{suffix}"
-        self.out.write_text("old")
+        self.out.write_text(OLD_PAGE)
 
     def command(self) -> list[object]:
         return ["report", COMMITTED / "intel.jsonl", "-o", self.out]
 
     def look(self) -> str:
         new = self.out.read_bytes() == self.whole.out.read_bytes()
-        assert new or self.out.read_text() == "old", "half a page"
+        assert new or self.out.read_text() == OLD_PAGE, "half a page"
         return "the new page, whole" if new else "the old page, whole"
 
     def check_end(self) -> None:

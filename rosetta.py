@@ -324,7 +324,7 @@ def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
     Raises CannotBeginError for what looks like a path, where there is no such folder.
     """
     first = arguments[0] if arguments else ""
-    if os.path.isdir(first):
+    if os.path.isdir(first) or os.path.islink(first):
         return Path(first), arguments[1:]
     if os.sep in first and len(first.split()) == 1:
         raise CannotBeginError(

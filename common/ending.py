@@ -75,9 +75,9 @@ def run_to_the_end(program: Callable[[], object]) -> NoReturn:
         program()
     except SystemExit as ended:
         status = ended.code
-    except (RosettaError, OSError) as error:  # OSError: a disk that is full, a name that is too long
+    except (RosettaError, OSError, MemoryError, UnicodeEncodeError) as error:
         status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
-        message = in_words(error) if isinstance(error, OSError) else str(error)
+        message = str(error) if isinstance(error, RosettaError) else in_words(error)
         for number in heard:  # what ends the program now is this error
             signal.signal(number, signal.SIG_IGN)
         _leave_output()

@@ -2,7 +2,12 @@
 
 import errno
 
-FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk's quota is used up"}
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk's quota is used up",
+    errno.EFBIG: "the largest size that a file may have is reached (`ulimit -f` shows and sets it)",
+}
+REASONS = FULL | {errno.ENAMETOOLONG: "the name is too long; choose one of 200 bytes at most"}  # some bytes are added
 
 
 class RosettaError(Exception):
@@ -40,11 +45,25 @@ class CtrlCError(RosettaError):
 
 def why(error: OSError) -> str:
     """Why the operating system refused something."""
-    return FULL.get(error.errno or 0) or error.strerror or str(error)
+    return REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
-def in_words(error: OSError) -> str:
-    """What the operating system refused, and why. Rosetta names the files that it writes; the output has no name."""
+def in_words(error: OSError | MemoryError | UnicodeEncodeError) -> str:
+    """What the system or the output's encoding refused, and why.
+
+    Rosetta names the files that it writes; the output has no name.
+    """
+    if isinstance(error, MemoryError):
+        return (
+            "the system gives this program no more memory; end other programs, or raise the limit that `ulimit -v` "
+            "shows. Files that were written are kept"
+        )
+    if isinstance(error, UnicodeEncodeError):
+        character = error.object[error.start]
+        return (
+            f"the output's encoding, {error.encoding}, has no U+{ord(character):04X}; set PYTHONIOENCODING=utf-8. "
+            "Files that were written are kept"
+        )
     unnamed = "standard output or a temporary file" if error.errno in FULL else ""
     where = error.filename or unnamed
     return f"{where}: {why(error)}" if where else why(error)

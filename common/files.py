@@ -66,7 +66,7 @@ def new_folder(path: Path) -> Iterator[Path]:
                     if stack.enter_context(locked(beside)) and beside.exists():
                         break
         except OSError as error:
-            raise CannotBeginError(f"{path.parent} cannot be written: {why(error)}") from error
+            raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
         stack.callback(shutil.rmtree, beside, ignore_errors=True)  # when it has become `path`, it is not there
         try:
             yield beside
@@ -74,10 +74,21 @@ def new_folder(path: Path) -> Iterator[Path]:
             try:
                 os.rename(beside, path)
             except OSError as error:
-                raise CannotBeginError(f"{path} cannot be made: {why(error)}") from error
+                made = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+                reason = "another process has made it in the meantime; choose another --out" if made else why(error)
+                raise CannotBeginError(f"{path} cannot be made: {reason}") from error
         except OSError as error:
             raise RosettaError(f"{path} cannot be written: {why(error)}; nothing is left of it") from error
         sync(path.parent)
+
+
+def refuse_dangling_link(path: Path) -> None:
+    """Raise CannotBeginError where `path` is a link to a place where there is nothing."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise CannotBeginError(
+            f"{path} is a link to {os.readlink(path)}, where there is nothing; remove the link, or put back what it "
+            "leads to"
+        )
 
 
 def _beside(path: Path) -> Path:

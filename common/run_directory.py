@@ -23,6 +23,7 @@ when training goes on.
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -44,6 +45,7 @@ from common.files import (
     open_at_most,
     read_at_most,
     read_json,
+    refuse_dangling_link,
     sync,
     write_atomically,
     write_json,
@@ -165,6 +167,7 @@ class RunDirectory:
         Raises CannotBeginError where there is no run at all. Damage is an error for whoever reads the damaged file.
         """
         path = Path(path)
+        refuse_dangling_link(path)
         if not (path / "config.json").exists():
             raise CannotBeginError(
                 f"{path} is not a run (it has no config.json); `rosetta train --out {quoted(path)}` makes one"
@@ -386,8 +389,9 @@ class RunDirectory:
 def refuse_existing(
     path: Path, advice: str = "choose another --out, or go on with that run by --resume --epochs TOTAL"
 ) -> None:
-    """Raise CannotBeginError where `path` exists, so that nothing is overwritten."""
-    if path.exists():
+    """Raise CannotBeginError where `path` exists, so that nothing is overwritten; also a link to nothing."""
+    refuse_dangling_link(path)
+    if os.path.exists(path):  # which is False for a name that is too long, as is said when the folder is made
         raise CannotBeginError(f"{path} exists already; {advice}")
 
 

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
 from backends.process.parent import PROJECT
+from common.ending import run_to_the_end
 from tests.program import wait_until, workers
 
 TRANSLATE = [sys.executable, "-m", "rosetta", "translate", "--backend", "numpy"]
@@ -26,6 +28,25 @@ try:
 except KeyboardInterrupt:
     raise ImportError("a part in C could not be imported")
 """
+
+
+REFUSED = {  # what a command does, and what its one line tells
+    "memory": (lambda: bytearray(1 << 62), "the system gives this program no more memory; end other programs, or"),
+    "a character": (
+        lambda: TextIOWrapper(BytesIO(), "ascii").write("Ça"),
+        "the output's encoding, ascii, has no U+00C7; set PYTHONIOENCODING=utf-8. Files that were written are kept",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_the_system_does_not_give_is_one_line(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, told = REFUSED[what]
+    with pytest.raises(SystemExit) as ended:
+        run_to_the_end(command)
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"rosetta: {told}")
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from common.tensors import Batch, model_config
 from common.weights import initial_state
 from tests.small_run import CONFIGS, MODEL, PAIRS, VOCABULARIES, create
 
+REASON = "the largest size that a file may have is reached (`ulimit -f` shows and sets it)"
 LIMIT = 40_000  # bytes that a file may have; a disk that is full stops a write in its midst, too
 
 
@@ -83,7 +84,7 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
     options = ["--num-samples", 300, "--latent-dim", 64, "--epochs", 1]
     status, said = limited("train", "--backend", "numpy", "--out", tmp_path / "run", *options)
     assert status == 1
-    assert said.strip() == f"rosetta: {tmp_path / 'run'} cannot be written: File too large; nothing is left of it"
+    assert said.strip() == f"rosetta: {tmp_path / 'run'} cannot be written: {REASON}; nothing is left of it"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +114,7 @@ def test_files_of_a_framework_that_cannot_be_written_leave_nothing(tmp_path: Pat
     status, said = limited("convert", run.path, "--to", backend, "--out", tmp_path / "files")
     assert status == 1, said
     assert len(said.splitlines()) == 1
-    assert f"{tmp_path} cannot be written: File too large; nothing is kept there" in said
+    assert f"{tmp_path} cannot be written: {REASON}; nothing is kept there" in said
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -72,7 +72,17 @@ def test_values_cross_the_border_unchanged_and_events_come_in_order() -> None:
 
 
 FAILURES = {
-    "killed": (child.end, {"words": HOSTILE, "signal": 9}, "was ended by signal 9; its last words: out of memory"),
+    "killed": (
+        child.end,
+        {"words": HOSTILE, "signal": 9},
+        "was ended by signal 9, which the system sends wh",
+    ),
+    "interrupted": (
+        child.end,
+        {"words": HOSTILE, "signal": 2},
+        "was ended by signal 2, which `kill -INT` or",
+    ),
+    "crashes": (child.end, {"words": HOSTILE, "signal": 6}, "was ended by signal 6; its last words: out of memory"),
     "exits": (child.end, {"words": HOSTILE, "status": 3}, "ended with status 3; its last words: out of memory"),
     "exits without a word": (child.end, {"words": "", "status": 3}, "ended with status 3, without a word"),
     "closes": (child.close_socket, {}, "closed its socket without ending, and was ended; its last words: the"),

@@ -117,9 +117,18 @@ def test_where_no_run_can_be_none_is_made_or_opened(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotBeginError, match="cannot be written"):
         create(tmp_path / "file" / "deeper" / "run")
+    for length in (230, 260):
+        with pytest.raises(CannotBeginError, match="cannot be written: the name is too long; choose one of"):
+            create(tmp_path / ("n" * length))
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(CannotBeginError, match="is not a run"):
             RunDirectory.open(path)
+    dangling = tmp_path / "link"
+    dangling.symlink_to("nowhere")
+    for use in (create, RunDirectory.open):
+        with pytest.raises(CannotBeginError, match="link is a link to nowhere, where there is nothing; remove"):
+            use(dangling)
+    assert "is a link to nowhere" in refusal(2, "translate", dangling, "Go on.")
 
 
 def test_a_run_of_more_pairs_than_are_read_again_is_not_begun(

@@ -102,7 +102,10 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_n
 
 def test_a_folder_that_was_made_in_the_meantime_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    with pytest.raises(CannotBeginError, match="run cannot be made: Directory not empty"), new_folder(path):
+    with (
+        pytest.raises(CannotBeginError, match="run cannot be made: another process has made it"),
+        new_folder(path),
+    ):
         create(path)
     assert sorted(os.listdir(tmp_path)) == ["run"]
     assert sorted(os.listdir(path)) == NEW_FILES

@@ -35,6 +35,13 @@ SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times
 SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
 ENDING_SECONDS = 10.0  # allowed for ending, for a process that was killed or has closed its socket
 LAST_WORDS = 2000  # bytes at the end of the child's own output, from which an error message quotes the last line
+# Who sends the signals that end a process which has made no error, and what helps.
+FROM_OUTSIDE: dict[int, str] = {
+    signal.SIGKILL: "which the system sends where memory runs out, and `kill -9`; free some memory, if it was short",
+    signal.SIGINT: "which `kill -INT` or another program sent to it alone",
+    signal.SIGTERM: "which `kill` or a job's manager sent to it alone",
+    signal.SIGHUP: "which `kill -HUP` or a terminal's end sent to it alone",
+}
 NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 OLDEST_PYTHON = (3, 11)
 SCRATCH = ".rosetta-scratch-"  # of folders' names; nobody else names a folder so, since such folders are removed
@@ -262,6 +269,7 @@ class BackendProcess:
         """The message of the error that reports the child's death, or that it closed its socket and was ended."""
         if self._output.closed:
             return f"the {self.name} backend's process was ended before"
+        status = 0
         try:
             status = self._child.wait(ENDING_SECONDS)
             how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
@@ -272,8 +280,11 @@ class BackendProcess:
         lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]
         last_words = next(filter(None, reversed(lines)), "")
         self.close()
-        quoted_words = f"; its last words: {last_words}" if last_words else ", without a word"
-        return f"the {self.name} backend's process {how}{quoted_words}"
+        if -status in FROM_OUTSIDE:  # what it wrote before has nothing to do with its end
+            after = f", {FROM_OUTSIDE[-status]}"
+        else:
+            after = f"; its last words: {last_words}" if last_words else ", without a word"
+        return f"the {self.name} backend's process {how}{after}"
 
 
 @dataclass(frozen=True)

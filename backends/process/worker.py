@@ -9,6 +9,7 @@ import importlib
 import os
 import platform
 import select
+import signal
 import socket
 import sys
 import threading
@@ -33,6 +34,7 @@ CALLABLE_PACKAGES = ("common.", "benchmarks.", "backends.", *TESTS)
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # by its status the parent knows that a signal ended it
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)  # so that no program that the framework starts keeps it open
     threading.Thread(target=_end_with_parent, daemon=True).start()

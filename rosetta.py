@@ -388,7 +388,7 @@ def convert(
     alone, much smaller and enough to translate with. `convert RUN --from model.pt optimizer.pt --backend torch` makes
     RUN; such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
     """
-    from backends.native.convert import Setting, export_native, import_native
+    from backends.native.convert import export_native, import_native, of_corpus, of_run
     from common.run_directory import RunDirectory
 
     if to is not None:
@@ -410,16 +410,16 @@ def convert(
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
         options.refuse(context, [*options.OF_CORPUS, "dtype"], "--vocabulary takes that run's settings")
-        setting = Setting.of_run(vocabulary)
+        contents = of_run(vocabulary)
     elif data is not None:
         corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
-        setting = Setting.of_corpus(corpus, TrainConfig(seed=seed), dtype)
+        contents = of_corpus(corpus, TrainConfig(seed=seed), dtype)
     else:
         raise CannotBeginError(
             "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
             "--vocabulary, a run that has the same"
         )
-    import_native([*from_, *(more or [])], backend, setting, run, latent_dim)
+    import_native([*from_, *(more or [])], backend, contents, run, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
     print(f"The run is in {quoted(run)}. Train it on with: rosetta train --out {quoted(run)} --resume --epochs 1")

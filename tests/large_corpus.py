@@ -7,12 +7,12 @@ and of its backend's; `anonymous` is without the pages of files, which the syste
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from itertools import pairwise, product
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -82,24 +82,14 @@ def main() -> None:
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--batches", default="shuffled")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--of", type=Path)  # in the processes that this one starts: the corpus
     options = parser.parse_args()
-    if options.of:
-        return print(json.dumps(measure(options.of, options.backend, options.batches)))
-    with tempfile.TemporaryDirectory() as folder:
+    spawn = get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as processes:
         for count in options.pairs:
             write(Path(folder, str(count)), count)
         for _, count in product(range(options.rounds), options.pairs):
-            command = [
-                sys.executable,
-                "-m",
-                "tests.large_corpus",
-                *sys.argv[1:],
-                "--of",
-                str(Path(folder, str(count))),
-            ]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            print(f"{count:>9,} pairs", done.stdout.strip(), flush=True)
+            measured = processes.submit(measure, Path(folder, str(count)), options.backend, options.batches)
+            print(f"{count:>9,} pairs", json.dumps(measured.result()), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,21 @@
-"""What the tests of native files ask of a backend, in its process."""
+"""What the tests of native files ask of a framework's process, whose own backend stays as it is."""
 
 import os
-from dataclasses import dataclass
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backends.native import files
+from backends import TABLE, open_backend
 from backends.process import in_child
 from common.errors import RosettaError
 from common.interface import Backend, Emit
 from common.weights import ModelState
+
+ROOM = 1000  # bytes that a file may have where nothing fits
 
 
 class Malicious:
@@ -28,26 +34,49 @@ class Read:
 
     state: ModelState | None = None
     refusal: str = ""
-    exit_code: int = 0
 
 
-def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> list[str]:
-    """Write the state into `folder`; gives the files' names."""
-    backend.load(state)
-    return backend.save_native(folder)
-
-
-def read(
-    backend: Backend,
-    emit: Emit,
-    *,
-    paths: list[Path],
-    latent_dim: int | None = None,
-    largest: int = files.LARGEST_LATENT_DIM,
-) -> Read:
-    """The state that files hold; `largest` is the most units that are read without being told of."""
+@contextmanager
+def another(backend: Backend, name: str, dtype: str) -> Iterator[Backend]:
+    """A backend of the same framework for the same model in this precision, which a framework has as a whole."""
+    _set_precision(dtype)
     try:
-        files.LARGEST_LATENT_DIM = largest
-        return Read(in_child.read_native(backend, emit, paths=paths, latent_dim=latent_dim))
+        yield open_backend(TABLE[name].target, replace(backend.config, dtype=dtype), backend.train_config, "cpu")
+    finally:
+        _set_precision(backend.config.dtype)
+        type(backend)(backend.config, backend.train_config)
+
+
+def _set_precision(dtype: str) -> None:
+    """Have Keras, if it is here, forget the precision of the first layers of this process."""
+    if keras := sys.modules.get("keras"):
+        keras.config.set_dtype_policy(dtype)
+
+
+def save(backend: Backend, emit: Emit, *, name: str, state: ModelState, folder: Path) -> list[str]:
+    """Have the backend of this name write a state into `folder`; returns the files' names."""
+    with another(backend, name, str(state.weights["dense/bias"].dtype)) as writer:
+        writer.load(state)
+        return writer.save_native(folder)
+
+
+def read(backend: Backend, emit: Emit, *, paths: list[Path], dtype: str, latent_dim: int | None) -> Read:
+    """The state that files of the framework hold."""
+    try:
+        with another(backend, backend.framework, dtype) as reader:
+            return Read(in_child.read_native(reader, emit, paths=paths, latent_dim=latent_dim))
     except RosettaError as error:
-        return Read(refusal=str(error), exit_code=error.exit_code)
+        return Read(refusal=str(error))
+
+
+def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) -> str:
+    """The message where no file may have more than ROOM."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, hard))
+    try:
+        in_child.save_native(backend, emit, run=run, weights="last", folder=folder)
+    except RosettaError as error:
+        return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    return ""

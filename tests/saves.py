@@ -1,6 +1,6 @@
 """The ways in which Rosetta writes, each with what must be found where it was cut off: the old or the new, and whole.
 
-tests/attack/exits.py cuts them off by an exit; tests/test_power_loss.py looks whether the disk holds what it should.
+tests/attack/exits.py cuts them off by an exit, and tests/test_disk.py by a disk that is full or loses its power.
 """
 
 import io
@@ -9,26 +9,21 @@ import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-from backends.process.in_child import Trouble, _write_trouble
 from backends.process.parent import scratch_folder
 from benchmarks.commands import report
 from benchmarks.measure.lock import only_writer
 from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line
 from benchmarks.report.render import MARK_OF_MARKDOWN
-from common.config import as_float32
-from common.files import UNFINISHED, read_json
+from common.files import UNFINISHED
 from common.run_directory import RunDirectory
 from tests import recordings
-from tests.small_run import CONFIGS, FILES, as_version_1, assert_state, contents, create, names, state_of, write
+from tests.small_run import FILES, NEW_FILES, as_version_1, assert_state, contents, create, write
 
 VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
-SLOWER = as_float32(1e-4)  # another learning rate
-TROUBLE = Trouble(4, "training", 1, float("nan"), [0, 2], {"dense/bias": 1.0})
 SMALL = recordings.recording(seconds={"torch": 0.06}, rounds=2)
 
 
@@ -58,25 +53,25 @@ def next_epoch(folder: Path, epoch: int) -> None:
     write(RunDirectory.open(folder / "run"), VAL_LOSSES[:epoch], done=epoch - 1)
 
 
-def epoch_is_whole(folder: Path, epoch: int) -> bool:
-    """Whether the run has this epoch, not only the one before; it is then trained on to the end."""
+def go_on(folder: Path) -> None:
+    RunDirectory.open(folder / "run").begin()
+
+
+def run_is_whole(folder: Path, epoch: int) -> bool:
+    """Whether the run has this epoch and is ready to be trained on; it is then trained on to the end."""
     run = RunDirectory.open(folder / "run")
     found = len(run.history())
     assert epoch - 1 <= found <= len(VAL_LOSSES)
     assert_state(run, "last", found)
     assert_state(run, "best", min(range(found), key=VAL_LOSSES.__getitem__) + 1)
+    before = contents(run.path)
     run.begin()
+    is_ready = contents(run.path) == before
     write(run, VAL_LOSSES, done=found)
-    assert contents(run.path) == whole_run(len(VAL_LOSSES))
-    return found >= epoch
-
-
-@cache
-def whole_run(epochs: int) -> dict[str, bytes]:
-    """The contents of a run of so many epochs whose writing nothing cut off."""
-    with TemporaryDirectory() as folder:
-        run_of(epochs)(Path(folder))
-        return contents(Path(folder, "run"))
+    assert_state(run, "last", len(VAL_LOSSES))
+    assert_state(run, "best", 4)
+    assert sorted(os.listdir(run.path)) == FILES
+    return found >= epoch and is_ready
 
 
 def without_its_best_state(folder: Path) -> None:
@@ -93,67 +88,13 @@ def old_run(folder: Path) -> None:
     as_version_1(RunDirectory.open(folder / "run"))
 
 
-def go_on(folder: Path) -> None:
-    RunDirectory.open(folder / "run").begin()
-
-
-def gone_on_with(folder: Path, epoch: int) -> bool:
-    """Whether `go_on` has nothing more to do in a run that has this epoch; the run is then trained on to the end."""
-    run = RunDirectory.open(folder / "run")
-    found = len(run.history())
-    assert epoch <= found
-    assert_state(run, "best", min(range(found), key=VAL_LOSSES.__getitem__) + 1)
-    before = contents(run.path)
-    run.begin()
-    done = contents(run.path) == before
-    write(run, VAL_LOSSES, done=found)
-    assert_state(run, "last", len(VAL_LOSSES))
-    assert_state(run, "best", 4)
-    assert sorted(os.listdir(run.path)) == FILES
-    return done
-
-
 def new_run_is_whole(folder: Path) -> bool:
     there = (folder / "runs" / "run").exists()
     if not there:
         create(folder / "runs" / "run")
-    RunDirectory.open(folder / "runs" / "run")
     assert [path.name for path in (folder / "runs").iterdir()] == ["run"]
-    assert contents(folder / "runs" / "run") == whole_run(0)
-    return there
-
-
-def rate_is_whole(folder: Path) -> bool:
-    run = RunDirectory.open(folder / "run")
-    found = run.train_config.learning_rate
-    assert found in (SLOWER, CONFIGS[1].learning_rate)
-    assert_state(run, "last", 2)
-    return found == SLOWER
-
-
-def write_trouble(folder: Path) -> None:
-    _write_trouble(RunDirectory.open(folder / "run"), TROUBLE)
-
-
-def trouble_is_whole(folder: Path) -> bool:
-    path = folder / "run" / "trouble.json"
-    there = path.exists()
-    assert names(folder / "run") == sorted([*FILES, *([path.name] if there else [])])
-    return there and bool(read_json(path)["pairs"])
-
-
-def write_weights(folder: Path) -> None:
-    RunDirectory.open(folder / "run").write_weights("last", folder / "weights")
-
-
-def weights_are_whole(folder: Path) -> bool:
-    there = (folder / "weights").exists()
-    if not there:
-        write_weights(folder)
-    assert sorted(os.listdir(folder)) == ["run", "weights"]
-    found = RunDirectory.open(folder / "weights").read_state("last")[0].weights
-    assert all((found[name] == weight).all() for name, weight in state_of(3).weights.items())
-    assert contents(folder / "run") == whole_run(3)
+    assert_state(RunDirectory.open(folder / "runs" / "run"), "last", 0)
+    assert sorted(os.listdir(folder / "runs" / "run")) == NEW_FILES
     return there
 
 
@@ -230,16 +171,11 @@ def nothing(folder: Path) -> None:
 
 TEMPORARY = "temporary files"  # which no power loss need leave
 SAVES = {
-    "an epoch that is not the best": Save(run_of(2), partial(next_epoch, epoch=3), partial(epoch_is_whole, epoch=3)),
-    "the best epoch": Save(run_of(3), partial(next_epoch, epoch=4), partial(epoch_is_whole, epoch=4)),
-    "a run without its best state": Save(without_its_best_state, go_on, partial(gone_on_with, epoch=4)),
-    "a run of version 1": Save(old_run, go_on, partial(gone_on_with, epoch=3)),
+    "an epoch that is not the best": Save(run_of(2), partial(next_epoch, epoch=3), partial(run_is_whole, epoch=3)),
+    "the best epoch": Save(run_of(3), partial(next_epoch, epoch=4), partial(run_is_whole, epoch=4)),
+    "a run without its best state": Save(without_its_best_state, go_on, partial(run_is_whole, epoch=4)),
+    "a run of version 1": Save(old_run, go_on, partial(run_is_whole, epoch=3)),
     "a new run": Save(nothing, lambda folder: create(folder / "runs" / "run"), new_run_is_whole),
-    "another learning rate": Save(
-        run_of(2), lambda folder: RunDirectory.open(folder / "run").with_learning_rate(SLOWER), rate_is_whole
-    ),
-    "the trouble of a training": Save(run_of(3), write_trouble, trouble_is_whole),
-    "a run of weights alone": Save(run_of(3), write_weights, weights_are_whole),
     "a new recording": Save(nothing, begin_recording, recording_is_begun),
     "a line of a recording": Save(all_lines_but_one, last_line, line_is_whole),
     "a page": Save(old_page, write_page, page_is_whole),

@@ -3,6 +3,7 @@
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -90,8 +91,7 @@ def test_file_of_that_name_is_read_without_asking(site: Site, cache: Path) -> No
 
 
 def test_changed_file_in_the_cache_is_downloaded_again(site: Site, cache: Path) -> None:
-    archive = download("fra-eng")
-    archive.write_bytes(archive_of([("Changed.", "Changé.")]))
+    download("fra-eng").write_bytes(archive_of([("Changed.", "Changé.")]))
     assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
     assert len(site.asked) == 2
 
@@ -130,21 +130,13 @@ def test_what_a_site_does_wrong_is_said_and_nothing_is_kept(
     assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (requests.ReadTimeout, "the site does not answer in time"),
-        (requests.ConnectionError, "the site cannot be reached"),
-    ],
-)
-def test_site_that_cannot_be_asked_is_an_error_in_our_words(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], words: str
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr("requests.get", refuse)
-    assert f"cannot be downloaded: {words}; " in refused()
+def test_site_that_cannot_be_asked_is_an_error_in_our_words(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, words in {
+        requests.ReadTimeout: "the site does not answer in time",
+        requests.ConnectionError: "the site cannot be reached",
+    }.items():
+        monkeypatch.setattr("requests.get", Mock(side_effect=error))
+        assert f"cannot be downloaded: {words}; " in refused()
 
 
 def test_cache_that_cannot_be_written_is_an_error(site: Site, cache: Path) -> None:

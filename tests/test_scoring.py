@@ -21,9 +21,8 @@ def test_exact_match_is_with_any_reference() -> None:
     assert score(["Courez !", "Cours !", "Va !", "Va"], references)["exact_match"] == 0.75
 
 
-@pytest.mark.parametrize(
-    ("translations", "references", "rate"),
-    [
+def test_character_error_rate_is_that_counted_by_hand() -> None:
+    for translations, of_each, rate in [
         (["abd"], [["abc"]], 1 / 3),  # one substitution of three; then an insertion, and a deletion
         (["abcd"], [["abc"]], 1 / 3),
         (["ab"], [["abc"]], 1 / 3),
@@ -32,12 +31,8 @@ def test_exact_match_is_with_any_reference() -> None:
         (["abd", "wxyz"], [["abc"], ["wxyz"]], 1 / 7),  # summed over the corpus, not a mean of rates
         (["abx"], [["zzzz", "abc"]], 1 / 3),  # the nearest reference, wherever it stands
         (["ab"], [["b", "abcdefghi", "abcd"]], 2 / 4),  # nearest by rate and not by edits: 1/1, 7/9, 2/4
-    ],
-)
-def test_character_error_rate_is_that_counted_by_hand(
-    translations: list[str], references: list[list[str]], rate: float
-) -> None:
-    assert score(translations, references)["character_error_rate"] == pytest.approx(rate)
+    ]:
+        assert score(translations, of_each)["character_error_rate"] == pytest.approx(rate)
 
 
 def test_chrf_is_sacrebleus_and_its_signature_says_how_it_was_counted() -> None:
@@ -56,11 +51,6 @@ def test_chrf_takes_varying_numbers_of_references() -> None:
     result = score(translations, varying)
     assert result["chrf"] == pytest.approx(score(translations, filled)["chrf"])
     assert result["chrf"] > score(translations, [refs[:1] for refs in varying])["chrf"]
-
-
-def test_translations_and_references_must_be_as_many() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        score(["a", "b"], [["a"]])
 
 
 def test_references_are_the_distinct_targets_in_order() -> None:

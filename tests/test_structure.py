@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from difflib import SequenceMatcher
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -38,62 +39,48 @@ def sources() -> list[Path]:
     return files
 
 
+@cache
 def imports(path: Path) -> set[str]:
-    """The top-level packages that a file imports, wherever in it."""
-    found = set()
+    """The modules that a file imports, and what it takes of them by name, as "module.name", wherever in it."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").partition(".")[0])
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
-def test_arrows_run_one_way(path: Path) -> None:
-    package = path.relative_to(PROJECT).parts[0].removesuffix(".py")
-    allowed = set(ORDER[ORDER.index(package) :])
-    if path.name == "__main__.py" and package == "benchmarks":
-        allowed.add("rosetta")  # `python -m benchmarks` is `rosetta bench`
-    assert imports(path) & set(ORDER) <= allowed
+def packages(path: Path) -> set[str]:
+    """The top-level packages that a file imports."""
+    return {module.partition(".")[0] for module in imports(path)}
 
 
-def storeys_imported(path: Path) -> set[str]:
-    """The storeys of benchmarks that a file imports from, wherever in it."""
-    modules: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {module.split(".")[1] for module in modules if module.startswith("benchmarks.")} & set(STOREYS)
+def test_arrows_run_one_way() -> None:
+    for path in sources():
+        package = path.relative_to(PROJECT).parts[0].removesuffix(".py")
+        allowed = set(ORDER[ORDER.index(package) :])
+        if path.name == "__main__.py" and package == "benchmarks":
+            allowed.add("rosetta")  # `python -m benchmarks` is `rosetta bench`
+        assert packages(path) & set(ORDER) <= allowed, path
 
 
-def benchmark_sources() -> list[Path]:
-    return [path for path in sources() if path.parts[len(PROJECT.parts)] == "benchmarks"]
+def test_within_the_benchmark_arrows_run_one_way() -> None:
+    met = set()
+    for path in sorted((PROJECT / "benchmarks").rglob("*.py")):
+        storey = path.relative_to(PROJECT / "benchmarks").parts[0].removesuffix(".py")
+        found = {module.split(".")[1] for module in imports(path) if module.startswith("benchmarks.")} & {*STOREYS}
+        allowed = STOREYS[STOREYS.index(storey) :] if storey in STOREYS else []
+        assert found <= set(allowed), path
+        met |= found
+    assert met >= {"report", "measure", "compare"}, "arrows are read from the files"
 
 
-@pytest.mark.parametrize("path", benchmark_sources(), ids=lambda path: str(path.relative_to(PROJECT)))
-def test_within_the_benchmark_arrows_run_one_way(path: Path) -> None:
-    storey = path.relative_to(PROJECT / "benchmarks").parts[0].removesuffix(".py")
-    if storey in ("__init__", "__main__"):
-        assert not storeys_imported(path)
-    else:
-        assert storeys_imported(path) <= set(STOREYS[STOREYS.index(storey) :])
-
-
-def test_the_storeys_are_read_from_the_files() -> None:
-    """What the test above would find of a file that breaks it."""
-    assert storeys_imported(PROJECT / "benchmarks" / "report" / "results.py") == {"measure", "compare", "report"}
-    assert storeys_imported(Path(__file__).with_name("fake_processes.py")) == {"measure"}
-    assert {path.parent.name for path in benchmark_sources()} == {"benchmarks", *STOREYS[2:]}
-
-
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
-def test_a_framework_is_imported_only_in_the_file_that_bears_its_name(path: Path) -> None:
-    package = path.relative_to(PROJECT).parts[0]
-    expected = PACKAGES_OF.get(path.stem.partition("_")[0], set()) if package == "backends" else set()
-    assert imports(path) & FRAMEWORKS <= expected
+def test_a_framework_is_imported_only_in_the_file_that_bears_its_name() -> None:
+    for path in sources():
+        package = path.relative_to(PROJECT).parts[0]
+        expected = PACKAGES_OF.get(path.stem.partition("_")[0], set()) if package == "backends" else set()
+        assert packages(path) & FRAMEWORKS <= expected, path
 
 
 def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
@@ -103,7 +90,7 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
         "pickle": {"backends/native/files.py", "backends/native/paddle.py"},  # the former for its exception
     }
     for package, expected in readers.items():
-        importers = {str(path.relative_to(PROJECT)) for path in sources() if package in imports(path)}
+        importers = {str(path.relative_to(PROJECT)) for path in sources() if package in packages(path)}
         assert importers == expected
     text = "".join(path.read_text(encoding="utf-8") for path in sources())
     assert not re.search(r"paddle\.load\(|pickle\.(loads?|Unpickler)\(|load_model\(|allow_pickle", text)
@@ -114,7 +101,7 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
 
 def test_the_recorder_is_a_file_to_copy() -> None:
     """It needs two small libraries, and no framework even where it works with one."""
-    assert imports(PROJECT / "rosetta_record.py") - sys.stdlib_module_names == {"numpy", "safetensors"}
+    assert packages(PROJECT / "rosetta_record.py") - sys.stdlib_module_names == {"numpy", "safetensors"}
 
 
 def imported_by(statement: str) -> set[str]:
@@ -124,25 +111,24 @@ def imported_by(statement: str) -> set[str]:
     return set(done.stdout.strip().splitlines()[-1].split("|"))
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import common, backends, benchmarks, rosetta",
-        "import backends.commands.training, backends.commands.translating",
-        "import backends.native.convert, backends.serve.server",
-        "import benchmarks.measure.bench, benchmarks.report.results, benchmarks.report.page",
-        "import backends.process.in_child, common.run_directory",
-        "import rosetta_record",
-    ],
-)
-def test_nothing_heavy_is_imported_before_it_is_used(statement: str) -> None:
-    assert not imported_by(statement) & HEAVY
+def test_nothing_heavy_is_imported_before_it_is_used() -> None:
+    modules = """
+        common backends benchmarks rosetta rosetta_record common.run_directory backends.process.in_child
+        backends.commands.training backends.commands.translating backends.native.convert backends.serve.server
+        benchmarks.measure.bench benchmarks.report.results benchmarks.report.page
+    """
+    assert not imported_by(f"import {', '.join(modules.split())}") & HEAVY
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["bench"]])
-def test_help_imports_nothing_heavy_nor_numpy(command: list[str]) -> None:
-    program = f"import rosetta, sys; sys.argv = {['rosetta', *command, '--help']}"
-    assert not imported_by(f"{program}\ntry: rosetta.main()\nexcept SystemExit: pass") & {*HEAVY, "numpy"}
+def test_help_imports_nothing_heavy_nor_numpy() -> None:
+    program = """
+import contextlib, rosetta, sys
+for command in ([], ["train"], ["bench"]):
+    sys.argv = ["rosetta", *command, "--help"]
+    with contextlib.suppress(SystemExit):
+        rosetta.main()
+"""
+    assert not imported_by(program) & {*HEAVY, "numpy"}
 
 
 def public_methods(path: Path) -> list[str]:
@@ -159,14 +145,10 @@ def public_methods(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_has_the_interfaces_methods_in_the_same_order(name: str) -> None:
+def test_a_lesson_is_the_plain_model_with_the_interfaces_methods_in_the_same_order(name: str) -> None:
+    """Devices, precisions, groups and variants are chosen and wrapped from outside."""
     expected = [method for method, value in vars(Backend).items() if getattr(value, "__isabstractmethod__", False)]
     assert public_methods(LESSONS[name]) == expected
-
-
-@pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_is_the_plain_model(name: str) -> None:
-    """Devices, precisions, groups and variants are chosen and wrapped from outside."""
     source = LESSONS[name].read_text(encoding="utf-8")
     assert len(re.findall(r"^from (?:backends|common)\b", source, re.MULTILINE)) <= 8
     assert not re.search(r"\bif\b.*(variant|device|dtype|group)|import .*(group|sharing)", source)

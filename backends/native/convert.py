@@ -1,7 +1,7 @@
 """Writes a run as a framework's own files, and makes a run of such files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from backends import find
@@ -15,6 +15,12 @@ from common.stored import Pair
 from common.tensors import CharVocabulary, model_config
 
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
+
+# What a run needs beside weights and slots, as RunDirectory.create takes it: settings, the SHA-256 of the corpus's
+# text, pairs and vocabularies. The files of frameworks hold none of these.
+Contents = tuple[
+    tuple[ModelConfig, TrainConfig, DataConfig], str, Sequence[Pair], tuple[CharVocabulary, CharVocabulary]
+]
 
 
 def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> list[str]:
@@ -32,46 +38,33 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
         return process.call(in_child.save_native, run=run.path, weights=weights, folder=folder)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a run needs beside weights and slots. The files of frameworks hold neither settings nor a vocabulary.
+def of_corpus(data: DataConfig, settings: TrainConfig, dtype: str) -> Contents:
+    """The contents of a run that `train` would begin on this corpus."""
+    material, sha256 = prepare(data, settings.seed, dtype)
+    model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
+    vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
+    return (model, settings, data), sha256, material.pairs, vocabularies
 
-    The model's `latent_dim` is not looked at: the files say how many units it has.
-    """
 
-    configs: tuple[ModelConfig, TrainConfig, DataConfig]
-    sha256: str  # of the corpus's text
-    pairs: Sequence[Pair]
-    vocabularies: tuple[CharVocabulary, CharVocabulary]
-
-    @classmethod
-    def of_corpus(cls, data: DataConfig, settings: TrainConfig, dtype: str) -> "Setting":
-        """The setting of a run that `train` would begin on this corpus."""
-        material, sha256 = prepare(data, settings.seed, dtype)
-        model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
-        vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
-        return cls((model, settings, data), sha256, material.pairs, vocabularies)
-
-    @classmethod
-    def of_run(cls, path: Path) -> "Setting":
-        """The setting of an existing run, which is named by its folder or its vocabulary.json."""
-        run = RunDirectory.open(path.parent if path.name == "vocabulary.json" else path)
-        configs = run.model_config, run.train_config, run.data_config
-        return cls(configs, run.sha256, run.pairs(), run.vocabularies())
+def of_run(path: Path) -> Contents:
+    """The contents of an existing run, which is named by its folder or its vocabulary.json."""
+    run = RunDirectory.open(path.parent if path.name == "vocabulary.json" else path)
+    return (run.model_config, run.train_config, run.data_config), run.sha256, run.pairs(), run.vocabularies()
 
 
 def import_native(
-    paths: Sequence[Path], backend: str, setting: Setting, out: Path, latent_dim: int | None = None
+    paths: Sequence[Path], backend: str, contents: Contents, out: Path, latent_dim: int | None = None
 ) -> RunDirectory:
     """Make a run of the weights and slots that files of a backend's framework hold. The run has no epoch yet.
 
-    Raises RosettaError where the model in the files has another number of units than `latent_dim`.
+    The `latent_dim` of the contents is not looked at: the files say how many units the model has. Raises RosettaError
+    where it has another number of units than the argument `latent_dim`.
     """
     find(backend)
     refuse_existing(out, "choose another name for the run")
-    model, train, data = setting.configs
+    (model, train, data), sha256, pairs, vocabularies = contents
     with CONVERTING.start(backend, model, train) as process:
         state = process.call(in_child.read_native, paths=paths, latent_dim=latent_dim)
     found = len(state.weights["encoder/recurrent_kernel"])
     configs = replace(model, latent_dim=found), train, data
-    return RunDirectory.create(out, backend, configs, setting.sha256, setting.pairs, setting.vocabularies, state)
+    return RunDirectory.create(out, backend, configs, sha256, pairs, vocabularies, state)

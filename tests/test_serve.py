@@ -5,78 +5,73 @@ import json
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import psutil
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from backends.process.parent import PROJECT, Runtime
+from backends.process.parent import Runtime
+from backends.serve import connections
 from backends.serve.application import HEADERS, LONGEST_QUESTION, application
+from backends.serve.connections import MOST_OF_AN_ADDRESS
 from backends.serve.served import WAITING, ServedBackend, UnavailableError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.tensors import CharVocabulary
 from tests.attack import visitors
 from tests.conftest import note_wrongs
-from tests.program import answer, refusal, started, wait_until
+from tests.program import refusal, started, wait_until
 
 OPENING_SECONDS = 300
 expect.set_options(timeout=30_000)  # milliseconds; other tests may be at work on the same cores
 LOCAL = "127.0.0.1"
-SENTENCE = "Look at the skirt!"
+SENTENCE, TRANSLATION = "Look at the skirt!", "Regardez la jupe\u202f!"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'\u2028\u202e😀"
+QUESTION = {"backend": "numpy", "text": SENTENCE}
 
 
 class Server:
-    """`rosetta serve` as a program of its own, on a port that was free."""
+    """`rosetta serve` with NumPy's backend, as a program of its own on a port that was free."""
 
     def __init__(self, *arguments: str) -> None:
-        self.program = started("serve", "--port", "0", *arguments)
-        printed = self.program.stdout.readline()
-        address = re.search(r"http://\S+:(\d+)/", printed)
+        self.program = started("serve", "--port", "0", "--backends", "numpy", *arguments)
+        address = re.search(r"http://(\S+):(\d+)/", self.program.stdout.readline())
         assert address, self.program.communicate()
-        self.url, self.port = address[0], int(address[1])
+        self.host, self.port = address[1], int(address[2])
 
-    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-        """Status and body of one answer."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    def request(self, method: str, path: str, question: Any = None) -> tuple[int, Any]:
+        """Status and content of one answer."""
+        with closing(http.client.HTTPConnection(LOCAL, self.port, timeout=60)) as connection:
+            connection.request(method, path, json.dumps(question), {"Content-Type": "application/json"})
             answered = connection.getresponse()
-            return answered.status, answered.read()
+            return answered.status, json.loads(answered.read())
 
-    def ask(self, question: Any) -> tuple[int, Any]:
-        body = json.dumps(question).encode()
-        status, answered = self.request("POST", "/translate", body, Content_Type="application/json")
-        return status, json.loads(answered)
+    def ask(self, **changes: Any) -> tuple[int, Any]:
+        """Status and content of the answer to QUESTION with some changes."""
+        return self.request("POST", "/translate", QUESTION | changes)
 
-    def states(self) -> set[str]:
-        return {one["state"] for one in json.loads(self.request("GET", "/backends")[1])["backends"]}
+    def is_open(self) -> bool:
+        return bool(self.request("GET", "/backends")[1]["backends"][0]["state"] == "ready")
 
-    def opened(self) -> "Server":
-        """This server, once every backend is open."""
-        wait_until(lambda: "opening" not in self.states(), OPENING_SECONDS)
-        assert self.states() == {"ready"}
-        return self
+    def worker(self) -> psutil.Process:
+        """The backend's process."""
+        (worker,) = psutil.Process(self.program.pid).children()
+        return worker
 
-    def workers(self) -> list[psutil.Process]:
-        """The backends' processes."""
-        return psutil.Process(self.program.pid).children(recursive=True)
-
-    def worker(self, *expected: str) -> psutil.Process:
-        """The process that has these libraries."""
-        return next(worker for worker in self.workers() if libraries(worker) == set(expected))
-
-
-def libraries(process: psutil.Process) -> set[str]:
-    """Those which compute, of the libraries that a process has loaded."""
-    mapped = " ".join(one.path for one in process.memory_maps())
-    return {name for name in ("numpy", "torch", "tensorflow", "paddle") if f"/site-packages/{name}/" in mapped}
+    def end(self, number: int) -> str:
+        """End it with a signal, and give back its standard error."""
+        worker = self.worker()
+        self.program.send_signal(number)
+        _, err = self.program.communicate(timeout=30)
+        assert self.program.returncode == 128 + number
+        assert psutil.wait_procs([worker], timeout=10)[1] == []
+        return str(err)
 
 
 @contextmanager
@@ -85,25 +80,21 @@ def serving(*arguments: str) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.program.terminate()
-        server.program.communicate(timeout=30)
+        server.program.kill()
+        server.program.communicate()
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving("--backends", "numpy,torch", "--threads", "1") as started:
-        yield started.opened()
-
-
-QUESTION = {"backend": "numpy", "text": SENTENCE}
+    with serving() as started:
+        wait_until(started.is_open, OPENING_SECONDS)
+        yield started
 
 
 def test_an_answer_has_the_translation_its_time_and_every_characters_probability(server: Server) -> None:
-    status, found = server.ask(QUESTION)
-    assert status == 200
-    (expected,) = answer("translate", "--backend", "numpy", SENTENCE)["translations"]
-    assert found["translation"] == expected["translation"]
-    assert "".join(at["character"] for at in found["characters"]) == found["translation"] + "\n"
+    status, found = server.ask()
+    assert (status, found["translation"]) == (200, TRANSLATION)
+    assert "".join(at["character"] for at in found["characters"]) == TRANSLATION + "\n"
     assert found["milliseconds"] > 0
     for at in found["characters"]:
         probabilities = [choice["probability"] for choice in at["choices"]]
@@ -111,41 +102,38 @@ def test_an_answer_has_the_translation_its_time_and_every_characters_probability
         assert probabilities == sorted(probabilities, reverse=True)
         assert at["choices"][0] == {"character": at["character"], "probability": at["probability"]}
         assert 0 < sum(probabilities) <= 1.0001
-    again = server.ask(QUESTION | {"backend": "torch"})[1]
-    assert again["translation"] == found["translation"]
-    for ours, theirs in zip(found["characters"], again["characters"], strict=True):
-        assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-4)
-    assert server.ask(QUESTION | {"text": f"{SENTENCE}€\u2028"})[0] == 422
-    dropped = server.ask(QUESTION | {"text": f"{SENTENCE}€\u2028", "drop_unknown": True})[1]
-    assert dropped["translation"] == found["translation"]
-    long = server.ask(QUESTION | {"text": "She ate. " * 20})[1]
+    assert server.ask(text=f"{SENTENCE}€\u2028")[0] == 422
+    assert server.ask(text=f"{SENTENCE}€\u2028", drop_unknown=True)[1]["translation"] == TRANSLATION
+    long = server.ask(text="She ate. " * 20)[1]
     assert long["longest"] == 24
     assert long["ended"] == (long["characters"][-1]["character"] == "\n")
+    mapped = " ".join(one.path for one in psutil.Process(server.program.pid).memory_maps())
+    assert not re.search("/site-packages/(torch|tensorflow|paddle)/", mapped), (
+        "a framework is in the server's process"
+    )
 
 
-def test_no_framework_is_in_the_servers_process(server: Server) -> None:
-    """Nor two in one of the others."""
-    assert libraries(psutil.Process(server.program.pid)) == {"numpy"}
-    assert sorted(sorted(libraries(worker)) for worker in server.workers()) == [["numpy"], ["numpy", "torch"]]
+def test_of_many_at_once_as_many_wait_as_may_and_the_end_of_a_backend_is_told(server: Server) -> None:
+    worker = server.worker()
+    with ThreadPoolExecutor(4 + 1 + WAITING) as pool:
+        worker.suspend()
+        asked = [pool.submit(server.ask) for _ in range(4 + 1 + WAITING)]
+        wait_until(lambda: sum(one.done() for one in asked) == 4)
+        assert server.is_open()
+        worker.resume()
+        answered = [one.result(timeout=30) for one in asked]
+        assert sorted(status for status, _ in answered) == [200] * (1 + WAITING) + [503] * 4
+        assert all("numpy is busy" in content["error"] for status, content in answered if status == 503)
 
-
-def test_of_many_at_once_as_many_wait_as_may_and_all_are_answered(server: Server) -> None:
-    numpy = server.worker("numpy")
-    numpy.suspend()
-    try:
-        with ThreadPoolExecutor(40) as pool:
-            asked = [pool.submit(server.ask, QUESTION) for _ in range(40)]
-            wait_until(lambda: sum(one.done() for one in asked) == 40 - (1 + WAITING))
-            assert server.ask(QUESTION | {"backend": "torch"})[0] == 200
-            assert server.request("GET", "/")[0] == 200
-            numpy.resume()
-            answered = [one.result(timeout=30) for one in asked]
-    finally:
-        numpy.resume()
-    assert [status for status, _ in answered].count(200) == 1 + WAITING
-    refused = [content["error"] for status, content in answered if status == 503]
-    assert len(refused) == 40 - (1 + WAITING)
-    assert all("numpy is busy" in message for message in refused)
+        worker.suspend()
+        waiting = pool.submit(server.ask)
+        worker.kill()
+        status, content = waiting.result(timeout=30)
+    assert status == 500
+    assert "ended by signal 9" in content["error"]
+    wait_until(server.is_open, OPENING_SECONDS)
+    assert server.ask()[1]["translation"] == TRANSLATION
+    assert server.end(signal.SIGTERM) == ""
 
 
 # What is refused, by a page whose backends answer at once
@@ -153,6 +141,7 @@ def test_of_many_at_once_as_many_wait_as_may_and_all_are_answered(server: Server
 QUICK = {"backend": "quick", "text": "go on."}
 
 
+@pytest.fixture(scope="module")
 def quick_page() -> Flask:
     backends: Any = [visitors.Quick("quick"), visitors.Quick("busy")]
     return application("a run", backends, visitors.VOCABULARY, LOCAL, [])
@@ -173,8 +162,8 @@ REFUSALS: dict[int, list[bytes | dict[str, Any]]] = {  # each with bodies, and w
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_what_the_page_would_not_send_is_refused_in_plain_words(status: int) -> None:
-    page = quick_page().test_client()
+def test_what_the_page_would_not_send_is_refused_in_plain_words(quick_page: Flask, status: int) -> None:
+    page = quick_page.test_client()
     for wrong in REFUSALS[status]:
         body = wrong if isinstance(wrong, bytes) else json.dumps(QUICK | wrong).encode()
         got = page.post("/translate", data=body, content_type="application/json")
@@ -185,20 +174,22 @@ def test_what_the_page_would_not_send_is_refused_in_plain_words(status: int) -> 
         assert "“<” (U+003C)" in page.post("/translate", json=QUICK | {"text": HOSTILE}).json["error"]
 
 
-def test_other_methods_types_and_addresses_are_refused() -> None:
-    page, body = quick_page().test_client(), json.dumps(QUICK)
-    assert page.get("/translate").status_code == page.put("/translate", json=QUICK).status_code == 405
-    for kind in ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/json2"):
-        assert page.post("/translate", data=body, content_type=kind).status_code == 415
-    for path in ("/nothing", "/static/../application.py", "/static/..%2fapplication.py"):
-        assert page.get(path, buffered=True).status_code == 404
+def test_other_methods_types_sites_and_files_are_refused_and_each_answer_binds_the_browser(
+    quick_page: Flask,
+) -> None:
+    page = quick_page.test_client()
     # A browser asks with OPTIONS before it sends JSON for another site, and sends nothing without a consent.
-    asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-    headers = page.options("/translate", headers=asked).headers
-    assert not [name for name in headers.keys() if name.lower().startswith("access-control")]  # noqa: SIM118
-    for path in ("/", "/backends", "/static/page.js", "/static/page.css", "/translate", "/nothing"):
-        headers = page.get(path, buffered=True).headers
-        assert {name: headers[name] for name in HEADERS} == HEADERS, path
+    other_site = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    answers = {
+        200: [page.options("/translate", headers=other_site), page.get("/"), page.get("/backends")],
+        404: [page.get("/nothing"), page.get("/static/../application.py")],
+        405: [page.get("/translate"), page.put("/translate", json=QUICK)],
+        415: [page.post("/translate", data=json.dumps(QUICK), content_type=kind) for kind in ("", "text/plain")],
+    }
+    for status, answered in answers.items():
+        for one in answered:
+            assert (one.status_code, one.headers.get("Access-Control-Allow-Origin")) == (status, None)
+            assert {name: one.headers[name] for name in HEADERS} == HEADERS
     assert "default-src 'none'" in HEADERS["Content-Security-Policy"]
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
 
@@ -218,26 +209,50 @@ def test_a_page_answers_under_its_own_names_alone(host: str, header: str, status
     assert (answered.status_code, "<html" in answered.text) == (status, status == 200)
 
 
-def test_names_of_runs_and_examples_are_text_in_the_page() -> None:
-    page = application(HOSTILE, [], CharVocabulary("ab"), "127.0.0.1", [HOSTILE]).test_client()
-    shown = page.get("/", headers={"Host": "localhost"}).text
-    assert shown.count("&lt;script&gt;alert(1)") == 4  # the title, the heading, the example and what a click types
-    assert "<script>alert" not in shown
-    assert "<img" not in shown
+HALF = b"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{"
 
 
-def test_a_huge_request_is_refused_before_it_is_read_and_slow_ones_keep_nobody_waiting() -> None:
-    head = b"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-    with visitors.served(quick_page()) as port, ExitStack() as stack:
-        for _ in range(30):
-            slow = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            slow.sendall(head % 4000 + b"{")
-        huge = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
-        huge.sendall(head % 1_000_000_000)
-        assert huge.recv(100).startswith(b"HTTP/1.1 413 ")
-        connection = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)))
-        connection.request("GET", "/")
-        assert connection.getresponse().status == 200
+def test_whoever_sends_no_whole_request_keeps_nobody_out_and_loses_the_place_in_time(
+    quick_page: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 1.5)
+    with visitors.served(quick_page) as port, ExitStack() as stack:
+
+        def visitor(sent: bytes) -> socket.socket:
+            connected = stack.enter_context(socket.create_connection((LOCAL, port), timeout=30))
+            connected.sendall(sent)
+            return connected
+
+        slow = [visitor(HALF % 4000) for _ in range(4 * MOST_OF_AN_ADDRESS)]
+        assert visitor(visitors.WHOLE + b"\r\n").recv(100).startswith(b"HTTP/1.1 200 ")
+        assert slow[0].recv(100).startswith(b"HTTP/1.1 429 ")
+        slow[-1].settimeout(0.2)
+        answered = b""
+        while not answered:
+            with suppress(TimeoutError):
+                slow[-1].sendall(b"a")  # which does not give it more time
+                answered = slow[-1].recv(100)
+        assert answered.startswith(b"HTTP/1.1 408 ")
+
+
+BAD = [  # requests, and the status of the one answer to each
+    (HALF % 1_000_000_000, 413),
+    (HALF.replace(b"%d", b"9" * 5000), 400),
+    (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    ((visitors.WHOLE + b"\r\n") * 100, 200),  # answers that nobody waits for would fill the memory
+]
+
+
+def test_bad_requests_get_one_answer_each_and_are_not_reported(
+    quick_page: Flask, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with visitors.served(quick_page) as port:
+        for sent, status in BAD:
+            with socket.create_connection((LOCAL, port), timeout=30) as visitor:
+                visitor.sendall(sent)
+                received = b"".join(iter(partial(visitor.recv, 1 << 16), b""))
+            assert re.findall(rb"^HTTP/1.1 (\d+) ", received, re.MULTILINE) == [b"%d" % status]
+    assert capfd.readouterr().err == ""
 
 
 # Beginning and end
@@ -260,41 +275,72 @@ def test_a_request_that_cannot_be_begun_is_one_line(tmp_path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port}" in refusal(2, "serve", "--port", port)
-    for missing in ("flask", "waitress"):
-        program = f"import rosetta, sys; sys.modules[{missing!r}] = None; sys.argv = ['rosetta', 'serve']"
-        command = [sys.executable, "-c", f"{program}; rosetta.main()"]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        (line,) = done.stderr.splitlines()
-        assert missing in line
-        assert 'pip install -e ".[serve]"' in line
+    assert "at a..b, port 8000: this is no name of a machine" in refusal(2, "serve", "--host", "a..b")
 
 
-@pytest.mark.parametrize(("number", "status", "opened"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
-def test_the_end_of_the_server_is_that_of_its_backends(number: int, status: int, opened: bool) -> None:
-    host = "0.0.0.0" if opened else "127.0.0.1"
-    with serving("--backends", "numpy" if opened else "torch", "--host", host) as server:
-        assert server.url.startswith(f"http://{host}:")
-        listening = [one for one in psutil.Process(server.program.pid).net_connections() if one.status == "LISTEN"]
-        assert {one.laddr.ip for one in listening} == {host}
-        if opened:
-            server.opened()
-        wait_until(server.workers)
-        workers = server.workers()
-        server.program.send_signal(number)
-        _, err = server.program.communicate(timeout=30)
-        assert server.program.returncode == status
-        assert "Traceback" not in err
-        assert ("without a password" in err) == opened
-        assert psutil.wait_procs(workers, timeout=10)[1] == []
+@pytest.mark.parametrize("missing", ["flask", "waitress"])
+def test_what_serves_the_page_may_be_missing(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    for name in ("application", "connections"):
+        monkeypatch.delitem(sys.modules, f"backends.serve.{name}")
+    line = refusal(2, "serve")
+    assert missing in line
+    assert 'pip install -e ".[serve]"' in line
+
+
+def test_a_backend_that_is_being_opened_ends_with_the_server() -> None:
+    with serving("--host", "0.0.0.0") as server:
+        assert server.host == "0.0.0.0"
+        wait_until(psutil.Process(server.program.pid).children)
+        assert re.fullmatch("warning: .*without a password.*\n", server.end(signal.SIGINT))
 
 
 # The page in a browser
 
+SURE = {"probability": 0.95, "choices": []}
+ANSWER = {"translation": "où ?", "milliseconds": 1234.5, "ended": True, "longest": None}
+ANSWER["characters"] = [SURE | {"character": c} for c in "où ?\n"]
 
-def type_in(page: Page, text: str) -> None:
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """The page of two backends, left and right, in a dark and narrow window; what it did wrong fails in the end."""
+    wrong: list[str] = []
+    backends: Any = [visitors.Quick("left"), visitors.Quick("right")]
+    served = visitors.served(application(HOSTILE, backends, visitors.VOCABULARY, LOCAL, [HOSTILE, "go on."]))
+    with served as port, browser.new_context(viewport={"width": 390, "height": 900}, color_scheme="dark") as context:
+        page, url = context.new_page(), f"http://{LOCAL}:{port}/"
+        # The browser names these two on its console, and the page tells what they mean.
+        note_wrongs(page, wrong, "status of (422|500)|ERR_CONNECTION_REFUSED", (url, "data:"))
+        page.clock.install()
+        page.goto(url)
+        expect(page.get_by_role("status")).to_have_text("2 of 2 backends are ready.")
+        assert page.locator(".example").first.text_content() == HOSTILE
+        assert page.locator(".eyebrow").text_content() == f"Rosetta · {HOSTILE}"
+        yield page
+    assert wrong == []
+
+
+def answer_with(page: Page, left: Any, right: Any) -> list[Route]:
+    """Have the two backends answer so, None for not yet. Returns the questions that wait."""
+    waiting: list[Route] = []
+
+    def answer(route: Route) -> None:
+        given = left if route.request.post_data_json["backend"] == "left" else right
+        if given:
+            route.fulfill(json=given)
+        else:
+            waiting.append(route)
+
+    page.route("**/translate", answer)
+    return waiting
+
+
+def ask(page: Page, text: str, status: str) -> None:
+    """Type something, and wait for what the page tells of its backends."""
     page.get_by_label("Sentence to translate").fill(text)
     page.get_by_role("button", name="Translate", exact=True).click()
+    expect(page.get_by_role("status")).to_contain_text(status)
 
 
 def assert_clean(page: Page) -> None:
@@ -303,99 +349,68 @@ def assert_clean(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
-    """The page, in a dark and narrow window; what it did wrong fails in the end."""
-    wrong: list[str] = []
-    context = browser.new_context(viewport={"width": 390, "height": 900}, color_scheme="dark")
-    opened = context.new_page()
-    explained = "status of (422|500)|ERR_CONNECTION_REFUSED"  # the browser says so, and the page what it means
-    note_wrongs(opened, wrong, explained, (server.url, "data:"))
-    opened.goto(server.url)
-    expect(opened.get_by_role("status")).to_have_text("2 of 2 backends are ready.")
-    yield opened
-    context.close()
-    assert wrong == []
-
-
-def test_every_backend_translates_and_the_unsure_characters_tell_what_else_was_likely(
-    page: Page, server: Server
-) -> None:
-    sentence = "She lost her keys."
-    found = server.ask(QUESTION | {"text": sentence})[1]
-    probabilities = [at["probability"] for at in found["characters"]]
-    assert min(probabilities) < 0.7
-    type_in(page, sentence)
-    expect(page.get_by_role("status")).to_contain_text("2 backends answered, all with the same translation.")
-    texts = [text.removesuffix("⏎") for text in page.locator(".translation").all_inner_texts()]
-    assert texts == [found["translation"]] * 2
-    assert all(re.fullmatch(r"[\d,.]+ ms", time) for time in page.locator(".time").all_inner_texts())
+def test_answers_are_shown_and_the_unsure_characters_tell_what_else_was_likely(page: Page) -> None:
+    choices = [{"character": c, "probability": p} for c, p in {"ù": 0.4, "u": 0.3, "û": 0.1}.items()]
+    unsure = {"character": "ù", "probability": 0.4, "choices": choices}
+    characters = [unsure if at["character"] == "ù" else at for at in ANSWER["characters"]]
+    answer_with(page, ANSWER | {"characters": characters}, ANSWER)
+    ask(page, "go on.", "2 backends answered, all with the same translation.")
+    assert page.locator(".translation").all_inner_texts() == ["où ?⏎"] * 2
+    assert page.locator(".time").all_inner_texts() == ["1,230 ms"] * 2
     assert sum(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))) < 200
+    expect(page.locator(".note").first).to_have_text("Least sure of: “ù” 40 % (or “u”, 30 %).")
+    marks, tip = page.locator("[data-backend=left] .mark"), page.locator("#tip")
+    classes = marks.evaluate_all("marks => marks.map(mark => mark.className)")
+    assert classes == ["mark", "mark guess", "mark", "mark", "mark end"]
 
-    marks = page.locator("[data-backend=numpy] .mark")
-    classes = marks.evaluate_all("marks => marks.map(mark => mark.className.split(' '))")
-    assert [bool({"likely", "unsure", "guess"} & set(of)) for of in classes] == [p < 0.9 for p in probabilities]
-    least = min(range(len(probabilities)), key=probabilities.__getitem__)
-    character, tip = found["characters"][least]["character"], page.locator("#tip")
-    assert f"Least sure of: “{character}”" in page.locator("[data-backend=numpy] .note").inner_text()
     expect(tip).to_be_hidden()
-    marks.nth(least).click()
-    expect(tip.locator("div")).to_have_count(3)
-    expect(tip).to_contain_text(f"“{character}”")
+    marks.nth(1).click()
+    expect(tip.locator("div")).to_have_text(["“ù”40 %", "“u”30 %", "“û”10 %"])
     page.keyboard.press("Escape")
     expect(tip).to_be_hidden()
     marks.nth(0).focus()
-    for _ in range(least):
-        page.keyboard.press("ArrowRight")
-    expect(marks.nth(least)).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(marks.nth(1)).to_be_focused()
     expect(tip).to_be_visible()
     marks.last.hover()
     expect(tip).to_contain_text("the end")
 
-    hostile = HOSTILE + "W" * 100
-    type_in(page, hostile)
-    alert = page.get_by_role("alert")
+
+def test_what_is_hostile_unknown_or_too_long_is_shown_as_text(page: Page) -> None:
+    alert, question = page.get_by_role("alert"), HOSTILE + "W" * 100
+    ask(page, question, "")
     expect(alert).to_contain_text("“<” (U+003C)")
-    assert page.locator("#asked").text_content() == hostile
-    assert_clean(page)
-    page.get_by_role("button", name="Leave them out").click()
-    expect(page.get_by_role("status")).to_contain_text("2 backends answered")
-    expect(alert).to_have_text(re.compile("no sentence had more than 24 characters"))
-    page.get_by_role("button", name="Look at a pen!").click()
-    expect(alert).to_be_hidden()
-    assert_clean(page)
-
-
-def test_hostile_answers_and_the_deaths_of_a_backend_and_of_the_server_are_shown(page: Page, server: Server) -> None:
-    """Hostile as of a run that was trained on such characters. This is the last test that asks the server."""
+    assert page.locator("#asked").text_content() == question
     choices = [{"character": c, "probability": 0.5} for c in "<>&"]
     characters = [{"character": c, "probability": 0.4, "choices": choices} for c in HOSTILE]
-    answered = {"translation": HOSTILE, "milliseconds": 1234.5, "ended": False, "longest": 9}
-    page.route("**/translate", lambda route: route.fulfill(json=answered | {"characters": characters}))
-    type_in(page, SENTENCE)
-    expect(page.get_by_role("status")).to_contain_text("2 backends answered")
+    hostile = ANSWER | {"translation": HOSTILE, "characters": characters, "longest": 24}
+    answer_with(page, hostile, ANSWER)
+    page.get_by_role("button", name="Leave them out").click()
+    expect(alert).to_have_text(re.compile("no sentence had more than 24 characters"))
+    expect(page.get_by_role("status")).to_contain_text("2 backends answered, with 2 different translations.")
     assert page.locator(".translation").first.text_content() == HOSTILE
-    assert page.locator(".time").first.inner_text() == "1,230 ms"
     page.locator(".mark").first.hover()
     expect(page.locator("#tip")).to_contain_text("“&”")
-    page.unroute("**/translate")
-    page.route("**/translate", lambda route: route.fulfill(status=500, json={"error": HOSTILE}))
-    type_in(page, SENTENCE)
-    expect(page.locator(".note").last).to_have_text(HOSTILE)
     assert_clean(page)
-    page.unroute("**/translate")
+    answer_with(page, ANSWER, ANSWER)
+    page.get_by_role("button", name="go on.").click()
+    expect(alert).to_be_hidden()
 
-    numpy = server.worker("numpy")
-    numpy.suspend()  # a slow one keeps the others waiting for some seconds
-    type_in(page, SENTENCE)
-    expect(page.get_by_role("status")).to_have_text("torch answered.", timeout=20_000)
-    expect(page.locator("[data-backend=numpy] .time")).to_have_text("…")
-    numpy.kill()
-    expect(page.locator("[data-backend=numpy] .note")).to_contain_text("ended by signal 9")
-    expect(page.locator("[data-backend=numpy] .time")).to_have_text("ready again", timeout=60_000)
-    type_in(page, SENTENCE)
-    expect(page.get_by_role("status")).to_contain_text("2 backends answered")
-    server.program.terminate()
-    server.program.wait(30)
-    type_in(page, SENTENCE)
+
+def test_a_slow_backend_its_end_and_that_of_the_server_are_shown(page: Page) -> None:
+    time, note = page.locator("[data-backend=left] .time"), page.locator("[data-backend=left] .note")
+    waiting = answer_with(page, None, ANSWER)
+    ask(page, "go on.", "")
+    expect(time).to_have_text("…")
+    page.clock.fast_forward(5000)  # milliseconds that a slow one keeps the other waiting
+    expect(page.get_by_role("status")).to_have_text("right answered.")
+    states = [{"name": "left", "state": state, "message": HOSTILE} for state in ("ready", "opening")]
+    page.route("**/backends", lambda route: route.fulfill(json={"backends": [states.pop()]}))
+    waiting[0].fulfill(status=500, json={"error": HOSTILE})
+    expect(note).to_have_text(HOSTILE)
+    assert_clean(page)
+    page.clock.fast_forward(1000)
+    expect(time).to_have_text("ready again")
+    page.route("**", lambda route: route.abort("connectionrefused"))
+    ask(page, "go on.", "")
     expect(page.get_by_role("alert")).to_contain_text("is rosetta serve still running?")

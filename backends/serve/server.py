@@ -1,6 +1,5 @@
 """`rosetta serve`: backends are opened one after another while the page already answers, until it is ended."""
 
-import logging
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -19,13 +18,6 @@ from common.run_directory import BUNDLED_RUN, RunDirectory
 EXAMPLES = 3  # sentences that were held out of training, for visitors to click on
 POLL = 0.2  # seconds between two looks at whether a backend's process died and is to be opened again
 OWN_THREADS = 4  # of the server, beside those whose visitors wait for a backend
-LIMITS = {
-    "connection_limit": 100,
-    "channel_timeout": 30,  # seconds after which a connection that says nothing is closed
-    "max_request_header_size": 65536,  # bytes that are read before the connection is refused
-    "max_request_body_size": 65536,
-    "ident": None,  # the server's name and version are nobody's business
-}
 
 
 def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime, warn: Warn) -> None:
@@ -35,9 +27,8 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
     missing, or the address cannot be had.
     """
     try:
-        import waitress
-
         from backends.serve.application import application
+        from backends.serve.connections import page_server, run_server
     except ModuleNotFoundError as error:
         raise CannotBeginError(
             f'rosetta serve needs {error.name}, which is not installed; run: pip install -e ".[serve]" in the clone '
@@ -58,14 +49,9 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
     if not ip_address(address).is_loopback:
         warn(f"whoever reaches {host} can use the page, without a password and without encryption")
     title = "the bundled run" if run == BUNDLED_RUN else str(run)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits is nothing to report
-    server = waitress.create_server(
-        application(title, served, vocabulary, host, examples),
-        sockets=[listener],
-        threads=len(served) * (1 + WAITING) + OWN_THREADS,
-        **LIMITS,
-    )
-    Thread(target=server.run, daemon=True).start()
+    page = application(title, served, vocabulary, host, examples)
+    server = page_server(page, listener, threads=len(served) * (1 + WAITING) + OWN_THREADS)
+    Thread(target=run_server, args=[server], daemon=True).start()
     where = f"[{address}]" if ":" in address else address
     print(f"The page is at http://{where}:{own_port}/ until Ctrl-C.", flush=True)
     try:
@@ -84,8 +70,9 @@ def _listener(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((str(address[0]), port), family=family)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name with nothing between two dots, or too much
+        reason = error.strerror if isinstance(error, OSError) else "this is no name of a machine"
         raise CannotBeginError(
-            f"the page cannot be served at {host}, port {port}: {error.strerror}; choose another --host or --port, "
+            f"the page cannot be served at {host}, port {port}: {reason}; choose another --host or --port, "
             "such as 0 for any port that is free"
         ) from error

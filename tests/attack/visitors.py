@@ -6,7 +6,6 @@ always busy.
 """
 
 import json
-import logging
 import re
 import socket
 from collections import Counter
@@ -18,13 +17,13 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
-import waitress
 from flask import Flask
 from waitress.wasyncore import close_all
 
 from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_QUESTION, application
+from backends.serve.connections import page_server, run_server
 from backends.serve.served import UnavailableError
-from backends.serve.server import LIMITS, OWN_THREADS
+from backends.serve.server import OWN_THREADS
 from common.tensors import CharVocabulary
 from tests.attack.damage_bytes import damaged, damaged_json
 from tests.attack.limits import Target, attacked
@@ -58,6 +57,8 @@ RAW = [
     WHOLE + b"Host: evil.example\r\n\r\n",
     POST + b"Content-Length: -1\r\n\r\n",
     POST + b"Content-Length: 99999999999999999999\r\n\r\n",
+    POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
     POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
     POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n",
@@ -87,10 +88,9 @@ class Quick:
 @contextmanager
 def served(page: Flask) -> Iterator[int]:
     """The page on a port of this machine, within the limits that it always has."""
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = waitress.create_server(page, sockets=[listener], threads=OWN_THREADS, **LIMITS)
-        thread = Thread(target=server.run, daemon=True)
+        server = page_server(page, listener, OWN_THREADS)
+        thread = Thread(target=run_server, args=[server], daemon=True)
         thread.start()
         yield listener.getsockname()[1]
         # In the thread that waits for the sockets, since it must not wait for any that is closed.

@@ -28,7 +28,7 @@ from common import terminal
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
 from common.ending import Commands, run_to_the_end
 from common.errors import CannotBeginError, CtrlCError, RosettaError
-from common.text import for_terminal, lines_as_they_arrive, opened, printable, quoted, typed_lines
+from common.text import lines_as_they_arrive, opened, printable, quoted, typed_lines
 
 if TYPE_CHECKING:
     from backends.commands.translating import Opener
@@ -257,7 +257,7 @@ def translate(
                 if json:
                     kept.append(line)
                 elif not (prompted and "error" in line):  # elsewhere a line at fault leaves an empty one
-                    _show_answer(line, number, n_best)
+                    terminal.print_answer(line, number, n_best)
         finally:  # what came before an error, too
             if json and (number or sys.exception() is None):
                 terminal.print_json(about() | {"translations": kept})
@@ -304,18 +304,6 @@ def _answering(
             partial(all_of_them.lines, unknown=unknown, beam=beam, n_best=n_best),
             lambda: {"backend": "all", "left_out": {name: str(why) for name, why in all_of_them.left_out.items()}},
         )
-
-
-def _show_answer(line: dict[str, Any], number: int, n_best: int | None) -> None:
-    """Print what became of a line: its translation, the best ones with their scores, or the backends' in a table."""
-    shown = for_terminal if sys.stdout.isatty() else str  # others get the translation as it is
-    if line.get("backends"):
-        terminal.out.print(terminal.side_by_side_table(line), "")
-    elif n_best is None:
-        print(shown(line.get("translation") or ""), flush=True)
-    else:
-        for scored in line.get("n_best", []):
-            print(number, f"{scored['score']:.4f}", shown(scored["translation"]), sep="\t", flush=True)
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:

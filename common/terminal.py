@@ -1,5 +1,6 @@
 """Tables and progress bars for people. Machines get one JSON object as the last line of output."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from common.text import as_json, printable
+from common.text import as_json, for_terminal, printable
 
 
 class _Console(Console):
@@ -152,6 +153,18 @@ def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
     }
     rows = [(name, format(figures[name], form), meaning) for name, (form, meaning) in meanings.items()]
     return table(title, ["figure", "value", "meaning"], rows, numeric=["value"])
+
+
+def print_answer(line: Mapping[str, Any], number: int, n_best: int | None) -> None:
+    """Print what became of a line: its translation, the best ones with their scores, or the backends' in a table."""
+    shown = for_terminal if sys.stdout.isatty() else str  # others get the translation as it is
+    if line.get("backends"):
+        out.print(side_by_side_table(line), "")
+    elif n_best is None:
+        print(shown(line.get("translation") or ""), flush=True)
+    else:
+        for scored in line.get("n_best", []):
+            print(number, f"{scored['score']:.4f}", shown(scored["translation"]), sep="\t", flush=True)
 
 
 SIDE_BY_SIDE = (

@@ -13,7 +13,7 @@ from benchmarks.compare.comparer import Check
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16
-from rosetta import _show_answer
+from common.terminal import print_answer
 from tests.program import answer, refusal, rosetta
 
 TRAIN = ["train", "--backend", "numpy", "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
@@ -330,7 +330,7 @@ def test_a_translation_is_printed_as_it_is_but_at_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_a_terminal: bool
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: at_a_terminal)
-    _show_answer({"translation": "Ça va\u202f!\x1b[2J"}, 1, None)
-    _show_answer({"n_best": [{"score": -1.0, "translation": "\x1b[2J"}]}, 1, 1)
+    print_answer({"translation": "Ça va\u202f!\x1b[2J"}, 1, None)
+    print_answer({"n_best": [{"score": -1.0, "translation": "\x1b[2J"}]}, 1, 1)
     shown = "?" if at_a_terminal else "\x1b"
     assert capsys.readouterr().out == f"Ça va\u202f!{shown}[2J\n1\t-1.0000\t{shown}[2J\n"

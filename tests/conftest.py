@@ -22,6 +22,7 @@ from common.ending import ENDING
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
 from tests import needs
+from tests.porting_side import Side
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
 EXACT = [name for name, entry in TABLE.items() if not entry.reduced]  # those that compute in their weights' precision
@@ -116,6 +117,20 @@ def backend_of() -> Iterator[StartBackend]:
         @cache
         def started(name: str, dtype: str) -> BackendProcess:
             return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
+
+        yield started
+
+
+@pytest.fixture(scope="session")
+def side_of() -> Iterator[Callable[[str], Side]]:
+    """The process of a framework, such as "torch" or "keras:jax", in which models are recorded; started once."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(name: str) -> Side:
+            side = Side(name)
+            stack.callback(side.end)
+            return side
 
         yield started
 

@@ -1,16 +1,16 @@
-"""Mistakes that porting to torch makes, planted in its backend; see planted_numpy for those of any framework."""
+"""Mistakes that porting to torch makes, planted in its backend, and some of those of any framework."""
 
-from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
 import torch
 
-from backends.torch_backend import RMSprop, TorchBackend
+from backends.torch_backend import TorchBackend
 from backends.torch_bfloat16 import TorchBfloat16
+from backends.torch_rmsprop import RMSprop
 from common.interface import Report
 from common.tensors import Batches, BatchTensors
 from common.weights import ModelState
+from tests.planted import planted_in
 
 
 class Correct(TorchBackend):
@@ -74,34 +74,6 @@ class DividedByItsOwnPositions(TorchBackend):
         return loss * batch.loss_positions / batch.target_weights.sum(), counts
 
 
-class OtherRho(TorchBackend):
-    """torch's default decay of the mean square in place of the example's."""
-
-    def build(self) -> None:
-        self.train_config = replace(self.train_config, rho=0.99)
-        super().build()
-
-
-class GatesSwapped(TorchBackend):
-    """The input gate's weights stand in the forget gate's place, and those in its, in and out alike."""
-
-    def load(self, state: ModelState) -> None:
-        super().load(self.swapped(state))
-
-    def dump(self) -> ModelState:
-        return self.swapped(super().dump())
-
-    def swapped(self, state: ModelState) -> ModelState:
-        units = self.config.latent_dim
-        order = np.r_[units : 2 * units, :units, 2 * units : 4 * units]
-        return ModelState(
-            *(
-                {name: a if name.startswith("dense/") else a[..., order] for name, a in arrays.items()}
-                for arrays in (state.weights, state.mean_squares)
-            )
-        )
-
-
 class WeightsRoundedOnce(TorchBackend):
     """One autocast around all steps, which goes on with the rounded weights of the first."""
 
@@ -110,14 +82,8 @@ class WeightsRoundedOnce(TorchBackend):
             return super().train(batches, report)
 
 
-class StopsEarly(TorchBackend):
-    """Decoding ends at half the longest length."""
-
-    def translate(self, encoder_ids, encoder_lengths, max_length: int):
-        return super().translate(encoder_ids, encoder_lengths, max_length // 2)
-
-
-# Those that torch:bfloat16 must be caught with, too, as GatesSwappedInBfloat16 and so on.
-for mistake in (TargetsPaddedWithZeros, OtherRho, GatesSwapped, WeightsRoundedOnce, StopsEarly):
-    name = f"{mistake.__name__}InBfloat16"
-    globals()[name] = type(name, (mistake, TorchBfloat16), {})
+globals().update(planted_in(TorchBackend))
+# torch:bfloat16 must be caught with mistakes, too.
+globals().update(planted_in(TorchBfloat16, "InBfloat16"))
+for mistake in (TargetsPaddedWithZeros, WeightsRoundedOnce):
+    globals()[f"{mistake.__name__}InBfloat16"] = type(mistake.__name__, (mistake, TorchBfloat16), {})

@@ -4,71 +4,22 @@
 """
 
 import io
-import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, chdir, contextmanager, redirect_stdout
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.process.environment import child_environment
 from backends.process.parent import PROJECT
 from common.errors import RosettaError
+from tests.porting_side import FRAMEWORKS, Side, script
 
 GUIDE = PROJECT / "docs" / "porting" / "README.md"
 SCRIPTS = PROJECT / "docs" / "porting"
 LEFT = ("tagger_keras", "translator_torch", "encoder_torch")  # the sides that are ported
 BLOCK = re.compile(r"^```(console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-class Side:
-    """The process of one framework."""
-
-    def __init__(self, framework: str) -> None:
-        environment = child_environment("matched", 1, "cpu") | {"PYTHONPATH": str(PROJECT)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.porting_side", framework],
-            cwd=PROJECT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def start(self, kind: str, **request: object) -> None:
-        """Ask for something; several requests may wait."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps({kind: request}) + "\n")
-        self._process.stdin.flush()
-
-    def wait(self, requests: int = 1) -> None:
-        """Until so many requests are answered; what went wrong in the process is raised here."""
-        assert self._process.stdout
-        for _ in range(requests):
-            answer = json.loads(self._process.stdout.readline())
-            if answer:
-                raise RuntimeError(answer)
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-@contextmanager
-def sides() -> Iterator[dict[str, Side]]:
-    """A process of each framework."""
-    with ExitStack() as stack:
-        found = {}
-        for framework in ("torch", "paddle", "keras"):
-            found[framework] = Side(framework)
-            stack.callback(found[framework].end)
-        yield found
 
 
 @dataclass
@@ -77,7 +28,7 @@ class Session:
 
     folder: Path
     sides: dict[str, Side]
-    whole: bool = True  # or each side is recorded only as far as `rosetta diff` will look
+    whole: bool = True  # or with few steps, and without the controls that the guide does not show
 
     def __post_init__(self) -> None:
         shutil.copytree(SCRIPTS, self.folder, dirs_exist_ok=True)
@@ -89,10 +40,8 @@ class Session:
             self._change(text)
             return text
         lines = []
-        shown = text.splitlines()
-        for number, line in enumerate(shown):
+        for line in text.splitlines():
             if line.startswith("$ "):
-                self._breaks = any("breaks at" in later for later in shown[number:])
                 lines += [line, *self._run(line[2:])]
         return "".join(f"{line}\n" for line in lines)
 
@@ -119,16 +68,15 @@ class Session:
         if program == "cd":
             return []
         if program == "python":
-            framework = arguments[0].removesuffix("_first.py").removesuffix(".py").rpartition("_")[2]
-            is_left = arguments[0].removesuffix("_first.py").removesuffix(".py") in LEFT
-            self.sides[framework].start(
-                "script",
+            name = arguments[0].removesuffix(".py").removesuffix("_first")
+            self.sides[name.rpartition("_")[2]].start(
+                script,
                 folder=str(self.folder),
                 arguments=arguments,
-                steps=10 if self.whole or (shown and (is_left or not self._breaks)) else 3,  # one for each batch
-                control=self.whole or (is_left and shown),
+                steps=10 if self.whole else 2,
+                control=self.whole or (name in LEFT and shown),
             )
-            self.sides[framework].wait()
+            self.sides[name.rpartition("_")[2]].wait()
             return []
         command, _, wanted = command.partition(" | grep ")
         printed = rosetta(self.folder, shlex.split(command)[1:])
@@ -149,8 +97,8 @@ def rosetta(folder: Path, arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, sides() as started:
-        session = Session(Path(folder), started)
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(Path(folder), {name: Side(name) for name in FRAMEWORKS})
 
         def made(block: re.Match[str]) -> str:
             return f"```{block[1]}\n{session.do(block)}```"

@@ -10,17 +10,18 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from backends.process.parent import PROJECT
+from tests.porting_side import Array, keep, rows_of
 
 sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 from translator_paddle import RMSProp  # the one that computes as torch's
 
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN}
-ACTIVATIONS = {"linear": lambda x: x, "relu": F.relu, "tanh": paddle.tanh, "gelu": F.gelu}
+ACTIVATIONS = {"linear": lambda x: x, "relu": F.relu, "tanh": paddle.tanh_, "gelu": F.gelu}  # tanh computes in place
 
 
-def reset() -> None:
+def reset(dtype: str) -> None:
     paddle.set_device("cpu")
-    paddle.set_default_dtype("float64")
+    paddle.set_default_dtype(dtype)
     paddle.seed(1)
 
 
@@ -34,7 +35,7 @@ class Recurrent(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         state = paddle.full((self.states, x.shape[1 if self.time_first else 0], self.units), self.initial)
-        return self.inner(x, (state, state) if self.is_lstm else state)[0]
+        return keep(self.inner(x, (state, state) if self.is_lstm else state))[0]
 
 
 class Attention(nn.Layer):
@@ -44,7 +45,7 @@ class Attention(nn.Layer):
 
     def forward(self, x: paddle.Tensor, ids: paddle.Tensor) -> paddle.Tensor:
         mask = (ids == 0).astype(x.dtype)[:, None, None] * (-1e9 * self.sign)
-        return self.inner(x, x, x, attn_mask=mask)
+        return keep(self.inner(x, x, x, attn_mask=mask))
 
 
 class Scale(nn.Layer):
@@ -62,7 +63,7 @@ class ChannelsFirst(nn.Layer):
         self.inner = inner
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.inner(x.transpose([0, 2, 1])).transpose([0, 2, 1])
+        return keep(self.inner(x.transpose([0, 2, 1]))).transpose([0, 2, 1])
 
 
 class Dense(nn.Layer):
@@ -72,7 +73,7 @@ class Dense(nn.Layer):
         self.activation = nn.GELU(approximate) if activation == "gelu" else ACTIVATIONS[activation]
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.activation(self.inner(x))
+        return self.activation(keep(self.inner(x)))
 
 
 LAYERS = {
@@ -94,33 +95,26 @@ class Model(nn.Layer):
         self.embedding = nn.Embedding(config["words"], width, padding_idx=config.get("padding_idx"))
         self.layers = nn.LayerList()
         for one in config["layers"]:
-            kind, own = one["kind"], {name: one[name] for name in one if name != "kind"}
-            self.layers.append(LAYERS[kind](width, **own))
+            own = {name: one[name] for name in one if name not in ("kind", "frozen", "weight_of")}
+            self.layers.append(LAYERS[one["kind"]](width, **own))
+            if "weight_of" in one:
+                self.layers[-1].inner.weight = self.layers[one["weight_of"]].inner.weight
+            for weight in self.layers[-1].parameters() if one.get("frozen") else ():
+                weight.stop_gradient = True
             width = one["units"] * (1 + one.get("both", False)) if "units" in one else width
+        self.calls = config.get("calls", range(len(self.layers)))
         self.logits = None if config.get("tied") else nn.Linear(width, config["words"], bias_attr=False)
 
     def forward(self, ids: paddle.Tensor) -> paddle.Tensor:
-        x = self.embedding(ids)
-        for one in self.layers:
-            x = one(x, ids) if isinstance(one, Attention) else one(x)
-        return self.logits(x) if self.logits else x @ self.embedding.weight.T
-
-
-def optimizer(model: Model, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
-    weights = [weight for weight in model.parameters() if id(weight) not in model.frozen]
-    clips = {"all": paddle.nn.ClipGradByGlobalNorm, "each": paddle.nn.ClipGradByNorm}
-    clipped = clips[more.get("norm", "all")](clip) if clip else None
-    if name == "sgd":
-        return paddle.optimizer.Momentum(rate, more["momentum"], weights, grad_clip=clipped)
-    if name == "rmsprop":
-        kind = paddle.optimizer.RMSProp if more.get("stock") else RMSProp
-        return kind(rate, more["momentum"], more["epsilon"], parameters=weights, grad_clip=clipped)
-    kind = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}[name]
-    return kind(rate, more["momentum"], more["beta_2"], more["epsilon"], weights, decay, grad_clip=clipped)
+        x = keep(self.embedding(ids))
+        for number in self.calls:
+            one = self.layers[number]
+            x = keep(one(x, ids) if isinstance(one, Attention) else one(x))
+        return keep(self.logits(x)) if self.logits else x @ self.embedding.weight.T
 
 
 def model_of(config: dict[str, Any], ids: np.ndarray) -> Model:
-    paddle.set_default_dtype(config["dtype"])
+    reset(config["dtype"])
     model = Model(config)
     model.train() if config["training"] else model.eval()
     model.frozen = set()
@@ -145,3 +139,118 @@ def loss_of(model: Model, ids: np.ndarray, targets: np.ndarray, config: dict[str
     wanted = F.one_hot(paddle.to_tensor(targets), config["words"]).astype(logits.dtype)
     wanted = wanted * (1 - smoothing) + smoothing / config["words"]
     return F.cross_entropy(logits, wanted, soft_label=True), logits
+
+
+def trained(model: Model) -> list[paddle.Tensor]:
+    """Without second biases that are not trained: Paddle's recurrent layers want gradients of them all the same."""
+    return [weight for weight in model.parameters() if not weight.stop_gradient and id(weight) not in model.frozen]
+
+
+def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+    clips = {"all": paddle.nn.ClipGradByGlobalNorm, "each": paddle.nn.ClipGradByNorm}
+    clipped = clips[more.get("norm", "all")](clip) if clip else None
+    if name == "sgd":
+        return paddle.optimizer.Momentum(rate, more["momentum"], weights, grad_clip=clipped)
+    if name == "rmsprop":
+        kind = paddle.optimizer.RMSProp if more.get("stock") else RMSProp
+        return kind(rate, more["momentum"], more["epsilon"], parameters=weights, grad_clip=clipped)
+    kind = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}[name]
+    return kind(rate, more["momentum"], more["beta_2"], more["epsilon"], weights, decay, grad_clip=clipped)
+
+
+# A training by hand, and what Paddle itself has of it, by the names of a record
+
+
+def backward(model: Model, batch: dict[str, np.ndarray], config: dict[str, Any]) -> tuple[Any, Any, None]:
+    model.clear_gradients(set_to_zero=False)
+    loss, logits = loss_of(model, batch["ids"], batch["targets"], config)
+    loss.backward()
+    return loss, logits, None
+
+
+def update(model: Model, optimizer: paddle.optimizer.Optimizer, gradients: None) -> None:
+    optimizer.step()
+
+
+def weights(model: Model) -> dict[str, paddle.Tensor]:
+    """By the names of a state dict, without those that a recurrent layer's cells have beside its own."""
+    return {name: tensor for name, tensor in model.state_dict().items() if "cell" not in name}
+
+
+def named_gradients(model: Model, gradients: None) -> dict[str, paddle.Tensor]:
+    return {name: weight.grad for name, weight in weights(model).items() if weight.grad is not None}
+
+
+def slots(model: Model, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:
+    state = optimizer.state_dict()
+    return {
+        f"{name}|{slot}": state[f"{weight.name}_{slot}_0"]
+        for name, weight in weights(model).items()
+        if not weight.stop_gradient
+        for slot in ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")
+    }
+
+
+def everything(model: Model) -> list[Any]:
+    """All that a record puts back: weights, random numbers, gradients and hooks."""
+    state = paddle.get_rng_state()
+    random = paddle.rand([4]).numpy()
+    paddle.set_rng_state(state)
+    gradients = [weight for weight in model.parameters() if weight.grad is not None]
+    hooks = [layer for layer in model.sublayers(include_self=True) if layer._forward_post_hooks]
+    return [*(tensor.numpy().copy() for tensor in weights(model).values()), random, len(gradients), len(hooks)]
+
+
+def squared(model: nn.Layer, batch: paddle.Tensor) -> paddle.Tensor:
+    return model(batch).square().mean()
+
+
+class OwnWeight(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = self.create_parameter([3], default_initializer=nn.initializer.Normal())
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return x * self.scale
+
+
+def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
+    """By name: a model, a batch, a function of its loss, and an optimizer or what makes one."""
+    optimizers = paddle.optimizer
+    makers = {
+        "sgd": lambda weights: optimizers.Momentum(0.1, parameters=weights, weight_decay=0.5),
+        "adam": lambda weights: optimizers.Adam(optimizers.lr.StepDecay(0.25, 3), parameters=weights),
+        "rmsprop": lambda weights: optimizers.RMSProp(0.1, parameters=weights),
+        "groups": lambda weights: optimizers.Adam(
+            0.1, parameters=[{"params": weights[:1], "weight_decay": 0.5}, {"params": weights[1:]}]
+        ),
+    }
+    models = {name: small() for name in makers}
+    ones = paddle.ones([4, 3])
+    found = {name: (models[name], ones, squared, maker(models[name].parameters())) for name, maker in makers.items()}
+    sparse, coarse = nn.Embedding(5, 3, sparse=True), OwnWeight()
+    coarse.to(dtype="bfloat16")  # for which the CPU has few kernels
+    sgd = optimizers.SGD(0.1, parameters=sparse.parameters())
+    return found | {
+        "sparse": (sparse, paddle.to_tensor([1, 2, 1]), squared, sgd),
+        "bfloat16": (
+            coarse,
+            ones.astype("bfloat16"),
+            lambda model, x: model(x).sum(),
+            lambda weights: optimizers.SGD(0.1, weights),
+        ),
+    }
+
+
+def small() -> nn.Layer:
+    return nn.Linear(3, 2)
+
+
+def lstm_returns(a: dict[str, Array]) -> dict[str, list[Any]]:
+    lstm = nn.LSTM(len(a["kernel"]), len(a["recurrent_kernel"]))  # as it is, batch first, as in Keras
+    weights = [a["kernel"].T, a["recurrent_kernel"].T, a["bias"], np.zeros_like(a["bias"])]
+    for name, array in zip(("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"), weights, strict=True):
+        getattr(lstm, name).set_value(np.ascontiguousarray(array))
+    x = paddle.to_tensor(a["x"])
+    states = tuple(paddle.to_tensor(a[name]).unsqueeze(0) for name in ("state_h", "state_c"))  # (1, N, H)
+    return rows_of(lstm(x), lstm(x, states), lstm(x[:, :1], states))

@@ -19,11 +19,10 @@ from safetensors.numpy import save_file
 from benchmarks.compare.carry import carried
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side as ReadSide
-from tests.porting_guide import Side, sides
+from tests.porting_side import FRAMEWORKS, Side, record
 
 Array = NDArray[Any]
-FRAMEWORKS = ("torch", "paddle", "keras")
-WORDS = 9
+WORDS, STEPS = 9, 2  # as many steps as batches
 
 
 def rounded(number: float) -> float:
@@ -49,43 +48,43 @@ class Pair:
         return {**self.config, **self.mistake}
 
 
+def write_batches(path: Path, seed: int = 0) -> None:
+    """Two batches of ids, some of which are padding, and of targets."""
+    rng, batches = np.random.default_rng(seed), {}
+    for number in range(2):
+        ids = rng.integers(1, WORDS, (4, 5))
+        ids[1:3, 3:] = 0
+        batches |= {f"ids{number}": ids, f"targets{number}": rng.integers(0, WORDS, (4, 5))}
+    save_file(batches, path)
+
+
 def compared(pairs: Sequence[Pair], started: dict[str, Side], folder: Path) -> list[Diff]:
     """The comparisons of the pairs, each recorded, carried and recorded again in two processes that do no more."""
-    for pair in pairs:
+
+    def ask(pair: Pair, framework: str, name: str, **more: Any) -> None:
         own = folder / pair.name
-        own.mkdir()
-        rng = np.random.default_rng(pair.seed)
-        batches = {}
-        for number in range(2):
-            ids = rng.integers(1, WORDS, (4, 5))
-            ids[1:3, 3:] = 0
-            batches |= {f"ids{number}": ids, f"targets{number}": rng.integers(0, WORDS, (4, 5))}
-        save_file(batches, own / "batches.safetensors")
-        like = pair.config if pair.carried_to_right else pair.wrong
-        for framework, side, config, steps in ((pair.left, "left", pair.config, 3), (pair.right, "like", like, 0)):
-            request = {"folder": str(own / side), "batches": str(own / "batches.safetensors")}
-            started[framework].start("record", config=config, steps=steps, **request)
-    wait(pairs, started)
+        started[framework].start(record, folder=own / name, batches=own / "batches.safetensors", **more)
+
     for pair in pairs:
+        (folder / pair.name).mkdir()
+        write_batches(folder / pair.name / "batches.safetensors", pair.seed)
+        ask(pair, pair.left, "left", config=pair.config, steps=STEPS)
+        ask(pair, pair.right, "like", config=pair.config if pair.carried_to_right else pair.wrong, steps=0)
+    for pair in pairs:
+        started[pair.left].wait()
+        started[pair.right].wait()
         own = folder / pair.name
         weights = carried(ReadSide(own / "left"), ReadSide(own / "like"))
         if pair.mangle:
             pair.mangle(weights)
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, own / "carried.safetensors")
-        request = {"folder": str(own / "right"), "batches": str(own / "batches.safetensors")}
-        started[pair.right].start("record", config=pair.wrong, weights=str(own / "carried.safetensors"), **request)
+    for pair in pairs:
+        weights = folder / pair.name / "carried.safetensors"
+        ask(pair, pair.right, "right", config=pair.wrong, steps=STEPS, weights=weights)
     for pair in pairs:
         started[pair.right].wait()
-    return [
-        compare_records(ReadSide(folder / pair.name / "left"), ReadSide(folder / pair.name / "right"))
-        for pair in pairs
-    ]
-
-
-def wait(pairs: Sequence[Pair], started: dict[str, Side]) -> None:
-    for pair in pairs:
-        started[pair.left].wait()
-        started[pair.right].wait()
+    names = [folder / pair.name for pair in pairs]
+    return [compare_records(ReadSide(name / "left"), ReadSide(name / "right")) for name in names]
 
 
 def random_pair(rng: np.random.Generator, number: int) -> Pair:
@@ -263,8 +262,8 @@ def main() -> None:
     number, seed = int(sys.argv[1]), int((sys.argv[2:] or ["0"])[0])
     rng = np.random.default_rng(seed)
     pairs = [random_pair(rng, one) for one in range(number)]
-    with tempfile.TemporaryDirectory() as folder, sides() as started:
-        found = compared(pairs, started, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        found = compared(pairs, {name: Side(name) for name in FRAMEWORKS}, Path(folder))
     wrong = 0
     for pair, diff in zip(pairs, found, strict=True):
         if not diff.passed or not diff.control.passed:

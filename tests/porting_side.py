@@ -1,37 +1,105 @@
-"""One framework's side of the tests of porting, which does in one process what would need many:
-`python -m tests.porting_side FRAMEWORK` reads requests, a line of JSON each, and answers each with a line."""
+"""One framework's side of the tests of recording and porting: a process that answers one request after another, since
+starting a framework takes longer than what most tests ask of it.
+
+A request is a line of JSON: the name of a function of this module, and its arguments beside the framework's module,
+tests.porting_FRAMEWORK. The answer is a line of JSON with what the function returns, or with what went wrong."""
 
 import importlib
 import json
 import os
 import runpy
+import subprocess
 import sys
 import traceback
-from functools import partialmethod
+from collections.abc import Callable
+from functools import partial, partialmethod
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from safetensors.numpy import load_file
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 import rosetta_record
-from rosetta_record import Record
+from backends.process.environment import child_environment
+from backends.process.parent import PROJECT
+from rosetta_record import Record, RecordError, arrays_in
 
+Array = NDArray[Any]
+FRAMEWORKS = ("torch", "paddle", "keras")
 TRAINING = Record.training
+KEPT: list[Array] = []  # what the layers of models gave, in the order in which they computed
 
 
-def script(folder: str, arguments: list[str], steps: int, control: bool) -> None:
+class Side:
+    """The process of a framework, such as "torch" or "keras:jax", as the tests' process sees it. It ends with it."""
+
+    def __init__(self, name: str) -> None:
+        framework, _, backend = name.partition(":")
+        variables = {"PYTHONPATH": str(PROJECT)} | ({"KERAS_BACKEND": backend} if backend else {})
+        program = f"from tests.porting_side import main; main({framework!r})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=PROJECT,
+            env=child_environment("matched", 1, "cpu") | variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def start(self, function: Callable[..., Any], **arguments: Any) -> None:
+        """Ask for something; several requests may wait."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps([function.__name__, arguments], default=str) + "\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> Any:
+        """The answer to the first request that waits; what went wrong in the process is raised here."""
+        assert self._process.stdout
+        wrong, result = json.loads(self._process.stdout.readline())
+        if wrong:
+            raise RuntimeError(wrong)
+        return result
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def main(framework: str) -> None:
+    """Answer requests, in a framework's process."""
+    replies = os.dup(1)
+    os.dup2(2, 1)  # frameworks print where the answers go
+    program = importlib.import_module(f"tests.porting_{framework}")
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        answer: tuple[str, Any] = "", None
+        try:
+            program.reset("float64")
+            answer = "", globals()[name](program, **arguments)
+        except Exception:  # whatever a script raises is the tests' to tell
+            answer = traceback.format_exc(), None
+        os.write(replies, json.dumps(answer).encode() + b"\n")
+
+
+# What may be asked for
+
+
+def script(program: Any, folder: str, arguments: list[str], steps: int, control: bool) -> None:
     """Run a script of the guide as if it were the whole program, but for at most so many steps."""
     os.chdir(folder)
     sys.argv = arguments
     sys.path.insert(0, folder)
     try:
-        with patch.object(Record, "training", partialmethod(shortened, steps, control)):
+        with patch.object(Record, "training", partialmethod(_shortened, steps, control)):
             runpy.run_path(arguments[0], run_name="__main__")
     finally:
         sys.path.remove(folder)
 
 
-def shortened(
+def _shortened(
     record: Record, most: int, control: bool, model: Any, batches: Any, loss_of: Any, optimizer: Any, steps: int = 10
 ) -> None:
     """Record.training of at most so many steps, without the control if that is not wanted."""
@@ -40,40 +108,140 @@ def shortened(
     TRAINING(record, model, batches, loss_of, optimizer, min(steps, most))
 
 
-def record(
-    program: Any, folder: str, config: dict[str, Any], batches: str, weights: str = "", steps: int = 3
-) -> None:
+def record(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int, weights: str = "") -> None:
     """Record a model that `config` describes, with the weights of a file, in a training or as it is."""
-    arrays = load_file(batches)
-    model = program.model_of(config, arrays["ids0"])
+    fed = _fed(batches, config)
+    model = program.model_of(config, fed[0]["ids"])
     if weights:
         program.load(model, load_file(weights))
     if not steps:
         return Record(folder).model(model)
-
-    def loss_of(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        loss, logits = program.loss_of(model, batch["ids"], batch["targets"], config)
-        return loss, {"logits": logits}
-
-    order = config.get("order", [0, 1])
-    fed = [{name: arrays[f"{name}{number}"] for name in ("ids", "targets")} for number in order]
-    Record(folder).training(model, fed, loss_of, program.optimizer(model, **config["optimizer"]), steps)
+    optimizer = program.optimizer(program.trained(model), **config["optimizer"])
+    Record(folder).training(model, fed, partial(_loss_of, program, config), optimizer, steps)
 
 
-def main(framework: str, replies: int) -> None:
-    module = importlib.import_module(f"tests.porting_{framework}")
-    for line in sys.stdin:
-        request: dict[str, Any] = json.loads(line)
-        answer = ""
-        try:
-            module.reset()
-            script(**request["script"]) if "script" in request else record(module, **request["record"])
-        except Exception:  # whatever a script raises is the tests' to tell
-            answer = traceback.format_exc()
-        os.write(replies, json.dumps(answer).encode() + b"\n")
+def record_with_control(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> bool:
+    """Record a training with its control; returns whether all is as it was: weights, states of random numbers,
+    gradients, what watches layers."""
+    fed = _fed(batches, config)
+    model = program.model_of(config, fed[0]["ids"])
+    before = program.everything(model)
+    optimizer = partial(program.optimizer, **config["optimizer"])
+    Record(folder).training(model, fed, partial(_loss_of, program, config), optimizer, steps)
+    return all(map(np.array_equal, program.everything(model), before))
 
 
-if __name__ == "__main__":
-    own = os.dup(1)
-    os.dup2(2, 1)  # frameworks print where the answers go
-    main(sys.argv[1], own)
+def record_call_by_call(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> None:
+    """Record the same training as a person does who writes the loop."""
+    fed = _fed(batches, config)
+    model = program.model_of(config, fed[0]["ids"])
+    optimizer = program.optimizer(program.trained(model), **config["optimizer"])
+    record = Record(folder)
+    record.inputs(**fed[0])
+    record.model(model)
+    for step in range(1, steps + 1):
+        loss, logits, gradients = program.backward(model, fed[(step - 1) % len(fed)], config)
+        if step == 1:
+            record.forward(logits=logits)
+            record.loss(loss)
+            record.gradients(model, gradients)
+        program.update(model, optimizer, gradients)
+        if step == 1:
+            record.optimizer(optimizer)
+        record.step(step, loss)
+
+
+def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> list[float]:
+    """Train the same model without any record; returns the losses. Leaves what the framework itself had on each rung,
+    in files and by names as a record has them."""
+    fed = _fed(batches, config)
+    model = program.model_of(config, fed[0]["ids"])
+    optimizer = program.optimizer(program.trained(model), **config["optimizer"])
+    expected, losses = {"weights": _copied(program.weights(model))}, []
+    KEPT.clear()
+    for step in range(1, steps + 1):
+        loss, logits, gradients = program.backward(model, fed[(step - 1) % len(fed)], config)
+        if step == 1:
+            expected["layers"] = {str(number): array for number, array in enumerate([*KEPT, array_of(logits)])}
+            expected["outputs"] = {"logits": array_of(logits)}
+            expected["gradients"] = _copied(program.named_gradients(model, gradients))
+        program.update(model, optimizer, gradients)
+        losses.append(float(array_of(loss)))
+        if step == 1:
+            expected["slots"] = _copied(program.slots(model, optimizer))
+            expected["step-1"] = _copied(program.weights(model))
+    expected["step-last"] = _copied(program.weights(model))
+    Path(folder).mkdir()
+    for file, arrays in expected.items():
+        save_file(arrays, Path(folder) / f"{file}.safetensors")
+    return losses
+
+
+def record_small(program: Any, folder: str) -> dict[str, str]:
+    """Record small models of all kinds that a framework's module names; returns the lines of what is refused."""
+    for name, (model, batch, loss_of, optimizer) in program.small_trainings().items():
+        Record(Path(folder) / name).training(model, [batch], loss_of, optimizer, 1)
+    model, record = program.small(), Record(Path(folder) / "refused")
+    lines = {"step": _refused(lambda: record.step(1, 0.5))}
+    record.model(model)
+    lines["gradients"] = _refused(lambda: record.gradients(model))
+    lines["other model"] = _refused(lambda: record.gradients(program.small()))
+    lines["optimizer"] = _refused(lambda: record.optimizer(object()))
+    if hasattr(program, "lazy"):
+        lines["lazy"] = _refused(lambda: Record(Path(folder) / "lazy").model(program.lazy()))
+    return lines
+
+
+def lstm_returns(program: Any, inputs: str, path: str) -> None:
+    """Write the arrays of each row of the table of docs/lstm_returns.md as ROW.NUMBER."""
+    program.reset("float32")
+    rows = program.lstm_returns(load_file(inputs))
+    save_file(_copied({f"{row}.{k}": array for row, of in rows.items() for k, array in enumerate(of)}), path)
+
+
+def rows_of(whole: Any, with_states: Any, step: Any) -> dict[str, list[Any]]:
+    """The rows of a framework without Keras's two options: of calls that give `output, (h_n, c_n)`."""
+    tt, initial_state, one = ([output, h[-1], c[-1]] for output, (h, c) in (whole, with_states, step))
+    output, state_h, state_c = tt
+    assert [len(state) for state in whole[1]] == [1, 1]  # of one layer
+    of_options = {"ff": [state_h], "tf": [output], "ft": [state_h, state_h, state_c], "tt": tt}
+    return of_options | {"initial_state": initial_state, "step": one}
+
+
+def _refused(action: Callable[[], Any]) -> str:
+    """The line with which a call is refused."""
+    try:
+        action()
+    except RecordError as error:
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
+def _loss_of(program: Any, config: dict[str, Any], model: Any, batch: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
+    loss, logits = program.loss_of(model, batch["ids"], batch["targets"], config)
+    return loss, {"logits": logits}
+
+
+def _fed(batches: str, config: dict[str, Any]) -> list[dict[str, Array]]:
+    arrays = load_file(batches)
+    return [{name: arrays[f"{name}{n}"] for name in ("ids", "targets")} for n in config.get("order", [0, 1])]
+
+
+# What the framework's modules take
+
+
+def array_of(tensor: Any) -> Array:
+    """A copy of a framework's tensor."""
+    return np.array(tensor.detach() if hasattr(tensor, "detach") else tensor, order="C")
+
+
+def _copied(tensors: dict[str, Any]) -> dict[str, Array]:
+    return {name: array_of(tensor) for name, tensor in tensors.items()}
+
+
+def keep(output: Any) -> Any:
+    """Keep a copy of what a layer gave, since the next one may compute in place; gives the output back."""
+    kinds = "Tracer", "KerasTensor", "SymbolicTensor"  # of what stands for values to come
+    tensors = arrays_in(output).values()
+    KEPT.extend(array_of(tensor) for tensor in tensors if not type(tensor).__name__.endswith(kinds))
+    return output

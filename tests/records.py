@@ -78,57 +78,36 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> floa
     return float((1 - smoothing) * plain - smoothing * log_probabilities.mean())
 
 
-def stacked(*rows: str) -> Callable[[Array], dict[str, Array]]:
-    """One of two biases: the first has it all, the second is zero."""
-    return lambda array: {rows[0]: array, rows[1]: np.zeros_like(array)}
-
-
-def under(name: str, change: Callable[[Array], Array] = lambda array: array) -> Callable[[Array], dict[str, Array]]:
-    return lambda array: {name: np.ascontiguousarray(change(array))}
-
-
-def turned(name: str) -> Callable[[Array], dict[str, Array]]:
-    return under(name, lambda array: array.T)
-
-
-def owns(**roles: str) -> dict[str, Callable[[Array], dict[str, Array]]]:
-    return {name: under(role) for name, role in roles.items()}
-
-
-# Each layer's class, and how its canonical arrays become the framework's own, by role.
-EMBEDDING = (["Embedding"], owns(embeddings="weight"))
-RECURRENT = {
-    "kernel": turned("weight_ih_l0"),
-    "recurrent_kernel": turned("weight_hh_l0"),
-    "bias": stacked("bias_ih_l0", "bias_hh_l0"),
-}
-FRAMEWORKS: dict[str, dict[str, tuple[list[str], dict[str, Callable[[Array], dict[str, Array]]]]]] = {
+# Each layer's classes, and the framework's own name of each canonical array; ^T where it keeps it transposed. Beside
+# `bias_ih_l0` stands a second bias, which is zero.
+Layout = tuple[list[str], dict[str, str]]
+EMBEDDING: Layout = (["Embedding"], {"embeddings": "weight"})
+RECURRENT = {"kernel": "weight_ih_l0^T", "recurrent_kernel": "weight_hh_l0^T", "bias": "bias_ih_l0"}
+NORM = {"gamma": "weight", "beta": "bias"}
+FRAMEWORKS: dict[str, dict[str, Layout]] = {
     "torch": {
         "emb": EMBEDDING,
         "lstm": (["LSTM", "RNNBase"], RECURRENT),
         "bn": (
             ["BatchNorm1d", "_BatchNorm", "_NormBase"],
-            owns(gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"),
+            NORM | {"moving_mean": "running_mean", "moving_variance": "running_var"},
         ),
-        "fc": (["Linear"], {"kernel": turned("weight"), "bias": under("bias")}),
+        "fc": (["Linear"], {"kernel": "weight^T", "bias": "bias"}),
     },
     "paddle": {
         "emb": EMBEDDING,
         "lstm": (["LSTM", "RNNBase", "LayerList"], RECURRENT),
-        "bn": (
-            ["BatchNorm1D", "_BatchNormBase"],
-            owns(gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance"),
-        ),
-        "fc": (["Linear"], owns(kernel="weight", bias="bias")),
+        "bn": (["BatchNorm1D", "_BatchNormBase"], NORM | {"moving_mean": "_mean", "moving_variance": "_variance"}),
+        "fc": (["Linear"], {"kernel": "weight", "bias": "bias"}),
     },
     "keras": {
-        "emb": (["Embedding"], owns(embeddings="embeddings")),
-        "lstm": (["LSTM", "RNN"], owns(kernel="kernel", recurrent_kernel="recurrent_kernel", bias="bias")),
-        "bn": (
-            ["BatchNormalization"],
-            owns(gamma="gamma", beta="beta", moving_mean="moving_mean", moving_variance="moving_variance"),
-        ),
-        "fc": (["Dense"], owns(kernel="kernel", bias="bias")),
+        layer: (classes, {name: name for name in names.split()})
+        for layer, classes, names in [
+            ("emb", ["Embedding"], "embeddings"),
+            ("lstm", ["LSTM", "RNN"], "kernel recurrent_kernel bias"),
+            ("bn", ["BatchNormalization"], "gamma beta moving_mean moving_variance"),
+            ("fc", ["Dense"], "kernel bias"),
+        ]
     },
 }
 SLOTS = {
@@ -161,8 +140,10 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
         made = {}
         for layer, of in arrays.items():
             for name, array in of.items():
-                for role, part in kinds[layer][1][name](array).items():
-                    made[f"{layer}{dot}{role}"] = part
+                role, _, transposed = kinds[layer][1][name].partition("^")
+                made[f"{layer}{dot}{role}"] = array.T if transposed else array
+                if role == "bias_ih_l0":
+                    made[f"{layer}{dot}bias_hh_l0"] = np.zeros_like(array)
         return made
 
     files = {name: own(data[name]) for name in ("weights", "gradients", "step-1", "step-last")}
@@ -177,7 +158,6 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     files["inputs"], files["outputs"] = data["inputs"], {"logits": data["logits"]}
     layers, calls, outputs = [], [], {}
     for number, layer in enumerate(kinds):
-        classes, roles = kinds[layer]
         parts = [data["outputs"][layer]]
         if layer == "lstm" and framework != "keras":
             parts += [parts[0][None, :, -1], np.zeros((1, N, H))]
@@ -187,14 +167,14 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
         outputs |= dict(zip(names, parts, strict=True))
         calls.append({"layer": layer, "parts": names})
         settings = SETTINGS[framework].get(layer, {}) | data["settings"].get(layer, {})
-        owned = [role for name in data["weights"][layer] for role in roles[name](np.zeros((1, 1)))]
+        owned = [name for name in files["weights"] if name.startswith(f"{layer}{dot}")]
         layers.append(
             {
                 "path": layer,
-                "classes": classes,
+                "classes": kinds[layer][0],
                 "settings": settings,
                 "training": data["training"],
-                "parameters": {role: f"{layer}{dot}{role}" for role in owned},
+                "parameters": {name.removeprefix(f"{layer}{dot}"): name for name in owned},
                 "buffers": {},
             }
         )

@@ -9,10 +9,9 @@ import pytest
 from backends.numpy_backend import Lstm, NumpyBackend
 from backends.process.in_child import translate
 from backends.process.parent import Runtime
-from benchmarks.compare import in_child
 from common.weights import ModelState, in_dtype, initial_state
 from tests import child
-from tests.conftest import EXACT, SETTINGS, StartBackend, batch_of, model
+from tests.conftest import SETTINGS, batch_of, model
 
 
 def start(dtype: str) -> ModelState:
@@ -28,40 +27,6 @@ def referee(padding: str = "space") -> NumpyBackend:
     backend = NumpyBackend(replace(model("float64"), padding=padding), SETTINGS)
     backend.load(start("float64"))
     return backend
-
-
-@pytest.mark.parametrize("name", ["torch", "paddle"])
-def test_the_second_bias_stays_zero(backend_of: StartBackend, name: str) -> None:
-    process, batch = backend_of(name, "float64"), batch_of(64, "float64")
-    process.call(child.steps, state=start("float64"), batch=batch, batch_size=16)
-    assert process.call(child.second_biases) == 0.0
-
-
-@pytest.mark.parametrize("name", EXACT)
-def test_training_reports_the_losses_of_steps_and_ends_where_a_report_says_so(
-    backend_of: StartBackend, name: str
-) -> None:
-    arguments = {"state": start("float32"), "batch": batch_of(6, "float32"), "batch_size": 1, "last": 4}
-    got = backend_of(name, "float32").call(child.steps, **arguments)
-    assert [step for step, _ in got.reported] == [1, 2, 3, 4]
-    assert [loss for _, loss in got.reported] == pytest.approx(got.losses, rel=1e-6)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", EXACT)
-def test_a_character_that_is_all_but_ruled_out_costs_all_of_it(
-    backend_of: StartBackend, name: str, dtype: str
-) -> None:
-    """A softmax that is clipped says 64 where logits are 100 apart, a probability that is clipped 16."""
-    batch, state = batch_of(8, dtype), start(dtype)
-    state.weights["dense/bias"][model(dtype).start_token] += 100  # which is never asked for
-    expected = NumpyBackend(model("float64"), SETTINGS)
-    expected.load(in_dtype(state, "float64"))
-    loss, _ = expected.gradients(replace(batch, dtype="float64"))
-    assert loss > 99
-    asked = {"state": state, "corpus": batch, "rows": np.arange(8), "batch_size": 8}
-    got = backend_of(name, dtype).call(in_child.record, rung="gradients", **asked)
-    assert got["loss"][0] == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-6)
 
 
 def test_translating_in_torch_does_not_import_its_compiler() -> None:
@@ -131,23 +96,3 @@ def test_a_character_weighs_the_same_in_a_batch_of_short_sentences_as_in_one_of_
     assert loss == pytest.approx((short_loss + long_loss) / 2, rel=1e-12)
     for tensor, gradient in whole.items():
         assert gradient == pytest.approx((short_part[tensor] + long_part[tensor]) / 2, rel=1e-9, abs=1e-12), tensor
-
-
-@pytest.mark.parametrize("name", EXACT)
-def test_a_sentence_is_translated_alone_as_it_is_among_others(backend_of: StartBackend, name: str) -> None:
-    batch, max_length = batch_of(6, "float64"), 12
-    # Weights so large that every row says something else, and a bias so that some end early.
-    weights = {weight: 8 * values for weight, values in start("float64").weights.items()}
-    weights["dense/bias"][model("float64").stop_token] += 8
-    state = ModelState(weights, start("float64").mean_squares)
-    process = backend_of(name, "float64")
-    process.call(child.load, state=state)
-
-    def translated(rows: slice) -> np.ndarray:
-        ids, lengths = batch.encoder_ids[rows], batch.encoder_lengths[rows]
-        return process.call(translate, encoder_ids=ids, encoder_lengths=lengths, max_length=max_length)
-
-    together = translated(slice(None))
-    lengths = (together != model("float64").stop_token).sum(axis=1)
-    assert len(set(lengths)) > 3, "rows must end at different places"
-    assert np.array_equal(together, np.concatenate([translated(slice(row, row + 1)) for row in range(6)]))

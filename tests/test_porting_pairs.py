@@ -2,7 +2,7 @@
 guide shows is what comes."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ import pytest
 
 from backends.process.parent import PROJECT
 from benchmarks.compare.shown import lines
-from tests.porting_guide import BLOCK, GUIDE, SCRIPTS, Session, Side, sides
+from tests.porting_guide import BLOCK, GUIDE, SCRIPTS, Session
 from tests.porting_pairs import compared, planted, random_pair
+from tests.porting_side import FRAMEWORKS, Side
 
 NUMBER = re.compile(r"equal|-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 ROUNDING = 1e-10  # an error below this is rounding, which is another on another machine
@@ -19,10 +20,9 @@ PRECISION = 1e-6  # to which other numbers are the same there
 PAIRS = 24  # `python -m tests.porting_pairs 50 SEED` compares as many as one likes
 
 
-@pytest.fixture(scope="module")
-def started() -> Iterator[dict[str, Side]]:
-    with sides() as found:
-        yield found
+@pytest.fixture
+def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
+    return {name: side_of(name) for name in FRAMEWORKS}
 
 
 def test_each_planted_mistake_is_named_at_its_rung_and_layer(started: dict[str, Side], tmp_path: Path) -> None:

@@ -1,0 +1,109 @@
+"""Backends that share a process with others of their framework, since importing it takes longer than most tests;
+NumPy computes in the tests' own process. To the ladder each is as a process of its own."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache
+from itertools import count
+from types import SimpleNamespace
+from typing import Any, Self
+
+from backends import TABLE, open_backend
+from backends.process.parent import BackendProcess, Runtime
+from backends.process.wire import arguments_for, converted, function_named, hints, name_of
+from benchmarks.compare.course import Course
+from common.config import ModelConfig, TrainConfig
+from common.interface import Backend, Emit
+
+BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use
+NUMBERS = count()
+OWNER = ModelConfig(2, 2, 0, 1, latent_dim=1)  # of the backend for which a process is started, which is not used
+Processes = Callable[[str], BackendProcess]  # by the package of the framework
+
+
+def build(
+    backend: Backend, emit: Emit, *, number: int, target: str, model: ModelConfig, train: TrainConfig
+) -> dict[str, Any]:
+    """Build a backend beside the others; returns what it tells about itself."""
+    if "keras" in sys.modules:  # which goes on with the first precision unless it is told to forget it
+        sys.modules["keras"].utils.clear_session(free_memory=False)
+    BUILT[number] = open_backend(target, model, train, "cpu")
+    return BUILT[number].evidence().describe()
+
+
+def ask(backend: Backend, emit: Emit, *, number: int, named: str, arguments: dict[str, Any]) -> Any:
+    """Call the function named "module:function" with one of them."""
+    called = function_named(named)
+    return called(BUILT[number], emit, **arguments_for(called, arguments))
+
+
+def drop(backend: Backend, emit: Emit, *, number: int) -> None:
+    BUILT.pop(number, None)
+
+
+@contextmanager
+def shared_processes() -> Iterator[Processes]:
+    """Starts the process of a framework when it is first needed."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(package: str) -> BackendProcess:
+            plain = next(name for name, entry in TABLE.items() if entry.package == package)
+            return stack.enter_context(Runtime(threads=1).start(plain, OWNER, TrainConfig()))
+
+        yield started
+
+
+def _unheard(**event: Any) -> None:
+    """Events of a call that nobody listens to."""
+
+
+class Sharing:
+    """One of the backends that share a process."""
+
+    def __init__(self, name: str, model: ModelConfig, train: TrainConfig, processes: Processes) -> None:
+        entry = TABLE[name]
+        self.name, self._number = name, next(NUMBERS)
+        self._process = processes(entry.package) if entry.extra else None
+        self.facts = SimpleNamespace(**self._run(build, target=entry.target, model=model, train=train))
+
+    def _run(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        if self._process:
+            return self._process.call(function, number=self._number, **arguments)
+        return function(None, _unheard, number=self._number, **arguments)
+
+    def listening(self, **limits: Any) -> Self:
+        return self
+
+    def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        if self._process:
+            answer = self._run(ask, named=name_of(function), arguments=arguments)
+            return converted("result", answer, {"result": hints(function)["return"]})
+        return function(BUILT[self._number], _unheard, **arguments)
+
+    def close(self) -> None:
+        self._run(drop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class SharingCourse(Course):
+    """A course on which backends share processes, but those that keep in a process what they compiled there."""
+
+    def __init__(self, *arguments: Any, processes: Processes) -> None:
+        self.processes = processes
+        super().__init__(*arguments)
+
+    def start(self, name: str, dtype: str) -> Any:
+        if TABLE[name].compiled:
+            return super().start(name, dtype)
+        return Sharing(name, replace(self.model, dtype=dtype), self.settings, self.processes)
+
+    def _start_numpy(self, dtype: str) -> Any:
+        return self.start("numpy", dtype)

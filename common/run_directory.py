@@ -153,7 +153,11 @@ class RunDirectory:
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
             write_json(beside / "vocabulary.json", {"version": 1} | sides)
             write_atomically(beside / "pairs.tsv", (f"{source}\t{target}\n".encode() for source, target in pairs))
-            _check_size(beside / "pairs.tsv", len(pairs))
+            if (size := (beside / "pairs.tsv").stat().st_size) > (most := LARGEST_TEXTS["pairs.tsv"]):
+                raise CannotBeginError(
+                    f"the {len(pairs):,} pairs are {size:,} bytes of text, and a run keeps {most:,} at most; give a "
+                    "smaller --num-samples"
+                )
             run = cls(path, backend, *configs, *_longest(pairs), sha256, _digests(beside))
             write_json(beside / "config.json", run._settings())
             write_json(beside / "machine.json", describe_machine())
@@ -372,10 +376,10 @@ class RunDirectory:
             with suppress(ValueError, RecursionError):  # a line that is not needed may be anything
                 epoch = msgspec.convert(json.loads(line), Epoch)
                 found[epoch.epoch] = epoch
-        for number in range(1, last + 1):
-            if number not in found:
-                raise RosettaError(f"{path} has no line of epoch {number} that can be read")
-        return {"step": metadata["step"], "history": [found[number] for number in range(1, last + 1)]}
+        try:
+            return {"step": metadata["step"], "history": [found[number] for number in range(1, last + 1)]}
+        except KeyError as number:
+            raise RosettaError(f"{path} has no line of epoch {number} that can be read") from None
 
     def _checked(self, name: str) -> Path:
         """The path of a file of text, compared with its digest if it has one."""
@@ -420,16 +424,6 @@ def _digest(path: Path) -> str:
 def _digests(folder: Path) -> Digests:
     """The digests of the files in a folder."""
     return {"vocabulary.json": _digest(folder / "vocabulary.json"), "pairs.tsv": _digest(folder / "pairs.tsv")}
-
-
-def _check_size(path: Path, count: int) -> None:
-    """Raise CannotBeginError where a new pairs.tsv is larger than can be read again."""
-    size, most = path.stat().st_size, LARGEST_TEXTS["pairs.tsv"]
-    if size > most:
-        raise CannotBeginError(
-            f"the {count:,} pairs are {size:,} bytes of text, and a run keeps {most:,} at most; give a smaller "
-            "--num-samples"
-        )
 
 
 def _settings_of_version_1(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,16 +75,16 @@ def run_to_the_end(program: Callable[[], object]) -> NoReturn:
         program()
     except SystemExit as ended:
         status = ended.code
-    except (RosettaError, OSError, MemoryError, UnicodeEncodeError) as error:
-        status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
+    except BaseException as error:
         message = str(error) if isinstance(error, RosettaError) else in_words(error)
-        for number in heard:  # what ends the program now is this error
-            signal.signal(number, signal.SIG_IGN)
-        _leave_output()
-        with suppress(OSError):  # its terminal was closed
-            print(printable(f"rosetta: {message}"[:LONGEST_MESSAGE]), file=sys.stderr)
-    except BaseException:
-        if not received:  # else it came of the signal, which may interrupt typer, or an import, anywhere
+        if message is not None:
+            status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
+            for number in heard:  # what ends the program now is this error
+                signal.signal(number, signal.SIG_IGN)
+            _leave_output()
+            with suppress(OSError):  # its terminal was closed
+                print(printable(f"rosetta: {message}"[:LONGEST_MESSAGE]), file=sys.stderr)
+        elif not received:  # else it came of the signal, which may interrupt typer, or an import, anywhere
             raise
     finally:
         # The interpreter's own end takes a moment, and shows a traceback where it is interrupted.

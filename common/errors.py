@@ -48,15 +48,16 @@ def why(error: OSError) -> str:
     return REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
-def in_words(error: OSError | MemoryError | UnicodeEncodeError) -> str:
-    """What the system or the output's encoding refused, and why.
+def in_words(error: BaseException) -> str | None:
+    """What the system or the output's encoding refused, and why; None for any other error.
 
     Rosetta names the files that it writes; the output has no name.
     """
-    if isinstance(error, MemoryError):
+    no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)  # as Python words it
+    if isinstance(error, MemoryError) or no_thread:
         return (
-            "the system gives this program no more memory; end other programs, or raise the limit that `ulimit -v` "
-            "shows. Files that were written are kept"
+            "the system gives this program no more memory or threads; end other programs, or raise the limits that "
+            "`ulimit -a` shows. Files that were written are kept"
         )
     if isinstance(error, UnicodeEncodeError):
         character = error.object[error.start]
@@ -64,6 +65,8 @@ def in_words(error: OSError | MemoryError | UnicodeEncodeError) -> str:
             f"the output's encoding, {error.encoding}, has no U+{ord(character):04X}; set PYTHONIOENCODING=utf-8. "
             "Files that were written are kept"
         )
+    if not isinstance(error, OSError):
+        return None
     unnamed = "standard output or a temporary file" if error.errno in FULL else ""
     where = error.filename or unnamed
     return f"{where}: {why(error)}" if where else why(error)

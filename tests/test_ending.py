@@ -30,8 +30,13 @@ except KeyboardInterrupt:
 """
 
 
+def no_thread() -> None:
+    raise RuntimeError("can't start new thread")
+
+
 REFUSED = {  # what a command does, and what its one line tells
-    "memory": (lambda: bytearray(1 << 62), "the system gives this program no more memory; end other programs, or"),
+    "memory": (lambda: bytearray(1 << 62), "the system gives this program no more memory or threads; end other"),
+    "a thread": (no_thread, "the system gives this program no more memory or threads; end other programs, or raise"),
     "a character": (
         lambda: TextIOWrapper(BytesIO(), "ascii").write("Ça"),
         "the output's encoding, ascii, has no U+00C7; set PYTHONIOENCODING=utf-8. Files that were written are kept",

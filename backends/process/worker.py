@@ -118,8 +118,8 @@ def _function(name: str) -> Callable[..., Any]:
 def _described(error: BaseException) -> Failure:
     if isinstance(error, RosettaError):
         return Failure(printable(str(error)), error.exit_code)
-    if isinstance(error, OSError) and error.errno in FULL:
-        return Failure(printable(in_words(error)), RosettaError.exit_code)
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FULL):
+        return Failure(printable(str(in_words(error))), RosettaError.exit_code)
     place = traceback.extract_tb(error.__traceback__)[-1]
     first_line = printable((str(error).strip() or "no message").splitlines()[0])
     where = f"{os.path.basename(place.filename)}, line {place.lineno}"

@@ -1,6 +1,5 @@
 """`rosetta serve`: what its page shows, what it refuses, and what becomes of the backends' processes."""
 
-import http.client
 import json
 import re
 import signal
@@ -8,7 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -28,71 +27,31 @@ from tests.attack import visitors
 from tests.conftest import note_wrongs
 from tests.program import refusal, started, wait_until
 
-OPENING_SECONDS = 300
 expect.set_options(timeout=30_000)  # milliseconds; other tests may be at work on the same cores
 LOCAL = "127.0.0.1"
 SENTENCE, TRANSLATION = "Look at the skirt!", "Regardez la jupe\u202f!"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'\u2028\u202e😀"
-QUESTION = {"backend": "numpy", "text": SENTENCE}
-
-
-class Server:
-    """`rosetta serve` with NumPy's backend, as a program of its own on a port that was free."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.program = started("serve", "--port", "0", "--backends", "numpy", *arguments)
-        address = re.search(r"http://(\S+):(\d+)/", self.program.stdout.readline())
-        assert address, self.program.communicate()
-        self.host, self.port = address[1], int(address[2])
-
-    def request(self, method: str, path: str, question: Any = None) -> tuple[int, Any]:
-        """Status and content of one answer."""
-        with closing(http.client.HTTPConnection(LOCAL, self.port, timeout=60)) as connection:
-            connection.request(method, path, json.dumps(question), {"Content-Type": "application/json"})
-            answered = connection.getresponse()
-            return answered.status, json.loads(answered.read())
-
-    def ask(self, **changes: Any) -> tuple[int, Any]:
-        """Status and content of the answer to QUESTION with some changes."""
-        return self.request("POST", "/translate", QUESTION | changes)
-
-    def is_open(self) -> bool:
-        return bool(self.request("GET", "/backends")[1]["backends"][0]["state"] == "ready")
-
-    def worker(self) -> psutil.Process:
-        """The backend's process."""
-        (worker,) = psutil.Process(self.program.pid).children()
-        return worker
-
-    def end(self, number: int) -> str:
-        """End it with a signal, and give back its standard error."""
-        worker = self.worker()
-        self.program.send_signal(number)
-        _, err = self.program.communicate(timeout=30)
-        assert self.program.returncode == 128 + number
-        assert psutil.wait_procs([worker], timeout=10)[1] == []
-        return str(err)
-
-
-@contextmanager
-def serving(*arguments: str) -> Iterator[Server]:
-    server = Server(*arguments)
-    try:
-        yield server
-    finally:
-        server.program.kill()
-        server.program.communicate()
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as started:
-        wait_until(started.is_open, OPENING_SECONDS)
-        yield started
+def numpy() -> Iterator[ServedBackend]:
+    """NumPy's backend, open, with the bundled run."""
+    backend = ServedBackend("numpy", RunDirectory.open(BUNDLED_RUN), Runtime(threads=1))
+    backend.open()
+    yield backend
+    backend.close()
 
 
-def test_an_answer_has_the_translation_its_time_and_every_characters_probability(server: Server) -> None:
-    status, found = server.ask()
+def ask(backend: ServedBackend, **changes: Any) -> tuple[int, Any]:
+    """Status and content of the page's answer to SENTENCE, or to a question with other values."""
+    vocabulary, _ = RunDirectory.open(BUNDLED_RUN).vocabularies()
+    page = application("a run", [backend], vocabulary, LOCAL, []).test_client()
+    answered = page.post("/translate", json={"backend": "numpy", "text": SENTENCE} | changes)
+    return answered.status_code, answered.json
+
+
+def test_an_answer_has_the_translation_its_time_and_every_characters_probability(numpy: ServedBackend) -> None:
+    status, found = ask(numpy)
     assert (status, found["translation"]) == (200, TRANSLATION)
     assert "".join(at["character"] for at in found["characters"]) == TRANSLATION + "\n"
     assert found["milliseconds"] > 0
@@ -102,38 +61,29 @@ def test_an_answer_has_the_translation_its_time_and_every_characters_probability
         assert probabilities == sorted(probabilities, reverse=True)
         assert at["choices"][0] == {"character": at["character"], "probability": at["probability"]}
         assert 0 < sum(probabilities) <= 1.0001
-    assert server.ask(text=f"{SENTENCE}€\u2028")[0] == 422
-    assert server.ask(text=f"{SENTENCE}€\u2028", drop_unknown=True)[1]["translation"] == TRANSLATION
-    long = server.ask(text="She ate. " * 20)[1]
+    assert ask(numpy, text=f"{SENTENCE}€\u2028")[0] == 422
+    assert ask(numpy, text=f"{SENTENCE}€\u2028", drop_unknown=True)[1]["translation"] == TRANSLATION
+    long = ask(numpy, text="She ate. " * 20)[1]
     assert long["longest"] == 24
     assert long["ended"] == (long["characters"][-1]["character"] == "\n")
-    mapped = " ".join(one.path for one in psutil.Process(server.program.pid).memory_maps())
-    assert not re.search("/site-packages/(torch|tensorflow|paddle)/", mapped), (
-        "a framework is in the server's process"
-    )
 
 
-def test_of_many_at_once_as_many_wait_as_may_and_the_end_of_a_backend_is_told(server: Server) -> None:
-    worker = server.worker()
-    with ThreadPoolExecutor(4 + 1 + WAITING) as pool:
-        worker.suspend()
-        asked = [pool.submit(server.ask) for _ in range(4 + 1 + WAITING)]
+def test_of_many_at_once_as_many_wait_as_may_and_a_backend_that_died_is_opened_again(numpy: ServedBackend) -> None:
+    process, many = psutil.Process(numpy._translator.process.pid), 4 + 1 + WAITING
+    with ThreadPoolExecutor(many) as pool:
+        process.suspend()
+        asked = [pool.submit(ask, numpy) for _ in range(many)]
         wait_until(lambda: sum(one.done() for one in asked) == 4)
-        assert server.is_open()
-        worker.resume()
+        process.resume()
         answered = [one.result(timeout=30) for one in asked]
-        assert sorted(status for status, _ in answered) == [200] * (1 + WAITING) + [503] * 4
-        assert all("numpy is busy" in content["error"] for status, content in answered if status == 503)
-
-        worker.suspend()
-        waiting = pool.submit(server.ask)
-        worker.kill()
-        status, content = waiting.result(timeout=30)
-    assert status == 500
+    assert sorted(status for status, _ in answered) == [200] * (1 + WAITING) + [503] * 4
+    assert all("numpy is busy" in content["error"] for status, content in answered if status == 503)
+    process.kill()
+    status, content = ask(numpy)
+    assert (status, numpy.state) == (500, "opening")  # which has the server open it
     assert "ended by signal 9" in content["error"]
-    wait_until(server.is_open, OPENING_SECONDS)
-    assert server.ask()[1]["translation"] == TRANSLATION
-    assert server.end(signal.SIGTERM) == ""
+    numpy.open()
+    assert ask(numpy)[1]["translation"] == TRANSLATION
 
 
 # What is refused, by a page whose backends answer at once
@@ -288,11 +238,22 @@ def test_what_serves_the_page_may_be_missing(missing: str, monkeypatch: pytest.M
     assert 'pip install -e ".[serve]"' in line
 
 
-def test_a_backend_that_is_being_opened_ends_with_the_server() -> None:
-    with serving("--host", "0.0.0.0") as server:
-        assert server.host == "0.0.0.0"
-        wait_until(psutil.Process(server.program.pid).children)
-        assert re.fullmatch("warning: .*without a password.*\n", server.end(signal.SIGINT))
+def test_the_servers_process_has_no_framework_and_ends_with_a_backend_that_is_being_opened() -> None:
+    with started("serve", "--port", "0", "--backends", "torch", "--host", "0.0.0.0") as program, ExitStack() as stack:
+        stack.callback(program.kill)
+        port = re.search(r"http://0\.0\.0\.0:(\d+)/", program.stdout.readline())[1]
+        visitor = stack.enter_context(socket.create_connection((LOCAL, int(port)), timeout=30))
+        visitor.sendall(visitors.WHOLE + b"\r\n")
+        assert visitor.recv(100).startswith(b"HTTP/1.1 200 ")
+        server = psutil.Process(program.pid)
+        assert not re.search("/site-packages/(torch|paddle)/", " ".join(one.path for one in server.memory_maps()))
+        wait_until(server.children)
+        opening = server.children()
+        program.send_signal(signal.SIGINT)
+        _, err = program.communicate(timeout=30)
+        assert program.returncode == 128 + signal.SIGINT
+        assert re.fullmatch("warning: .*without a password.*\n", err)
+        assert psutil.wait_procs(opening, timeout=10)[1] == []
 
 
 # The page in a browser
@@ -336,7 +297,7 @@ def answer_with(page: Page, left: Any, right: Any) -> list[Route]:
     return waiting
 
 
-def ask(page: Page, text: str, status: str) -> None:
+def type_in(page: Page, text: str, status: str) -> None:
     """Type something, and wait for what the page tells of its backends."""
     page.get_by_label("Sentence to translate").fill(text)
     page.get_by_role("button", name="Translate", exact=True).click()
@@ -354,7 +315,7 @@ def test_answers_are_shown_and_the_unsure_characters_tell_what_else_was_likely(p
     unsure = {"character": "ù", "probability": 0.4, "choices": choices}
     characters = [unsure if at["character"] == "ù" else at for at in ANSWER["characters"]]
     answer_with(page, ANSWER | {"characters": characters}, ANSWER)
-    ask(page, "go on.", "2 backends answered, all with the same translation.")
+    type_in(page, "go on.", "2 backends answered, all with the same translation.")
     assert page.locator(".translation").all_inner_texts() == ["où ?⏎"] * 2
     assert page.locator(".time").all_inner_texts() == ["1,230 ms"] * 2
     assert sum(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))) < 200
@@ -378,7 +339,7 @@ def test_answers_are_shown_and_the_unsure_characters_tell_what_else_was_likely(p
 
 def test_what_is_hostile_unknown_or_too_long_is_shown_as_text(page: Page) -> None:
     alert, question = page.get_by_role("alert"), HOSTILE + "W" * 100
-    ask(page, question, "")
+    type_in(page, question, "")
     expect(alert).to_contain_text("“<” (U+003C)")
     assert page.locator("#asked").text_content() == question
     choices = [{"character": c, "probability": 0.5} for c in "<>&"]
@@ -400,7 +361,7 @@ def test_what_is_hostile_unknown_or_too_long_is_shown_as_text(page: Page) -> Non
 def test_a_slow_backend_its_end_and_that_of_the_server_are_shown(page: Page) -> None:
     time, note = page.locator("[data-backend=left] .time"), page.locator("[data-backend=left] .note")
     waiting = answer_with(page, None, ANSWER)
-    ask(page, "go on.", "")
+    type_in(page, "go on.", "")
     expect(time).to_have_text("…")
     page.clock.fast_forward(5000)  # milliseconds that a slow one keeps the other waiting
     expect(page.get_by_role("status")).to_have_text("right answered.")
@@ -412,5 +373,5 @@ def test_a_slow_backend_its_end_and_that_of_the_server_are_shown(page: Page) -> 
     page.clock.fast_forward(1000)
     expect(time).to_have_text("ready again")
     page.route("**", lambda route: route.abort("connectionrefused"))
-    ask(page, "go on.", "")
+    type_in(page, "go on.", "")
     expect(page.get_by_role("alert")).to_contain_text("is rosetta serve still running?")

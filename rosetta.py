@@ -67,7 +67,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The `rosetta` program, also where `python -m benchmarks` runs it; see `run_to_the_end` for its exit status."""
+    """The `rosetta` program; see `run_to_the_end` for its exit status."""
     run_to_the_end(partial(app, prog_name="rosetta"))
 
 

@@ -103,7 +103,6 @@ def bench(
     from benchmarks.measure import bench
     from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import BUDGET, CAREFUL, LONG_BUDGET, WITHIN, Plan, rows_of
-    from benchmarks.report.statistics import half_width
 
     path = _recording_path(out, resume, "bench")
     seconds = options.seconds(budget) if budget is not None else None
@@ -133,7 +132,7 @@ def bench(
         benchmark = bench.resumed(path, seconds, python or []) if resume else bench.begin(path, plan)
         progress = _Progress(benchmark)
         with _measuring("bench", path, json, *benchmark.plan.python_options), progress.live:
-            benchmark.run(progress, half_width)
+            benchmark.run(progress.status, progress.note)
 
 
 def sweep(
@@ -309,7 +308,7 @@ class _Progress:
         self.live = Live(console=terminal.err, auto_refresh=False, transient=True)
 
     def status(self, doing: str) -> None:
-        from benchmarks.report.statistics import widest
+        from benchmarks.measure.statistics import widest
 
         words = [doing]
         if self.benchmark.pace.end:

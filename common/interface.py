@@ -149,9 +149,6 @@ class BackendFacts:
     settings: dict[str, bool | int | float | str]  # the framework's own names and values
     import_seconds: float
     build_seconds: float
-    resident_before_import: int  # bytes of memory, as in the next two
-    resident_after_import: int
-    resident_after_build: int
     python: str  # path of the interpreter
     python_version: str
     libraries: list[str]  # libraries for matrices and threads that threadpoolctl found

@@ -59,8 +59,8 @@ def _control_groups(root: Path) -> Iterator[Path]:
 
     In a container the own group may be mounted as if it were the topmost one, and its path then leads nowhere.
     """
-    groups = re.findall(r"^\d+:(.*?):/(.*)$", _read(root / "proc/self/cgroup"), re.MULTILINE)
-    mounts = re.findall(r"^\S+ /(\S+) (cgroup2?) ", _read(root / "proc/self/mounts"), re.MULTILINE)
+    groups = re.findall(r"^\d+:(.*?):/(.*)$", system_text(root / "proc/self/cgroup"), re.MULTILINE)
+    mounts = re.findall(r"^\S+ /(\S+) (cgroup2?) ", system_text(root / "proc/self/mounts"), re.MULTILINE)
     for mount, kind in mounts:
         for controllers, path in groups:
             if ("" if kind == "cgroup2" else "cpu") in controllers.split(","):
@@ -69,19 +69,20 @@ def _control_groups(root: Path) -> Iterator[Path]:
 
 def _quota_of_group(folder: Path) -> float:
     """The quota of one control group. Version 2 has its two numbers in one file, and version 1 in two."""
-    text = _read(folder / "cpu.max") or _read(folder / "cpu.cfs_quota_us") + _read(folder / "cpu.cfs_period_us")
+    version_1 = (system_text(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    text = system_text(folder / "cpu.max") or "".join(version_1)
     numbers = re.fullmatch(r"([1-9]\d{,17})\s+([1-9]\d{,17})\s*", text, re.ASCII)  # other words are no limit
     return int(numbers[1]) / int(numbers[2]) if numbers else math.inf
 
 
 def is_amd() -> bool:
     """Whether Linux reports a processor made by AMD."""
-    return "AuthenticAMD" in _read(CPUINFO)
+    return "AuthenticAMD" in system_text(CPUINFO)
 
 
 def has_bfloat16() -> bool:
     """Whether Linux reports instructions for products in bfloat16: AVX-512 or AMX on x86, BF16 on Arm."""
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_read(CPUINFO).split())
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(system_text(CPUINFO).split())
 
 
 def compiler() -> str:
@@ -94,7 +95,7 @@ def has_compiler() -> bool:
     return shutil.which(compiler()) is not None
 
 
-def _read(file: Path) -> str:
+def system_text(file: Path) -> str:
     """The text of a file of the system's; empty where it cannot be read, as on systems that are not Linux."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
@@ -220,7 +221,7 @@ def stolen_seconds(root: Path = Path("/")) -> float:
 def _seconds(root: Path, fields: slice) -> float:
     """The sum of these fields of a core's line in the system's statistics, over the allowed cores; 0 if not told."""
     tick = 1 / os.sysconf("SC_CLK_TCK")
-    lines = re.findall(r"^cpu(\d+)((?: \d+)+)$", _read(root / "proc/stat"), re.MULTILINE)
+    lines = re.findall(r"^cpu(\d+)((?: \d+)+)$", system_text(root / "proc/stat"), re.MULTILINE)
     allowed = [ticks.split()[fields] for number, ticks in lines if int(number) in allowed_cores()]
     return sum(int(ticks) for line in allowed for ticks in line) * tick
 

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.measure import bench, machine
 from benchmarks.measure.bench import Benchmark
-from benchmarks.measure.in_child import Product, Profile, Visit, WarmUp
+from benchmarks.measure.in_child import Profile, Visit, WarmUp
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Certified, Recording, Sizes, Text
 from benchmarks.measure.sentences import Sentences, Weights
@@ -64,12 +64,11 @@ class World:
         times = np.arange(began, max(self.now, began + TICK), TICK)
         return float(np.mean([self.neighbour(time) for time in times]))
 
-    def wait_until_idle(self) -> float:
+    def wait_until_idle(self) -> None:
         began = self.now
         self.sleep(TICK)
         while self.used(self.now - TICK) > machine.IDLE and self.now - began < machine.MOST_WAIT:
             self.sleep(TICK)
-        return self.now - began
 
     def status(self, doing: str) -> None:
         self.statuses.append((self.now, doing))
@@ -108,20 +107,20 @@ class FakeProcess:
 
     def warm_up(self, rows: Batch, batch_size: int) -> WarmUp:
         first, *others = self._steps(1 + len(rows) // batch_size)
-        return WarmUp(first, others, 600_000_000, 8, 2)
+        return WarmUp(first, others, 600_000_000)
 
     def steps(self, rows: Batch, batch_size: int, lead: int) -> Visit:
         count = len(rows) // batch_size
         self.world.visits.append((self.row, count, int(rows.encoder_ids[0].sum())))
         taken = self._steps(count)
-        return Visit(0, taken[:lead], taken[lead:], sum(taken), True, 0.0, 0.0, peak=700_000_000)
+        return Visit(0, taken[:lead], taken[lead:], sum(taken), True, peak=700_000_000)
 
     def load(self, state: Any) -> None:
         """Weights change no time."""
 
     def decoding(self, **sources: Any) -> Visit:
         calls = [self.world.work(0.06) for _ in range(3)]
-        return Visit(0, [], calls, sum(calls), True, 0.0, 0.0)
+        return Visit(0, [], calls, sum(calls), True)
 
     def translate(self, encoder_ids: np.ndarray, encoder_lengths: np.ndarray, max_length: int) -> np.ndarray:
         self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
@@ -131,9 +130,9 @@ class FakeProcess:
         self.world.work(2.0)
         return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
 
-    def matrix_products(self, batch_size: int, target_length: int) -> list[Product]:
+    def product_speed(self) -> float:
         self.world.work(0.5)
-        return recordings.LARGE
+        return recordings.FLOPS
 
 
 def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
@@ -165,7 +164,7 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
             yield ((index, stack.enter_context(launch(index))) for index in indices)
 
     def launched(benchmark: Benchmark, index: int) -> FakeProcess:
-        return FakeProcess(world, benchmark.plan.rows[index] if index >= 0 else Row("numpy"))
+        return FakeProcess(world, benchmark.plan.rows[index])
 
     monkeypatch.setattr(Benchmark, "_launch", launched)
     monkeypatch.setattr(bench, "started_side_by_side", started)
@@ -189,7 +188,7 @@ def begun(plan: Plan, path: Path, material: Material, world: World, budget: floa
     sentences = Sentences(material, Weights("fresh weights", "", fresh(model), frozenset()))
     if path.exists():
         return Benchmark(Recording.read(path), material, sentences, budget)
-    corpus = Text("0" * 64, Sizes.of(material), "fresh weights", "", sentences.shown, len(sentences.held_out))
+    corpus = Text("0" * 64, Sizes.of(material), "fresh weights", "", sentences.shown)
     return Benchmark(Recording.begin(path, plan, corpus), material, sentences, budget)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from backends import BASELINE
 from backends.process.parent import PROJECT
 from benchmarks.compare.certificate import Certificate, Rung
-from benchmarks.measure.in_child import Product, Profile, Visit, WarmUp
+from benchmarks.measure.in_child import Profile, Visit, WarmUp
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, rows_of
 from benchmarks.measure.recording import (
     FORMATS,
@@ -45,8 +45,8 @@ CYCLES = 4
 STEPS = 7  # timed in a visit
 LEAD = 8  # steps of a visit that do not count
 KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "products")]
-SIZES = Sizes(640, 160, 24, 42, 60, 75)
-LARGE = [Product("large", (2048, 2048, 2048), 2e11)]
+SIZES = Sizes(640, 24, 42, 60, 75)
+FLOPS = 2e11  # of a large matrix product
 
 MACHINE = Machine(
     processor="a processor",
@@ -97,7 +97,7 @@ def head_of(plan: Plan) -> Head:
         ShownSentence("It is red.", ["C'est rouge."], False),
         ShownSentence("Is it red?", ["Est-ce rouge ?"], True),
     ]
-    corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, shown, 140)
+    corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, shown)
     format = "rosetta-benchmark"
     return Head(format, FORMATS[format], MACHINE, "2026-07-01T10:00:00Z", plan, corpus)
 
@@ -144,7 +144,7 @@ def recording(
             if (number, place) in busy:
                 visits[-1] = msgspec.structs.replace(visits[-1], others=0.5, tries=4)
             cycles.append(visits)
-        starts = [Start(n, 2.5, facts(plan.rows[n]), WarmUp(1.0, [0.1] * 4, 600_000_000, 8, 2)) for n in numbers]
+        starts = [Start(n, 2.5, facts(plan.rows[n]), WarmUp(1.0, [0.1] * 4, 600_000_000)) for n in numbers]
         made.lines.append(Round(number, "training", starts, cycles, 60.0))
         decoders = [n for n in plain if plan.rows[n].backend != BASELINE]
         if last and decoders:  # they decode as fast as they train
@@ -156,7 +156,7 @@ def recording(
 
 def visit(number: int, times: list[float], lead: int = LEAD) -> Visit:
     """A visit whose steps take `times`, `lead` of them before those that count."""
-    return Visit(number, times[:lead], times[lead:], 1.001 * sum(times), True, 0.06, 0.01)
+    return Visit(number, times[:lead], times[lead:], 1.001 * sum(times), True, 0.01)
 
 
 def facts(row: Row) -> BackendFacts:
@@ -168,9 +168,6 @@ def facts(row: Row) -> BackendFacts:
         settings={"denormals": "flushed", "threads": 2},
         import_seconds=2.0,
         build_seconds=0.1,
-        resident_before_import=50_000_000,
-        resident_after_import=300_000_000,
-        resident_after_build=310_000_000,
         python="/usr/bin/python3",
         python_version="3.12.1",
         libraries=["openblas"],
@@ -192,8 +189,8 @@ def decoded(number: int, row: Row) -> Decoded:
 
 
 def explained(number: int, row: Row) -> Explained:
-    products = [] if row.reduced or row.backend == BASELINE else LARGE
-    return Explained(number, Profile(3, 0.2, 0.15, KERNELS, 0.006), products)
+    flops = None if row.reduced or row.backend == BASELINE else FLOPS
+    return Explained(number, Profile(3, 0.2, 0.15, KERNELS, 0.006), flops)
 
 
 def written(made: Recording, path: Path) -> Recording:
@@ -212,9 +209,14 @@ def changed(made: Recording, kind: type[Kind], change: Callable[[Kind], Line | N
 
 def each_visit(made: Recording, change: Callable[[Row, Visit], Visit]) -> Recording:
     """The recording with each visit of its benchmark as `change` makes it."""
+    return each_visit_of_a_round(made, lambda line, visit: change(made.plan.rows[visit.row], visit))
+
+
+def each_visit_of_a_round(made: Recording, change: Callable[[Round, Visit], Visit]) -> Recording:
+    """The recording with each visit as `change` makes it, which is given its round too."""
 
     def altered(line: Round) -> Round:
-        cycles = [[change(made.plan.rows[v.row], v) for v in cycle] for cycle in line.cycles]
+        cycles = [[change(line, visit) for visit in cycle] for cycle in line.cycles]
         return msgspec.structs.replace(line, cycles=cycles)
 
     return changed(made, Round, altered)
@@ -224,14 +226,15 @@ def slowed(made: Recording, label: str, factor: float) -> Recording:
     """The recording with every step and call of a row taking `factor` times as long."""
 
     def change(row: Row, old: Visit) -> Visit:
-        lead, steps = ([factor * seconds for seconds in times] for times in (old.lead, old.steps))
-        return (
-            msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
-            if row.label == label
-            else old
-        )
+        return stretched(old, factor) if row.label == label else old
 
     return each_visit(made, change)
+
+
+def stretched(old: Visit, factor: float) -> Visit:
+    """The visit with everything in it taking `factor` times as long."""
+    lead, steps = ([factor * seconds for seconds in times] for times in (old.lead, old.steps))
+    return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
 
 
 def on_machine(made: Recording, **facts: Any) -> Recording:

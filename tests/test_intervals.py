@@ -13,7 +13,7 @@ from benchmarks.measure.bench import CAREFUL_ROUNDS, ENOUGH_ROUNDS
 from benchmarks.measure.in_child import Visit
 from benchmarks.measure.plan import WITHIN, Row
 from benchmarks.measure.recording import Round
-from benchmarks.report.statistics import Estimate, Observations, independent_ratio, mean_of, observations
+from benchmarks.measure.statistics import Estimate, Observations, independent_ratio, mean_of, observations
 from tests.recordings import CYCLES, RESTLESS, SECONDS, Noise, changed, each_visit, plan_of, recording
 
 SIMULATIONS = 300

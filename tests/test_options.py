@@ -101,8 +101,7 @@ def test_packages_of_our_names_on_pythonpath_do_not_shadow_ours(tmp_path: Path) 
     train = ["train", "--backend", "numpy", "--num-samples", "60", "--latent-dim", "4", "--epochs", "1"]
     for folder, command in [
         (tmp_path, ["-P", "-m", "rosetta", *train, "--out", str(tmp_path / "run")]),
-        (PROJECT, ["-m", "benchmarks", "--help"]),
-        (tmp_path, ["-P", "-m", "benchmarks", "--help"]),
+        (PROJECT, ["-m", "rosetta", "bench", "--help"]),
     ]:
         command = [sys.executable, *command]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

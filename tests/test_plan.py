@@ -52,12 +52,8 @@ def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str
     command = shlex.split(first.command.replace("\\\n", " "))
     assert command[0] == "rosetta"
     assert planned(monkeypatch, *command[1:]) == first
-
-
-def test_what_is_measured_by_default_is_left_out_of_the_command(monkeypatch) -> None:
-    found = planned(monkeypatch, "bench", "--backends", "torch,keras", "--within", "7%")
-    assert found.command.split(" \\\n    ")[:2] == ["rosetta bench", "--backends torch,keras"]
-    assert planned(monkeypatch, "bench").budget < 300, "under five minutes"
+    assert ("--seed" in command) == ("--seed" in typed), "what is measured by default is left out"
+    assert typed or first.budget < 300, "under five minutes"
 
 
 def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:

@@ -111,11 +111,7 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(start: Start, name: s
         return float(2 * m * k * n / rate)
 
     assert product(768, 512, 640) > 3 * product(96, 128, 80)  # 256 times the work
-    facts = process.facts
-    assert facts.threads == 1
-    assert 1e7 < facts.resident_before_import <= facts.resident_after_import <= facts.resident_after_build
-    if name in PRODUCTS and name != "numpy":  # which is there from the beginning
-        assert facts.resident_after_import - facts.resident_before_import > 2e7
+    assert process.facts.threads == 1
 
 
 def test_events_become_kernels_by_their_time_each_with_its_part() -> None:

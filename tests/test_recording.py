@@ -34,7 +34,7 @@ from tests.program import refusal
 from tests.recordings import Noise, changed, on_machine, plan_of, recording, slowed, written
 
 WHOLE = recording(plan_of(["torch", "keras"], within=0.04), rounds=2)
-VERSION = "expected rosetta-benchmark version 4"
+VERSION = "expected rosetta-benchmark version 5"
 
 
 @pytest.fixture
@@ -70,10 +70,9 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     before = path.read_bytes()
     with pytest.raises(CannotBeginError, match="exists already; choose another --out, or continue it with --resume"):
         create_lines(path, WHOLE.head)
-    with pytest.raises(CannotBeginError, match="is a folder"):
-        create_lines(Path("."), WHOLE.head)
-    with pytest.raises(CannotBeginError, match="cannot be written"):
-        create_lines(path / "beneath a file.jsonl", WHOLE.head)
+    for wrong, said in ((Path("."), "is a folder"), (path / "beneath a file.jsonl", "cannot be written")):
+        with pytest.raises(CannotBeginError, match=said):
+            create_lines(wrong, WHOLE.head)
     assert "exists already" in refusal(2, "bench", "--backends", "numpy", "--out", path)
     own = path.rename(path.with_name("own.md"))
     assert "own.md is itself a recording; give --out another name" in refusal(2, "report", own, "-o", own)
@@ -102,13 +101,13 @@ def test_a_torn_last_line_is_left_out_and_cut_off(path: Path, torn: int) -> None
     [
         ("", f"is empty, {VERSION}"),
         ('{"kind": "pl', f"is empty, {VERSION}"),
-        ("{}\n", "line 1, is no line of rosetta-benchmark version 4"),
+        ("{}\n", "line 1, is no line of rosetta-benchmark version 5"),
         ("[1]\n", "Expected `object`"),
         ("not JSON\n", "malformed"),
         ('{"kind": "plan", "format": "rosetta-bench", "version": 1}\n', f"is rosetta-bench version 1, {VERSION}"),
         ('{"kind": "plan", "format": "\\u001b[2J", "version": 9}\n', f"is ?[2J version 9, {VERSION}"),
-        ('{"kind": "plan", "format": "rosetta-sweep", "version": 2}\n', "expected rosetta-sweep version 3"),
-        ('{"format": "rosetta-sweep", "version": 3, "kind": "\\u001b[2J"}\n', "is no line of rosetta-sweep"),
+        ('{"kind": "plan", "format": "rosetta-sweep", "version": 2}\n', "expected rosetta-sweep version 4"),
+        ('{"format": "rosetta-sweep", "version": 4, "kind": "\\u001b[2J"}\n', "is no line of rosetta-sweep"),
         ("[" * 100_000 + "\n", "is no line of"),
         ('{"kind": "plan", "plan": ' + '{"a":' * 100_000 + "\n", "is no line of"),
         ("\x00\udcff\n", "is no line of"),
@@ -120,7 +119,7 @@ def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> Non
     path = tmp_path / "a.jsonl"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     assert said in refused(path)
-    with pytest.raises(RosettaError, match=r"is rosetta-sweep version 3, expected rosetta-benchmark version 4"):
+    with pytest.raises(RosettaError, match=r"is rosetta-sweep version 4, expected rosetta-benchmark version 5"):
         Recording.read(damage.COMMITTED / "scaling.jsonl", "rosetta-benchmark")
 
 
@@ -146,9 +145,7 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ("round", set_in(*VISIT, "steps", value=[]), "length >= 1"),
     ("round", set_in(*VISIT, "steps", 0, value=0.0), "Expected `float` >="),
     ("round", set_in(*VISIT, "row", value=99), "is not one visit to each of its rows"),
-    ("round", set_in(*VISIT, "row", value=-1), "Expected `int` >= 0"),
     ("round", lambda line: line["cycles"][0].pop(), "is not one visit to each of its rows"),
-    ("round", lambda line: line["cycles"][0].append(line["cycles"][0][0]), "is not one visit to each"),
     (
         "round",
         lambda line: [visit.update(row=visit["row"] + 90) for cycle in line["cycles"] for visit in cycle],
@@ -156,17 +153,22 @@ HOSTILE: list[tuple[str, Callable[[Any], object], str]] = [
     ),
     ("round", set_in("starts", 0, "row", value=99), "it has lines of other rows than its 5"),
     ("round", set_in("starts", 0, "facts", "import_seconds", value=-1e300), "a number above 1e+40"),
-    ("decoded", lambda line: line.update(row=9), "it has lines of other rows than its 5"),
     ("decoded", lambda line: line.update(translations=["one"]), "there are not 2 translations"),
     ("decoded", lambda line: line.update(characters=None), "no line has the number of characters"),
     ("evidence", set_in("profile", "kernels", 0, "seconds", value=-1.0), "a kernel took less than no time"),
-    ("evidence", set_in("products", 0, "flops", value=0.0), "Expected `float` >="),
+    ("evidence", set_in("flops", value=0.0), "Expected `float` >="),
     ("certified", lambda line: line["certificate"].pop("rungs"), "missing required field `rungs`"),
     ("plan", set_in("plan", "settings", "batch_size", value=0), "batch_size is 0, expected 1 to"),
     ("plan", set_in("plan", "rows", 1, "backend", value="torch"), "it has 5 rows with 4 labels"),
-    ("plan", set_in("plan", "rows", value=[]), "it has 0 rows"),
+    (
+        "plan",
+        lambda line: (
+            [row.update(lane="default") for row in line["plan"]["rows"][:3]]
+            and line["plan"].update(rows=line["plan"]["rows"][:3])
+        ),
+        "none of its rows has matched settings",
+    ),
     ("plan", set_in("plan", "rows", 0, "lane", value="\x1b[2J"), "Invalid enum value '"),
-    ("plan", set_in("plan", "rows", 0, "backend", value="x" * 101), "length <= 100"),
     ("plan", set_in("plan", "workers", value=2), "its plan is that of a rosetta-workers"),
     ("plan", set_in("plan", "data", "num_samples", value=10**400), "a number above 1e+40"),
     ("plan", set_in("corpus", "shown", 0, "source", value="x" * 10_001), "length <= 10000"),

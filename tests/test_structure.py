@@ -60,8 +60,6 @@ def test_arrows_run_one_way() -> None:
     for path in sources():
         package = path.relative_to(PROJECT).parts[0].removesuffix(".py")
         allowed = set(ORDER[ORDER.index(package) :])
-        if path.name == "__main__.py" and package == "benchmarks":
-            allowed.add("rosetta")  # `python -m benchmarks` is `rosetta bench`
         assert packages(path) & set(ORDER) <= allowed, path
 
 

@@ -10,17 +10,19 @@ import msgspec
 import numpy as np
 import pytest
 
+from backends.process.parent import Runtime
 from benchmarks.measure import machine, sweep
-from benchmarks.measure.in_child import Product, Visit
+from benchmarks.measure.in_child import Visit
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Explained, Recording, Round, Sizes, Summed
+from benchmarks.measure.statistics import grouped
 from benchmarks.report import scaling
-from benchmarks.report.roofline import forward_flop, multiplies_one_hot, step_flop
+from benchmarks.report.why import forward_flop, multiplies_one_hot, step_flop
 from common.config import DataConfig, TrainConfig
 from tests import child
 from tests.conftest import LATENT_DIM, batch_of
 from tests.program import refusal
-from tests.recordings import COMMITTED, changed, committed
+from tests.recordings import COMMITTED, changed, committed, each_visit_of_a_round
 
 STEP = {"one": 0.100, "apart": 0.110, "group": 0.125, "divided": 0.080}  # seconds, of workers
 
@@ -37,30 +39,33 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) -> None:
     path, axes = tmp_path / "a.jsonl", {"batch_size": [2], "num_samples": [40, 400]}
-    rows = Row("numpy"), Row("torch")
-    begun = sweep.begin(path, Plan(DataConfig(num_samples=200), TrainConfig(), 16, "cpu", 1, rows, axes=axes))
-    told = list(islice(sweep.measure(begun), 2))  # the last of which is begun, and not recorded
+    plan = Plan(DataConfig(num_samples=200), TrainConfig(), 16, "cpu", 1, (Row("numpy"),), axes=axes)
+    told = list(islice(sweep.measure(sweep.begin(path, plan)), 2))  # the last of which is begun, and not recorded
     assert told == ["batch_size 2 (1 of 3)", "num_samples 40 (2 of 3)"]
     with path.open("ab") as file:
         file.write(b'{"kind": "rou')  # what a kill leaves
     assert [*sweep.measure(Recording.read(path).resume())] == ["num_samples 40 (1 of 2)", "num_samples 400 (2 of 2)"]
     measured = Recording.read(path)
     assert [line.number for line in measured.rounds()] == [1, 2, 3]
-    assert [(line.row, line.products[0].name) for line in measured.of_kind(Explained)] == [(0, "large"), (1, "large")]
+    (peak,) = measured.of_kind(Explained)
+    assert peak.flops > 1e8
     for line in measured.rounds():
-        assert [start.row for start in line.starts] == [0, 1]
-        assert [sorted(visit.row for visit in cycle) for cycle in line.cycles] == [[0, 1]] * sweep.CYCLES
+        assert [start.row for start in line.starts] == [0]
+        assert [[visit.row for visit in cycle] for cycle in line.cycles] == [[0]] * sweep.CYCLES
         assert all(len(visit.steps) >= (16 if line.number > 1 else 3) for cycle in line.cycles for visit in cycle)
         assert all(visit.peak > 20_000_000 for cycle in line.cycles for visit in cycle)
     found = scaling.scaling_of(measured)
-    assert [(curve.axis, curve.backend) for curve in found.curves] == [
-        (axis, row.backend) for axis in axes for row in rows
-    ]
-    assert all(0 < point.share < 1.5 for curve in found.curves for point in curve.points)
-    assert found.command == "rosetta sweep --backends numpy,torch --latent-dim 16 --threads 1 --num-samples 200"
+    assert [(point.axis, point.size) for point in found.points] == sweep.points_of(plan)
+    assert all(0 < point.share < 1.5 for point in found.points)
+    assert found.command == "rosetta sweep --backends numpy --latent-dim 16 --threads 1 --num-samples 200"
 
 
-def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(tmp_path: Path, short: None) -> None:
+def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(
+    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of torch; NumPy, which starts in no time, is in the processes that work without a group."""
+    start = Runtime.start
+    monkeypatch.setattr(Runtime, "start", lambda runtime, name, *configs: start(runtime, "numpy", *configs))
     path, settings = tmp_path / "a.jsonl", TrainConfig(batch_size=8)
     begun = sweep.begin(path, Plan(DataConfig(num_samples=200), settings, 16, "cpu", 1, (Row("torch"),), workers=2))
     assert [*sweep.measure(begun)] == ["torch, round 1 of 1 (1 of 1)"]
@@ -74,8 +79,8 @@ def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(tmp_p
     assert any(scaling.COMMUNICATION.search(kernel.name) for kernel in explained.profile.kernels)
 
 
-def sizes(seconds: Callable[[float, int], float]) -> scaling.Scaling:
-    """Of the committed sweep with other times: `seconds` of a step's operations and of the size.
+def sizes(seconds: Callable[[float, int], float]) -> dict[tuple[str, str], list[scaling.SizePoint]]:
+    """The curves of the committed sweep with other times: `seconds` of a step's operations and of the size.
 
     At each size there is a second cycle, which is slow and which other programs disturb.
     """
@@ -89,22 +94,19 @@ def sizes(seconds: Callable[[float, int], float]) -> scaling.Scaling:
         slow = [msgspec.structs.replace(visit, steps=[9 * step[visit.row]], others=0.5) for visit in cycle]
         return msgspec.structs.replace(line, cycles=[cycle, slow])
 
-    peak = [Product("large", (2048, 2048, 2048), 1e12)]
-    return scaling.scaling_of(
-        changed(changed(made, Round, planted), Explained, lambda line: Explained(line.row, None, peak))
-    )
+    made = changed(changed(made, Round, planted), Explained, lambda line: Explained(line.row, None, 1e12))
+    return grouped(((point.axis, point.backend), point) for point in scaling.scaling_of(made).points)
 
 
 def test_a_step_is_a_share_of_the_peak_and_departs_below_half_of_the_best_share() -> None:
-    even = sizes(lambda flop, size: flop / 4e11).curves
+    even = sizes(lambda flop, size: flop / 4e11)
     assert len(even) == 12
-    for curve in even:
-        assert [point.share for point in curve.points] == pytest.approx([0.4] * 4)
-        assert curve.departs is None
-    small = sizes(lambda flop, size: flop / 4e11 * (3 if size in (1, 16) else 1)).curves
-    curve = next(curve for curve in small if curve.axis == "batch_size")
-    assert [point.share for point in curve.points] == pytest.approx([0.4 / 3, 0.4 / 3, 0.4, 0.4])
-    assert curve.departs == 16
+    for curve in even.values():
+        assert [point.share for point in curve] == pytest.approx([0.4] * 4)
+        assert scaling.departed(curve) is None
+    curve = sizes(lambda flop, size: flop / 4e11 * (3 if size in (1, 16) else 1))["batch_size", "torch"]
+    assert [point.share for point in curve] == pytest.approx([0.4 / 3, 0.4 / 3, 0.4, 0.4])
+    assert scaling.departed(curve) == 16
 
 
 def groups(change: Callable[[int, Visit], Visit] = lambda number, visit: visit) -> Recording:
@@ -112,16 +114,12 @@ def groups(change: Callable[[int, Visit], Visit] = lambda number, visit: visit) 
 
     torch has the rounds 1, 4, 7 and 10.
     """
+    steps = [[seconds] * 3 for seconds in STEP.values()]
 
-    def planted(line: Round) -> Round:
-        steps = [[seconds] * 3 for seconds in STEP.values()]
-        cycles = [
-            [change(line.number, msgspec.structs.replace(v, steps=steps[v.row], others=0.0)) for v in cycle]
-            for cycle in line.cycles
-        ]
-        return msgspec.structs.replace(line, cycles=cycles)
+    def planted(line: Round, visit: Visit) -> Visit:
+        return change(line.number, msgspec.structs.replace(visit, steps=steps[visit.row], others=0.0))
 
-    return changed(committed("workers"), Round, planted)
+    return each_visit_of_a_round(committed("workers"), planted)
 
 
 def slower(visit: Visit, factor: float) -> Visit:
@@ -154,14 +152,10 @@ def test_cycles_in_which_others_were_at_work_are_left_out_unless_these_are_too_m
 
 def test_before_anything_is_measured_there_is_nothing_to_say() -> None:
     found = scaling.report_of(replace(committed("scaling"), lines=[]))
-    assert found.content | {"command": ""} == {"command": "", "flops": 0.0, "curves": []}
+    assert found.content | {"command": ""} == {"command": "", "flops": 0.0, "points": []}
     assert found.summary == "# How the memory of a training grows with its corpus\n"
-    assert found.charts() == {}
-    assert (
-        "What a group of workers loses on this machine"
-        in scaling.report_of(replace(committed("workers"), lines=[])).summary
-    )
-    assert list(scaling.report_of(committed("scaling")).charts()) == list(sweep.AXES)
+    workers = scaling.report_of(replace(committed("workers"), lines=[]))
+    assert "What a group of workers loses on this machine" in workers.summary
 
 
 def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
@@ -180,7 +174,7 @@ def test_rows_are_spread_or_repeated_and_random_ones_fill_the_sizes() -> None:
     assert sweep.spread(3, 9).tolist() == [0, 3, 6]
     assert sweep.spread(6, 3).tolist() == [0, 0, 1, 1, 2, 2]
     corpus = batch_of(8, "float32")
-    tensors = Sizes(1, 1, 7, 7, corpus.num_encoder_tokens, corpus.num_decoder_tokens)
+    tensors = Sizes(1, 7, 7, corpus.num_encoder_tokens, corpus.num_decoder_tokens)
     rows = sweep.random_rows(tensors, 5, corpus, seed=1)
     assert rows.encoder_input_data.shape == (5, 7, corpus.num_encoder_tokens)
     assert rows.decoder_target_data.shape == (5, 7, corpus.num_decoder_tokens)
@@ -191,13 +185,13 @@ def test_rows_are_spread_or_repeated_and_random_ones_fill_the_sizes() -> None:
 
 def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend_of) -> None:
     """Of the smallest model: four gates of an input and a state each, in encoder and decoder, and one logit."""
-    one = Sizes(1, 1, 1, 1, 1, 1), 1, 1
+    one = Sizes(1, 1, 1, 1, 1), 1, 1
     assert forward_flop(*one) == 2 * (4 * 2 + 4 * 2 + 1)
     assert step_flop(*one) == 2 * forward_flop(*one) + 2 * (4 + 4 + 1)
-    example = Sizes(8000, 2000, 16, 59, 71, 92), 64, 256
+    example = Sizes(8000, 16, 59, 71, 92), 64, 256
     assert [step_flop(*example, one_hot) for one_hot in (True, False)] == pytest.approx([9.8e9, 8.1e9], rel=0.01)
     batch = batch_of(32, "float32")
     counted = backend_of("torch", "float32").call(child.flop_of_step, batch=batch)
     lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]
-    tensors = Sizes(32, 1, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens)
+    tensors = Sizes(32, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens)
     assert counted == pytest.approx(step_flop(tensors, 32, LATENT_DIM), rel=0.01)

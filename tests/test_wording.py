@@ -5,8 +5,8 @@ from math import inf, nan
 import pytest
 from markdown_it import MarkdownIt
 
+from benchmarks.measure.statistics import Estimate
 from benchmarks.report import words
-from benchmarks.report.statistics import Estimate
 from benchmarks.report.words import MISSING, SPACE
 
 

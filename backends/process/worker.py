@@ -71,16 +71,13 @@ def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> t
     """The backend, and the fields of BackendFacts that are known of its opening."""
     if not target.startswith(BACKEND_PACKAGES):
         raise ValueError(f"{target} is not a backend that a request may name")
-    memory_before, start = _resident(), perf_counter()  # NumPy and our own modules are imported already
+    start = perf_counter()  # NumPy and our own modules are imported already
     importlib.import_module(target.partition(":")[0])
-    imported, memory_imported = perf_counter(), _resident()
+    imported = perf_counter()
     backend = open_backend(target, model, train, device)
     return backend, {
         "import_seconds": imported - start,
         "build_seconds": perf_counter() - imported,
-        "resident_before_import": memory_before,
-        "resident_after_import": memory_imported,
-        "resident_after_build": _resident(),
     }
 
 
@@ -94,11 +91,6 @@ def _facts(backend: Backend, opened: dict[str, Any]) -> BackendFacts:
         libraries=_libraries(),
         os_threads=psutil.Process().num_threads(),  # with those that what `describe` computes has started
     )
-
-
-def _resident() -> int:
-    """Bytes of this process's resident memory."""
-    return int(psutil.Process().memory_info().rss)
 
 
 def _libraries() -> list[str]:

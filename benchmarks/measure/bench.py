@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import get_args
 
 import numpy as np
 import psutil
@@ -20,16 +20,16 @@ from backends import BASELINE
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.starting import PROCESS_BYTES, started_side_by_side
 from benchmarks.compare.certificate import QUICK, WHOLE
-from benchmarks.compare.course import REFEREE, Course
+from benchmarks.compare.course import Course
 from benchmarks.compare.parity import Parity, climb
 from benchmarks.measure import in_child, machine
-from benchmarks.measure.contestants import Decoder, Trainees
 from benchmarks.measure.in_child import PROFILED_STEPS, Visit
 from benchmarks.measure.pace import EXTRA_CYCLES, Pace, step_counts
 from benchmarks.measure.plan import LEAST_ROUNDS, Plan, Row, require_named
 from benchmarks.measure.recording import Certified, Decoded, Explained, Recording, Round, Sizes, Start, Text, Work
 from benchmarks.measure.sentences import TIMED, Sentences, weights_for
-from benchmarks.measure.turns import take_turns, usable
+from benchmarks.measure.statistics import half_width
+from benchmarks.measure.turns import Decoder, Trainees, take_turns, usable
 from common.errors import CannotBeginError, RosettaError
 from common.machine import cores
 from common.material import Material, prepare
@@ -43,20 +43,6 @@ STARTED_AT_ONCE = 2  # number of processes that are started at the same time, af
 # What is allowed for, in steps of the row: decoding the shown sentences one by one or in a batch, and a profile.
 ONE_BY_ONE, IN_A_BATCH, PROFILING = 250, 30, 40
 CHECKING = "checking that all compute the same"
-
-# How far the widest interval of the plan's question reaches to its wider side, as a share, by what is recorded so
-# far; None before that is known. Results are derived elsewhere, from the recording alone.
-HalfWidth = Callable[[Recording], float | None]
-
-
-class Reporting(Protocol):
-    """Where a benchmark tells how far it is, never while something is timed."""
-
-    def status(self, doing: str) -> None:
-        """What is being done now, which is said so often that nobody reads all of it."""
-
-    def note(self, line: str) -> None:
-        """A line that everybody should read."""
 
 
 class Benchmark:
@@ -73,20 +59,21 @@ class Benchmark:
         self.batches = batches.part(0, len(batches.rows) // batches.batch_size)  # without a last one that is not full
         self.busy: machine.NoRestError | None = None  # why measuring ends, where other programs do not rest
 
-    def run(self, progress: Reporting, half_width: HalfWidth) -> None:
+    def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
         """Measure what the recording lacks, within the budget.
 
-        Raises RosettaError where other programs leave the machine no rest, or where there is no answer in time.
+        `status` is told often what is being done, and `note` what everybody should read; neither while something is
+        timed. Raises RosettaError where other programs leave the machine no rest, or where no answer fits the budget.
         """
-        self.progress, self.half_width = progress, half_width
+        self.status, self.note = status, note
         self.pace.begin()
-        machine.wait_until_fit(progress.note)
+        machine.wait_until_fit(note)
         self._certify()
         matched, everything = self.pace.matched, range(len(self.plan.rows))
         self._require_memory(len(matched))
         try:
             while not self._answered:
-                self.pace.give_way(self._used, progress.note)
+                self.pace.give_way(self._used, note)
                 if not self.pace.has_round(self._used):
                     break
                 self._round(matched)
@@ -95,7 +82,7 @@ class Benchmark:
         except machine.NoRestError as error:
             if half_width(self.recording) is None:
                 raise
-            progress.note(f"{error}; this ends with what was measured before")
+            note(f"{error}; this ends with what was measured before")
 
     @property
     def _used(self) -> int:
@@ -107,7 +94,7 @@ class Benchmark:
         """Whether the intervals of the question are as narrow as asked, after enough rounds."""
         if self._used < (CAREFUL_ROUNDS if self.plan.careful else ENOUGH_ROUNDS):
             return False
-        reached = self.half_width(self.recording)
+        reached = half_width(self.recording)
         return reached is not None and reached <= self.plan.within
 
     def _wants_extra(self) -> bool:
@@ -130,7 +117,7 @@ class Benchmark:
             live, starts = self._opened([indices[place] for place in rng.permutation(len(indices))], number, stack)
             if not extra:
                 self.pace.start_seconds = machine.now() - began
-                self.pace.give_way(self._used, self.progress.note, opened=True)
+                self.pace.give_way(self._used, self.note, opened=True)
             cycles = self._cycles([live[index] for index in indices], rng, number, extra)
             self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
             if self.busy:
@@ -161,7 +148,7 @@ class Benchmark:
                 index, [process], self.batches.batch_size, self._rows, partial(step_counts, share=1)
             )
             seconds[index] = machine.now() - began if at_once == 1 else 0.0
-            self.progress.status(f"starting round {number} of new processes")
+            self.status(f"starting round {number} of new processes")
             began = machine.now()
         starts = [Start(index, seconds[index], one.processes[0].facts, one.warm_up()) for index, one in live.items()]
         self.pace.step_seconds |= {index: one.step_seconds for index, one in live.items()}
@@ -178,7 +165,7 @@ class Benchmark:
             one.counts = partial(step_counts, share=share)
         cycles: list[list[Visit]] = []
         began = machine.now()
-        for cycle in take_turns(live, rng, lambda: self.progress.status(f"round {number} of new processes")):
+        for cycle in take_turns(live, rng, lambda: self.status(f"round {number} of new processes")):
             cycles.append(cycle)
             each = (machine.now() - began) / len(cycles)
             if len(cycles) >= wanted or self.pace.left < each or not (usable(cycle) or self._is_fit()):
@@ -190,7 +177,7 @@ class Benchmark:
     def _is_fit(self) -> bool:
         """Whether other programs leave the machine alone, after waiting for that; if not, `busy` has the error."""
         try:
-            machine.wait_until_fit(self.progress.note)
+            machine.wait_until_fit(self.note)
         except machine.NoRestError as error:
             self.busy = error
         return self.busy is None
@@ -201,7 +188,7 @@ class Benchmark:
         for one in sorted(live, key=lambda one: self._row(one).backend == BASELINE):  # the slowest last
             needed = (ONE_BY_ONE if self._row(one).backend == BASELINE else IN_A_BATCH) * one.step_seconds
             if one.row not in decoded and self.pace.left >= needed:
-                self.progress.status(f"decoding sentences in {self._row(one).label}")
+                self.status(f"decoding sentences in {self._row(one).label}")
                 self.recording.append(self._decoded(one))
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.characters}
         work: Work
@@ -210,10 +197,8 @@ class Benchmark:
             decoders = [Decoder(one.row, one.processes[0], sources) for one in live if one.row in ready]
             if not decoders or self.pace.left < self.pace.decoding():
                 continue
-            began, turns = (
-                machine.now(),
-                take_turns(decoders, rng, partial(self.progress.status, "decoding in turns")),
-            )
+            began = machine.now()
+            turns = take_turns(decoders, rng, partial(self.status, "decoding in turns"))
             self.recording.append(Round(number, work, [], [*islice(turns, EXTRA_CYCLES)], machine.now() - began))
 
     def _decoded(self, one: Trainees) -> Decoded:
@@ -236,19 +221,15 @@ class Benchmark:
     def _explain(self, live: Sequence[Trainees]) -> None:
         """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
         recorded, size = {line.row for line in self.recording.of_kind(Explained)}, self.batches.batch_size
-        products = {"batch_size": size, "target_length": self.material.max_decoder_seq_length}
         for one in live:
             row, (process,) = self._row(one), one.processes
             if one.row in recorded or self.pace.left < PROFILING * one.step_seconds:
                 continue
-            self.progress.status(f"profiling {row.label}")
+            self.status(f"profiling {row.label}")
             profile = process.call(in_child.profiled, batch_size=size, **self._rows(0, PROFILED_STEPS))
             exact = row.backend != BASELINE and not row.reduced
-            speeds = process.call(in_child.matrix_products, **products) if exact else []
-            self.recording.append(Explained(one.row, profile, speeds))
-        if live and -1 not in recorded and self.pace.left >= PROFILING * min(one.step_seconds for one in live):
-            with self._launch(-1) as process:  # NumPy's matrix product may be the fastest of the machine
-                self.recording.append(Explained(-1, None, process.call(in_child.matrix_products, **products)))
+            speed = process.call(in_child.product_speed) if exact else None
+            self.recording.append(Explained(one.row, profile, speed))
 
     def _certify(self) -> None:
         """Climb the parity ladder with each backend and interpreter that has no certificate, and record these.
@@ -260,10 +241,10 @@ class Benchmark:
         missing = {index: row for index, row in missing.items() if not row.control}
         for python in dict.fromkeys(row.python for row in missing.values()):
             names = {index: row.backend for index, row in missing.items() if row.python == python}
-            self.progress.status(CHECKING)
+            self.status(CHECKING)
             size, runtime = WHOLE if plan.careful else QUICK, self._runtime(Row("", python=python))
             with Course(plan.data, plan.settings, plan.latent_dim, size, runtime) as course:
-                again = partial(self.progress.status, CHECKING)
+                again = partial(self.status, CHECKING)
                 parity = climb(course, [*names.values()], ["float32"], Parity(), again, at_once=cores())
             for index, name in names.items():
                 self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))
@@ -278,8 +259,7 @@ class Benchmark:
         return {"rows": self.material.batch.take(rows)}
 
     def _launch(self, index: int) -> BackendProcess:
-        """Start a row's process; of index -1 the referee's."""
-        row = self.plan.rows[index] if index >= 0 else Row(REFEREE)
+        row = self.plan.rows[index]
         return BackendProcess(row.backend, self.model, self.plan.settings, self._runtime(row))
 
     def _runtime(self, row: Row) -> Runtime:
@@ -304,8 +284,8 @@ def begin(path: Path, plan: Plan) -> Benchmark:
     Raises CannotBeginError if the plan cannot be measured or the recording cannot be written.
     """
     material, digest, sentences = _prepared(plan)
-    weights, held_out = sentences.weights, len(sentences.held_out)
-    corpus = Text(digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown, held_out)
+    weights = sentences.weights
+    corpus = Text(digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown)
     return Benchmark(Recording.begin(path, plan, corpus), material, sentences)
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from benchmarks.compare.in_child import TENSORS
@@ -24,8 +23,7 @@ from common.weights import ModelState, initial_state
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
 PRODUCT_SECONDS = 0.2  # seconds for which a matrix product is repeated
-LARGE = (2048, 2048, 2048)  # m, k, n of the product that shows the machine's peak
-BUSY_SHARE = 0.05  # share of a core that a thread must use during training to count as busy
+PRODUCT_SIZE = 2048  # rows and columns of the matrices whose product shows the machine's peak
 SUM_WARM_UPS = 4  # sums over a group that are not timed
 
 # A recorded duration is positive and finite, so that results can divide by it.
@@ -43,7 +41,7 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Visit(Measured, frozen=True):
     """A contestant's turn in one cycle. Lists hold the seconds of each step or call.
 
-    Its process leaves `row`, `waited`, `others`, `stolen` and `tries` to whoever let it have its turn.
+    Its process leaves `row`, `others`, `stolen` and `tries` to whoever let it have its turn.
     """
 
     row: CountOrZero  # index of the contestant: a row of the plan, or an arrangement of workers
@@ -51,8 +49,7 @@ class Visit(Measured, frozen=True):
     steps: SomeSeconds  # timed training steps, or calls that decode
     loop: Seconds  # lead and timed steps together, from the first one's start until their results are read back
     finite: bool  # whether every loss is finite
-    waited: Amount  # seconds waited until the machine was idle
-    others: Amount  # cores that other processes used during the visit, on average
+    others: Amount = 0.0  # cores that other processes used during the visit, on average
     stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
     tries: Count = 1  # times that the turn was taken, since other processes had disturbed those before
     peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
@@ -73,7 +70,7 @@ def steps(
     """
     trained = backend.train(batches_of(rows, batch_size, order), unreported)
     seconds, finite = trained.step_seconds.tolist(), bool(np.isfinite(trained.step_losses).all())
-    return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, 0.0, 0.0, peak=peak_memory())
+    return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, peak=peak_memory())
 
 
 class WarmUp(Measured, frozen=True):
@@ -82,8 +79,6 @@ class WarmUp(Measured, frozen=True):
     first_step_seconds: Seconds  # the cold step, including all compiling
     step_seconds: list[Seconds]  # the steps after it
     peak: Count  # the most bytes that the process has had in memory so far
-    threads: Count  # threads of the process, as the operating system counts them
-    busy_threads: CountOrZero  # how many of these threads worked during training
 
 
 def warm_up(
@@ -93,13 +88,8 @@ def warm_up(
     backend.load(initial_state(backend.config, backend.train_config.seed))
     batches = batches_of(rows, batch_size, order)
     first = seconds_of(lambda: backend.train(batches.part(0, 1), unreported))
-    process = psutil.Process()
-    before = _cpu_by_thread(process)
     trained = backend.train(batches, unreported)
-    after = _cpu_by_thread(process)
-    spent = [cpu - before.get(thread, 0.0) for thread, cpu in after.items()]
-    busy = sum(seconds > BUSY_SHARE * trained.seconds for seconds in spent)
-    return WarmUp(first, trained.step_seconds.tolist(), peak_memory(), len(after), busy)
+    return WarmUp(first, trained.step_seconds.tolist(), peak_memory())
 
 
 def load(backend: Backend, emit: Emit, *, state: ModelState) -> None:
@@ -125,7 +115,7 @@ def decoding(
     seconds: list[float] = []
     while sum(seconds) < AT_LEAST:
         seconds.append(seconds_of(lambda: backend.translate(encoder_ids, encoder_lengths, max_length)))
-    return Visit(0, [], seconds, sum(seconds), True, 0.0, 0.0)
+    return Visit(0, [], seconds, sum(seconds), True)
 
 
 class Profile(Measured, frozen=True):
@@ -151,30 +141,9 @@ def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> P
     return Profile(len(batches), profile.seconds, profile.busy_seconds, profile.kernels, seconds_of(make_tensors))
 
 
-class Product(Measured, frozen=True):
-    """The speed of a matrix product (m, k) @ (k, n) in the backend's framework."""
-
-    name: str  # "large", or the part of the model that multiplies matrices of this shape
-    shape: tuple[int, int, int]  # m, k, n
-    flops: Annotated[float, msgspec.Meta(ge=1.0)]  # floating-point operations per second
-
-
-def matrix_products(backend: Backend, emit: Emit, *, batch_size: int, target_length: int) -> list[Product]:
-    """Measure a large matrix product, which shows the machine's peak, and those of a training step.
-
-    - inputs: the decoder's inputs of all `target_length` time steps at once, to the gates
-    - states: the states of one time step, to the gates
-    - logits: the decoder's outputs of all time steps at once, to the characters
-    """
-    units, characters = backend.config.latent_dim, backend.config.num_decoder_tokens
-    shapes = {
-        "large": LARGE,
-        "inputs": (batch_size * target_length, characters, 4 * units),
-        "states": (batch_size, units, 4 * units),
-        "logits": (batch_size * target_length, units, characters),
-    }
-    product = partial(backend.evidence().matrix_product, seconds=PRODUCT_SECONDS)
-    return [Product(name, shape, product(*shape)) for name, shape in shapes.items()]
+def product_speed(backend: Backend, emit: Emit) -> float:
+    """The framework's speed in a product of two large square matrices, in floating-point operations a second."""
+    return backend.evidence().matrix_product(PRODUCT_SIZE, PRODUCT_SIZE, PRODUCT_SIZE, PRODUCT_SECONDS)
 
 
 def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) -> list[list[float]]:
@@ -208,8 +177,3 @@ def peak_memory() -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     fields = dict(line.split(":", 1) for line in status.splitlines())
     return int(fields["VmHWM"].split()[0]) * 1024
-
-
-def _cpu_by_thread(process: psutil.Process) -> dict[int, float]:
-    """Processor time of each thread in seconds, by the thread's id."""
-    return {thread.id: thread.user_time + thread.system_time for thread in process.threads()}

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from common.errors import RosettaError
 from common.machine import Watch as Watch
-from common.machine import allowed_cores, busy_seconds, quota
+from common.machine import allowed_cores, busy_seconds, quota, system_text
 from common.text import printable
 
 NOT_KNOWN = "not known here"
@@ -53,8 +52,8 @@ class Finding:
     advice: str  # one line on how to improve it; "" where there is nothing to do
 
 
-def wait_until_idle() -> float:
-    """Wait until the machine is idle, or for MOST_WAIT; returns the seconds waited.
+def wait_until_idle() -> None:
+    """Wait until the machine is idle, or for MOST_WAIT.
 
     Threads of our own processes count too: after their work is done, some spin for a while before they sleep.
     """
@@ -63,8 +62,7 @@ def wait_until_idle() -> float:
         before = busy_seconds()
         time.sleep(WINDOW)
         if busy_seconds() - before <= IDLE * (now() - start):
-            break
-    return now() - began
+            return
 
 
 def wait_until_fit(note: Callable[[str], None]) -> None:
@@ -102,14 +100,13 @@ def _busiest(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, f
 
 def check(root: Path = Path("/")) -> list[Finding]:
     """Run all checks. Takes one second, in which this process sleeps."""
-    before = Watch([], root), _processes(), psutil.cpu_times(), throttles(root)
+    watch, processes, heat = Watch([], root), _processes(), throttles(root)
     time.sleep(SAMPLE_SECONDS)
     return [
-        others(before[0].others(), before[1], _processes()),
-        steal(before[2], psutil.cpu_times()),
+        others(watch.others(), processes, _processes()),
+        steal(watch.stolen()),
         governor(root),
-        boost(root),
-        throttling(before[3], throttles(root)),
+        throttling(heat, throttles(root)),
         cores(root),
         memory(),
         swap(),
@@ -127,12 +124,9 @@ def others(used: float, before: dict[int, tuple[str, float]], after: dict[int, t
     return _finding("other processes", used <= MOST_OTHERS, found, advice)
 
 
-def steal(before: Any, after: Any) -> Finding:
-    """The share of time that this virtual machine needed but did not get, from two readings of `psutil.cpu_times`."""
-    passed = sum(after[:8]) - sum(before[:8])  # the guest fields after these are already part of user time
-    if not hasattr(after, "steal") or passed <= 0:
-        return _not_known("steal time")
-    share = (after.steal - before.steal) / passed
+def steal(stolen: float) -> Finding:
+    """The share of its cores' time that other virtual machines took from this one; `stolen` is a number of cores."""
+    share = stolen / len(allowed_cores())
     advice = "other virtual machines use this processor: measure at another time, or on a machine of your own"
     return _finding("steal time", share <= MOST_STEAL, f"{100 * share:.1f} %", advice)
 
@@ -140,7 +134,7 @@ def steal(before: Any, after: Any) -> Finding:
 def governor(root: Path) -> Finding:
     """The frequency governor, the part of the system that sets the clock of a core, of each core in use."""
     files = [root / f"sys/devices/system/cpu/cpu{n}/cpufreq/scaling_governor" for n in sorted(allowed_cores())]
-    governors = sorted({governor for file in files if (governor := printable(_read(file).strip()))})
+    governors = sorted({governor for file in files if (governor := printable(system_text(file).strip()))})
     if not governors:
         return _not_known("frequency governor")
     steady = set(governors) <= STEADY_GOVERNORS
@@ -148,25 +142,10 @@ def governor(root: Path) -> Finding:
     return _finding("frequency governor", steady, ", ".join(governors), advice)
 
 
-def boost(root: Path) -> Finding:
-    """Whether the clock may rise above the nominal one: timings vary more, but it is what users get, so it is fit."""
-    for path, on, switch in (("cpufreq/boost", "1", "0"), ("intel_pstate/no_turbo", "0", "1")):
-        text = _read(root / "sys/devices/system/cpu" / path).strip()
-        if text == on:
-            advice = (
-                f"for steadier figures, though slower than users get: echo {switch} | "
-                f"sudo tee /sys/devices/system/cpu/{path}"
-            )
-            return Finding("boost", True, "on: the clock depends on heat and on how many cores are busy", advice)
-        if text in ("0", "1"):
-            return Finding("boost", True, "off", "")
-    return _not_known("boost")
-
-
 def throttles(root: Path) -> int | None:
     """How often heat has slowed a core or a whole processor since the machine started; None if not known."""
     files = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count")
-    counts = [int(text) for file in files if (text := _read(file).strip()).isdecimal()]
+    counts = [int(text) for file in files if (text := system_text(file).strip()).isdecimal()]
     return sum(counts) if counts else None
 
 
@@ -185,7 +164,7 @@ def cores(root: Path) -> Finding:
     limited = f"; the control group allows {limit:g} core{'s' * (limit != 1)}" if math.isfinite(limit) else ""
     physical, shared = set(), []
     for number in sorted(allowed):
-        text = _read(root / f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").strip()
+        text = system_text(root / f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").strip()
         siblings = _number_list(text)
         if not siblings:
             return Finding(
@@ -231,14 +210,6 @@ def _finding(name: str, ok: bool, found: str, advice: str) -> Finding:
 
 def _not_known(name: str) -> Finding:
     return Finding(name, True, NOT_KNOWN, "")
-
-
-def _read(path: Path) -> str:
-    """The text of a system file; "" if it does not exist or must not be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _number_list(text: str) -> set[int]:

@@ -9,7 +9,7 @@
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +24,6 @@ from benchmarks.measure.in_child import (
     Count,
     CountOrZero,
     Measured,
-    Product,
     Profile,
     Seconds,
     SomeSeconds,
@@ -41,7 +40,7 @@ from common.scoring import Scores
 from common.text import printable
 
 # The version of each format. They have the same kinds of lines, and differ in what their plans measure.
-FORMATS = {"rosetta-benchmark": 4, "rosetta-sweep": 3, "rosetta-workers": 3}
+FORMATS = {"rosetta-benchmark": 5, "rosetta-sweep": 4, "rosetta-workers": 4}
 # A recording holds at most so much, which bounds memory and time: about sixteen hours of seven rows.
 MOST_BYTES = 32 << 20
 MOST_ROWS = 100
@@ -62,7 +61,6 @@ class Sizes(Measured, frozen=True):
     """Sizes of the tensors that are made of the corpus."""
 
     training_rows: Count
-    validation_rows: Count
     max_encoder_seq_length: Count  # T_enc
     max_decoder_seq_length: Count  # T_dec
     num_encoder_tokens: Count  # V_enc
@@ -72,7 +70,6 @@ class Sizes(Measured, frozen=True):
     def of(cls, material: Material) -> "Sizes":
         return cls(
             training_rows=len(material.training_rows),
-            validation_rows=len(material.validation_rows),
             max_encoder_seq_length=material.max_encoder_seq_length,
             max_decoder_seq_length=material.max_decoder_seq_length,
             num_encoder_tokens=material.batch.num_encoder_tokens,
@@ -98,7 +95,6 @@ class Text(Measured, frozen=True):
     weights: str = ""  # the weights that all rows decode with, in words
     weights_sha256: str = ""  # of the file with these weights; "" for fresh weights
     shown: Annotated[list[ShownSentence], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list)
-    held_out: CountOrZero = 0  # number of distinct held-out sources; each is decoded once
 
 
 class Head(Line, frozen=True, tag="plan"):
@@ -150,11 +146,12 @@ class Decoded(Line, frozen=True):
 
 
 class Explained(Line, frozen=True, tag="evidence"):
-    """Which kernels a row's framework ran and how fast its matrix products are; recorded once for each row."""
+    """Which kernels a row's framework ran and how fast it multiplies matrices; recorded once for each row."""
 
-    row: int  # -1 for the referee, which has products alone
+    row: CountOrZero
     profile: Profile | None
-    products: Annotated[list[Product], msgspec.Meta(max_length=20)]
+    # Floating-point operations a second of a large product in float32; None where it was not measured.
+    flops: Annotated[float, msgspec.Meta(ge=1.0)] | None
 
 
 class Summed(Line, frozen=True):
@@ -163,7 +160,6 @@ class Summed(Line, frozen=True):
     row: CountOrZero
     size: Count  # bytes of one worker's array
     seconds: SomeSeconds
-    others: Amount  # cores that other processes used meanwhile, on average
 
 
 LATER = Round | Certified | Decoded | Explained | Summed  # every line but the first
@@ -192,27 +188,19 @@ class Recording:
 
         Raises CannotBeginError if the file cannot be read, RosettaError if it is damaged or of another format.
         """
-        found = _Format("an empty file", 0)
-        head: Head | None = None
-        lines: list[Line] = []
+        lines: list[Any] = []
         expected = (formats or tuple(FORMATS))[0]
         for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
             try:
                 if number == 1:
-                    found = msgspec.json.decode(line, type=_Format)
-                    expected = found.format if found.format in (formats or FORMATS) else expected
-                    if (found.format, found.version) != (expected, FORMATS[expected]):
-                        break
-                    head = _decoded(line, Head)
-                else:
-                    lines.append(_decoded(line, LATER))
+                    expected = _known_format(path, line, formats or tuple(FORMATS))
+                lines.append(_decoded(line, LATER if lines else Head))
             except (ValueError, RecursionError) as error:
                 what = f"{path}, line {number}, is no line of {expected} version {FORMATS[expected]}"
                 raise RosettaError(f"{what}: {_shown(error)}") from error
-        if head is None:
-            what = f"{_shown(found.format)} version {found.version}" if found.version else "empty"
-            raise RosettaError(f"{path} is {what}, expected {expected} version {FORMATS[expected]}")
-        recording = cls(path, head, lines)
+        if not lines:
+            raise RosettaError(f"{path} is empty, expected {expected} version {FORMATS[expected]}")
+        recording = cls(path, lines[0], lines[1:])
         if damage := next(recording.damages(), None):
             raise RosettaError(f"{path} is damaged: {_shown(damage)}")
         return recording
@@ -253,6 +241,8 @@ class Recording:
         labels = {row.label for row in self.plan.rows}
         if not 0 < len(labels) == rows <= MOST_ROWS:
             yield f"it has {rows} rows with {len(labels)} labels, expected at most {MOST_ROWS} and one label each"
+        if not self.plan.question:
+            yield "none of its rows has matched settings"
         if self.head.format != f"rosetta-{self.plan.kind}":
             yield f"its plan is that of a rosetta-{self.plan.kind}"
         if any(len(line.translations) != shown for line in self.of_kind(Decoded)):
@@ -263,7 +253,7 @@ class Recording:
             yield "a kernel took less than no time"
         indices = [line.row for line in self.lines if isinstance(line, Certified | Explained | Decoded | Summed)]
         indices += [start.row for line in self.of_kind(Round) for start in line.starts]
-        if any(not -1 <= row < rows for row in indices):
+        if any(row >= rows for row in indices):
             yield f"it has lines of other rows than its {rows}"
         counted = {line.row for line in self.of_kind(Decoded) if line.characters}
         seen = set()
@@ -286,6 +276,16 @@ class _Format(msgspec.Struct):
 
     format: str
     version: int
+
+
+def _known_format(path: Path, line: bytes, formats: Sequence[str]) -> str:
+    """The format of a first line. Raises RosettaError unless it is one of these `formats`, in our version."""
+    found = msgspec.json.decode(line, type=_Format)
+    expected = found.format if found.format in formats else formats[0]
+    if (found.format, found.version) != (expected, FORMATS[expected]):
+        what = f"{_shown(found.format)} version {found.version}"
+        raise RosettaError(f"{path} is {what}, expected {expected} version {FORMATS[expected]}")
+    return expected
 
 
 def format_of(path: Path) -> str:

@@ -26,13 +26,11 @@ from backends.groups.engines import new_group
 from backends.process.group import ask_each, started_group
 from backends.process.parent import Runtime
 from benchmarks.measure import in_child, machine
-from benchmarks.measure.contestants import Trainees
 from benchmarks.measure.in_child import PROFILED_STEPS
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import Explained, Line, Recording, Round, Sizes, Start, Summed, Text
-from benchmarks.measure.turns import take_turns
+from benchmarks.measure.turns import Trainees, take_turns
 from common.config import ModelConfig
-from common.machine import Watch
 from common.material import Material, prepare
 from common.tensors import Batch, epoch_order, model_config
 
@@ -133,11 +131,10 @@ def _round_of_sizes(recording: Recording, material: Material, number: int) -> It
         rng = np.random.default_rng([plan.settings.seed, number])
         cycles = list(islice(take_turns(contestants, rng), CYCLES))
         known = {line.row for line in recording.of_kind(Explained)}
-        products = {"batch_size": batch_size, "target_length": rows.decoder_input_ids.shape[1]}
         for one in contestants:  # after all turns, so that these matrices are in no peak of memory
             if one.row not in known:
                 machine.wait_until_idle()
-                yield Explained(one.row, None, one.processes[0].call(in_child.matrix_products, **products))
+                yield Explained(one.row, None, one.processes[0].call(in_child.product_speed))
     yield Round(number, "training", starts, cycles, machine.now() - began)
 
 
@@ -164,14 +161,12 @@ def _round_of_workers(recording: Recording, material: Material, number: int) -> 
         warm_ups = [contestant.warm_up() for contestant in contestants]
         cycles = list(islice(take_turns(contestants, np.random.default_rng([settings.seed, number])), WORKERS_CYCLES))
         machine.wait_until_idle()
-        watch = Watch(process.pid for process in [*group, *alone])
         sums, *_ = ask_each(group, lambda p: p.call(in_child.sums, sizes=[*SUM_SIZES], repetitions=SUMS))
-        others = watch.others()
         for size, seconds in zip(SUM_SIZES, sums, strict=True):
-            yield Summed(row, size, seconds, others)
+            yield Summed(row, size, seconds)
         rows = corpus.take(np.arange(PROFILED_STEPS * whole) % len(corpus))
         profile, *_ = ask_each(group, lambda p: p.call(in_child.profiled, rows=rows, batch_size=whole))
-        yield Explained(row, profile, [])
+        yield Explained(row, profile, None)
         start = Start(row, 0.0, group[0].facts, warm_ups[2])  # not timed, since the others start meanwhile
     yield Round(number, "training", [start], cycles, machine.now() - began)
 

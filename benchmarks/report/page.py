@@ -9,13 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from backends import BASELINE
-from benchmarks.compare.certificate import Rung
 from benchmarks.measure.recording import Recording
-from benchmarks.report.charts import Values, chart, colour_of
-from benchmarks.report.render import Report
-from benchmarks.report.results import Results, as_json, times
-from benchmarks.report.rows import Kind, RowPair, RowResults
-from benchmarks.report.statistics import Estimate
+from benchmarks.measure.statistics import Estimate
+from benchmarks.report.render import Report, Values, chart, colour_of
+from benchmarks.report.results import Kind, Results, RowPair, RowResults, as_json, times
 from benchmarks.report.why import PARTS
 from benchmarks.report.words import (
     MISSING,
@@ -38,8 +35,7 @@ from benchmarks.report.words import (
 )
 from common.text import listed, printable
 
-MOST_KERNELS = 3  # kernels that are listed of each row
-FAR = 0.55  # a translation with more edits for each character of its reference has no marks, which would hide it
+MOST_REFERENCES = 3  # of a sentence that are shown beside a translation that is none of them
 SENTENCES = "Decoded sentences"  # the section that a terminal shows too
 DECODING_COLUMNS = (
     "Batched and alone: the time to decode a character of many sentences together, or of one by itself."
@@ -56,31 +52,28 @@ DECODING: Columns = {
     "a character in a batch": lambda row: interval(row.batch),
     "characters a second": lambda row: digits(1 / row.batch.value if row.batch else None),
     "sentences": lambda row: f"{row.sentences:,}" if row.batch else MISSING,
-    "a character alone": lambda row: interval(row.one_by_one),
+    "a character alone": lambda row: interval(row.alone),
 }
 START: Columns = {
-    "starting Python": lambda row: quantity(row.start["process"]),
+    "starting Python": lambda row: quantity(row.start.get("process")),
     "importing": lambda row: quantity(row.start["import"]),
     "building the model": lambda row: quantity(row.start["build"]),
     "the first step": lambda row: quantity(row.start["first step"]),
-    "in all": lambda row: quantity(sum(row.start.values())),
-    "memory after import": lambda row: megabytes(row.memory["after import"]),
-    "after build": lambda row: megabytes(row.memory["after build"]),
-    "at its peak": lambda row: megabytes(row.memory["peak"]),
+    "in all": lambda row: quantity(sum(row.start.values())) if "process" in row.start else MISSING,
+    "most memory": lambda row: megabytes(row.peak_memory),
 }
 PEAK: Columns = {
     "share of the peak": lambda row: percent(row.peak_share),
     "GFLOP a step": lambda row: digits(row.flop / 1e9) if row.flop and row.peak_share else MISSING,
 }
 SETTINGS: Columns = {
+    "parity": lambda row: ("passed" if row.certificate.passed else "**broken**") if row.certificate else MISSING,
     "version": lambda row: safe(row.facts.version),
     "device": lambda row: safe(row.facts.device),
     "precision": lambda row: safe(row.facts.precision),
     "Python": lambda row: safe(row.facts.python_version),
     "threads": lambda row: str(row.facts.threads),
-    "all, busy": lambda row: "{}, {}".format(*row.threads),
     "libraries": lambda row: ", ".join(map(safe, row.facts.libraries)),
-    "longest kernels": lambda row: ", ".join(code(kernel.name) for kernel in row.kernels[:MOST_KERNELS]),
     "settings, read back from the framework": lambda row: ", ".join(
         code(f"{name}={value}") for name, value in row.facts.settings.items()
     ),
@@ -123,7 +116,7 @@ def _answer(results: Results) -> dict[str, str]:
         "an epoch": lambda row: interval(row.epoch),
         "times as fast": lambda row: _to_baseline(results, row),
         "batched": lambda row: quantity(row.batch),
-        "alone": lambda row: quantity(row.one_by_one),
+        "alone": lambda row: quantity(row.alone),
     }
     labels, missing = [row.label for row in rows], results.missing
     why = [pair.why for pair in results.pairs if pair.left in labels[:1] and pair.right in labels and pair.why]
@@ -138,7 +131,7 @@ def _answer(results: Results) -> dict[str, str]:
         "answer": table(
             ("row", *columns), [(safe(row.title), *(cell(row) for cell in columns.values())) for row in rows]
         ),
-        "decoding_columns": DECODING_COLUMNS if any(row.batch or row.one_by_one for row in rows) else "",
+        "decoding_columns": DECODING_COLUMNS if any(row.batch or row.alone for row in rows) else "",
         "why": "\n".join(f"- {safe(sentence)}" for sentence in why),
         "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
         "missing": f"There was no time for {listed(missing)}; go on with `--resume`." if missing else "",
@@ -150,7 +143,6 @@ def _support(results: Results) -> dict[str, str]:
     plan, scores, rows = results.plan, results.scores, results.rows
     # What to type comes last in each piece of advice.
     advice = [(before, typed) for before, _, typed in (text.rpartition(": ") for text in results.advice)]
-    batch, alone = _verdicts(results, results.decoding), _verdicts(results, results.alone)
     controls = [
         f"One row was measured twice: {safe(pair.left)} is {ratio(pair.ratio)} as fast as {safe(pair.right)}. "
         "Without a bias the interval contains 1."
@@ -163,22 +155,17 @@ def _support(results: Results) -> dict[str, str]:
         "model": f"LSTM encoder-decoder, {plan.latent_dim} units, batches of {plan.settings.batch_size}",
         "score": scores["chrf_signature"] if scores else "",
     }
-    certificates = [row.certificate for row in rows if row.certificate]
     return {
         "training": _by_row([row for row in rows if not row.row.reduced], TRAINING),
         "training_reduced": _by_row([row for row in rows if row.row.reduced], TRAINING),
-        **{kind: _verdicts(results, results.pairs, kind) for kind in ("frameworks", "installed", "reduced")},
+        **{kind: _verdicts(results, kind) for kind in ("frameworks", "installed", "reduced")},
         "advice": "\n".join(f"- {safe(before)}: {code(typed)}" for before, typed in advice),
         "decoding": _by_row(rows, DECODING),
-        "decoding_batch": batch and f"**In a batch**\n\n{batch}",
-        "decoding_alone": alone and f"**Alone**\n\n{alone}",
         **_sentences(results),
         "start": _by_row(rows, START),
         "parts": _parts(rows),
         "peak": _by_row(rows, PEAK),
         "fastest": _fastest(results),
-        "parity": _parity(rows),
-        "referees": safe(", ".join(dict.fromkeys(one.referee for one in certificates))),
         "settings": _by_row(rows, SETTINGS),
         "rounds": count(results.rounds, "round"),
         "cycles": count(results.cycles, "cycle"),
@@ -219,7 +206,7 @@ def _pictures(results: Results) -> dict[str, tuple[str, Values]]:
     pictures = {
         "training": ("Training: an epoch", [_bar(row, row.epoch) for row in rows]),
         "batch": (f"Decoding {sentences} sentences: a character", [_bar(row, row.batch) for row in rows]),
-        "alone": ("Decoding one sentence: a character", [_bar(row, row.one_by_one) for row in rows]),
+        "alone": ("Decoding one sentence: a character", [_bar(row, row.alone) for row in rows]),
     }
     return {name: (title, bars) for name, (title, bars) in pictures.items() if any(bar["value"] for bar in bars)}
 
@@ -233,7 +220,7 @@ def _bar(row: RowResults, estimate: Estimate | None) -> dict[str, Any]:
 
 def _charts(results: Results) -> dict[str, str]:
     """The charts of the page as SVG, by their names."""
-    return {name: chart("bars", bars) for name, (_, bars) in _pictures(results).items()}
+    return {name: chart(bars) for name, (_, bars) in _pictures(results).items()}
 
 
 def _by_row(rows: Iterable[RowResults], columns: Columns) -> str:
@@ -242,11 +229,11 @@ def _by_row(rows: Iterable[RowResults], columns: Columns) -> str:
     return table(("row", *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
 
 
-def _verdicts(results: Results, pairs: Iterable[RowPair], kind: Kind = "frameworks") -> str:
+def _verdicts(results: Results, kind: Kind) -> str:
     """A table of the pairs of one kind."""
     lines = [
         (safe(pair.left), safe(pair.right), verdict(pair, results.rounds), ratio(pair.ratio), ratio(pair.pairwise))
-        for pair in pairs
+        for pair in results.pairs
         if pair.kind == kind
     ]
     return table(("row", "compared with", "verdict", "times as fast", "from these two rows alone"), lines)
@@ -274,38 +261,14 @@ def _sentences(results: Results) -> dict[str, str]:
     for one in sentences:
         for by, words in one.distinct:
             rows = "all" if by == [*one.translations] else safe(", ".join(by))
-            lines[one.held_out].append((safe(one.source), *difference(words, one.references), rows))
-    tables = {
+            beside = "exact" if words in one.references else " / ".join(one.references[:MOST_REFERENCES])
+            lines[one.held_out].append((safe(one.source), safe(words) or "(nothing)", safe(beside), rows))
+    columns = ("translation", "references", "by")
+    return {
         "weights": weights,
-        "trained_on": table(("trained on", "translation", "nearest reference", "by"), lines[False]),
-        "held_out": table(("held out of training", "translation", "nearest reference", "by"), lines[True]),
+        "trained_on": table(("trained on", *columns), lines[False]),
+        "held_out": table(("held out of training", *columns), lines[True]),
     }
-    note = "Words that are ~~struck~~ are missing, **bold** ones are added."
-    return tables | {"marks": note if "**" in joined(*tables.values()) else ""}
-
-
-def difference(translation: str, references: Sequence[str]) -> tuple[str, str]:
-    """A translation with its differences from the nearest reference, and this reference; "exact" if they are equal.
-
-    Words that are missing are struck through, and words that are added are bold.
-    """
-    from rapidfuzz.distance import Levenshtein
-
-    if not translation or translation in references or not references:
-        beside = "exact" if translation in references else " / ".join(references)
-        return safe(translation) or "(nothing)", safe(beside)
-    nearest = min(references, key=lambda reference: Levenshtein.distance(translation, reference))
-    if Levenshtein.distance(translation, nearest) > FAR * len(nearest):
-        return safe(translation), safe(nearest)
-    marked: list[str] = []
-    words, others = nearest.split(), translation.split()
-    for step in Levenshtein.opcodes(words, others):
-        missing, added = words[step.src_start : step.src_end], others[step.dest_start : step.dest_end]
-        if step.tag == "equal":
-            marked += map(safe, added)
-        else:
-            marked += [f"~~{safe(word)}~~" for word in missing] + [f"**{safe(word)}**" for word in added]
-    return " ".join(marked), safe(nearest)
 
 
 def _parts(rows: Iterable[RowResults]) -> str:
@@ -321,26 +284,8 @@ def _parts(rows: Iterable[RowResults]) -> str:
 
 
 def _fastest(results: Results) -> str:
-    """The fastest matrix product: its speed, its framework and its shape; "" where none was measured."""
-    if not results.peaks:
+    """Speed and framework of the fastest matrix product; "" where none was measured."""
+    if results.peak is None:
         return ""
-    peak, shape = results.peaks[0], " × ".join(f"{size:,}" for size in results.peaks[0].shape)
-    return f"{digits(peak.flops / 1e9)}{SPACE}GFLOP/s in {safe(peak.backend)} with m × k × n = {shape}"
-
-
-def _parity(rows: Iterable[RowResults]) -> str:
-    """A table of the rungs of each row's parity certificate."""
-    certificates = {row.label: row.certificate for row in rows if row.certificate}
-    rungs = dict.fromkeys(rung for one in certificates.values() for rung in one.rungs)
-    lines = [
-        (safe(label), "passed" if one.passed else "**broken**", *(_rung(one.rungs.get(rung)) for rung in rungs))
-        for label, one in certificates.items()
-    ]
-    return table(("row", "parity", *map(safe, rungs)), lines)
-
-
-def _rung(rung: Rung | None) -> str:
-    """The error of a rung and its tolerance; "" where the row did not reach it."""
-    if rung is None or rung.error is None:
-        return "differs" if rung else ""
-    return f"{rung.error:.1e} {'≤' if rung.passed else '>'} {rung.tolerance:.1e}" if rung.error else "equal"
+    flops, backend = results.peak
+    return f"{digits(flops / 1e9)}{SPACE}GFLOP/s in {safe(backend)}"

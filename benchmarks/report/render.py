@@ -1,4 +1,9 @@
-"""Pages that are written in Markdown, for a browser, for GitHub and for a terminal."""
+"""Pages that are written in Markdown, for a browser, for GitHub and for a terminal; and their charts.
+
+Charts are SVG, drawn for a column of 340 pixels: a telephone shows one such column, a wide page three. Text and lines
+have the page's colours, by `currentColor` and `var(--paper)`, so that one drawing serves light, dark and print. Each
+bar has its name and its figure above it, so it needs no axis, and no name is cut off.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +14,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from common.text import printable
+from backends import BASELINE
+from common.text import for_terminal, printable
 
 IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
 # The line near the beginning of each page which shows that the page may be replaced by a newer one.
@@ -34,6 +40,21 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
+
+# Okabe and Ito's colours, which can be told apart with every common colour blindness.
+COLOURS = {
+    "torch": "#0072b2",
+    "paddle": "#009e73",
+    "keras": "#d55e00",
+    "numpy": "#cc79a7",
+    BASELINE: "#7b818c",
+}
+OTHER = "#56b4e9"  # of a backend that this version does not know
+INK, PAPER = "currentColor", "var(--paper)"
+WIDTH = 340
+WIDEST = 1.5  # an interval is cut at this multiple of the longest bar
+
+Values = Sequence[Mapping[str, Any]]
 
 
 class Report(NamedTuple):
@@ -107,3 +128,50 @@ def terminal(text: str, console: Console) -> None:
     plain = {"markdown.code": "bold", "markdown.table.header": "bold", "markdown.table.border": "dim"}
     with console.use_theme(Theme(plain)):
         console.print(Markdown("\n".join(map(printable, bold.split("\n"))), hyperlinks=False))
+
+
+def colour_of(backend: str) -> str:
+    """A backend's colour; a variant has its framework's."""
+    return COLOURS.get(backend) or COLOURS.get(backend.partition(":")[0], OTHER)
+
+
+def chart(values: Values) -> str:
+    """A bar for each value from zero as SVG, with a line for its interval; its name and its figure stand above it.
+
+    Each value has `label`, `value`, `text` and `colour`, and may have the ends `low` and `high` of its interval.
+    """
+    import altair as alt
+    import vl_convert
+
+    # Browsers show the names that charts were given, which a stranger may have chosen.
+    clean: list[dict[str, Any]] = [
+        {name: for_terminal(v) if isinstance(v, str) else v for name, v in value.items()} for value in values
+    ]
+    longest = max(value["value"] for value in clean)
+    ends = [min(value.get("high", value["value"]), WIDEST * longest) for value in clean]
+    x = alt.X("value:Q", axis=None, scale=alt.Scale(domain=[0, max([longest, *ends]) or 1], clamp=True, nice=False))
+    bands = alt.Y("label:N", axis=None, scale=alt.Scale(domain=[value["label"] for value in clean]))
+    base = alt.Chart(alt.InlineData(values=clean)).encode(y=bands)
+    sure = alt.Chart(alt.InlineData(values=[value for value in clean if "low" in value])).encode(y=bands)
+    # Under each line lies a wider one in the page's colour, so that it is seen on a bar of any colour.
+    rules = [
+        sure.mark_rule(stroke=colour, strokeWidth=stroke, yOffset=9).encode(x="low:Q", x2="high:Q")
+        for colour, stroke in ((PAPER, 5), (INK, 1.6))
+    ]
+    drawn = alt.layer(
+        base.mark_bar(height=12, yOffset=9).encode(x=x, fill=alt.Fill("colour:N", scale=None, legend=None)),
+        *rules,
+        base.mark_text(align="left", x=0, dy=-9, limit=230).encode(text="label:N"),
+        base.mark_text(align="right", x="width", dy=-9, fontWeight="bold").encode(text="text:N"),
+    )
+    configured = drawn.properties(width=WIDTH, height=42 * len(clean), padding=0).configure(
+        # The widths of words are measured in a typeface with Arial's widths.
+        font="Arial, sans-serif",
+        background="transparent",
+        aria=False,
+        autosize=alt.AutoSizeParams(type="none", contains="padding"),
+        view={"stroke": None},
+        text={"color": INK, "fontSize": 13},
+    )
+    svg: str = vl_convert.vegalite_to_svg(configured.to_dict())
+    return svg

@@ -3,24 +3,24 @@
 Times are in seconds and memory in bytes unless it says otherwise.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from math import ceil, fsum
 from statistics import fmean, median
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from backends import BASELINE, title_of
 from benchmarks.compare.certificate import Certificate
-from benchmarks.measure.plan import LEAST_ROUNDS
-from benchmarks.measure.recording import Certified, Decoded, Explained, Recording, Work
+from benchmarks.measure.plan import LEAST_ROUNDS, Row
+from benchmarks.measure.recording import Certified, Decoded, Explained, Recording, ShownSentence, Work
+from benchmarks.measure.statistics import MOST_DROPPED, Estimate, Word, grouped, half_width, observations, trusted
 from benchmarks.measure.turns import usable
-from benchmarks.report.roofline import multiplies_one_hot, step_flop
-from benchmarks.report.rows import Kind, Peak, RowPair, RowResults, TranslatedSentence
-from benchmarks.report.statistics import MOST_DROPPED, Estimate, grouped, half_width, observations, trusted
-from benchmarks.report.why import advice_for, step_parts, why_slower
+from benchmarks.report.why import advice_for, multiplies_one_hot, step_flop, step_parts, why_slower
+from common.interface import BackendFacts
 from common.scoring import Scores
 from common.text import listed
 
@@ -28,6 +28,66 @@ MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed s
 SLOWER = 1.1  # a row as installed gets advice if its step takes this many times as long as the matched one
 MOST_STOLEN = 0.02  # cores that other virtual machines may take on average without a note
 SURPRISE = 10.0  # the example's decoding is told of below the headline if Keras decodes this many times as fast
+
+# What the two rows of a pair are: two backends with matched settings, or a row and its counterpart (see Row), which
+# is as installed, in reduced precision, or simply measured a second time.
+Kind = Literal["frameworks", "installed", "reduced", "control"]
+
+
+@dataclass(frozen=True)
+class RowResults:
+    """What is known of one row."""
+
+    row: Row
+    label: str  # the row's name in tables and charts
+    title: str  # its name in the headline
+    facts: BackendFacts
+    certificate: Certificate | None  # parity certificate of the framework's version that ran; None if there is none
+    why_not: str  # why the row is not compared with others, such as broken parity; empty if it is compared
+    step: Estimate | None  # a warm training step; None if no cycle could be used
+    epoch: Estimate | None
+    pairs_per_second: float | None
+    batch: Estimate | None  # a character that is put out, where many sentences are decoded in one call
+    # The same of the held-out sentence with the longest output, decoded by itself. A row that cannot decode a batch
+    # decodes the shown sentences once instead, so its interval has no width.
+    alone: Estimate | None
+    sentences: int  # number of sentences that `batch` decodes in one call
+    # The phases of a start: import, build, first step; and process, where a process was started while no other was.
+    start: Mapping[str, float]
+    peak_memory: int  # the most memory of any process while it trained
+    flop: float | None  # floating-point operations of a step, by formula
+    peak_share: float | None  # their number a second, as a share of the fastest matrix product that was measured
+    step_parts: Mapping[str, float]  # a step by common.profiling.Part; empty where the profiler did not run
+
+    @property
+    def compared(self) -> bool:
+        """Whether the row's figures are compared with those of other rows."""
+        return not self.why_not
+
+
+@dataclass(frozen=True)
+class RowPair:
+    """Two rows compared with one another."""
+
+    kind: Kind
+    left: str  # label of the faster row if the kind is "frameworks", otherwise of the row that the kind names
+    right: str  # label of the row that it is compared with
+    ratio: Estimate  # how many times as fast left is
+    pairwise: Estimate | None  # the same ratio from these two rows alone
+    word: Word  # the verdict
+    why: str = ""  # a sentence that explains the difference; empty where the parts of a step were not measured
+
+
+class TranslatedSentence(ShownSentence, frozen=True):
+    """A sentence of the corpus, its references, and each row's translation. All rows decode with the same weights."""
+
+    translations: dict[str, str]  # by the row's label
+
+    @property
+    def distinct(self) -> list[tuple[list[str], str]]:
+        """Each distinct translation, with the labels of the rows that give it."""
+        labels = grouped((translation, label) for label, translation in self.translations.items())
+        return [(names, translation) for translation, names in labels.items()]
 
 
 class Results:
@@ -64,14 +124,10 @@ class Results:
         )
 
     @cached_property
-    def peaks(self) -> list[Peak]:
-        """The matrix products that were measured, the fastest first."""
-        peaks = [
-            Peak(product.name, product.shape, product.flops, self.plan.rows[index].backend if index >= 0 else "numpy")
-            for index, line in self.explained.items()
-            for product in line.products
-        ]
-        return sorted(peaks, key=lambda peak: -peak.flops)
+    def peak(self) -> tuple[float, str] | None:
+        """Operations a second of the fastest matrix product, and its backend; None where none was measured."""
+        measured = [(line.flops, self.plan.rows[row].backend) for row, line in self.explained.items() if line.flops]
+        return max(measured, default=None)
 
     @property
     def others(self) -> float:
@@ -90,18 +146,11 @@ class Results:
 
     @cached_property
     def pairs(self) -> list[RowPair]:
-        """Pairs of rows, compared by their training steps."""
-        return self._pairs("training")
+        """Every two rows of the question, the faster one on the left; then each special row and its counterpart.
 
-    @cached_property
-    def decoding(self) -> list[RowPair]:
-        """Pairs of rows, compared by seconds per character in a batch."""
-        return self._pairs("batch")
-
-    @cached_property
-    def alone(self) -> list[RowPair]:
-        """Pairs of rows, compared by seconds per character of one sentence by itself."""
-        return self._pairs("alone")
+        They are compared by their training steps; none is where too many cycles were disturbed.
+        """
+        return [pair for pair in self._pairs() if pair] if self.trusted else []
 
     def ratio(self, left: str, right: str) -> Estimate | None:
         """How many times as fast the row labelled `left` trains as the one labelled `right`; None if not known."""
@@ -175,12 +224,15 @@ class Results:
         """How much slower the official example decodes a character than Keras; "" if it is not, or not measured."""
         by_label = {row.label: row for row in self.rows}
         example, keras = by_label.get(BASELINE), by_label.get(BASELINE.partition(":")[0])
-        if not (example and example.once and keras and keras.alone) or example.once < SURPRISE * keras.alone.value:
+        if not (example and example.alone and keras and keras.alone):
             return ""
-        slower = float(f"{example.once / keras.alone.value:.2g}")
+        slower = float(f"{example.alone.value / keras.alone.value:.2g}")
+        if slower < SURPRISE:
+            return ""
         return (
-            f"The official example takes {example.once * 1e3:.2g} ms to decode a character, plain {keras.title} "
-            f"{keras.alone.value * 1e3:.2g}: the example decodes {slower:,.0f} times slower than {keras.title} can."
+            f"The official example takes {example.alone.value * 1e3:.2g} ms to decode a character, plain "
+            f"{keras.title} {keras.alone.value * 1e3:.2g}: the example decodes {slower:,.0f} times slower than "
+            f"{keras.title} can."
         )
 
     @property
@@ -213,23 +265,26 @@ class Results:
         """The reasons not to rely on the figures."""
         return [*self._doubts()]
 
-    @property
-    def warnings(self) -> list[str]:
-        """All that a reader must know of the figures: `doubts`, and notes that do not make them wrong."""
-        return [*self.doubts, *self.notes]
+    @cached_property
+    def notes(self) -> list[str]:
+        """What else a reader should know of the figures."""
+        return [*self._notes()]
 
     def _row(self, index: int) -> RowResults:
         row, starts, decoded = self.plan.rows[index], self.starts[index], self.decoded.get(index)
         facts, visits = starts[-1].facts, self.visits.get(index, [])
         step, (certificate, why_not) = self.observed["training"].seconds(index), self._parity(index)
+        alone = self.observed["alone"].seconds(index)
+        if alone is None and decoded and not decoded.characters:
+            alone = Estimate(decoded.seconds, decoded.seconds, decoded.seconds)
         sizes, batch_size = self.head.corpus.sizes, self.plan.settings.batch_size
         profile = self.explained[index].profile if index in self.explained else None
         makes_tensors = row.backend != BASELINE  # keras:example makes all of its tensors before its steps
-        timed = [start for start in starts if start.seconds] or starts[:1]  # where starting was timed
+        process = [s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in starts if s.seconds]
         flop = peak_share = None
         if step and not row.reduced:
             flop = step_flop(sizes, batch_size, self.plan.latent_dim, multiplies_one_hot(facts))
-            peak_share = flop / step.value / self.peaks[0].flops if self.peaks else None
+            peak_share = flop / step.value / self.peak[0] if self.peak else None
         return RowResults(
             row=row,
             label=row.label,
@@ -242,24 +297,17 @@ class Results:
             epoch=step and step.times(ceil(sizes.training_rows / batch_size)),
             pairs_per_second=batch_size / step.value if step else None,
             batch=self.observed["batch"].seconds(index),
-            alone=self.observed["alone"].seconds(index),
-            once=decoded.seconds if decoded and not decoded.characters else None,
+            alone=alone,
             sentences=decoded.sentences if decoded else 0,
-            start={
-                "process": median(s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in timed),
-                "import": median(s.facts.import_seconds for s in timed),
-                "build": median(s.facts.build_seconds for s in timed),
+            start=({"process": median(process)} if process else {})
+            | {
+                "import": median(s.facts.import_seconds for s in starts),
+                "build": median(s.facts.build_seconds for s in starts),
                 "first step": median(s.warm_up.first_step_seconds for s in starts),
             },
-            memory={
-                "after import": median(s.facts.resident_after_import for s in starts),
-                "after build": median(s.facts.resident_after_build for s in starts),
-                "peak": max([start.warm_up.peak for start in starts] + [visit.peak for visit in visits]),
-            },
+            peak_memory=max([start.warm_up.peak for start in starts] + [visit.peak for visit in visits]),
             flop=flop,
             peak_share=peak_share,
-            threads=(starts[-1].warm_up.threads, starts[-1].warm_up.busy_threads),
-            kernels=profile.kernels if profile else [],
             step_parts=step_parts(profile, step.value, makes_tensors) if step else {},
         )
 
@@ -286,43 +334,35 @@ class Results:
         pairs = [self._pair("control", index, rows.index(row)) for index, row in twice if row in rows]
         return next((pair for pair in pairs if pair and pair.word in ("faster", "slower")), None)
 
-    def _pair(self, kind: Kind, left: int, right: int, work: Work = "training") -> RowPair | None:
-        """Two rows compared by their work; None where their ratio is not known. A bias widens its intervals."""
-        ratio, pairwise = self.observed[work].ratio(left, right), self.observed[work].pairwise(left, right)
+    def _pair(self, kind: Kind, left: int, right: int) -> RowPair | None:
+        """Two rows compared; None where their ratio is not known. A bias widens its intervals."""
+        observed = self.observed["training"]
+        ratio, pairwise = observed.ratio(left, right), observed.pairwise(left, right)
         if ratio is None:
             return None
         if kind != "control" and self._bias:
             bias = max(self._bias.ratio.value, self._bias.ratio.inverse.value) - 1
             ratio, pairwise = ratio.widened(bias), pairwise and pairwise.widened(bias)
         word, why = ratio.word(self.plan.within), ""
-        if kind == "frameworks" and work == "training" and word == "faster":
+        if kind == "frameworks" and word == "faster":
             slower, faster = self.by_index[right], self.by_index[left]
             why = why_slower(slower.title, faster.title, slower.step_parts, faster.step_parts)
         return RowPair(kind, self.plan.rows[left].label, self.plan.rows[right].label, ratio, pairwise, word, why)
 
-    def _pairs(self, work: Work) -> list[RowPair]:
-        """Every two rows of the question, the faster one on the left; then each special row and its counterpart.
-
-        Special rows are compared by training alone. None is compared where too many cycles were disturbed.
-        """
-        if not self.trusted:
-            return []
-        observed, pairs = self.observed[work], []
+    def _pairs(self) -> Iterator[RowPair | None]:
         compared = {index for index, row in self.by_index.items() if row.compared}
         members = [index for index in self.question if index in compared]
-        members.sort(key=lambda index: fmean(observed.of_row(index) or [0.0]))
+        members.sort(key=lambda index: fmean(self.observed["training"].of_row(index) or [0.0]))
         for left, right in combinations(members, 2):
-            ratio = observed.ratio(left, right)
-            if ratio and ratio.value < 1:
-                left, right = right, left
-            pairs.append(self._pair("frameworks", left, right, work))
-        for index, row in enumerate(self.plan.rows if work == "training" else []):
+            pair = self._pair("frameworks", left, right)
+            yield self._pair("frameworks", right, left) if pair and pair.ratio.value < 1 else pair
+        for index, row in enumerate(self.plan.rows):
             if row.counterpart in self.plan.rows:
                 other = self.plan.rows.index(row.counterpart)
-                kind: Kind = "control" if row.control else "installed" if row.installed else "reduced"
                 if row.control or {index, other} <= compared:
-                    pairs.append(self._pair(kind, index, other))
-        return [pair for pair in pairs if pair]
+                    yield self._pair(
+                        "control" if row.control else "installed" if row.installed else "reduced", index, other
+                    )
 
     def _doubts(self) -> Iterator[str]:
         if not self.trusted:
@@ -354,9 +394,7 @@ class Results:
                     "may still have been at work when a step's clock was stopped"
                 )
 
-    @property
-    def notes(self) -> Iterator[str]:
-        """What else a reader should know of the figures."""
+    def _notes(self) -> Iterator[str]:
         if self.dropped:
             left_out = f"{self.dropped} of {self.cycles} cycles are left out because other programs were at work"
             yield f"{left_out}; close other programs and measure again"
@@ -387,24 +425,13 @@ def times(ratio: float) -> str:
 # What `--json` prints of the results, beside the command and the machine.
 PRINTED = (
     "headline surprise head reached rounds cycles dropped again others seconds scores baseline rows pairs "
-    "decoding alone sentences peaks doubts warnings advice missing"
+    "sentences peak doubts notes advice missing"
 ).split()
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """The results as `--json` prints them; NaN and infinity are null.
-
-    - A pair has `ratio`, which says how many times as fast `left` is as `right`, beside the ends `low` and `high` of
-      its interval, all three as plain numbers.
-    - A sentence has its first reference as `reference`, in addition to all of them as `references`.
-    """
+    """The results as `--json` prints them; NaN and infinity are null."""
     printed: dict[str, Any] = {"command": results.plan.command, "machine": results.head.machine}
     printed |= {name: getattr(results, name) for name in PRINTED}
     content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(printed))
-    for name in ("pairs", "decoding", "alone"):
-        for pair in content[name]:
-            ratio = pair.pop("ratio")
-            pair |= {"ratio": ratio["value"], "low": ratio["low"], "high": ratio["high"]}
-    for sentence in content["sentences"]:
-        sentence["reference"] = sentence["references"][0]
     return content

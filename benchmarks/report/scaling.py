@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from statistics import fmean, median
-from typing import Any
 
 import msgspec
 
@@ -16,13 +15,12 @@ from benchmarks.measure.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import Explained, Recording, Summed
+from benchmarks.measure.statistics import Estimate, grouped, observed, trusted
 from benchmarks.measure.sweep import ARRANGEMENTS, ROUNDS, points_of, sizes_at
 from benchmarks.measure.turns import usable
 from benchmarks.report import words
-from benchmarks.report.charts import chart, colour_of
 from benchmarks.report.render import Report
-from benchmarks.report.roofline import multiplies_one_hot, step_flop
-from benchmarks.report.statistics import Estimate, grouped, observed, trusted
+from benchmarks.report.why import multiplies_one_hot, step_flop
 from common.config import DataConfig
 from common.text import listed
 
@@ -42,36 +40,12 @@ MEASURED = "How it was measured"  # the section that a terminal does not show
 class SizePoint:
     """One backend at one size of one axis."""
 
-    value: int  # the size, such as the number of units
-    seconds: float  # median time of a warm training step
-    flop: float  # floating-point operations of the step, by formula
-    share: float  # of the machine's peak speed, which the step reaches; 0 where that speed is not known
-    peak_memory: int  # largest resident memory of the process, in bytes
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One backend along one axis."""
-
     axis: str
     backend: str
-    points: Sequence[SizePoint]  # at least one, ordered by value
-
-    @property
-    def best_share(self) -> float:
-        """The largest share of the machine's peak that any size reaches."""
-        return max(point.share for point in self.points)
-
-    @property
-    def departs(self) -> int | None:
-        """The largest value at which less than half of the best share is reached; None where there is none."""
-        low = (point.value for point in reversed(self.points) if point.share < DEPARTED * self.best_share)
-        return next(low, None)
-
-    @property
-    def base(self) -> SizePoint:
-        """The point with which memory is compared: the example's 10,000 pairs, or else the fewest."""
-        return next((point for point in self.points if point.value == DataConfig.num_samples), self.points[0])
+    size: int  # such as the number of units
+    seconds: float  # median time of a warm training step
+    share: float  # of the machine's peak speed, which the step reaches; 0 where that speed is not known
+    peak_memory: int  # largest resident memory of the process, in bytes
 
 
 @dataclass(frozen=True)
@@ -80,7 +54,7 @@ class Scaling:
 
     command: str  # the command that measures the same again
     flops: float  # floating-point operations a second of the fastest matrix product; 0 before one is measured
-    curves: Sequence[Curve]
+    points: Sequence[SizePoint]
 
 
 @dataclass(frozen=True)
@@ -110,23 +84,27 @@ class Scaled:
 def scaling_of(recording: Recording) -> Scaling:
     """The results of a sweep of sizes. Where other programs disturbed every cycle of a round, all of them count."""
     plan, tensors = recording.plan, recording.head.corpus.sizes
-    flops = max((product.flops for line in recording.of_kind(Explained) for product in line.products), default=0.0)
-    rounds = {line.number: line for line in recording.rounds()}
-    points: dict[tuple[str, str], list[SizePoint]] = {}
-    for number, (axis, size) in enumerate(points_of(plan), 1):
-        if number not in rounds:
+    flops = max((line.flops or 0.0 for line in recording.of_kind(Explained)), default=0.0)
+    axes, points = points_of(plan), []
+    for line in sorted(recording.rounds(), key=lambda line: line.number):
+        if line.number > len(axes):
             continue
-        facts = {start.row: start.facts for start in rounds[number].starts}
-        cycles = list(filter(usable, rounds[number].cycles)) or rounds[number].cycles
+        axis, size = axes[line.number - 1]
+        facts = {start.row: start.facts for start in line.starts}
+        cycles = list(filter(usable, line.cycles)) or line.cycles
         for row, visits in sorted(grouped((visit.row, visit) for cycle in cycles for visit in cycle).items()):
             one_hot = row not in facts or multiplies_one_hot(facts[row])
-            flop = step_flop(*sizes_at(plan, tensors, axis, size), one_hot)
             seconds = median(step for visit in visits for step in visit.steps)
+            share = step_flop(*sizes_at(plan, tensors, axis, size), one_hot) / flops / seconds if flops else 0.0
             peak = max(visit.peak for visit in visits)
-            point = SizePoint(size, seconds, flop, flop / flops / seconds if flops else 0.0, peak)
-            points.setdefault((axis, plan.rows[row].backend), []).append(point)
-    curves = [Curve(*key, sorted(found, key=lambda point: point.value)) for key, found in points.items()]
-    return Scaling(plan.command, flops, curves)
+            points.append(SizePoint(axis, plan.rows[row].backend, size, seconds, share, peak))
+    return Scaling(plan.command, flops, points)
+
+
+def departed(points: Sequence[SizePoint]) -> int | None:
+    """The largest size at which a backend reaches less than half of its best share of the peak; None if at none."""
+    best = max(point.share for point in points)
+    return max((point.size for point in points if point.share < DEPARTED * best), default=None)
 
 
 def scaled_of(recording: Recording) -> Scaled:
@@ -175,61 +153,44 @@ def _grouped(recording: Recording, row: int, visits: Sequence[tuple[int, Visit]]
 
 def report_of(recording: Recording) -> Report:
     """The page of a sweep, of which a terminal shows what stands above `---`, and its results as plain values."""
-    plan, curves = recording.plan, dict[str, list[Curve]]()
+    plan = recording.plan
     again = f"On {words.safe(words.day(recording.head.started))}, with {words.code(plan.command)}."
     about = {"again": again, "origin": words.origin(recording.head, {})}
-    results: Scaled | Scaling
-    if plan.workers > 1:
-        results = scaled_of(recording)
+    results = scaled_of(recording) if plan.workers > 1 else scaling_of(recording)
+    if isinstance(results, Scaled):
         parts = words.sections("workers.md", about | _of_workers(results, plan))
     else:
-        results = scaling_of(recording)
-        curves = grouped((curve.axis, curve) for curve in results.curves if curve.axis in AXES)
-        parts = _of_sizes(results, curves) | {MEASURED: words.joined(_measured(results, plan), *about.values())}
+        parts = _of_sizes(results) | {MEASURED: words.joined(_measured(results, plan), *about.values())}
     measured = parts.pop(MEASURED)
     summary = words.joined(parts.pop(""), *(f"## {title}\n\n{body}" for title, body in parts.items()))
     return Report(
         words.joined(summary, "---", f"## {MEASURED}\n\n{measured}") + "\n",
         summary + "\n",
         msgspec.json.decode(msgspec.json.encode(results)),
-        lambda: {axis: _drawn(axis, along) for axis, along in curves.items()},
+        dict,
     )
 
 
-def _drawn(axis: str, curves: Sequence[Curve]) -> str:
-    """The chart of one axis: megabytes along the pairs in the corpus, milliseconds of a step along all other axes."""
-    names = [curve.backend for curve in curves]
-    values: list[dict[str, Any]] = []
-    ideal: dict[int, float] = {}  # by size, for those backends whose steps have the most operations
-    for curve in curves:
-        line = {"label": curve.backend, "colour": colour_of(curve.backend, names)}
-        for point in curve.points:
-            height = max(point.peak_memory, 1) / 1e6 if axis == MEMORY else 1e3 * point.seconds
-            values.append({**line, "x": point.value, "y": height})
-            ideal[point.value] = max(ideal.get(point.value, 0.0), height * point.share)
-    if axis != MEMORY and all(ideal.values()):
-        values += [{"label": "peak", "x": size, "y": height, "dotted": True} for size, height in ideal.items()]
-    return chart("lines", values, x=AXES[axis], y="peak memory, MB" if axis == MEMORY else "time of a step, ms")
-
-
-def _of_sizes(scaling: Scaling, curves: Mapping[str, Sequence[Curve]]) -> dict[str, str]:
-    """The sections of a page about sizes: its headline, and a chart and a table of each axis."""
-    shares = grouped((curve.backend, curve.best_share) for curve in scaling.curves if curve.axis != MEMORY)
+def _of_sizes(scaling: Scaling) -> dict[str, str]:
+    """The sections of a page about sizes: its headline, and a table of each axis."""
+    shares = grouped((point.backend, point.share) for point in scaling.points if point.axis != MEMORY)
     best = sorted(((max(found), name) for name, found in shares.items()), reverse=True)
     reached = [f"{words.percent(most)} in {words.safe(name)}" for most, name in best]
     sections = {"": "# How the memory of a training grows with its corpus"}
     if reached:
         share = f"this share of the machine's peak: {listed(reached)}"
         sections[""] = f"# At its best size a training step reaches {share}."
-    for axis, along in curves.items():
-        title = "Peak memory of a process" if axis == MEMORY else "Time of a training step"
-        cells = [{point.value: _cell(curve, point) for point in curve.points} for curve in along]
-        sizes = sorted({size for column in cells for size in column})
+    for axis, along in grouped((point.axis, point) for point in scaling.points if point.axis in AXES).items():
+        by_backend = grouped((point.backend, point) for point in along)
+        cells = {(point.size, point.backend): _cell(point, by_backend[point.backend]) for point in along}
         figures = words.table(
-            [AXES[axis], *(words.safe(curve.backend) for curve in along)],
-            [[f"{size:,}", *(column.get(size, words.MISSING) for column in cells)] for size in sizes],
+            [AXES[axis], *map(words.safe, by_backend)],
+            [
+                [f"{size:,}", *(cells.get((size, backend), words.MISSING) for backend in by_backend)]
+                for size in sorted({point.size for point in along})
+            ],
         )
-        sections[f"By {AXES[axis]}"] = words.joined(f"![{title}](chart:{axis})", figures, _note(along))
+        sections[f"By {AXES[axis]}"] = words.joined(figures, _note(axis, by_backend))
     return sections
 
 
@@ -240,19 +201,26 @@ def _measured(scaling: Scaling, plan: Plan) -> str:
     )
 
 
-def _cell(curve: Curve, point: SizePoint) -> str:
+def _cell(point: SizePoint, along: Sequence[SizePoint]) -> str:
     """A point as text: 512 MB (1.03×) along the pairs in the corpus, 39.1 ms (45.5 %) along all other axes."""
-    if curve.axis != MEMORY:
+    if point.axis != MEMORY:
         return f"{words.quantity(point.seconds)} ({words.percent(point.share)})"
-    return f"{words.megabytes(point.peak_memory)} ({point.peak_memory / max(curve.base.peak_memory, 1):.2f}×)"
+    return f"{words.megabytes(point.peak_memory)} ({point.peak_memory / max(_base(along).peak_memory, 1):.2f}×)"
 
 
-def _note(curves: Sequence[Curve]) -> str:
+def _base(along: Sequence[SizePoint]) -> SizePoint:
+    """The point with which memory is compared: the example's 10,000 pairs, or else the fewest."""
+    return min(along, key=lambda point: (point.size != DataConfig.num_samples, point.size))
+
+
+def _note(axis: str, by_backend: Mapping[str, Sequence[SizePoint]]) -> str:
     """How to read the cells of an axis, and at which sizes backends use much less of the machine than at best."""
-    if curves[0].axis == MEMORY:
-        return f"In brackets: this peak as a multiple of that with {curves[0].base.value:,} pairs."
-    note = "In brackets: the share of the machine's peak speed. The dotted line is a step at this speed."
-    for size, names in grouped((curve.departs, words.safe(curve.backend)) for curve in curves).items():
+    if axis == MEMORY:
+        base = _base(next(iter(by_backend.values())))
+        return f"In brackets: this peak as a multiple of that with {base.size:,} pairs."
+    note = "In brackets: the share of the machine's peak speed."
+    departures = grouped((departed(points), words.safe(backend)) for backend, points in by_backend.items())
+    for size, names in departures.items():
         where, reached = ("At every size", "at least") if size is None else (f"At {size:,}", "less than")
         note += f" {where} {listed(names)} reached {reached} half of {'their' if names[1:] else 'its'} best share."
     return note

@@ -11,7 +11,7 @@ from importlib.resources import files
 from math import floor, isfinite, log10
 
 from benchmarks.measure.recording import Head
-from benchmarks.report.statistics import Estimate
+from benchmarks.measure.statistics import Estimate
 from common.text import for_terminal
 
 MISSING = "–"  # in the place of what was not measured

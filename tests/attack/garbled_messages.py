@@ -17,6 +17,7 @@ from backends.process.wire import ARRAY, PATH, STORED, Failure, GarbledMessageEr
 from benchmarks.measure import in_child
 from benchmarks.measure.plan import Row
 from common.interface import BackendFacts
+from common.profiling import Kernel
 from tests import recordings
 from tests.attack.damage_bytes import MARK, _changed, damaged
 from tests.attack.limits import Target, attacked
@@ -34,8 +35,8 @@ ARRAYS = {"nested": [{"ids": np.arange(12).reshape(3, 4)}, "text"], "empty": np.
 # A message, and the type of its result.
 WHOLE: dict[str, tuple[bytes, Any]] = {
     "facts": (of("result", recordings.facts(Row("torch"))), BackendFacts),
-    "a warm-up": (of("result", in_child.WarmUp(0.1, [0.2, 0.3], 600_000_000, 8, 2)), in_child.WarmUp),
-    "products": (of("result", recordings.LARGE), list[in_child.Product]),
+    "a warm-up": (of("result", in_child.WarmUp(0.1, [0.2, 0.3], 600_000_000)), in_child.WarmUp),
+    "kernels": (of("result", recordings.KERNELS), list[Kernel]),
     "arrays": (of("result", ARRAYS), Any),
     "an event": (of("event", {"step": 5, "loss": 0.5, "ids": np.arange(3)}), Any),
     "an error": (of("error", Failure("it failed", 1)), Any),

@@ -8,33 +8,12 @@ from typing import TYPE_CHECKING
 from common.archives import LARGEST_ARCHIVE
 from common.errors import CannotBeginError, why
 from common.files import write_atomically
+from common.text import PIECE
 
 if TYPE_CHECKING:
     import requests
 
 ANKI_URL = "https://www.manythings.org/anki"
-
-
-class _TooLargeError(Exception):
-    """The site sends more than LARGEST_ARCHIVE."""
-
-
-class _Limit:
-    """Stands where pooch expects a progress bar: counts the bytes, of which pooch itself has no limit."""
-
-    def __init__(self) -> None:
-        self.total, self.received = 0.0, 0  # bytes
-
-    def update(self, size: int) -> None:
-        self.received += size
-        if self.received > LARGEST_ARCHIVE:
-            raise _TooLargeError
-
-    def reset(self) -> None:
-        self.received = 0
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 def download(name: str) -> Path:
@@ -55,12 +34,24 @@ def download(name: str) -> Path:
     url = f"{ANKI_URL}/{name}.zip"
     # The site answers 406 to the user agents of Python's libraries.
     headers = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}
+
     by_hand = f"to fetch it by hand, open {url} in a browser, save the file, and give its path: --data {name}.zip"
+
+    def fetch(url: str, file: str, _: object) -> None:
+        """Write what the site answers into a file that pooch names."""
+        with requests.get(url, headers=headers, timeout=60, stream=True) as answer, open(file, "wb") as written:
+            answer.raise_for_status()
+            for piece in answer.iter_content(PIECE):
+                written.write(piece)
+                if written.tell() > LARGEST_ARCHIVE:
+                    raise CannotBeginError(
+                        f"{url} cannot be downloaded: the site sends more than {LARGEST_ARCHIVE >> 20} MiB; {by_hand}"
+                    )
+
     try:
         with Console(stderr=True).status(f"downloading {url}"):
-            downloader = pooch.HTTPDownloader(progressbar=_Limit(), headers=headers, timeout=60)
-            pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=downloader)
-    except (requests.RequestException, _TooLargeError) as error:
+            pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=fetch)
+    except requests.RequestException as error:
         raise CannotBeginError(f"{url} cannot be downloaded: {_in_words(error)}; {by_hand}") from error
     except ValueError as error:
         raise CannotBeginError(
@@ -76,12 +67,10 @@ def download(name: str) -> Path:
     return archive
 
 
-def _in_words(error: "requests.RequestException | _TooLargeError") -> str:
+def _in_words(error: "requests.RequestException") -> str:
     """Why a download failed."""
     from requests import exceptions
 
-    if isinstance(error, _TooLargeError):
-        return f"the site sends more than {LARGEST_ARCHIVE >> 20} MiB"
     if error.response is not None:
         status = error.response.status_code
         known = {404: "it has no such pair", 406: "it refuses programs"}

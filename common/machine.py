@@ -180,7 +180,7 @@ CROWDED = 0.5  # number of cores that other programs use from which on fewer thr
 class Watch:
     """Watches how many cores are used by other processes than this one and the given children, and by other machines.
 
-    Other virtual machines may use the same physical cores, of which the system is then told as stolen time.
+    Other virtual machines may use the same physical cores, and the system then counts stolen time.
     """
 
     def __init__(self, children: Iterable[int], root: Path = Path("/")) -> None:
@@ -219,7 +219,7 @@ def stolen_seconds(root: Path = Path("/")) -> float:
 
 
 def _seconds(root: Path, fields: slice) -> float:
-    """The sum of these fields of a core's line in the system's statistics, over the allowed cores; 0 if not told."""
+    """Sum of these fields of a core's line in the system's statistics, over the allowed cores; 0 without lines."""
     tick = 1 / os.sysconf("SC_CLK_TCK")
     lines = re.findall(r"^cpu(\d+)((?: \d+)+)$", system_text(root / "proc/stat"), re.MULTILINE)
     allowed = [ticks.split()[fields] for number, ticks in lines if int(number) in allowed_cores()]

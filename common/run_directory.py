@@ -234,7 +234,7 @@ class RunDirectory:
             for side, size in zip((content.encoder, content.decoder), sizes, strict=True):
                 if not len(side) == len(set(side)) == size or PAD not in side:
                     raise ValueError
-        except ValueError as error:  # of which msgspec's is a kind
+        except ValueError as error:  # also msgspec's
             raise RosettaError(
                 f"{path} does not hold the {sizes[0]} and {sizes[1]} characters of the model's two sides"
             ) from error
@@ -290,7 +290,7 @@ class RunDirectory:
                 unfinished.unlink()
         if (self.path / HISTORY_OF_VERSION_1).exists():
             write_atomically(self.path / STATE_FILES["last"], _block(*self._state("last")))
-            with suppress(RosettaError):  # it is not there, or damaged, as whoever reads it is then told
+            with suppress(RosettaError):  # it is missing or damaged, and whoever reads it is refused
                 write_atomically(self.path / STATE_FILES["best"], _block(*self._state("best")))
             write_json(self.path / "config.json", self._settings())
             (self.path / HISTORY_OF_VERSION_1).unlink()  # last, since the states were read with it
@@ -395,7 +395,7 @@ def refuse_existing(
 ) -> None:
     """Raise CannotBeginError where `path` exists, so that nothing is overwritten; also a link to nothing."""
     refuse_dangling_link(path)
-    if os.path.exists(path):  # which is False for a name that is too long, as is said when the folder is made
+    if os.path.exists(path):  # False for a name that is too long, which is refused later
         raise CannotBeginError(f"{path} exists already; {advice}")
 
 

@@ -31,7 +31,7 @@ class Pairs(Sequence[Pair]):
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with this object)
-        # Not `self._file.close`, which writes what is still to be written, and a full disk was told of already.
+        # Not `self._file.close`, which writes what is left to write: a full disk would fail a second time.
         weakref.finalize(self, self._file.raw.close)
         self._ends = array("q", [0])  # the place in the file at which each line ends, after that of the first's start
         for pair in pairs:

@@ -466,6 +466,6 @@ def test_a_best_state_of_another_epoch_than_the_history_says_is_one_clear_error(
 
 def test_a_learning_rate_that_float32_does_not_have_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     for rate in ("inf", "1e39"):
-        said = refusal(2, "train", "--backend", "numpy", "--out", tmp_path / "run", "--learning-rate", rate)
-        assert "learning_rate is inf, expected 0 to 3.4028234663852886e+38" in said
+        message = refusal(2, "train", "--backend", "numpy", "--out", tmp_path / "run", "--learning-rate", rate)
+        assert "learning_rate is inf, expected 0 to 3.4028234663852886e+38" in message
     assert list(tmp_path.iterdir()) == []

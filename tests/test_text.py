@@ -113,8 +113,8 @@ def test_a_quoted_word_is_printable_and_the_shells_word_again() -> None:
     words = ["run", "my run", "it's", "", "é $HOME `x` \\", "caf\udce9", HOSTILE, "'\\\n'", "-x", "\x011", "a\u202f!"]
     typed = " ".join(map(quoted, words))
     assert typed.isprintable()
-    told = subprocess.run(["bash", "-c", f"printf '%s\\0' {typed}"], capture_output=True, check=True).stdout
-    assert told.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
+    printed = subprocess.run(["bash", "-c", f"printf '%s\\0' {typed}"], capture_output=True, check=True).stdout
+    assert printed.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
 
 
 def test_plain_paths_are_not_quoted_and_what_no_file_can_be_named_has_a_question_mark() -> None:

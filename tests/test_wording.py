@@ -54,7 +54,7 @@ def test_what_could_be_markup_goes_into_a_code_span(text: str, expected: str) ->
 def test_a_table_keeps_its_shape_and_leaves_out_what_was_not_measured() -> None:
     made = words.table(("row", "s", "nothing", "word"), [("a|b", "1.0", MISSING, "x\ny"), ("c", MISSING, "", "`|`")])
     assert made.splitlines()[1] == "| :-- | --: | :-- |"
-    shown = MarkdownIt("js-default").render(made)
-    assert shown.count("<td") == 6
-    assert "a|b" in shown
-    assert "<code>|</code>" in shown
+    html = MarkdownIt("js-default").render(made)
+    assert html.count("<td") == 6
+    assert "a|b" in html
+    assert "<code>|</code>" in html

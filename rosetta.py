@@ -141,7 +141,8 @@ def train(
     learning_rate: options.LearningRate = LEARNING_RATE,
     seed: options.Seed = TrainConfig.seed,
     dtype: options.DtypeOfModel = "float32",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: options.Resume = False,
+    resume_or_begin: options.ResumeOrBegin = False,
     workers: options.Workers = 1,
     threads: options.Threads = None,
     device: options.Device = "cpu",
@@ -154,30 +155,27 @@ def train(
     --workers, each worker uses its share of the cores, unless --threads gives the number of each.
     """
     from backends.commands import training
-    from backends.groups.engines import place_in_group
     from backends.process.parent import Runtime
-    from common.machine import cores
     from common.run_directory import RunDirectory
 
-    if workers > 1 and device != "cpu":
-        raise CannotBeginError(f"--workers trains on the CPU, and --device is {device}; leave one out")
-    if workers > 1 and not threads:
-        threads = max(1, cores() // workers)
     runtime = Runtime(threads=threads, device=device)
     try:
-        run = RunDirectory.open(out) if resume else None
+        there = resume_or_begin and (out / "config.json").exists()
+        run = RunDirectory.open(out) if resume or there else None
         name = backend or (run.backend if run else "")
         # In a group that somebody else has started, the first worker alone shows what is done.
-        follows = workers == 1 and place_in_group(name, os.environ).rank > 0
+        follows = training.follows(name, workers)
         with terminal.training_progress(backend or "resume", epochs, silent=follows) as on_event:
+            corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
+            settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
             if run:
-                fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
-                options.refuse(context, fixed, "--resume goes on with the run's own settings")
+                if resume_or_begin:
+                    training.require_same_settings(run, corpus, settings, latent_dim, dtype, padding)
+                else:
+                    options.refuse(context, options.FIXED_BY_RESUME, "--resume goes on with the run's own settings")
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
-                trained = training.resume(run, backend, epochs, runtime, on_event, rate, workers)
+                trained = training.resume(run, backend, epochs, runtime, on_event, rate, workers, resume_or_begin)
             else:
-                corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
-                settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
                 name = options.needed(backend)
                 trained = training.train(
                     name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, workers
@@ -194,6 +192,8 @@ def train(
         figures: dict[str, Any] = {"epochs": last.epoch} | {name: getattr(last, name) for name in names}
         figures |= {"seconds_per_epoch": last.seconds, "samples": [asdict(sample) for sample in trained.samples]}
         return terminal.print_json({"backend": trained.backend, "run": str(out)} | figures)
+    if not trained.samples:
+        return print(trained.run.kept(epochs))
     rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,18 +16,20 @@ import numpy as np
 import psutil
 import pytest
 
+from backends import TABLE, Entry
 from backends.commands import training
-from backends.groups.engines import ENGINES, Worker, free_addresses, place_in_group
+from backends.groups.engines import ENGINES, PATIENCE, Worker, free_addresses, new_group, place_in_group
 from backends.numpy_backend import NumpyBackend
-from backends.process import group
+from backends.process import group, parent, starting
 from backends.process.environment import child_environment
 from backends.process.group import ask_each
 from backends.process.in_child import TrainingData, follow
-from backends.process.parent import PROJECT, Runtime
+from backends.process.parent import PROJECT, BackendProcess, Runtime
 from benchmarks.compare.certificate import QUICK
 from benchmarks.compare.climber import Climber
 from benchmarks.compare.course import Answers, Course
-from common.config import DataConfig
+from benchmarks.compare.parity import Parity, climb
+from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Group
 from common.material import Material
@@ -35,7 +38,7 @@ from common.weights import ModelState, initial_state
 from tests import planted_in_groups
 from tests.conftest import FRAMEWORKS, SETTINGS, batch_of
 from tests.hosts import two_hosts
-from tests.program import refusal, rosetta, wait_until
+from tests.program import refusal, rosetta, started, wait_until
 
 WORKERS = 2
 # In float64, with masked padding and a last batch of one row.
@@ -65,6 +68,39 @@ def catch_planted_mistakes(name: str) -> None:
         assert broken("") == []
 
 
+def test_ctrl_c_during_parity_does_not_wait_for_processes_that_are_being_started(
+    slow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parent, "START_SECONDS", 20.0)
+    with Course(DataConfig(), SETTINGS, 8, QUICK, Runtime(threads=1)) as course:
+        course.referee.process.wait_until_open()
+        begun = time.monotonic()
+        threading.Timer(1.0, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            climb(course, ["slow", "slow"], ["float32"], Parity(), at_once=2)
+        assert time.monotonic() - begun < 10
+        with pytest.raises(RosettaError, match="the comparison has ended"):
+            course.start("numpy", "float32")
+
+
+def test_what_the_threads_of_a_comparison_share_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+
+    def decoded(course: Course, answers: Answers) -> list[int]:
+        time.sleep(0.3)
+        computed.append(0)
+        return computed
+
+    monkeypatch.setattr(Course, "decoded", decoded)
+    with (
+        Course(DataConfig(), SETTINGS, 8, QUICK, Runtime(threads=1)) as course,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        one, other = threads.map(lambda _: course.expected_ids, range(2))
+    assert one is other
+    assert len(computed) == 1
+
+
 def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is() -> None:
     catch_planted_mistakes("torch")
 
@@ -91,13 +127,114 @@ def test_workers_that_begin_with_different_states_are_refused() -> None:
 def test_a_worker_finds_its_place_in_the_variables_of_its_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ENGINES[name]
     variables = engine.variables(1, ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.3:4000"])
-    assert place_in_group(name, variables) == Worker(1, 3, {engine.joining: variables[engine.joining]})
+    found = place_in_group(name, variables | {"HOME": "/root"})
+    assert found == Worker(1, 3, variables, partners=found.partners)
+    assert re.fullmatch("worker 0.*, worker 2.*; all meet at 10.0.0.1:4000", found.partners)
     assert place_in_group(name, {}) == Worker()
     assert place_in_group(name, engine.variables(0, ["10.0.0.1:4000"])) == Worker(), "a group of one needs no engine"
+    nowhere = engine.variables(1, ["no.such.invalid:4000", "127.0.0.1:4000"])
+    with pytest.raises(CannotBeginError, match=f"{engine.addresses} has the host 'no.such.invalid'"):
+        place_in_group(name, nowhere)
     with pytest.raises(CannotBeginError, match=f"{engine.joining} is set, and no place in a group can be read"):
         place_in_group(name, {engine.joining: "3"})
     monkeypatch.setenv(engine.joining, "3")  # where `rosetta translate` runs in a terminal in which somebody trains
     assert engine.joining not in child_environment("matched", 1, "cpu")
+
+
+LAUNCHED = "PET_NNODES PADDLE_NNODES TF_CONFIG MASTER_ADDR MASTER_PORT RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE "
+LAUNCHED += "GROUP_RANK ROLE_RANK ROLE_NAME TORCHELASTIC_USE_AGENT_STORE SLURM_NTASKS SLURM_PROCID"
+
+
+def test_what_launchers_have_set_for_others_does_not_reach_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHED.split():
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    (worker, _), ours = new_group("torch", 2), "RANK WORLD_SIZE MASTER_ADDR MASTER_PORT".split()
+    environment = child_environment("matched", 1, "cpu", worker.variables)
+    assert [name for name in LAUNCHED.split() if name in environment] == [
+        name for name in LAUNCHED.split() if name in ours
+    ]
+    assert environment["MASTER_ADDR"] == "127.0.0.1"
+    assert environment["GLOO_SOCKET_IFNAME"] == "lo"
+
+
+def test_workers_on_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.2:4001"]
+    here = {name: place_in_group(name, ENGINES[name].variables(1, addresses)).on_this_machine for name in FRAMEWORKS}
+    assert here == {"keras": 2, "paddle": 2, "torch": 1}
+    launched = ENGINES["torch"].variables(1, addresses) | {"LOCAL_WORLD_SIZE": "2"}
+    assert place_in_group("torch", launched).on_this_machine == 2
+
+
+def test_two_tasks_of_slurm_alone_are_refused_and_not_trained_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    for more in ([], ["--workers", 2]):
+        said = refusal(2, "train", "--backend", "torch", "--out", tmp_path / "run", *more)
+        assert "task 1 of 2 that Slurm started" in said
+        assert "docs/parallel.md" in said
+    launched = ENGINES["torch"].variables(1, ["10.0.0.1:4000", "10.0.0.2:4000"])
+    assert place_in_group("torch", launched | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}).rank == 1
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert place_in_group("torch", os.environ) == Worker()
+
+
+def test_more_workers_than_rows_or_than_memory_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("train", "--backend", "torch", "--out", tmp_path / "run", "--workers")
+    for workers in (65, 1 << 40):
+        assert f"{workers:,} workers share batches of 64 rows, and each needs a row" in refusal(
+            2, *arguments, workers
+        )
+    assert "give --workers" in refusal(2, *arguments, 1 << 30, "--batch-size", 1 << 30)
+    assert "give --workers" in refusal(2, "parity", "--workers", 1 << 40)
+    launched = ENGINES["torch"].variables(0, ["127.0.0.1:4000"] * 65)
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    assert "65 workers share batches of 64 rows" in refusal(2, *arguments[:-1])
+
+
+def launch_slowly(variables: object) -> BackendProcess:
+    """A process that imports for longer than any test waits."""
+    return BackendProcess("slow", ModelConfig(3, 4, 0, 1, 4), TrainConfig(), Runtime(threads=1))
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLE, "slow", Entry("tests.never_imported:Backend", "numpy", ""))
+    monkeypatch.setattr(parent, "START_SECONDS", 2.0)
+    monkeypatch.setattr(parent, "READING_SECONDS", 0.1)
+
+
+def test_processes_that_hang_together_while_they_start_are_given_up_together(slow: None) -> None:
+    errors: list[str] = []
+    begun = time.monotonic()
+    with starting.started_side_by_side(
+        range(4), launch_slowly, lambda number, error: errors.append(str(error)), at_once=4
+    ) as started:
+        assert list(started) == []
+    assert time.monotonic() - begun < 5
+    assert len(errors) == 4
+    assert all("sent no whole message for 2 s" in error for error in errors)
+
+
+def test_a_worker_that_waits_says_for_whom_and_its_engine_has_the_time_to_give_its_reason(
+    slow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "NOTICE_SECONDS", 0.2)
+    said: list[str] = []
+    worker = place_in_group("torch", ENGINES["torch"].variables(1, ["10.0.0.1:4000", "10.0.0.2:4000"]))
+    with (
+        pytest.raises(RosettaError, match=f"^not all came.*; worker 1 of 2 was to meet {worker.partners}$"),
+        group.started_group([worker], launch_slowly, said.append),
+    ):
+        pass
+    assert said == ["worker 1 of 2 is not in its group after 10 s; it waits for worker 0; all meet at 10.0.0.1:4000"]
+    with BackendProcess("slow", ModelConfig(3, 4, 0, 1, 4), TrainConfig(), Runtime(), worker.variables) as process:
+        assert process.seconds_to_start() > PATIENCE
 
 
 def test_what_cannot_train_in_a_group_is_refused(tmp_path: Path) -> None:
@@ -188,10 +325,30 @@ def test_a_group_trains_as_one_worker_does_and_a_worker_that_dies_is_named(name:
         np.testing.assert_allclose(state.weights[kernel], weight, rtol=0, atol=1e-11, err_msg=kernel)
 
 
+def test_a_launcher_that_restarts_the_same_command_ends_with_what_one_worker_alone_makes(tmp_path: Path) -> None:
+    run, epochs = tmp_path / "run", 30
+    launcher = "--standalone --nproc-per-node 2 --max-restarts 2 -m rosetta".split()
+    arguments = [*launcher, *train_arguments("torch", run), "--resume-or-begin", "--epochs", epochs, "--threads", 1]
+    with started(*arguments, module="torch.distributed.run") as program:
+        try:
+            wait_until(lambda: epochs_of(run) >= 2, 300)
+            children = psutil.Process(program.pid).children(recursive=True)
+            [child for child in children if "backends.process.worker" in child.cmdline()][1].kill()
+            _, said = program.communicate(timeout=300)
+        finally:
+            program.terminate()
+    assert program.returncode == 0, said
+    state, place = RunDirectory.open(run).read_state("last")
+    assert place.epoch == epochs
+    for kernel, weight in trained_alone(RunDirectory.open(run), epochs).weights.items():
+        np.testing.assert_allclose(state.weights[kernel], weight, rtol=0, atol=1e-11, err_msg=kernel)
+
+
 def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group of NumPy, whose workers add nothing up."""
-    monkeypatch.setattr(training, "new_group", lambda name, size: [Worker(rank, size) for rank in range(size)])
-    monkeypatch.setattr("common.machine.cores", lambda: 6)
+    workers = [Worker(rank, WORKERS, on_this_machine=WORKERS) for rank in range(WORKERS)]
+    monkeypatch.setattr(training, "new_group", lambda name, size: workers)
+    monkeypatch.setattr(training, "cores", lambda: 6)
     threads = []
 
     def interrupt(processes: list[psutil.Process]) -> None:
@@ -221,4 +378,7 @@ def test_workers_on_two_hosts_train_one_run_and_say_that_they_lost_another(tmp_p
     assert [program.returncode for program in programs] == [1, 1], first + other
     assert re.search(r"the torch backend's process was ended by signal 9.*keeps epoch .*--resume", first)
     assert printed == ""
-    assert re.fullmatch(r"rosetta: another worker has ended or is out of reach: .*\n", other)
+    # On a busy machine a worker has said before whom it waited for.
+    assert re.fullmatch(
+        r"(warning: .*\n)?rosetta: another worker has ended or is out of reach: [^\n]*\n", other, re.DOTALL
+    )

@@ -94,6 +94,14 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Number of threads that a backend may use.", show_default="one for each core"),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+ResumeOrBegin = Annotated[
+    bool,
+    typer.Option(
+        "--resume-or-begin",
+        help="Begin the run, or go on with it where it is there: for whatever starts the same command again.",
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(
@@ -215,6 +223,7 @@ RunOfVocabulary = Annotated[
 OF_CORPUS = ["data", "num_samples", "skip_bad_lines", "split", "validation_split", "seed"]
 # Settings that a run or a recording has from its beginning, so that they cannot be given when it is continued.
 FIXED_BY_RUN = [*OF_CORPUS, "batch_size", "latent_dim", "padding", "batches", "learning_rate", "dtype"]
+FIXED_BY_RESUME = [name for name in FIXED_BY_RUN if name != "learning_rate"]
 
 
 def needed(backend: str | None) -> str:

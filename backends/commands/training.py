@@ -2,20 +2,22 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from backends import find
 from backends.commands.translating import Translator
-from backends.groups.engines import Worker, lost_another, new_group, place_in_group
+from backends.groups.engines import Worker, lost_another, new_group, place_in_group, refuse_tasks_of_slurm
 from backends.process import in_child
 from backends.process.group import ask_each, started_group
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
-from common.config import DataConfig, TrainConfig
-from common.errors import CannotBeginError, RosettaError
-from common.machine import fewer_threads
+from common.config import DataConfig, ModelConfig, TrainConfig
+from common.errors import CannotBeginError, RosettaError, why
+from common.machine import cores, fewer_threads
 from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import references, score
@@ -39,7 +41,7 @@ class Trained:
 
     run: RunDirectory
     backend: str  # the one that trained it
-    samples: list[Sample]
+    samples: list[Sample]  # none where the run was whole already
 
 
 def train(
@@ -61,13 +63,13 @@ def train(
     writes the run, and the others return None.
     """
     find(backend)
-    group = _workers_here(backend, workers)
+    group = _workers_here(backend, workers, settings.batch_size, runtime)
     if group[0].rank == 0:
         refuse_existing(out)
     material, sha256 = prepare(data, settings.seed, dtype, padding)
     model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
     state = initial_state(model, settings.seed)
-    with started_group(group, runtime, backend, model, settings) as processes:
+    with _started(group, runtime, backend, model, settings, on_event) as processes:
         run = None
         if group[0].rank == 0:
             run = RunDirectory.create(
@@ -90,32 +92,102 @@ def resume(
     on_event: OnEvent,
     learning_rate: float | None = None,
     workers: int = 1,
+    may_be_whole: bool = False,
 ) -> Trained | None:
     """Train a run on until it has `epochs` epochs, in `backend` or, where that is None, in the run's own.
 
     A `learning_rate` becomes the run's own before training goes on. See `train` for groups. Raises CannotBeginError
-    and RosettaError.
+    and RosettaError; the former for a run that has all its epochs, unless it `may_be_whole`.
     """
     name = backend or run.backend
     find(name)
-    group = _workers_here(name, workers)
-    # Asked here too, so that no process is started if another one trains this run.
-    with run.only_writer() if group[0].rank == 0 else nullcontext():
-        state, last = run.read_state("last")
+    group = _workers_here(name, workers, run.train_config.batch_size, runtime)
+    # Asked here too, so that no process is started if another one trains this run. Where a group was killed a moment
+    # ago, its first worker may still write an epoch; each worker of the next group waits for that before it reads.
+    with run.only_writer():
+        if group[0].rank == 0:
+            _try_to_write(run)
+    state, last = run.read_state("last")
+    if last.epoch >= epochs and may_be_whole:
+        return Trained(run, name, []) if group[0].rank == 0 else None
     if last.epoch >= epochs:
         raise CannotBeginError(f"{run.path} has {last.epoch} epochs already; --epochs is the total to reach")
     material = Material.of_run(run)
     if learning_rate is not None:
         run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
-    with started_group(group, runtime, name, run.model_config, run.train_config) as processes:
+    with _started(group, runtime, name, run.model_config, run.train_config, on_event) as processes:
         writes = run if group[0].rank == 0 else None
         return _train(group, processes, writes, state, last.epoch, material, epochs, on_event)
 
 
-def _workers_here(backend: str, workers: int) -> list[Worker]:
+def follows(backend: str, workers: int) -> bool:
+    """Whether this program has a worker of a group that somebody else started, which is not the first one."""
+    return workers == 1 and place_in_group(backend, os.environ).rank > 0
+
+
+def require_same_settings(
+    run: RunDirectory, data: DataConfig, settings: TrainConfig, latent_dim: int, dtype: str, padding: str
+) -> None:
+    """Raise CannotBeginError unless a run was begun with these settings; its learning rate may be another."""
+    own, model = asdict(run.data_config) | asdict(run.train_config), run.model_config
+    own |= {"latent_dim": model.latent_dim, "dtype": model.dtype, "padding": model.padding}
+    given = asdict(data) | asdict(settings) | {"latent_dim": latent_dim, "dtype": dtype, "padding": padding}
+    for name in given.keys() - {"learning_rate"}:
+        if given[name] != own[name]:
+            raise CannotBeginError(
+                f"{run.path} was begun with --{name.replace('_', '-')} {own[name]}, and this command has "
+                f"{given[name]}; give what it was begun with, or another --out"
+            )
+
+
+def _try_to_write(run: RunDirectory) -> None:
+    """Raise CannotBeginError where nothing can be written into a run, before an epoch is computed for it."""
+    try:
+        with TemporaryFile(dir=run.path) as file:
+            file.write(b"1")
+    except OSError as error:
+        raise CannotBeginError(
+            f"{run.path} cannot be written: {why(error)}; mend that, or train a copy of the folder"
+        ) from error
+
+
+def _workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime) -> list[Worker]:
     """The workers that this program starts: all of a new group, or the one that the environment's variables describe,
-    which trains alone where there are none."""
-    return new_group(backend, workers) if workers > 1 else [place_in_group(backend, os.environ)]
+    which trains alone where there are none.
+
+    Raises CannotBeginError for a group that cannot train: larger than a batch, or on GPUs, among other reasons.
+    """
+    if workers > 1:
+        refuse_tasks_of_slurm(os.environ)
+    alone = Worker() if workers > 1 else place_in_group(backend, os.environ)
+    size = max(workers, alone.size)
+    if size > 1 and runtime.device != "cpu":
+        raise CannotBeginError(
+            f"--device is {runtime.device}, and a group of {size:,} workers trains on CPUs alone, as GPUs "
+            "are not tried; leave --device out, or train in one process"
+        )
+    if size > batch_size:
+        raise CannotBeginError(
+            f"{size:,} workers share batches of {batch_size:,} rows, and each needs a row; begin a run with a larger "
+            f"--batch-size, or give it {batch_size:,} workers or fewer"
+        )
+    return new_group(backend, workers) if workers > 1 else [alone]
+
+
+def _started(
+    group: Sequence[Worker],
+    runtime: Runtime,
+    backend: str,
+    model: ModelConfig,
+    settings: TrainConfig,
+    on_event: OnEvent,
+) -> AbstractContextManager[list[BackendProcess]]:
+    """The processes of the workers that are here. Each has its share of this machine's cores, or as many threads as
+    the `runtime` says."""
+    if (sharing := group[0].on_this_machine) > 1 and not runtime.threads:
+        runtime = replace(runtime, threads=max(1, cores() // sharing))
+    launch = partial(BackendProcess, backend, model, settings, runtime)
+    return started_group(group, launch, lambda message: on_event({"warning": message}))
 
 
 def _train(

@@ -1,5 +1,6 @@
 """Training in a group by torch.distributed, where torchrun's environment variables say that there is one."""
 
+import os
 from datetime import timedelta
 from typing import Any, final
 
@@ -20,7 +21,12 @@ class TorchWorker(GroupWorker, TorchBackend):
     def build(self) -> None:
         """Join the group and wait until all its workers have come."""
         super().build()
-        dist.init_process_group("gloo", timeout=timedelta(seconds=PATIENCE))
+        timeout = timedelta(seconds=PATIENCE)
+        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+        # torchrun keeps one store through its restarts, and gloo would find there the addresses of workers that are
+        # gone (https://github.com/pytorch/pytorch/issues/135712).
+        store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group("gloo", timeout=timeout, store=store, rank=rank, world_size=size)
         self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
         self.model = SharedTorchModel(self.model)
 

@@ -7,14 +7,14 @@ There are two lanes:
 - `default` sets none of this. So a framework runs as it does for somebody who has installed it and changes nothing.
 
 Neither lane passes on what the caller's shell sets for arithmetic or threads, with one exception: `matched` respects
-the caller's TF_ENABLE_ONEDNN_OPTS.
+the caller's TF_ENABLE_ONEDNN_OPTS. Nor does a process get what a launcher or a scheduler has set for another one.
 """
 
 import os
 import re
 from collections.abc import Mapping
 
-from backends.groups.engines import ENGINES
+from backends.groups.engines import LAUNCHERS
 from common.interface import FLUSH_DENORMALS
 from common.machine import cores, is_amd
 
@@ -64,9 +64,10 @@ def child_environment(
 
     `group` holds the variables by which the process joins a group; without them it is alone.
     """
-    environment = {name: value for name, value in os.environ.items() if not STEERING.match(name)} | ALWAYS
-    for engine in ENGINES.values():
-        environment.pop(engine.joining, None)
+    environment = {
+        name: value for name, value in os.environ.items() if not (STEERING.match(name) or LAUNCHERS.match(name))
+    }
+    environment |= ALWAYS
     if lane == "matched":
         for settings in matched_settings(threads or cores()).values():
             environment |= settings

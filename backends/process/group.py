@@ -5,10 +5,9 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from backends.groups.engines import Worker, lost_another
-from backends.process.parent import BackendProcess, Runtime
-from backends.process.starting import started_side_by_side
-from common.config import ModelConfig, TrainConfig
+from backends.groups.engines import PATIENCE, Worker, lost_another
+from backends.process.parent import BackendProcess, Variables
+from backends.process.starting import NOTICE_SECONDS, started_side_by_side
 from common.errors import CannotBeginError, RosettaError
 
 GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
@@ -18,18 +17,32 @@ Result = TypeVar("Result")
 
 @contextmanager
 def started_group(
-    workers: Sequence[Worker], runtime: Runtime, backend: str, model: ModelConfig, train: TrainConfig
+    workers: Sequence[Worker],
+    launch: Callable[[Variables], BackendProcess],
+    warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[list[BackendProcess]]:
-    """The processes of these workers, in their order, once all are open. In the end they are ended."""
+    """The processes of these workers, in their order, once all are open. In the end they are ended.
 
-    def launch(worker: Worker) -> BackendProcess:
-        return BackendProcess(backend, model, train, runtime, worker.variables)
+    `launch` starts a worker's process, given the variables by which it joins the group. `warn` is told whom a worker
+    waits for that a program elsewhere should have started.
+    """
 
     def failed(worker: Worker, error: RosettaError) -> None:
+        if worker.partners and not isinstance(error, CannotBeginError):
+            gave_no_reason = isinstance(error.__cause__, TimeoutError)
+            reason = f"not all came; start them within {PATIENCE} s of one another" if gave_no_reason else error
+            error = RosettaError(f"{reason}; worker {worker.rank} of {worker.size} was to meet {worker.partners}")
         raise _naming(worker.rank, len(workers), error)
 
+    def late(worker: Worker) -> None:
+        if worker.partners:
+            waited = f"worker {worker.rank} of {worker.size} is not in its group after {NOTICE_SECONDS:.0f} s"
+            warn(f"{waited}; it waits for {worker.partners}")
+
     # All are started at once, since they wait for each other.
-    with started_side_by_side(workers, launch, failed, at_once=len(workers)) as started:
+    with started_side_by_side(
+        workers, lambda worker: launch(worker.variables), failed, at_once=len(workers), late=late
+    ) as started:
         yield [process for _, process in sorted(started, key=lambda opened: opened[0].rank)]
 
 

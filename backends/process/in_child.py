@@ -14,12 +14,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import RosettaError, why
+from common.errors import CannotBeginError, RosettaError, why
 from common.files import sync, write_atomically
 from common.interface import Backend, BeamSearch, Emit, Metrics
 from common.run_directory import Epoch, Progress, RunDirectory
 from common.tensors import Array, Batch, Batches, Ids, epoch_batches
-from common.weights import ModelState, check_state
+from common.text import quoted
+from common.weights import ModelState, check_state, in_dtype, initial_state
 
 ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
 MORE = 1 << 20  # bytes, written to learn why torch could write no more
@@ -30,8 +31,16 @@ GROWN = 20.0
 
 
 def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
-    """Load the `last` or `best` weights of a run."""
-    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
+    """Load the `last` or `best` weights of a run. Raises CannotBeginError for those that training begins with."""
+    directory = RunDirectory.open(run)
+    state, progress = directory.read_state(weights, backend.config.dtype)
+    if not progress.epoch:  # a run that `convert` made has no epochs either, and is trained
+        untrained = in_dtype(initial_state(directory.model_config, directory.train_config.seed), backend.config.dtype)
+        if all(np.array_equal(state.weights[name], weight) for name, weight in untrained.weights.items()):
+            raise CannotBeginError(
+                f"{run} has 0 epochs, so its weights are random; train it first: rosetta train --out {quoted(run)} "
+                "--resume --epochs TOTAL"
+            )
     backend.load(state)
 
 
@@ -323,7 +332,8 @@ def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder
 
     Raises RosettaError where the disk is full.
     """
-    load_run(backend, emit, run=run, weights=weights)
+    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
+    backend.load(state)
     try:
         try:
             files = backend.save_native(folder)

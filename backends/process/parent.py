@@ -18,9 +18,11 @@ from functools import cache, cached_property
 from pathlib import Path
 from secrets import token_hex
 from threading import Lock
+from time import monotonic
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
+from backends.groups.engines import PATIENCE
 from backends.process.environment import child_environment
 from backends.process.wire import FACTS, Failure, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
@@ -30,6 +32,7 @@ from common.text import printable, quoted
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0  # allowed for importing a framework and building a model, on a slow disk
+READING_SECONDS = 1.0  # allowed, when the time to start is over, for reading an answer that has come meanwhile
 TIMEOUT = 600.0  # seconds that a call may go without a message; one step, with its compilation, takes far less
 SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
@@ -121,6 +124,9 @@ class BackendProcess:
         if runtime.python:
             interpreter_versions(runtime.python, name, entry)
         self.name, self._is_open = name, False
+        # In a group the engine gives its own reason, when it has waited long enough for the other workers.
+        self._start_seconds = START_SECONDS + (PATIENCE if group else 0)
+        self._start_ends = monotonic() + self._start_seconds
         self._opened, self._asking = ExitStack(), Lock()
         opening = {
             "target": entry.grouped if group else entry.target,
@@ -164,14 +170,18 @@ class BackendProcess:
         return self._child.pid
 
     def fileno(self) -> int:
-        """The descriptor of the socket, on which there is something to read when the backend is open."""
+        """The descriptor of the socket, on which there is something to read when the backend is open; -1: closed."""
         return self._wire.fileno()
+
+    def seconds_to_start(self) -> float:
+        """The rest of the seconds that the process may take until its backend is open; not below 0."""
+        return max(0.0, self._start_ends - monotonic())
 
     def wait_until_open(self) -> None:
         """Wait for the reply to the first request. Raises the error with which the backend failed."""
         if not self._is_open:
             try:
-                self._result(START_SECONDS, None, None)
+                self._result(max(READING_SECONDS, self.seconds_to_start()), None, None, self._start_seconds)
             except BaseException:
                 self.close()
                 raise
@@ -226,11 +236,14 @@ class BackendProcess:
         with self._blamed("took no request", timeout):
             self._wire.send(function, arguments, timeout)
 
-    def _result(self, timeout: float, on_event: OnEvent | None, expected: Any) -> Any:
-        """Wait for the result of the last request, which is of the expected type."""
+    def _result(self, timeout: float, on_event: OnEvent | None, expected: Any, waited: float | None = None) -> Any:
+        """Wait for the result of the last request, which is of the expected type.
+
+        `waited` is the number of seconds that the error of a timeout names, where the wait began before.
+        """
         types = {"result": expected, "error": Failure, "event": dict[str, Any]}
         while True:
-            with self._blamed("sent no whole message", timeout):
+            with self._blamed("sent no whole message", timeout if waited is None else waited):
                 kind, content = self._wire.receive(timeout)
                 content = converted(kind, content, types)
             if kind == "result":

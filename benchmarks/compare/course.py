@@ -6,25 +6,27 @@ The referee is the NumPy backend in float64. Every backend is compared with it, 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
-from threading import Lock
-from typing import Any, Self
+from threading import Lock, RLock
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.groups.engines import new_group
+from backends.groups.engines import new_group, require_memory
 from backends.process.group import started_group
-from backends.process.parent import BackendProcess, Runtime, timeout_for
+from backends.process.parent import BackendProcess, Runtime, Variables, timeout_for
 from benchmarks.compare import in_child
 from benchmarks.compare.certificate import Size
 from common.config import DataConfig, TrainConfig
+from common.errors import RosettaError
 from common.material import prepare
 from common.tensors import Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state
 
 REFEREE = "numpy"
 ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # rungs
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class Answers:
 
 
 class Course:
-    """A context manager, since it starts a process for the referee and must end it."""
+    """A context manager, since it starts processes and must end them. Several threads may use it."""
 
     def __init__(
         self,
@@ -90,6 +92,8 @@ class Course:
         padding: str = "space",
         workers: int = 1,
     ) -> None:
+        if workers > 1:
+            require_memory(workers)
         # All of these pairs are trained on, so the split does not matter; a small share might hold out no pair.
         data = replace(data, num_samples=size.num_samples, validation_split=DataConfig.validation_split)
         self.material, _ = prepare(data, settings.seed, "float64", padding)
@@ -99,13 +103,23 @@ class Course:
         self.fresh = initial_state(self.model, settings.seed)
         self.probe = _disturbed(self.fresh, settings.seed)
         self.questions = self._questions()
+        self._kept: dict[str, Any] = {}  # what was computed once, by its name
+        self._computing, self._starting = RLock(), Lock()
+        self._started: list[BackendProcess] | None = []  # None: the course has ended
         self.referee = Answers(self._start_numpy("float64"), "float64", self.questions)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.referee.process.close()
+        self.end()
+
+    def end(self) -> None:
+        """End all processes of the course, those that are being started too; none is started from now on."""
+        with self._starting:
+            started, self._started = self._started or [], None
+        for process in started:
+            process.close()
 
     def _questions(self) -> dict[str, Question]:
         """What is asked on each rung; the loss is asked for together with its gradients."""
@@ -136,17 +150,32 @@ class Course:
         return np.array(rows[:: max(1, len(rows) // self.size.sentences)][: self.size.sentences])
 
     def start(self, name: str, dtype: str) -> BackendProcess:
-        """Start the process of a backend that is compared."""
-        return self.runtime.start(name, replace(self.model, dtype=dtype), self.settings)
+        """Start the process of a backend that is compared, without waiting until it is open."""
+        return self._launch(name, dtype, self.runtime)
 
     def start_group(self, name: str, dtype: str) -> AbstractContextManager[list[BackendProcess]]:
         """Start a group of workers of a backend."""
-        model = replace(self.model, dtype=dtype)
-        return started_group(new_group(name, self.workers), self.runtime, name, model, self.settings)
+        workers = new_group(name, self.workers)
+        return started_group(workers, lambda variables: self._launch(name, dtype, self.runtime, variables))
 
     def _start_numpy(self, dtype: str) -> BackendProcess:
         """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""
-        return Runtime(self.runtime.threads).start(REFEREE, replace(self.model, dtype=dtype), self.settings)
+        return self._launch(REFEREE, dtype, Runtime(self.runtime.threads))
+
+    def _launch(self, name: str, dtype: str, runtime: Runtime, variables: Variables | None = None) -> BackendProcess:
+        with self._starting:
+            if self._started is None:
+                raise RosettaError(f"the comparison has ended, and {name} was not started")
+            process = BackendProcess(name, replace(self.model, dtype=dtype), self.settings, runtime, variables)
+            self._started.append(process)
+            return process
+
+    def _once(self, name: str, compute: Callable[[], Result]) -> Result:
+        """What `compute` returned the first time that any thread asked for this name."""
+        with self._computing:
+            if name not in self._kept:
+                self._kept[name] = compute()
+            return cast(Result, self._kept[name])
 
     def decoded(self, answers: Answers, most: int | None = None) -> NDArray[np.int64]:
         """The translations (N, L) of the sources, or of the first ones. The last sentence is decoded alone, since a
@@ -156,13 +185,16 @@ class Course:
         parts = [answers.ask(replace(question, rows=part))["ids"] for part in (rows[:-1], rows[-1:]) if len(part)]
         return np.concatenate(parts)
 
-    @cached_property
+    @property
     def expected_ids(self) -> NDArray[np.int64]:
-        return self.decoded(self.referee)
+        return self._once("expected ids", lambda: self.decoded(self.referee))
 
-    @cached_property
+    @property
     def float32_errors(self) -> dict[str, float]:
         """The largest error of NumPy in float32 for each tensor of the forward pass: the error that is normal."""
+        return self._once("float32 errors", self._float32_errors)
+
+    def _float32_errors(self) -> dict[str, float]:
         with self._start_numpy("float32") as process:
             got = Answers(process, "float32", self.questions)["forward"]
         return {name: float(np.abs(got[name] - array).max()) for name, array in self.referee["forward"].items()}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,13 +56,12 @@ def climb(
     """Let every backend climb in every precision, `at_once` of them side by side, each in a process of its own.
 
     Returns `found`, which is filled backend by backend, so that the results before an error are kept. `on_check` is
-    called after each of them.
+    called after each of them. An error ends the course.
     """
-    with ExitStack() as processes, ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
 
         def one(name: str, dtype: str) -> Climber:
-            process = processes.enter_context(course.start(name, dtype))
-            climber = Climber(course, Answers(process, dtype, course.questions))
+            climber = Climber(course, Answers(course.start(name, dtype), dtype, course.questions))
             climber.checks = list(climber.climb())
             return climber
 
@@ -85,8 +83,7 @@ def climb(
                 on_check()
         except BaseException:  # Ctrl-C too: the others are ended, since the pool waits for them
             pool.shutdown(wait=False, cancel_futures=True)
-            processes.close()
-            course.referee.process.close()
+            course.end()
             raise
     found.whole = True
     return found

@@ -13,6 +13,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from backends.groups.engines import new_group
 from backends.process.group import ask_each, started_group
-from backends.process.parent import Runtime
+from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import PROFILED_STEPS
 from benchmarks.measure.plan import Plan
@@ -150,8 +151,8 @@ def _round_of_workers(recording: Recording, material: Material, number: int) -> 
     corpus = material.batch.take(epoch_order(len(material.batch), settings.seed, 1))
     one, whole = settings.batch_size, settings.batch_size * plan.workers
     with ExitStack() as stack:
-        workers = new_group(backend, plan.workers)
-        group = stack.enter_context(started_group(workers, runtime, backend, model, settings))
+        workers, launch = new_group(backend, plan.workers), partial(BackendProcess, backend, model, settings, runtime)
+        group = stack.enter_context(started_group(workers, launch))
         alone = [stack.enter_context(runtime.start(backend, model, settings)) for _ in range(plan.workers)]
         arranged = [(alone[:1], one), (alone, one), (group, whole), (group, one)]  # as in ARRANGEMENTS
         contestants = [

@@ -19,7 +19,7 @@ demo: set-up
 
 test: needs set-up
 	@$(BIN)/python -m tests.needs # again, since playwright is there only now
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # What tests need besides: a browser and a C++ compiler. Before the set-up, so that nobody waits for it in vain.
 needs:

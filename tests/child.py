@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from backends.process.wire import arguments_for, function_named
 from common import interface
+from common.errors import CannotBeginError
 from common.interface import Backend, Emit
 from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state
@@ -71,6 +72,15 @@ def second_biases(backend: Backend, emit: Emit) -> float:
 def imported(backend: Backend, emit: Emit) -> list[str]:
     """The modules that the process has imported."""
     return sorted(sys.modules)
+
+
+def refusal_of_gpu(backend: Backend, emit: Emit) -> str:
+    """How the same model is refused where it is built once more, on a GPU."""
+    try:
+        type(backend)(backend.config, backend.train_config, "gpu")
+    except CannotBeginError as error:
+        return str(error)
+    return "it was built"
 
 
 def environment(backend: Backend, emit: Emit, *, names: list[str]) -> dict[str, str | None]:
@@ -136,20 +146,3 @@ def taken(backend: Backend, emit: Emit, *, batch: Batch, rows: NDArray[np.int64]
 
 def load(backend: Backend, emit: Emit, *, state: ModelState) -> None:
     backend.load(state)
-
-
-def log_probabilities(
-    backend: Backend,
-    emit: Emit,
-    *,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
-    texts: list[list[int]],
-) -> list[float]:
-    """Of each text (L,) as a translation of the one row, up to its first stop token: by a forward pass over it."""
-    config = backend.config
-    decoder_ids = np.array([[config.start_token, *text] for text in texts])
-    ends = [text.index(config.stop_token) + 1 if config.stop_token in text else len(text) for text in texts]
-    rows = Batch.of_ids(config, encoder_ids.repeat(len(texts), 0), encoder_lengths.repeat(len(texts)), decoder_ids)
-    logs = np.log(backend.forward(rows).probabilities)
-    return [float(sum(logs[row, t, texts[row][t]] for t in range(end))) for row, end in enumerate(ends)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from threadpoolctl import threadpool_limits
 
 from backends import TABLE
 from backends.process.parent import BackendProcess, Runtime
@@ -37,6 +38,7 @@ OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 if PROCESS := os.environ.get("PYTEST_XDIST_WORKER"):
     CORES = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {CORES[int(PROCESS.removeprefix("gw")) % len(CORES)]})
+threadpool_limits(1)  # of NumPy, which counted the cores before; more threads than cores wait for one another
 
 StartBackend = Callable[[str, str], BackendProcess]
 Open = Callable[..., Page]

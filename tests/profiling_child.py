@@ -13,11 +13,11 @@ from common.tensors import Batch, Batches
 
 @dataclass(frozen=True)
 class Traced:
-    """What profiling found."""
+    """What a backend tells while it is profiled."""
 
     profiled: Profiled
-    files: list[str]  # that it left where it was run
-    settings: dict[str, Any]  # of the backend at that time
+    files: list[str]  # that profiling left where it was run
+    settings: dict[str, Any]
 
 
 def batches_of(batch: Batch, batch_size: int) -> Batches:
@@ -29,17 +29,21 @@ def trained_and_evaluated(backend: Backend, emit: Emit, *, batch: Batch, batch_s
     return backend.train(batches, unreported), backend.evaluate(batches)
 
 
-def profile(
-    backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int, without_onednn: bool = False
-) -> Traced:
-    """Profile in `folder`; in torch perhaps with its switch of oneDNN off."""
+def profile(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
+    """Profile in `folder`."""
+    before = os.getcwd()
     os.chdir(folder)
-    if without_onednn:
-        import torch
-
-        torch.backends.mkldnn.set_flags(False)
     profiled = backend.evidence().profile(batches_of(batch, batch_size))
+    os.chdir(before)
     return Traced(profiled, os.listdir(folder), backend.evidence().describe()["settings"])
+
+
+def profile_without_onednn(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
+    """The same, with torch's switch of oneDNN off."""
+    import torch
+
+    with torch.backends.mkldnn.flags(enabled=False):
+        return profile(backend, emit, folder=folder, batch=batch, batch_size=batch_size)
 
 
 def matrix_product(backend: Backend, emit: Emit, *, shape: tuple[int, int, int]) -> float:

@@ -1,10 +1,8 @@
 """The register of deviations: whole, with tests and evidence that exist, and the page made from it."""
 
-import ast
 import importlib.util
 import re
-import subprocess
-import sys
+import runpy
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,8 @@ entries = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"
 
 
 def test_the_page_is_what_the_register_says() -> None:
-    command = [sys.executable, PROJECT / "docs" / "render_deviations.py", "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    page = runpy.run_path(str(PROJECT / "docs" / "render_deviations.py"))["render"]()
+    assert page == (PROJECT / "docs" / "deviations.md").read_text(encoding="utf-8")
 
 
 @entries
@@ -37,24 +34,15 @@ def test_an_entry_has_every_field_and_no_other(entry: dict[str, Any]) -> None:
     assert all(isinstance(item, str) for name in ("framework", "version", "evidence", "test") for item in entry[name])
     assert len(entry["framework"]) == len(entry["version"])
     assert entry["rung"] in RUNGS
-
-
-def test_ids_are_unique() -> None:
-    assert len({entry["id"] for entry in ENTRIES}) == len(ENTRIES)
-    assert all(re.fullmatch(r"[a-z0-9-]+", entry["id"]) for entry in ENTRIES)
+    assert re.fullmatch(r"[a-z0-9-]+", entry["id"])
+    assert [other["id"] for other in ENTRIES].count(entry["id"]) == 1
 
 
 @entries
 def test_the_tests_that_hold_an_entry_exist(entry: dict[str, Any]) -> None:
     for test in entry["test"]:
         file, _, function = test.partition("::")
-        assert function in functions(PROJECT / file), test
-
-
-def functions(path: Path) -> set[str]:
-    return {
-        node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
-    }
+        assert re.search(rf"^def {function}\(", (PROJECT / file).read_text(encoding="utf-8"), re.MULTILINE), test
 
 
 @entries

@@ -32,13 +32,13 @@ def completed(monkeypatch: pytest.MonkeyPatch):
     return offered
 
 
-TAKE_A_BACKEND = [
+TAKE_A_BACKEND = (
     "backends numpy",
     "train --backend",
     "translate --backend",
     "evaluate --backend",
     "convert run --to",
-]
+)
 
 
 @pytest.mark.parametrize("options", [*TAKE_A_BACKEND, "bench --backends"])
@@ -99,12 +99,9 @@ def test_packages_of_our_names_on_pythonpath_do_not_shadow_ours(tmp_path: Path) 
         (tmp_path / package / "__init__.py").write_text("raise RuntimeError('shadowed')")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(PROJECT)])}
     train = ["train", "--backend", "numpy", "--num-samples", "60", "--latent-dim", "4", "--epochs", "1"]
-    for folder, command in [
-        (tmp_path, ["-P", "-m", "rosetta", *train, "--out", str(tmp_path / "run")]),
-        (PROJECT, ["-m", "rosetta", "bench", "--help"]),
-    ]:
-        command = [sys.executable, *command]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    for command in (["rosetta", *train, "--out", str(tmp_path / "run")], ["rosetta", "bench", "--help"]):
+        command = [sys.executable, "-P", "-m", *command]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert ("Usage: rosetta bench " in done.stdout) == ("--help" in command)
     assert (tmp_path / "run" / "state.safetensors").exists()

@@ -2,10 +2,10 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -15,19 +15,27 @@ import pytest
 from backends.process.environment import child_environment
 from backends.process.parent import PROJECT
 from common.run_directory import BUNDLED_RUN
-from docs.tutorial.walk import NUM_STEPS, Referee
+from docs.tutorial.walk import Referee
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 
 TUTORIAL = PROJECT / "docs" / "tutorial"
 TOLERANCE = 1e-10  # relative, of a loss
 BLOCKS = ["Read and encode", "Model", "Load weights", "Loss and step", "Save", "Decode"]
-# A trap that a script's comments name, undone.
+# Traps that the scripts' comments name: the right code, and the wrong one.
 TRAPS = {
-    "constants are not rounded": ("keras", "map(float, np.float32([1e-3, 0.9, 1e-7]))", "1e-3, 0.9, 1e-7"),
-    "epsilon is outside the root": ("torch", '(v + group["eps"]).sqrt()', 'v.sqrt() + group["eps"]'),
-    "both biases are trained in torch": ("torch", ".requires_grad_(False)", ""),
-    "both biases are trained in Paddle": ("paddle", "parameters=trained", "parameters=model.parameters()"),
+    "keras": [("map(float, np.float32([1e-3, 0.9, 1e-7]))", "1e-3, 0.9, 1e-7")],
+    "torch": [('(v + group["eps"]).sqrt()', 'v.sqrt() + group["eps"]'), (".requires_grad_(False)", "")],
+    "paddle": [("parameters=trained", "parameters=model.parameters()")],
 }
+# Runs scripts one after another in one process, since importing a framework takes longer than most of them.
+RUN_EACH = """
+import runpy, sys
+run, out, *scripts = sys.argv[1:]
+for script in scripts:
+    print("next script")
+    sys.argv = [script, run, out, "--dtype", "float64"]
+    runpy.run_path(script, run_name="__main__")
+"""
 # Of each block's columns: the lines, left and right edge, and the width of the code and of what is seen of it.
 COLUMNS = """
 [...document.querySelectorAll('.columns')].map(block => [...block.querySelectorAll('.column')].map(column => {
@@ -40,77 +48,70 @@ COLUMNS = """
 frameworks = pytest.mark.parametrize("name", FRAMEWORKS)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a script prints."""
-
-    losses: list[float]  # of each step
-    translations: dict[str, str]  # after the last one
+Outcome = tuple[list[float], dict[str, str]]  # the loss of each step, and the translations after the last one
 
 
 @cache
 def expected() -> Outcome:
-    """What the referee makes of the same run; the pages show its numbers."""
+    """What the referee makes of the same run."""
     referee = Referee()
     losses = referee.train()
-    sentences = re.findall(r"^for text in (.*):$", script("torch").read_text(encoding="utf-8"), re.MULTILINE)[0]
-    return Outcome(losses, {text: referee.translate(text) for text in ast.literal_eval(sentences)})
+    sentences = re.findall(r"^for text in (.*):$", source("torch"), re.MULTILINE)[0]
+    return losses, {text: referee.translate(text) for text in ast.literal_eval(sentences)}
 
 
-def script(name: str) -> Path:
-    return TUTORIAL / f"{name}_seq2seq.py"
+def source(name: str) -> str:
+    return (TUTORIAL / f"{name}_seq2seq.py").read_text(encoding="utf-8")
 
 
-def outcome(path: Path, out: Path) -> Outcome:
-    """Of a script in a process of its own, in float64 on one thread."""
+def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
+    """What scripts of one framework print, in float64 on one thread."""
     environment = child_environment("matched", 1, "cpu") | {"PYTHONUTF8": "1"}
-    command = [sys.executable, path, BUNDLED_RUN, out, "--dtype", "float64"]
+    command = [sys.executable, "-c", RUN_EACH, BUNDLED_RUN, out, *scripts]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert any(out.iterdir()), "nothing was saved"
-    losses = re.findall(r"^step \d+: loss (\S+)$", done.stdout, re.MULTILINE)
-    translations = dict(line.split(" -> ") for line in done.stdout.splitlines() if " -> " in line)
-    assert len(losses) == NUM_STEPS
-    return Outcome(list(map(float, losses)), translations)
+    found = []
+    for printed in done.stdout.split("next script\n")[1:]:
+        losses = re.findall(r"^step \d+: loss (\S+)$", printed, re.MULTILINE)
+        found.append((list(map(float, losses)), dict(re.findall("^(.*) -> (.*)$", printed, re.MULTILINE))))
+    return found
 
 
-def furthest(got: Outcome) -> float:
-    """The largest difference of two losses, relative."""
-    return float(np.abs(np.array(got.losses) / expected().losses - 1).max())
-
-
-@frameworks
-def test_a_script_gives_the_referees_losses_and_translations(name: str, tmp_path: Path) -> None:
-    got = outcome(script(name), tmp_path / "out")
-    assert furthest(got) <= TOLERANCE
-    assert got.translations == expected().translations
-    assert len(set(got.translations.values())) == 3
-
-
-@pytest.mark.parametrize("trap", TRAPS)
-def test_what_a_comment_warns_of_would_be_seen(trap: str, tmp_path: Path) -> None:
-    name, right, wrong = TRAPS[trap]
-    source = script(name).read_text(encoding="utf-8")
-    assert source.count(right) == 1
-    (tmp_path / "wrong.py").write_text(source.replace(right, wrong), encoding="utf-8")
-    assert furthest(outcome(tmp_path / "wrong.py", tmp_path / "out")) > TOLERANCE
+def furthest(losses: list[float]) -> float:
+    """The largest relative difference from the referee's losses of the same steps."""
+    return float(np.abs(np.array(losses) / expected()[0][: len(losses)] - 1).max())
 
 
 @frameworks
-def test_a_script_stands_alone_has_the_blocks_and_is_short(name: str) -> None:
-    source = script(name).read_text(encoding="utf-8")
-    imported = re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE)
+def test_a_script_gives_the_referees_results_and_what_its_comments_warn_of_is_seen(name: str, tmp_path: Path) -> None:
+    scripts = [TUTORIAL / f"{name}_seq2seq.py"]
+    for number, (right, wrong) in enumerate(TRAPS[name]):
+        assert source(name).count(right) == 1
+        training = source(name).partition("# 5. Save")[0].replace(right, wrong)
+        scripts.append(tmp_path / f"wrong-{number}.py")
+        scripts[-1].write_text(training.replace("num_steps = 64, 10", "num_steps = 64, 3"), encoding="utf-8")
+    (losses, translations), *trapped = outcomes(scripts, tmp_path / "out")
+    assert any((tmp_path / "out").iterdir()), "nothing was saved"
+    assert len(losses) == len(expected()[0])
+    assert furthest(losses) <= TOLERANCE
+    assert translations == expected()[1]
+    assert len(set(translations.values())) == 3
+    assert [len(losses) for losses, _ in trapped] == [3] * len(TRAPS[name])
+    assert all(furthest(losses) > TOLERANCE for losses, _ in trapped)
+
+
+@frameworks
+def test_a_script_stands_alone_and_has_the_blocks(name: str) -> None:
+    imported = re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE)
     assert set(imported) == {"argparse", "pathlib", "numpy", "safetensors", name}
     titles = [f"# {number}. {title}" for number, title in enumerate(BLOCKS, 1)]
-    assert re.findall(r"^# \d.*$", source, re.MULTILINE) == titles
-    assert sum(bool(line.strip()) for line in source.splitlines()) <= 105
+    assert re.findall(r"^# \d.*$", source(name), re.MULTILINE) == titles
 
 
-def test_the_pages_are_what_their_sources_make() -> None:
-    command = [sys.executable, TUTORIAL / "render.py", "--check"]
-    environment = child_environment("matched", 1, "cpu") | {"PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_pages_are_what_their_sources_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TUTORIAL)
+    for page, text in runpy.run_path(str(TUTORIAL / "render.py"))["render"]().items():
+        assert (TUTORIAL / page).read_text(encoding="utf-8") == text
 
 
 def test_every_block_says_what_differs_and_leads_into_the_register() -> None:
@@ -135,24 +136,20 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-@pytest.mark.parametrize("page", ["index.html", "sentence.html"])
-def test_nothing_is_wider_than_the_page_and_the_drawings_are_there(opened: Open, page: str, width: int) -> None:
-    seen = opened(TUTORIAL / page, width=width)
-    content, window = seen.evaluate(OVERFLOW)
-    assert content <= window
-    drawn = seen.evaluate("[...document.images].map(image => [image.naturalWidth, image.alt.length > 40])")
-    assert drawn == ([[900, True]] * 2 if page == "index.html" else [])
-
-
-@pytest.mark.parametrize("width", [390, 1400])
-def test_every_line_of_the_scripts_is_in_its_column(opened: Open, width: int) -> None:
-    page = opened(TUTORIAL / "index.html", width=width)
+def test_every_line_of_the_scripts_is_in_its_column_and_nothing_is_wider_than_the_page(
+    opened: Open, width: int
+) -> None:
+    for name, drawings in ("sentence.html", []), ("index.html", [[900, True]] * 2):
+        page = opened(TUTORIAL / name, width=width)
+        content, window = page.evaluate(OVERFLOW)
+        assert content <= window
+        drawn = page.evaluate("[...document.images].map(image => [image.naturalWidth, image.alt.length > 40])")
+        assert drawn == drawings
     blocks = page.evaluate(COLUMNS)
     assert len(blocks) == 1 + len(BLOCKS)
     for column, name in enumerate(FRAMEWORKS):
         lines = [line for block in blocks for line in block[column][0] if line]
-        source = script(name).read_text(encoding="utf-8").splitlines()
-        assert lines == [line for line in source if line and not re.match(r"# \d", line)]
+        assert lines == [line for line in source(name).splitlines() if line and not re.match(r"# \d", line)]
     for block in blocks:
         edges = [edge for _, left, right, _, _ in block for edge in (left, right)]
         assert edges == sorted(edges), "columns are not side by side"

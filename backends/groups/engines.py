@@ -15,19 +15,13 @@ from typing import Any
 import psutil
 
 from backends import TABLE
+from backends.process.environment import LAUNCHERS
 from common.errors import CannotBeginError
 
 PATIENCE = 300  # seconds that a worker waits for another one, when they meet and in each step
 ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers listen to this machine alone
 WORKER_BYTES = 1 << 28  # memory that a worker's process takes: 150 to 290 MiB were seen, beside what processes share
 NAMED = 3  # the other workers that a message names; of a large group it counts the rest
-
-# Matches the variables by which launchers and schedulers tell a process its place. A worker gets them from whoever
-# started its group, and from nobody else: a stray MASTER_ADDR, say, has Paddle wait for a partner that never comes.
-LAUNCHERS = re.compile(
-    "(PET|PADDLE|TORCHELASTIC|SLURM|PMI|PMIX|OMPI)_|((GROUP|LOCAL|ROLE)_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|"
-    "MASTER_(ADDR|PORT)$|TF_CONFIG$|TRAINING_ROLE$|POD_IP$|DISTRIBUTED_TRAINER_ENDPOINTS$"
-)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Mapping
 
-from backends.groups.engines import LAUNCHERS
 from common.interface import FLUSH_DENORMALS
 from common.machine import cores, is_amd
 
@@ -54,6 +53,13 @@ GROUPS = {
 STEERING = re.compile(
     "(ATEN|DNNL|FLAGS|GOMP|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|NVIDIA_TF32|TORCH_ALLOW_TF32|"
     + FLUSH_DENORMALS
+)
+
+# Matches the variables by which launchers and schedulers tell a process its place. A worker gets them from whoever
+# started its group, and from nobody else: a stray MASTER_ADDR, say, has Paddle wait for a partner that never comes.
+LAUNCHERS = re.compile(
+    "(PET|PADDLE|TORCHELASTIC|SLURM|PMI|PMIX|OMPI)_|((GROUP|LOCAL|ROLE)_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|"
+    "MASTER_(ADDR|PORT)$|TF_CONFIG$|TRAINING_ROLE$|POD_IP$|DISTRIBUTED_TRAINER_ENDPOINTS$"
 )
 
 

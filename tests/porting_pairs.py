@@ -87,40 +87,46 @@ def compared(pairs: Sequence[Pair], started: dict[str, Side], folder: Path) -> l
     return [compare_records(ReadSide(name / "left"), ReadSide(name / "right")) for name in names]
 
 
+def random_recurrent(rng: np.random.Generator, width: int) -> dict[str, Any]:
+    units, both = int(rng.integers(3, 6)), bool(rng.integers(2))
+    return {"units": units, "layers": int(rng.integers(1, 3)), "both": both}
+
+
+def random_dense(rng: np.random.Generator, width: int) -> dict[str, Any]:
+    units = int(rng.choice([4, 6, 8]))
+    return {"units": units, "activation": str(rng.choice(["linear", "relu", "tanh", "gelu"]))}
+
+
+# What a random layer of a kind is given, after one that gives so many numbers.
+RANDOM: dict[str, Callable[[np.random.Generator, int], dict[str, Any]]] = {
+    "lstm": random_recurrent,
+    "gru": random_recurrent,
+    "rnn": random_recurrent,
+    "dense": random_dense,
+    "conv": lambda rng, width: {"units": int(rng.choice([4, 6]))},
+    "attention": lambda rng, width: {"heads": 2 if width % 2 == 0 else 1},
+    "batchnorm": lambda rng, width: {"epsilon": rounded(1e-5), "momentum": 0.75},
+    "layernorm": lambda rng, width: {"epsilon": rounded(rng.choice([1e-3, 1e-5]))},
+}
+
+
 def random_pair(rng: np.random.Generator, number: int) -> Pair:
     """A correct pair: random layers, sizes, optimizer and frameworks; each fifth in float32."""
     left, right = (str(name) for name in rng.permutation(FRAMEWORKS)[:2])
     width, layers = int(rng.choice([4, 6, 8])), []
     config: dict[str, Any] = {"words": WORDS, "width": width, "training": True, "one_bias": "keras" in (left, right)}
     config["dtype"] = "float32" if number % 5 == 4 else "float64"
-    kinds = [str(kind) for kind in rng.choice(KINDS, int(rng.integers(1, 4)))]
+    kinds = [str(kind) for kind in rng.choice(list(RANDOM), int(rng.integers(1, 4)))]
     if "torch" in (left, right) and "batchnorm" in kinds:  # its variance is another, so it must not be trained;
         config["training"] = False  # then Paddle's recurrent layers have no gradients
-        kinds = [kind if kind not in ("lstm", "gru", "rnn") else "dense" for kind in kinds]
+        kinds = [kind if RANDOM[kind] is not random_recurrent else "dense" for kind in kinds]
     for kind in kinds:
-        if kind in ("lstm", "gru", "rnn"):
-            units, both = int(rng.integers(3, 6)), bool(rng.integers(2))
-            layers.append({"kind": kind, "units": units, "layers": int(rng.integers(1, 3)), "both": both})
-            width = units * (1 + both)
-        elif kind == "dense":
-            width = int(rng.choice([4, 6, 8]))
-            activation = str(rng.choice(["linear", "relu", "tanh", "gelu"]))
-            layers.append({"kind": kind, "units": width, "activation": activation})
-        elif kind == "conv":
-            width = int(rng.choice([4, 6]))
-            layers.append({"kind": kind, "units": width})
-        elif kind == "attention":
-            layers.append({"kind": kind, "heads": 2 if width % 2 == 0 else 1})
-        elif kind == "batchnorm":
-            layers.append({"kind": kind, "epsilon": rounded(1e-5), "momentum": 0.75})
-        else:
-            layers.append({"kind": kind, "epsilon": rounded(rng.choice([1e-3, 1e-5]))})
+        layers.append({"kind": kind, **RANDOM[kind](rng, width)})
+        width = layers[-1].get("units", width) * (1 + layers[-1].get("both", False))
     config["layers"] = layers
     config["tied"] = bool(width == config["width"] and rng.integers(2))
     if "keras" not in (left, right) and not config["tied"] and rng.integers(2):
-        config["padding_idx"] = (
-            0  # of which torch uses the row and Paddle does not; it is 0 until something trains it
-        )
+        config["padding_idx"] = 0  # torch uses its row and Paddle does not; it is zero until something trains it
     config["smoothing"] = float(rng.choice([0.0, 0.1]))
     config["optimizer"] = {
         "name": str(rng.choice(["sgd", "adam", "adamw", "rmsprop"])),
@@ -244,7 +250,6 @@ def planted() -> dict[str, tuple[Pair, str, str, str]]:
     return found
 
 
-KINDS = ["lstm", "gru", "rnn", "dense", "conv", "attention", "batchnorm", "layernorm"]
 SGD: dict[str, Any] = {
     "name": "sgd",
     "rate": rounded(0.1),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
+PATIENCE = 300  # seconds that a worker of a group waits for another one, when they meet and in each step
 
 Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
 Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called

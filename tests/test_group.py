@@ -18,7 +18,7 @@ import pytest
 
 from backends import TABLE, Entry
 from backends.commands import training
-from backends.groups.engines import ENGINES, PATIENCE, Worker, free_addresses, new_group, place_in_group
+from backends.groups.engines import ENGINES, Worker, free_addresses, new_group, place_in_group
 from backends.numpy_backend import NumpyBackend
 from backends.process import group, parent, starting
 from backends.process.environment import child_environment
@@ -31,7 +31,7 @@ from benchmarks.compare.course import Answers, Course
 from benchmarks.compare.parity import Parity, climb
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
-from common.interface import Group
+from common.interface import PATIENCE, Group
 from common.material import Material
 from common.run_directory import RunDirectory
 from common.weights import ModelState, initial_state

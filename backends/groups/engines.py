@@ -18,7 +18,6 @@ from backends import TABLE
 from backends.process.environment import LAUNCHERS
 from common.errors import CannotBeginError
 
-PATIENCE = 300  # seconds that a worker waits for another one, when they meet and in each step
 ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers listen to this machine alone
 WORKER_BYTES = 1 << 28  # memory that a worker's process takes: 150 to 290 MiB were seen, beside what processes share
 NAMED = 3  # the other workers that a message names; of a large group it counts the rest

@@ -9,9 +9,8 @@ from typing import final
 import tensorflow as tf
 from tensorflow import Tensor
 
-from backends.groups.engines import PATIENCE
 from backends.keras_backend import KerasBackend
-from common.interface import Group
+from common.interface import PATIENCE, Group
 from common.sharing import GroupWorker
 from common.tensors import BatchTensors
 

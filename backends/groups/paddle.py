@@ -8,9 +8,8 @@ import paddle
 import paddle.distributed as dist
 from numpy.typing import NDArray
 
-from backends.groups.engines import PATIENCE
 from backends.paddle_backend import PaddleBackend
-from common.interface import Group
+from common.interface import PATIENCE, Group
 from common.sharing import GroupWorker
 
 

@@ -10,9 +10,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.nn.parallel import DistributedDataParallel
 
-from backends.groups.engines import PATIENCE
 from backends.torch_backend import TorchBackend
-from common.interface import Group
+from common.interface import PATIENCE, Group
 from common.sharing import GroupWorker
 
 

@@ -5,10 +5,11 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from backends.groups.engines import PATIENCE, Worker, lost_another
+from backends.groups.engines import Worker, lost_another
 from backends.process.parent import BackendProcess, Variables
 from backends.process.starting import NOTICE_SECONDS, started_side_by_side
 from common.errors import CannotBeginError, RosettaError
+from common.interface import PATIENCE
 
 GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
 

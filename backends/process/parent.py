@@ -22,12 +22,11 @@ from time import monotonic
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
-from backends.groups.engines import PATIENCE
 from backends.process.environment import child_environment
 from backends.process.wire import FACTS, Failure, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
-from common.interface import Backend, BackendFacts, Emit
+from common.interface import PATIENCE, Backend, BackendFacts, Emit
 from common.text import printable, quoted
 
 PROJECT = Path(__file__).resolve().parents[2]

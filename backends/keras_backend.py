@@ -214,7 +214,7 @@ class KerasBackend(Backend):
                 state_h, state_c = tf.gather(state_h, kept), tf.gather(state_c, kept)
         return tf.transpose(ids.stack())
 
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         from backends.profiling.keras import KerasProfiling  # which no other method needs
 
         return KerasProfiling(self, {"one_hot_products": True, "jit_compiled_loops": False})

@@ -113,7 +113,7 @@ class KerasExample(KerasBackend):
             output_tokens, *states = self.decoder_model.predict([target_seqs, *states], verbose=0)
             search.extend(np.log(output_tokens[:, -1]))
 
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         from backends.profiling.keras import KerasProfiling  # which no other method needs
 
         return KerasProfiling(self, {"jit_compile": self.model.jit_compile})

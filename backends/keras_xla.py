@@ -47,7 +47,7 @@ class KerasJit(KerasBackend):
         length, *_, ids = tf.while_loop(condition, body, first)
         return length, tf.transpose(ids.stack())
 
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         from backends.profiling.keras import KerasProfiling  # which no other method needs
 
         return KerasProfiling(self, {"one_hot_products": True, "jit_compiled_loops": True})
@@ -65,7 +65,7 @@ class KerasFast(KerasJit):
         read = {"encoder_input_data": "encoder_ids", "decoder_input_data": "decoder_input_ids"}
         return batch.tensors(self._tensor, self._ids, **read)
 
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         from backends.profiling.keras import KerasProfiling  # which no other method needs
 
         return KerasProfiling(self, {"one_hot_products": False, "jit_compiled_loops": True})

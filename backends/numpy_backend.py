@@ -135,7 +135,7 @@ class NumpyBackend(Backend):
             ended |= sampled == stop_token
         return ids[:, :length]
 
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         from backends.profiling.numpy import NumpyProfiling  # which no other method needs
 
         return NumpyProfiling(self)

@@ -214,7 +214,7 @@ class PaddleBackend(Backend):
                 sampled, state_h, state_c = (tensor.index_select(kept) for tensor in (sampled, state_h, state_c))
         return ids[:, :length]
 
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         from backends.profiling.paddle import PaddleProfiling  # which no other method needs
 
         return PaddleProfiling(self)

@@ -216,7 +216,7 @@ class TorchBackend(Backend):
                 sampled, state_h, state_c = sampled[kept], state_h[kept], state_c[kept]
         return ids[:, :length]
 
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         from backends.profiling.torch import TorchProfiling  # which no other method needs
 
         return TorchProfiling(self)

@@ -52,7 +52,7 @@ class TorchBfloat16(TorchBackend):
     def _array(self, tensor: Tensor) -> Array:
         return super()._array(tensor.float())  # NumPy has no bfloat16
 
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         from backends.profiling.torch import TorchProfiling  # which no other method needs
 
         return TorchProfiling(self, products=torch.bfloat16)

@@ -380,7 +380,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def evidence(self) -> Profiling:
+    def profiling(self) -> Profiling:
         """The object through which the framework tells about itself."""
 
     def _lengths(self, encoder_lengths: Lengths) -> Lengths | None:

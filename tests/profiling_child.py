@@ -33,9 +33,9 @@ def profile(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_si
     """Profile in `folder`."""
     before = os.getcwd()
     os.chdir(folder)
-    profiled = backend.evidence().profile(batches_of(batch, batch_size))
+    profiled = backend.profiling().profile(batches_of(batch, batch_size))
     os.chdir(before)
-    return Traced(profiled, os.listdir(folder), backend.evidence().describe()["settings"])
+    return Traced(profiled, os.listdir(folder), backend.profiling().describe()["settings"])
 
 
 def profile_without_onednn(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
@@ -47,7 +47,7 @@ def profile_without_onednn(backend: Backend, emit: Emit, *, folder: str, batch: 
 
 
 def matrix_product(backend: Backend, emit: Emit, *, shape: tuple[int, int, int]) -> float:
-    return backend.evidence().matrix_product(*shape, 0.1)
+    return backend.profiling().matrix_product(*shape, 0.1)
 
 
 def one_thread_keeps_denormals(backend: Backend, emit: Emit) -> str:
@@ -55,4 +55,4 @@ def one_thread_keeps_denormals(backend: Backend, emit: Emit) -> str:
     import torch
 
     torch.set_flush_denormal(False)
-    return str(backend.evidence().describe()["settings"]["denormals"])
+    return str(backend.profiling().describe()["settings"]["denormals"])

@@ -21,11 +21,11 @@ from benchmarks.measure.recording import (
     FORMATS,
     Certified,
     Decoded,
-    Explained,
     Head,
     Line,
     Recording,
     Round,
+    RowProfile,
     ShownSentence,
     Sizes,
     Start,
@@ -124,7 +124,7 @@ def recording(
     plain = [n for n in matched if not plan.rows[n].control]
     made.lines += [Certified(n, certificate()) for n in plain]
     made.lines += [decoded(n, plan.rows[n]) for n in plain]
-    made.lines += [explained(n, plan.rows[n]) for n in plain]
+    made.lines += [row_profile(n, plan.rows[n]) for n in plain]
     level = 0.0
     for number in range(1, rounds + 1):
         last = number > rounds - extra
@@ -188,9 +188,9 @@ def decoded(number: int, row: Row) -> Decoded:
     return Decoded(number, sentences, 0.001, (2000, 40), 100, scores)
 
 
-def explained(number: int, row: Row) -> Explained:
+def row_profile(number: int, row: Row) -> RowProfile:
     flops = None if row.reduced or row.backend == BASELINE else FLOPS
-    return Explained(number, Profile(3, 0.2, 0.15, KERNELS, 0.006), flops)
+    return RowProfile(number, Profile(3, 0.2, 0.15, KERNELS, 0.006), flops)
 
 
 def written(made: Recording, path: Path) -> Recording:

@@ -30,7 +30,7 @@ def build(
     if "keras" in sys.modules:  # which goes on with the first precision unless it is told to forget it
         sys.modules["keras"].utils.clear_session(free_memory=False)
     BUILT[number] = open_backend(target, model, train, "cpu")
-    return BUILT[number].evidence().describe()
+    return BUILT[number].profiling().describe()
 
 
 def ask(backend: Backend, emit: Emit, *, number: int, named: str, arguments: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.measure.in_child import Visit
 from benchmarks.measure.plan import Row
-from benchmarks.measure.recording import Certified, Decoded, Explained, Recording, Round, Start
+from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Start
 from benchmarks.measure.sentences import SHOWN, Sentences, weights_for
 from benchmarks.report.changes import compare, page
 from benchmarks.report.results import Results, as_json
@@ -259,10 +259,10 @@ def test_what_there_was_no_time_for_is_named_in_the_order_of_its_worth() -> None
 
 
 def test_why_one_row_is_slower_is_told_from_the_parts_of_their_steps() -> None:
-    def fast(line: Explained) -> Explained:
+    def fast(line: RowProfile) -> RowProfile:
         return msgspec.structs.replace(line, flops=2 * FLOPS) if line.row == 2 else line
 
-    results = Results(changed(recording(noise=EXACT), Explained, fast))
+    results = Results(changed(recording(noise=EXACT), RowProfile, fast))
     why = {(pair.left, pair.right): pair.why for pair in results.pairs}
     assert why["torch", "keras"].startswith("Keras's step is 30 ms longer than PyTorch's: ")
     assert "15 ms more in its LSTM kernels" in why["torch", "keras"]
@@ -273,7 +273,7 @@ def test_why_one_row_is_slower_is_told_from_the_parts_of_their_steps() -> None:
     assert torch.step_parts["data"] == pytest.approx(0.002)
     assert results.peak == (2 * FLOPS, "paddle")
     assert torch.peak_share == pytest.approx(torch.flop / 0.06 / (2 * FLOPS), rel=1e-6)
-    without = Results(changed(recording(), Explained, lambda line: None))
+    without = Results(changed(recording(), RowProfile, lambda line: None))
     assert {pair.why for pair in without.pairs} == {""}
     assert (row(without, "torch").step_parts, row(without, "torch").peak_share) == ({}, None)
 

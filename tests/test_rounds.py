@@ -20,7 +20,7 @@ from benchmarks.measure.in_child import Visit
 from benchmarks.measure.machine import NoRestError
 from benchmarks.measure.pace import CYCLES, LEAD_SECONDS, TIMED_SECONDS
 from benchmarks.measure.plan import Plan, Row
-from benchmarks.measure.recording import Decoded, Explained, Recording, Round
+from benchmarks.measure.recording import Decoded, Recording, Round, RowProfile
 from benchmarks.measure.turns import MOST_TRIES
 from benchmarks.report.results import Results
 from common.config import DataConfig, TrainConfig
@@ -142,7 +142,7 @@ def test_on_a_quick_machine_everything_is_found_in_the_default_time(world, measu
     assert not world.alive, "all processes are ended"
     made = found.results.recording
     assert {line.row for line in made.of_kind(Decoded)} == {0, 1, 2, 3}
-    assert {line.row for line in made.of_kind(Explained)} == {0, 1, 2, 3}
+    assert {line.row for line in made.of_kind(RowProfile)} == {0, 1, 2, 3}
     early = found.rounds[:ENOUGH_ROUNDS]
     assert all(len(line.starts) == 4 for line in early), "rows as installed come after the answer"
     # Something was said at least every thirty seconds, after parity.

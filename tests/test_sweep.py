@@ -14,7 +14,7 @@ from backends.process.parent import Runtime
 from benchmarks.measure import machine, sweep
 from benchmarks.measure.in_child import Visit
 from benchmarks.measure.plan import Plan, Row
-from benchmarks.measure.recording import Explained, Recording, Round, Sizes, Summed
+from benchmarks.measure.recording import Recording, Round, RowProfile, Sizes, Summed
 from benchmarks.measure.statistics import grouped
 from benchmarks.report import scaling
 from benchmarks.report.why import forward_flop, multiplies_one_hot, step_flop
@@ -47,7 +47,7 @@ def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) ->
     assert [*sweep.measure(Recording.read(path).resume())] == ["num_samples 40 (1 of 2)", "num_samples 400 (2 of 2)"]
     measured = Recording.read(path)
     assert [line.number for line in measured.rounds()] == [1, 2, 3]
-    (peak,) = measured.of_kind(Explained)
+    (peak,) = measured.of_kind(RowProfile)
     assert peak.flops > 1e8
     for line in measured.rounds():
         assert [start.row for start in line.starts] == [0]
@@ -75,8 +75,8 @@ def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(
     visits = sorted(line.cycles[0], key=lambda visit: visit.row)
     assert [(len(visit.steps), len(visit.lead)) for visit in visits] == [(8, 2), (16, 4), (16, 4), (16, 4)]
     assert [found.size for found in measured.of_kind(Summed)] == [*sweep.SUM_SIZES]
-    (explained,) = measured.of_kind(Explained)
-    assert any(scaling.COMMUNICATION.search(kernel.name) for kernel in explained.profile.kernels)
+    (profiled,) = measured.of_kind(RowProfile)
+    assert any(scaling.COMMUNICATION.search(kernel.name) for kernel in profiled.profile.kernels)
 
 
 def sizes(seconds: Callable[[float, int], float]) -> dict[tuple[str, str], list[scaling.SizePoint]]:
@@ -94,7 +94,7 @@ def sizes(seconds: Callable[[float, int], float]) -> dict[tuple[str, str], list[
         slow = [msgspec.structs.replace(visit, steps=[9 * step[visit.row]], others=0.5) for visit in cycle]
         return msgspec.structs.replace(line, cycles=[cycle, slow])
 
-    made = changed(changed(made, Round, planted), Explained, lambda line: Explained(line.row, None, 1e12))
+    made = changed(changed(made, Round, planted), RowProfile, lambda line: RowProfile(line.row, None, 1e12))
     return grouped(((point.axis, point.backend), point) for point in scaling.scaling_of(made).points)
 
 

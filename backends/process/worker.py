@@ -82,7 +82,7 @@ def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> t
 
 
 def _facts(backend: Backend, opened: dict[str, Any]) -> BackendFacts:
-    described = backend.evidence().describe()
+    described = backend.profiling().describe()
     return BackendFacts(
         **opened,
         **described,

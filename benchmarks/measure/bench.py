@@ -26,7 +26,7 @@ from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import PROFILED_STEPS, Visit
 from benchmarks.measure.pace import EXTRA_CYCLES, Pace, step_counts
 from benchmarks.measure.plan import LEAST_ROUNDS, Plan, Row, require_named
-from benchmarks.measure.recording import Certified, Decoded, Explained, Recording, Round, Sizes, Start, Text, Work
+from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Start, Text, Work
 from benchmarks.measure.sentences import TIMED, Sentences, weights_for
 from benchmarks.measure.statistics import half_width
 from benchmarks.measure.turns import Decoder, Trainees, take_turns, usable
@@ -128,7 +128,7 @@ class Benchmark:
             if extra or ended:
                 self._decode(plain, number, rng)
                 if extra or not self._wants_extra():
-                    self._explain(plain)
+                    self._profile(plain)
 
     def _opened(
         self, indices: Sequence[int], number: int, stack: ExitStack
@@ -218,9 +218,9 @@ class Benchmark:
         counts = int(together.sum()), int(alone[0])
         return Decoded(one.row, translations, seconds, counts, len(together), scores)
 
-    def _explain(self, live: Sequence[Trainees]) -> None:
+    def _profile(self, live: Sequence[Trainees]) -> None:
         """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
-        recorded, size = {line.row for line in self.recording.of_kind(Explained)}, self.batches.batch_size
+        recorded, size = {line.row for line in self.recording.of_kind(RowProfile)}, self.batches.batch_size
         for one in live:
             row, (process,) = self._row(one), one.processes
             if one.row in recorded or self.pace.left < PROFILING * one.step_seconds:
@@ -229,7 +229,7 @@ class Benchmark:
             profile = process.call(in_child.profiled, batch_size=size, **self._rows(0, PROFILED_STEPS))
             exact = row.backend != BASELINE and not row.reduced
             speed = process.call(in_child.product_speed) if exact else None
-            self.recording.append(Explained(one.row, profile, speed))
+            self.recording.append(RowProfile(one.row, profile, speed))
 
     def _certify(self) -> None:
         """Climb the parity ladder with each backend and interpreter that has no certificate, and record these.

@@ -131,7 +131,7 @@ class Profile(Measured, frozen=True):
 def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Profile:
     """Which kernels run in a training step; its times show shares only, since the profiler slows the steps."""
     batches = batches_of(rows, batch_size).part(0, PROFILED_STEPS)
-    profile = backend.evidence().profile(batches)
+    profile = backend.profiling().profile(batches)
 
     def make_tensors() -> None:
         for batch in batches:
@@ -143,7 +143,7 @@ def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> P
 
 def product_speed(backend: Backend, emit: Emit) -> float:
     """The framework's speed in a product of two large square matrices, in floating-point operations a second."""
-    return backend.evidence().matrix_product(PRODUCT_SIZE, PRODUCT_SIZE, PRODUCT_SIZE, PRODUCT_SECONDS)
+    return backend.profiling().matrix_product(PRODUCT_SIZE, PRODUCT_SIZE, PRODUCT_SIZE, PRODUCT_SECONDS)
 
 
 def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) -> list[list[float]]:

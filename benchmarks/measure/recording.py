@@ -145,7 +145,7 @@ class Decoded(Line, frozen=True):
     scores: Scores | None  # over all held-out sources; None if these were not decoded
 
 
-class Explained(Line, frozen=True, tag="evidence"):
+class RowProfile(Line, frozen=True, tag="profiling"):
     """Which kernels a row's framework ran and how fast it multiplies matrices; recorded once for each row."""
 
     row: CountOrZero
@@ -162,7 +162,7 @@ class Summed(Line, frozen=True):
     seconds: SomeSeconds
 
 
-LATER = Round | Certified | Decoded | Explained | Summed  # every line but the first
+LATER = Round | Certified | Decoded | RowProfile | Summed  # every line but the first
 Kind = TypeVar("Kind", bound=Line)
 
 
@@ -248,10 +248,10 @@ class Recording:
         if any(len(line.translations) != shown for line in self.of_kind(Decoded)):
             yield f'there are not {shown} translations in each line of kind "decoded"'
         if any(
-            kernel.seconds < 0 for line in self.of_kind(Explained) if line.profile for kernel in line.profile.kernels
+            kernel.seconds < 0 for line in self.of_kind(RowProfile) if line.profile for kernel in line.profile.kernels
         ):
             yield "a kernel took less than no time"
-        indices = [line.row for line in self.lines if isinstance(line, Certified | Explained | Decoded | Summed)]
+        indices = [line.row for line in self.lines if isinstance(line, Certified | RowProfile | Decoded | Summed)]
         indices += [start.row for line in self.of_kind(Round) for start in line.starts]
         if any(row >= rows for row in indices):
             yield f"it has lines of other rows than its {rows}"

@@ -29,7 +29,7 @@ from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import PROFILED_STEPS
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.recording import Explained, Line, Recording, Round, Sizes, Start, Summed, Text
+from benchmarks.measure.recording import Line, Recording, Round, RowProfile, Sizes, Start, Summed, Text
 from benchmarks.measure.turns import Trainees, take_turns
 from common.config import ModelConfig
 from common.material import Material, prepare
@@ -131,11 +131,11 @@ def _round_of_sizes(recording: Recording, material: Material, number: int) -> It
             contestants.append(trainees)
         rng = np.random.default_rng([plan.settings.seed, number])
         cycles = list(islice(take_turns(contestants, rng), CYCLES))
-        known = {line.row for line in recording.of_kind(Explained)}
+        known = {line.row for line in recording.of_kind(RowProfile)}
         for one in contestants:  # after all turns, so that these matrices are in no peak of memory
             if one.row not in known:
                 machine.wait_until_idle()
-                yield Explained(one.row, None, one.processes[0].call(in_child.product_speed))
+                yield RowProfile(one.row, None, one.processes[0].call(in_child.product_speed))
     yield Round(number, "training", starts, cycles, machine.now() - began)
 
 
@@ -167,7 +167,7 @@ def _round_of_workers(recording: Recording, material: Material, number: int) -> 
             yield Summed(row, size, seconds)
         rows = corpus.take(np.arange(PROFILED_STEPS * whole) % len(corpus))
         profile, *_ = ask_each(group, lambda p: p.call(in_child.profiled, rows=rows, batch_size=whole))
-        yield Explained(row, profile, None)
+        yield RowProfile(row, profile, None)
         start = Start(row, 0.0, group[0].facts, warm_ups[2])  # not timed, since the others start meanwhile
     yield Round(number, "training", [start], cycles, machine.now() - began)
 

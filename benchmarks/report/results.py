@@ -16,7 +16,7 @@ import msgspec
 from backends import BASELINE, title_of
 from benchmarks.compare.certificate import Certificate
 from benchmarks.measure.plan import LEAST_ROUNDS, Row
-from benchmarks.measure.recording import Certified, Decoded, Explained, Recording, ShownSentence, Work
+from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence, Work
 from benchmarks.measure.statistics import MOST_DROPPED, Estimate, Word, grouped, half_width, observations, trusted
 from benchmarks.measure.turns import usable
 from benchmarks.report.why import advice_for, multiplies_one_hot, step_flop, step_parts, why_slower
@@ -101,7 +101,7 @@ class Results:
         self.starts = grouped((start.row, start) for line in rounds for start in line.starts)
         self.visits = grouped((visit.row, visit) for cycle in self.all_cycles for visit in cycle)
         self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
-        self.explained = {line.row: line for line in recording.of_kind(Explained)}
+        self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
         self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
         self.question = [rows.index(row) for row in self.plan.question]
         self.rounds = len({line.number for line in rounds})  # of new processes
@@ -126,7 +126,7 @@ class Results:
     @cached_property
     def peak(self) -> tuple[float, str] | None:
         """Operations a second of the fastest matrix product, and its backend; None where none was measured."""
-        measured = [(line.flops, self.plan.rows[row].backend) for row, line in self.explained.items() if line.flops]
+        measured = [(line.flops, self.plan.rows[row].backend) for row, line in self.profiled.items() if line.flops]
         return max(measured, default=None)
 
     @property
@@ -256,7 +256,7 @@ class Results:
             "the ten sentences in every backend": not {*self.question} <= self.decoded.keys(),
             "decoding speed": batched and not self.recording.rounds("batch"),
             "rows as installed": not installed <= self.starts.keys(),
-            "why one is slower": not {*self.question} <= self.explained.keys(),
+            "why one is slower": not {*self.question} <= self.profiled.keys(),
         }
         return [what for what, lacks in lacking.items() if lacks]
 
@@ -278,7 +278,7 @@ class Results:
         if alone is None and decoded and not decoded.characters:
             alone = Estimate(decoded.seconds, decoded.seconds, decoded.seconds)
         sizes, batch_size = self.head.corpus.sizes, self.plan.settings.batch_size
-        profile = self.explained[index].profile if index in self.explained else None
+        profile = self.profiled[index].profile if index in self.profiled else None
         makes_tensors = row.backend != BASELINE  # keras:example makes all of its tensors before its steps
         process = [s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in starts if s.seconds]
         flop = peak_share = None

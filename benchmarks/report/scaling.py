@@ -14,7 +14,7 @@ import msgspec
 from benchmarks.measure.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.recording import Explained, Recording, Summed
+from benchmarks.measure.recording import Recording, RowProfile, Summed
 from benchmarks.measure.statistics import Estimate, grouped, observed, trusted
 from benchmarks.measure.sweep import ARRANGEMENTS, ROUNDS, points_of, sizes_at
 from benchmarks.measure.turns import usable
@@ -84,7 +84,7 @@ class Scaled:
 def scaling_of(recording: Recording) -> Scaling:
     """The results of a sweep of sizes. Where other programs disturbed every cycle of a round, all of them count."""
     plan, tensors = recording.plan, recording.head.corpus.sizes
-    flops = max((line.flops or 0.0 for line in recording.of_kind(Explained)), default=0.0)
+    flops = max((line.flops or 0.0 for line in recording.of_kind(RowProfile)), default=0.0)
     axes, points = points_of(plan), []
     for line in sorted(recording.rounds(), key=lambda line: line.number):
         if line.number > len(axes):
@@ -131,7 +131,7 @@ def _grouped(recording: Recording, row: int, visits: Sequence[tuple[int, Visit]]
     """The results of one backend, whose visits are given with the numbers of their rounds."""
     fit, (one, apart, group, divided) = observed(visits), range(len(ARRANGEMENTS))
     longer, shared = fit.ratio(group, apart), fit.ratio(divided, one)
-    profiles = [line.profile for line in recording.of_kind(Explained) if line.row == row and line.profile]
+    profiles = [line.profile for line in recording.of_kind(RowProfile) if line.row == row and line.profile]
     profiled = [
         fsum(kernel.seconds for kernel in profile.kernels if COMMUNICATION.search(kernel.name)) / profile.seconds
         for profile in profiles

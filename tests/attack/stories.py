@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measure.recording import Certified, Decoded, Explained, Recording
+from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED
 from common.run_directory import Epoch, RunDirectory
@@ -143,7 +143,7 @@ class Benchmark(Story):
         assert numbers == list(range(1, max(ROUNDS, len(numbers)) + 1)), "a round is lost or twice"
         matched = {n for n, row in enumerate(recording.plan.rows) if not row.installed}
         assert all({start.row for start in line.starts} >= matched for line in recording.rounds())
-        for kind in (Certified, Decoded, Explained):
+        for kind in (Certified, Decoded, RowProfile):
             rows = [line.row for line in recording.of_kind(kind)]  # type: ignore[attr-defined]
             assert set(rows) - {-1} <= matched, f"lost: {kind.__name__}"
             assert len(set(rows)) == len(rows), f"a line is twice: {kind.__name__}"

@@ -1,11 +1,11 @@
 """Runs an attack, or every attack at length, within an hour, and records what came of each.
 
-    python -m tests.attack NAME COUNT [SEED]
+    python -m tests.attack NAME COUNT [SEED [WHAT...]]
     python -m tests.attack RECORD [SEED]
 
-An attack ends at the first outcome that must not be: something lost, a traceback, a process that hangs or is left
-behind, or too much memory; what led there is left in the working folder. RECORD gets a line of JSON for each attack,
-and a table is printed; the exit status is 1 if an attack found something. docs/reliability.md shows such a record.
+An attack ends at the first outcome that must not be, whose folder it leaves and names; the exit status is then 1.
+WHAT are the names of what to attack, as the outcomes show them. Of `soak` COUNT is its seconds. RECORD gets a line of
+JSON for each attack. Where it is docs/reliability/attacks.jsonl, docs/reliability.md gets their table, too.
 """
 
 import json
@@ -14,81 +14,106 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections import Counter
-from importlib import import_module
+from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from backends.process.parent import PROJECT
 
-HOUR = 3600.0  # seconds after which whatever is not done is given up
-ATTACKS = {  # how many of each
-    "damaged_files": 55_000,
-    "damaged_torch": 15_000,
-    "garbled_messages": 15_000,
-    "visitors": 14_000,
-    "command_lines": 1_000,
-    "fake_workers": 300,
-    "damaged_recordings": 3_000,
-    "exits": 1_500,
-    "kills": 200,
-    "signals": 150,
-    "full_disks": 60,
+HOUR = 3600.0  # seconds after which a record is given up
+PAGE = PROJECT / "docs" / "reliability.md"
+RECORD = PROJECT / "docs" / "reliability" / "attacks.jsonl"
+ATTACKS = {  # where each is, and how many cases of it a record has
+    "files": ("damaged_files.files", 55_000),
+    "recordings": ("damaged_files.recordings", 3_000),
+    "torch files": ("torch_files.torch_files", 15_000),
+    "messages": ("messages.messages", 15_000),
+    "workers": ("messages.workers", 300),
+    "requests": ("visitors.requests", 14_000),
+    "slow visitors": ("visitors.slow_visitors", 60),
+    "command lines": ("command_lines.command_lines", 1_000),
+    "exits": ("exits.exits", 1_500),
+    "kills": ("disturbed.kills", 80),
+    "restarts": ("disturbed.restarts", 60),
+    "signals": ("disturbed.signals", 150),
+    "full disks": ("disturbed.full_disks", 60),
+    "limits": ("disturbed.limits", 60),
+    "places": ("disturbed.places", 60),
+    "races": ("disturbed.races", 30),
+    "soak": ("soak.soak", 600),
 }
+NAMESPACES = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])  # as root, as another user
 
 
-def attack(name: str, seed: int, end: float) -> dict[str, Any]:
-    """Attack in a process of its own, until `end` at the latest; returns the line for the record, with an `error` if
-    something was found."""
-    count, begun = ATTACKS[name], time.monotonic()
-    command = [sys.executable, "-m", "tests.attack", name, str(count), str(seed)]
-    with TemporaryFile("w+") as printed, TemporaryFile("w+") as said:
-        # A session of its own, so that the children of an attack that hangs are ended with it.
-        program = subprocess.Popen(command, cwd=PROJECT, stdout=printed, stderr=said, start_new_session=True)
-        ended = 0
-        while not ended and time.monotonic() < end:
-            time.sleep(0.1)
-            ended, status, used = os.wait4(program.pid, os.WNOHANG)  # what `subprocess` does not tell: its memory
-        if not ended:
+def namespace() -> list[str]:
+    """The words before a command that may then mount disks; [] where this system allows nobody to."""
+    for words in NAMESPACES:
+        try:
+            tried = subprocess.run([*words, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False)
+        except OSError:  # there is no such program
+            return []
+        if tried.returncode == 0:
+            return words
+    return []
+
+
+def tried(name: str, count: int, seed: int, *what: str, seconds: float | None = None) -> dict[str, Any]:
+    """Attack in a process of its own, for so many seconds at most.
+
+    Returns the line for the record, which has an `error` if something was found.
+    """
+    begun, where = time.monotonic(), namespace() if name == "full disks" else []
+    command = [*where, sys.executable, "-m", "tests.attack.limits", ATTACKS[name][0], str(count), str(seed), *what]
+    line: dict[str, Any] = {"attack": name, "count": count, "seed": seed}
+    # A session of its own, so that the children of an attack that hangs are ended with it.
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as program:
+        try:
+            printed, errors = program.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
             os.killpg(program.pid, signal.SIGKILL)
-            _, status, used = os.wait4(program.pid, 0)
-        line = {"attack": name, "count": count, "seed": seed, "seconds": round(time.monotonic() - begun)}
-        line["bytes"] = 1024 * used.ru_maxrss  # the most that a process of this attack had
-        printed.seek(0)
-        said.seek(0)
-        if not ended:
-            return line | {"error": "not done within the hour"}
-        if status:
-            return line | {"error": " / ".join(said.read().splitlines()[-3:])}
-        return line | {"outcomes": json.loads(printed.read())}
+            printed, errors = "", f"not done within {seconds:.0f} s"
+    line["seconds"] = round(time.monotonic() - begun)
+    return line | (json.loads(printed) if program.returncode == 0 else {"error": errors})
 
 
 def row(line: dict[str, Any]) -> str:
-    """A line of the record in Markdown: what the attack came to, whatever each input was about."""
+    """A line of the record in Markdown: what the attack came to, whatever each case was about."""
     came_to: Counter[str] = Counter()
-    for outcome, times in line.get("outcomes", {line.get("error"): 1}).items():
+    last_of_error = " / ".join(line.get("error", "").splitlines()[-3:])
+    for outcome, times in line.get("outcomes", {last_of_error: 1}).items():
         came_to[outcome.partition(": ")[2] or outcome] += times
     found = "; ".join(f"{times:,} × {outcome}" for outcome, times in sorted(came_to.items()))
-    name, size = line["attack"].replace("_", " "), f"{line['bytes'] >> 20:,} MiB"
-    return f"| {name} | {line['count']:,} | {line['seconds'] / 60:.1f} | {size} | {found} |"
+    size = f"{line.get('bytes', 0) >> 20:,} MiB"
+    return f"| {line['attack']} | {line['count']:,} | {line['seconds'] / 60:.1f} | {size} | {found} |"
+
+
+def with_table(page: str, lines: Iterable[dict[str, Any]]) -> str:
+    """The page with the table of these lines of a record in place of its own."""
+    begin = page.index("| --- |")
+    begin = page.index("\n", begin) + 1
+    return page[:begin] + "".join(f"{row(line)}\n" for line in lines) + page[page.index("\n\n", begin) + 1 :]
 
 
 def all_attacks(record: Path, seed: int = 0) -> int:
-    failed, end = 0, time.monotonic() + HOUR
+    """Try them all, and return the exit status."""
+    lines, end = [], time.monotonic() + HOUR
     with record.open("w", encoding="utf-8") as file:
-        for name in ATTACKS:
-            line = attack(name, seed, end)
-            failed += "error" in line
-            print(row(line), flush=True)
-            print(json.dumps(line), file=file, flush=True)
-    return min(failed, 1)
+        for name, (_, count) in ATTACKS.items():
+            lines.append(tried(name, count, seed, seconds=end - time.monotonic()))
+            print(row(lines[-1]), flush=True)
+            print(json.dumps(lines[-1]), file=file, flush=True)
+    if record.resolve() == RECORD:
+        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), lines), encoding="utf-8")
+    return int(any("error" in line for line in lines))
 
 
 if __name__ == "__main__":
     first, *rest = sys.argv[1:]
     if first not in ATTACKS:
         sys.exit(all_attacks(Path(first), *map(int, rest)))
-    warnings.simplefilter("error")
-    print(json.dumps(import_module(f"tests.attack.{first}").attack(*map(int, rest[:2]), *rest[2:]), indent=2))
+    line = tried(first, int(rest[0]), int(rest[1]) if rest[1:] else 0, *rest[2:])
+    sys.exit(line["error"]) if "error" in line else print(json.dumps(line, indent=2))

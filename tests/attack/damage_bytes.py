@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from common.weights import Arrays
 
-Damage = Callable[[bytes, np.random.Generator], bytes]
+Damage = Callable[[bytes, random.Random], bytes]
 # As a format may have them.
 LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]
 DEPTH = 100_000
@@ -45,71 +46,82 @@ def layer_tensors(weights: Arrays) -> Arrays:
     return tensors | {"dense.weight": weights["dense/kernel"], "dense.bias": weights["dense/bias"]}
 
 
-def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
+def damaged(whole: bytes, rng: random.Random) -> bytes:
     """The bytes with one to four changes: of a byte, of a length, of a piece that goes, comes twice or moves."""
     content = bytearray(whole)
-    for _ in range(rng.integers(1, 5)):
-        first, second = sorted(rng.integers(0, len(content) + 1, 2))
+    for _ in range(rng.randint(1, 4)):
+        first, second = sorted(rng.randint(0, len(content)) for _ in range(2))
         piece = content[first : min(second, first + 64)]
-        match rng.integers(0, 6):
+        match rng.randrange(6):
             case 0 | 1:
-                content[first : first + 1] = rng.bytes(1)
+                content[first : first + 1] = rng.randbytes(1)
             case 2:
-                length = LENGTHS[rng.integers(len(LENGTHS))]
+                length = rng.choice(LENGTHS)
                 content[first : first + len(length)] = length
             case 3:
                 del content[first : first + len(piece)]
             case 4:
-                content[second:second] = bytes(piece) * int(rng.integers(1, 100))
+                content[second:second] = bytes(piece) * rng.randrange(1, 100)
             case 5:
                 del content[second:]
     return bytes(content)
 
 
-def bit_flipped(whole: bytes, rng: np.random.Generator) -> bytes:
+def bit_flipped(whole: bytes, rng: random.Random) -> bytes:
     content = bytearray(whole)
-    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     return bytes(content)
 
 
-def damaged_json(whole: bytes, rng: np.random.Generator) -> bytes:
+def damaged_json(whole: bytes, rng: random.Random) -> bytes:
     """JSON in which one or two values became hostile, a key is gone, has another name or stands there twice."""
-    content = json.loads(whole)
-    for _ in range(rng.integers(1, 3)):
-        content = _changed(content, rng)
-    text = json.dumps(content, ensure_ascii=bool(rng.integers(2)))
+    text = json.dumps(changed(json.loads(whole), rng), ensure_ascii=rng.random() < 0.5)
     while (mark := json.dumps(MARK)) in text:
-        text = text.replace(mark, HOSTILE[rng.integers(len(HOSTILE))], 1)
+        text = text.replace(mark, rng.choice(HOSTILE), 1)
     return text.encode(errors="surrogatepass")
 
 
-def damaged_json_lines(whole: bytes, rng: np.random.Generator) -> bytes:
-    """Lines of JSON of which one is damaged, as `damaged_json` does it, or stands there again."""
+def damaged_json_lines(whole: bytes, rng: random.Random) -> bytes:
+    """Lines of JSON of which one is damaged, as `damaged_json` does it, stands there again, or is gone."""
     lines = whole.splitlines()
-    place, other = rng.integers(0, len(lines), 2)
-    lines.insert(other, lines[place])
+    kinds = [
+        line[:20] for line in lines
+    ]  # so that a line of a rare kind is damaged as often as one of a frequent one
+    place, other = kinds.index(rng.choice(sorted({*kinds}))), rng.randrange(len(lines))
     lines[place] = damaged_json(lines[place], rng)
-    if rng.integers(2):
-        del lines[other]
+    match rng.randrange(8):
+        case 0:
+            lines.insert(other, lines[rng.randrange(len(lines))])
+        case 1:
+            del lines[other]
     return b"".join(line + b"\n" for line in lines)
 
 
-def _changed(content: Any, rng: np.random.Generator) -> Any:
-    """The content with one change, at any depth; every level is as likely as the others."""
-    if not content or not isinstance(content, dict | list) or rng.integers(5) == 0:
+def changed(content: Any, rng: random.Random) -> Any:
+    """The content with one or two changes, each at any depth."""
+    for _ in range(rng.randint(1, 2)):
+        content = _changed(content, rng)
+    return content
+
+
+def _changed(content: Any, rng: random.Random) -> Any:
+    """The content with one change; every level is as likely as the others."""
+    if isinstance(content, int | float) and rng.random() < 0.5:  # another one that may be right
+        return rng.choice([-content, 1000 * content, content + 1, content / 2, 0, 1])
+    if not content or not isinstance(content, dict | list) or rng.randrange(5) == 0:
         return MARK
     keys = list(content) if isinstance(content, dict) else list(range(len(content)))
-    key = keys[rng.integers(len(keys))]
+    key = rng.choice(keys)
     copied: Any = content.copy()
-    match rng.integers(12):
+    match rng.randrange(12):
         case 0:
             del copied[key]
         case 1 if isinstance(copied, dict):
-            copied[KEYS[rng.integers(len(KEYS))]] = copied.pop(key)
+            copied[rng.choice(KEYS)] = copied.pop(key)
         case 2 if isinstance(copied, dict):
-            copied[KEYS[rng.integers(len(KEYS))]] = MARK
+            copied[rng.choice(KEYS)] = MARK
         case 3 if isinstance(copied, list):
-            copied.insert(key, content[keys[rng.integers(len(keys))]])
+            copied.insert(key, content[rng.choice(keys)])
         case _:
             copied[key] = _changed(content[key], rng)
     return copied

@@ -1,4 +1,4 @@
-"""Damages corpora, runs, Paddle's pickles and Keras's archives at random; each is read or refused in one line.
+"""Damages corpora, runs, records, recordings, Paddle's pickles and Keras's archives; each is read or refused.
 
 No framework is loaded. Weights, pairs and vocabularies in which a bit has changed must all be refused, or be read as
 they were.
@@ -7,10 +7,10 @@ they were.
 import io
 import json
 import pickle
+import random
 import shutil
 import zipfile
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -18,17 +18,18 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import h5py
-import numpy as np
 
 from backends.native.keras import FOLDERS, ROLES, SETTINGS, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.record import Side
 from common.config import DataConfig, ModelConfig
 from common.corpus import read_corpus
 from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
-from tests import small_run
+from tests import damage, records, small_run
 from tests.attack.damage_bytes import (
     Damage,
     bit_flipped,
@@ -38,10 +39,22 @@ from tests.attack.damage_bytes import (
     layer_tensors,
     zipped,
 )
-from tests.attack.limits import Target, attacked
+from tests.attack.limits import Case, Target, inputs
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
+LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
+# What separates, ends or combines, for Unicode, for Python or for somebody's editor, and what is no text.
+ODD = "\u2028|\u2029|\x85|\x0b|\x0c|\x1c|\x1e|\r|\r\n|\x00|\ufeff|\u202e|\x1b[2J|\u0958|\ufb1d|👩\u200d🚀".split("|")
+ODD += ["\u0301" * 40, "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0"]
+PIECES = [text.encode(errors="surrogatepass") for text in [*ODD, *"\t\t\t\t\t\n\n\nabcé 犬"]]
+PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
+
+
+def odd_text(whole: bytes, rng: random.Random) -> bytes:
+    """A text of pieces at random, some of which are seldom."""
+    begun = b"" if rng.random() < 0.5 else whole[: rng.randrange(20)]
+    return begun + b"".join(rng.choices(PIECES, k=rng.randint(1, 60)))
 
 
 def pickled(protocol: int) -> bytes:
@@ -81,6 +94,12 @@ def run_files(old: bool) -> dict[str, bytes]:
         return small_run.contents((small_run.as_version_1(run, digests=False) if old else run).path)
 
 
+@cache
+def record_files() -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        return small_run.contents(records.write(Path(folder) / "record", "torch", records.tagger()))
+
+
 def of_corpus(path: Path) -> None:
     for side in chain.from_iterable(read_corpus(DataConfig(str(path), 50, skip_bad_lines=True)).pairs):
         assert 0 < len(side) <= LONGEST_SENTENCE
@@ -103,86 +122,103 @@ def of_keras(path: Path) -> None:
     read_keras([path], MODEL, None)
 
 
+def folder_of(files: dict[str, bytes], folder: Path, name: str = "", path: Path = Path()) -> Path:
+    """A new folder of these files, of which `name` is the one at `path`."""
+    shutil.rmtree(folder, ignore_errors=True)  # some file systems wait for the disk where a file is overwritten
+    folder.mkdir()
+    for other, content in files.items():
+        (folder / other).write_bytes(path.read_bytes() if other == name else content)
+    return folder
+
+
 def of_run(path: Path, name: str, old: bool, flipped: bool = False) -> None:
     """All that commands read of a run whose file `name` is the one at `path`: where a bit of it was `flipped`, what
     is read is what was written."""
-    folder, weights = path.with_name("run"), path.with_name("weights")
-    for made in (folder, weights):  # some file systems wait for the disk where a file is overwritten
-        shutil.rmtree(made, ignore_errors=True)
-    folder.mkdir()
     files = run_files(old)
-    for other, content in files.items():
-        (folder / other).write_bytes(path.read_bytes() if other == name else content)
-    run = RunDirectory.open(folder)
+    run = RunDirectory.open(folder_of(files, path.with_name("folder"), name, path))
     Material.of_run(run)
     run.history()
     states = [to_bytes(run.read_state(which)[0], {}) for which in STATE_FILES]
-    run.write_weights("best", weights)
+    run.write_weights("best", weights := path.with_name("weights"))
+    shutil.rmtree(weights)
     run.begin()
     if flipped:
         assert run.pairs() == small_run.PAIRS
         assert states == [to_bytes(from_bytes(files[file])[0], {}) for file in STATE_FILES.values()]
 
 
-# What separates, ends or combines, for Unicode, for Python or for somebody's editor, and what is no text.
-ODD = "\u2028|\u2029|\x85|\x0b|\x0c|\x1c|\x1e|\r|\r\n|\x00|\ufeff|\u202e|\x1b[2J|\u0958|\ufb1d|👩\u200d🚀".split("|")
-ODD += ["\u0301" * 40, "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0"]
-PIECES = [text.encode(errors="surrogatepass") for text in [*ODD, *"\t\t\t\t\t\n\n\nabcé 犬"]]
-PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
+def of_record(path: Path, name: str) -> None:
+    """A record whose file `name` is the one at `path` is compared with itself as it was, on either side."""
+    found = folder_of(record_files(), path.with_name("found"), name, path)
+    whole = folder_of(record_files(), path.with_name("whole"))
+    for sides in ((found, whole), (whole, found)):
+        compare_records(*map(Side, sides)).as_json()
 
 
-def odd_text(whole: bytes, rng: np.random.Generator) -> bytes:
-    """A text of pieces at random, some of which are seldom."""
-    begun = b"" if rng.integers(2) else whole[: rng.integers(20)]
-    return begun + b"".join(PIECES[place] for place in rng.integers(0, len(PIECES), rng.integers(1, 60)))
+def of_recording(path: Path) -> str:
+    """A recording gets a page, is compared with another one, and stands beside it, or is refused in one line."""
+    page = "<!doctype html>" in damage.reported(path, charts=True)
+    damage.compared_with(path, damage.another())
+    damage.beside_another(path)
+    return "pages" if page else "refused in one line"
 
 
-LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
-CONFIG, ARRAYS = keras_members()
-Packed = Callable[[bytes], bytes]
-
-
-def damaging(whole: bytes, read: Callable[[Path], None], packed: Packed = bytes, damage: Damage = damaged) -> Target:
+def damaging(
+    whole: bytes,
+    read: Callable[[Path], str | None],
+    packed: Callable[[bytes], bytes] = bytes,
+    damage: Damage = damaged,
+) -> Target:
     """What is damaged and how, what makes a file of it, and what reads the file. The file is read whole before."""
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "whole"
+        path = Path(folder) / "whole-file"
         path.write_bytes(packed(whole))
         read(path)
     return Target(lambda rng: packed(damage(whole, rng)), read)
 
 
-@cache
-def targets() -> dict[str, Target]:
+def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
     """The checksums of a zip would find damage to its members, so these are damaged before they are packed, too."""
-    found = {
-        "text": damaging(LINES, of_corpus),
-        "odd text": damaging(LINES, of_corpus, damage=odd_text),
-        "lines to translate": damaging(LINES, of_lines, damage=odd_text),
-        "zip": damaging(zipped({"_about.txt": b"", "fra.txt": LINES}), of_corpus),
-        "text in a zip": damaging(LINES, of_corpus, lambda text: zipped({"fra.txt": text})),
-        "pickle of protocol 2": damaging(pickled(2), of_paddle),
-        "pickle of protocol 4": damaging(pickled(4), of_paddle),
-        "Keras's archive": damaging(keras_archive(CONFIG, ARRAYS), of_keras),
-        "arrays in Keras's archive": damaging(ARRAYS, of_keras, partial(keras_archive, CONFIG)),
-        "configuration in Keras's archive": damaging(CONFIG, of_keras, partial(keras_archive, arrays=ARRAYS)),
-        "values in Keras's configuration": damaging(
-            CONFIG, of_keras, partial(keras_archive, arrays=ARRAYS), damaged_json
-        ),
-    }
-    for age, old in (("a run", False), ("an old run", True)):
-        for file, content in run_files(old).items():
-            read = partial(of_run, name=file, old=old)
-            found[f"{file} of {age}"] = damaging(content, read)
-            if file.endswith((".json", ".jsonl")):
-                damage = damaged_json if file.endswith(".json") else damaged_json_lines
-                found[f"values in {file} of {age}"] = damaging(content, read, damage=damage)
-    for file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
-        read = partial(of_run, name=file, old=False, flipped=True)
-        found[f"a bit of {file}"] = damaging(run_files(old=False)[file], read, damage=bit_flipped)
-    return found
+    config, arrays = keras_members()
+    with patch("os.fsync"):  # which takes longer than all the rest
+        found = {
+            "text": damaging(LINES, of_corpus),
+            "odd text": damaging(LINES, of_corpus, damage=odd_text),
+            "lines to translate": damaging(LINES, of_lines, damage=odd_text),
+            "zip": damaging(zipped({"_about.txt": b"", "fra.txt": LINES}), of_corpus),
+            "text in a zip": damaging(LINES, of_corpus, lambda text: zipped({"fra.txt": text})),
+            "pickle of protocol 2": damaging(pickled(2), of_paddle),
+            "pickle of protocol 4": damaging(pickled(4), of_paddle),
+            "Keras's archive": damaging(keras_archive(config, arrays), of_keras),
+            "arrays in Keras's archive": damaging(arrays, of_keras, partial(keras_archive, config)),
+            "configuration in Keras's archive": damaging(config, of_keras, partial(keras_archive, arrays=arrays)),
+            "values in Keras's configuration": damaging(
+                config, of_keras, partial(keras_archive, arrays=arrays), damaged_json
+            ),
+        }
+        kinds: dict[str, tuple[dict[str, bytes], Callable[..., None]]] = {
+            "a run": (run_files(False), partial(of_run, old=False)),
+            "an old run": (run_files(True), partial(of_run, old=True)),
+            "a record": (record_files(), of_record),
+        }
+        for owner, (members, read) in kinds.items():
+            for file, content in members.items():
+                found[f"{file} of {owner}"] = damaging(content, partial(read, name=file))
+                if file.endswith((".json", ".jsonl")):
+                    damage_ = damaged_json if file.endswith(".json") else damaged_json_lines
+                    found[f"values in {file} of {owner}"] = damaging(
+                        content, partial(read, name=file), damage=damage_
+                    )
+        for file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
+            read = partial(of_run, name=file, old=False, flipped=True)
+            found[f"a bit of {file}"] = damaging(run_files(False)[file], read, damage=bit_flipped)
+        yield from inputs({name: found[name] for name in names or found}, rng, folder)
 
 
-def attack(count: int, start: int = 0) -> Counter[str]:
-    """Damage files `count` times in all, at random from the seed `start`; returns how often they came to what."""
-    with patch("os.fsync"):
-        return attacked(targets(), count, start)
+def recordings(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+    targets = {}
+    for name in names or ("intel.jsonl", "scaling.jsonl", "workers.jsonl"):
+        lines = "".join(json.dumps(line) + "\n" for line in damage.lines_of(name)).encode()
+        targets[name] = damaging(lines, of_recording, damage=damaged_json_lines)
+        targets[f"bytes of {name}"] = damaging(lines, of_recording)
+    yield from inputs(targets, rng, folder)

@@ -11,19 +11,19 @@ import os
 import posix
 import random
 import shutil
+import signal
 import sys
-import time
 import traceback
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
 from common import run_directory
-from tests.attack.limits import folder_left_behind
+from tests.attack.limits import Case
 from tests.saves import SAVES, Save
 
 MODULES = (posix, fcntl, sys.modules["_io"])  # whose functions ask the system, as methods of open files do
@@ -32,13 +32,34 @@ CHANGING = {
     *("mkdir", "rmdir", "unlink", "remove", "rename", "replace"),
 }
 CUT_OFF = 3  # the status of a process that ended at its point
-LONGEST = 60.0  # seconds for what one process does
+SECONDS = 60.0  # that one save may take, with what goes on
 
 
-def ends_at(point: int, what: Callable[[], object]) -> bool:
-    """Do something in another process that ends at this point, counted from 0; whether it had come to its end before.
+def points_of(what: Callable[[], object], end_at: int | None = None) -> int:
+    """Do something, and return its number of points; or end this process at the one of this number."""
+    points = 0
 
-    Raises AssertionError for a process that fails or hangs.
+    def profile(frame: FrameType, event: str, function: Any) -> None:
+        nonlocal points
+        if event == "c_return" and function.__name__ in CHANGING:
+            asked = function.__self__
+            if any(asked is module for module in MODULES) or isinstance(asked, io.IOBase):
+                if points == end_at:
+                    os._exit(CUT_OFF)
+                points += 1
+
+    sys.setprofile(profile)
+    try:
+        what()
+    finally:
+        sys.setprofile(None)
+    return points
+
+
+def end_at(point: int, what: Callable[[], object]) -> None:
+    """Do something in another process, which ends at this point, counted from 0, or has come to its end before.
+
+    Raises AssertionError for a process that fails.
     """
     process = os.fork()
     if not process:
@@ -50,69 +71,28 @@ def ends_at(point: int, what: Callable[[], object]) -> bool:
             traceback.print_exc()
         finally:
             os._exit(status)
-    status = _status(process)
-    assert status in (0, CUT_OFF), f"the process ended with {status}"
-    return status == 0
-
-
-def points_of(what: Callable[[], object], end_at: int | None = None) -> int:
-    """Do something, and return its number of points; or end this process at the one of this number."""
-    points = 0
-
-    def profile(frame: FrameType, event: str, function: Any) -> None:
-        nonlocal points
-        if event == "c_return" and function.__name__ in CHANGING:
-            asked = function.__self__
-            if not (any(asked is module for module in MODULES) or isinstance(asked, io.IOBase)):
-                return
-            if points == end_at:
-                os._exit(CUT_OFF)
-            points += 1
-
-    sys.setprofile(profile)
     try:
-        what()
-    finally:
-        sys.setprofile(None)
-    return points
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    except AssertionError:  # it hangs
+        os.kill(process, signal.SIGKILL)
+        raise
+    assert status in (0, CUT_OFF), f"the process ended with {status}"
 
 
-def _status(process: int) -> int:
-    """The exit status of a child, which is ended where it takes too long."""
-    end = time.monotonic() + LONGEST
-    while not (ended := os.waitpid(process, os.WNOHANG))[0]:
-        if time.monotonic() > end:
-            os.kill(process, 9)
-            os.waitpid(process, 0)
-            raise AssertionError("the process hangs")
-        time.sleep(0.0005)
-    return os.waitstatus_to_exitcode(ended[1])
-
-
-def attack(count: int, seed: int = 0, *names: str) -> Counter[str]:
-    """End processes `count` times, at random from the seed, in all saves or in those of these names.
-
-    Returns how often what was found.
-    """
-    outcomes: Counter[str] = Counter()
-    rng = random.Random(seed)
+def exits(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+    """Each point of all saves, or of those of these names; then each is cut off twice."""
+    place = folder / "saved"
     with (
-        TemporaryDirectory() as temporary,
         patch.object(run_directory, "describe_machine", dict),  # asking the processor takes a second
         patch.object(os, "fsync", os.fstat),  # what was written outlives the process, so no disk is waited for
     ):
-        folder = Path(temporary, "folder")
-        each = [(name, point) for name in names or SAVES for point in range(_number_of_points(SAVES[name], folder))]
+        each = [(name, point) for name in names or SAVES for point in range(_number_of_points(SAVES[name], place))]
         rng.shuffle(each)
-        for number in range(count):
-            first = number < len(each)
-            name, point = each[number] if first else rng.choice(each)
-            again = None if first else int(10 ** rng.uniform(0, 3))
-            with folder_left_behind(folder, "cut-off", f"{name}, ended at point {point}, then at {again}"):
-                new = _found_new(SAVES[name], folder, point, again)
-            twice = "" if first else " twice"
-            outcomes[f"{name}, cut off{twice}: {'the new' if new else 'the old'}, whole"] += 1
-    return outcomes
+        once = ((*one, None) for one in each)
+        twice = ((*rng.choice(each), int(10 ** rng.uniform(0, 3))) for _ in repeat(None))
+        for name, point, again in chain(once, twice):
+            about = name if again is None else f"{name}, twice"
+            yield Case(about, partial(_cut_off, SAVES[name], place, point, again), SECONDS)
 
 
 def _made(save: Save, folder: Path) -> None:
@@ -129,10 +109,10 @@ def _number_of_points(save: Save, folder: Path) -> int:
     return points
 
 
-def _found_new(save: Save, folder: Path, point: int, again: int | None) -> bool:
-    """Whether the new is found after an end at this point, and after another one while it was looked for."""
+def _cut_off(save: Save, folder: Path, point: int, again: int | None) -> str:
+    """What is found after an end at this point, and after another one while it was looked for."""
     _made(save, folder)
-    ends_at(point, lambda: save.save(folder))
+    end_at(point, lambda: save.save(folder))
     if again is not None:
-        ends_at(again, lambda: save.is_new(folder))
-    return save.is_new(folder)
+        end_at(again, lambda: save.is_new(folder))
+    return f"the {'new' if save.is_new(folder) else 'old'}, whole"

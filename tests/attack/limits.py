@@ -1,58 +1,104 @@
-"""What every attack asserts of its outcomes, one line, little memory, little time; and the attack by many inputs."""
+"""The shape of all attacks, and the rules by which every outcome is judged.
 
+An attack is a generator of cases. From a random number generator, an empty folder and the names of what to attack
+(all, where none is given) it prepares its victim once, and then yields cases without end. A case does one thing to
+the victim and tells what came of it. These rules hold for each:
+
+- an input is read, or refused by a RosettaError of one line that a terminal can be given;
+- a program ends with 0, 1 or 2, or as the signal that ended it says, with one line of error at most, without a
+  traceback, and with no process left behind (see `programs`);
+- what was there before is as it was, or is what the program makes, whole (see `stories`);
+- no case takes longer than its limit, and no attack more than a gigabyte above what it began with;
+- nothing that a file holds was run.
+"""
+
+import importlib
+import json
+import random
 import resource
+import shutil
 import signal
+import sys
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
-from shutil import copytree
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from types import FrameType
-from unittest.mock import patch
-
-import numpy as np
+from typing import Any
 
 from common.errors import RosettaError
 
 MOST_MEMORY = 1 << 30  # bytes that an attack may take above what was there before
-MOST_SECONDS = 20.0  # that one input may take; the machine may be busy with other things
+INPUT_SECONDS = 20.0  # that one input may take; the machine may be busy with other things
+HARMED = "harmed"  # the file that hostile code would leave in the attack's folder
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that is tried. `do` returns what came of it, "" for an input that was read."""
+
+    about: str  # what is attacked
+    do: Callable[[], str]
+    seconds: float = INPUT_SECONDS  # that it may take
+
+
+Attack = Callable[[random.Random, Path, Sequence[str]], Iterator[Case]]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is attacked: how an input is made at random, and what reads the file that it is written to.
+    """What reads a file: how a hostile one is made, and what reads it and returns what came of it, "" for nothing."""
 
-    `read` returns what came of the input, None for that it was read, and raises RosettaError for what is refused.
-    """
-
-    make: Callable[[np.random.Generator], bytes]
+    make: Callable[[random.Random], bytes]
     read: Callable[[Path], str | None]
 
 
-def attacked(targets: Mapping[str, Target], count: int, start: int) -> Counter[str]:
-    """Make `count` inputs for all targets in turn, at random from the seed `start`; returns what came of them.
+def inputs(targets: Mapping[str, Target], rng: random.Random, folder: Path) -> Iterator[Case]:
+    """Cases of hostile files, for all targets in turn."""
+    path = folder / "input"
 
-    An input with any other outcome is left in the working folder.
+    def read(target: Target) -> str:
+        path.unlink(missing_ok=True)  # some file systems wait for the disk where a file is overwritten
+        path.write_bytes(target.make(rng))
+        return target.read(path) or ""
+
+    for name in cycle(targets):
+        yield Case(name, partial(read, targets[name]))
+
+
+def judged(attack: Attack, count: int, seed: int, *names: str) -> Counter[str]:
+    """Try so many cases, at random from the seed; returns how often what came of what.
+
+    Raises AssertionError at the first outcome that must not be; the folder that it names is then left.
     """
     outcomes: Counter[str] = Counter()
-    rng, names = np.random.default_rng(start), list(targets)
-    # Some file systems wait for the disk where a file is overwritten, and fsync takes longer than all the rest.
-    with TemporaryDirectory() as folder, little_memory(), patch("os.fsync"):
-        path = Path(folder) / "damaged"
-        for number in range(count):
-            name = names[number % len(names)]
-            path.unlink(missing_ok=True)
-            path.write_bytes(content := targets[name].make(rng))
-            with left_behind(content), little_time():
-                try:
-                    outcome = targets[name].read(path) or "read"
-                except RosettaError as error:
-                    one_line(error)
-                    outcome = "refused in one line"
-            outcomes[f"{name}: {outcome}"] += 1
+    folder, before = Path(mkdtemp(prefix="attack-")), _most_memory()
+    try:
+        with closing(attack(random.Random(seed), folder, names)) as cases:  # type: ignore[type-var]
+            for case in islice(cases, count):
+                outcomes[f"{case.about}: {_outcome(case)}"] += 1
+                assert not (folder / HARMED).exists(), "what a file holds was run"
+        taken = _most_memory() - before
+        assert taken <= MOST_MEMORY, f"{taken:,} bytes of memory were taken"
+    except BaseException as error:
+        error.add_note(f"case {outcomes.total()} of seed {seed}; see {folder}")
+        raise
+    shutil.rmtree(folder)
     return outcomes
+
+
+def _outcome(case: Case) -> str:
+    with little_time(case.seconds):
+        try:
+            return case.do() or "read"
+        except RosettaError as error:
+            one_line(error)
+            return "refused in one line"
 
 
 def one_line(error: RosettaError) -> str:
@@ -62,22 +108,13 @@ def one_line(error: RosettaError) -> str:
     return line
 
 
-@contextmanager
-def little_memory() -> Iterator[None]:
-    """Raise AssertionError at the end if the block took more than MOST_MEMORY."""
-    before = _resident()
-    yield
-    taken = _resident() - before
-    assert taken <= MOST_MEMORY, f"{taken:,} bytes of memory were taken"
-
-
-def _resident() -> int:
+def _most_memory() -> int:
     """The most bytes of memory that this process has had."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @contextmanager
-def little_time(seconds: float = MOST_SECONDS) -> Iterator[None]:
+def little_time(seconds: float) -> Iterator[None]:
     """Raise AssertionError in the block if it takes longer. This must run in the main thread, which hears signals."""
 
     def too_long(number: int, frame: FrameType | None) -> None:
@@ -92,23 +129,14 @@ def little_time(seconds: float = MOST_SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@contextmanager
-def left_behind(content: bytes) -> Iterator[None]:
-    """Leave an input in the working folder, in a file "damaged", if the block ends with an exception."""
-    try:
-        yield
-    except BaseException:
-        Path("damaged").write_bytes(content)
-        raise
+def attack_named(name: str) -> Any:
+    """The attack `module.function`; its module is imported here, since one of them imports torch."""
+    module, _, function = name.partition(".")
+    return getattr(importlib.import_module(f"tests.attack.{module}"), function)
 
 
-@contextmanager
-def folder_left_behind(folder: Path, name: str, story: str) -> Iterator[None]:
-    """Leave a folder in the working folder, under this name, if the block ends with an exception; the story that led
-    there is noted in it."""
-    try:
-        yield
-    except BaseException as error:
-        copytree(folder, name, dirs_exist_ok=True)
-        error.add_note(f"{story}; see the folder {name}")
-        raise
+if __name__ == "__main__":
+    attack, count, seed, *names = sys.argv[1:]
+    warnings.simplefilter("error")
+    outcomes = judged(attack_named(attack), int(count), int(seed), *names)
+    print(json.dumps({"bytes": _most_memory(), "outcomes": outcomes}))

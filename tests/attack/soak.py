@@ -1,21 +1,25 @@
-"""Trains, translates and benchmarks in turns for long, and finds whether memory, descriptors or processes grow.
+"""Works for long, and finds whether memory, descriptors, threads or processes grow.
 
-    python -m tests.attack.soak SECONDS OUT
-
-One program calls the functions of the commands. A process of each backend translates from the beginning to the end.
-Each round starts others, which train a run, go on with it in the next backend, and are benchmarked; then it adds a
-line of JSON to OUT. It ends with an error where the second half of the rounds has more than the first.
+`python -m tests.attack soak 3600` takes an hour, since a case takes a second. One program translates in a process of
+each backend, which stays, and now and then begins a run in another and goes on with it in a third, while ten visitors
+ask the page of `rosetta serve`. Each case looks at one of these processes. Of all looks at it, the second half must
+show no more than the first.
 """
 
 import json
-import os
-import sys
+import random
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, redirect_stdout
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from threading import Event
 from typing import Any
 
 import psutil
@@ -25,102 +29,114 @@ from backends.commands.translating import Opener
 from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from rosetta import app
-from tests.short_bench import make_short
+from tests.attack.limits import Case
+from tests.attack.visitors import serving
+from tests.program import wait_until
 
 BACKENDS = ("numpy", "torch", "paddle", "keras")
+VISITORS = 10
+SENTENCES = 60  # that are translated together
 EPOCHS = 12  # of each training
-SENTENCES = 60
-BENCH = ["bench", "--num-samples", "200", "--latent-dim", "32", "--budget", "1m"]
-MOST_GROWTH = 16 << 20  # bytes by which the median of the second half's rounds may be above that of the first's
+TRAINED = 60  # each how many cases a run is trained
+LEAST = 10  # looks at a process, before which nothing is concluded
+MOST_GROWTH = {"bytes": 16 << 20, "descriptors": 0, "threads": 0, "processes": 0}  # between medians of both halves
 HERE = psutil.Process()
 
 
-def memory(process: psutil.Process) -> int:
-    """Bytes of memory that a process shares with no other."""
-    return int(process.memory_full_info().uss)
-
-
-def state_of(process: psutil.Process) -> dict[str, int]:
+def look_at(process: psutil.Process) -> dict[str, int]:
     """What must not grow in a process that lives on."""
-    return {"bytes": memory(process), "descriptors": process.num_fds(), "threads": process.num_threads()}
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    own = next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:"))
+    return {
+        "bytes": 1024 * int(own),  # of memory that is no file's, which other processes have in common
+        "descriptors": process.num_fds(),
+        "threads": process.num_threads(),
+        "processes": len(process.children(recursive=True)),
+    }
 
 
-def train(path: Path, first: str, second: str) -> list[int]:
-    """Train a run in one backend and on in another; by how many bytes each one's process grew in its second half."""
+def grown(looks: Sequence[Mapping[str, int]]) -> list[str]:
+    """What the second half of the looks at a process has more of than the first, but for those while it begins."""
+    warm = looks[len(looks) // 10 :]
+    halves = warm[: len(warm) // 2], warm[len(warm) // 2 :]
+    found = []
+    for kind, most in MOST_GROWTH.items():
+        before, after = (median(each[kind] for each in half) for half in halves)
+        if len(looks) >= LEAST and after - before > most:
+            found.append(f"{before:,.0f} {kind} in the first half, {after:,.0f} in the second")
+    return found
+
+
+def train(first: str, second: str) -> None:
+    """Train a run in one backend and on in another, neither of whose processes may grow in its second half."""
     known = {child.pid for child in HERE.children()}
     sizes: list[int] = []
 
     def on_event(event: Mapping[str, Any]) -> None:
         if "epoch_done" in event:
-            sizes.extend(memory(child) for child in HERE.children() if child.pid not in known)
+            sizes.extend(look_at(child)["bytes"] for child in HERE.children() if child.pid not in known)
 
-    data, settings = DataConfig(num_samples=300), TrainConfig()
-    training.train(first, data, settings, 64, "float32", "space", EPOCHS, path, Runtime(), on_event)
-    training.resume(RunDirectory.open(path), second, 2 * EPOCHS, Runtime(), on_event)
-    return [sizes[i + EPOCHS - 1] - sizes[i + EPOCHS // 2] for i in (0, EPOCHS)]
+    with TemporaryDirectory() as folder:
+        path, data, settings = Path(folder, "run"), DataConfig(num_samples=300), TrainConfig()
+        training.train(first, data, settings, 64, "float32", "space", EPOCHS, path, Runtime(), on_event)
+        training.resume(RunDirectory.open(path), second, 2 * EPOCHS, Runtime(), on_event)
+    for name, begun in ((first, 0), (second, EPOCHS)):
+        growth = sizes[begun + EPOCHS - 1] - sizes[begun + EPOCHS // 2]
+        assert growth <= MOST_GROWTH["bytes"], f"{name} grew by {growth:,} bytes in {EPOCHS // 2} epochs"
 
 
-def soak(seconds: float, out: Path) -> list[dict[str, Any]]:
-    """The figures of each round until the time is over, which are written to `out`, too."""
-    end = time.monotonic() + seconds
-    rounds: list[dict[str, Any]] = []
+@contextmanager
+def visited(port: int, sentences: Sequence[str]) -> Iterator[None]:
+    """Visitors ask the page for translations, one after another, until the block ends."""
+    ending = Event()
+
+    def visit(sentence: str) -> None:
+        content = json.dumps({"backend": "numpy", "text": sentence}).encode()
+        headers = {"Content-Type": "application/json"}
+        while not ending.wait(0.2):
+            question = urllib.request.Request(f"http://127.0.0.1:{port}/translate", content, headers)
+            with urllib.request.urlopen(question, timeout=60) as answer:
+                assert json.load(answer)["translation"]
+
+    with ThreadPoolExecutor(VISITORS) as pool:
+        visits = [pool.submit(visit, sentence) for sentence in sentences[:VISITORS]]
+        try:
+            yield
+        finally:
+            ending.set()
+        for each in visits:
+            each.result()
+
+
+def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
     run = RunDirectory.open(BUNDLED_RUN)
     sources = [source for source, _ in run.pairs()[:SENTENCES]]
-    first_translations: dict[str, list[str]] = {}
+    looks: dict[str, list[dict[str, int]]] = defaultdict(list)
     with ExitStack() as stack:
-        lines = stack.enter_context(out.open("w", encoding="utf-8"))
-        stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
-        translators = [stack.enter_context(Opener(run, "last", None, Runtime()).open(name)) for name in BACKENDS]
-        while time.monotonic() < end:
-            begun, number = time.monotonic(), len(rounds)
-            for translator in translators:
-                translations = translator(sources)
-                if translations != first_translations.setdefault(translator.process.name, translations):
-                    raise AssertionError(
-                        f"round {number}: {translator.process.name} translates otherwise than before"
-                    )
-            trained = [BACKENDS[(number + place) % len(BACKENDS)] for place in range(2)]
-            with TemporaryDirectory() as folder:
-                grown = train(Path(folder, "run"), *trained)
-                app([*BENCH, "--backends", ",".join(trained), "--out", f"{folder}/b.jsonl"], standalone_mode=False)
-            rounds.append(
-                {
-                    "seconds": round(time.monotonic() - begun, 1),
-                    "trained": trained,
-                    "grown": grown,
-                    "processes": len(HERE.children(recursive=True)),
-                    "rosetta": state_of(HERE),
-                    **{of.process.name: state_of(psutil.Process(of.process.pid)) for of in translators},
-                }
-            )
-            lines.write(json.dumps(rounds[-1]) + "\n")
-            lines.flush()
-    return rounds
+        server, port = stack.enter_context(serving(folder))
+        opener = Opener(run, "last", None, Runtime(threads=1))
+        translators = {name: stack.enter_context(opener.open(name)) for name in names or BACKENDS}
+        expected = {name: translate(sources) for name, translate in translators.items()}
+        wait_until(server.workers, why="the server opens no backend")
+        stack.enter_context(visited(port, sources))
+        processes = {"rosetta": HERE, "server": psutil.Process(server.process.pid), "its worker": server.workers()[0]}
+        processes |= {name: psutil.Process(translate.process.pid) for name, translate in translators.items()}
+        begun = time.monotonic()
+
+        def work(number: int, name: str) -> str:
+            if number % TRAINED == TRAINED - 1:
+                train(*rng.sample([*translators], 2))
+            for backend, translate in translators.items():
+                assert translate(sources) == expected[backend], f"{backend} translates otherwise than before"
+            time.sleep(max(0.0, begun + number + 1 - time.monotonic()))
+            found = look_at(processes[name])
+            looks[name].append(found)
+            assert not grown(looks[name]), grown(looks[name])
+            return ", ".join(f"{found[kind]} {kind}" for kind in list(MOST_GROWTH)[1:]) + size(found["bytes"])
+
+        for number, name in enumerate(cycle(processes)):
+            yield Case(name, partial(work, number, name), 300)
 
 
-def grown(rounds: list[dict[str, Any]]) -> list[str]:
-    """What the second half of the rounds has more of than the first, but for those while memory is first taken."""
-    warm = rounds[max(len(BACKENDS), len(rounds) // 10) :]
-    halves = warm[: len(warm) // 2], warm[len(warm) // 2 :]
-    found = []
-    for name in ("rosetta", *BACKENDS):
-        for kind, most in {"bytes": MOST_GROWTH, "descriptors": 0, "threads": 0}.items():
-            before, after = (median(each[name][kind] for each in half) for half in halves)
-            if after - before > most:
-                found.append(f"{name}: {before:,.0f} {kind} in the first half, {after:,.0f} in the second")
-    before, after = (max(each["processes"] for each in half) for half in halves)
-    if after > before:
-        found.append(f"{before} processes in the first half, {after} in the second")
-    for backend in BACKENDS:
-        trained = [dict(zip(each["trained"], each["grown"], strict=True)) for each in warm]
-        growth = median(each[backend] for each in trained if backend in each)
-        if growth > MOST_GROWTH:
-            found.append(f"{backend}: {growth:,.0f} bytes in {EPOCHS // 2} epochs of a training")
-    return found
-
-
-if __name__ == "__main__":
-    make_short(rounds=2)
-    if found := grown(soak(float(sys.argv[1]), Path(sys.argv[2]))):
-        sys.exit("\n".join(found))
+def size(number: int) -> str:
+    return f", up to {(number >> 24) + 1 << 4} MiB"

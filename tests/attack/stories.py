@@ -1,153 +1,52 @@
-"""What a user does with one command, again where it was ended, until it is done; kills and full disks disturb it.
+"""What a user does with one command, again where it was ended, until it is done.
 
-Each story looks at what is there after a disturbance, which must be whole, and in the end at what was made, which has
-the bytes of the same story without a disturbance.
+Each story is a line of a table. Whatever disturbs it, one rule holds: what was there before is the beginning of what
+is there now, which is the beginning of what the same story makes undisturbed, and in the end the whole.
 """
 
 import json
-import os
-import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import eq
 from pathlib import Path
+from typing import Any
 
-from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile
-from benchmarks.report.render import MARK_OF_MARKDOWN
+from backends.process.parent import PROJECT
 from common.files import UNFINISHED
-from common.run_directory import Epoch, RunDirectory
-from tests.attack.victims import Place, Victim
-from tests.damage import COMMITTED
+from common.run_directory import RunDirectory
+from tests.attack.programs import Place, Program
+from tests.conftest import FRAMEWORKS
 from tests.small_run import FILES, NEW_FILES, contents, names, same_training
 
+EPOCHS = 40
 # A small run, of which a second of training has many epochs.
-SMALL = ["--num-samples", "200", "--latent-dim", "16", "--threads", "1"]
-# Benchmarks of the quickest backends; so wide an interval that the fewest rounds are enough.
-BENCH = ["bench", "--within", "1000%", "--budget", "10m", *SMALL]
-HERE_TOO = ["--python", f"numpy={sys.executable}"]  # which no recording starts by itself
-NUMPY_TWICE = ["--backends", "numpy", *HERE_TOO]
-ROUNDS = 2  # of a benchmark, at least: more where the interval of the first ones is too wide
+SMALL = "--num-samples 200 --latent-dim 16 --threads 1"
+RECORDINGS = PROJECT / "docs" / "benchmark"
+OLD = (RECORDINGS / "amd.md").read_text(encoding="utf-8")  # a page of Rosetta, which is there before
 
 
-class Story:
-    """A story in a folder. `whole` is the same one, which nothing disturbed; None for that one itself."""
+def run_of(path: Path) -> list[Any]:
+    """That there is a run, its epochs, without what differs each time, and after the last one all else.
 
-    seconds = 5.0  # that it takes, more or less
-    out: Path  # what it makes
-
-    def __init__(self, folder: Path, place: Place, whole: "Story | None") -> None:
-        self.folder, self.place = folder, place
-        self.whole: Story = whole or self
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def command(self) -> list[object]:
-        """What the user types next."""
-        raise NotImplementedError
-
-    def look(self) -> str:
-        """Fail for what is damaged or lost, and tell what is found."""
-        raise NotImplementedError
-
-    def check_end(self) -> None:
-        """Fail for what differs from the whole."""
-        raise NotImplementedError
-
-    def start(self) -> Victim:
-        return self.place.start(*self.command())
-
-    def go_on(self) -> None:
-        """Do the rest, which nothing disturbs."""
-        began = time.monotonic()
-        with self.start() as victim:
-            status, said = victim.status(), victim.said()
-        assert status == 0, f"status {status} of {victim.command}: {said}"
-        self.seconds = time.monotonic() - began
-
-
-class Training(Story):
-    """A run that is begun and trained, or one that has epochs already."""
-
-    def __init__(
-        self, folder: Path, place: Place, whole: Story | None, backend: str, epochs: int = 60, begun: int = 0
-    ) -> None:
-        super().__init__(folder, place, whole)
-        self.backend, self.epochs, self.begun, self.out = backend, epochs, begun, folder / "runs" / "run"
-        if begun:
-            place.does(*self._command(begun))
-
-    def _command(self, epochs: int) -> list[object]:
-        how = ["--resume", "--threads", 1] if self.out.exists() else SMALL
-        return ["train", "--out", self.out, *how, "--backend", self.backend, "--epochs", epochs]
-
-    def command(self) -> list[object]:
-        return self._command(self.epochs)
-
-    def look(self) -> str:
-        if not self.out.exists():
-            return "no run yet"
-        assert names(self.out) in (NEW_FILES, FILES), "a run is there that is not whole"
-        found = _figures(self.out)
-        assert found == _figures(self.whole.out)[: len(found)], "other figures than those of the whole"
-        assert len(found) >= self.begun, "epochs are lost"
-        return "its epochs are kept" if len(found) < self.epochs else "done"
-
-    def check_end(self) -> None:
-        assert_same_run(self.out, self.whole.out)
-        assert os.listdir(self.out.parent) == ["run"]
-
-
-def _figures(path: Path) -> list[Epoch]:
-    """All that a run holds is read; its history without what differs each time."""
+    All files are read.
+    """
+    if not path.exists():
+        return []
+    assert names(path) in (NEW_FILES, FILES), "a run is there that is not whole"
     run = RunDirectory.open(path)
     run.pairs(), run.vocabularies(), run.read_state("last"), run.read_state("best")
-    return [replace(epoch, seconds=0.0) for epoch in run.history()]
+    epochs: list[Any] = [replace(epoch, seconds=0.0) for epoch in run.history()]
+    return ["a run", *epochs, *([same_training(run)] if len(epochs) == EPOCHS else [])]
 
 
-def assert_same_run(found: Path, whole: Path) -> None:
-    """That a run is what it would be if nothing had ended a program or filled a disk."""
-    assert same_training(RunDirectory.open(found)) == same_training(RunDirectory.open(whole))
-    assert names(found) == FILES
-
-
-class Benchmark(Story):
-    """A recording that is new or, where the whole one is there, has its first lines already."""
-
-    def __init__(self, folder: Path, place: Place, whole: Story | None, backends: list[str], lines: int = 0) -> None:
-        super().__init__(folder, place, whole)
-        self.backends, self.out = backends, folder / "a.jsonl"
-        if whole and lines:
-            self.out.write_bytes(b"".join(whole.out.read_bytes().splitlines(keepends=True)[:lines]))
-        self.before = whole_lines(self.out)
-
-    def command(self) -> list[object]:
-        go_on = ["--resume", *(HERE_TOO if HERE_TOO[1] in self.backends else [])]
-        how = go_on if whole_lines(self.out) else [*BENCH[1:], *self.backends]
-        return [ROUNDS, "bench", *how, "--out", self.out]
-
-    def start(self) -> Victim:
-        return self.place.start(*self.command(), module="tests.short_bench")
-
-    def look(self) -> str:
-        lines = whole_lines(self.out)
-        assert lines.startswith(self.before), "a line that was recorded is lost"
-        assert all(json.loads(line) for line in lines.splitlines()), "a whole line is not JSON"
-        self.before = lines
-        return "all lines are whole" if lines else "no lines yet"
-
-    def check_end(self) -> None:
-        assert self.out.read_bytes() == whole_lines(self.out)
-        assert whole_lines(self.out).startswith(self.before)
-        recording = Recording.read(self.out)
-        numbers = [line.number for line in recording.rounds()]
-        assert numbers == list(range(1, max(ROUNDS, len(numbers)) + 1)), "a round is lost or twice"
-        matched = {n for n, row in enumerate(recording.plan.rows) if not row.installed}
-        assert all({start.row for start in line.starts} >= matched for line in recording.rounds())
-        for kind in (Certified, Decoded, RowProfile):
-            rows = [line.row for line in recording.of_kind(kind)]  # type: ignore[attr-defined]
-            assert set(rows) - {-1} <= matched, f"lost: {kind.__name__}"
-            assert len(set(rows)) == len(rows), f"a line is twice: {kind.__name__}"
-        assert {path.name for path in self.folder.glob("a*")} == {"a.jsonl"}
+def lines_of(path: Path) -> list[Any]:
+    """The whole lines of a recording. Fails where one is none, or is recorded twice."""
+    lines = whole_lines(path).splitlines()
+    keys = [tuple(map(json.loads(line).get, ("kind", "number", "work", "row"))) for line in lines]
+    assert len({*keys}) == len(keys), f"a line is twice: {keys}"
+    return lines
 
 
 def whole_lines(path: Path) -> bytes:
@@ -155,93 +54,151 @@ def whole_lines(path: Path) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-OLD_PAGE = f"{MARK_OF_MARKDOWN}\n\nan old page"
+def has_all_lines(found: Sequence[Any], whole: Sequence[Any]) -> bool:
+    """Whether a recording has all that another one has, except that the number of rounds may differ."""
+
+    def kinds(lines: Sequence[bytes]) -> set[tuple[Any, ...]]:
+        return {tuple(map(json.loads(line).get, ("kind", "work", "row"))) for line in lines}
+
+    return kinds(found) == kinds(whole)
 
 
-class Page(Story):
-    """A page that is written over an older one."""
-
-    def __init__(self, folder: Path, place: Place, whole: Story | None, suffix: str) -> None:
-        super().__init__(folder, place, whole)
-        self.out = folder / f"page{suffix}"
-        self.out.write_text(OLD_PAGE)
-
-    def command(self) -> list[object]:
-        return ["report", COMMITTED / "intel.jsonl", "-o", self.out]
-
-    def look(self) -> str:
-        new = self.out.read_bytes() == self.whole.out.read_bytes()
-        assert new or self.out.read_text() == OLD_PAGE, "half a page"
-        return "the new page, whole" if new else "the old page, whole"
-
-    def check_end(self) -> None:
-        assert self.out.read_bytes() == self.whole.out.read_bytes()
-        # What a killed one was writing beside its place stays there, hidden.
-        assert [path.name for path in self.folder.iterdir() if path.suffix != UNFINISHED] == [self.out.name]
+def page_of(path: Path) -> list[Any]:
+    return [text] if path.exists() and (text := path.read_text(encoding="utf-8")) != OLD else []
 
 
-class Conversion(Story):
-    """A run that is written in another form."""
-
-    def __init__(self, folder: Path, place: Place, whole: "Conversion | None", to: str) -> None:
-        super().__init__(folder, place, whole)
-        self.run, self.to, self.out = place.folder / "run", to, folder / "converted" / "files"
-        if whole:
-            shutil.copytree(whole.run, self.run)
-        else:
-            place.does("train", "--backend", "numpy", *SMALL, "--epochs", 2, "--out", self.run)
-        self.before = contents(self.run)
-
-    def command(self) -> list[object]:
-        shutil.rmtree(self.out, ignore_errors=True)
-        return ["convert", self.run, "--to", self.to, "--out", self.out]
-
-    def look(self) -> str:
-        if self.out.exists():
-            assert contents(self.out) == contents(self.whole.out)
-        return "whole files" if self.out.exists() else "no files"
-
-    def check_end(self) -> None:
-        assert contents(self.out) == contents(self.whole.out)
-        assert os.listdir(self.out.parent) == ["files"]
-        assert contents(self.run) == self.before
+def bytes_of(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
-class Translation(Story):
-    """Many translations into a file."""
+def files_of(path: Path) -> list[Any]:
+    return [contents(path)] if path.exists() else []
 
-    def __init__(self, folder: Path, place: Place, whole: Story | None) -> None:
-        super().__init__(folder, place, whole)
-        self.out, self.sentences = folder / "translations", place.folder / "sentences"
-        self.out.touch()
-        self.sentences.write_text("Look at the skirt!\n" * 600)
 
-    def command(self) -> list[object]:
-        return ["translate", "--backend", "numpy", "--file", self.sentences]
+def nothing_of(path: Path) -> list[Any]:
+    return []
 
-    def start(self) -> Victim:
+
+@dataclass(frozen=True)
+class Story:
+    """A command, and what it makes."""
+
+    words: str  # of the command; {out} is what it makes, {run} a run that is there, {run}.txt sentences
+    out: str = "nothing"  # the name of what it makes
+    read: Callable[[Path], Sequence[Any]] = nothing_of  # what is there: what comes later stands behind it
+    again: str = ""  # the words where something is there already; "": the same
+    old: str | None = None  # what is there before
+    repeats: bool = True  # it makes the same each time
+    is_whole: Callable[[Sequence[Any], Sequence[Any]], bool] = eq
+    weight: int = 1  # how often it is told, among all: those that take long are rarer
+    seconds: float = 3.0  # that it takes, more or less, where it makes nothing
+    ends: bool = True  # by itself
+    quiet: bool = True  # has one line on standard error at most; others tell there how far they have come
+    printed: bool = False  # what it makes is its standard output
+
+
+def train(backend: str, weight: int = 1, more: str = "") -> Story:
+    command = f"rosetta train --backend {backend} --epochs {EPOCHS} --out {{out}}"
+    words, again = f"{command} {SMALL} {more}", f"{command} --resume --threads 1"
+    return Story(words, "run", run_of, words if more else again, weight=weight, quiet=False)
+
+
+def bench(backends: str, weight: int = 1) -> Story:
+    """A benchmark with so wide an interval that two rounds are enough."""
+    here = f"--python numpy={sys.executable} --out {{out}}"  # which no recording starts by itself
+    begun = f"tests.short_bench 2 bench --within 1000% --budget 10m {SMALL} --backends {backends} {here}"
+    resumed = f"tests.short_bench 2 bench --resume {here}"
+    return Story(
+        begun, "a.jsonl", lines_of, resumed, repeats=False, is_whole=has_all_lines, weight=weight, quiet=False
+    )
+
+
+def report(out: str, old: str | None = None) -> Story:
+    return Story(f"rosetta report {RECORDINGS / 'intel.jsonl'} -o {{out}}", out, page_of, old=old, weight=2)
+
+
+def convert(to: str) -> Story:
+    return Story(f"rosetta convert {{run}} --to {to} --out {{out}}", "files", files_of, weight=2)
+
+
+WITH_NUMPY = {
+    "train": train("numpy", 12),
+    "bench": bench("numpy", 3),
+    "report": report("page.md", OLD),
+    "report as a page": report("page.html"),
+    "convert to weights": convert("weights"),
+    "convert to torch": convert("torch"),
+}
+TRANSLATE = "rosetta translate --backend numpy"
+PRINTING = {
+    "translate a file": Story(f"{TRANSLATE} --file {{run}}.txt", "out.txt", bytes_of, weight=3, printed=True),
+}
+WITH_FRAMEWORKS = {
+    **{f"train in {name}": train(name) for name in FRAMEWORKS},
+    "bench of two": bench("numpy,torch"),
+}
+GROUPS = {f"a group in {name}": train(name, more="--workers 2 --resume-or-begin") for name in FRAMEWORKS}
+ANSWERING = {  # those that make nothing which is looked at
+    "translate": Story(TRANSLATE, ends=False),
+    "translate in torch": Story("rosetta translate --backend torch", ends=False),
+    "evaluate": Story("rosetta evaluate --backend numpy --limit 20"),
+    "sweep": Story(f"rosetta sweep --backends numpy {SMALL} --out {{out}}.jsonl", ends=False, quiet=False),
+    "parity": Story("rosetta parity --quick --backends numpy --latent-dim 16"),
+    "serve": Story("rosetta serve --backends numpy,torch --port 0", ends=False),
+    "compare": Story(f"rosetta compare {RECORDINGS / 'intel.jsonl'} {RECORDINGS / 'intel.jsonl'}"),
+    "backends": Story("rosetta backends"),
+    "data": Story("rosetta data"),
+}
+
+
+class Told:
+    """A story in a place. `whole` is the same one, which nothing disturbed; None for that one itself."""
+
+    def __init__(self, story: Story, place: Place, run: Path, whole: "Told | None") -> None:
+        self.story, self.place, self.run, self.whole = story, place, run, whole or self
+        self.seconds = story.seconds
+        self.out = place.folder / "made" / story.out
+        self.set_out()
+
+    def set_out(self) -> None:
+        """Make the folder of what is made, and what is there before."""
+        self.out.parent.mkdir(exist_ok=True)
+        if self.story.old is not None:
+            self.out.write_text(self.story.old, encoding="utf-8")
+        self.before = self.found()
+
+    def start(self, prefix: Sequence[str] = ()) -> Program:
+        """Type the command, after words such as those of `prlimit`."""
+        words = self.story.again if self.before and self.story.again else self.story.words
+        command = [word.format(out=self.out, run=self.run) for word in words.split()]
+        if not self.story.printed:
+            return Program(self.place, command, prefix)
         with self.out.open("wb") as output:
-            return self.place.start(*self.command(), output=output.fileno())
+            return Program(self.place, command, prefix, output.fileno())
+
+    def found(self) -> Sequence[Any]:
+        return self.story.read(self.out)
 
     def look(self) -> str:
-        assert self.whole.out.read_bytes().startswith(self.out.read_bytes())
-        return "some lines"
+        """Fail for what is damaged or lost, and tell what is found."""
+        found, whole = self.found(), self.whole.found()
+        assert not self.story.repeats or found == whole[: len(found)], "it is not the beginning of the whole"
+        assert found[: len(self.before)] == self.before, "what was there is lost"
+        self.before = found
+        return "all of it" if self.story.is_whole(found, whole) else "a part of it" if found else "nothing of it"
 
-    def check_end(self) -> None:
-        assert self.out.read_bytes() == self.whole.out.read_bytes()
+    def go_on(self) -> None:
+        """Do the rest, which nothing disturbs."""
+        began = time.monotonic()
+        with self.start() as program:
+            assert program.ended() == 0, program.lines()
+        self.seconds = time.monotonic() - began
 
-
-class Wholes:
-    """Stories that nothing disturbs, each done once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._done: dict[str, Story] = {}
-
-    def of(self, name: str, make: Callable[[Path, Place, None], Story]) -> Story:
-        if name not in self._done:
-            folder = self.folder / name
-            story = make(folder / "made", Place(folder), None)
-            story.go_on()
-            self._done[name] = story
-        return self._done[name]
+    def check_end(self, unfinished: bool = False) -> None:
+        """Go on until it is done, and fail for what differs from the whole, or is `unfinished` and left."""
+        if self.look() != "all of it":
+            self.go_on()
+            assert self.look() == "all of it"
+        left = [path.name for path in self.out.parent.iterdir() if not (unfinished and path.suffix == UNFINISHED)]
+        assert left == [self.out.name], left
+        assert contents(self.run) == contents(self.whole.run)

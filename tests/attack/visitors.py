@@ -1,35 +1,38 @@
-"""Sends the page of `rosetta serve` requests of every kind, whole ones and bytes that are none, at random.
+"""Visits the page of `rosetta serve`: with requests of every kind, with bytes that are none, and slowly.
 
-It ends at the first answer that must not be: an error of the server, a traceback, no answer in time, or one without
-the headers that bind a browser. No backend is started: one that answers at once is in their place, and one that is
-always busy.
+Each answer is one of HTTP's for a fault of the visitor, comes in time, and has the headers that bind a browser; the
+program says nothing. Whatever slow visitors do, a quick one at another address is answered.
 """
 
 import json
+import random
 import re
 import socket
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import numpy as np
 from flask import Flask
 from waitress.wasyncore import close_all
 
-from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_QUESTION, application
+from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_QUESTION
 from backends.serve.connections import page_server, run_server
 from backends.serve.served import UnavailableError
 from backends.serve.server import OWN_THREADS
 from common.tensors import CharVocabulary
 from tests.attack.damage_bytes import damaged, damaged_json
-from tests.attack.limits import Target, attacked
+from tests.attack.limits import Case, Target, inputs
+from tests.attack.programs import Place, Program
+from tests.program import wait_until
 
 VOCABULARY = CharVocabulary("abcdefghijklmnopqrstuvwxyzé .!?")
-ALLOWED = {200, 304, 308, 400, 403, 404, 405, 411, 413, 414, 415, 422, 431, 501, 503, 505}
+ALLOWED = {200, 304, 308, 400, 403, 404, 405, 408, 411, 413, 414, 415, 422, 429, 431, 501, 503, 505}
+ANSWER_SECONDS = 10.0  # within which a visitor has an answer
+CLOSED_SECONDS = 90.0  # within which a slow one has no connection any more
 # Of each list, what stands before None is what most requests have.
 PATHS = ["/", "/backends", "/translate", None, *"/static/page.js /static/../server.py /static/%2e%2e * /%00".split()]
 PATHS += ["//evil.example/", "/\\evil", "/%ff", "/" + "a" * 5000, "/translate/", "/?a=%s%n"]
@@ -45,7 +48,7 @@ TEXTS = [
     "\u202e\u2028",
     "{{ 7 * 7 }}",
 ]
-TEXTS += ["犬" * 50, *["go on.", "où est il ?", "yes!"] * 5, "e\u0301" * 190, "\u0958" * 190, "a" * 5000, "<script>"]
+TEXTS += ["犬" * 50, *["Go on.", "Why me?", "Yes!"] * 5, "e\u0301" * 190, "\u0958" * 190, "a" * 5000, "<script>"]
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /translate HTTP/1.1\r\nHost: localhost\r\n"
 # Bytes that are no request, or one whose parts contradict one another.
@@ -54,11 +57,11 @@ RAW = [
     b"GET / HTTP/9.9\r\n\r\n",
     b"GET  / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     WHOLE + b"Host: evil.example\r\n\r\n",
     POST + b"Content-Length: -1\r\n\r\n",
     POST + b"Content-Length: 99999999999999999999\r\n\r\n",
     POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
-    b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
     POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
     POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n",
@@ -68,6 +71,14 @@ RAW = [
     WHOLE + b"X: a\r\n" * 20_000 + b"\r\n",
     b"\r\n" * 1000,
     (WHOLE + b"\r\n") * 50,
+]
+# What a slow visitor has sent, and then sends a byte of from time to time, or nothing more.
+HALVES = [
+    b"",
+    b"G",
+    WHOLE,
+    POST + b"Content-Length: 4000\r\n\r\n{",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n",
 ]
 
 
@@ -99,72 +110,59 @@ def served(page: Flask) -> Iterator[int]:
         server.task_dispatcher.shutdown()
 
 
-def question(rng: np.random.Generator) -> bytes:
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[Program, int]]:
+    """`rosetta serve` with NumPy's backend, and its port; it must say nothing until it is ended."""
+    printed = folder / "printed"
+    with printed.open("wb") as output:
+        program = Program(
+            Place(folder / "server"), ["rosetta", "serve", "--backends", "numpy", "--port", 0], output=output.fileno()
+        )
+    with program:
+        wait_until(lambda: b":" in printed.read_bytes() or not program.runs_for(0), why="it does not begin")
+        yield program, int(re.findall(r":(\d+)/", printed.read_text())[0])
+        program.process.terminate()
+        assert program.ended(143) == 143
+        assert program.lines() == []
+
+
+def question(rng: random.Random) -> bytes:
     """A question that the page would send, or one that is damaged."""
-    asked: dict[str, Any] = {"backend": str(rng.choice(["quick", "busy", "none", "../x"]))}
-    asked["text"] = str(rng.choice(TEXTS))
-    if rng.integers(2):
-        asked["drop_unknown"] = bool(rng.integers(2))
-    whole = json.dumps(asked, ensure_ascii=bool(rng.integers(2))).encode()
-    match rng.integers(4):
+    asked: dict[str, Any] = {"backend": rng.choice(["numpy", "numpy", "none", "../x"]), "text": rng.choice(TEXTS)}
+    if rng.random() < 0.5:
+        asked["drop_unknown"] = rng.random() < 0.5
+    whole = json.dumps(asked, ensure_ascii=rng.random() < 0.5).encode()
+    match rng.randrange(4):
         case 0:
             return damaged_json(whole, rng)
         case 1:
             return damaged(whole, rng)
         case 2:
-            return rng.bytes(int(rng.integers(0, 2 * LARGEST_BODY)))
+            return rng.randbytes(rng.randrange(2 * LARGEST_BODY))
     return whole
 
 
-def typed_question(rng: np.random.Generator) -> bytes:
-    """A question after a line with its type of content."""
-    return f"{_usual(TYPES, rng)}\n".encode() + question(rng)
-
-
-def request(rng: np.random.Generator) -> bytes:
+def request(rng: random.Random) -> bytes:
     """The bytes of a request, most of which are as HTTP wants them."""
-    method = _usual(METHODS, rng)
-    body = question(rng) if method == "POST" or rng.integers(5) == 0 else b""
-    length = len(body) if rng.integers(10) else int(rng.integers(0, 2 * len(body) + 1))
-    head = f"{method} {_usual(PATHS, rng)} HTTP/1.1\r\nHost: {_usual(HOSTS, rng)}\r\n"
-    head += f"Content-Type: {_usual(TYPES, rng)}\r\nContent-Length: {length}\r\n\r\n"
-    whole = head.encode() + body if rng.integers(4) else RAW[rng.integers(len(RAW))]
-    return damaged(whole, rng) if rng.integers(4) == 0 else whole
+
+    def usual(values: list[str | None]) -> str | None:
+        """In three of four cases one of the values before None, else any."""
+        return rng.choice(values[: values.index(None)] if rng.randrange(4) else [each for each in values if each])
+
+    method = usual(METHODS)
+    body = question(rng) if method == "POST" or rng.randrange(5) == 0 else b""
+    length = len(body) if rng.randrange(10) else rng.randrange(2 * len(body) + 1)
+    path = "/translate" if method == "POST" and rng.randrange(4) else usual(PATHS)
+    head = f"{method} {path} HTTP/1.1\r\nHost: {usual(HOSTS)}\r\n"
+    head += f"Content-Type: {usual(TYPES)}\r\nContent-Length: {length}\r\n\r\n"
+    whole = head.encode() + body if rng.randrange(4) else rng.choice(RAW)
+    return damaged(whole, rng) if rng.randrange(4) == 0 else whole
 
 
-def _usual(values: list[Any], rng: np.random.Generator) -> str:
-    """In three of four cases one of the values before None, else any."""
-    chosen = values[: values.index(None)] if rng.integers(4) else [value for value in values if value is not None]
-    return str(chosen[rng.integers(len(chosen))])
-
-
-def attack(count: int, start: int = 0) -> Counter[str]:
-    """Visit the page `count` times, at random from the seed `start`; returns how often it answered what."""
-    backends: Any = [Quick("quick"), Quick("busy")]
-    page = application("<a run>\u202e", backends, VOCABULARY, "127.0.0.1", ["go on."])
-    with served(page) as port:
-        asked = {f"question {number}": Target(typed_question, partial(_asked, page)) for number in range(3)}
-        outcomes = attacked({**asked, "request": Target(request, partial(_visited, port))}, count, start)
-        whole = {"whole": Target(lambda rng: WHOLE + b"\r\n", partial(_visited, port))}
-        assert attacked(whole, 1, start) == {"whole: 200": 1}, "it does not answer any more"
-    return outcomes
-
-
-def _asked(page: Flask, path: Path) -> str:
-    """The status with which the page answers a question, without a server in between."""
-    kind, _, body = path.read_bytes().partition(b"\n")
-    headers = {"Host": "localhost"}
-    answer = page.test_client().post("/translate", data=body, content_type=kind.decode(), headers=headers)
-    assert answer.status_code in ALLOWED, answer.data
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
-    assert answer.status_code < 400 or json.loads(answer.data).keys() >= {"error"}
-    return str(answer.status_code)
-
-
-def _visited(port: int, path: Path) -> str:
+def visited(path: Path, port: int) -> str:
     """The status of the first answer to the bytes of a request, after which the visitor says no more."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as visitor:
+    with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS) as visitor:
         try:
             visitor.sendall(path.read_bytes())
             visitor.shutdown(socket.SHUT_WR)
@@ -178,5 +176,49 @@ def _visited(port: int, path: Path) -> str:
     assert ALLOWED.issuperset(statuses), received[:1000]
     assert not re.search(rb"Traceback|^Server: ", received, re.MULTILINE)
     of_the_server = received.count(b"Content-Type: text/plain; charset=utf-8")  # what is no request to the page
-    assert received.count(b"\r\nContent-Security-Policy: ") + of_the_server >= len(statuses)
+    for name, value in HEADERS.items():
+        assert received.count(f"\r\n{name}: {value}\r\n".encode()) + of_the_server >= len(statuses)
     return str(statuses[0]) if statuses else "no answer"
+
+
+def requests(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+    with serving(folder) as (_, port):
+        yield from inputs({"request": Target(request, partial(visited, port=port))}, rng, folder)
+
+
+def slow_visitors(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+    whole = folder / "whole"
+    whole.write_bytes(WHOLE + b"Connection: close\r\n\r\n")
+    with serving(folder) as (_, port):
+
+        def slow(half: bytes, count: int, pause: float, until_closed: bool) -> str:
+            with ExitStack() as stack:
+                open_ = []
+                for _ in range(count):  # from another address of this machine than the quick one
+                    with suppress(OSError):  # closed before it is even open
+                        visitor = socket.create_connection(("127.0.0.1", port), 1.0, source_address=("127.0.0.2", 0))
+                        open_.append(stack.enter_context(visitor))
+                        visitor.sendall(half)
+                ends = time.monotonic() + (CLOSED_SECONDS if until_closed else 3 * pause)
+                while open_ and time.monotonic() < ends:
+                    assert visited(whole, port) == "200"
+                    time.sleep(pause)
+                    open_ = [visitor for visitor in open_ if still_open(visitor)]
+                assert not (until_closed and open_), f"{len(open_)} are open after {CLOSED_SECONDS:.0f} s"
+            return "a quick one is answered"
+
+        while True:
+            case = rng.choice(HALVES), rng.randint(1, 200), rng.uniform(0.1, 1.0), rng.randrange(10) == 0
+            about = f"{case[1] // 50 * 50} or more visitors, who {'wait' if case[3] else 'go'}"
+            yield Case(about, partial(slow, *case), 2 * CLOSED_SECONDS)
+
+
+def still_open(visitor: socket.socket) -> bool:
+    """Send one more byte, and find whether the server has closed the connection."""
+    with suppress(OSError):
+        visitor.setblocking(False)
+        visitor.sendall(b"x")
+        with suppress(BlockingIOError):
+            return bool(visitor.recv(1 << 16))
+        return True
+    return False

@@ -1,0 +1,309 @@
+"""Disturbs stories: by kills, signals, full disks, limits of the system, odd places, and the same story beside them.
+
+Each attack has a function that disturbs one story in its place and returns what came of it; the rest is shared.
+"""
+
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count, cycle
+from pathlib import Path
+
+import psutil
+
+from common.ending import ENDING
+from common.files import UNFINISHED
+from tests.attack import stories
+from tests.attack.limits import Case
+from tests.attack.programs import LONGEST, Place, Program
+from tests.attack.stories import SMALL, Story, Told
+
+STORY_SECONDS = 600.0  # that a story may take with all its disturbances
+SOONEST = 0.3  # seconds after which one is disturbed: before, Python itself starts, and shows a traceback
+MOST_KILLS = 6  # of one story
+# These end no program, but stop it, let it go on, or tell it of something.
+GOING_ON = {
+    *(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT),
+    *(signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),
+}
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python
+OTHERS = sorted(
+    signal.valid_signals() - {*ENDING, *GOING_ON} - set(range(signal.SIGRTMIN, signal.SIGRTMAX + 1)),
+)
+PAGE = 4096  # bytes, of which a disk in memory has a whole number
+ROOM = 1 << 14  # pages that are enough for everything
+MOST_PAGES, MOST_FILES = 90, 14  # that are left on a disk that is to be full
+# Words that limit a program, by what they limit.
+LIMITS: dict[str, Callable[[random.Random], list[str]]] = {
+    "memory": lambda rng: ["prlimit", f"--as={rng.randrange(300, 1000) << 20}"],
+    "the size of files": lambda rng: ["prlimit", f"--fsize={rng.randrange(100_000)}"],
+    "open files": lambda rng: ["prlimit", f"--nofile={rng.randrange(12, 40)}"],
+    "ASCII": lambda rng: ["env", "PYTHONIOENCODING=ascii"],
+    "no locale": lambda rng: ["env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0"],
+}
+HARMLESS = ("ASCII", "no locale")  # limits within which everything is done
+# Root may write everywhere, unless this is taken from it.
+BOUND = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+
+Disturb = Callable[[Told, random.Random], str]
+
+
+def disturbing(
+    disturb: Disturb,
+    table: Mapping[str, Story],
+    in_turn: bool,
+    rng: random.Random,
+    folder: Path,
+    names: Sequence[str],
+) -> Iterator[Case]:
+    """Cases of the stories of a table, or of these names alone: in turn, or by their weights."""
+    chosen = list(names or table)
+    run, wholes = _prepared(folder / "prepared"), dict[str, Told]()
+    turns = cycle(chosen) if in_turn else iter(lambda: rng.choices(chosen, [table[n].weight for n in chosen])[0], "")
+
+    def do(name: str, place: Path) -> str:
+        story = table[name]
+        if name not in wholes:
+            whole = Told(story, Place(folder / f"whole-{len(wholes)}"), run, None)
+            if story.read is not stories.nothing_of:
+                whole.go_on()
+            wholes[name] = whole
+        told = Told(story, Place(place), Path(shutil.copytree(run, place / "run")), wholes[name])
+        shutil.copy(f"{run}.txt", place)
+        outcome = disturb(told, rng)
+        shutil.rmtree(place)
+        return outcome
+
+    for number, name in zip(count(), turns, strict=False):
+        yield Case(name, partial(do, name, folder / str(number)), STORY_SECONDS)
+
+
+def _prepared(folder: Path) -> Path:
+    """A run of two epochs, and sentences beside it."""
+    run = folder / "run"
+    words = f"rosetta train --backend numpy {SMALL} --epochs 2 --out {run}"
+    with Program(Place(folder), words.split()) as program:
+        assert program.ended() == 0, program.lines()
+    Path(f"{run}.txt").write_text("Look at the skirt!\n" * 600)
+    return run
+
+
+def _moment(told: Told, rng: random.Random, share: float = 0.8) -> float:
+    """Seconds after which a story is disturbed."""
+    return rng.uniform(SOONEST, max(share * told.whole.seconds, 2 * SOONEST))
+
+
+def killed(told: Told, rng: random.Random) -> str:
+    """SIGKILL comes to the program, a signal of some kind to a worker (a backend's process), or both, some times."""
+    times = 0
+    for _ in range(rng.randint(1, MOST_KILLS)):
+        number = rng.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGSEGV])
+        with told.start() as program:
+            whom = _kill(program, number, rng) if program.runs_for(_moment(told, rng)) else ""
+            status = program.ended(-signal.SIGKILL)
+            assert status == 0 or (status == 1 and "worker" in whom) or (status < 0 and "program" in whom), status
+            assert status != 1 or f"was ended by signal {number:d}" in program.lines()[-1], program.lines()
+        times += status != 0
+        if told.look() == "all of it" or status == 0:
+            break
+    told.check_end(unfinished=told.story.read is stories.page_of)  # which stays hidden, beside the page's place
+    told.place.assert_nothing_temporary()
+    return f"killed {times} times, and went on to the same end"
+
+
+def _kill(program: Program, number: int, rng: random.Random) -> str:
+    """Returns whom it came to."""
+    workers = program.workers()
+    whom = rng.choice(["program", "worker", "program and worker"]) if workers else "program"
+    if "worker" in whom:
+        with suppress(psutil.NoSuchProcess):
+            rng.choice(workers).send_signal(number)
+    if "program" in whom:
+        program.process.kill()
+    return whom
+
+
+def signalled(told: Told, rng: random.Random) -> str:
+    """SIGINT, SIGTERM and SIGHUP end a command with 130, 143 and 129, with one line at most; the others at once.
+
+    Python ignores SIGPIPE and SIGXFSZ, so that a command then goes on, until SIGTERM comes.
+    """
+    number = signal.Signals(rng.choice(ENDING if rng.random() < 0.6 else OTHERS))
+    with told.start() as program:
+        if not program.runs_for(_moment(told, rng, share=1.3)):
+            assert program.ended() == 0
+            return "done before the signal"
+        catches = _catches(program, number)
+        program.process.send_signal(number)
+        if number in IGNORED:
+            assert program.runs_for(0.5) or program.ended() == 0
+            number, catches = signal.SIGTERM, _catches(program, signal.SIGTERM)
+            program.process.send_signal(number)
+        status = program.ended(128 + number if number in ENDING else -number, *([] if catches else [-number]))
+        assert status not in (1, 2), program.lines()  # but 0, where its work was done when the signal came
+        assert len(program.lines()) <= 1 or not told.story.quiet, program.lines()
+    if number in ENDING:
+        assert os.listdir(told.place.temporary) == [], os.listdir(told.place.temporary)
+    told.look()
+    told.place.assert_nothing_temporary()
+    return f"ended by {number.name}, with {status}" if status else "done"
+
+
+def _catches(program: Program, number: int) -> bool:
+    """Whether a program has a handler of its own for a signal."""
+    with suppress(OSError):
+        status = Path(f"/proc/{program.process.pid}/status").read_text(encoding="ascii")
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(mask, 16) >> (number - 1) & 1)
+    return False
+
+
+def met_a_full_disk(told: Told, rng: random.Random) -> str:
+    """What a story makes, or its temporary files, are on a disk of a few pages or files. This needs a namespace."""
+    with _disk(made := told.out.parent if rng.random() < 0.7 else told.place.temporary) as remount:
+        told.set_out()
+        if rng.random() < 0.4 and not told.story.printed:  # something is there already
+            with told.start() as program:
+                program.runs_for(_moment(told, rng))
+            told.look()
+        found = os.statvfs(made)
+        if rng.random() < 0.2:
+            remount(f"nr_inodes={found.f_files - found.f_ffree + rng.randint(1, MOST_FILES)}")
+        else:
+            pages = int(10 ** rng.uniform(0, 2)) * MOST_PAGES // 100
+            remount(f"size={max(1, found.f_blocks - found.f_bfree + pages) * PAGE}")
+        before = {*made.rglob(f"*{UNFINISHED}")}
+        with told.start() as program:
+            status = program.ended()
+            words = ("the disk is full", "No space left", "no room")
+            assert not status or any(why in program.lines()[-1] for why in words), program.lines()
+        outcome = told.look()
+        assert {*made.rglob(f"*{UNFINISHED}")} <= before, "something is left half done"
+        remount(f"size={ROOM * PAGE},nr_inodes=0")
+        told.check_end(unfinished=bool(before))
+    return f"status {status}, with {outcome}"
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[Callable[[str], object]]:
+    """A disk in memory at this folder; yields what changes its options."""
+
+    def mount(options: str, *more: str) -> None:
+        subprocess.run(["mount", *more, "-o", options, str(folder)], check=True, timeout=60)
+
+    mount(f"size={ROOM * PAGE}", "-t", "tmpfs", "none")
+    try:
+        yield lambda options: mount(f"remount,{options}")
+    except BaseException:
+        shutil.copytree(folder, f"{folder}-left", symlinks=True)  # the disk ends with the namespace
+        raise
+    subprocess.run(["umount", "--lazy", folder], check=True, timeout=60)
+
+
+def limited(told: Told, rng: random.Random) -> str:
+    """The system gives a program little memory, short files, few descriptors or another encoding."""
+    name = rng.choice([*LIMITS])
+    with told.start(LIMITS[name](rng)) as program:
+        status = program.ended()
+        assert status == 0 or name not in HARMLESS, program.lines()
+    outcome = told.look()
+    told.check_end()
+    return f"{name}, status {status}, with {outcome}"
+
+
+def placed(told: Told, rng: random.Random) -> str:
+    """What a story makes is to be in a place that is not what it should be, or has an odd name."""
+    kind = rng.choice([*PLACES])
+    folder, prefix = told.out.parent, BOUND if os.geteuid() == 0 else []
+    PLACES[kind](told, rng)
+    before, out = _everything(folder), told.out
+    with told.start(prefix) as program:
+        status = program.ended()
+    for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        path.chmod(0o755)
+    after = _everything(folder)
+    assert before.items() <= after.items(), "what was there is lost"
+    if status == 0:
+        assert told.look() == "all of it"
+        return f"{kind}, done"
+    assert status == 2, "it began to work for what it cannot write"
+    assert after == before, "something is left"
+    assert out.name[:20] in program.lines()[-1] or str(out.parent) in program.lines()[-1], program.lines()
+    return f"{kind}, refused"
+
+
+def _named(told: Told, name: str) -> None:
+    told.out = told.out.with_name(name + told.out.suffix)
+
+
+def _replaced(told: Told, make: Callable[[Path], object]) -> None:
+    told.out.unlink(missing_ok=True)
+    make(told.out)
+    told.before = []
+
+
+def _unwritable(told: Told, rng: random.Random) -> None:
+    """The folder, and what is there, which another story may have made in part."""
+    if rng.random() < 0.5:
+        with told.start() as program:
+            program.runs_for(_moment(told, rng))
+        told.look()
+    for path in [*told.out.parent.rglob("*"), told.out.parent]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+PLACES: dict[str, Callable[[Told, random.Random], None]] = {
+    "a folder that cannot be written": _unwritable,
+    "a long name": lambda told, rng: _named(told, "n" * rng.randint(200, 250 - len(told.out.suffix))),
+    "a name that is too long": lambda told, rng: _named(told, "n" * rng.randint(256, 5000)),
+    "a name that writes over a terminal": lambda told, rng: _named(told, "a\x1b[2J\u202e\n"),
+    "a name that is no text": lambda told, rng: _named(told, os.fsdecode(b"\xff\xe9")),
+    "a link to nothing": lambda told, rng: _replaced(told, lambda out: out.symlink_to("nothing")),
+    "a link to itself": lambda told, rng: _replaced(told, lambda out: out.symlink_to(out)),
+    "a pipe": lambda told, rng: _replaced(told, os.mkfifo),
+    "a folder": lambda told, rng: _replaced(told, lambda out: (out / "of somebody").mkdir(parents=True)),
+    "a file": lambda told, rng: _replaced(told, lambda out: out.write_text("of somebody")),
+}
+
+
+def _everything(folder: Path) -> dict[str, object]:
+    """What is in a folder: each file's bytes, each link's end, and the kind of all else."""
+
+    def what(path: Path) -> object:
+        if path.is_symlink():
+            return os.readlink(path)
+        return path.read_bytes() if path.is_file() else stat.S_IFMT(path.stat().st_mode)
+
+    return {str(path): what(path) for path in folder.rglob("*")}
+
+
+def raced(told: Told, rng: random.Random) -> str:
+    """The same command is typed twice; one at least is done, the other one too or refused."""
+    with told.start() as first:
+        first.runs_for(rng.uniform(0, told.whole.seconds))
+        told.look()
+        with told.start() as second:
+            for program in (first, second):
+                program.process.wait(LONGEST)
+            statuses = first.ended(), second.ended()
+    assert 0 in statuses, (first.lines(), second.lines())
+    told.check_end()
+    return f"ended with {' and '.join(map(str, sorted(statuses)))}"
+
+
+MAKING = stories.WITH_NUMPY | stories.WITH_FRAMEWORKS
+kills = partial(disturbing, killed, MAKING, False)
+restarts = partial(disturbing, killed, stories.GROUPS, True)
+signals = partial(disturbing, signalled, MAKING | stories.ANSWERING, True)
+full_disks = partial(disturbing, met_a_full_disk, stories.WITH_NUMPY | stories.PRINTING, False)
+limits = partial(disturbing, limited, stories.WITH_NUMPY | stories.PRINTING, False)
+# Those that make a new thing, which is the same under any name.
+NEW = ("train", "bench", "report as a page", "convert to weights")
+places = partial(disturbing, placed, {name: stories.WITH_NUMPY[name] for name in NEW}, True)
+races = partial(disturbing, raced, stories.WITH_NUMPY, True)

@@ -1,0 +1,189 @@
+"""Garbles the messages of a backend's process, and puts processes that misbehave in its place.
+
+Each message is converted, or called garbage; each process is ended within the limits of time, which are shortened,
+with one line that names what it did, and leaves no process, folder or open file.
+"""
+
+import os
+import random
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+import numpy as np
+import psutil
+from msgspec.msgpack import Ext, encode
+
+from backends.process import parent
+from backends.process.parent import BackendProcess, Runtime
+from backends.process.wire import ARRAY, PATH, STORED, Failure, GarbledMessageError, Wire, converted
+from benchmarks.measure import in_child
+from benchmarks.measure.plan import Row
+from common.config import ModelConfig, TrainConfig
+from common.errors import RosettaError
+from common.interface import BackendFacts
+from common.profiling import Kernel
+from tests import child, recordings
+from tests.attack.damage_bytes import MARK, changed, damaged
+from tests.attack.limits import Case, Target, inputs, one_line
+from tests.attack.programs import alive
+from tests.program import wait_until
+
+DEPTH = 20_000  # so that a socket holds the whole message
+SHAPES = [[-1], [0, 1 << 63], [1 << 62] * 2, [1 << 33], [1] * 100, [1.5], "3", [3]]
+# Values in MessagePack that take a value's place.
+HOSTILE = [
+    *map(encode, (0, -1, 1.5, 1e308, float("nan"), 1 << 63, None, True, [], {}, [[]], {"a": None}, "", b"bytes")),
+    *map(encode, ("\x1b[2J", "\u202e\x9b2J\n\r", "\x00", "é" * 5000, [1] * 20_000, "../../etc/passwd", "float64")),
+    *(encode(Ext(ARRAY, encode((dtype, shape)))) for shape in SHAPES for dtype in ("<f8", "|O", "|V9", "", 5)),
+    *(encode(Ext(code, b"/dev/zero")) for code in (ARRAY, STORED, PATH, 99, -1)),
+    *(b"\x91" * DEPTH + b"\x90", b"\x81\xa1a" * DEPTH + b"\x80"),  # lists and maps within one another
+    *(start + b"\xff" * 4 for start in (b"\xdd", b"\xdf", b"\xdb", b"\xc6", b"\xc9")),  # of four thousand million
+    *(b"\xa1\xff", b"\xa3\xed\xa0\x80", b"\xc1", b"\x82\xa1a\x01\xa1a\x02", b"\x81\x90\x01", b"\x81\x80\x01"),
+]
+
+
+def of(kind: str, content: Any) -> bytes:
+    """A message as it crosses, which is small enough for a socket to hold."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Wire(ours).send(kind, content)
+        return theirs.recv(1 << 20)
+
+
+def garbled(whole: bytes, rng: random.Random) -> bytes:
+    """A message in which bytes have changed, or values of its block."""
+    if rng.randrange(3) == 0:
+        return damaged(whole, rng)
+    end = 8 + int.from_bytes(whole[:8], "little")
+    block = encode(changed(msgspec.msgpack.decode(whole[8:end]), rng))
+    while (mark := encode(MARK)) in block:
+        block = block.replace(mark, rng.choice(HOSTILE), 1)
+    return len(block).to_bytes(8, "little") + block + whole[end:]
+
+
+def received(path: Path, expected: Any) -> str:
+    """What the parent makes of a message, which is in a file, where a result of this type is expected."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+        ours.sendall(path.read_bytes())
+        ours.close()
+        try:
+            types = {"result": expected, "error": Failure, "event": dict[str, Any]}
+            converted(*Wire(theirs).receive(timeout=60), types)
+        except GarbledMessageError:
+            return "garbage"
+        except EOFError:
+            return "cut"
+        return "converted"
+
+
+def messages(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+    arrays = {"nested": [{"ids": np.arange(12).reshape(3, 4)}, "text"], "empty": np.zeros((0, 4), np.float32)}
+    whole: dict[str, tuple[bytes, Any]] = {  # a message, and the type of its result
+        "facts": (of("result", recordings.facts(Row("torch"))), BackendFacts),
+        "a warm-up": (of("result", in_child.WarmUp(0.1, [0.2, 0.3], 600_000_000)), in_child.WarmUp),
+        "kernels": (of("result", recordings.KERNELS), list[Kernel]),
+        "arrays": (of("result", arrays), Any),
+        "an event": (of("event", {"step": 5, "loss": 0.5, "ids": np.arange(3)}), Any),
+        "an error": (of("error", Failure("it failed", 1)), Any),
+    }
+    targets = {
+        name: Target(partial(garbled, message), partial(received, expected=expected))
+        for name, (message, expected) in whole.items()
+    }
+    yield from inputs(targets, rng, folder)
+
+
+# What each process begins with. Only the standard library is imported, so that it starts in no time.
+BEGINNING = '''
+import os, select, signal, sys, time
+
+SOCKET = int(sys.argv[3])
+
+def read():
+    """Read until nothing more comes."""
+    select.select([SOCKET], [], [])
+    while select.select([SOCKET], [], [], 0.05)[0] and os.read(SOCKET, 1 << 16):
+        pass
+
+def send(content, pieces=1):
+    size = max(1, len(content) // pieces)
+    for start in range(0, len(content), size):
+        piece = memoryview(content)[start : start + size]
+        while piece:
+            piece = piece[os.write(SOCKET, piece) :]
+        time.sleep(0.002 if pieces > 1 else 0)
+'''
+LONG = 30.0  # seconds; nobody waits for their end
+HOSTILE_WORDS = b"an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\xe2\x80\xae\xff\n"
+# What the errors of a process say of what it did.
+BLAMED = ("sent no whole message", "took no request", "sent garbage", "closed its socket", "was ended by signal")
+BLAMED += ("ended with status", "an error of its own")
+
+
+def script(rng: random.Random) -> bytes:
+    """What one process does; half of them are opened as they should before they begin."""
+    opened = of("result", None)
+    error = of("error", Failure(HOSTILE_WORDS.decode(errors="replace") * 100, 1))
+    message = rng.choice([opened, error, of("result", {"a": 1}), of("event", {"number": 1})])
+    signals = [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, signal.SIGTERM, signal.SIGABRT, signal.SIGINT]
+    sent = [
+        message[: rng.randrange(len(message))],  # a partial header, or half a message
+        damaged(message, rng),
+        garbled(message, rng),
+        rng.randrange(1, 1 << 40).to_bytes(8, "little"),  # and no body
+        (1 << rng.randrange(20, 64)).to_bytes(8, "little") + bytes(1 << 16),
+        message * rng.randrange(1, 2000),
+    ]
+    done = [
+        *(f"send({content!r})" for content in sent),
+        f"send({message!r}, {rng.randrange(1, 100)})",
+        "os.close(SOCKET)",
+        f"os.write(2, {HOSTILE_WORDS!r} * {rng.randrange(1, 100_000)})",
+        f"os.fork() or (time.sleep({LONG}), os._exit(0))",  # a child, which keeps the socket open
+        "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]",
+        f"os.kill(os.getpid(), {rng.choice(signals):d})",
+        f"os._exit({rng.randrange(256)})",
+        f"time.sleep({rng.uniform(0, 0.5)})",
+        "read()",
+    ]
+    begun = ["read()", f"send({opened!r})"] if rng.random() < 0.5 else []
+    end = f"time.sleep({LONG})" if rng.randrange(3) else ""
+    return "\n".join([BEGINNING, *begun, *rng.choices(done, k=rng.randrange(6)), end]).encode()
+
+
+def started(path: Path, temporary: Path) -> str:
+    """What comes of a process that runs this script, and is called with an array."""
+    here = psutil.Process()
+    files, tiny = here.num_fds(), ModelConfig(3, 4, 0, 1, latent_dim=4)
+    with (
+        patch.object(parent, "WORKER", f"exec(open({str(path)!r}).read())"),
+        patch.object(parent, "START_SECONDS", 1.0),
+        patch.object(parent, "ENDING_SECONDS", 0.3),
+        patch.object(tempfile, "tempdir", str(temporary)),
+    ):
+        try:
+            with BackendProcess("numpy", tiny, TrainConfig(), Runtime()) as process:
+                size = 1 if path.stat().st_size % 4 else 1 << 20  # an array that a socket holds, or does not
+                process.listening(lambda event: None, 0.3).call(child.echo, content={"array": np.zeros(size)})
+            outcome = "answered"
+        except RosettaError as error:
+            outcome = next(words for words in BLAMED if words in one_line(error))
+    assert os.listdir(temporary) == []
+    assert here.num_fds() == files, "files are left open"
+    wait_until(lambda: not alive(temporary), why="processes are left")
+    return outcome
+
+
+def workers(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    yield from inputs({"process": Target(script, partial(started, temporary=temporary))}, rng, folder)

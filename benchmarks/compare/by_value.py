@@ -1,0 +1,220 @@
+"""Which weights of two records hold the same numbers, in whatever arrangement: whole, in parts, or in another order.
+
+A porter's own converter leaves the same numbers on both sides. So rows of an array, with their numbers sorted, are
+looked up among the rows of the other side's arrays, along each of their axes. What is found so is written as a line
+of a mapping, and counts only if both sides are equal by that line.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import permutations
+from math import gcd, prod
+
+import numpy as np
+
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.mapping import LACKING, PARTS, Axes, Entry, Line, MappingError, fitted
+
+INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
+MOST_BLOCKS = 8  # equal parts of one axis that may stand in another order
+
+Arrays = Mapping[str, Array]
+Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
+WHOLE = -1  # the axis of a row that is a whole array
+
+
+def found_by_value(left: Arrays, right: Arrays) -> list[Entry]:
+    """Entries of arrays that hold the same numbers; each array stands in one entry at most."""
+    entries: list[Entry] = []
+    lefts, rights = ({name: array for name, array in side.items() if telling(array)} for side in (left, right))
+    for turned in (False, True):  # first one array of the left side and one or several of the right, then the reverse
+        ones, others = (rights, lefts) if turned else (lefts, rights)
+        table = rows_of(others)
+        for name, array in list(ones.items()):
+            entry = next(_entries(name, array, others, table), None)
+            if entry:
+                entries.append(exchanged(entry) if turned else entry)
+                del ones[name]
+                for other in entry.right.own:
+                    del others[other]
+    return entries
+
+
+def telling(array: Array) -> bool:
+    """Whether the array's numbers tell it from others: they are not all the same."""
+    return array.size > 1 and array.dtype.kind == "f" and bool((array != array.flat[0]).any())
+
+
+def exchanged(entry: Entry) -> Entry:
+    """The entry with left and right in each other's place."""
+    order = tuple(int(place) for place in np.argsort(entry.order)) if entry.order else ()
+    line = ", ".join(entry.right.names)
+    return replace(entry, line=line, left=entry.right, right=entry.left, order=order)
+
+
+def rows_along(array: Array, axis: int) -> Array:
+    """The array's rows (n, k) along an axis, the numbers of each sorted."""
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    return np.sort(rows, axis=1)
+
+
+def rows_of(arrays: Arrays) -> dict[bytes, list[Row]]:
+    """Where each row stands, along each axis of each array; whole arrays are rows, too."""
+    table: dict[bytes, list[Row]] = {}
+    for name, array in arrays.items():
+        for axis in range(array.ndim):
+            for place, row in enumerate(rows_along(array, axis)):
+                table.setdefault(row.tobytes(), []).append((name, axis, place))
+        table.setdefault(np.sort(array, axis=None).tobytes(), []).append((name, WHOLE, 0))
+    return table
+
+
+def _entries(name: str, array: Array, others: Arrays, table: Mapping[bytes, list[Row]]) -> Iterator[Entry]:
+    """The entries of one array, each of which is seen to hold."""
+    for axis in range(array.ndim):
+        found = [[row for row in table.get(key.tobytes(), ()) if row[0] in others] for key in rows_along(array, axis)]
+        for to, axes, sizes, order in _arranged(array, axis, others, _assigned(found, others)):
+            shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
+            line = Line(list(to), "axes", sizes, order)
+            try:
+                entry = fitted(name, line, ((name,), to), axes, shapes)
+            except MappingError:  # a guess that cannot be
+                continue
+            if np.array_equal(entry.from_left({name: array}.__getitem__), entry.from_right(others.__getitem__)):
+                yield replace(entry, found="value")
+
+
+def _assigned(found: Sequence[Sequence[Row]], others: Arrays) -> list[Row | None]:
+    """For each row one of the places where it stands: those of as few arrays as there can be, each place once."""
+    count = Counter((name, axis) for rows in found for name, axis in {row[:2] for row in rows})
+    chosen: dict[str, int] = {}  # the axis of each array
+    for rows in found:
+        if rows and not any(chosen.get(name) == axis for name, axis, _ in rows):
+            name, axis, _ = max(rows, key=lambda row: count[row[:2]])
+            chosen.setdefault(name, axis)
+    used: set[Row] = set()
+    assigned: list[Row | None] = []
+    for rows in found:
+        row = next((row for row in rows if chosen.get(row[0]) == row[1] and row not in used), None)
+        assigned.append(row)
+        used |= {row} if row else set()
+    return assigned
+
+
+Arranged = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
+
+
+def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None]) -> Iterator[Arranged]:
+    """Names, axes, sizes and order of lines by which an array's rows along an axis may stand where they were seen."""
+    there = [row for row in rows if row]
+    names = tuple(dict.fromkeys(name for name, _, _ in there))
+    their_axes = {other_axis for _, other_axis, _ in there}
+    lengths = [1 if WHOLE in their_axes else others[name].shape[a] for name in names for a in their_axes]
+    if len(their_axes) != 1 or len(there) != sum(lengths):
+        return
+    (other_axis,) = their_axes
+    places = [(names.index(name), place) for name, _, place in there]
+    to = names
+    if len(there) < len(rows):  # what is lacking must stand before all others or after them, and be nowhere
+        row_size = array.size // len(rows)
+        lacking = (len(rows) - len(there)) * row_size
+        if any(
+            other.size <= lacking and other.size % row_size == 0 for key, other in others.items() if key not in to
+        ):
+            return
+        if all(rows[: len(there)]):
+            to = (*names, LACKING)
+        elif all(rows[len(rows) - len(there) :]):
+            to = (LACKING, *names)
+        else:
+            return
+    row = array.take(rows.index(there[0]), axis)
+    other = others[names[0]]
+    other_row = other if other_axis == WHOLE else other.take(there[0][2], other_axis)
+    for inner, inner_sizes in _inner(row, other_row):
+        for outer, sizes, order in _outer(places, lengths, several=len(to) > 1 or other_axis == WHOLE):
+            one, other_axes = list(inner[0]), list(inner[1])
+            one.insert(axis, outer[0])
+            if other_axis != WHOLE:
+                other_axes.insert(other_axis, outer[1])
+            yield to, (tuple(one), tuple(other_axes)), {**inner_sizes, **sizes}, order
+
+
+Groups = tuple[tuple[str, ...], ...]
+
+
+def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Groups, Groups], dict[str, int]]]:
+    """The axes of two rows of which one is the other with its axes in another order, or some of them as one."""
+    finer, coarser = (row, other) if row.ndim >= other.ndim else (other, row)
+    if finer.ndim > len(INNER):
+        return
+    letters = list(INNER[: finer.ndim])
+    sizes = dict(zip(letters, finer.shape, strict=True))
+    for order in permutations(range(finer.ndim)):
+        turned = finer.transpose(order)
+        groups = _grouped([letters[place] for place in order], turned.shape, coarser.shape)
+        if groups is not None and np.array_equal(turned.reshape(coarser.shape), coarser):
+            plain = tuple((letter,) for letter in letters)
+            yield ((plain, groups) if finer is row else (groups, plain)), sizes
+
+
+def _grouped(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]) -> Groups | None:
+    """The letters in groups whose sizes have the wanted products; None if there are none such. Axes of one number are
+    groups of their own or join the one before."""
+    found, place = [], 0
+    for size in wanted:
+        group: list[str] = []
+        while place < len(letters) and (prod(sizes[place - len(group) : place]) != size or not group):
+            if group and prod(sizes[place - len(group) : place + 1]) > size:
+                return None
+            group.append(letters[place])
+            place += 1
+        found.append(tuple(group))
+    if place < len(letters) or any(
+        prod(sizes[letters.index(n)] for n in g) != w for g, w in zip(found, wanted, strict=True)
+    ):
+        return None
+    return tuple(found)
+
+
+Outer = tuple[
+    tuple[tuple[str, ...], tuple[str, ...]], dict[str, int], list[int]
+]  # left and right group, sizes, order
+
+
+def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: bool) -> Iterator[Outer]:
+    """What an axis of one array is along the axis of the others. `places` has for each of its rows in which of the
+    others it is and where there; `lengths` are theirs."""
+    if several:
+        for groups in divisors(gcd(*lengths)):
+            parts = [length // groups for length in lengths]
+            if list(places) == [(k, g * n + j) for g in range(groups) for k, n in enumerate(parts) for j in range(n)]:
+                group = (PARTS,) if groups == 1 else ("g", PARTS)
+                yield (group, group), {"g": groups} if groups > 1 else {}, []
+        return
+    order, number = np.array([place for _, place in places]), len(places)
+    if np.array_equal(order, np.arange(number)):
+        yield (("n",), ("n",)), {}, []
+        return
+    found = np.argsort(order)  # the row of the one that stands at each place of the other
+    for one in divisors(number):
+        for two in divisors(number // one):
+            sizes = {"a": one, "b": two, "c": number // one // two}
+            whole = np.arange(number).reshape(list(sizes.values()))
+            for turned in ("acb", "bac"):
+                if np.array_equal(whole.transpose(["abc".index(letter) for letter in turned]).ravel(), found):
+                    kept = [letter for letter, size in sizes.items() if size > 1]
+                    groups = tuple(tuple(letter for letter in of if letter in kept) for of in ("abc", turned))
+                    yield (groups[0], groups[1]), {letter: sizes[letter] for letter in kept}, []
+                    return
+    for count in range(2, MOST_BLOCKS + 1):
+        if number % count == 0:
+            blocks = found.reshape(count, -1)
+            first = blocks[:, 0] // (number // count)
+            if np.array_equal(blocks, np.arange(number).reshape(count, -1)[first]):
+                yield ((PARTS,), (PARTS,)), {}, [int(block) for block in first]
+
+
+def divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]

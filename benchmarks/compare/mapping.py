@@ -1,0 +1,494 @@
+"""Mapping files: which weights of the left record are which of the right one, and how their axes belong together.
+
+A line gives names, axes and sizes, and no operations, so that it reads the same in both directions:
+
+    [weights]
+    "l.{i}.qkv" = {to = ["b_{i}/q", "b_{i}/k", "b_{i}/v"], axes = "parts m -> m parts"}
+
+docs/porting.md has the grammar with examples. Names are expanded against those that the records have; axes are solved
+from the arrays' shapes.
+"""
+
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.layouts import Shape
+from benchmarks.compare.record import Name
+from common.errors import CannotBeginError, RosettaError, why
+from common.files import LARGEST_JSON, read_at_most
+
+PARTS = "parts"  # the axis along which several arrays of one side are one of the other
+LACKING = "_"  # stands for a part that this side lacks
+INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
+GROUP = re.compile(r"\(([^()]*)\)|(\S+)")
+AXIS = re.compile(r"[A-Za-z]\w*")
+LISTED = 8  # names that an error lists
+
+Axes = tuple[tuple[str, ...], ...]  # for each axis of an array the names whose sizes it is the product of
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The right side of a line of [weights]. Right weights are `times` the left ones, plus `add`."""
+
+    to: Name | list[Name]
+    axes: Name = ""
+    sizes: dict[str, int] = {}
+    order: list[int] = []  # of the left array's equal parts, in the right array
+    times: float = 1.0
+    add: float = 0.0
+
+
+class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    weights: dict[Name, Name | Line] = {}
+    layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
+    skip: dict[Name, Name] = {}  # a weight or layer of either side, and the reason why it is not compared
+
+
+class MappingError(CannotBeginError):
+    """A line that does not fit the records: what was found, what was expected, what to try."""
+
+
+def read_mapping(path: Path) -> MappingFile:
+    """Raises CannotBeginError for a file that holds no mapping."""
+    try:
+        read = tomllib.loads(read_at_most(LARGEST_JSON, path).decode())
+        return msgspec.convert(read, MappingFile)
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
+    except (RosettaError, ValueError, RecursionError, msgspec.ValidationError) as error:
+        raise CannotBeginError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
+
+
+def axes_of(pattern: str, where: str) -> Axes:
+    """The axes of one side's pattern, such as "(g parts d) m"; "1" is an axis of one number."""
+    found = []
+    for inside, alone in GROUP.findall(pattern):
+        names = tuple(inside.split()) if not alone else () if alone == "1" else (alone,)
+        wrong = next((name for name in names if not AXIS.fullmatch(name)), None)
+        if wrong:
+            raise MappingError(
+                f"{where}: {wrong!r} is no name of an axis; expected words, such as {PARTS}, m or head"
+            )
+        found.append(names)
+    names, count = [name for group in found for name in group], Counter(name for group in found for name in group)
+    twice = next((name for name in names if count[name] > 1), None)
+    if twice:
+        raise MappingError(f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Half:
+    """The arrays of one side that a line names, and their axes."""
+
+    names: tuple[str, ...]  # LACKING for a part that this side lacks
+    axes: Axes
+    widths: tuple[int, ...] = ()  # how many parts each array has
+
+    @property
+    def own(self) -> list[str]:
+        """The names of the arrays that are there."""
+        return [name for name in self.names if name != LACKING]
+
+    @property
+    def flat(self) -> tuple[str, ...]:
+        return tuple(name for group in self.axes for name in group)
+
+    def spans(self) -> list[slice]:
+        """The parts of each array along the axis of all parts."""
+        return [slice(*both) for both in pairwise(accumulate(self.widths, initial=0))]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Arrays of the left side and the arrays of the right side that hold the same numbers in another arrangement.
+
+    The numbers of both sides are compared in the layout of that side which has one array alone.
+    """
+
+    line: str  # the names on the left of the line that it comes of
+    left: Half
+    right: Half
+    sizes: Mapping[str, int]  # of all axes but the parts
+    order: tuple[int, ...] = ()
+    times: float = 1.0
+    add: float = 0.0
+    found: str = "mapping"  # how: by the mapping, or by value
+
+    @property
+    def name(self) -> str:
+        return " + ".join(self.left.own)
+
+    @property
+    def whole(self) -> Axes:
+        """The axes in which both sides are compared."""
+        axes = self.left.axes if len(self.left.names) == 1 else self.right.axes
+        has_parts = any(PARTS in half.flat for half in (self.left, self.right))
+        return axes if not has_parts or any(PARTS in group for group in axes) else ((PARTS,), *axes)
+
+    def from_left(self, read: Callable[[str], Array]) -> Array:
+        """The left arrays in the layout of both; `read` gives an array by its name."""
+        return self._put_together(self.left, self.right, read)
+
+    def from_right(self, read: Callable[[str], Array]) -> Array:
+        """The right arrays, whose numbers are as they are there, in the layout of both."""
+        return self._put_together(self.right, self.left, read, self.order)
+
+    def to_right(self, whole: Array, like: Callable[[str], Array]) -> dict[str, Array]:
+        """The right arrays that hold the whole's numbers. What the left side lacks is as it is in the arrays that
+        `like` gives."""
+        return self._taken_apart(self.right, self.left, whole, like, self.order)
+
+    def to_left(self, whole: Array, like: Callable[[str], Array]) -> dict[str, Array]:
+        return self._taken_apart(self.left, self.right, whole, like)
+
+    def _axes(self) -> tuple[str, ...]:
+        return tuple(name for group in self.whole for name in group)
+
+    def _sizes(self, width: int) -> dict[str, int]:
+        return {**self.sizes, PARTS: width}
+
+    def _merged(self, array: Array) -> Array:
+        """An array of one axis for each name in the layout of both."""
+        sizes = dict(zip(self._axes(), array.shape, strict=True))
+        return array.reshape([prod(sizes[name] for name in group) for group in self.whole])
+
+    def _whole_of(self, half: Half, read: Callable[[str], Array]) -> Array:
+        """The arrays of a half side by side, with one axis for each name."""
+        names, found = self._axes(), []
+        for name, width in zip(half.names, half.widths, strict=True):
+            if name == LACKING:
+                continue
+            sizes = self._sizes(width)
+            array = read(name).reshape([sizes[axis] for axis in half.flat])
+            ordered = array.transpose([half.flat.index(axis) for axis in names if axis in half.flat])
+            found.append(ordered if PARTS in half.flat or PARTS not in names else self._with_parts(ordered))
+        return found[0] if len(found) == 1 else np.concatenate(found, names.index(PARTS))
+
+    def _with_parts(self, array: Array) -> Array:
+        return np.expand_dims(array, self._axes().index(PARTS))
+
+    def _put_together(
+        self, half: Half, other: Half, read: Callable[[str], Array], order: Sequence[int] = ()
+    ) -> Array:
+        array = self._whole_of(half, read)
+        if order:
+            array = self._reordered(array, np.argsort(order))
+        if LACKING in other.names:
+            there = other.spans()[other.names.index(LACKING)]
+            array = np.delete(array, there, self._axes().index(PARTS))
+        return self._merged(array)
+
+    def _reordered(self, array: Array, order: Sequence[int]) -> Array:
+        """The array with equal blocks along the axis of parts in another order."""
+        axis = self._axes().index(PARTS)
+        return np.concatenate([np.split(array, len(order), axis)[place] for place in order], axis)
+
+    def _taken_apart(
+        self, half: Half, other: Half, whole: Array, like: Callable[[str], Array], order: Sequence[int] = ()
+    ) -> dict[str, Array]:
+        names = self._axes()
+        axis = names.index(PARTS) if PARTS in names else None
+        own = [(name, width) for name, width in zip(half.names, half.widths, strict=True) if name != LACKING]
+        sizes = self._sizes(sum(width for _, width in own))
+        if LACKING in other.names:  # what the other side lacks is as it was
+            array = np.array(self._whole_of(half, like), whole.dtype)
+            kept = np.delete(np.arange(array.shape[axis]), other.spans()[other.names.index(LACKING)])
+            sizes = self._sizes(len(kept))
+            array[(slice(None),) * axis + (kept,)] = whole.reshape([sizes[name] for name in names])
+        else:
+            array = whole.reshape([sizes[name] for name in names])
+        if order:
+            array = self._reordered(array, order)
+        pieces = [array]
+        if axis is not None:
+            ends = list(accumulate(width for _, width in own))
+            pieces = np.split(array, ends[:-1], axis)
+        found = {}
+        for (name, width), piece in zip(own, pieces, strict=True):
+            there = [axis for axis in names if axis in half.flat]
+            if len(there) < len(names):  # the arrays are the parts themselves
+                piece = piece.squeeze(names.index(PARTS))
+            sizes = self._sizes(width)
+            ordered = piece.transpose([there.index(axis) for axis in half.flat])
+            found[name] = ordered.reshape([prod(sizes[axis] for axis in group) for group in half.axes])
+        return found
+
+
+@dataclass
+class Solver:
+    """Finds the sizes of a line's axes from the shapes of the arrays that it names."""
+
+    where: str
+    sizes: dict[str, int]
+    equations: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)  # array, names, the product
+
+    def add(self, name: str, axes: Axes, shape: Shape, parts: str) -> None:
+        """The equations of one array, whose number of parts has a name of its own."""
+        if len(axes) != len(shape):
+            expected = " ".join(f"({' '.join(group)})" if len(group) != 1 else group[0] for group in axes)
+            raise MappingError(
+                f"{self.where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
+                f"{len(axes)}: {expected!r}"
+            )
+        for group, size in zip(axes, shape, strict=True):
+            self.equations.append((name, tuple(parts if axis == PARTS else axis for axis in group), size))
+
+    def solve(self) -> dict[str, int]:
+        """Raises MappingError where an equation fails, or sizes are missing."""
+        open_equations = self.equations
+        while open_equations:
+            left = [equation for equation in open_equations if not self._solved(*equation)]
+            if len(left) == len(open_equations):
+                name, group, size = left[0]
+                unknown = [axis for axis in group if axis not in self.sizes]
+                raise MappingError(
+                    f"{self.where}: {size} of {name} is {' × '.join(map(self._shown, group))}, which leaves "
+                    f"{len(unknown)} sizes open; add: sizes = {{{unknown[0].partition(':')[0]} = …}}"
+                )
+            open_equations = left
+        return self.sizes
+
+    def _shown(self, axis: str) -> str:
+        return str(self.sizes.get(axis, axis.partition(":")[0]))
+
+    def _solved(self, name: str, group: tuple[str, ...], size: int) -> bool:
+        unknown = [axis for axis in group if axis not in self.sizes]
+        known = prod(self.sizes[axis] for axis in group if axis in self.sizes)
+        if len(unknown) > 1:
+            return False
+        if (unknown and (known == 0 or size % known)) or (not unknown and known != size):
+            product = " × ".join(map(self._shown, group)) or "1"
+            raise MappingError(
+                f"{self.where}: {size} of {name} is not {product} ({' '.join(a.partition(':')[0] for a in group)})"
+            )
+        if unknown:
+            self.sizes[unknown[0]] = size // known
+        return True
+
+
+def expanded(text: str, line: Name | Line, left: Mapping[str, Shape], right: Mapping[str, Shape]) -> Iterator[Entry]:
+    """The entries of one line: its names expanded against those of both records, its axes solved from the shapes.
+
+    Raises MappingError for a line that names what is not there, or whose axes do not fit.
+    """
+    line = line if isinstance(line, Line) else Line(line)
+    lefts = [name.strip() for name in text.split(",")]
+    rights = list(line.to) if isinstance(line.to, list) else [line.to]
+    where = f"the mapping's line {text}"
+    one, arrow, other = line.axes.partition("->")
+    patterns = (axes_of(one, where), axes_of(other if arrow else one, where)) if line.axes else None
+    common = indices(lefts) & indices(rights)
+    of_left, of_right = (
+        _matched(where, templates, names, common) for templates, names in ((lefts, left), (rights, right))
+    )
+    for key in dict.fromkeys((*of_left, *of_right)):
+        halves = []
+        for found, names, templates in ((of_left, left, lefts), (of_right, right, rights)):
+            if key not in found:
+                missing = ", ".join(filled(template, key) for template in templates)
+                raise MappingError(
+                    f"{where}: {'the right' if found is of_right else 'the left'} side has no {missing}; it has "
+                    f"{listed(names)}"
+                )
+            halves.append(found[key])
+        yield fitted(text, line, halves, patterns, (left, right))
+
+
+def listed(names: Mapping[str, Shape]) -> str:
+    return ", ".join(list(names)[:LISTED]) + (" …" if len(names) > LISTED else "")
+
+
+def indices(templates: Sequence[str]) -> set[str]:
+    return {found[1] or "*" for template in templates for found in INDEX.finditer(template)}
+
+
+def filled(template: str, key: tuple[tuple[str, int], ...]) -> str:
+    """The template with those of its indices filled in that the key has."""
+    values = dict(key)
+
+    def number(found: re.Match[str]) -> str:
+        name = found[1] or "*"
+        return str(values[name] + int(found[2] or 0)) if name in values else found[0]
+
+    return INDEX.sub(number, template)
+
+
+Key = tuple[tuple[str, int], ...]
+
+
+def _matched(
+    where: str, templates: Sequence[str], names: Mapping[str, Shape], common: set[str]
+) -> dict[Key, tuple[str, ...]]:
+    """By the values of the indices that both sides have, the names of this side; those of an index of this side alone
+    in the order of its numbers."""
+    found: dict[Key, dict[int, list[tuple[Key, str]]]] = {}
+    for place, template in enumerate(templates):
+        if template == LACKING:
+            continue
+        pattern, order = _regex(template)
+        matches = 0
+        for name in names:
+            match = pattern.fullmatch(name)
+            if match:
+                values = {index: int(match[number + 1]) - shift for number, (index, shift) in enumerate(order)}
+                key = tuple(sorted((index, value) for index, value in values.items() if index in common))
+                rest = tuple((index, value) for index, value in values.items() if index not in common)
+                found.setdefault(key, {}).setdefault(place, []).append((rest, name))
+                matches += 1
+        if not matches:
+            raise MappingError(f"{where}: no weight is named {template!r}; there are {listed(names)}")
+    made = {}
+    for key, of_places in found.items():
+        own: list[str] = []
+        for place, template in enumerate(templates):
+            if template == LACKING:
+                own.append(LACKING)
+            elif place in of_places:
+                own += [name for _, name in sorted(of_places[place])]
+            else:
+                raise MappingError(f"{where}: there is no {filled(template, key)}; there are {listed(names)}")
+        made[key] = tuple(own)
+    return made
+
+
+def _regex(template: str) -> tuple[re.Pattern[str], list[tuple[str, int]]]:
+    """What matches names of a template, and for each of its numbers the index and what is to be taken from it."""
+    parts, order, end = [], [], 0
+    for found in INDEX.finditer(template):
+        parts += [re.escape(template[end : found.start()]), r"(\d+)"]
+        order.append((found[1] or "*", int(found[2] or 0)))
+        end = found.end()
+    return re.compile("".join([*parts, re.escape(template[end:])])), order
+
+
+def fitted(
+    text: str,
+    line: Line,
+    names: Sequence[tuple[str, ...]],
+    patterns: tuple[Axes, Axes] | None,
+    shapes: tuple[Mapping[str, Shape], Mapping[str, Shape]],
+) -> Entry:
+    """The entry of these names, left and right; its axes are solved from the shapes."""
+    described = [
+        " + ".join(name if name == LACKING else f"{name} {'×'.join(map(str, of[name])) or '1'}" for name in own)
+        for own, of in zip(names, shapes, strict=True)
+    ]
+    where = f"the mapping's line {text}, {' = '.join(described)}"
+    if patterns is None:
+        plain = tuple((f"a{number}",) for number in range(len(shapes[0][names[0][0]])))
+        patterns = plain, plain
+    _check(where, line, names, patterns)
+    solver = Solver(where, dict(line.sizes))
+    for side, (axes, own, of_side) in enumerate(zip(patterns, names, shapes, strict=True)):
+        for place, name in enumerate(own):
+            if name != LACKING:
+                solver.add(name, axes, of_side[name], f"{PARTS}:{side}:{place}")
+    solved = solver.solve()
+    widths = [
+        [0 if name == LACKING else solved.get(f"{PARTS}:{side}:{place}", 1) for place, name in enumerate(own)]
+        for side, own in enumerate(names)
+    ]
+    sums = [" + ".join(str(width) for width in of if width) for of in widths]
+    for own, of, others in zip(names, widths, widths[::-1], strict=True):
+        if LACKING in own:
+            of[own.index(LACKING)] = max(0, sum(others) - sum(of))
+    if sum(widths[0]) != sum(widths[1]) or any(0 in of for of in widths):
+        raise MappingError(
+            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
+            f'or "{LACKING}" for those that the other side lacks'
+        )
+    if line.order and sum(widths[0]) % len(line.order):
+        raise MappingError(f"{where}: order has {len(line.order)} places for {sums[0]} {PARTS}")
+    sizes = {axis: size for axis, size in solved.items() if ":" not in axis}
+    left, right = (Half(own, axes, tuple(of)) for own, axes, of in zip(names, patterns, widths, strict=True))
+    return Entry(text, left, right, sizes, tuple(line.order), line.times, line.add)
+
+
+def _check(where: str, line: Line, names: Sequence[tuple[str, ...]], patterns: tuple[Axes, Axes]) -> None:
+    """Raises MappingError for what is wrong with a line whatever the shapes are."""
+    one, other = ({name for group in axes for name in group} for axes in patterns)
+    several = max(map(len, names)) > 1
+    wrong = ""
+    if min(map(len, names)) > 1:
+        wrong = f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at least"
+    elif several and not line.axes:
+        wrong = f'several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"'
+    elif several and PARTS not in one | other:
+        wrong = f"several arrays need an axis {PARTS} in {line.axes!r}"
+    elif any(own.count(LACKING) > 1 or set(own) == {LACKING} for own in names):
+        wrong = f"expected one {LACKING} beside arrays that are there"
+    elif one ^ other and not (several and one ^ other == {PARTS}):
+        alone = ", ".join(sorted(one ^ other))
+        wrong = f"{alone} of {line.axes!r} stands on one side; expected the same axes on both"
+    elif line.sizes.keys() - one - other or min(line.sizes.values(), default=1) < 1:
+        wrong = f"sizes are {line.sizes}; expected positive ones of axes in {line.axes!r}"
+    elif line.order and (several or PARTS not in one or sorted(line.order) != list(range(len(line.order)))):
+        wrong = f"order is {line.order}; expected each number once, for an axis {PARTS} of one array on each side"
+    elif not line.times or not np.isfinite([line.times, line.add]).all():
+        wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
+    if wrong:
+        raise MappingError(f"{where}: {wrong}")
+
+
+def expanded_all(file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape]) -> list[Entry]:
+    """The entries of all lines. Raises MappingError where a weight stands in two of them."""
+    found = [entry for text, line in file.weights.items() for entry in expanded(text, line, left, right)]
+    for side, names in enumerate(zip(*((entry.left.own, entry.right.own) for entry in found), strict=True)):
+        count = Counter(name for of in names for name in of)
+        twice = next((name for name, number in count.items() if number > 1), None)
+        if twice:
+            lines = " and ".join(entry.line for entry in found if twice in (entry.left.own, entry.right.own)[side])
+            raise MappingError(
+                f"{twice} of the {'right' if side else 'left'} side stands in the lines {lines}; expected once"
+            )
+    return found
+
+
+def written(entries: Sequence[Entry]) -> str:
+    """The lines of a mapping file for these entries, each with the way in which it was found."""
+    return "".join(f"{line_of(entry)}  # by {entry.found}\n" for entry in entries)
+
+
+def line_of(entry: Entry) -> str:
+    """One line of [weights]."""
+    one, other = (" ".join(map(_group, half.axes)) for half in (entry.left, entry.right))
+    to = entry.right.names[0] if len(entry.right.names) == 1 else list(entry.right.names)
+    settings = {"to": quoted(to), "axes": quoted(f"{one} -> {other}")}
+    sizes = {axis: entry.sizes[axis] for half in (entry.left, entry.right) for axis in _factors(half)}
+    if sizes:
+        settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
+    if entry.order:
+        settings["order"] = str(list(entry.order))
+    if (entry.times, entry.add) != (1.0, 0.0):
+        settings |= {"times": str(entry.times), "add": str(entry.add)}
+    made = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return f"{quoted(', '.join(entry.left.names))} = {{{made}}}"
+
+
+def quoted(value: Any) -> str:
+    """A text or a list of texts as TOML has them, which is as JSON has them but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _group(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"({' '.join(names)})" if names else "1"
+
+
+def _factors(half: Half) -> Iterator[str]:
+    """The axes whose sizes a line must give, since an axis of an array is a product of several."""
+    for group in half.axes:
+        factors = [name for name in group if name != PARTS]
+        yield from factors if PARTS in group else factors[:-1]

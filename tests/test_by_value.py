@@ -1,0 +1,54 @@
+"""Weights are paired by their numbers: in every arrangement that porters use, and never where a number differs."""
+
+import numpy as np
+import pytest
+
+from benchmarks.compare.by_value import found_by_value
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.mapping import line_of
+from tests.test_mapping import cases
+
+NOT_BY_VALUE = {"a norm's one", "an axis of one"}  # whose numbers differ; which is found and written otherwise
+
+
+def holds(left: dict[str, Array], right: dict[str, Array]) -> tuple[set[str], set[str]]:
+    """The names on both sides of the entries that are found, each of which is seen to hold."""
+    names: tuple[set[str], set[str]] = set(), set()
+    for entry in found_by_value(left, right):
+        np.testing.assert_array_equal(entry.from_left(left.__getitem__), entry.from_right(right.__getitem__))
+        for made, own in ((entry.to_right(entry.from_left(left.__getitem__), right.__getitem__), right),):
+            for name, array in made.items():
+                np.testing.assert_array_equal(array, own[name])
+        names[0].update(entry.left.own)
+        names[1].update(entry.right.own)
+    return names
+
+
+@pytest.mark.parametrize("name", cases().keys() - NOT_BY_VALUE)
+def test_arrays_in_every_arrangement_find_each_other(name: str) -> None:
+    _, left, right = cases()[name]
+    rng = np.random.default_rng(1)
+    noise = {f"noise{number}": rng.normal(size=(4, 3)) for number in range(3)}
+    assert holds({**noise, **left}, {**right, **noise}) == ({*noise, *left}, {*noise, *right})
+
+
+def test_flattened_channels_are_found_and_written_with_their_sizes() -> None:
+    """The rows of a dense layer after an image with channels last, where the other side has them first."""
+    kernel = np.random.default_rng(2).normal(size=(5, 2 * 3 * 4))  # (out, c h w)
+    right = kernel.reshape(5, 2, 3, 4).transpose(2, 3, 1, 0).reshape(24, 5)  # (h w c, out)
+    (entry,) = found_by_value({"fc.weight": kernel}, {"fc/kernel": right})
+    np.testing.assert_array_equal(
+        entry.from_left({"fc.weight": kernel}.__getitem__), entry.from_right({"fc/kernel": right}.__getitem__)
+    )
+    assert line_of(entry) == (
+        '"fc.weight" = {to = "fc/kernel", axes = "m (b c) -> (c b) m", sizes = {b = 2, c = 12}}'
+    )
+
+
+@pytest.mark.parametrize("name", cases().keys() - NOT_BY_VALUE)
+def test_arrays_of_which_a_number_differs_do_not_find_each_other(name: str) -> None:
+    _, left, right = cases()[name]
+    changed = {key: np.array(array) for key, array in right.items()}
+    worst = max(changed, key=lambda key: changed[key].size)
+    changed[worst].flat[1] += 1e-9
+    assert worst not in holds(left, changed)[1]

@@ -1,0 +1,221 @@
+"""Mapping files: a line arranges both sides alike, reads the same in both directions to the byte, and is refused with
+the equation that fails."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.layouts import Shape
+from benchmarks.compare.mapping import Entry, MappingError, expanded_all, line_of, read_mapping
+from common.errors import CannotBeginError
+
+RNG = np.random.default_rng(0)
+Arrays = dict[str, Array]
+
+
+def shapes(arrays: Arrays) -> dict[str, Shape]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def entries(folder: Path, text: str, left: Arrays, right: Arrays) -> list[Entry]:
+    (folder / "mapping.toml").write_text(text, "utf-8")
+    return expanded_all(read_mapping(folder / "mapping.toml"), shapes(left), shapes(right))
+
+
+def numbers(*shape: int) -> Array:
+    return RNG.normal(size=shape)
+
+
+def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
+    """A line of [weights], the left arrays and the right ones, which NumPy makes of the left ones."""
+    qkv, bias, grouped, rope = numbers(9, 4), numbers(9), numbers(2 * 4 * 3, 5), numbers(2 * 3 * 2, 4)
+    moe, table, gates, norm = numbers(3, 4, 5), numbers(7, 3), numbers(2, 8), np.arange(4.0)
+    kernel, stacked = numbers(6, 3, 2, 5), [numbers(4, 2), numbers(4, 2)]
+    of_groups, halves = grouped.reshape(2, 4, 3, 5), rope.reshape(2, 3, 2, 4)
+    return {
+        "transposed": ('"w" = {to = "k", axes = "n m -> m n"}', {"w": qkv}, {"k": qkv.T}),
+        "fused": (
+            '"l.{i}.qkv" = {to = ["b_{i}/q", "b_{i}/k", "b_{i}/v"], axes = "parts m -> m parts"}',
+            {"l.0.qkv": qkv, "l.1.qkv": qkv + 1},
+            {f"b_{i}/{name}": (qkv[3 * j : 3 * j + 3] + i).T for i in (1, 0) for j, name in enumerate("qkv")},
+        ),
+        "fused, unequal, by position": (
+            '"l.*.qkv" = {to = ["b_*/q", "b_*/kv"], axes = "parts"}',
+            {"l.4.qkv": bias},
+            {"b_4/q": bias[:7], "b_4/kv": bias[7:]},
+        ),
+        "fused on the right": (
+            '"q, k" = {to = "qk", axes = "m parts -> parts m"}',
+            {"q": qkv[:4].T, "k": qkv[4:].T},
+            {"qk": qkv},
+        ),
+        "grouped": (
+            '"qkv" = {to = ["q", "k", "v"], axes = "(g parts d) m -> m (g parts d)", sizes = {g = 2, d = 3}}',
+            {"qkv": grouped},
+            {
+                "q": of_groups[:, :2].reshape(12, 5).T,
+                "k": of_groups[:, 2].reshape(6, 5).T,
+                "v": of_groups[:, 3].reshape(6, 5).T,
+            },
+        ),
+        "RoPE, interleaved and halved": (
+            '"wq" = {to = "q", axes = "(h d two) m -> m (h two d)", sizes = {h = 2, two = 2}}',
+            {"wq": rope},
+            {"q": halves.swapaxes(1, 2).reshape(12, 4).T},
+        ),
+        "packed experts": (
+            '"moe.{i}" = {to = "moe{i}/e{e}/w", axes = "parts n m -> m n"}',
+            {"moe.7": moe},
+            {f"moe7/e{e}/w": moe[e].T for e in (2, 0, 1)},
+        ),
+        "stacked layers on the right": (
+            '"l.{i}.w" = {to = "all", axes = "n m -> n parts m"}',
+            {f"l.{i}.w": stacked[i] for i in (1, 0)},
+            {"all": np.stack(stacked, 1)},
+        ),
+        "shifted numbers": (
+            '"l.{i}.w" = {to = "block{i+1}", axes = "n m"}',
+            {"l.0.w": stacked[0], "l.1.w": stacked[1]},
+            {"block1": stacked[0], "block2": stacked[1]},
+        ),
+        "padded rows": (
+            '"table" = {to = ["t", "_"], axes = "parts m"}',
+            {"table": table},
+            {"t": table[:5]},
+        ),
+        "padded rows on the right": ('"t, _" = {to = "table", axes = "parts m"}', {"t": table[:5]}, {"table": table}),
+        "order of gates": (
+            '"w" = {to = "k", axes = "m parts -> m parts", order = [0, 1, 3, 2]}',
+            {"w": gates},
+            {"k": gates[:, [0, 1, 2, 3, 6, 7, 4, 5]]},
+        ),
+        "a norm's one": ('"n" = {to = "scale", add = -1, times = 2}', {"n": norm}, {"scale": 2 * norm - 1}),
+        "channels first and last": (
+            '"c" = {to = "k", axes = "out in h w -> h w in out"}',
+            {"c": kernel},
+            {"k": kernel.transpose(2, 3, 1, 0)},
+        ),
+        "an axis of one": ('"g" = {to = "gain", axes = "n 1 -> n"}', {"g": norm[:, None]}, {"gain": norm}),
+    }
+
+
+@pytest.mark.parametrize("name", cases())
+def test_a_line_arranges_both_sides_alike_and_reads_the_same_in_both_directions(name: str, tmp_path: Path) -> None:
+    line, left, right = cases()[name]
+    found = entries(tmp_path, f"[weights]\n{line}\n", left, right)
+    assert {one for entry in found for one in entry.left.own} == left.keys()
+    assert {one for entry in found for one in entry.right.own} == right.keys()
+    for entry in found:
+        of_left, of_right = entry.from_left(left.__getitem__), entry.from_right(right.__getitem__)
+        np.testing.assert_array_equal((of_right - entry.add) / entry.times, of_left)
+        for made, own in (
+            (entry.to_right(of_right, right.__getitem__), right),
+            (entry.to_left(of_left, left.__getitem__), left),
+        ):
+            for each, array in made.items():
+                assert (array.shape, array.tobytes()) == (own[each].shape, own[each].tobytes())
+    written = "".join(f"{line_of(entry)}\n" for entry in found)
+    again = entries(tmp_path, f"[weights]\n{written}", left, right)
+    assert [(entry.left, entry.right, entry.sizes, entry.order) for entry in again] == [
+        (entry.left, entry.right, entry.sizes, entry.order) for entry in found
+    ]
+
+
+@st.composite
+def arrangements(draw: st.DrawFn) -> tuple[str, Arrays, Arrays]:
+    """A line with random axes and one array of the left side in one or several parts of the right one."""
+    axes = [f"x{number}" for number in range(draw(st.integers(1, 4)))]
+    sizes = {axis: draw(st.integers(1, 3)) for axis in axes}
+    widths = draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+
+    def grouped(names: list[str]) -> list[list[str]]:
+        groups: list[list[str]] = []
+        for name in names:
+            if groups and draw(st.booleans()):
+                groups[-1].append(name)
+            else:
+                groups.append([name])
+        return groups
+
+    one, other = (grouped(draw(st.permutations([*axes, "parts"]))) for _ in range(2))
+    flat = [name for group in other for name in group]
+
+    def shape(groups: list[list[str]], width: int) -> list[int]:
+        return [int(np.prod([{**sizes, "parts": width}[name] for name in group])) for group in groups]
+
+    names = [name for group in one for name in group]
+    left = np.arange(np.prod(shape(one, sum(widths)))).reshape([{**sizes, "parts": sum(widths)}[n] for n in names])
+    right, start = {}, 0
+    for number, width in enumerate(widths):
+        piece = left.take(range(start, start + width), names.index("parts"))
+        right[f"r{number}"] = piece.transpose([names.index(name) for name in flat]).reshape(shape(other, width))
+        start += width
+    pattern = " -> ".join(" ".join(f"({' '.join(group)})" for group in groups) for groups in (one, other))
+    given_sizes = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
+    line = f'"l" = {{to = {list(right)}, axes = "{pattern}", sizes = {{{given_sizes}}}}}'
+    return line, {"l": left.reshape(shape(one, sum(widths)))}, right
+
+
+@settings(max_examples=150, deadline=None)
+@given(arrangements())
+def test_any_arrangement_is_a_bijection(tmp_path_factory: pytest.TempPathFactory, case: Any) -> None:
+    line, left, right = case
+    (entry,) = entries(tmp_path_factory.getbasetemp(), f"[weights]\n{line}\n", left, right)
+    whole = entry.from_left(left.__getitem__)
+    np.testing.assert_array_equal(entry.from_right(right.__getitem__), whole)
+    for name, array in entry.to_right(whole, right.__getitem__).items():
+        np.testing.assert_array_equal(array, right[name])
+    np.testing.assert_array_equal(entry.to_left(whole, left.__getitem__)["l"], left["l"])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            '"w" = {to = ["q", "k"], axes = "parts m -> m parts"}',
+            "the left side has 24 parts, the right one 8 + 4",
+        ),
+        (
+            '"w" = {to = "q", axes = "(h d two) m -> m (h two d)", sizes = {h = 5, two = 2}}',
+            "24 of w is not 5 × d × 2",
+        ),
+        ('"w" = {to = "q", axes = "(h d) m -> m (d h)"}', "add: sizes = {h = …}"),
+        ('"w" = {to = "q", axes = "n m k -> m n k"}', "w has the shape (24, 4), which are 2 axes"),
+        ('"w" = {to = "q", axes = "n m -> m k"}', "k, n of 'n m -> m k' stands on one side"),
+        ('"w" = {to = "q", axes = "n n -> n n"}', "the axis n stands twice"),
+        ('"w" = {to = "q", axes = "n-1 m -> m n-1"}', "'n-1' is no name of an axis"),
+        ('"w" = {to = ["q", "k"]}', "several arrays need axes"),
+        ('"w" = {to = ["q", "k"], axes = "n m -> m n"}', "several arrays need an axis parts"),
+        ('"w" = {to = ["q", "_", "_"], axes = "parts m -> m parts"}', "expected one _"),
+        ('"w, x" = {to = ["q", "k"], axes = "parts m -> m parts"}', "2 arrays are to be 2"),
+        ('"w" = {to = "q", axes = "parts m -> m parts", order = [0, 0]}', "expected each number once"),
+        ('"w" = {to = "q", axes = "n m -> m n", times = 0}', "and times not 0"),
+        ('"w" = {to = "q", axes = "n m -> m n", sizes = {z = 2}}', "sizes are {'z': 2}"),
+        ('"w" = "absent"', "no weight is named 'absent'; there are q, k"),
+        ('"l.{i}" = "q{i}"', "no weight is named 'l.{i}'; there are w, x"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_refused_with_what_fails(line: str, words: str, tmp_path: Path) -> None:
+    left = {"w": numbers(24, 4), "x": numbers(4)}
+    right = {"q": numbers(4, 8), "k": numbers(4, 4)}
+    with pytest.raises(MappingError) as error:
+        entries(tmp_path, f"[weights]\n{line}\n", left, right)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_weight_in_two_lines_is_refused(tmp_path: Path) -> None:
+    left, right = {"w": numbers(2), "x": numbers(2)}, {"q": numbers(2)}
+    with pytest.raises(MappingError, match="q of the right side stands in the lines w and x; expected once"):
+        entries(tmp_path, '[weights]\n"w" = "q"\n"x" = "q"\n', left, right)
+
+
+@pytest.mark.parametrize("text", ["weights = 3", "[weights", '[weights]\n"a" = {too = "b"}', "\x00", "[more]\na = 1"])
+def test_a_file_that_is_no_mapping_is_refused_in_a_line(text: str, tmp_path: Path) -> None:
+    with pytest.raises(CannotBeginError, match="holds no mapping"):
+        entries(tmp_path, text, {}, {})

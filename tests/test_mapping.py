@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.compare.arrangement import Entry
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layouts import Shape
-from benchmarks.compare.mapping import Entry, MappingError, expanded_all, line_of, read_mapping
+from benchmarks.compare.mapping import MappingError, expanded_all, line_of, read_mapping
 from common.errors import CannotBeginError
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,9 @@ from math import gcd, prod
 
 import numpy as np
 
+from benchmarks.compare.arrangement import LACKING, PARTS, Axes, Entry
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.mapping import LACKING, PARTS, Axes, Entry, Line, MappingError, fitted
+from benchmarks.compare.mapping import Line, MappingError, fitted
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
 MOST_BLOCKS = 8  # equal parts of one axis that may stand in another order
@@ -205,8 +206,8 @@ def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: b
             for turned in ("acb", "bac"):
                 if np.array_equal(whole.transpose(["abc".index(letter) for letter in turned]).ravel(), found):
                     kept = [letter for letter, size in sizes.items() if size > 1]
-                    groups = tuple(tuple(letter for letter in of if letter in kept) for of in ("abc", turned))
-                    yield (groups[0], groups[1]), {letter: sizes[letter] for letter in kept}, []
+                    one_axis, other_axis = (tuple(name for name in of if name in kept) for of in ("abc", turned))
+                    yield (one_axis, other_axis), {letter: sizes[letter] for letter in kept}, []
                     return
     for count in range(2, MOST_BLOCKS + 1):
         if number % count == 0:

@@ -11,7 +11,7 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.text import printable, quoted
 
-Mapping = Annotated[Path | None, typer.Option(help="A JSON file that says which layers and weights belong together.")]
+Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +93,7 @@ def diff(
     right: Annotated[Path, typer.Argument(help="The record that is compared with it.")],
     mapping: Mapping = None,
     write_mapping: Annotated[
-        Path | None, typer.Option(help="Write which layers were paired into this JSON file, and compare nothing.")
+        Path | None, typer.Option(help="Write what was paired, and how, into this file, and compare nothing.")
     ] = None,
     json: options.Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request.")] = False,
@@ -105,7 +105,8 @@ def diff(
     """
     from benchmarks.compare import shown
     from benchmarks.compare.diff import compare_records
-    from benchmarks.compare.pairing import paired, read_mapping
+    from benchmarks.compare.mapping import read_mapping
+    from benchmarks.compare.pairing import paired
     from benchmarks.compare.pairing import write_mapping as draft
     from benchmarks.compare.record import Side
 
@@ -145,7 +146,7 @@ def carry(
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
     from benchmarks.compare.carry import aliases, carried, write_carried
-    from benchmarks.compare.pairing import read_mapping
+    from benchmarks.compare.mapping import read_mapping
     from benchmarks.compare.record import Side
 
     if like is None:

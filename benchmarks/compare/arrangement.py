@@ -4,7 +4,7 @@ Names, axes and sizes say all, so what arranges one side also takes it apart aga
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from math import prod
 
@@ -61,6 +61,13 @@ class Entry:
         return " + ".join(self.left.own)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in which both sides are compared."""
+        widths = [dict(zip(half.names, half.widths, strict=True)).get(LACKING, 0) for half in (self.left, self.right)]
+        sizes = self._sizes(sum(self.left.widths) - sum(widths))
+        return tuple(prod(sizes[name] for name in group) for group in self.whole)
+
+    @property
     def whole(self) -> Axes:
         """The axes in which both sides are compared."""
         axes = self.left.axes if len(self.left.names) == 1 else self.right.axes
@@ -82,6 +89,34 @@ class Entry:
 
     def to_left(self, whole: Array, like: Callable[[str], Array]) -> dict[str, Array]:
         return self._taken_apart(self.left, self.right, whole, like)
+
+    def of_outputs(self, shapes: Sequence[tuple[int, ...]], is_left: bool) -> "Entry | None":
+        """The entry of the outputs, of these shapes, of the layers whose kernels this entry arranges, each with its
+        last axis arranged as the kernels' axis of outputs, and all others as one. None where nothing is to be
+        arranged; raises ValueError where the outputs are not of the sizes that the kernels have."""
+        alone = len(self.left.own) == len(self.right.own) == 1
+        groups = [
+            [group for group in half.axes if PARTS in group or (len(group) > 1 and PARTS not in self.left.flat)]
+            for half in (self.left, self.right)
+        ]
+        if len(groups[0]) != 1 or len(groups[1]) != 1 or {*groups[0][0]} != {*groups[1][0]}:
+            if alone:
+                return None
+            raise ValueError("the arrays are no parts of one axis")
+        left, right = (
+            replace(half, axes=(("rows",), group[0]))
+            for half, group in zip((self.left, self.right), groups, strict=True)
+        )
+        half = left if is_left else right
+        widths = [width for name, width in zip(half.names, half.widths, strict=True) if name != LACKING]
+        made = replace(self, left=left, right=right, sizes={**self.sizes, "rows": prod(shapes[0][:-1])})
+        for shape, width in zip(shapes, widths, strict=True):
+            sizes = made._sizes(width)
+            if not shape or shape[:-1] != shapes[0][:-1] or shape[-1] != prod(sizes[name] for name in half.axes[1]):
+                if alone:
+                    return None
+                raise ValueError(f"an output of the shape {shape} is not of {width} parts")
+        return made
 
     def _axes(self) -> tuple[str, ...]:
         return tuple(name for group in self.whole for name in group)

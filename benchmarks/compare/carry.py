@@ -12,8 +12,9 @@ from safetensors.numpy import save
 from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.groups import GroupPair, Source
-from benchmarks.compare.pairing import Mapping, paired
+from benchmarks.compare.groups import Arranged, Canonical, GroupPair, Source, Tensor
+from benchmarks.compare.mapping import MappingFile
+from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import RecordedLayer, Side, is_number
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
@@ -33,7 +34,7 @@ LOADING = {
 TORCH = "from backends.native.torch import write_state_dict; import sys; write_state_dict(sys.argv[1], sys.argv[2])"
 
 
-def carried(left: Side, like: Side, mapping: Mapping | None = None) -> dict[str, Array]:
+def carried(left: Side, like: Side, mapping: MappingFile | None = None) -> dict[str, Array]:
     """The left record's weights by the names of the record that they are to be like, in its layout.
 
     What is no weight, such as a constant that no layer of the left side has, is as it was. Raises CannotBeginError
@@ -42,10 +43,14 @@ def carried(left: Side, like: Side, mapping: Mapping | None = None) -> dict[str,
     pairing = paired(left, like, mapping).require(left, like)
     found: dict[str, Array] = {}
     for pair in pairing.pairs:
-        for source, array in _of_pair(pair):
-            if source.name not in found:
-                found[source.name] = np.array(like.arrays("weights")[source.name], array.dtype)
-            source.put(found[source.name], array)
+        for tensor, other in _of_pair(pair):
+            if isinstance(tensor, Arranged) and isinstance(other, Arranged):
+                found |= _arranged(tensor, left, like)
+            elif isinstance(tensor, Canonical) and isinstance(other, Canonical):
+                for source, array in _canonical(pair.left.name, tensor, other, left, like):
+                    if source.name not in found:
+                        found[source.name] = np.array(like.arrays("weights")[source.name], array.dtype)
+                    source.put(found[source.name], array)
     for name in like.arrays("weights"):
         if name not in found:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
@@ -67,8 +72,8 @@ def aliases(like: Side) -> dict[str, str]:
     return found
 
 
-def _of_pair(pair: GroupPair) -> Iterator[tuple[Source, Array]]:
-    """The canonical arrays of a pair of groups, for the other side's own arrays."""
+def _of_pair(pair: GroupPair) -> Iterator[tuple[Tensor, Tensor]]:
+    """The tensors of both sides. Raises CannotBeginError where one side lacks one."""
     left, like = (group.side.name for group in pair.both)
     alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
     if alone:
@@ -76,19 +81,34 @@ def _of_pair(pair: GroupPair) -> Iterator[tuple[Source, Array]]:
             f"{pair.left.name} of {left} and {pair.right.name} of {like} do not both have "
             f"{', '.join(sorted(alone))}; make the two layers alike"
         )
-    weights = pair.left.side.arrays("weights")
-    for name, sources in pair.right.tensors.items():
-        arrays = [source.canonical(weights[source.name]) for source in pair.left.tensors[name]]
-        if len(arrays) != len(sources):  # one bias on one side and two on the other: the first is their sum
-            total = np.asarray(sum(arrays[1:], arrays[0]))
-            arrays = [total, *(np.zeros_like(total) for _ in sources[1:])]
-        for source, array in zip(sources, arrays, strict=True):
-            if array.shape != source.canonical_shape:
-                raise CannotBeginError(
-                    f"{pair.left.name} {name} has the shape {array.shape} and {source.name} of {like} that of "
-                    f"{source.canonical_shape}; make the two layers alike"
-                )
-            yield source, array
+    return iter([(pair.left.tensors[name], other) for name, other in pair.right.tensors.items()])
+
+
+def _arranged(tensor: Arranged, left: Side, like: Side) -> dict[str, Array]:
+    """The other side's own arrays that hold the numbers of an entry's left ones."""
+    entry, weights = tensor.entry, like.arrays("weights")
+    whole = entry.from_left(left.arrays("weights").__getitem__)
+    if (entry.times, entry.add) != (1.0, 0.0):
+        whole = whole * whole.dtype.type(entry.times) + whole.dtype.type(entry.add)
+    return entry.to_right(whole, weights.__getitem__)
+
+
+def _canonical(
+    name: str, tensor: Canonical, other: Canonical, left: Side, like: Side
+) -> Iterator[tuple[Source, Array]]:
+    """The canonical arrays for the other side's own arrays."""
+    weights = left.arrays("weights")
+    arrays = [source.canonical(weights[source.name]) for source in tensor.sources]
+    if len(arrays) != len(other.sources):  # one bias on one side and two on the other: the first is their sum
+        total = np.asarray(sum(arrays[1:], arrays[0]))
+        arrays = [total, *(np.zeros_like(total) for _ in other.sources[1:])]
+    for source, array in zip(other.sources, arrays, strict=True):
+        if array.shape != source.canonical_shape:
+            raise CannotBeginError(
+                f"{', '.join(tensor.names)} of {name} has the shape {array.shape} and {source.name} of {like.name} "
+                f"that of {source.canonical_shape}; make the two layers alike"
+            )
+        yield source, array
 
 
 def write_carried(path: Path, like: Side, arrays: dict[str, Array]) -> str:

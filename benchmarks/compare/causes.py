@@ -105,7 +105,7 @@ def tied(broken: Broken) -> Iterator[Cause]:
     """A weight that one side shares between two layers."""
     marks = []
     for group in broken.groups:
-        names = {s.name for sources in group.tensors.values() for s in sources}
+        names = set(group.names)
         weights = group.side.says.weights
         marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
     if len(marks) == 2 and marks[0] != marks[1]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Array, Check, Item, explained, head, judge, nearest
-from benchmarks.compare.pairing import Mapping, Pairing, paired
+from benchmarks.compare.mapping import MappingFile
+from benchmarks.compare.pairing import ARRANGED, Pairing, line_of_pair, paired
 from benchmarks.compare.probes import Cause
 from benchmarks.compare.record import Side, is_number
 from benchmarks.compare.rungs import COMPARED, Rungs
@@ -100,11 +101,18 @@ class Diff:
         }
 
 
-def compare_records(left: Side, right: Side, mapping: Mapping | None = None) -> Diff:
+def compare_records(left: Side, right: Side, mapping: MappingFile | None = None) -> Diff:
     """Raises CannotBeginError where layers cannot be paired."""
     pairing = paired(left, right, mapping).require(left, right)
     rungs = Rungs(left, right, pairing)
     found = Diff(left.name, right.name, pairing, Control(rungs.precision), notes=rungs.notes)
+    found.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
+    guessed = [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
+    if guessed:
+        found.notes.append(
+            f"paired by {' or '.join(dict.fromkeys(pair.found for pair in guessed))}: {len(guessed)} weights, such as "
+            f"{line_of_pair(guessed[0])}; --write-mapping writes all"
+        )
     for rung in COMPARED:
         judged = []
         for item in rungs.items(rung):

@@ -4,6 +4,7 @@ A layer becomes one or several groups: a torch LSTM of two layers and two direct
 a recurrent kernel and a bias.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compare.arrangement import Entry
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layouts import (
     ALWAYS,
@@ -80,6 +82,96 @@ def with_gates(array: Array, order: tuple[int, ...]) -> Array:
     return blocks[..., list(order), :].reshape(array.shape)
 
 
+class Tensor(ABC):
+    """A tensor that is compared, made of a record's own arrays."""
+
+    names: tuple[str, ...]  # of these arrays, in weights.safetensors
+    shape: Shape
+
+    @abstractmethod
+    def array(self, side: Side, file: str) -> Array | None:
+        """The tensor out of one of the record's files; None where that lacks it."""
+
+    @abstractmethod
+    def slots(self, side: Side) -> dict[str, Read]:
+        """The tensor's slots by canonical name."""
+
+
+@dataclass(frozen=True)
+class Canonical(Tensor):
+    """A tensor in the canonical layout, as the tables of layouts.py have it: the sum of one or several arrays."""
+
+    sources: tuple[Source, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(source.name for source in self.sources)
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        return self.sources[0].canonical_shape
+
+    def array(self, side: Side, file: str) -> Array | None:
+        """Of several arrays that are added up all have the same gradient, so one of them stands for them."""
+        found = [(source, side.weight(file, source.name)) for source in self.sources]
+        arrays = [source.canonical(array) for source, array in found if array is not None]
+        odd = [array for array in arrays if array.shape != self.shape]
+        if odd or not arrays:
+            return odd[0] if odd else None
+        return sum(arrays[1:], arrays[0]) if file != "gradients" else arrays[0]
+
+    def slots(self, side: Side) -> dict[str, Read]:
+        """Of several arrays that are added up all have the same slots."""
+        source = self.sources[0]
+        return {
+            slot: then(partial(side.slot, key), source.canonical)
+            for slot, key in side.slots.get(source.name, {}).items()
+        }
+
+
+@dataclass(frozen=True)
+class Arranged(Tensor):
+    """A tensor of which an entry of a mapping says how it is made on both sides, in the left side's numbers."""
+
+    entry: Entry
+    is_left: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple((self.entry.left if self.is_left else self.entry.right).own)
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        return self.entry.shape
+
+    def array(self, side: Side, file: str) -> Array | None:
+        found = {name: side.weight(file, name) for name in self.names}
+        arrays = {name: array for name, array in found.items() if array is not None}
+        if len(arrays) < len(found):
+            return None
+        power = 1 if file == "gradients" else -1
+        return self._in_left_numbers(arrays, power, 0.0 if file == "gradients" else self.entry.add)
+
+    def slots(self, side: Side) -> dict[str, Read]:
+        of = [side.slots.get(name, {}) for name in self.names]
+        return {
+            slot: partial(self._slot, side, slot, [slots[slot] for slots in of])
+            for slot in of[0]
+            if all(slot in slots for slots in of)
+        }
+
+    def _slot(self, side: Side, slot: str, keys: Sequence[str]) -> Array:
+        arrays = dict(zip(self.names, map(side.slot, keys), strict=True))
+        return self._in_left_numbers(arrays, 2 if "square" in slot else 1, 0.0)
+
+    def _in_left_numbers(self, arrays: Mapping[str, Array], power: int, add: float) -> Array:
+        """The arrays side by side. A right weight is `times` the left one, so its gradient is that part of it."""
+        if self.is_left:
+            return self.entry.from_left(arrays.__getitem__)
+        array = self.entry.from_right(arrays.__getitem__)
+        return array if self.entry.times == 1 and not add else (array - add) * self.entry.times**power
+
+
 @dataclass(frozen=True)
 class WeightGroup:
     """Canonical tensors that belong together: those of a layer, or of one layer and direction of a stacked one."""
@@ -88,23 +180,31 @@ class WeightGroup:
     kind: str
     layer: RecordedLayer
     part: str = ""
-    tensors: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
     place: int = 0  # the number of groups with weights before it, in order of execution
+    side_by_side: tuple[RecordedLayer, ...] = ()  # the layers whose outputs an entry arranges, the first included
 
     @property
     def name(self) -> str:
+        if self.side_by_side:
+            paths = [layer.path for layer in self.side_by_side]
+            return " + ".join(paths if len(paths) < 5 else [*paths[:2], "…", paths[-1]])
         return f"{self.layer.path}:{self.part}" if self.part else self.layer.path
+
+    @property
+    def names(self) -> list[str]:
+        """Of the record's own arrays."""
+        return [name for tensor in self.tensors.values() for name in tensor.names]
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """Those of the canonical tensors."""
-        return {name: sources[0].canonical_shape for name, sources in self.tensors.items()}
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     @property
     def required(self) -> bool:
         """Whether it must have a partner: it has weights that are trained."""
-        names = [source.name for sources in self.tensors.values() for source in sources]
-        weights = [self.side.says.weights.get(name, RecordedWeight()) for name in names]
+        weights = [self.side.says.weights.get(name, RecordedWeight()) for name in self.names]
         return self.kind != "buffers" and any(weight.trainable and weight.tied_to is None for weight in weights)
 
     @property
@@ -123,34 +223,23 @@ class WeightGroup:
 
     @property
     def calls(self) -> list[list[str]]:
-        """The names of the parts of the layer's output, call by call."""
-        return self.side.calls.get(self.layer.path, [])
+        """The names of the parts of the layer's output, call by call; of layers side by side their first parts."""
+        if not self.side_by_side:
+            return self.side.calls.get(self.layer.path, [])
+        of_layers = [self.side.calls.get(layer.path, []) for layer in self.side_by_side]
+        return [[parts[0] for parts in call if parts] for call in zip(*of_layers, strict=False)]
 
     def has(self, name: str, file: str) -> bool:
-        """Whether a file has any of what a canonical tensor is made of."""
-        return any(self.side.has(file, source.name) for source in self.tensors.get(name, ()))
+        """Whether a file has any of what a tensor is made of."""
+        return name in self.tensors and any(self.side.has(file, own) for own in self.tensors[name].names)
 
     def tensor(self, name: str, file: str = "weights") -> Array | None:
-        """A canonical tensor out of one of the record's files. Of several arrays that are added up all have the same
-        gradient and the same slots, so one of them stands for them."""
-        found = [(source, self.side.weight(file, source.name)) for source in self.tensors.get(name, ())]
-        arrays = [source.canonical(array) for source, array in found if array is not None]
-        odd = [array for array in arrays if array.shape != self.shapes[name]]
-        if odd or not arrays:
-            return odd[0] if odd else None
-        return sum(arrays[1:], arrays[0]) if file != "gradients" else arrays[0]
+        """A tensor out of one of the record's files."""
+        return self.tensors[name].array(self.side, file) if name in self.tensors else None
 
     def slots(self, name: str) -> dict[str, Read]:
         """A tensor's slots by canonical name."""
-        found: dict[str, Read] = {}
-        for source in self.tensors.get(name, ())[:1]:
-            for slot, key in self.side.slots.get(source.name, {}).items():
-                found[slot] = partial(self._slot, source, key, slot)
-        return found
-
-    def _slot(self, source: Source, key: str, slot: str) -> Array:
-        array, rate = source.canonical(self.side.arrays("slots")[key]), self.side.rate_in_momentum
-        return array / rate if slot == "momentum" and rate != 1 else array
+        return self.tensors[name].slots(self.side) if name in self.tensors else {}
 
     def outputs(self, call: list[str]) -> dict[str, Read]:
         """Its outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`."""
@@ -159,6 +248,8 @@ class WeightGroup:
         parts = [partial(arrays.__getitem__, part) for part in names]
         if not parts:
             return {}
+        if self.side_by_side:
+            return self._outputs_side_by_side(names)
         if self.kind in RECURRENT and self.tensors:
             by_keras = self.side.framework in ("keras", "arrays")
             found = self._keras_outputs(parts) if by_keras else self._stacked_outputs(parts)
@@ -168,6 +259,30 @@ class WeightGroup:
             return {}
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
         return {"output": then(parts[0], lambda array: merged(array, width))}
+
+    def _outputs_side_by_side(self, names: list[str]) -> dict[str, Read]:
+        """The outputs of several layers, arranged as their kernels are."""
+        (tensor,) = self.tensors.values()
+        if not isinstance(tensor, Arranged) or len(names) != len(self.side_by_side):
+            return {}
+        arrays, shapes = self.side.arrays("layers"), [self.side.shape(name, "layers") for name in names]
+        try:
+            entry = tensor.entry.of_outputs(shapes, tensor.is_left)
+        except ValueError:
+            return {}
+        if entry is None:
+            return {"output": partial(arrays.__getitem__, names[0])}
+        part_of = dict(zip(tensor.names, names, strict=True))
+
+        def read(name: str) -> Array:
+            array = arrays[part_of[name]]
+            return array.reshape(-1, array.shape[-1])
+
+        def whole() -> Array:
+            made = entry.from_left(read) if tensor.is_left else entry.from_right(read)
+            return made.reshape(*shapes[0][:-1], made.shape[-1])
+
+        return {"output": whole}
 
     def _stacked_outputs(self, parts: Sequence[Read]) -> dict[str, Read]:
         """Of torch's and Paddle's recurrent layers: the last layer's sequence, the directions side by side, and the
@@ -206,6 +321,7 @@ class GroupPair:
 
     left: WeightGroup
     right: WeightGroup
+    found: str  # how: by a mapping, by kind, by value or by shape
 
     @property
     def name(self) -> str:
@@ -274,7 +390,7 @@ def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[Wei
         }
         if next(iter(sources.values())):
             claimed.update(own.role for owns in tensors.values() for own in owns)
-            there = {name: of for name, of in sources.items() if of}
+            there = {name: Canonical(of) for name, of in sources.items() if of}
             found.append(WeightGroup(side, kind, layer, part, there))
             found[-1].shapes  # noqa: B018 (which refuses arrays of the wrong shape)
 

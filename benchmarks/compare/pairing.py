@@ -1,33 +1,30 @@
-"""Which group of one side is which of the other: by kind, order and shape, and by a mapping file where these fail."""
+"""Which weights and layers of two records belong together.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+A mapping file comes first; then layers of one kind, by order and shape; then weights of which both sides hold the
+same numbers, in whatever arrangement; then those whose shapes add up, in order. What comes of a mapping or of numbers
+is an entry (see arrangement.py); of layers whose kinds are known the tables of layouts.py say the arrangement.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
-import msgspec
+import numpy as np
 
-from benchmarks.compare.groups import GroupPair, Source, WeightGroup, groups_of
-from benchmarks.compare.layouts import Own, Shape
-from benchmarks.compare.record import Name, RecordedLayer, Side
-from common.errors import CannotBeginError, RosettaError
-from common.files import LARGEST_JSON, read_at_most, write_json
+from benchmarks.compare.arrangement import PARTS, Axes, Entry
+from benchmarks.compare.by_value import found_by_value
+from benchmarks.compare.comparer import Array, head
+from benchmarks.compare.groups import Arranged, Canonical, GroupPair, WeightGroup, groups_of
+from benchmarks.compare.layouts import Shape
+from benchmarks.compare.mapping import Line, MappingError, MappingFile, expanded_all, fitted, line_of, quoted
+from benchmarks.compare.record import RecordedLayer, Side
+from common.errors import CannotBeginError
+from common.files import write_atomically
 
-
-class Partner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The other side's name of a weight, and the order of axes in which it has the left side's layout."""
-
-    name: Name
-    transpose: list[int] | None = None
-
-
-class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A mapping file. `unpaired` is what `--write-mapping` found no partner for; it is not read."""
-
-    layers: dict[Name, Name] = {}  # left group or layer -> right one
-    weights: dict[Name, Partner] = {}
-    unpaired: dict[str, list[str]] = {}
+ARRANGED = "arranged"  # the kind of a group whose tensor an entry arranges
+SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others side by side
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,7 @@ class Pairing:
     pairs: list[GroupPair]  # in the left side's order of execution
     left: list[WeightGroup]  # those without a partner
     right: list[WeightGroup]
+    skipped: dict[str, str] = field(default_factory=dict)  # names that a mapping leaves out, and its reasons
 
     def require(self, left: Side, right: Side) -> "Pairing":
         """Return this pairing. Raises CannotBeginError where a group that is trained has no partner."""
@@ -46,7 +44,8 @@ class Pairing:
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
                 raise CannotBeginError(
                     f"{described(missing)} of {side.name} has no partner; {other_side.name} has left {candidates}; "
-                    "say in a mapping file which belong together: --write-mapping drafts it, --mapping reads it"
+                    "say in a mapping file which belong together (--write-mapping drafts it, --mapping reads it), "
+                    f"such as {proposed(missing, others, side is left)}"
                 )
         return self
 
@@ -59,17 +58,25 @@ def described(group: WeightGroup) -> str:
     return f"{group.name} ({group.kind}{': ' + shapes if shapes else ''})"
 
 
-def paired(left: Side, right: Side, mapping: Mapping | None = None) -> Pairing:
+def proposed(missing: WeightGroup, others: Sequence[WeightGroup], is_left: bool) -> str:
+    """A line for a mapping file, to begin with."""
+    own, other = missing.names[0], others[0].names[0] if others else "…"
+    left, right = (own, other) if is_left else (other, own)
+    if not others:
+        return f'[skip] {quoted(own)} = "why it is not compared"'
+    return f'[weights] {quoted(left)} = {{to = {quoted(right)}, axes = "n m -> m n"}}'
+
+
+def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:
     """Pair the groups of two records. Raises CannotBeginError for a mapping that names what is not there."""
-    mapping = mapping or Mapping()
+    mapping = mapping or MappingFile()
     lefts, rights = groups_of(left), groups_of(right)
-    order = {group.name: place for place, group in enumerate(lefts)}
-    pairs = []
-    for name, partner in mapping.weights.items():
-        one, lefts = _taken_out(lefts, name, left, None)
-        other, rights = _taken_out(rights, partner.name, right, partner.transpose)
-        pairs.append(GroupPair(one, other))
-        order.setdefault(one.name, order.get(one.layer.path, len(order)))
+    order = {name: place for place, group in enumerate(lefts) for name in (group.layer.path, *group.names)}
+    skipped = _skipped(mapping, (lefts, left), (rights, right))
+    lefts, rights = (_without(groups, skipped) for groups in (lefts, rights))
+    shapes = [{name: side.shape(name) for name in side.arrays("weights")} for side in (left, right)]
+    pairs = [_of_entry(entry, left, right) for entry in expanded_all(mapping, *shapes)]
+    lefts, rights = _rest(pairs, lefts, rights)
     for name, other_name in mapping.layers.items():
         ones, others = _named(lefts, name, left), _named(rights, other_name, right)
         if len(ones) != len(others):
@@ -77,33 +84,286 @@ def paired(left: Side, right: Side, mapping: Mapping | None = None) -> Pairing:
                 f"the mapping has {name} for {other_name}, which are {len(ones)} and {len(others)} groups of "
                 f"weights; name them one by one: {', '.join(g.name for g in (*ones, *others))}"
             )
-        pairs += [GroupPair(one, other) for one, other in zip(ones, others, strict=True)]
-        lefts = [group for group in lefts if group not in ones]
-        rights = [group for group in rights if group not in others]
+        found = [GroupPair(one, other, "mapping") for one, other in zip(ones, others, strict=True)]
+        lefts, rights = _rest(found, lefts, rights)
+        pairs += found
+    for way in (_by_kind, _by_numbers, _by_shapes_that_add_up, _by_shape):
+        found = list(way(lefts, rights))
+        lefts, rights = _rest(found, lefts, rights)
+        pairs += found
+    return Pairing(
+        sorted(pairs, key=lambda pair: min(order[name] for name in (pair.left.names or [pair.left.layer.path]))),
+        lefts,
+        rights,
+        skipped,
+    )
+
+
+def _skipped(mapping: MappingFile, *sides: tuple[Sequence[WeightGroup], Side]) -> dict[str, str]:
+    """What the mapping leaves out. Raises CannotBeginError where neither side has it, or no reason is given."""
+    there = {n for groups, _ in sides for group in groups for n in (group.name, group.layer.path, *group.names)}
+    for name, reason in mapping.skip.items():
+        if name not in there:
+            raise CannotBeginError(
+                f"the mapping skips {name}, which neither side has; [skip] names weights or layers"
+            )
+        if not reason.strip():
+            raise CannotBeginError(f'the mapping skips {name} without a reason; give one: {quoted(name)} = "…"')
+    return dict(mapping.skip)
+
+
+def _without(groups: Sequence[WeightGroup], names: Collection[str]) -> list[WeightGroup]:
+    """The groups without those of these names, and without weights of these names."""
+    found = []
+    for group in groups:
+        if group.name in names or group.layer.path in names:
+            continue
+        kept = {name: tensor for name, tensor in group.tensors.items() if not {*tensor.names} & {*names}}
+        if kept or not group.tensors:
+            found.append(group if len(kept) == len(group.tensors) else replace(group, tensors=kept))
+    return found
+
+
+def _rest(
+    pairs: Sequence[GroupPair], lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]
+) -> tuple[list[WeightGroup], list[WeightGroup]]:
+    """The groups of both sides without what is paired."""
+    rests = []
+    for groups, own in ((lefts, [pair.left for pair in pairs]), (rights, [pair.right for pair in pairs])):
+        whole = {id(group) for group in own}
+        taken = {name for group in own if group.kind == ARRANGED for name in group.names}
+        rests.append(_without([group for group in groups if id(group) not in whole], taken))
+    return rests[0], rests[1]
+
+
+def _of_entry(entry: Entry, left: Side, right: Side) -> GroupPair:
+    """The pair of an entry. Its tensor has the name that a layer has for it."""
+    owners = [side.owners.get(half.own[0]) for side, half in ((left, entry.left), (right, entry.right))]
+    single = 0 if len(entry.left.own) == 1 else 1
+    whole, own = owners[single], (entry.left, entry.right)[single].own[0]
+    role = next((role for role, name in _roles(whole).items() if name == own), "weight") if whole else "weight"
+    groups = []
+    for side, half, is_left in ((left, entry.left, True), (right, entry.right, False)):
+        layers = tuple(side.owners[name] for name in half.own if name in side.owners)
+        known = layers if len(layers) == len(half.own) else ()
+        layer = known[0] if known else RecordedLayer(" + ".join(half.own), [])
+        tensors = {role: Arranged(entry, is_left)}
+        groups.append(WeightGroup(side, ARRANGED, layer, "", tensors, side_by_side=known))
+    return GroupPair(groups[0], groups[1], entry.found)
+
+
+def _roles(layer: RecordedLayer) -> dict[str, str]:
+    """The layer's names for its own weights, and the record's."""
+    return {**layer.parameters, **layer.buffers}
+
+
+def _by_kind(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> Iterator[GroupPair]:
+    """Pairs of groups of one kind in order, if their shapes agree throughout; otherwise of those of each shape whose
+    number is the same on both sides. Tied weights without a partner are left out first. Of several of one shape those
+    belong together that hold the same numbers, if there are such."""
     for kind in dict.fromkeys(group.kind for group in lefts):
-        pairs += _by_order([g for g in lefts if g.kind == kind], [g for g in rights if g.kind == kind])
-    taken = {id(group) for pair in pairs for group in pair.both}
-    lefts, rights = ([group for group in groups if id(group) not in taken] for groups in (lefts, rights))
-    return Pairing(sorted(pairs, key=lambda pair: order[pair.name]), lefts, rights)
+        found = _by_order([g for g in lefts if g.kind == kind], [g for g in rights if g.kind == kind])
+        by_shape: dict[tuple[Shape, ...], list[GroupPair]] = {}
+        for pair in found:
+            by_shape.setdefault(pair.left.signature, []).append(pair)
+        for pairs in by_shape.values():
+            yield from _by_the_same_numbers(pairs)
 
 
 def _by_order(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> list[GroupPair]:
-    """Pairs of groups of one kind in order, if their shapes agree throughout; otherwise of those of each shape whose
-    number is the same on both sides. Tied weights without a partner are left out first."""
     for ones in (lefts, [group for group in lefts if group.required]):
         for others in (rights, [group for group in rights if group.required]):
             if [group.signature for group in ones] == [group.signature for group in others]:
-                return [GroupPair(one, other) for one, other in zip(ones, others, strict=True)]
+                return [GroupPair(one, other, "kind") for one, other in zip(ones, others, strict=True)]
     by_shape: dict[tuple[Shape, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
     for side, groups in enumerate((lefts, rights)):
         for group in groups:
             by_shape.setdefault(group.signature, ([], []))[side].append(group)
     return [
-        GroupPair(one, other)
+        GroupPair(one, other, "kind")
         for ones, others in by_shape.values()
         if len(ones) == len(others)
         for one, other in zip(ones, others, strict=True)
     ]
+
+
+def _by_the_same_numbers(pairs: Sequence[GroupPair]) -> Iterator[GroupPair]:
+    """These pairs, all of one shape, with those right groups exchanged that hold other left groups' numbers."""
+    if len(pairs) == 1 or not pairs[0].left.tensors:
+        yield from pairs
+        return
+    of_left, of_right = ([_numbers(group) for group in side] for side in zip(*(p.both for p in pairs), strict=True))
+    if of_left == of_right:
+        yield from pairs
+        return
+    lefts, rights = ({numbers: place for place, numbers in enumerate(of)} for of in (of_left, of_right))
+    moved = {lefts[numbers]: rights[numbers] for numbers in lefts if numbers in rights}
+    if len(lefts) < len(pairs) or len(rights) < len(pairs):  # some are the same, such as ones
+        moved = {}
+    others = iter([place for place in range(len(pairs)) if place not in moved.values()])
+    for place, pair in enumerate(pairs):
+        other = moved[place] if place in moved else next(others)
+        yield pair if other == place else GroupPair(pair.left, pairs[other].right, "value")
+
+
+def _numbers(group: WeightGroup) -> bytes:
+    """A key of the first rows of the group's first tensor."""
+    array = group.tensor(next(iter(group.tensors)))
+    rows = np.zeros(0) if array is None else head(array).astype(np.float32)
+    return blake2b(np.ascontiguousarray(rows).tobytes()).digest()
+
+
+def _by_numbers(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> Iterator[GroupPair]:
+    """Pairs of weights that hold the same numbers, and of what else the same layers own in the same arrangement, such
+    as biases of zeros."""
+    if not lefts or not rights:
+        return
+    sides = lefts[0].side, rights[0].side
+    precise = all(side.precision == "float64" for side in sides)
+    arrays = [
+        {name: _as(side.arrays("weights")[name], precise) for group in groups for name in group.names}
+        for side, groups in zip(sides, (lefts, rights), strict=True)
+    ]
+    for entry in found_by_value(arrays[0], arrays[1]):
+        pair = _of_entry(entry, *sides)
+        yield pair
+        for side in arrays:
+            for name in (*entry.left.own, *entry.right.own):
+                side.pop(name, None)
+        yield from _companions(entry, pair, arrays[0], arrays[1])
+
+
+def _as(array: Array, precise: bool) -> Array:
+    """The array in the precision that both sides have."""
+    return array if precise or array.dtype != np.float64 else array.astype(np.float32)
+
+
+def _companions(
+    entry: Entry, pair: GroupPair, lefts: dict[str, Array], rights: dict[str, Array]
+) -> Iterator[GroupPair]:
+    """Pairs of what stands beside the arrays of an entry in their layers, one array a layer, such as their biases:
+    their one axis is arranged as the kernels' axis of outputs."""
+    groups = [[group for group in half.axes if PARTS in group] for half in (entry.left, entry.right)]
+    if not all(groups):
+        return
+    names = [
+        [name for layer in group.side_by_side for name in _roles(layer).values() if name in of and of[name].ndim == 1]
+        for group, of in zip(pair.both, (lefts, rights), strict=True)
+    ]
+    counts = [len(group.side_by_side) for group in pair.both]
+    if [len(of) for of in names] != counts or not all(counts):
+        return
+    made = _fitted(names[0], names[1], ((groups[0][0],), (groups[1][0],)), entry.sizes, pair, entry.found)
+    if made:
+        yield made
+        for name in made.left.names:
+            lefts.pop(name)
+        for name in made.right.names:
+            rights.pop(name)
+
+
+def _fitted(
+    left: Sequence[str],
+    right: Sequence[str],
+    axes: tuple[Axes, Axes],
+    sizes: Mapping[str, int],
+    like: GroupPair,
+    found: str,
+) -> GroupPair | None:
+    """The pair of an entry of these arrays, if their shapes fit the axes."""
+    sides = like.left.side, like.right.side
+    text = ", ".join(left)
+    names = {name for both in axes for group in both for name in group}
+    line = Line(list(right), "axes", {name: size for name, size in sizes.items() if name in names})
+    shapes = [{name: side.shape(name) for name in of} for side, of in zip(sides, (left, right), strict=True)]
+    try:
+        entry = fitted(text, line, (tuple(left), tuple(right)), axes, (shapes[0], shapes[1]))
+    except MappingError:
+        return None
+    return _of_entry(replace(entry, found=found), *sides)
+
+
+def _by_shapes_that_add_up(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> Iterator[GroupPair]:
+    """Pairs of a layer and of several of its kind that follow one another and have its outputs in parts, such as
+    query, key and value."""
+    for turned in (False, True):
+        ones, others = (rights, lefts) if turned else (lefts, rights)
+        taken: set[int] = set()
+        for one in ones:
+            run = next(iter(_runs(one, [group for group in others if id(group) not in taken])), ())
+            axes = [_raw_axes(group) for group in (one, *run)]
+            if not run or not all(axes) or any(group.tensors.keys() != one.tensors.keys() for group in run):
+                continue
+            taken |= {id(group) for group in run}
+            for name in one.tensors:
+                whole, parts = list(one.tensors[name].names), [n for g in run for n in g.tensors[name].names]
+                both = axes[0][name], axes[1][name]
+                like = GroupPair(run[0], one, "shape") if turned else GroupPair(one, run[0], "shape")
+                made = (
+                    _fitted(parts, whole, (both[1], both[0]), {}, like, "shape")
+                    if turned
+                    else _fitted(whole, parts, both, {}, like, "shape")
+                )
+                if made:
+                    yield made
+
+
+def _runs(one: WeightGroup, others: Sequence[WeightGroup]) -> Iterator[tuple[WeightGroup, ...]]:
+    """Groups that follow one another and have this group's outputs in parts."""
+    if one.kind not in SUMMED or "kernel" not in one.tensors:
+        return
+    alike = [group for group in others if group.kind == one.kind and "kernel" in group.tensors]
+    *inputs, outputs = one.shapes["kernel"]
+    for start in range(len(alike)):
+        total = 0
+        for end in range(start, len(alike)):
+            *other_inputs, width = alike[end].shapes["kernel"]
+            total += width
+            if other_inputs != inputs or total > outputs:
+                break
+            if total == outputs and end > start:
+                yield tuple(alike[start : end + 1])
+
+
+def _raw_axes(group: WeightGroup) -> dict[str, Axes]:
+    """Names for the axes of a layer's own arrays, the outputs being the parts; none where the tables do more to them
+    than to transpose them."""
+    found: dict[str, Axes] = {}
+    for name, tensor in group.tensors.items():
+        if not isinstance(tensor, Canonical) or len(tensor.sources) != 1:
+            return {}
+        own, axes = tensor.sources[0].own, len(tensor.shape)
+        letters = [*(f"k{number}" for number in range(axes - 2)), "m", PARTS][-axes:]
+        if own.shape or own.gates or own.part != (0, 1) or own.axes:
+            return {}
+        ordered = [letters[-1], letters[-2], *letters[:-2]] if own.transposed else letters
+        found[name] = tuple((letter,) for letter in ordered)
+    return found
+
+
+def _by_shape(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> Iterator[GroupPair]:
+    """Pairs in order of trained weights of one shape, or of one that is the other turned round, where both sides have
+    as many. A square matrix may be either, so it has no partner here unless no framework knows either layer."""
+    by_shape: dict[Shape, tuple[list[tuple[WeightGroup, str]], list[tuple[WeightGroup, str]]]] = {}
+    for number, groups in enumerate((lefts, rights)):
+        for group in groups:
+            for name in group.names if group.required else ():
+                shape = group.side.shape(name)
+                key = tuple(sorted(shape)) if len(shape) == 2 else shape
+                by_shape.setdefault(key, ([], []))[number].append((group, name))
+    for key, (ones, others) in by_shape.items():
+        if len(ones) != len(others):
+            continue
+        for (one, name), (other, other_name) in zip(ones, others, strict=True):
+            own_layers = one.kind == other.kind == "parameters"
+            if len(key) > 1 and key == key[::-1] and not own_layers:
+                continue
+            letters = tuple((f"a{number}",) for number in range(len(key)))
+            same = one.side.shape(name) == other.side.shape(other_name)
+            axes = letters, letters if same else letters[::-1]
+            made = _fitted([name], [other_name], axes, {}, GroupPair(one, other, "shape"), "shape")
+            if made:
+                yield made
 
 
 def _named(groups: Sequence[WeightGroup], name: str, side: Side) -> list[WeightGroup]:
@@ -117,45 +377,29 @@ def _named(groups: Sequence[WeightGroup], name: str, side: Side) -> list[WeightG
     return found
 
 
-def _taken_out(
-    groups: list[WeightGroup], name: str, side: Side, transpose: list[int] | None
-) -> tuple[WeightGroup, list[WeightGroup]]:
-    """A weight as a group of its own, and the other groups without it."""
-    if name not in side.arrays("weights"):
-        raise CannotBeginError(
-            f"the mapping names the weight {name}, which {side.name} does not have; it has "
-            f"{', '.join(list(side.arrays('weights'))[:20])}"
-        )
-    shape: Shape = side.shape(name)
-    axes = tuple(transpose) if transpose else tuple(range(len(shape)))
-    if sorted(axes) != list(range(len(shape))):
-        raise CannotBeginError(f"the mapping transposes {name} by {list(axes)}, and it has {len(shape)} axes")
-    source = Source(name, Own(name, axes=axes, least=0), shape)
-    rest = []
-    for group in groups:
-        kept = {n: sources for n, sources in group.tensors.items() if all(s.name != name for s in sources)}
-        if len(kept) < len(group.tensors):
-            group = replace(group, tensors=kept)
-        rest.append(group)
-    return WeightGroup(side, "parameters", RecordedLayer(name, []), "", {"weight": (source,)}), rest
-
-
-def read_mapping(path: Path) -> Mapping:
-    """Raises CannotBeginError for a file that holds no mapping."""
-    try:
-        return msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=Mapping)
-    except (OSError, RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        why: Any = error.strerror if isinstance(error, OSError) else error
-        raise CannotBeginError(f"{path} holds no mapping: {why}; --write-mapping drafts one") from error
+def line_of_pair(pair: GroupPair) -> str:
+    """The line of a mapping file that pairs these weights."""
+    (tensor,) = pair.left.tensors.values()
+    assert isinstance(tensor, Arranged)
+    return line_of(tensor.entry)
 
 
 def write_mapping(path: Path, pairing: Pairing) -> None:
-    """Write a mapping file of what was paired, and of what was not, for a person to fill in."""
+    """Write a mapping file of what was paired and how, and of what was not, for a person to fill in."""
     if path.exists():
         raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
-    unpaired = {
-        side: [described(group) for group in groups if group.tensors]
+    layers, weights = [], []
+    for pair in pairing.pairs:
+        if pair.left.kind == ARRANGED:
+            weights.append(f"{line_of_pair(pair)}  # by {pair.found}")
+        elif pair.left.tensors:
+            layers.append(f"{quoted(pair.left.name)} = {quoted(pair.right.name)}  # by {pair.found}")
+    alone = [
+        f"# without a partner on the {side}: {described(group)}"
         for side, groups in (("left", pairing.left), ("right", pairing.right))
-    }
-    layers = {pair.left.name: pair.right.name for pair in pairing.pairs if pair.left.tensors}
-    write_json(path, {"layers": layers, "weights": {}, "unpaired": unpaired})
+        for group in groups
+        if group.tensors
+    ]
+    skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skipped.items()]
+    made = ["[layers]", *layers, "", "[weights]", *weights, *alone, "", "[skip]", *skip, ""]
+    write_atomically(path, "\n".join(made).encode())

@@ -243,8 +243,8 @@ def two_biases(broken: Broken) -> Iterator[Cause]:
 
 def _moved(group: WeightGroup) -> int:
     """How many of the arrays whose sum is the bias the first step changed."""
-    sources = group.tensors.get("bias", ())
-    found = [[group.side.weight(file, source.name) for file in ("weights", "step-1")] for source in sources]
+    names = group.tensors["bias"].names if "bias" in group.tensors else ()
+    found = [[group.side.weight(file, name) for file in ("weights", "step-1")] for name in names]
     return sum(
         before is not None and after is not None and not np.array_equal(before, after) for before, after in found
     )

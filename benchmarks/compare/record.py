@@ -200,6 +200,15 @@ class Side:
             found.setdefault(call.layer, []).append(call.parts)
         return found
 
+    @cached_property
+    def owners(self) -> dict[str, RecordedLayer]:
+        """The layer of each weight."""
+        return {
+            name: layer
+            for layer in self.says.layers
+            for name in (*layer.parameters.values(), *layer.buffers.values())
+        }
+
     @property
     def framework(self) -> str:
         return self.says.framework.name
@@ -249,6 +258,12 @@ class Side:
             if canonical:
                 found.setdefault(weight, {})[canonical] = key
         return found
+
+    def slot(self, key: str) -> NDArray[Any]:
+        """An array of slots.safetensors; a momentum without the learning rate that this framework keeps in it."""
+        array, rate = self.arrays("slots")[key], self.rate_in_momentum
+        is_momentum = SLOTS[self.framework].get(key.rpartition("|")[2].removesuffix("_0")) == "momentum"
+        return array / rate if is_momentum and rate != 1 else array
 
 
 def is_number(array: NDArray[Any]) -> bool:

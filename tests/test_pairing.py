@@ -1,0 +1,197 @@
+"""Two records of one model that were cut otherwise: weights, outputs, gradients and slots find each other, by their
+numbers or their shapes, and what is wrong with one is named."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from benchmarks.compare.carry import carried
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.mapping import read_mapping
+from benchmarks.compare.pairing import paired, write_mapping
+from benchmarks.compare.record import Side
+from common.errors import CannotBeginError
+
+N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
+RATE = 0.1
+Layers = dict[str, tuple[list[str], dict[str, Array], Array]]  # path -> classes, own arrays, output
+
+
+def record(path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array], seed: int = 0) -> Side:
+    """A record of these layers, with one step of Adam, whose slots are made of the gradients."""
+    dot = "/" if framework == "keras" else "."
+    weights = {f"{layer}{dot}{role}": array for layer, (_, own, _) in layers.items() for role, array in own.items()}
+    slot, square = ("momentum", "velocity") if framework == "keras" else ("exp_avg", "exp_avg_sq")
+    files: dict[str, dict[str, Array]] = {
+        "inputs": {"x": np.arange(float(N * T)).reshape(N, T)},
+        "weights": weights,
+        "gradients": {name: gradients[name] for name in weights if name in gradients},
+        "outputs": {"y": list(layers.values())[-1][2]},
+        "layers": {f"{path}:0": output for path, (_, _, output) in layers.items()},
+    }
+    files["step-1"] = {name: weights[name] - RATE * gradient for name, gradient in files["gradients"].items()}
+    files["slots"] = {f"{name}|{slot}": 0.1 * g for name, g in files["gradients"].items()}
+    files["slots"] |= {f"{name}|{square}": 0.01 * g**2 for name, g in files["gradients"].items()}
+    path.mkdir()
+    for name, arrays in files.items():
+        save_file({key: np.array(array, order="C") for key, array in arrays.items()}, path / f"{name}.safetensors")
+    said = {
+        "format": "rosetta-record",
+        "version": 1,
+        "framework": {"name": framework},
+        "precision": "float64",
+        "layers": [
+            {"path": name, "classes": classes, "parameters": {role: f"{name}{dot}{role}" for role in own}}
+            for name, (classes, own, _) in layers.items()
+        ],
+        "calls": [{"layer": name, "parts": [f"{name}:0"]} for name in layers],
+        "optimizer": {"class": "Adam"},
+        "loss": 1.0,
+        "steps": [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}],
+    }
+    (path / "record.json").write_text(json.dumps(said), "utf-8")
+    return Side(path)
+
+
+Split = Callable[[Array], list[Array]]  # of the last axis into query, key and value
+
+
+def blocks(array: Array) -> list[Array]:
+    return [part.copy() for part in np.split(array, 3, -1)]
+
+
+def grouped(array: Array) -> list[Array]:
+    """Of each group of heads two queries, a key and a value."""
+    parts = array.reshape(*array.shape[:-1], G, 4, D)
+    found = parts[..., :2, :], parts[..., 2, :], parts[..., 3, :]
+    return [part.reshape(*array.shape[:-1], -1) for part in found]
+
+
+def interleaved(array: Array) -> list[Array]:
+    """Blocks, of which query's and key's features are in RoPE's other order."""
+    query, key, value = blocks(array)
+    turned = [part.reshape(*part.shape[:-1], -1, 2).swapaxes(-1, -2).reshape(part.shape) for part in (query, key)]
+    return [*turned, value]
+
+
+def sides(
+    folder: Path, split: Split, width: int, carried_numbers: bool = True, zero_bias: bool = True, change: Any = None
+) -> tuple[Side, Side]:
+    """An attention whose projections are one Linear on the left, in torch, and three Dense on the right, in Keras."""
+    rng = np.random.default_rng(3)
+
+    def normal(*shape: int) -> Array:
+        return rng.normal(size=shape)
+
+    kernel, bias, out = normal(M, width), np.zeros(width) if zero_bias else normal(width), normal(M, M)
+    output, last = normal(N, T, width), normal(N, T, M)
+    gradients = normal(M, width), normal(width), normal(M, M)
+    left: Layers = {
+        "block.qkv": (["Linear"], {"weight": kernel.T, "bias": bias}, output),
+        "block.out": (["Linear"], {"weight": out.T}, last),
+    }
+    of_left = {"block.qkv.weight": gradients[0].T, "block.qkv.bias": gradients[1], "block.out.weight": gradients[2].T}
+    right: Layers = {}
+    of_right = {"block/out/kernel": gradients[2]}
+    parts = zip(
+        "qkv", split(kernel), split(bias), split(output), split(gradients[0]), split(gradients[1]), strict=True
+    )
+    for name, own_kernel, own_bias, own_output, own_gradient, of_bias in parts:
+        if not carried_numbers:
+            own_kernel, own_bias = np.ones_like(own_kernel), np.ones_like(own_bias)
+        right[f"block/{name}"] = (["Dense"], {"kernel": own_kernel, "bias": own_bias}, own_output)
+        of_right |= {f"block/{name}/kernel": own_gradient, f"block/{name}/bias": of_bias}
+    right["block/out"] = (["Dense"], {"kernel": out}, last)
+    if change:
+        change(right, of_right)
+    return record(folder / "left", "torch", left, of_left), record(folder / "right", "keras", right, of_right)
+
+
+@pytest.mark.parametrize("zero_bias", [True, False], ids=["biases of zeros", "biases"])
+@pytest.mark.parametrize(("split", "width"), [(blocks, 3 * M), (grouped, 4 * G * D)], ids=["blocks", "groups"])
+def test_one_layer_is_three_of_the_other_side_on_every_rung(
+    split: Split, width: int, zero_bias: bool, tmp_path: Path
+) -> None:
+    left, right = sides(tmp_path, split, width, zero_bias=zero_bias)
+    found = compare_records(left, right)
+    assert found.passed, found.explanation
+    assert found.control.passed
+    tensors = {(check.rung, check.tensor) for check in found.checks}
+    for rung, tensor in [
+        ("weights", "block.qkv weight"),
+        ("weights", "block.qkv bias"),
+        ("forward", "block.qkv output"),
+        ("gradients", "block.qkv weight"),
+        ("step", "mean_square of block.qkv weight"),
+        ("step", "block.qkv bias"),
+    ]:
+        assert (rung, tensor) in tensors
+    assert any(note.startswith("paired by value: ") for note in found.notes)
+    assert compare_records(right, left).passed
+
+
+def put(array: Array) -> None:
+    array.flat[1] = 9.0
+
+
+def exchange(layers: Layers) -> None:
+    layers["block/q"][1]["kernel"], layers["block/k"][1]["kernel"] = (
+        layers["block/k"][1]["kernel"],
+        layers["block/q"][1]["kernel"] * 1.5,
+    )
+
+
+# What is done to the right side's layers and gradients, the rung that breaks, and what is named.
+MISTAKES: dict[str, tuple[Callable[[Layers, dict[str, Array]], None], str, str]] = {
+    "an output": (lambda layers, gradients: put(layers["block/k"][2]), "forward", "block.qkv output"),
+    "a gradient": (lambda layers, gradients: put(gradients["block/v/kernel"]), "gradients", "block.qkv weight"),
+    "a bias's gradient": (lambda layers, gradients: put(gradients["block/q/bias"]), "gradients", "block.qkv bias"),
+    "a weight": (lambda layers, gradients: put(layers["block/q"][1]["kernel"]), "weights", "block.qkv weight"),
+    "parts exchanged": (lambda layers, gradients: exchange(layers), "weights", "block.qkv weight"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_one_of_the_three_is_named(mistake: str, tmp_path: Path) -> None:
+    change, rung, words = MISTAKES[mistake]
+    found = compare_records(*sides(tmp_path, blocks, 3 * M, change=change))
+    assert found.broken == rung
+    assert words in found.explanation[1]
+
+
+@pytest.mark.parametrize(("split", "width"), [(blocks, 3 * M), (grouped, 4 * G * D)], ids=["blocks", "groups"])
+def test_the_mapping_that_is_written_carries_both_ways_to_the_byte(split: Split, width: int, tmp_path: Path) -> None:
+    left, right = sides(tmp_path, split, width)
+    write_mapping(tmp_path / "mapping.toml", paired(left, right))
+    mapping = read_mapping(tmp_path / "mapping.toml")
+    (tmp_path / "empty").mkdir()
+    _, empty = sides(tmp_path / "empty", split, width, carried_numbers=False)
+    arrays = carried(left, empty, mapping)
+    for name, array in right.arrays("weights").items():
+        assert (arrays[name].shape, arrays[name].tobytes()) == (array.shape, array.tobytes())
+    again = compare_records(left, right, mapping)
+    assert again.passed
+    assert {pair.found for pair in again.pairing.pairs} == {"mapping"}
+
+
+def test_weights_that_are_not_carried_yet_are_paired_by_shapes_that_add_up(tmp_path: Path) -> None:
+    left, right = sides(tmp_path, blocks, 3 * M, carried_numbers=False)
+    arrays = carried(left, right)
+    (tmp_path / "expected").mkdir()
+    _, expected = sides(tmp_path / "expected", blocks, 3 * M)
+    for name, array in expected.arrays("weights").items():
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_what_cannot_be_paired_is_refused_with_a_line_to_begin_with(tmp_path: Path) -> None:
+    left, right = sides(tmp_path, interleaved, 3 * M, change=lambda layers, gradients: layers.pop("block/v"))
+    with pytest.raises(CannotBeginError) as error:
+        compare_records(left, right)
+    assert '[weights] "block.qkv.weight" = {to = "block/q/kernel", axes = "n m -> m n"}' in str(error.value)
+    assert "\n" not in str(error.value)

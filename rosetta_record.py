@@ -74,6 +74,7 @@ class Record:
             "layers": [],
             "calls": [],
             "weights": {},
+            "files": {},  # how many arrays each has
             "optimizer": None,
             "loss": None,
             "steps": [],
@@ -268,6 +269,7 @@ class Record:
         beside = self.folder / f"{file}.safetensors.new"
         save_file({name: writable(value, f"{name!r} of {file}") for name, value in values.items()}, beside)
         os.replace(beside, self.folder / f"{file}.safetensors")
+        self._content["files"][file] = len(values)
         self._save()
 
     def _recorded(self, model: Any) -> Framework:

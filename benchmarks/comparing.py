@@ -95,6 +95,9 @@ def diff(
     write_mapping: Annotated[
         Path | None, typer.Option(help="Write what was paired, and how, into this file, and compare nothing.")
     ] = None,
+    require: Annotated[
+        str | None, typer.Option(help="Fail where one of these rungs is not compared, such as forward,step.")
+    ] = None,
     json: options.Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request.")] = False,
 ) -> None:
@@ -109,9 +112,14 @@ def diff(
     from benchmarks.compare.pairing import paired
     from benchmarks.compare.pairing import write_mapping as draft
     from benchmarks.compare.record import Side
+    from benchmarks.compare.rungs import COMPARED
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
+    required = [rung.strip() for rung in require.split(",")] if require is not None else []
+    unknown = [rung for rung in required if rung not in COMPARED]
+    if unknown:
+        raise CannotBeginError(f"--require names {', '.join(unknown)}; the rungs are {', '.join(COMPARED)}")
     known = read_mapping(mapping) if mapping else None
     sides = Side(left), Side(right)
     if write_mapping:
@@ -129,8 +137,12 @@ def diff(
         terminal.out.print(shown.diff_table(found))
         for line in shown.lines(found):
             print(printable(line))
+    if not found.checks:
+        raise RosettaError(f"nothing of {found.right} and {found.left} was compared")
     if not found.passed:
         raise RosettaError(f"{found.right} and {found.left} differ")
+    if found.lacks(required):
+        raise RosettaError(f"--require asks for what was not compared: {found.lacks(required)}")
     if not found.control.passed:
         raise RosettaError("the control failed, so the comparison is not to be trusted; see the table's last line")
 

@@ -206,3 +206,13 @@ def changed(data: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> d
     copy = deepcopy(data)
     change(copy)
     return copy
+
+
+def reaching_the_output(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """The change, and another output of the model, as comes of another output of a layer."""
+
+    def both(data: dict[str, Any]) -> None:
+        change(data)
+        data["logits"] = data["logits"] + 1
+
+    return both

@@ -27,7 +27,19 @@ from benchmarks.compare.record import Side
 from benchmarks.compare.rungs import COMPARED
 from common.errors import CannotBeginError
 from tests.program import answer, refusal, rosetta
-from tests.records import FRAMEWORKS, RATE, Array, H, N, T, changed, cross_entropy, tagger, write
+from tests.records import (
+    FRAMEWORKS,
+    RATE,
+    Array,
+    H,
+    N,
+    T,
+    changed,
+    cross_entropy,
+    reaching_the_output,
+    tagger,
+    write,
+)
 
 DATA = tagger()
 REGISTERED = {
@@ -313,7 +325,7 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_breaks_its_rung_and_is_named(mistake: str, tmp_path: Path) -> None:
     change, rung, words, entry = MISTAKES[mistake]
-    found = compared(tmp_path, change)
+    found = compared(tmp_path, reaching_the_output(change) if rung == "forward" else change)
     said = "\n".join(shown.lines(found))
     assert found.broken == rung
     assert {check.rung for check in found.checks} == set(COMPARED[: COMPARED.index(rung) + 1])
@@ -373,6 +385,21 @@ def test_bounds_are_wider_where_a_framework_keeps_a_constant_in_float32(tmp_path
         assert "30 times as wide" in found.notes[0]
 
 
+def test_squares_of_an_embeddings_slices_are_named(tmp_path: Path) -> None:
+    found = compared(tmp_path, put("slots", "mean_square", "emb", "embeddings", value=lambda a: a * 0.5))
+    assert found.broken == "step"
+    assert "keras-sparse-embeddings" in [cause.entry for cause in found.causes]
+
+
+def test_of_a_layer_that_gives_its_last_output_that_is_compared(tmp_path: Path) -> None:
+    def other(data: dict[str, Any]) -> None:
+        data["outputs"]["lstm"] = data["outputs"]["lstm"][:, -1] + 0.01
+        data["logits"] += 1
+
+    found = compared(tmp_path, other)
+    assert found.explanation[1].startswith("lstm:l0 last")
+
+
 def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
     """A dropout before a layer is not the other side's after it, though each has one."""
 
@@ -392,7 +419,8 @@ def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
     )
     assert compare_records(left, after).passed
     assert compare_records(right, after).passed
-    same = with_dropout(write(tmp_path / "same", "torch", DATA), 1, 2.0)
+    other_logits = changed(DATA, put("logits", value=lambda a: a + 1))
+    same = with_dropout(write(tmp_path / "same", "torch", other_logits), 1, 2.0)
     assert compare_records(left, same).explanation[1].startswith("drop output")
 
 
@@ -561,8 +589,77 @@ def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) ->
     assert "\n" not in str(error.value)
 
 
+def test_layers_that_differ_inside_a_model_whose_outputs_agree_are_a_remark_and_the_climb_goes_on(
+    tmp_path: Path,
+) -> None:
+    def masked(data: dict[str, Any]) -> None:
+        data["outputs"]["lstm"][0, 3:] = 0
+
+    sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "keras", changed(DATA, masked))
+    outputs = load_file(sides[0] / "outputs.safetensors")
+    save_file(outputs, sides[1] / "outputs.safetensors")
+    found = compare_records(*map(Side, sides))
+    assert found.passed
+    assert {check.rung for check in found.checks} == set(COMPARED)
+    assert [check.tensor for check in found.checks if check.inside] == ["lstm:l0 sequence", "lstm:l0 last"]
+    assert found.notes[0].startswith("inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0")
+    (sides[1] / "outputs.safetensors").unlink()  # then the loss speaks for the model
+    assert compare_records(*map(Side, sides)).passed
+    described(sides[1], lambda said: said.update(loss=9.0))
+    assert compare_records(*map(Side, sides)).broken == "forward"
+
+
+def test_nothing_passes_by_default(tmp_path: Path) -> None:
+    sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "keras", DATA)
+    for side in sides:
+        for file in ("slots", "step-1", "step-last"):
+            (side / f"{file}.safetensors").unlink()
+        described(side, lambda said: said.update(steps=[]))
+    out = rosetta("diff", *sides)[1]
+    assert "checks on tensors, weights, forward, loss, gradients; not compared: step, trajectory" in out.replace(
+        "\n", " "
+    )
+    assert "step: left and right recorded no slots" in refusal(1, "diff", *sides, "--require", "forward,step")
+    assert "--require names fast" in refusal(2, "diff", *sides, "--require", "fast")
+    for side in sides:
+        for file in side.glob("*.safetensors"):
+            file.unlink()
+        described(side, lambda said: said.update(layers=[], calls=[], weights={}, loss=None, optimizer=None))
+    assert "nothing of right and left was compared" in refusal(1, "diff", *sides)
+
+
+@pytest.mark.parametrize(
+    ("change", "rung"),
+    [
+        (lambda data: data["inputs"].update(x=data["inputs"]["x"] * np.nan), "tensors"),
+        (lambda data: data["weights"]["fc"]["bias"].__setitem__(1, np.nan), "weights"),
+        (lambda data: data["logits"].__setitem__((0, 0, 0), np.nan), "forward"),
+        (lambda data: data.update(loss="nan"), "loss"),
+        (lambda data: data["gradients"]["fc"]["bias"].__setitem__(0, np.nan), "gradients"),
+    ],
+)
+def test_nan_on_both_sides_is_not_equal_and_infinity_is(change: Change, rung: str, tmp_path: Path) -> None:
+    data = changed(DATA, change)
+    sides = write(tmp_path / "left", "torch", data), write(tmp_path / "right", "paddle", data)
+    found = compare_records(*map(Side, sides))
+    assert found.broken == rung
+    assert "NaN on both sides" in found.explanation[1]
+    masked = changed(DATA, lambda data: data["logits"].__setitem__((0, 0, 0), -np.inf))
+    sides = write(tmp_path / "1", "torch", masked), write(tmp_path / "2", "paddle", masked)
+    assert compare_records(*map(Side, sides)).passed
+
+
+@pytest.mark.parametrize("file", ["layers", "weights"])
+def test_a_file_that_was_lost_is_damage(file: str, tmp_path: Path) -> None:
+    sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "keras", DATA)
+    (sides[1] / f"{file}.safetensors").unlink()
+    assert f"{file}.safetensors has no " in refusal(2, "diff", *sides)
+    described(sides[0], lambda said: said.update(files={"gradients": 3}))
+    assert "gradients.safetensors has 9 arrays, and record.json says 3" in refusal(2, "diff", *sides)
+
+
 def test_a_call_that_gave_nothing_is_passed_over(tmp_path: Path) -> None:
-    change = of_activation("tanh", lambda outputs: 2 * outputs)
+    change = reaching_the_output(of_activation("tanh", lambda outputs: 2 * outputs))
     sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "keras", changed(DATA, change))
     for side in sides:
         described(side, lambda said: said["calls"].insert(0, {"layer": "fc", "parts": []}))
@@ -575,7 +672,7 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     sides = {name: str(write(tmp_path / name, *both)) for name, both in of.items()}
     found = answer("diff", sides["left"], sides["right"])
     assert found["passed"] is True
-    assert {"error", "tolerance", "where", "note", "passed", "rung", "tensor"} == found["checks"][0].keys()
+    assert {"error", "tolerance", "where", "note", "passed", "rung", "tensor", "inside"} == found["checks"][0].keys()
     assert found["pairs"] == {"emb": "emb", "lstm:l0": "lstm", "bn": "bn", "fc": "fc"}
     assert all(found["control"]["planted_mistakes_seen"].values())
     status, out, err = rosetta("diff", sides["left"], sides["wrong"])

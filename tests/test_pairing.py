@@ -107,7 +107,7 @@ def sides(
             own_kernel, own_bias = np.ones_like(own_kernel), np.ones_like(own_bias)
         right[f"block/{name}"] = (["Dense"], {"kernel": own_kernel, "bias": own_bias}, own_output)
         of_right |= {f"block/{name}/kernel": own_gradient, f"block/{name}/bias": of_bias}
-    right["block/out"] = (["Dense"], {"kernel": out}, last)
+    right["block/out"] = (["Dense"], {"kernel": out}, last.copy())
     if change:
         change(right, of_right)
     return record(folder / "left", "torch", left, of_left), record(folder / "right", "keras", right, of_right)
@@ -149,7 +149,11 @@ def exchange(layers: Layers) -> None:
 
 # What is done to the right side's layers and gradients, the rung that breaks, and what is named.
 MISTAKES: dict[str, tuple[Callable[[Layers, dict[str, Array]], None], str, str]] = {
-    "an output": (lambda layers, gradients: put(layers["block/k"][2]), "forward", "block.qkv output"),
+    "an output": (
+        lambda layers, gradients: (put(layers["block/k"][2]), put(layers["block/out"][2])),
+        "forward",
+        "block.qkv output",
+    ),
     "a gradient": (lambda layers, gradients: put(gradients["block/v/kernel"]), "gradients", "block.qkv weight"),
     "a bias's gradient": (lambda layers, gradients: put(gradients["block/q/bias"]), "gradients", "block.qkv bias"),
     "a weight": (lambda layers, gradients: put(layers["block/q"][1]["kernel"]), "weights", "block.qkv weight"),

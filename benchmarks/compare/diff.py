@@ -3,7 +3,7 @@
 The control shows that the comparison can fail, and what rounding does to it: the left side against itself, changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ class Control:
     precision: str
     rounding: list[Check] = field(default_factory=list)  # errors of one unit in the last place
     seen: dict[str, bool] = field(default_factory=dict)  # by rung: whether each planted mistake was seen
+    changed: int = 0  # arrays in which a mistake was planted
 
     @property
     def passed(self) -> bool:
@@ -51,6 +52,7 @@ class Control:
         if item.tolerance and is_number(left):
             self.rounding.append(judge(replace(own, right=lambda: nudged(rows)), make))
         check = judge(replace(own, right=lambda: planted(rows, own)), make)
+        self.changed += 1
         self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
 
 
@@ -69,12 +71,29 @@ class Diff:
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def climbed(self) -> list[str]:
+        """The rungs on which anything was compared."""
+        return list(dict.fromkeys(check.rung for check in self.checks))
+
+    @property
+    def missing(self) -> list[str]:
+        """The rungs below the end of the climb on which nothing was compared."""
+        end = COMPARED.index(self.broken) if self.broken else len(COMPARED)
+        return [rung for rung in COMPARED[:end] if rung not in self.climbed]
 
     @property
     def broken(self) -> str | None:
         """The rung that breaks."""
         return next((check.rung for check in self.checks if not check.passed), None)
+
+    def lacks(self, required: Sequence[str]) -> str:
+        """Which of these rungs were not compared, and why, in words; "" if all were, or one broke before them."""
+        missing = [rung for rung in required if rung in self.missing]
+        why = [note.partition(": ")[2] for note in self.notes for rung in missing if f"compared, {rung}:" in note]
+        return f"{', '.join(missing)}: {'; '.join(why) or 'nothing was recorded'}" if missing else ""
 
     def as_json(self) -> dict[str, Any]:
         checks = [check.as_json() for check in self.checks]
@@ -83,6 +102,7 @@ class Diff:
             "left": self.left,
             "right": self.right,
             "breaks_at": self.broken,
+            "not_compared": self.missing,
             "explanation": self.explanation,
             "causes": [{"sentence": cause.sentence, "link": cause.link or None} for cause in self.causes],
             "checks": [
@@ -95,6 +115,7 @@ class Diff:
                     for check in self.control.rounding
                 ],
                 "planted_mistakes_seen": self.control.seen,
+                "arrays": self.control.changed,
             },
             "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs},
             "notes": self.notes,
@@ -107,17 +128,15 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None)
     rungs = Rungs(left, right, pairing)
     found = Diff(left.name, right.name, pairing, Control(rungs.precision), notes=rungs.notes)
     found.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
-    guessed = [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
-    if guessed:
-        found.notes.append(
-            f"paired by {' or '.join(dict.fromkeys(pair.found for pair in guessed))}: {len(guessed)} weights, such as "
-            f"{line_of_pair(guessed[0])}; --write-mapping writes all"
-        )
+    found.notes += guesses(pairing)
     for rung in COMPARED:
         judged = []
         for item in rungs.items(rung):
             judged.append((item, judge(item, partial(Check, right.name, "", rungs.precision))))
             found.control.add(item)
+        if rung == "forward" and outputs_agree(rungs, [check for item, check in judged if not item.pair]):
+            judged = [(item, check if check.passed else replace(check, inside=True)) for item, check in judged]
+            found.notes += remark([check for _, check in judged if check.inside])
         found.checks += [check for _, check in judged]
         failed = [(item, check) for item, check in judged if not check.passed]
         if failed:
@@ -128,6 +147,30 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None)
             break
     found.control.rounding = list(recorded(left)) or found.control.rounding
     return found
+
+
+def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:
+    """Whether the model's own outputs agree, or its loss where no outputs were recorded: then layers that differ are
+    cut, masked or called otherwise, and nothing comes of it."""
+    judged = outputs or [judge(item, partial(Check, "", "", rungs.precision)) for item in rungs.items("loss")]
+    return bool(judged) and all(check.passed for check in judged)
+
+
+def remark(inside: Sequence[Check]) -> Iterator[str]:
+    if inside:
+        first, number = inside[0], len(inside)
+        which = f"{number} outputs of layers differ" if number > 1 else "the output of a layer differs"
+        error = "" if first.finite_error is None else f"error {first.error:.1e}; "
+        yield f"inside, {which}, and what the model gives agrees: {first.tensor}, {error}{first.note}"
+
+
+def guesses(pairing: Pairing) -> Iterator[str]:
+    """What was paired without being named by anybody, for a person to look at."""
+    found = [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
+    if found:
+        how = " or ".join(dict.fromkeys(pair.found for pair in found))
+        line = line_of_pair(found[0])
+        yield f"paired by {how}: {len(found)} weights, such as {line}; --write-mapping writes all"
 
 
 def nudged(array: Array) -> Array:

@@ -147,8 +147,9 @@ class Arranged(Tensor):
     def array(self, side: Side, file: str) -> Array | None:
         found = {name: side.weight(file, name) for name in self.names}
         arrays = {name: array for name, array in found.items() if array is not None}
-        if len(arrays) < len(found):
-            return None
+        odd = [array for name, array in arrays.items() if array.shape != side.shape(name)]
+        if odd or len(arrays) < len(found):
+            return odd[0] if odd else None
         power = 1 if file == "gradients" else -1
         return self._in_left_numbers(arrays, power, 0.0 if file == "gradients" else self.entry.add)
 
@@ -162,6 +163,9 @@ class Arranged(Tensor):
 
     def _slot(self, side: Side, slot: str, keys: Sequence[str]) -> Array:
         arrays = dict(zip(self.names, map(side.slot, keys), strict=True))
+        odd = [array for name, array in arrays.items() if array.shape != side.shape(name)]
+        if odd:
+            return odd[0]
         return self._in_left_numbers(arrays, 2 if "square" in slot else 1, 0.0)
 
     def _in_left_numbers(self, arrays: Mapping[str, Array], power: int, add: float) -> Array:
@@ -255,7 +259,8 @@ class WeightGroup:
             found = self._keras_outputs(parts) if by_keras else self._stacked_outputs(parts)
             has_sequence = len(self.side.shape(names[0], "layers")) == 3
             return {name: read for name, read in found.items() if has_sequence or name != "sequence"}
-        if self.part and self.part != "output":
+        first_of_own = self.kind == "parameters" and self.part == next(iter(self.layer.parameters))
+        if self.part and self.part != "output" and not first_of_own:
             return {}
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
         return {"output": then(parts[0], lambda array: merged(array, width))}

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,11 @@ from common.files import LARGEST_JSON, read_at_most
 MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
 LARGEST_KEPT = 1 << 26  # bytes of an array that is kept until the next one of its file is read
-DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL"}  # of safetensors
+MOST_AXES = 32  # of an array
+DTYPES = {  # of safetensors, whose numbers begin with the least byte
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+    "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
+}  # fmt: skip
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 Settings = dict[Name, Any]
@@ -84,14 +89,15 @@ class Description(msgspec.Struct, frozen=True):
     weights: dict[Name, RecordedWeight] = {}
     optimizer: RecordedOptimizer | None = None
     loss: Loss = None
+    files: dict[Name, int] | None = None  # how many arrays each file has; None in records of before this was written
     steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
 
 
 class Arrays(Mapping[str, NDArray[Any]]):
     """The arrays of a safetensors file, each read when it is asked for.
 
-    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. The file is
-    opened anew for each, since all that was ever read of a mapped file counts as memory of this process.
+    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Arrays are
+    read and not mapped, since all that was ever read of a mapped file counts as memory of this process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,42 +108,48 @@ class Arrays(Mapping[str, NDArray[Any]]):
             if not stat.S_ISREG(found.st_mode):
                 raise CannotBeginError(f"{path} is not a file; expected one that rosetta_record wrote")
             with safe_open(path, framework="numpy") as file:
-                self._shapes = {name: self._shape(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                names = list(file.keys())
+            with open(path, "rb") as raw:
+                size = int.from_bytes(raw.read(8), "little")
+                header = msgspec.json.decode(raw.read(size), type=dict[str, Any])
         except OSError as error:
             raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
-        except SafetensorError as error:
+        except (SafetensorError, msgspec.DecodeError) as error:
             raise CannotBeginError(f"{path} is damaged: {error}; record this side again") from error
+        self._places = {name: self._place(name, header[name], 8 + size) for name in names}
 
-    def _shape(self, file: Any, name: str) -> tuple[int, ...]:
-        piece = file.get_slice(name)
-        if piece.get_dtype() not in DTYPES:
+    def _place(self, name: str, entry: Any, start: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+        """The type and shape of an array, and where in the file it begins."""
+        if entry["dtype"] not in DTYPES:
             raise CannotBeginError(
-                f"{self._path}: {name} is of {piece.get_dtype()}, expected one of {', '.join(sorted(DTYPES))}"
+                f"{self._path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}"
             )
-        return tuple(piece.get_shape())
+        if len(entry["shape"]) > MOST_AXES:
+            raise CannotBeginError(
+                f"{self._path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most"
+            )
+        return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name]
+        return self._places[name][1]
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self._shapes:
-            raise KeyError(name)
         if name not in self._last:
-            with safe_open(self._path, framework="numpy") as file:
-                array: NDArray[Any] = file.get_tensor(name)
+            dtype, shape, start = self._places[name]
+            array = np.fromfile(self._path, dtype, prod(shape), offset=start).reshape(shape)
             if array.nbytes > LARGEST_KEPT:
                 return array
             self._last = {name: array}
         return self._last[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._shapes  # a mapping's own would read the array
+        return name in self._places  # a mapping's own would read the array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._shapes)
+        return len(self._places)
 
 
 class Side:
@@ -155,12 +167,20 @@ class Side:
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CannotBeginError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, Mapping[str, NDArray[Any]]] = {}
-        for layer in self.says.layers:
-            for name in (*layer.parameters.values(), *layer.buffers.values()):
-                if name not in self.arrays("weights"):
-                    raise CannotBeginError(
-                        f"{path}: weights.safetensors has no {name}, which record.json names; record this side again"
-                    )
+        names = {name for layer in self.says.layers for name in (*layer.parameters.values(), *layer.buffers.values())}
+        parts = {part for call in self.says.calls for part in call.parts}
+        for file, named in (("weights", names | self.says.weights.keys()), ("layers", parts)):
+            missing = next((name for name in named if name not in self.arrays(file)), None)
+            if missing is not None:
+                raise CannotBeginError(
+                    f"{path}: {file}.safetensors has no {missing}, which record.json names; record this side again"
+                )
+        for file, number in (self.says.files or {}).items():
+            if len(self.arrays(file)) != number:
+                raise CannotBeginError(
+                    f"{path}: {file}.safetensors has {len(self.arrays(file))} arrays, and record.json says {number}; "
+                    "record this side again"
+                )
 
     def arrays(self, file: str) -> Mapping[str, NDArray[Any]]:
         """The arrays of a file, none where the record has no such file."""

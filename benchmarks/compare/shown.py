@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.compare.comparer import RUNGS, Check
-from benchmarks.compare.diff import Diff
+from benchmarks.compare.diff import PLANTED, Diff
 from benchmarks.compare.rungs import COMPARED
 from common.terminal import table
 from common.text import printable
@@ -54,8 +54,8 @@ def diff_table(found: Diff) -> Table:
 def planted_line(found: Diff) -> str:
     missed = [rung for rung, seen in found.control.seen.items() if not seen]
     if missed:
-        return f"a planted mistake of 100 bounds was NOT seen on the rungs {', '.join(missed)}"
-    return f"control: a planted mistake was seen in every array of {len(found.control.seen)} rungs"
+        return f"control: one number moved by {PLANTED} bounds was NOT seen on the rungs {', '.join(missed)}"
+    return f"control: one number moved by {PLANTED} bounds was seen in each of {found.control.changed} arrays"
 
 
 def lines(found: Diff) -> Iterator[str]:
@@ -66,8 +66,12 @@ def lines(found: Diff) -> Iterator[str]:
         yield from (f"  {line}" for line in others)
         for cause in found.causes:
             yield f"  likely: {cause.sentence}" + (f" ({cause.link})" if cause.link else "")
+    elif not found.checks:
+        yield "nothing was compared, so nothing is known: both records lack what the other one has"
     else:
-        yield f"{found.right} computes what {found.left} computes, as far as both were recorded"
+        without = f"; not compared: {', '.join(found.missing)}" if found.missing else ""
+        passed = f"{len(found.checks)} checks on {', '.join(found.climbed)}"
+        yield f"{found.right} computes what {found.left} computes, by {passed}{without}"
     yield from found.notes[:MOST_NAMED]
     if len(found.notes) > MOST_NAMED:
         yield f"{len(found.notes) - MOST_NAMED} more such remarks; --json has them"

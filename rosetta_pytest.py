@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +22,14 @@ import pytest
 ROSETTA = Path(__file__).with_name("rosetta.py")
 WIDTH = "110"  # columns of the table in a failure
 SECONDS = 600.0
+REQUIRED = "forward"  # rungs that must have been compared
 
 
 def run_side(name: str, script: str | os.PathLike[str], python: str, folder: Path, seconds: float) -> Path:
     """Run the script of one side; returns the folder of its record. The test fails where the script does."""
     record = folder / name
+    if record.exists():
+        pytest.fail(f"{record} is there already, perhaps an old record; give a new folder", pytrace=False)
     command = [python, os.fspath(script), str(record)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
@@ -49,17 +52,20 @@ def assert_same(
     *,
     left_python: str = sys.executable,
     right_python: str = sys.executable,
-    options: Sequence[str] = (),
+    mapping: str | os.PathLike[str] | None = None,
+    require: str = REQUIRED,
     seconds: float = SECONDS,
 ) -> str:
     """Fail with the table of `rosetta diff` unless both scripts compute the same; returns the table.
 
-    `folder` gets both records. Each side may have an interpreter of its own, with that framework alone installed.
-    `options` are those of `rosetta diff`, such as ["--mapping", "mapping.json"]. A script may take `seconds`.
+    `folder` gets both records, under the names `left` and `right`, which must be new. Each side may have an
+    interpreter of its own, with that framework alone installed. `mapping` is a file that says which weights belong
+    together; `require` names the rungs that must be compared, such as "forward,step". A script may take `seconds`.
     """
     sides = {"left": (left, left_python), "right": (right, right_python)}
     records = [run_side(name, script, python, folder, seconds) for name, (script, python) in sides.items()]
-    command = [sys.executable, "-P", str(ROSETTA), "diff", *map(str, records), *options]
+    command = [sys.executable, "-P", str(ROSETTA), "diff", *map(str, records), "--require", require]
+    command += ["--mapping", os.fspath(mapping)] if mapping is not None else []
     environment = os.environ | {"COLUMNS": WIDTH}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:

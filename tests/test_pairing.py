@@ -193,6 +193,24 @@ def test_weights_that_are_not_carried_yet_are_paired_by_shapes_that_add_up(tmp_p
         np.testing.assert_array_equal(arrays[name], array)
 
 
+def test_what_stands_between_layers_shows_in_the_layer_that_contains_them(tmp_path: Path) -> None:
+    """A residual that one side lacks: the layers in the block agree, and the block does not."""
+    rng = np.random.default_rng(0)
+    kernel, inside = rng.normal(size=(M, M)), rng.normal(size=(N, T, M))
+    layers: dict[str, Layers] = {}
+    for framework, own in (("torch", {"weight": kernel.T}), ("keras", {"kernel": kernel})):
+        dot = "/" if framework == "keras" else "."
+        layers[framework] = {
+            f"block{dot}fc": (["Linear" if framework == "torch" else "Dense"], own, inside),
+            "block": (["mine.Block"], {}, inside + (1.0 if framework == "torch" else 0.0)),
+            "head": (["mine.Head"], {}, inside * 2 if framework == "torch" else inside),
+        }
+    sides = [record(tmp_path / name, name, of, {}) for name, of in layers.items()]
+    found = compare_records(sides[0], sides[1])
+    assert found.broken == "forward"
+    assert found.explanation[1].startswith("block output")
+
+
 def test_what_cannot_be_paired_is_refused_with_a_line_to_begin_with(tmp_path: Path) -> None:
     left, right = sides(tmp_path, interleaved, 3 * M, change=lambda layers, gradients: layers.pop("block/v"))
     with pytest.raises(CannotBeginError) as error:

@@ -30,6 +30,13 @@ def test_fails(assert_same):
     assert_same("left.py", "fails.py")
 def test_nothing(assert_same):
     assert_same("left.py", "nothing.py")
+def test_empty(assert_same):
+    assert_same("empty.py", "empty.py")
+def test_rung(assert_same):
+    assert_same("left.py", "same.py", require="forward,step")
+def test_folder(assert_same):
+    assert "equal" in assert_same("left.py", "same.py")
+    assert_same("left.py", "same.py")
 """
 
 
@@ -44,6 +51,7 @@ def project(tmp_path: Path) -> Path:
         "another": SIDE.replace("FACTOR", "1.5"),
         "fails": "raise SystemExit('no such model')",
         "nothing": "",
+        "empty": "import sys; from rosetta_record import Record; Record(sys.argv[1])",
         "test_port": TESTS,
     }.items():
         (tmp_path / f"{name}.py").write_text(text)
@@ -53,9 +61,12 @@ def project(tmp_path: Path) -> Path:
 def test_a_test_passes_where_two_scripts_compute_the_same_and_else_shows_the_table(project: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=120)
-    assert "3 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "6 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "left.py and another.py do not compute the same" in done.stdout
     assert "right breaks at forward" in done.stdout
     assert "fails.py ended with status 1:\nno such model" in done.stdout
     assert "nothing.py made no record" in done.stdout
+    assert "nothing of right and left was compared" in done.stdout
+    assert "--require asks for what was not compared: step: " in done.stdout
+    assert "left is there already, perhaps an old record; give a new folder" in done.stdout
     assert str(PROJECT) not in done.stdout, "the table is shown, and no traceback of ours"

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Array, Check, Item, explained, head, judge, nearest
 from benchmarks.compare.mapping import MappingFile
-from benchmarks.compare.pairing import ARRANGED, Pairing, line_of_pair, paired
+from benchmarks.compare.pairing import ARRANGED, PARENT, Pairing, line_of_pair, paired
 from benchmarks.compare.probes import Cause
 from benchmarks.compare.record import Side, is_number
 from benchmarks.compare.rungs import COMPARED, Rungs
@@ -117,7 +117,7 @@ class Diff:
                 "planted_mistakes_seen": self.control.seen,
                 "arrays": self.control.changed,
             },
-            "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs},
+            "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
             "notes": self.notes,
         }
 

@@ -196,6 +196,10 @@ class WeightGroup:
         return f"{self.layer.path}:{self.part}" if self.part else self.layer.path
 
     @property
+    def layers(self) -> tuple[RecordedLayer, ...]:
+        return self.side_by_side or (self.layer,)
+
+    @property
     def names(self) -> list[str]:
         """Of the record's own arrays."""
         return [name for tensor in self.tensors.values() for name in tensor.names]

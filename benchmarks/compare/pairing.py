@@ -24,6 +24,7 @@ from common.errors import CannotBeginError
 from common.files import write_atomically
 
 ARRANGED = "arranged"  # the kind of a group whose tensor an entry arranges
+PARENT = "parent"  # and of a layer without weights of its own that contains others
 SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others side by side
 
 
@@ -91,12 +92,9 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         found = list(way(lefts, rights))
         lefts, rights = _rest(found, lefts, rights)
         pairs += found
-    return Pairing(
-        sorted(pairs, key=lambda pair: min(order[name] for name in (pair.left.names or [pair.left.layer.path]))),
-        lefts,
-        rights,
-        skipped,
-    )
+    places = [min(order[name] for name in (pair.left.names or [pair.left.layer.path])) for pair in pairs]
+    in_order = [pairs[place] for place in sorted(range(len(pairs)), key=places.__getitem__)]
+    return Pairing(_with_parents(in_order, left, right), lefts, rights, skipped)
 
 
 def _skipped(mapping: MappingFile, *sides: tuple[Sequence[WeightGroup], Side]) -> dict[str, str]:
@@ -364,6 +362,39 @@ def _by_shape(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> It
             made = _fitted([name], [other_name], axes, {}, GroupPair(one, other, "shape"), "shape")
             if made:
                 yield made
+
+
+def _with_parents(pairs: list[GroupPair], left: Side, right: Side) -> list[GroupPair]:
+    """The pairs, and after the last pair within them those of layers that have no weights of their own and contain
+    the same pairs, whose outputs tell whether what stands between the layers in them is the same."""
+    of_left, of_right = (
+        _parents(side, [{layer.path for layer in group.layers} for group in groups])
+        for side, groups in ((left, [pair.left for pair in pairs]), (right, [pair.right for pair in pairs]))
+    )
+    after: dict[int, list[GroupPair]] = {}
+    for inside, ones in of_left.items():
+        others = of_right.get(inside, [])
+        if len(ones) == len(others):
+            made = [
+                GroupPair(WeightGroup(left, PARENT, one), WeightGroup(right, PARENT, other), "order")
+                for one, other in zip(ones, others, strict=True)
+            ]
+            after.setdefault(max(inside), []).extend(reversed(made))  # what is within another one ends before it
+    return [found for place, pair in enumerate(pairs) for found in (pair, *after.get(place, []))]
+
+
+def _parents(side: Side, paths: Sequence[set[str]]) -> dict[frozenset[int], list[RecordedLayer]]:
+    """The layers without weights that were called and contain others, by the numbers of the pairs in them, whose
+    layers have these paths."""
+    found: dict[frozenset[int], list[RecordedLayer]] = {}
+    for layer in side.says.layers:
+        if layer.path in side.calls and not _roles(layer):
+            starts = tuple(f"{layer.path}{dot}" for dot in "./") if layer.path else ("",)
+            within = [{path.startswith(starts) and path != layer.path for path in of} for of in paths]
+            inside = frozenset(place for place, of in enumerate(within) if of == {True})
+            if inside and not any(of == {True, False} for of in within):
+                found.setdefault(inside, []).append(layer)
+    return found
 
 
 def _named(groups: Sequence[WeightGroup], name: str, side: Side) -> list[WeightGroup]:

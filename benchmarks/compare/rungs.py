@@ -12,7 +12,7 @@ from benchmarks.compare.bounds import COARSER, ROUNDED_WEIGHTS, SMALLEST_SCALE, 
 from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, largest, largest_difference, place
 from benchmarks.compare.groups import GroupPair, Read, then
 from benchmarks.compare.layouts import ACTIVATED, FLOAT32_LAYERS
-from benchmarks.compare.pairing import Pairing
+from benchmarks.compare.pairing import PARENT, Pairing
 from benchmarks.compare.record import Side
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
@@ -106,6 +106,9 @@ class Rungs:
     def _forward(self) -> Iterator[LayerItem]:
         for pair in self.pairing.pairs:
             calls = pair.left.calls, pair.right.calls
+            if pair.left.kind == PARENT and not alike_in_shape(pair):
+                self._skipped("forward", f"outputs of {pair.name or 'the model'}, which are of other shapes")
+                continue
             if len(calls[0]) != len(calls[1]):
                 numbers = f"{len(calls[0])} and {len(calls[1])}"
                 self._skipped("forward", f"outputs of {pair.name}, which was called {numbers} times")
@@ -114,7 +117,8 @@ class Rungs:
                 left, right = pair.left.outputs(one), pair.right.outputs(other)
                 again = f", call {number + 1}" if len(calls[0]) > 1 else ""
                 for name in [name for name in left if name in right]:
-                    both, tensor = self._alike(pair, right[name], left[name]), f"{pair.name} {name}{again}"
+                    tensor = f"{pair.name or 'the model'} {name}{again}"
+                    both = self._alike(pair, right[name], left[name])
                     if both is None:
                         self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                         continue
@@ -215,6 +219,14 @@ class Rungs:
         far = [(pair, name, moved(pair, name, file)) for pair, name in self._tensors_of_pairs()]
         most = max((distance for _, name, distance in far if not name.startswith("moving_")), default=0.0)
         return [(pair, name, max(distance, smallest * most) or 1.0) for pair, name, distance in far]
+
+
+def alike_in_shape(pair: GroupPair) -> bool:
+    """Whether the first outputs of two layers are of one shape, but for the order of axes."""
+    shapes = [
+        sorted(group.side.shape(parts[0], "layers")) for group in pair.both for parts in group.calls[:1] if parts
+    ]
+    return len(shapes) == 2 and shapes[0] == shapes[1]
 
 
 def coarse_layers(side: Side) -> list[str]:

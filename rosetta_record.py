@@ -206,7 +206,6 @@ class Record:
             self._step(number, loss_in(computed), framework.weights(model) if number in (1, steps) else None)
         if callable(optimizer):
             del used, computed, gradients  # each is as large as the model
-            framework.forget(model)
             put_back()
             self._put_back(moved=True)
             used = optimizer(framework.trained(model))

@@ -147,6 +147,8 @@ KERAS: dict[str, Rules] = {
 LAYERS = {"torch": BOTH | TORCH, "paddle": BOTH | PADDLE, "keras": KERAS, "arrays": KERAS}
 RECURRENT = ("rnn", "lstm", "gru")
 ACTIVATED = ("dense", "conv", "conv_transpose")  # kinds of layers that may have an activation in them
+ARRANGED = "arranged"  # the kind of a group whose tensor a mapping's entry arranges
+PARENT = "parent"  # the kind of a group of a layer without weights of its own that contains others
 COUNTERS = ("num_batches_tracked",)  # buffers that compute nothing
 
 

@@ -17,14 +17,12 @@ from benchmarks.compare.arrangement import PARTS, Axes, Entry
 from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array, head
 from benchmarks.compare.groups import Arranged, Canonical, GroupPair, WeightGroup, groups_of
-from benchmarks.compare.layouts import Shape
+from benchmarks.compare.layouts import ARRANGED, PARENT, Shape
 from benchmarks.compare.mapping import Line, MappingError, MappingFile, expanded_all, fitted, line_of, quoted
 from benchmarks.compare.record import RecordedLayer, Side
 from common.errors import CannotBeginError
 from common.files import write_atomically
 
-ARRANGED = "arranged"  # the kind of a group whose tensor an entry arranges
-PARENT = "parent"  # and of a layer without weights of its own that contains others
 SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others side by side
 
 

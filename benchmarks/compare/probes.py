@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.compare.activations import ACTIVATIONS
 from benchmarks.compare.comparer import ARRANGEMENTS, GATES, Array, Check, head, largest, largest_difference, pieces
 from benchmarks.compare.groups import WeightGroup, with_gates
-from benchmarks.compare.layouts import ACTIVATED, RECURRENT
+from benchmarks.compare.layouts import ACTIVATED, PARENT, RECURRENT
 from benchmarks.compare.record import Side
 from benchmarks.compare.rungs import LayerItem, Rungs
 
@@ -315,33 +315,38 @@ def by_time(broken: Broken) -> Iterator[Cause]:
 
 
 def activations_differ(broken: Broken) -> Iterator[Cause]:
-    """A dense layer's outputs are computed anew from the output of a layer before it, with each activation."""
+    """The outputs of a dense layer, or of a layer that contains others, are computed anew from the output of a layer
+    before it, with each activation."""
     pair, pairs = broken.item.pair, broken.rungs.pairing.pairs
-    if pair is None or pair.left.kind != "dense" or not broken.item.is_output:
+    if pair is None or pair.left.kind not in ("dense", PARENT) or not broken.item.is_output:
         return
     place = next(place for place, other in enumerate(pairs) if other is pair)
     for before in reversed(pairs[max(0, place - LAYERS_TRIED) : place]):
         left = between(broken, before.left, pair.left, broken.arrays[1])
         right = between(broken, before.right, pair.right, broken.arrays[0])
         if left and right and left != right:
-            words = f"between {before.name} and {pair.name} the left side has {left}, the right one {right}"
+            where = f"between {before.name} and {pair.name}" if pair.left.kind == "dense" else f"after {before.name}"
+            words = f"{where} the left side has {left}, the right one {right}"
             yield Cause(words, "gelu-approximation" if "gelu" in left and "gelu" in right else "")
             return
 
 
 def between(broken: Broken, before: WeightGroup, group: WeightGroup, array: Array) -> str:
-    """The activation that leads from one group's output to a dense one's, in the first rows; "" if none is found."""
+    """The activation that leads from one group's output to a dense one's, or to that of a layer without weights, in
+    the first rows; "" if none is found."""
     kernel, bias = (group.tensor(name) for name in ("kernel", "bias"))
     outputs = list(before.outputs(before.calls[0]).values()) if before.calls else []
-    if kernel is None or kernel.ndim != 2 or array.ndim < 2 or array.shape[-1] != kernel.shape[1]:
+    if array.ndim < 2 or (group.kind == "dense" and (kernel is None or kernel.ndim != 2)):
         return ""
     expected = rows_of(array)
+    width = array.shape[-1] if kernel is None else len(kernel)
     for x in (arranged(read()) for read in outputs for arranged in ARRANGEMENTS.values()):
-        if x.ndim < 2 or x.shape[-1] != len(kernel):
+        if x.ndim < 2 or x.shape[-1] != width:
             continue
         for name, activation in ACTIVATIONS.items():
             with np.errstate(all="ignore"):
-                computed = activation(rows_of(x)) @ kernel + (0 if bias is None else bias)
+                computed = activation(rows_of(x))
+                computed = computed if kernel is None else computed @ kernel + (0 if bias is None else bias)
             bound = broken.check.tolerance * largest(expected)
             if computed.shape == expected.shape and largest_difference(computed, expected)[0] <= bound:
                 within = before.settings.get("activation")  # the layer's own, which x has gone through

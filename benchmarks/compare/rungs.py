@@ -11,8 +11,8 @@ from benchmarks.compare.activations import ACTIVATIONS, activated
 from benchmarks.compare.bounds import COARSER, ROUNDED_WEIGHTS, SMALLEST_SCALE, TOLERANCES_OF_ANY_MODEL, WIDENED
 from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, largest, largest_difference, place
 from benchmarks.compare.groups import GroupPair, Read, then
-from benchmarks.compare.layouts import ACTIVATED, FLOAT32_LAYERS
-from benchmarks.compare.pairing import PARENT, Pairing
+from benchmarks.compare.layouts import ACTIVATED, FLOAT32_LAYERS, PARENT
+from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import Side
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]

@@ -54,8 +54,8 @@ def diff_table(found: Diff) -> Table:
 def planted_line(found: Diff) -> str:
     missed = [rung for rung, seen in found.control.seen.items() if not seen]
     if missed:
-        return f"control: one number moved by {PLANTED} bounds was NOT seen on the rungs {', '.join(missed)}"
-    return f"control: one number moved by {PLANTED} bounds was seen in each of {found.control.changed} arrays"
+        return f"control: a number moved by {PLANTED} bounds was NOT seen on the rungs {', '.join(missed)}"
+    return f"control: a number moved by {PLANTED} bounds was seen in all {found.control.changed} arrays"
 
 
 def lines(found: Diff) -> Iterator[str]:

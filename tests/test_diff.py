@@ -617,7 +617,7 @@ def test_nothing_passes_by_default(tmp_path: Path) -> None:
             (side / f"{file}.safetensors").unlink()
         described(side, lambda said: said.update(steps=[]))
     out = rosetta("diff", *sides)[1]
-    assert "checks on tensors, weights, forward, loss, gradients; not compared: step, trajectory" in out.replace(
+    assert "computes: tensors, weights, forward, loss, gradients; not compared: step, trajectory" in out.replace(
         "\n", " "
     )
     assert "step: left and right recorded no slots" in refusal(1, "diff", *sides, "--require", "forward,step")

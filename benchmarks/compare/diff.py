@@ -30,7 +30,6 @@ class Control:
     precision: str
     rounding: list[Check] = field(default_factory=list)  # errors of one unit in the last place
     seen: dict[str, bool] = field(default_factory=dict)  # by rung: whether each planted mistake was seen
-    changed: int = 0  # arrays in which a mistake was planted
 
     @property
     def passed(self) -> bool:
@@ -53,7 +52,6 @@ class Control:
         if item.tolerance and is_number(left):
             self.rounding.append(judge(replace(own, right=lambda: nudged(rows)), make))
         check = judge(replace(own, right=lambda: planted(rows, own)), make)
-        self.changed += 1
         self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
 
 
@@ -116,7 +114,6 @@ class Diff:
                     for check in self.control.rounding
                 ],
                 "planted_mistakes_seen": self.control.seen,
-                "arrays": self.control.changed,
             },
             "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
             "notes": self.notes,

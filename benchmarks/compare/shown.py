@@ -55,7 +55,7 @@ def planted_line(found: Diff) -> str:
     missed = [rung for rung, seen in found.control.seen.items() if not seen]
     if missed:
         return f"control: a number moved by {PLANTED} bounds was NOT seen on the rungs {', '.join(missed)}"
-    return f"control: a number moved by {PLANTED} bounds was seen in all {found.control.changed} arrays"
+    return f"control: a number moved by {PLANTED} bounds was seen in every array of {len(found.control.seen)} rungs"
 
 
 def lines(found: Diff) -> Iterator[str]:
@@ -70,8 +70,7 @@ def lines(found: Diff) -> Iterator[str]:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
     else:
         without = f"; not compared: {', '.join(found.missing)}" if found.missing else ""
-        passed = f"{len(found.checks)} checks on {', '.join(found.climbed)}"
-        yield f"{found.right} computes what {found.left} computes, by {passed}{without}"
+        yield f"{found.right} computes what {found.left} computes: {', '.join(found.climbed)}{without}"
     yield from found.notes[:MOST_NAMED]
     if len(found.notes) > MOST_NAMED:
         yield f"{len(found.notes) - MOST_NAMED} more such remarks; --json has them"

@@ -511,6 +511,17 @@ class Torch(Modules):
     def composites(self) -> tuple[Any, ...]:
         return (self.api.nn.MultiheadAttention,)
 
+    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
+        """A packed sequence is padded, with time where the layer has it in other outputs."""
+        rnn = self.api.nn.utils.rnn
+
+        def padded(output: Any) -> Any:
+            if isinstance(output, rnn.PackedSequence):
+                return rnn.pad_packed_sequence(output, batch_first=getattr(layer, "batch_first", True))[0]
+            return tuple(map(padded, output)) if type(output) is tuple else output
+
+        return super().watch(layer, lambda output, training: seen(padded(output), training))
+
     def exists(self, weight: Any) -> bool:
         return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
 
@@ -771,14 +782,17 @@ def framework_of(value: Any) -> Framework | None:
 
 def classes_of(value: Any, framework: Framework) -> list[str]:
     """The value's class and those of the framework from which it inherits, nearest first. A class from elsewhere is
-    named with its module, so that a person's own LSTM is not taken for the framework's."""
+    named with its module, so that a person's own LSTM is not taken for the framework's; so is one of paddle.compat,
+    whose Linear keeps its weight as torch does."""
     names: list[str] = []
     for kind in type(value).__mro__:
         if kind is framework.layer_class():
             break
-        own = kind.__module__.partition(".")[0] == framework.name
+        package, *modules = kind.__module__.split(".")
+        own = package == framework.name
         if own or not names:
-            names.append(kind.__name__ if own else qualified(kind))
+            compat = "compat." if own and modules[:1] == ["compat"] else ""
+            names.append(f"{compat}{kind.__name__}" if own else qualified(kind))
     return names
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
-from math import gcd, prod
+from math import gcd
 
 import numpy as np
 
@@ -146,7 +146,10 @@ Groups = tuple[tuple[str, ...], ...]
 
 
 def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Groups, Groups], dict[str, int]]]:
-    """The axes of two rows of which one is the other with its axes in another order, or some of them as one."""
+    """The axes of two rows of which one is the other with its axes in another order, or some of them as one. Axes of
+    one number are there or not."""
+    shapes = row.shape, other.shape
+    row, other = row.squeeze(), other.squeeze()
     finer, coarser = (row, other) if row.ndim >= other.ndim else (other, row)
     if finer.ndim > len(INNER):
         return
@@ -157,31 +160,32 @@ def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Groups, Groups], di
         groups = _grouped([letters[place] for place in order], turned.shape, coarser.shape)
         if groups is not None and np.array_equal(turned.reshape(coarser.shape), coarser):
             plain = tuple((letter,) for letter in letters)
-            yield ((plain, groups) if finer is row else (groups, plain)), sizes
+            one, two = (plain, groups) if finer is row else (groups, plain)
+            yield (_with_ones(one, shapes[0]), _with_ones(two, shapes[1])), sizes
+
+
+def _with_ones(groups: Groups, shape: Sequence[int]) -> Groups:
+    """The groups of an array's axes with one of no letter for each axis of one number."""
+    rest = iter(groups)
+    return tuple(() if size == 1 else next(rest) for size in shape)
 
 
 def _grouped(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]) -> Groups | None:
-    """The letters in groups whose sizes have the wanted products; None if there are none such. Axes of one number are
-    groups of their own or join the one before."""
-    found, place = [], 0
+    """The letters in groups whose sizes have the wanted products; None if there are none such."""
+    found, rest = [], list(zip(letters, sizes, strict=True))
     for size in wanted:
-        group: list[str] = []
-        while place < len(letters) and (prod(sizes[place - len(group) : place]) != size or not group):
-            if group and prod(sizes[place - len(group) : place + 1]) > size:
-                return None
-            group.append(letters[place])
-            place += 1
+        group, product = [], 1
+        while rest and product < size:
+            letter, own = rest.pop(0)
+            group.append(letter)
+            product *= own
+        if product != size:
+            return None
         found.append(tuple(group))
-    if place < len(letters) or any(
-        prod(sizes[letters.index(n)] for n in g) != w for g, w in zip(found, wanted, strict=True)
-    ):
-        return None
-    return tuple(found)
+    return None if rest else tuple(found)
 
 
-Outer = tuple[
-    tuple[tuple[str, ...], tuple[str, ...]], dict[str, int], list[int]
-]  # left and right group, sizes, order
+Outer = tuple[tuple[tuple[str, ...], tuple[str, ...]], dict[str, int], list[int]]  # both groups, sizes, order
 
 
 def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: bool) -> Iterator[Outer]:

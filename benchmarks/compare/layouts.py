@@ -107,27 +107,31 @@ BOTH: dict[str, Rules] = {  # torch and Paddle
         recurrent_bias=Own("bias_hh*", gates=SWAPPED),
     ),
 }
+LINEAR = rule("dense", kernel=turned("weight"), bias="bias")  # of torch, and of paddle.compat
+# Either one array holds query, key and value, or each has its own, where they come from different widths.
+ATTENTION = (
+    *(
+        rule("dense", part, kernel=kernel, bias=(Own("in_proj_bias", part=(i, 3)), Own(f"{part[0]}_proj_bias")))
+        for i, part in enumerate(("query", "key", "value"))
+        for kernel in (turned("in_proj_weight", part=(i, 3)), turned(f"{part[0]}_proj_weight"))
+    ),
+    rule("dense", "output", kernel=turned("out_proj.weight"), bias="out_proj.bias"),
+)
 TORCH: dict[str, Rules] = {
-    "Linear": rule("dense", kernel=turned("weight"), bias="bias"),
+    "Linear": LINEAR,
     "_BatchNorm": rule(
         "batchnorm", gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
     ),
     "RNN": RNN,
-    # Either one array holds query, key and value, or each has its own, where they come from different widths.
-    "MultiheadAttention": (
-        *(
-            rule("dense", part, kernel=kernel, bias=Own("in_proj_bias", part=(i, 3)))
-            for i, part in enumerate(("query", "key", "value"))
-            for kernel in (turned("in_proj_weight", part=(i, 3)), turned(f"{part[0]}_proj_weight"))
-        ),
-        rule("dense", "output", kernel=turned("out_proj.weight"), bias="out_proj.bias"),
-    ),
+    "MultiheadAttention": ATTENTION,
 }
 PADDLE: dict[str, Rules] = {
     "Linear": rule("dense", kernel="weight", bias="bias"),
     "_BatchNormBase": PADDLE_BATCHNORM,
     "BatchNorm": PADDLE_BATCHNORM,
     "SimpleRNN": RNN,
+    "compat.Linear": LINEAR,
+    "compat.MultiheadAttention": ATTENTION,
 }
 KERAS: dict[str, Rules] = {
     "Dense": replace(KERAS_CONV, kind="dense"),

@@ -11,7 +11,7 @@ from benchmarks.compare.activations import ACTIVATIONS, activated
 from benchmarks.compare.bounds import COARSER, ROUNDED_WEIGHTS, SMALLEST_SCALE, TOLERANCES_OF_ANY_MODEL, WIDENED
 from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, largest, largest_difference, place
 from benchmarks.compare.groups import GroupPair, Read, then
-from benchmarks.compare.layouts import ACTIVATED, FLOAT32_LAYERS, PARENT
+from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_LAYERS, PARENT
 from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import Side
 
@@ -106,7 +106,8 @@ class Rungs:
     def _forward(self) -> Iterator[LayerItem]:
         for pair in self.pairing.pairs:
             calls = pair.left.calls, pair.right.calls
-            if pair.left.kind == PARENT and not alike_in_shape(pair):
+            single = pair.left.kind in (PARENT, ARRANGED) and all(len(group.layers) == 1 for group in pair.both)
+            if single and all(calls) and not alike_in_shape(pair):
                 self._skipped("forward", f"outputs of {pair.name or 'the model'}, which are of other shapes")
                 continue
             if len(calls[0]) != len(calls[1]):

@@ -24,7 +24,7 @@ def holds(left: dict[str, Array], right: dict[str, Array]) -> tuple[set[str], se
     return names
 
 
-@pytest.mark.parametrize("name", cases().keys() - NOT_BY_VALUE)
+@pytest.mark.parametrize("name", sorted(cases().keys() - NOT_BY_VALUE))
 def test_arrays_in_every_arrangement_find_each_other(name: str) -> None:
     _, left, right = cases()[name]
     rng = np.random.default_rng(1)
@@ -45,7 +45,7 @@ def test_flattened_channels_are_found_and_written_with_their_sizes() -> None:
     )
 
 
-@pytest.mark.parametrize("name", cases().keys() - NOT_BY_VALUE)
+@pytest.mark.parametrize("name", sorted(cases().keys() - NOT_BY_VALUE))
 def test_arrays_of_which_a_number_differs_do_not_find_each_other(name: str) -> None:
     _, left, right = cases()[name]
     changed = {key: np.array(array) for key, array in right.items()}

@@ -57,12 +57,14 @@ def look_at(process: psutil.Process) -> dict[str, int]:
 
 def grown(looks: Sequence[Mapping[str, int]]) -> list[str]:
     """What the second half of the looks at a process has more of than the first, but for those while it begins."""
+    if len(looks) < LEAST:
+        return []
     warm = looks[len(looks) // 10 :]
     halves = warm[: len(warm) // 2], warm[len(warm) // 2 :]
     found = []
     for kind, most in MOST_GROWTH.items():
         before, after = (median(each[kind] for each in half) for half in halves)
-        if len(looks) >= LEAST and after - before > most:
+        if after - before > most:
             found.append(f"{before:,.0f} {kind} in the first half, {after:,.0f} in the second")
     return found
 

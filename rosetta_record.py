@@ -511,17 +511,6 @@ class Torch(Modules):
     def composites(self) -> tuple[Any, ...]:
         return (self.api.nn.MultiheadAttention,)
 
-    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
-        """A packed sequence is padded, with time where the layer has it in other outputs."""
-        rnn = self.api.nn.utils.rnn
-
-        def padded(output: Any) -> Any:
-            if isinstance(output, rnn.PackedSequence):
-                return rnn.pad_packed_sequence(output, batch_first=getattr(layer, "batch_first", True))[0]
-            return tuple(map(padded, output)) if type(output) is tuple else output
-
-        return super().watch(layer, lambda output, training: seen(padded(output), training))
-
     def exists(self, weight: Any) -> bool:
         return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
 
@@ -532,6 +521,17 @@ class Torch(Modules):
         if tensor.dtype == self.api.bfloat16:  # which NumPy lacks
             tensor = tensor.float()
         return np.asarray(tensor.numpy())
+
+    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
+        """A packed sequence is padded, with time where the layer has it in other outputs."""
+        rnn = self.api.nn.utils.rnn
+
+        def padded(output: Any) -> Any:
+            if isinstance(output, rnn.PackedSequence):
+                return rnn.pad_packed_sequence(output, batch_first=getattr(layer, "batch_first", True))[0]
+            return tuple(map(padded, output)) if type(output) is tuple else output
+
+        return super().watch(layer, lambda output, training: seen(padded(output), training))
 
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)

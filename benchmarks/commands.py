@@ -1,5 +1,6 @@
 """The commands that measure and report, which rosetta.py adds to its command line."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -247,7 +248,8 @@ def report(
         raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
     if out is not None and out.is_file() and format_of(out).startswith("rosetta-"):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
-    if out is not None and out.is_file() and not force and not render.is_page(out):
+    there = out is not None and os.path.lexists(out)  # a link to nothing, too
+    if out is not None and there and not force and not (out.is_file() and render.is_page(out)):
         raise CannotBeginError(
             f"{out} exists, and `rosetta report` did not make it; give --out another name, or --force to replace it"
         )

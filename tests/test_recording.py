@@ -80,6 +80,10 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     notes = path.with_name("notes.md")
     notes.write_text("my own")
     assert "notes.md exists, and `rosetta report` did not make it" in refusal(2, "report", own, "-o", notes)
+    nowhere = tmp_path / "link.md"
+    nowhere.symlink_to(tmp_path / "nothing")
+    assert "link.md exists, and `rosetta report` did not make it" in refusal(2, "report", own, "-o", nowhere)
+    assert nowhere.is_symlink()
     assert notes.read_text() == "my own"
 
 

@@ -80,8 +80,8 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     notes = path.with_name("notes.md")
     notes.write_text("my own")
     assert "notes.md exists, and `rosetta report` did not make it" in refusal(2, "report", own, "-o", notes)
-    nowhere = tmp_path / "link.md"
-    nowhere.symlink_to(tmp_path / "nothing")
+    nowhere = path.with_name("link.md")
+    nowhere.symlink_to("nothing")
     assert "link.md exists, and `rosetta report` did not make it" in refusal(2, "report", own, "-o", nowhere)
     assert nowhere.is_symlink()
     assert notes.read_text() == "my own"

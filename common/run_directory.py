@@ -187,7 +187,7 @@ class RunDirectory:
             run = msgspec.convert(content | {"path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
             if run._settings() != content:
                 raise RosettaError("a setting is missing, or it has one that is not known")
-        except (RosettaError, msgspec.ValidationError) as error:
+        except (RosettaError, msgspec.ValidationError, UnicodeError) as error:  # the last for half a surrogate pair
             raise RosettaError(f"{path / 'config.json'} is damaged: {printable(str(error))}") from error
         if version == 1:
             source, target = _longest(run.pairs())

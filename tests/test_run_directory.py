@@ -337,7 +337,7 @@ WRONG_SETTINGS: dict[str, list[object]] = {  # the place of a setting, and value
     "digests": [{"pairs.tsv": "ab"}, {}, 3],
     "backend": [7],
     "train_config": [None, [1]],
-    "max_encoder_seq_length": [0, 1 << 40, "3"],
+    "max_encoder_seq_length": [0, 1 << 40, "3", "\ud800"],
     "path": ["/"],
 }
 SETTINGS = [setting(place, value) for place, values in WRONG_SETTINGS.items() for value in values]

@@ -165,7 +165,8 @@ def canonical_state(
         parts = [layers[role][tensor] for tensor in ROLES[role][kind]]
         arrays = [required(tensors[part], expected, config, f"{model}: {part}") for part in parts]
         # A second bias of zeros is not added, since that would make 0.0 of a -0.0.
-        weight = sum(arrays[1:], arrays[0]) if arrays[-1].any() else arrays[0]
+        with np.errstate(invalid="ignore"):  # of NaN in a damaged file
+            weight = sum(arrays[1:], arrays[0]) if arrays[-1].any() else arrays[0]
         if slots and parts[0] not in slots:
             raise RosettaError(f"{optimizer} has no slot for {parts[0]}, expected one for each weight")
         slot = np.zeros_like(weight)

@@ -577,6 +577,9 @@ HOSTILE: dict[str, Callable[[Path], Any]] = {
     "a layer of the wrong shape": lambda record: described(
         record, lambda said: said["layers"][0].update(classes=["GRU"], parameters={"weight_ih_l0": "fc.bias"})
     ),
+    "a name of two lines": lambda record: described(
+        record, lambda said: said["calls"].append({"layer": "fc", "parts": ["a\u2028b"]})
+    ),
     "layers without a partner": lambda record: described(record, lambda said: said["layers"].pop()),
 }  # fmt: skip
 
@@ -657,6 +660,11 @@ def test_a_file_that_was_lost_is_damage(file: str, tmp_path: Path) -> None:
     assert f"{file}.safetensors has no " in refusal(2, "diff", *sides)
     described(sides[0], lambda said: said.update(files={"gradients": 3}))
     assert "gradients.safetensors has 9 arrays, and record.json says 3" in refusal(2, "diff", *sides)
+
+
+def test_causes_of_numbers_whose_squares_are_too_large_are_looked_for(tmp_path: Path) -> None:
+    found = compared(tmp_path, put("weights", "fc", "kernel", value=lambda a: a * 1e200))
+    assert found.broken == "weights"
 
 
 def test_a_call_that_gave_nothing_is_passed_over(tmp_path: Path) -> None:

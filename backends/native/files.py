@@ -9,6 +9,7 @@ import resource
 import signal
 import struct
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -73,7 +74,8 @@ def opened(path: Path, config: ModelConfig, latent_dim: int | None, expected: st
     # These are the last words of a process that a signal ends.
     print(f"reading {path} for at most {MOST_SECONDS:.0f} s; expected {expected}", file=sys.stderr, flush=True)
     try:
-        with _limits(len(content)):
+        with _limits(len(content)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a library warns of in a damaged file helps nobody
             yield content
     except UNREADABLE as error:
         raise RosettaError(f"{path} is not {expected}") from error

@@ -120,6 +120,7 @@ class Diff:
         }
 
 
+@np.errstate(all="ignore")  # a record may have any numbers, and what comes of them is asked whether it is finite
 def compare_records(left: Side, right: Side, mapping: MappingFile | None = None) -> Diff:
     """Raises CannotBeginError where layers cannot be paired."""
     pairing = paired(left, right, mapping).require(left, right)

@@ -28,6 +28,7 @@ from benchmarks.compare.layouts import (
 )
 from benchmarks.compare.record import RecordedLayer, RecordedWeight, Side
 from common.errors import CannotBeginError
+from common.text import printable
 
 Read = Callable[[], Array]  # reads an array that is there
 
@@ -49,8 +50,8 @@ class Source:
             if blocks == 1 or shape[-1] % blocks == 0:
                 return shape
         raise CannotBeginError(
-            f"{self.name} has the shape {self.shape}, which is not that of a layer's {self.own.role}; a layer of "
-            "your own is compared as it is where its class does not come from the framework's"
+            f"{printable(self.name)} has the shape {self.shape}, which is not that of a layer's {self.own.role}; a "
+            "layer of your own is compared as it is where its class does not come from the framework's"
         )
 
     def canonical(self, array: Array) -> Array:

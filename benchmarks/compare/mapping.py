@@ -27,6 +27,7 @@ from benchmarks.compare.layouts import Shape
 from benchmarks.compare.record import Name
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
+from common.text import printable
 
 INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
 GROUP = re.compile(r"\(([^()]*)\)|(\S+)")
@@ -54,6 +55,9 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MappingError(CannotBeginError):
     """A line that does not fit the records: what was found, what was expected, what to try."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 def read_mapping(path: Path) -> MappingFile:
     """Raises CannotBeginError for a file that holds no mapping."""
@@ -63,7 +67,7 @@ def read_mapping(path: Path) -> MappingFile:
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
     except (RosettaError, ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise CannotBeginError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
+        raise MappingError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
 
 
 def axes_of(pattern: str, where: str) -> Axes:

@@ -41,7 +41,7 @@ class Pairing:
                 missing = alone[0]
                 alike = [group for group in others if group.kind == missing.kind] or others
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
-                raise CannotBeginError(
+                raise MappingError(
                     f"{described(missing)} of {side.name} has no partner; {other_side.name} has left {candidates}; "
                     "say in a mapping file which belong together (--write-mapping drafts it, --mapping reads it), "
                     f"such as {proposed(missing, others, side is left)}"
@@ -79,7 +79,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     for name, other_name in mapping.layers.items():
         ones, others = _named(lefts, name, left), _named(rights, other_name, right)
         if len(ones) != len(others):
-            raise CannotBeginError(
+            raise MappingError(
                 f"the mapping has {name} for {other_name}, which are {len(ones)} and {len(others)} groups of "
                 f"weights; name them one by one: {', '.join(g.name for g in (*ones, *others))}"
             )
@@ -100,11 +100,9 @@ def _skipped(mapping: MappingFile, *sides: tuple[Sequence[WeightGroup], Side]) -
     there = {n for groups, _ in sides for group in groups for n in (group.name, group.layer.path, *group.names)}
     for name, reason in mapping.skip.items():
         if name not in there:
-            raise CannotBeginError(
-                f"the mapping skips {name}, which neither side has; [skip] names weights or layers"
-            )
+            raise MappingError(f"the mapping skips {name}, which neither side has; [skip] names weights or layers")
         if not reason.strip():
-            raise CannotBeginError(f'the mapping skips {name} without a reason; give one: {quoted(name)} = "…"')
+            raise MappingError(f'the mapping skips {name} without a reason; give one: {quoted(name)} = "…"')
     return dict(mapping.skip)
 
 
@@ -399,7 +397,7 @@ def _named(groups: Sequence[WeightGroup], name: str, side: Side) -> list[WeightG
     """The groups of a layer, or the one group of this name."""
     found = [group for group in groups if name in (group.name, group.layer.path)]
     if not found:
-        raise CannotBeginError(
+        raise MappingError(
             f"the mapping names {name}, which {side.name} does not have, or only once; it has "
             f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
         )

@@ -17,6 +17,7 @@ from benchmarks.compare.comparer import largest
 from benchmarks.compare.layouts import OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
+from common.text import printable
 
 MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
@@ -29,6 +30,7 @@ DTYPES = {  # of safetensors, whose numbers begin with the least byte
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 Settings = dict[Name, Any]
+File = Literal["inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last"]
 
 
 class RecordedFramework(msgspec.Struct, frozen=True):
@@ -89,7 +91,7 @@ class Description(msgspec.Struct, frozen=True):
     weights: dict[Name, RecordedWeight] = {}
     optimizer: RecordedOptimizer | None = None
     loss: Loss = None
-    files: dict[Name, int] | None = None  # how many arrays each file has; None in records of before this was written
+    files: dict[File, int] | None = None  # how many arrays each file has; None in records of before this was written
     steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
 
 
@@ -173,7 +175,8 @@ class Side:
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
                 raise CannotBeginError(
-                    f"{path}: {file}.safetensors has no {missing}, which record.json names; record this side again"
+                    f"{path}: {file}.safetensors has no {printable(missing)}, which record.json names; record this "
+                    "side again"
                 )
         for file, number in (self.says.files or {}).items():
             if len(self.arrays(file)) != number:

@@ -21,7 +21,8 @@ project. It imports no framework: it works with what it is handed, of PyTorch, P
     record.step(1, loss)             # the model's weights after it
 
 `record.training(...)` does all this at once. What no framework computed is recorded by `record.layer(...)`, and by
-the same calls with arrays in place of a model.
+the same calls with arrays in place of a model. `record.model` and `record.optimizer` alone, one after the other,
+record a training in its middle, for `rosetta carry --optimizer`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ FORMAT, VERSION = "rosetta-record", 1
 FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
 CONTROL = "control"  # the folder of the control within a record
 CONTROL_SEED = 0  # of the choice which weights of the control move up and which down
+PADDLE_SLOTS = (
+    "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
+)
+SMALLEST_POWER = 1e-30  # of a beta, by which Paddle's Adam counts steps, that float32 has with all its digits
 
 
 class RecordError(Exception):
@@ -147,11 +152,15 @@ class Record:
         self._add("gradients", self._of_weights(found))
 
     def optimizer(self, optimizer: Any, settings: Any = None, slots: Any = None) -> None:
-        """The optimizer after the first step: its settings, and its slots, which are what it remembers of weights.
-        Of one that is of no framework: its name, its settings, and {"WEIGHT|SLOT": array}."""
+        """The optimizer after the first step, or in mid-training right after `record.model`: its settings, its step
+        counter, and its slots, which are what it remembers of weights. Of one that is of no framework: its name, its
+        settings, and {"WEIGHT|SLOT": array}."""
+        self._end_of_pass()
         if self._content["optimizer"] is not None:
             raise RecordError("an optimizer is already recorded; expected it once, after the first step")
         groups: list[Any] = []
+        counters: set[int] = set()
+        keys: dict[str, str | None] = {}
         classes, found = [optimizer], dict(slots or {})
         if not isinstance(optimizer, str):
             framework = self._recorded(self._model)
@@ -164,9 +173,12 @@ class Record:
             for name, weight in weights.items():
                 found.update({f"{name}|{slot}": value for slot, value in framework.slots(optimizer, weight).items()})
             names = {id(weight): name for name, weight in reversed(list(weights.items()))}  # the first of tied ones
-            of = [[names.get(id(weight)) for weight in group["params"]] for group in groups]
-            groups = [dict(plain(group), weights=names) for group, names in zip(groups, of)]
+            groups = [
+                dict(plain(group), weights=[names.get(id(weight)) for weight in group["params"]]) for group in groups
+            ]
+            counters, keys = framework.counters(optimizer), framework.keys(optimizer, names)
         facts = {"class": classes[0], "classes": classes, "settings": plain(settings or {}), "groups": groups}
+        facts.update(counters=sorted(counters), keys=keys)
         self._content["optimizer"] = facts
         self._add("slots", self._of_weights(found))
 
@@ -412,6 +424,16 @@ class Framework(ABC):
         """What the optimizer remembers of the weight, under the framework's own names."""
 
     @abstractmethod
+    def counters(self, optimizer: Any) -> set[int]:
+        """How many steps the optimizer says it took; several where it counts those of each weight, none if it does
+        not count."""
+
+    @abstractmethod
+    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
+        """The keys by which the optimizer loads its state, and what each stands for: a weight, None for one of
+        another model, "WEIGHT|SLOT", or "|NAME" for what is of no weight. `names` are the weights' by their ids."""
+
+    @abstractmethod
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         """Give the weight these values."""
 
@@ -543,6 +565,13 @@ class Torch(Modules):
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
         return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
 
+    def counters(self, optimizer: Any) -> set[int]:
+        return {int(state["step"]) for state in optimizer.state.values() if "step" in state}
+
+    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        return {str(number): names.get(id(weight)) for number, weight in enumerate(weights)}
+
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.detach().copy_(self.api.from_numpy(array))
 
@@ -595,9 +624,32 @@ class Paddle(Modules):
 
     def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
         master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
-        name = weight.name if master is None else master.name
-        found = {slot: of[name] for slot, of in optimizer._accumulators.items() if name in of}
+        name, own = (weight if master is None else master).name, f"{optimizer._name}_" if optimizer._name else ""
+        if optimizer._accumulators:
+            found = {slot[len(own) :]: of[name] for slot, of in optimizer._accumulators.items() if name in of}
+        else:  # before the first step those that it loaded, if it did
+            keys = {slot: f"{name}_{own}{slot}_0" for slot in PADDLE_SLOTS}
+            held = optimizer._accumulators_holder
+            found = {slot: held[key] for slot, key in keys.items() if key in held}
         return found if master is None else dict(found, master_weight=master)
+
+    def counters(self, optimizer: Any) -> set[int]:
+        """Of Adam, which keeps powers of its betas; the second one can be told apart for longer."""
+        kept = [self.slots(optimizer, weight) for weight in self._parameters(optimizer)]
+        for number in (1, 2):
+            slot, beta = f"beta{number}_pow_acc", getattr(optimizer, f"_beta{number}", None)
+            powers = [array_of(slots[slot]) for slots in kept if slot in slots]
+            if powers and isinstance(beta, float) and 0 < beta < 1 and min(powers) > SMALLEST_POWER:
+                log = math.log(powers[0].dtype.type(beta))
+                return {round(math.log(power.item()) / log) - 1 for power in powers}  # it begins with beta itself
+        return set()
+
+    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
+        return {weight.name: names.get(id(weight)) for weight in self._parameters(optimizer)}
+
+    def _parameters(self, optimizer: Any) -> list[Any]:
+        groups = [group["params"] if isinstance(group, dict) else [group] for group in optimizer._param_groups]
+        return [weight for group in groups for weight in group]
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.set_value(self.api.to_tensor(array, dtype=weight.dtype))
@@ -692,6 +744,18 @@ class Keras(Framework):
         found = [of[ids.index(id(weight))] for of in others if isinstance(of, list) and len(of) == len(ids)]
         variables = [slot for slot in found if isinstance(slot, self.api.Variable)]  # not TensorFlow's lists
         return {slot.name[len(weight.path) + 1 :]: slot for slot in variables}
+
+    def counters(self, optimizer: Any) -> set[int]:
+        return {int(self.array(optimizer.iterations))}
+
+    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
+        found = {
+            id(variable): f"{names[id(weight)]}|{slot}"
+            for weight in optimizer._trainable_variables
+            if id(weight) in names
+            for slot, variable in self.slots(optimizer, weight).items()
+        }
+        return {str(n): found.get(id(one), f"|{one.name}") for n, one in enumerate(optimizer.variables)}
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.assign(array)

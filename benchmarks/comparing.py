@@ -155,9 +155,14 @@ def carry(
         Path | None, typer.Option(help="A record of the other framework's model, which has its names and layouts.")
     ] = None,
     mapping: Mapping = None,
+    optimizer: Annotated[
+        Path | None,
+        typer.Option(help="A file to write for the other framework's own optimizer, of records in mid-training."),
+    ] = None,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
     from benchmarks.compare.carry import aliases, carried, write_carried
+    from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
     from benchmarks.compare.mapping import read_mapping
     from benchmarks.compare.record import Side
 
@@ -169,7 +174,16 @@ def carry(
     found = sides[1].framework
     if found != to:
         raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
-    arrays = carried(*sides, read_mapping(mapping) if mapping else None)
+    known = read_mapping(mapping) if mapping else None
+    arrays = carried(*sides, known)
     arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
+    state = carried_optimizer(*sides, known) if optimizer else None
+    if optimizer and state:
+        check_optimizer_file(optimizer, out, sides[1], state)
     loaded = write_carried(out, sides[1], arrays)
     print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
+    if optimizer and state:
+        loaded = write_optimizer(optimizer, sides[1], state)
+        print(printable(f"Its optimizer is in {quoted(optimizer)}: {loaded}"))
+        for remark in state.remarks:
+            print(printable(remark))

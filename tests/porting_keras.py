@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
+from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
 from tests.porting_side import Array, array_of, keep
@@ -146,11 +147,25 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
     if name == "sgd":
         return guide.SGD(rate, more["momentum"], **own)
     if name == "rmsprop":
-        return guide.RMSprop(rate, more["momentum"], epsilon=more["epsilon"], **own)
+        kind = stock_rmsprop() if more.get("stock") else guide.RMSprop
+        return kind(rate, more["momentum"], more.get("heavy", 0.0), more["epsilon"], **own)
     if name == "adam":
         kind = keras.optimizers.Adam if more.get("stock") else guide.Adam
         return kind(rate, more["momentum"], more["beta_2"], more["epsilon"], **own)
     return guide.AdamW(rate, decay, more["momentum"], more["beta_2"], more["epsilon"], **own)
+
+
+def stock_rmsprop() -> type[keras.optimizers.RMSprop]:
+    """Keras's own, which is given one gradient for each word."""
+
+    class RMSprop(guide.Summed, keras.optimizers.RMSprop): ...
+
+    return RMSprop
+
+
+def load_optimizer(model: Model, optimizer: keras.optimizers.Optimizer, path: str) -> None:
+    optimizer.build(model.trainable_variables)
+    optimizer.load_own_variables(load_file(path))
 
 
 # A training by hand, and what Keras itself has of it, by the names of a record

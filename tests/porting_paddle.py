@@ -23,6 +23,7 @@ def reset(dtype: str) -> None:
     paddle.set_device("cpu")
     paddle.set_default_dtype(dtype)
     paddle.seed(1)
+    paddle.utils.unique_name.switch()  # so that parameters are called as in a process of their own
 
 
 class Recurrent(nn.Layer):
@@ -153,9 +154,14 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
         return paddle.optimizer.Momentum(rate, more["momentum"], weights, grad_clip=clipped)
     if name == "rmsprop":
         kind = paddle.optimizer.RMSProp if more.get("stock") else RMSProp
-        return kind(rate, more["momentum"], more["epsilon"], parameters=weights, grad_clip=clipped)
+        own = {"momentum": more.get("heavy", 0.0), "parameters": weights, "grad_clip": clipped}
+        return kind(rate, more["momentum"], more["epsilon"], **own)
     kind = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}[name]
     return kind(rate, more["momentum"], more["beta_2"], more["epsilon"], weights, decay, grad_clip=clipped)
+
+
+def load_optimizer(model: Model, optimizer: paddle.optimizer.Optimizer, path: str) -> None:
+    optimizer.set_state_dict(paddle.load(path))
 
 
 # A training by hand, and what Paddle itself has of it, by the names of a record

@@ -177,6 +177,52 @@ def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps
     return losses
 
 
+def train_in_halves(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> None:
+    """Record a model and its optimizer before a training, in its middle and at its end; a half has so many steps."""
+    fed = _fed(batches, config)
+    model = program.model_of(config, fed[0]["ids"])
+    optimizer = program.optimizer(program.trained(model), **config["optimizer"])
+    if hasattr(optimizer, "build"):  # of Keras, where slots are there from then on
+        optimizer.build(program.trained(model))
+    for name in ("start", "middle", "end"):
+        if name != "start":
+            _go_on(program, model, optimizer, config, fed, steps)
+        _record_moment(Path(folder) / name, model, optimizer)
+
+
+def train_second_half(
+    program: Any, folder: str, config: dict[str, Any], batches: str, steps: int, weights: str, optimizer: str
+) -> None:
+    """Go on with weights of a file, and with the optimizer as the framework's own loads it; record that, and the
+    end."""
+    fed = _fed(batches, config)
+    model = program.model_of(config, fed[0]["ids"])
+    program.load(model, load_file(weights))
+    made = program.optimizer(program.trained(model), **config["optimizer"])
+    program.load_optimizer(model, made, optimizer)
+    _record_moment(Path(folder) / "loaded", model, made)
+    _go_on(program, model, made, config, fed, steps)
+    _record_moment(Path(folder) / "end", model, made)
+
+
+def run_program(program: Any, text: str, arguments: list[str]) -> None:
+    """What would otherwise be run in a process of its own: `python -c TEXT ARGUMENTS`."""
+    with patch.object(sys, "argv", ["-c", *arguments]):
+        exec(text, {})
+
+
+def _go_on(program: Any, model: Any, optimizer: Any, config: dict[str, Any], fed: Any, steps: int) -> None:
+    for step in range(steps):
+        _, _, gradients = program.backward(model, fed[step % len(fed)], config)
+        program.update(model, optimizer, gradients)
+
+
+def _record_moment(folder: Path, model: Any, optimizer: Any) -> None:
+    record = Record(folder)
+    record.model(model)
+    record.optimizer(optimizer)
+
+
 def record_small(program: Any, folder: str) -> dict[str, str]:
     """Record small models of all kinds that a framework's module names; returns the lines of what is refused."""
     for name, (model, batch, loss_of, optimizer) in program.small_trainings().items():

@@ -152,7 +152,7 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
     if name == "sgd":
         made: Any = torch.optim.SGD(weights, rate, more["momentum"])
     elif name == "rmsprop":
-        made = torch.optim.RMSprop(weights, rate, more["momentum"], more["epsilon"])
+        made = torch.optim.RMSprop(weights, rate, more["momentum"], more["epsilon"], momentum=more.get("heavy", 0.0))
     else:
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         kind = Uncorrected if more.get("uncorrected") else kinds[name]
@@ -160,6 +160,10 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
     if clip:
         made.register_step_pre_hook(lambda optimizer, *_: clipped(optimizer.param_groups[0]["params"], clip))
     return made
+
+
+def load_optimizer(model: Model, optimizer: torch.optim.Optimizer, path: str) -> None:
+    optimizer.load_state_dict(torch.load(path, weights_only=True))
 
 
 def clipped(weights: Any, clip: float) -> None:

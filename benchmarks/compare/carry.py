@@ -1,10 +1,12 @@
 """Writes the weights of a record in the layout and under the names of another framework's model."""
 
+import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -40,21 +42,31 @@ def carried(left: Side, like: Side, mapping: MappingFile | None = None) -> dict[
     What is no weight, such as a constant that no layer of the left side has, is as it was. Raises CannotBeginError
     for what has no place.
     """
-    pairing = paired(left, like, mapping).require(left, like)
-    found: dict[str, Array] = {}
-    for pair in pairing.pairs:
-        for tensor, other in _of_pair(pair):
-            if isinstance(tensor, Arranged) and isinstance(other, Arranged):
-                found |= _arranged(tensor, left, like)
-            elif isinstance(tensor, Canonical) and isinstance(other, Canonical):
-                for source, array in _canonical(pair.left.name, tensor, other, left, like):
-                    if source.name not in found:
-                        found[source.name] = np.array(like.arrays("weights")[source.name], array.dtype)
-                    source.put(found[source.name], array)
+    pairs = paired(left, like, mapping).require(left, like).pairs
+    found = laid_out(pairs, left.arrays("weights"), like.arrays("weights").__getitem__)
     for name in like.arrays("weights"):
         if name not in found:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
             found[name] = found[tied] if tied in found else like.arrays("weights")[name]
+    return found
+
+
+def laid_out(
+    pairs: Sequence[GroupPair], arrays: Mapping[str, Array], like: Callable[[str], Array], are_weights: bool = True
+) -> dict[str, Array]:
+    """Arrays by the left weights' names, in the layout of the right side and by its names; `like` has what the left
+    side lacks. Slots may be there of some weights only; all weights that are added up have the same ones."""
+    found: dict[str, Array] = {}
+    for pair in pairs:
+        for tensor, other in tensors_of(pair):
+            if isinstance(tensor, Arranged) and isinstance(other, Arranged):
+                if all(name in arrays for name in tensor.names):
+                    found |= _arranged(tensor, arrays, like, are_weights)
+            elif isinstance(tensor, Canonical) and isinstance(other, Canonical):
+                for source, array in _canonical(pair, tensor, other, arrays, are_weights):
+                    if source.name not in found:
+                        found[source.name] = np.array(like(source.name), array.dtype)
+                    source.put(found[source.name], array)
     return found
 
 
@@ -72,7 +84,7 @@ def aliases(like: Side) -> dict[str, str]:
     return found
 
 
-def _of_pair(pair: GroupPair) -> Iterator[tuple[Tensor, Tensor]]:
+def tensors_of(pair: GroupPair) -> Iterator[tuple[Tensor, Tensor]]:
     """The tensors of both sides. Raises CannotBeginError where one side lacks one."""
     left, like = (group.side.name for group in pair.both)
     alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
@@ -84,49 +96,58 @@ def _of_pair(pair: GroupPair) -> Iterator[tuple[Tensor, Tensor]]:
     return iter([(pair.left.tensors[name], other) for name, other in pair.right.tensors.items()])
 
 
-def _arranged(tensor: Arranged, left: Side, like: Side) -> dict[str, Array]:
+def _arranged(
+    tensor: Arranged, arrays: Mapping[str, Array], like: Callable[[str], Array], are_weights: bool
+) -> dict[str, Array]:
     """The other side's own arrays that hold the numbers of an entry's left ones."""
-    entry, weights = tensor.entry, like.arrays("weights")
-    whole = entry.from_left(left.arrays("weights").__getitem__)
-    if (entry.times, entry.add) != (1.0, 0.0):
+    entry = tensor.entry
+    whole = entry.from_left(arrays.__getitem__)
+    if are_weights and (entry.times, entry.add) != (1.0, 0.0):
         whole = whole * whole.dtype.type(entry.times) + whole.dtype.type(entry.add)
-    return entry.to_right(whole, weights.__getitem__)
+    return entry.to_right(whole, like)
 
 
 def _canonical(
-    name: str, tensor: Canonical, other: Canonical, left: Side, like: Side
+    pair: GroupPair, tensor: Canonical, other: Canonical, arrays: Mapping[str, Array], are_weights: bool
 ) -> Iterator[tuple[Source, Array]]:
     """The canonical arrays for the other side's own arrays."""
-    weights = left.arrays("weights")
-    arrays = [source.canonical(weights[source.name]) for source in tensor.sources]
-    if len(arrays) != len(other.sources):  # one bias on one side and two on the other: the first is their sum
-        total = np.asarray(sum(arrays[1:], arrays[0]))
-        arrays = [total, *(np.zeros_like(total) for _ in other.sources[1:])]
-    for source, array in zip(other.sources, arrays, strict=True):
+    found = [source.canonical(arrays[source.name]) for source in tensor.sources if source.name in arrays]
+    if not found:
+        return
+    if not are_weights:
+        found = found[:1] * len(other.sources)
+    elif len(found) != len(other.sources):  # one bias on one side and two on the other: the first is their sum
+        total = np.asarray(sum(found[1:], found[0]))
+        found = [total, *(np.zeros_like(total) for _ in other.sources[1:])]
+    for source, array in zip(other.sources, found, strict=True):
         if array.shape != source.canonical_shape:
             raise CannotBeginError(
-                f"{', '.join(tensor.names)} of {name} has the shape {array.shape} and {source.name} of {like.name} "
-                f"that of {source.canonical_shape}; make the two layers alike"
+                f"{', '.join(tensor.names)} of {pair.left.side.name} has the shape {array.shape} and {source.name} "
+                f"of {pair.right.side.name} that of {source.canonical_shape}; make the two layers alike"
             )
         yield source, array
 
 
-def write_carried(path: Path, like: Side, arrays: dict[str, Array]) -> str:
-    """Write a file for the own loader of the framework of `like`; returns how it is loaded."""
-    framework = like.framework
-    if path.suffix not in SUFFIXES[framework]:
+def check_file(path: Path, like: Side, suffixes: Sequence[str], option: str, arrays: Mapping[str, Array]) -> None:
+    """Raises CannotBeginError where a file cannot be written, and RosettaError where its numbers are not finite."""
+    if path.suffix not in suffixes:
         raise CannotBeginError(
-            f"-o {path} is no file of {framework}; give it the ending {' or '.join(SUFFIXES[framework])}"
+            f"{option} {path} is no file of {like.framework}; give it the ending {' or '.join(suffixes)}"
         )
-    if path.name.endswith(".weights.h5"):
-        raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
     if path.exists():
-        raise CannotBeginError(f"{path} exists; give -o the name of a new file")
+        raise CannotBeginError(f"{path} exists; give {option} the name of a new file")
     if not path.parent.is_dir():
         raise CannotBeginError(f"{path} cannot be written: there is no folder {path.parent}")
     wrong = next((name for name, array in arrays.items() if is_number(array) and not np.isfinite(array).all()), None)
     if wrong:
         raise RosettaError(f"{wrong} has numbers that are not finite; nothing was written")
+
+
+def write_carried(path: Path, like: Side, arrays: dict[str, Array]) -> str:
+    """Write a file for the own loader of the framework of `like`; returns how it is loaded."""
+    if path.name.endswith(".weights.h5"):
+        raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
+    check_file(path, like, SUFFIXES[like.framework], "-o", arrays)
     if path.suffix == ".pdparams":
         write_atomically(path, state_dict_file(arrays))
     elif path.suffix == ".safetensors":
@@ -134,7 +155,7 @@ def write_carried(path: Path, like: Side, arrays: dict[str, Array]) -> str:
     elif path.suffix == ".h5":
         write_atomically(path, _ordered_by_keras(like, arrays))
     else:
-        _write_with_torch(path, arrays)
+        write_with_torch(path, arrays)
     return LOADING[path.suffix]
 
 
@@ -162,14 +183,16 @@ def _own(layer: RecordedLayer) -> list[str]:
     return [*layer.parameters.values(), *layer.buffers.values()]
 
 
-def _write_with_torch(path: Path, arrays: dict[str, Array]) -> None:
-    """torch writes its file itself, in a process of its own."""
+def write_with_torch(path: Path, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]] = ()) -> None:
+    """torch writes its file itself, in a process of its own: of an optimizer, if its groups are given."""
     with tempfile.TemporaryDirectory() as folder:
-        source, made = Path(folder) / "weights.safetensors", Path(folder) / "made.pt"
-        source.write_bytes(save(arrays))
+        source, made = Path(folder) / "arrays.safetensors", Path(folder) / "made.pt"
+        source.write_bytes(save(arrays, {"param_groups": json.dumps(groups)} if groups else None))
         command = [sys.executable, "-c", TORCH, str(source), str(made)]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise RosettaError(f"torch did not write {path}: {last}; .safetensors needs no torch")
+            raise RosettaError(
+                f"torch did not write {path}: {last}" + ("" if groups else "; .safetensors needs no torch")
+            )
         write_atomically(path, made.read_bytes())

@@ -48,10 +48,23 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
                 yield Cause(f"{words} is {left[name]} on the left and {right[name]} on the right", found)
 
 
+def counters_differ(broken: Broken) -> Iterator[Cause]:
+    """How many steps the optimizers took, by which Adam corrects the bias of its means."""
+    left, right = (side.counters for side in broken.sides)
+    if left and right and left != right:
+        one, other = (" and ".join(map(str, counters)) for counters in (left, right))
+        yield Cause(f"the step counter is {one} on the left and {other} on the right", "optimizer-slots")
+
+
 def optimizers_differ(broken: Broken) -> Iterator[Cause]:
+    return steps_differ(*broken.sides, broken.rungs.precision)
+
+
+def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[Cause]:
     """The optimizers' settings that are not the same, where epsilon stands, and what weight decay goes by."""
-    left, right = (side.optimizer_settings for side in broken.sides)
-    classes = [side.optimizer_class for side in broken.sides]
+    sides = left_side, right_side
+    left, right = (side.optimizer_settings for side in sides)
+    classes = [side.optimizer_class for side in sides]
     entries = {"epsilon": "optimizer-epsilon", "weight_decay": "weight-decay", "rho": "rmsprop-defaults"}
     for name in left:
         one, other = left[name], right.get(name)
@@ -59,8 +72,8 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
             single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
             entry = "constants-precision" if single else entries.get(name, "")
             yield Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
-    for side, (framework, class_name) in zip(broken.sides, classes, strict=True):
-        coarse = FLOAT32_SETTINGS.get(side.platform, {}) if broken.rungs.precision == "float64" else {}
+    for side, (framework, class_name) in zip(sides, classes, strict=True):
+        coarse = FLOAT32_SETTINGS.get(side.platform, {}) if precision == "float64" else {}
         for name in coarse.get(class_name, ()):
             value = number(side.optimizer_settings.get(name))
             if float(np.float32(value)) != value:
@@ -74,7 +87,7 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
     if decoupled[0] != decoupled[1] and any(side.get("weight_decay") for side in (left, right)):
         one, other = ("straight to the weight" if alone else "through the gradient" for alone in decoupled)
         yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
-    one, other = map(clipping, broken.sides)
+    one, other = map(clipping, sides)
     if one != other:
         words = f"gradients are clipped {one} on the left and {other} on the right, as far as is known"
         yield Cause(words, "clipping")
@@ -136,8 +149,8 @@ PROBES: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
         probes.one_sided, tied, probes.few_rows, probes.scaled, settings_differ, probes.rearranged, dropping,
     ),
     "step": (
-        squared_slices, probes.two_biases, probes.scaled, probes.variance, settings_differ, probes.uncorrected,
-        probes.decayed, optimizers_differ,
+        counters_differ, squared_slices, probes.two_biases, probes.scaled, probes.variance, settings_differ,
+        probes.uncorrected, probes.decayed, optimizers_differ,
     ),
     "trajectory": (probes.two_biases, probes.later, optimizers_differ, dropping),
 }  # fmt: skip

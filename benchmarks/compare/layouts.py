@@ -214,6 +214,23 @@ ALWAYS: dict[str, dict[str, dict[str, Any]]] = {
 }
 # Momentum is v = mu v + g in torch. These keep it with the learning rate in it, Keras's SGD with the other sign too.
 RATE_IN_MOMENTUM = {("keras", "SGD"): -1.0, ("keras", "RMSprop"): 1.0, ("paddle", "RMSProp"): 1.0}
+# What each kind of optimizer keeps of a weight, under its framework's names, where its settings need it all.
+KEPT = {
+    ("torch", "SGD"): "momentum_buffer",
+    ("torch", "Adam"): "exp_avg exp_avg_sq max_exp_avg_sq",
+    ("torch", "RMSprop"): "square_avg momentum_buffer grad_avg",
+    ("paddle", "SGD"): "",
+    ("paddle", "Momentum"): "velocity",
+    ("paddle", "Adam"): "moment1 moment2 moment2_max",
+    ("paddle", "RMSProp"): "mean_square momentum mean_grad",
+    ("keras", "SGD"): "momentum",
+    ("keras", "Adam"): "momentum velocity velocity_hat",
+    ("keras", "RMSprop"): "velocity momentum average_gradient",
+}
+KEPT |= {(framework, "AdamW"): KEPT[framework, "Adam"] for framework in ("torch", "paddle", "keras")}
+SAME_SLOTS = {"Momentum": "SGD", "RMSProp": "RMSprop", "AdamW": "Adam"}  # kinds that keep the same
+# Slots, and the setting without which they are not needed; Adam's momentum always is.
+NEEDED_BY = {"momentum": "momentum", "mean_gradient": "centered", "largest_mean_square": "amsgrad"}
 # Where epsilon stands, and whether weight decay goes by the gradient or straight to the weight.
 EPSILON = {
     ("torch", "Adam"): "added to the root after its bias is corrected",

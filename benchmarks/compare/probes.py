@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, permutations
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from benchmarks.compare.activations import ACTIVATIONS
 from benchmarks.compare.comparer import ARRANGEMENTS, GATES, Array, Check, head, largest, largest_difference, pieces
 from benchmarks.compare.groups import WeightGroup, with_gates
 from benchmarks.compare.layouts import ACTIVATED, PARENT, RECURRENT
-from benchmarks.compare.record import Side
+from benchmarks.compare.record import LARGEST_SETTING, Side
 from benchmarks.compare.rungs import LayerItem, Rungs
 
 REGISTER = "docs/deviations.md"
@@ -119,7 +119,7 @@ def padded_inputs(broken: Broken) -> Iterator[tuple[str, Array]]:
 
 
 def number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and isfinite(value) else 0.0
+    return float(value) if isinstance(value, int | float) and abs(value) < LARGEST_SETTING else 0.0
 
 
 def rearranged(broken: Broken) -> Iterator[Cause]:

@@ -23,6 +23,7 @@ MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
 LARGEST_KEPT = 1 << 26  # bytes of an array that is kept until the next one of its file is read
 MOST_AXES = 32  # of an array
+LARGEST_SETTING = 1e308  # JSON may have integers that no float has
 DTYPES = {  # of safetensors, whose numbers begin with the least byte
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
     "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
@@ -64,6 +65,11 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
     class_name: Name = msgspec.field(name="class", default="")
     classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
     settings: Settings = {}
+    groups: list[Settings] = []  # of weights with settings of their own
+    counters: list[
+        Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+    ] = []  # of steps; several where weights have their own
+    keys: dict[Name, Name | None] = {}  # by which the optimizer loads its state -> "WEIGHT", "WEIGHT|SLOT", "|NAME"
 
     @property
     def kind(self) -> str:
@@ -170,6 +176,8 @@ class Side:
             raise CannotBeginError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, Mapping[str, NDArray[Any]]] = {}
         names = {name for layer in self.says.layers for name in (*layer.parameters.values(), *layer.buffers.values())}
+        keys = self.says.optimizer.keys.values() if self.says.optimizer else ()
+        names |= {name.partition("|")[0] for name in keys if name and not name.startswith("|")}
         parts = {part for call in self.says.calls for part in call.parts}
         for file, named in (("weights", names | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
@@ -262,7 +270,15 @@ class Side:
         own, table = self.says.optimizer.settings if self.says.optimizer else {}, OPTIMIZERS[self.framework]
         betas = own.get("betas")  # of torch
         both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
-        return {table[name]: value for name, value in own.items() if name in table} | both
+        found = {table[name]: value for name, value in own.items() if name in table} | both
+        return {
+            name: value for name, value in found.items() if not isinstance(value, int) or abs(value) < LARGEST_SETTING
+        }
+
+    @property
+    def counters(self) -> list[int]:
+        """How many steps the optimizer says it took; none where it does not count."""
+        return self.says.optimizer.counters if self.says.optimizer else []
 
     @cached_property
     def rate_in_momentum(self) -> float:

@@ -156,6 +156,10 @@ class Rungs:
                 yield self._item("gradients", pair, name, "gradients", bound, smallest_scale=smallest)
 
     def _step(self) -> Iterator[LayerItem]:
+        left, right = (side.counters for side in (self.left, self.right))
+        if left and right:
+            one, other = (partial(np.array, counters, np.float64) for counters in (right, left))
+            yield LayerItem("step", "step counter", one, other, 0.0, 1.0)
         if self._both("step", "slots", "slots of the optimizer"):
             yield from self._slots()
         if self._both("step", "step-1", "weights after a step"):

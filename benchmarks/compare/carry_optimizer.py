@@ -1,0 +1,256 @@
+"""Writes the optimizer of a record of mid-training as another framework's own optimizer loads it: the slots in the
+other side's layout and under its names, and the step counter."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from backends.native.paddle import state_dict_file
+from benchmarks.compare.carry import check_file, laid_out, tensors_of, write_with_torch
+from benchmarks.compare.causes import steps_differ
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.groups import Arranged, GroupPair
+from benchmarks.compare.layouts import KEPT, NEEDED_BY, RATE_IN_MOMENTUM, SAME_SLOTS, SLOTS
+from benchmarks.compare.mapping import MappingFile
+from benchmarks.compare.pairing import paired
+from benchmarks.compare.probes import TWO_BIASES
+from benchmarks.compare.record import Side
+from common.errors import CannotBeginError
+from common.files import write_atomically
+
+SUFFIXES = {"torch": (".pt",), "paddle": (".pdopt",), "keras": (".safetensors",)}
+LOADING = {
+    "torch": "torch.load reads it with weights_only=True, and optimizer.load_state_dict takes it",
+    "paddle": "paddle.load reads it, and optimizer.set_state_dict takes it where parameters have the names that they "
+    "had in the record, as in a process that makes the same model first",
+    "keras": "after optimizer.build(model.trainable_variables), safetensors' load_file reads it, and "
+    "optimizer.load_own_variables takes it",
+}
+RECORDING = "record.model(model) and then record.optimizer(optimizer), and nothing else"
+
+
+class Optimizer:
+    """The optimizer of a record: what it is, and what it keeps of a weight."""
+
+    def __init__(self, side: Side) -> None:
+        """Raises CannotBeginError for one that is not recorded as it must be, or is of no kind that is carried."""
+        if side.says.optimizer is None or not side.says.optimizer.keys:
+            raise CannotBeginError(
+                f"{side.name} lacks the optimizer; record it with the present rosetta_record: {RECORDING}"
+            )
+        self.side, self.says, self.settings = side, side.says.optimizer, side.optimizer_settings
+        self.name = self.says.kind
+        if side.optimizer_class not in KEPT:
+            known = ", ".join(name for framework, name in KEPT if framework == side.framework)
+            raise CannotBeginError(f"the optimizer of {side.name} is {self.name}, which is not carried; try {known}")
+        if any(key.endswith("|master_weight") for key in side.arrays("slots")) or (
+            self.says.settings.get("_multi_precision") and side.says.precision in ("float16", "bfloat16")
+        ):
+            raise CannotBeginError(f"the optimizer of {side.name} keeps master weights, which are not carried")
+        self.kind = SAME_SLOTS.get(self.name, self.name)
+        self.own = {SLOTS[side.framework][own]: own for own in KEPT[side.optimizer_class].split()}
+        self.slots = [slot for slot in self.own if self._needs(slot)]
+        parts = {key: (name or "").partition("|")[0] for key, name in self.says.keys.items()}
+        self.weights = {key: weight for key, weight in parts.items() if weight}  # by the loader's keys
+        if self.slots and not self.weights:
+            raise CannotBeginError(
+                f"the optimizer of {side.name} knows no weights; in Keras call optimizer.build"
+                "(model.trainable_variables) before record.optimizer(optimizer)"
+            )
+
+    def _needs(self, slot: str) -> bool:
+        always = slot not in NEEDED_BY or (self.kind, slot) == ("Adam", "momentum")
+        return always or bool(self.settings.get(NEEDED_BY[slot]))
+
+    @property
+    def rate_is_constant(self) -> bool:
+        rate = self.settings.get("learning_rate")
+        scheduled = self.side.framework == "paddle" and "_learning_rate" not in self.says.settings
+        return isinstance(rate, int | float) and bool(rate) and not scheduled and not self.says.groups
+
+    def slot(self, slots: "Slots", slot: str, weight: str) -> Array:
+        """A slot of a weight; zeros, as it begins, where it was not carried."""
+        found = slots.get(slot, {}).get(weight)
+        return np.zeros_like(self.side.arrays("weights")[weight]) if found is None else found
+
+    def setting(self, name: str) -> float:
+        value = self.settings.get(name)
+        if not isinstance(value, int | float):
+            raise CannotBeginError(f"the {name} of {self.side.name} is {value}; expected a number")
+        return float(value)
+
+
+Slots = Mapping[str, Mapping[str, Array]]  # by canonical name, and by the other side's weights
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """What the file of an optimizer holds."""
+
+    arrays: dict[str, Array]  # by the keys of the framework's loader
+    groups: list[dict[str, Any]]  # of torch: settings, and numbers of weights
+    remarks: list[str]  # in what the training may part from the left one
+
+
+def carried_optimizer(left_side: Side, like_side: Side, mapping: MappingFile | None = None) -> OptimizerState:
+    """The left side's optimizer for that of the other side, whose settings stay. Raises CannotBeginError for what
+    cannot be carried."""
+    left, like = Optimizer(left_side), Optimizer(like_side)
+    if (left.kind, set(left.slots)) != (like.kind, set(like.slots)):
+        one, other = (f"{of.name} with {' and '.join(of.slots) or 'no slots'}" for of in (left, like))
+        raise CannotBeginError(
+            f"the optimizer of {left_side.name} is {one}, and that of {like_side.name} is {other}; make both alike, "
+            f"with the same {', '.join(NEEDED_BY.values())}"
+        )
+    if left_side.says.steps or left_side.arrays("gradients"):
+        raise CannotBeginError(
+            f"{left_side.name} has the weights of before a step and the slots of after it; record it in "
+            f"mid-training: {RECORDING}"
+        )
+    for of in (left, like):
+        if of.side.optimizer_class in RATE_IN_MOMENTUM and "momentum" in of.slots and not of.rate_is_constant:
+            raise CannotBeginError(
+                f"the momentum of {of.side.name} has the learning rate in it, which is not one number there; only a "
+                "constant rate can be taken out of it"
+            )
+    counter = _counter(left)
+    pairs = paired(left_side, like_side, mapping).require(left_side, like_side).pairs
+    slots = {slot: _laid_out(slot, pairs, left, like) for slot in like.slots}
+    remarks = list(_remarks(pairs, left, like, slots))
+    arrays = ARRAYS[like_side.framework](like, slots, counter)
+    return OptimizerState(arrays, _torch_groups(like) if like_side.framework == "torch" else [], remarks)
+
+
+def _counter(left: Optimizer) -> int:
+    """How many steps were taken; 0 where an optimizer does not count them."""
+    counters = left.side.counters
+    if len(counters) == 1:
+        return counters[0]
+    if counters:
+        raise CannotBeginError(
+            f"weights of {left.side.name} took {' or '.join(map(str, counters))} steps, and one counter is carried "
+            "for all; train all weights from the first step on"
+        )
+    if left.kind == "Adam":
+        raise CannotBeginError(
+            f"{left.side.name} has no step counter, or so high a one that Paddle's powers of beta are 0; if you know "
+            f'it, write it into {left.side.path / "record.json"} as "counters": [100000] of the optimizer'
+        )
+    return 0
+
+
+def _laid_out(slot: str, pairs: Sequence[GroupPair], left: Optimizer, like: Optimizer) -> dict[str, Array]:
+    """A slot of all weights that have it, by the other side's weights."""
+    of_left, of_like = left.side, like.side
+    arrays = {name: of_left.slot(of[slot]) for name, of in of_left.slots.items() if slot in of}
+    for name, array in arrays.items():
+        if name not in of_left.arrays("weights") or array.shape != of_left.shape(name):
+            raise CannotBeginError(
+                f"{slot} of {name} in {of_left.name} is not of its weight's shape; record it again"
+            )
+    found = laid_out(pairs, arrays, lambda name: np.zeros(of_like.shape(name)), are_weights=False)
+    weights, factor = of_like.arrays("weights"), of_like.rate_in_momentum if slot == "momentum" else 1.0
+    for name, facts in of_like.says.weights.items():  # a tied weight bears the first of its names in the optimizer
+        if name in found and facts.tied_to in weights:
+            found.setdefault(str(facts.tied_to), found[name])
+    return {name: (array * factor).astype(weights[name].dtype, order="C") for name, array in found.items()}
+
+
+def _remarks(pairs: Sequence[GroupPair], left: Optimizer, like: Optimizer, slots: Slots) -> Iterator[str]:
+    """In what the training may part from the left one. Raises CannotBeginError for weights that an entry scales."""
+    kept, trained = left.side.slots, dict.fromkeys(like.weights.values())
+    for pair in pairs:
+        for tensor, other in tensors_of(pair):
+            if isinstance(tensor, Arranged):
+                if tensor.entry.times != 1:
+                    raise CannotBeginError(
+                        f"{pair.name} is {tensor.entry.times} times as large in {like.side.name}, and steps of "
+                        "an optimizer are not; it is carried without --optimizer only"
+                    )
+            elif 0 < sum(name in kept for name in tensor.names) != sum(name in trained for name in other.names) > 0:
+                yield f"{pair.name}: {TWO_BIASES}; freeze the second"
+    anew = [name for name in trained if any(name not in of for of in slots.values())]
+    if anew:
+        yield f"{left.side.name} has no slots of {len(anew)} weights, such as {anew[0]}, which begin anew"
+    if not left.side.counters and like.side.framework == "keras":
+        yield f"{left.side.name} counts no steps, so Keras counts them from 0, which a schedule of rates would see"
+    precisions = {left.side.precision, like.side.precision}
+    for cause in steps_differ(left.side, like.side, "float64" if precisions == {"float64"} else "float32"):
+        yield f"the next steps may part: {cause.sentence}{f' ({cause.link})' if cause.link else ''}"
+
+
+def _for_torch(like: Optimizer, slots: Slots, counter: int) -> dict[str, Array]:
+    """Arrays as NUMBER|SLOT. A weight without slots begins anew."""
+    arrays: dict[str, Array] = {}
+    for number, weight in like.weights.items():
+        found = {like.own[slot]: of[weight] for slot, of in slots.items() if weight in of}
+        if found and like.kind != "SGD":
+            found["step"] = np.array(counter, np.float32)
+        arrays |= {f"{number}|{slot}": array for slot, array in found.items()}
+    return arrays
+
+
+def _torch_groups(like: Optimizer) -> list[dict[str, Any]]:
+    """The groups' settings, and in order the numbers of their weights."""
+    found, first = [], 0
+    for group in like.says.groups or [{**like.says.settings, "weights": list(like.says.keys)}]:
+        settings = {name: value for name, value in group.items() if name != "weights"}
+        of = group.get("weights")
+        number = len(of) if isinstance(of, list) else 0
+        found.append({**settings, "params": list(range(first, first + number))})
+        first += number
+    return found
+
+
+def _for_paddle(like: Optimizer, slots: Slots, counter: int) -> dict[str, Array]:
+    """Arrays as PARAMETER_SLOT_0. RMSProp wants all its slots, were they of no use. Adam counts by powers of beta,
+    the first of which is beta itself."""
+    arrays: dict[str, Array] = {}
+    name = like.says.settings.get("_name")
+    for parameter, weight in like.weights.items():
+        wanted = like.own if like.kind == "RMSprop" else like.slots
+        found = {like.own[slot]: like.slot(slots, slot, weight) for slot in wanted}
+        for beta in (1, 2) if like.kind == "Adam" else ():
+            power = np.float64(like.setting(f"beta_{beta}")) ** (counter + 1)
+            found[f"beta{beta}_pow_acc"] = np.full(1, power, found["moment1"].dtype)
+        arrays |= {f"{parameter}_{f'{name}_' if name else ''}{slot}_0": array for slot, array in found.items()}
+    return arrays
+
+
+def _for_keras(like: Optimizer, slots: Slots, counter: int) -> dict[str, Array]:
+    """Arrays by their numbers among the optimizer's variables."""
+    arrays, canonical = {}, {own: slot for slot, own in like.own.items()}
+    for number, name in like.says.keys.items():
+        weight, _, variable = (name or "").rpartition("|")
+        if weight and variable in canonical:
+            arrays[number] = like.slot(slots, canonical[variable], weight)
+        elif name == "|iteration":
+            arrays[number] = np.array(counter)
+        elif name == "|learning_rate":
+            arrays[number] = np.array(like.setting("learning_rate"))
+        else:
+            raise CannotBeginError(f"the optimizer of {like.side.name} keeps {name}, which is not carried")
+    return arrays
+
+
+ARRAYS = {"torch": _for_torch, "paddle": _for_paddle, "keras": _for_keras}
+
+
+def check_optimizer_file(path: Path, weights: Path, like: Side, state: OptimizerState) -> None:
+    """Raises CannotBeginError where the file cannot be written beside that of the weights."""
+    if path.resolve() == weights.resolve():
+        raise CannotBeginError(f"-o and --optimizer are both {path}; name two files")
+    check_file(path, like, SUFFIXES[like.framework], "--optimizer", state.arrays)
+
+
+def write_optimizer(path: Path, like: Side, state: OptimizerState) -> str:
+    """Write the file that the other framework's own optimizer loads; returns how."""
+    if like.framework == "torch":
+        write_with_torch(path, state.arrays, state.groups)
+    else:
+        write_atomically(path, state_dict_file(state.arrays) if like.framework == "paddle" else save(state.arrays))
+    return LOADING[like.framework]

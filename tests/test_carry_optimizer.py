@@ -1,0 +1,259 @@
+"""`rosetta carry --optimizer`: a training goes on in another framework as if it had never left the first one."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from benchmarks.compare.carry import carried
+from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.record import Side as ReadSide
+from benchmarks.compare.shown import lines
+from common.errors import CannotBeginError
+from tests.porting_pairs import ADAM, SGD, WORDS, rounded, write_batches
+from tests.porting_side import FRAMEWORKS, Side, run_program, train_in_halves, train_second_half
+from tests.program import refusal, rosetta
+from tests.records import RATE, SLOTS, changed, tagger, write
+
+HALF = 5  # steps
+BOUND = 1e-8
+FILES = {"torch": "optimizer.pt", "paddle": "optimizer.pdopt", "keras": "optimizer.safetensors"}
+LSTM, DENSE, ATTENTION = (
+    {"kind": "lstm", "units": 4},
+    {"kind": "dense", "units": 4},
+    {"kind": "attention", "heads": 2},
+)
+# With an epsilon that changes nothing, wherever it stands, RMSprop is the same everywhere.
+RMSPROP = {**ADAM, "name": "rmsprop", "stock": True, "heavy": rounded(0.9), "epsilon": rounded(1e-30)}
+TRAININGS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "sgd": (SGD, [DENSE]),
+    "adam": ({**ADAM, "rate": rounded(0.01)}, [LSTM]),
+    "adamw": ({**ADAM, "name": "adamw", "rate": rounded(0.01), "decay": rounded(0.01)}, [ATTENTION]),
+    "rmsprop": ({**RMSPROP, "rate": rounded(0.01)}, [DENSE]),
+}
+PAIRS = [(name, *pair) for name in TRAININGS for pair in permutations(FRAMEWORKS, 2)]
+DATA = tagger()
+Change = Callable[[dict[str, Any]], Any]  # of what record.json says
+
+
+def nothing(said: dict[str, Any]) -> None: ...
+
+
+def config_of(name: str) -> dict[str, Any]:
+    optimizer, layers = TRAININGS[name]
+    base = {"words": WORDS, "width": 4, "dtype": "float64", "training": True, "one_bias": True}
+    return {**base, "layers": layers, "optimizer": optimizer}
+
+
+def edited(folder: Path, change: Change) -> Path:
+    path = folder / "record.json"
+    said = json.loads(path.read_text("utf-8"))
+    change(said)
+    path.write_text(json.dumps(said), "utf-8")
+    return folder
+
+
+def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide], folder: Path) -> None:
+    """Carry weights and optimizer into a folder and have the other framework go on with them."""
+    right = sides[1].framework
+    folder.mkdir()
+    save_file({key: np.ascontiguousarray(a) for key, a in carried(*sides).items()}, folder / "weights.safetensors")
+    state = carried_optimizer(*sides)
+    check_optimizer_file(folder / FILES[right], folder / "weights.safetensors", sides[1], state)
+    write_optimizer(folder / FILES[right], sides[1], state)
+    side.start(
+        train_second_half,
+        folder=folder,
+        config=config_of(name),
+        batches=folder.parent / "batches.safetensors",
+        steps=HALF,
+        weights=folder / "weights.safetensors",
+        optimizer=folder / FILES[right],
+    )
+
+
+def error(left_end: Path, right_end: Path) -> float:
+    """The largest difference of both sides' weights."""
+    got = load_file(right_end / "weights.safetensors")
+    expected = carried(ReadSide(left_end), ReadSide(right_end))
+    assert got.keys() == expected.keys()
+    assert all(np.isfinite(array).all() for array in got.values())
+    return max(float(np.abs(got[name] - array).max()) for name, array in expected.items())
+
+
+@pytest.fixture
+def started(side_of: Callable[[str], Side], monkeypatch: pytest.MonkeyPatch) -> dict[str, Side]:
+    """The frameworks' processes. That of torch also writes torch's files, for which `carry` starts one."""
+    sides = {name: side_of(name) for name in FRAMEWORKS}
+
+    def run(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+        sides["torch"].start(run_program, text=command[2], arguments=command[3:])
+        sides["torch"].wait()
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return sides
+
+
+def test_five_steps_carried_and_five_more_are_ten(started: dict[str, Side], tmp_path: Path) -> None:
+    write_batches(tmp_path / "batches.safetensors")
+    for name in TRAININGS:
+        for framework, side in started.items():
+            asked = {"config": config_of(name), "batches": tmp_path / "batches.safetensors", "steps": HALF}
+            side.start(train_in_halves, folder=tmp_path / f"{name}-{framework}", **asked)
+    for side in started.values():
+        for _ in TRAININGS:
+            side.wait()
+
+    def read(name: str, framework: str, moment: str) -> ReadSide:
+        return ReadSide(tmp_path / f"{name}-{framework}" / moment)
+
+    for name, left, right in PAIRS:
+        sides = read(name, left, "middle"), read(name, right, "start")
+        ask_for_second_half(started[right], name, sides, tmp_path / f"{name}-{left}-{right}")
+        started[right].wait()
+    errors = {pair: error(read(*pair[:2], "end").path, tmp_path / "-".join(pair) / "end") for pair in PAIRS}
+    assert {pair: found for pair, found in errors.items() if not found <= BOUND} == {}
+    for pair in PAIRS:
+        found = compare_records(read(*pair[:2], "middle"), ReadSide(tmp_path / "-".join(pair) / "loaded"))
+        assert found.passed, (pair, found.explanation)
+        assert found.climbed == ["weights", "step"]
+    edited(read("adam", "torch", "middle").path, lambda said: said["optimizer"].update(counters=[HALF + 1]))
+    sides = read("adam", "torch", "middle"), read("adam", "keras", "start")
+    ask_for_second_half(started["keras"], "adam", sides, tmp_path / "wrong")
+    started["keras"].wait()
+    assert error(read("adam", "torch", "end").path, tmp_path / "wrong" / "end") > 1000 * BOUND
+    edited(sides[0].path, lambda said: said["optimizer"].update(counters=[HALF]))
+    found = compare_records(ReadSide(sides[0].path), ReadSide(tmp_path / "wrong" / "loaded"))
+    assert "the step counter is 5 on the left and 6 on the right" in "\n".join(lines(found))
+
+
+# Without a framework: records of mid-training that NumPy made
+
+
+def middle(path: Path, framework: str, change: Change = nothing, data: dict[str, Any] = DATA) -> Path:
+    """A record of five steps of Adam, in whose description something is changed."""
+    write(path, framework, data)
+    for file in ("gradients", "step-1", "step-last", "layers", "outputs"):
+        (path / f"{file}.safetensors").unlink()
+    slots = load_file(path / "slots.safetensors")
+    keys = [key.partition("|")[0] for key in slots if SLOTS[framework]["momentum"] == key.partition("|")[2]]
+    if framework == "keras":
+        keys = ["|iteration", "|learning_rate", *slots]
+
+    def in_the_middle(said: dict[str, Any]) -> None:
+        said.update(steps=[], calls=[], loss=None)
+        said["optimizer"].update(counters=[HALF], keys={str(number): key for number, key in enumerate(keys)})
+        change(said)
+
+    return edited(path, in_the_middle)
+
+
+def of_optimizer(**facts: Any) -> Change:
+    return lambda said: said["optimizer"].update(facts)
+
+
+def named(kind: str) -> Change:
+    return of_optimizer(**{"class": kind})
+
+
+def setting(**settings: Any) -> Change:
+    return lambda said: said["optimizer"]["settings"].update(settings)
+
+
+def both(*changes: Change) -> Change:
+    def change(said: dict[str, Any]) -> None:
+        for one in changes:
+            one(said)
+
+    return change
+
+
+EMA = {"0": "|iteration", "1": "fc/kernel|average"}
+MOMENTUM = both(named("SGD"), setting(momentum=0.9))
+HALF_PRECISION = both(setting(_multi_precision=True), lambda said: said.update(precision="bfloat16"))
+UNBUILT = {"0": "|iteration"}
+REFUSED: dict[str, tuple[Change, Change, str]] = {
+    "no optimizer": (lambda said: said.update(optimizer=None), nothing, "left lacks the optimizer; record it"),
+    "a former recorder": (nothing, of_optimizer(keys={}), "like lacks the optimizer; record it with the present"),
+    "after a step": (
+        lambda said: said.update(steps=[{"step": 1}]), nothing, "has the weights of before a step and the slots"
+    ),
+    "another kind": (named("SGD"), nothing, "left is SGD with no slots, and that of like is Adam with"),
+    "a kind nobody carries": (named("Lion"), nothing, "is Lion, which is not carried; try SGD, Adam"),
+    "amsgrad": (nothing, setting(amsgrad=True), "with the same momentum, centered, amsgrad"),
+    "master weights": (HALF_PRECISION, nothing, "left keeps master weights, which are not carried"),
+    "no counter": (of_optimizer(counters=[]), nothing, r'no step counter, .* as "counters": \[100000\]'),
+    "two counters": (of_optimizer(counters=[4, 5]), nothing, "took 4 or 5 steps, and one counter is carried for all"),
+    "not built": (nothing, of_optimizer(keys=UNBUILT), r"call optimizer.build\(model.trainable_variables"),
+    "an average of weights": (nothing, of_optimizer(keys=EMA), r"keeps fc/kernel\|average, which is not carried"),
+    "a schedule of rates": (MOMENTUM, both(MOMENTUM, setting(learning_rate="Decay")), "which is not one number"),
+    "a weight that is not there": (nothing, of_optimizer(keys={"0": "x|momentum"}), "weights.safetensors has no x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_optimizer_that_cannot_be_carried_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    of_left, of_like, words = REFUSED[name]
+    left, like = middle(tmp_path / "left", "torch", of_left), middle(tmp_path / "like", "keras", of_like)
+    with pytest.raises(CannotBeginError, match=words) as refused:
+        carried_optimizer(ReadSide(left), ReadSide(like))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_slot_of_another_shape_is_refused(tmp_path: Path) -> None:
+    left, like = middle(tmp_path / "left", "torch"), middle(tmp_path / "like", "keras")
+    slots = load_file(left / "slots.safetensors")
+    save_file({**slots, "fc.weight|exp_avg": np.ones(3)}, left / "slots.safetensors")
+    with pytest.raises(CannotBeginError, match=r"momentum of fc.weight in left is not of its weight's shape"):
+        carried_optimizer(ReadSide(left), ReadSide(like))
+
+
+def test_what_parts_afterwards_is_said(tmp_path: Path) -> None:
+    left, like = middle(tmp_path / "left", "torch"), middle(tmp_path / "like", "keras", setting(epsilon=1e-7))
+    slots = load_file(left / "slots.safetensors")
+    save_file({key: array for key, array in slots.items() if "fc.bias" not in key}, left / "slots.safetensors")
+    remarks = carried_optimizer(ReadSide(left), ReadSide(like)).remarks
+    for words in (
+        "no slots of 1 weights, such as fc/bias, which begin anew",
+        "the optimizer's epsilon is 1e-08 on the left and 1e-07 on the right",
+        "epsilon is added to the root after its bias is corrected on the left and",
+        "lstm:l0: one side trains two biases",
+    ):
+        assert any(words in remark for remark in remarks), words
+
+
+def test_the_command_writes_both_files_or_none(started: dict[str, Side], tmp_path: Path) -> None:
+    left, like = middle(tmp_path / "left", "keras"), middle(tmp_path / "like", "torch")
+    weights, optimizer = tmp_path / "w.safetensors", tmp_path / "o.pt"
+    command = ["carry", left, "--to", "torch", "--like", like, "-o", weights, "--optimizer"]
+    assert "give it the ending .pt" in refusal(2, *command, tmp_path / "o.pdopt")
+    assert "are both" in refusal(2, *command, weights)
+    assert not weights.exists()
+    status, printed, _ = rosetta(*command, optimizer)
+    assert (status, weights.exists(), optimizer.exists()) == (0, True, True)
+    assert "torch.load reads it with weights_only=True, and optimizer.load_state_dict takes it" in " ".join(
+        printed.split()
+    )
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_step_counter_that_is_off_by_one_is_named(trained: bool, tmp_path: Path) -> None:
+    """In two records of mid-training, and in such of steps that come after it."""
+    make: Any = (lambda path, name, change, data=DATA: edited(write(path, name, data), change)) if trained else middle
+    off = changed(DATA, lambda data: data["step-1"]["fc"]["kernel"].__iadd__(RATE))
+    left = make(tmp_path / "left", "torch", of_optimizer(counters=[5]))
+    right = make(tmp_path / "right", "paddle", of_optimizer(counters=[6]), off)
+    found = compare_records(ReadSide(left), ReadSide(right))
+    assert found.broken == "step"
+    assert found.control.passed
+    assert "likely: the step counter is 5 on the left and 6 on the right" in "\n".join(lines(found))
+    same = make(tmp_path / "same", "paddle", of_optimizer(counters=[5]))
+    assert compare_records(ReadSide(left), ReadSide(same)).passed

@@ -138,7 +138,7 @@ def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Cas
             return ", ".join(f"{found[kind]} {kind}" for kind in list(MOST_GROWTH)[1:]) + size(found["bytes"])
 
         for number, name in enumerate(cycle(processes)):
-            yield Case(name, partial(work, number, name), 300)
+            yield Case(name, partial(work, number, name), 1800)  # trainings beside all else, on a busy machine
 
 
 def size(number: int) -> str:

@@ -26,8 +26,8 @@ from backends import names as names_in_table
 from backends.commands import options
 from common import terminal
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
-from common.ending import Commands, run_to_the_end
 from common.errors import CannotBeginError, CtrlCError, RosettaError
+from common.terminal import Commands, run_to_the_end
 from common.text import lines_as_they_arrive, opened, printable, quoted, typed_lines
 
 if TYPE_CHECKING:

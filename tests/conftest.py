@@ -19,9 +19,9 @@ from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure.lock import PLACE
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.ending import ENDING
 from common.material import Material, prepare
 from common.tensors import Batch, model_config
+from common.terminal import ENDING
 from tests import needs
 from tests.porting_side import Side
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import psutil
 
 from backends.process.parent import PROJECT
-from common.ending import ENDING
+from common.terminal import ENDING
 from rosetta import main
 
 LONGEST = 900  # seconds that a test waits for a program

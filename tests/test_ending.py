@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backends.process.parent import PROJECT
-from common.ending import run_to_the_end
+from common.terminal import run_to_the_end
 from tests.program import wait_until, workers
 
 TRANSLATE = [sys.executable, "-m", "rosetta", "translate", "--backend", "numpy"]

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from common.ending import ENDING
 from common.files import UNFINISHED
+from common.terminal import ENDING
 from tests.attack import stories
 from tests.attack.limits import Case
 from tests.attack.programs import LONGEST, Place, Program

@@ -13,7 +13,7 @@ from typing import Self
 import psutil
 
 from backends.process.parent import PROJECT
-from common.ending import ENDING
+from common.terminal import ENDING
 from tests.program import wait_until, workers
 from tests.saves import temporary_files
 

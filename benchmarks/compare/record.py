@@ -31,6 +31,7 @@ DTYPES = {  # of safetensors, whose numbers begin with the least byte
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 Settings = dict[Name, Any]
+Counter = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 File = Literal["inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last"]
 
 
@@ -66,9 +67,7 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
     classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
     settings: Settings = {}
     groups: list[Settings] = []  # of weights with settings of their own
-    counters: list[
-        Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
-    ] = []  # of steps; several where weights have their own
+    counters: list[Counter] = []  # of steps; several where weights have their own
     keys: dict[Name, Name | None] = {}  # by which the optimizer loads its state -> "WEIGHT", "WEIGHT|SLOT", "|NAME"
 
     @property

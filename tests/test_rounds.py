@@ -108,6 +108,20 @@ def test_at_any_speed_the_default_time_gives_an_answer_of_three_rounds(world, me
     assert torch.low / 1.02 < SECONDS["paddle"] / SECONDS["torch"] < torch.high * 1.02
 
 
+def test_a_profile_that_a_kill_took_is_made_when_the_benchmark_goes_on(tmp_path, world, measure) -> None:
+    plan = msgspec.structs.replace(THREE, rows=[row for row in THREE.rows if not row.installed], within=10.0)
+    done = measure(plan)
+    lines = (tmp_path / "a.jsonl").read_bytes().splitlines(keepends=True)
+    profiles = [line for line in lines if b'"kind":"profiling"' in line]
+    assert profiles
+    (tmp_path / "b.jsonl").write_bytes(b"".join(line for line in lines if line != profiles[-1]))
+    again = measure(plan, "b.jsonl")
+    profiled = [line.row for line in Recording.read(tmp_path / "b.jsonl").of_kind(RowProfile)]
+    assert sorted(profiled) == sorted({*profiled})
+    assert len(profiled) == len(profiles)
+    assert len(again.rounds) == len(done.rounds) + 1
+
+
 @pytest.mark.parametrize("budget", [60.0, 120.0])
 @SPEEDS
 def test_a_budget_that_is_too_short_is_refused_soon_with_one_that_will_do(

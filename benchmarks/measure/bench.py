@@ -79,6 +79,8 @@ class Benchmark:
                 self._round(matched)
             while self._wants_extra():
                 self._round(everything, extra=True)
+            if self._unprofiled(matched) and self._used >= LEAST_ROUNDS and self.pace.has_round(self._used):
+                self._round(matched, extra=True)  # of a benchmark that was ended while it profiled
         except machine.NoRestError as error:
             if half_width(self.recording) is None:
                 raise
@@ -218,12 +220,18 @@ class Benchmark:
         counts = int(together.sum()), int(alone[0])
         return Decoded(one.row, translations, seconds, counts, len(together), scores)
 
+    def _unprofiled(self, indices: Sequence[int]) -> set[int]:
+        """Those of these rows that have no profile and are to have one."""
+        recorded = {line.row for line in self.recording.of_kind(RowProfile)}
+        rows = self.plan.rows
+        return {index for index in indices if not (rows[index].installed or rows[index].control)} - recorded
+
     def _profile(self, live: Sequence[Trainees]) -> None:
         """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
-        recorded, size = {line.row for line in self.recording.of_kind(RowProfile)}, self.batches.batch_size
+        missing, size = self._unprofiled([one.row for one in live]), self.batches.batch_size
         for one in live:
             row, (process,) = self._row(one), one.processes
-            if one.row in recorded or self.pace.left < PROFILING * one.step_seconds:
+            if one.row not in missing or self.pace.left < PROFILING * one.step_seconds:
                 continue
             self.status(f"profiling {row.label}")
             profile = process.call(in_child.profiled, batch_size=size, **self._rows(0, PROFILED_STEPS))

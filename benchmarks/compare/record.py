@@ -149,6 +149,13 @@ class Arrays(Mapping[str, NDArray[Any]]):
             self._last = {name: array}
         return self._last[name]
 
+    def mapped(self, name: str) -> NDArray[Any]:
+        """The array in its file, for whoever reads a few of its numbers; those alone count as memory."""
+        dtype, shape, start = self._places[name]
+        if not prod(shape):
+            return np.zeros(shape, dtype)
+        return np.memmap(self._path, dtype, "r", start, shape)
+
     def __contains__(self, name: object) -> bool:
         return name in self._places  # a mapping's own would read the array
 

@@ -599,7 +599,8 @@ class Paddle(Modules):
         return (self.api.nn.layer.rnn.RNNBase,)
 
     def exists(self, weight: Any) -> bool:
-        return bool(weight._is_initialized())
+        """What has been computed is no weight, such as the one that weight_norm makes of two others."""
+        return bool(weight._is_initialized()) and weight.is_leaf
 
     def array(self, tensor: Any) -> NDArray[Any]:
         if tensor.is_selected_rows():  # the gradient of a sparse embedding

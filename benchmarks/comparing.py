@@ -108,9 +108,9 @@ def diff(
     """
     from benchmarks.compare import shown
     from benchmarks.compare.diff import compare_records
+    from benchmarks.compare.drafts import write_mapping as draft
     from benchmarks.compare.mapping import read_mapping
     from benchmarks.compare.pairing import paired
-    from benchmarks.compare.pairing import write_mapping as draft
     from benchmarks.compare.record import Side
     from benchmarks.compare.rungs import COMPARED
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,14 @@ def script(program: Any, folder: str, arguments: list[str], steps: int, control:
         sys.path.remove(folder)
 
 
+def script_of_torch(program: Any, folder: str, arguments: list[str]) -> None:
+    """Run a script of torch, in Paddle's process under `paddle.enable_compat()`."""
+    paddle = sys.modules.get("paddle")
+    sys.argv = ["script_of_torch.py", folder, *arguments]
+    with paddle.use_compat_guard(silent=True) if paddle else nullcontext():
+        runpy.run_path(str(PROJECT / "tests" / sys.argv[0]), run_name="__main__")
+
+
 def _shortened(
     record: Record, most: int, control: bool, model: Any, batches: Any, loss_of: Any, optimizer: Any, steps: int = 10
 ) -> None:
@@ -111,7 +120,7 @@ def _shortened(
 def record(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int, weights: str = "") -> None:
     """Record a model that `config` describes, with the weights of a file, in a training or as it is."""
     fed = _fed(batches, config)
-    model = program.model_of(config, fed[0]["ids"])
+    model = _model_of(program, config, fed[0]["ids"])
     if weights:
         program.load(model, load_file(weights))
     if not steps:
@@ -261,6 +270,14 @@ def _refused(action: Callable[[], Any]) -> str:
     except RecordError as error:
         return str(error)
     raise AssertionError("it was not refused")
+
+
+def _model_of(program: Any, config: dict[str, Any], ids: Array) -> Any:
+    """A model of layers, or one of blocks of tests.arranged."""
+    if "blocks" not in config:
+        return program.model_of(config, ids)
+    api = importlib.import_module(program.__name__.replace("porting", "arranged"))
+    return importlib.import_module("tests.arranged").model_of(api, config, ids)
 
 
 def _loss_of(program: Any, config: dict[str, Any], model: Any, batch: dict[str, Array]) -> tuple[Any, dict[str, Any]]:

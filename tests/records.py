@@ -201,6 +201,42 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     return path
 
 
+def cut(folder: Path) -> tuple[Path, Path]:
+    """Two records of weights of the same numbers that are cut otherwise, of torch and of Keras."""
+    rng = np.random.default_rng(4)
+    width = 6
+    left: dict[str, Array] = {"out.weight": rng.standard_normal((4, width))}
+    right = {"out/kernel": left["out.weight"].T}
+    for block in range(2):
+        qkv = left[f"b.{block}.qkv.weight"] = rng.standard_normal((3 * width, width))
+        right |= {f"b{block}/{n}/kernel": part.T for n, part in zip("qkv", np.split(qkv, 3), strict=True)}
+    left["moe.0.w"] = rng.standard_normal((2, 3, 5))
+    right |= {f"moe/{number}/kernel": expert for number, expert in enumerate(left["moe.0.w"])}
+    for name, framework, weights, kind in (("left", "torch", left, "Linear"), ("right", "keras", right, "Dense")):
+        (folder / name).mkdir(parents=True)
+        dot = "/" if framework == "keras" else "."
+        layers: dict[str, dict[str, str]] = {}
+        for weight in weights:
+            path, _, role = weight.rpartition(dot)
+            layers.setdefault(path, {})[role] = weight
+        said = {
+            "format": "rosetta-record",
+            "version": 1,
+            "framework": {"name": framework},
+            "precision": "float64",
+            "layers": [
+                {"path": path, "classes": ["mine.Moe" if "w" in own else kind], "parameters": own}
+                for path, own in layers.items()
+            ],
+            "loss": 1.0,
+        }
+        (folder / name / "record.json").write_text(json.dumps(said), encoding="utf-8")
+        for file in ("weights", "gradients"):
+            arrays = {key: np.array(array, order="C") for key, array in weights.items()}
+            save_file(arrays, folder / name / f"{file}.safetensors")
+    return folder / "left", folder / "right"
+
+
 def changed(data: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """A copy of the data with a mistake in it."""
     copy = deepcopy(data)

@@ -24,6 +24,28 @@ def holds(left: dict[str, Array], right: dict[str, Array]) -> tuple[set[str], se
     return names
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([3, 4, 5, 0, 1, 2], 'axes = "parts m -> parts m", order = [1, 0]'),
+        ([1, 3, 5, 0, 2, 4], 'axes = "(n parts) m -> (parts n) m", sizes = {n = 3}, order = [1, 0]'),
+        ([3, 0, 4, 1, 5, 2], 'axes = "(parts n) m -> (n parts) m", sizes = {n = 3}, order = [1, 0]'),
+        (  # of three groups two queries, a key and a value, against all queries, all keys, all values
+            [0, 1, 6, 9, 2, 3, 7, 10, 4, 5, 8, 11],
+            'axes = "parts m -> parts m", order = [0, 1, 6, 9, 2, 3, 7, 10, 4, 5, 8, 11]',
+        ),
+    ],
+    ids=["halves exchanged", "pairs of halves exchanged", "halves of pairs exchanged", "heads"],
+)
+def test_parts_in_another_order_are_found(rows: list[int], words: str) -> None:
+    size = 1 if len(rows) == 6 else 2
+    array = np.random.default_rng(6).normal(size=(size * len(rows), 3))
+    right = array.reshape(len(rows), size, 3)[rows].reshape(array.shape)
+    (entry,) = found_by_value({"w": array}, {"k": right})
+    assert words in line_of(entry)
+    np.testing.assert_array_equal(entry.to_right(array, {"k": right}.__getitem__)["k"], right)
+
+
 @pytest.mark.parametrize("name", sorted(cases().keys() - NOT_BY_VALUE))
 def test_arrays_in_every_arrangement_find_each_other(name: str) -> None:
     _, left, right = cases()[name]
@@ -52,3 +74,8 @@ def test_arrays_of_which_a_number_differs_do_not_find_each_other(name: str) -> N
     worst = max(changed, key=lambda key: changed[key].size)
     changed[worst].flat[1] += 1e-9
     assert worst not in holds(left, changed)[1]
+
+
+def test_rows_of_padding_are_left_out_where_other_arrays_are_as_long_as_a_row() -> None:
+    table, gain = np.random.default_rng(3).normal(size=(7, 4)), np.random.default_rng(4).normal(size=4)
+    assert holds({"table": table, "gain": gain}, {"t": table[:5], "g": gain}) == ({"table", "gain"}, {"t", "g"})

@@ -20,9 +20,10 @@ from benchmarks.compare.activations import ACTIVATIONS, gelu, gelu_by_tanh
 from benchmarks.compare.carry import aliases, carried, write_carried
 from benchmarks.compare.comparer import BREAKS
 from benchmarks.compare.diff import Diff, compare_records
+from benchmarks.compare.drafts import write_mapping
 from benchmarks.compare.groups import groups_of
 from benchmarks.compare.mapping import read_mapping
-from benchmarks.compare.pairing import paired, write_mapping
+from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
 from benchmarks.compare.rungs import COMPARED
 from common.errors import CannotBeginError

@@ -210,6 +210,21 @@ def test_a_line_that_does_not_fit_is_refused_with_what_fails(line: str, words: s
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("template", ["{a}1{b}1{c}1{d}1{e}1{f}1{g}1{h}x", "{i}" * 333, "*1" * 400, "l.{i}.{i}"])
+def test_a_template_is_looked_up_in_one_way_whatever_it_is(template: str, tmp_path: Path) -> None:
+    """An index is all digits that stand there, so no digit is tried in two; one that stands twice is one number."""
+    left = {"1" * 1000: numbers(2), "l.0.1": numbers(2), "w" + "9" * 5000: numbers(2)}
+    with pytest.raises(MappingError, match="no weight is named"):
+        entries(tmp_path, f'[weights]\n"{template}" = "q"\n', left, {"q": numbers(2)})
+
+
+def test_an_array_of_no_numbers_is_refused_whatever_sizes_are_given(tmp_path: Path) -> None:
+    left, right = {"w": numbers(0, 4)}, {"q": numbers(4, 0)}
+    line = f'"w" = {{to = "q", axes = "(h d) m -> m (d h)", sizes = {{h = {10**30}}}}}'
+    with pytest.raises(MappingError, match="no numbers"):
+        entries(tmp_path, f"[weights]\n{line}\n", left, right)
+
+
 def test_a_weight_in_two_lines_is_refused(tmp_path: Path) -> None:
     left, right = {"w": numbers(2), "x": numbers(2)}, {"q": numbers(2)}
     with pytest.raises(MappingError, match="q of the right side stands in the lines w and x; expected once"):

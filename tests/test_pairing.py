@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 from benchmarks.compare.carry import carried
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.diff import compare_records
+from benchmarks.compare.drafts import write_mapping
 from benchmarks.compare.mapping import read_mapping
-from benchmarks.compare.pairing import paired, write_mapping
+from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
 from common.errors import CannotBeginError
 
@@ -209,6 +210,91 @@ def test_what_stands_between_layers_shows_in_the_layer_that_contains_them(tmp_pa
     found = compare_records(sides[0], sides[1])
     assert found.broken == "forward"
     assert found.explanation[1].startswith("block output")
+
+
+def both(folder: Path, left: Layers, right: Layers) -> tuple[Side, Side]:
+    return record(folder / "left", "torch", left, {}), record(folder / "right", "keras", right, {})
+
+
+def passes_with_what_is_written(folder: Path, left: Side, right: Side) -> None:
+    write_mapping(folder / "mapping.toml", paired(left, right))
+    mapping = read_mapping(folder / "mapping.toml")
+    found = compare_records(left, right, mapping)
+    assert found.passed, found.explanation
+    for name, array in carried(left, right, mapping).items():
+        np.testing.assert_array_equal(array, right.arrays("weights")[name])
+
+
+RNG = np.random.default_rng(5)
+
+
+def test_weights_of_own_layers_find_each_other_whatever_they_are_called(tmp_path: Path) -> None:
+    """The first of one side has the shape of the other's second."""
+    one, two, output = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(2, 4, 3)), RNG.normal(size=(N, M))
+    left: Layers = {"moe": (["mine.Moe"], {"w1": one, "w2": two}, output)}
+    right: Layers = {"moe": (["mine.Moe"], {"first": one.swapaxes(1, 2), "w1": two.swapaxes(1, 2)}, output.copy())}
+    sides = both(tmp_path, left, right)
+    assert compare_records(*sides).passed
+    passes_with_what_is_written(tmp_path, *sides)
+
+
+def test_a_layer_in_parts_has_each_weight_in_one_line(tmp_path: Path) -> None:
+    """Whose biases, too, hold numbers that find each other."""
+    kernel, bias, output = RNG.normal(size=(M, 2 * M)), RNG.normal(size=2 * M), RNG.normal(size=(N, 2 * M))
+    left: Layers = {"kv": (["Linear"], {"weight": kernel.T, "bias": bias}, output)}
+    right: Layers = {
+        name: (["Dense"], {"kernel": kernel[:, part], "bias": bias[part]}, output[:, part].copy())
+        for name, part in (("k", slice(M)), ("v", slice(M, None)))
+    }
+    right["end"] = (["mine.End"], {}, output)
+    left["end"] = (["mine.End"], {}, output)
+    sides = both(tmp_path, left, right)
+    assert len(paired(*sides).pairs) == len({pair.name + str([*pair.left.tensors]) for pair in paired(*sides).pairs})
+    passes_with_what_is_written(tmp_path, *sides)
+
+
+def test_a_kernel_in_another_order_differs_and_passes_with_the_line_that_is_written(tmp_path: Path) -> None:
+    """As after an image with channels first on one side: no number tells whether the layer computes accordingly."""
+    kernel, output = RNG.normal(size=(12, 5)), RNG.normal(size=(N, 5))
+    turned = kernel.reshape(3, 4, 5).swapaxes(0, 1).reshape(12, 5)
+    left: Layers = {"fc": (["Linear"], {"weight": kernel.T, "bias": np.zeros(5)}, output)}
+    right: Layers = {"fc": (["Dense"], {"kernel": turned, "bias": np.zeros(5)}, output.copy())}
+    sides = both(tmp_path, left, right)
+    found = compare_records(*sides)
+    assert found.broken == "weights"
+    (line,) = [cause.sentence for cause in found.causes if "--write-mapping writes this" in cause.sentence]
+    assert '"fc.weight" = {to = "fc/kernel", axes = "m (b c) -> (c b) m", sizes = {b = 3, c = 4}}' in line
+    passes_with_what_is_written(tmp_path, *sides)
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_packed_experts_are_compared_with_the_layer_that_contains_a_list_of_them(
+    exchanged: bool, tmp_path: Path
+) -> None:
+    kernels, output = RNG.normal(size=(2, M, M)), RNG.normal(size=(N, M))
+    left: Layers = {"moe": (["mine.Moe"], {"w": kernels}, output), "head": (["mine.Head"], {}, output)}
+    other = output + 1.0 if exchanged else output
+    right: Layers = {
+        f"moe/{number}": (["Dense"], {"kernel": kernel}, RNG.normal(size=(N, M)))
+        for number, kernel in enumerate(kernels[::-1] if exchanged else kernels)
+    }
+    right |= {"moe": (["mine.Moe"], {}, other), "head": (["mine.Head"], {}, other)}
+    found = compare_records(*both(tmp_path, left, right))
+    assert "moe output" in [check.tensor for check in found.checks]
+    assert found.passed != exchanged
+    if exchanged:
+        assert found.explanation[1].startswith("moe output")
+        (cause,) = [cause.sentence for cause in found.causes if "another order" in cause.sentence]
+        assert "moe with moe/1/kernel + moe/0/kernel" in cause
+
+
+def test_an_embedding_with_more_rows_is_named(tmp_path: Path) -> None:
+    table, output = RNG.normal(size=(5, M)), RNG.normal(size=(N, M))
+    shifted = np.concatenate([RNG.normal(size=(1, M)), table, RNG.normal(size=(1, M))])
+    left: Layers = {"emb": (["Embedding"], {"weight": table}, output)}
+    found = compare_records(*both(tmp_path, left, {"emb": (["Embedding"], {"embeddings": shifted}, output)}))
+    assert found.broken == "weights"
+    assert found.explanation[1].startswith("emb")
 
 
 def test_what_cannot_be_paired_is_refused_with_a_line_to_begin_with(tmp_path: Path) -> None:

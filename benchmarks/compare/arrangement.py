@@ -149,7 +149,7 @@ class Entry:
     ) -> Array:
         array = self._whole_of(half, read)
         if order:
-            array = self._reordered(array, [order.index(place) for place in range(len(order))])
+            array = self._reordered(array, [int(place) for place in np.argsort(order)])
         if LACKING in other.names:
             there = other.spans()[other.names.index(LACKING)]
             array = np.delete(array, there, self._axes().index(PARTS))

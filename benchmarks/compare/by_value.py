@@ -18,7 +18,7 @@ from benchmarks.compare.comparer import Array
 from benchmarks.compare.mapping import Line, MappingError, fitted
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
-MOST_BLOCKS = 8  # equal parts of one axis that may stand in another order
+MOST_BLOCKS = 128  # equal parts of one axis that may stand in another order, such as heads
 
 Arrays = Mapping[str, Array]
 Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
@@ -28,17 +28,18 @@ WHOLE = -1  # the axis of a row that is a whole array
 def found_by_value(left: Arrays, right: Arrays) -> list[Entry]:
     """Entries of arrays that hold the same numbers; each array stands in one entry at most."""
     entries: list[Entry] = []
-    lefts, rights = ({name: array for name, array in side.items() if telling(array)} for side in (left, right))
-    for turned in (False, True):  # first one array of the left side and one or several of the right, then the reverse
-        ones, others = (rights, lefts) if turned else (lefts, rights)
-        table = rows_of(others)
-        for name, array in list(ones.items()):
-            entry = next(_entries(name, array, others, table), None)
-            if entry:
-                entries.append(exchanged(entry) if turned else entry)
-                del ones[name]
-                for other in entry.right.own:
-                    del others[other]
+    sides = [{name: array for name, array in side.items() if telling(array)} for side in (left, right)]
+    tables = [rows_of(side) for side in sides]
+    for lacking in (False, True):  # what is part of an array is looked for among what is left
+        for one in (0, 1):  # one array of the left side and one or several of the right, and the reverse
+            ones, others = sides[one], sides[1 - one]
+            for name, array in list(ones.items()):
+                entry = next(_entries(name, array, others, tables[1 - one], lacking), None)
+                if entry:
+                    entries.append(exchanged(entry) if one else entry)
+                    del ones[name]
+                    for other in entry.right.own:
+                        del others[other]
     return entries
 
 
@@ -71,11 +72,15 @@ def rows_of(arrays: Arrays) -> dict[bytes, list[Row]]:
     return table
 
 
-def _entries(name: str, array: Array, others: Arrays, table: Mapping[bytes, list[Row]]) -> Iterator[Entry]:
-    """The entries of one array, each of which is seen to hold."""
+def _entries(
+    name: str, array: Array, others: Arrays, table: Mapping[bytes, list[Row]], lacking: bool
+) -> Iterator[Entry]:
+    """The entries of one array, each of which is seen to hold; of those that lack a part, or of all others."""
     for axis in range(array.ndim):
         found = [[row for row in table.get(key.tobytes(), ()) if row[0] in others] for key in rows_along(array, axis)]
         for to, axes, sizes, order in _arranged(array, axis, others, _assigned(found, others)):
+            if (LACKING in to) != lacking:
+                continue
             shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
             line = Line(list(to), "axes", sizes, order)
             try:
@@ -213,12 +218,20 @@ def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: b
                     one_axis, other_axis = (tuple(name for name in of if name in kept) for of in ("abc", turned))
                     yield (one_axis, other_axis), {letter: sizes[letter] for letter in kept}, []
                     return
-    for count in range(2, MOST_BLOCKS + 1):
+    for count in range(2, min(number, MOST_BLOCKS) + 1):
         if number % count == 0:
-            blocks = found.reshape(count, -1)
-            first = blocks[:, 0] // (number // count)
-            if np.array_equal(blocks, np.arange(number).reshape(count, -1)[first]):
-                yield ((PARTS,), (PARTS,)), {}, [int(block) for block in first]
+            size = number // count
+            whole = np.arange(number).reshape(count, size)
+            for one_axis, other_axis, blocks, first in (
+                ((PARTS,), (PARTS,), whole, found[::size] // size),
+                (("n", PARTS), (PARTS, "n"), whole.reshape(size, count).T, found[::size] % count),
+                ((PARTS, "n"), ("n", PARTS), whole, found[:count] // size),
+            ):
+                placed = blocks[first] if other_axis != ("n", PARTS) else blocks[first].T
+                if len({*first.tolist()}) == count and np.array_equal(placed.ravel(), found):
+                    sizes = {"n": size} if len(one_axis) > 1 else {}
+                    yield (one_axis, other_axis), sizes, first.tolist()
+                    return
 
 
 def divisors(number: int) -> list[int]:

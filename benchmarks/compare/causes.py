@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks.compare import probes
 from benchmarks.compare.comparer import Check
+from benchmarks.compare.drafts import line_of_pair, rearranged
 from benchmarks.compare.groups import settings_of
 from benchmarks.compare.layouts import EPSILON, FLOAT32_SETTINGS
 from benchmarks.compare.probes import Broken, Cause, number
@@ -114,6 +115,29 @@ def dropping(broken: Broken) -> Iterator[Cause]:
                 break
 
 
+def arranged(broken: Broken) -> Iterator[Cause]:
+    """The layer's weights have the same numbers in different places, for which the layer may be made."""
+    for pair in rearranged(broken.item.pair) if broken.item.pair else ():
+        words = "if the right layer computes with them where they are, --write-mapping writes this for --mapping"
+        yield Cause(f"both sides hold the same numbers: {line_of_pair(pair)}; {words}")
+
+
+def found_elsewhere(broken: Broken) -> Iterator[Cause]:
+    """What was paired by its numbers before the layer that breaks, and stands in another order on the right."""
+    order = {name: place for place, name in enumerate(broken.sides[1].owners)}
+    last, found = -1, []
+    for pair in broken.rungs.pairing.pairs:
+        if pair is broken.item.pair:
+            break
+        places = [order[name] for name in pair.right.names if name in order] if pair.found == "value" else []
+        if places:
+            if places != sorted(places) or places[0] < last:
+                found.append(f"{pair.name} with {' + '.join(pair.right.names)}")
+            last = places[0]
+    if found:
+        yield Cause(f"by their numbers were paired, in another order than the right side has them: {found[-1]}")
+
+
 def tied(broken: Broken) -> Iterator[Cause]:
     """A weight that one side shares between two layers."""
     marks = []
@@ -138,11 +162,12 @@ PROBES: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "tensors": (probes.elsewhere, probes.rearranged, probes.other_dtype, probes.scaled),
     "weights": (
         probes.rearranged, probes.one_sided, probes.other_dtype, probes.few_rows, probes.scaled, tied,
-        settings_differ,
+        settings_differ, arranged,
     ),
     "forward": (
         settings_differ, probes.activated_otherwise, probes.activations_differ, probes.by_time, probes.padded_rows,
         probes.attention, dropping, probes.other_dtype, probes.rearranged, probes.scaled, probes.of_float32,
+        found_elsewhere,
     ),
     "loss": (probes.smoothed, probes.scaled, probes.of_float32),
     "gradients": (

@@ -12,9 +12,10 @@ import numpy as np
 
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Array, Check, Item, explained, head, judge, nearest
+from benchmarks.compare.drafts import line_of_pair
 from benchmarks.compare.layouts import ARRANGED, PARENT
 from benchmarks.compare.mapping import MappingFile
-from benchmarks.compare.pairing import Pairing, line_of_pair, paired
+from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.probes import Cause
 from benchmarks.compare.record import Side, is_number
 from benchmarks.compare.rungs import COMPARED, Rungs

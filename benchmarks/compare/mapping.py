@@ -30,6 +30,7 @@ from common.files import LARGEST_JSON, read_at_most
 from common.text import printable
 
 INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
+DIGITS = r"(\d{1,18}+)"  # all that stand there, of which none is given back to what follows
 GROUP = re.compile(r"\(([^()]*)\)|(\S+)")
 AXIS = re.compile(r"[A-Za-z]\w*")
 LISTED = 8  # names that an error lists
@@ -98,6 +99,8 @@ class Solver:
 
     def add(self, name: str, axes: Axes, shape: Shape, parts: str) -> None:
         """The equations of one array, whose number of parts has a name of its own."""
+        if 0 in shape:
+            raise MappingError(f"{self.where}: {name} has the shape {shape} and no numbers; [skip] leaves it out")
         if len(axes) != len(shape):
             expected = " ".join(f"({' '.join(group)})" if len(group) != 1 else group[0] for group in axes)
             raise MappingError(
@@ -199,16 +202,12 @@ def _matched(
     for place, template in enumerate(templates):
         if template == LACKING:
             continue
-        pattern, order = _regex(template)
         matches = 0
-        for name in names:
-            match = pattern.fullmatch(name)
-            if match:
-                values = {index: int(match[number + 1]) - shift for number, (index, shift) in enumerate(order)}
-                key = tuple(sorted((index, value) for index, value in values.items() if index in common))
-                rest = tuple((index, value) for index, value in values.items() if index not in common)
-                found.setdefault(key, {}).setdefault(place, []).append((rest, name))
-                matches += 1
+        for name, values in _matches(template, names):
+            key = tuple(sorted((index, value) for index, value in values.items() if index in common))
+            rest = tuple((index, value) for index, value in values.items() if index not in common)
+            found.setdefault(key, {}).setdefault(place, []).append((rest, name))
+            matches += 1
         if not matches:
             raise MappingError(f"{where}: no weight is named {template!r}; there are {listed(names)}")
     made = {}
@@ -225,14 +224,25 @@ def _matched(
     return made
 
 
-def _regex(template: str) -> tuple[re.Pattern[str], list[tuple[str, int]]]:
-    """What matches names of a template, and for each of its numbers the index and what is to be taken from it."""
+def _matches(template: str, names: Mapping[str, Shape]) -> Iterator[tuple[str, dict[str, int]]]:
+    """The names of a template, each with the values of its indices. An index stands for all digits at its place, so
+    that there is one way at most in which a name can be meant."""
     parts, order, end = [], [], 0
     for found in INDEX.finditer(template):
-        parts += [re.escape(template[end : found.start()]), r"(\d+)"]
+        parts += [re.escape(template[end : found.start()]), DIGITS]
         order.append((found[1] or "*", int(found[2] or 0)))
         end = found.end()
-    return re.compile("".join([*parts, re.escape(template[end:])])), order
+    if not order:
+        yield from [(template, {})] if template in names else []
+        return
+    pattern = re.compile("".join([*parts, re.escape(template[end:])]))
+    for name in names:
+        match = pattern.fullmatch(name)
+        if match:
+            found_values = {(index, int(match[number + 1]) - shift) for number, (index, shift) in enumerate(order)}
+            values = dict(found_values)
+            if len(values) == len(found_values):  # an index that stands twice is one number
+                yield name, values
 
 
 def fitted(

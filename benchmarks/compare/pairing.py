@@ -8,21 +8,19 @@ is an entry (see arrangement.py); of layers whose kinds are known the tables of 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compare.arrangement import PARTS, Axes, Entry
+from benchmarks.compare.arrangement import LACKING, PARTS, Axes, Entry
 from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import Arranged, Canonical, GroupPair, WeightGroup, groups_of
 from benchmarks.compare.layouts import ARRANGED, PARENT, Shape
-from benchmarks.compare.mapping import Line, MappingError, MappingFile, expanded_all, fitted, line_of, quoted
+from benchmarks.compare.mapping import Line, MappingError, MappingFile, expanded_all, fitted, quoted
 from benchmarks.compare.record import Arrays, RecordedLayer, Side
-from common.errors import CannotBeginError
-from common.files import write_atomically
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
+OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
 SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others side by side
 
 
@@ -74,7 +72,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     skipped = _skipped(mapping, (lefts, left), (rights, right))
     lefts, rights = (_without(groups, skipped) for groups in (lefts, rights))
     shapes = [{name: side.shape(name) for name in side.arrays("weights")} for side in (left, right)]
-    pairs = [_of_entry(entry, left, right) for entry in expanded_all(mapping, *shapes)]
+    pairs = [of_entry(entry, left, right) for entry in expanded_all(mapping, *shapes)]
     lefts, rights = _rest(pairs, lefts, rights)
     for name, other_name in mapping.layers.items():
         ones, others = _named(lefts, name, left), _named(rights, other_name, right)
@@ -86,7 +84,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         found = [GroupPair(one, other, "mapping") for one, other in zip(ones, others, strict=True)]
         lefts, rights = _rest(found, lefts, rights)
         pairs += found
-    for way in (_by_kind, _by_numbers, _by_shapes_that_add_up, _by_shape):
+    for way in (_surely_by_kind, _by_numbers, _by_kind, _by_shapes_that_add_up, _by_more_rows, _by_shape):
         found = list(way(lefts, rights))
         lefts, rights = _rest(found, lefts, rights)
         pairs += found
@@ -130,7 +128,7 @@ def _rest(
     return rests[0], rests[1]
 
 
-def _of_entry(entry: Entry, left: Side, right: Side) -> GroupPair:
+def of_entry(entry: Entry, left: Side, right: Side) -> GroupPair:
     """The pair of an entry. Its tensor has the name that a layer has for it."""
     owners = [side.owners.get(half.own[0]) for side, half in ((left, entry.left), (right, entry.right))]
     single = 0 if len(entry.left.own) == 1 else 1
@@ -151,29 +149,41 @@ def _roles(layer: RecordedLayer) -> dict[str, str]:
     return {**layer.parameters, **layer.buffers}
 
 
-def _by_kind(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> Iterator[GroupPair]:
+def _by_kind(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup], sure: bool = False) -> Iterator[GroupPair]:
     """Pairs of groups of one kind in order, if their shapes agree throughout; otherwise of those of each shape whose
     number is the same on both sides. Tied weights without a partner are left out first. Of several of one shape those
-    belong together that hold the same numbers, if there are such."""
+    belong together that hold the same numbers, if there are such. Weights of layers that no framework knows must have
+    the same names. Only what is `sure` if that is asked for: kinds whose shapes agree throughout, and weights of the
+    same numbers."""
     for kind in dict.fromkeys(group.kind for group in lefts):
-        found = _by_order([g for g in lefts if g.kind == kind], [g for g in rights if g.kind == kind])
+        known = kind not in OWN
+        throughout, found = _by_order([g for g in lefts if g.kind == kind], [g for g in rights if g.kind == kind])
         by_shape: dict[tuple[Shape, ...], list[GroupPair]] = {}
         for pair in found:
             by_shape.setdefault(pair.left.signature, []).append(pair)
         for pairs in by_shape.values():
-            yield from _by_the_same_numbers(pairs)
+            for pair in _by_the_same_numbers(pairs):
+                one, other = pair.both
+                alike = (known and throughout) or not sure or _numbers(one) == _numbers(other)
+                if alike and (known or one.part == other.part):
+                    yield pair
 
 
-def _by_order(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> list[GroupPair]:
+def _surely_by_kind(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> Iterator[GroupPair]:
+    return _by_kind(lefts, rights, sure=True)
+
+
+def _by_order(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> tuple[bool, list[GroupPair]]:
+    """Whether the shapes agree throughout, and the pairs."""
     for ones in (lefts, [group for group in lefts if group.required]):
         for others in (rights, [group for group in rights if group.required]):
             if [group.signature for group in ones] == [group.signature for group in others]:
-                return [GroupPair(one, other, "kind") for one, other in zip(ones, others, strict=True)]
+                return True, [GroupPair(one, other, "kind") for one, other in zip(ones, others, strict=True)]
     by_shape: dict[tuple[Shape, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
     for side, groups in enumerate((lefts, rights)):
         for group in groups:
             by_shape.setdefault(group.signature, ([], []))[side].append(group)
-    return [
+    return False, [
         GroupPair(one, other, "kind")
         for ones, others in by_shape.values()
         if len(ones) == len(others)
@@ -201,8 +211,9 @@ def _by_the_same_numbers(pairs: Sequence[GroupPair]) -> Iterator[GroupPair]:
 
 
 def _numbers(group: WeightGroup) -> bytes:
-    """Some numbers of the group's first tensor, by which it is told from others of its shape."""
-    tensor, arrays = next(iter(group.tensors.values())), group.side.arrays("weights")
+    """Some numbers of the group's first tensor, by which it is told from others of its shape; the same of all
+    groups without tensors."""
+    tensor, arrays = next(iter(group.tensors.values()), None), group.side.arrays("weights")
     if not isinstance(tensor, Canonical) or not isinstance(arrays, Arrays):
         return b""
     source = tensor.sources[0]
@@ -219,19 +230,20 @@ def _by_numbers(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> 
     sides = lefts[0].side, rights[0].side
     precise = all(side.precision == "float64" for side in sides)
     arrays = [
-        {name: _as(side.arrays("weights")[name], precise) for group in groups for name in group.names}
+        {name: in_precision(side.arrays("weights")[name], precise) for group in groups for name in group.names}
         for side, groups in zip(sides, (lefts, rights), strict=True)
     ]
-    for entry in found_by_value(arrays[0], arrays[1]):
-        pair = _of_entry(entry, *sides)
-        yield pair
+    entries = found_by_value(arrays[0], arrays[1])
+    pairs = [of_entry(entry, *sides) for entry in entries]
+    yield from pairs
+    for name in [name for pair in pairs for group in pair.both for name in group.names]:
         for side in arrays:
-            for name in (*entry.left.own, *entry.right.own):
-                side.pop(name, None)
+            side.pop(name, None)
+    for entry, pair in zip(entries, pairs, strict=True):
         yield from _companions(entry, pair, arrays[0], arrays[1])
 
 
-def _as(array: Array, precise: bool) -> Array:
+def in_precision(array: Array, precise: bool) -> Array:
     """The array in the precision that both sides have."""
     return array if precise or array.dtype != np.float64 else array.astype(np.float32)
 
@@ -273,12 +285,15 @@ def _fitted(
     text = ", ".join(left)
     names = {name for both in axes for group in both for name in group}
     line = Line(list(right), "axes", {name: size for name, size in sizes.items() if name in names})
-    shapes = [{name: side.shape(name) for name in of} for side, of in zip(sides, (left, right), strict=True)]
+    shapes = [
+        {name: side.shape(name) for name in of if name != LACKING}
+        for side, of in zip(sides, (left, right), strict=True)
+    ]
     try:
         entry = fitted(text, line, (tuple(left), tuple(right)), axes, (shapes[0], shapes[1]))
     except MappingError:
         return None
-    return _of_entry(replace(entry, found=found), *sides)
+    return of_entry(replace(entry, found=found), *sides)
 
 
 def _by_shapes_that_add_up(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> Iterator[GroupPair]:
@@ -304,6 +319,19 @@ def _by_shapes_that_add_up(lefts: Sequence[WeightGroup], rights: Sequence[Weight
                 )
                 if made:
                     yield made
+
+
+def _by_more_rows(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> Iterator[GroupPair]:
+    """Pairs in order of embeddings of which one has more rows, such as padding at its end."""
+    for one, other in zip(*([g for g in of if "embeddings" in g.tensors] for of in (lefts, rights)), strict=False):
+        own, others = one.names[0], other.names[0]
+        if one.shapes["embeddings"][1:] == other.shapes["embeddings"][1:]:
+            more = one.shapes["embeddings"] > other.shapes["embeddings"]
+            names = ([own], [others, LACKING]) if more else ([own, LACKING], [others])
+            axes = (PARTS,), ("m",)
+            made = _fitted(*names, (axes, axes), {}, GroupPair(one, other, "shape"), "shape")
+            if made:
+                yield made
 
 
 def _runs(one: WeightGroup, others: Sequence[WeightGroup]) -> Iterator[tuple[WeightGroup, ...]]:
@@ -365,11 +393,17 @@ def _by_shape(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> It
 
 
 def _with_parents(pairs: list[GroupPair], left: Side, right: Side) -> list[GroupPair]:
-    """The pairs, and after the last pair within them those of layers that have no weights of their own and contain
-    the same pairs, whose outputs tell whether what stands between the layers in them is the same."""
+    """The pairs, and after the last pair within them those of layers that contain the same pairs, whose outputs tell
+    whether what stands between the layers in them is the same. Such layers have no weights of their own, or some that
+    are those of several layers on the other side, as packed experts are."""
+    cut = [pair for pair in pairs if pair.left.kind == ARRANGED and len(pair.left.layers) != len(pair.right.layers)]
     of_left, of_right = (
-        _parents(side, [{layer.path for layer in group.layers} for group in groups])
-        for side, groups in ((left, [pair.left for pair in pairs]), (right, [pair.right for pair in pairs]))
+        _parents(
+            side,
+            [{layer.path for layer in pair.both[number].layers} for pair in pairs],
+            {layer.path for pair in cut for layer in pair.both[number].layers},
+        )
+        for number, side in enumerate((left, right))
     )
     after: dict[int, list[GroupPair]] = {}
     for inside, ones in of_left.items():
@@ -383,14 +417,19 @@ def _with_parents(pairs: list[GroupPair], left: Side, right: Side) -> list[Group
     return [found for place, pair in enumerate(pairs) for found in (pair, *after.get(place, []))]
 
 
-def _parents(side: Side, paths: Sequence[set[str]]) -> dict[frozenset[int], list[RecordedLayer]]:
-    """The layers without weights that were called and contain others, by the numbers of the pairs in them, whose
-    layers have these paths."""
+def _parents(
+    side: Side, paths: Sequence[set[str]], cut: Collection[str]
+) -> dict[frozenset[int], list[RecordedLayer]]:
+    """The layers without weights, or of the paths that are `cut` otherwise, that were called and contain others, by
+    the numbers of the pairs in them, whose layers have these paths."""
     found: dict[frozenset[int], list[RecordedLayer]] = {}
     for layer in side.says.layers:
-        if layer.path in side.calls and not _roles(layer):
+        if layer.path in side.calls and (layer.path in cut or not _roles(layer)):
             starts = tuple(f"{layer.path}{dot}" for dot in "./") if layer.path else ("",)
-            within = [{path.startswith(starts) and path != layer.path for path in of} for of in paths]
+            own = {layer.path} if layer.path in cut else set()
+            within = [
+                {path in own or (path.startswith(starts) and path != layer.path) for path in of} for of in paths
+            ]
             inside = frozenset(place for place, of in enumerate(within) if of == {True})
             if inside and not any(of == {True, False} for of in within):
                 found.setdefault(inside, []).append(layer)
@@ -406,31 +445,3 @@ def _named(groups: Sequence[WeightGroup], name: str, side: Side) -> list[WeightG
             f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
         )
     return found
-
-
-def line_of_pair(pair: GroupPair) -> str:
-    """The line of a mapping file that pairs these weights."""
-    (tensor,) = pair.left.tensors.values()
-    assert isinstance(tensor, Arranged)
-    return line_of(tensor.entry)
-
-
-def write_mapping(path: Path, pairing: Pairing) -> None:
-    """Write a mapping file of what was paired and how, and of what was not, for a person to fill in."""
-    if path.exists():
-        raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
-    layers, weights = [], []
-    for pair in pairing.pairs:
-        if pair.left.kind == ARRANGED:
-            weights.append(f"{line_of_pair(pair)}  # by {pair.found}")
-        elif pair.left.tensors:
-            layers.append(f"{quoted(pair.left.name)} = {quoted(pair.right.name)}  # by {pair.found}")
-    alone = [
-        f"# without a partner on the {side}: {described(group)}"
-        for side, groups in (("left", pairing.left), ("right", pairing.right))
-        for group in groups
-        if group.tensors
-    ]
-    skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skipped.items()]
-    made = ["[layers]", *layers, "", "[weights]", *weights, *alone, "", "[skip]", *skip, ""]
-    write_atomically(path, "\n".join(made).encode())

@@ -24,6 +24,7 @@ LONGEST_NAME = 1000  # characters
 LARGEST_KEPT = 1 << 26  # bytes of an array that is kept until the next one of its file is read
 MOST_AXES = 32  # of an array
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
+MOST_NUMBERS = 1 << 48  # of an array
 DTYPES = {  # of safetensors, whose numbers begin with the least byte
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
     "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
@@ -135,6 +136,8 @@ class Arrays(Mapping[str, NDArray[Any]]):
             raise CannotBeginError(
                 f"{self._path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most"
             )
+        if prod(size for size in entry["shape"] if size) > MOST_NUMBERS:  # beside an axis of none
+            raise CannotBeginError(f"{self._path}: {name} has the shape {entry['shape']}, which no array can have")
         return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0]
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load, save
 
 from common.weights import Arrays
 
@@ -71,6 +72,42 @@ def bit_flipped(whole: bytes, rng: random.Random) -> bytes:
     content = bytearray(whole)
     content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     return bytes(content)
+
+
+def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
+    """A whole file of safetensors of which one to three arrays have another shape, type or name, or are gone."""
+    arrays, huge = load(whole), rng.random() < 0.1
+    for _ in range(min(len(arrays), rng.randint(1, 3))):
+        name = rng.choice(sorted(arrays))
+        array = arrays.pop(name)
+        found = [
+            array.T,
+            array.reshape(-1),
+            array[None] if array.ndim < 64 else array,
+            array.reshape((1,) * min(rng.choice([29, 33, 64]), 64 - array.ndim) + array.shape),
+            array[(slice(1),) * array.ndim],  # which any array broadcasts with
+            array[..., :0] if array.ndim else array,
+            np.nan_to_num(array).astype(rng.choice(["f4", "f2", "?"])),
+            np.where(np.arange(array.size).reshape(array.shape) == 1, np.nan, array),
+            rng.choice([*arrays.values(), array]),
+            None,
+        ]
+        changed = array[:0] if huge and array.ndim else rng.choice(found)
+        if changed is not None:
+            arrays[name if rng.randrange(10) else rng.choice(KEYS)] = changed
+    made = save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
+    return with_huge_shapes(made, rng) if huge else made
+
+
+def with_huge_shapes(whole: bytes, rng: random.Random) -> bytes:
+    """A whole file of safetensors whose arrays of no numbers have other axes of any size."""
+    end = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:end])
+    for entry in header.values():
+        if 0 in entry.get("shape", ()):
+            entry["shape"] = [0, *(rng.choice([1, 1 << 31, (1 << 63) - 1]) for _ in range(rng.randint(1, 40)))]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + whole[end:]
 
 
 def damaged_json(whole: bytes, rng: random.Random) -> bytes:

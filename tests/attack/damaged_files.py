@@ -8,9 +8,11 @@ import io
 import json
 import pickle
 import random
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -21,13 +23,18 @@ import h5py
 
 from backends.native.keras import FOLDERS, ROLES, SETTINGS, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
+from benchmarks.compare.carry import carried
 from benchmarks.compare.diff import compare_records
+from benchmarks.compare.drafts import write_mapping
+from benchmarks.compare.mapping import quoted, read_mapping
+from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
 from common.config import DataConfig, ModelConfig
 from common.corpus import read_corpus
+from common.errors import RosettaError
 from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
-from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
 from tests import damage, records, small_run
 from tests.attack.damage_bytes import (
@@ -37,6 +44,7 @@ from tests.attack.damage_bytes import (
     damaged_json,
     damaged_json_lines,
     layer_tensors,
+    odd_arrays,
     zipped,
 )
 from tests.attack.limits import Case, Target, inputs
@@ -147,12 +155,106 @@ def of_run(path: Path, name: str, old: bool, flipped: bool = False) -> None:
         assert states == [to_bytes(from_bytes(files[file])[0], {}) for file in STATE_FILES.values()]
 
 
+@contextmanager
+def as_shown() -> Iterator[None]:
+    """Errors have names out of records and mappings in them, and are told as common.ending prints them."""
+    try:
+        yield
+    except RosettaError as error:
+        raise RosettaError(printable(str(error))) from error
+
+
 def of_record(path: Path, name: str) -> None:
     """A record whose file `name` is the one at `path` is compared with itself as it was, on either side."""
     found = folder_of(record_files(), path.with_name("found"), name, path)
     whole = folder_of(record_files(), path.with_name("whole"))
-    for sides in ((found, whole), (whole, found)):
-        compare_records(*map(Side, sides)).as_json()
+    with as_shown():
+        for sides in ((found, whole), (whole, found)):
+            compare_records(*map(Side, sides)).as_json()
+
+
+@cache
+def cut_records() -> tuple[dict[str, bytes], dict[str, bytes], bytes]:
+    """Two records whose weights are cut otherwise, and a mapping of them."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        sides = records.cut(folder)
+        write_mapping(folder / "mapping.toml", paired(*map(Side, sides)))
+        left, right = map(small_run.contents, sides)
+        return left, right, (folder / "mapping.toml").read_bytes()
+
+
+def of_mapping(path: Path) -> None:
+    """Two records are compared, and carried, with this mapping file."""
+    left, right, _ = cut_records()
+    sides = [path.with_name(name) for name in ("left", "right")]
+    for side, files in zip(sides, (left, right), strict=True):
+        if not side.exists():
+            folder_of(files, side)
+    with as_shown():
+        mapping = read_mapping(path)
+        one, other = map(Side, sides)
+        carried(one, other, mapping)
+        compare_records(one, other, mapping).as_json()
+
+
+# What lines of a hostile mapping file are made of; the names are those of records.cut.
+NAMES = ["b.0.qkv.weight", "b.1.qkv.weight", "b.{i}.qkv.weight", "b.*.qkv.weight", "moe.0.w", "out.weight", "_"]
+NAMES += ["b{i}/q/kernel", "b{i}/k/kernel", "b0/v/kernel", "b{i+1}/v/kernel", "moe/{e}/kernel", "out/kernel"]
+NAMES += [
+    "b.0.qkv",
+    "b0/q",
+    "out, out",
+    "",
+    "{i}",
+    "*",
+    "é" * 1000,
+    "a\x1b[2J\n\u202e",
+    "b{i+" + "9" * 900 + "}/q/kernel",
+]
+NAMES += ["{i}" * 333, "*" * 1000, "b.{i}{i}.qkv.weight", "{a}1{b}1{c}1{d}1{e}1{f}1{g}1{h}x", "{i}" + "1" * 990]
+AXES = [
+    "m n -> n m",
+    "parts m -> m parts",
+    "m parts -> parts m",
+    "parts",
+    "(g parts d) m -> m (g parts d)",
+    "1 m -> m",
+]
+AXES += ["(h d two) m -> m (h two d)", "parts n m -> m n", "n m", "()", "((", "->", "a->b->c", "parts parts", "é", ""]
+AXES += [" ".join(f"a{number}" for number in range(200)), "(" * 900, "(a" * 300]
+SIZES = [0, -1, 1, 2, 3, 4, 6, 1 << 63, 10**30, -(10**30)]
+ORDERS = [[0, 1, 2], [2, 0, 1], [1, 0], [0, 0], [-1], [1 << 70], list(range(18))[::-1], list(range(5000)), []]
+
+
+def hostile_mapping(whole: bytes, rng: random.Random) -> bytes:
+    """One to three lines of names, axes, sizes and orders at random, perhaps beside those of the whole file."""
+    beside = rng.randrange(2)
+    kept = [line for line in whole.decode().splitlines() if line.startswith("[") or (beside and rng.randrange(4))]
+    made = []
+    for _ in range(rng.randint(1, 3)):
+        to = rng.choice(NAMES) if rng.randrange(2) else rng.choices(NAMES, k=rng.choice([1, 2, 3, 500]))
+        fields = {"to": quoted(to), "axes": quoted(rng.choice(AXES))}
+        axes = rng.choices(["h", "d", "g", "two", "m", "n", "parts"], k=2)
+        fields["sizes"] = "{" + ", ".join(f"{axis} = {rng.choice(SIZES)}" for axis in {*axes}) + "}"
+        fields["order"], number = (
+            str(rng.choice(ORDERS)),
+            rng.choice(["0", "-1", "2.5", "1e308", "nan", "inf", "9" * 99]),
+        )
+        fields[rng.choice(["times", "add"])] = number
+        own = {"to": fields["to"]} | {name: fields[name] for name in fields if rng.randrange(3) == 0}
+        left = ", ".join(rng.choices(NAMES, k=rng.choice([1, 1, 1, 2, 3])))
+        made.append(f"{quoted(left)} = {{{', '.join(f'{name} = {value}' for name, value in own.items())}}}")
+    for line in [line for line in whole.decode().splitlines() if "axes" in line and line not in kept]:
+        words = re.split(r"(\W+)", line)  # a line that was right, with a word or what is between two in another place
+        place, other = rng.randrange(len(words)), rng.randrange(len(words))
+        words[place] = words[other] if rng.randrange(3) else rng.choice([*map(str, SIZES), "parts", "m", "(", "->"])
+        made += ["".join(words)] if rng.randrange(2) else []
+    table = rng.choice(["weights", "weights", "weights", "layers", "skip"])
+    if table != "weights":
+        made = [f"{quoted(rng.choice(NAMES))} = {quoted(rng.choice(NAMES))}"]
+    place = kept.index(f"[{table}]") + 1
+    return "\n".join([*kept[:place], *made, *kept[place:]]).encode(errors="surrogatepass")
 
 
 def of_recording(path: Path) -> str:
@@ -209,6 +311,12 @@ def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Ca
                     found[f"values in {file} of {owner}"] = damaging(
                         content, partial(read, name=file), damage=damage_
                     )
+        for file, content in record_files().items():
+            if file.endswith(".safetensors"):
+                read = partial(of_record, name=file)
+                found[f"arrays in {file} of a record"] = damaging(content, read, damage=odd_arrays)
+        found["a mapping file"] = damaging(cut_records()[2], of_mapping)
+        found["lines of a mapping file"] = damaging(cut_records()[2], of_mapping, damage=hostile_mapping)
         for file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
             read = partial(of_run, name=file, old=False, flipped=True)
             found[f"a bit of {file}"] = damaging(run_files(False)[file], read, damage=bit_flipped)

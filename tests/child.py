@@ -1,5 +1,6 @@
 """What tests ask of a backend; called in its process, `process.call(child.steps, ...)`."""
 
+import ctypes
 import os
 import resource
 import subprocess
@@ -126,6 +127,12 @@ def close_socket(backend: Backend, emit: Emit) -> None:
 def hang(backend: Backend, emit: Emit) -> None:
     emit(hanging=True, pid=os.getpid())
     time.sleep(600)
+
+
+def hold(backend: Backend, emit: Emit) -> None:
+    """Let no other thread of the interpreter run for a minute, as Paddle does while it waits for another worker."""
+    emit(pid=os.getpid())
+    ctypes.PyDLL(None).sleep(60)
 
 
 def fail(backend: Backend, emit: Emit, *, message: str) -> None:

@@ -202,12 +202,14 @@ def test_what_a_listener_raises_is_not_taken_for_the_childs_death() -> None:
 # The parent's end
 
 
-def test_a_child_ends_when_its_parent_is_killed_and_the_next_start_removes_its_folder(tmp_path, monkeypatch) -> None:
+def test_a_child_ends_when_its_parent_is_killed_whatever_it_does_and_the_next_start_removes_its_folder(
+    tmp_path, monkeypatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)  # where the answer is kept
     program = (
         "from tests import child; from tests.test_process import start\n"
-        "start().listening(lambda event: print(event['pid'], flush=True)).call(child.hang)"
+        "start().listening(lambda event: print(event['pid'], flush=True)).call(child.hold)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     with parent.stdout as output:

@@ -5,6 +5,7 @@ asks for the facts of this backend, or names a function to call with it. Standar
 is written. When the other end of this pipe is closed, as when the parent dies, the process ends, whatever it does.
 """
 
+import fcntl
 import importlib
 import os
 import platform
@@ -15,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -37,6 +39,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # by its status the parent knows that a signal ended it
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)  # so that no program that the framework starts keeps it open
+    _be_killed_with_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     wire = Wire(end, opens_files=True)
 
@@ -65,6 +68,15 @@ def _end_with_parent() -> None:
     standard_input.register(0, 0)  # for no event but the other end's being closed, which is always reported
     standard_input.poll()
     os._exit(0)
+
+
+def _be_killed_with_parent() -> None:
+    """Have Linux kill this process when its parent ends, even while a framework lets no other thread run: Paddle and
+    TensorFlow do not for minutes where they wait for the other workers of a group."""
+    with suppress(OSError):  # of a system that does not do so
+        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> tuple[Backend, dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.compare.arrangement import Entry
+from benchmarks.compare.arrangement import Arrangement
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layouts import Shape
 from benchmarks.compare.mapping import MappingError, expanded_all, line_of, read_mapping
@@ -23,7 +23,7 @@ def shapes(arrays: Arrays) -> dict[str, Shape]:
     return {name: array.shape for name, array in arrays.items()}
 
 
-def entries(folder: Path, text: str, left: Arrays, right: Arrays) -> list[Entry]:
+def entries(folder: Path, text: str, left: Arrays, right: Arrays) -> list[Arrangement]:
     (folder / "mapping.toml").write_text(text, "utf-8")
     return expanded_all(read_mapping(folder / "mapping.toml"), shapes(left), shapes(right))
 

@@ -41,7 +41,7 @@ class Half:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Arrangement:
     """Arrays of the left side and the arrays of the right side that hold the same numbers in another arrangement.
 
     The numbers of both sides are compared in the layout of that side which has one array alone.
@@ -90,7 +90,7 @@ class Entry:
     def to_left(self, whole: Array, like: Callable[[str], Array]) -> dict[str, Array]:
         return self._taken_apart(self.left, self.right, whole, like)
 
-    def of_outputs(self, shapes: Sequence[tuple[int, ...]], is_left: bool) -> "Entry | None":
+    def of_outputs(self, shapes: Sequence[tuple[int, ...]], is_left: bool) -> "Arrangement | None":
         """The entry of the outputs, of these shapes, of the layers whose kernels this entry arranges, each with its
         last axis arranged as the kernels' axis of outputs, and all others as one. None where nothing is to be
         arranged; raises ValueError where the outputs are not of the sizes that the kernels have."""

@@ -13,9 +13,9 @@ from math import gcd
 
 import numpy as np
 
-from benchmarks.compare.arrangement import LACKING, PARTS, Axes, Entry
+from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.mapping import Line, MappingError, fitted
+from benchmarks.compare.mapping import MappingError, MappingLine, fitted
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
 MOST_BLOCKS = 128  # equal parts of one axis that may stand in another order, such as heads
@@ -25,9 +25,9 @@ Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
 WHOLE = -1  # the axis of a row that is a whole array
 
 
-def found_by_value(left: Arrays, right: Arrays) -> list[Entry]:
+def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
     """Entries of arrays that hold the same numbers; each array stands in one entry at most."""
-    entries: list[Entry] = []
+    entries: list[Arrangement] = []
     sides = [{name: array for name, array in side.items() if telling(array)} for side in (left, right)]
     tables = [rows_of(side) for side in sides]
     for lacking in (False, True):  # what is part of an array is looked for among what is left
@@ -48,7 +48,7 @@ def telling(array: Array) -> bool:
     return array.size > 1 and array.dtype.kind == "f" and bool((array != array.flat[0]).any())
 
 
-def exchanged(entry: Entry) -> Entry:
+def exchanged(entry: Arrangement) -> Arrangement:
     """The entry with left and right in each other's place."""
     order = tuple(int(place) for place in np.argsort(entry.order)) if entry.order else ()
     line = ", ".join(entry.right.names)
@@ -74,7 +74,7 @@ def rows_of(arrays: Arrays) -> dict[bytes, list[Row]]:
 
 def _entries(
     name: str, array: Array, others: Arrays, table: Mapping[bytes, list[Row]], lacking: bool
-) -> Iterator[Entry]:
+) -> Iterator[Arrangement]:
     """The entries of one array, each of which is seen to hold; of those that lack a part, or of all others."""
     for axis in range(array.ndim):
         found = [[row for row in table.get(key.tobytes(), ()) if row[0] in others] for key in rows_along(array, axis)]
@@ -82,7 +82,7 @@ def _entries(
             if (LACKING in to) != lacking:
                 continue
             shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
-            line = Line(list(to), "axes", sizes, order)
+            line = MappingLine(list(to), "axes", sizes, order)
             try:
                 entry = fitted(name, line, ((name,), to), axes, shapes)
             except MappingError:  # a guess that cannot be

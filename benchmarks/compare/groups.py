@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.arrangement import Entry
+from benchmarks.compare.arrangement import Arrangement
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layouts import (
     ALWAYS,
@@ -134,7 +134,7 @@ class Canonical(Tensor):
 class Arranged(Tensor):
     """A tensor of which an entry of a mapping says how it is made on both sides, in the left side's numbers."""
 
-    entry: Entry
+    entry: Arrangement
     is_left: bool
 
     @property

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.compare.arrangement import LACKING, PARTS, Axes, Entry, Half
+from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, Half
 from benchmarks.compare.layouts import Shape
 from benchmarks.compare.record import Name
 from common.errors import CannotBeginError, RosettaError, why
@@ -36,7 +36,7 @@ AXIS = re.compile(r"[A-Za-z]\w*")
 LISTED = 8  # names that an error lists
 
 
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The right side of a line of [weights]. Right weights are `times` the left ones, plus `add`."""
 
     to: Name | list[Name]
@@ -48,7 +48,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    weights: dict[Name, Name | Line] = {}
+    weights: dict[Name, Name | MappingLine] = {}
     layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
     skip: dict[Name, Name] = {}  # a weight or layer of either side, and the reason why it is not compared
 
@@ -143,12 +143,14 @@ class Solver:
         return True
 
 
-def expanded(text: str, line: Name | Line, left: Mapping[str, Shape], right: Mapping[str, Shape]) -> Iterator[Entry]:
+def expanded(
+    text: str, line: Name | MappingLine, left: Mapping[str, Shape], right: Mapping[str, Shape]
+) -> Iterator[Arrangement]:
     """The entries of one line: its names expanded against those of both records, its axes solved from the shapes.
 
     Raises MappingError for a line that names what is not there, or whose axes do not fit.
     """
-    line = line if isinstance(line, Line) else Line(line)
+    line = line if isinstance(line, MappingLine) else MappingLine(line)
     lefts = [name.strip() for name in text.split(",")]
     rights = list(line.to) if isinstance(line.to, list) else [line.to]
     where = f"the mapping's line {text}"
@@ -247,11 +249,11 @@ def _matches(template: str, names: Mapping[str, Shape]) -> Iterator[tuple[str, d
 
 def fitted(
     text: str,
-    line: Line,
+    line: MappingLine,
     names: Sequence[tuple[str, ...]],
     patterns: tuple[Axes, Axes] | None,
     shapes: tuple[Mapping[str, Shape], Mapping[str, Shape]],
-) -> Entry:
+) -> Arrangement:
     """The entry of these names, left and right; its axes are solved from the shapes."""
     described = [
         " + ".join(name if name == LACKING else f"{name} {'×'.join(map(str, of[name])) or '1'}" for name in own)
@@ -285,10 +287,10 @@ def fitted(
         raise MappingError(f"{where}: order has {len(line.order)} places for {sums[0]} {PARTS}")
     sizes = {axis: size for axis, size in solved.items() if ":" not in axis}
     left, right = (Half(own, axes, tuple(of)) for own, axes, of in zip(names, patterns, widths, strict=True))
-    return Entry(text, left, right, sizes, tuple(line.order), line.times, line.add)
+    return Arrangement(text, left, right, sizes, tuple(line.order), line.times, line.add)
 
 
-def _check(where: str, line: Line, names: Sequence[tuple[str, ...]], patterns: tuple[Axes, Axes]) -> None:
+def _check(where: str, line: MappingLine, names: Sequence[tuple[str, ...]], patterns: tuple[Axes, Axes]) -> None:
     """Raises MappingError for what is wrong with a line whatever the shapes are."""
     one, other = ({name for group in axes for name in group} for axes in patterns)
     several = max(map(len, names)) > 1
@@ -314,7 +316,7 @@ def _check(where: str, line: Line, names: Sequence[tuple[str, ...]], patterns: t
         raise MappingError(f"{where}: {wrong}")
 
 
-def expanded_all(file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape]) -> list[Entry]:
+def expanded_all(file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape]) -> list[Arrangement]:
     """The entries of all lines. Raises MappingError where a weight stands in two of them."""
     found = [entry for text, line in file.weights.items() for entry in expanded(text, line, left, right)]
     for side, names in enumerate(zip(*((entry.left.own, entry.right.own) for entry in found), strict=True)):
@@ -328,12 +330,12 @@ def expanded_all(file: MappingFile, left: Mapping[str, Shape], right: Mapping[st
     return found
 
 
-def written(entries: Sequence[Entry]) -> str:
+def written(entries: Sequence[Arrangement]) -> str:
     """The lines of a mapping file for these entries, each with the way in which it was found."""
     return "".join(f"{line_of(entry)}  # by {entry.found}\n" for entry in entries)
 
 
-def line_of(entry: Entry) -> str:
+def line_of(entry: Arrangement) -> str:
     """One line of [weights]."""
     one, other = (" ".join(map(_group, half.axes)) for half in (entry.left, entry.right))
     to = entry.right.names[0] if len(entry.right.names) == 1 else list(entry.right.names)

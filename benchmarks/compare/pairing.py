@@ -11,12 +11,12 @@ from itertools import permutations
 
 import numpy as np
 
-from benchmarks.compare.arrangement import LACKING, PARTS, Axes, Entry
+from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes
 from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import Arranged, Canonical, GroupPair, WeightGroup, groups_of
 from benchmarks.compare.layouts import ARRANGED, PARENT, Shape
-from benchmarks.compare.mapping import Line, MappingError, MappingFile, expanded_all, fitted, quoted
+from benchmarks.compare.mapping import MappingError, MappingFile, MappingLine, expanded_all, fitted, quoted
 from benchmarks.compare.record import Arrays, RecordedLayer, Side
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
@@ -128,7 +128,7 @@ def _rest(
     return rests[0], rests[1]
 
 
-def of_entry(entry: Entry, left: Side, right: Side) -> GroupPair:
+def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
     """The pair of an entry. Its tensor has the name that a layer has for it."""
     owners = [side.owners.get(half.own[0]) for side, half in ((left, entry.left), (right, entry.right))]
     single = 0 if len(entry.left.own) == 1 else 1
@@ -249,7 +249,7 @@ def in_precision(array: Array, precise: bool) -> Array:
 
 
 def _companions(
-    entry: Entry, pair: GroupPair, lefts: dict[str, Array], rights: dict[str, Array]
+    entry: Arrangement, pair: GroupPair, lefts: dict[str, Array], rights: dict[str, Array]
 ) -> Iterator[GroupPair]:
     """Pairs of what stands beside the arrays of an entry in their layers, one array a layer, such as their biases:
     their one axis is arranged as the kernels' axis of outputs."""
@@ -284,7 +284,7 @@ def _fitted(
     sides = like.left.side, like.right.side
     text = ", ".join(left)
     names = {name for both in axes for group in both for name in group}
-    line = Line(list(right), "axes", {name: size for name, size in sizes.items() if name in names})
+    line = MappingLine(list(right), "axes", {name: size for name, size in sizes.items() if name in names})
     shapes = [
         {name: side.shape(name) for name in of if name != LACKING}
         for side, of in zip(sides, (left, right), strict=True)

@@ -76,6 +76,15 @@ def test_arrays_of_which_a_number_differs_do_not_find_each_other(name: str) -> N
     assert worst not in holds(left, changed)[1]
 
 
+def test_parts_that_have_axes_of_heads_are_found() -> None:
+    """As those of Keras's attention, (inputs, heads, size), beside one array of torch's for query, key and value."""
+    qkv = np.random.default_rng(7).normal(size=(12, 5))
+    parts = {name: part.T.reshape(5, 2, 2) for name, part in zip("qkv", np.split(qkv, 3), strict=True)}
+    biases = np.random.default_rng(8).normal(size=12)
+    parts |= {f"{name}_bias": part.reshape(2, 2) for name, part in zip("qkv", np.split(biases, 3), strict=True)}
+    assert holds(parts, {"w": qkv, "b": biases}) == ({*parts}, {"w", "b"})
+
+
 def test_rows_of_padding_are_left_out_where_other_arrays_are_as_long_as_a_row() -> None:
     table, gain = np.random.default_rng(3).normal(size=(7, 4)), np.random.default_rng(4).normal(size=4)
     assert holds({"table": table, "gain": gain}, {"t": table[:5], "g": gain}) == ({"table", "gain"}, {"t", "g"})

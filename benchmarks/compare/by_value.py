@@ -18,11 +18,13 @@ from benchmarks.compare.comparer import Array
 from benchmarks.compare.mapping import MappingError, MappingLine, fitted
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
+MOST_PARTS = 9  # of an axis, each of which is a whole array elsewhere
 MOST_BLOCKS = 128  # equal parts of one axis that may stand in another order, such as heads
 
 Arrays = Mapping[str, Array]
 Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
 WHOLE = -1  # the axis of a row that is a whole array
+Arranged = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
 
 
 def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
@@ -77,8 +79,7 @@ def _entries(
 ) -> Iterator[Arrangement]:
     """The entries of one array, each of which is seen to hold; of those that lack a part, or of all others."""
     for axis in range(array.ndim):
-        found = [[row for row in table.get(key.tobytes(), ()) if row[0] in others] for key in rows_along(array, axis)]
-        for to, axes, sizes, order in _arranged(array, axis, others, _assigned(found, others)):
+        for to, axes, sizes, order in _along(array, axis, others, table):
             if (LACKING in to) != lacking:
                 continue
             shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
@@ -89,6 +90,21 @@ def _entries(
                 continue
             if np.array_equal(entry.from_left({name: array}.__getitem__), entry.from_right(others.__getitem__)):
                 yield replace(entry, found="value")
+
+
+def _along(array: Array, axis: int, others: Arrays, table: Mapping[bytes, list[Row]]) -> Iterator[Arranged]:
+    """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be whole arrays there,
+    such as those that have an axis of heads."""
+    found = [[row for row in table.get(key.tobytes(), ()) if row[0] in others] for key in rows_along(array, axis)]
+    yield from _arranged(array, axis, others, _assigned(found, others))
+    length = array.shape[axis]
+    for count in [count for count in divisors(length) if 1 < count < min(length, MOST_PARTS)]:
+        split = array.reshape(*array.shape[:axis], count, length // count, *array.shape[axis + 1 :])
+        keys = [key.tobytes() for key in rows_along(split, axis)]
+        found = [[row for row in table.get(key, ()) if row[0] in others and row[1] == WHOLE] for key in keys]
+        if all(found):
+            for to, (one, other), sizes, order in _arranged(split, axis, others, _assigned(found, others)):
+                yield to, ((*one[:axis], one[axis] + one[axis + 1], *one[axis + 2 :]), other), sizes, order
 
 
 def _assigned(found: Sequence[Sequence[Row]], others: Arrays) -> list[Row | None]:
@@ -106,9 +122,6 @@ def _assigned(found: Sequence[Sequence[Row]], others: Arrays) -> list[Row | None
         assigned.append(row)
         used |= {row} if row else set()
     return assigned
-
-
-Arranged = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
 
 
 def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None]) -> Iterator[Arranged]:

@@ -180,6 +180,11 @@ def test_the_mapping_that_is_written_carries_both_ways_to_the_byte(split: Split,
     arrays = carried(left, empty, mapping)
     for name, array in right.arrays("weights").items():
         assert (arrays[name].shape, arrays[name].tobytes()) == (array.shape, array.tobytes())
+    (tmp_path / "other").mkdir()
+    other, _ = sides(tmp_path / "other", split, width, change=lambda *of: None, zero_bias=False)
+    back = carried(right, other, mapping)  # the same file, from the right side to the left
+    for name, array in left.arrays("weights").items():
+        assert (back[name].shape, back[name].tobytes()) == (array.shape, array.tobytes())
     again = compare_records(left, right, mapping)
     assert again.passed
     assert {pair.found for pair in again.pairing.pairs} == {"mapping"}

@@ -87,8 +87,13 @@ class Arrangement:
         `like` gives."""
         return self._taken_apart(self.right, self.left, whole, like, self.order)
 
-    def to_left(self, whole: Array, like: Callable[[str], Array]) -> dict[str, Array]:
-        return self._taken_apart(self.left, self.right, whole, like)
+    def turned(self) -> "Arrangement":
+        """The same with left and right in each other's place."""
+        order = tuple(self.order.index(place) for place in range(len(self.order)))
+        line, times = ", ".join(self.right.names), 1 / self.times
+        return replace(
+            self, line=line, left=self.right, right=self.left, order=order, times=times, add=-self.add * times
+        )
 
     def of_outputs(self, shapes: Sequence[tuple[int, ...]], is_left: bool) -> "Arrangement | None":
         """The entry of the outputs, of these shapes, of the layers whose kernels this entry arranges, each with its

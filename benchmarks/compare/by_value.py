@@ -38,7 +38,7 @@ def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
             for name, array in list(ones.items()):
                 entry = next(_entries(name, array, others, tables[1 - one], lacking), None)
                 if entry:
-                    entries.append(exchanged(entry) if one else entry)
+                    entries.append(entry.turned() if one else entry)
                     del ones[name]
                     for other in entry.right.own:
                         del others[other]
@@ -48,13 +48,6 @@ def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
 def telling(array: Array) -> bool:
     """Whether the array's numbers tell it from others: they are not all the same."""
     return array.size > 1 and array.dtype.kind == "f" and bool((array != array.flat[0]).any())
-
-
-def exchanged(entry: Arrangement) -> Arrangement:
-    """The entry with left and right in each other's place."""
-    order = tuple(int(place) for place in np.argsort(entry.order)) if entry.order else ()
-    line = ", ".join(entry.right.names)
-    return replace(entry, line=line, left=entry.right, right=entry.left, order=order)
 
 
 def rows_along(array: Array, axis: int) -> Array:

@@ -13,7 +13,7 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -314,6 +314,23 @@ def _check(where: str, line: MappingLine, names: Sequence[tuple[str, ...]], patt
         wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
     if wrong:
         raise MappingError(f"{where}: {wrong}")
+
+
+def read_either_way(
+    file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape], left_layers: Collection[str]
+) -> tuple[list[Arrangement], Mapping[str, Name]]:
+    """The arrangements and the pairs of layers of a file, be it written for these sides or for the same in each
+    other's place. Raises MappingError for what fits neither way."""
+    layers_turned = {other: name for name, other in file.layers.items()}
+    backwards = not file.weights and not file.layers.keys() & left_layers and layers_turned.keys() <= {*left_layers}
+    try:
+        return expanded_all(file, left, right), layers_turned if backwards else file.layers
+    except MappingError as error:
+        try:
+            found = expanded_all(file, right, left)
+        except MappingError:
+            raise error from None
+        return [entry.turned() for entry in found], layers_turned
 
 
 def expanded_all(file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape]) -> list[Arrangement]:

@@ -16,7 +16,7 @@ from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import Arranged, Canonical, GroupPair, WeightGroup, groups_of
 from benchmarks.compare.layouts import ARRANGED, PARENT, Shape
-from benchmarks.compare.mapping import MappingError, MappingFile, MappingLine, expanded_all, fitted, quoted
+from benchmarks.compare.mapping import MappingError, MappingFile, MappingLine, fitted, quoted, read_either_way
 from benchmarks.compare.record import Arrays, RecordedLayer, Side
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
@@ -72,9 +72,10 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     skipped = _skipped(mapping, (lefts, left), (rights, right))
     lefts, rights = (_without(groups, skipped) for groups in (lefts, rights))
     shapes = [{name: side.shape(name) for name in side.arrays("weights")} for side in (left, right)]
-    pairs = [of_entry(entry, left, right) for entry in expanded_all(mapping, *shapes)]
+    entries, layers = read_either_way(mapping, shapes[0], shapes[1], order.keys() | {group.name for group in lefts})
+    pairs = [of_entry(entry, left, right) for entry in entries]
     lefts, rights = _rest(pairs, lefts, rights)
-    for name, other_name in mapping.layers.items():
+    for name, other_name in layers.items():
         ones, others = _named(lefts, name, left), _named(rights, other_name, right)
         if len(ones) != len(others):
             raise MappingError(

@@ -75,7 +75,7 @@ class TorchBackend(Backend):
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """Made when first needed: translating needs none, and torch spends a second importing its compiler for it."""
-        from backends.torch_rmsprop import RMSprop
+        from backends.torch_rmsprop import RMSprop  # which only training needs
 
         train = self.train_config
         trained = list(self.parameters.values())

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from benchmarks.compare.arrangement import Arrangement
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layouts import Shape
-from benchmarks.compare.mapping import MappingError, expanded_all, line_of, read_mapping
+from benchmarks.compare.mapping import expanded_all, line_of, read_mapping
+from benchmarks.compare.record import UnfitRecordsError
 from common.errors import CannotBeginError
 
 RNG = np.random.default_rng(0)
@@ -208,7 +209,7 @@ def test_any_arrangement_is_a_bijection(tmp_path_factory: pytest.TempPathFactory
 def test_a_line_that_does_not_fit_is_refused_with_what_fails(line: str, words: str, tmp_path: Path) -> None:
     left = {"w": numbers(24, 4), "x": numbers(4)}
     right = {"q": numbers(4, 8), "k": numbers(4, 4)}
-    with pytest.raises(MappingError) as error:
+    with pytest.raises(UnfitRecordsError) as error:
         entries(tmp_path, f"[weights]\n{line}\n", left, right)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
@@ -218,20 +219,20 @@ def test_a_line_that_does_not_fit_is_refused_with_what_fails(line: str, words: s
 def test_a_template_is_looked_up_in_one_way_whatever_it_is(template: str, tmp_path: Path) -> None:
     """An index is all digits that stand there, so no digit is tried in two; one that stands twice is one number."""
     left = {"1" * 1000: numbers(2), "l.0.1": numbers(2), "w" + "9" * 5000: numbers(2)}
-    with pytest.raises(MappingError, match="no weight is named"):
+    with pytest.raises(UnfitRecordsError, match="no weight is named"):
         entries(tmp_path, f'[weights]\n"{template}" = "q"\n', left, {"q": numbers(2)})
 
 
 def test_an_array_of_no_numbers_is_refused_whatever_sizes_are_given(tmp_path: Path) -> None:
     left, right = {"w": numbers(0, 4)}, {"q": numbers(4, 0)}
     line = f'"w" = {{to = "q", axes = "(h d) m -> m (d h)", sizes = {{h = {10**30}}}}}'
-    with pytest.raises(MappingError, match="no numbers"):
+    with pytest.raises(UnfitRecordsError, match="no numbers"):
         entries(tmp_path, f"[weights]\n{line}\n", left, right)
 
 
 def test_a_weight_in_two_lines_is_refused(tmp_path: Path) -> None:
     left, right = {"w": numbers(2), "x": numbers(2)}, {"q": numbers(2)}
-    with pytest.raises(MappingError, match="q of the right side stands in the lines w and x; expected once"):
+    with pytest.raises(UnfitRecordsError, match="q of the right side stands in the lines w and x; expected once"):
         entries(tmp_path, '[weights]\n"w" = "q"\n"x" = "q"\n', left, right)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.mapping import MappingError, MappingLine, fitted
+from benchmarks.compare.mapping import MappingLine, fitted
+from benchmarks.compare.record import UnfitRecordsError
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
 MOST_PARTS = 9  # of an axis, each of which is a whole array elsewhere
@@ -79,7 +80,7 @@ def _entries(
             line = MappingLine(list(to), "axes", sizes, order)
             try:
                 entry = fitted(name, line, ((name,), to), axes, shapes)
-            except MappingError:  # a guess that cannot be
+            except UnfitRecordsError:  # a guess that cannot be
                 continue
             if np.array_equal(entry.from_left({name: array}.__getitem__), entry.from_right(others.__getitem__)):
                 yield replace(entry, found="value")

@@ -15,9 +15,9 @@ from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import Arranged, Canonical, GroupPair, Source, Tensor
-from benchmarks.compare.mapping import MappingError, MappingFile
+from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import RecordedLayer, Side, is_number
+from benchmarks.compare.record import RecordedLayer, Side, UnfitRecordsError, is_number
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 
@@ -121,7 +121,7 @@ def _canonical(
         found = [total, *(np.zeros_like(total) for _ in other.sources[1:])]
     for source, array in zip(other.sources, found, strict=True):
         if array.shape != source.canonical_shape:
-            raise MappingError(
+            raise UnfitRecordsError(
                 f"{', '.join(tensor.names)} of {pair.left.side.name} has the shape {array.shape} and {source.name} "
                 f"of {pair.right.side.name} that of {source.canonical_shape}; make the two layers alike"
             )

@@ -18,10 +18,8 @@ from benchmarks.compare.layouts import KEPT, NEEDED_BY, RATE_IN_MOMENTUM, SAME_S
 from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.probes import TWO_BIASES
-from benchmarks.compare.record import Side
-from common.errors import CannotBeginError
+from benchmarks.compare.record import Side, UnfitRecordsError
 from common.files import write_atomically
-from common.text import printable
 
 SUFFIXES = {"torch": (".pt",), "paddle": (".pdopt",), "keras": (".safetensors",)}
 LOADING = {
@@ -34,38 +32,31 @@ LOADING = {
 RECORDING = "record.model(model) and then record.optimizer(optimizer), and nothing else"
 
 
-class OptimizerError(CannotBeginError):
-    """An optimizer that is not carried: what was found, what was expected, what to try."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
-
-
 class Optimizer:
     """The optimizer of a record: what it is, and what it keeps of a weight."""
 
     def __init__(self, side: Side) -> None:
-        """Raises OptimizerError for one that is not recorded as it must be, or is of no kind that is carried."""
+        """Raises UnfitRecordsError for one that is not recorded as it must be, or is of no kind that is carried."""
         if side.says.optimizer is None or not side.says.optimizer.keys:
-            raise OptimizerError(
+            raise UnfitRecordsError(
                 f"{side.name} lacks the optimizer; record it with the present rosetta_record: {RECORDING}"
             )
         self.side, self.says, self.settings = side, side.says.optimizer, side.optimizer_settings
         self.name = self.says.kind
         if side.optimizer_class not in KEPT:
             known = ", ".join(name for framework, name in KEPT if framework == side.framework)
-            raise OptimizerError(f"the optimizer of {side.name} is {self.name}, which is not carried; try {known}")
+            raise UnfitRecordsError(f"the optimizer of {side.name} is {self.name}, which is not carried; try {known}")
         if any(key.endswith("|master_weight") for key in side.arrays("slots")) or (
             self.says.settings.get("_multi_precision") and side.says.precision in ("float16", "bfloat16")
         ):
-            raise OptimizerError(f"the optimizer of {side.name} keeps master weights, which are not carried")
+            raise UnfitRecordsError(f"the optimizer of {side.name} keeps master weights, which are not carried")
         self.kind = SAME_SLOTS.get(self.name, self.name)
         self.own = {SLOTS[side.framework][own]: own for own in KEPT[side.optimizer_class].split()}
         self.slots = [slot for slot in self.own if self._needs(slot)]
         parts = {key: (name or "").partition("|")[0] for key, name in self.says.keys.items()}
         self.weights = {key: weight for key, weight in parts.items() if weight}  # by the loader's keys
         if self.slots and not self.weights:
-            raise OptimizerError(
+            raise UnfitRecordsError(
                 f"the optimizer of {side.name} knows no weights; in Keras call optimizer.build"
                 "(model.trainable_variables) before record.optimizer(optimizer)"
             )
@@ -88,7 +79,7 @@ class Optimizer:
     def setting(self, name: str) -> float:
         value = self.settings.get(name)
         if not isinstance(value, int | float):
-            raise OptimizerError(f"the {name} of {self.side.name} is {value}; expected a number")
+            raise UnfitRecordsError(f"the {name} of {self.side.name} is {value}; expected a number")
         return float(value)
 
 
@@ -106,23 +97,23 @@ class OptimizerState:
 
 @np.errstate(all="ignore")  # what becomes of a record's numbers is asked whether it is finite
 def carried_optimizer(left_side: Side, like_side: Side, mapping: MappingFile | None = None) -> OptimizerState:
-    """The left side's optimizer for that of the other side, whose settings stay. Raises OptimizerError for what
+    """The left side's optimizer for that of the other side, whose settings stay. Raises UnfitRecordsError for what
     cannot be carried."""
     left, like = Optimizer(left_side), Optimizer(like_side)
     if (left.kind, set(left.slots)) != (like.kind, set(like.slots)):
         one, other = (f"{of.name} with {' and '.join(of.slots) or 'no slots'}" for of in (left, like))
-        raise OptimizerError(
+        raise UnfitRecordsError(
             f"the optimizer of {left_side.name} is {one}, and that of {like_side.name} is {other}; make both alike, "
             f"with the same {', '.join(NEEDED_BY.values())}"
         )
     if left_side.says.steps or left_side.arrays("gradients"):
-        raise OptimizerError(
+        raise UnfitRecordsError(
             f"{left_side.name} has the weights of before a step and the slots of after it; record it in "
             f"mid-training: {RECORDING}"
         )
     for of in (left, like):
         if of.side.optimizer_class in RATE_IN_MOMENTUM and "momentum" in of.slots and not of.rate_is_constant:
-            raise OptimizerError(
+            raise UnfitRecordsError(
                 f"the momentum of {of.side.name} has the learning rate in it, which is not one number there; only a "
                 "constant rate can be taken out of it"
             )
@@ -140,12 +131,12 @@ def _counter(left: Optimizer) -> int:
     if len(counters) == 1:
         return counters[0]
     if counters:
-        raise OptimizerError(
+        raise UnfitRecordsError(
             f"weights of {left.side.name} took {' or '.join(map(str, counters))} steps, and one counter is carried "
             "for all; train all weights from the first step on"
         )
     if left.kind == "Adam":
-        raise OptimizerError(
+        raise UnfitRecordsError(
             f"{left.side.name} has no step counter, or so high a one that Paddle's powers of beta are 0; if you know "
             f'it, write it into {left.side.path / "record.json"} as "counters": [100000] of the optimizer'
         )
@@ -158,7 +149,9 @@ def _laid_out(slot: str, pairs: Sequence[GroupPair], left: Optimizer, like: Opti
     arrays = {name: of_left.slot(of[slot]) for name, of in of_left.slots.items() if slot in of}
     for name, array in arrays.items():
         if name not in of_left.arrays("weights") or array.shape != of_left.shape(name):
-            raise OptimizerError(f"{slot} of {name} in {of_left.name} is not of its weight's shape; record it again")
+            raise UnfitRecordsError(
+                f"{slot} of {name} in {of_left.name} is not of its weight's shape; record it again"
+            )
     found = laid_out(pairs, arrays, lambda name: np.zeros(of_like.shape(name)), are_weights=False)
     weights, factor = of_like.arrays("weights"), of_like.rate_in_momentum if slot == "momentum" else 1.0
     for name, facts in of_like.says.weights.items():  # a tied weight bears the first of its names in the optimizer
@@ -168,13 +161,13 @@ def _laid_out(slot: str, pairs: Sequence[GroupPair], left: Optimizer, like: Opti
 
 
 def _remarks(pairs: Sequence[GroupPair], left: Optimizer, like: Optimizer, slots: Slots) -> Iterator[str]:
-    """In what the training may part from the left one. Raises OptimizerError for weights that an entry scales."""
+    """In what the training may part from the left one. Raises UnfitRecordsError for weights that an entry scales."""
     kept, trained = left.side.slots, dict.fromkeys(like.weights.values())
     for pair in pairs:
         for tensor, other in tensors_of(pair):
             if isinstance(tensor, Arranged):
                 if tensor.entry.times != 1:
-                    raise OptimizerError(
+                    raise UnfitRecordsError(
                         f"{pair.name} is {tensor.entry.times} times as large in {like.side.name}, and steps of "
                         "an optimizer are not; it is carried without --optimizer only"
                     )
@@ -240,7 +233,7 @@ def _for_keras(like: Optimizer, slots: Slots, counter: int) -> dict[str, Array]:
         elif name == "|learning_rate":
             arrays[number] = np.array(like.setting("learning_rate"))
         else:
-            raise OptimizerError(f"the optimizer of {like.side.name} keeps {name}, which is not carried")
+            raise UnfitRecordsError(f"the optimizer of {like.side.name} keeps {name}, which is not carried")
     return arrays
 
 
@@ -248,9 +241,9 @@ ARRAYS = {"torch": _for_torch, "paddle": _for_paddle, "keras": _for_keras}
 
 
 def check_optimizer_file(path: Path, weights: Path, like: Side, state: OptimizerState) -> None:
-    """Raises OptimizerError where the file cannot be written beside that of the weights."""
+    """Raises UnfitRecordsError where the file cannot be written beside that of the weights."""
     if path.resolve() == weights.resolve():
-        raise OptimizerError(f"-o and --optimizer are both {path}; name two files")
+        raise UnfitRecordsError(f"-o and --optimizer are both {path}; name two files")
     check_file(path, like, SUFFIXES[like.framework], "--optimizer", state.arrays)
 
 

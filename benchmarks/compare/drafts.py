@@ -25,7 +25,6 @@ def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
     """Pairs of those weights of two layers of one kind that hold the same numbers in different places, by value. Such
     weights belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
     left, right = (group.side for group in pair.both)
-    precise = left.precision == right.precision == "float64"
     for name, one in pair.left.tensors.items():
         other = pair.right.tensors.get(name)
         if not isinstance(one, Canonical) or not isinstance(other, Canonical):
@@ -34,7 +33,7 @@ def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
         if len(sources) != 2 or any(source.own.gates or source.own.part != (0, 1) for source in sources):
             continue
         arrays = [
-            in_precision(side.arrays("weights")[source.name], precise)
+            in_precision(side.arrays("weights")[source.name], (left, right))
             for side, source in zip((left, right), sources, strict=True)
         ]
         canonical = [source.canonical(array) for source, array in zip(sources, arrays, strict=True)]

@@ -26,9 +26,7 @@ from benchmarks.compare.layouts import (
     Rule,
     Shape,
 )
-from benchmarks.compare.record import RecordedLayer, RecordedWeight, Side
-from common.errors import CannotBeginError
-from common.text import printable
+from benchmarks.compare.record import RecordedLayer, RecordedWeight, Side, UnfitRecordsError
 
 Read = Callable[[], Array]  # reads an array that is there
 
@@ -43,14 +41,14 @@ class Source:
 
     @property
     def canonical_shape(self) -> Shape:
-        """Raises CannotBeginError where an array of this shape cannot be what the rule takes it for."""
+        """Raises UnfitRecordsError where an array of this shape cannot be what the rule takes it for."""
         parts, blocks = self.own.part[1], len(self.own.gates) or 1
         if len(self.shape) >= self.own.least and (parts == 1 or self.shape[0] % parts == 0):
             shape = self._view(np.broadcast_to(0.0, self.shape)).shape
             if blocks == 1 or shape[-1] % blocks == 0:
                 return shape
-        raise CannotBeginError(
-            f"{printable(self.name)} has the shape {self.shape}, which is not that of a layer's {self.own.role}; a "
+        raise UnfitRecordsError(
+            f"{self.name} has the shape {self.shape}, which is not that of a layer's {self.own.role}; a "
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
 

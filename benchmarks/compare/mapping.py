@@ -24,10 +24,9 @@ import numpy as np
 
 from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, Half
 from benchmarks.compare.layouts import Shape
-from benchmarks.compare.record import Name
+from benchmarks.compare.record import Name, UnfitRecordsError
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
-from common.text import printable
 
 INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
 DIGITS = r"(\d{1,18}+)"  # all that stand there, of which none is given back to what follows
@@ -53,13 +52,6 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skip: dict[Name, Name] = {}  # a weight or layer of either side, and the reason why it is not compared
 
 
-class MappingError(CannotBeginError):
-    """A line that does not fit the records: what was found, what was expected, what to try."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
-
-
 def read_mapping(path: Path) -> MappingFile:
     """Raises CannotBeginError for a file that holds no mapping."""
     try:
@@ -68,7 +60,7 @@ def read_mapping(path: Path) -> MappingFile:
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
     except (RosettaError, ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise MappingError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
+        raise UnfitRecordsError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
 
 
 def axes_of(pattern: str, where: str) -> Axes:
@@ -78,14 +70,14 @@ def axes_of(pattern: str, where: str) -> Axes:
         group = tuple(inside.split()) if not alone else () if alone == "1" else (alone,)
         wrong = next((name for name in group if not AXIS.fullmatch(name)), None)
         if wrong:
-            raise MappingError(
+            raise UnfitRecordsError(
                 f"{where}: {wrong!r} is no name of an axis; expected words, such as {PARTS}, m or head"
             )
         found.append(group)
     count = Counter(name for group in found for name in group)
     twice = next((name for name, number in count.items() if number > 1), None)
     if twice:
-        raise MappingError(f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once")
+        raise UnfitRecordsError(f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once")
     return tuple(found)
 
 
@@ -100,10 +92,12 @@ class Solver:
     def add(self, name: str, axes: Axes, shape: Shape, parts: str) -> None:
         """The equations of one array, whose number of parts has a name of its own."""
         if 0 in shape:
-            raise MappingError(f"{self.where}: {name} has the shape {shape} and no numbers; [skip] leaves it out")
+            raise UnfitRecordsError(
+                f"{self.where}: {name} has the shape {shape} and no numbers; [skip] leaves it out"
+            )
         if len(axes) != len(shape):
             expected = " ".join(f"({' '.join(group)})" if len(group) != 1 else group[0] for group in axes)
-            raise MappingError(
+            raise UnfitRecordsError(
                 f"{self.where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
                 f"{len(axes)}: {expected!r}"
             )
@@ -111,14 +105,14 @@ class Solver:
             self.equations.append((name, tuple(parts if axis == PARTS else axis for axis in group), size))
 
     def solve(self) -> dict[str, int]:
-        """Raises MappingError where an equation fails, or sizes are missing."""
+        """Raises UnfitRecordsError where an equation fails, or sizes are missing."""
         open_equations = self.equations
         while open_equations:
             left = [equation for equation in open_equations if not self._solved(*equation)]
             if len(left) == len(open_equations):
                 name, group, size = left[0]
                 unknown = [axis for axis in group if axis not in self.sizes]
-                raise MappingError(
+                raise UnfitRecordsError(
                     f"{self.where}: {size} of {name} is {' × '.join(map(self._shown, group))}, which leaves "
                     f"{len(unknown)} sizes open; add: sizes = {{{unknown[0].partition(':')[0]} = …}}"
                 )
@@ -135,7 +129,7 @@ class Solver:
             return False
         if (unknown and (known == 0 or size % known)) or (not unknown and known != size):
             product = " × ".join(map(self._shown, group)) or "1"
-            raise MappingError(
+            raise UnfitRecordsError(
                 f"{self.where}: {size} of {name} is not {product} ({' '.join(a.partition(':')[0] for a in group)})"
             )
         if unknown:
@@ -148,7 +142,7 @@ def expanded(
 ) -> Iterator[Arrangement]:
     """The entries of one line: its names expanded against those of both records, its axes solved from the shapes.
 
-    Raises MappingError for a line that names what is not there, or whose axes do not fit.
+    Raises UnfitRecordsError for a line that names what is not there, or whose axes do not fit.
     """
     line = line if isinstance(line, MappingLine) else MappingLine(line)
     lefts = [name.strip() for name in text.split(",")]
@@ -165,7 +159,7 @@ def expanded(
         for found, names, templates in ((of_left, left, lefts), (of_right, right, rights)):
             if key not in found:
                 missing = ", ".join(filled(template, key) for template in templates)
-                raise MappingError(
+                raise UnfitRecordsError(
                     f"{where}: {'the right' if found is of_right else 'the left'} side has no {missing}; it has "
                     f"{listed(names)}"
                 )
@@ -211,7 +205,7 @@ def _matched(
             found.setdefault(key, {}).setdefault(place, []).append((rest, name))
             matches += 1
         if not matches:
-            raise MappingError(f"{where}: no weight is named {template!r}; there are {listed(names)}")
+            raise UnfitRecordsError(f"{where}: no weight is named {template!r}; there are {listed(names)}")
     made = {}
     for key, of_places in found.items():
         own: list[str] = []
@@ -221,7 +215,7 @@ def _matched(
             elif place in of_places:
                 own += [name for _, name in sorted(of_places[place])]
             else:
-                raise MappingError(f"{where}: there is no {filled(template, key)}; there are {listed(names)}")
+                raise UnfitRecordsError(f"{where}: there is no {filled(template, key)}; there are {listed(names)}")
         made[key] = tuple(own)
     return made
 
@@ -279,19 +273,19 @@ def fitted(
         if LACKING in own:
             of[own.index(LACKING)] = max(0, sum(others) - sum(of))
     if sum(widths[0]) != sum(widths[1]) or any(0 in of for of in widths):
-        raise MappingError(
+        raise UnfitRecordsError(
             f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
             f'or "{LACKING}" for those that the other side lacks'
         )
     if line.order and sum(widths[0]) % len(line.order):
-        raise MappingError(f"{where}: order has {len(line.order)} places for {sums[0]} {PARTS}")
+        raise UnfitRecordsError(f"{where}: order has {len(line.order)} places for {sums[0]} {PARTS}")
     sizes = {axis: size for axis, size in solved.items() if ":" not in axis}
     left, right = (Half(own, axes, tuple(of)) for own, axes, of in zip(names, patterns, widths, strict=True))
     return Arrangement(text, left, right, sizes, tuple(line.order), line.times, line.add)
 
 
 def _check(where: str, line: MappingLine, names: Sequence[tuple[str, ...]], patterns: tuple[Axes, Axes]) -> None:
-    """Raises MappingError for what is wrong with a line whatever the shapes are."""
+    """Raises UnfitRecordsError for what is wrong with a line whatever the shapes are."""
     one, other = ({name for group in axes for name in group} for axes in patterns)
     several = max(map(len, names)) > 1
     wrong = ""
@@ -313,35 +307,35 @@ def _check(where: str, line: MappingLine, names: Sequence[tuple[str, ...]], patt
     elif not line.times or not np.isfinite([line.times, line.add]).all():
         wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
     if wrong:
-        raise MappingError(f"{where}: {wrong}")
+        raise UnfitRecordsError(f"{where}: {wrong}")
 
 
 def read_either_way(
     file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape], left_layers: Collection[str]
 ) -> tuple[list[Arrangement], Mapping[str, Name]]:
     """The arrangements and the pairs of layers of a file, be it written for these sides or for the same in each
-    other's place. Raises MappingError for what fits neither way."""
+    other's place. Raises UnfitRecordsError for what fits neither way."""
     layers_turned = {other: name for name, other in file.layers.items()}
     backwards = not file.weights and not file.layers.keys() & left_layers and layers_turned.keys() <= {*left_layers}
     try:
         return expanded_all(file, left, right), layers_turned if backwards else file.layers
-    except MappingError as error:
+    except UnfitRecordsError as error:
         try:
             found = expanded_all(file, right, left)
-        except MappingError:
+        except UnfitRecordsError:
             raise error from None
         return [entry.turned() for entry in found], layers_turned
 
 
 def expanded_all(file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape]) -> list[Arrangement]:
-    """The entries of all lines. Raises MappingError where a weight stands in two of them."""
+    """The entries of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
     found = [entry for text, line in file.weights.items() for entry in expanded(text, line, left, right)]
     for side, names in enumerate(zip(*((entry.left.own, entry.right.own) for entry in found), strict=True)):
         count = Counter(name for of in names for name in of)
         twice = next((name for name, number in count.items() if number > 1), None)
         if twice:
             lines = " and ".join(entry.line for entry in found if twice in (entry.left.own, entry.right.own)[side])
-            raise MappingError(
+            raise UnfitRecordsError(
                 f"{twice} of the {'right' if side else 'left'} side stands in the lines {lines}; expected once"
             )
     return found

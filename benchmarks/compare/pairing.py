@@ -16,8 +16,8 @@ from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import Arranged, Canonical, GroupPair, WeightGroup, groups_of
 from benchmarks.compare.layouts import ARRANGED, PARENT, Shape
-from benchmarks.compare.mapping import MappingError, MappingFile, MappingLine, fitted, quoted, read_either_way
-from benchmarks.compare.record import Arrays, RecordedLayer, Side
+from benchmarks.compare.mapping import MappingFile, MappingLine, fitted, quoted, read_either_way
+from benchmarks.compare.record import Arrays, RecordedLayer, Side, UnfitRecordsError
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
 OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
@@ -39,7 +39,7 @@ class Pairing:
                 missing = alone[0]
                 alike = [group for group in others if group.kind == missing.kind] or others
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
-                raise MappingError(
+                raise UnfitRecordsError(
                     f"{described(missing)} of {side.name} has no partner; {other_side.name} has left {candidates}; "
                     "say in a mapping file which belong together (--write-mapping drafts it, --mapping reads it), "
                     f"such as {proposed(missing, others, side is left)}"
@@ -78,7 +78,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     for name, other_name in layers.items():
         ones, others = _named(lefts, name, left), _named(rights, other_name, right)
         if len(ones) != len(others):
-            raise MappingError(
+            raise UnfitRecordsError(
                 f"the mapping has {name} for {other_name}, which are {len(ones)} and {len(others)} groups of "
                 f"weights; name them one by one: {', '.join(g.name for g in (*ones, *others))}"
             )
@@ -99,9 +99,11 @@ def _skipped(mapping: MappingFile, *sides: tuple[Sequence[WeightGroup], Side]) -
     there = {n for groups, _ in sides for group in groups for n in (group.name, group.layer.path, *group.names)}
     for name, reason in mapping.skip.items():
         if name not in there:
-            raise MappingError(f"the mapping skips {name}, which neither side has; [skip] names weights or layers")
+            raise UnfitRecordsError(
+                f"the mapping skips {name}, which neither side has; [skip] names weights or layers"
+            )
         if not reason.strip():
-            raise MappingError(f'the mapping skips {name} without a reason; give one: {quoted(name)} = "…"')
+            raise UnfitRecordsError(f'the mapping skips {name} without a reason; give one: {quoted(name)} = "…"')
     return dict(mapping.skip)
 
 
@@ -229,9 +231,8 @@ def _by_numbers(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> 
     if not lefts or not rights:
         return
     sides = lefts[0].side, rights[0].side
-    precise = all(side.precision == "float64" for side in sides)
     arrays = [
-        {name: in_precision(side.arrays("weights")[name], precise) for group in groups for name in group.names}
+        {name: in_precision(side.arrays("weights")[name], sides) for group in groups for name in group.names}
         for side, groups in zip(sides, (lefts, rights), strict=True)
     ]
     entries = found_by_value(arrays[0], arrays[1])
@@ -244,8 +245,9 @@ def _by_numbers(lefts: Sequence[WeightGroup], rights: Sequence[WeightGroup]) -> 
         yield from _companions(entry, pair, arrays[0], arrays[1])
 
 
-def in_precision(array: Array, precise: bool) -> Array:
+def in_precision(array: Array, sides: Sequence[Side]) -> Array:
     """The array in the precision that both sides have."""
+    precise = all(side.precision == "float64" for side in sides)
     return array if precise or array.dtype != np.float64 else array.astype(np.float32)
 
 
@@ -292,7 +294,7 @@ def _fitted(
     ]
     try:
         entry = fitted(text, line, (tuple(left), tuple(right)), axes, (shapes[0], shapes[1]))
-    except MappingError:
+    except UnfitRecordsError:
         return None
     return of_entry(replace(entry, found=found), *sides)
 
@@ -441,7 +443,7 @@ def _named(groups: Sequence[WeightGroup], name: str, side: Side) -> list[WeightG
     """The groups of a layer, or the one group of this name."""
     found = [group for group in groups if name in (group.name, group.layer.path)]
     if not found:
-        raise MappingError(
+        raise UnfitRecordsError(
             f"the mapping names {name}, which {side.name} does not have, or only once; it has "
             f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
         )

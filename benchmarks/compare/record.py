@@ -36,6 +36,14 @@ Counter = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 File = Literal["inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last"]
 
 
+class UnfitRecordsError(CannotBeginError):
+    """Records that cannot be read, paired or carried: what was found, what was expected, what to try; in one line,
+    whatever names out of files are in it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
 class RecordedFramework(msgspec.Struct, frozen=True):
     name: Literal["torch", "paddle", "keras", "arrays"]
     version: Name = ""
@@ -114,30 +122,30 @@ class Arrays(Mapping[str, NDArray[Any]]):
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
-                raise CannotBeginError(f"{path} is not a file; expected one that rosetta_record wrote")
+                raise UnfitRecordsError(f"{path} is not a file; expected one that rosetta_record wrote")
             with safe_open(path, framework="numpy") as file:
                 names = list(file.keys())
             with open(path, "rb") as raw:
                 size = int.from_bytes(raw.read(8), "little")
                 header = msgspec.json.decode(raw.read(size), type=dict[str, Any])
         except OSError as error:
-            raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
+            raise UnfitRecordsError(f"{path} cannot be read: {why(error)}") from error
         except (SafetensorError, msgspec.DecodeError) as error:
-            raise CannotBeginError(f"{path} is damaged: {error}; record this side again") from error
+            raise UnfitRecordsError(f"{path} is damaged: {error}; record this side again") from error
         self._places = {name: self._place(name, header[name], 8 + size) for name in names}
 
     def _place(self, name: str, entry: Any, start: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
         """The type and shape of an array, and where in the file it begins."""
         if entry["dtype"] not in DTYPES:
-            raise CannotBeginError(
+            raise UnfitRecordsError(
                 f"{self._path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}"
             )
         if len(entry["shape"]) > MOST_AXES:
-            raise CannotBeginError(
+            raise UnfitRecordsError(
                 f"{self._path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most"
             )
         if prod(size for size in entry["shape"] if size) > MOST_NUMBERS:  # beside an axis of none
-            raise CannotBeginError(f"{self._path}: {name} has the shape {entry['shape']}, which no array can have")
+            raise UnfitRecordsError(f"{self._path}: {name} has the shape {entry['shape']}, which no array can have")
         return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0]
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -173,16 +181,16 @@ class Side:
     """One side of a comparison: what record.json says of it, and its arrays by their file and their name."""
 
     def __init__(self, path: Path) -> None:
-        """Raises CannotBeginError for a folder that holds no record."""
+        """Raises UnfitRecordsError for a folder that holds no record."""
         self.path, self.name = path, path.resolve().name or str(path)
         try:
             self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
         except OSError as error:
-            raise CannotBeginError(
+            raise UnfitRecordsError(
                 f"{path} holds no record: record.json {why(error)}; rosetta_record's Record({str(path)!r}) makes one"
             ) from error
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise CannotBeginError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
+            raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, Mapping[str, NDArray[Any]]] = {}
         names = {name for layer in self.says.layers for name in (*layer.parameters.values(), *layer.buffers.values())}
         keys = self.says.optimizer.keys.values() if self.says.optimizer else ()
@@ -191,13 +199,12 @@ class Side:
         for file, named in (("weights", names | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
-                raise CannotBeginError(
-                    f"{path}: {file}.safetensors has no {printable(missing)}, which record.json names; record this "
-                    "side again"
+                raise UnfitRecordsError(
+                    f"{path}: {file}.safetensors has no {missing}, which record.json names; record this side again"
                 )
         for file, number in (self.says.files or {}).items():
             if len(self.arrays(file)) != number:
-                raise CannotBeginError(
+                raise UnfitRecordsError(
                     f"{path}: {file}.safetensors has {len(self.arrays(file))} arrays, and record.json says {number}; "
                     "record this side again"
                 )

@@ -114,7 +114,7 @@ class Record:
             facts = self._describe(layer, classes_of(layer.layer, framework), framework.settings(layer.layer))
             self._unwatch.append(framework.watch(layer.layer, functools.partial(self._seen, layer.layer, facts)))
         floating = [kind for kind in map(precision_of, weights.values()) if "float" in kind]
-        precision = max(floating, key=floating.count, default=None)
+        precision = framework.computes_in(max(floating, key=floating.count, default=None))
         self._content.update(framework=framework.facts(), precision=precision)
         self._add("weights", weights)
 
@@ -405,6 +405,10 @@ class Framework(ABC):
     @abstractmethod
     def trainable(self, weight: Any) -> bool:
         """Whether the optimizer is to change the weight."""
+
+    def computes_in(self, precision: str | None) -> str | None:
+        """The precision in which it computes a model whose weights have this one."""
+        return precision
 
     @abstractmethod
     def trained(self, model: Any) -> list[Any]:
@@ -722,6 +726,10 @@ class Keras(Framework):
 
         vars(layer)["call"] = watched
         return unwatch
+
+    def computes_in(self, precision: str | None) -> str | None:
+        # On torch and on JAX it is float32 for weights of float64, too (keras-team/keras#23704).
+        return precision and self.api.backend.result_type(precision, precision)
 
     def trainable(self, weight: Any) -> bool:
         return bool(weight.trainable)

@@ -49,6 +49,13 @@ class Rungs:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        for side in (self.left, self.right):
+            first = next(iter(side.arrays("weights").values()), None)
+            if side.precision == "float32" and first is not None and first.dtype == np.float64:
+                self.notes.append(
+                    f"{side.name} computes in float32, though its weights are of float64"
+                    " (docs/deviations.md#keras-on-torch-float32)"
+                )
         order = ("float64", "float32", "bfloat16")
         self.precision = max(self.left.precision, self.right.precision, key=order.index)
         tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES_OF_ANY_MODEL.items()}

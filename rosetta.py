@@ -7,9 +7,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports last: end at once, without a traceback
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -31,7 +29,8 @@ from common.terminal import Commands, run_to_the_end
 from common.text import lines_as_they_arrive, opened, printable, quoted, typed_lines
 
 if TYPE_CHECKING:
-    from backends.commands.translating import Opener
+    from backends.commands.side_by_side import SideBySide
+    from backends.commands.translating import Opener, Translator
 
 sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -190,14 +189,14 @@ def train(
     if json:
         names = ("loss", "val_loss", "accuracy", "val_accuracy")
         figures: dict[str, Any] = {"epochs": last.epoch} | {name: getattr(last, name) for name in names}
-        figures |= {"seconds_per_epoch": last.seconds, "samples": [asdict(sample) for sample in trained.samples]}
+        figures |= {"seconds_per_epoch": last.seconds, "samples": trained.samples}
         return terminal.print_json({"backend": trained.backend, "run": str(out)} | figures)
     if not trained.samples:
         return print(trained.run.kept(epochs))
-    rows = [(s.split, s.source, s.reference, s.translation) for s in trained.samples]
+    rows = [sample.values() for sample in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
-    sentence = quoted(trained.samples[0].source)
+    sentence = quoted(trained.samples[0]["source"])
     print(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")
 
 
@@ -236,15 +235,14 @@ def translate(
     unit = "text" if texts else "line"
     kept: list[dict[str, Any]] = []  # for JSON, which is one object
     number = failed = 0
-    with (
-        opened(file) as stream,
-        _answering(opener, backend, variants, unknown, search, n_best) as (answers, about),
-    ):
+    with opened(file) as stream, ExitStack() as stack:
+        translator = _open(opener, backend, variants, stack)
         note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
         if prompted:
-            print(f"Type a sentence and Enter; Ctrl-D ends. Backend: {about()['backend']}.")
+            print(f"Type a sentence and Enter; Ctrl-D ends. Backend: {translator.about['backend']}.")
             if note:
                 print(note)
+        answers = partial(translator.answers, unknown=unknown, warn=terminal.warn, beam=search, n_best=n_best)
         chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
         try:
             for line in chain.from_iterable(map(answers, chunks)):
@@ -260,7 +258,7 @@ def translate(
                     terminal.print_answer(line, number, n_best)
         finally:  # what came before an error, too
             if json and (number or sys.exception() is None):
-                terminal.print_json(about() | {"translations": kept})
+                terminal.print_json(translator.about | {"translations": kept})
     if note and not prompted and failed < number:
         print(note)
     if failed and not prompted:
@@ -279,31 +277,16 @@ def _opener(run: Path | None, weights: str, dtype: str | None, threads: int | No
     return Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
 
 
-Answers = Callable[[Sequence[str]], list[dict[str, Any]]]
-About = Callable[[], dict[str, Any]]
-
-
-@contextmanager
-def _answering(
-    opener: "Opener", backend: str | None, variants: bool, unknown: str, beam: int | None, n_best: int | None
-) -> Iterator[tuple[Answers, About]]:
-    """What translates lines, each to a JSON object, in one backend or in all; and what tells which these are."""
+def _open(opener: "Opener", backend: str | None, variants: bool, stack: ExitStack) -> "Translator | SideBySide":
+    """What translates lines in one backend or in all, until the stack is closed."""
     if backend != "all":
-        with opener.open(backend) as translator:
-            answers = partial(translator.answers, unknown=unknown, warn=terminal.warn, beam=beam, n_best=n_best)
-            yield answers, lambda: {"backend": translator.process.name}
-        return
+        return stack.enter_context(opener.open(backend))
 
     from backends.commands.side_by_side import open_side_by_side
 
     names = installed(variants)
-    with ExitStack() as stack:
-        with terminal.err.status(f"starting {', '.join(names)}"):
-            all_of_them = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
-        yield (
-            partial(all_of_them.lines, unknown=unknown, beam=beam, n_best=n_best),
-            lambda: {"backend": "all", "left_out": {name: str(why) for name, why in all_of_them.left_out.items()}},
-        )
+    with terminal.err.status(f"starting {', '.join(names)}"):
+        return stack.enter_context(open_side_by_side(opener, names, terminal.warn))
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
@@ -363,9 +346,6 @@ def convert(
     data: options.DataOfModel = None,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
-    split: options.Split = "tail",
-    validation_split: options.ValidationSplit = DataConfig.validation_split,
-    seed: options.Seed = TrainConfig.seed,
     latent_dim: options.LatentDimOfFile = None,
     dtype: options.DtypeOfModel = "float32",
     json: options.Json = False,
@@ -376,12 +356,14 @@ def convert(
     alone, much smaller and enough to translate with. `convert RUN --from model.pt optimizer.pt --backend torch` makes
     RUN; such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
     """
-    from backends.native.convert import export_native, import_native, of_corpus, of_run
+    from backends.native.convert import export_native, import_native
     from common.run_directory import RunDirectory
 
+    settings = ["data", "num_samples", "skip_bad_lines", "dtype"]
     if to is not None:
-        of_from = ["from_", "backend", "vocabulary", *options.OF_CORPUS, "latent_dim", "dtype"]
-        options.refuse(context, of_from, "--to writes a run as it is")
+        options.refuse(
+            context, ["from_", "backend", "vocabulary", *settings, "latent_dim"], "--to writes a run as it is"
+        )
         if more:
             raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
         named = run if run.name.strip(".") else run.resolve()  # beside it, not within
@@ -397,17 +379,14 @@ def convert(
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
     if vocabulary is not None:
-        options.refuse(context, [*options.OF_CORPUS, "dtype"], "--vocabulary takes that run's settings")
-        contents = of_run(vocabulary)
-    elif data is not None:
-        corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
-        contents = of_corpus(corpus, TrainConfig(seed=seed), dtype)
-    else:
+        options.refuse(context, settings, "--vocabulary takes that run's settings")
+    elif data is None:
         raise CannotBeginError(
             "files of frameworks hold no vocabulary: give --data, the corpus that the model was trained on, or "
             "--vocabulary, a run that has the same"
         )
-    import_native([*from_, *(more or [])], backend, contents, run, latent_dim)
+    like = vocabulary or DataConfig(str(data), num_samples, skip_bad_lines=skip_bad_lines)
+    import_native([*from_, *(more or [])], backend, run, like, dtype, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
     print(f"The run is in {quoted(run)}. Train it on with: rosetta train --out {quoted(run)} --resume --epochs 1")

@@ -17,7 +17,7 @@ from typing import TypedDict
 OURS = "rosetta-s2s"  # Rosetta's own package
 ALWAYS = ("numpy", "safetensors", "sacrebleu")  # packages that every installation has and that can change a result
 CPUINFO = Path("/proc/cpuinfo")
-OTHER_EXTRAS = {"all", "dev", "serve"}  # Rosetta's extras that are not those of a framework
+OTHER_EXTRAS = {"all", "dev"}  # Rosetta's extras that are not those of a framework
 NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it
 
 

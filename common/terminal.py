@@ -183,7 +183,7 @@ SIDE_BY_SIDE = (
 
 
 def side_by_side_table(line: Mapping[str, Any]) -> Table:
-    """What the backends made of one line; see `backends.commands.side_by_side.SideBySide.lines`."""
+    """What the backends made of one line; see `backends.commands.side_by_side.SideBySide.answers`."""
     columns, rows = ["backend", "sentence", "score", "ms", "same"], []
     for found in line["backends"]:
         milliseconds = "" if found["milliseconds"] is None else f"{found['milliseconds']:.1f}"

@@ -255,7 +255,7 @@ def test_the_versions_of_the_packages_of_every_extra_are_told(monkeypatch) -> No
     always = ["rosetta-s2s", "numpy", "safetensors", "sacrebleu"]
     assert list(machine.versions()) == [*always, "tensorflow", "keras", "torch", "paddlepaddle"]
     new = ["rich>=13.9", 'msgspec>=0.19; extra == "mimic"', 'setuptools>=77; extra == "mimic"']
-    new += ['rosetta-s2s[mimic]; extra == "all"', 'pytest>=8.3; extra == "dev"', 'flask>=3.1; extra == "serve"']
+    new += ['rosetta-s2s[mimic]; extra == "all"', 'pytest>=8.3; extra == "dev"']
     monkeypatch.setattr("common.machine.requires", lambda name: new)
     assert list(machine.versions()) == [*always, "msgspec"]
 

@@ -473,7 +473,7 @@ def test_a_run_is_converted_to_each_format_and_made_again(
 
     imported = ["--from", *files_of_torch, "--backend", "torch"]
     answer = {"backend": "torch", "run": str(tmp_path / "made"), "epochs": 0}
-    given = ["--vocabulary", run.path / "vocabulary.json", "--json"]
+    given = ["--vocabulary", run.path, "--json"]
     assert program("convert", tmp_path / "made", *imported, *given) == json.dumps(answer)
     for file in ("state.safetensors", "vocabulary.json", "pairs.tsv"):
         assert (tmp_path / "made" / file).read_bytes() == (run.path / file).read_bytes()
@@ -496,7 +496,7 @@ def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
         "leave out --data": [*made, "--vocabulary", run.path, "--data", "phrasebook"],
         "choose one of": ["convert", run.path, "--to", "jax"],
         "is not a run": ["convert", tmp_path / "nothing", "--to", "torch"],
-        "is not a run (": [*made, "--vocabulary", tmp_path / "vocabulary.json"],
+        "is not a run (": [*made, "--vocabulary", tmp_path / "none"],
         "numpy has no format of its own": ["convert", run.path, "--to", "numpy", "--out", tmp_path / "x"],
         "numpy has no format of its own; ": [*made[:-1], "numpy", "--vocabulary", run.path],
     }.items():

@@ -4,25 +4,23 @@ import json
 import re
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
+from http.client import HTTPConnection
 from typing import Any
 
 import psutil
 import pytest
-from flask import Flask
 from playwright.sync_api import Browser, Page, Route, expect
 
 from backends.process.parent import Runtime
-from backends.serve import connections
-from backends.serve.application import HEADERS, LONGEST_QUESTION, application
-from backends.serve.connections import MOST_OF_AN_ADDRESS
+from backends.serve import page as page_module
+from backends.serve.page import HEADERS, LONGEST_QUESTION, MOST_OF_AN_ADDRESS
 from backends.serve.served import WAITING, ServedBackend, UnavailableError
+from common.errors import RosettaError
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from common.tensors import CharVocabulary
 from tests.attack import visitors
 from tests.conftest import note_wrongs
 from tests.program import refusal, started, wait_until
@@ -42,17 +40,9 @@ def numpy() -> Iterator[ServedBackend]:
     backend.close()
 
 
-def ask(backend: ServedBackend, **changes: Any) -> tuple[int, Any]:
-    """Status and content of the page's answer to SENTENCE, or to a question with other values."""
-    vocabulary, _ = RunDirectory.open(BUNDLED_RUN).vocabularies()
-    page = application("a run", [backend], vocabulary, LOCAL, []).test_client()
-    answered = page.post("/translate", json={"backend": "numpy", "text": SENTENCE} | changes)
-    return answered.status_code, answered.json
-
-
 def test_an_answer_has_the_translation_its_time_and_every_characters_probability(numpy: ServedBackend) -> None:
-    status, found = ask(numpy)
-    assert (status, found["translation"]) == (200, TRANSLATION)
+    found = numpy.answer(SENTENCE)
+    assert found["translation"] == TRANSLATION
     assert "".join(at["character"] for at in found["characters"]) == TRANSLATION + "\n"
     assert found["milliseconds"] > 0
     for at in found["characters"]:
@@ -61,9 +51,7 @@ def test_an_answer_has_the_translation_its_time_and_every_characters_probability
         assert probabilities == sorted(probabilities, reverse=True)
         assert at["choices"][0] == {"character": at["character"], "probability": at["probability"]}
         assert 0 < sum(probabilities) <= 1.0001
-    assert ask(numpy, text=f"{SENTENCE}€\u2028")[0] == 422
-    assert ask(numpy, text=f"{SENTENCE}€\u2028", drop_unknown=True)[1]["translation"] == TRANSLATION
-    long = ask(numpy, text="She ate. " * 20)[1]
+    long = numpy.answer("She ate. " * 20)
     assert long["longest"] == 24
     assert long["ended"] == (long["characters"][-1]["character"] == "\n")
 
@@ -72,29 +60,57 @@ def test_of_many_at_once_as_many_wait_as_may_and_a_backend_that_died_is_opened_a
     process, many = psutil.Process(numpy._translator.process.pid), 4 + 1 + WAITING
     with ThreadPoolExecutor(many) as pool:
         process.suspend()
-        asked = [pool.submit(ask, numpy) for _ in range(many)]
+        asked = [pool.submit(numpy.answer, SENTENCE) for _ in range(many)]
         wait_until(lambda: sum(one.done() for one in asked) == 4)
         process.resume()
-        answered = [one.result(timeout=30) for one in asked]
-    assert sorted(status for status, _ in answered) == [200] * (1 + WAITING) + [503] * 4
-    assert all("numpy is busy" in content["error"] for status, content in answered if status == 503)
+        errors = [error for one in asked if (error := one.exception(timeout=30))]
+    assert len(errors) == 4
+    assert all(isinstance(error, UnavailableError) and "numpy is busy" in str(error) for error in errors)
     process.kill()
-    status, content = ask(numpy)
-    assert (status, numpy.state) == (500, "opening")  # which has the server open it
-    assert "ended by signal 9" in content["error"]
+    with pytest.raises(RosettaError, match="ended by signal 9"):
+        numpy.answer(SENTENCE)
+    assert numpy.state == "opening"  # which has the server open it
+    with pytest.raises(UnavailableError, match="is being opened"):
+        numpy.answer(SENTENCE)
     numpy.open()
-    assert ask(numpy)[1]["translation"] == TRANSLATION
+    assert numpy.answer(SENTENCE)["translation"] == TRANSLATION
+
+
+def test_a_backend_that_cannot_be_opened_says_why() -> None:
+    backend = ServedBackend("tensors", RunDirectory.open(BUNDLED_RUN), Runtime())
+    backend.open()
+    assert backend.state == "failed"
+    with pytest.raises(UnavailableError, match="could not be opened: there is no backend 'tensors'"):
+        backend.answer("a")
 
 
 # What is refused, by a page whose backends answer at once
 
 QUICK = {"backend": "quick", "text": "go on."}
+JSON = "application/json"
 
 
 @pytest.fixture(scope="module")
-def quick_page() -> Flask:
-    backends: Any = [visitors.Quick("quick"), visitors.Quick("busy")]
-    return application("a run", backends, visitors.VOCABULARY, LOCAL, [])
+def port() -> Iterator[int]:
+    with visitors.served("quick", "busy") as number:
+        yield number
+
+
+def ask(port: int, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+    """Status and content of the page's answer, which binds the browser whatever it is."""
+    asked = HTTPConnection(LOCAL, port, timeout=30)
+    asked.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answered = asked.getresponse()
+    assert dict(answered.getheaders()).items() >= HEADERS.items()
+    assert not answered.getheader("Access-Control-Allow-Origin")
+    return answered.status, answered.read()
+
+
+def translated(port: int, body: bytes | dict[str, Any], kind: str = JSON) -> tuple[int, dict[str, Any]]:
+    """The answer to a body, or to QUICK with such changes."""
+    sent = body if isinstance(body, bytes) else json.dumps(QUICK | body).encode()
+    status, content = ask(port, "/translate", "POST", sent, Content_Type=kind)
+    return status, json.loads(content)
 
 
 REFUSALS: dict[int, list[bytes | dict[str, Any]]] = {  # each with bodies, and with what is changed of a question
@@ -112,61 +128,59 @@ REFUSALS: dict[int, list[bytes | dict[str, Any]]] = {  # each with bodies, and w
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_what_the_page_would_not_send_is_refused_in_plain_words(quick_page: Flask, status: int) -> None:
-    page = quick_page.test_client()
+def test_what_the_page_would_not_send_is_refused_in_plain_words(port: int, status: int) -> None:
     for wrong in REFUSALS[status]:
-        body = wrong if isinstance(wrong, bytes) else json.dumps(QUICK | wrong).encode()
-        got = page.post("/translate", data=body, content_type="application/json")
-        assert got.status_code == status, body
-        assert set(got.json) - {"unknown"} == {"error"}
-        assert got.json["error"].isprintable()
+        found, content = translated(port, wrong)
+        assert (found, set(content) - {"unknown"}) == (status, {"error"}), wrong
+        assert content["error"].isprintable()
     if status == 422:
-        assert "“<” (U+003C)" in page.post("/translate", json=QUICK | {"text": HOSTILE}).json["error"]
+        assert "“<” (U+003C)" in translated(port, {"text": HOSTILE})[1]["error"]
 
 
-def test_other_methods_types_sites_and_files_are_refused_and_each_answer_binds_the_browser(
-    quick_page: Flask,
-) -> None:
-    page = quick_page.test_client()
+def test_what_is_asked_rightly_is_answered_and_other_methods_types_and_files_are_refused(port: int) -> None:
+    assert translated(port, {"text": "go on€.", "drop_unknown": True}, f"{JSON}; charset=utf-8")[0] == 200
+    assert b"<html" in ask(port, "/?a")[1]
+    assert json.loads(ask(port, "/backends")[1])["backends"][0]["name"] == "quick"
+    assert [translated(port, {}, kind)[0] for kind in ("", "text/plain")] == [415, 415]
+    assert [ask(port, path)[0] for path in ("/nothing", "/static/../server.py", "/static/", "/static/page.html")] == [
+        404
+    ] * 4
     # A browser asks with OPTIONS before it sends JSON for another site, and sends nothing without a consent.
-    other_site = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-    answers = {
-        200: [page.options("/translate", headers=other_site), page.get("/"), page.get("/backends")],
-        404: [page.get("/nothing"), page.get("/static/../application.py")],
-        405: [page.get("/translate"), page.put("/translate", json=QUICK)],
-        415: [page.post("/translate", data=json.dumps(QUICK), content_type=kind) for kind in ("", "text/plain")],
-    }
-    for status, answered in answers.items():
-        for one in answered:
-            assert (one.status_code, one.headers.get("Access-Control-Allow-Origin")) == (status, None)
-            assert {name: one.headers[name] for name in HEADERS} == HEADERS
+    other_site = {"Origin": "http://evil.example", "Access_Control_Request_Method": "POST"}
+    assert ask(port, "/translate", "OPTIONS", **other_site)[0] == 405
+    assert [ask(port, "/translate", method)[0] for method in ("GET", "PUT", "HEAD")] == [405] * 3
     assert "default-src 'none'" in HEADERS["Content-Security-Policy"]
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
 
 
 HOSTS = [  # the --host, the Host that a visitor names, and the status of the answer
     *[(LOCAL, host, 200) for host in ("localhost", "127.0.0.1:8000", "[::1]:80")],
-    *[(LOCAL, host, 403) for host in ("evil.example", "localhost.evil.example", "10.0.0.1", "[::", "", "ü!")],
+    *[
+        (LOCAL, host, 403)
+        for host in ("evil.example", "localhost.evil.example", "10.0.0.1", "[::", "", "a, localhost")
+    ],
     *(("0.0.0.0", "192.168.1.5:8000", 200), ("0.0.0.0", "localhost", 200), ("0.0.0.0", "evil.example", 403)),
-    *(("::", "[fe80::1]:8000", 200), ("Box.local", "box.local:8000", 200), ("box.local", "192.168.1.5", 403)),
+    *(("Localhost", "localhost:8000", 200), ("localhost", "192.168.1.5", 403)),
 ]
 
 
-@pytest.mark.parametrize(("host", "header", "status"), HOSTS)
-def test_a_page_answers_under_its_own_names_alone(host: str, header: str, status: int) -> None:
-    page = application("a run", [], CharVocabulary("ab"), host, []).test_client()
-    answered = page.get("/", headers={"Host": header})
-    assert (answered.status_code, "<html" in answered.text) == (status, status == 200)
+@pytest.mark.parametrize("served_at", dict.fromkeys(host for host, _, _ in HOSTS))
+def test_a_page_answers_under_its_own_names_alone(served_at: str) -> None:
+    with visitors.served("quick", host=served_at) as port:
+        for host, header, status in HOSTS:
+            if host == served_at:
+                found, content = ask(port, "/", Host=header)
+                assert (found, b"<html" in content) == (status, status == 200), header
 
 
 HALF = b"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{"
 
 
 def test_whoever_sends_no_whole_request_keeps_nobody_out_and_loses_the_place_in_time(
-    quick_page: Flask, monkeypatch: pytest.MonkeyPatch
+    port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 1.5)
-    with visitors.served(quick_page) as port, ExitStack() as stack:
+    monkeypatch.setattr(page_module, "REQUEST_SECONDS", 1.5)
+    with ExitStack() as stack:
 
         def visitor(sent: bytes) -> socket.socket:
             connected = stack.enter_context(socket.create_connection((LOCAL, port), timeout=30))
@@ -175,7 +189,7 @@ def test_whoever_sends_no_whole_request_keeps_nobody_out_and_loses_the_place_in_
 
         slow = [visitor(HALF % 4000) for _ in range(4 * MOST_OF_AN_ADDRESS)]
         assert visitor(visitors.WHOLE + b"\r\n").recv(100).startswith(b"HTTP/1.1 200 ")
-        assert slow[0].recv(100).startswith(b"HTTP/1.1 429 ")
+        assert slow[0].recv(100) == b""
         slow[-1].settimeout(0.2)
         answered = b""
         while not answered:
@@ -187,35 +201,31 @@ def test_whoever_sends_no_whole_request_keeps_nobody_out_and_loses_the_place_in_
 
 BAD = [  # requests, and the status of the one answer to each
     (HALF % 1_000_000_000, 413),
-    (HALF.replace(b"%d", b"9" * 5000), 400),
-    (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    (HALF % 5000 + b"a" * 100_000, 413),
+    (HALF.replace(b"%d", b"9" * 5000), 413),
+    (HALF.replace(b"%d", b"-1"), 400),
+    (visitors.POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n", 411),
+    (b"nonsense\r\n\r\n", 400),
+    (b"GET / HTTP/9.9\r\n\r\n", 505),
+    (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+    (visitors.WHOLE + b"X: " + b"a" * 70_000 + b"\r\n\r\n", 431),
     ((visitors.WHOLE + b"\r\n") * 100, 200),  # answers that nobody waits for would fill the memory
 ]
 
 
-def test_bad_requests_get_one_answer_each_and_are_not_reported(
-    quick_page: Flask, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with visitors.served(quick_page) as port:
-        for sent, status in BAD:
-            with socket.create_connection((LOCAL, port), timeout=30) as visitor:
-                visitor.sendall(sent)
-                received = b"".join(iter(partial(visitor.recv, 1 << 16), b""))
-            assert re.findall(rb"^HTTP/1.1 (\d+) ", received, re.MULTILINE) == [b"%d" % status]
+def test_bad_requests_get_one_answer_each_and_are_not_reported(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    for sent, status in BAD:
+        with socket.create_connection((LOCAL, port), timeout=30) as visitor:
+            visitor.sendall(sent)
+            received = b"".join(iter(partial(visitor.recv, 1 << 16), b""))
+        assert re.findall(rb"^HTTP/1.1 (\d+) ", received, re.MULTILINE) == [b"%d" % status], sent[:100]
+        assert b"\r\nServer: " not in received
+    with socket.create_connection((LOCAL, port)) as visitor:
+        visitor.sendall(HALF % 100)  # and goes
     assert capfd.readouterr().err == ""
 
 
 # Beginning and end
-
-
-def test_a_backend_that_cannot_be_opened_says_why() -> None:
-    backend = ServedBackend("tensors", RunDirectory.open(BUNDLED_RUN), Runtime())
-    with pytest.raises(UnavailableError, match="is being opened"):
-        backend.answer("a")
-    backend.open()
-    assert backend.state == "failed"
-    with pytest.raises(UnavailableError, match="could not be opened: there is no backend 'tensors'"):
-        backend.answer("a")
 
 
 def test_a_request_that_cannot_be_begun_is_one_line(tmp_path) -> None:
@@ -226,16 +236,6 @@ def test_a_request_that_cannot_be_begun_is_one_line(tmp_path) -> None:
         port = taken.getsockname()[1]
         assert f"port {port}" in refusal(2, "serve", "--port", port)
     assert "at a..b, port 8000: this is no name of a machine" in refusal(2, "serve", "--host", "a..b")
-
-
-@pytest.mark.parametrize("missing", ["flask", "waitress"])
-def test_what_serves_the_page_may_be_missing(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
-    for name in ("application", "connections"):
-        monkeypatch.delitem(sys.modules, f"backends.serve.{name}")
-    line = refusal(2, "serve")
-    assert missing in line
-    assert 'pip install -e ".[serve]"' in line
 
 
 def test_the_servers_process_has_no_framework_and_ends_with_a_backend_that_is_being_opened() -> None:
@@ -267,8 +267,7 @@ ANSWER["characters"] = [SURE | {"character": c} for c in "où ?\n"]
 def page(browser: Browser) -> Iterator[Page]:
     """The page of two backends, left and right, in a dark and narrow window; what it did wrong fails in the end."""
     wrong: list[str] = []
-    backends: Any = [visitors.Quick("left"), visitors.Quick("right")]
-    served = visitors.served(application(HOSTILE, backends, visitors.VOCABULARY, LOCAL, [HOSTILE, "go on."]))
+    served = visitors.served("left", "right", run=HOSTILE, examples=[HOSTILE, "go on."])
     with served as port, browser.new_context(viewport={"width": 390, "height": 900}, color_scheme="dark") as context:
         page, url = context.new_page(), f"http://{LOCAL}:{port}/"
         # The browser names these two on its console, and the page tells what they mean.

@@ -40,7 +40,7 @@ def translator() -> Iterator[Translator]:
 
 def test_unknown_characters_are_refused_or_dropped(translator) -> None:
     with pytest.raises(UnknownCharactersError):
-        translator.with_choices(["\u4e2d"])
+        translator.with_choices("\u4e2d", 3)
     (dropped,) = translator.answers(["I'm \u4e2dtired."], "drop")
     assert [dropped["translation"]] == translator(["I'm tired."])
 
@@ -220,8 +220,7 @@ def test_a_beam_gives_its_best_sentences_with_their_scores(translator) -> None:
         assert [f"{best['score']:.4f}" for best in one["n_best"]] == [fields[1] for fields in line]
         scores = [best["score"] for best in one["n_best"]]
         assert scores == sorted(scores, reverse=True)
-    chosen = translator.with_choices(sentences[:1])[0].choices
-    greedy = sum(math.log(choices[0].probability) for choices in chosen)
+    greedy = sum(math.log(at["probability"]) for at in translator.with_choices(sentences[0], 3)["characters"])
     assert found[0]["n_best"][0]["score"] == pytest.approx(greedy, rel=1e-4), "the log of its probability"
 
 
@@ -338,7 +337,7 @@ def test_without_memory_for_more_a_backend_is_left_out(three, monkeypatch) -> No
     said: list[str] = []
     run = RunDirectory.open(BUNDLED_RUN)
     with open_side_by_side(Opener(run, "last", None, Runtime(threads=1)), three, said.append) as opened:
-        (line,) = opened.lines(["Look at the skirt!"], "error")
+        (line,) = opened.answers(["Look at the skirt!"], "error", said.append)
     assert [row["backend"] for row in line["backends"]] == ["numpy", "paddle"]
     assert said == ["torch is left out: too little memory is free for one more backend"]
 

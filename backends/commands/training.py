@@ -1,8 +1,8 @@
 """Begins a run or resumes one, trains it in a process or in those of a group, and scores a run's translations."""
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,22 +26,14 @@ from common.weights import ModelState, initial_state
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A pair of the corpus, and the model's translation of its source."""
-
-    split: str  # "training" or "validation"
-    source: str
-    reference: str
-    translation: str
-
-
-@dataclass(frozen=True)
 class Trained:
     """A run that was trained, and translations of some of its pairs."""
 
     run: RunDirectory
     backend: str  # the one that trained it
-    samples: list[Sample]  # none where the run was whole already
+    # Of each pair its `split` ("training" or "validation"), `source`, `reference` and `translation`; none where the
+    # run was whole already.
+    samples: list[dict[str, str]]
 
 
 def train(
@@ -69,19 +61,12 @@ def train(
     material, sha256 = prepare(data, settings.seed, dtype, padding)
     model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
     state = initial_state(model, settings.seed)
-    with _started(group, runtime, backend, model, settings, on_event) as processes:
-        run = None
-        if group[0].rank == 0:
-            run = RunDirectory.create(
-                out,
-                backend,
-                (model, settings, data),
-                sha256,
-                material.pairs,
-                (material.encoder_vocabulary, material.decoder_vocabulary),
-                state,
-            )
-        return _train(group, processes, run, state, 0, material, epochs, on_event)
+    configs, vocabularies = (model, settings, data), (material.encoder_vocabulary, material.decoder_vocabulary)
+
+    def create() -> RunDirectory:
+        return RunDirectory.create(out, backend, configs, sha256, material.pairs, vocabularies, state)
+
+    return _train(group, runtime, backend, model, settings, create, state, 0, material, epochs, on_event)
 
 
 def resume(
@@ -115,9 +100,8 @@ def resume(
     material = Material.of_run(run)
     if learning_rate is not None:
         run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
-    with _started(group, runtime, name, run.model_config, run.train_config, on_event) as processes:
-        writes = run if group[0].rank == 0 else None
-        return _train(group, processes, writes, state, last.epoch, material, epochs, on_event)
+    model, settings = run.model_config, run.train_config
+    return _train(group, runtime, name, model, settings, lambda: run, state, last.epoch, material, epochs, on_event)
 
 
 def follows(backend: str, workers: int) -> bool:
@@ -174,26 +158,13 @@ def _workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime)
     return new_group(backend, workers) if workers > 1 else [alone]
 
 
-def _started(
-    group: Sequence[Worker],
-    runtime: Runtime,
-    backend: str,
-    model: ModelConfig,
-    settings: TrainConfig,
-    on_event: OnEvent,
-) -> AbstractContextManager[list[BackendProcess]]:
-    """The processes of the workers that are here. Each has its share of this machine's cores, or as many threads as
-    the `runtime` says."""
-    if (sharing := group[0].on_this_machine) > 1 and not runtime.threads:
-        runtime = replace(runtime, threads=max(1, cores() // sharing))
-    launch = partial(BackendProcess, backend, model, settings, runtime)
-    return started_group(group, launch, lambda message: on_event({"warning": message}))
-
-
 def _train(
     group: Sequence[Worker],
-    processes: Sequence[BackendProcess],
-    run: RunDirectory | None,
+    runtime: Runtime,
+    name: str,
+    model: ModelConfig,
+    settings: TrainConfig,
+    writes: Callable[[], RunDirectory],
     state: ModelState,
     done: int,
     material: Material,
@@ -202,39 +173,42 @@ def _train(
 ) -> Trained | None:
     """Train from `state` after epoch `done` with the workers of a group that are here, each in its process.
 
-    The first worker of the group writes the run; where that worker is not here, `run` and what is returned are None.
+    Each has its share of this machine's cores, or as many threads as the `runtime` says. The first worker of the
+    group writes the run, which is asked for once its process is open; where it is not here, None is returned.
     """
-    first, name, timeout = processes[0], processes[0].name, timeout_for(len(material.pairs))
-    # In a group the other workers are programs that use the machine, too, and rightly so.
-    if group[0].size == 1 and (advice := fewer_threads(first.facts.threads, first.pid)):
-        on_event({"warning": advice})
-
+    if (sharing := group[0].on_this_machine) > 1 and not runtime.threads:
+        runtime = replace(runtime, threads=max(1, cores() // sharing))
+    launch = partial(BackendProcess, name, model, settings, runtime)
+    timeout = timeout_for(len(material.pairs))
     data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+    with started_group(group, launch, lambda message: on_event({"warning": message})) as processes:
+        run, first = writes() if group[0].rank == 0 else None, processes[0]
+        # In a group the other workers are programs that use the machine, too, and rightly so.
+        if group[0].size == 1 and (advice := fewer_threads(first.facts.threads, first.pid)):
+            on_event({"warning": advice})
 
-    def train_worker(process: BackendProcess) -> None:
-        if run is not None and process is first:
-            rate = run.train_config.learning_rate
-            path = run.path.resolve()
-            fitting = process.listening(on_event, timeout)
-            fitting.call(in_child.fit, run=path, name=name, learning_rate=rate, epochs=epochs, data=data)
-        else:
-            process.listening(timeout=timeout).call(in_child.follow, state=state, done=done, epochs=epochs, data=data)
+        def train_worker(process: BackendProcess) -> None:
+            if run is not None and process is first:
+                path, rate = run.path.resolve(), run.train_config.learning_rate
+                fitting = process.listening(on_event, timeout)
+                fitting.call(in_child.fit, run=path, name=name, learning_rate=rate, epochs=epochs, data=data)
+            else:
+                following = process.listening(timeout=timeout)
+                following.call(in_child.follow, state=state, done=done, epochs=epochs, data=data)
 
-    try:
-        ask_each(processes, train_worker)
-    except CannotBeginError:
-        raise
-    except RosettaError as error:
-        message = str(error)
-        if len(group) < group[0].size and lost_another(name, error):
-            message = f"another worker has ended or is out of reach: {message}"
-        if run is not None and "--resume" not in message:
-            with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
-                message += f"; {run.kept(epochs, name, len(group))}"
-        raise RosettaError(message) from error
-    if run is None:
-        return None
-    return Trained(run, name, _samples(first, material, on_event))
+        try:
+            ask_each(processes, train_worker)
+        except CannotBeginError:
+            raise
+        except RosettaError as error:
+            message = str(error)
+            if len(group) < group[0].size and lost_another(name, error):
+                message = f"another worker has ended or is out of reach: {message}"
+            if run is not None and "--resume" not in message:
+                with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
+                    message += f"; {run.kept(epochs, name, len(group))}"
+            raise RosettaError(message) from error
+        return Trained(run, name, _samples(Translator.of(first, run), material, on_event)) if run else None
 
 
 def evaluate(
@@ -256,20 +230,14 @@ def evaluate(
     return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores
 
 
-def _samples(process: BackendProcess, material: Material, on_event: OnEvent) -> list[Sample]:
+def _samples(translator: Translator, material: Material, on_event: OnEvent) -> list[dict[str, str]]:
     """Ten training pairs and ten validation pairs with their translations, which the example shows at its end."""
-    translator = Translator(
-        process,
-        material.encoder_vocabulary,
-        material.decoder_vocabulary,
-        material.max_encoder_seq_length,
-        material.max_decoder_seq_length,
-    )
     chosen = [("training", row) for row in material.training_rows[:10]]
     chosen += [("validation", row) for row in material.validation_rows[:10]]
     pairs = [material.pairs[row] for _, row in chosen]
     translations = translator([source for source, _ in pairs], on_event=on_event)
+    names = "split", "source", "reference", "translation"
     return [
-        Sample(side, source, target, translation)
-        for (side, _), (source, target), translation in zip(chosen, pairs, translations, strict=True)
+        dict(zip(names, (split, *pair, translation), strict=True))
+        for (split, _), pair, translation in zip(chosen, pairs, translations, strict=True)
     ]

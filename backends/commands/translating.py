@@ -3,37 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from backends import find, of_run
+from backends import of_run
 from backends.process import in_child
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
-from common.config import ModelConfig
 from common.errors import UnknownCharactersError
 from common.run_directory import RunDirectory
-from common.tensors import CharVocabulary, Ids, max_decoded_length
+from common.tensors import STOP, CharVocabulary, Ids, max_decoded_length
 from common.text import LONGEST_SENTENCE, normalize, not_utf8, with_replacements
 
 Warn = Callable[[str], None]
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A character that the model considers at one position of a translation; "\\n" is the translation's end."""
-
-    character: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Detailed:
-    """A translation, and how sure the model is of each of its characters."""
-
-    translation: str
-    choices: list[list[Choice]]  # for each character, and last for the end: the most probable ones, the best first
 
 
 @dataclass(frozen=True)
@@ -46,12 +28,17 @@ class Translator:
     max_encoder_seq_length: int  # T_enc, to which sources are padded
     max_decoder_seq_length: int  # T_dec, after which decoding stops
 
+    @classmethod
+    def of(cls, process: BackendProcess, run: RunDirectory) -> "Translator":
+        """A translator in a process that has the run's weights."""
+        return cls(process, *run.vocabularies(), run.max_encoder_seq_length, run.max_decoder_seq_length)
+
     def __call__(self, texts: Sequence[str], on_event: OnEvent | None = None) -> list[str]:
         """A translation a text, in order; an empty one for a blank one. Raises UnknownCharactersError."""
         translations = ["" for _ in texts]
         for rows, ids, lengths in self._encoded(texts):
-            for row, decoded_ids in zip(rows, self._decode(ids, lengths, on_event), strict=True):
-                translations[row] = self.decoder_vocabulary.text_of(decoded_ids)
+            for row, found in zip(rows, self._search(ids, lengths, on_event=on_event).ids, strict=True):
+                translations[row] = self.decoder_vocabulary.text_of(found[0])
         return translations
 
     def answers(
@@ -73,51 +60,69 @@ class Translator:
         """
         errors = [self._fault(line, unknown) for line in lines]
         good = [row for row, error in enumerate(errors) if not error]
-        best = [[("", 0.0)] for _ in lines]  # of a blank line surely nothing, unless more is found now
-        milliseconds: list[float | None] = [None] * len(lines)
-        longest = max_decoded_length(self.max_decoder_seq_length)
+        found: dict[int, tuple[list[dict[str, Any]], float | None]]
+        found = {row: ([{"translation": "", "score": 0.0}], None) for row in good}  # of a blank line surely nothing
         for rows, ids, lengths in self._encoded([lines[row] for row in good], unknown, warn):
-            beams = self._call(in_child.search, ids, lengths, max_length=longest, beam=beam, alone=timed)
-            for i, row in enumerate(rows):
-                scored = zip(beams.ids[i], map(float, beams.scores[i]), strict=True)
-                found = [(self.decoder_vocabulary.text_of(row_ids), score) for row_ids, score in scored]
-                best[good[row]] = [each for each in found if each[1] != -np.inf]  # fewer than the beam holds
-                milliseconds[good[row]] = 1000 * float(beams.seconds[i])
+            beams = self._search(ids, lengths, beam=beam, alone=timed)
+            for row, of_row, scores, seconds in zip(rows, beams.ids, beams.scores, beams.seconds, strict=True):
+                scored = zip(map(self.decoder_vocabulary.text_of, of_row), map(float, scores), strict=True)
+                best = [{"translation": text, "score": score} for text, score in scored if score != -np.inf]
+                found[good[row]] = best, 1000 * float(seconds)
         answers: list[dict[str, Any]] = []
-        for row, (line, error) in enumerate(zip(lines, errors, strict=True)):
-            answer: dict[str, Any] = {"source": with_replacements(line), "translation": None}
-            if error:
-                answer["error"] = error
-            else:
-                answer["translation"] = best[row][0][0]
-                if n_best is not None:
-                    answer["n_best"] = [{"translation": text, "score": score} for text, score in best[row][:n_best]]
-                if timed:
-                    answer["milliseconds"] = milliseconds[row]
-            answers.append(answer)
+        for row, line in enumerate(lines):
+            answers.append({"source": with_replacements(line), "translation": None})
+            if errors[row]:
+                answers[row]["error"] = errors[row]
+                continue
+            best, milliseconds = found[row]
+            answers[row]["translation"] = best[0]["translation"]
+            if n_best is not None:
+                answers[row]["n_best"] = best[:n_best]
+            if timed:
+                answers[row]["milliseconds"] = milliseconds
         return answers
 
-    def with_choices(self, texts: Sequence[str], best: int = 3, on_event: OnEvent | None = None) -> list[Detailed]:
-        """A translation a text, with the `best` most probable characters at each of its positions.
+    def with_choices(self, text: str, shown: int) -> dict[str, Any]:
+        """A text's `translation` and how sure the model is of it, as the page of `rosetta serve` has them.
 
-        The positions are those of the translation's characters and of its end, which a translation that was cut at
-        the greatest length lacks. Of a blank text the translation is empty, without positions. Raises what __call__
-        raises.
+        `milliseconds` tells how long decoding took the backend; `ended` whether the model ended the sentence, else
+        decoding stopped at its greatest length; `longest` how many characters training had at most, if the text has
+        more, else None. Each of the `characters`, the end of the sentence included, has its `probability`, and as
+        `choices` the `shown` most probable ones at its position. Raises UnknownCharactersError.
         """
-        detailed = [Detailed("", []) for _ in texts]
-        characters = self.decoder_vocabulary.characters
-        for rows, ids, lengths in self._encoded(texts):
-            decoded = self._decode(ids, lengths, on_event)
-            found = self._call(in_child.choices, ids, lengths, decoded_ids=decoded, best=best)
-            for i, row in enumerate(rows):
-                text = self.decoder_vocabulary.text_of(decoded[i])
-                positions = zip(found.ids[i, : len(text) + 1], found.probabilities[i], strict=False)
-                choices = [
-                    [Choice(characters[n], float(p)) for n, p in zip(*position, strict=True)]
-                    for position in positions
-                ]
-                detailed[row] = Detailed(text, choices)
-        return detailed
+        ((_, ids, lengths),) = self._encoded([text])
+        decoded = self._search(ids, lengths)
+        vocabulary = self.decoder_vocabulary
+        # All characters, since the decoded one is not always among the first.
+        every = self.process.listening(timeout=timeout_for(sentences=1)).call(
+            in_child.choices,
+            encoder_ids=ids,
+            encoder_lengths=lengths,
+            decoded_ids=decoded.ids[:, 0],
+            best=len(vocabulary),
+        )
+        translation = vocabulary.text_of(decoded.ids[0, 0])
+        ended = len(translation) < decoded.ids.shape[2]
+        characters = []
+        positions = zip(translation + STOP * ended, every.ids[0], every.probabilities[0], strict=False)
+        for character, ids_at, probabilities_at in positions:
+            named = (vocabulary.characters[n] for n in ids_at)
+            probabilities = dict(zip(named, map(float, probabilities_at), strict=True))
+            choices = [{"character": c, "probability": p} for c, p in list(probabilities.items())[:shown]]
+            characters.append({"character": character, "probability": probabilities[character], "choices": choices})
+        longest = self.max_encoder_seq_length
+        return {
+            "translation": translation,
+            "milliseconds": 1000 * float(decoded.seconds[0]),
+            "ended": ended,
+            "longest": longest if len(normalize(text)) > longest else None,
+            "characters": characters,
+        }
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Which backend answers, as machines read it."""
+        return {"backend": self.process.name}
 
     @property
     def any_text(self) -> str:
@@ -155,22 +160,15 @@ class Translator:
         for width, rows in rows_of_width.items():
             yield rows, ids[rows, :width], lengths[rows]
 
-    def _decode(self, ids: Ids, lengths: Ids, on_event: OnEvent | None) -> Ids:
-        max_length = max_decoded_length(self.max_decoder_seq_length)
-        return self._call(in_child.translate, ids, lengths, on_event, max_length=max_length)
-
-    def _call(
-        self,
-        function: Callable[..., Result],
-        ids: Ids,
-        lengths: Ids,
-        on_event: OnEvent | None = None,
-        **arguments: Any,
-    ) -> Result:
-        """Call a function of `in_child` in the backend's process; it has time for each sentence and beam."""
-        timeout = timeout_for(sentences=len(ids) * (arguments.get("beam") or 1))
-        calling = self.process.listening(on_event, timeout)
-        return calling.call(function, encoder_ids=ids, encoder_lengths=lengths, **arguments)
+    def _search(
+        self, ids: Ids, lengths: Ids, beam: int | None = None, alone: bool = False, on_event: OnEvent | None = None
+    ) -> in_child.Beams:
+        """See `in_child.search`. The process has time for each sentence and beam."""
+        calling = self.process.listening(on_event, timeout_for(sentences=len(ids) * (beam or 1)))
+        longest = max_decoded_length(self.max_decoder_seq_length)
+        return calling.call(
+            in_child.search, encoder_ids=ids, encoder_lengths=lengths, max_length=longest, beam=beam, alone=alone
+        )
 
 
 @dataclass(frozen=True)
@@ -193,19 +191,15 @@ class Opener:
 
     def launch(self, backend: str) -> BackendProcess:
         """Start the backend's process without waiting for it. Raises RosettaError where it cannot be started."""
-        find(backend)
-        return BackendProcess(backend, self._model, self.run.train_config, self.runtime)
+        model = self.run.model_config
+        model = replace(model, dtype=self.dtype or model.dtype)
+        return BackendProcess(backend, model, self.run.train_config, self.runtime)
 
     def load(self, process: BackendProcess) -> Translator:
         """A translator with the run's weights, in a process that was launched. Raises RosettaError.
 
         The weights are read and checked in that process alone.
         """
-        vocabularies = self.run.vocabularies()  # while the process is being started
+        translator = Translator.of(process, self.run)  # while the process is being started
         process.call(in_child.load_run, run=self.run.path.resolve(), weights=self.weights)
-        return Translator(process, *vocabularies, self.run.max_encoder_seq_length, self.run.max_decoder_seq_length)
-
-    @property
-    def _model(self) -> ModelConfig:
-        own = self.run.model_config
-        return replace(own, dtype=self.dtype or own.dtype)
+        return translator

@@ -1,6 +1,5 @@
 """`rosetta serve`: backends are opened one after another while the page already answers, until it is ended."""
 
-import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,30 +9,22 @@ from time import sleep
 from backends import find
 from backends.commands.translating import Warn
 from backends.process.parent import Runtime
-from backends.serve.served import WAITING, ServedBackend
+from backends.serve.page import PageServer
+from backends.serve.served import ServedBackend
 from common.corpus import split
 from common.errors import CannotBeginError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 
 EXAMPLES = 3  # sentences that were held out of training, for visitors to click on
 POLL = 0.2  # seconds between two looks at whether a backend's process died and is to be opened again
-OWN_THREADS = 4  # of the server, beside those whose visitors wait for a backend
 
 
 def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime, warn: Warn) -> None:
     """Serve the page of a run with these backends until KeyboardInterrupt, which ends the backends' processes.
 
-    Port 0 stands for any that is free. Raises CannotBeginError where the server's library is missing, a backend is
-    missing, or the address cannot be had.
+    Port 0 stands for any that is free. Raises CannotBeginError where a backend is missing, or the address cannot be
+    had.
     """
-    try:
-        from backends.serve.application import application
-        from backends.serve.connections import page_server, run_server
-    except ModuleNotFoundError as error:
-        raise CannotBeginError(
-            f'rosetta serve needs {error.name}, which is not installed; run: pip install -e ".[serve]" in the clone '
-            "of Rosetta"
-        ) from error
     for name in names:
         find(name)
     directory = RunDirectory.open(run)
@@ -44,14 +35,19 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
     examples = sources[len(sources) // 6 :: len(sources) // 3 or 1][:EXAMPLES]
 
     served = [ServedBackend(name, directory, runtime) for name in names]
-    listener = _listener(host, port)
-    address, own_port, *_ = listener.getsockname()
+    title = "the bundled run" if run == BUNDLED_RUN else str(run)
+    try:
+        server = PageServer(host, port, title, served, vocabulary, examples)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name with nothing between two dots, or too much
+        reason = error.strerror if isinstance(error, OSError) else "this is no name of a machine"
+        raise CannotBeginError(
+            f"the page cannot be served at {host}, port {port}: {reason}; choose another --host or --port, "
+            "such as 0 for any port that is free"
+        ) from error
+    address, own_port, *_ = server.socket.getsockname()
     if not ip_address(address).is_loopback:
         warn(f"whoever reaches {host} can use the page, without a password and without encryption")
-    title = "the bundled run" if run == BUNDLED_RUN else str(run)
-    page = application(title, served, vocabulary, host, examples)
-    server = page_server(page, listener, threads=len(served) * (1 + WAITING) + OWN_THREADS)
-    Thread(target=run_server, args=[server], daemon=True).start()
+    Thread(target=server.serve_forever, daemon=True).start()
     where = f"[{address}]" if ":" in address else address
     print(f"The page is at http://{where}:{own_port}/ until Ctrl-C.", flush=True)
     try:
@@ -64,15 +60,3 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
     finally:
         for one in served:
             one.close()
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((str(address[0]), port), family=family)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name with nothing between two dots, or too much
-        reason = error.strerror if isinstance(error, OSError) else "this is no name of a machine"
-        raise CannotBeginError(
-            f"the page cannot be served at {host}, port {port}: {reason}; choose another --host or --port, "
-            "such as 0 for any port that is free"
-        ) from error

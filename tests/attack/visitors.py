@@ -16,13 +16,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from flask import Flask
-from waitress.wasyncore import close_all
-
-from backends.serve.application import HEADERS, LARGEST_BODY, LONGEST_QUESTION
-from backends.serve.connections import page_server, run_server
+from backends.serve.page import HEADERS, LARGEST_BODY, LONGEST_QUESTION, PageServer
 from backends.serve.served import UnavailableError
-from backends.serve.server import OWN_THREADS
 from common.tensors import CharVocabulary
 from tests.attack.damage_bytes import damaged, damaged_json
 from tests.attack.limits import Case, Target, inputs
@@ -97,17 +92,13 @@ class Quick:
 
 
 @contextmanager
-def served(page: Flask) -> Iterator[int]:
-    """The page on a port of this machine, within the limits that it always has."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = page_server(page, listener, OWN_THREADS)
-        thread = Thread(target=run_server, args=[server], daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        # In the thread that waits for the sockets, since it must not wait for any that is closed.
-        server.trigger.pull_trigger(partial(close_all, server._map))
-        thread.join(10)
-        server.task_dispatcher.shutdown()
+def served(*names: str, run: str = "a run", examples: Sequence[str] = (), host: str = "127.0.0.1") -> Iterator[int]:
+    """The page of quick backends on a port of this machine."""
+    backends: Any = [Quick(name) for name in names]
+    with PageServer(host, 0, run, backends, VOCABULARY, examples) as server:
+        Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
 
 
 @contextmanager

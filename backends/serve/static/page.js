@@ -183,6 +183,23 @@ function begin(text, drop) {
   askAll();
 }
 
+// Shows which run translates, and sentences to click on.
+function present({ run, examples, longest }) {
+  document.title = `Rosetta: translate with ${run}`;
+  element("run").textContent = `Rosetta · ${run}`;
+  element("text").maxLength = longest;
+  element("hint").textContent = `Up to ${longest} characters.${examples.length ? " Not seen in training: " : ""}`;
+  for (const example of examples) {
+    const button = make("button", example, "example");
+    button.type = "button";
+    button.addEventListener("click", () => {
+      element("text").value = example;
+      begin(example, false);
+    });
+    element("hint").append(button, " ");
+  }
+}
+
 // Looks which backends are open, and looks again as long as one is being opened.
 async function refresh() {
   if (polling) return;
@@ -190,7 +207,8 @@ async function refresh() {
   let opening = true;
   while (opening) {
     try {
-      const { backends } = await (await fetch("/backends")).json();
+      const { backends, ...about } = await (await fetch("/backends")).json();
+      if (!rows.size) present(about);
       for (const { name, state, message } of backends) {
         const one = row(name);
         if (one.state !== state) {
@@ -238,12 +256,6 @@ element("form").addEventListener("submit", event => {
   begin(element("text").value, false);
 });
 element("drop").addEventListener("click", () => begin(question.text, true));
-for (const example of document.querySelectorAll(".example")) {
-  example.addEventListener("click", () => {
-    element("text").value = example.dataset.text;
-    begin(example.dataset.text, false);
-  });
-}
 
 const answers = element("backends");
 for (const kind of ["pointerover", "focusin", "click"]) {

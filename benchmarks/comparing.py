@@ -164,6 +164,7 @@ def carry(
     from benchmarks.compare.carry import aliases, carried, write_carried
     from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
     from benchmarks.compare.mapping import read_mapping
+    from benchmarks.compare.pairing import paired
     from benchmarks.compare.record import Side
 
     if like is None:
@@ -174,10 +175,10 @@ def carry(
     found = sides[1].framework
     if found != to:
         raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
-    known = read_mapping(mapping) if mapping else None
-    arrays = carried(*sides, known)
+    pairing = paired(*sides, read_mapping(mapping) if mapping else None)
+    arrays = carried(pairing)
     arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
-    state = carried_optimizer(*sides, known) if optimizer else None
+    state = carried_optimizer(pairing) if optimizer else None
     if optimizer and state:
         check_optimizer_file(optimizer, out, sides[1], state)
     loaded = write_carried(out, sides[1], arrays)

@@ -151,7 +151,7 @@ def recorded(
         left = Recorded(own / "left")
         try:
             write_mapping(own / "mapping.toml", paired(left, Recorded(own / "given")))
-            weights = carried(left, Recorded(own / "like"), read_mapping(own / "mapping.toml"))
+            weights = carried(paired(left, Recorded(own / "like"), read_mapping(own / "mapping.toml")))
         except RosettaError as error:
             raise AssertionError(f"{pair}: {error}") from error
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, own / "carried.safetensors")
@@ -179,7 +179,10 @@ def wrong_of(left: Recorded, right: Recorded, folder: Path) -> str:
             if not found.passed:
                 return f"with the mapping: {told(found)}"
         write_mapping(folder / "back.toml", paired(right, left))
-        there, back = carried(left, right, mapping), carried(right, left, read_mapping(folder / "back.toml"))
+        there, back = (
+            carried(paired(left, right, mapping)),
+            carried(paired(right, left, read_mapping(folder / "back.toml"))),
+        )
     except RosettaError as error:
         return f"refused: {error}"
     for made, side in ((there, right), (back, left)):

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from benchmarks.compare.carry import carried
 from benchmarks.compare.diff import Diff, compare_records
+from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side as ReadSide
 from tests.porting_side import FRAMEWORKS, Side, record
 
@@ -74,7 +75,7 @@ def compared(pairs: Sequence[Pair], started: dict[str, Side], folder: Path) -> l
         started[pair.left].wait()
         started[pair.right].wait()
         own = folder / pair.name
-        weights = carried(ReadSide(own / "left"), ReadSide(own / "like"))
+        weights = carried(paired(ReadSide(own / "left"), ReadSide(own / "like")))
         if pair.mangle:
             pair.mangle(weights)
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, own / "carried.safetensors")

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from benchmarks.compare.carry import carried
 from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
 from benchmarks.compare.diff import compare_records
+from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side as ReadSide
 from benchmarks.compare.shown import lines
 from common.errors import CannotBeginError
@@ -64,8 +65,10 @@ def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide],
     """Carry weights and optimizer into a folder and have the other framework go on with them."""
     right = sides[1].framework
     folder.mkdir()
-    save_file({key: np.ascontiguousarray(a) for key, a in carried(*sides).items()}, folder / "weights.safetensors")
-    state = carried_optimizer(*sides)
+    save_file(
+        {key: np.ascontiguousarray(a) for key, a in carried(paired(*sides)).items()}, folder / "weights.safetensors"
+    )
+    state = carried_optimizer(paired(*sides))
     check_optimizer_file(folder / FILES[right], folder / "weights.safetensors", sides[1], state)
     write_optimizer(folder / FILES[right], sides[1], state)
     side.start(
@@ -82,7 +85,7 @@ def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide],
 def error(left_end: Path, right_end: Path) -> float:
     """The largest difference of both sides' weights."""
     got = load_file(right_end / "weights.safetensors")
-    expected = carried(ReadSide(left_end), ReadSide(right_end))
+    expected = carried(paired(ReadSide(left_end), ReadSide(right_end)))
     assert got.keys() == expected.keys()
     assert all(np.isfinite(array).all() for array in got.values())
     return max(float(np.abs(got[name] - array).max()) for name, array in expected.items())
@@ -204,7 +207,7 @@ def test_an_optimizer_that_cannot_be_carried_is_refused_in_a_sentence(name: str,
     of_left, of_like, words = REFUSED[name]
     left, like = middle(tmp_path / "left", "torch", of_left), middle(tmp_path / "like", "keras", of_like)
     with pytest.raises(CannotBeginError, match=words) as refused:
-        carried_optimizer(ReadSide(left), ReadSide(like))
+        carried_optimizer(paired(ReadSide(left), ReadSide(like)))
     assert "\n" not in str(refused.value)
 
 
@@ -213,14 +216,14 @@ def test_a_slot_of_another_shape_is_refused(tmp_path: Path) -> None:
     slots = load_file(left / "slots.safetensors")
     save_file({**slots, "fc.weight|exp_avg": np.ones(3)}, left / "slots.safetensors")
     with pytest.raises(CannotBeginError, match=r"momentum of fc.weight in left is not of its weight's shape"):
-        carried_optimizer(ReadSide(left), ReadSide(like))
+        carried_optimizer(paired(ReadSide(left), ReadSide(like)))
 
 
 def test_what_parts_afterwards_is_said(tmp_path: Path) -> None:
     left, like = middle(tmp_path / "left", "torch"), middle(tmp_path / "like", "keras", setting(epsilon=1e-7))
     slots = load_file(left / "slots.safetensors")
     save_file({key: array for key, array in slots.items() if "fc.bias" not in key}, left / "slots.safetensors")
-    remarks = carried_optimizer(ReadSide(left), ReadSide(like)).remarks
+    remarks = carried_optimizer(paired(ReadSide(left), ReadSide(like))).remarks
     for words in (
         "no slots of 1 weights, such as fc/bias, which begin anew",
         "the optimizer's epsilon is 1e-08 on the left and 1e-07 on the right",

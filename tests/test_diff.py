@@ -158,12 +158,12 @@ def test_each_layout_leads_to_the_canonical_one_and_back(name: str, tmp_path: Pa
     for group, tensors in expected.items():
         assert groups[group].tensors.keys() == tensors.keys()
         for tensor, array in tensors.items():
-            sources = groups[group].tensors[tensor].sources
-            arrays = [source.canonical(record.arrays("weights")[source.name]) for source in sources]
-            np.testing.assert_array_equal(sum(arrays[1:], arrays[0]), array)
-            assert sources[0].canonical_shape == groups[group].shapes[tensor] == array.shape
-            for source, canonical in zip(sources, arrays, strict=True):
-                source.put(made.setdefault(source.name, np.zeros(source.shape)), canonical)
+            found = groups[group].tensors[tensor]
+            np.testing.assert_array_equal(found.array(record, "weights"), array)
+            assert found.shape == groups[group].shapes[tensor] == array.shape
+            for layout in found.layouts:
+                made.setdefault(layout.names[0], np.zeros(record.shape(layout.names[0])))
+                layout.apart(layout.together(record.arrays("weights")), made)
     for weight, array in made.items():
         np.testing.assert_array_equal(array, record.arrays("weights")[weight])
 
@@ -503,7 +503,7 @@ def test_numbers_pair_what_kind_and_order_do_not_and_the_mapping_that_is_written
     write_mapping(written, pairing)
     assert '"gate" = {to = "gate", axes = "n m -> m n"}  # by value' in written.read_text()
     empty = own_layers(tmp_path / "empty", "b", "a", carried=False)
-    arrays = carried(left, empty, read_mapping(written))
+    arrays = carried(paired(left, empty, read_mapping(written)))
     for name, array in right.arrays("weights").items():
         np.testing.assert_array_equal(arrays[name], array)
     with pytest.raises(CannotBeginError, match="exists"):
@@ -709,7 +709,7 @@ def test_markdown_is_a_table_in_which_names_are_no_markup(tmp_path: Path) -> Non
 @pytest.mark.parametrize("left", FRAMEWORKS)
 def test_weights_that_were_carried_are_those_of_the_other_side(left: str, right: str, tmp_path: Path) -> None:
     sides = write(tmp_path / "left", left, DATA), write(tmp_path / "right", right, tagger(seed=9))
-    arrays = carried(*map(Side, sides))
+    arrays = carried(paired(*map(Side, sides)))
     expected = load_file(write(tmp_path / "expected", right, DATA) / "weights.safetensors")
     assert arrays.keys() == expected.keys()
     for name, array in arrays.items():
@@ -733,7 +733,7 @@ def test_paddles_second_names_of_recurrent_weights_are_known(tmp_path: Path) -> 
 
 def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> None:
     sides = both(tmp_path, "keras", "paddle")
-    arrays, path = carried(*sides), tmp_path / "model.pdparams"
+    arrays, path = carried(paired(*sides)), tmp_path / "model.pdparams"
     assert "paddle.load" in write_carried(path, sides[1], arrays)
     read = StateDictUnpickler(path.read_bytes(), path).load()
     assert read.keys() == arrays.keys()
@@ -746,16 +746,16 @@ def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> No
 def test_a_file_that_no_loader_of_the_framework_reads_is_refused(tmp_path: Path) -> None:
     paddle, keras = both(tmp_path, "paddle", "keras")
     with pytest.raises(CannotBeginError, match=r"no file of paddle; give it the ending \.pdparams"):
-        write_carried(tmp_path / "model.onnx", paddle, carried(keras, paddle))
+        write_carried(tmp_path / "model.onnx", paddle, carried(paired(keras, paddle)))
     with pytest.raises(CannotBeginError, match=r"name it \.h5"):
-        write_carried(tmp_path / "model.weights.h5", keras, carried(paddle, keras))
+        write_carried(tmp_path / "model.weights.h5", keras, carried(paired(paddle, keras)))
 
 
 def test_what_is_carried_to_keras_stands_in_the_order_in_which_it_reads(tmp_path: Path) -> None:
     folders = [write(tmp_path / name, name, DATA) for name in ("torch", "keras")]
     described(folders[1], lambda said: said["layers"].insert(0, {"path": "model", "classes": ["Functional"]}))
     sides = list(map(Side, folders))
-    arrays, path = carried(*sides), tmp_path / "model.h5"
+    arrays, path = carried(paired(*sides)), tmp_path / "model.h5"
     assert "model.load_weights" in write_carried(path, sides[1], arrays)
     with h5py.File(path) as file:
         layers = [file[name] for name in file.attrs["layer_names"]]
@@ -774,15 +774,15 @@ def test_without_h5py_the_other_files_are_written(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "h5py", None)
     sides = both(tmp_path, "torch", "keras")
     with pytest.raises(CannotBeginError, match="not installed here; try: pip install h5py"):
-        write_carried(tmp_path / "model.h5", sides[1], carried(*sides))
-    write_carried(tmp_path / "model.safetensors", sides[1], carried(*sides))
+        write_carried(tmp_path / "model.h5", sides[1], carried(paired(*sides)))
+    write_carried(tmp_path / "model.safetensors", sides[1], carried(paired(*sides)))
 
 
 def test_what_has_no_place_is_not_carried(tmp_path: Path) -> None:
     left, right = write(tmp_path / "torch", "torch", DATA), write(tmp_path / "keras", "keras", DATA)
     described(left, lambda said: said["layers"][-1]["parameters"].pop("bias"))
     with pytest.raises(CannotBeginError, match="do not both have bias"):
-        carried(Side(left), Side(right))
+        carried(paired(Side(left), Side(right)))
     assert "--like" in refusal(2, "carry", left, "--to", "keras", "-o", tmp_path / "out.safetensors")
     told = refusal(2, "carry", left, "--to", "paddle", "-o", tmp_path / "out.pdparams", "--like", right)
     assert "is a record of keras" in told

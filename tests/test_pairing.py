@@ -177,12 +177,12 @@ def test_the_mapping_that_is_written_carries_both_ways_to_the_byte(split: Split,
     mapping = read_mapping(tmp_path / "mapping.toml")
     (tmp_path / "empty").mkdir()
     _, empty = sides(tmp_path / "empty", split, width, carried_numbers=False)
-    arrays = carried(left, empty, mapping)
+    arrays = carried(paired(left, empty, mapping))
     for name, array in right.arrays("weights").items():
         assert (arrays[name].shape, arrays[name].tobytes()) == (array.shape, array.tobytes())
     (tmp_path / "other").mkdir()
     other, _ = sides(tmp_path / "other", split, width, change=lambda *of: None, zero_bias=False)
-    back = carried(right, other, mapping)  # the same file, from the right side to the left
+    back = carried(paired(right, other, mapping))  # the same file, from the right side to the left
     for name, array in left.arrays("weights").items():
         assert (back[name].shape, back[name].tobytes()) == (array.shape, array.tobytes())
     again = compare_records(left, right, mapping)
@@ -192,7 +192,7 @@ def test_the_mapping_that_is_written_carries_both_ways_to_the_byte(split: Split,
 
 def test_weights_that_are_not_carried_yet_are_paired_by_shapes_that_add_up(tmp_path: Path) -> None:
     left, right = sides(tmp_path, blocks, 3 * M, carried_numbers=False)
-    arrays = carried(left, right)
+    arrays = carried(paired(left, right))
     (tmp_path / "expected").mkdir()
     _, expected = sides(tmp_path / "expected", blocks, 3 * M)
     for name, array in expected.arrays("weights").items():
@@ -226,7 +226,7 @@ def passes_with_what_is_written(folder: Path, left: Side, right: Side) -> None:
     mapping = read_mapping(folder / "mapping.toml")
     found = compare_records(left, right, mapping)
     assert found.passed, found.explanation
-    for name, array in carried(left, right, mapping).items():
+    for name, array in carried(paired(left, right, mapping)).items():
         np.testing.assert_array_equal(array, right.arrays("weights")[name])
 
 

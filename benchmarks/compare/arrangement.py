@@ -1,11 +1,11 @@
-"""The same numbers in another arrangement: arrays of one side that are an array of the other one, along named axes.
+"""The same numbers in another arrangement: arrays of a side that make one tensor, along named axes.
 
-Names, axes and sizes say all, so what arranges one side also takes it apart again.
+Names, axes and sizes say all: a tensor is put together of views of the arrays, and writing through the same views
+takes it apart again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
@@ -14,17 +14,22 @@ from benchmarks.compare.comparer import Array
 
 PARTS = "parts"  # the axis along which several arrays of one side are one of the other
 LACKING = "_"  # stands for a part that this side lacks
+ROWS = "rows"  # all axes of an output but the last, as one
 
 Axes = tuple[tuple[str, ...], ...]  # for each axis of an array the names whose sizes it is the product of
+Block = tuple[str, slice, slice]  # an array's name, some of its parts, and where the tensor has them
 
 
 @dataclass(frozen=True)
-class Half:
-    """The arrays of one side that a line names, and their axes."""
+class Layout:
+    """How arrays of one side make a tensor."""
 
-    names: tuple[str, ...]  # LACKING for a part that this side lacks
-    axes: Axes
+    names: tuple[str, ...]  # of the arrays; LACKING for a part that this side lacks
+    axes: Axes  # of each array
+    whole: Axes  # of the tensor
+    sizes: Mapping[str, int]  # of all axes; of the parts, how many the tensor has
     widths: tuple[int, ...] = ()  # how many parts each array has
+    blocks: tuple[Block, ...] = ()
 
     @property
     def own(self) -> list[str]:
@@ -32,60 +37,75 @@ class Half:
         return [name for name in self.names if name != LACKING]
 
     @property
-    def flat(self) -> tuple[str, ...]:
-        return tuple(name for group in self.axes for name in group)
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's."""
+        return tuple(prod(self.sizes[name] for name in group) for group in self.whole)
 
-    def spans(self) -> list[slice]:
-        """The parts of each array along the axis of all parts."""
-        return [slice(*both) for both in pairwise(accumulate(self.widths, initial=0))]
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """An array's."""
+        sizes = {**self.sizes, PARTS: dict(zip(self.names, self.widths, strict=True))[name]}
+        return tuple(prod(sizes[axis] for axis in group) for group in self.axes)
+
+    def together(self, arrays: Mapping[str, Array]) -> Array:
+        """The tensor that the arrays make; a view of them wherever it can be one."""
+        pieces = self._pieces(arrays)
+        if len(pieces) == 1:
+            return pieces[0][0].reshape(self.shape)
+        made = np.empty([self.sizes[axis] for axis in flat(self.whole)], pieces[0][0].dtype)
+        for piece, place in pieces:
+            made[place] = piece
+        return made.reshape(self.shape)
+
+    def apart(self, tensor: Array, arrays: Mapping[str, Array]) -> None:
+        """Write a tensor into the arrays, each of which lies in memory row by row. What the other side lacks of them
+        stays as it is."""
+        whole = tensor.reshape([self.sizes[axis] for axis in flat(self.whole)])
+        for piece, place in self._pieces(arrays):
+            piece[...] = whole[place]
+
+    def _pieces(self, arrays: Mapping[str, Array]) -> list[tuple[Array, tuple[slice, ...]]]:
+        """Views of the arrays' parts, with one axis for each name of the tensor's, and their places in it."""
+        own, whole = flat(self.axes), flat(self.whole)
+        lead = (slice(None),) * whole.index(PARTS) if PARTS in whole else None
+        widths = dict(zip(self.names, self.widths, strict=True))
+        found: list[tuple[Array, tuple[slice, ...]]] = []
+        for name, parts, place in self.blocks:
+            sizes = {**self.sizes, PARTS: widths[name]}
+            view = arrays[name].reshape([sizes[axis] for axis in own])
+            view = view.transpose([own.index(axis) for axis in whole if axis in own])
+            if lead is None:
+                found.append((view, ()))
+                continue
+            if PARTS not in own:  # the array is a part itself
+                view = np.expand_dims(view, len(lead))
+            found.append((view[(*lead, parts)], (*lead, place)))
+        return found
 
 
 @dataclass(frozen=True)
 class Arrangement:
     """Arrays of the left side and the arrays of the right side that hold the same numbers in another arrangement.
 
-    The numbers of both sides are compared in the layout of that side which has one array alone.
+    Both sides are compared in the layout of that one which has one array alone. Right numbers are `times` the left
+    ones, plus `add`.
     """
 
     line: str  # the names on the left of the line that it comes of
-    left: Half
-    right: Half
-    sizes: Mapping[str, int]  # of all axes but the parts
-    order: tuple[int, ...] = ()
+    left: Layout
+    right: Layout
+    order: tuple[int, ...] = ()  # of equal parts: which of the left array stands at each place of the right one
     times: float = 1.0
     add: float = 0.0
-    found: str = "mapping"  # how: by the mapping, or by value
+    found: str = "mapping"  # how: by the mapping, by value or by shape
 
     @property
-    def name(self) -> str:
-        return " + ".join(self.left.own)
+    def both(self) -> tuple[Layout, Layout]:
+        return self.left, self.right
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape in which both sides are compared."""
-        widths = [dict(zip(half.names, half.widths, strict=True)).get(LACKING, 0) for half in (self.left, self.right)]
-        sizes = self._sizes(sum(self.left.widths) - sum(widths))
-        return tuple(prod(sizes[name] for name in group) for group in self.whole)
-
-    @property
-    def whole(self) -> Axes:
-        """The axes in which both sides are compared."""
-        axes = self.left.axes if len(self.left.names) == 1 else self.right.axes
-        has_parts = any(PARTS in half.flat for half in (self.left, self.right))
-        return axes if not has_parts or any(PARTS in group for group in axes) else ((PARTS,), *axes)
-
-    def from_left(self, read: Callable[[str], Array]) -> Array:
-        """The left arrays in the layout of both; `read` gives an array by its name."""
-        return self._put_together(self.left, self.right, read)
-
-    def from_right(self, read: Callable[[str], Array]) -> Array:
-        """The right arrays, whose numbers are as they are there, in the layout of both."""
-        return self._put_together(self.right, self.left, read, self.order)
-
-    def to_right(self, whole: Array, like: Callable[[str], Array]) -> dict[str, Array]:
-        """The right arrays that hold the whole's numbers. What the left side lacks is as it is in the arrays that
-        `like` gives."""
-        return self._taken_apart(self.right, self.left, whole, like, self.order)
+    def alone(self) -> bool:
+        """Whether it is of one array on each side."""
+        return len(self.left.own) == len(self.right.own) == 1
 
     def turned(self) -> "Arrangement":
         """The same with left and right in each other's place."""
@@ -95,102 +115,44 @@ class Arrangement:
             self, line=line, left=self.right, right=self.left, order=order, times=times, add=-self.add * times
         )
 
-    def of_outputs(self, shapes: Sequence[tuple[int, ...]], is_left: bool) -> "Arrangement | None":
-        """The entry of the outputs, of these shapes, of the layers whose kernels this entry arranges, each with its
-        last axis arranged as the kernels' axis of outputs, and all others as one. None where nothing is to be
-        arranged; raises ValueError where the outputs are not of the sizes that the kernels have."""
-        alone = len(self.left.own) == len(self.right.own) == 1
-        groups = [
-            [group for group in half.axes if PARTS in group or (len(group) > 1 and PARTS not in self.left.flat)]
-            for half in (self.left, self.right)
+    def of_outputs(self) -> tuple[Layout, Layout] | None:
+        """How the outputs of the layers whose kernels these are make one: each output's last axis is arranged as the
+        kernels' axis of outputs. None where the kernels have no such axis."""
+        several = PARTS in flat(self.left.axes)
+        found = [
+            [group for group in layout.axes if PARTS in group or (len(group) > 1 and not several)]
+            for layout in self.both
         ]
-        if len(groups[0]) != 1 or len(groups[1]) != 1 or {*groups[0][0]} != {*groups[1][0]}:
-            if alone:
-                return None
-            raise ValueError("the arrays are no parts of one axis")
-        left, right = (
-            replace(half, axes=(("rows",), group[0]))
-            for half, group in zip((self.left, self.right), groups, strict=True)
+        if [len(groups) for groups in found] != [1, 1] or {*found[0][0]} != {*found[1][0]}:
+            return None
+        (left,), (right,) = found
+        whole = (ROWS,), left if left in self.left.whole else right
+        return (
+            replace(self.left, axes=((ROWS,), left), whole=whole),
+            replace(self.right, axes=((ROWS,), right), whole=whole),
         )
-        half = left if is_left else right
-        widths = [width for name, width in zip(half.names, half.widths, strict=True) if name != LACKING]
-        made = replace(self, left=left, right=right, sizes={**self.sizes, "rows": prod(shapes[0][:-1])})
-        for shape, width in zip(shapes, widths, strict=True):
-            sizes = made._sizes(width)
-            if not shape or shape[:-1] != shapes[0][:-1] or shape[-1] != prod(sizes[name] for name in half.axes[1]):
-                if alone:
-                    return None
-                raise ValueError(f"an output of the shape {shape} is not of {width} parts")
-        return made
 
-    def _axes(self) -> tuple[str, ...]:
-        return tuple(name for group in self.whole for name in group)
 
-    def _sizes(self, width: int) -> dict[str, int]:
-        return {**self.sizes, PARTS: width}
+def flat(axes: Axes) -> list[str]:
+    return [name for group in axes for name in group]
 
-    def _merged(self, array: Array) -> Array:
-        """An array of one axis for each name in the layout of both."""
-        sizes = dict(zip(self._axes(), array.shape, strict=True))
-        return array.reshape([prod(sizes[name] for name in group) for group in self.whole])
 
-    def _whole_of(self, half: Half, read: Callable[[str], Array]) -> Array:
-        """The arrays of a half side by side, with one axis for each name."""
-        names, found = self._axes(), []
-        for name, width in zip(half.names, half.widths, strict=True):
-            if name == LACKING:
-                continue
-            sizes = self._sizes(width)
-            array = read(name).reshape([sizes[axis] for axis in half.flat])
-            ordered = array.transpose([half.flat.index(axis) for axis in names if axis in half.flat])
-            found.append(ordered if PARTS in half.flat or PARTS not in names else self._with_parts(ordered))
-        return found[0] if len(found) == 1 else np.concatenate(found, names.index(PARTS))
+def blocks_of(names: Sequence[str], widths: Sequence[int], kept: Sequence[tuple[int, int]]) -> tuple[Block, ...]:
+    """The blocks of arrays whose parts stand side by side; of these the tensor has the ranges that are kept."""
+    found, start = [], 0
+    for name, width in zip(names, widths, strict=True):
+        before = 0
+        for first, end in kept:
+            low, high = max(start, first), min(start + width, end)
+            if name != LACKING and low < high:
+                place = before + low - first
+                found.append((name, slice(low - start, high - start), slice(place, place + high - low)))
+            before += end - first
+        start += width
+    return tuple(found)
 
-    def _with_parts(self, array: Array) -> Array:
-        return np.expand_dims(array, self._axes().index(PARTS))
 
-    def _put_together(
-        self, half: Half, other: Half, read: Callable[[str], Array], order: Sequence[int] = ()
-    ) -> Array:
-        array = self._whole_of(half, read)
-        if order:
-            array = self._reordered(array, [int(place) for place in np.argsort(order)])
-        if LACKING in other.names:
-            there = other.spans()[other.names.index(LACKING)]
-            array = np.delete(array, there, self._axes().index(PARTS))
-        return self._merged(array)
-
-    def _reordered(self, array: Array, order: Sequence[int]) -> Array:
-        """The array with equal blocks along the axis of parts in another order."""
-        axis = self._axes().index(PARTS)
-        return np.concatenate([np.split(array, len(order), axis)[place] for place in order], axis)
-
-    def _taken_apart(
-        self, half: Half, other: Half, whole: Array, like: Callable[[str], Array], order: Sequence[int] = ()
-    ) -> dict[str, Array]:
-        names = self._axes()
-        axis = names.index(PARTS) if PARTS in names else -1
-        own = [(name, width) for name, width in zip(half.names, half.widths, strict=True) if name != LACKING]
-        sizes = self._sizes(sum(width for _, width in own))
-        if LACKING in other.names:  # what the other side lacks is as it was
-            array = np.array(self._whole_of(half, like), whole.dtype)
-            kept = np.delete(np.arange(array.shape[axis]), other.spans()[other.names.index(LACKING)])
-            sizes = self._sizes(len(kept))
-            array[(slice(None),) * axis + (kept,)] = whole.reshape([sizes[name] for name in names])
-        else:
-            array = whole.reshape([sizes[name] for name in names])
-        if order:
-            array = self._reordered(array, order)
-        pieces = [array]
-        if axis >= 0:
-            ends = list(accumulate(width for _, width in own))
-            pieces = np.split(array, ends[:-1], axis)
-        found = {}
-        for (name, width), piece in zip(own, pieces, strict=True):
-            there = [axis for axis in names if axis in half.flat]
-            if len(there) < len(names):  # the arrays are the parts themselves
-                piece = piece.squeeze(names.index(PARTS))
-            sizes = self._sizes(width)
-            ordered = piece.transpose([there.index(axis) for axis in half.flat])
-            found[name] = ordered.reshape([prod(sizes[axis] for axis in group) for group in half.axes])
-        return found
+def equal_spans(length: int, number: int) -> list[slice]:
+    """So many equal parts of an axis."""
+    size = length // number
+    return [slice(start, start + size) for start in range(0, size * number, size)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.mapping import MappingLine, fitted
+from benchmarks.compare.mapping import MappingLine, arranged
 from benchmarks.compare.record import UnfitRecordsError
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
@@ -25,7 +25,7 @@ MOST_BLOCKS = 128  # equal parts of one axis that may stand in another order, su
 Arrays = Mapping[str, Array]
 Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
 WHOLE = -1  # the axis of a row that is a whole array
-Arranged = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
+Guess = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
 
 
 def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
@@ -77,16 +77,15 @@ def _entries(
             if (LACKING in to) != lacking:
                 continue
             shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
-            line = MappingLine(list(to), "axes", sizes, order)
             try:
-                entry = fitted(name, line, ((name,), to), axes, shapes)
+                entry = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes, order=order))
             except UnfitRecordsError:  # a guess that cannot be
                 continue
-            if np.array_equal(entry.from_left({name: array}.__getitem__), entry.from_right(others.__getitem__)):
+            if np.array_equal(entry.left.together({name: array}), entry.right.together(others)):
                 yield replace(entry, found="value")
 
 
-def _along(array: Array, axis: int, others: Arrays, table: Mapping[bytes, list[Row]]) -> Iterator[Arranged]:
+def _along(array: Array, axis: int, others: Arrays, table: Mapping[bytes, list[Row]]) -> Iterator[Guess]:
     """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be whole arrays there,
     such as those that have an axis of heads."""
     found = [[row for row in table.get(key.tobytes(), ()) if row[0] in others] for key in rows_along(array, axis)]
@@ -118,7 +117,7 @@ def _assigned(found: Sequence[Sequence[Row]], others: Arrays) -> list[Row | None
     return assigned
 
 
-def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None]) -> Iterator[Arranged]:
+def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None]) -> Iterator[Guess]:
     """Names, axes, sizes and order of lines by which an array's rows along an axis may stand where they were seen."""
     there = [row for row in rows if row]
     names = tuple(dict.fromkeys(name for name, _, _ in there))
@@ -154,35 +153,23 @@ def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None
             yield to, (tuple(one), tuple(other_axes)), {**inner_sizes, **sizes}, order
 
 
-Groups = tuple[tuple[str, ...], ...]
-
-
-def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Groups, Groups], dict[str, int]]]:
+def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Axes, Axes], dict[str, int]]]:
     """The axes of two rows of which one is the other with its axes in another order, or some of them as one. Axes of
     one number are there or not."""
-    shapes = row.shape, other.shape
-    row, other = row.squeeze(), other.squeeze()
-    finer, coarser = (row, other) if row.ndim >= other.ndim else (other, row)
-    if finer.ndim > len(INNER):
+    finer, coarser = (row, other) if row.squeeze().ndim >= other.squeeze().ndim else (other, row)
+    squeezed, letters = finer.squeeze(), iter(INNER)
+    if squeezed.ndim > len(INNER):
         return
-    letters = list(INNER[: finer.ndim])
-    sizes = dict(zip(letters, finer.shape, strict=True))
-    for order in permutations(range(finer.ndim)):
-        turned = finer.transpose(order)
-        groups = _grouped([letters[place] for place in order], turned.shape, coarser.shape)
+    plain = tuple(() if size == 1 else (next(letters),) for size in finer.shape)
+    for order in permutations(range(squeezed.ndim)):
+        turned = squeezed.transpose(order)
+        groups = _grouped([INNER[place] for place in order], turned.shape, coarser.shape)
         if groups is not None and np.array_equal(turned.reshape(coarser.shape), coarser):
-            plain = tuple((letter,) for letter in letters)
-            one, two = (plain, groups) if finer is row else (groups, plain)
-            yield (_with_ones(one, shapes[0]), _with_ones(two, shapes[1])), sizes
+            axes = (plain, groups) if finer is row else (groups, plain)
+            yield axes, dict(zip(INNER, squeezed.shape, strict=False))
 
 
-def _with_ones(groups: Groups, shape: Sequence[int]) -> Groups:
-    """The groups of an array's axes with one of no letter for each axis of one number."""
-    rest = iter(groups)
-    return tuple(() if size == 1 else next(rest) for size in shape)
-
-
-def _grouped(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]) -> Groups | None:
+def _grouped(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]) -> Axes | None:
     """The letters in groups whose sizes have the wanted products; None if there are none such."""
     found, rest = [], list(zip(letters, sizes, strict=True))
     for size in wanted:

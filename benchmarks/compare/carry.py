@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from safetensors.numpy import save
 from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.groups import Arranged, Canonical, GroupPair, Source, Tensor
-from benchmarks.compare.mapping import MappingFile
-from benchmarks.compare.pairing import paired
+from benchmarks.compare.groups import GroupPair
+from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import RecordedLayer, Side, UnfitRecordsError, is_number
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
@@ -36,18 +35,19 @@ LOADING = {
 TORCH = "from backends.native.torch import write_state_dict; import sys; write_state_dict(sys.argv[1], sys.argv[2])"
 
 
-def carried(left: Side, like: Side, mapping: MappingFile | None = None) -> dict[str, Array]:
-    """The left record's weights by the names of the record that they are to be like, in its layout.
+def carried(pairing: Pairing) -> dict[str, Array]:
+    """The left record's weights by the names of the right record, in its layout.
 
     What is no weight, such as a constant that no layer of the left side has, is as it was. Raises CannotBeginError
     for what has no place.
     """
-    pairs = paired(left, like, mapping).require(left, like).pairs
-    found = laid_out(pairs, left.arrays("weights"), like.arrays("weights").__getitem__)
-    for name in like.arrays("weights"):
+    left, like = pairing.sides
+    there = like.arrays("weights")
+    found = laid_out(pairing.require().pairs, left.arrays("weights"), there.__getitem__)
+    for name in there:
         if name not in found:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
-            found[name] = found[tied] if tied in found else like.arrays("weights")[name]
+            found[name] = found[tied] if tied in found else there[name]
     return found
 
 
@@ -55,18 +55,37 @@ def laid_out(
     pairs: Sequence[GroupPair], arrays: Mapping[str, Array], like: Callable[[str], Array], are_weights: bool = True
 ) -> dict[str, Array]:
     """Arrays by the left weights' names, in the layout of the right side and by its names; `like` has what the left
-    side lacks. Slots may be there of some weights only; all weights that are added up have the same ones."""
+    side lacks. Slots may be there of some weights only; all weights that are added up have the same ones. Raises
+    CannotBeginError where one side of a pair lacks a tensor, or has it in another shape."""
     found: dict[str, Array] = {}
     for pair in pairs:
-        for tensor, other in tensors_of(pair):
-            if isinstance(tensor, Arranged) and isinstance(other, Arranged):
-                if all(name in arrays for name in tensor.names):
-                    found |= _arranged(tensor, arrays, like, are_weights)
-            elif isinstance(tensor, Canonical) and isinstance(other, Canonical):
-                for source, array in _canonical(pair, tensor, other, arrays, are_weights):
-                    if source.name not in found:
-                        found[source.name] = np.array(like(source.name), array.dtype)
-                    source.put(found[source.name], array)
+        alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
+        if alone:
+            raise CannotBeginError(
+                f"{pair.left.name} of {pair.left.side.name} and {pair.right.name} of {pair.right.side.name} do not "
+                f"both have {', '.join(sorted(alone))}; make the two layers alike"
+            )
+        for name, tensor in pair.right.tensors.items():
+            own = pair.left.tensors[name]
+            made = [layout.together(arrays) for layout in own.layouts if all(one in arrays for one in layout.own)]
+            if not are_weights:
+                made = made[:1] * len(tensor.layouts)
+            elif made and len(made) != len(tensor.layouts):  # of one bias and two the first is the sum of all
+                total = np.asarray(sum(made[1:], made[0]))
+                made = [total, *(np.zeros_like(total) for _ in tensor.layouts[1:])]
+            for layout, array in zip(tensor.layouts, made, strict=False):
+                if are_weights and (tensor.times, tensor.add) != (1.0, 0.0):
+                    array = array * array.dtype.type(tensor.times) + array.dtype.type(tensor.add)
+                if array.shape != layout.shape:
+                    raise UnfitRecordsError(
+                        f"{', '.join(own.names)} of {pair.left.side.name} has the shape {array.shape} and "
+                        f"{', '.join(layout.own)} of {pair.right.side.name} that of {layout.shape}; make the two "
+                        "layers alike"
+                    )
+                for other in layout.own:
+                    if other not in found:
+                        found[other] = np.array(like(other), array.dtype, order="C")
+                layout.apart(array, found)
     return found
 
 
@@ -82,50 +101,6 @@ def aliases(like: Side) -> dict[str, str]:
             cell = "cell_bw" if backward else "cell_fw" if both else "cell"
             found[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
     return found
-
-
-def tensors_of(pair: GroupPair) -> Iterator[tuple[Tensor, Tensor]]:
-    """The tensors of both sides. Raises CannotBeginError where one side lacks one."""
-    left, like = (group.side.name for group in pair.both)
-    alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
-    if alone:
-        raise CannotBeginError(
-            f"{pair.left.name} of {left} and {pair.right.name} of {like} do not both have "
-            f"{', '.join(sorted(alone))}; make the two layers alike"
-        )
-    return iter([(pair.left.tensors[name], other) for name, other in pair.right.tensors.items()])
-
-
-def _arranged(
-    tensor: Arranged, arrays: Mapping[str, Array], like: Callable[[str], Array], are_weights: bool
-) -> dict[str, Array]:
-    """The other side's own arrays that hold the numbers of an entry's left ones."""
-    entry = tensor.entry
-    whole = entry.from_left(arrays.__getitem__)
-    if are_weights and (entry.times, entry.add) != (1.0, 0.0):
-        whole = whole * whole.dtype.type(entry.times) + whole.dtype.type(entry.add)
-    return entry.to_right(whole, like)
-
-
-def _canonical(
-    pair: GroupPair, tensor: Canonical, other: Canonical, arrays: Mapping[str, Array], are_weights: bool
-) -> Iterator[tuple[Source, Array]]:
-    """The canonical arrays for the other side's own arrays."""
-    found = [source.canonical(arrays[source.name]) for source in tensor.sources if source.name in arrays]
-    if not found:
-        return
-    if not are_weights:
-        found = found[:1] * len(other.sources)
-    elif len(found) != len(other.sources):  # one bias on one side and two on the other: the first is their sum
-        total = np.asarray(sum(found[1:], found[0]))
-        found = [total, *(np.zeros_like(total) for _ in other.sources[1:])]
-    for source, array in zip(other.sources, found, strict=True):
-        if array.shape != source.canonical_shape:
-            raise UnfitRecordsError(
-                f"{', '.join(tensor.names)} of {pair.left.side.name} has the shape {array.shape} and {source.name} "
-                f"of {pair.right.side.name} that of {source.canonical_shape}; make the two layers alike"
-            )
-        yield source, array
 
 
 def check_file(path: Path, like: Side, suffixes: Sequence[str], option: str, arrays: Mapping[str, Array]) -> None:
@@ -148,15 +123,18 @@ def write_carried(path: Path, like: Side, arrays: dict[str, Array]) -> str:
     if path.name.endswith(".weights.h5"):
         raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
     check_file(path, like, SUFFIXES[like.framework], "-o", arrays)
-    if path.suffix == ".pdparams":
-        write_atomically(path, state_dict_file(arrays))
-    elif path.suffix == ".safetensors":
-        write_atomically(path, save(arrays))
+    write_file(path, like, arrays)
+    return LOADING[path.suffix]
+
+
+def write_file(path: Path, like: Side, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write arrays as the ending says; for torch those of an optimizer, if its groups are given."""
+    if path.suffix == ".pt":
+        _write_with_torch(path, arrays, groups)
     elif path.suffix == ".h5":
         write_atomically(path, _ordered_by_keras(like, arrays))
     else:
-        write_with_torch(path, arrays)
-    return LOADING[path.suffix]
+        write_atomically(path, save(arrays) if path.suffix == ".safetensors" else state_dict_file(arrays))
 
 
 def _ordered_by_keras(like: Side, arrays: dict[str, Array]) -> bytes:
@@ -183,8 +161,8 @@ def _own(layer: RecordedLayer) -> list[str]:
     return [*layer.parameters.values(), *layer.buffers.values()]
 
 
-def write_with_torch(path: Path, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]] = ()) -> None:
-    """torch writes its file itself, in a process of its own: of an optimizer, if its groups are given."""
+def _write_with_torch(path: Path, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]]) -> None:
+    """torch writes its file itself, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder) / "arrays.safetensors", Path(folder) / "made.pt"
         source.write_bytes(save(arrays, {"param_groups": json.dumps(groups)} if groups else None))

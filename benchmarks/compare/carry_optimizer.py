@@ -1,25 +1,20 @@
 """Writes the optimizer of a record of mid-training as another framework's own optimizer loads it: the slots in the
 other side's layout and under its names, and the step counter."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
-from backends.native.paddle import state_dict_file
-from benchmarks.compare.carry import check_file, laid_out, tensors_of, write_with_torch
+from benchmarks.compare.carry import check_file, laid_out, write_file
 from benchmarks.compare.causes import steps_differ
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.groups import Arranged, GroupPair
 from benchmarks.compare.layouts import KEPT, NEEDED_BY, RATE_IN_MOMENTUM, SAME_SLOTS, SLOTS
-from benchmarks.compare.mapping import MappingFile
-from benchmarks.compare.pairing import paired
+from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.probes import TWO_BIASES
 from benchmarks.compare.record import Side, UnfitRecordsError
-from common.files import write_atomically
 
 SUFFIXES = {"torch": (".pt",), "paddle": (".pdopt",), "keras": (".safetensors",)}
 LOADING = {
@@ -96,9 +91,10 @@ class OptimizerState:
 
 
 @np.errstate(all="ignore")  # what becomes of a record's numbers is asked whether it is finite
-def carried_optimizer(left_side: Side, like_side: Side, mapping: MappingFile | None = None) -> OptimizerState:
-    """The left side's optimizer for that of the other side, whose settings stay. Raises UnfitRecordsError for what
+def carried_optimizer(pairing: Pairing) -> OptimizerState:
+    """The left side's optimizer for that of the right side, whose settings stay. Raises UnfitRecordsError for what
     cannot be carried."""
+    left_side, like_side = pairing.sides
     left, like = Optimizer(left_side), Optimizer(like_side)
     if (left.kind, set(left.slots)) != (like.kind, set(like.slots)):
         one, other = (f"{of.name} with {' and '.join(of.slots) or 'no slots'}" for of in (left, like))
@@ -118,9 +114,8 @@ def carried_optimizer(left_side: Side, like_side: Side, mapping: MappingFile | N
                 "constant rate can be taken out of it"
             )
     counter = _counter(left)
-    pairs = paired(left_side, like_side, mapping).require(left_side, like_side).pairs
-    slots = {slot: _laid_out(slot, pairs, left, like) for slot in like.slots}
-    remarks = list(_remarks(pairs, left, like, slots))
+    slots = {slot: _laid_out(slot, pairing.require()) for slot in like.slots}
+    remarks = list(_remarks(pairing, left, like, slots))
     arrays = ARRAYS[like_side.framework](like, slots, counter)
     return OptimizerState(arrays, _torch_groups(like) if like_side.framework == "torch" else [], remarks)
 
@@ -143,16 +138,16 @@ def _counter(left: Optimizer) -> int:
     return 0
 
 
-def _laid_out(slot: str, pairs: Sequence[GroupPair], left: Optimizer, like: Optimizer) -> dict[str, Array]:
+def _laid_out(slot: str, pairing: Pairing) -> dict[str, Array]:
     """A slot of all weights that have it, by the other side's weights."""
-    of_left, of_like = left.side, like.side
+    of_left, of_like = pairing.sides
     arrays = {name: of_left.slot(of[slot]) for name, of in of_left.slots.items() if slot in of}
     for name, array in arrays.items():
         if name not in of_left.arrays("weights") or array.shape != of_left.shape(name):
             raise UnfitRecordsError(
                 f"{slot} of {name} in {of_left.name} is not of its weight's shape; record it again"
             )
-    found = laid_out(pairs, arrays, lambda name: np.zeros(of_like.shape(name)), are_weights=False)
+    found = laid_out(pairing.pairs, arrays, lambda name: np.zeros(of_like.shape(name)), are_weights=False)
     weights, factor = of_like.arrays("weights"), of_like.rate_in_momentum if slot == "momentum" else 1.0
     for name, facts in of_like.says.weights.items():  # a tied weight bears the first of its names in the optimizer
         if name in found and facts.tied_to in weights:
@@ -160,18 +155,18 @@ def _laid_out(slot: str, pairs: Sequence[GroupPair], left: Optimizer, like: Opti
     return {name: (array * factor).astype(weights[name].dtype, order="C") for name, array in found.items()}
 
 
-def _remarks(pairs: Sequence[GroupPair], left: Optimizer, like: Optimizer, slots: Slots) -> Iterator[str]:
-    """In what the training may part from the left one. Raises UnfitRecordsError for weights that an entry scales."""
+def _remarks(pairing: Pairing, left: Optimizer, like: Optimizer, slots: Slots) -> Iterator[str]:
+    """In what the training may part from the left one. Raises UnfitRecordsError for weights that a mapping scales."""
     kept, trained = left.side.slots, dict.fromkeys(like.weights.values())
-    for pair in pairs:
-        for tensor, other in tensors_of(pair):
-            if isinstance(tensor, Arranged):
-                if tensor.entry.times != 1:
-                    raise UnfitRecordsError(
-                        f"{pair.name} is {tensor.entry.times} times as large in {like.side.name}, and steps of "
-                        "an optimizer are not; it is carried without --optimizer only"
-                    )
-            elif 0 < sum(name in kept for name in tensor.names) != sum(name in trained for name in other.names) > 0:
+    for pair in pairing.pairs:
+        if pair.entry and pair.entry.times != 1:
+            raise UnfitRecordsError(
+                f"{pair.name} is {pair.entry.times} times as large in {like.side.name}, and steps of an optimizer "
+                "are not; it is carried without --optimizer only"
+            )
+        for name, tensor in pair.left.tensors.items() if not pair.entry else ():
+            number = sum(own in trained for own in pair.right.tensors[name].names)
+            if 0 < sum(own in kept for own in tensor.names) != number > 0:
                 yield f"{pair.name}: {TWO_BIASES}; freeze the second"
     anew = [name for name in trained if any(name not in of for of in slots.values())]
     if anew:
@@ -249,8 +244,5 @@ def check_optimizer_file(path: Path, weights: Path, like: Side, state: Optimizer
 
 def write_optimizer(path: Path, like: Side, state: OptimizerState) -> str:
     """Write the file that the other framework's own optimizer loads; returns how."""
-    if like.framework == "torch":
-        write_with_torch(path, state.arrays, state.groups)
-    else:
-        write_atomically(path, state_dict_file(state.arrays) if like.framework == "paddle" else save(state.arrays))
+    write_file(path, like, state.arrays, state.groups)
     return LOADING[like.framework]

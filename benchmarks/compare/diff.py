@@ -124,7 +124,7 @@ class Diff:
 @np.errstate(all="ignore")  # a record may have any numbers, and what comes of them is asked whether it is finite
 def compare_records(left: Side, right: Side, mapping: MappingFile | None = None) -> Diff:
     """Raises CannotBeginError where layers cannot be paired."""
-    pairing = paired(left, right, mapping).require(left, right)
+    pairing = paired(left, right, mapping).require()
     rungs = Rungs(left, right, pairing)
     found = Diff(left.name, right.name, pairing, Control(rungs.precision), notes=rungs.notes)
     found.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]

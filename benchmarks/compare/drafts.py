@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.compare.arrangement import PARTS
 from benchmarks.compare.by_value import found_by_value
-from benchmarks.compare.groups import Arranged, Canonical, GroupPair
-from benchmarks.compare.layouts import ARRANGED
+from benchmarks.compare.groups import GroupPair
 from benchmarks.compare.mapping import line_of, quoted
 from benchmarks.compare.pairing import Pairing, described, in_precision, of_entry
 from common.errors import CannotBeginError
@@ -16,33 +16,31 @@ from common.files import write_atomically
 
 def line_of_pair(pair: GroupPair) -> str:
     """The line of a mapping file that pairs these weights."""
-    (tensor,) = pair.left.tensors.values()
-    assert isinstance(tensor, Arranged)
-    return line_of(tensor.entry)
+    assert pair.entry
+    return line_of(pair.entry)
 
 
 def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
     """Pairs of those weights of two layers of one kind that hold the same numbers in different places, by value. Such
     weights belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
-    left, right = (group.side for group in pair.both)
-    for name, one in pair.left.tensors.items():
-        other = pair.right.tensors.get(name)
-        if not isinstance(one, Canonical) or not isinstance(other, Canonical):
+    if pair.entry:
+        return
+    sides = pair.left.side, pair.right.side
+    for name in [name for name in pair.left.tensors if name in pair.right.tensors]:
+        layouts = [layout for group in pair.both for layout in group.tensors[name].layouts]
+        if len(layouts) != 2 or any(PARTS in layout.sizes for layout in layouts):
             continue
-        sources = *one.sources, *other.sources
-        if len(sources) != 2 or any(source.own.gates or source.own.part != (0, 1) for source in sources):
-            continue
-        arrays = [
-            in_precision(side.arrays("weights")[source.name], (left, right))
-            for side, source in zip((left, right), sources, strict=True)
-        ]
-        canonical = [source.canonical(array) for source, array in zip(sources, arrays, strict=True)]
-        ends = {(array.size, float(array.min()), float(array.max())) for array in arrays if array.size}
-        if len(ends) == 1 and not np.array_equal(canonical[0], canonical[1]):
-            for entry in found_by_value({sources[0].name: arrays[0]}, {sources[1].name: arrays[1]}):
-                within = any(len(group) > 1 for half in (entry.left, entry.right) for group in half.axes)
+        left, right = (
+            {layout.names[0]: in_precision(side.arrays("weights")[layout.names[0]], sides)}
+            for side, layout in zip(sides, layouts, strict=True)
+        )
+        one, other = layouts[0].together(left), layouts[1].together(right)
+        alike = one.size == other.size > 0 and (one.min(), one.max()) == (other.min(), other.max())
+        if alike and not np.array_equal(one, other):
+            for entry in found_by_value(left, right):
+                within = any(len(group) > 1 for layout in entry.both for group in layout.axes)
                 if within or entry.order:  # a transposed kernel is a mistake where both frameworks know the layer
-                    yield of_entry(entry, left, right)
+                    yield of_entry(entry, *sides)
 
 
 def write_mapping(path: Path, pairing: Pairing) -> None:
@@ -51,12 +49,9 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
         raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
     layers, weights = [], []
     for pair in pairing.pairs:
-        if pair.left.kind == ARRANGED:
-            weights.append(f"{line_of_pair(pair)}  # by {pair.found}")
-            continue
-        others = list(rearranged(pair))
-        weights += [f"{line_of_pair(other)}  # by {other.found}" for other in others]
-        if len(pair.left.tensors) > len(others):
+        arranged = [pair] if pair.entry else list(rearranged(pair))
+        weights += [f"{line_of_pair(other)}  # by {other.found}" for other in arranged]
+        if not pair.entry and len(pair.left.tensors) > len(arranged):
             layers.append(f"{quoted(pair.left.name)} = {quoted(pair.right.name)}  # by {pair.found}")
     alone = [
         f"# without a partner on the {side}: {described(group)}"

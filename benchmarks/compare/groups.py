@@ -4,15 +4,15 @@ A layer becomes one or several groups: a torch LSTM of two layers and two direct
 a recurrent kernel and a bias.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.arrangement import Arrangement
+from benchmarks.compare.arrangement import PARTS, ROWS, Arrangement, Layout, equal_spans
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layouts import (
     ALWAYS,
@@ -32,147 +32,80 @@ Read = Callable[[], Array]  # reads an array that is there
 
 
 @dataclass(frozen=True)
-class Source:
-    """One of a record's arrays, of which a canonical tensor is made."""
+class Tensor:
+    """A tensor that is compared: the sum of what each layout makes of a record's own arrays, which is `times` the
+    other side's, plus `add`."""
 
-    name: str  # in weights.safetensors
-    own: Own
-    shape: Shape  # of the whole array
+    layouts: tuple[Layout, ...]
+    times: float = 1.0
+    add: float = 0.0
 
     @property
-    def canonical_shape(self) -> Shape:
-        """Raises UnfitRecordsError where an array of this shape cannot be what the rule takes it for."""
-        parts, blocks = self.own.part[1], len(self.own.gates) or 1
-        if len(self.shape) >= self.own.least and (parts == 1 or self.shape[0] % parts == 0):
-            shape = self._view(np.broadcast_to(0.0, self.shape)).shape
-            if blocks == 1 or shape[-1] % blocks == 0:
-                return shape
+    def names(self) -> tuple[str, ...]:
+        """Of the record's own arrays."""
+        return tuple(name for layout in self.layouts for name in layout.own)
+
+    @property
+    def shape(self) -> Shape:
+        return self.layouts[0].shape
+
+    def array(self, side: Side, file: str) -> Array | None:
+        """The tensor out of one of the record's files, in the other side's numbers; None where that lacks it. Of
+        several arrays that are added up all have the same gradient, so one of them stands for them."""
+        made = [_made(side, layout, partial(side.weight, file)) for layout in self.layouts]
+        found = [array for array in made if array is not None]
+        odd = [array for array in found if array.shape != self.shape]
+        if odd or not found:
+            return odd[0] if odd else None
+        if file == "gradients":
+            return found[0] if self.times == 1 else found[0] * self.times
+        total = sum(found[1:], found[0])
+        return total if (self.times, self.add) == (1, 0) else (total - self.add) / self.times
+
+    def slots(self, side: Side) -> dict[str, Read]:
+        """The tensor's slots by canonical name. Of several arrays that are added up all have the same slots."""
+        layout = self.layouts[0]
+        keys = {name: side.slots.get(name, {}) for name in layout.own}
+
+        def slot(name: str) -> Array:
+            array = _made(side, layout, lambda own: side.slot(keys[own][name]))
+            assert array is not None
+            fits = array.shape == self.shape
+            return array * self.times ** (2 if "square" in name else 1) if fits and self.times != 1 else array
+
+        return {name: partial(slot, name) for name in keys[layout.own[0]] if all(name in of for of in keys.values())}
+
+
+def _made(side: Side, layout: Layout, read: Callable[[str], Array | None]) -> Array | None:
+    """What a layout makes of arrays; None if one is missing. An array of another shape than the weight's, which no
+    framework writes, is given as it is."""
+    arrays: dict[str, Array] = {}
+    for name in layout.own:
+        array = read(name)
+        if array is None:
+            return None
+        if array.shape != side.shape(name):
+            return array
+        arrays[name] = array
+    return layout.together(arrays)
+
+
+def layout_of(own: Own, name: str, shape: Shape) -> Layout:
+    """How an array becomes canonical. Raises UnfitRecordsError where one of this shape is not what the rule is of."""
+    if len(shape) < own.least or (own.parts > 1 and shape[0] % own.parts):
         raise UnfitRecordsError(
-            f"{self.name} has the shape {self.shape}, which is not that of a layer's {self.own.role}; a "
+            f"{name} has the shape {shape}, which is not that of a layer's {own.role}; a "
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
-
-    def canonical(self, array: Array) -> Array:
-        """The canonical array; a view wherever no gates change places. One of another shape than the weight's, which
-        no framework writes, is left as it is."""
-        return with_gates(self._view(array), self.own.gates) if array.shape == self.shape else array
-
-    def put(self, whole: Array, canonical: Array) -> None:
-        """Write a canonical array into the framework's own, or into its part of it."""
-        self._view(whole)[...] = with_gates(canonical, tuple(np.argsort(self.own.gates)))
-
-    def _view(self, array: Array) -> Array:
-        """The framework's own array as the canonical one, but for the order of gates; never a copy."""
-        number, parts = self.own.part
-        if parts > 1:
-            array = array.reshape(parts, len(array) // parts, *array.shape[1:])[number]
-        if self.own.transposed:
-            array = array.transpose(*range(2, array.ndim), 1, 0)
-        if self.own.axes:
-            array = array.transpose(self.own.axes)
-        return array.reshape(self.own.shape(array.shape)) if self.own.shape else array
-
-
-def with_gates(array: Array, order: tuple[int, ...]) -> Array:
-    """The array with the equal blocks of its last axis in another order."""
-    if not order:
-        return array
-    blocks = array.reshape(*array.shape[:-1], len(order), -1)
-    return blocks[..., list(order), :].reshape(array.shape)
-
-
-class Tensor(ABC):
-    """A tensor that is compared, made of a record's own arrays."""
-
-    names: tuple[str, ...]  # of these arrays, in weights.safetensors
-    shape: Shape
-
-    @abstractmethod
-    def array(self, side: Side, file: str) -> Array | None:
-        """The tensor out of one of the record's files; None where that lacks it."""
-
-    @abstractmethod
-    def slots(self, side: Side) -> dict[str, Read]:
-        """The tensor's slots by canonical name."""
-
-
-@dataclass(frozen=True)
-class Canonical(Tensor):
-    """A tensor in the canonical layout, as the tables of layouts.py have it: the sum of one or several arrays."""
-
-    sources: tuple[Source, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(source.name for source in self.sources)
-
-    @property
-    def shape(self) -> Shape:  # type: ignore[override]
-        return self.sources[0].canonical_shape
-
-    def array(self, side: Side, file: str) -> Array | None:
-        """Of several arrays that are added up all have the same gradient, so one of them stands for them."""
-        found = [(source, side.weight(file, source.name)) for source in self.sources]
-        arrays = [source.canonical(array) for source, array in found if array is not None]
-        odd = [array for array in arrays if array.shape != self.shape]
-        if odd or not arrays:
-            return odd[0] if odd else None
-        return sum(arrays[1:], arrays[0]) if file != "gradients" else arrays[0]
-
-    def slots(self, side: Side) -> dict[str, Read]:
-        """Of several arrays that are added up all have the same slots."""
-        source = self.sources[0]
-        return {
-            slot: then(partial(side.slot, key), source.canonical)
-            for slot, key in side.slots.get(source.name, {}).items()
-        }
-
-
-@dataclass(frozen=True)
-class Arranged(Tensor):
-    """A tensor of which an entry of a mapping says how it is made on both sides, in the left side's numbers."""
-
-    entry: Arrangement
-    is_left: bool
-
-    @property
-    def names(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple((self.entry.left if self.is_left else self.entry.right).own)
-
-    @property
-    def shape(self) -> Shape:  # type: ignore[override]
-        return self.entry.shape
-
-    def array(self, side: Side, file: str) -> Array | None:
-        found = {name: side.weight(file, name) for name in self.names}
-        arrays = {name: array for name, array in found.items() if array is not None}
-        odd = [array for name, array in arrays.items() if array.shape != side.shape(name)]
-        if odd or len(arrays) < len(found):
-            return odd[0] if odd else None
-        power = 1 if file == "gradients" else -1
-        return self._in_left_numbers(arrays, power, 0.0 if file == "gradients" else self.entry.add)
-
-    def slots(self, side: Side) -> dict[str, Read]:
-        of = [side.slots.get(name, {}) for name in self.names]
-        return {
-            slot: partial(self._slot, side, slot, [slots[slot] for slots in of])
-            for slot in of[0]
-            if all(slot in slots for slots in of)
-        }
-
-    def _slot(self, side: Side, slot: str, keys: Sequence[str]) -> Array:
-        arrays = dict(zip(self.names, map(side.slot, keys), strict=True))
-        odd = [array for name, array in arrays.items() if array.shape != side.shape(name)]
-        if odd:
-            return odd[0]
-        return self._in_left_numbers(arrays, 2 if "square" in slot else 1, 0.0)
-
-    def _in_left_numbers(self, arrays: Mapping[str, Array], power: int, add: float) -> Array:
-        """The arrays side by side. A right weight is `times` the left one, so its gradient is that part of it."""
-        if self.is_left:
-            return self.entry.from_left(arrays.__getitem__)
-        array = self.entry.from_right(arrays.__getitem__)
-        return array if self.entry.times == 1 and not add else (array - add) * self.entry.times**power
+    axes = tuple(f"a{number}" for number in range(len(shape)))
+    sizes, width = dict(zip(axes, shape, strict=True)), 1
+    blocks = [(name, slice(None), slice(None))]
+    if own.parts > 1:
+        axes, width = (PARTS, *axes[1:]), shape[0]
+        sizes[PARTS] = width // own.parts * len(own.kept)
+        spans = equal_spans(width, own.parts)
+        blocks = [(name, spans[part], spans[place]) for place, part in enumerate(own.kept)]
+    return Layout((name,), tuple((axis,) for axis in axes), own.whole(axes), sizes, (width,), tuple(blocks))
 
 
 @dataclass(frozen=True)
@@ -185,7 +118,9 @@ class WeightGroup:
     part: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     place: int = 0  # the number of groups with weights before it, in order of execution
-    side_by_side: tuple[RecordedLayer, ...] = ()  # the layers whose outputs an entry arranges, the first included
+    side_by_side: tuple[RecordedLayer, ...] = ()  # the layers whose outputs are arranged, the first included
+    of_outputs: Layout | None = None  # how their outputs make one, by the names of their kernels
+    alone: bool = False  # whether one layer's output is that of one on the other side, even if nothing arranges it
 
     @property
     def name(self) -> str:
@@ -256,7 +191,7 @@ class WeightGroup:
         if not parts:
             return {}
         if self.side_by_side:
-            return self._outputs_side_by_side(names)
+            return self._arranged_output(names) or ({"output": parts[0]} if self.alone else {})
         if self.kind in RECURRENT and self.tensors:
             by_keras = self.side.framework in ("keras", "arrays")
             found = self._keras_outputs(parts) if by_keras else self._stacked_outputs(parts)
@@ -268,29 +203,24 @@ class WeightGroup:
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
         return {"output": then(parts[0], lambda array: merged(array, width))}
 
-    def _outputs_side_by_side(self, names: list[str]) -> dict[str, Read]:
-        """The outputs of several layers, arranged as their kernels are."""
-        (tensor,) = self.tensors.values()
-        if not isinstance(tensor, Arranged) or len(names) != len(self.side_by_side):
+    def _arranged_output(self, names: Sequence[str]) -> dict[str, Read]:
+        """The outputs of several layers, arranged as their kernels are; nothing where they are of other sizes."""
+        shapes = [self.side.shape(name, "layers") for name in names]
+        lead = shapes[0][:-1]
+        if self.of_outputs is None or len(names) != len(self.side_by_side):
             return {}
-        arrays, shapes = self.side.arrays("layers"), [self.side.shape(name, "layers") for name in names]
-        try:
-            entry = tensor.entry.of_outputs(shapes, tensor.is_left)
-        except ValueError:
+        layout = replace(self.of_outputs, sizes={**self.of_outputs.sizes, ROWS: prod(lead)})
+        rows = {kernel: layout.shape_of(kernel) for kernel in layout.own}
+        if any(shape != (*lead, wanted[-1]) for shape, wanted in zip(shapes, rows.values(), strict=True)):
             return {}
-        if entry is None:
-            return {"output": partial(arrays.__getitem__, names[0])}
-        part_of = dict(zip(tensor.names, names, strict=True))
+        arrays = self.side.arrays("layers")
 
-        def read(name: str) -> Array:
-            array = arrays[part_of[name]]
-            return array.reshape(-1, array.shape[-1])
+        def output() -> Array:
+            own = zip(rows.items(), names, strict=True)
+            made = layout.together({kernel: arrays[name].reshape(wanted) for (kernel, wanted), name in own})
+            return made.reshape(*lead, made.shape[-1])
 
-        def whole() -> Array:
-            made = entry.from_left(read) if tensor.is_left else entry.from_right(read)
-            return made.reshape(*shapes[0][:-1], made.shape[-1])
-
-        return {"output": whole}
+        return {"output": output}
 
     def _stacked_outputs(self, parts: Sequence[Read]) -> dict[str, Read]:
         """Of torch's and Paddle's recurrent layers: the last layer's sequence, the directions side by side, and the
@@ -330,6 +260,7 @@ class GroupPair:
     left: WeightGroup
     right: WeightGroup
     found: str  # how: by a mapping, by kind, by value or by shape
+    entry: Arrangement | None = None  # where the arrays' numbers or a mapping say how they belong together
 
     @property
     def name(self) -> str:
@@ -392,15 +323,15 @@ def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[Wei
 
     def claim(kind: str, part: str, tensors: Mapping[str, Sequence[Own]]) -> None:
         """Make a group of those arrays that the layer has, if it has the first tensor."""
-        sources = {
-            name: tuple(Source(roles[o.role], o, side.shape(roles[o.role])) for o in owns if o.role in roles)
-            for name, owns in tensors.items()
-        }
-        if next(iter(sources.values())):
+        there = {name: [own for own in owns if own.role in roles] for name, owns in tensors.items()}
+        if next(iter(there.values())):
             claimed.update(own.role for owns in tensors.values() for own in owns)
-            there = {name: Canonical(of) for name, of in sources.items() if of}
-            found.append(WeightGroup(side, kind, layer, part, there))
-            found[-1].shapes  # noqa: B018 (which refuses arrays of the wrong shape)
+            made = {
+                name: Tensor(tuple(layout_of(own, roles[own.role], side.shape(roles[own.role])) for own in owns))
+                for name, owns in there.items()
+                if owns
+            }
+            found.append(WeightGroup(side, kind, layer, part, made))
 
     for each in rules:
         start, star, _ = next(iter(each.tensors.values()))[0].role.partition("*")

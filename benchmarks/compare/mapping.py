@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, Half
+from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, Layout, blocks_of, equal_spans, flat
 from benchmarks.compare.layouts import Shape
 from benchmarks.compare.record import Name, UnfitRecordsError
 from common.errors import CannotBeginError, RosettaError, why
@@ -33,6 +33,11 @@ DIGITS = r"(\d{1,18}+)"  # all that stand there, of which none is given back to 
 GROUP = re.compile(r"\(([^()]*)\)|(\S+)")
 AXIS = re.compile(r"[A-Za-z]\w*")
 LISTED = 8  # names that an error lists
+
+Names = tuple[str, ...]
+Shapes = Mapping[str, Shape]  # by the names of arrays
+Key = tuple[tuple[str, int], ...]  # values of indices
+Equation = tuple[str, tuple[str, ...], int]  # an array, the axes that one of its own is the product of, and its size
 
 
 class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,101 +86,72 @@ def axes_of(pattern: str, where: str) -> Axes:
     return tuple(found)
 
 
-@dataclass
-class Solver:
-    """Finds the sizes of a line's axes from the shapes of the arrays that it names."""
+def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> list[Equation]:
+    """The equations of one array, whose number of parts has a name of its own."""
+    if 0 in shape:
+        raise UnfitRecordsError(f"{where}: {name} has the shape {shape} and no numbers; [skip] leaves it out")
+    if len(axes) != len(shape):
+        raise UnfitRecordsError(
+            f"{where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
+            f"{len(axes)}: {pattern_of(axes)!r}"
+        )
+    return [
+        (name, tuple(parts if axis == PARTS else axis for axis in group), size)
+        for group, size in zip(axes, shape, strict=True)
+    ]
 
-    where: str
-    sizes: dict[str, int]
-    equations: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)  # array, names, the product
 
-    def add(self, name: str, axes: Axes, shape: Shape, parts: str) -> None:
-        """The equations of one array, whose number of parts has a name of its own."""
-        if 0 in shape:
-            raise UnfitRecordsError(
-                f"{self.where}: {name} has the shape {shape} and no numbers; [skip] leaves it out"
-            )
-        if len(axes) != len(shape):
-            expected = " ".join(f"({' '.join(group)})" if len(group) != 1 else group[0] for group in axes)
-            raise UnfitRecordsError(
-                f"{self.where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
-                f"{len(axes)}: {expected!r}"
-            )
-        for group, size in zip(axes, shape, strict=True):
-            self.equations.append((name, tuple(parts if axis == PARTS else axis for axis in group), size))
-
-    def solve(self) -> dict[str, int]:
-        """Raises UnfitRecordsError where an equation fails, or sizes are missing."""
-        open_equations = self.equations
-        while open_equations:
-            left = [equation for equation in open_equations if not self._solved(*equation)]
-            if len(left) == len(open_equations):
-                name, group, size = left[0]
-                unknown = [axis for axis in group if axis not in self.sizes]
-                raise UnfitRecordsError(
-                    f"{self.where}: {size} of {name} is {' × '.join(map(self._shown, group))}, which leaves "
-                    f"{len(unknown)} sizes open; add: sizes = {{{unknown[0].partition(':')[0]} = …}}"
-                )
-            open_equations = left
-        return self.sizes
-
-    def _shown(self, axis: str) -> str:
-        return str(self.sizes.get(axis, axis.partition(":")[0]))
-
-    def _solved(self, name: str, group: tuple[str, ...], size: int) -> bool:
-        unknown = [axis for axis in group if axis not in self.sizes]
-        known = prod(self.sizes[axis] for axis in group if axis in self.sizes)
+def _solved(where: str, equations: Sequence[Equation], given: Mapping[str, int]) -> dict[str, int]:
+    """The sizes of all axes. Raises UnfitRecordsError where an equation fails, or sizes are missing."""
+    sizes, rest = dict(given), list(equations)
+    while rest:
+        solvable = (equation for equation in rest if sum(axis not in sizes for axis in equation[1]) < 2)
+        equation = name, group, size = next(solvable, rest[0])
+        unknown = [axis for axis in group if axis not in sizes]
+        known = prod(sizes[axis] for axis in group if axis in sizes)
+        plain = [axis.partition(":")[0] for axis in group]
+        words = " × ".join(str(sizes.get(*both)) for both in zip(group, plain, strict=True)) or "1"
         if len(unknown) > 1:
-            return False
-        if (unknown and (known == 0 or size % known)) or (not unknown and known != size):
-            product = " × ".join(map(self._shown, group)) or "1"
+            missing = unknown[0].partition(":")[0]
             raise UnfitRecordsError(
-                f"{self.where}: {size} of {name} is not {product} ({' '.join(a.partition(':')[0] for a in group)})"
+                f"{where}: {size} of {name} is {words}, which leaves {len(unknown)} sizes open; add: sizes = "
+                f"{{{missing} = …}}"
             )
+        if size % known or (not unknown and known != size):
+            raise UnfitRecordsError(f"{where}: {size} of {name} is not {words} ({' '.join(plain)})")
         if unknown:
-            self.sizes[unknown[0]] = size // known
-        return True
+            sizes[unknown[0]] = size // known
+        rest.remove(equation)
+    return sizes
 
 
-def expanded(
-    text: str, line: Name | MappingLine, left: Mapping[str, Shape], right: Mapping[str, Shape]
-) -> Iterator[Arrangement]:
-    """The entries of one line: its names expanded against those of both records, its axes solved from the shapes.
+def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[Arrangement]:
+    """The arrangements of one line: its names expanded against those of both records, its axes solved from shapes.
 
     Raises UnfitRecordsError for a line that names what is not there, or whose axes do not fit.
     """
     line = line if isinstance(line, MappingLine) else MappingLine(line)
-    lefts = [name.strip() for name in text.split(",")]
-    rights = list(line.to) if isinstance(line.to, list) else [line.to]
+    to = line.to if isinstance(line.to, list) else [line.to]
+    templates, names = ([name.strip() for name in text.split(",")], to), (left, right)
     where = f"the mapping's line {text}"
     one, arrow, other = line.axes.partition("->")
-    patterns = (axes_of(one, where), axes_of(other if arrow else one, where)) if line.axes else None
-    common = indices(lefts) & indices(rights)
-    of_left, of_right = (
-        _matched(where, templates, names, common) for templates, names in ((lefts, left), (rights, right))
-    )
-    for key in dict.fromkeys((*of_left, *of_right)):
-        halves = []
-        for found, names, templates in ((of_left, left, lefts), (of_right, right, rights)):
-            if key not in found:
-                missing = ", ".join(filled(template, key) for template in templates)
-                raise UnfitRecordsError(
-                    f"{where}: {'the right' if found is of_right else 'the left'} side has no {missing}; it has "
-                    f"{listed(names)}"
-                )
-            halves.append(found[key])
-        yield fitted(text, line, halves, patterns, (left, right))
+    axes = (axes_of(one, where), axes_of(other if arrow else one, where)) if line.axes else None
+    indices = [{found[1] or "*" for own in of for found in INDEX.finditer(own)} for of in templates]
+    common = indices[0] & indices[1]
+    found = [_matched(where, own, of, common) for own, of in zip(templates, names, strict=True)]
+    for key in dict.fromkeys((*found[0], *found[1])):
+        for side, word in enumerate(("left", "right")):
+            if key not in found[side]:
+                missing = ", ".join(filled(template, key) for template in templates[side])
+                raise UnfitRecordsError(f"{where}: the {word} side has no {missing}; it has {listed(names[side])}")
+        yield arranged(text, (found[0][key], found[1][key]), axes, names, line)
 
 
-def listed(names: Mapping[str, Shape]) -> str:
+def listed(names: Shapes) -> str:
     return ", ".join(list(names)[:LISTED]) + (" …" if len(names) > LISTED else "")
 
 
-def indices(templates: Sequence[str]) -> set[str]:
-    return {found[1] or "*" for template in templates for found in INDEX.finditer(template)}
-
-
-def filled(template: str, key: tuple[tuple[str, int], ...]) -> str:
+def filled(template: str, key: Key) -> str:
     """The template with those of its indices filled in that the key has."""
     values = dict(key)
 
@@ -186,41 +162,30 @@ def filled(template: str, key: tuple[tuple[str, int], ...]) -> str:
     return INDEX.sub(number, template)
 
 
-Key = tuple[tuple[str, int], ...]
-
-
-def _matched(
-    where: str, templates: Sequence[str], names: Mapping[str, Shape], common: set[str]
-) -> dict[Key, tuple[str, ...]]:
+def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[str]) -> dict[Key, Names]:
     """By the values of the indices that both sides have, the names of this side; those of an index of this side alone
     in the order of its numbers."""
-    found: dict[Key, dict[int, list[tuple[Key, str]]]] = {}
+    found: dict[Key, list[list[tuple[Key, str]]]] = {}
     for place, template in enumerate(templates):
-        if template == LACKING:
-            continue
-        matches = 0
-        for name, values in _matches(template, names):
-            key = tuple(sorted((index, value) for index, value in values.items() if index in common))
-            rest = tuple((index, value) for index, value in values.items() if index not in common)
-            found.setdefault(key, {}).setdefault(place, []).append((rest, name))
-            matches += 1
-        if not matches:
+        matches = list(_matches(template, names)) if template != LACKING else []
+        if not matches and template != LACKING:
             raise UnfitRecordsError(f"{where}: no weight is named {template!r}; there are {listed(names)}")
+        for name, values in matches:
+            key = tuple(sorted(item for item in values.items() if item[0] in common))
+            rest = tuple(item for item in values.items() if item[0] not in common)
+            found.setdefault(key, [[] for _ in templates])[place].append((rest, name))
     made = {}
     for key, of_places in found.items():
         own: list[str] = []
-        for place, template in enumerate(templates):
-            if template == LACKING:
-                own.append(LACKING)
-            elif place in of_places:
-                own += [name for _, name in sorted(of_places[place])]
-            else:
+        for template, matched in zip(templates, of_places, strict=True):
+            if not matched and template != LACKING:
                 raise UnfitRecordsError(f"{where}: there is no {filled(template, key)}; there are {listed(names)}")
+            own += [name for _, name in sorted(matched)] or [LACKING]
         made[key] = tuple(own)
     return made
 
 
-def _matches(template: str, names: Mapping[str, Shape]) -> Iterator[tuple[str, dict[str, int]]]:
+def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]]]:
     """The names of a template, each with the values of its indices. An index stands for all digits at its place, so
     that there is one way at most in which a name can be meant."""
     parts, order, end = [], [], 0
@@ -241,67 +206,85 @@ def _matches(template: str, names: Mapping[str, Shape]) -> Iterator[tuple[str, d
                 yield name, values
 
 
-def fitted(
-    text: str,
-    line: MappingLine,
-    names: Sequence[tuple[str, ...]],
-    patterns: tuple[Axes, Axes] | None,
-    shapes: tuple[Mapping[str, Shape], Mapping[str, Shape]],
+def arranged(
+    line: str,
+    names: tuple[Names, Names],
+    axes: tuple[Axes, Axes] | None,
+    shapes: tuple[Shapes, Shapes],
+    more: MappingLine,
 ) -> Arrangement:
-    """The entry of these names, left and right; its axes are solved from the shapes."""
+    """The arrangement of these names, left and right; the sizes of its axes are solved from the arrays' shapes.
+
+    Raises UnfitRecordsError for axes that do not fit.
+    """
     described = [
         " + ".join(name if name == LACKING else f"{name} {'×'.join(map(str, of[name])) or '1'}" for name in own)
         for own, of in zip(names, shapes, strict=True)
     ]
-    where = f"the mapping's line {text}, {' = '.join(described)}"
-    if patterns is None:
+    where = f"the mapping's line {line}, {' = '.join(described)}"
+    if axes is None:
+        if max(map(len, names)) > 1:
+            raise UnfitRecordsError(f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"')
         plain = tuple((f"a{number}",) for number in range(len(shapes[0][names[0][0]])))
-        patterns = plain, plain
-    _check(where, line, names, patterns)
-    solver = Solver(where, dict(line.sizes))
-    for side, (axes, own, of_side) in enumerate(zip(patterns, names, shapes, strict=True)):
-        for place, name in enumerate(own):
-            if name != LACKING:
-                solver.add(name, axes, of_side[name], f"{PARTS}:{side}:{place}")
-    solved = solver.solve()
+        axes = plain, plain
+    _check(where, more, names, axes)
+    equations = [
+        equation
+        for side, (own, of, their_axes) in enumerate(zip(names, shapes, axes, strict=True))
+        for place, name in enumerate(own)
+        if name != LACKING
+        for equation in _equations(where, name, their_axes, of[name], f"{PARTS}:{side}:{place}")
+    ]
+    sizes = _solved(where, equations, more.sizes)
     widths = [
-        [0 if name == LACKING else solved.get(f"{PARTS}:{side}:{place}", 1) for place, name in enumerate(own)]
+        [0 if name == LACKING else sizes.get(f"{PARTS}:{side}:{place}", 1) for place, name in enumerate(own)]
         for side, own in enumerate(names)
     ]
     sums = [" + ".join(str(width) for width in of if width) for of in widths]
+    kept = [(0, max(map(sum, widths)))]
     for own, of, others in zip(names, widths, widths[::-1], strict=True):
         if LACKING in own:
-            of[own.index(LACKING)] = max(0, sum(others) - sum(of))
+            place = own.index(LACKING)
+            of[place] = max(0, sum(others) - sum(of))
+            kept = [(0, sum(of[:place])), (sum(of[: place + 1]), sum(of))]
     if sum(widths[0]) != sum(widths[1]) or any(0 in of for of in widths):
         raise UnfitRecordsError(
             f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
             f'or "{LACKING}" for those that the other side lacks'
         )
-    if line.order and sum(widths[0]) % len(line.order):
-        raise UnfitRecordsError(f"{where}: order has {len(line.order)} places for {sums[0]} {PARTS}")
-    sizes = {axis: size for axis, size in solved.items() if ":" not in axis}
-    left, right = (Half(own, axes, tuple(of)) for own, axes, of in zip(names, patterns, widths, strict=True))
-    return Arrangement(text, left, right, sizes, tuple(line.order), line.times, line.add)
+    if more.order and sum(widths[0]) % len(more.order):
+        raise UnfitRecordsError(f"{where}: order has {len(more.order)} places for {sums[0]} {PARTS}")
+    sizes = {axis: size for axis, size in sizes.items() if ":" not in axis}
+    sizes[PARTS] = sum(end - first for first, end in kept)
+    whole = axes[0] if len(names[0]) == 1 else axes[1]
+    if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
+        whole = (PARTS,), *whole
+    left, right = (
+        Layout(own, of_side, whole, sizes, tuple(of), blocks_of(own, of, kept))
+        for own, of_side, of in zip(names, axes, widths, strict=True)
+    )
+    if more.order:
+        spans = equal_spans(sizes[PARTS], len(more.order))
+        right = replace(right, blocks=tuple((right.names[0], spans[k], spans[of]) for k, of in enumerate(more.order)))
+    return Arrangement(line, left, right, tuple(more.order), more.times, more.add)
 
 
-def _check(where: str, line: MappingLine, names: Sequence[tuple[str, ...]], patterns: tuple[Axes, Axes]) -> None:
+def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
     """Raises UnfitRecordsError for what is wrong with a line whatever the shapes are."""
-    one, other = ({name for group in axes for name in group} for axes in patterns)
-    several = max(map(len, names)) > 1
+    one, other = (set(flat(of_side)) for of_side in axes)
+    several, pattern = max(map(len, names)) > 1, " -> ".join(map(pattern_of, axes))
     wrong = ""
     if min(map(len, names)) > 1:
         wrong = f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at least"
-    elif several and not line.axes:
-        wrong = f'several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"'
     elif several and PARTS not in one | other:
-        wrong = f"several arrays need an axis {PARTS} in {line.axes!r}"
+        wrong = f"several arrays need an axis {PARTS} in {pattern!r}"
     elif any(own.count(LACKING) > 1 or set(own) == {LACKING} for own in names):
         wrong = f"expected one {LACKING} beside arrays that are there"
     elif one ^ other and not (several and one ^ other == {PARTS}):
         alone = ", ".join(sorted(one ^ other))
-        wrong = f"{alone} of {line.axes!r} stands on one side; expected the same axes on both"
+        wrong = f"{alone} of {pattern!r} stands on one side; expected the same axes on both"
     elif line.sizes.keys() - one - other or min(line.sizes.values(), default=1) < 1:
-        wrong = f"sizes are {line.sizes}; expected positive ones of axes in {line.axes!r}"
+        wrong = f"sizes are {line.sizes}; expected positive ones of axes in {pattern!r}"
     elif line.order and (several or PARTS not in one or sorted(line.order) != list(range(len(line.order)))):
         wrong = f"order is {line.order}; expected each number once, for an axis {PARTS} of one array on each side"
     elif not line.times or not np.isfinite([line.times, line.add]).all():
@@ -311,7 +294,7 @@ def _check(where: str, line: MappingLine, names: Sequence[tuple[str, ...]], patt
 
 
 def read_either_way(
-    file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape], left_layers: Collection[str]
+    file: MappingFile, left: Shapes, right: Shapes, left_layers: Collection[str]
 ) -> tuple[list[Arrangement], Mapping[str, Name]]:
     """The arrangements and the pairs of layers of a file, be it written for these sides or for the same in each
     other's place. Raises UnfitRecordsError for what fits neither way."""
@@ -321,37 +304,37 @@ def read_either_way(
         return expanded_all(file, left, right), layers_turned if backwards else file.layers
     except UnfitRecordsError as error:
         try:
-            found = expanded_all(file, right, left)
+            return [entry.turned() for entry in expanded_all(file, right, left)], layers_turned
         except UnfitRecordsError:
             raise error from None
-        return [entry.turned() for entry in found], layers_turned
 
 
-def expanded_all(file: MappingFile, left: Mapping[str, Shape], right: Mapping[str, Shape]) -> list[Arrangement]:
-    """The entries of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
+def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrangement]:
+    """The arrangements of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
     found = [entry for text, line in file.weights.items() for entry in expanded(text, line, left, right)]
-    for side, names in enumerate(zip(*((entry.left.own, entry.right.own) for entry in found), strict=True)):
-        count = Counter(name for of in names for name in of)
-        twice = next((name for name, number in count.items() if number > 1), None)
-        if twice:
-            lines = " and ".join(entry.line for entry in found if twice in (entry.left.own, entry.right.own)[side])
-            raise UnfitRecordsError(
-                f"{twice} of the {'right' if side else 'left'} side stands in the lines {lines}; expected once"
-            )
+    lines: dict[tuple[int, str], list[str]] = {}
+    for entry in found:
+        for side, layout in enumerate(entry.both):
+            for name in layout.own:
+                lines.setdefault((side, name), []).append(entry.line)
+    for (side, name), of_name in lines.items():
+        if len(of_name) > 1:
+            where = f"{name} of the {'right' if side else 'left'} side stands in the lines {' and '.join(of_name)}"
+            raise UnfitRecordsError(f"{where}; expected once")
     return found
-
-
-def written(entries: Sequence[Arrangement]) -> str:
-    """The lines of a mapping file for these entries, each with the way in which it was found."""
-    return "".join(f"{line_of(entry)}  # by {entry.found}\n" for entry in entries)
 
 
 def line_of(entry: Arrangement) -> str:
     """One line of [weights]."""
-    one, other = (" ".join(map(_group, half.axes)) for half in (entry.left, entry.right))
     to = entry.right.names[0] if len(entry.right.names) == 1 else list(entry.right.names)
-    settings = {"to": quoted(to), "axes": quoted(f"{one} -> {other}")}
-    sizes = {axis: entry.sizes[axis] for half in (entry.left, entry.right) for axis in _factors(half)}
+    settings = {"to": quoted(to), "axes": quoted(" -> ".join(pattern_of(layout.axes) for layout in entry.both))}
+    # An axis of an array that is a product of several leaves the size of one open, and of the parts.
+    sizes = {
+        axis: entry.left.sizes[axis]
+        for layout in entry.both
+        for group in layout.axes
+        for axis in ([axis for axis in group if axis != PARTS] if PARTS in group else group[:-1])
+    }
     if sizes:
         settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
     if entry.order:
@@ -362,17 +345,10 @@ def line_of(entry: Arrangement) -> str:
     return f"{quoted(', '.join(entry.left.names))} = {{{made}}}"
 
 
+def pattern_of(axes: Axes) -> str:
+    return " ".join(group[0] if len(group) == 1 else f"({' '.join(group)})" if group else "1" for group in axes)
+
+
 def quoted(value: Any) -> str:
     """A text or a list of texts as TOML has them, which is as JSON has them but for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _group(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else f"({' '.join(names)})" if names else "1"
-
-
-def _factors(half: Half) -> Iterator[str]:
-    """The axes whose sizes a line must give, since an axis of an array is a product of several."""
-    for group in half.axes:
-        factors = [name for name in group if name != PARTS]
-        yield from factors if PARTS in group else factors[:-1]

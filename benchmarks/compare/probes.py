@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.compare.activations import ACTIVATIONS
 from benchmarks.compare.comparer import ARRANGEMENTS, GATES, Array, Check, head, largest, largest_difference, pieces
-from benchmarks.compare.groups import WeightGroup, with_gates
+from benchmarks.compare.groups import WeightGroup
 from benchmarks.compare.layouts import ACTIVATED, PARENT, RECURRENT
 from benchmarks.compare.record import LARGEST_SETTING, Side
 from benchmarks.compare.rungs import LayerItem, Rungs
@@ -149,6 +149,12 @@ def rearrangements(kind: str, right: Array, left: Array) -> Iterator[tuple[Array
         of_right, of_left = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (right, left))
         rows = right[of_right[np.argsort(of_left)]]
         yield rows, Cause("the right side has the same rows in another order", "shuffling")
+
+
+def with_gates(array: Array, order: tuple[int, ...]) -> Array:
+    """The array with the equal blocks of its last axis in another order."""
+    blocks = array.reshape(*array.shape[:-1], len(order), -1)
+    return blocks[..., list(order), :].reshape(array.shape)
 
 
 def elsewhere(broken: Broken) -> Iterator[Cause]:

@@ -194,7 +194,7 @@ def of_mapping(path: Path) -> None:
     with as_shown():
         mapping = read_mapping(path)
         one, other = map(Side, sides)
-        carried(one, other, mapping)
+        carried(paired(one, other, mapping))
         compare_records(one, other, mapping).as_json()
 
 

@@ -23,27 +23,20 @@ class Entry:
     package: str  # the package that must be importable
     extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
     title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
-    grouped: str = ""  # "module:Class" of a worker that trains in a group, by its framework's engine; see engines.py
     compiled: bool = False  # whether it needs a C++ compiler where it runs
     reduced: bool = False  # whether it computes in less than its weights' float32, such as bfloat16
 
 
 TABLE = {
     "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", "", "NumPy"),
-    "keras": Entry(
-        "backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras", "backends.groups.keras:KerasWorker"
-    ),
+    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras"),
     "keras:jit": Entry("backends.keras_xla:KerasJit", "tensorflow", "keras"),
     "keras:fast": Entry("backends.keras_xla:KerasFast", "tensorflow", "keras"),
     "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
-    "torch": Entry(
-        "backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch", "backends.groups.torch:TorchWorker"
-    ),
+    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch"),
     "torch:compile": Entry("backends.torch_compile:TorchCompile", "torch", "torch", compiled=True),
     "torch:bfloat16": Entry("backends.torch_bfloat16:TorchBfloat16", "torch", "torch", reduced=True),
-    "paddle": Entry(
-        "backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", "backends.groups.paddle:PaddleWorker"
-    ),
+    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle"),
 }
 
 

@@ -95,10 +95,9 @@ class FakeProcess:
     def __exit__(self, *error: object) -> None:
         self.world.alive.remove(self)
 
-    def listening(self, *timeout: Any, **also: Any) -> Self:
-        return self
-
-    def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
+    def call(
+        self, function: Callable[..., Any], on_event: object = None, timeout: float = 0.0, **arguments: Any
+    ) -> Any:
         answer: Callable[..., Any] = getattr(self, function.__name__)
         return answer(**arguments)
 
@@ -122,9 +121,9 @@ class FakeProcess:
         calls = [self.world.work(0.06) for _ in range(3)]
         return Visit(0, [], calls, sum(calls), True)
 
-    def translate(self, encoder_ids: np.ndarray, encoder_lengths: np.ndarray, max_length: int) -> np.ndarray:
+    def search(self, encoder_ids: np.ndarray, encoder_lengths: np.ndarray, max_length: int) -> SimpleNamespace:
         self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
-        return np.ones((len(encoder_ids), max_length), np.int64)
+        return SimpleNamespace(ids=np.ones((len(encoder_ids), 1, max_length), np.int64))
 
     def profiled(self, rows: Batch, batch_size: int) -> Profile:
         self.world.work(2.0)

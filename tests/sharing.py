@@ -74,10 +74,9 @@ class Sharing:
             return self._process.call(function, number=self._number, **arguments)
         return function(None, _unheard, number=self._number, **arguments)
 
-    def listening(self, **limits: Any) -> Self:
-        return self
-
-    def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
+    def call(
+        self, function: Callable[..., Any], on_event: object = None, timeout: float = 0.0, **arguments: Any
+    ) -> Any:
         if self._process:
             answer = self._run(ask, named=name_of(function), arguments=arguments)
             return converted("result", answer, {"result": hints(function)["return"]})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import Lstm, NumpyBackend
-from backends.process.in_child import translate
+from backends.process.in_child import search
 from backends.process.parent import Runtime
 from common.weights import ModelState, in_dtype, initial_state
 from tests import child
@@ -34,7 +34,7 @@ def test_translating_in_torch_does_not_import_its_compiler() -> None:
     with Runtime(threads=1).start("torch", model("float32"), SETTINGS) as process:
         process.call(child.load, state=start("float32"))
         arguments = {"encoder_ids": batch.encoder_ids, "encoder_lengths": batch.encoder_lengths, "max_length": 3}
-        process.call(translate, **arguments)
+        process.call(search, **arguments)
         assert "torch._dynamo" not in process.call(child.imported)
         process.call(child.steps, state=start("float32"), batch=batch, batch_size=2)
         assert "torch._dynamo" in process.call(child.imported), "the register is out of date"

@@ -54,8 +54,7 @@ def test_values_cross_the_border_unchanged_and_events_come_in_order() -> None:
     }
     with start() as process:
         process.call(child.chatter)
-        listening = process.listening(lambda event: events.append(event["number"]))
-        returned = listening.call(child.echo, content=content)
+        returned = process.call(child.echo, lambda event: events.append(event["number"]), content=content)
         assert events == list(range(5))
         batch = batch_of(5, "float64")
         taken = process.call(child.taken, batch=batch, rows=np.array([3, 1]))
@@ -177,7 +176,7 @@ def test_a_child_that_sends_a_byte_at_a_time_is_ended_and_the_parent_blocks_mean
     with start() as process:
         before = time.process_time()
         with pytest.raises(RosettaError, match="sent no whole message for 1 s and was ended"):
-            process.listening(timeout=0.6).call(child.send, raw=list(message_of(bytes(999))), pause=0.05)
+            process.call(child.send, None, 0.6, raw=list(message_of(bytes(999))), pause=0.05)
         assert not psutil.pid_exists(process.pid)
         assert time.process_time() - before < 0.5
 
@@ -187,7 +186,7 @@ def test_a_child_that_reads_no_request_is_ended() -> None:
     with start() as process:
         os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(RosettaError, match="took no request for 1 s and was ended"):
-            process.listening(timeout=0.6).call(child.echo, content=more_than_a_socket_holds)
+            process.call(child.echo, None, 0.6, content=more_than_a_socket_holds)
         assert not psutil.pid_exists(process.pid)
 
 
@@ -196,7 +195,7 @@ def test_what_a_listener_raises_is_not_taken_for_the_childs_death() -> None:
         raise BrokenPipeError("nobody reads the progress bar")
 
     with start() as process, pytest.raises(BrokenPipeError, match="progress bar"):
-        process.listening(listener).call(child.hang)
+        process.call(child.hang, listener)
 
 
 # The parent's end
@@ -209,7 +208,7 @@ def test_a_child_ends_when_its_parent_is_killed_whatever_it_does_and_the_next_st
     monkeypatch.setattr(tempfile, "tempdir", None)  # where the answer is kept
     program = (
         "from tests import child; from tests.test_process import start\n"
-        "start().listening(lambda event: print(event['pid'], flush=True)).call(child.hold)"
+        "start().call(child.hold, lambda event: print(event['pid'], flush=True))"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     with parent.stdout as output:
@@ -319,19 +318,23 @@ def launched(pids: list[int]) -> Callable[[str], BackendProcess]:
     return launch
 
 
-def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_once() -> None:
-    pids, opened = list[int](), list[int]()
-    launch = launched(pids)
+def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_once(monkeypatch) -> None:
+    pids, opened, starting, most = list[int](), dict[int, int](), set[int](), list[int]()
+    launch, wait_until_open = launched(pids), BackendProcess.wait_until_open
 
-    def counted(number: int) -> BackendProcess:
-        assert len(pids) - len(opened) <= 2, "one of these was opened and is about to be given"
-        return launch("numpy")
+    def counted(process: BackendProcess) -> None:
+        starting.add(process.pid)
+        most.append(len(starting))
+        wait_until_open(process)
+        starting.remove(process.pid)
 
-    with started_side_by_side(range(5), counted, lambda *failed: pytest.fail(str(failed)), at_once=2) as started:
-        for number, process in started:
-            opened.append(number)
-            assert process.pid == pids[number]
+    monkeypatch.setattr(BackendProcess, "wait_until_open", counted)
+    failed = lambda *failed: pytest.fail(str(failed))  # noqa: E731
+    with started_side_by_side(range(5), lambda number: launch("numpy"), failed, at_once=2) as started:
+        opened.update((number, process.pid) for number, process in started)
+    assert max(most) == 2
     assert sorted(opened) == list(range(5))
+    assert sorted(opened.values()) == sorted(pids)
     assert not any(map(psutil.pid_exists, pids))
 
 
@@ -342,7 +345,7 @@ def test_an_error_ends_the_processes_that_are_being_started_too(monkeypatch) -> 
     def begin(names: list[str]) -> None:
         with started_side_by_side(names, launched(pids), lambda *failed: None, at_once=3) as started:
             next(started)
-            assert len(pids) == 3
+            wait_until(lambda: len(pids) == 3)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -190,11 +190,18 @@ def _train(
         def train_worker(process: BackendProcess) -> None:
             if run is not None and process is first:
                 path, rate = run.path.resolve(), run.train_config.learning_rate
-                fitting = process.listening(on_event, timeout)
-                fitting.call(in_child.fit, run=path, name=name, learning_rate=rate, epochs=epochs, data=data)
+                process.call(
+                    in_child.fit,
+                    on_event,
+                    timeout,
+                    run=path,
+                    name=name,
+                    learning_rate=rate,
+                    epochs=epochs,
+                    data=data,
+                )
             else:
-                following = process.listening(timeout=timeout)
-                following.call(in_child.follow, state=state, done=done, epochs=epochs, data=data)
+                process.call(in_child.follow, None, timeout, state=state, done=done, epochs=epochs, data=data)
 
         try:
             ask_each(processes, train_worker)
@@ -220,8 +227,8 @@ def evaluate(
     """
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
-    evaluating = translator.process.listening(timeout=timeout_for(len(batch)))
-    figures = evaluating.call(in_child.evaluate, batch_size=batch_size, corpus=batch)
+    timeout = timeout_for(len(batch))
+    figures = translator.process.call(in_child.evaluate, None, timeout, batch_size=batch_size, corpus=batch)
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
     sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))

@@ -94,8 +94,10 @@ class Translator:
         decoded = self._search(ids, lengths)
         vocabulary = self.decoder_vocabulary
         # All characters, since the decoded one is not always among the first.
-        every = self.process.listening(timeout=timeout_for(sentences=1)).call(
+        every = self.process.call(
             in_child.choices,
+            None,
+            timeout_for(sentences=1),
             encoder_ids=ids,
             encoder_lengths=lengths,
             decoded_ids=decoded.ids[:, 0],
@@ -164,10 +166,15 @@ class Translator:
         self, ids: Ids, lengths: Ids, beam: int | None = None, alone: bool = False, on_event: OnEvent | None = None
     ) -> in_child.Beams:
         """See `in_child.search`. The process has time for each sentence and beam."""
-        calling = self.process.listening(on_event, timeout_for(sentences=len(ids) * (beam or 1)))
-        longest = max_decoded_length(self.max_decoder_seq_length)
-        return calling.call(
-            in_child.search, encoder_ids=ids, encoder_lengths=lengths, max_length=longest, beam=beam, alone=alone
+        return self.process.call(
+            in_child.search,
+            on_event,
+            timeout_for(sentences=len(ids) * (beam or 1)),
+            encoder_ids=ids,
+            encoder_lengths=lengths,
+            max_length=max_decoded_length(self.max_decoder_seq_length),
+            beam=beam,
+            alone=alone,
         )
 
 

@@ -9,12 +9,11 @@ import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psutil
 
-from backends import TABLE
 from backends.process.environment import LAUNCHERS
 from common.errors import CannotBeginError
 
@@ -31,35 +30,39 @@ class Worker:
     size: int = 1  # number of workers in the group
     variables: Mapping[str, str] = field(default_factory=dict)  # that its backend's process needs, to join the group
     on_this_machine: int = 1  # number of the group's workers that share this machine's cores
-    partners: str = ""  # the other workers and their addresses, in words, where another program started the group
+    # Where another program started the group:
+    meeting: str = ""  # "host:port" at which all workers meet
+    addresses: Sequence[str] = ()  # "host:port" of each worker; none where the engine's variables do not have them
 
-
-@dataclass(frozen=True)
-class Place:
-    """What a worker reads from the variables of its engine."""
-
-    rank: int
-    size: int
-    meeting: str  # "host:port" at which all workers meet
-    addresses: Sequence[str]  # "host:port" of each worker; empty where the engine's variables do not have them
-    on_this_machine: int  # number of workers on this one's machine
+    @property
+    def partners(self) -> str:
+        """The other workers and the address at which all meet, in words."""
+        numbers = [number for number in range(min(self.size, NAMED + 1)) if number != self.rank][:NAMED]
+        at = [f" at {address}" for address in self.addresses] or [""] * self.size
+        named = [f"worker {number}{at[number]}" for number in numbers]
+        if more := self.size - 1 - len(named):
+            named.append(f"{more} more")
+        return f"{', '.join(named)}; all meet at {self.meeting}"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What one framework's workers find in their environment."""
+    """One framework's own, by which its workers train together."""
 
+    worker: str  # "module:Class" of the backend that joins a group
     joining: str  # the variable without which a worker is alone
     addresses: str  # the variables that have addresses, in words
-    place: Callable[[Mapping[str, str]], Place]  # as the variables name it
-    variables: Callable[[int, Sequence[str]], dict[str, str]]  # of the worker of this rank, if all are at "host:port"
+    # The worker that the variables of a process describe; and the variables of the worker of a rank, where all are at
+    # these "host:port".
+    place: Callable[[Mapping[str, str]], Worker]
+    variables: Callable[[int, Sequence[str]], dict[str, str]]
     lost: str  # matches how a worker's process fails when another worker is gone
 
 
-def _place_of_torch(environment: Mapping[str, str]) -> Place:
+def _place_of_torch(environment: Mapping[str, str]) -> Worker:
     meeting = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
     here = int(environment.get("LOCAL_WORLD_SIZE", "1"))
-    return Place(int(environment["RANK"]), int(environment["WORLD_SIZE"]), meeting, [], here)
+    return Worker(int(environment["RANK"]), int(environment["WORLD_SIZE"]), {}, here, meeting)
 
 
 def _variables_of_torch(rank: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -67,13 +70,13 @@ def _variables_of_torch(rank: int, addresses: Sequence[str]) -> dict[str, str]:
     return {"RANK": str(rank), "WORLD_SIZE": str(len(addresses)), "MASTER_ADDR": host, "MASTER_PORT": port}
 
 
-def _place_of_paddle(environment: Mapping[str, str]) -> Place:
+def _place_of_paddle(environment: Mapping[str, str]) -> Worker:
     rank, size = int(environment["PADDLE_TRAINER_ID"]), int(environment["PADDLE_TRAINERS_NUM"])
     addresses = environment["PADDLE_TRAINER_ENDPOINTS"].split(",")
     if len(addresses) != size:
         raise ValueError(f"PADDLE_TRAINER_ENDPOINTS has {len(addresses)} addresses of {size} workers")
     meeting = environment.get("PADDLE_MASTER", addresses[0])
-    return Place(rank, size, meeting, addresses, _at_the_same_host(addresses, rank))
+    return Worker(rank, size, {}, _at_the_same_host(addresses, rank), meeting, addresses)
 
 
 def _variables_of_paddle(rank: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -86,12 +89,12 @@ def _variables_of_paddle(rank: int, addresses: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _place_of_keras(environment: Mapping[str, str]) -> Place:
+def _place_of_keras(environment: Mapping[str, str]) -> Worker:
     config: Any = json.loads(environment["TF_CONFIG"])
     if list(config["cluster"]) != ["worker"]:
         raise ValueError("a cluster of workers alone is needed")
     rank, addresses = int(config["task"]["index"]), [str(address) for address in config["cluster"]["worker"]]
-    return Place(rank, len(addresses), addresses[0], addresses, _at_the_same_host(addresses, rank))
+    return Worker(rank, len(addresses), {}, _at_the_same_host(addresses, rank), addresses[0], addresses)
 
 
 def _variables_of_keras(rank: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -100,15 +103,30 @@ def _variables_of_keras(rank: int, addresses: Sequence[str]) -> dict[str, str]:
 
 
 ENGINES = {
-    "torch": Engine("WORLD_SIZE", "MASTER_ADDR", _place_of_torch, _variables_of_torch, "gloo|Connection"),
-    "paddle": Engine(
-        "PADDLE_TRAINERS_NUM",
-        "PADDLE_MASTER and PADDLE_TRAINER_ENDPOINTS",
-        _place_of_paddle,
-        _variables_of_paddle,
-        "gloo|signal 6",
+    "keras": Engine(
+        "backends.groups.keras:KerasWorker",
+        joining="TF_CONFIG",
+        addresses="TF_CONFIG",
+        place=_place_of_keras,
+        variables=_variables_of_keras,
+        lost="Collective|Unavailable",
     ),
-    "keras": Engine("TF_CONFIG", "TF_CONFIG", _place_of_keras, _variables_of_keras, "Collective|Unavailable"),
+    "torch": Engine(
+        "backends.groups.torch:TorchWorker",
+        joining="WORLD_SIZE",
+        addresses="MASTER_ADDR",
+        place=_place_of_torch,
+        variables=_variables_of_torch,
+        lost="gloo|Connection",
+    ),
+    "paddle": Engine(
+        "backends.groups.paddle:PaddleWorker",
+        joining="PADDLE_TRAINERS_NUM",
+        addresses="PADDLE_MASTER and PADDLE_TRAINER_ENDPOINTS",
+        place=_place_of_paddle,
+        variables=_variables_of_paddle,
+        lost="gloo|signal 6",
+    ),
 }
 
 
@@ -123,34 +141,12 @@ def _at_the_same_host(addresses: Sequence[str], rank: int) -> int:
     return hosts.count(hosts[rank])
 
 
-def _partners(place: Place) -> str:
-    """The other workers and the address at which all meet, in words."""
-    numbers = [number for number in range(min(place.size, NAMED + 1)) if number != place.rank][:NAMED]
-    named = [f"worker {number} at {place.addresses[number]}" for number in numbers if place.addresses]
-    named = named or [f"worker {number}" for number in numbers]
-    if more := place.size - 1 - len(named):
-        named.append(f"{more} more")
-    return f"{', '.join(named)}; all meet at {place.meeting}"
-
-
-def _require_known(host: str, variables: str) -> None:
-    """Raise CannotBeginError for a host, which these variables name, whose name leads to no address."""
-    try:
-        socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise CannotBeginError(
-            f"{variables} has the host {host!r}, and no address of it is found: {why}; give an address such as "
-            "10.0.0.1, or a name that every machine of the group knows"
-        ) from error
-
-
 def engine_of(backend: str) -> Engine:
     """The engine that trains a backend in a group. Raises CannotBeginError where it has none."""
-    if not TABLE[backend].grouped:
-        able = ", ".join(name for name, entry in TABLE.items() if entry.grouped)
+    if backend not in ENGINES:
+        able = ", ".join(ENGINES)
         raise CannotBeginError(f"backend {backend} cannot train in a group of workers; choose one of {able}")
-    return ENGINES[backend.partition(":")[0]]
+    return ENGINES[backend]
 
 
 def place_in_group(backend: str, environment: Mapping[str, str]) -> Worker:
@@ -164,22 +160,28 @@ def place_in_group(backend: str, environment: Mapping[str, str]) -> Worker:
         refuse_tasks_of_slurm(environment)
         return Worker()
     try:
-        place = engine.place(environment)
-        if not 0 <= place.rank < place.size:
-            raise ValueError(f"worker {place.rank} of {place.size}")
+        worker = engine.place(environment)
+        if not 0 <= worker.rank < worker.size:
+            raise ValueError(f"worker {worker.rank} of {worker.size}")
     except (ValueError, KeyError, TypeError, IndexError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise CannotBeginError(
             f"{engine.joining} is set, and no place in a group can be read from the environment: {what}; start the "
             "workers with the framework's own launcher, or unset the variable"
         ) from error
-    if place.size == 1:
+    if worker.size == 1:
         return Worker()
     engine_of(backend)
-    for host in dict.fromkeys(map(_host, (place.meeting, *place.addresses))):
-        _require_known(host, engine.addresses)
-    variables = {name: value for name, value in environment.items() if LAUNCHERS.match(name)}
-    return Worker(place.rank, place.size, variables, place.on_this_machine, _partners(place))
+    for host in dict.fromkeys(map(_host, (worker.meeting, *worker.addresses))):
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise CannotBeginError(
+                f"{engine.addresses} has the host {host!r}, and no address of it is found: {why}; give an address "
+                "such as 10.0.0.1, or a name that every machine of the group knows"
+            ) from error
+    return replace(worker, variables={name: value for name, value in environment.items() if LAUNCHERS.match(name)})
 
 
 def refuse_tasks_of_slurm(environment: Mapping[str, str]) -> None:
@@ -219,8 +221,7 @@ def new_group(backend: str, size: int) -> list[Worker]:
 
 def lost_another(backend: str, error: BaseException) -> bool:
     """Whether a worker's error came of another worker's end, and not of its own."""
-    engine = ENGINES.get(backend.partition(":")[0])
-    return engine is not None and re.search(engine.lost, str(error)) is not None
+    return backend in ENGINES and re.search(ENGINES[backend].lost, str(error)) is not None
 
 
 def free_addresses(number: int) -> list[str]:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Timer
 from typing import Any, TypeVar
 
 from backends.groups.engines import Worker, lost_another
 from backends.process.parent import BackendProcess, Variables
-from backends.process.starting import NOTICE_SECONDS, started_side_by_side
 from common.errors import CannotBeginError, RosettaError
 from common.interface import PATIENCE
 
+NOTICE_SECONDS = 10.0  # after which a worker that waits for others elsewhere says so
 GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
 
 Result = TypeVar("Result")
@@ -25,26 +26,35 @@ def started_group(
     """The processes of these workers, in their order, once all are open. In the end they are ended.
 
     `launch` starts a worker's process, given the variables by which it joins the group. `warn` is told whom a worker
-    waits for that a program elsewhere should have started.
+    waits for that a program elsewhere should have started; such a worker is the only one here.
     """
 
-    def failed(worker: Worker, error: RosettaError) -> None:
-        if worker.partners and not isinstance(error, CannotBeginError):
-            gave_no_reason = isinstance(error.__cause__, TimeoutError)
-            reason = f"not all came; start them within {PATIENCE} s of one another" if gave_no_reason else error
-            error = RosettaError(f"{reason}; worker {worker.rank} of {worker.size} was to meet {worker.partners}")
-        raise _naming(worker.rank, len(workers), error)
+    with ExitStack() as stack:
+        # All are started before any is waited for, since they wait for each other.
+        processes = [stack.enter_context(launch(worker.variables)) for worker in workers]
+        if workers[0].meeting:
+            _meet_partners(workers[0], processes[0], warn)
+        else:
+            ask_each(processes, BackendProcess.wait_until_open)
+        yield processes
 
-    def late(worker: Worker) -> None:
-        if worker.partners:
-            waited = f"worker {worker.rank} of {worker.size} is not in its group after {NOTICE_SECONDS:.0f} s"
-            warn(f"{waited}; it waits for {worker.partners}")
 
-    # All are started at once, since they wait for each other.
-    with started_side_by_side(
-        workers, lambda worker: launch(worker.variables), failed, at_once=len(workers), late=late
-    ) as started:
-        yield [process for _, process in sorted(started, key=lambda opened: opened[0].rank)]
+def _meet_partners(worker: Worker, process: BackendProcess, warn: Callable[[str], None]) -> None:
+    """Wait until a worker has met the others of its group, which programs elsewhere start."""
+    waited = f"worker {worker.rank} of {worker.size} is not in its group after {NOTICE_SECONDS:.0f} s"
+    notice = Timer(NOTICE_SECONDS, warn, [f"{waited}; it waits for {worker.partners}"])
+    notice.start()
+    try:
+        process.wait_until_open()
+    except CannotBeginError:
+        raise
+    except RosettaError as error:
+        gave_no_reason = isinstance(error.__cause__, TimeoutError)
+        reason = f"not all came; start them within {PATIENCE} s of one another" if gave_no_reason else error
+        message = f"{reason}; worker {worker.rank} of {worker.size} was to meet {worker.partners}"
+        raise RosettaError(message) from error
+    finally:
+        notice.cancel()
 
 
 def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess], Result]) -> list[Result]:

@@ -3,6 +3,8 @@
 Each takes the open backend, a function that emits events, and keyword arguments that can cross between processes.
 """
 
+import platform
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -12,14 +14,15 @@ from time import perf_counter
 
 import msgspec
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import sync, write_atomically
-from common.interface import Backend, BeamSearch, Emit, Metrics
+from common.interface import Backend, BackendFacts, BeamSearch, Emit, Metrics
 from common.run_directory import Epoch, Progress, RunDirectory
 from common.tensors import Array, Batch, Batches, Ids, epoch_batches
-from common.text import quoted
+from common.text import printable, quoted
 from common.weights import ModelState, check_state, in_dtype, initial_state
 
 ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
@@ -28,6 +31,24 @@ MORE = 1 << 20  # bytes, written to learn why torch could write no more
 # twelve trainings (24 to 128 units, rates from 0.01 to a million), seven stayed below 6 times and were back near a
 # uniform guess or below it in the end; five reached 24 times and more, and were still above 10 times in the end.
 GROWN = 20.0
+
+
+def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds: float) -> BackendFacts:
+    """What the backend and its process say about themselves, and how long its opening took."""
+    from threadpoolctl import threadpool_info  # which no process needs that only trains or translates
+
+    described = backend.profiling().describe()
+    # The libraries for matrices and threads, with those that what `describe` computes has loaded.
+    pools = {(pool["internal_api"], pool["version"], pool.get("architecture")) for pool in threadpool_info()}
+    return BackendFacts(
+        **described,
+        import_seconds=import_seconds,
+        build_seconds=build_seconds,
+        python=printable(sys.executable),
+        python_version=platform.python_version(),
+        libraries=sorted(" ".join(str(part) for part in pool if part) for pool in pools),
+        os_threads=psutil.Process().num_threads(),
+    )
 
 
 def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
@@ -48,22 +69,9 @@ def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
 class Beams:
     """For each row the most probable translations that were found, the best first."""
 
-    ids: Ids  # (N, beam, max_length), filled up with the stop token
+    ids: NDArray[np.int64]  # (N, beam, max_length), filled up with the stop token
     scores: Array  # (N, beam), the log of a translation's probability; -inf where there is none, NaN if not computed
     seconds: Array  # (N,), that decoding took, with the rows that were decoded at once
-
-
-def translate(
-    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
-) -> NDArray[np.int64]:
-    """Decode all rows greedily, in the backend's process: ids (N, max_length), filled up with the stop token.
-
-    Emits `translated`, the number of rows that are done, and `seconds` since the beginning.
-    """
-    beams = search(
-        backend, emit, encoder_ids=encoder_ids, encoder_lengths=encoder_lengths, max_length=max_length, beam=None
-    )
-    return beams.ids[:, 0].astype(np.int64, copy=False)
 
 
 def search(
@@ -73,13 +81,14 @@ def search(
     encoder_ids: Ids,
     encoder_lengths: Ids,
     max_length: int,
-    beam: int | None,
+    beam: int | None = None,
     alone: bool = False,
 ) -> Beams:
     """Find the `beam` best translations of each row or, where it is None, the greedy one, without a score.
 
     `alone` decodes each row by itself, so that its time is its own. The first row is then decoded once before, so
-    that no time holds what a framework prepares for its first sentence. Emits what `translate` emits.
+    that no time holds what a framework prepares for its first sentence. Emits `translated`, the number of rows that
+    are done, of all `sentences`, and `seconds` since the beginning.
     """
     begun, num_rows, shape = perf_counter(), len(encoder_ids), (len(encoder_ids), beam or 1)
     ids = np.full((*shape, max_length), backend.config.stop_token, np.int64)
@@ -125,7 +134,7 @@ def choices(
     decoded_ids: Ids,
     best: int,
 ) -> Choices:
-    """The `best` most probable characters at each position of decoded_ids (N, L), which `translate` returned.
+    """The `best` most probable characters at each position of decoded_ids (N, L), which `search` found.
 
     One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
     """
@@ -145,28 +154,23 @@ class TrainingData:
     validation_rows: NDArray[np.integer]
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """The batch at which training diverged."""
+@dataclass(eq=False)
+class DivergedError(RosettaError):
+    """A batch's loss is not finite, or has grown past any sense."""
 
     epoch: int
     batches: str  # "training" or "validation", of which the batch is one
     number: int  # of the batch, counted from 1
-    loss: float  # which is not finite, or has grown past any sense
+    loss: float
     rows: list[int]  # of the corpus
     gradients: dict[str, float]  # the largest size of each weight's gradient, the largest of all first
 
-
-class DivergedError(RosettaError):
-    """A loss is not finite, or has grown past any sense."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        named = ", ".join(f"{name} {size:.1e}" for name, size in list(trouble.gradients.items())[:3])
-        super().__init__(
-            f"the loss was {trouble.loss:.3g} in {trouble.batches} step {trouble.number} of epoch {trouble.epoch}, "
+    def __str__(self) -> str:
+        named = ", ".join(f"{name} {size:.1e}" for name, size in list(self.gradients.items())[:3])
+        return (
+            f"the loss was {self.loss:.3g} in {self.batches} step {self.number} of epoch {self.epoch}, "
             f"where the largest gradients are {named}"
         )
-        self.trouble = trouble
 
 
 def fit(
@@ -212,10 +216,10 @@ def fit(
                     directory.write_epoch(state, progress)
                     emit(epoch_done=asdict(epoch))
             except DivergedError as error:
-                path = _write_trouble(directory, error.trouble)
+                path = _write_trouble(directory, error)
                 raise RosettaError(
                     f"{error}; {path} has them all and the batch's pairs. The run keeps epoch "
-                    f"{error.trouble.epoch - 1}: go on from there with --resume and a smaller --learning-rate"
+                    f"{error.epoch - 1}: go on from there with --resume and a smaller --learning-rate"
                 ) from error
     except OSError as error:
         raise RosettaError(f"{error.filename or run} cannot be written: {why(error)}. Mend that first") from error
@@ -286,10 +290,10 @@ def train_epoch(
         backend.load(state)
         if number:  # repeat the steps before, since gradients are read back in none
             backend.train(training.part(0, number), progress)
-        raise DivergedError(_trouble(backend, epoch, "training", training, number, trained))
+        raise _diverged(backend, epoch, "training", training, number, trained)
     validated = backend.evaluate(validation)
     if (number := _diverging(validated, validation, most)) is not None:
-        raise DivergedError(_trouble(backend, epoch, "validation", validation, number, validated))
+        raise _diverged(backend, epoch, "validation", validation, number, validated)
     return trained, validated
 
 
@@ -309,16 +313,18 @@ def _diverging(metrics: Metrics, batches: Batches, most: float) -> int | None:
     return done - 1 if done < len(batches) else None
 
 
-def _trouble(backend: Backend, epoch: int, kind: str, batches: Batches, number: int, metrics: Metrics) -> Trouble:
-    """What is to be told of the batch of this number, counted from 0, with the weights that the backend has."""
+def _diverged(
+    backend: Backend, epoch: int, kind: str, batches: Batches, number: int, metrics: Metrics
+) -> DivergedError:
+    """The error of the batch of this number, counted from 0, with the weights that the backend has."""
     part = batches.part(number, number + 1)
     (batch,) = part
     sizes = {name: float(np.abs(gradient).max()) for name, gradient in backend.gradients(batch)[1].items()}
     sizes = dict(sorted(sizes.items(), key=lambda size: -np.nan_to_num(size[1], nan=np.inf)))
-    return Trouble(epoch, kind, number + 1, float(metrics.step_losses[number]), part.rows.tolist(), sizes)
+    return DivergedError(epoch, kind, number + 1, float(metrics.step_losses[number]), part.rows.tolist(), sizes)
 
 
-def _write_trouble(run: RunDirectory, trouble: Trouble) -> Path:
+def _write_trouble(run: RunDirectory, trouble: DivergedError) -> Path:
     """Write trouble.json into the run, with the pairs of the batch. Numbers that are not finite become null."""
     path, pairs = run.path / "trouble.json", run.pairs()
     content = asdict(trouble)

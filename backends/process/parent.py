@@ -18,12 +18,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from secrets import token_hex
 from threading import Lock
-from time import monotonic
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
+from backends.groups.engines import engine_of
+from backends.process import in_child
 from backends.process.environment import child_environment
-from backends.process.wire import FACTS, Failure, GarbledMessageError, Wire, converted, hints, name_of
+from backends.process.wire import Failure, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.interface import PATIENCE, Backend, BackendFacts, Emit
@@ -31,7 +32,6 @@ from common.text import printable, quoted
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0  # allowed for importing a framework and building a model, on a slow disk
-READING_SECONDS = 1.0  # allowed, when the time to start is over, for reading an answer that has come meanwhile
 TIMEOUT = 600.0  # seconds that a call may go without a message; one step, with its compilation, takes far less
 SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
@@ -122,13 +122,13 @@ class BackendProcess:
         entry = find(name, runtime.python)
         if runtime.python:
             interpreter_versions(runtime.python, name, entry)
-        self.name, self._is_open = name, False
+        self.name = name
+        self._seconds_to_open: dict[str, float] | None = None  # None: the backend is not open yet
         # In a group the engine gives its own reason, when it has waited long enough for the other workers.
         self._start_seconds = START_SECONDS + (PATIENCE if group else 0)
-        self._start_ends = monotonic() + self._start_seconds
         self._opened, self._asking = ExitStack(), Lock()
         opening = {
-            "target": entry.grouped if group else entry.target,
+            "target": engine_of(name).worker if group else entry.target,
             "model": model,
             "train": train,
             "device": runtime.device,
@@ -168,36 +168,28 @@ class BackendProcess:
     def pid(self) -> int:
         return self._child.pid
 
-    def fileno(self) -> int:
-        """The descriptor of the socket, on which there is something to read when the backend is open; -1: closed."""
-        return self._wire.fileno()
-
-    def seconds_to_start(self) -> float:
-        """The rest of the seconds that the process may take until its backend is open; not below 0."""
-        return max(0.0, self._start_ends - monotonic())
-
     def wait_until_open(self) -> None:
         """Wait for the reply to the first request. Raises the error with which the backend failed."""
-        if not self._is_open:
+        if self._seconds_to_open is None:
             try:
-                self._result(max(READING_SECONDS, self.seconds_to_start()), None, None, self._start_seconds)
+                self._seconds_to_open = self._result(self._start_seconds, None, dict[str, float])
             except BaseException:
                 self.close()
                 raise
-            self._is_open = True
 
     @cached_property
     def facts(self) -> BackendFacts:
         """What the backend says about itself, with the seconds and memory of import and build."""
         with self._asking:
             self.wait_until_open()
-            self._send(FACTS, {}, TIMEOUT)
-            facts: BackendFacts = self._result(TIMEOUT, None, BackendFacts)
-        return facts
+        return self.call(in_child.facts, **(self._seconds_to_open or {}))
 
     def call(
         self,
         function: Callable[Concatenate[Backend, Emit, Arguments], Result],
+        on_event: OnEvent | None = None,
+        timeout: float = TIMEOUT,
+        /,
         *nothing: Arguments.args,
         **arguments: Arguments.kwargs,
     ) -> Result:
@@ -205,14 +197,15 @@ class BackendProcess:
 
         The function is one of Rosetta's own. It takes the backend, a function that emits events, and keyword
         arguments; `backends.process.wire` says which values may cross between the processes. Positional arguments,
-        for which Python's typing wants `nothing`, there are none.
+        for which Python's typing wants `nothing`, there are none. Its events are given to `on_event`, and the process
+        is ended if it has not sent a whole message within `timeout` seconds of the one before. Several threads may
+        call; the process answers one after another.
         """
-        return self.listening().call(function, *nothing, **arguments)
-
-    def listening(self, on_event: OnEvent | None = None, timeout: float = TIMEOUT) -> "Listening":
-        """Prepare one `call`: its events are given to `on_event`, and the process is ended if it has not sent a whole
-        message within `timeout` seconds of the one before."""
-        return Listening(self, on_event, timeout)
+        with self._asking:
+            self.wait_until_open()
+            self._send(name_of(function), arguments, timeout)
+            result: Result = self._result(timeout, on_event, hints(function).get("return", Any))
+            return result
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -235,14 +228,11 @@ class BackendProcess:
         with self._blamed("took no request", timeout):
             self._wire.send(function, arguments, timeout)
 
-    def _result(self, timeout: float, on_event: OnEvent | None, expected: Any, waited: float | None = None) -> Any:
-        """Wait for the result of the last request, which is of the expected type.
-
-        `waited` is the number of seconds that the error of a timeout names, where the wait began before.
-        """
+    def _result(self, timeout: float, on_event: OnEvent | None, expected: Any) -> Any:
+        """Wait for the result of the last request, which is of the expected type."""
         types = {"result": expected, "error": Failure, "event": dict[str, Any]}
         while True:
-            with self._blamed("sent no whole message", timeout if waited is None else waited):
+            with self._blamed("sent no whole message", timeout):
                 kind, content = self._wire.receive(timeout)
                 content = converted(kind, content, types)
             if kind == "result":
@@ -272,10 +262,9 @@ class BackendProcess:
 
     def _error(self, failure: Failure) -> RosettaError:
         message = printable(failure.message)
-        for kind in (RosettaError, CannotBeginError):
-            if failure.exit_code == kind.exit_code:
-                return kind(message)
-        return RosettaError(f"the {self.name} backend failed: {message}")
+        if failure.exit_code is None:
+            return RosettaError(f"the {self.name} backend failed: {message}")
+        return (CannotBeginError if failure.exit_code == CannotBeginError.exit_code else RosettaError)(message)
 
     def _how_it_ended(self) -> str:
         """The message of the error that reports the child's death, or that it closed its socket and was ended."""
@@ -297,29 +286,6 @@ class BackendProcess:
         else:
             after = f"; its last words: {last_words}" if last_words else ", without a word"
         return f"the {self.name} backend's process {how}{after}"
-
-
-@dataclass(frozen=True)
-class Listening:
-    """A call that is being prepared: which function hears its events, and how long it may go without a message."""
-
-    process: BackendProcess
-    on_event: OnEvent | None
-    timeout: float  # seconds
-
-    def call(
-        self,
-        function: Callable[Concatenate[Backend, Emit, Arguments], Result],
-        *nothing: Arguments.args,
-        **arguments: Arguments.kwargs,
-    ) -> Result:
-        """See `BackendProcess.call`. Several threads may call; the process answers one after another."""
-        process = self.process
-        with process._asking:
-            process.wait_until_open()
-            process._send(name_of(function), arguments, self.timeout)
-            result: Result = process._result(self.timeout, self.on_event, hints(function).get("return", Any))
-            return result
 
 
 @cache

@@ -1,12 +1,10 @@
 """Processes of backends that are started side by side."""
 
-import select
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
-from math import inf
-from time import monotonic
+from time import sleep
 from typing import Any, TypeVar
 
 import psutil
@@ -17,7 +15,6 @@ from common.errors import RosettaError
 from common.machine import cores
 
 PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
-NOTICE_SECONDS = 10.0  # after which a process that is still starting is late
 
 Facts = dict[str, Any]  # those of BackendFacts
 Item = TypeVar("Item")
@@ -29,64 +26,42 @@ def started_side_by_side(
     launch: Callable[[Item], BackendProcess],
     failed: Callable[[Item, RosettaError], None],
     at_once: int | None = None,
-    late: Callable[[Item], None] = lambda item: None,
 ) -> Iterator[Iterator[tuple[Item, BackendProcess]]]:
     """Each item with its process, which `launch` starts, as soon as the backend is open. In the end all are ended.
 
-    `failed` is called with an item whose process could not be started, and with the reason; `late` once with each
-    whose backend is not open after NOTICE_SECONDS. At most `at_once` processes are being started at any time; by
-    default as many as there are cores and memory for. Each has the time that a process may take from its own start.
+    `launch` is called in other threads. `failed` is called with an item whose process could not be started, and with
+    the reason. At most `at_once` processes are being started at any time; by default as many as there are cores and
+    memory for.
     """
     at_once = at_once or max(1, min(cores(), psutil.virtual_memory().available // PROCESS_BYTES))
-    with ExitStack() as stack:
-        yield _as_they_open(items, lambda item: stack.enter_context(launch(item)), failed, at_once, late)
+    processes: list[BackendProcess] = []
 
+    def opened(item: Item) -> BackendProcess:
+        processes.append(process := launch(item))
+        process.wait_until_open()
+        return process
 
-def _as_they_open(
-    items: Iterable[Item],
-    launch: Callable[[Item], BackendProcess],
-    failed: Callable[[Item, RosettaError], None],
-    at_once: int,
-    late: Callable[[Item], None],
-) -> Iterator[tuple[Item, BackendProcess]]:
-    to_start, starting, answered = deque(items), dict[BackendProcess, Item](), deque[tuple[BackendProcess, Item]]()
-    in_time = deque[tuple[float, BackendProcess]]()  # those that are not late yet, and when they will be
-    while to_start or starting or answered:
-        while to_start and len(starting) < at_once:  # before the caller does anything with one that has answered
-            item = to_start.popleft()
+    def as_they_open() -> Iterator[tuple[Item, BackendProcess]]:
+        for future in as_completed(items_of):
             try:
-                process = launch(item)
+                process = future.result()
             except RosettaError as error:
-                failed(item, error)
+                failed(items_of[future], error)
             else:
-                starting[process] = item
-                in_time.append((monotonic() + NOTICE_SECONDS, process))
-        if starting and not answered:
-            until_late = in_time[0][0] - monotonic() if in_time else inf
-            answered.extend((process, starting.pop(process)) for process in _answering(list(starting), until_late))
-            while in_time and in_time[0][0] <= monotonic():
-                if (process := in_time.popleft()[1]) in starting:
-                    late(starting[process])
-        if answered:
-            process, item = answered.popleft()
-            try:
-                process.wait_until_open()
-            except RosettaError as error:
-                failed(item, error)
-            else:
-                yield item, process
+                yield items_of[future], process
 
-
-def _answering(starting: Sequence[BackendProcess], seconds: float) -> list[BackendProcess]:
-    """Those that have answered within so many seconds, were closed, or whose time to start is over."""
-    poller, of_descriptor = select.poll(), {process.fileno(): process for process in starting}
-    over = [process for number, process in of_descriptor.items() if number < 0 or not process.seconds_to_start()]
-    if over:
-        return over  # whose `wait_until_open` raises its error
-    for descriptor in of_descriptor:
-        poller.register(descriptor, select.POLLIN)
-    left = min(seconds, *(process.seconds_to_start() for process in starting))
-    return [of_descriptor[descriptor] for descriptor, _ in poller.poll(1000 * max(0.0, left))]
+    with ThreadPoolExecutor(at_once) as threads:
+        items_of = {threads.submit(opened, item): item for item in items}
+        try:
+            yield as_they_open()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            all_done = False
+            while not all_done:  # a thread may be about to start a process
+                all_done = all(future.done() for future in items_of)
+                for process in processes:
+                    process.close()
+                sleep(0 if all_done else 0.02)
 
 
 def describe_backends(

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from common.stored import StoredArray, opened_array
 
 LONGEST = 1 << 34  # bytes; no message is longer, and eight bytes of garbage most likely give a larger number
-FACTS = "facts"  # the request that names no function; its result is BackendFacts
 ARRAY, STORED, PATH = 1, 2, 3  # codes of extensions of MessagePack
 NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
 DTYPES = frozenset(np.dtype(name).str for name in NUMBERS.split())  # of the arrays that may cross

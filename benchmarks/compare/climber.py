@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import BASELINE, TABLE
+from backends import BASELINE
+from backends.groups.engines import ENGINES
 from backends.process.group import ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.compare.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
@@ -118,7 +119,7 @@ class Climber:
             yield self.compared("trajectory", name, got.mean(), expected.mean(), bound, **RELATIVE)
         elif self.precision == "float32" and self.course.size.permutations:
             yield self._mean_loss(got, expected)
-        if self.course.workers > 1 and TABLE[self.process.name].grouped:
+        if self.course.workers > 1 and self.process.name in ENGINES:
             with self.course.start_group(self.process.name, self.dtype) as processes:
                 yield from self.of_group(processes)
 

@@ -63,8 +63,10 @@ class Answers:
 
     def ask(self, question: Question) -> dict[str, NDArray[Any]]:
         """What the backend computes, by the names of `in_child`."""
-        return self.process.listening(timeout=question.timeout).call(
+        return self.process.call(
             in_child.record,
+            None,
+            question.timeout,
             rung=question.rung,
             state=in_dtype(question.state, self.dtype),
             corpus=replace(question.corpus, dtype=self.dtype),

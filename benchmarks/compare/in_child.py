@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process.in_child import translate
+from backends.process.in_child import search
 from common.interface import COUNTED, Backend, Emit, Metrics, unreported
 from common.tensors import Batch, Batches, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState
@@ -45,8 +45,8 @@ def record(
         ids, lengths = (array[rows] for array in (corpus.encoder_ids, corpus.encoder_lengths))
         # As in the example, a text ends once it is longer than the longest target, so one character more comes out.
         longest = max_decoded_length(corpus.decoder_input_ids.shape[1])
-        decoded = translate(backend, emit, encoder_ids=ids, encoder_lengths=lengths, max_length=longest)
-        return {"ids": decoded}
+        found = search(backend, emit, encoder_ids=ids, encoder_lengths=lengths, max_length=longest)
+        return {"ids": found.ids[:, 0]}
     trained = backend.train(batches, lambda step, loss: emit(step=step))
     return {"losses": trained.step_losses, **named_arrays(backend.dump())}
 

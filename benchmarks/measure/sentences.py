@@ -99,8 +99,8 @@ class Sentences:
 
     def decoded(self, process: BackendProcess, sources: Sequence[str]) -> NDArray[np.int64]:
         """Ids (N, max_length) of the translations of `sources` by a backend, with the weights that it has loaded."""
-        listening = process.listening(timeout=timeout_for(sentences=len(sources)))
-        return listening.call(in_child.translate, **self._arguments(sources))
+        timeout = timeout_for(sentences=len(sources))
+        return process.call(in_child.search, None, timeout, **self._arguments(sources)).ids[:, 0]
 
     def text(self, ids: NDArray[np.integer]) -> str:
         return self.material.decoder_vocabulary.text_of(ids)
@@ -112,7 +112,7 @@ class Sentences:
         return counts
 
     def _arguments(self, sources: Sequence[str]) -> dict[str, Any]:
-        """The arguments of `in_child.translate` for these sources."""
+        """The arguments of `in_child.search` for these sources."""
         ids, lengths = self.material.encoder_vocabulary.encode(sources, self.material.max_encoder_seq_length)
         longest = max_decoded_length(self.material.max_decoder_seq_length)
         return {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": longest}

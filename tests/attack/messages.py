@@ -131,7 +131,7 @@ BLAMED += ("ended with status", "an error of its own")
 
 def script(rng: random.Random) -> bytes:
     """What one process does; half of them are opened as they should before they begin."""
-    opened = of("result", None)
+    opened = of("result", {"import_seconds": 0.5, "build_seconds": 0.5})
     error = of("error", Failure(HOSTILE_WORDS.decode(errors="replace") * 100, 1))
     message = rng.choice([opened, error, of("result", {"a": 1}), of("event", {"number": 1})])
     signals = [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, signal.SIGTERM, signal.SIGABRT, signal.SIGINT]
@@ -173,7 +173,7 @@ def started(path: Path, temporary: Path) -> str:
         try:
             with BackendProcess("numpy", tiny, TrainConfig(), Runtime()) as process:
                 size = 1 if path.stat().st_size % 4 else 1 << 20  # an array that a socket holds, or does not
-                process.listening(lambda event: None, 0.3).call(child.echo, content={"array": np.zeros(size)})
+                process.call(child.echo, None, 0.3, content={"array": np.zeros(size)})
             outcome = "answered"
         except RosettaError as error:
             outcome = next(words for words in BLAMED if words in one_line(error))

@@ -256,7 +256,7 @@ def report(
     found = report_of(recordings)
     if out is None:
         return render.terminal(found.summary, terminal.out)
-    made = render.html(found.page, found.charts()) if out.suffix == ".html" else render.markdown(found.page)
+    made = render.html(found.page, found.charts) if out.suffix == ".html" else render.markdown(found.page)
     try:
         write_atomically(out, made.encode())
     except OSError as error:

@@ -83,14 +83,13 @@ def _damage(draw: st.DrawFn, inside: Any) -> None:
         inside[key] = draw(st.sampled_from([*OTHERS, *NUMBERS, *WORDS]))
 
 
-def reported(path: Path, charts: bool = False) -> str:
-    """The page and the Markdown of a recording, or the one line with which it is refused; charts take seconds."""
+def reported(path: Path) -> str:
+    """The page and the Markdown of a recording, or the one line with which it is refused."""
     try:
         found = commands.report_of([path])
     except RosettaError as error:
         return _line(error)
-    drawn = found.charts() if charts else {}
-    return render.html(found.page, drawn) + render.markdown(found.page) + found.summary
+    return render.html(found.page, found.charts) + render.markdown(found.page) + found.summary
 
 
 @cache

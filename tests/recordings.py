@@ -207,13 +207,8 @@ def changed(made: Recording, kind: type[Kind], change: Callable[[Kind], Line | N
     return replace(made, lines=[line for line in lines if line is not None])
 
 
-def each_visit(made: Recording, change: Callable[[Row, Visit], Visit]) -> Recording:
-    """The recording with each visit of its benchmark as `change` makes it."""
-    return each_visit_of_a_round(made, lambda line, visit: change(made.plan.rows[visit.row], visit))
-
-
-def each_visit_of_a_round(made: Recording, change: Callable[[Round, Visit], Visit]) -> Recording:
-    """The recording with each visit as `change` makes it, which is given its round too."""
+def each_visit(made: Recording, change: Callable[[Round, Visit], Visit]) -> Recording:
+    """The recording with each visit as `change` makes it of its round and itself."""
 
     def altered(line: Round) -> Round:
         cycles = [[change(line, visit) for visit in cycle] for cycle in line.cycles]
@@ -224,11 +219,8 @@ def each_visit_of_a_round(made: Recording, change: Callable[[Round, Visit], Visi
 
 def slowed(made: Recording, label: str, factor: float) -> Recording:
     """The recording with every step and call of a row taking `factor` times as long."""
-
-    def change(row: Row, old: Visit) -> Visit:
-        return stretched(old, factor) if row.label == label else old
-
-    return each_visit(made, change)
+    (row,) = (index for index, row in enumerate(made.plan.rows) if row.label == label)
+    return each_visit(made, lambda line, old: stretched(old, factor) if old.row == row else old)
 
 
 def stretched(old: Visit, factor: float) -> Visit:

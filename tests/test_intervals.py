@@ -14,9 +14,9 @@ from benchmarks.measure.in_child import Visit
 from benchmarks.measure.plan import WITHIN, Row
 from benchmarks.measure.recording import Round
 from benchmarks.measure.statistics import Estimate, Observations, independent_ratio, mean_of, observations
-from tests.recordings import CYCLES, RESTLESS, SECONDS, Noise, changed, each_visit, plan_of, recording
+from tests.recordings import CYCLES, RESTLESS, SECONDS, Noise, each_visit, plan_of, recording
 
-SIMULATIONS = 300
+SIMULATIONS = 200
 # Of one interval in twenty that may leave the truth out, so many more may be by chance of the simulations.
 LEAST_COVERAGE = 0.93
 
@@ -38,14 +38,8 @@ def covered(estimates: Iterable[Estimate | None], truth: float = 1.0) -> float:
 
 @pytest.mark.parametrize(
     "noise",
-    [
-        Noise(process=0.027),
-        Noise(process=0.02, outliers=0.1),
-        Noise(process=0.02, drift=0.05),
-        Noise(process=0.02, slow_visits=0.1),
-        RESTLESS,
-    ],
-    ids=["processes differ", "outlier processes", "drift", "slow visits", "all of it"],
+    [Noise(process=0.02, outliers=0.1), Noise(process=0.02, drift=0.05, slow_visits=0.1), RESTLESS],
+    ids=["outlier processes", "drift and slow visits", "all of it"],
 )
 def test_intervals_hold_the_truth_about_95_times_in_100(noise: Noise) -> None:
     """Those of five rounds, and those that a benchmark ends with which stops when they are narrow enough."""
@@ -68,15 +62,9 @@ def test_intervals_hold_the_truth_about_95_times_in_100(noise: Noise) -> None:
     assert widths[0] < 0.9 * widths[1]
 
 
-def test_equal_rows_are_called_faster_or_slower_at_most_5_times_in_100() -> None:
-    words = [same(5, RESTLESS, seed).ratio(0, 1).word(WITHIN) for seed in range(200)]
-    assert words.count("faster") + words.count("slower") <= 14  # ten are expected, and so many more come by chance
-
-
-@pytest.mark.parametrize("sd", [0.037, 0.042])
-def test_a_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_rounds(sd: float) -> None:
-    """`sd` is the standard deviation of a round's log ratio of two rows."""
-    noise, seconds = Noise(sd / math.sqrt(2), 0.01, 0.02), {"torch": 0.06 * 1.05, "keras": 0.06, "paddle": 0.08}
+def test_a_slowdown_of_5_percent_is_called_slower_in_9_of_10_runs_of_20_rounds() -> None:
+    """Where a round's log ratio of two rows has a standard deviation of 4.2 %."""
+    noise, seconds = Noise(0.042 / math.sqrt(2), 0.01, 0.02), {"torch": 0.06 * 1.05, "keras": 0.06, "paddle": 0.08}
     found = [observations(recording(None, seconds, 20, noise, seed)) for seed in range(30)]
     assert [one.ratio(0, 1).word(0.03) for one in found].count("slower") >= 27
 
@@ -87,14 +75,22 @@ def test_two_recordings_are_compared_without_pairing_what_they_do_not_share() ->
     assert covered(independent_ratio(new.of_row(0), old.of_row(0)) for new, old in sides) >= LEAST_COVERAGE
 
 
+def test_rows_of_few_rounds_hold_the_truth_too() -> None:
+    """As rows as installed, which are in the last two rounds alone."""
+    plan = plan_of(["torch", "keras"])
+    installed = plan.rows.index(Row("torch", lane="default"))
+    seconds = dict.fromkeys(("torch", "keras"), 0.06)
+    found = (observations(recording(plan, seconds, 6, RESTLESS, seed)) for seed in range(SIMULATIONS))
+    assert covered(one.ratio(installed, 0) for one in found) >= LEAST_COVERAGE
+
+
 # In the second round, everything takes twice as long.
 KNOWN = Observations({1: {0: 0.0, 1: math.log(2)}, 2: {0: math.log(2), 1: math.log(4.4)}})
 
 
 def test_a_ratio_is_of_the_geometric_means_whatever_the_machine_did() -> None:
-    ratio, pairwise = KNOWN.ratio(0, 1), KNOWN.pairwise(0, 1)
+    ratio = KNOWN.ratio(0, 1)
     assert ratio.value == pytest.approx(math.sqrt(2 * 2.2))
-    assert (pairwise.low, pairwise.high) == pytest.approx((ratio.low, ratio.high)), "there are no other rows"
     turned = KNOWN.ratio(1, 0).inverse
     assert (turned.value, turned.low, turned.high) == pytest.approx((ratio.value, ratio.low, ratio.high))
     assert ratio.half_width == pytest.approx(ratio.high / ratio.value - 1)
@@ -124,15 +120,6 @@ def test_a_row_of_fewer_rounds_is_told_as_if_it_had_been_in_all() -> None:
     assert found.ratio(1, 2).value == pytest.approx(math.exp(0.2)), "from the round that has both"
 
 
-def test_rows_of_few_rounds_hold_the_truth_too() -> None:
-    """As rows as installed, which are in the last two rounds alone."""
-    plan = plan_of(["torch", "keras"])
-    installed = plan.rows.index(Row("torch", lane="default"))
-    seconds = dict.fromkeys(("torch", "keras"), 0.06)
-    found = (observations(recording(plan, seconds, 6, RESTLESS, seed)) for seed in range(200))
-    assert covered(one.ratio(installed, 0) for one in found) >= LEAST_COVERAGE
-
-
 def test_what_does_not_suffice_for_an_interval_gives_none() -> None:
     once = Observations({1: {0: 0.0, 1: 0.1}})
     assert once.ratio(0, 1) is once.pairwise(0, 1) is once.widest([0, 1]) is once.widest([0]) is None
@@ -143,30 +130,21 @@ def test_what_does_not_suffice_for_an_interval_gives_none() -> None:
     assert apart.ratio(0, 2) is None, "no round has both"
 
 
-@pytest.mark.parametrize(
-    ("value", "low", "high", "word"),
-    [
-        (1.01, 1.001, 1.02, "faster"),
-        (0.8, 0.7, 0.9, "slower"),
-        (1.01, 0.99, 1.03, "same"),
-        (1.0, 1.0, 1.0, "same"),
-        (1.05, 1.0, 1.1, "not told apart"),
-    ],
-)
-def test_the_word_is_what_the_interval_allows(value: float, low: float, high: float, word: str) -> None:
-    assert Estimate(value, low, high).word(0.03) == word
-
-
 def test_an_observation_is_the_mean_over_cycles_of_the_logarithm_of_a_visits_median() -> None:
-    made = recording(noise=RESTLESS)
-    visits = [visit for cycle in made.rounds()[2].cycles for visit in cycle if visit.row == 0]
-    expected = np.mean([math.log(median(visit.steps)) for visit in visits])
-    assert observations(made).logarithms[3][0] == pytest.approx(expected, rel=1e-12)
+    """Steps that do not count do not; but nothing is left out for its times."""
 
-    def slow_lead(row: Row, visit: Visit) -> Visit:
+    def slow(line: Round, visit: Visit) -> Visit:
+        if (line.number, line.work, visit.row) == (3, "training", 0):
+            visit = msgspec.structs.replace(visit, steps=[100 * seconds for seconds in visit.steps])
         return msgspec.structs.replace(visit, lead=[9.0] * len(visit.lead), loop=9.0 * len(visit.lead) + visit.loop)
 
-    assert observations(each_visit(made, slow_lead)) == observations(made), "steps that do not count do not"
+    made = recording(noise=RESTLESS)
+    visits = [visit for cycle in made.rounds()[2].cycles for visit in cycle if visit.row == 0]
+    plain, slowed = observations(made).logarithms, observations(each_visit(made, slow)).logarithms
+    expected = np.mean([math.log(median(visit.steps)) for visit in visits])
+    assert plain[3][0] == pytest.approx(expected, rel=1e-12)
+    assert slowed[3].pop(0) - plain[3].pop(0) == pytest.approx(math.log(100))
+    assert slowed == plain
     for work, characters in (("batch", 2000), ("alone", 40)):
         decoding = observations(made, work)
         assert decoding.seconds(3).value == pytest.approx(10 * SECONDS["torch"] / characters, rel=0.02)
@@ -180,19 +158,3 @@ def test_a_cycle_in_which_others_were_at_work_is_left_out_for_all_rows() -> None
     assert {(number, row) for number in busy for row in plain[number] if busy[number][row] != plain[number][row]} == {
         (2, row) for row in range(4)
     }
-
-
-def test_nothing_is_left_out_for_its_times() -> None:
-    """One visit a hundred times as slow as the others counts like them."""
-    made = recording()
-    slow_row = made.rounds()[0].cycles[0][0].row
-
-    def once(line: Round) -> Round:
-        if (line.number, line.work) != (1, "training"):
-            return line
-        slow, *others = line.cycles[0]
-        slow = msgspec.structs.replace(slow, steps=[100 * seconds for seconds in slow.steps])
-        return msgspec.structs.replace(line, cycles=[[slow, *others], *line.cycles[1:]])
-
-    before, after = (observations(one).logarithms[1] for one in (made, changed(made, Round, once)))
-    assert after[slow_row] - before[slow_row] == pytest.approx(math.log(100) / CYCLES)

@@ -17,12 +17,12 @@ from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Recording, Round, RowProfile, Sizes, Summed
 from benchmarks.measure.statistics import grouped
 from benchmarks.report import scaling
-from benchmarks.report.why import forward_flop, multiplies_one_hot, step_flop
+from benchmarks.report.why import multiplies_one_hot, step_flop
 from common.config import DataConfig, TrainConfig
 from tests import child
 from tests.conftest import LATENT_DIM, batch_of
 from tests.program import refusal
-from tests.recordings import COMMITTED, changed, committed, each_visit_of_a_round
+from tests.recordings import COMMITTED, changed, committed, each_visit
 
 STEP = {"one": 0.100, "apart": 0.110, "group": 0.125, "divided": 0.080}  # seconds, of workers
 
@@ -119,7 +119,7 @@ def groups(change: Callable[[int, Visit], Visit] = lambda number, visit: visit) 
     def planted(line: Round, visit: Visit) -> Visit:
         return change(line.number, msgspec.structs.replace(visit, steps=steps[visit.row], others=0.0))
 
-    return each_visit_of_a_round(committed("workers"), planted)
+    return each_visit(committed("workers"), planted)
 
 
 def slower(visit: Visit, factor: float) -> Visit:
@@ -186,8 +186,7 @@ def test_rows_are_spread_or_repeated_and_random_ones_fill_the_sizes() -> None:
 def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend_of) -> None:
     """Of the smallest model: four gates of an input and a state each, in encoder and decoder, and one logit."""
     one = Sizes(1, 1, 1, 1, 1), 1, 1
-    assert forward_flop(*one) == 2 * (4 * 2 + 4 * 2 + 1)
-    assert step_flop(*one) == 2 * forward_flop(*one) + 2 * (4 + 4 + 1)
+    assert step_flop(*one) == 2 * 2 * (4 * 2 + 4 * 2 + 1) + 2 * (4 + 4 + 1)
     example = Sizes(8000, 16, 59, 71, 92), 64, 256
     assert [step_flop(*example, one_hot) for one_hot in (True, False)] == pytest.approx([9.8e9, 8.1e9], rel=0.01)
     batch = batch_of(32, "float32")

@@ -6,12 +6,11 @@ folds.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 from backends import BASELINE
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import Estimate
-from benchmarks.report.render import Report, Values, chart, colour_of
+from benchmarks.report.render import Bar, Report, chart
 from benchmarks.report.results import Kind, Results, RowPair, RowResults, as_json, times
 from benchmarks.report.why import PARTS
 from benchmarks.report.words import (
@@ -32,6 +31,7 @@ from benchmarks.report.words import (
     safe,
     sections,
     table,
+    under_headings,
 )
 from common.text import listed, printable
 
@@ -40,6 +40,13 @@ SENTENCES = "Decoded sentences"  # the section that a terminal shows too
 DECODING_COLUMNS = (
     "Batched and alone: the time to decode a character of many sentences together, or of one by itself."
 )
+
+
+def _part(part: str, row: RowResults) -> str:
+    """The time that a part of a row's step takes, and its share of the step: 32.0 ms (83.6 %)."""
+    seconds = row.step_parts.get(part)
+    return f"{quantity(seconds)} ({percent(seconds / sum(row.step_parts.values()))})" if seconds else ""
+
 
 Columns = Mapping[str, Callable[[RowResults], str]]  # of a table with a line for each row: the text of a cell
 TRAINING: Columns = {
@@ -66,6 +73,10 @@ PEAK: Columns = {
     "share of the peak": lambda row: percent(row.peak_share),
     "GFLOP a step": lambda row: digits(row.flop / 1e9) if row.flop and row.peak_share else MISSING,
 }
+PARTS_OF_A_STEP: Columns = {
+    "a step": lambda row: quantity(row.step if row.step_parts else None),
+    **{name: partial(_part, part) for part, name in PARTS.items()},
+}
 SETTINGS: Columns = {
     "parity": lambda row: ("passed" if row.certificate.passed else "**broken**") if row.certificate else MISSING,
     "version": lambda row: safe(row.facts.version),
@@ -83,10 +94,11 @@ SETTINGS: Columns = {
 def report_of(recording: Recording) -> Report:
     """The whole page, of which a terminal shows the answer and the decoded sentences, and the results for --json."""
     results = Results(recording)
-    parts = sections("benchmark.md", _answer(results) | _support(results))
+    charts = _charts(results)
+    parts = sections("benchmark.md", _answer(results, charts) | _support(results))
     answer = parts.pop("")
-    page = joined(answer, "---", *(f"## {title}\n\n{body}" for title, body in parts.items())) + "\n"
-    return Report(page, joined(answer, parts.get(SENTENCES, "")), as_json(results), lambda: _charts(results))
+    page = joined(answer, "---", under_headings(parts)) + "\n"
+    return Report(page, joined(answer, parts.get(SENTENCES, "")), as_json(results), charts)
 
 
 def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
@@ -106,11 +118,11 @@ def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
     )
     head = f"# {count(len(all), 'machine')} side by side"
     page = joined(head, "\n".join(answers), figures, figures and note) + "\n"
-    return Report(page, page, {}, dict)
+    return Report(page, page, {}, {})
 
 
-def _answer(results: Results) -> dict[str, str]:
-    """What the template has above its sections."""
+def _answer(results: Results, charts: Iterable[str]) -> dict[str, str]:
+    """What the template has above its sections, with the charts of these titles."""
     rows = _of_answer(results)
     columns: Columns = {
         "an epoch": lambda row: interval(row.epoch),
@@ -127,7 +139,7 @@ def _answer(results: Results) -> dict[str, str]:
         "when": safe(day(results.head.started)),
         "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
         "surprise": safe(results.surprise),
-        "charts": " ".join(f"![{title}](chart:{name})" for name, (title, _) in _pictures(results).items()),
+        "charts": " ".join(f"![{title}](chart)" for title in charts),
         "answer": table(
             ("row", *columns), [(safe(row.title), *(cell(row) for cell in columns.values())) for row in rows]
         ),
@@ -163,9 +175,11 @@ def _support(results: Results) -> dict[str, str]:
         "decoding": _by_row(rows, DECODING),
         **_sentences(results),
         "start": _by_row(rows, START),
-        "parts": _parts(rows),
+        "parts": _by_row(rows, PARTS_OF_A_STEP),
         "peak": _by_row(rows, PEAK),
-        "fastest": _fastest(results),
+        "fastest": f"{digits(results.peak[0] / 1e9)}{SPACE}GFLOP/s in {safe(results.peak[1])}"
+        if results.peak
+        else "",
         "settings": _by_row(rows, SETTINGS),
         "rounds": count(results.rounds, "round"),
         "cycles": count(results.cycles, "cycle"),
@@ -194,33 +208,26 @@ def _of_answer(results: Results) -> list[RowResults]:
 
 def _to_baseline(results: Results, row: RowResults) -> str:
     """How many times as fast as the baseline a row trains."""
-    if not row.compared:
+    if row.why_not:
         return "not compared"
     return "1× (baseline)" if row.label == results.baseline else ratio(results.ratio(row.label, results.baseline))
 
 
-def _pictures(results: Results) -> dict[str, tuple[str, Values]]:
-    """Title and bars of each chart for which there are values, by its name."""
+def _charts(results: Results) -> dict[str, str]:
+    """The charts for which there are times, as SVG, by their titles.
+
+    A row that has no time has its place all the same, so that charts side by side are alike.
+    """
     rows = _of_answer(results)
     sentences = max((row.sentences for row in rows), default=0)
-    pictures = {
-        "training": ("Training: an epoch", [_bar(row, row.epoch) for row in rows]),
-        "batch": (f"Decoding {sentences} sentences: a character", [_bar(row, row.batch) for row in rows]),
-        "alone": ("Decoding one sentence: a character", [_bar(row, row.alone) for row in rows]),
+    times = {
+        "Training: an epoch": [row.epoch for row in rows],
+        f"Decoding {sentences} sentences: a character": [row.batch for row in rows],
+        "Decoding one sentence: a character": [row.alone for row in rows],
     }
-    return {name: (title, bars) for name, (title, bars) in pictures.items() if any(bar["value"] for bar in bars)}
-
-
-def _bar(row: RowResults, estimate: Estimate | None) -> dict[str, Any]:
-    """A bar for a row's time. A row that has none has its place, so that charts side by side are alike."""
-    label = row.title if row.compared else f"{row.title}, not compared"
-    look = {"label": label, "colour": colour_of(row.row.backend), "text": quantity(estimate)}
-    return look | (vars(estimate) if estimate else {"value": 0.0})
-
-
-def _charts(results: Results) -> dict[str, str]:
-    """The charts of the page as SVG, by their names."""
-    return {name: chart(bars) for name, (_, bars) in _pictures(results).items()}
+    names = [row.title if not row.why_not else f"{row.title}, not compared" for row in rows]
+    backends = [row.row.backend for row in rows]
+    return {title: chart([*map(Bar, names, backends, found)]) for title, found in times.items() if any(found)}
 
 
 def _by_row(rows: Iterable[RowResults], columns: Columns) -> str:
@@ -240,7 +247,7 @@ def _verdicts(results: Results, kind: Kind) -> str:
 
 
 def verdict(pair: RowPair, rounds: int) -> str:
-    """The verdict on a pair in words."""
+    """The verdict on a pair in"""
     farthest = max(pair.ratio.high, 1 / pair.ratio.low) - 1
     return {
         "faster": f"{times(pair.ratio.value)} times as fast",
@@ -259,7 +266,7 @@ def _sentences(results: Results) -> dict[str, str]:
         weights += f" On all held-out sources these reach a chrF of {results.scores['chrf']:.1f} of 100."
     lines: dict[bool, list[Sequence[str]]] = {False: [], True: []}
     for one in sentences:
-        for by, words in one.distinct:
+        for words, by in one.distinct.items():
             rows = "all" if by == [*one.translations] else safe(", ".join(by))
             beside = "exact" if words in one.references else " / ".join(one.references[:MOST_REFERENCES])
             lines[one.held_out].append((safe(one.source), safe(words) or "(nothing)", safe(beside), rows))
@@ -269,23 +276,3 @@ def _sentences(results: Results) -> dict[str, str]:
         "trained_on": table(("trained on", *columns), lines[False]),
         "held_out": table(("held out of training", *columns), lines[True]),
     }
-
-
-def _parts(rows: Iterable[RowResults]) -> str:
-    """A table of the parts of a step, with their shares of it."""
-    lines = []
-    for row in rows:
-        if total := sum(row.step_parts.values()):
-            shares = [
-                f"{quantity(size)} ({percent(size / total)})" if size else "" for size in row.step_parts.values()
-            ]
-            lines.append((safe(row.label), quantity(total), *shares))
-    return table(("row", "a step", *PARTS.values()), lines)
-
-
-def _fastest(results: Results) -> str:
-    """Speed and framework of the fastest matrix product; "" where none was measured."""
-    if results.peak is None:
-        return ""
-    flops, backend = results.peak
-    return f"{digits(flops / 1e9)}{SPACE}GFLOP/s in {safe(backend)}"

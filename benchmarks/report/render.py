@@ -2,44 +2,26 @@
 
 Charts are SVG, drawn for a column of 340 pixels: a telephone shows one such column, a wide page three. Text and lines
 have the page's colours, by `currentColor` and `var(--paper)`, so that one drawing serves light, dark and print. Each
-bar has its name and its figure above it, so it needs no axis, and no name is cut off.
+bar has its name and its figure above it, so it needs no axis.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from backends import BASELINE
+from benchmarks.measure.statistics import Estimate
+from benchmarks.report.words import quantity, template
 from common.text import for_terminal, printable
 
 IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
 # The line near the beginning of each page which shows that the page may be replaced by a newer one.
 MARK_OF_HTML = '<meta name="generator" content="rosetta report">'
 MARK_OF_MARKDOWN = "[//]: # (made by rosetta report)"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-{mark}
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{answer}{folded}</main>
-</body>
-</html>
-"""
 
 # Okabe and Ito's colours, which can be told apart with every common colour blindness.
 COLOURS = {
@@ -50,38 +32,41 @@ COLOURS = {
     BASELINE: "#7b818c",
 }
 OTHER = "#56b4e9"  # of a backend that this version does not know
-INK, PAPER = "currentColor", "var(--paper)"
-WIDTH = 340
+WIDTH, HEIGHT = 340, 42  # pixels of a chart's width, and of a bar with its name
+LONGEST_NAME = 36  # characters of a bar's name, of which so many fit beside its figure
 WIDEST = 1.5  # an interval is cut at this multiple of the longest bar
-
-Values = Sequence[Mapping[str, Any]]
 
 
 class Report(NamedTuple):
     """What is told of a recording, or of several."""
 
-    page: str  # in Markdown; an image whose address begins with `chart:` stands for the chart of this name
+    page: str  # in Markdown; each image stands for the chart of its title
     summary: str  # the part of it that a terminal shows
     content: dict[str, Any]  # what --json prints
-    charts: Callable[[], dict[str, str]]  # draws the page's charts as SVG, by their names, which takes seconds
+    charts: dict[str, str]  # the page's charts as SVG, by their titles
+
+
+class Bar(NamedTuple):
+    """A bar of a chart."""
+
+    name: str
+    backend: str  # which gives the colour
+    time: Estimate | None  # None where it was not measured, which leaves the bar's place empty
 
 
 def html(markdown: str, charts: Mapping[str, str]) -> str:
-    """The page as one HTML file that loads nothing and runs nothing.
+    """The page as one HTML file that loads nothing and runs nothing, with these charts, as SVG by title.
 
-    `charts` are SVG by name, and take the places of the images with this name. Below the first line `---` each
-    section with a heading of the second level is folded.
+    Below the first line `---` each section with a heading of the second level is folded.
     """
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("js-default")  # which shows HTML as text
 
     def image(tokens: Sequence[Any], place: int, options: Any, environment: Any) -> str:
-        name = str(tokens[place].attrs["src"]).removeprefix("chart:")
-        title, drawing = escape(tokens[place].content), charts.get(name, "")
-        for before in ('id="', "url(#", 'href="#'):  # names within a chart, which are the same in all charts
-            drawing = drawing.replace(before, f"{before}{name}-")
-        return f'<span class="chart" role="img" aria-label="{title}"><b>{title}</b>{drawing}</span>'
+        title = tokens[place].content
+        shown, drawing = escape(title), charts.get(title, "")
+        return f'<span class="chart" role="img" aria-label="{shown}"><b>{shown}</b>{drawing}</span>'
 
     # A table that is wider than the page is scrolled by itself.
     rules = parser.renderer.rules  # type: ignore[attr-defined]
@@ -96,11 +81,10 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
         folded.append(
             f"<details>\n<summary>{parser.renderInline(title)}</summary>\n{parser.render(body)}</details>\n"
         )
-    return PAGE.format(
-        policy=POLICY,
+    return template("page.html").format(
         mark=MARK_OF_HTML,
         title=escape(answer.partition("\n")[0].strip("# ").replace("`", "")),
-        style=(files("benchmarks.report") / "templates" / "page.css").read_text(encoding="utf-8"),
+        style=template("page.css"),
         answer=parser.render(answer),
         folded="".join(folded),
     )
@@ -135,43 +119,32 @@ def colour_of(backend: str) -> str:
     return COLOURS.get(backend) or COLOURS.get(backend.partition(":")[0], OTHER)
 
 
-def chart(values: Values) -> str:
-    """A bar for each value from zero as SVG, with a line for its interval; its name and its figure stand above it.
+def chart(bars: Sequence[Bar]) -> str:
+    """A bar for each time from zero as SVG, with a line for its interval; its name and its figure stand above it.
 
-    Each value has `label`, `value`, `text` and `colour`, and may have the ends `low` and `high` of its interval.
+    At least one of the bars has a time.
     """
-    import altair as alt
-    import vl_convert
-
-    # Browsers show the names that charts were given, which a stranger may have chosen.
-    clean: list[dict[str, Any]] = [
-        {name: for_terminal(v) if isinstance(v, str) else v for name, v in value.items()} for value in values
-    ]
-    longest = max(value["value"] for value in clean)
-    ends = [min(value.get("high", value["value"]), WIDEST * longest) for value in clean]
-    x = alt.X("value:Q", axis=None, scale=alt.Scale(domain=[0, max([longest, *ends]) or 1], clamp=True, nice=False))
-    bands = alt.Y("label:N", axis=None, scale=alt.Scale(domain=[value["label"] for value in clean]))
-    base = alt.Chart(alt.InlineData(values=clean)).encode(y=bands)
-    sure = alt.Chart(alt.InlineData(values=[value for value in clean if "low" in value])).encode(y=bands)
-    # Under each line lies a wider one in the page's colour, so that it is seen on a bar of any colour.
-    rules = [
-        sure.mark_rule(stroke=colour, strokeWidth=stroke, yOffset=9).encode(x="low:Q", x2="high:Q")
-        for colour, stroke in ((PAPER, 5), (INK, 1.6))
-    ]
-    drawn = alt.layer(
-        base.mark_bar(height=12, yOffset=9).encode(x=x, fill=alt.Fill("colour:N", scale=None, legend=None)),
-        *rules,
-        base.mark_text(align="left", x=0, dy=-9, limit=230).encode(text="label:N"),
-        base.mark_text(align="right", x="width", dy=-9, fontWeight="bold").encode(text="text:N"),
-    )
-    configured = drawn.properties(width=WIDTH, height=42 * len(clean), padding=0).configure(
-        # The widths of words are measured in a typeface with Arial's widths.
-        font="Arial, sans-serif",
-        background="transparent",
-        aria=False,
-        autosize=alt.AutoSizeParams(type="none", contains="padding"),
-        view={"stroke": None},
-        text={"color": INK, "fontSize": 13},
-    )
-    svg: str = vl_convert.vegalite_to_svg(configured.to_dict())
-    return svg
+    times = [bar.time for bar in bars if bar.time]
+    longest = max(time.value for time in times)
+    scale = WIDTH / max(longest, min(max(time.high for time in times), WIDEST * longest))  # pixels a second
+    drawn = []
+    for top, bar in zip(range(0, HEIGHT * len(bars), HEIGHT), bars, strict=True):
+        # Browsers show the names that a chart was given, which a stranger may have chosen.
+        name = for_terminal(bar.name)
+        if len(name) > LONGEST_NAME:
+            name = name[: LONGEST_NAME - 1] + "…"
+        drawn.append(f'<text y="{top + 16}">{escape(name)}</text>')
+        drawn.append(
+            f'<text x="{WIDTH}" y="{top + 16}" text-anchor="end" font-weight="bold">{quantity(bar.time)}</text>'
+        )
+        if bar.time:
+            value, low, high = (min(scale * s, WIDTH) for s in (bar.time.value, bar.time.low, bar.time.high))
+            drawn.append(f'<rect y="{top + 24}" width="{value:.1f}" height="12" fill="{colour_of(bar.backend)}"/>')
+            # Under each line lies a wider one in the page's colour, so that it is seen on a bar of any colour.
+            drawn += [
+                f'<path d="M{low:.1f} {top + 30}H{high:.1f}" stroke="{colour}" stroke-width="{width}"/>'
+                for colour, width in (("var(--paper)", 5), ("currentColor", 1.6))
+            ]
+    size = f'width="{WIDTH}" height="{HEIGHT * len(bars)}" viewBox="0 0 {WIDTH} {HEIGHT * len(bars)}"'
+    font = 'font-family="Arial, sans-serif" font-size="13" fill="currentColor"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{"".join(drawn)}</svg>'

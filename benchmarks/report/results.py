@@ -3,7 +3,7 @@
 Times are in seconds and memory in bytes unless it says otherwise.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -14,15 +14,15 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from backends import BASELINE, title_of
+from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.compare.certificate import Certificate
 from benchmarks.measure.plan import LEAST_ROUNDS, Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence, Work
 from benchmarks.measure.statistics import MOST_DROPPED, Estimate, Word, grouped, half_width, observations, trusted
 from benchmarks.measure.turns import usable
-from benchmarks.report.why import advice_for, multiplies_one_hot, step_flop, step_parts, why_slower
+from benchmarks.report.why import multiplies_one_hot, step_flop, step_parts, why_slower
 from common.interface import BackendFacts
-from common.scoring import Scores
-from common.text import listed
+from common.text import listed, quoted
 
 MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
 SLOWER = 1.1  # a row as installed gets advice if its step takes this many times as long as the matched one
@@ -59,11 +59,6 @@ class RowResults:
     peak_share: float | None  # their number a second, as a share of the fastest matrix product that was measured
     step_parts: Mapping[str, float]  # a step by common.profiling.Part; empty where the profiler did not run
 
-    @property
-    def compared(self) -> bool:
-        """Whether the row's figures are compared with those of other rows."""
-        return not self.why_not
-
 
 @dataclass(frozen=True)
 class RowPair:
@@ -84,10 +79,9 @@ class TranslatedSentence(ShownSentence, frozen=True):
     translations: dict[str, str]  # by the row's label
 
     @property
-    def distinct(self) -> list[tuple[list[str], str]]:
+    def distinct(self) -> dict[str, list[str]]:
         """Each distinct translation, with the labels of the rows that give it."""
-        labels = grouped((translation, label) for label, translation in self.translations.items())
-        return [(names, translation) for translation, names in labels.items()]
+        return grouped((translation, label) for label, translation in self.translations.items())
 
 
 class Results:
@@ -97,52 +91,34 @@ class Results:
         self.recording, self.plan, self.head = recording, recording.plan, recording.head
         self.observed = {work: observations(recording, work) for work in get_args(Work)}
         rounds, rows = recording.rounds(), self.plan.rows
-        self.all_cycles = [cycle for line in rounds for cycle in line.cycles]
+        cycles = [cycle for line in rounds for cycle in line.cycles]
         self.starts = grouped((start.row, start) for line in rounds for start in line.starts)
-        self.visits = grouped((visit.row, visit) for cycle in self.all_cycles for visit in cycle)
+        self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
         self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
         self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
         self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
         self.question = [rows.index(row) for row in self.plan.question]
         self.rounds = len({line.number for line in rounds})  # of new processes
-        self.cycles = len(self.all_cycles)
-        self.dropped = sum(not usable(cycle) for cycle in self.all_cycles)  # cycles that other programs disturbed
-        self.again = sum(visit.tries - 1 for visits in self.visits.values() for visit in visits)  # turns taken again
+        self.cycles = len(cycles)
+        self.dropped = sum(not usable(cycle) for cycle in cycles)  # cycles that other programs disturbed
+        self.again = sum(visit.tries - 1 for cycle in cycles for visit in cycle)  # turns taken again
+        # Mean number of cores that other programs used during the visits that count, and that other virtual machines
+        # took during all.
+        self.others = fmean([visit.others for cycle in cycles if usable(cycle) for visit in cycle] or [0.0])
+        self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
+        self.seconds = sum(line.seconds for work in self.observed for line in recording.rounds(work))  # of all rounds
+        # Of the weights, on all held-out sources; None if these were not decoded.
+        self.scores = next((line.scores for line in self.decoded.values() if line.scores), None)
+        # Operations a second of the fastest matrix product, and its backend; None where none was measured.
+        peaks = [(line.flops, rows[row].backend) for row, line in self.profiled.items() if line.flops]
+        self.peak = max(peaks, default=None)
         self.trusted = trusted(self.dropped, self.cycles)  # whether any row may be called faster than another
         self.reached = half_width(recording)  # by the widest interval, to its wider side
-
-    @cached_property
-    def by_index(self) -> dict[int, RowResults]:
-        """The rows of which a process was started, without those that are measured a second time."""
-        return {index: self._row(index) for index in sorted(self.starts) if not self.plan.rows[index].control}
-
-    @cached_property
-    def rows(self) -> list[RowResults]:
-        """The rows from fast to slow; those that are not compared come last."""
-        return sorted(
-            self.by_index.values(), key=lambda one: (bool(one.why_not), one.step.value if one.step else 0.0)
-        )
-
-    @cached_property
-    def peak(self) -> tuple[float, str] | None:
-        """Operations a second of the fastest matrix product, and its backend; None where none was measured."""
-        measured = [(line.flops, self.plan.rows[row].backend) for row, line in self.profiled.items() if line.flops]
-        return max(measured, default=None)
-
-    @property
-    def others(self) -> float:
-        """Mean number of cores that other programs used during the visits that count."""
-        return fmean([v.others for cycle in self.all_cycles if usable(cycle) for v in cycle] or [0.0])
-
-    @property
-    def seconds(self) -> float:
-        """Total seconds of all rounds."""
-        return sum(line.seconds for work in self.observed for line in self.recording.rounds(work))
-
-    @property
-    def scores(self) -> Scores | None:
-        """The scores of the weights on all held-out sources; None if these were not decoded."""
-        return next((line.scores for line in self.decoded.values() if line.scores), None)
+        # The rows of which a process was started, without those that are measured a second time: from fast to slow;
+        # those that are not compared come last.
+        found = [self._row(index) for index in sorted(self.starts) if not rows[index].control]
+        self.rows = sorted(found, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
+        self.by_label = {row.label: row for row in self.rows}
 
     @cached_property
     def pairs(self) -> list[RowPair]:
@@ -150,7 +126,19 @@ class Results:
 
         They are compared by their training steps; none is where too many cycles were disturbed.
         """
-        return [pair for pair in self._pairs() if pair] if self.trusted else []
+        if not self.trusted:
+            return []
+        rows = self.plan.rows
+        compared = [rows.index(row.row) for row in self.rows if not row.why_not]
+        members = [index for index in compared if index in self.question]
+        pairs = [self._pair("frameworks", *pair) for pair in combinations(members, 2)]
+        for index, row in enumerate(rows):
+            if row.counterpart in rows:
+                other = rows.index(row.counterpart)
+                if row.control or {index, other} <= {*compared}:
+                    kind: Kind = "control" if row.control else "installed" if row.installed else "reduced"
+                    pairs.append(self._pair(kind, index, other))
+        return [pair for pair in pairs if pair]
 
     def ratio(self, left: str, right: str) -> Estimate | None:
         """How many times as fast the row labelled `left` trains as the one labelled `right`; None if not known."""
@@ -165,7 +153,7 @@ class Results:
 
         "" if there is none.
         """
-        timed = [row for row in self.rows if row.compared and row.step and row.row in self.plan.question]
+        timed = [row for row in self.rows if row.step and not row.why_not and row.row in self.plan.question]
         named = [row.label for name in (self.plan.baseline, BASELINE) for row in timed if row.row.backend == name]
         return next(iter(named), timed[-1].label if timed else "")
 
@@ -186,10 +174,10 @@ class Results:
         plain = [row for row in rows if ":" not in row.row.backend]
         return plain if len(plain) > 1 else rows
 
-    @cached_property
+    @property
     def headline(self) -> str:
         """The answer in a sentence: how many times as fast the fastest framework trains as each of the others."""
-        rows = self.of_frameworks([row for row in self.rows if row.compared and row.step])
+        rows = self.of_frameworks([row for row in self.rows if row.step and not row.why_not])
         if not self.rounds:
             return "Nothing was measured yet."
         if not self.trusted:
@@ -199,20 +187,21 @@ class Results:
         if len(rows) < 2 or not any(pair.kind == "frameworks" for pair in self.pairs):
             return "No answer yet: a comparison needs two rounds and two rows that pass parity."
         first, *others = rows
-        words: dict[str, list[str]] = {"faster": [], "same": [], "not told apart": []}
+        faster: list[str] = []
+        same: list[str] = []
+        unknown: list[str] = []
         for other in others:
             ratio = self.ratio(first.label, other.label)
             word = ratio.word(self.plan.within) if ratio else "not told apart"
             if ratio and word in ("faster", "slower"):
-                words["faster"].append(f"{times(ratio.value)} times as fast as {other.title}")
+                faster.append(f"{times(ratio.value)} times as fast as {other.title}")
             else:
-                words[word].append(other.title)
-        clauses = [f"trains {listed(words['faster'])}"] if words["faster"] else []
-        if words["same"]:
-            clauses.append(f"{'' if clauses else 'trains '}as fast as {listed(words['same'])}")
-        sentences = [f"{first.title} {listed(clauses)}"] if clauses else []
-        if words["not told apart"]:
-            sentences.append(f"{listed([first.title, *words['not told apart']])} are not told apart yet")
+                (same if word == "same" else unknown).append(other.title)
+        clauses = [listed(faster)] if faster else []
+        clauses += [f"as fast as {listed(same)}"] if same else []
+        sentences = [f"{first.title} trains {listed(clauses)}"] if clauses else []
+        if unknown:
+            sentences.append(f"{listed([first.title, *unknown])} are not told apart yet")
         translated = self.sentences
         if translated and all(row.label in translated[0].translations for row in rows):
             alike = sum(len(one.distinct) == 1 for one in translated)
@@ -222,8 +211,7 @@ class Results:
     @property
     def surprise(self) -> str:
         """How much slower the official example decodes a character than Keras; "" if it is not, or not measured."""
-        by_label = {row.label: row for row in self.rows}
-        example, keras = by_label.get(BASELINE), by_label.get(BASELINE.partition(":")[0])
+        example, keras = map(self.by_label.get, (BASELINE, BASELINE.partition(":")[0]))
         if not (example and example.alone and keras and keras.alone):
             return ""
         slower = float(f"{example.alone.value / keras.alone.value:.2g}")
@@ -237,15 +225,27 @@ class Results:
 
     @property
     def advice(self) -> list[str]:
-        """For each row as installed that is slower than its counterpart: the settings it lacks, and what to type."""
-        by_label, advice = {row.label: row for row in self.rows}, []
+        """For each row as installed that is slower than its counterpart: which of the matched settings it lacks, and
+        what to type to set them by hand."""
+        advice = []
         for pair in self.pairs:
-            if pair.kind == "installed" and pair.ratio.inverse.value > SLOWER:
-                own, matched = by_label[pair.left], by_label[pair.right]
-                threads = matched.facts.threads, own.facts.threads
-                processor = self.head.machine["processor"]
-                advice.append(advice_for(own.row.backend, pair.ratio.inverse.value, *threads, processor))
-        return [*filter(None, advice)]
+            slower = pair.ratio.inverse.value
+            if pair.kind != "installed" or slower <= SLOWER:
+                continue
+            backend = self.by_label[pair.left].row.backend
+            own_threads, threads = (self.by_label[label].facts.threads for label in (pair.left, pair.right))
+            lacked, typed = [], []
+            for group, values in matched_settings(threads, amd="AMD" in self.head.machine["processor"]).items():
+                settings = [quoted(f"{n}={value}") for n, value in values.items() if n in variables_of(backend)]
+                if settings and (group != "threads" or own_threads != threads):
+                    lacked.append(GROUPS[group])
+                    typed += settings
+            if lacked:
+                advice.append(
+                    f"A step of {backend} as installed takes {slower:.2f} times as long as with matched settings, "
+                    f"which decide {listed(lacked)}. To set them, type before the command: {' '.join(typed)}"
+                )
+        return advice
 
     @property
     def missing(self) -> list[str]:
@@ -260,31 +260,87 @@ class Results:
         }
         return [what for what, lacks in lacking.items() if lacks]
 
-    @cached_property
+    @property
     def doubts(self) -> list[str]:
         """The reasons not to rely on the figures."""
-        return [*self._doubts()]
+        doubts = []
+        if not self.trusted:
+            doubts.append(
+                f"other programs were at work in more than {MOST_DROPPED:.0%} of the cycles, so no row is called "
+                "faster than another"
+            )
+        used = len(self.observed["training"].logarithms)
+        if self.reached is None:
+            doubts.append("too few rounds can be used for an interval; --resume measures more")
+        elif used < LEAST_ROUNDS:
+            doubts.append(
+                f"only {used} rounds could be measured, and {LEAST_ROUNDS} are the least for figures to rely on"
+            )
+        if self._bias:
+            ratio = self._bias.ratio
+            doubts.append(
+                f"{self._bias.left} seems faster or slower than the same row measured before ({ratio.low:.2f} to "
+                f"{ratio.high:.2f}): the measurement is biased by as much, and all intervals are widened by it"
+            )
+        for why_not, labels in grouped((row.why_not, row.label) for row in self.rows if row.why_not).items():
+            doubts.append(f"not compared: {', '.join(labels)}, because {why_not}")
+        asked = self.plan.threads or self.head.machine["cores"]
+        for row in self.rows:
+            if not row.row.installed and row.facts.threads != asked:
+                doubts.append(f"{row.label} computed on {row.facts.threads} threads, although {asked} were asked for")
+            visits = self.visits.get(self.plan.rows.index(row.row), [])
+            if any(1 - fsum([*visit.lead, *visit.steps]) / visit.loop > MOST_OUTSIDE for visit in visits):
+                doubts.append(
+                    f"{row.label} spent over {MOST_OUTSIDE:.0%} of its time outside the timed steps, so the device "
+                    "may still have been at work when a step's clock was stopped"
+                )
+        return doubts
 
-    @cached_property
+    @property
     def notes(self) -> list[str]:
         """What else a reader should know of the figures."""
-        return [*self._notes()]
+        notes = []
+        if self.dropped:
+            left_out = f"{self.dropped} of {self.cycles} cycles are left out because other programs were at work"
+            notes.append(f"{left_out}; close other programs and measure again")
+        if self.stolen > MOST_STOLEN:
+            stolen = f"other virtual machines took {self.stolen:.2f} cores on average meanwhile"
+            notes.append(f"{stolen}, which widens intervals")
+        within = self.plan.within
+        if self.reached and self.reached > within:
+            spent = sum(line.seconds for line in self.recording.rounds())
+            more = ceil(spent * ((self.reached / max(within, 1e-3)) ** 2 - 1) / 60)
+            notes.append(
+                f"the widest interval reaches {self.reached:.1%} to one side, although {within:.0%} was asked for; "
+                f"about {more} more minute{'s' * (more > 1)} would do: --resume --budget {more}m"
+            )
+        matched = [row for row in self.rows if not row.row.installed]
+        fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.label) for row in matched)
+        if len(fates) > 1:
+            words = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in fates.items())
+            notes.append(f"denormal numbers (very close to zero) are not treated alike: {words}")
+        return notes
 
     def _row(self, index: int) -> RowResults:
         row, starts, decoded = self.plan.rows[index], self.starts[index], self.decoded.get(index)
-        facts, visits = starts[-1].facts, self.visits.get(index, [])
+        facts, visits, profiled = starts[-1].facts, self.visits.get(index, []), self.profiled.get(index)
         step, (certificate, why_not) = self.observed["training"].seconds(index), self._parity(index)
         alone = self.observed["alone"].seconds(index)
         if alone is None and decoded and not decoded.characters:
             alone = Estimate(decoded.seconds, decoded.seconds, decoded.seconds)
         sizes, batch_size = self.head.corpus.sizes, self.plan.settings.batch_size
-        profile = self.profiled[index].profile if index in self.profiled else None
-        makes_tensors = row.backend != BASELINE  # keras:example makes all of its tensors before its steps
-        process = [s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in starts if s.seconds]
-        flop = peak_share = None
+        start = {
+            "process": [s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in starts if s.seconds],
+            "import": [s.facts.import_seconds for s in starts],
+            "build": [s.facts.build_seconds for s in starts],
+            "first step": [s.warm_up.first_step_seconds for s in starts],
+        }
+        flop, parts = None, {}
         if step and not row.reduced:
             flop = step_flop(sizes, batch_size, self.plan.latent_dim, multiplies_one_hot(facts))
-            peak_share = flop / step.value / self.peak[0] if self.peak else None
+        if step and profiled and profiled.profile:
+            # keras:example makes all of its tensors before its steps.
+            parts = step_parts(profiled.profile, step.value, makes_tensors=row.backend != BASELINE)
         return RowResults(
             row=row,
             label=row.label,
@@ -299,16 +355,11 @@ class Results:
             batch=self.observed["batch"].seconds(index),
             alone=alone,
             sentences=decoded.sentences if decoded else 0,
-            start=({"process": median(process)} if process else {})
-            | {
-                "import": median(s.facts.import_seconds for s in starts),
-                "build": median(s.facts.build_seconds for s in starts),
-                "first step": median(s.warm_up.first_step_seconds for s in starts),
-            },
+            start={phase: median(seconds) for phase, seconds in start.items() if seconds},
             peak_memory=max([start.warm_up.peak for start in starts] + [visit.peak for visit in visits]),
             flop=flop,
-            peak_share=peak_share,
-            step_parts=step_parts(profile, step.value, makes_tensors) if step else {},
+            peak_share=flop / step.value / self.peak[0] if flop and step and self.peak else None,
+            step_parts=parts,
         )
 
     def _parity(self, index: int) -> tuple[Certificate | None, str]:
@@ -335,85 +386,24 @@ class Results:
         return next((pair for pair in pairs if pair and pair.word in ("faster", "slower")), None)
 
     def _pair(self, kind: Kind, left: int, right: int) -> RowPair | None:
-        """Two rows compared; None where their ratio is not known. A bias widens its intervals."""
-        observed = self.observed["training"]
+        """Two rows compared, of two frameworks the faster one on the left; None where their ratio is not known.
+
+        A bias widens its intervals.
+        """
+        observed, (one, other) = self.observed["training"], (self.plan.rows[index].label for index in (left, right))
         ratio, pairwise = observed.ratio(left, right), observed.pairwise(left, right)
         if ratio is None:
             return None
+        if kind == "frameworks" and ratio.value < 1:
+            return self._pair(kind, right, left)
         if kind != "control" and self._bias:
             bias = max(self._bias.ratio.value, self._bias.ratio.inverse.value) - 1
             ratio, pairwise = ratio.widened(bias), pairwise and pairwise.widened(bias)
         word, why = ratio.word(self.plan.within), ""
         if kind == "frameworks" and word == "faster":
-            slower, faster = self.by_index[right], self.by_index[left]
+            faster, slower = self.by_label[one], self.by_label[other]
             why = why_slower(slower.title, faster.title, slower.step_parts, faster.step_parts)
-        return RowPair(kind, self.plan.rows[left].label, self.plan.rows[right].label, ratio, pairwise, word, why)
-
-    def _pairs(self) -> Iterator[RowPair | None]:
-        compared = {index for index, row in self.by_index.items() if row.compared}
-        members = [index for index in self.question if index in compared]
-        members.sort(key=lambda index: fmean(self.observed["training"].of_row(index) or [0.0]))
-        for left, right in combinations(members, 2):
-            pair = self._pair("frameworks", left, right)
-            yield self._pair("frameworks", right, left) if pair and pair.ratio.value < 1 else pair
-        for index, row in enumerate(self.plan.rows):
-            if row.counterpart in self.plan.rows:
-                other = self.plan.rows.index(row.counterpart)
-                if row.control or {index, other} <= compared:
-                    yield self._pair(
-                        "control" if row.control else "installed" if row.installed else "reduced", index, other
-                    )
-
-    def _doubts(self) -> Iterator[str]:
-        if not self.trusted:
-            yield (
-                f"other programs were at work in more than {MOST_DROPPED:.0%} of the cycles, so no row is called "
-                "faster than another"
-            )
-        used = len(self.observed["training"].logarithms)
-        if self.reached is None:
-            yield "too few rounds can be used for an interval; --resume measures more"
-        elif used < LEAST_ROUNDS:
-            yield f"only {used} rounds could be measured, and {LEAST_ROUNDS} are the least for figures to rely on"
-        if self._bias:
-            ratio = self._bias.ratio
-            yield (
-                f"{self._bias.left} seems faster or slower than the same row measured before ({ratio.low:.2f} to "
-                f"{ratio.high:.2f}): the measurement is biased by as much, and all intervals are widened by it"
-            )
-        for why_not, labels in grouped((row.why_not, row.label) for row in self.rows if row.why_not).items():
-            yield f"not compared: {', '.join(labels)}, because {why_not}"
-        asked = self.plan.threads or self.head.machine["cores"]
-        for row in self.rows:
-            if not row.row.installed and row.facts.threads != asked:
-                yield f"{row.label} computed on {row.facts.threads} threads, although {asked} were asked for"
-            visits = self.visits.get(self.plan.rows.index(row.row), [])
-            if any(1 - fsum([*visit.lead, *visit.steps]) / visit.loop > MOST_OUTSIDE for visit in visits):
-                yield (
-                    f"{row.label} spent over {MOST_OUTSIDE:.0%} of its time outside the timed steps, so the device "
-                    "may still have been at work when a step's clock was stopped"
-                )
-
-    def _notes(self) -> Iterator[str]:
-        if self.dropped:
-            left_out = f"{self.dropped} of {self.cycles} cycles are left out because other programs were at work"
-            yield f"{left_out}; close other programs and measure again"
-        stolen = fmean([visit.stolen for cycle in self.all_cycles for visit in cycle] or [0.0])
-        if stolen > MOST_STOLEN:
-            yield f"other virtual machines took {stolen:.2f} cores on average meanwhile, which widens intervals"
-        within = self.plan.within
-        if self.reached and self.reached > within:
-            spent = sum(line.seconds for line in self.recording.rounds())
-            more = ceil(spent * ((self.reached / max(within, 1e-3)) ** 2 - 1) / 60)
-            yield (
-                f"the widest interval reaches {self.reached:.1%} to one side, although {within:.0%} was asked for; "
-                f"about {more} more minute{'s' * (more > 1)} would do: --resume --budget {more}m"
-            )
-        matched = [row for row in self.rows if not row.row.installed]
-        fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.label) for row in matched)
-        if len(fates) > 1:
-            words = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in fates.items())
-            yield f"denormal numbers (very close to zero) are not treated alike: {words}"
+        return RowPair(kind, one, other, ratio, pairwise, word, why)
 
 
 def times(ratio: float) -> str:

@@ -33,7 +33,6 @@ AXES = {  # the names of the axes on a page
     "num_samples": "pairs in the corpus",
 }
 MEMORY = "num_samples"  # the axis along which a page shows memory and not time
-MEASURED = "How it was measured"  # the section that a terminal does not show
 
 
 @dataclass(frozen=True)
@@ -152,60 +151,57 @@ def _grouped(recording: Recording, row: int, visits: Sequence[tuple[int, Visit]]
 
 
 def report_of(recording: Recording) -> Report:
-    """The page of a sweep, of which a terminal shows what stands above `---`, and its results as plain values."""
+    """The page of a sweep, of which a terminal shows all but how it was measured, and its results as plain values."""
     plan = recording.plan
-    again = f"On {words.safe(words.day(recording.head.started))}, with {words.code(plan.command)}."
-    about = {"again": again, "origin": words.origin(recording.head, {})}
+    values = {
+        "day": words.safe(words.day(recording.head.started)),
+        "command": words.code(plan.command),
+        "origin": words.origin(recording.head, {}),
+        "units": str(plan.latent_dim),
+        "pairs": str(plan.settings.batch_size),
+    }
     results = scaled_of(recording) if plan.workers > 1 else scaling_of(recording)
-    if isinstance(results, Scaled):
-        parts = words.sections("workers.md", about | _of_workers(results, plan))
-    else:
-        parts = _of_sizes(results) | {MEASURED: words.joined(_measured(results, plan), *about.values())}
-    measured = parts.pop(MEASURED)
-    summary = words.joined(parts.pop(""), *(f"## {title}\n\n{body}" for title, body in parts.items()))
-    return Report(
-        words.joined(summary, "---", f"## {MEASURED}\n\n{measured}") + "\n",
-        summary + "\n",
-        msgspec.json.decode(msgspec.json.encode(results)),
-        dict,
-    )
+    values |= _of_workers(results, plan) if isinstance(results, Scaled) else _of_sizes(results)
+    parts = words.sections(f"{plan.kind}.md", values)
+    title, measured = parts.popitem()
+    summary = words.joined(parts.pop(""), words.under_headings(parts))
+    content = msgspec.json.decode(msgspec.json.encode(results))
+    return Report(f"{summary}\n\n---\n\n## {title}\n\n{measured}\n", summary + "\n", content, {})
 
 
 def _of_sizes(scaling: Scaling) -> dict[str, str]:
-    """The sections of a page about sizes: its headline, and a table of each axis."""
+    """What the template of a page about sizes has in its places: its headline, and of each axis a table."""
     shares = grouped((point.backend, point.share) for point in scaling.points if point.axis != MEMORY)
     best = sorted(((max(found), name) for name, found in shares.items()), reverse=True)
     reached = [f"{words.percent(most)} in {words.safe(name)}" for most, name in best]
-    sections = {"": "# How the memory of a training grows with its corpus"}
+    headline = "How the memory of a training grows with its corpus"
     if reached:
-        share = f"this share of the machine's peak: {listed(reached)}"
-        sections[""] = f"# At its best size a training step reaches {share}."
-    for axis, along in grouped((point.axis, point) for point in scaling.points if point.axis in AXES).items():
-        by_backend = grouped((point.backend, point) for point in along)
-        cells = {(point.size, point.backend): _cell(point, by_backend[point.backend]) for point in along}
-        figures = words.table(
-            [AXES[axis], *map(words.safe, by_backend)],
-            [
-                [f"{size:,}", *(cells.get((size, backend), words.MISSING) for backend in by_backend)]
-                for size in sorted({point.size for point in along})
-            ],
-        )
-        sections[f"By {AXES[axis]}"] = words.joined(figures, _note(axis, by_backend))
-    return sections
+        headline = f"At its best size a training step reaches this share of the machine's peak: {listed(reached)}."
+    values = {"headline": headline, "base": "", "peak": words.digits(scaling.flops / 1e9)}
+    by_axis = grouped((point.axis, point) for point in scaling.points)
+    for axis, name in AXES.items():
+        along = grouped((point.backend, point) for point in by_axis.get(axis, []))
+        cells = {
+            (point.size, backend): _cell(point, _base(points))
+            for backend, points in along.items()
+            for point in points
+        }
+        lines = [
+            [f"{size:,}", *(cells.get((size, backend), words.MISSING) for backend in along)]
+            for size in sorted({size for size, _ in cells})
+        ]
+        values[axis] = words.table([name, *map(words.safe, along)], lines)
+        values[f"{axis}_departed"] = _departures(along)
+        if axis == MEMORY and along:
+            values["base"] = f"{_base(next(iter(along.values()))).size:,}"
+    return values
 
 
-def _measured(scaling: Scaling, plan: Plan) -> str:
-    return (
-        f"Where they are not varied, there are {plan.latent_dim} units and {plan.settings.batch_size} pairs in a "
-        f"batch. The peak is {words.digits(scaling.flops / 1e9)} GFLOP/s, which the fastest matrix product reached."
-    )
-
-
-def _cell(point: SizePoint, along: Sequence[SizePoint]) -> str:
+def _cell(point: SizePoint, base: SizePoint) -> str:
     """A point as text: 512 MB (1.03×) along the pairs in the corpus, 39.1 ms (45.5 %) along all other axes."""
     if point.axis != MEMORY:
         return f"{words.quantity(point.seconds)} ({words.percent(point.share)})"
-    return f"{words.megabytes(point.peak_memory)} ({point.peak_memory / max(_base(along).peak_memory, 1):.2f}×)"
+    return f"{words.megabytes(point.peak_memory)} ({point.peak_memory / max(base.peak_memory, 1):.2f}×)"
 
 
 def _base(along: Sequence[SizePoint]) -> SizePoint:
@@ -213,17 +209,16 @@ def _base(along: Sequence[SizePoint]) -> SizePoint:
     return min(along, key=lambda point: (point.size != DataConfig.num_samples, point.size))
 
 
-def _note(axis: str, by_backend: Mapping[str, Sequence[SizePoint]]) -> str:
-    """How to read the cells of an axis, and at which sizes backends use much less of the machine than at best."""
-    if axis == MEMORY:
-        base = _base(next(iter(by_backend.values())))
-        return f"In brackets: this peak as a multiple of that with {base.size:,} pairs."
-    note = "In brackets: the share of the machine's peak speed."
-    departures = grouped((departed(points), words.safe(backend)) for backend, points in by_backend.items())
+def _departures(along: Mapping[str, Sequence[SizePoint]]) -> str:
+    """Sentences that say at which sizes of an axis backends use much less of the machine than at best."""
+    sentences = ""
+    departures = grouped((departed(points), words.safe(backend)) for backend, points in along.items())
     for size, names in departures.items():
         where, reached = ("At every size", "at least") if size is None else (f"At {size:,}", "less than")
-        note += f" {where} {listed(names)} reached {reached} half of {'their' if names[1:] else 'its'} best share."
-    return note
+        sentences += (
+            f" {where} {listed(names)} reached {reached} half of {'their' if names[1:] else 'its'} best share."
+        )
+    return sentences
 
 
 def _of_workers(scaled: Scaled, plan: Plan) -> dict[str, str]:
@@ -237,7 +232,10 @@ def _of_workers(scaled: Scaled, plan: Plan) -> dict[str, str]:
         for name, result in frameworks
         if (efficiency := result.efficiency["group"])
     ]
-    of_one = f"Pairs a second of a group of {plan.workers} workers, as a multiple of those of one"
+    headline = "What a group of workers loses on this machine"
+    if faster:
+        of_one = f"Pairs a second of a group of {plan.workers} workers, as a multiple of those of one"
+        headline = f"{of_one}: {listed(faster)}."
     busy = (
         f"**Other programs used {mean:.2f} cores on average, and up to {most:.2f}, in more than half of the "
         "cycles, so none was left out.** Workers at once had to share the cores with them, one worker hardly, so "
@@ -253,9 +251,8 @@ def _of_workers(scaled: Scaled, plan: Plan) -> dict[str, str]:
     ]
     sizes = sorted({size for result in scaled.frameworks for size in result.sums})
     sums = [[name, *(words.quantity(result.sums.get(size)) for size in sizes)] for name, result in frameworks]
-    nothing = "What a group of workers loses on this machine"
     return {
-        "headline": f"{of_one}: {listed(faster)}." if faster else nothing,
+        "headline": headline,
         "busy": busy if most > MOST_OTHERS else "",
         "steps": words.table(["framework", "processes at work", "pairs a step", "a step", "efficiency"], steps),
         "communication": words.table(["framework", "by the difference", "by the profiler"], communication),
@@ -263,7 +260,6 @@ def _of_workers(scaled: Scaled, plan: Plan) -> dict[str, str]:
         "planned": str(ROUNDS),
         "workers": str(plan.workers),
         "threads": words.count(plan.threads or 1, "thread"),
-        "units": str(plan.latent_dim),
         "mean": f"{mean:.2f}",
         "most": f"{most:.2f}",
         "dropped": str(scaled.dropped),

@@ -52,16 +52,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) if lines else ""
 
 
-def sections(template: str, values: Mapping[str, str]) -> dict[str, str]:
+def template(name: str) -> str:
+    """The text of a file of templates/."""
+    return (files("benchmarks.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def sections(name: str, values: Mapping[str, str]) -> dict[str, str]:
     """The sections of a page by title, the first without one: a template with these values in place of their names.
 
     A paragraph that is nothing but an empty value is left out, and so is the text below it, which is about it. A
     section of which nothing is left is left out.
     """
-    text = (files("benchmarks.report") / "templates" / template).read_text(encoding="utf-8")
-    first, *others = re.split(r"^## ", text, flags=re.MULTILINE)
     found = {}
-    for section in ("\n" + first, *others):
+    for section in re.split(r"^## ", "\n" + template(name), flags=re.MULTILINE):
         title, _, body = section.partition("\n")
         kept, there = [], True
         for paragraph in body.strip().split("\n\n"):
@@ -73,6 +76,11 @@ def sections(template: str, values: Mapping[str, str]) -> dict[str, str]:
         if kept:
             found[title] = joined(*kept)
     return found
+
+
+def under_headings(parts: Mapping[str, str]) -> str:
+    """Sections by title, each under its heading."""
+    return joined(*(f"## {title}\n\n{body}" for title, body in parts.items()))
 
 
 def origin(head: Head, more: Mapping[str, str]) -> str:

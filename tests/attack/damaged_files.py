@@ -259,7 +259,7 @@ def hostile_mapping(whole: bytes, rng: random.Random) -> bytes:
 
 def of_recording(path: Path) -> str:
     """A recording gets a page, is compared with another one, and stands beside it, or is refused in one line."""
-    page = "<!doctype html>" in damage.reported(path, charts=True)
+    page = "<!doctype html>" in damage.reported(path)
     damage.compared_with(path, damage.another())
     damage.beside_another(path)
     return "pages" if page else "refused in one line"

@@ -44,10 +44,6 @@ COLUMNS = """
   return [lines, box.left, box.right, code.scrollWidth, code.clientWidth];
 }))
 """
-
-frameworks = pytest.mark.parametrize("name", FRAMEWORKS)
-
-
 Outcome = tuple[list[float], dict[str, str]]  # the loss of each step, and the translations after the last one
 
 
@@ -82,8 +78,15 @@ def furthest(losses: list[float]) -> float:
     return float(np.abs(np.array(losses) / expected()[0][: len(losses)] - 1).max())
 
 
-@frameworks
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_script_gives_the_referees_results_and_what_its_comments_warn_of_is_seen(name: str, tmp_path: Path) -> None:
+    """It stands alone and has the blocks, too."""
+    assert set(re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE)) == {
+        *("argparse", "pathlib", "numpy", "safetensors"),
+        name,
+    }
+    titles = [f"# {number}. {title}" for number, title in enumerate(BLOCKS, 1)]
+    assert re.findall(r"^# \d.*$", source(name), re.MULTILINE) == titles
     scripts = [TUTORIAL / f"{name}_seq2seq.py"]
     for number, (right, wrong) in enumerate(TRAPS[name]):
         assert source(name).count(right) == 1
@@ -100,39 +103,23 @@ def test_a_script_gives_the_referees_results_and_what_its_comments_warn_of_is_se
     assert all(furthest(losses) > TOLERANCE for losses, _ in trapped)
 
 
-@frameworks
-def test_a_script_stands_alone_and_has_the_blocks(name: str) -> None:
-    imported = re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE)
-    assert set(imported) == {"argparse", "pathlib", "numpy", "safetensors", name}
-    titles = [f"# {number}. {title}" for number, title in enumerate(BLOCKS, 1)]
-    assert re.findall(r"^# \d.*$", source(name), re.MULTILINE) == titles
-
-
 def test_the_pages_are_what_their_sources_make(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(TUTORIAL)
-    for page, text in runpy.run_path(str(TUTORIAL / "render.py"))["render"]().items():
-        assert (TUTORIAL / page).read_text(encoding="utf-8") == text
-
-
-def test_every_block_says_what_differs_and_leads_into_the_register() -> None:
+    """Every block says what differs, and leads into the register; and links lead somewhere."""
     blocks = tomllib.loads((TUTORIAL / "blocks.toml").read_text(encoding="utf-8"))["block"]
     assert [block["title"] for block in blocks][1:] == BLOCKS
     for block in blocks:
-        text = " ".join(block[name] for name in ("differs", *FRAMEWORKS))
-        assert "(../deviations.md#" in text, block["title"]
-
-
-@pytest.mark.parametrize("page", ["index.html", "sentence.html"])
-def test_links_lead_somewhere(page: str) -> None:
-    text = (TUTORIAL / page).read_text(encoding="utf-8")
-    links = re.findall(r'href="(?!https://)([^"]+)"', text)
-    assert links
-    for link in links:
-        path, _, anchor = link.partition("#")
-        target = TUTORIAL / (path or page)
-        there = f"\n## {anchor}\n" if path.endswith(".md") else f' id="{anchor}"'
-        assert target.exists(), link
-        assert not anchor or there in target.read_text(encoding="utf-8"), link
+        assert "(../deviations.md#" in " ".join(block[name] for name in ("differs", *FRAMEWORKS)), block["title"]
+    monkeypatch.syspath_prepend(TUTORIAL)
+    for page, text in runpy.run_path(str(TUTORIAL / "render.py"))["render"]().items():
+        assert (TUTORIAL / page).read_text(encoding="utf-8") == text
+        links = re.findall(r'href="(?!https://)([^"]+)"', text)
+        assert links
+        for link in links:
+            path, _, anchor = link.partition("#")
+            target = TUTORIAL / (path or page)
+            there = f"\n## {anchor}\n" if path.endswith(".md") else f' id="{anchor}"'
+            assert target.exists(), link
+            assert not anchor or there in target.read_text(encoding="utf-8"), link
 
 
 @pytest.mark.parametrize("width", [390, 1400])

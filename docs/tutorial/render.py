@@ -1,11 +1,10 @@
-"""Write index.html and sentence.html beside this file; with `--check`, only say whether they are up to date.
+"""Write index.html and sentence.html beside this file.
 
 The code comes from the three scripts, the words from blocks.toml, the drawings from docs/drawings, the table from
 docs/lstm_returns.md, and all numbers from the NumPy backend in float64 on the run that is bundled.
 """
 
 import re
-import sys
 import tomllib
 from base64 import b64encode
 from collections import Counter
@@ -58,13 +57,7 @@ def render() -> dict[str, str]:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "markdown": markdown,
-        "visible": visible,
-        "percent": percent,
-        "signed": signed,
-        "drawing": drawing,
-    }
+    environment.filters |= {one.__name__: one for one in (markdown, visible, percent, signed, drawing)}
     index = environment.get_template("index.html").render(
         blocks=blocks(), scripts=SCRIPTS, title=TABLE, table=table(), losses=losses, translations=translations
     )
@@ -206,14 +199,6 @@ def svg(kind: str, width: float, height: float, parts: list[str], label: str) ->
     return Markup("\n".join([opening, *parts, "</svg>"]))
 
 
-def main() -> None:
-    for name, page in render().items():
-        path = HERE / name
-        if "--check" not in sys.argv[1:]:
-            write_atomically(path, page)
-        elif not path.exists() or path.read_text(encoding="utf-8") != page:
-            sys.exit(f"docs/tutorial/{name} is not what its sources make; run: python docs/tutorial/render.py")
-
-
 if __name__ == "__main__":
-    main()
+    for name, page in render().items():
+        write_atomically(HERE / name, page)

@@ -13,10 +13,6 @@ from common.weights import ModelState
 from tests.planted import planted_in
 
 
-class Correct(TorchBackend):
-    """No mistake: what the ladder must let pass."""
-
-
 class SecondBiasTrained(TorchBackend):
     """Both of torch's biases are in the optimizer; their sum is what Keras's one is."""
 

@@ -84,24 +84,6 @@ def test_ctrl_c_during_parity_does_not_wait_for_processes_that_are_being_started
             course.start("numpy", "float32")
 
 
-def test_what_the_threads_of_a_comparison_share_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    computed = []
-
-    def decoded(course: Course, answers: Answers) -> list[int]:
-        time.sleep(0.3)
-        computed.append(0)
-        return computed
-
-    monkeypatch.setattr(Course, "decoded", decoded)
-    with (
-        Course(DataConfig(), SETTINGS, 8, QUICK, Runtime(threads=1)) as course,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        one, other = threads.map(lambda _: course.expected_ids, range(2))
-    assert one is other
-    assert len(computed) == 1
-
-
 def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is() -> None:
     catch_planted_mistakes("torch")
 

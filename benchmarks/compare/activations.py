@@ -44,5 +44,4 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 def activated(x: Array, name: str) -> Array:
     """The activation of an output, in the output's own precision."""
-    with np.errstate(all="ignore"):
-        return ACTIVATIONS[name](x.astype(np.float64)).astype(x.dtype)
+    return ACTIVATIONS[name](x.astype(np.float64)).astype(x.dtype)

@@ -1,4 +1,5 @@
-"""The rungs of the parity ladder, from tensors up to decoded strings: a backend's record against the referee's."""
+"""The rungs of the parity ladder, from tensors up to decoded strings: a backend's record against the referee's, and
+why it failed on one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,15 +15,32 @@ from backends.groups.engines import ENGINES
 from backends.process.group import ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.compare.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
-from benchmarks.compare.comparer import RUNGS, Check, Item, judge
+from benchmarks.compare.comparer import GATES, RUNGS, Check, Item, explained, judge, nearest, place
 from benchmarks.compare.course import Answers, Course
-from benchmarks.compare.in_child import TENSORS
+from common.tensors import Batch
 from common.weights import SLOT_PREFIX, permute_units
 
 # How differences of numbers that are always float64 are measured, and those of tensors whose size is not known.
 RELATIVE: dict[str, Any] = {"relative": True, "dtype": "float64"}
 TO_LARGEST: dict[str, Any] = {"scale": None}
 EXACT_STEPS = 10  # of a training in less than float64; the losses of later steps differ by rounding alone
+BREAKS = {
+    "tensors": "its process does not make the same tensors of the same ids",
+    "weights": "weights are changed on their way in or out",
+}
+# The words for the axes of tensors; "lstm gate" is an axis of the blocks of the four gates.
+AXES: dict[str, tuple[str, ...]] = {
+    "state_h": ("row", "unit"),
+    "state_c": ("row", "unit"),
+    "probabilities": ("row", "time step", "character"),
+    "dense/kernel": ("unit", "character"),
+    "train": ("batch",),
+    "evaluate": ("batch",),
+}
+for lstm in ("encoder/", "decoder/"):
+    AXES |= {f"{lstm}{kernel}": ("row", "lstm gate") for kernel in ("kernel", "recurrent_kernel")}
+    AXES[f"{lstm}bias"] = ("lstm gate",)
+SEPARATE = 3.0  # the worst gate is named if its error is this many times the second worst gate's
 
 
 class Climber:
@@ -65,18 +83,17 @@ class Climber:
         return self.compared(rung, tensor, right, left, tolerance, **how)
 
     def _tensors(self) -> Iterator[Check]:
-        for name in TENSORS:
-            yield self.held("tensors", name, 0.0)
+        return (self.held("tensors", name, 0.0) for name in self.left["tensors"])
 
     def _weights(self) -> Iterator[Check]:
-        for name in self.left["weights"]:
-            yield self.held("weights", name, 0.0)
+        return (self.held("weights", name, 0.0) for name in self.left["weights"])
 
     def _forward(self) -> Iterator[Check]:
         for name in ("state_h", "state_c", "probabilities"):  # the probabilities follow from the states
             bound = self.tolerances[name]
             if self.precision == "float32":
-                bound = min(bound, BUDGET * self.course.float32_errors[name])
+                got, expected = (side["forward"][name] for side in (self.course.float32, self.course.referee))
+                bound = min(bound, BUDGET * float(np.abs(got - expected).max()))
             yield self.held("forward", name, bound)
 
     def _loss(self) -> Iterator[Check]:
@@ -84,8 +101,8 @@ class Climber:
         yield self.compared("loss", "loss", got, expected, self.tolerances["loss"], **RELATIVE)
 
     def _gradients(self) -> Iterator[Check]:
-        for name in self.course.probe.weights:
-            yield self.held("gradients", name, self.tolerances["gradients"], **TO_LARGEST)
+        bound = self.tolerances["gradients"]
+        return (self.held("gradients", name, bound, **TO_LARGEST) for name in self.course.probe.weights)
 
     def _step(self) -> Iterator[Check]:
         settings = self.course.settings
@@ -103,54 +120,49 @@ class Climber:
         for name in self.course.probe.weights:
             yield self.held("step", SLOT_PREFIX + name, self.tolerances["slots"], **TO_LARGEST)
 
-    def _losses(self, rung: str, name: str, got: NDArray[Any], expected: NDArray[Any]) -> Check:
+    def _losses(self, got: NDArray[Any], expected: NDArray[Any], of: str = "") -> Check:
         """The check of a training's losses, of those of the first steps where later ones differ by rounding alone."""
         exact = len(expected) if self.precision == "float64" else EXACT_STEPS
-        name = f"losses of {exact} steps{name}"
-        bound = self.tolerances["trajectory"]
-        return self.compared(rung, name, got[:exact], expected[:exact], bound, **RELATIVE)
+        name, bound = f"losses of {exact} steps{of}", self.tolerances["trajectory"]
+        return self.compared("trajectory", name, got[:exact], expected[:exact], bound, **RELATIVE)
 
     def _trajectory(self) -> Iterator[Check]:
-        got, expected = self.right["trajectory"]["losses"], self.left["trajectory"]["losses"]
-        yield self._losses("trajectory", "", got, expected)
+        got, expected = (side["trajectory"]["losses"] for side in (self.right, self.left))
+        yield self._losses(got, expected)
         # In bfloat16 permuting the units shows no rounding error, since a weight is rounded alike wherever it stands.
         if self.precision == "bfloat16":
             name, bound = "mean of the losses", self.tolerances["trajectory"]
             yield self.compared("trajectory", name, got.mean(), expected.mean(), bound, **RELATIVE)
         elif self.precision == "float32" and self.course.size.permutations:
-            yield self._mean_loss(got, expected)
+            bound = SPREADS * self._spread(got)
+            yield self.compared("trajectory", "mean loss", got.mean(), expected.mean(), bound, dtype="float64")
         if self.course.workers > 1 and self.process.name in ENGINES:
             with self.course.start_group(self.process.name, self.dtype) as processes:
                 yield from self.of_group(processes)
 
-    def _mean_loss(self, got: NDArray[Any], expected: NDArray[Any]) -> Check:
-        """The check that the mean loss is as near as those of trainings with permuted units are to one another."""
+    def _spread(self, losses: NDArray[Any]) -> float:
+        """The standard deviation of the mean loss of this training and of those with permuted units; zero, which no
+        training is near enough for, where one of them diverged."""
         rng, question = np.random.default_rng(self.course.settings.seed), self.right.questions["trajectory"]
-        means = [got.mean()]
+        means = [losses.mean()]
         for _ in range(self.course.size.permutations):
             state = permute_units(question.state, rng.permutation(self.course.model.latent_dim))
             means.append(self.right.ask(replace(question, state=state))["losses"].mean())
-        spread, error = float(np.std(means, ddof=1)), abs(float(got.mean() - expected.mean()))
-        note = f"got {got.mean():.9f}, expected {expected.mean():.9f}; standard deviation of runs {spread:.1e}"
-        diverged = not isfinite(spread)  # one of the trainings
-        errors = (inf, 0.0) if diverged else (error, SPREADS * spread)
-        return self.check("trajectory", "mean loss", *errors, note=note)
+        spread = float(np.std(means, ddof=1))
+        return spread if isfinite(spread) else 0.0
 
     def of_group(self, processes: Sequence[BackendProcess]) -> Iterator[Check]:
         """The checks that a group of workers trains as the referee does alone, and that they end in one state."""
-        question, expected = self.right.questions["group"], self.left["group"]
+        question, expected = self.right.questions["group"], dict(self.left["group"])
         all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(question))
-        got, of_workers = all_steps[0], f"{len(processes)} workers"
-        yield self._losses("trajectory", f", {of_workers}", got["losses"], expected["losses"])
+        of_workers, losses = f"{len(processes)} workers", [steps.pop("losses") for steps in all_steps]
+        yield self._losses(losses[0], expected.pop("losses"), f", {of_workers}")
         for name in expected if self.precision == "float64" else ():
-            if name != "losses":
-                both, bound = (got[name], expected[name]), self.tolerances["slots"]
-                yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, **TO_LARGEST)
-        same = all(
-            np.array_equal(got[name], other[name]) for other in all_steps for name in expected if name != "losses"
-        )
-        note = "" if same else "they end with different weights or slots"
-        yield self.check("trajectory", f"states of {of_workers}", 0.0 if same else inf, 0.0, note=note)
+            both, bound = (all_steps[0][name], expected[name]), self.tolerances["slots"]
+            yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, **TO_LARGEST)
+        first, *others = (np.concatenate([steps[name].ravel() for name in expected]) for steps in all_steps)
+        states = np.array(others), np.tile(first, (len(others), 1))
+        yield self.compared("trajectory", f"states of {of_workers}", *states, 0.0)
 
     def _counts(self) -> Iterator[Check]:
         for tensor in self.left["counts"]:
@@ -166,17 +178,95 @@ class Climber:
                 yield self.held("counts", tensor, near_ties if "correct" in name else 0.0, dtype="float64")
 
     def _strings(self) -> Iterator[Check]:
-        course, words = self.course, self.course.material.decoder_vocabulary
-        most = course.size.sentences_of_example if self.process.name == BASELINE else None
-        rows, got = course.questions["strings"].rows[:most], course.decoded(self.right, most)
-        decoded = list(zip(rows, got, course.expected_ids, strict=False))
-        different = [one for one in decoded if not np.array_equal(one[1], one[2])]
+        course, question = self.course, self.right.questions["strings"]
+        if self.process.name == BASELINE:
+            question = replace(question, rows=question.rows[: course.size.sentences_of_example])
+        translations = self.right.ask(question)["ids"], self.left["strings"]["ids"]
+        different = [one for one in zip(question.rows, *translations, strict=False) if not np.array_equal(*one[1:])]
         wrong = [one for one in different if course.margin(*one) > NEAR_TIE[self.precision]]
-        error = inf if wrong else len(different) / len(decoded)
-        distinct = len(np.unique(course.expected_ids, axis=0))
-        note = f"{len(decoded)} sentences, {distinct} distinct strings, {len(different)} near-ties"
+        error, number = len(different) / len(question.rows), len(question.rows)
+        distinct = len(np.unique(translations[1], axis=0))
+        note = f"{number} sentences, {distinct} distinct strings, {len(different)} near-ties"
         if wrong:
             row, *both = wrong[0]
-            text, expected = (words.text_of(ids) for ids in both)
+            text, expected = map(course.material.decoder_vocabulary.text_of, both)
             note = f"{course.material.pairs[row][0]!r}: got {text!r}, expected {expected!r}"
-        yield self.check("strings", "strings", error, PARTED[self.precision], note=note)
+        yield self.check("strings", "strings", inf if wrong else error, PARTED[self.precision], note=note)
+
+
+def explain(climber: Climber) -> str:
+    """A few lines on the rung that failed: the tensor, time step, gate, row and unit, and both values."""
+    failed = [check for check in climber.checks if not check.passed]
+    shown = failed[nearest(failed)]
+    checks = sum(check.rung == shown.rung for check in climber.checks)
+    at = place_of(shown.tensor, shown.where, climber.course.model.latent_dim)
+    lines = explained(shown.climber, shown, at, len(failed), checks, BREAKS.get(shown.rung, ""))
+    if shown.rung == "weights":
+        lines += _rearrangement(*(side["weights"][shown.tensor] for side in (climber.right, climber.left)))
+    if shown.rung in ("forward", "loss", "gradients"):
+        batch, steps = _shortest_prefix(climber, shown.rung)
+        lines += [steps, _gate(climber, batch)]
+    return "\n  ".join(lines)
+
+
+def place_of(tensor: str, where: tuple[int, ...], latent_dim: int) -> str:
+    """Describe an index of a tensor, such as "row 3, forget gate, unit 5" or "row 3, time step 2, character 7"."""
+    return place(where, AXES.get(tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ()), latent_dim)
+
+
+def _rearrangement(came_out: NDArray[Any], went_in: NDArray[Any]) -> list[str]:
+    """How weights that came out of a backend differ: transposed, or in how many rows."""
+    if came_out.shape != went_in.shape:
+        return []
+    if np.array_equal(came_out, went_in.T):
+        return ["it came out transposed"]
+    rows = np.unique(np.argwhere(came_out != went_in)[:, 0])
+    return [f"{len(rows)} of {len(went_in)} rows differ" + (f": row {rows[0]}" if len(rows) == 1 else "")]
+
+
+def _shortest_prefix(climber: Climber, rung: str) -> tuple[Batch, str]:
+    """The fewest time steps with which the rung still fails, as a batch and in words: first the decoder's steps are
+    shortened as far as possible, then the encoder's."""
+    question = climber.right.questions[rung if rung in climber.right.questions else "gradients"]
+    whole = question.corpus.take(question.rows)
+
+    def breaks(encoder_steps: int, decoder_steps: int) -> bool:
+        """Whether the rung fails with so many time steps."""
+        sides = (
+            side.of_batch(_prefix(whole, encoder_steps, decoder_steps)) for side in (climber.right, climber.left)
+        )
+        return not all(check.passed for check in Climber(climber.course, *sides).rung(rung))
+
+    t_enc, t_dec = whole.encoder_ids.shape[1], whole.decoder_input_ids.shape[1]
+    d = next((d for d in range(1, t_dec) if breaks(t_enc, d)), t_dec)
+    e = next((e for e in range(1, t_enc) if breaks(e, d)), t_enc)
+    return _prefix(whole, e, d), f"time step: first seen with {e} of {t_enc} encoder and {d} of {t_dec} decoder steps"
+
+
+def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
+    """The batch with only its first time steps."""
+    return replace(
+        batch,
+        encoder_ids=batch.encoder_ids[:, :encoder_steps],
+        encoder_lengths=np.minimum(batch.encoder_lengths, encoder_steps),
+        decoder_ids=batch.decoder_ids[:, : decoder_steps + 1],
+        decoder_lengths=np.minimum(batch.decoder_lengths, decoder_steps + 1),
+    )
+
+
+def _gate(climber: Climber, batch: Batch) -> str:
+    """Name the gate whose columns have the largest gradient error, if that is clearly larger than the next."""
+    got, expected = (side.of_batch(batch)["gradients"] for side in (climber.right, climber.left))
+    gates, found = GATES["lstm"], {}
+    for lstm in ("encoder", "decoder"):
+        errors = np.zeros(len(gates))
+        for name in (f"{lstm}/kernel", f"{lstm}/recurrent_kernel", f"{lstm}/bias"):
+            largest = np.abs(expected[name]).max() or 1.0  # all zero for a recurrent kernel if there is a single step
+            difference = np.nan_to_num(np.abs(got[name] - expected[name]) / largest, nan=inf, posinf=inf)
+            by_gate = difference.reshape(-1, len(gates), climber.course.model.latent_dim)
+            errors = np.maximum(errors, by_gate.max((0, 2)))
+        found[lstm] = errors
+    lstm = max(found, key=lambda name: float(found[name].max()))
+    second, worst = np.argsort(found[lstm])[-2:]
+    separate = found[lstm][worst] > SEPARATE * found[lstm][second]
+    return f"gate: the {gates[worst]} gate of the {lstm}" if separate else "gate: not separable"

@@ -3,11 +3,11 @@
 The referee is the NumPy backend in float64. Every backend is compared with it, so no framework is taken as right.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from threading import Lock, RLock
-from typing import Any, Self, TypeVar, cast
+from functools import cached_property
+from threading import Lock
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,6 @@ from common.weights import ModelState, in_dtype, initial_state
 
 REFEREE = "numpy"
 ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # rungs
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +103,7 @@ class Course:
         self.fresh = initial_state(self.model, settings.seed)
         self.probe = _disturbed(self.fresh, settings.seed)
         self.questions = self._questions()
-        self._kept: dict[str, Any] = {}  # what was computed once, by its name
-        self._computing, self._starting = RLock(), Lock()
+        self._starting = Lock()
         self._started: list[BackendProcess] | None = []  # None: the course has ended
         self.referee = Answers(self._start_numpy("float64"), "float64", self.questions)
 
@@ -172,43 +169,21 @@ class Course:
             self._started.append(process)
             return process
 
-    def _once(self, name: str, compute: Callable[[], Result]) -> Result:
-        """What `compute` returned the first time that any thread asked for this name."""
-        with self._computing:
-            if name not in self._kept:
-                self._kept[name] = compute()
-            return cast(Result, self._kept[name])
-
-    def decoded(self, answers: Answers, most: int | None = None) -> NDArray[np.int64]:
-        """The translations (N, L) of the sources, or of the first ones. The last sentence is decoded alone, since a
-        backend may have another loop for a single sentence."""
-        question = answers.questions["strings"]
-        rows = question.rows[:most]
-        parts = [answers.ask(replace(question, rows=part))["ids"] for part in (rows[:-1], rows[-1:]) if len(part)]
-        return np.concatenate(parts)
-
-    @property
-    def expected_ids(self) -> NDArray[np.int64]:
-        return self._once("expected ids", lambda: self.decoded(self.referee))
-
-    @property
-    def float32_errors(self) -> dict[str, float]:
-        """The largest error of NumPy in float32 for each tensor of the forward pass: the error that is normal."""
-        return self._once("float32 errors", self._float32_errors)
-
-    def _float32_errors(self) -> dict[str, float]:
-        with self._start_numpy("float32") as process:
-            got = Answers(process, "float32", self.questions)["forward"]
-        return {name: float(np.abs(got[name] - array).max()) for name, array in self.referee["forward"].items()}
+    @cached_property
+    def float32(self) -> Answers:
+        """The record of NumPy in float32, whose error is the one that is normal."""
+        return Answers(self._start_numpy("float32"), "float32", self.questions)
 
     def margin(self, row: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-        """`first_margin` of two translations (L,) of a row's source, by the referee with the fresh weights."""
-        question = replace(self.questions["forward"], state=self.fresh, rows=np.arange(1))
-
-        def probabilities(batch: Batch) -> NDArray[np.floating]:
-            return self.referee.ask(replace(question, corpus=batch))["probabilities"]
-
-        return first_margin(probabilities, self.material.batch.take([row]), self.model.start_token, one, other)
+        """By how much the best character beats the second best where two translations (L,) of a row's source first
+        differ, by the referee with the fresh weights."""
+        step, start = int((one != other).argmax()), self.model.start_token
+        decoder_ids = np.array([[start, *one[:step], start]])  # the last one, a target, is not looked at
+        lengths = np.array([decoder_ids.shape[1]], np.int32)
+        source = replace(self.material.batch.take([row]), decoder_ids=decoder_ids, decoder_lengths=lengths)
+        question = Question("forward", self.fresh, source, np.arange(1), 1)
+        second, first = np.sort(self.referee.ask(question)["probabilities"][0, step])[-2:]
+        return float(first - second)
 
 
 def _disturbed(state: ModelState, seed: int) -> ModelState:
@@ -234,22 +209,3 @@ def _decided(state: ModelState, batch: Batch, stop_token: int) -> ModelState:
     bias[stop_token] = bias.max()
     layer = {"dense/kernel": 32 * state.weights["dense/kernel"], "dense/bias": bias}
     return ModelState(state.weights | layer, state.mean_squares)
-
-
-def first_margin(
-    probabilities: Callable[[Batch], NDArray[np.floating]],
-    source: Batch,
-    start_token: int,
-    one: NDArray[np.integer],
-    other: NDArray[np.integer],
-) -> float:
-    """By how much the best character beats the second best where two translations (L,) first differ.
-
-    `source` is the one row that they are of, and `probabilities` computes the referee's (1, T_dec, V_dec) of it.
-    """
-    step = int((one != other).argmax())
-    decoder_ids = np.array([[start_token, *one[:step], start_token]])  # the last one, a target, is not looked at
-    lengths = np.array([decoder_ids.shape[1]], np.int32)
-    batch = replace(source, decoder_ids=decoder_ids, decoder_lengths=lengths)
-    second, first = np.sort(probabilities(batch)[0, step])[-2:]
-    return float(first - second)

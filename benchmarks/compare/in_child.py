@@ -45,8 +45,13 @@ def record(
         ids, lengths = (array[rows] for array in (corpus.encoder_ids, corpus.encoder_lengths))
         # As in the example, a text ends once it is longer than the longest target, so one character more comes out.
         longest = max_decoded_length(corpus.decoder_input_ids.shape[1])
-        found = search(backend, emit, encoder_ids=ids, encoder_lengths=lengths, max_length=longest)
-        return {"ids": found.ids[:, 0]}
+        # The last sentence is decoded alone, since a backend may have another loop for a single sentence.
+        parts = [part for part in np.split(np.arange(len(rows)), [-1]) if len(part)]
+        decoded = [
+            search(backend, emit, encoder_ids=ids[part], encoder_lengths=lengths[part], max_length=longest).ids[:, 0]
+            for part in parts
+        ]
+        return {"ids": np.concatenate(decoded)}
     trained = backend.train(batches, lambda step, loss: emit(step=step))
     return {"losses": trained.step_losses, **named_arrays(backend.dump())}
 

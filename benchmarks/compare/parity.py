@@ -7,10 +7,9 @@ from typing import Any
 
 from backends import BASELINE, TABLE
 from benchmarks.compare.certificate import Certificate, Rung
-from benchmarks.compare.climber import Climber
+from benchmarks.compare.climber import Climber, explain
 from benchmarks.compare.comparer import Check
 from benchmarks.compare.course import REFEREE, Answers, Course
-from benchmarks.compare.explanations import explain
 from common.errors import CannotBeginError
 
 

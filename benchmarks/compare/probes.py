@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice, permutations
+from itertools import permutations
 from math import prod
 from typing import Any
 
@@ -53,13 +53,12 @@ class Broken:
         """The arrays; of weights after a step by how much both sides moved them, in their first rows."""
         if not self.item.is_update:
             return self.arrays
-        left, right = (group.tensor(self.item.name) for group in self.groups)
-        found = [
-            head(after).astype(np.float64) - head(start)
-            for after, start in zip(self.arrays, (right, left), strict=True)
-            if start is not None and after.shape == start.shape
-        ]
-        return (found[0], found[1]) if len(found) == 2 else (np.zeros(0), np.zeros(0))
+        starts = [group.tensor(self.item.name) for group in reversed(self.groups)]
+        pairs = list(zip(self.arrays, starts, strict=True))
+        if any(start is None or start.shape != after.shape for after, start in pairs):
+            return np.zeros(0), np.zeros(0)
+        right, left = (head(after).astype(np.float64) - head(start) for after, start in pairs if start is not None)
+        return right, left
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -92,34 +91,31 @@ class Broken:
 
     def near(self, one: Array, other: Array) -> bool:
         """Whether two arrays are the same but for rounding."""
-        if one.shape != other.shape or not one.size:
-            return False
-        return largest_difference(one, other)[0] <= self.close * largest(other)
+        return same(one, other, self.close * largest(other))
+
+    def padded_inputs(self) -> Iterator[tuple[str, Array]]:
+        """The left side's inputs (N, T) in which a 0 may be padding, without those of batches after the first."""
+        for name, array in self.rungs.left.arrays("inputs").items():
+            if array.dtype.kind == "i" and array.ndim == 2 and not name.startswith("batch"):
+                yield name, array
+
+
+def same(one: Array, other: Array, bound: float) -> bool:
+    """Whether two arrays that hold anything are of one shape, and no numbers of them farther apart than this."""
+    return one.shape == other.shape and one.size > 0 and largest_difference(one, other)[0] <= bound
+
+
+def number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and abs(value) < LARGEST_SETTING else 0.0
 
 
 def factor(broken: Broken, right: Array, left: Array) -> float | None:
     """The number by which the right array is the left one's multiple, if it is one."""
     right, left = head(right).astype(np.float64), head(left).astype(np.float64)
-    if (
-        right.shape != left.shape
-        or not left.size
-        or not left.any()
-        or not np.isfinite([right.sum(), left.sum()]).all()
-    ):
+    if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
         return None
     found = float((right * left).sum() / (left * left).sum())
     return found if found and abs(found - 1) > broken.close and broken.near(right, found * left) else None
-
-
-def padded_inputs(broken: Broken) -> Iterator[tuple[str, Array]]:
-    """The left side's inputs (N, T) in which a 0 may be padding; those of batches after the first are left out."""
-    for name, array in broken.rungs.left.arrays("inputs").items():
-        if array.dtype.kind == "i" and array.ndim == 2 and not name.startswith("batch"):
-            yield name, array
-
-
-def number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and abs(value) < LARGEST_SETTING else 0.0
 
 
 def rearranged(broken: Broken) -> Iterator[Cause]:
@@ -127,7 +123,7 @@ def rearranged(broken: Broken) -> Iterator[Cause]:
     right, left = broken.arrays
     if not broken.near(right, left):
         tried = rearrangements(broken.kind, right, left)
-        yield from islice((cause for array, cause in tried if broken.near(array, left)), 1)
+        yield from [cause for array, cause in tried if broken.near(array, left)][:1]
 
 
 def rearrangements(kind: str, right: Array, left: Array) -> Iterator[tuple[Array, Cause]]:
@@ -159,9 +155,8 @@ def with_gates(array: Array, order: tuple[int, ...]) -> Array:
 
 def elsewhere(broken: Broken) -> Iterator[Cause]:
     """The right side's array is another of the left side's inputs."""
-    right, _ = broken.arrays
     for name, array in broken.rungs.left.arrays("inputs").items():
-        if name != broken.item.tensor and np.array_equal(array, right):
+        if name != broken.item.tensor and np.array_equal(array, broken.arrays[0]):
             yield Cause(f"it is {name} of the left side: the batches come in another order", "shuffling")
             return
 
@@ -198,8 +193,8 @@ def scaled(broken: Broken) -> Iterator[Cause]:
     what = "every update" if broken.item.is_update else "the loss" if broken.item.rung == "loss" else "every number"
     yield Cause(f"on the right {what} is {found:.6g} times that of the left")
     known = [
-        Cause(sentence, entry)
-        for times, sentence, entry in _known_factors(broken)
+        cause
+        for times, cause in known_factors(broken)
         if any(abs(abs(found) / other - 1) < broken.close for other in (times, 1 / times))
     ]
     yield from known
@@ -212,48 +207,46 @@ def scaled(broken: Broken) -> Iterator[Cause]:
             yield Cause(words, "clipping")
 
 
-def _known_factors(broken: Broken) -> Iterator[tuple[float, str, str]]:
+def known_factors(broken: Broken) -> Iterator[tuple[float, Cause]]:
     """Numbers by which an array may be off, with what that means."""
     item = broken.item
     if item.name.startswith("moving_"):
-        for share in dict.fromkeys(map(number, broken.settings("momentum"))):
+        for share in map(number, broken.settings("momentum")):
             if 0 < share < 1:
                 words = "momentum is the old statistics' share on one side and the new batch's on the other"
-                yield share / (1 - share), words, "batchnorm-momentum"
+                yield share / (1 - share), Cause(words, "batchnorm-momentum")
     if item.rung in ("loss", "gradients"):
         shapes = [array.shape for array in broken.rungs.left.arrays("inputs").values()]
-        sizes = {prod(shape[:axes]) for shape in shapes for axes in (1, 2) if len(shape) >= axes}
-        for size in sorted(sizes - {0, 1}):
+        for size in sorted(
+            {prod(shape[:axes]) for shape in shapes for axes in (1, 2) if len(shape) >= axes} - {0, 1}
+        ):
             words = f"one side takes the mean over {size} rows or positions, the other their sum"
-            yield float(size), words, "padding-denominator"
-        for name, array in padded_inputs(broken):
+            yield float(size), Cause(words, "padding-denominator")
+        for name, array in broken.padded_inputs():
             real = int(np.count_nonzero(array))
             if 0 < real < array.size:
                 words = f"the mean over {array.size} positions, the other over those {real} whose {name} is not 0"
-                yield array.size / real, f"one side takes {words}, which is padding", "padding-denominator"
+                cause = Cause(f"one side takes {words}, which is padding", "padding-denominator")
+                yield array.size / real, cause
     if item.name == "bias" and broken.kind in RECURRENT and item.rung in ("step", "trajectory"):
-        yield 2.0, TWO_BIASES, "second-bias"
+        yield 2.0, Cause(TWO_BIASES, "second-bias")
     one, other = (number(side.optimizer_settings.get("learning_rate")) for side in broken.sides)
     if one and other and one != other:
-        yield other / one, f"the learning rates are {one:g} and {other:g}", ""
+        yield other / one, Cause(f"the learning rates are {one:g} and {other:g}")
 
 
 def two_biases(broken: Broken) -> Iterator[Cause]:
     """A recurrent layer of which one side trains two biases and the other one."""
-    for pair in [item.pair for item, _ in broken.failed if item.name == "bias" and item.pair]:
-        moved = [_moved(group) for group in pair.both]
-        if pair.left.kind in RECURRENT and sorted(moved) == [1, 2]:
-            yield Cause(TWO_BIASES, "second-bias")
-            return
+    pairs = [item.pair for item, _ in broken.failed if item.name == "bias" and item.pair]
+    if any(pair.left.kind in RECURRENT and sorted(map(trained_biases, pair.both)) == [1, 2] for pair in pairs):
+        yield Cause(TWO_BIASES, "second-bias")
 
 
-def _moved(group: WeightGroup) -> int:
+def trained_biases(group: WeightGroup) -> int:
     """How many of the arrays whose sum is the bias the first step changed."""
     names = group.tensors["bias"].names if "bias" in group.tensors else ()
     found = [[group.side.weight(file, name) for file in ("weights", "step-1")] for name in names]
-    return sum(
-        before is not None and after is not None and not np.array_equal(before, after) for before, after in found
-    )
+    return sum(start is not None and end is not None and not np.array_equal(start, end) for start, end in found)
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
@@ -292,13 +285,9 @@ def uncorrected(broken: Broken) -> Iterator[Cause]:
 
 def decayed(broken: Broken) -> Iterator[Cause]:
     """The updates differ by a multiple of the weights."""
-    if not broken.item.is_update or not broken.groups:
-        return
     right, left = broken.moved
-    start = broken.groups[0].tensor(broken.item.name)
-    if start is None or not right.size:
-        return
-    found = factor(broken, right - left, head(start))
+    start = broken.groups[0].tensor(broken.item.name) if broken.item.is_update and right.size else None
+    found = None if start is None else factor(broken, right - left, head(start))
     if found is not None:
         yield Cause(f"the updates differ by {abs(found):.3g} times the weight: weight decay", "weight-decay")
 
@@ -312,12 +301,11 @@ def by_time(broken: Broken) -> Iterator[Cause]:
     if broken.kind not in RECURRENT or left.ndim != 3 or right.shape != left.shape:
         return
     differs = np.abs(right.astype(np.float64) - left).max((0, 2)) > broken.bound
-    first = int(differs.argmax())
     one, other = broken.settings("time_first")
     if differs.all() and one == other:
         yield Cause("it differs from the first time step on: look at the initial state", "state-shape")
     elif not differs.all():
-        yield Cause(f"the first time step at which it differs is {first}")
+        yield Cause(f"the first time step at which it differs is {int(differs.argmax())}")
 
 
 def activations_differ(broken: Broken) -> Iterator[Cause]:
@@ -341,23 +329,37 @@ def between(broken: Broken, before: WeightGroup, group: WeightGroup, array: Arra
     """The activation that leads from one group's output to a dense one's, or to that of a layer without weights, in
     the first rows; "" if none is found."""
     kernel, bias = (group.tensor(name) for name in ("kernel", "bias"))
-    outputs = list(before.outputs(before.calls[0]).values()) if before.calls else []
+    outputs = before.outputs(before.calls[0]).values() if before.calls else ()
     if array.ndim < 2 or (group.kind == "dense" and (kernel is None or kernel.ndim != 2)):
         return ""
-    expected = rows_of(array)
-    width = array.shape[-1] if kernel is None else len(kernel)
+    expected, width = rows_of(array), array.shape[-1] if kernel is None else len(kernel)
+    bound = broken.check.tolerance * largest(expected)
     for x in (arranged(read()) for read in outputs for arranged in ARRANGEMENTS.values()):
-        if x.ndim < 2 or x.shape[-1] != width:
-            continue
-        for name, activation in ACTIVATIONS.items():
-            with np.errstate(all="ignore"):
-                computed = activation(rows_of(x))
-                computed = computed if kernel is None else computed @ kernel + (0 if bias is None else bias)
-            bound = broken.check.tolerance * largest(expected)
-            if computed.shape == expected.shape and largest_difference(computed, expected)[0] <= bound:
+        for name, activation in ACTIVATIONS.items() if x.ndim > 1 and x.shape[-1] == width else ():
+            computed = activation(rows_of(x))
+            computed = computed if kernel is None else computed @ kernel + (0 if bias is None else bias)
+            if same(computed, expected, bound):
                 within = before.settings.get("activation")  # the layer's own, which x has gone through
                 return str(within) if name == "linear" and within and before.kind in ACTIVATED else name
     return ""
+
+
+def activated_otherwise(broken: Broken) -> Iterator[Cause]:
+    """A layer of which one side has an activation in it, and another than its settings say."""
+    settings = [str(name or "linear") for name in broken.settings("activation")]
+    if not broken.item.is_output or broken.kind not in ACTIVATED or settings.count("linear") != 1:
+        return
+    calls = [group.outputs(group.calls[0]) for group in broken.groups]
+    outputs = [rows_of(next(iter(call.values()))()) for call in calls if call]
+    if len(outputs) < 2:
+        return
+    plain, other = outputs if settings[0] == "linear" else reversed(outputs)
+    (words,) = {*settings} - {"linear"}
+    for name, activation in ACTIVATIONS.items():
+        if name not in settings and broken.near(activation(plain), other):
+            words = f"the activation that the settings of {broken.groups[0].name} call {words} is {name}"
+            yield Cause(words, "gelu-approximation" if "gelu" in name else "")
+            return
 
 
 def rows_of(array: Array) -> Array:
@@ -378,40 +380,17 @@ def padded_rows(broken: Broken) -> Iterator[Cause]:
     if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
         return
     differs = np.array([np.abs(one - other).max() for one, other in zip(right, left, strict=True)]) > broken.bound
-    for name, array in padded_inputs(broken):
-        if len(array) == len(left):
-            padded = (array == 0).any(1)
-            if not padded.all() and np.array_equal(differs, padded):
-                words = f"only the rows differ whose {name} have a 0, which is padding"
-                yield Cause(f"{words}: look at the sign and the kind of the mask", "attention-mask")
-                return
-
-
-def activated_otherwise(broken: Broken) -> Iterator[Cause]:
-    """A layer of which one side has an activation in it, and another than its settings say."""
-    if not broken.item.is_output or broken.kind not in ACTIVATED:
-        return
-    said = [str(name or "linear") for name in broken.settings("activation")]
-    calls = [group.outputs(group.calls[0]) for group in broken.groups]
-    if said.count("linear") != 1 or not all(calls):
-        return
-    outputs = [next(iter(call.values()))() for call in calls]
-    if outputs[0].shape != outputs[1].shape:
-        return
-    plain, other = (rows_of(outputs[said.index("linear") ^ place]) for place in (0, 1))
-    for name, activation in ACTIVATIONS.items():
-        if name not in said and broken.near(activation(plain), other):
-            words = next(word for word in said if word != "linear")
-            layer = broken.groups[0].name
-            words = f"the activation that the settings of {layer} call {words} is {name}"
-            yield Cause(words, "gelu-approximation" if "gelu" in name else "")
+    for name, array in broken.padded_inputs():
+        padded = (array == 0).any(1)
+        if not padded.all() and np.array_equal(differs, padded):
+            words = f"only the rows differ whose {name} have a 0, which is padding"
+            yield Cause(f"{words}: look at the sign and the kind of the mask", "attention-mask")
             return
 
 
 def smoothed(broken: Broken) -> Iterator[Cause]:
     """The losses are cross-entropies with different label smoothing."""
     left = broken.rungs.left
-    losses = [float(side.says.loss or 0) for side in broken.sides]
     for logits in left.arrays("outputs").values():
         for targets in left.arrays("inputs").values():
             if logits.ndim < 2 or targets.shape != logits.shape[:-1] or targets.dtype.kind not in "iu":
@@ -422,10 +401,9 @@ def smoothed(broken: Broken) -> Iterator[Cause]:
             log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
             plain = -np.take_along_axis(log_probabilities, targets[..., None].astype(np.int64), -1).mean()
             uniform = -log_probabilities.mean()
-            with np.errstate(all="ignore"):
-                shares = [(loss - plain) / (uniform - plain) for loss in losses]
+            shares = [(float(side.says.loss or 0) - plain) / (uniform - plain) for side in broken.sides]
+            one, other = (round(share, 3) + 0.0 for share in shares)
             if all(abs(share - round(share, 3)) < 1e-5 and 0 <= round(share, 3) < 1 for share in shares):
-                one, other = (round(share, 3) + 0.0 for share in shares)
                 words = f"by {one:g} on the left and {other:g} on the right"
                 if one == other:
                     words = f"by {one:g} on both sides, which Paddle does in float32"

@@ -727,12 +727,12 @@ class Keras(Framework):
         vars(layer)["call"] = watched
         return unwatch
 
+    def trainable(self, weight: Any) -> bool:
+        return bool(weight.trainable)
+
     def computes_in(self, precision: str | None) -> str | None:
         # On torch and on JAX it is float32 for weights of float64, too (keras-team/keras#23704).
         return precision and self.api.backend.result_type(precision, precision)
-
-    def trainable(self, weight: Any) -> bool:
-        return bool(weight.trainable)
 
     def trained(self, model: Any) -> list[Any]:
         return list(model.trainable_variables)

@@ -1,4 +1,4 @@
-"""Models of layers that a dict describes, in Paddle; there is such a module for torch and for Keras, too."""
+"""Models of layers that a dict describes, in Paddle: how the layers are made, and a training by hand."""
 
 import sys
 from functools import partial
@@ -10,7 +10,8 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from backends.process.parent import PROJECT
-from tests.porting_side import Array, keep, rows_of
+from tests.porting_modules import Attention, ChannelsFirst, Dense, Model, Recurrent, Scale, small, squared, update  # noqa: F401
+from tests.porting_side import Array, rows_of
 
 sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 from translator_paddle import RMSProp  # the one that computes as torch's
@@ -26,62 +27,29 @@ def reset(dtype: str) -> None:
     paddle.utils.unique_name.switch()  # so that parameters are called as in a process of their own
 
 
-class Recurrent(nn.Layer):
-    def __init__(self, width: int, kind: str, units: int, layers: int = 1, both: bool = False, **more: Any) -> None:
-        super().__init__()
-        self.time_first, self.initial = more.get("time_first", False), more.get("initial", 0.0)
-        direction = "bidirect" if both else "forward"
-        self.inner = RECURRENT[kind](width, units, layers, direction=direction, time_major=self.time_first)
-        self.is_lstm, self.states, self.units = kind == "lstm", layers * (1 + both), units
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        state = paddle.full((self.states, x.shape[1 if self.time_first else 0], self.units), self.initial)
-        return keep(self.inner(x, (state, state) if self.is_lstm else state))[0]
+def recurrent(width: int, kind: str, units: int, layers: int = 1, both: bool = False, **more: Any) -> Recurrent:
+    direction, time_first = "bidirect" if both else "forward", more.get("time_first", False)
+    inner = RECURRENT[kind](width, units, layers, direction=direction, time_major=time_first)
+    return Recurrent(inner, layers * (1 + both), units, time_first, more.get("initial", 0.0))
 
 
-class Attention(nn.Layer):
-    def __init__(self, width: int, heads: int, sign: int = 1) -> None:
-        super().__init__()
-        self.inner, self.sign = nn.MultiHeadAttention(width, heads), sign
+def attention(width: int, heads: int, sign: int = 1) -> Attention:
+    def mask(ids: paddle.Tensor) -> dict[str, Any]:
+        padding = (ids == 0).astype(paddle.get_default_dtype())
+        return {"attn_mask": padding[:, None, None] * (-1e9 * sign)}
 
-    def forward(self, x: paddle.Tensor, ids: paddle.Tensor) -> paddle.Tensor:
-        mask = (ids == 0).astype(x.dtype)[:, None, None] * (-1e9 * self.sign)
-        return keep(self.inner(x, x, x, attn_mask=mask))
+    return Attention(nn.MultiHeadAttention(width, heads), mask)
 
 
-class Scale(nn.Layer):
-    def __init__(self, factor: float, dtype: str = "float64") -> None:
-        super().__init__()
-        self.factor = float(np.dtype(dtype).type(factor))
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return x * self.factor
+def dense(width: int, units: int, activation: str = "linear", approximate: bool = False) -> Dense:
+    return Dense(width, units, nn.GELU(approximate) if activation == "gelu" else ACTIVATIONS[activation])
 
 
-class ChannelsFirst(nn.Layer):
-    def __init__(self, inner: nn.Layer) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return keep(self.inner(x.transpose([0, 2, 1]))).transpose([0, 2, 1])
-
-
-class Dense(nn.Layer):
-    def __init__(self, width: int, units: int, activation: str = "linear", approximate: bool = False) -> None:
-        super().__init__()
-        self.inner = nn.Linear(width, units)
-        self.activation = nn.GELU(approximate) if activation == "gelu" else ACTIVATIONS[activation]
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.activation(keep(self.inner(x)))
-
-
-LAYERS = {
-    **{kind: partial(Recurrent, kind=kind) for kind in RECURRENT},
-    "attention": Attention,
+MAKERS = {
+    **{kind: partial(recurrent, kind=kind) for kind in RECURRENT},
+    "attention": attention,
     "scale": lambda width, **more: Scale(**more),
-    "dense": Dense,
+    "dense": dense,
     "conv": lambda width, units: ChannelsFirst(nn.Conv1D(width, units, 3, padding=1)),
     "batchnorm": lambda width, epsilon, momentum: ChannelsFirst(nn.BatchNorm1D(width, momentum, epsilon)),
     "layernorm": lambda width, epsilon: nn.LayerNorm(width, epsilon),
@@ -89,35 +57,9 @@ LAYERS = {
 }
 
 
-class Model(nn.Layer):
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        width = config["width"]
-        self.embedding = nn.Embedding(config["words"], width, padding_idx=config.get("padding_idx"))
-        self.layers = nn.LayerList()
-        for one in config["layers"]:
-            own = {name: one[name] for name in one if name not in ("kind", "frozen", "weight_of")}
-            self.layers.append(LAYERS[one["kind"]](width, **own))
-            if "weight_of" in one:
-                self.layers[-1].inner.weight = self.layers[one["weight_of"]].inner.weight
-            for weight in self.layers[-1].parameters() if one.get("frozen") else ():
-                weight.stop_gradient = True
-            width = one["units"] * (1 + one.get("both", False)) if "units" in one else width
-        self.calls = config.get("calls", range(len(self.layers)))
-        self.logits = None if config.get("tied") else nn.Linear(width, config["words"], bias_attr=False)
-
-    def forward(self, ids: paddle.Tensor) -> paddle.Tensor:
-        x = keep(self.embedding(ids))
-        for number in self.calls:
-            one = self.layers[number]
-            x = keep(one(x, ids) if isinstance(one, Attention) else one(x))
-        return keep(self.logits(x)) if self.logits else x @ self.embedding.weight.T
-
-
 def model_of(config: dict[str, Any], ids: np.ndarray) -> Model:
     reset(config["dtype"])
-    model = Model(config)
-    model.train() if config["training"] else model.eval()
+    model = Model(config, MAKERS, partial(nn.Linear, bias_attr=False))
     model.frozen = set()
     if config.get("one_bias"):
         for module in model.sublayers():
@@ -174,10 +116,6 @@ def backward(model: Model, batch: dict[str, np.ndarray], config: dict[str, Any])
     return loss, logits, None
 
 
-def update(model: Model, optimizer: paddle.optimizer.Optimizer, gradients: None) -> None:
-    optimizer.step()
-
-
 def weights(model: Model) -> dict[str, paddle.Tensor]:
     """By the names of a state dict, without those that a recurrent layer's cells have beside its own."""
     return {name: tensor for name, tensor in model.state_dict().items() if "cell" not in name}
@@ -205,10 +143,6 @@ def everything(model: Model) -> list[Any]:
     gradients = [weight for weight in model.parameters() if weight.grad is not None]
     hooks = [layer for layer in model.sublayers(include_self=True) if layer._forward_post_hooks]
     return [*(tensor.numpy().copy() for tensor in weights(model).values()), random, len(gradients), len(hooks)]
-
-
-def squared(model: nn.Layer, batch: paddle.Tensor) -> paddle.Tensor:
-    return model(batch).square().mean()
 
 
 class OwnWeight(nn.Layer):
@@ -246,10 +180,6 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
             lambda weights: optimizers.SGD(0.1, weights),
         ),
     }
-
-
-def small() -> nn.Layer:
-    return nn.Linear(3, 2)
 
 
 def lstm_returns(a: dict[str, Array]) -> dict[str, list[Any]]:

@@ -140,33 +140,16 @@ def record_with_control(program: Any, folder: str, config: dict[str, Any], batch
     return all(map(np.array_equal, program.everything(model), before))
 
 
-def record_call_by_call(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> None:
-    """Record the same training as a person does who writes the loop."""
-    fed = _fed(batches, config)
-    model = program.model_of(config, fed[0]["ids"])
-    optimizer = program.optimizer(program.trained(model), **config["optimizer"])
-    record = Record(folder)
-    record.inputs(**fed[0])
-    record.model(model)
-    for step in range(1, steps + 1):
-        loss, logits, gradients = program.backward(model, fed[(step - 1) % len(fed)], config)
-        if step == 1:
-            record.forward(logits=logits)
-            record.loss(loss)
-            record.gradients(model, gradients)
-        program.update(model, optimizer, gradients)
-        if step == 1:
-            record.optimizer(optimizer)
-        record.step(step, loss)
-
-
 def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> list[float]:
-    """Train the same model without any record; returns the losses. Leaves what the framework itself had on each rung,
-    in files and by names as a record has them."""
+    """Train as a person does who writes the loop, and record it call by call, in `calls`; returns the losses. Leaves
+    in `expected` what the framework itself had on each rung, in files and by names as a record has them."""
     fed = _fed(batches, config)
     model = program.model_of(config, fed[0]["ids"])
     optimizer = program.optimizer(program.trained(model), **config["optimizer"])
     expected, losses = {"weights": _copied(program.weights(model))}, []
+    record = Record(Path(folder) / "calls")
+    record.inputs(**fed[0])
+    record.model(model)
     KEPT.clear()
     for step in range(1, steps + 1):
         loss, logits, gradients = program.backward(model, fed[(step - 1) % len(fed)], config)
@@ -174,15 +157,20 @@ def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps
             expected["layers"] = {str(number): array for number, array in enumerate([*KEPT, array_of(logits)])}
             expected["outputs"] = {"logits": array_of(logits)}
             expected["gradients"] = _copied(program.named_gradients(model, gradients))
+            record.forward(logits=logits)
+            record.loss(loss)
+            record.gradients(model, gradients)
         program.update(model, optimizer, gradients)
         losses.append(float(array_of(loss)))
         if step == 1:
             expected["slots"] = _copied(program.slots(model, optimizer))
             expected["step-1"] = _copied(program.weights(model))
+            record.optimizer(optimizer)
+        record.step(step, loss)
     expected["step-last"] = _copied(program.weights(model))
-    Path(folder).mkdir()
+    (Path(folder) / "expected").mkdir()
     for file, arrays in expected.items():
-        save_file(arrays, Path(folder) / f"{file}.safetensors")
+        save_file(arrays, Path(folder) / "expected" / f"{file}.safetensors")
     return losses
 
 

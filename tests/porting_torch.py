@@ -1,4 +1,4 @@
-"""Models of layers that a dict describes, in torch; there is such a module for Paddle and for Keras, too."""
+"""Models of layers that a dict describes, in torch: how the layers are made, and a training by hand."""
 
 from functools import partial
 from typing import Any
@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.porting_side import Array, keep, rows_of
+from tests.porting_modules import Attention, ChannelsFirst, Dense, Model, Recurrent, Scale, small, squared, update  # noqa: F401
+from tests.porting_side import Array, rows_of
 
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 ACTIVATIONS = {"linear": lambda x: x, "relu": F.relu, "tanh": torch.tanh_, "gelu": F.gelu}  # tanh computes in place
@@ -19,63 +20,29 @@ def reset(dtype: str) -> None:
     torch.manual_seed(1)
 
 
-class Recurrent(nn.Module):
-    def __init__(self, width: int, kind: str, units: int, layers: int = 1, both: bool = False, **more: Any) -> None:
-        super().__init__()
-        self.time_first, self.initial = more.get("time_first", False), more.get("initial", 0.0)
-        self.inner = RECURRENT[kind](width, units, layers, bidirectional=both, batch_first=not self.time_first)
-        self.is_lstm, self.states, self.units = kind == "lstm", layers * (1 + both), units
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        state = torch.full((self.states, x.shape[1 if self.time_first else 0], self.units), self.initial)
-        return keep(self.inner(x, (state, state) if self.is_lstm else state))[0]
+def recurrent(width: int, kind: str, units: int, layers: int = 1, both: bool = False, **more: Any) -> Recurrent:
+    batch_first = not more.get("time_first", False)
+    inner = RECURRENT[kind](width, units, layers, bidirectional=both, batch_first=batch_first)
+    return Recurrent(inner, layers * (1 + both), units, not batch_first, more.get("initial", 0.0))
 
 
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int, sign: int = 1) -> None:
-        super().__init__()
-        self.inner, self.sign = nn.MultiheadAttention(width, heads, batch_first=True), sign
+def attention(width: int, heads: int, sign: int = 1) -> Attention:
+    def mask(ids: torch.Tensor) -> dict[str, Any]:
+        return {"key_padding_mask": (ids == 0) if sign > 0 else (ids != 0), "need_weights": False}
 
-    def forward(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        left_out = (ids == 0) if self.sign > 0 else (ids != 0)
-        return keep(self.inner(x, x, x, key_padding_mask=left_out, need_weights=False))[0]
+    return Attention(nn.MultiheadAttention(width, heads, batch_first=True), mask)
 
 
-class Scale(nn.Module):
-    def __init__(self, factor: float, dtype: str = "float64") -> None:
-        super().__init__()
-        self.factor = float(np.dtype(dtype).type(factor))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.factor
+def dense(width: int, units: int, activation: str = "linear", approximate: bool = False) -> Dense:
+    gelu = nn.GELU("tanh" if approximate else "none")
+    return Dense(width, units, gelu if activation == "gelu" else ACTIVATIONS[activation])
 
 
-class ChannelsFirst(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return keep(self.inner(x.transpose(1, 2))).transpose(1, 2)
-
-
-class Dense(nn.Module):
-    def __init__(self, width: int, units: int, activation: str = "linear", approximate: bool = False) -> None:
-        super().__init__()
-        self.inner = nn.Linear(width, units)
-        self.activation = ACTIVATIONS[activation]
-        if activation == "gelu":
-            self.activation = nn.GELU("tanh" if approximate else "none")
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activation(keep(self.inner(x)))
-
-
-LAYERS = {
-    **{kind: partial(Recurrent, kind=kind) for kind in RECURRENT},
-    "attention": Attention,
+MAKERS = {
+    **{kind: partial(recurrent, kind=kind) for kind in RECURRENT},
+    "attention": attention,
     "scale": lambda width, **more: Scale(**more),
-    "dense": Dense,
+    "dense": dense,
     "conv": lambda width, units: ChannelsFirst(nn.Conv1d(width, units, 3, padding=1)),
     "batchnorm": lambda width, epsilon, momentum: ChannelsFirst(nn.BatchNorm1d(width, epsilon, 1 - momentum)),
     "layernorm": lambda width, epsilon: nn.LayerNorm(width, epsilon),
@@ -83,35 +50,9 @@ LAYERS = {
 }
 
 
-class Model(nn.Module):
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        width = config["width"]
-        self.embedding = nn.Embedding(config["words"], width, padding_idx=config.get("padding_idx"))
-        self.layers = nn.ModuleList()
-        for one in config["layers"]:
-            own = {name: one[name] for name in one if name not in ("kind", "frozen", "weight_of")}
-            self.layers.append(LAYERS[one["kind"]](width, **own))
-            if "weight_of" in one:
-                self.layers[-1].inner.weight = self.layers[one["weight_of"]].inner.weight
-            self.layers[-1].requires_grad_(not one.get("frozen"))
-            width = one["units"] * (1 + one.get("both", False)) if "units" in one else width
-        self.calls = config.get("calls", range(len(self.layers)))
-        self.logits = nn.Linear(width, config["words"], bias=False)
-        if config.get("tied"):
-            self.logits.weight = self.embedding.weight
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        x = keep(self.embedding(ids))
-        for number in self.calls:
-            one = self.layers[number]
-            x = keep(one(x, ids) if isinstance(one, Attention) else one(x))
-        return keep(self.logits(x))
-
-
 def model_of(config: dict[str, Any], ids: np.ndarray) -> Model:
     reset(config["dtype"])
-    model = Model(config).train(config["training"])
+    model = Model(config, MAKERS, partial(nn.Linear, bias=False))
     if config.get("one_bias"):
         for module in model.modules():
             for name, weight in module.named_parameters() if isinstance(module, nn.LSTM | nn.RNN) else ():
@@ -184,10 +125,6 @@ def backward(model: Model, batch: dict[str, np.ndarray], config: dict[str, Any])
     return loss, logits, None
 
 
-def update(model: Model, optimizer: torch.optim.Optimizer, gradients: None) -> None:
-    optimizer.step()
-
-
 def weights(model: Model) -> dict[str, torch.Tensor]:
     return model.state_dict()
 
@@ -211,15 +148,10 @@ def everything(model: Model) -> list[Any]:
     return [*copies, torch.get_rng_state(), len(gradients), len(hooks)]
 
 
-def squared(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-    return model(batch).square().mean()
-
-
 def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
     """By name: a model, a batch, a function of its loss, and an optimizer or what makes one."""
     makers = {
         "sgd": lambda weights: torch.optim.SGD(weights, 0.1, momentum=0.9),
-        "adam": lambda weights: torch.optim.Adam(weights, weight_decay=0.1),
         "rmsprop": lambda weights: torch.optim.RMSprop(weights, momentum=0.9, centered=True),
         "groups": lambda weights: torch.optim.SGD(
             [{"params": weights[:1], "weight_decay": 0.5}, {"params": weights[1:]}], 0.1
@@ -232,10 +164,6 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
     }
     ones = torch.ones(4, 3, dtype=torch.bfloat16)
     return found | {"bfloat16": (small().bfloat16(), ones, squared, torch.optim.SGD)}
-
-
-def small() -> nn.Module:
-    return nn.Linear(3, 2)
 
 
 def lazy() -> nn.Module:

@@ -17,7 +17,7 @@ from tests.porting_side import FRAMEWORKS, Side
 NUMBER = re.compile(r"equal|-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 ROUNDING = 1e-10  # an error below this is rounding, which is another on another machine
 PRECISION = 1e-6  # to which other numbers are the same there
-PAIRS = 24  # `python -m tests.porting_pairs 50 SEED` compares as many as one likes
+PAIRS = 12  # `python -m tests.porting_pairs 50 SEED` compares as many as one likes
 
 
 @pytest.fixture

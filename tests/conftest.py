@@ -44,6 +44,22 @@ StartBackend = Callable[[str, str], BackendProcess]
 Open = Callable[..., Page]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each process that stays for the whole session started in one process of `make test` alone.
+
+    The first of both runs the first half of the tests, and the second the other; who is done takes from the other's
+    end. So tests that share processes stand where one of both begins.
+    """
+    if PROCESS:
+        first, second = (
+            [item for item in items if names.intersection(item.fixturenames)]  # type: ignore[attr-defined]
+            for names in ({"backend_of", "course_of"}, {"side_of"})
+        )
+        others = [item for item in items if item not in {*first, *second}]
+        rest = max(0, len(items) // 2 - len(first))
+        items[:] = [*first, *others[:rest], *second, *others[rest:]]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """For what programs that tests start leave, and for what is compiled, which the user has perhaps compiled before;

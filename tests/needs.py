@@ -39,8 +39,7 @@ def browser() -> str | None:
 
 def missing() -> list[str]:
     """The names of the packages, in Debian, of what is needed and missing."""
-    there = {"chromium": browser() is not None, "g++": has_compiler()}
-    return [package for package in there if not there[package]]
+    return [*(["chromium"] if browser() is None else []), *([] if has_compiler() else ["g++"])]
 
 
 def failure(*command: str) -> str:
@@ -53,36 +52,37 @@ def failure(*command: str) -> str:
     return "" if done.returncode == 0 else [*errors, f"{' '.join(command)} failed"][0]
 
 
-def install_by_apt(packages: list[str]) -> list[str]:
+def install_by_apt(packages: list[str]) -> str:
     """Install packages, each by itself. Returns what went wrong."""
     sudo = "" if os.geteuid() == 0 else "sudo -n "
     if not shutil.which("apt-get"):
-        return ["there is no apt-get"]
+        return "there is no apt-get"
     if sudo and failure("sudo", "-n", "true"):
-        return ["this user is not root and cannot use sudo without a password"]
+        return "this user is not root and cannot use sudo without a password"
     print(f"Installing {' and '.join(packages)} by apt-get for the tests; this takes a minute", flush=True)
     tasks = ["update -qq", *(f"install -qq --yes --no-install-recommends {package}" for package in packages)]
-    return [wrong for task in tasks if (wrong := failure(*f"{sudo}{APT} {task}".split()))]
+    return "; ".join(dict.fromkeys(filter(None, (failure(*f"{sudo}{APT} {task}".split()) for task in tasks))))
 
 
 def install_by_playwright() -> str:
-    """Download playwright's own browser, and for root the libraries that it needs. Returns what went wrong."""
-    print("Downloading playwright's own browser, since there is no other; this takes a minute", flush=True)
-    libraries = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
-    wrong = failure(sys.executable, "-m", "playwright", "install", "--no-shell", *libraries, "chromium")
-    return wrong or "the browser that playwright has downloaded does not start"
+    """Download playwright's own browser, and for root the libraries that it needs. Returns what went wrong.
 
-
-def unreachable() -> str:
-    """Why playwright's own browser cannot be downloaded; "" if its host answers."""
+    Before the set-up there is no playwright yet, and its host is asked whether it answers.
+    """
+    if find_spec("playwright"):
+        print("Downloading playwright's own browser, since there is no other; this takes a minute", flush=True)
+        libraries = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
+        wrong = failure(sys.executable, "-m", "playwright", "install", "--no-shell", *libraries, "chromium")
+        return wrong or ("" if browser() else "the browser that playwright has downloaded does not start")
     host = os.environ.get("PLAYWRIGHT_DOWNLOAD_HOST", DOWNLOADS)
     try:
         urlopen(host, timeout=TIMEOUT).close()
     except HTTPError:
-        return ""  # it answers, although not with a page
+        pass  # it answers, although not with a page
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", error)
         return f"{host}, from where playwright downloads its own, cannot be reached: {why}"
+    print("There is no browser yet; playwright downloads its own after the set-up")
     return ""
 
 
@@ -91,25 +91,21 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if "CXX" in os.environ and not has_compiler():
         end(f"The variable CXX names the compiler {compiler()}, which is not there. Unset CXX, or install it.")
-    lacking, wrong = missing(), []
-    if lacking:
-        wrong = install_by_apt(lacking)
-        lacking = missing()
-    if lacking == ["chromium"] and find_spec("playwright"):
-        wrong.append(install_by_playwright())
-        lacking = missing()
-    elif lacking == ["chromium"]:
-        wrong.append(unreachable())
-        if not wrong[-1]:
-            print("There is no browser yet; playwright downloads its own after the set-up")
+    if not (lacking := missing()):
+        return
+    wrong = install_by_apt(lacking)
+    lacking = missing()
+    if lacking == ["chromium"]:
+        by_playwright = install_by_playwright()
+        if not by_playwright:
             return
+        wrong = "; ".join(filter(None, (wrong, by_playwright)))
     if lacking:
         needed = {"chromium": f"a browser ({', '.join(BROWSERS)} or playwright's own)", "g++": "a C++ compiler (g++)"}
-        reasons = "; ".join(dict.fromkeys(wrong))
         by_hand = "as root: apt-get update && apt-get install" if shutil.which("apt-get") else "to install"
         end(
             f"The tests need {' and '.join(needed[package] for package in lacking)}, and there is none that starts.\n"
-            f"Installing failed: {reasons or 'apt-get succeeded, and yet it is not on the PATH'}.\n"
+            f"Installing failed: {wrong or 'apt-get succeeded, and yet it is not on the PATH'}.\n"
             f"Try {by_hand} {' '.join(lacking)}"
         )
 

@@ -13,7 +13,7 @@ from tests.attack.__main__ import ATTACKS, namespace, tried
 
 # Those that need no process of their own, each with a number of cases, and with how many outcomes it must have. What
 # damaged recordings come to is held in tests/test_recording.py.
-QUICK = {"files": (200, 50), "messages": (400, 12), "workers": (6, 2), "requests": (300, 6), "command lines": (20, 5)}
+QUICK = {"files": (200, 35), "messages": (400, 12), "workers": (6, 2), "requests": (300, 6), "command lines": (20, 5)}
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -40,14 +40,14 @@ def test_what_is_hostile_has_an_outcome_that_may_be(name: str) -> None:
 def test_what_is_disturbed_loses_nothing_and_leaves_nothing(name: str, count: int, what: list[str]) -> None:
     if name == "full disks" and not namespace():
         pytest.skip("no small disk can be mounted here: neither root's nor a user's mount namespace can be made")
-    line: dict[str, Any] = tried(name, count, 1, *what, seconds=120)
+    line: dict[str, Any] = tried(name, count, 1, *what, timeout=120)
     assert "error" not in line, line["error"]
     assert sum(line["outcomes"].values()) == count
 
 
 def test_an_outcome_that_must_not_be_ends_an_attack_and_its_folder_is_left() -> None:
-    def failing(rng: Random, folder: Path, names: Sequence[str]) -> Iterator[limits.Case]:
-        yield limits.Case("a victim", lambda: limits.one_line(RosettaError("two\nlines")))
+    def failing(rng: Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+        yield limits.one_line(RosettaError("two\nlines"))
 
     with pytest.raises(AssertionError, match="not one line") as caught:
         limits.judged(failing, 1, 0)

@@ -20,28 +20,30 @@ from pathlib import Path
 from typing import Any
 
 from backends.process.parent import PROJECT
+from tests.attack.limits import INPUT_SECONDS
 
 HOUR = 3600.0  # seconds after which a record is given up
+STORY_SECONDS = 600.0  # that a command may take with all its disturbances
 PAGE = PROJECT / "docs" / "reliability.md"
 RECORD = PROJECT / "docs" / "reliability" / "attacks.jsonl"
-ATTACKS = {  # where each is, and how many cases of it a record has
-    "files": ("damaged_files.files", 55_000),
-    "recordings": ("damaged_files.recordings", 3_000),
-    "torch files": ("torch_files.torch_files", 15_000),
-    "messages": ("messages.messages", 15_000),
-    "workers": ("messages.workers", 300),
-    "requests": ("visitors.requests", 14_000),
-    "slow visitors": ("visitors.slow_visitors", 60),
-    "command lines": ("command_lines.command_lines", 1_000),
-    "exits": ("exits.exits", 1_500),
-    "kills": ("disturbed.kills", 80),
-    "restarts": ("disturbed.restarts", 60),
-    "signals": ("disturbed.signals", 150),
-    "full disks": ("disturbed.full_disks", 60),
-    "limits": ("disturbed.limits", 60),
-    "places": ("disturbed.places", 60),
-    "races": ("disturbed.races", 30),
-    "soak": ("soak.soak", 600),
+ATTACKS = {  # where each is, how many cases of it a record has, and the seconds that one may take
+    "files": ("damaged_files.files", 55_000, INPUT_SECONDS),
+    "recordings": ("damaged_files.recordings", 3_000, INPUT_SECONDS),
+    "torch files": ("damaged_files.torch_files", 15_000, INPUT_SECONDS),
+    "messages": ("messages.messages", 15_000, INPUT_SECONDS),
+    "workers": ("messages.workers", 300, INPUT_SECONDS),
+    "requests": ("visitors.requests", 14_000, INPUT_SECONDS),
+    "slow visitors": ("visitors.slow_visitors", 60, 180.0),
+    "command lines": ("command_lines.command_lines", 1_000, INPUT_SECONDS),
+    "exits": ("exits.exits", 1_500, 60.0),
+    "kills": ("disturbed.kills", 80, STORY_SECONDS),
+    "restarts": ("disturbed.restarts", 60, STORY_SECONDS),
+    "signals": ("disturbed.signals", 150, STORY_SECONDS),
+    "full disks": ("disturbed.full_disks", 60, STORY_SECONDS),
+    "limits": ("disturbed.limits", 60, STORY_SECONDS),
+    "places": ("disturbed.places", 60, STORY_SECONDS),
+    "races": ("disturbed.races", 30, STORY_SECONDS),
+    "soak": ("soak.soak", 600, 1800.0),  # trainings beside all else, on a busy machine
 }
 NAMESPACES = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])  # as root, as another user
 
@@ -58,25 +60,25 @@ def namespace() -> list[str]:
     return []
 
 
-def tried(name: str, count: int, seed: int, *what: str, seconds: float | None = None) -> dict[str, Any]:
+def tried(name: str, count: int, seed: int, *what: str, timeout: float | None = None) -> dict[str, Any]:
     """Attack in a process of its own, for so many seconds at most.
 
     Returns the line for the record, which has an `error` if something was found.
     """
-    begun, where = time.monotonic(), namespace() if name == "full disks" else []
-    command = [*where, sys.executable, "-m", "tests.attack.limits", ATTACKS[name][0], str(count), str(seed), *what]
-    line: dict[str, Any] = {"attack": name, "count": count, "seed": seed}
-    # A session of its own, so that the children of an attack that hangs are ended with it.
+    begun, (attack, _, seconds) = time.monotonic(), ATTACKS[name]
+    words = [sys.executable, "-m", "tests.attack.limits", attack, str(count), str(seconds), str(seed), *what]
+    command = [*(namespace() if name == "full disks" else []), *words]
     pipe = subprocess.PIPE
+    # A session of its own, so that the children of an attack that hangs are ended with it.
     with subprocess.Popen(
         command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     ) as program:
         try:
-            printed, errors = program.communicate(timeout=seconds)
+            printed, errors = program.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             os.killpg(program.pid, signal.SIGKILL)
-            printed, errors = "", f"not done within {seconds:.0f} s"
-    line["seconds"] = round(time.monotonic() - begun)
+            printed, errors = "", f"not done within {timeout:.0f} s"
+    line = {"attack": name, "count": count, "seed": seed, "seconds": round(time.monotonic() - begun)}
     return line | (json.loads(printed) if program.returncode == 0 else {"error": errors})
 
 
@@ -93,8 +95,7 @@ def row(line: dict[str, Any]) -> str:
 
 def with_table(page: str, lines: Iterable[dict[str, Any]]) -> str:
     """The page with the table of these lines of a record in place of its own."""
-    begin = page.index("| --- |")
-    begin = page.index("\n", begin) + 1
+    begin = page.index("\n", page.index("| --- |")) + 1
     return page[:begin] + "".join(f"{row(line)}\n" for line in lines) + page[page.index("\n\n", begin) + 1 :]
 
 
@@ -102,8 +103,8 @@ def all_attacks(record: Path, seed: int = 0) -> int:
     """Try them all, and return the exit status."""
     lines, end = [], time.monotonic() + HOUR
     with record.open("w", encoding="utf-8") as file:
-        for name, (_, count) in ATTACKS.items():
-            lines.append(tried(name, count, seed, seconds=end - time.monotonic()))
+        for name, (_, count, _) in ATTACKS.items():
+            lines.append(tried(name, count, seed, timeout=end - time.monotonic()))
             print(row(lines[-1]), flush=True)
             print(json.dumps(lines[-1]), file=file, flush=True)
     if record.resolve() == RECORD:

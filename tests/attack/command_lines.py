@@ -9,7 +9,6 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, chdir
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 from unittest.mock import patch
@@ -21,8 +20,7 @@ from benchmarks.measure.lock import PLACE
 from common.errors import CannotBeginError
 from rosetta import app
 from tests import recordings
-from tests.attack.damaged_files import LINES, run_files
-from tests.attack.limits import Case
+from tests.attack.damaged_files import LINES, folder_of, run_files
 from tests.program import rosetta
 
 GROUP: Any = typer.main.get_command(app)
@@ -51,15 +49,9 @@ SENSIBLE = [  # what is done, or goes far
     "serve run --backends numpy",
 ]
 # Where work would begin.
-BEGINNINGS = (
-    "benchmarks.measure.machine.check",
-    "benchmarks.measure.machine.wait_until_fit",
-    "benchmarks.measure.sweep.measure",
-    "benchmarks.compare.course.initial_state",
-    "common.corpus.download",
-    "socket.create_server",
-    "subprocess.Popen",
-)
+BEGINNINGS = "measure.machine.check measure.machine.wait_until_fit measure.sweep.measure compare.course.initial_state"
+BEGUN = [f"benchmarks.{place}" for place in BEGINNINGS.split()]
+BEGUN += ["common.corpus.download", "socket.create_server", "subprocess.Popen"]
 
 
 def refused(*arguments: object, **named: object) -> NoReturn:
@@ -68,16 +60,11 @@ def refused(*arguments: object, **named: object) -> NoReturn:
 
 def line_of(rng: random.Random) -> list[str]:
     """A command with some of its own options and arguments, and seldom with those of another one."""
-
-    def value() -> str:
-        return rng.choice(rng.choice([NUMBERS, WORDS, PATHS, NAMES]))
-
     words = rng.choice(SENSIBLE).split() if rng.randrange(3) == 0 else [rng.choice([*COMMANDS, "", "-x"])]
     command = COMMANDS.get(words[0], COMMANDS["train"])
     chosen = [parameter for parameter in command.params if parameter.required and len(words) == 1]
     for _ in range(rng.randrange(5)):
-        of = command if rng.randrange(20) else COMMANDS[rng.choice([*COMMANDS])]
-        chosen.append(rng.choice(of.params))
+        chosen.append(rng.choice((command if rng.randrange(20) else COMMANDS[rng.choice([*COMMANDS])]).params))
     for parameter in chosen:
         kind = parameter.type_descriptor.annotation
         literals = [word for word in get_args(kind) if isinstance(word, str)]
@@ -85,17 +72,16 @@ def line_of(rng: random.Random) -> list[str]:
         option = parameter.param_type_name == "option"
         words += parameter.opts[:1] if option else []
         if not (option and parameter.is_flag) or rng.randrange(20) == 0:
-            words.append(rng.choice(fitting) if rng.randrange(5) else value())
+            words.append(rng.choice(fitting if rng.randrange(5) else rng.choice([NUMBERS, WORDS, PATHS, NAMES])))
     return words
 
 
-def filled(here: Path) -> None:
+def fill(here: Path) -> None:
     """Make the folder anew, with a run, an old one, a corpus, a recording and a link to nothing."""
     shutil.rmtree(here, ignore_errors=True)
-    for name, old in (("run", False), ("old", True)):
-        (here / name).mkdir(parents=True)
-        for file, content in run_files(old).items():
-            (here / name / file).write_bytes(content)
+    here.mkdir()
+    for name in ("run", "old"):
+        folder_of(run_files(name == "old"), here / name)
     (here / "pairs.txt").write_bytes(LINES)
     (here / "dangling").symlink_to("nothing")
     recordings.written(recordings.recording(recordings.plan_of(["torch", "paddle"]), rounds=2), here / "a.jsonl")
@@ -116,18 +102,17 @@ def typed(here: Path, words: list[str]) -> str:
     return f"status {status}"
 
 
-def command_lines(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+def command_lines(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     (folder / "lock").touch()
     with ExitStack() as stack:
-        for name in BEGINNINGS:
+        for name in BEGUN:
             stack.enter_context(patch(name, refused))
         stack.enter_context(patch("common.machine._processor", str))  # which takes a second to find out
         stack.enter_context(patch("os.fsync"))
         variables = {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
         stack.enter_context(patch.dict(os.environ, variables))
         while True:
-            filled(folder / "here")
+            fill(folder / "here")
             for _ in range(20):
                 words = line_of(rng)
-                about = words[0] if words[0] in COMMANDS else "no command"
-                yield Case(about, partial(typed, folder / "here", words))
+                yield f"{words[0] if words[0] in COMMANDS else 'no command'}: {typed(folder / 'here', words)}"

@@ -1,10 +1,11 @@
-"""Damage at random: to bytes of any kind, and to JSON where each value may become a hostile one. What is damaged."""
+"""Damage at random: to bytes of any kind, to arrays, and to values, each of which may become a hostile one."""
 
 import io
 import json
 import random
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ Damage = Callable[[bytes, random.Random], bytes]
 LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]
 DEPTH = 100_000
 # Texts of JSON that take a value's place: numbers, nesting, long and odd strings, other types, a key twice.
-HOSTILE = [
+HOSTILE_TEXTS = [
     *("0", "-1", "1.5", "1e400", "-1e308", "NaN", "-Infinity", "9223372036854775808", "9" * 5000, "1e-320"),
     *'null true [] {} [[]] [{"a":null}]'.split(),
     *("[" * DEPTH + "]" * DEPTH, '{"a": ' * DEPTH + "1" + "}" * DEPTH),
@@ -25,6 +26,7 @@ HOSTILE = [
     *('"' + "é" * 20_000 + '"', '"' + "\\\\" * 1000 + '"', '{"a": 1, "a": "2"}', '"../../etc/passwd"', '"float64"'),
     *("[" + "1," * 20_000 + "1]", '{"format": {"format": []}}', '"\t"', "", "'"),
 ]
+HOSTILE = [text.encode() for text in HOSTILE_TEXTS]
 MARK = "hostile value"
 KEYS = ["", "x", "\x1b[2J\u202e", "é\n" * 100, "__class__", "kind", "version"]
 
@@ -77,14 +79,12 @@ def bit_flipped(whole: bytes, rng: random.Random) -> bytes:
 def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
     """A whole file of safetensors of which one to three arrays have another shape, type or name, or are gone."""
     arrays, huge = load(whole), rng.random() < 0.1
-    for _ in range(min(len(arrays), rng.randint(1, 3))):
-        name = rng.choice(sorted(arrays))
+    for name in rng.sample(sorted(arrays), min(len(arrays), rng.randint(1, 3))):
         array = arrays.pop(name)
         found = [
             array.T,
             array.reshape(-1),
-            array[None] if array.ndim < 64 else array,
-            array.reshape((1,) * min(rng.choice([29, 33, 64]), 64 - array.ndim) + array.shape),
+            array.reshape((1,) * (rng.choice([1, 29, 33, 64]) - array.ndim) + array.shape),
             array[(slice(1),) * array.ndim],  # which any array broadcasts with
             array[..., :0] if array.ndim else array,
             np.nan_to_num(array).astype(rng.choice(["f4", "f2", "?"])),
@@ -96,49 +96,47 @@ def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
         if changed is not None:
             arrays[name if rng.randrange(10) else rng.choice(KEYS)] = changed
     made = save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
-    return with_huge_shapes(made, rng) if huge else made
-
-
-def with_huge_shapes(whole: bytes, rng: random.Random) -> bytes:
-    """A whole file of safetensors whose arrays of no numbers have other axes of any size."""
-    end = 8 + int.from_bytes(whole[:8], "little")
-    header = json.loads(whole[8:end])
-    for entry in header.values():
-        if 0 in entry.get("shape", ()):
-            entry["shape"] = [0, *(rng.choice([1, 1 << 31, (1 << 63) - 1]) for _ in range(rng.randint(1, 40)))]
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + whole[end:]
+    if not huge:
+        return made
+    end, sizes = (
+        8 + int.from_bytes(made[:8], "little"),
+        rng.choices([1, 1 << 31, (1 << 63) - 1], k=rng.randint(1, 40)),
+    )
+    shape = f'"shape":{[0, *sizes]}'.encode()  # since an array of no numbers may have other axes of any size
+    header = re.sub(rb'"shape":\[0.*?\]', shape, made[8:end])
+    return len(header).to_bytes(8, "little") + header + made[end:]
 
 
 def damaged_json(whole: bytes, rng: random.Random) -> bytes:
-    """JSON in which one or two values became hostile, a key is gone, has another name or stands there twice."""
-    text = json.dumps(changed(json.loads(whole), rng), ensure_ascii=rng.random() < 0.5)
-    while (mark := json.dumps(MARK)) in text:
-        text = text.replace(mark, rng.choice(HOSTILE), 1)
-    return text.encode(errors="surrogatepass")
+    """JSON of which one or two values are changed; see `with_changes`."""
+    ascii_only = rng.random() < 0.5
+
+    def packed(content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+
+    return with_changes(json.loads(whole), rng, packed, HOSTILE)
 
 
 def damaged_json_lines(whole: bytes, rng: random.Random) -> bytes:
     """Lines of JSON of which one is damaged, as `damaged_json` does it, stands there again, or is gone."""
     lines = whole.splitlines()
-    kinds = [
-        line[:20] for line in lines
-    ]  # so that a line of a rare kind is damaged as often as one of a frequent one
+    kinds = [line[:20] for line in lines]  # so that a line of a rare kind is damaged as often as a frequent one
     place, other = kinds.index(rng.choice(sorted({*kinds}))), rng.randrange(len(lines))
     lines[place] = damaged_json(lines[place], rng)
-    match rng.randrange(8):
-        case 0:
-            lines.insert(other, lines[rng.randrange(len(lines))])
-        case 1:
-            del lines[other]
+    lines[other : other + 1] = rng.choice([[], [lines[other], rng.choice(lines)], *6 * [[lines[other]]]])
     return b"".join(line + b"\n" for line in lines)
 
 
-def changed(content: Any, rng: random.Random) -> Any:
-    """The content with one or two changes, each at any depth."""
+def with_changes(content: Any, rng: random.Random, packed: Callable[[Any], bytes], hostile: Sequence[bytes]) -> bytes:
+    """The content, packed, with one or two changes: a value is another one or hostile, a key is gone, has another
+    name or stands there twice. Hostile values take their places when all else is packed, since no packer makes them.
+    """
     for _ in range(rng.randint(1, 2)):
         content = _changed(content, rng)
-    return content
+    whole = packed(content)
+    while (mark := packed(MARK)) in whole:
+        whole = whole.replace(mark, rng.choice(hostile), 1)
+    return whole
 
 
 def _changed(content: Any, rng: random.Random) -> Any:

@@ -1,7 +1,7 @@
-"""Damages corpora, runs, records, recordings, Paddle's pickles and Keras's archives; each is read or refused.
+"""Damages corpora, runs, records, mappings, recordings and the frameworks' own files; each is read or refused.
 
-No framework is loaded. Weights, pairs and vocabularies in which a bit has changed must all be refused, or be read as
-they were.
+Only what damages PyTorch's files loads a framework. Weights, pairs and vocabularies in which a bit has changed must
+all be refused, or be read as they were.
 """
 
 import io
@@ -10,6 +10,7 @@ import pickle
 import random
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 import h5py
@@ -47,7 +49,7 @@ from tests.attack.damage_bytes import (
     odd_arrays,
     zipped,
 )
-from tests.attack.limits import Case, Target, inputs
+from tests.attack.limits import HARMED, Target, inputs
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
@@ -57,6 +59,19 @@ ODD = "\u2028|\u2029|\x85|\x0b|\x0c|\x1c|\x1e|\r|\r\n|\x00|\ufeff|\u202e|\x1b[2J
 ODD += ["\u0301" * 40, "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0"]
 PIECES = [text.encode(errors="surrogatepass") for text in [*ODD, *"\t\t\t\t\t\n\n\nabcé 犬"]]
 PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
+# Of files whose values are damaged, too, each in the way of its kind.
+DAMAGE_OF_VALUES = {".json": damaged_json, ".jsonl": damaged_json_lines, ".safetensors": odd_arrays}
+# What lines of a hostile mapping file are made of; the names are those of records.cut.
+NAMES = "b.0.qkv.weight b.{i}.qkv.weight b.*.qkv.weight moe.0.w out.weight _ b{i}/q/kernel b0/v/kernel".split()
+NAMES += "b{i+1}/v/kernel moe/{e}/kernel out/kernel b.0.qkv b0/q out,out {i} * b.{i}{i}.qkv.weight".split()
+NAMES += ["", "é" * 1000, "a\x1b[2J\n\u202e", "b{i+" + "9" * 900 + "}/q/kernel", "{i}" * 333, "*" * 1000]
+NAMES += ["{a}1{b}1{c}1{d}1{e}1{f}1{g}1{h}x", "{i}" + "1" * 990]
+AXES = "m n -> n m|parts m -> m parts|m parts -> parts m|parts|(g parts d) m -> m (g parts d)|1 m -> m|n m|()|((|->"
+AXES += "|(h d two) m -> m (h two d)|parts n m -> m n|a->b->c|parts parts|é||" + "(" * 900 + "|" + "(a" * 300
+AXES += "|" + " ".join(f"a{number}" for number in range(200))
+SIZES = [0, -1, 1, 2, 3, 4, 6, 1 << 63, 10**30, -(10**30)]
+ORDERS = [[0, 1, 2], [2, 0, 1], [1, 0], [0, 0], [-1], [1 << 70], list(range(18))[::-1], list(range(5000)), []]
+NUMBERS = ["0", "-1", "2.5", "1e308", "nan", "inf", "9" * 99]
 
 
 def odd_text(whole: bytes, rng: random.Random) -> bytes:
@@ -65,10 +80,31 @@ def odd_text(whole: bytes, rng: random.Random) -> bytes:
     return begun + b"".join(rng.choices(PIECES, k=rng.randint(1, 60)))
 
 
-def pickled(protocol: int) -> bytes:
-    """A state dict of MODEL, as Paddle saves it."""
-    tensors = layer_tensors(STATE.weights)
-    return pickle.dumps(tensors | {NAME_TABLE: {name: name for name in tensors}}, protocol)
+def hostile_mapping(whole: bytes, rng: random.Random) -> bytes:
+    """A mapping file with one to three more lines at random, a word in another place, and often fewer of its own."""
+    kept = rng.choice([0, 1, 4])
+    lines = [line for line in whole.decode().splitlines() if line.startswith("[") or (kept and rng.randrange(kept))]
+    table = rng.choice(["weights", "weights", "weights", "layers", "skip"])
+    for _ in range(rng.randint(1, 3)):
+        left, right = (quoted(", ".join(rng.choices(NAMES, k=rng.choice([1, 1, 1, 2, 3])))) for _ in range(2))
+        if table == "weights":
+            axes = {rng.choice(["h", "d", "g", "two", "m", "n", "parts"]) for _ in range(2)}
+            fields = {
+                "axes": quoted(rng.choice(AXES.split("|"))),
+                "sizes": "{" + ", ".join(f"{axis} = {rng.choice(SIZES)}" for axis in sorted(axes)) + "}",
+                "order": rng.choice(ORDERS),
+                rng.choice(["times", "add"]): rng.choice(NUMBERS),
+            }
+            to = rng.choice([right, f"[{', '.join(map(quoted, rng.choices(NAMES, k=rng.choice([2, 3, 500]))))}]"])
+            chosen = [f"{name} = {fields[name]}" for name in rng.sample([*fields], rng.randrange(4))]
+            right = "{" + ", ".join([f"to = {to}", *chosen]) + "}"
+        lines.insert(lines.index(f"[{table}]") + 1, f"{left} = {right}")
+    place = rng.randrange(len(lines))
+    words = re.split(r"(\W+)", lines[place])
+    if rng.randrange(2):
+        words[rng.randrange(len(words))] = rng.choice([*words, *map(str, SIZES), "parts", "m", "(", "->"])
+    lines[place] = "".join(words)
+    return "\n".join(lines).encode(errors="surrogatepass")
 
 
 def keras_members() -> tuple[bytes, bytes]:
@@ -108,6 +144,16 @@ def record_files() -> dict[str, bytes]:
         return small_run.contents(records.write(Path(folder) / "record", "torch", records.tagger()))
 
 
+@cache
+def cut_records() -> tuple[dict[str, bytes], dict[str, bytes], bytes]:
+    """Two records whose weights are cut otherwise, and a mapping of them."""
+    with TemporaryDirectory() as folder:
+        sides, mapping = records.cut(Path(folder)), Path(folder, "mapping.toml")
+        write_mapping(mapping, paired(*map(Side, sides)))
+        left, right = map(small_run.contents, sides)
+        return left, right, mapping.read_bytes()
+
+
 def of_corpus(path: Path) -> None:
     for side in chain.from_iterable(read_corpus(DataConfig(str(path), 50, skip_bad_lines=True)).pairs):
         assert 0 < len(side) <= LONGEST_SENTENCE
@@ -122,12 +168,13 @@ def of_lines(path: Path) -> None:
     assert all(len(line) <= LONGEST_LINE + PIECE + 2 and "\n" not in line for line in lines)
 
 
-def of_paddle(path: Path) -> None:
-    read_paddle([path], MODEL, None)
+def reads_of(read: Callable[..., object]) -> Callable[[Path], None]:
+    """What reads a framework's file of MODEL, and has no outcome of its own."""
 
+    def reads(path: Path) -> None:
+        read([path], MODEL, None)
 
-def of_keras(path: Path) -> None:
-    read_keras([path], MODEL, None)
+    return reads
 
 
 def folder_of(files: dict[str, bytes], folder: Path, name: str = "", path: Path = Path()) -> Path:
@@ -157,7 +204,7 @@ def of_run(path: Path, name: str, old: bool, flipped: bool = False) -> None:
 
 @contextmanager
 def as_shown() -> Iterator[None]:
-    """Errors have names out of records and mappings in them, and are told as common.ending prints them."""
+    """Errors have names out of records and mappings in them, and are told as common.terminal prints them."""
     try:
         yield
     except RosettaError as error:
@@ -166,95 +213,21 @@ def as_shown() -> Iterator[None]:
 
 def of_record(path: Path, name: str) -> None:
     """A record whose file `name` is the one at `path` is compared with itself as it was, on either side."""
-    found = folder_of(record_files(), path.with_name("found"), name, path)
     whole = folder_of(record_files(), path.with_name("whole"))
     with as_shown():
-        for sides in ((found, whole), (whole, found)):
-            compare_records(*map(Side, sides)).as_json()
-
-
-@cache
-def cut_records() -> tuple[dict[str, bytes], dict[str, bytes], bytes]:
-    """Two records whose weights are cut otherwise, and a mapping of them."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        sides = records.cut(folder)
-        write_mapping(folder / "mapping.toml", paired(*map(Side, sides)))
-        left, right = map(small_run.contents, sides)
-        return left, right, (folder / "mapping.toml").read_bytes()
+        sides = Side(folder_of(record_files(), path.with_name("found"), name, path)), Side(whole)
+        compare_records(*sides).as_json()
+        compare_records(*sides[::-1]).as_json()
 
 
 def of_mapping(path: Path) -> None:
     """Two records are compared, and carried, with this mapping file."""
-    left, right, _ = cut_records()
-    sides = [path.with_name(name) for name in ("left", "right")]
-    for side, files in zip(sides, (left, right), strict=True):
-        if not side.exists():
-            folder_of(files, side)
+    sides = [folder_of(files, path.with_name(f"side-{n}")) for n, files in enumerate(cut_records()[:2])]
     with as_shown():
         mapping = read_mapping(path)
-        one, other = map(Side, sides)
-        carried(paired(one, other, mapping))
-        compare_records(one, other, mapping).as_json()
-
-
-# What lines of a hostile mapping file are made of; the names are those of records.cut.
-NAMES = ["b.0.qkv.weight", "b.1.qkv.weight", "b.{i}.qkv.weight", "b.*.qkv.weight", "moe.0.w", "out.weight", "_"]
-NAMES += ["b{i}/q/kernel", "b{i}/k/kernel", "b0/v/kernel", "b{i+1}/v/kernel", "moe/{e}/kernel", "out/kernel"]
-NAMES += [
-    "b.0.qkv",
-    "b0/q",
-    "out, out",
-    "",
-    "{i}",
-    "*",
-    "é" * 1000,
-    "a\x1b[2J\n\u202e",
-    "b{i+" + "9" * 900 + "}/q/kernel",
-]
-NAMES += ["{i}" * 333, "*" * 1000, "b.{i}{i}.qkv.weight", "{a}1{b}1{c}1{d}1{e}1{f}1{g}1{h}x", "{i}" + "1" * 990]
-AXES = [
-    "m n -> n m",
-    "parts m -> m parts",
-    "m parts -> parts m",
-    "parts",
-    "(g parts d) m -> m (g parts d)",
-    "1 m -> m",
-]
-AXES += ["(h d two) m -> m (h two d)", "parts n m -> m n", "n m", "()", "((", "->", "a->b->c", "parts parts", "é", ""]
-AXES += [" ".join(f"a{number}" for number in range(200)), "(" * 900, "(a" * 300]
-SIZES = [0, -1, 1, 2, 3, 4, 6, 1 << 63, 10**30, -(10**30)]
-ORDERS = [[0, 1, 2], [2, 0, 1], [1, 0], [0, 0], [-1], [1 << 70], list(range(18))[::-1], list(range(5000)), []]
-
-
-def hostile_mapping(whole: bytes, rng: random.Random) -> bytes:
-    """One to three lines of names, axes, sizes and orders at random, perhaps beside those of the whole file."""
-    beside = rng.randrange(2)
-    kept = [line for line in whole.decode().splitlines() if line.startswith("[") or (beside and rng.randrange(4))]
-    made = []
-    for _ in range(rng.randint(1, 3)):
-        to = rng.choice(NAMES) if rng.randrange(2) else rng.choices(NAMES, k=rng.choice([1, 2, 3, 500]))
-        fields = {"to": quoted(to), "axes": quoted(rng.choice(AXES))}
-        axes = rng.choices(["h", "d", "g", "two", "m", "n", "parts"], k=2)
-        fields["sizes"] = "{" + ", ".join(f"{axis} = {rng.choice(SIZES)}" for axis in {*axes}) + "}"
-        fields["order"], number = (
-            str(rng.choice(ORDERS)),
-            rng.choice(["0", "-1", "2.5", "1e308", "nan", "inf", "9" * 99]),
-        )
-        fields[rng.choice(["times", "add"])] = number
-        own = {"to": fields["to"]} | {name: fields[name] for name in fields if rng.randrange(3) == 0}
-        left = ", ".join(rng.choices(NAMES, k=rng.choice([1, 1, 1, 2, 3])))
-        made.append(f"{quoted(left)} = {{{', '.join(f'{name} = {value}' for name, value in own.items())}}}")
-    for line in [line for line in whole.decode().splitlines() if "axes" in line and line not in kept]:
-        words = re.split(r"(\W+)", line)  # a line that was right, with a word or what is between two in another place
-        place, other = rng.randrange(len(words)), rng.randrange(len(words))
-        words[place] = words[other] if rng.randrange(3) else rng.choice([*map(str, SIZES), "parts", "m", "(", "->"])
-        made += ["".join(words)] if rng.randrange(2) else []
-    table = rng.choice(["weights", "weights", "weights", "layers", "skip"])
-    if table != "weights":
-        made = [f"{quoted(rng.choice(NAMES))} = {quoted(rng.choice(NAMES))}"]
-    place = kept.index(f"[{table}]") + 1
-    return "\n".join([*kept[:place], *made, *kept[place:]]).encode(errors="surrogatepass")
+        left, right = map(Side, sides)
+        carried(paired(left, right, mapping))
+        compare_records(left, right, mapping).as_json()
 
 
 def of_recording(path: Path) -> str:
@@ -266,37 +239,36 @@ def of_recording(path: Path) -> str:
 
 
 def damaging(
-    whole: bytes,
-    read: Callable[[Path], str | None],
-    packed: Callable[[bytes], bytes] = bytes,
-    damage: Damage = damaged,
+    whole: bytes, read: Callable[[Path], str | None], *damages: Damage, packed: Callable[[bytes], bytes] = bytes
 ) -> Target:
-    """What is damaged and how, what makes a file of it, and what reads the file. The file is read whole before."""
+    """What is damaged, what reads the file, in which ways it is damaged, and what makes a file of it. The file is
+    read whole before."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "whole-file"
         path.write_bytes(packed(whole))
         read(path)
-    return Target(lambda rng: packed(damage(whole, rng)), read)
+    return Target(lambda rng: packed(rng.choice(damages or [damaged])(whole, rng)), read)
 
 
-def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     """The checksums of a zip would find damage to its members, so these are damaged before they are packed, too."""
     config, arrays = keras_members()
+    with_arrays, with_config = partial(keras_archive, arrays=arrays), partial(keras_archive, config)
+    of_keras, of_paddle = (reads_of(read) for read in (read_keras, read_paddle))
+    tensors = layer_tensors(STATE.weights)
+    tensors[NAME_TABLE] = {name: name for name in tensors}
     with patch("os.fsync"):  # which takes longer than all the rest
-        found = {
-            "text": damaging(LINES, of_corpus),
-            "odd text": damaging(LINES, of_corpus, damage=odd_text),
-            "lines to translate": damaging(LINES, of_lines, damage=odd_text),
+        targets = {
+            "text": damaging(LINES, of_corpus, damaged, odd_text),
+            "lines to translate": damaging(LINES, of_lines, odd_text),
             "zip": damaging(zipped({"_about.txt": b"", "fra.txt": LINES}), of_corpus),
-            "text in a zip": damaging(LINES, of_corpus, lambda text: zipped({"fra.txt": text})),
-            "pickle of protocol 2": damaging(pickled(2), of_paddle),
-            "pickle of protocol 4": damaging(pickled(4), of_paddle),
+            "text in a zip": damaging(LINES, of_corpus, packed=lambda text: zipped({"fra.txt": text})),
+            "pickle of protocol 2": damaging(pickle.dumps(tensors, 2), of_paddle),
+            "pickle of protocol 4": damaging(pickle.dumps(tensors, 4), of_paddle),
             "Keras's archive": damaging(keras_archive(config, arrays), of_keras),
-            "arrays in Keras's archive": damaging(arrays, of_keras, partial(keras_archive, config)),
-            "configuration in Keras's archive": damaging(config, of_keras, partial(keras_archive, arrays=arrays)),
-            "values in Keras's configuration": damaging(
-                config, of_keras, partial(keras_archive, arrays=arrays), damaged_json
-            ),
+            "arrays in Keras's archive": damaging(arrays, of_keras, packed=with_config),
+            "configuration in Keras's archive": damaging(config, of_keras, damaged, damaged_json, packed=with_arrays),
+            "a mapping file": damaging(cut_records()[2], of_mapping, damaged, hostile_mapping),
         }
         kinds: dict[str, tuple[dict[str, bytes], Callable[..., None]]] = {
             "a run": (run_files(False), partial(of_run, old=False)),
@@ -305,28 +277,92 @@ def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Ca
         }
         for owner, (members, read) in kinds.items():
             for file, content in members.items():
-                found[f"{file} of {owner}"] = damaging(content, partial(read, name=file))
-                if file.endswith((".json", ".jsonl")):
-                    damage_ = damaged_json if file.endswith(".json") else damaged_json_lines
-                    found[f"values in {file} of {owner}"] = damaging(
-                        content, partial(read, name=file), damage=damage_
-                    )
-        for file, content in record_files().items():
-            if file.endswith(".safetensors"):
-                read = partial(of_record, name=file)
-                found[f"arrays in {file} of a record"] = damaging(content, read, damage=odd_arrays)
-        found["a mapping file"] = damaging(cut_records()[2], of_mapping)
-        found["lines of a mapping file"] = damaging(cut_records()[2], of_mapping, damage=hostile_mapping)
+                of_values = [way for kind, way in DAMAGE_OF_VALUES.items() if file.endswith(kind)]
+                targets[f"{file} of {owner}"] = damaging(content, partial(read, name=file), damaged, *of_values)
         for file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
             read = partial(of_run, name=file, old=False, flipped=True)
-            found[f"a bit of {file}"] = damaging(run_files(False)[file], read, damage=bit_flipped)
-        yield from inputs({name: found[name] for name in names or found}, rng, folder)
+            targets[f"a bit of {file}"] = damaging(run_files(False)[file], read, bit_flipped)
+        yield from inputs(targets, names, rng, folder)
 
 
-def recordings(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+def recordings(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     targets = {}
-    for name in names or ("intel.jsonl", "scaling.jsonl", "workers.jsonl"):
+    for name in ("intel.jsonl", "scaling.jsonl", "workers.jsonl"):
         lines = "".join(json.dumps(line) + "\n" for line in damage.lines_of(name)).encode()
-        targets[name] = damaging(lines, of_recording, damage=damaged_json_lines)
-        targets[f"bytes of {name}"] = damaging(lines, of_recording)
-    yield from inputs(targets, rng, folder)
+        targets[name] = damaging(lines, of_recording, damaged, damaged_json_lines)
+    yield from inputs(targets, names, rng, folder)
+
+
+def repacked(whole: bytes, rng: random.Random, change: Damage) -> bytes:
+    """A model's file of PyTorch whose pickle is changed, with checksums that fit to it."""
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in members if name.endswith("data.pkl"))
+    return zipped(members | {name: change(members[name], rng)}, zipfile.ZIP_STORED)
+
+
+def with_other_sizes(pickled: bytes, rng: random.Random) -> bytes:
+    place = rng.choice([match.start() for match in re.finditer(rb"K.", pickled, re.DOTALL)])  # numbers of one byte
+    large = rng.choice([b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"J\x00\x00\x00\x40"])
+    return pickled[:place] + large + pickled[place + 2 :]
+
+
+def calling(harm: str, pickled: bytes, rng: random.Random) -> bytes:
+    """A pickle that asks to call something, by itself or in a state dict."""
+    calls: list[tuple[str, str, tuple[Any, ...]]] = [  # module, name and arguments
+        ("os", "system", (f"touch {harm}",)),
+        ("builtins", "eval", (f"open({harm!r}, 'w')",)),
+        ("builtins", "bytearray", (1 << 40,)),
+        ("torch.serialization", "load", ("model",)),
+        ("torch", "Size", ([1 << 62, 1 << 62],)),
+        ("torch._utils", "_rebuild_tensor_v2", (1, 2, (3,), (1,), False, None)),
+        ("torch._utils", "_rebuild_parameter", (None, True, {})),
+        ("torch._utils", "_rebuild_sparse_tensor", (1, (2, 3, (4,)))),
+        ("collections", "OrderedDict", ([("a", 1), ("a", [])],)),
+        ("numpy.core.multiarray", "_reconstruct", (1, (0,), "b")),
+    ]
+    module, called, arguments = rng.choice(calls)
+    call = f"c{module}\n{called}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"R"
+    within = rng.choice([call, b"}" + pickle.dumps("encoder.weight_ih_l0", 2)[2:-1] + call + b"s"])
+    whole = b"\x80\x02" + within + b"."
+    return damaged(whole, rng) if rng.random() < 0.5 else whole
+
+
+def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """A model's file in both formats of PyTorch, and its optimizer's."""
+    import torch
+
+    from backends.native.torch import read_torch
+
+    def saved(content: object, zipped: bool = True) -> bytes:
+        torch.save(content, file := io.BytesIO(), _use_new_zipfile_serialization=zipped)
+        return file.getvalue()
+
+    warnings.filterwarnings("ignore", "Detected pickle protocol")  # by torch, of what it then refuses
+    arrays = layer_tensors(STATE.weights)  # which torch names alike
+    arrays["dense.weight"] = arrays["dense.weight"].T
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+    trained = [tensor for name, tensor in tensors.items() if not name.endswith("bias_hh_l0")]
+    slots = {number: {"step": torch.tensor(3.0), "square_avg": tensor.abs()} for number, tensor in enumerate(trained)}
+    optimizer = {"state": slots, "param_groups": [{"lr": 0.1, "params": list(slots)}]}
+    whole, model = saved(tensors), folder / "model"
+    model.write_bytes(whole)
+
+    def read_as_it_was(path: Path) -> None:
+        assert to_bytes(read_torch([path], MODEL, None), {}) == expected
+
+    expected, of_model = to_bytes(read_torch([model], MODEL, None), {}), reads_of(read_torch)
+    targets = {
+        "model": damaging(whole, of_model),
+        "model without a zip": damaging(saved(tensors, False), of_model),
+        "optimizer": damaging(saved(optimizer), reads_of(lambda paths, *of: read_torch([model, *paths], *of))),
+        "a bit of a model": damaging(whole, read_as_it_was, bit_flipped),
+    }
+    of_pickle = {
+        "pickle in a zip": damaged,
+        "sizes in a pickle": with_other_sizes,
+        "pickle that calls something": partial(calling, str(folder / HARMED)),
+    }
+    for name, change in of_pickle.items():
+        targets[name] = damaging(whole, of_model, partial(repacked, change=change))
+    yield from inputs(targets, names, rng, folder)

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import count, cycle
+from itertools import cycle
 from pathlib import Path
 
 import psutil
@@ -20,22 +20,18 @@ import psutil
 from common.files import UNFINISHED
 from common.terminal import ENDING
 from tests.attack import stories
-from tests.attack.limits import Case
-from tests.attack.programs import LONGEST, Place, Program
+from tests.attack.programs import LONGEST, Program
 from tests.attack.stories import SMALL, Story, Told
+from tests.program import workers
 
-STORY_SECONDS = 600.0  # that a story may take with all its disturbances
 SOONEST = 0.3  # seconds after which one is disturbed: before, Python itself starts, and shows a traceback
 MOST_KILLS = 6  # of one story
-# These end no program, but stop it, let it go on, or tell it of something.
-GOING_ON = {
-    *(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT),
-    *(signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),
-}
+OF_A_KILL = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGSEGV]
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python
-OTHERS = sorted(
-    signal.valid_signals() - {*ENDING, *GOING_ON} - set(range(signal.SIGRTMIN, signal.SIGRTMAX + 1)),
-)
+# All signals but those that end no program: they stop it, let it go on, tell it of something, or mean nothing.
+GOING_ON = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGCHLD}
+GOING_ON |= {signal.SIGURG, signal.SIGWINCH, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)}
+OTHERS = sorted(signal.valid_signals() - {*ENDING, *GOING_ON})
 PAGE = 4096  # bytes, of which a disk in memory has a whole number
 ROOM = 1 << 14  # pages that are enough for everything
 MOST_PAGES, MOST_FILES = 90, 14  # that are left on a disk that is to be full
@@ -54,78 +50,51 @@ Disturb = Callable[[Told, random.Random], str]
 
 
 def disturbing(
-    disturb: Disturb,
-    table: Mapping[str, Story],
-    in_turn: bool,
-    rng: random.Random,
-    folder: Path,
-    names: Sequence[str],
-) -> Iterator[Case]:
-    """Cases of the stories of a table, or of these names alone: in turn, or by their weights."""
-    chosen = list(names or table)
-    run, wholes = _prepared(folder / "prepared"), dict[str, Told]()
-    turns = cycle(chosen) if in_turn else iter(lambda: rng.choices(chosen, [table[n].weight for n in chosen])[0], "")
-
-    def do(name: str, place: Path) -> str:
-        story = table[name]
-        if name not in wholes:
-            whole = Told(story, Place(folder / f"whole-{len(wholes)}"), run, None)
-            if story.read is not stories.nothing_of:
-                whole.go_on()
-            wholes[name] = whole
-        told = Told(story, Place(place), Path(shutil.copytree(run, place / "run")), wholes[name])
-        shutil.copy(f"{run}.txt", place)
-        outcome = disturb(told, rng)
-        shutil.rmtree(place)
-        return outcome
-
-    for number, name in zip(count(), turns, strict=False):
-        yield Case(name, partial(do, name, folder / str(number)), STORY_SECONDS)
-
-
-def _prepared(folder: Path) -> Path:
-    """A run of two epochs, and sentences beside it."""
-    run = folder / "run"
+    disturb: Disturb, table: Mapping[str, Story], rng: random.Random, folder: Path, names: Sequence[str]
+) -> Iterator[str]:
+    """Disturb the stories of a table, or of these names alone, in turn, each beside a run of two epochs."""
+    run, wholes = folder / "prepared" / "run", dict[str, Told]()
     words = f"rosetta train --backend numpy {SMALL} --epochs 2 --out {run}"
-    with Program(Place(folder), words.split()) as program:
+    with Program(folder / "prepared", words.split()) as program:
         assert program.ended() == 0, program.lines()
-    Path(f"{run}.txt").write_text("Look at the skirt!\n" * 600)
-    return run
+    for number, name in enumerate(cycle(names or table)):
+        if name not in wholes:
+            wholes[name] = Told(table[name], folder / f"whole-{number}", run)
+            if table[name].out != stories.NOTHING:
+                wholes[name].go_on()
+        told = Told(table[name], folder / str(number), run, wholes[name])
+        yield f"{name}: {disturb(told, rng)}"
+        shutil.rmtree(told.folder)
 
 
-def _moment(told: Told, rng: random.Random, share: float = 0.8) -> float:
-    """Seconds after which a story is disturbed."""
-    return rng.uniform(SOONEST, max(share * told.whole.seconds, 2 * SOONEST))
+def _runs_on(program: Program, told: Told, rng: random.Random, share: float = 0.8) -> bool:
+    """Wait until a story is to be disturbed; whether its program still runs."""
+    return program.runs_for(rng.uniform(SOONEST, max(share * told.whole.seconds, 2 * SOONEST)))
 
 
 def killed(told: Told, rng: random.Random) -> str:
     """SIGKILL comes to the program, a signal of some kind to a worker (a backend's process), or both, some times."""
     times = 0
     for _ in range(rng.randint(1, MOST_KILLS)):
-        number = rng.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGSEGV])
+        number, whom = rng.choice(OF_A_KILL), ""
         with told.start() as program:
-            whom = _kill(program, number, rng) if program.runs_for(_moment(told, rng)) else ""
+            if _runs_on(program, told, rng):
+                living = workers(program.process)
+                whom = rng.choice(["program", "worker", "program and worker"]) if living else "program"
+                if "worker" in whom:
+                    with suppress(psutil.NoSuchProcess):
+                        rng.choice(living).send_signal(number)
+                if "program" in whom:
+                    program.process.kill()
             status = program.ended(-signal.SIGKILL)
             assert status == 0 or (status == 1 and "worker" in whom) or (status < 0 and "program" in whom), status
             assert status != 1 or f"was ended by signal {number:d}" in program.lines()[-1], program.lines()
         times += status != 0
         if told.look() == "all of it" or status == 0:
             break
-    told.check_end(unfinished=told.story.read is stories.page_of)  # which stays hidden, beside the page's place
-    told.place.assert_nothing_temporary()
+    told.check_end(unfinished=told.story.out.startswith("page"))  # which stays hidden, beside the page's place
+    told.assert_nothing_temporary()
     return f"killed {times} times, and went on to the same end"
-
-
-def _kill(program: Program, number: int, rng: random.Random) -> str:
-    """Returns whom it came to."""
-    workers = program.workers()
-    whom = rng.choice(["program", "worker", "program and worker"]) if workers else "program"
-    if "worker" in whom:
-        with suppress(psutil.NoSuchProcess):
-            rng.choice(workers).send_signal(number)
-    if "program" in whom:
-        program.process.kill()
-    return whom
 
 
 def signalled(told: Told, rng: random.Random) -> str:
@@ -135,22 +104,22 @@ def signalled(told: Told, rng: random.Random) -> str:
     """
     number = signal.Signals(rng.choice(ENDING if rng.random() < 0.6 else OTHERS))
     with told.start() as program:
-        if not program.runs_for(_moment(told, rng, share=1.3)):
+        if not _runs_on(program, told, rng, share=1.3):
             assert program.ended() == 0
             return "done before the signal"
+        if number in IGNORED:
+            program.process.send_signal(number)
+            assert program.runs_for(0.5) or program.ended() == 0
+            number = signal.SIGTERM
         catches = _catches(program, number)
         program.process.send_signal(number)
-        if number in IGNORED:
-            assert program.runs_for(0.5) or program.ended() == 0
-            number, catches = signal.SIGTERM, _catches(program, signal.SIGTERM)
-            program.process.send_signal(number)
         status = program.ended(128 + number if number in ENDING else -number, *([] if catches else [-number]))
         assert status not in (1, 2), program.lines()  # but 0, where its work was done when the signal came
         assert len(program.lines()) <= 1 or not told.story.quiet, program.lines()
     if number in ENDING:
-        assert os.listdir(told.place.temporary) == [], os.listdir(told.place.temporary)
+        assert os.listdir(told.temporary) == [], os.listdir(told.temporary)
     told.look()
-    told.place.assert_nothing_temporary()
+    told.assert_nothing_temporary()
     return f"ended by {number.name}, with {status}" if status else "done"
 
 
@@ -165,12 +134,10 @@ def _catches(program: Program, number: int) -> bool:
 
 def met_a_full_disk(told: Told, rng: random.Random) -> str:
     """What a story makes, or its temporary files, are on a disk of a few pages or files. This needs a namespace."""
-    with _disk(made := told.out.parent if rng.random() < 0.7 else told.place.temporary) as remount:
+    with _disk(made := told.out.parent if rng.random() < 0.7 else told.temporary) as remount:
         told.set_out()
         if rng.random() < 0.4 and not told.story.printed:  # something is there already
-            with told.start() as program:
-                program.runs_for(_moment(told, rng))
-            told.look()
+            _begin(told, rng)
         found = os.statvfs(made)
         if rng.random() < 0.2:
             remount(f"nr_inodes={found.f_files - found.f_ffree + rng.randint(1, MOST_FILES)}")
@@ -187,6 +154,13 @@ def met_a_full_disk(told: Told, rng: random.Random) -> str:
         remount(f"size={ROOM * PAGE},nr_inodes=0")
         told.check_end(unfinished=bool(before))
     return f"status {status}, with {outcome}"
+
+
+def _begin(told: Told, rng: random.Random) -> None:
+    """Let a story make a part of what it makes."""
+    with told.start() as program:
+        _runs_on(program, told, rng)
+    told.look()
 
 
 @contextmanager
@@ -217,11 +191,21 @@ def limited(told: Told, rng: random.Random) -> str:
 
 def placed(told: Told, rng: random.Random) -> str:
     """What a story makes is to be in a place that is not what it should be, or has an odd name."""
-    kind = rng.choice([*PLACES])
-    folder, prefix = told.out.parent, BOUND if os.geteuid() == 0 else []
-    PLACES[kind](told, rng)
-    before, out = _everything(folder), told.out
-    with told.start(prefix) as program:
+    kind = rng.choice(["an unwritable folder", *NAMES, *REPLACED])
+    folder = told.out.parent
+    if kind in NAMES:
+        told.out = told.out.with_name(NAMES[kind](rng) + told.out.suffix)
+    elif kind in REPLACED:
+        told.out.unlink(missing_ok=True)
+        REPLACED[kind](told.out)
+        told.before = []
+    else:  # which another story may have filled in part
+        if rng.random() < 0.5:
+            _begin(told, rng)
+        for path in [*folder.rglob("*"), folder]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    before = _everything(folder)
+    with told.start(BOUND if os.geteuid() == 0 else []) as program:
         status = program.ended()
     for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         path.chmod(0o755)
@@ -232,41 +216,22 @@ def placed(told: Told, rng: random.Random) -> str:
         return f"{kind}, done"
     assert status == 2, f"{kind}: it began to work for what it cannot write"
     assert after == before, f"{kind}: something is left"
-    assert out.name[:20] in program.lines()[-1] or str(out.parent) in program.lines()[-1], program.lines()
+    assert told.out.name[:20] in program.lines()[-1] or str(folder) in program.lines()[-1], program.lines()
     return f"{kind}, refused"
 
 
-def _named(told: Told, name: str) -> None:
-    told.out = told.out.with_name(name + told.out.suffix)
-
-
-def _replaced(told: Told, make: Callable[[Path], object]) -> None:
-    told.out.unlink(missing_ok=True)
-    make(told.out)
-    told.before = []
-
-
-def _unwritable(told: Told, rng: random.Random) -> None:
-    """The folder, and what is there, which another story may have made in part."""
-    if rng.random() < 0.5:
-        with told.start() as program:
-            program.runs_for(_moment(told, rng))
-        told.look()
-    for path in [*told.out.parent.rglob("*"), told.out.parent]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-
-
-PLACES: dict[str, Callable[[Told, random.Random], None]] = {
-    "a folder that cannot be written": _unwritable,
-    "a long name": lambda told, rng: _named(told, "n" * rng.randint(200, 250 - len(told.out.suffix))),
-    "a name that is too long": lambda told, rng: _named(told, "n" * rng.randint(256, 5000)),
-    "a name that writes over a terminal": lambda told, rng: _named(told, "a\x1b[2J\u202e\n"),
-    "a name that is no text": lambda told, rng: _named(told, os.fsdecode(b"\xff\xe9")),
-    "a link to nothing": lambda told, rng: _replaced(told, lambda out: out.symlink_to("nothing")),
-    "a link to itself": lambda told, rng: _replaced(told, lambda out: out.symlink_to(out)),
-    "a pipe": lambda told, rng: _replaced(told, os.mkfifo),
-    "a folder": lambda told, rng: _replaced(told, lambda out: (out / "of somebody").mkdir(parents=True)),
-    "a file": lambda told, rng: _replaced(told, lambda out: out.write_text("of somebody")),
+NAMES: dict[str, Callable[[random.Random], str]] = {
+    "a long name": lambda rng: "n" * rng.randint(200, 245),
+    "a name that is too long": lambda rng: "n" * rng.randint(256, 5000),
+    "a name that writes over a terminal": lambda rng: "a\x1b[2J\u202e\n",
+    "a name that is no text": lambda rng: os.fsdecode(b"\xff\xe9"),
+}
+REPLACED: dict[str, Callable[[Path], object]] = {
+    "a link to nothing": lambda out: out.symlink_to("nothing"),
+    "a link to itself": lambda out: out.symlink_to(out),
+    "a pipe": os.mkfifo,
+    "a folder": lambda out: (out / "of somebody").mkdir(parents=True),
+    "a file": lambda out: out.write_text("of somebody"),
 }
 
 
@@ -287,8 +252,8 @@ def raced(told: Told, rng: random.Random) -> str:
         first.runs_for(rng.uniform(0, told.whole.seconds))
         told.look()
         with told.start() as second:
-            for program in (first, second):
-                program.process.wait(LONGEST)
+            for program in (first, second):  # both of which have ended before what outlives one is looked for
+                program.runs_for(LONGEST)
             statuses = first.ended(), second.ended()
     assert 0 in statuses, (first.lines(), second.lines())
     told.check_end()
@@ -296,12 +261,12 @@ def raced(told: Told, rng: random.Random) -> str:
 
 
 MAKING = stories.WITH_NUMPY | stories.WITH_FRAMEWORKS
-kills = partial(disturbing, killed, MAKING, False)
-restarts = partial(disturbing, killed, stories.GROUPS, True)
-signals = partial(disturbing, signalled, MAKING | stories.ANSWERING, True)
-full_disks = partial(disturbing, met_a_full_disk, stories.WITH_NUMPY | stories.PRINTING, False)
-limits = partial(disturbing, limited, stories.WITH_NUMPY | stories.PRINTING, False)
+kills = partial(disturbing, killed, MAKING)
+restarts = partial(disturbing, killed, stories.GROUPS)
+signals = partial(disturbing, signalled, MAKING | stories.ANSWERING)
+full_disks = partial(disturbing, met_a_full_disk, stories.WITH_NUMPY | stories.PRINTING)
+limits = partial(disturbing, limited, stories.WITH_NUMPY | stories.PRINTING)
 # Those that make a new thing, which is the same under any name.
 NEW = ("train", "bench", "report as a page", "convert to weights")
-places = partial(disturbing, placed, {name: stories.WITH_NUMPY[name] for name in NEW}, True)
-races = partial(disturbing, raced, stories.WITH_NUMPY, True)
+places = partial(disturbing, placed, {name: stories.WITH_NUMPY[name] for name in NEW})
+races = partial(disturbing, raced, stories.WITH_NUMPY)

@@ -15,7 +15,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from types import FrameType
@@ -23,16 +22,12 @@ from typing import Any
 from unittest.mock import patch
 
 from common import run_directory
-from tests.attack.limits import Case
 from tests.saves import SAVES, Save
 
 MODULES = (posix, fcntl, sys.modules["_io"])  # whose functions ask the system, as methods of open files do
-CHANGING = {
-    *("open", "write", "flush", "truncate", "close", "fsync", "fstat", "flock", "chmod"),  # fstat in place of fsync
-    *("mkdir", "rmdir", "unlink", "remove", "rename", "replace"),
-}
+CHANGING = set("open write flush truncate close fsync flock chmod mkdir rmdir unlink remove rename replace".split())
+CHANGING.add("fstat")  # which stands for fsync here
 CUT_OFF = 3  # the status of a process that ended at its point
-SECONDS = 60.0  # that one save may take, with what goes on
 
 
 def points_of(what: Callable[[], object], end_at: int | None = None) -> int:
@@ -63,14 +58,12 @@ def end_at(point: int, what: Callable[[], object]) -> None:
     """
     process = os.fork()
     if not process:
-        status = 1
         try:
             points_of(what, end_at=point)
-            status = 0
+            os._exit(0)
         except BaseException:
             traceback.print_exc()
-        finally:
-            os._exit(status)
+            os._exit(1)
     try:
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     except AssertionError:  # it hangs
@@ -79,40 +72,35 @@ def end_at(point: int, what: Callable[[], object]) -> None:
     assert status in (0, CUT_OFF), f"the process ended with {status}"
 
 
-def exits(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+def made_before(save: Save, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    save.before(folder)
+
+
+def number_of_points(save: Save, folder: Path) -> int:
+    for _ in range(2):  # the first time has more, since Python keeps what it once read
+        made_before(save, folder)
+        points = points_of(lambda: save.save(folder))
+        assert save.is_new(folder), "what was saved is not found"
+    return points
+
+
+def exits(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     """Each point of all saves, or of those of these names; then each is cut off twice."""
     place = folder / "saved"
     with (
         patch.object(run_directory, "describe_machine", dict),  # asking the processor takes a second
         patch.object(os, "fsync", os.fstat),  # what was written outlives the process, so no disk is waited for
     ):
-        each = [(name, point) for name in names or SAVES for point in range(_number_of_points(SAVES[name], place))]
+        each = [(name, point) for name in names or SAVES for point in range(number_of_points(SAVES[name], place))]
         rng.shuffle(each)
-        once = ((*one, None) for one in each)
         twice = ((*rng.choice(each), int(10 ** rng.uniform(0, 3))) for _ in repeat(None))
-        for name, point, again in chain(once, twice):
-            about = name if again is None else f"{name}, twice"
-            yield Case(about, partial(_cut_off, SAVES[name], place, point, again), SECONDS)
-
-
-def _made(save: Save, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    save.before(folder)
-
-
-def _number_of_points(save: Save, folder: Path) -> int:
-    for _ in range(2):  # the first time has more, since Python keeps what it once read
-        _made(save, folder)
-        points = points_of(lambda: save.save(folder))
-        assert save.is_new(folder), "what was saved is not found"
-    return points
-
-
-def _cut_off(save: Save, folder: Path, point: int, again: int | None) -> str:
-    """What is found after an end at this point, and after another one while it was looked for."""
-    _made(save, folder)
-    end_at(point, lambda: save.save(folder))
-    if again is not None:
-        end_at(again, lambda: save.is_new(folder))
-    return f"the {'new' if save.is_new(folder) else 'old'}, whole"
+        for name, point, again in chain(((*one, None) for one in each), twice):
+            save = SAVES[name]
+            made_before(save, place)
+            end_at(point, lambda save=save: save.save(place))
+            if again is not None:
+                end_at(again, lambda save=save: save.is_new(place))
+            found = "new" if save.is_new(place) else "old"
+            yield f"{name}{'' if again is None else ', twice'}: the {found}, whole"

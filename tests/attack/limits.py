@@ -1,8 +1,8 @@
 """The shape of all attacks, and the rules by which every outcome is judged.
 
-An attack is a generator of cases. From a random number generator, an empty folder and the names of what to attack
-(all, where none is given) it prepares its victim once, and then yields cases without end. A case does one thing to
-the victim and tells what came of it. These rules hold for each:
+An attack is a generator. From a random number generator, an empty folder and the names of what to attack (all, where
+none is given) it prepares its victim, and then tries one case after another without end. It yields what came of each,
+as "what was attacked: outcome". These rules hold for each:
 
 - an input is read, or refused by a RosettaError of one line that a terminal can be given;
 - a program ends with 0, 1 or 2, or as the signal that ended it says, with one line of error at most, without a
@@ -22,32 +22,22 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 from tempfile import mkdtemp
 from types import FrameType
 from typing import Any
 
 from common.errors import RosettaError
+from common.terminal import ENDING
 
 MOST_MEMORY = 1 << 30  # bytes that an attack may take above what was there before
 INPUT_SECONDS = 20.0  # that one input may take; the machine may be busy with other things
 HARMED = "harmed"  # the file that hostile code would leave in the attack's folder
 
-
-@dataclass(frozen=True)
-class Case:
-    """One thing that is tried. `do` returns what came of it, "" for an input that was read."""
-
-    about: str  # what is attacked
-    do: Callable[[], str]
-    seconds: float = INPUT_SECONDS  # that it may take
-
-
-Attack = Callable[[random.Random, Path, Sequence[str]], Iterator[Case]]
+Attack = Callable[[random.Random, Path, Sequence[str]], Iterator[str]]
 
 
 @dataclass(frozen=True)
@@ -58,47 +48,48 @@ class Target:
     read: Callable[[Path], str | None]
 
 
-def inputs(targets: Mapping[str, Target], rng: random.Random, folder: Path) -> Iterator[Case]:
-    """Cases of hostile files, for all targets in turn."""
+def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Random, folder: Path) -> Iterator[str]:
+    """What comes of hostile files, for the targets of these names, or for all, in turn."""
     path = folder / "input"
-
-    def read(target: Target) -> str:
+    for name in cycle(names or targets):
         path.unlink(missing_ok=True)  # some file systems wait for the disk where a file is overwritten
-        path.write_bytes(target.make(rng))
-        return target.read(path) or ""
+        path.write_bytes(targets[name].make(rng))
+        try:
+            outcome = targets[name].read(path) or "read"
+        except RosettaError as error:
+            one_line(error)
+            outcome = "refused in one line"
+        yield f"{name}: {outcome}"
 
-    for name in cycle(targets):
-        yield Case(name, partial(read, targets[name]))
 
-
-def judged(attack: Attack, count: int, seed: int, *names: str) -> Counter[str]:
-    """Try so many cases, at random from the seed; returns how often what came of what.
+def judged(attack: Attack, count: int, seed: int, *names: str, seconds: float = INPUT_SECONDS) -> Counter[str]:
+    """Try so many cases, at random from the seed, each within its seconds; returns how often what came of what.
 
     Raises AssertionError at the first outcome that must not be; the folder that it names is then left.
     """
     outcomes: Counter[str] = Counter()
     folder, before = Path(mkdtemp(prefix="attack-")), _most_memory()
+    signal.signal(signal.SIGALRM, too_long)  # which the main thread hears, wherever it is
     try:
         with closing(attack(random.Random(seed), folder, names)) as cases:  # type: ignore[type-var]
-            for case in islice(cases, count):
-                outcomes[f"{case.about}: {_outcome(case)}"] += 1
+            for _ in range(count):
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                outcomes[next(cases)] += 1
+                signal.setitimer(signal.ITIMER_REAL, 0)
                 assert not (folder / HARMED).exists(), "what a file holds was run"
         taken = _most_memory() - before
         assert taken <= MOST_MEMORY, f"{taken:,} bytes of memory were taken"
     except BaseException as error:
         error.add_note(f"case {outcomes.total()} of seed {seed}; see {folder}")
         raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     shutil.rmtree(folder)
     return outcomes
 
 
-def _outcome(case: Case) -> str:
-    with little_time(case.seconds):
-        try:
-            return case.do() or "read"
-        except RosettaError as error:
-            one_line(error)
-            return "refused in one line"
+def too_long(number: int, frame: FrameType | None) -> None:
+    raise AssertionError("it took longer than it may")
 
 
 def one_line(error: RosettaError) -> str:
@@ -113,22 +104,6 @@ def _most_memory() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-@contextmanager
-def little_time(seconds: float) -> Iterator[None]:
-    """Raise AssertionError in the block if it takes longer. This must run in the main thread, which hears signals."""
-
-    def too_long(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"it took longer than {seconds:.0f} s")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def attack_named(name: str) -> Any:
     """The attack `module.function`; its module is imported here, since one of them imports torch."""
     module, _, function = name.partition(".")
@@ -136,7 +111,10 @@ def attack_named(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    attack, count, seed, *names = sys.argv[1:]
+    attack, count, seconds, seed, *names = sys.argv[1:]
     warnings.simplefilter("error")
-    outcomes = judged(attack_named(attack), int(count), int(seed), *names)
+    for number in ENDING:  # which whoever started the attack may ignore, as `nohup` does, and so would its programs
+        signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core is large
+    outcomes = judged(attack_named(attack), int(count), int(seed), *names, seconds=float(seconds))
     print(json.dumps({"bytes": _most_memory(), "outcomes": outcomes}))

@@ -15,23 +15,21 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import msgspec
 import numpy as np
 import psutil
-from msgspec.msgpack import Ext, encode
+from msgspec.msgpack import Ext, decode, encode
 
 from backends.process import parent
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.wire import ARRAY, PATH, STORED, Failure, GarbledMessageError, Wire, converted
-from benchmarks.measure import in_child
 from benchmarks.measure.plan import Row
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
 from common.interface import BackendFacts
 from common.profiling import Kernel
 from tests import child, recordings
-from tests.attack.damage_bytes import MARK, changed, damaged
-from tests.attack.limits import Case, Target, inputs, one_line
+from tests.attack.damage_bytes import damaged, with_changes
+from tests.attack.limits import Target, inputs, one_line
 from tests.attack.programs import alive
 from tests.program import wait_until
 
@@ -62,9 +60,7 @@ def garbled(whole: bytes, rng: random.Random) -> bytes:
     if rng.randrange(3) == 0:
         return damaged(whole, rng)
     end = 8 + int.from_bytes(whole[:8], "little")
-    block = encode(changed(msgspec.msgpack.decode(whole[8:end]), rng))
-    while (mark := encode(MARK)) in block:
-        block = block.replace(mark, rng.choice(HOSTILE), 1)
+    block = with_changes(decode(whole[8:end]), rng, encode, HOSTILE)
     return len(block).to_bytes(8, "little") + block + whole[end:]
 
 
@@ -85,21 +81,20 @@ def received(path: Path, expected: Any) -> str:
         return "converted"
 
 
-def messages(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+def messages(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     arrays = {"nested": [{"ids": np.arange(12).reshape(3, 4)}, "text"], "empty": np.zeros((0, 4), np.float32)}
-    whole: dict[str, tuple[bytes, Any]] = {  # a message, and the type of its result
-        "facts": (of("result", recordings.facts(Row("torch"))), BackendFacts),
-        "a warm-up": (of("result", in_child.WarmUp(0.1, [0.2, 0.3], 600_000_000)), in_child.WarmUp),
-        "kernels": (of("result", recordings.KERNELS), list[Kernel]),
-        "arrays": (of("result", arrays), Any),
-        "an event": (of("event", {"step": 5, "loss": 0.5, "ids": np.arange(3)}), Any),
-        "an error": (of("error", Failure("it failed", 1)), Any),
+    whole: dict[str, tuple[str, Any, Any]] = {  # a kind, a content, and the type of a result
+        "facts": ("result", recordings.facts(Row("torch")), BackendFacts),
+        "kernels": ("result", recordings.KERNELS, list[Kernel]),
+        "arrays": ("result", arrays, Any),
+        "an event": ("event", {"step": 5, "loss": 0.5, "ids": np.arange(3)}, Any),
+        "an error": ("error", Failure("it failed", 1), Any),
     }
     targets = {
-        name: Target(partial(garbled, message), partial(received, expected=expected))
-        for name, (message, expected) in whole.items()
+        name: Target(partial(garbled, of(kind, content)), partial(received, expected=expected))
+        for name, (kind, content, expected) in whole.items()
     }
-    yield from inputs(targets, rng, folder)
+    yield from inputs(targets, names, rng, folder)
 
 
 # What each process begins with. Only the standard library is imported, so that it starts in no time.
@@ -114,14 +109,13 @@ def read():
     while select.select([SOCKET], [], [], 0.05)[0] and os.read(SOCKET, 1 << 16):
         pass
 
-def send(content, pieces=1):
-    size = max(1, len(content) // pieces)
-    for start in range(0, len(content), size):
-        piece = memoryview(content)[start : start + size]
-        while piece:
-            piece = piece[os.write(SOCKET, piece) :]
-        time.sleep(0.002 if pieces > 1 else 0)
+def send(content, pause=0):
+    """Send the bytes, a tenth at a time where there is a pause."""
+    while content:
+        content = content[os.write(SOCKET, content[: 1 + len(content) // 10] if pause else content) :]
+        time.sleep(pause)
 '''
+SIGNALS = [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, signal.SIGTERM, signal.SIGABRT, signal.SIGINT]
 LONG = 30.0  # seconds; nobody waits for their end
 HOSTILE_WORDS = b"an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\xe2\x80\xae\xff\n"
 # What the errors of a process say of what it did.
@@ -134,23 +128,17 @@ def script(rng: random.Random) -> bytes:
     opened = of("result", {"import_seconds": 0.5, "build_seconds": 0.5})
     error = of("error", Failure(HOSTILE_WORDS.decode(errors="replace") * 100, 1))
     message = rng.choice([opened, error, of("result", {"a": 1}), of("event", {"number": 1})])
-    signals = [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, signal.SIGTERM, signal.SIGABRT, signal.SIGINT]
-    sent = [
-        message[: rng.randrange(len(message))],  # a partial header, or half a message
-        damaged(message, rng),
-        garbled(message, rng),
-        rng.randrange(1, 1 << 40).to_bytes(8, "little"),  # and no body
-        (1 << rng.randrange(20, 64)).to_bytes(8, "little") + bytes(1 << 16),
-        message * rng.randrange(1, 2000),
-    ]
     done = [
-        *(f"send({content!r})" for content in sent),
-        f"send({message!r}, {rng.randrange(1, 100)})",
+        f"send({message[: rng.randrange(len(message))]!r})",  # a partial header, or half a message
+        f"send({garbled(message, rng)!r})",
+        f"send({(1 << rng.randrange(64)).to_bytes(8, 'little') + bytes(rng.choice([0, 1 << 16]))!r})",
+        f"send({message!r} * {rng.randrange(1, 2000)})",
+        f"send({message!r}, 0.01)",
         "os.close(SOCKET)",
         f"os.write(2, {HOSTILE_WORDS!r} * {rng.randrange(1, 100_000)})",
         f"os.fork() or (time.sleep({LONG}), os._exit(0))",  # a child, which keeps the socket open
         "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]",
-        f"os.kill(os.getpid(), {rng.choice(signals):d})",
+        f"os.kill(os.getpid(), {rng.choice(SIGNALS):d})",
         f"os._exit({rng.randrange(256)})",
         f"time.sleep({rng.uniform(0, 0.5)})",
         "read()",
@@ -165,9 +153,7 @@ def started(path: Path, temporary: Path) -> str:
     here = psutil.Process()
     files, tiny = here.num_fds(), ModelConfig(3, 4, 0, 1, latent_dim=4)
     with (
-        patch.object(parent, "WORKER", f"exec(open({str(path)!r}).read())"),
-        patch.object(parent, "START_SECONDS", 1.0),
-        patch.object(parent, "ENDING_SECONDS", 0.3),
+        patch.multiple(parent, WORKER=f"exec(open({str(path)!r}).read())", START_SECONDS=1.0, ENDING_SECONDS=0.3),
         patch.object(tempfile, "tempdir", str(temporary)),
     ):
         try:
@@ -183,7 +169,7 @@ def started(path: Path, temporary: Path) -> str:
     return outcome
 
 
-def workers(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+def workers(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     temporary = folder / "temporary"
     temporary.mkdir()
-    yield from inputs({"process": Target(script, partial(started, temporary=temporary))}, rng, folder)
+    yield from inputs({"process": Target(script, partial(started, temporary=temporary))}, names, rng, folder)

@@ -13,8 +13,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -29,9 +28,8 @@ from backends.commands.translating import Opener
 from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from tests.attack.limits import Case
 from tests.attack.visitors import serving
-from tests.program import wait_until
+from tests.program import wait_until, workers
 
 BACKENDS = ("numpy", "torch", "paddle", "keras")
 VISITORS = 10
@@ -89,31 +87,19 @@ def train(first: str, second: str) -> None:
         assert growth <= MOST_GROWTH["bytes"], f"{name} grew by {growth:,} bytes in {EPOCHS // 2} epochs"
 
 
-@contextmanager
-def visited(port: int, sentences: Sequence[str]) -> Iterator[None]:
-    """Visitors ask the page for translations, one after another, until the block ends."""
-    ending = Event()
-
-    def visit(sentence: str) -> None:
-        content = json.dumps({"backend": "numpy", "text": sentence}).encode()
-        headers = {"Content-Type": "application/json"}
-        while not ending.wait(0.2):
-            question = urllib.request.Request(f"http://127.0.0.1:{port}/translate", content, headers)
-            with urllib.request.urlopen(question, timeout=60) as answer:
-                assert json.load(answer)["translation"]
-
-    with ThreadPoolExecutor(VISITORS) as pool:
-        visits = [pool.submit(visit, sentence) for sentence in sentences[:VISITORS]]
-        try:
-            yield
-        finally:
-            ending.set()
-        for each in visits:
-            each.result()
+def visit(port: int, sentence: str, ending: Event) -> None:
+    """Ask the page for a translation, again and again, until that is ended."""
+    content = json.dumps({"backend": "numpy", "text": sentence}).encode()
+    question = urllib.request.Request(
+        f"http://127.0.0.1:{port}/translate", content, {"Content-Type": "application/json"}
+    )
+    while not ending.wait(0.2):
+        with urllib.request.urlopen(question, timeout=60) as answer:
+            assert json.load(answer)["translation"]
 
 
-def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
-    run = RunDirectory.open(BUNDLED_RUN)
+def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    run, ending = RunDirectory.open(BUNDLED_RUN), Event()
     sources = [source for source, _ in run.pairs()[:SENTENCES]]
     looks: dict[str, list[dict[str, int]]] = defaultdict(list)
     with ExitStack() as stack:
@@ -121,26 +107,23 @@ def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Cas
         opener = Opener(run, "last", None, Runtime(threads=1))
         translators = {name: stack.enter_context(opener.open(name)) for name in names or BACKENDS}
         expected = {name: translate(sources) for name, translate in translators.items()}
-        wait_until(server.workers, why="the server opens no backend")
-        stack.enter_context(visited(port, sources))
-        processes = {"rosetta": HERE, "server": psutil.Process(server.process.pid), "its worker": server.workers()[0]}
-        processes |= {name: psutil.Process(translate.process.pid) for name, translate in translators.items()}
+        wait_until(lambda: workers(server.process), why="the server opens no backend")
+        pool = stack.enter_context(ThreadPoolExecutor(VISITORS))
+        stack.callback(ending.set)
+        visits = [pool.submit(visit, port, sentence, ending) for sentence in sources[:VISITORS]]
+        pids = {"server": server.process.pid, "its worker": workers(server.process)[0].pid}
+        pids |= {name: translate.process.pid for name, translate in translators.items()}
+        processes = {"rosetta": HERE} | {name: psutil.Process(pid) for name, pid in pids.items()}
         begun = time.monotonic()
-
-        def work(number: int, name: str) -> str:
+        for number, name in enumerate(cycle(processes)):
             if number % TRAINED == TRAINED - 1:
                 train(*rng.sample([*translators], 2))
             for backend, translate in translators.items():
                 assert translate(sources) == expected[backend], f"{backend} translates otherwise than before"
             time.sleep(max(0.0, begun + number + 1 - time.monotonic()))
+            assert not any(each.done() for each in visits), "a visitor has no answer"
             found = look_at(processes[name])
             looks[name].append(found)
             assert not grown(looks[name]), grown(looks[name])
-            return ", ".join(f"{found[kind]} {kind}" for kind in list(MOST_GROWTH)[1:]) + size(found["bytes"])
-
-        for number, name in enumerate(cycle(processes)):
-            yield Case(name, partial(work, number, name), 1800)  # trainings beside all else, on a busy machine
-
-
-def size(number: int) -> str:
-    return f", up to {(number >> 24) + 1 << 4} MiB"
+            counts = ", ".join(f"{found[kind]} {kind}" for kind in list(MOST_GROWTH)[1:])
+            yield f"{name}: {counts}, up to {(found['bytes'] >> 24) + 1 << 4} MiB"

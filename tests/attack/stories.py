@@ -5,26 +5,29 @@ is there now, which is the beginning of what the same story makes undisturbed, a
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from operator import eq
 from pathlib import Path
 from typing import Any
 
 from backends.process.parent import PROJECT
 from common.files import UNFINISHED
 from common.run_directory import RunDirectory
-from tests.attack.programs import Place, Program
+from tests.attack.programs import Program
 from tests.conftest import FRAMEWORKS
+from tests.saves import temporary_files
 from tests.small_run import FILES, NEW_FILES, contents, names, same_training
 
 EPOCHS = 40
 # A small run, of which a second of training has many epochs.
 SMALL = "--num-samples 200 --latent-dim 16 --threads 1"
 RECORDINGS = PROJECT / "docs" / "benchmark"
-OLD = (RECORDINGS / "amd.md").read_text(encoding="utf-8")  # a page of Rosetta, which is there before
+OLD = (RECORDINGS / "amd.md").read_bytes()  # a page of Rosetta, which is there before
+NOTHING = "nothing"
+SECONDS = 3.0  # that a story takes, more or less, of which nothing is looked at
 
 
 def run_of(path: Path) -> list[Any]:
@@ -50,33 +53,32 @@ def lines_of(path: Path) -> list[Any]:
 
 
 def whole_lines(path: Path) -> bytes:
-    content = path.read_bytes() if path.exists() else b""
+    content = bytes_of(path)
     return content[: content.rfind(b"\n") + 1]
-
-
-def has_all_lines(found: Sequence[Any], whole: Sequence[Any]) -> bool:
-    """Whether a recording has all that another one has, except that the number of rounds may differ."""
-
-    def kinds(lines: Sequence[bytes]) -> set[tuple[Any, ...]]:
-        return {tuple(map(json.loads(line).get, ("kind", "work", "row"))) for line in lines}
-
-    return kinds(found) == kinds(whole)
-
-
-def page_of(path: Path) -> list[Any]:
-    return [text] if path.exists() and (text := path.read_text(encoding="utf-8")) != OLD else []
 
 
 def bytes_of(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def files_of(path: Path) -> list[Any]:
-    return [contents(path)] if path.exists() else []
+def whole_of(path: Path) -> list[Any]:
+    """A folder of files, or a page, which is there whole or not at all."""
+    if not path.exists():
+        return []
+    found = contents(path) if path.is_dir() else path.read_bytes()
+    return [] if found == OLD else [found]
 
 
-def nothing_of(path: Path) -> list[Any]:
-    return []
+def begins(found: Sequence[Any], whole: Sequence[Any]) -> bool:
+    return found == whole[: len(found)]
+
+
+def has_no_other_lines(found: Sequence[Any], whole: Sequence[Any]) -> bool:
+    """Whether a recording has lines of the kinds alone that another one has; the number of rounds may differ."""
+    kinds = [
+        {tuple(map(json.loads(line).get, ("kind", "work", "row"))) for line in lines} for lines in (found, whole)
+    ]
+    return kinds[0] <= kinds[1]
 
 
 @dataclass(frozen=True)
@@ -84,67 +86,50 @@ class Story:
     """A command, and what it makes."""
 
     words: str  # of the command; {out} is what it makes, {run} a run that is there, {run}.txt sentences
-    out: str = "nothing"  # the name of what it makes
-    read: Callable[[Path], Sequence[Any]] = nothing_of  # what is there: what comes later stands behind it
+    out: str = NOTHING  # the name of what it makes, and is looked at
+    read: Callable[[Path], Sequence[Any]] = whole_of  # what is there: what comes later stands behind it
     again: str = ""  # the words where something is there already; "": the same
-    old: str | None = None  # what is there before
-    repeats: bool = True  # it makes the same each time
-    is_whole: Callable[[Sequence[Any], Sequence[Any]], bool] = eq
-    weight: int = 1  # how often it is told, among all: those that take long are rarer
-    seconds: float = 3.0  # that it takes, more or less, where it makes nothing
-    ends: bool = True  # by itself
+    old: bytes = b""  # what is there before
+    is_part: Callable[[Sequence[Any], Sequence[Any]], bool] = begins  # of what the story makes undisturbed
     quiet: bool = True  # has one line on standard error at most; others tell there how far they have come
     printed: bool = False  # what it makes is its standard output
 
 
-def train(backend: str, weight: int = 1, more: str = "") -> Story:
+def train(backend: str, more: str = "") -> Story:
     command = f"rosetta train --backend {backend} --epochs {EPOCHS} --out {{out}}"
-    words, again = f"{command} {SMALL} {more}", f"{command} --resume --threads 1"
-    return Story(words, "run", run_of, words if more else again, weight=weight, quiet=False)
+    words = f"{command} {SMALL} {more}"
+    return Story(words, "run", run_of, words if more else f"{command} --resume --threads 1", quiet=False)
 
 
-def bench(backends: str, weight: int = 1) -> Story:
+def bench(backends: str) -> Story:
     """A benchmark with so wide an interval that two rounds are enough."""
     here = f"--python numpy={sys.executable} --out {{out}}"  # which no recording starts by itself
     begun = f"tests.short_bench 2 bench --within 1000% --budget 10m {SMALL} --backends {backends} {here}"
     resumed = f"tests.short_bench 2 bench --resume {here}"
-    return Story(
-        begun, "a.jsonl", lines_of, resumed, repeats=False, is_whole=has_all_lines, weight=weight, quiet=False
-    )
+    return Story(begun, "a.jsonl", lines_of, resumed, is_part=has_no_other_lines, quiet=False)
 
 
-def report(out: str, old: str | None = None) -> Story:
-    return Story(f"rosetta report {RECORDINGS / 'intel.jsonl'} -o {{out}}", out, page_of, old=old, weight=2)
-
-
-def convert(to: str) -> Story:
-    return Story(f"rosetta convert {{run}} --to {to} --out {{out}}", "files", files_of, weight=2)
-
-
-WITH_NUMPY = {
-    "train": train("numpy", 12),
-    "bench": bench("numpy", 3),
-    "report": report("page.md", OLD),
-    "report as a page": report("page.html"),
-    "convert to weights": convert("weights"),
-    "convert to torch": convert("torch"),
-}
+REPORT = f"rosetta report {RECORDINGS / 'intel.jsonl'} -o {{out}}"
+CONVERT = "rosetta convert {run} --out {out} --to"
 TRANSLATE = "rosetta translate --backend numpy"
-PRINTING = {
-    "translate a file": Story(f"{TRANSLATE} --file {{run}}.txt", "out.txt", bytes_of, weight=3, printed=True),
+WITH_NUMPY = {
+    "train": train("numpy"),
+    "bench": bench("numpy"),
+    "report": Story(REPORT, "page.md", old=OLD),
+    "report as a page": Story(REPORT, "page.html"),
+    "convert to weights": Story(f"{CONVERT} weights", "files"),
+    "convert to torch": Story(f"{CONVERT} torch", "files"),
 }
-WITH_FRAMEWORKS = {
-    **{f"train in {name}": train(name) for name in FRAMEWORKS},
-    "bench of two": bench("numpy,torch"),
-}
-GROUPS = {f"a group in {name}": train(name, more="--workers 2 --resume-or-begin") for name in FRAMEWORKS}
-ANSWERING = {  # those that make nothing which is looked at
-    "translate": Story(TRANSLATE, ends=False),
-    "translate in torch": Story("rosetta translate --backend torch", ends=False),
+PRINTING = {"translate a file": Story(f"{TRANSLATE} --file {{run}}.txt", "out.txt", bytes_of, printed=True)}
+WITH_FRAMEWORKS = {f"train in {name}": train(name) for name in FRAMEWORKS} | {"bench of two": bench("numpy,torch")}
+GROUPS = {f"a group in {name}": train(name, "--workers 2 --resume-or-begin") for name in FRAMEWORKS}
+ANSWERING = {  # those that make nothing
+    "translate": Story(TRANSLATE),
+    "translate in torch": Story("rosetta translate --backend torch"),
     "evaluate": Story("rosetta evaluate --backend numpy --limit 20"),
-    "sweep": Story(f"rosetta sweep --backends numpy {SMALL} --out {{out}}.jsonl", ends=False, quiet=False),
+    "sweep": Story(f"rosetta sweep --backends numpy {SMALL} --out {{out}}.jsonl", quiet=False),
     "parity": Story("rosetta parity --quick --backends numpy --latent-dim 16"),
-    "serve": Story("rosetta serve --backends numpy,torch --port 0", ends=False),
+    "serve": Story("rosetta serve --backends numpy,torch --port 0"),
     "compare": Story(f"rosetta compare {RECORDINGS / 'intel.jsonl'} {RECORDINGS / 'intel.jsonl'}"),
     "backends": Story("rosetta backends"),
     "data": Story("rosetta data"),
@@ -152,19 +137,21 @@ ANSWERING = {  # those that make nothing which is looked at
 
 
 class Told:
-    """A story in a place. `whole` is the same one, which nothing disturbed; None for that one itself."""
+    """A story in a folder. `whole` is the same one, which nothing disturbed; None for that one itself."""
 
-    def __init__(self, story: Story, place: Place, run: Path, whole: "Told | None") -> None:
-        self.story, self.place, self.run, self.whole = story, place, run, whole or self
-        self.seconds = story.seconds
-        self.out = place.folder / "made" / story.out
+    def __init__(self, story: Story, folder: Path, run: Path, whole: "Told | None" = None) -> None:
+        self.story, self.folder, self.whole, self.seconds = story, folder, whole or self, SECONDS
+        self.run, self.temporary = Path(shutil.copytree(run, folder / "run")), folder / "temporary"
+        (folder / "run.txt").write_text("Look at the skirt!\n" * 600)
+        self.temporary.mkdir()
+        self.out = folder / "made" / story.out
         self.set_out()
 
     def set_out(self) -> None:
         """Make the folder of what is made, and what is there before."""
         self.out.parent.mkdir(exist_ok=True)
-        if self.story.old is not None:
-            self.out.write_text(self.story.old, encoding="utf-8")
+        if self.story.old:
+            self.out.write_bytes(self.story.old)
         self.before = self.found()
 
     def start(self, prefix: Sequence[str] = ()) -> Program:
@@ -172,9 +159,9 @@ class Told:
         words = self.story.again if self.before and self.story.again else self.story.words
         command = [word.format(out=self.out, run=self.run) for word in words.split()]
         if not self.story.printed:
-            return Program(self.place, command, prefix)
+            return Program(self.folder, command, prefix)
         with self.out.open("wb") as output:
-            return Program(self.place, command, prefix, output.fileno())
+            return Program(self.folder, command, prefix, output.fileno())
 
     def found(self) -> Sequence[Any]:
         return self.story.read(self.out)
@@ -182,10 +169,10 @@ class Told:
     def look(self) -> str:
         """Fail for what is damaged or lost, and tell what is found."""
         found, whole = self.found(), self.whole.found()
-        assert not self.story.repeats or found == whole[: len(found)], "it is not the beginning of the whole"
+        assert self.story.is_part(found, whole), "it is not a part of the whole"
         assert found[: len(self.before)] == self.before, "what was there is lost"
         self.before = found
-        return "all of it" if self.story.is_whole(found, whole) else "a part of it" if found else "nothing of it"
+        return "all of it" if self.story.is_part(whole, found) else "a part of it" if found else "nothing of it"
 
     def go_on(self) -> None:
         """Do the rest, which nothing disturbs."""
@@ -202,3 +189,12 @@ class Told:
         left = [path.name for path in self.out.parent.iterdir() if not (unfinished and path.suffix == UNFINISHED)]
         assert left == [self.out.name], left
         assert contents(self.run) == contents(self.whole.run)
+
+    def assert_nothing_temporary(self) -> None:
+        """That the next program which has temporary files leaves none, neither of its own nor of killed ones.
+
+        But for an empty file of eight letters: Python makes one where it looks for a folder for temporary files.
+        """
+        temporary_files(self.temporary)
+        left = [path for path in self.temporary.iterdir() if len(path.name) != 8 or path.stat().st_size]
+        assert not left, left

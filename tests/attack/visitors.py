@@ -20,20 +20,20 @@ from backends.serve.page import HEADERS, LARGEST_BODY, LONGEST_QUESTION, PageSer
 from backends.serve.served import UnavailableError
 from common.tensors import CharVocabulary
 from tests.attack.damage_bytes import damaged, damaged_json
-from tests.attack.limits import Case, Target, inputs
-from tests.attack.programs import Place, Program
+from tests.attack.limits import Target, inputs
+from tests.attack.programs import Program
 from tests.program import wait_until
 
 VOCABULARY = CharVocabulary("abcdefghijklmnopqrstuvwxyzé .!?")
 ALLOWED = {200, 304, 308, 400, 403, 404, 405, 408, 411, 413, 414, 415, 422, 429, 431, 501, 503, 505}
 ANSWER_SECONDS = 10.0  # within which a visitor has an answer
 CLOSED_SECONDS = 90.0  # within which a slow one has no connection any more
-# Of each list, what stands before None is what most requests have.
-PATHS = ["/", "/backends", "/translate", None, *"/static/page.js /static/../server.py /static/%2e%2e * /%00".split()]
-PATHS += ["//evil.example/", "/\\evil", "/%ff", "/" + "a" * 5000, "/translate/", "/?a=%s%n"]
-METHODS = ["GET", "POST", None, *"HEAD OPTIONS PUT DELETE TRACE PATCH CONNECT get".split(), "A" * 100]
-HOSTS = ["localhost", "127.0.0.1:8000", "[::1]", None, *"evil.example [:: localhost:99999999 a@localhost é".split()]
-TYPES = ["application/json", None, "application/json; charset=utf-16", "text/plain", "multipart/form-data", "", "/"]
+# The parts of a request: what most requests have, and what few have.
+METHODS = "GET POST", f"HEAD OPTIONS PUT DELETE TRACE PATCH CONNECT get {'A' * 100}"
+PATHS = "/ /backends /translate", "/static/page.js /static/../server.py /static/%2e%2e * /%00 //evil.example/ /%ff"
+PATHS = PATHS[0], f"{PATHS[1]} /\\evil /translate/ /?a=%s%n /{'a' * 5000}"
+HOSTS = "localhost 127.0.0.1:8000 [::1]", "evil.example [:: localhost:99999999 a@localhost é"
+TYPES = "application/json", "application/json;charset=utf-16 text/plain multipart/form-data /"
 TEXTS = [
     "",
     " \t\n",
@@ -106,9 +106,8 @@ def serving(folder: Path) -> Iterator[tuple[Program, int]]:
     """`rosetta serve` with NumPy's backend, and its port; it must say nothing until it is ended."""
     printed = folder / "printed"
     with printed.open("wb") as output:
-        program = Program(
-            Place(folder / "server"), ["rosetta", "serve", "--backends", "numpy", "--port", 0], output=output.fileno()
-        )
+        words = "rosetta serve --backends numpy --port 0".split()
+        program = Program(folder / "server", words, output=output.fileno())
     with program:
         wait_until(lambda: b":" in printed.read_bytes() or not program.runs_for(0), why="it does not begin")
         yield program, int(re.findall(r":(\d+)/", printed.read_text())[0])
@@ -123,29 +122,19 @@ def question(rng: random.Random) -> bytes:
     if rng.random() < 0.5:
         asked["drop_unknown"] = rng.random() < 0.5
     whole = json.dumps(asked, ensure_ascii=rng.random() < 0.5).encode()
-    match rng.randrange(4):
-        case 0:
-            return damaged_json(whole, rng)
-        case 1:
-            return damaged(whole, rng)
-        case 2:
-            return rng.randbytes(rng.randrange(2 * LARGEST_BODY))
-    return whole
+    kinds = [damaged_json, damaged, lambda whole, rng: rng.randbytes(rng.randrange(2 * LARGEST_BODY))]
+    return rng.choice([*kinds, lambda whole, rng: whole])(whole, rng)
 
 
 def request(rng: random.Random) -> bytes:
     """The bytes of a request, most of which are as HTTP wants them."""
-
-    def usual(values: list[str | None]) -> str | None:
-        """In three of four cases one of the values before None, else any."""
-        return rng.choice(values[: values.index(None)] if rng.randrange(4) else [each for each in values if each])
-
-    method = usual(METHODS)
+    method, path, host, kind = (
+        rng.choice(part[rng.randrange(4) == 0].split(" ")) for part in (METHODS, PATHS, HOSTS, TYPES)
+    )
     body = question(rng) if method == "POST" or rng.randrange(5) == 0 else b""
     length = len(body) if rng.randrange(10) else rng.randrange(2 * len(body) + 1)
-    path = "/translate" if method == "POST" and rng.randrange(4) else usual(PATHS)
-    head = f"{method} {path} HTTP/1.1\r\nHost: {usual(HOSTS)}\r\n"
-    head += f"Content-Type: {usual(TYPES)}\r\nContent-Length: {length}\r\n\r\n"
+    path = "/translate" if method == "POST" and rng.randrange(4) else path
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
     whole = head.encode() + body if rng.randrange(4) else rng.choice(RAW)
     return damaged(whole, rng) if rng.randrange(4) == 0 else whole
 
@@ -172,36 +161,32 @@ def visited(path: Path, port: int) -> str:
     return str(statuses[0]) if statuses else "no answer"
 
 
-def requests(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
+def requests(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     with serving(folder) as (_, port):
-        yield from inputs({"request": Target(request, partial(visited, port=port))}, rng, folder)
+        yield from inputs({"request": Target(request, partial(visited, port=port))}, names, rng, folder)
 
 
-def slow_visitors(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[Case]:
-    whole = folder / "whole"
-    whole.write_bytes(WHOLE + b"Connection: close\r\n\r\n")
+def slow_visitors(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    (whole := folder / "whole").write_bytes(WHOLE + b"Connection: close\r\n\r\n")
     with serving(folder) as (_, port):
-
-        def slow(half: bytes, count: int, pause: float, until_closed: bool) -> str:
+        while True:
+            half, count, pause = rng.choice(HALVES), rng.randint(1, 200), rng.uniform(0.1, 1.0)
+            waits = rng.randrange(10) == 0  # until the server has closed every connection
             with ExitStack() as stack:
-                open_ = []
+                left = []
                 for _ in range(count):  # from another address of this machine than the quick one
                     with suppress(OSError):  # closed before it is even open
                         visitor = socket.create_connection(("127.0.0.1", port), 1.0, source_address=("127.0.0.2", 0))
-                        open_.append(stack.enter_context(visitor))
+                        left.append(stack.enter_context(visitor))
                         visitor.sendall(half)
-                ends = time.monotonic() + (CLOSED_SECONDS if until_closed else 3 * pause)
-                while open_ and time.monotonic() < ends:
+                ends = time.monotonic() + (CLOSED_SECONDS if waits else 3 * pause)
+                while left and time.monotonic() < ends:
                     assert visited(whole, port) == "200"
                     time.sleep(pause)
-                    open_ = [visitor for visitor in open_ if still_open(visitor)]
-                assert not (until_closed and open_), f"{len(open_)} are open after {CLOSED_SECONDS:.0f} s"
-            return "a quick one is answered"
-
-        while True:
-            case = rng.choice(HALVES), rng.randint(1, 200), rng.uniform(0.1, 1.0), rng.randrange(10) == 0
-            about = f"{case[1] // 50 * 50} or more visitors, who {'wait' if case[3] else 'go'}"
-            yield Case(about, partial(slow, *case), 2 * CLOSED_SECONDS)
+                    left = [visitor for visitor in left if still_open(visitor)]
+                assert not (waits and left), f"{len(left)} are open after {CLOSED_SECONDS:.0f} s"
+            kind = f"{count // 50 * 50} or more visitors, who {'wait' if waits else 'go'}"
+            yield f"{kind}: a quick one is answered"
 
 
 def still_open(visitor: socket.socket) -> bool:

@@ -3,6 +3,7 @@ list, a norm of one's own or the framework's. Each block has one set of weights,
 `cut` says, and computes the same in each framework. The framework's layers and operations are `api`, which is one of
 the modules tests.arranged_FRAMEWORK."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy as np
 from tests.porting_side import Array
 
 EPSILON = float(np.float32(1e-5))  # since Paddle keeps some constants in float32
-GATES = {"gru": (1, 0, 2), "lstm": (0, 1, 2, 3)}  # of Keras, in the order of torch and Paddle
 Config = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -28,6 +28,39 @@ class Block:
         """Make a parameter of this layer's own."""
         self.api.parameter(self, name, array)
 
+    def pack(self, groups: int, biased: bool = False) -> None:
+        """Make the dense layers that the cut names, such as "q k+v"; of "k+v" the outputs stand side by side, in each
+        of the groups where it begins with "grouped "."""
+        number, packs = packs_of(self.config["cut"], groups)
+        for pack in packs:
+            kernel = side_by_side([self.w[name] for name in pack], number)
+            bias = side_by_side([self.w[f"{name}_bias"] for name in pack], number) if biased else None
+            setattr(self, "_".join(pack), self.api.dense(kernel, bias))
+
+    def projected(self, x: Any, groups: int) -> dict[str, Any]:
+        """What the dense layers of the cut give, by its names."""
+        number, packs = packs_of(self.computed["cut"], groups)
+        found = {}
+        for pack in packs:
+            whole = self.api.reshape(getattr(self, "_".join(pack))(x), (*x.shape[:2], number, -1))
+            start = 0
+            for name in pack:
+                end = start + self.w[name].shape[1] // number
+                found[name] = self.api.reshape(whole[..., start:end], (*x.shape[:2], -1))
+                start = end
+        return found
+
+
+def packs_of(cut: str, groups: int) -> tuple[int, list[list[str]]]:
+    """In how many groups outputs stand side by side, and the names of those that do."""
+    packs = [pack.split("+") for pack in cut.removeprefix("grouped ").split()]
+    return groups if cut.startswith("grouped ") else 1, packs
+
+
+def side_by_side(arrays: Sequence[Array], groups: int) -> Array:
+    parts = [array.reshape(*array.shape[:-1], groups, -1) for array in arrays]
+    return np.concatenate(parts, -1).reshape(*arrays[0].shape[:-1], -1)
+
 
 class Attention(Block):
     @staticmethod
@@ -38,68 +71,39 @@ class Attention(Block):
 
     def __init__(self) -> None:
         super().__init__()
-        api, cut, w = self.api, self.config["cut"], dict(self.w)
-        if self.config["rope"] == "interleaved":
-            for name in ("q", "k", "q_bias", "k_bias"):
-                halves = w[name].reshape(*w[name].shape[:-1], -1, 2, self.config["size"] // 2)
-                w[name] = halves.swapaxes(-1, -2).reshape(w[name].shape)
-        if cut == "framework":
-            self.inner = api.attention(self.config["heads"], w)
+        if self.config["cut"] == "framework":
+            self.inner = self.api.attention(self.config["heads"], self.w)
             return
-        named = {"fused": ["qkv"], "grouped": ["qkv"], "kv": ["q", "kv"], "three": ["q", "k", "v"]}[cut]
-        for name in named:
-            kernel, bias = (self._joined([w[f"{one}{suffix}"] for one in name]) for suffix in ("", "_bias"))
-            setattr(self, name, api.dense(kernel, bias if self.config["bias"] else None))
-        self.out = api.dense(w["o"], w["o_bias"] if self.config["bias"] else None)
-
-    def _joined(self, arrays: list[Array]) -> Array:
-        if self.config["cut"] != "grouped":
-            return np.concatenate(arrays, -1)
-        lead = arrays[0].shape[:-1]
-        of_groups = [array.reshape(*lead, self.config["groups"], -1, self.config["size"]) for array in arrays]
-        return np.concatenate(of_groups, -2).reshape(*lead, -1)
+        for name in ("q", "k", "q_bias", "k_bias") if self.config["rope"] == "interleaved" else ():
+            halves = self.w[name].reshape(*self.w[name].shape[:-1], -1, 2, self.config["size"] // 2)
+            self.w[name] = halves.swapaxes(-1, -2).reshape(self.w[name].shape)
+        self.pack(self.config["groups"], self.config["bias"])
+        self.out = self.api.dense(self.w["o"], self.w["o_bias"] if self.config["bias"] else None)
 
     def forward(self, x: Any, ids: Any) -> Any:
         api, groups, size = self.api, self.config["groups"], self.config["size"]
         if self.config["cut"] == "framework":
             return api.attend(self.inner, x)
-        q, k, v = self._projected(x)
         shape = (*x.shape[:2], groups, -1, size)
-        q, k = (self._turned(api.reshape(one, shape)) for one in (q, k))
+        projected = {name: api.reshape(one, shape) for name, one in self.projected(x, groups).items()}
+        q, k = self._rotated(projected["q"]), self._rotated(projected["k"])
         if self.computed.get("heads order"):  # each query has the key of another group
             q = api.transpose(api.reshape(q, (*x.shape[:2], -1, groups, size)), (0, 1, 3, 2, 4))
-        v = api.reshape(v, shape)
         scores = api.softmax(api.einsum("ntghd,nsgod->nghts", q, k) / size**0.5)
-        return self.out(api.reshape(api.einsum("nghts,nsgod->ntghd", scores, v), (*x.shape[:2], -1)))
+        return self.out(api.reshape(api.einsum("nghts,nsgod->ntghd", scores, projected["v"]), (*x.shape[:2], -1)))
 
-    def _projected(self, x: Any) -> tuple[Any, Any, Any]:
-        size, groups, cut = self.config["size"], self.config["groups"], self.computed["cut"]
-        queries, keys = self.config["heads"] * size, groups * size
-        if cut == "three":
-            return self.q(x), self.k(x), self.v(x)
-        if cut == "kv":
-            both = self.kv(x)
-            return self.q(x), both[..., :keys], both[..., keys:]
-        whole = self.qkv(x)
-        if cut == "fused":
-            return whole[..., :queries], whole[..., queries : queries + keys], whole[..., queries + keys :]
-        parts = self.api.reshape(whole, (*x.shape[:2], groups, -1, size))
-        return parts[..., :-2, :], parts[..., -2:-1, :], parts[..., -1:, :]
-
-    def _turned(self, x: Any) -> Any:
+    def _rotated(self, x: Any) -> Any:
         """Rotary embeddings of (N, T, groups, heads, size)."""
         order, api, half = self.computed["rope"], self.api, self.config["size"] // 2
         if not order:
             return x
         angles = np.arange(x.shape[1])[:, None] / 10.0 ** (np.arange(half) / half)
         cos, sin = (api.constant(wave(angles)[:, None, None]) for wave in (np.cos, np.sin))
+        one, two = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+        rotated = one * cos - two * sin, two * cos + one * sin
         if order == "halves":
-            one, two = x[..., :half], x[..., half:]
-            return api.concat([one * cos - two * sin, two * cos + one * sin])
-        pairs = api.reshape(x, (*x.shape[:-1], half, 2))
-        one, two = pairs[..., 0], pairs[..., 1]
-        turned = api.concat([(one * cos - two * sin)[..., None], (two * cos + one * sin)[..., None]])
-        return api.reshape(turned, tuple(x.shape))
+            return api.concat(rotated)
+        return api.reshape(api.concat([part[..., None] for part in rotated]), tuple(x.shape))
 
 
 class Mlp(Block):
@@ -112,27 +116,12 @@ class Mlp(Block):
 
     def __init__(self) -> None:
         super().__init__()
-        api, cut, gate, up = self.api, self.config["cut"], self.w["gate"], self.w["up"]
-        if cut == "two":
-            self.gate, self.up = api.dense(gate), api.dense(up)
-        elif cut == "pairs":
-            self.both = api.dense(np.stack([gate, up], -1).reshape(len(gate), -1))
-        else:
-            self.both = api.dense(np.concatenate([gate, up] if cut == "fused" else [up, gate], -1))
-        self.down = api.dense(self.w["down"])
+        self.pack(self.config["units"])
+        self.down = self.api.dense(self.w["down"])
 
     def forward(self, x: Any, ids: Any) -> Any:
-        units, cut = self.config["units"], self.computed["cut"]
-        if self.config["cut"] == "two":
-            gate, up = self.gate(x), self.up(x)
-        elif cut == "pairs":
-            pairs = self.api.reshape(self.both(x), (*x.shape[:2], units, 2))
-            gate, up = pairs[..., 0], pairs[..., 1]
-        else:
-            both = self.both(x)
-            gate, up = both[..., :units], both[..., units:]
-            gate, up = (gate, up) if cut == "fused" else (up, gate)
-        return self.down(self.api.silu(gate) * up)
+        found = self.projected(x, self.config["units"])
+        return self.down(self.api.silu(found["gate"]) * found["up"])
 
 
 class Experts(Block):
@@ -145,24 +134,22 @@ class Experts(Block):
 
     def __init__(self) -> None:
         super().__init__()
-        api, cut, w1, w2 = self.api, self.config["cut"], self.w["w1"], self.w["w2"]
+        api, cut = self.api, self.config["cut"]
         self.router = api.dense(self.w["router"])
-        if cut == "list":
-            self.first, self.second = (api.List([api.dense(kernel) for kernel in w]) for w in (w1, w2))
-        else:
-            for name, w in (("w1", w1), ("w2", w2)):
-                self.own(name, w.swapaxes(1, 2) if cut == "turned" else w)
+        for name in ("w1", "w2"):
+            if cut == "list":
+                setattr(self, name, api.List([api.dense(kernel) for kernel in self.w[name]]))
+            else:
+                self.own(name, self.w[name].swapaxes(1, 2) if cut == "turned" else self.w[name])
 
     def forward(self, x: Any, ids: Any) -> Any:
         api, cut = self.api, self.config["cut"]
         if cut == "list":
-            each = [second(api.silu(first(x))) for first, second in zip(self.first, self.second, strict=True)]
+            each = [second(api.silu(first(x))) for first, second in zip(self.w1, self.w2, strict=True)]
             found = api.concat([one[..., None] for one in each])  # (N, T, M, E)
         else:
-            first, second = (
-                ("ntm,ekm->ntek", "ntek,emk->ntme") if cut == "turned" else ("ntm,emk->ntek", "ntek,ekm->ntme")
-            )
-            found = api.einsum(second, api.silu(api.einsum(first, x, self.w1)), self.w2)
+            one, two = ("ekm", "emk") if cut == "turned" else ("emk", "ekm")
+            found = api.einsum(f"ntek,{two}->ntme", api.silu(api.einsum(f"ntm,{one}->ntek", x, self.w1)), self.w2)
         return api.einsum("ntme,nte->ntm", found, api.softmax(self.router(x)))
 
 
@@ -187,8 +174,7 @@ class Stack(Block):
             if self.config["cut"] == "list":
                 x = self.api.tanh(self.layers_[number](x))
             else:
-                second = self.config["cut"] == "second"
-                kernel = self.kernels[:, number] if second else self.kernels[number]
+                kernel = self.kernels[:, number] if self.config["cut"] == "second" else self.kernels[number]
                 x = self.api.tanh(x @ kernel + self.biases[number])
         return x
 
@@ -204,11 +190,11 @@ class Image(Block):
 
     def __init__(self) -> None:
         super().__init__()
-        kernel, channels = self.w["dense"], self.config["channels"]
+        kernel = self.w["dense"]
         if self.config["cut"] == "first":
-            kernel = np.moveaxis(kernel.reshape(-1, channels, kernel.shape[-1]), 1, 0).reshape(kernel.shape)
+            kernel = np.moveaxis(kernel.reshape(-1, self.config["channels"], kernel.shape[-1]), 1, 0)
         self.conv = self.api.conv(self.w["kernel"], self.w["bias"])
-        self.dense = self.api.dense(kernel)
+        self.dense = self.api.dense(kernel.reshape(self.w["dense"].shape))
 
     def forward(self, x: Any, ids: Any) -> Any:
         api, cut = self.api, self.computed["cut"]
@@ -249,13 +235,14 @@ class Recurrent(Block):
         return self.out(found * real)
 
 
-def recurrent_arrays(kind: str, way: dict[str, Array]) -> dict[str, Array]:
-    """The arrays of one direction by the names and in the layout of torch and Paddle."""
+def recurrent_arrays(kind: str, ways: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """The arrays of each direction by the names and in the layout of torch and Paddle."""
     names = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih", "recurrent_bias": "bias_hh"}
-    gates, found = GATES[kind], {}
-    for own, name in names.items():
-        blocks = way[own].reshape(*way[own].shape[:-1], len(gates), -1)[..., gates, :]
-        found[f"{name}_l0"] = blocks.reshape(way[own].shape).T
+    gates, found = {"gru": (1, 0, 2), "lstm": (0, 1, 2, 3)}[kind], {}  # of Keras, in the order of torch and Paddle
+    for way, suffix in zip(ways, ("", "_reverse"), strict=False):
+        for own, name in names.items():
+            blocks = way[own].reshape(*way[own].shape[:-1], len(gates), -1)[..., gates, :]
+            found[f"{name}_l0{suffix}"] = blocks.reshape(way[own].shape).T
     return found
 
 
@@ -304,14 +291,11 @@ class Model(Block):
         api, width, rng = self.api, self.config["width"], np.random.default_rng(self.config["seed"])
         words, padding = self.config["words"], self.config.get("padding", 0)
         table, head = rng.normal(size=(words, width)), rng.normal(size=(width, words))
-        made = [block(api, config, width, rng) for config in self.config["blocks"]]
-        norms = [block(api, self.config["norm"], width, rng) for _ in made]
-        extra = np.random.default_rng(7).normal(size=(padding, width))
-        table = np.concatenate([table, extra])
-        if self.config.get("shifted"):
-            table = np.roll(table, 1, 0)
-        self.embedding = api.embedding(table)
-        self.norms, self.blocks, self.head = api.List(norms), api.List(made), api.dense(head)
+        blocks = [block(api, config, width, rng) for config in self.config["blocks"]]
+        norms = [block(api, self.config["norm"], width, rng) for _ in blocks]
+        table = np.concatenate([table, np.random.default_rng(7).normal(size=(padding, width))])
+        self.embedding = api.embedding(np.roll(table, 1, 0) if self.config.get("shifted") else table)
+        self.norms, self.blocks, self.head = api.List(norms), api.List(blocks), api.dense(head)
 
     def forward(self, ids: Any) -> Any:
         x = self.embedding(ids)
@@ -333,8 +317,9 @@ KINDS = {
 }
 
 
-def exchanged(one: str, other: str) -> Any:
-    return lambda w: w.update({one: w[other], other: w[one]})
+def exchanged(*names: str) -> Any:
+    """The first and second of these weights in each other's place, and so on."""
+    return lambda w: w.update({one: w[names[place ^ 1]] for place, one in enumerate(names)})
 
 
 def reordered(axis: int, *names: str) -> Any:
@@ -346,11 +331,7 @@ def changed(name: str, change: Any) -> Any:
     return lambda w: w.update({name: np.ascontiguousarray(change(w[name]))})
 
 
-def directions_exchanged(w: dict[str, Array]) -> None:
-    for name in ("kernel", "recurrent", "bias", "recurrent_bias"):
-        exchanged(f"{name}0", f"{name}1")(w)
-
-
+DIRECTIONS = [f"{name}{way}" for name in ("kernel", "recurrent", "bias", "recurrent_bias") for way in (0, 1)]
 # Mistakes of a converter, in the weights of one block.
 MISTAKES = {
     "key and value exchanged": exchanged("k", "v"),
@@ -362,10 +343,9 @@ MISTAKES = {
     "router in another order": reordered(1, "router"),
     "layers in another order": reordered(0, "kernel", "bias"),
     "biases in another order": reordered(0, "bias"),
-    "directions exchanged": directions_exchanged,
+    "directions exchanged": exchanged(*DIRECTIONS),
     "gates in another order": changed("kernel1", lambda k: np.roll(k, k.shape[1] // 3, 1)),
     "image transposed": changed("kernel", lambda k: k.swapaxes(0, 1)),
-    "kernel transposed": changed("kernel", lambda k: k.swapaxes(1, 2)),
     "norm of the other axis": changed("v", np.transpose),
     "gains in another order": reordered(0, "g"),
     "gain and shift exchanged": exchanged("gain", "shift"),

@@ -1,5 +1,7 @@
 """The layers of tests.arranged in Keras. A layer makes its weights when it is first called, and gets them then."""
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import keras
@@ -19,12 +21,12 @@ GIVEN: list[tuple[Any, list[Array]]] = []
 
 class Layer(layers.Layer):
     def call(self, x: Any, ids: Any = None) -> Any:
-        return self.forward(x) if ids is None else self.forward(x, ids)  # type: ignore[attr-defined]
+        return self.forward(x) if ids is None else self.forward(x, ids)
 
 
 class Model(keras.Model):
     def call(self, ids: Any, training: bool = False) -> Any:
-        return self.forward(ids)  # type: ignore[attr-defined]
+        return self.forward(ids)
 
 
 def begin(config: dict[str, Any]) -> None:
@@ -53,8 +55,8 @@ def constant(array: Array) -> Any:
     return ops.convert_to_tensor(array, keras.config.floatx())
 
 
-def concat(parts: list[Any]) -> Any:
-    return ops.concatenate(parts, -1)
+def concat(parts: Sequence[Any]) -> Any:
+    return ops.concatenate(list(parts), -1)
 
 
 def dense(kernel: Array, bias: Array | None = None) -> Any:
@@ -76,11 +78,9 @@ def conv(kernel: Array, bias: Array) -> Any:
 
 def attention(heads: int, w: dict[str, Array]) -> Any:
     width, wide = w["q"].shape
-    arrays = []
-    for name in "qkv":
-        arrays += [w[name].reshape(width, heads, -1), w[f"{name}_bias"].reshape(heads, -1)]
+    kernels = [[w[name].reshape(width, heads, -1), w[f"{name}_bias"].reshape(heads, -1)] for name in "qkv"]
     layer = layers.MultiHeadAttention(heads, wide // heads)
-    return with_weights(layer, *arrays, w["o"].reshape(heads, -1, width), w["o_bias"])
+    return with_weights(layer, *chain(*kernels), w["o"].reshape(heads, -1, width), w["o_bias"])
 
 
 def attend(layer: Any, x: Any) -> Any:
@@ -90,13 +90,9 @@ def attend(layer: Any, x: Any) -> Any:
 def recurrent(kind: str, ways: list[dict[str, Array]], backwards: bool = False) -> Any:
     assert kind == "gru", "torch and Paddle train two biases of an LSTM, and Keras one"
     units = ways[0]["recurrent"].shape[0]
-    arrays = [
-        array
-        for way in ways
-        for array in (way["kernel"], way["recurrent"], np.stack([way["bias"], way["recurrent_bias"]]))
-    ]
+    arrays = [(way["kernel"], way["recurrent"], np.stack([way["bias"], way["recurrent_bias"]])) for way in ways]
     layer = layers.GRU(units, return_sequences=True, go_backwards=backwards)
-    return with_weights(layers.Bidirectional(layer) if len(ways) == 2 else layer, *arrays)
+    return with_weights(layers.Bidirectional(layer) if len(ways) == 2 else layer, *chain(*arrays))
 
 
 def sequence(layer: Any, x: Any, ids: Any, backwards: bool = False) -> Any:
@@ -109,18 +105,14 @@ def one_where_real(ids: Any, like: Any) -> Any:
 
 
 class WeightNormed(layers.Layer):
-    def __init__(self, units: int) -> None:
+    def __init__(self, width: int, units: int) -> None:
         super().__init__()
-        self.units = units
-
-    def build(self, shape: Any) -> None:
-        self.g = self.add_weight((self.units,), name="g")
-        self.v = self.add_weight((shape[-1], self.units), name="v")
-        self.bias = self.add_weight((self.units,), name="bias")
+        shapes = {"g": (units,), "v": (width, units), "bias": (units,)}
+        self.g, self.v, self.bias = (self.add_weight(shape, name=name) for name, shape in shapes.items())
 
     def call(self, x: Any) -> Any:
         return x @ (self.v * (self.g / ops.sqrt(ops.sum(self.v * self.v, 0)))) + self.bias
 
 
 def weight_normed(g: Array, v: Array, bias: Array) -> Any:
-    return with_weights(WeightNormed(len(g)), g, v, bias)
+    return with_weights(WeightNormed(*v.shape), g, v, bias)

@@ -1,5 +1,6 @@
 """The layers of tests.arranged in Paddle, and in paddle.compat where the model's configuration says so."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ CHANNELS = "first"
 Layer = Model = nn.Layer
 List = nn.LayerList
 softmax, mean = (lambda x: F.softmax(x, -1)), (lambda x: x.mean(-1, keepdim=True))
-einsum, tanh, silu, transpose = paddle.einsum, paddle.tanh, F.silu, paddle.transpose
+einsum, reshape, tanh, silu, transpose = paddle.einsum, paddle.reshape, paddle.tanh, F.silu, paddle.transpose
 COMPAT = {"on": False}
 
 
@@ -30,25 +31,26 @@ def given(model: Any, ids: Array) -> Any:
     return model
 
 
-def fill(weight: Any, array: Array) -> None:
-    weight.set_value(np.ascontiguousarray(array, paddle.get_default_dtype()))
+def filled(layer: Any, **arrays: Array | None) -> Any:
+    """The layer with these arrays in its parameters, whose names have "__" for a dot."""
+    own = dict(layer.named_parameters())
+    for name, array in arrays.items():
+        if array is not None:
+            own[name.replace("__", ".")].set_value(np.ascontiguousarray(array, paddle.get_default_dtype()))
+    return layer
 
 
 def parameter(layer: Any, name: str, array: Array) -> None:
     setattr(layer, name, layer.create_parameter(list(array.shape)))
-    fill(getattr(layer, name), array)
+    filled(layer, **{name: array})
 
 
 def constant(array: Array) -> Any:
     return paddle.to_tensor(array, paddle.get_default_dtype())
 
 
-def reshape(x: Any, shape: tuple[int, ...]) -> Any:
-    return x.reshape(list(shape))
-
-
-def concat(parts: list[Any]) -> Any:
-    return paddle.concat(parts, -1)
+def concat(parts: Sequence[Any]) -> Any:
+    return paddle.concat(list(parts), -1)
 
 
 def dense(kernel: Array, bias: Array | None = None) -> Any:
@@ -56,50 +58,32 @@ def dense(kernel: Array, bias: Array | None = None) -> Any:
         layer: Any = paddle.compat.nn.Linear(*kernel.shape, bias=bias is not None)
     else:
         layer = nn.Linear(*kernel.shape, bias_attr=None if bias is not None else False)
-    fill(layer.weight, kernel.T if COMPAT["on"] else kernel)
-    if bias is not None:
-        fill(layer.bias, bias)
-    return layer
+    return filled(layer, weight=kernel.T if COMPAT["on"] else kernel, bias=bias)
 
 
 def embedding(table: Array) -> Any:
-    layer = nn.Embedding(*table.shape)
-    fill(layer.weight, table)
-    return layer
+    return filled(nn.Embedding(*table.shape), weight=table)
 
 
 def norm(kind: str, w: dict[str, Array]) -> Any:
     assert kind == "layernorm", "Paddle has no layer of RMSNorm"
-    layer = nn.LayerNorm(w["gain"].shape, EPSILON)
-    fill(layer.weight, w["gain"])
-    fill(layer.bias, w["shift"])
-    return layer
+    return filled(nn.LayerNorm(w["gain"].shape, EPSILON), weight=w["gain"], bias=w["shift"])
 
 
 def conv(kernel: Array, bias: Array) -> Any:
-    layer = nn.Conv2D(1, len(bias), 3, padding=1)
-    fill(layer.weight, kernel.transpose(3, 2, 0, 1))
-    fill(layer.bias, bias)
-    return layer
+    return filled(nn.Conv2D(1, len(bias), 3, padding=1), weight=kernel.transpose(3, 2, 0, 1), bias=bias)
 
 
 def attention(heads: int, w: dict[str, Array]) -> Any:
-    width = len(w["q"])
-    if COMPAT["on"]:
-        layer: Any = paddle.compat.nn.MultiheadAttention(
-            width, heads, batch_first=True, dtype=paddle.get_default_dtype()
-        )
-        fill(layer.in_proj_weight, np.concatenate([w["q"], w["k"], w["v"]], 1).T)
-        fill(layer.in_proj_bias, np.concatenate([w["q_bias"], w["k_bias"], w["v_bias"]]))
-    else:
-        layer = nn.MultiHeadAttention(width, heads)
-        for name in "qkv":
-            part = getattr(layer, f"{name}_proj")
-            fill(part.weight, w[name])
-            fill(part.bias, w[f"{name}_bias"])
-    fill(layer.out_proj.weight, w["o"].T if COMPAT["on"] else w["o"])
-    fill(layer.out_proj.bias, w["o_bias"])
-    return layer
+    width, out = len(w["q"]), {"out_proj__weight": w["o"], "out_proj__bias": w["o_bias"]}
+    if not COMPAT["on"]:
+        own = {f"{name}_proj__weight": w[name] for name in "qkv"}
+        biases = {f"{name}_proj__bias": w[f"{name}_bias"] for name in "qkv"}
+        return filled(nn.MultiHeadAttention(width, heads), **own, **biases, **out)
+    layer = paddle.compat.nn.MultiheadAttention(width, heads, batch_first=True, dtype=paddle.get_default_dtype())
+    kernels, biases = np.concatenate([w["q"], w["k"], w["v"]], 1), [w["q_bias"], w["k_bias"], w["v_bias"]]
+    out["out_proj__weight"] = w["o"].T
+    return filled(layer, in_proj_weight=kernels.T, in_proj_bias=np.concatenate(biases), **out)
 
 
 def attend(layer: Any, x: Any) -> Any:
@@ -110,10 +94,7 @@ def recurrent(kind: str, ways: list[dict[str, Array]], backwards: bool = False) 
     width, units = ways[0]["kernel"].shape[0], ways[0]["recurrent"].shape[0]
     of = {"gru": nn.GRU, "lstm": nn.LSTM}[kind]
     layer = of(width, units, direction="bidirect" if len(ways) == 2 else "forward")
-    for way, suffix in zip(ways, ("", "_reverse"), strict=False):
-        for name, array in recurrent_arrays(kind, way).items():
-            fill(getattr(layer, f"{name}{suffix}"), array)
-    return layer
+    return filled(layer, **recurrent_arrays(kind, ways))
 
 
 def sequence(layer: Any, x: Any, ids: Any, backwards: bool = False) -> Any:
@@ -128,6 +109,4 @@ def one_where_real(ids: Any, like: Any) -> Any:
 
 def weight_normed(g: Array, v: Array, bias: Array) -> Any:
     layer = nn.utils.weight_norm(dense(v, bias), dim=0 if COMPAT["on"] else 1)
-    fill(layer.weight_g, g)
-    fill(layer.weight_v, v.T if COMPAT["on"] else v)
-    return layer
+    return filled(layer, weight_g=g, weight_v=v.T if COMPAT["on"] else v)

@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ STEPS, TIME = 2, 5
 Config = dict[str, Any]
 # How each kind of block may be cut; Keras has no other layer for an RMSNorm than Paddle lacks.
 CUTS = {
-    "attention": ("three", "fused", "grouped", "kv"),
-    "mlp": ("two", "fused", "up first", "pairs"),
+    "attention": ("q k v", "q+k+v", "grouped q+k+v", "q k+v"),
+    "mlp": ("gate up", "gate+up", "up+gate", "grouped gate+up"),
     "experts": ("list", "packed", "turned"),
     "stack": ("list", "packed", "second"),
     "image": ("first", "last"),
@@ -38,14 +38,13 @@ CUTS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pair:
     """Two models of the same numbers, each cut in its own way."""
 
     name: str
     frameworks: tuple[str, str]  # left and right
     configs: tuple[Config, Config]
-    carried: bool = False  # whether the right weights come of `rosetta carry` rather than of a converter
 
     def __str__(self) -> str:
         return f"{self.name} {json.dumps(self.configs)}"
@@ -70,95 +69,67 @@ def random_block(rng: np.random.Generator, kind: str, width: int, keras: bool) -
     return found
 
 
-def random_cut(rng: np.random.Generator, framework: str, one: Config) -> Config:
-    """How one side has a block."""
-    cuts = list(CUTS[one["kind"]])
-    if one.get("own"):
-        cuts += ["framework", "framework"]
-    if one.get("lengths"):
-        cuts = ["both"]
-    return {**one, "cut": str(rng.choice(cuts))}
-
-
-def expressible(rng: np.random.Generator, one: Config, other: Config) -> tuple[Config, Config]:
-    """The two sides' blocks, changed where no line of a mapping says how they belong together: it has one arrangement
-    for all parts of an array, and query and key are turned for rotary embeddings and value is not."""
-    if {one["cut"], other["cut"]} == {"kv", "grouped"}:
-        other = {**other, "cut": "fused"}
-        one = {**one, "cut": "kv"}
-    if one.get("rope"):
-        separate = one["cut"] == other["cut"] == "three"
-        orders = [str(rng.choice(["halves", "interleaved"])) if separate else "halves" for _ in range(2)]
-        return {**one, "rope": orders[0]}, {**other, "rope": orders[1]}
-    return one, other
+def random_cuts(rng: np.random.Generator, block: Config) -> list[Config]:
+    """How both sides have a block. No line of a mapping says how "q k+v" and groups belong together, since it has one
+    arrangement for all parts of an array, nor how one array with query and key in RoPE's other order does."""
+    cuts = [*CUTS[block["kind"]], *(["framework"] * 2 if block.get("own") else [])]
+    cuts = ["both"] if block.get("lengths") else cuts
+    one, other = (str(rng.choice(cuts)) for _ in range(2))
+    if {one, other} == {"q k+v", "grouped q+k+v"}:
+        one, other = "q k+v", "q+k+v"
+    orders = [str(rng.choice(["halves", "interleaved"])) if one == other == "q k v" else "halves" for _ in range(2)]
+    rope = [{"rope": order} if block.get("rope") else {} for order in orders]
+    return [{**block, "cut": cut, **more} for cut, more in zip((one, other), rope, strict=True)]
 
 
 def random_pair(rng: np.random.Generator, number: int) -> Pair:
-    """A correct pair. The kinds of the first blocks come in turns."""
-    frameworks = tuple(str(name) for name in rng.permutation(FRAMEWORKS)[:2])
+    """A correct pair of models of two blocks. The kinds of the first blocks come in turns."""
+    left, right = (str(name) for name in rng.permutation(FRAMEWORKS)[:2])
     width = int(rng.choice([4, 6]))
-    kinds = [list(CUTS)[number % len(CUTS)], *(str(kind) for kind in rng.choice(list(CUTS), int(rng.integers(2))))]
-    blocks = [random_block(rng, kind, width, "keras" in frameworks) for kind in kinds]
+    kinds = [list(CUTS)[number % len(CUTS)], str(rng.choice(list(CUTS)))]
+    blocks = [random_cuts(rng, random_block(rng, kind, width, "keras" in (left, right))) for kind in kinds]
     norm = str(rng.choice(["layernorm", "rmsnorm"]))
-    optimizer = {**SGD, "name": str(rng.choice(["sgd", "adam"])), "rate": rounded(0.01)}
-    cut = [expressible(rng, *(random_cut(rng, framework, one) for framework in frameworks)) for one in blocks]
-    configs = []
-    for side, framework in enumerate(frameworks):
-        cuts = ["own"] if (framework, norm) == ("paddle", "rmsnorm") else ["own", "framework"]
-        configs.append(
-            {
-                **{"words": WORDS, "width": width, "dtype": "float64", "training": True, "seed": number},
-                "blocks": [both[side] for both in cut],
-                "norm": {"kind": norm, "cut": str(rng.choice(cuts))},
-                "padding": int(rng.choice([0, 0, 3])),
-                "compat": bool(rng.integers(2)),
-                "optimizer": optimizer,
-            }
-        )
-    name = f"{number}-{'-'.join(frameworks)}"
-    return Pair(name, (frameworks[0], frameworks[1]), (configs[0], configs[1]), number % 3 == 2)
+    base = {"words": WORDS, "width": width, "dtype": "float64", "training": True, "seed": number}
+    base["optimizer"] = {**SGD, "name": str(rng.choice(["sgd", "adam"])), "rate": rounded(0.01)}
+
+    def config(side: int, framework: str) -> Config:
+        own_only = (framework, norm) == ("paddle", "rmsnorm")
+        cut = "own" if own_only else str(rng.choice(["own", "framework"]))
+        padding, compat = int(rng.choice([0, 0, 3])), bool(rng.integers(2))
+        more = {"norm": {"kind": norm, "cut": cut}, "padding": padding, "compat": compat}
+        return {**base, "blocks": [both[side] for both in blocks], **more}
+
+    configs = config(0, left), config(1, right)
+    return Pair(f"{number}-{left}-{right}", (left, right), configs)
 
 
 def recorded(
     pairs: Sequence[Pair], started: Mapping[str, Side], folder: Path, steps: int = STEPS
 ) -> list[tuple[Recorded, Recorded]]:
-    """Both records of each pair. Where the right weights are to be carried, a record with the converter's own weights
-    gives the mapping that carries the left weights over other ones."""
-
-    def ask(pair: Pair, side: int, name: str, **more: Any) -> None:
-        own, config = folder / pair.name, {**pair.configs[side], **more.pop("changed", {})}
-        batches = own / "batches.safetensors"
-        arguments = {"steps": steps, **more}
-        started[pair.frameworks[side]].start(record, folder=own / name, config=config, batches=batches, **arguments)
-
-    def wait(pair: Pair) -> None:
-        for framework in pair.frameworks:
-            started[framework].wait()
-
+    """Both records of each pair."""
     for pair in pairs:
-        (folder / pair.name).mkdir()
-        write_batches(folder / pair.name / "batches.safetensors", pair.configs[0]["seed"])
-        ask(pair, 0, "left")
-        ask(pair, 1, "given" if pair.carried else "right", steps=0 if pair.carried else steps)
-    for pair in pairs:
-        wait(pair)
-    again = [pair for pair in pairs if pair.carried]
-    for pair in again:
-        ask(pair, 1, "like", steps=0, changed={"seed": 1000})
-    for pair in again:
-        started[pair.frameworks[1]].wait()
         own = folder / pair.name
-        left = Recorded(own / "left")
-        try:
-            write_mapping(own / "mapping.toml", paired(left, Recorded(own / "given")))
-            weights = carried(paired(left, Recorded(own / "like"), read_mapping(own / "mapping.toml")))
-        except RosettaError as error:
-            raise AssertionError(f"{pair}: {error}") from error
-        save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, own / "carried.safetensors")
-        ask(pair, 1, "right", changed={"seed": 1000}, weights=own / "carried.safetensors")
-    for pair in again:
-        started[pair.frameworks[1]].wait()
+        own.mkdir()
+        write_batches(own / "batches.safetensors", pair.configs[0]["seed"])
+        for side, framework, config in zip(("left", "right"), pair.frameworks, pair.configs, strict=True):
+            asked = {"folder": own / side, "config": config, "batches": own / "batches.safetensors", "steps": steps}
+            started[framework].start(record, **asked)
+    for framework in [name for pair in pairs for name in pair.frameworks]:
+        started[framework].wait()
     return [(Recorded(folder / pair.name / "left"), Recorded(folder / pair.name / "right")) for pair in pairs]
+
+
+def of_other_numbers(side: Recorded, folder: Path) -> Recorded:
+    """The record with other numbers in its weights, but for the rows of padding, which the other side may lack."""
+    rng, arrays = np.random.default_rng(1000), {}
+    for name, array in side.arrays("weights").items():
+        rows = np.arange(len(array))[:, None]
+        arrays[name] = np.where(rows < WORDS, 0.0, array) if "embed" in name else rng.normal(size=array.shape)
+    folder.mkdir()
+    save_file(arrays, folder / "weights.safetensors")
+    said = json.loads((side.path / "record.json").read_text("utf-8")) | {"files": None, "calls": []}
+    (folder / "record.json").write_text(json.dumps(said), "utf-8")
+    return Recorded(folder)
 
 
 def wrong_of(left: Recorded, right: Recorded, folder: Path) -> str:
@@ -169,27 +140,19 @@ def wrong_of(left: Recorded, right: Recorded, folder: Path) -> str:
         passed = found.passed and found.control.passed
         if not passed and "--write-mapping writes this" not in told(found):
             return f"without a mapping: {told(found)}"
-        if not folder.joinpath("mapping.toml").exists():
-            write_mapping(folder / "mapping.toml", paired(left, right))
-        elif passed:  # it was carried with this mapping
-            passed = False
-        mapping = read_mapping(folder / "mapping.toml")
-        if not passed:
-            found = compare_records(left, right, mapping)
+        for one, other in ((left, right), (right, left)):
+            written = folder / f"to-{other.name}.toml"
+            write_mapping(written, paired(one, other))
+            mapping = read_mapping(written)
+            found = compare_records(one, other, mapping)
             if not found.passed:
                 return f"with the mapping: {told(found)}"
-        write_mapping(folder / "back.toml", paired(right, left))
-        there, back = (
-            carried(paired(left, right, mapping)),
-            carried(paired(right, left, read_mapping(folder / "back.toml"))),
-        )
+            made = carried(paired(one, of_other_numbers(other, folder / f"other-{other.name}"), mapping))
+            for name, own in other.arrays("weights").items():
+                if made[name].tobytes() != own.tobytes() or made[name].shape != own.shape:
+                    return f"{name} of {other.name} comes out otherwise"
     except RosettaError as error:
         return f"refused: {error}"
-    for made, side in ((there, right), (back, left)):
-        own = side.arrays("weights")
-        for name in own:
-            if made[name].tobytes() != own[name].tobytes() or made[name].shape != own[name].shape:
-                return f"{name} of {side.name} comes out otherwise"
     return ""
 
 
@@ -197,105 +160,83 @@ def told(found: Diff) -> str:
     return "; ".join([*found.explanation, *(cause.sentence for cause in found.causes), *found.notes])
 
 
+GROUPED = {"kind": "attention", "groups": 2, "heads": 4, "size": 2, "rope": False, "bias": True}
+ROTARY = {**GROUPED, "size": 4, "rope": "halves"}
+MLP = {"kind": "mlp", "units": 6}
+EXPERTS = {"kind": "experts", "units": 6, "experts": 3}
+STACK = {"kind": "stack", "layers": 3}
+IMAGE = {"kind": "image", "channels": 2, "time": TIME}
+GRU = {"kind": "recurrent", "of": "gru", "units": 3, "lengths": False}
+LENGTHS = {**GRU, "lengths": True}
+NORMED = {"kind": "weight_norm"}
+OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
+# Mistakes by name: the frameworks and the cuts of both sides, the block, and what is otherwise in the right one: the
+# mistake of its converter, by the name of the row or by its own, or how it computes.
+MISTAKES: dict[str, tuple[str, str, Config, str, str, Config]] = {
+    "grouped qkv split in blocks": (
+        "torch", "keras", GROUPED, f"grouped {OF_QKV}", f"grouped {OF_QKV}", {"computed": {"cut": OF_QKV}}
+    ),
+    "qkv split in groups": ("torch", "paddle", GROUPED, OF_QKV, OF_QKV, {"computed": {"cut": f"grouped {OF_QKV}"}}),
+    "key and value exchanged": ("torch", "keras", GROUPED, OF_QKV, THREE, {}),
+    "key and value exchanged in compat": (
+        "torch", "paddle", GROUPED, OF_QKV, THREE, {"mistake": "key and value exchanged"}
+    ),
+    "biases exchanged": ("paddle", "torch", GROUPED, THREE, OF_QKV, {}),
+    "heads in another order": ("keras", "torch", GROUPED, "q k+v", f"grouped {OF_QKV}", {}),
+    "queries with the keys of other groups": (
+        "torch", "paddle", GROUPED, THREE, THREE, {"computed": {"heads order": True}}
+    ),
+    "RoPE in the other order": ("torch", "paddle", ROTARY, THREE, THREE, {"computed": {"rope": "interleaved"}}),
+    "gate and up exchanged": ("torch", "paddle", MLP, "gate+up", "gate up", {}),
+    "pairs of gate and up taken for halves": (
+        "paddle", "keras", MLP, OF_PAIRS, OF_PAIRS, {"computed": {"cut": "gate+up"}}
+    ),
+    "experts exchanged": ("torch", "paddle", EXPERTS, "packed", "list", {}),
+    "an expert transposed": ("torch", "paddle", EXPERTS, "packed", "list", {}),
+    "router in another order": ("paddle", "torch", EXPERTS, "list", "turned", {}),
+    "layers in another order": ("torch", "paddle", STACK, "list", "packed", {}),
+    "biases in another order": ("keras", "paddle", STACK, "second", "list", {}),
+    "flatten in the other order": ("torch", "paddle", IMAGE, "first", "first", {"computed": {"cut": "last"}}),
+    "image transposed": ("paddle", "keras", IMAGE, "first", "last", {}),
+    "directions exchanged": ("torch", "paddle", GRU, "both", "one each", {}),
+    "gates in another order": ("paddle", "torch", GRU, "one each", "both", {}),
+    "lengths passed over": ("torch", "paddle", LENGTHS, "both", "both", {"computed": {"lengths": False}}),
+    "norm of the other axis": ("torch", "paddle", NORMED, "alone", "alone", {}),
+    "gains in another order": ("torch", "paddle", NORMED, "alone", "alone", {}),
+    # Those that are not in the block.
+    "gain and shift exchanged": ("torch", "keras", MLP, "gate up", "gate up", {"computed": {}}),
+    "a mean that is not taken off": ("torch", "keras", MLP, "gate up", "gate up", {"computed": {}}),
+    "rows of padding shifted": ("paddle", "keras", MLP, "gate up", "gate+up", {"computed": {}}),
+}  # fmt: skip
+OWN_NORM = {"kind": "layernorm", "cut": "own"}
+# What is otherwise outside of the block, on the left and on the right, and the layer that is named then.
+OUTSIDE: dict[str, tuple[Config, Config, str]] = {
+    "key and value exchanged in compat": ({}, {"compat": True}, "blocks.0"),
+    "gain and shift exchanged": (
+        {"norm": OWN_NORM},
+        {"norm": {"kind": "layernorm", "cut": "framework", "mistake": "gain and shift exchanged"}},
+        "norms.0",
+    ),
+    "a mean that is not taken off": (
+        {"norm": OWN_NORM}, {"norm": {**OWN_NORM, "computed": {"kind": "rmsnorm"}}}, "norms.0"
+    ),
+    "rows of padding shifted": ({}, {"padding": 3, "shifted": True}, "embedding"),
+}  # fmt: skip
+
+
 def mistaken() -> dict[str, tuple[Pair, str]]:
-    """The mistakes by name: the pair, and words of what is shown."""
-    attention = {"kind": "attention", "groups": 2, "heads": 4, "size": 2, "rope": False, "bias": True}
-    rotary = {**attention, "size": 4, "rope": "halves"}
-    mlp = {"kind": "mlp", "units": 6}
-    experts = {"kind": "experts", "units": 6, "experts": 3}
-    stack = {"kind": "stack", "layers": 3}
-    image = {"kind": "image", "channels": 2, "time": TIME}
-    gru = {"kind": "recurrent", "of": "gru", "units": 3, "lengths": False}
-    weight_norm = {"kind": "weight_norm", "cut": "alone"}
+    """The mistakes by name: the pair, and the layer that is named."""
     base: Config = {"words": WORDS, "width": 6, "dtype": "float64", "training": True, "seed": 5, "optimizer": SGD}
     base["norm"] = {"kind": "layernorm", "cut": "framework"}
-
-    def of(left: str, right: str, one: Config, cuts: tuple[str, str], more: Config, **both: Any) -> Pair:
-        """A pair with one block; `more` is what the right one has otherwise."""
-        blocks = {**one, **both, "cut": cuts[0]}, {**one, **both, "cut": cuts[1], **more}
-        return Pair("", (left, right), ({**base, "blocks": [blocks[0]]}, {**base, "blocks": [blocks[1]]}))
-
-    def wrong(left: str, right: str, one: Config, cuts: tuple[str, str], mistake: str) -> Pair:
-        return of(left, right, one, cuts, {"mistake": mistake})
-
-    own_norm = of("torch", "keras", mlp, ("two", "two"), {})
-    own_norm.configs[0]["norm"] = {"kind": "layernorm", "cut": "own"}
-    gains = replace(own_norm, configs=(own_norm.configs[0], {**own_norm.configs[1]}))
-    gains.configs[1]["norm"] = {"kind": "layernorm", "cut": "framework", "mistake": "gain and shift exchanged"}
-    no_mean = replace(own_norm, configs=(own_norm.configs[0], {**own_norm.configs[1]}))
-    no_mean.configs[1]["norm"] = {"kind": "layernorm", "cut": "own", "computed": {"kind": "rmsnorm"}}
-    shifted = of("paddle", "keras", mlp, ("two", "fused"), {})
-    shifted.configs[1].update(padding=3, shifted=True)
-    compat = of("torch", "paddle", attention, ("fused", "three"), {"mistake": "key and value exchanged"})
-    compat.configs[1]["compat"] = True
-    found = {
-        "grouped qkv split in blocks": (
-            of("torch", "keras", attention, ("grouped", "grouped"), {"computed": {"cut": "fused"}}), "blocks.0"
-        ),
-        "qkv split in groups": (
-            of("torch", "paddle", attention, ("fused", "fused"), {"computed": {"cut": "grouped"}}), "blocks.0"
-        ),
-        "key and value exchanged": (
-            wrong("torch", "keras", attention, ("fused", "three"), "key and value exchanged"), "blocks.0"
-        ),
-        "key and value exchanged in compat": (compat, "blocks.0"),
-        "biases of key and value exchanged": (
-            wrong("paddle", "torch", attention, ("three", "fused"), "biases exchanged"), "blocks.0"
-        ),
-        "heads in another order": (
-            wrong("keras", "torch", attention, ("kv", "grouped"), "heads in another order"), "model/attention"
-        ),
-        "queries with the keys of other groups": (
-            of("torch", "paddle", attention, ("three", "three"), {"computed": {"heads order": True}}), "blocks.0"
-        ),
-        "RoPE in the other order": (
-            of("torch", "paddle", rotary, ("three", "three"), {"computed": {"rope": "interleaved"}}),
-            "blocks.0",
-        ),
-        "gate and up exchanged": (
-            wrong("torch", "paddle", mlp, ("fused", "two"), "gate and up exchanged"), "blocks.0"
-        ),
-        "pairs of gate and up taken for halves": (
-            of("paddle", "keras", mlp, ("pairs", "pairs"), {"computed": {"cut": "fused"}}), "blocks.0"
-        ),
-        "experts exchanged": (wrong("torch", "paddle", experts, ("packed", "list"), "experts exchanged"), "blocks.0"),
-        "an expert transposed": (
-            wrong("torch", "paddle", experts, ("packed", "list"), "an expert transposed"), "blocks.0"
-        ),
-        "router in another order": (
-            wrong("paddle", "torch", experts, ("list", "turned"), "router in another order"), "blocks.0"
-        ),
-        "layers in another order": (
-            wrong("torch", "paddle", stack, ("list", "packed"), "layers in another order"), "blocks.0"
-        ),
-        "biases of layers in another order": (
-            wrong("keras", "paddle", stack, ("second", "list"), "biases in another order"), "model/stack"
-        ),
-        "flatten in the other order": (
-            of("torch", "paddle", image, ("first", "first"), {"computed": {"cut": "last"}}), "blocks.0"
-        ),
-        "image transposed": (wrong("paddle", "keras", image, ("first", "last"), "image transposed"), "blocks.0"),
-        "directions exchanged": (
-            wrong("torch", "paddle", gru, ("both", "one each"), "directions exchanged"), "blocks.0"
-        ),
-        "gates in another order": (
-            wrong("paddle", "torch", gru, ("one each", "both"), "gates in another order"), "blocks.0"
-        ),
-        "lengths passed over": (
-            of("torch", "paddle", gru, ("both", "both"), {"computed": {"lengths": False}}, lengths=True), "blocks.0"
-        ),
-        "weight_norm of the other axis": (
-            wrong("torch", "paddle", weight_norm, ("alone", "alone"), "norm of the other axis"), "blocks.0"
-        ),
-        "gains of weight_norm in another order": (
-            wrong("torch", "paddle", weight_norm, ("alone", "alone"), "gains in another order"), "blocks.0"
-        ),
-        "gain and shift exchanged": (gains, "norms.0"),
-        "a mean that is not taken off": (no_mean, "norms.0"),
-        "rows of padding shifted": (shifted, "embedding"),
-    }  # fmt: skip
-    for number, (pair, _) in enumerate(found.values()):
-        pair.name = f"mistake-{number}"
+    found = {}
+    for number, (name, (left, right, block, one, other, wrong)) in enumerate(MISTAKES.items()):
+        usual = f"model/{block['kind']}" if left == "keras" else "blocks.0"
+        of_left, of_right, named = OUTSIDE.get(name, ({}, {}, usual))
+        configs = (
+            {**base, "blocks": [{**block, "cut": one}], **of_left},
+            {**base, "blocks": [{**block, "cut": other, **(wrong or {"mistake": name})}], **of_right},
+        )
+        found[name] = Pair(f"mistake-{number}", (left, right), configs), named
     return found
 
 

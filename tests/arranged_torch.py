@@ -1,5 +1,6 @@
 """The layers of tests.arranged in torch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import rnn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import weight_norm as normed
 
 from tests.arranged import EPSILON, recurrent_arrays
 from tests.porting_side import Array
@@ -17,7 +18,7 @@ CHANNELS = "first"
 Layer = Model = nn.Module
 List = nn.ModuleList
 softmax, mean = (lambda x: F.softmax(x, -1)), (lambda x: x.mean(-1, keepdim=True))
-einsum, reshape, tanh, silu = torch.einsum, torch.reshape, torch.tanh, F.silu
+einsum, reshape, tanh, silu, transpose = torch.einsum, torch.reshape, torch.tanh, F.silu, torch.permute
 
 
 def begin(config: dict[str, Any]) -> None:
@@ -28,64 +29,49 @@ def given(model: Any, ids: Array) -> Any:
     return model.train(True)
 
 
-def fill(weight: Any, array: Array) -> None:
-    with torch.no_grad():
-        weight.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+def filled(layer: Any, **arrays: Array | None) -> Any:
+    """The layer with these arrays in its parameters, whose names have "__" for a dot."""
+    for name, array in arrays.items():
+        if array is not None:
+            with torch.no_grad():
+                layer.get_parameter(name.replace("__", ".")).copy_(constant(array))
+    return layer
 
 
 def parameter(layer: Any, name: str, array: Array) -> None:
-    setattr(layer, name, nn.Parameter(torch.empty(array.shape)))
-    fill(getattr(layer, name), array)
+    setattr(layer, name, nn.Parameter(constant(array)))
 
 
 def constant(array: Array) -> Any:
-    return torch.from_numpy(array).to(torch.get_default_dtype())
+    return torch.from_numpy(np.ascontiguousarray(array)).to(torch.get_default_dtype())
 
 
-def concat(parts: list[Any]) -> Any:
-    return torch.cat(parts, -1)
-
-
-def transpose(x: Any, axes: tuple[int, ...]) -> Any:
-    return x.permute(axes)
+def concat(parts: Sequence[Any]) -> Any:
+    return torch.cat(list(parts), -1)
 
 
 def dense(kernel: Array, bias: Array | None = None) -> Any:
-    layer = nn.Linear(*kernel.shape, bias=bias is not None)
-    fill(layer.weight, kernel.T)
-    if bias is not None:
-        fill(layer.bias, bias)
-    return layer
+    return filled(nn.Linear(*kernel.shape, bias=bias is not None), weight=kernel.T, bias=bias)
 
 
 def embedding(table: Array) -> Any:
-    layer = nn.Embedding(*table.shape)
-    fill(layer.weight, table)
-    return layer
+    return filled(nn.Embedding(*table.shape), weight=table)
 
 
 def norm(kind: str, w: dict[str, Array]) -> Any:
-    layer = (nn.LayerNorm if kind == "layernorm" else nn.RMSNorm)(w["gain"].shape, EPSILON)
-    fill(layer.weight, w["gain"])
-    if kind == "layernorm":
-        fill(layer.bias, w["shift"])
-    return layer
+    of = nn.LayerNorm if kind == "layernorm" else nn.RMSNorm
+    return filled(of(w["gain"].shape, EPSILON), weight=w["gain"], bias=w.get("shift"))
 
 
 def conv(kernel: Array, bias: Array) -> Any:
-    layer = nn.Conv2d(1, len(bias), 3, padding=1)
-    fill(layer.weight, kernel.transpose(3, 2, 0, 1))
-    fill(layer.bias, bias)
-    return layer
+    return filled(nn.Conv2d(1, len(bias), 3, padding=1), weight=kernel.transpose(3, 2, 0, 1), bias=bias)
 
 
 def attention(heads: int, w: dict[str, Array]) -> Any:
+    kernels, biases = np.concatenate([w["q"], w["k"], w["v"]], 1), [w["q_bias"], w["k_bias"], w["v_bias"]]
     layer = nn.MultiheadAttention(len(w["q"]), heads, batch_first=True)
-    fill(layer.in_proj_weight, np.concatenate([w["q"], w["k"], w["v"]], 1).T)
-    fill(layer.in_proj_bias, np.concatenate([w["q_bias"], w["k_bias"], w["v_bias"]]))
-    fill(layer.out_proj.weight, w["o"].T)
-    fill(layer.out_proj.bias, w["o_bias"])
-    return layer
+    out = {"out_proj__weight": w["o"].T, "out_proj__bias": w["o_bias"]}
+    return filled(layer, in_proj_weight=kernels.T, in_proj_bias=np.concatenate(biases), **out)
 
 
 def attend(layer: Any, x: Any) -> Any:
@@ -96,10 +82,7 @@ def recurrent(kind: str, ways: list[dict[str, Array]], backwards: bool = False) 
     width, units = ways[0]["kernel"].shape[0], ways[0]["recurrent"].shape[0]
     of = {"gru": nn.GRU, "lstm": nn.LSTM}[kind]
     layer = of(width, units, batch_first=True, bidirectional=len(ways) == 2)
-    for way, suffix in zip(ways, ("", "_reverse"), strict=False):
-        for name, array in recurrent_arrays(kind, way).items():
-            fill(getattr(layer, f"{name}{suffix}"), array)
-    return layer
+    return filled(layer, **recurrent_arrays(kind, ways))
 
 
 def sequence(layer: Any, x: Any, ids: Any, backwards: bool = False) -> Any:
@@ -115,7 +98,5 @@ def one_where_real(ids: Any, like: Any) -> Any:
 
 
 def weight_normed(g: Array, v: Array, bias: Array) -> Any:
-    layer = weight_norm(dense(v, bias))
-    fill(layer.parametrizations.weight.original0, g[:, None])
-    fill(layer.parametrizations.weight.original1, v.T)
-    return layer
+    own = {"parametrizations__weight__original0": g[:, None], "parametrizations__weight__original1": v.T}
+    return filled(normed(dense(v, bias)), **own)

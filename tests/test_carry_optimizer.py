@@ -63,23 +63,14 @@ def edited(folder: Path, change: Change) -> Path:
 
 def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide], folder: Path) -> None:
     """Carry weights and optimizer into a folder and have the other framework go on with them."""
-    right = sides[1].framework
+    pairing, weights, optimizer = paired(*sides), folder / "weights.safetensors", folder / FILES[sides[1].framework]
     folder.mkdir()
-    save_file(
-        {key: np.ascontiguousarray(a) for key, a in carried(paired(*sides)).items()}, folder / "weights.safetensors"
-    )
-    state = carried_optimizer(paired(*sides))
-    check_optimizer_file(folder / FILES[right], folder / "weights.safetensors", sides[1], state)
-    write_optimizer(folder / FILES[right], sides[1], state)
-    side.start(
-        train_second_half,
-        folder=folder,
-        config=config_of(name),
-        batches=folder.parent / "batches.safetensors",
-        steps=HALF,
-        weights=folder / "weights.safetensors",
-        optimizer=folder / FILES[right],
-    )
+    save_file({key: np.ascontiguousarray(array) for key, array in carried(pairing).items()}, weights)
+    state = carried_optimizer(pairing)
+    check_optimizer_file(optimizer, weights, sides[1], state)
+    write_optimizer(optimizer, sides[1], state)
+    files = {"batches": folder.parent / "batches.safetensors", "weights": weights, "optimizer": optimizer}
+    side.start(train_second_half, folder=folder, config=config_of(name), steps=HALF, **files)
 
 
 def error(left_end: Path, right_end: Path) -> float:
@@ -160,44 +151,37 @@ def middle(path: Path, framework: str, change: Change = nothing, data: dict[str,
 
 
 def of_optimizer(**facts: Any) -> Change:
-    return lambda said: said["optimizer"].update(facts)
+    """A change of the optimizer's facts; its settings are added to those that it has."""
 
-
-def named(kind: str) -> Change:
-    return of_optimizer(**{"class": kind})
-
-
-def setting(**settings: Any) -> Change:
-    return lambda said: said["optimizer"]["settings"].update(settings)
-
-
-def both(*changes: Change) -> Change:
     def change(said: dict[str, Any]) -> None:
-        for one in changes:
-            one(said)
+        settings = said["optimizer"]["settings"] | facts.get("settings", {})
+        said["optimizer"].update(facts | {"settings": settings})
+        said.update({name: value for name, value in facts.items() if name == "precision"})
 
     return change
 
 
 EMA = {"0": "|iteration", "1": "fc/kernel|aver\nage"}
-MOMENTUM = both(named("SGD"), setting(momentum=0.9))
-HALF_PRECISION = both(setting(_multi_precision=True), lambda said: said.update(precision="bfloat16"))
+MOMENTUM = {"class": "SGD", "settings": {"momentum": 0.9}}
+SCHEDULED = {"class": "SGD", "settings": {"momentum": 0.9, "learning_rate": "Decay"}}
+HALF_PRECISION = of_optimizer(settings={"_multi_precision": True}, precision="bfloat16")
 UNBUILT = {"0": "|iteration"}
+SGD_ALONE, LION = {"class": "SGD"}, {"class": "Lion"}
 REFUSED: dict[str, tuple[Change, Change, str]] = {
     "no optimizer": (lambda said: said.update(optimizer=None), nothing, "left lacks the optimizer; record it"),
     "a former recorder": (nothing, of_optimizer(keys={}), "like lacks the optimizer; record it with the present"),
     "after a step": (
         lambda said: said.update(steps=[{"step": 1}]), nothing, "has the weights of before a step and the slots"
     ),
-    "another kind": (named("SGD"), nothing, "left is SGD with no slots, and that of like is Adam with"),
-    "a kind nobody carries": (named("Lion"), nothing, "is Lion, which is not carried; try SGD, Adam"),
-    "amsgrad": (nothing, setting(amsgrad=True), "with the same momentum, centered, amsgrad"),
+    "another kind": (of_optimizer(**SGD_ALONE), nothing, "left is SGD with no slots, and that of like is Adam with"),
+    "a kind nobody carries": (of_optimizer(**LION), nothing, "is Lion, which is not carried; try SGD, Adam"),
+    "amsgrad": (nothing, of_optimizer(settings={"amsgrad": True}), "with the same momentum, centered, amsgrad"),
     "master weights": (HALF_PRECISION, nothing, "left keeps master weights, which are not carried"),
     "no counter": (of_optimizer(counters=[]), nothing, r'no step counter, .* as "counters": \[100000\]'),
     "two counters": (of_optimizer(counters=[4, 5]), nothing, "took 4 or 5 steps, and one counter is carried for all"),
     "not built": (nothing, of_optimizer(keys=UNBUILT), r"call optimizer.build\(model.trainable_variables"),
     "an average of weights": (nothing, of_optimizer(keys=EMA), r"keeps fc/kernel\|aver.*age, which is not carried"),
-    "a schedule of rates": (MOMENTUM, both(MOMENTUM, setting(learning_rate="Decay")), "which is not one number"),
+    "a schedule of rates": (of_optimizer(**MOMENTUM), of_optimizer(**SCHEDULED), "which is not one number"),
     "a weight that is not there": (nothing, of_optimizer(keys={"0": "x|momentum"}), "weights.safetensors has no x"),
 }  # fmt: skip
 
@@ -220,7 +204,10 @@ def test_a_slot_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_parts_afterwards_is_said(tmp_path: Path) -> None:
-    left, like = middle(tmp_path / "left", "torch"), middle(tmp_path / "like", "keras", setting(epsilon=1e-7))
+    left, like = (
+        middle(tmp_path / "left", "torch"),
+        middle(tmp_path / "like", "keras", of_optimizer(settings={"epsilon": 1e-7})),
+    )
     slots = load_file(left / "slots.safetensors")
     save_file({key: array for key, array in slots.items() if "fc.bias" not in key}, left / "slots.safetensors")
     remarks = carried_optimizer(paired(ReadSide(left), ReadSide(like))).remarks

@@ -74,92 +74,82 @@ def grouped(array: Array) -> list[Array]:
     return [part.reshape(*array.shape[:-1], -1) for part in found]
 
 
-def interleaved(array: Array) -> list[Array]:
-    """Blocks, of which query's and key's features are in RoPE's other order."""
-    query, key, value = blocks(array)
-    turned = [part.reshape(*part.shape[:-1], -1, 2).swapaxes(-1, -2).reshape(part.shape) for part in (query, key)]
-    return [*turned, value]
+SPLITS = pytest.mark.parametrize(
+    ("split", "width"), [(blocks, 3 * M), (grouped, 4 * G * D)], ids=["blocks", "groups"]
+)
 
 
 def sides(
-    folder: Path, split: Split, width: int, carried_numbers: bool = True, zero_bias: bool = True, change: Any = None
+    folder: Path, split: Split, width: int, seed: int = 3, zero_bias: bool = True, change: Any = None
 ) -> tuple[Side, Side]:
     """An attention whose projections are one Linear on the left, in torch, and three Dense on the right, in Keras."""
-    rng = np.random.default_rng(3)
-
-    def normal(*shape: int) -> Array:
-        return rng.normal(size=shape)
-
-    kernel, bias, out = normal(M, width), np.zeros(width) if zero_bias else normal(width), normal(M, M)
-    output, last = normal(N, T, width), normal(N, T, M)
-    gradients = normal(M, width), normal(width), normal(M, M)
+    normal, out = np.random.default_rng(seed).normal, np.random.default_rng(0).normal(size=(M, M))
+    kernel, bias = normal(size=(M, width)), normal(size=width) * (not zero_bias)
+    output, last = normal(size=(N, T, width)), normal(size=(N, T, M))
+    of_kernel, of_bias, of_out = normal(size=(M, width)), normal(size=width), normal(size=(M, M))
     left: Layers = {
         "block.qkv": (["Linear"], {"weight": kernel.T, "bias": bias}, output),
         "block.out": (["Linear"], {"weight": out.T}, last),
     }
-    of_left = {"block.qkv.weight": gradients[0].T, "block.qkv.bias": gradients[1], "block.out.weight": gradients[2].T}
+    of_left = {"block.qkv.weight": of_kernel.T, "block.qkv.bias": of_bias, "block.out.weight": of_out.T}
     right: Layers = {}
-    of_right = {"block/out/kernel": gradients[2]}
-    parts = zip(
-        "qkv", split(kernel), split(bias), split(output), split(gradients[0]), split(gradients[1]), strict=True
-    )
-    for name, own_kernel, own_bias, own_output, own_gradient, of_bias in parts:
-        if not carried_numbers:
-            own_kernel, own_bias = np.ones_like(own_kernel), np.ones_like(own_bias)
-        right[f"block/{name}"] = (["Dense"], {"kernel": own_kernel, "bias": own_bias}, own_output)
-        of_right |= {f"block/{name}/kernel": own_gradient, f"block/{name}/bias": of_bias}
+    of_right = {"block/out/kernel": of_out}
+    for name, *parts in zip("qkv", *map(split, (kernel, bias, output, of_kernel, of_bias)), strict=True):
+        right[f"block/{name}"] = (["Dense"], {"kernel": parts[0], "bias": parts[1]}, parts[2])
+        of_right |= {f"block/{name}/kernel": parts[3], f"block/{name}/bias": parts[4]}
     right["block/out"] = (["Dense"], {"kernel": out}, last.copy())
     if change:
         change(right, of_right)
+    folder.mkdir(exist_ok=True)
     return record(folder / "left", "torch", left, of_left), record(folder / "right", "keras", right, of_right)
 
 
 @pytest.mark.parametrize("zero_bias", [True, False], ids=["biases of zeros", "biases"])
-@pytest.mark.parametrize(("split", "width"), [(blocks, 3 * M), (grouped, 4 * G * D)], ids=["blocks", "groups"])
-def test_one_layer_is_three_of_the_other_side_on_every_rung(
+@SPLITS
+def test_one_layer_is_three_of_the_other_side_on_every_rung_and_is_carried_both_ways_to_the_byte(
     split: Split, width: int, zero_bias: bool, tmp_path: Path
 ) -> None:
     left, right = sides(tmp_path, split, width, zero_bias=zero_bias)
     found = compare_records(left, right)
     assert found.passed, found.explanation
     assert found.control.passed
-    tensors = {(check.rung, check.tensor) for check in found.checks}
-    for rung, tensor in [
+    assert {
         ("weights", "block.qkv weight"),
         ("weights", "block.qkv bias"),
         ("forward", "block.qkv output"),
         ("gradients", "block.qkv weight"),
         ("step", "mean_square of block.qkv weight"),
         ("step", "block.qkv bias"),
-    ]:
-        assert (rung, tensor) in tensors
+    } <= {(check.rung, check.tensor) for check in found.checks}
     assert any(note.startswith("paired by value: ") for note in found.notes)
     assert compare_records(right, left).passed
+    write_mapping(tmp_path / "mapping.toml", found.pairing)
+    mapping = read_mapping(tmp_path / "mapping.toml")
+    again = compare_records(left, right, mapping)
+    assert again.passed
+    assert {pair.found for pair in again.pairing.pairs} == {"mapping"}
+    other_left, other_right = sides(tmp_path / "other", split, width, seed=4, zero_bias=False)
+    for one, like, expected in ((left, other_right, right), (right, other_left, left)):  # the file in both directions
+        arrays = carried(paired(one, like, mapping))
+        for name, array in expected.arrays("weights").items():
+            assert (arrays[name].shape, arrays[name].tobytes()) == (array.shape, array.tobytes())
+    if split is blocks:  # what is not carried yet is paired by shapes that add up
+        for name, array in carried(paired(left, other_right)).items():
+            np.testing.assert_array_equal(array, right.arrays("weights")[name])
 
 
 def put(array: Array) -> None:
     array.flat[1] = 9.0
 
 
-def exchange(layers: Layers) -> None:
-    layers["block/q"][1]["kernel"], layers["block/k"][1]["kernel"] = (
-        layers["block/k"][1]["kernel"],
-        layers["block/q"][1]["kernel"] * 1.5,
-    )
-
-
 # What is done to the right side's layers and gradients, the rung that breaks, and what is named.
-MISTAKES: dict[str, tuple[Callable[[Layers, dict[str, Array]], None], str, str]] = {
+MISTAKES: dict[str, tuple[Callable[[Layers, dict[str, Array]], Any], str, str]] = {
     "an output": (
-        lambda layers, gradients: (put(layers["block/k"][2]), put(layers["block/out"][2])),
-        "forward",
-        "block.qkv output",
+        lambda layers, _: (put(layers["block/k"][2]), put(layers["block/out"][2])), "forward", "block.qkv output"
     ),
-    "a gradient": (lambda layers, gradients: put(gradients["block/v/kernel"]), "gradients", "block.qkv weight"),
-    "a bias's gradient": (lambda layers, gradients: put(gradients["block/q/bias"]), "gradients", "block.qkv bias"),
-    "a weight": (lambda layers, gradients: put(layers["block/q"][1]["kernel"]), "weights", "block.qkv weight"),
-    "parts exchanged": (lambda layers, gradients: exchange(layers), "weights", "block.qkv weight"),
-}
+    "a bias's gradient": (lambda _, gradients: put(gradients["block/q/bias"]), "gradients", "block.qkv bias"),
+    "a weight": (lambda layers, _: put(layers["block/q"][1]["kernel"]), "weights", "block.qkv weight"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -170,51 +160,20 @@ def test_a_mistake_in_one_of_the_three_is_named(mistake: str, tmp_path: Path) ->
     assert words in found.explanation[1]
 
 
-@pytest.mark.parametrize(("split", "width"), [(blocks, 3 * M), (grouped, 4 * G * D)], ids=["blocks", "groups"])
-def test_the_mapping_that_is_written_carries_both_ways_to_the_byte(split: Split, width: int, tmp_path: Path) -> None:
-    left, right = sides(tmp_path, split, width)
-    write_mapping(tmp_path / "mapping.toml", paired(left, right))
-    mapping = read_mapping(tmp_path / "mapping.toml")
-    (tmp_path / "empty").mkdir()
-    _, empty = sides(tmp_path / "empty", split, width, carried_numbers=False)
-    arrays = carried(paired(left, empty, mapping))
-    for name, array in right.arrays("weights").items():
-        assert (arrays[name].shape, arrays[name].tobytes()) == (array.shape, array.tobytes())
-    (tmp_path / "other").mkdir()
-    other, _ = sides(tmp_path / "other", split, width, change=lambda *of: None, zero_bias=False)
-    back = carried(paired(right, other, mapping))  # the same file, from the right side to the left
-    for name, array in left.arrays("weights").items():
-        assert (back[name].shape, back[name].tobytes()) == (array.shape, array.tobytes())
-    again = compare_records(left, right, mapping)
-    assert again.passed
-    assert {pair.found for pair in again.pairing.pairs} == {"mapping"}
+def test_what_cannot_be_paired_is_refused_with_a_line_to_begin_with(tmp_path: Path) -> None:
+    def without_value(layers: Layers, gradients: dict[str, Array]) -> None:
+        layers.pop("block/v")
+        for name in "qk":
+            layers[f"block/{name}"][1]["kernel"][:] = 1.0
+
+    left, right = sides(tmp_path, blocks, 3 * M, change=without_value)
+    with pytest.raises(CannotBeginError) as error:
+        compare_records(left, right)
+    assert '[weights] "block.qkv.weight" = {to = "block/q/kernel", axes = "n m -> m n"}' in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_weights_that_are_not_carried_yet_are_paired_by_shapes_that_add_up(tmp_path: Path) -> None:
-    left, right = sides(tmp_path, blocks, 3 * M, carried_numbers=False)
-    arrays = carried(paired(left, right))
-    (tmp_path / "expected").mkdir()
-    _, expected = sides(tmp_path / "expected", blocks, 3 * M)
-    for name, array in expected.arrays("weights").items():
-        np.testing.assert_array_equal(arrays[name], array)
-
-
-def test_what_stands_between_layers_shows_in_the_layer_that_contains_them(tmp_path: Path) -> None:
-    """A residual that one side lacks: the layers in the block agree, and the block does not."""
-    rng = np.random.default_rng(0)
-    kernel, inside = rng.normal(size=(M, M)), rng.normal(size=(N, T, M))
-    layers: dict[str, Layers] = {}
-    for framework, own in (("torch", {"weight": kernel.T}), ("keras", {"kernel": kernel})):
-        dot = "/" if framework == "keras" else "."
-        layers[framework] = {
-            f"block{dot}fc": (["Linear" if framework == "torch" else "Dense"], own, inside),
-            "block": (["mine.Block"], {}, inside + (1.0 if framework == "torch" else 0.0)),
-            "head": (["mine.Head"], {}, inside * 2 if framework == "torch" else inside),
-        }
-    sides = [record(tmp_path / name, name, of, {}) for name, of in layers.items()]
-    found = compare_records(sides[0], sides[1])
-    assert found.broken == "forward"
-    assert found.explanation[1].startswith("block output")
+RNG = np.random.default_rng(5)
 
 
 def both(folder: Path, left: Layers, right: Layers) -> tuple[Side, Side]:
@@ -230,7 +189,22 @@ def passes_with_what_is_written(folder: Path, left: Side, right: Side) -> None:
         np.testing.assert_array_equal(array, right.arrays("weights")[name])
 
 
-RNG = np.random.default_rng(5)
+def test_what_stands_between_layers_shows_in_the_layer_that_contains_them(tmp_path: Path) -> None:
+    """A residual that one side lacks: the layers in the block agree, and the block does not."""
+    kernel, inside = RNG.normal(size=(M, M)), RNG.normal(size=(N, T, M))
+    left: Layers = {
+        "block.fc": (["Linear"], {"weight": kernel.T}, inside),
+        "block": (["mine.Block"], {}, inside + 1),
+        "head": (["mine.Head"], {}, inside * 2),
+    }
+    right: Layers = {
+        "block/fc": (["Dense"], {"kernel": kernel}, inside),
+        "block": (["mine.Block"], {}, inside),
+        "head": (["mine.Head"], {}, inside),
+    }
+    found = compare_records(*both(tmp_path, left, right))
+    assert found.broken == "forward"
+    assert found.explanation[1].startswith("block output")
 
 
 def test_weights_of_own_layers_find_each_other_whatever_they_are_called(tmp_path: Path) -> None:
@@ -243,18 +217,27 @@ def test_weights_of_own_layers_find_each_other_whatever_they_are_called(tmp_path
     passes_with_what_is_written(tmp_path, *sides)
 
 
+def test_a_mapping_may_name_an_array_with_which_no_layer_computes(tmp_path: Path) -> None:
+    layers: Layers = {
+        "bn": (["mine.Norm"], {"gain": RNG.normal(size=M), "num_batches_tracked": np.ones(2)}, np.ones(M))
+    }
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text('[weights]\n"bn.num_batches_tracked" = "bn/num_batches_tracked"\n')
+    assert compare_records(*both(tmp_path, layers, layers), read_mapping(mapping)).passed
+
+
 def test_a_layer_in_parts_has_each_weight_in_one_line(tmp_path: Path) -> None:
     """Whose biases, too, hold numbers that find each other."""
     kernel, bias, output = RNG.normal(size=(M, 2 * M)), RNG.normal(size=2 * M), RNG.normal(size=(N, 2 * M))
+    end: Layers = {"end": (["mine.End"], {}, output)}
     left: Layers = {"kv": (["Linear"], {"weight": kernel.T, "bias": bias}, output)}
     right: Layers = {
         name: (["Dense"], {"kernel": kernel[:, part], "bias": bias[part]}, output[:, part].copy())
         for name, part in (("k", slice(M)), ("v", slice(M, None)))
     }
-    right["end"] = (["mine.End"], {}, output)
-    left["end"] = (["mine.End"], {}, output)
-    sides = both(tmp_path, left, right)
-    assert len(paired(*sides).pairs) == len({pair.name + str([*pair.left.tensors]) for pair in paired(*sides).pairs})
+    sides = both(tmp_path, left | end, right | end)
+    pairs = [(pair.name, *pair.left.tensors) for pair in paired(*sides).pairs]
+    assert len(pairs) == len({*pairs})
     passes_with_what_is_written(tmp_path, *sides)
 
 
@@ -272,39 +255,15 @@ def test_a_kernel_in_another_order_differs_and_passes_with_the_line_that_is_writ
     passes_with_what_is_written(tmp_path, *sides)
 
 
-@pytest.mark.parametrize("exchanged", [False, True])
-def test_packed_experts_are_compared_with_the_layer_that_contains_a_list_of_them(
-    exchanged: bool, tmp_path: Path
-) -> None:
+def test_exchanged_experts_show_in_the_layer_that_contains_a_list_of_them(tmp_path: Path) -> None:
+    """Where the other side has them packed."""
     kernels, output = RNG.normal(size=(2, M, M)), RNG.normal(size=(N, M))
     left: Layers = {"moe": (["mine.Moe"], {"w": kernels}, output), "head": (["mine.Head"], {}, output)}
-    other = output + 1.0 if exchanged else output
     right: Layers = {
-        f"moe/{number}": (["Dense"], {"kernel": kernel}, RNG.normal(size=(N, M)))
-        for number, kernel in enumerate(kernels[::-1] if exchanged else kernels)
+        f"moe/{number}": (["Dense"], {"kernel": kernels[1 - number]}, RNG.normal(size=(N, M))) for number in range(2)
     }
-    right |= {"moe": (["mine.Moe"], {}, other), "head": (["mine.Head"], {}, other)}
+    right |= {"moe": (["mine.Moe"], {}, output + 1.0), "head": (["mine.Head"], {}, output + 1.0)}
     found = compare_records(*both(tmp_path, left, right))
-    assert "moe output" in [check.tensor for check in found.checks]
-    assert found.passed != exchanged
-    if exchanged:
-        assert found.explanation[1].startswith("moe output")
-        (cause,) = [cause.sentence for cause in found.causes if "another order" in cause.sentence]
-        assert "moe with moe/1/kernel + moe/0/kernel" in cause
-
-
-def test_an_embedding_with_more_rows_is_named(tmp_path: Path) -> None:
-    table, output = RNG.normal(size=(5, M)), RNG.normal(size=(N, M))
-    shifted = np.concatenate([RNG.normal(size=(1, M)), table, RNG.normal(size=(1, M))])
-    left: Layers = {"emb": (["Embedding"], {"weight": table}, output)}
-    found = compare_records(*both(tmp_path, left, {"emb": (["Embedding"], {"embeddings": shifted}, output)}))
-    assert found.broken == "weights"
-    assert found.explanation[1].startswith("emb")
-
-
-def test_what_cannot_be_paired_is_refused_with_a_line_to_begin_with(tmp_path: Path) -> None:
-    left, right = sides(tmp_path, interleaved, 3 * M, change=lambda layers, gradients: layers.pop("block/v"))
-    with pytest.raises(CannotBeginError) as error:
-        compare_records(left, right)
-    assert '[weights] "block.qkv.weight" = {to = "block/q/kernel", axes = "n m -> m n"}' in str(error.value)
-    assert "\n" not in str(error.value)
+    assert found.explanation[1].startswith("moe output")
+    (cause,) = [cause.sentence for cause in found.causes if "another order" in cause.sentence]
+    assert "moe with moe/1/kernel + moe/0/kernel" in cause

@@ -126,31 +126,23 @@ def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None
     if len(their_axes) != 1 or len(there) != sum(lengths):
         return
     (other_axis,) = their_axes
-    places = [(names.index(name), place) for name, _, place in there]
-    to = names
-    if len(there) < len(rows):  # what is lacking must stand before all others or after them, and be nowhere
+    places, to = [(names.index(name), place) for name, _, place in there], names
+    lacking = len(rows) - len(there)
+    if lacking:  # rows that stand nowhere, which must be the last or the first ones
         row_size = array.size // len(rows)
-        lacking = (len(rows) - len(there)) * row_size
-        if any(
-            other.size <= lacking and other.size % row_size == 0 for key, other in others.items() if key not in to
-        ):
+        sizes = [other.size for name, other in others.items() if name not in names]
+        may_be_there = any(size <= lacking * row_size and size % row_size == 0 for size in sizes)
+        if may_be_there or not (all(rows[:-lacking]) or all(rows[lacking:])):
             return
-        if all(rows[: len(there)]):
-            to = (*names, LACKING)
-        elif all(rows[len(rows) - len(there) :]):
-            to = (LACKING, *names)
-        else:
-            return
+        to = (*names, LACKING) if rows[0] else (LACKING, *names)
     row = array.take(rows.index(there[0]), axis)
     other = others[names[0]]
     other_row = other if other_axis == WHOLE else other.take(there[0][2], other_axis)
-    for inner, inner_sizes in _inner(row, other_row):
-        for outer, sizes, order in _outer(places, lengths, several=len(to) > 1 or other_axis == WHOLE):
-            one, other_axes = list(inner[0]), list(inner[1])
-            one.insert(axis, outer[0])
-            if other_axis != WHOLE:
-                other_axes.insert(other_axis, outer[1])
-            yield to, (tuple(one), tuple(other_axes)), {**inner_sizes, **sizes}, order
+    for (one, two), inner_sizes in _inner(row, other_row):
+        for outer, outer_sizes, order in _outer(places, lengths, several=len(to) > 1 or other_axis == WHOLE):
+            left = (*one[:axis], outer[0], *one[axis:])
+            right = two if other_axis == WHOLE else (*two[:other_axis], outer[1], *two[other_axis:])
+            yield to, (left, right), {**inner_sizes, **outer_sizes}, order
 
 
 def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Axes, Axes], dict[str, int]]]:
@@ -197,35 +189,32 @@ def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: b
                 group = (PARTS,) if groups == 1 else ("g", PARTS)
                 yield (group, group), {"g": groups} if groups > 1 else {}, []
         return
-    order, number = np.array([place for _, place in places]), len(places)
-    if np.array_equal(order, np.arange(number)):
+    number = len(places)
+    found = np.argsort([place for _, place in places])  # the row of the one that stands at each place of the other
+    if np.array_equal(found, np.arange(number)):
         yield (("n",), ("n",)), {}, []
         return
-    found = np.argsort(order)  # the row of the one that stands at each place of the other
     for one in divisors(number):
         for two in divisors(number // one):
             sizes = {"a": one, "b": two, "c": number // one // two}
             whole = np.arange(number).reshape(list(sizes.values()))
             for turned in ("acb", "bac"):
                 if np.array_equal(whole.transpose(["abc".index(letter) for letter in turned]).ravel(), found):
-                    kept = [letter for letter, size in sizes.items() if size > 1]
+                    kept = {letter: size for letter, size in sizes.items() if size > 1}
                     one_axis, other_axis = (tuple(name for name in of if name in kept) for of in ("abc", turned))
-                    yield (one_axis, other_axis), {letter: sizes[letter] for letter in kept}, []
+                    yield (one_axis, other_axis), kept, []
                     return
-    for count in range(2, min(number, MOST_BLOCKS) + 1):
-        if number % count == 0:
-            size = number // count
-            whole = np.arange(number).reshape(count, size)
-            for one_axis, other_axis, blocks, first in (
-                ((PARTS,), (PARTS,), whole, found[::size] // size),
-                (("n", PARTS), (PARTS, "n"), whole.reshape(size, count).T, found[::size] % count),
-                ((PARTS, "n"), ("n", PARTS), whole, found[:count] // size),
-            ):
-                placed = blocks[first] if other_axis != ("n", PARTS) else blocks[first].T
-                if len({*first.tolist()}) == count and np.array_equal(placed.ravel(), found):
-                    sizes = {"n": size} if len(one_axis) > 1 else {}
-                    yield (one_axis, other_axis), sizes, first.tolist()
-                    return
+    for count in [count for count in divisors(number) if 1 < count <= MOST_BLOCKS]:
+        for axes in (((PARTS,), (PARTS,)), (("n", PARTS), (PARTS, "n")), ((PARTS, "n"), ("n", PARTS))):
+            ones, theirs = (
+                rows.reshape(-1, count).T if axis[0] == "n" else rows.reshape(count, -1)
+                for rows, axis in zip((np.arange(number), found), axes, strict=True)
+            )
+            blocks = {row: block for block, row in enumerate(ones[:, 0].tolist())}
+            order = [blocks.get(row, 0) for row in theirs[:, 0].tolist()]
+            if np.array_equal(ones[order], theirs):
+                yield axes, {"n": number // count} if "n" in axes[0] else {}, order
+                return
 
 
 def divisors(number: int) -> list[int]:

@@ -16,7 +16,7 @@ from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import GroupPair
 from benchmarks.compare.pairing import Pairing
-from benchmarks.compare.record import RecordedLayer, Side, UnfitRecordsError, is_number
+from benchmarks.compare.record import Side, UnfitRecordsError, is_number
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 
@@ -38,7 +38,7 @@ TORCH = "from backends.native.torch import write_state_dict; import sys; write_s
 def carried(pairing: Pairing) -> dict[str, Array]:
     """The left record's weights by the names of the right record, in its layout.
 
-    What is no weight, such as a constant that no layer of the left side has, is as it was. Raises CannotBeginError
+    What is no weight, such as a constant that no layer of the left side has, is as it was. Raises UnfitRecordsError
     for what has no place.
     """
     left, like = pairing.sides
@@ -56,12 +56,12 @@ def laid_out(
 ) -> dict[str, Array]:
     """Arrays by the left weights' names, in the layout of the right side and by its names; `like` has what the left
     side lacks. Slots may be there of some weights only; all weights that are added up have the same ones. Raises
-    CannotBeginError where one side of a pair lacks a tensor, or has it in another shape."""
+    UnfitRecordsError where one side of a pair lacks a tensor, or has it in another shape."""
     found: dict[str, Array] = {}
     for pair in pairs:
         alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
         if alone:
-            raise CannotBeginError(
+            raise UnfitRecordsError(
                 f"{pair.left.name} of {pair.left.side.name} and {pair.right.name} of {pair.right.side.name} do not "
                 f"both have {', '.join(sorted(alone))}; make the two layers alike"
             )
@@ -149,16 +149,13 @@ def _ordered_by_keras(like: Side, arrays: dict[str, Array]) -> bytes:
     names: dict[str, list[str]] = {}  # by the outermost layer
     for layer in layers:
         path = layer.path.removeprefix(f"{model.path}/")
-        names.setdefault(path.partition("/")[0], []).extend(_own(layer))
+        names.setdefault(path.partition("/")[0], []).extend(layer.own.values())
     weights = like.says.weights
-    ordered = (sorted(of, key=lambda name: not weights[name].trainable) for of in [_own(model), *names.values()])
+    ordered = (
+        sorted(of, key=lambda name: not weights[name].trainable) for of in [model.own.values(), *names.values()]
+    )
     of_model, *of_layers = [[arrays[name] for name in of] for of in ordered]
     return ordered_weights_file(filter(None, of_layers), of_model)
-
-
-def _own(layer: RecordedLayer) -> list[str]:
-    """The names of the layer's own arrays."""
-    return [*layer.parameters.values(), *layer.buffers.values()]
 
 
 def _write_with_torch(path: Path, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]]) -> None:

@@ -32,11 +32,11 @@ class Optimizer:
 
     def __init__(self, side: Side) -> None:
         """Raises UnfitRecordsError for one that is not recorded as it must be, or is of no kind that is carried."""
-        if side.says.optimizer is None or not side.says.optimizer.keys:
+        if not side.optimizer.keys:
             raise UnfitRecordsError(
                 f"{side.name} lacks the optimizer; record it with the present rosetta_record: {RECORDING}"
             )
-        self.side, self.says, self.settings = side, side.says.optimizer, side.optimizer_settings
+        self.side, self.says, self.settings = side, side.optimizer, side.optimizer_settings
         self.name = self.says.kind
         if side.optimizer_class not in KEPT:
             known = ", ".join(name for framework, name in KEPT if framework == side.framework)

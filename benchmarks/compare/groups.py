@@ -317,27 +317,31 @@ def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[Wei
     names = [DIMENSIONS_OR_CELL.sub("", name) for name in layer.classes]
     rules = next((table[name] for name in names if name in table), ())
     rules = rules(layer.settings) if callable(rules) else (rules,) if isinstance(rules, Rule) else rules
-    roles = {**layer.parameters, **layer.buffers}
+    roles = layer.own
     found: list[WeightGroup] = []
     claimed = set(COUNTERS)
 
     def claim(kind: str, part: str, tensors: Mapping[str, Sequence[Own]]) -> None:
         """Make a group of those arrays that the layer has, if it has the first tensor."""
         there = {name: [own for own in owns if own.role in roles] for name, owns in tensors.items()}
-        if next(iter(there.values())):
-            claimed.update(own.role for owns in tensors.values() for own in owns)
-            made = {
-                name: Tensor(tuple(layout_of(own, roles[own.role], side.shape(roles[own.role])) for own in owns))
-                for name, owns in there.items()
-                if owns
-            }
-            found.append(WeightGroup(side, kind, layer, part, made))
+        if not next(iter(there.values())):
+            return
+        claimed.update(own.role for owns in there.values() for own in owns)
+        made = {
+            name: Tensor(tuple(layout_of(own, roles[own.role], side.shape(roles[own.role])) for own in owns))
+            for name, owns in there.items()
+            if owns
+        }
+        found.append(WeightGroup(side, kind, layer, part, made))
 
-    for each in rules:
-        start, star, _ = next(iter(each.tensors.values()))[0].role.partition("*")
+    for rule in rules:
+        start, star, _ = next(iter(rule.tensors.values()))[0].role.partition("*")
         for suffix in [role.removeprefix(start) for role in roles if role.startswith(start)] if star else [""]:
-            own = {n: [replace(o, role=o.role.replace("*", suffix)) for o in of] for n, of in each.tensors.items()}
-            claim(each.kind, each.part or suffix.lstrip("_"), own)
+            own = {
+                name: [replace(own, role=own.role.replace("*", suffix)) for own in owns]
+                for name, owns in rule.tensors.items()
+            }
+            claim(rule.kind, rule.part or suffix.lstrip("_"), own)
     for role in [role for role in roles if role not in claimed]:
         claim("parameters" if role in layer.parameters else "buffers", role, {role: [Own(role, least=0)]})
     if not found and not contains_layers and layer.classes:

@@ -18,7 +18,7 @@ from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import GroupPair, Tensor, WeightGroup, groups_of
 from benchmarks.compare.layouts import ARRANGED, PARENT, Shape
 from benchmarks.compare.mapping import MappingFile, MappingLine, arranged, quoted, read_either_way
-from benchmarks.compare.record import Arrays, RecordedLayer, Side, UnfitRecordsError
+from benchmarks.compare.record import RecordedLayer, Side, UnfitRecordsError
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
 OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
@@ -86,7 +86,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         found = list(way(lefts, rights))
         lefts, rights = _rest(lefts, [pair.left for pair in found]), _rest(rights, [pair.right for pair in found])
         pairs += found
-    pairs.sort(key=lambda pair: min(order[name] for name in (pair.left.names or [pair.left.layer.path])))
+    pairs.sort(key=lambda pair: min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path])))
     return Pairing((left, right), _with_parents(pairs, left, right), lefts, rights, dict(mapping.skip))
 
 
@@ -125,7 +125,7 @@ def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
     """The pair of an arrangement. Its tensor has the name that a layer has for it."""
     single, layout = (left, entry.left) if len(entry.left.own) == 1 else (right, entry.right)
     owner = single.owners.get(layout.own[0])
-    role = next((role for role, name in _roles(owner).items() if name == layout.own[0]), "") if owner else ""
+    role = next((role for role, name in owner.own.items() if name == layout.own[0]), "") if owner else ""
     groups, outputs = [], entry.of_outputs() or (None, None)
     for side, layout, of_outputs, scale in (
         (left, entry.left, outputs[0], (1.0, 0.0)),
@@ -141,11 +141,6 @@ def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
             )
         )
     return GroupPair(groups[0], groups[1], entry.found, entry)
-
-
-def _roles(layer: RecordedLayer) -> dict[str, str]:
-    """The layer's names for its own weights, and the record's."""
-    return {**layer.parameters, **layer.buffers}
 
 
 def _by_names(names: tuple[str, str], sides: tuple[Side, Side], lefts: Groups, rights: Groups) -> Pairs:
@@ -216,10 +211,9 @@ def _of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
 def _numbers(group: WeightGroup) -> bytes:
     """Some numbers of the group's first tensor, by which it is told from others of its shape; the same of all
     groups without tensors."""
-    tensor, arrays = next(iter(group.tensors.values()), None), group.side.arrays("weights")
-    if tensor is None or not isinstance(arrays, Arrays):
+    if not group.tensors:
         return b""
-    layout = tensor.layouts[0]
+    layout, arrays = next(iter(group.tensors.values())).layouts[0], group.side.arrays("weights")
     array = np.atleast_1d(layout.together({name: arrays.mapped(name) for name in layout.own}))
     places = np.linspace(0, array.size - 1, min(array.size, TOLD_BY)).astype(np.int64)
     return np.asarray(array[np.unravel_index(places, array.shape)], np.float32).tobytes()
@@ -257,7 +251,7 @@ def _companions(pair: GroupPair, sides: tuple[Side, Side], rest: Sequence[set[st
     assert pair.entry
     axes = [[group for group in layout.axes if PARTS in group][:1] for layout in pair.entry.both]
     names = [
-        [name for layer in group.side_by_side for name in _roles(layer).values() if name in of]
+        [name for layer in group.side_by_side for name in layer.own.values() if name in of]
         for group, of in zip(pair.both, rest, strict=True)
     ]
     left, right = (
@@ -382,7 +376,7 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
         owners = {path for of_pair, is_cut in zip(paths, cut, strict=True) if is_cut for path in of_pair}
         parents.append({})
         for layer in side.says.layers:
-            if layer.path not in side.calls or (_roles(layer) and layer.path not in owners):
+            if layer.path not in side.calls or (layer.own and layer.path not in owners):
                 continue
             starts = tuple(f"{layer.path}{dot}" for dot in "./") if layer.path else ("",)
             within = [

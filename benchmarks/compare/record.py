@@ -60,6 +60,11 @@ class RecordedLayer(msgspec.Struct, frozen=True):
     parameters: dict[Name, Name] = {}  # the layer's name for a weight -> its name in weights.safetensors
     buffers: dict[Name, Name] = {}
 
+    @property
+    def own(self) -> dict[str, str]:
+        """The layer's names for all its arrays, and the record's."""
+        return {**self.parameters, **self.buffers}
+
 
 class RecordedCall(msgspec.Struct, frozen=True):
     layer: Name
@@ -110,7 +115,7 @@ class Description(msgspec.Struct, frozen=True):
 
 
 class Arrays(Mapping[str, NDArray[Any]]):
-    """The arrays of a safetensors file, each read when it is asked for.
+    """The arrays of a safetensors file, each read when it is asked for; none where there is no such file.
 
     The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Arrays are
     read and not mapped, since all that was ever read of a mapped file counts as memory of this process.
@@ -119,6 +124,9 @@ class Arrays(Mapping[str, NDArray[Any]]):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
+        self._places: dict[str, tuple[np.dtype[Any], tuple[int, ...], int]] = {}
+        if not path.exists():
+            return
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
@@ -191,12 +199,10 @@ class Side:
             ) from error
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
-        self._files: dict[str, Mapping[str, NDArray[Any]]] = {}
-        names = {name for layer in self.says.layers for name in (*layer.parameters.values(), *layer.buffers.values())}
-        keys = self.says.optimizer.keys.values() if self.says.optimizer else ()
-        names |= {name.partition("|")[0] for name in keys if name and not name.startswith("|")}
+        self._files: dict[str, Arrays] = {}
+        of_keys = {(key or "").partition("|")[0] for key in self.optimizer.keys.values()} - {""}
         parts = {part for call in self.says.calls for part in call.parts}
-        for file, named in (("weights", names | self.says.weights.keys()), ("layers", parts)):
+        for file, named in (("weights", self.owners.keys() | of_keys | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
                 raise UnfitRecordsError(
@@ -209,11 +215,10 @@ class Side:
                     "record this side again"
                 )
 
-    def arrays(self, file: str) -> Mapping[str, NDArray[Any]]:
+    def arrays(self, file: str) -> Arrays:
         """The arrays of a file, none where the record has no such file."""
         if file not in self._files:
-            path = self.path / f"{file}.safetensors"
-            self._files[file] = Arrays(path) if path.exists() else {}
+            self._files[file] = Arrays(self.path / f"{file}.safetensors")
         return self._files[file]
 
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
@@ -231,8 +236,7 @@ class Side:
 
     def shape(self, name: str, file: str = "weights") -> tuple[int, ...]:
         """The shape of an array, which is not read for it."""
-        arrays = self.arrays(file)
-        return arrays.shape(name) if isinstance(arrays, Arrays) else arrays[name].shape
+        return self.arrays(file).shape(name)
 
     def largest(self, file: str) -> float:
         """The largest number of a file."""
@@ -250,11 +254,7 @@ class Side:
     @cached_property
     def owners(self) -> dict[str, RecordedLayer]:
         """The layer of each weight."""
-        return {
-            name: layer
-            for layer in self.says.layers
-            for name in (*layer.parameters.values(), *layer.buffers.values())
-        }
+        return {name: layer for layer in self.says.layers for name in layer.own.values()}
 
     @property
     def framework(self) -> str:
@@ -276,14 +276,19 @@ class Side:
         return Side(self.path / "control") if (self.path / "control" / "record.json").exists() else None
 
     @property
+    def optimizer(self) -> RecordedOptimizer:
+        """What is said of the optimizer; nothing if none was recorded."""
+        return self.says.optimizer or RecordedOptimizer()
+
+    @property
     def optimizer_class(self) -> tuple[str, str]:
         """The framework, and the class of the optimizer; "" if none was recorded."""
-        return self.framework, self.says.optimizer.kind if self.says.optimizer else ""
+        return self.framework, self.optimizer.kind
 
     @cached_property
     def optimizer_settings(self) -> dict[str, Any]:
         """The optimizer's settings in canonical terms."""
-        own, table = self.says.optimizer.settings if self.says.optimizer else {}, OPTIMIZERS[self.framework]
+        own, table = self.optimizer.settings, OPTIMIZERS[self.framework]
         betas = own.get("betas")  # of torch
         both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
         found = {table[name]: value for name, value in own.items() if name in table} | both
@@ -294,7 +299,7 @@ class Side:
     @property
     def counters(self) -> list[int]:
         """How many steps the optimizer says it took; none where it does not count."""
-        return self.says.optimizer.counters if self.says.optimizer else []
+        return self.optimizer.counters
 
     @cached_property
     def rate_in_momentum(self) -> float:

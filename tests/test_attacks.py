@@ -11,9 +11,15 @@ from common.errors import RosettaError
 from tests.attack import limits
 from tests.attack.__main__ import ATTACKS, namespace, tried
 
-# Those that need no process of their own, each with a number of cases, and with how many outcomes it must have. What
-# damaged recordings come to is held in tests/test_recording.py.
-QUICK = {"files": (200, 35), "messages": (400, 12), "workers": (6, 2), "requests": (300, 6), "command lines": (20, 5)}
+# Those that need no process of their own, each with a number of cases, and with how many outcomes it must have.
+QUICK = {
+    "files": (200, 35),
+    "recordings": (24, 5),
+    "messages": (400, 12),
+    "workers": (6, 2),
+    "requests": (300, 6),
+    "command lines": (20, 5),
+}
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -11,8 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis.strategies import one_of
 
 from benchmarks.measure import recording as recording_module
 from benchmarks.measure.bench import resumed
@@ -29,9 +27,9 @@ from benchmarks.measure.recording import (
 from benchmarks.report.changes import compare
 from benchmarks.report.results import Results
 from common.errors import CannotBeginError, RosettaError
-from tests import damage
+from tests.attack.damaged_files import reported
 from tests.program import refusal
-from tests.recordings import Noise, changed, on_machine, plan_of, recording, slowed, written
+from tests.recordings import COMMITTED, Noise, changed, on_machine, plan_of, recording, slowed, written
 
 WHOLE = recording(plan_of(["torch", "keras"], within=0.04), rounds=2)
 VERSION = "expected rosetta-benchmark version 5"
@@ -124,7 +122,7 @@ def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> Non
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     assert said in refused(path)
     with pytest.raises(RosettaError, match=r"is rosetta-sweep version 4, expected rosetta-benchmark version 5"):
-        Recording.read(damage.COMMITTED / "scaling.jsonl", "rosetta-benchmark")
+        Recording.read(COMMITTED / "scaling.jsonl", "rosetta-benchmark")
 
 
 def set_in(*where: str | int, value: Any) -> Callable[[Any], object]:
@@ -187,19 +185,6 @@ def test_a_line_that_is_damaged_is_refused(path: Path, kind: str, change: Callab
     assert said in refused(path)
 
 
-# Seeded, so that it tests the same each time; tests/attack does it at length.
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(raw=one_of(map(damage.damaged, ["intel.jsonl", "scaling.jsonl", "workers.jsonl"])))
-def test_a_recording_that_is_damaged_anywhere_has_a_page_or_one_clear_line(
-    tmp_path_factory: pytest.TempPathFactory, raw: bytes
-) -> None:
-    path = tmp_path_factory.mktemp("damaged") / "a.jsonl"
-    path.write_bytes(raw)
-    assert damage.reported(path)
-    assert damage.compared_with(path, WHOLE)
-    assert damage.beside_another(path)
-
-
 def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
     def alone(line: Round) -> Round:
         row = line.number % 2
@@ -211,9 +196,9 @@ def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
         return msgspec.structs.replace(line, cycles=cycles)
 
     apart = changed(recording(plan_of(["torch", "keras"]), rounds=4, extra=0), Round, alone)
-    assert "No answer yet" in damage.reported(written(apart, tmp_path / "a.jsonl").path)
+    assert "No answer yet" in reported(written(apart, tmp_path / "a.jsonl").path)
     extreme = changed(recording(plan_of(["torch", "keras"]), rounds=3), Round, far)
-    assert "999,999,999,999,998,592 times as fast" in damage.reported(written(extreme, tmp_path / "b.jsonl").path)
+    assert "999,999,999,999,998,592 times as fast" in reported(written(extreme, tmp_path / "b.jsonl").path)
     still = recording(plan_of(["torch", "keras"]), rounds=3, noise=Noise(0, 0, 0))
     (torch, *_) = compare(still, slowed(still, "torch", 2.0)).changes
     assert (torch.word, torch.ratio.low, torch.ratio.high) == ("slower", pytest.approx(0.5), pytest.approx(0.5))

@@ -25,12 +25,15 @@ import h5py
 
 from backends.native.keras import FOLDERS, ROLES, SETTINGS, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
+from benchmarks import commands
 from benchmarks.compare.carry import carried
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.drafts import write_mapping
 from benchmarks.compare.mapping import quoted, read_mapping
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
+from benchmarks.measure.recording import Recording
+from benchmarks.report import changes, page, render
 from common.config import DataConfig, ModelConfig
 from common.corpus import read_corpus
 from common.errors import RosettaError
@@ -38,7 +41,7 @@ from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
-from tests import damage, records, small_run
+from tests import records, small_run
 from tests.attack.damage_bytes import (
     Damage,
     bit_flipped,
@@ -50,6 +53,7 @@ from tests.attack.damage_bytes import (
     zipped,
 )
 from tests.attack.limits import HARMED, Target, inputs
+from tests.recordings import COMMITTED, committed
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
@@ -230,12 +234,23 @@ def of_mapping(path: Path) -> None:
         compare_records(left, right, mapping).as_json()
 
 
-def of_recording(path: Path) -> str:
-    """A recording gets a page, is compared with another one, and stands beside it, or is refused in one line."""
-    page = "<!doctype html>" in damage.reported(path)
-    damage.compared_with(path, damage.another())
-    damage.beside_another(path)
-    return "pages" if page else "refused in one line"
+def reported(path: Path) -> str:
+    """All that a report makes of a recording."""
+    found = commands.report_of([path])
+    return render.html(found.page, found.charts) + render.markdown(found.page) + found.summary
+
+
+def of_recording(path: Path) -> None:
+    assert "<!doctype html>" in reported(path)
+
+
+def of_recording_and_another(path: Path) -> None:
+    """A recording is compared with another one, on either side, and stands beside it on a page."""
+    one, other = Recording.read(path, "rosetta-benchmark"), committed("intel")
+    for sides in ((one, other), (other, one)):
+        changes.page(changes.compare(*sides))
+    both = page.machines([("damaged", one), ("whole", other)]).page
+    render.html(both, {}), render.markdown(both)
 
 
 def damaging(
@@ -285,11 +300,21 @@ def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[st
         yield from inputs(targets, names, rng, folder)
 
 
+def lines_of(name: str) -> bytes:
+    """A committed recording, of which each round has two cycles; of a benchmark two rounds."""
+    lines = [json.loads(line) for line in (COMMITTED / name).read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        if line["kind"] == "round":
+            line["cycles"] = line["cycles"][:2]
+    lines = [line for line in lines if name != "intel.jsonl" or line.get("number", 0) < 3]
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
 def recordings(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    targets = {}
-    for name in ("intel.jsonl", "scaling.jsonl", "workers.jsonl"):
-        lines = "".join(json.dumps(line) + "\n" for line in damage.lines_of(name)).encode()
-        targets[name] = damaging(lines, of_recording, damaged, damaged_json_lines)
+    ways = damaged, damaged_json_lines
+    each = ("intel.jsonl", "scaling.jsonl", "workers.jsonl")
+    targets = {name: damaging(lines_of(name), of_recording, *ways) for name in each}
+    targets["intel.jsonl and another"] = damaging(lines_of("intel.jsonl"), of_recording_and_another, *ways)
     yield from inputs(targets, names, rng, folder)
 
 

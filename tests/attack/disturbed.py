@@ -9,7 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import cycle
@@ -21,7 +21,7 @@ from common.files import UNFINISHED
 from common.terminal import ENDING
 from tests.attack import stories
 from tests.attack.programs import LONGEST, Program
-from tests.attack.stories import SMALL, Story, Told
+from tests.attack.stories import SMALL, STORIES, Told
 from tests.program import workers
 
 SOONEST = 0.3  # seconds after which one is disturbed: before, Python itself starts, and shows a traceback
@@ -50,19 +50,19 @@ Disturb = Callable[[Told, random.Random], str]
 
 
 def disturbing(
-    disturb: Disturb, table: Mapping[str, Story], rng: random.Random, folder: Path, names: Sequence[str]
+    disturb: Disturb, turns: Iterable[str], rng: random.Random, folder: Path, names: Sequence[str]
 ) -> Iterator[str]:
-    """Disturb the stories of a table, or of these names alone, in turn, each beside a run of two epochs."""
+    """Disturb stories in turn, those of these names where some are given, each beside a run of two epochs."""
     run, wholes = folder / "prepared" / "run", dict[str, Told]()
     words = f"rosetta train --backend numpy {SMALL} --epochs 2 --out {run}"
     with Program(folder / "prepared", words.split()) as program:
         assert program.ended() == 0, program.lines()
-    for number, name in enumerate(cycle(names or table)):
+    for number, name in enumerate(cycle(names or turns)):
         if name not in wholes:
-            wholes[name] = Told(table[name], folder / f"whole-{number}", run)
-            if table[name].out != stories.NOTHING:
+            wholes[name] = Told(STORIES[name], folder / f"whole-{number}", run)
+            if STORIES[name].out != stories.NOTHING:
                 wholes[name].go_on()
-        told = Told(table[name], folder / str(number), run, wholes[name])
+        told = Told(STORIES[name], folder / str(number), run, wholes[name])
         yield f"{name}: {disturb(told, rng)}"
         shutil.rmtree(told.folder)
 
@@ -260,13 +260,13 @@ def raced(told: Told, rng: random.Random) -> str:
     return f"ended with {' and '.join(map(str, sorted(statuses)))}"
 
 
-MAKING = stories.WITH_NUMPY | stories.WITH_FRAMEWORKS
-kills = partial(disturbing, killed, MAKING)
+# Those with frameworks take long, and are rarer.
+kills = partial(disturbing, killed, [*stories.WITH_NUMPY] * 3 + [*stories.WITH_FRAMEWORKS])
 restarts = partial(disturbing, killed, stories.GROUPS)
-signals = partial(disturbing, signalled, MAKING | stories.ANSWERING)
+signals = partial(disturbing, signalled, stories.WITH_NUMPY | stories.WITH_FRAMEWORKS | stories.ANSWERING)
 full_disks = partial(disturbing, met_a_full_disk, stories.WITH_NUMPY | stories.PRINTING)
 limits = partial(disturbing, limited, stories.WITH_NUMPY | stories.PRINTING)
 # Those that make a new thing, which is the same under any name.
 NEW = ("train", "bench", "report as a page", "convert to weights")
-places = partial(disturbing, placed, {name: stories.WITH_NUMPY[name] for name in NEW})
+places = partial(disturbing, placed, NEW)
 races = partial(disturbing, raced, stories.WITH_NUMPY)

@@ -134,6 +134,7 @@ ANSWERING = {  # those that make nothing
     "backends": Story("rosetta backends"),
     "data": Story("rosetta data"),
 }
+STORIES = WITH_NUMPY | PRINTING | WITH_FRAMEWORKS | GROUPS | ANSWERING
 
 
 class Told:

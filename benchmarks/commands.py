@@ -1,7 +1,7 @@
 """The commands that measure and report, which rosetta.py adds to its command line."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -19,6 +19,7 @@ from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Benchmark
+    from benchmarks.measure.sweep import Sweep
     from benchmarks.report.render import Report
 
 # Options that cannot be given with --resume, which takes their values from the recording.
@@ -101,15 +102,12 @@ def bench(
     interrupted, and `rosetta report` to make a page of its recording.
     """
     from backends import find, frameworks
-    from benchmarks.measure import bench
-    from benchmarks.measure.lock import only_benchmark, only_writer
+    from benchmarks.measure.bench import opened_benchmark
     from benchmarks.measure.plan import BUDGET, CAREFUL, LONG_BUDGET, WITHIN, Plan, rows_of
 
-    path = _recording_path(out, resume, "bench")
+    path, plan = _recording_path(context, out, resume), None
     seconds = options.seconds(budget) if budget is not None else None
-    if resume:
-        options.refuse(context, PLANNED, OWN_PLAN)
-    else:
+    if not resume:
         names = options.installed_backends(backends) if backends is not None else frameworks()
         if baseline is not None and baseline not in names:
             raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
@@ -128,12 +126,7 @@ def bench(
         )
         for row in plan.rows:
             find(row.backend, row.python or None)
-    # The recording is opened under the locks, since another benchmark may still be writing to it.
-    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
-        benchmark = bench.resumed(path, seconds, python or []) if resume else bench.begin(path, plan)
-        progress = _Progress(benchmark)
-        with _measuring("bench", path, json, *benchmark.plan.python_options), progress.live:
-            benchmark.run(progress.status, progress.note)
+    _measure("bench", path, resume, wait, json, lambda: opened_benchmark(path, plan, seconds, python or []))
 
 
 def sweep(
@@ -167,14 +160,11 @@ def sweep(
     """
     from backends import BASELINE, TABLE, frameworks
     from backends.groups.engines import engine_of
-    from benchmarks.measure import sweep
-    from benchmarks.measure.lock import only_benchmark, only_writer
     from benchmarks.measure.plan import Plan, Row
+    from benchmarks.measure.sweep import AXES, opened_sweep
 
-    path = _recording_path(out, resume, "sweep")
-    if resume:
-        options.refuse(context, PLANNED, OWN_PLAN)
-    else:
+    path, plan = _recording_path(context, out, resume), None
+    if not resume:
         by_default = [name for name in frameworks() if name != BASELINE]
         names = options.installed_backends(backends) if backends is not None else by_default
         for name in names:
@@ -191,15 +181,10 @@ def sweep(
             device,
             threads if workers == 1 else threads or 1,
             tuple(map(Row, names)),
-            axes=sweep.AXES if workers == 1 else {},
+            axes=AXES if workers == 1 else {},
             workers=workers,
         )
-    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
-        recording = sweep.resumed(path) if resume else sweep.begin(path, plan)
-        began = monotonic()
-        with _measuring("sweep", path, json):
-            for title in sweep.measure(recording):
-                _log(monotonic() - began, title)
+    _measure("sweep", path, resume, wait, json, lambda: opened_sweep(path, plan))
 
 
 def machine(json: options.Json = False) -> None:
@@ -244,18 +229,17 @@ def report(
     from benchmarks.report import render
     from common.files import write_atomically
 
-    if out is not None and out.suffix not in (".html", ".md"):
-        raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
-    if out is not None and out.is_file() and format_of(out).startswith("rosetta-"):
-        raise CannotBeginError(f"{out} is itself a recording; give --out another name")
-    there = out is not None and os.path.lexists(out)  # a link to nothing, too
-    if out is not None and there and not force and not (out.is_file() and render.is_page(out)):
-        raise CannotBeginError(
-            f"{out} exists, and `rosetta report` did not make it; give --out another name, or --force to replace it"
-        )
     found = report_of(recordings)
     if out is None:
         return render.terminal(found.summary, terminal.out)
+    if out.suffix not in (".html", ".md"):
+        raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
+    if format_of(out).startswith("rosetta-"):
+        raise CannotBeginError(f"{out} is itself a recording; give --out another name")
+    if os.path.lexists(out) and not force and not (out.is_file() and render.is_page(out)):  # a link to nothing, too
+        raise CannotBeginError(
+            f"{out} exists, and `rosetta report` did not make it; give --out another name, or --force to replace it"
+        )
     made = render.html(found.page, found.charts) if out.suffix == ".html" else render.markdown(found.page)
     try:
         write_atomically(out, made.encode())
@@ -298,48 +282,32 @@ def compare(
 
 
 class _Progress:
-    """Tells how far a benchmark is: on a terminal in a line that lives, in a log in a line every 15 s.
+    """Tells how far measuring is: on a terminal in a line that lives, in a log in a line every 15 s.
 
     Lines are drawn between turns alone, since drawing while something is timed would slow it down.
     """
 
-    def __init__(self, benchmark: "Benchmark") -> None:
+    def __init__(self) -> None:
         from rich.live import Live
 
-        self.benchmark, self.began, self.logged = benchmark, monotonic(), -LOG_SECONDS
+        self.began, self.logged = monotonic(), -LOG_SECONDS
         self.live = Live(console=terminal.err, auto_refresh=False, transient=True)
 
     def status(self, doing: str) -> None:
-        from benchmarks.measure.statistics import widest
+        from rich.text import Text
 
-        words = [doing]
-        if self.benchmark.pace.end:
-            words.append(f"{_clock(max(0.0, self.benchmark.pace.left))} left")
-        if found := widest(self.benchmark.recording):
-            left, right, ratio = found
-            words.append(f"{left.label} over {right.label} {ratio.value:.2f}, ± {ratio.half_width:.0%} so far")
-        seconds = monotonic() - self.began
         if self.live.console.is_terminal:
-            from rich.text import Text
-
-            self.live.update(Text(f"[{_clock(seconds)}] {printable('; '.join(words))}"), refresh=True)
-        elif seconds - self.logged >= LOG_SECONDS:
-            self.logged = seconds
-            _log(seconds, "; ".join(words))
+            self.live.update(Text(self._timed(doing)), refresh=True)
+        elif monotonic() - self.began - self.logged >= LOG_SECONDS:
+            self.logged = monotonic() - self.began
+            self.note(doing)
 
     def note(self, line: str) -> None:
-        _log(monotonic() - self.began, line)
+        terminal.err.print(self._timed(line), markup=False, highlight=False, soft_wrap=True)
 
-
-def _log(seconds: float, line: str) -> None:
-    """Print a line with the time that has passed to standard error."""
-
-    text = f"[{_clock(seconds)}] {printable(line)}"
-    terminal.err.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    def _timed(self, line: str) -> str:
+        seconds = int(monotonic() - self.began)
+        return f"[{seconds // 60}:{seconds % 60:02}] {printable(line)}"
 
 
 def report_of(paths: Sequence[Path]) -> "Report":
@@ -357,16 +325,32 @@ def report_of(paths: Sequence[Path]) -> "Report":
     return scaling.report_of(recording)
 
 
-def _recording_path(out: Path | None, resume: bool, command: str) -> Path:
-    """The recording to write or to resume. Raises CannotBeginError if a new recording would overwrite a file."""
+def _recording_path(context: typer.Context, out: Path | None, resume: bool) -> Path:
+    """The recording to write or to resume. Raises CannotBeginError where it cannot be."""
     from benchmarks.measure.recording import refuse_existing
 
-    if resume and out is None:
-        raise CannotBeginError("--resume needs --out, the recording to continue")
-    path = out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
-    if not resume:
-        refuse_existing(path)
+    if resume:
+        if out is None:
+            raise CannotBeginError("--resume needs --out, the recording to continue")
+        options.refuse(context, PLANNED, OWN_PLAN)
+        return out
+    path = out or Path("results") / f"{context.info_name}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+    refuse_existing(path)
     return path
+
+
+def _measure(
+    command: str, path: Path, resume: bool, wait: bool, json: bool, opened: Callable[[], "Benchmark | Sweep"]
+) -> None:
+    """Measure what a recording lacks, alone on the machine, and show the results."""
+    from benchmarks.measure.machine import only_benchmark
+    from benchmarks.measure.recording import only_writer
+
+    # The recording is opened under the locks, since another benchmark may still be writing to it.
+    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
+        measuring, progress = opened(), _Progress()
+        with _measuring(command, path, json, *measuring.plan.python_options), progress.live:
+            measuring.run(progress.status, progress.note)
 
 
 @contextmanager

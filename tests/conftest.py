@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from backends import TABLE
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.measure.lock import PLACE
+from benchmarks.measure.machine import PLACE
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.material import Material, prepare

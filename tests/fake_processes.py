@@ -5,24 +5,24 @@ A benchmark of minutes is run on it in no time, on machines as slow and as busy 
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.measure import bench, machine
+from benchmarks.measure import bench, machine, sentences, turns
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.in_child import Profile, Visit, WarmUp
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Certified, Recording, Sizes, Text
 from benchmarks.measure.sentences import Sentences, Weights
 from common.material import Material
-from common.tensors import Batch, model_config
+from common.tensors import Batch, Batches, model_config
 from common.weights import initial_state
 from tests import recordings
 
@@ -37,8 +37,6 @@ class World:
     step_seconds: Callable[[Row, int], float] = lambda row, step: 0.1  # of a visit's steps
     slowness: float = 1.0  # how many times as long as elsewhere everything takes
     start_seconds: float = 2.0  # of a process that is started alone
-    started: int = 0  # number of processes, of which those after the first round are started two at a time
-    one_by_one: int = 0  # number of processes of the first round
     parity_seconds: float = 20.0
     neighbour: Callable[[float], float] = lambda now: 0.0  # cores that other programs use at a time
     stolen: Callable[[float], float] = lambda now: 0.0  # cores that other virtual machines take at a time
@@ -48,7 +46,7 @@ class World:
     visits: list[tuple[Row, int, int]] = field(default_factory=list)  # the row, steps in all, first pair's place
     alive: list["FakeProcess"] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    statuses: list[tuple[float, str]] = field(default_factory=list)
+    statuses: list[float] = field(default_factory=list)  # when something was said
 
     def work(self, seconds: float) -> float:
         """Let something take so long on a machine without neighbours; returns how long it took."""
@@ -71,10 +69,7 @@ class World:
             self.sleep(TICK)
 
     def status(self, doing: str) -> None:
-        self.statuses.append((self.now, doing))
-
-    def note(self, line: str) -> None:
-        self.notes.append(line)
+        self.statuses.append(self.now)
 
 
 class FakeProcess:
@@ -83,49 +78,34 @@ class FakeProcess:
     pid = 1
 
     def __init__(self, world: World, row: Row) -> None:
-        self.world, self.row = world, row
-        world.started += 1
-        world.work(world.start_seconds / (1 if world.started <= world.one_by_one else bench.STARTED_AT_ONCE))
-        self.facts = recordings.facts(row)
+        self.world, self.row, self.facts = world, row, recordings.facts(row)
         world.alive.append(self)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.world.alive.remove(self)
-
-    def call(
-        self, function: Callable[..., Any], on_event: object = None, timeout: float = 0.0, **arguments: Any
-    ) -> Any:
+    def call(self, function: Callable[..., Any], *listening: object, **arguments: Any) -> Any:
         answer: Callable[..., Any] = getattr(self, function.__name__)
         return answer(**arguments)
 
     def _steps(self, count: int) -> list[float]:
         return [self.world.work(self.world.step_seconds(self.row, step)) for step in range(count)]
 
-    def warm_up(self, rows: Batch, batch_size: int) -> WarmUp:
-        first, *others = self._steps(1 + len(rows) // batch_size)
+    def warm_up(self, batches: Batches) -> WarmUp:
+        first, *others = self._steps(1 + len(batches))
         return WarmUp(first, others, 600_000_000)
 
-    def steps(self, rows: Batch, batch_size: int, lead: int) -> Visit:
-        count = len(rows) // batch_size
-        self.world.visits.append((self.row, count, int(rows.encoder_ids[0].sum())))
-        taken = self._steps(count)
+    def steps(self, batches: Batches, lead: int) -> Visit:
+        self.world.visits.append((self.row, len(batches), int(batches.rows[0])))
+        taken = self._steps(len(batches))
         return Visit(0, taken[:lead], taken[lead:], sum(taken), True, peak=700_000_000)
 
-    def load(self, state: Any) -> None:
-        """Weights change no time."""
-
-    def decoding(self, **sources: Any) -> Visit:
+    def decoding(self, state: object, batch: Batch) -> Visit:
         calls = [self.world.work(0.06) for _ in range(3)]
         return Visit(0, [], calls, sum(calls), True)
 
-    def search(self, encoder_ids: np.ndarray, encoder_lengths: np.ndarray, max_length: int) -> SimpleNamespace:
-        self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
-        return SimpleNamespace(ids=np.ones((len(encoder_ids), 1, max_length), np.int64))
+    def decoded(self, state: object, batch: Batch) -> tuple[float, np.ndarray]:
+        seconds = self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
+        return seconds, np.ones((len(batch), 20), np.int64)
 
-    def profiled(self, rows: Batch, batch_size: int) -> Profile:
+    def profiled(self, batches: Batches) -> Profile:
         self.world.work(2.0)
         return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
 
@@ -138,16 +118,10 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
     """A machine whose clock goes on only by what is done on it, and every backend of which is a fake."""
     world = World()
 
-    class FakeWatch:
-        def __init__(self, children: Iterable[int]) -> None:
-            list(children)
-            self.began = world.now
-
-        def others(self) -> float:
-            return world.used(self.began)
-
-        def stolen(self) -> float:
-            return world.stolen(self.began)
+    def watch(children: Iterable[int]) -> SimpleNamespace:
+        list(children)
+        began = world.now
+        return SimpleNamespace(others=lambda: world.used(began), stolen=lambda: world.stolen(began))
 
     def certify(benchmark: Benchmark) -> None:
         if not benchmark.recording.of_kind(Certified):
@@ -157,32 +131,41 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
 
     @contextmanager
     def started(
-        indices: Iterable[int], launch: Callable[[int], FakeProcess], *also: object
+        indices: Iterable[int], launch: Callable[[int], FakeProcess], failed: object, at_once: int
     ) -> Iterator[Iterator[tuple[int, FakeProcess]]]:
-        with ExitStack() as stack:
-            yield ((index, stack.enter_context(launch(index))) for index in indices)
+        def one_after_another() -> Iterator[tuple[int, FakeProcess]]:
+            for index in indices:
+                world.work(world.start_seconds / at_once)
+                yield index, launch(index)
 
-    def launched(benchmark: Benchmark, index: int) -> FakeProcess:
-        return FakeProcess(world, benchmark.plan.rows[index])
+        yield one_after_another()
+        world.alive.clear()
 
-    monkeypatch.setattr(Benchmark, "_launch", launched)
-    monkeypatch.setattr(bench, "started_side_by_side", started)
-    monkeypatch.setattr(Benchmark, "_certify", certify)
-    monkeypatch.setattr(machine, "Watch", FakeWatch)
-    monkeypatch.setattr(machine, "now", lambda: world.now)
-    monkeypatch.setattr(machine, "wait_until_idle", world.wait_until_idle)
-    monkeypatch.setattr(machine, "time", SimpleNamespace(sleep=world.sleep))
-    monkeypatch.setattr(machine, "_processes", dict)
-    memory = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=world.available))
-    monkeypatch.setattr(bench, "psutil", memory)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # which takes longer than all the rest
-    monkeypatch.setattr(bench, "score", lambda *texts: recordings.decoded(0, Row("torch")).scores)
+    fakes: dict[Any, dict[str, Any]] = {
+        Benchmark: {
+            "_launch": lambda benchmark, index: FakeProcess(world, benchmark.plan.rows[index]),
+            "_certify": certify,
+        },
+        bench: {"psutil": SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=world.available))},
+        turns: {"started_side_by_side": started},
+        sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
+        machine: {
+            "Watch": watch,
+            "now": lambda: world.now,
+            "wait_until_idle": world.wait_until_idle,
+            "time": SimpleNamespace(sleep=world.sleep),
+            "_processes": dict,
+        },
+        os: {"fsync": lambda descriptor: None},  # which takes longer than all the rest
+    }
+    for place, names in fakes.items():
+        for name, fake in names.items():
+            monkeypatch.setattr(place, name, fake)
     return world
 
 
-def begun(plan: Plan, path: Path, material: Material, world: World, budget: float | None = None) -> Benchmark:
+def begun(plan: Plan, path: Path, material: Material, budget: float | None = None) -> Benchmark:
     """A benchmark on its way to the first round; gone on with where it was begun."""
-    world.started, world.one_by_one = 0, len(plan.matched)
     model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
     sentences = Sentences(material, Weights("fresh weights", "", fresh(model), frozenset()))
     if path.exists():

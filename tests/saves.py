@@ -15,8 +15,7 @@ from unittest.mock import patch
 
 from backends.process.parent import scratch_folder
 from benchmarks.commands import report
-from benchmarks.measure.lock import only_writer
-from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line
+from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line, only_writer
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED
 from common.run_directory import RunDirectory

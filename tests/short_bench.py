@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from math import inf
 
-from benchmarks.measure import bench, machine, pace
+from benchmarks.measure import bench, machine
 from benchmarks.report import results
 from rosetta import main
 
@@ -15,9 +15,9 @@ from rosetta import main
 def make_short(rounds: int) -> None:
     """Let the benchmarks of this process end after so many rounds of short visits, and one with all rows."""
     bench.QUICK = replace(bench.QUICK, num_samples=64, steps=2, batch_rows=8, sentences=4)
-    pace.LEAD_SECONDS = pace.TIMED_SECONDS = 0.02
-    pace.CYCLES, bench.EXTRA_ROUNDS, bench.PROCESS_BYTES = 2, 1, 0.0
-    bench.LEAST_ROUNDS = pace.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
+    bench.LEAD_SECONDS = bench.TIMED_SECONDS = 0.02
+    bench.CYCLES, bench.EXTRA_ROUNDS, bench.PROCESS_BYTES = 2, 1, 0.0
+    bench.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
     bench.ENOUGH_ROUNDS = rounds
     machine.MOST_WAIT = machine.WINDOW
     machine.MOST_OTHERS = inf

@@ -23,11 +23,11 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
     """The plan of what is typed; nothing is measured."""
     found: list[Plan] = []
 
-    def begin(path: Path, plan: Plan) -> None:
+    def opened(path: Path, plan: Plan, *also: object) -> None:
         found.append(plan)
         raise PlannedError
 
-    monkeypatch.setattr(bench, "begin", begin)
+    monkeypatch.setattr(bench, "opened_benchmark", opened)
     with pytest.raises(PlannedError):
         rosetta(*typed)
     return found[0]

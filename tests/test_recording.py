@@ -13,8 +13,7 @@ import msgspec
 import pytest
 
 from benchmarks.measure import recording as recording_module
-from benchmarks.measure.bench import resumed
-from benchmarks.measure.lock import only_writer
+from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.recording import (
     Decoded,
     Recording,
@@ -23,6 +22,7 @@ from benchmarks.measure.recording import (
     create_lines,
     cut_torn_line,
     format_of,
+    only_writer,
 )
 from benchmarks.report.changes import compare
 from benchmarks.report.results import Results
@@ -83,6 +83,9 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     assert "link.md exists, and `rosetta report` did not make it" in refusal(2, "report", own, "-o", nowhere)
     assert nowhere.is_symlink()
     assert notes.read_text() == "my own"
+    assert ".html" in refusal(2, "report", own, "-o", own.with_suffix(".pdf"))
+    assert "cannot be read" in refusal(2, "report", path, "-o", notes, "--force")
+    assert "cannot be written" in refusal(2, "report", own, "-o", own.parent / "none" / "report.md")
 
 
 @pytest.mark.parametrize("torn", [1, 40, 100_000])
@@ -208,20 +211,11 @@ def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
     assert {row.label for row in Results(Recording.read(unknown)).rows if not row.why_not} >= {"torch", "jax"}
 
 
-def test_a_first_line_that_a_full_disk_cuts_off_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(path: Path, line: object) -> None:
-        path.write_bytes(b'{"kind":"pl')
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(recording_module, "append_line", cut)
-    path = tmp_path / "a.jsonl"
-    with pytest.raises(CannotBeginError, match="cannot be written: the disk is full"), only_writer(path, new=True):
-        create_lines(path, WHOLE.head)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_line_that_could_not_be_read_is_not_written(path: Path, tmp_path: Path) -> None:
-    before = path.read_bytes()
+def test_what_cannot_be_written_whole_is_not_written(
+    path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that could not be read again, and a first line that a full disk cuts off."""
+    before, folder = path.read_bytes(), tmp_path_factory.mktemp("new")
     line = WHOLE.of_kind(Decoded)[0]
     for wrong in (msgspec.structs.replace(line, sentences=10**41), msgspec.structs.replace(line, seconds=nan)):
         with pytest.raises(RosettaError, match="cannot hold what was measured"):
@@ -229,8 +223,17 @@ def test_a_line_that_could_not_be_read_is_not_written(path: Path, tmp_path: Path
     assert path.read_bytes() == before
     named = msgspec.structs.replace(WHOLE.plan, run="\udcff")  # which stands for a byte that is not UTF-8
     with pytest.raises(CannotBeginError, match="cannot hold"):
-        create_lines(tmp_path / "b.jsonl", msgspec.structs.replace(WHOLE.head, plan=named))
-    assert not (tmp_path / "b.jsonl").exists()
+        create_lines(folder / "a.jsonl", msgspec.structs.replace(WHOLE.head, plan=named))
+
+    def cut(path: Path, line: object) -> None:
+        path.write_bytes(b'{"kind":"pl')
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recording_module, "append_line", cut)
+    new = folder / "b.jsonl"
+    with pytest.raises(CannotBeginError, match="cannot be written: the disk is full"), only_writer(new, new=True):
+        create_lines(new, WHOLE.head)
+    assert list(folder.iterdir()) == []
 
 
 def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -254,12 +257,15 @@ def test_another_machine_or_another_text_is_not_gone_on_with(path: Path, monkeyp
     known, unknown = Recording.read(path), on_machine(Recording.read(path), processor="")
     for was, now in ((known, unknown), (unknown, unknown), (unknown, known)):
         monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found.head.machine)
-        was.resume()
+        was.resume(was.head.corpus)
     with pytest.raises(CannotBeginError) as caught:
-        on_machine(known, processor="\x1b[2J\u202e").resume()
+        on_machine(known, processor="\x1b[2J\u202e").resume(known.head.corpus)
     assert str(caught.value).endswith("processor was ?[2J? and is now a processor; choose another --out")
     with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
-        resumed(path)  # whose digest is of no corpus
+        opened_benchmark(path, None)  # whose digest is of no corpus
+    other = msgspec.structs.replace(known.head.corpus, weights_sha256="2" * 64)
+    with pytest.raises(CannotBeginError, match="the bundled run after 30 epochs have changed since"):
+        known.resume(other)
 
 
 def test_a_command_of_the_page_is_one_command_whatever_the_recording_names() -> None:

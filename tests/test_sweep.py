@@ -1,8 +1,8 @@
 """Sweeps of sizes and of workers: what is measured once, in two goes, and what follows from known times."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 from math import inf
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from benchmarks.report import scaling
 from benchmarks.report.why import multiplies_one_hot, step_flop
 from common.config import DataConfig, TrainConfig
 from tests import child
-from tests.conftest import LATENT_DIM, batch_of
+from tests.conftest import LATENT_DIM, batch_of, model
 from tests.program import refusal
 from tests.recordings import COMMITTED, changed, committed, each_visit
 
@@ -37,24 +37,41 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "MOST_OTHERS", inf)
 
 
+class EndedError(Exception):
+    """Raised where a sweep is killed."""
+
+
+def measured(path: Path, plan: Plan | None, most: int = 99) -> list[str]:
+    """Begin a sweep or go on with it, until a round begins after so many; what it notes."""
+    notes: list[str] = []
+
+    def note(title: str) -> None:
+        notes.append(title)
+        if len(notes) > most:
+            raise EndedError
+
+    with suppress(EndedError):
+        sweep.opened_sweep(path, plan).run(pytest.fail, note)
+    return notes
+
+
 def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) -> None:
     path, axes = tmp_path / "a.jsonl", {"batch_size": [2], "num_samples": [40, 400]}
     plan = Plan(DataConfig(num_samples=200), TrainConfig(), 16, "cpu", 1, (Row("numpy"),), axes=axes)
-    told = list(islice(sweep.measure(sweep.begin(path, plan)), 2))  # the last of which is begun, and not recorded
-    assert told == ["batch_size 2 (1 of 3)", "num_samples 40 (2 of 3)"]
+    assert measured(path, plan, most=1) == ["batch_size 2 (1 of 3)", "num_samples 40 (2 of 3)"]
     with path.open("ab") as file:
         file.write(b'{"kind": "rou')  # what a kill leaves
-    assert [*sweep.measure(Recording.read(path).resume())] == ["num_samples 40 (1 of 2)", "num_samples 400 (2 of 2)"]
-    measured = Recording.read(path)
-    assert [line.number for line in measured.rounds()] == [1, 2, 3]
-    (peak,) = measured.of_kind(RowProfile)
+    assert measured(path, None) == ["num_samples 40 (1 of 2)", "num_samples 400 (2 of 2)"]
+    made = Recording.read(path)
+    assert [line.number for line in made.rounds()] == [1, 2, 3]
+    (peak,) = made.of_kind(RowProfile)
     assert peak.flops > 1e8
-    for line in measured.rounds():
+    for line in made.rounds():
         assert [start.row for start in line.starts] == [0]
         assert [[visit.row for visit in cycle] for cycle in line.cycles] == [[0]] * sweep.CYCLES
         assert all(len(visit.steps) >= (16 if line.number > 1 else 3) for cycle in line.cycles for visit in cycle)
         assert all(visit.peak > 20_000_000 for cycle in line.cycles for visit in cycle)
-    found = scaling.scaling_of(measured)
+    found = scaling.scaling_of(made)
     assert [(point.axis, point.size) for point in found.points] == sweep.points_of(plan)
     assert all(0 < point.share < 1.5 for point in found.points)
     assert found.command == "rosetta sweep --backends numpy --latent-dim 16 --threads 1 --num-samples 200"
@@ -67,15 +84,15 @@ def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(
     start = Runtime.start
     monkeypatch.setattr(Runtime, "start", lambda runtime, name, *configs: start(runtime, "numpy", *configs))
     path, settings = tmp_path / "a.jsonl", TrainConfig(batch_size=8)
-    begun = sweep.begin(path, Plan(DataConfig(num_samples=200), settings, 16, "cpu", 1, (Row("torch"),), workers=2))
-    assert [*sweep.measure(begun)] == ["torch, round 1 of 1 (1 of 1)"]
-    measured = Recording.read(path)
-    assert [*sweep.measure(measured)] == []
-    (line,) = measured.rounds()
+    plan = Plan(DataConfig(num_samples=200), settings, 16, "cpu", 1, (Row("torch"),), workers=2)
+    assert measured(path, plan) == ["torch, round 1 of 1 (1 of 1)"]
+    assert measured(path, None) == []
+    made = Recording.read(path)
+    (line,) = made.rounds()
     visits = sorted(line.cycles[0], key=lambda visit: visit.row)
     assert [(len(visit.steps), len(visit.lead)) for visit in visits] == [(8, 2), (16, 4), (16, 4), (16, 4)]
-    assert [found.size for found in measured.of_kind(Summed)] == [*sweep.SUM_SIZES]
-    (profiled,) = measured.of_kind(RowProfile)
+    assert [found.size for found in made.of_kind(Summed)] == [*sweep.SUM_SIZES]
+    (profiled,) = made.of_kind(RowProfile)
     assert any(scaling.COMMUNICATION.search(kernel.name) for kernel in profiled.profile.kernels)
 
 
@@ -173,14 +190,13 @@ def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
 def test_rows_are_spread_or_repeated_and_random_ones_fill_the_sizes() -> None:
     assert sweep.spread(3, 9).tolist() == [0, 3, 6]
     assert sweep.spread(6, 3).tolist() == [0, 0, 1, 1, 2, 2]
-    corpus = batch_of(8, "float32")
-    tensors = Sizes(1, 7, 7, corpus.num_encoder_tokens, corpus.num_decoder_tokens)
-    rows = sweep.random_rows(tensors, 5, corpus, seed=1)
+    corpus, fits = batch_of(8, "float32"), model("float32")
+    rows = sweep.random_rows(Sizes(1, 7, 7, 1, 1), 5, fits, seed=1)
     assert rows.encoder_input_data.shape == (5, 7, corpus.num_encoder_tokens)
     assert rows.decoder_target_data.shape == (5, 7, corpus.num_decoder_tokens)
     assert rows.encoder_ids.dtype == corpus.encoder_ids.dtype
-    assert rows.real_positions.sum() == 5 * 6
-    assert np.array_equal(rows.decoder_ids, sweep.random_rows(tensors, 5, corpus, seed=1).decoder_ids)
+    assert rows.real_positions.sum() == 5 * 7
+    assert np.array_equal(rows.decoder_ids, sweep.random_rows(Sizes(1, 7, 7, 1, 1), 5, fits, seed=1).decoder_ids)
 
 
 def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend_of) -> None:

@@ -4,60 +4,94 @@
   two processes of the same program differ in speed.
 - The question comes first: rows with matched settings take turns until their intervals are as narrow as asked. What
   is left of the time goes, in this order, to the sentences, decoding speed, rows as installed, and why one is slower.
+- No size rests on a guess: how many cycles a round has, and how long its visits are, follows from what a start and a
+  step cost here, so that three rounds fit into the time on a slow machine too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
+from math import ceil
 from pathlib import Path
-from typing import get_args
+from statistics import median
 
 import numpy as np
 import psutil
 
 from backends import BASELINE
 from backends.process.parent import BackendProcess, Runtime
-from backends.process.starting import PROCESS_BYTES, started_side_by_side
+from backends.process.starting import PROCESS_BYTES
 from benchmarks.compare.certificate import QUICK, WHOLE
 from benchmarks.compare.course import Course
 from benchmarks.compare.parity import Parity, climb
 from benchmarks.measure import in_child, machine
-from benchmarks.measure.in_child import PROFILED_STEPS, Visit
-from benchmarks.measure.pace import EXTRA_CYCLES, Pace, step_counts
+from benchmarks.measure.in_child import AT_LEAST, PROFILED_STEPS, Visit
 from benchmarks.measure.plan import LEAST_ROUNDS, Plan, Row, require_named
-from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Start, Text, Work
-from benchmarks.measure.sentences import TIMED, Sentences, weights_for
-from benchmarks.measure.statistics import half_width
-from benchmarks.measure.turns import Decoder, Trainees, take_turns, usable
+from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Text
+from benchmarks.measure.sentences import Sentences, weights_for
+from benchmarks.measure.statistics import half_width, widest
+from benchmarks.measure.turns import Decoder, Trainees, opened, take_turns, usable
 from common.errors import CannotBeginError, RosettaError
 from common.machine import cores
 from common.material import Material, prepare
-from common.scoring import score
-from common.tensors import Batch, epoch_batches, model_config
+from common.tensors import epoch_batches, model_config
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
 CAREFUL_ROUNDS = 8  # the same where figures are wanted that are fit to quote
 EXTRA_ROUNDS = 3  # rounds that rows as installed and decoding get where there is time
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
+CYCLES = 4  # in a round, where there is time
+FEWEST_CYCLES = 2  # visits become shorter before a round has fewer
+EXTRA_CYCLES = 2  # in a round of rows as installed, and of decoding
+LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
+TIMED_SECONDS = 0.4  # duration of a visit's timed steps
+SHORTER = (1.0, 0.5, 0.0)  # visits of these shares of the two durations are tried, the longest first
+FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
+BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
+GIVES_WAY = 1.5  # the budget may become so many times as long, where the least number of rounds does not fit
+SLOWER = 3.0  # how many times as long as any step so far one as installed may take, before it is known
 # What is allowed for, in steps of the row: decoding the shown sentences one by one or in a batch, and a profile.
 ONE_BY_ONE, IN_A_BATCH, PROFILING = 250, 30, 40
 CHECKING = "checking that all compute the same"
 
 
 class Benchmark:
-    """A plan, the text that is trained on and decoded, and the recording that is being filled."""
+    """A plan, the text that is trained on and decoded, and the recording that is being filled.
+
+    All durations are seconds.
+    """
 
     def __init__(
         self, recording: Recording, material: Material, sentences: Sentences, budget: float | None = None
     ) -> None:
-        """`budget` is in seconds; None is the plan's own."""
-        self.recording, self.material, self.sentences = recording, material, sentences
-        self.plan, self.pace = recording.plan, Pace(recording, budget)
+        """A `budget` of None is the plan's own."""
+        self.recording, self.sentences, self.plan = recording, sentences, recording.plan
         self.model = model_config(material.batch, material.decoder_vocabulary, self.plan.latent_dim, "float32")
-        batches = epoch_batches(material.batch, material.training_rows, self.plan.settings, 1)
-        self.batches = batches.part(0, len(batches.rows) // batches.batch_size)  # without a last one that is not full
-        self.busy: machine.NoRestError | None = None  # why measuring ends, where other programs do not rest
+        epoch = epoch_batches(material.batch, material.training_rows, self.plan.settings, 1)
+        self.epoch = epoch.part(0, len(epoch.rows) // epoch.batch_size)  # without a last batch that is not full
+        self.matched = [index for index, row in enumerate(self.plan.rows) if not row.installed]
+        self.budget = self.plan.budget if budget is None else budget
+        self.began = self.end = 0.0
+        rounds = recording.rounds()
+        last = [visit for line in rounds for cycle in line.cycles for visit in cycle]
+        self.step_seconds = {visit.row: median(visit.steps) for visit in last}  # by the row's index
+        # Of starting and warming up the matched rows; 0 before it is known, and turns included where this goes on.
+        self.start_seconds = rounds[-1].seconds if rounds else 0.0
+        self.stretch = 1.0  # how many times as long as foreseen the last cycles took
+
+    @property
+    def left(self) -> float:
+        """What is left of the budget."""
+        return self.end - machine.now()
+
+    def status(self, doing: str) -> None:
+        """Say what is being done, the time that is left, and what is known so far."""
+        words = [doing, f"{duration(max(0.0, self.left))} left"]
+        if found := widest(self.recording):
+            left, right, ratio = found
+            words.append(f"{left.label} over {right.label} {ratio.value:.2f}, ± {ratio.half_width:.0%} so far")
+        self.say("; ".join(words))
 
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
         """Measure what the recording lacks, within the budget.
@@ -65,22 +99,19 @@ class Benchmark:
         `status` is told often what is being done, and `note` what everybody should read; neither while something is
         timed. Raises RosettaError where other programs leave the machine no rest, or where no answer fits the budget.
         """
-        self.status, self.note = status, note
-        self.pace.begin()
+        self.say, self.note = status, note
+        self.began = machine.now()
+        self.end = self.began + self.budget
         machine.wait_until_fit(note)
         self._certify()
-        matched, everything = self.pace.matched, range(len(self.plan.rows))
-        self._require_memory(len(matched))
+        _require_memory(len(self.matched))
         try:
-            while not self._answered:
-                self.pace.give_way(self._used, note)
-                if not self.pace.has_round(self._used):
-                    break
-                self._round(matched)
+            while self._goes_on():
+                self._round(self.matched)
             while self._wants_extra():
-                self._round(everything, extra=True)
-            if self._unprofiled(matched) and self._used >= LEAST_ROUNDS and self.pace.has_round(self._used):
-                self._round(matched, extra=True)  # of a benchmark that was ended while it profiled
+                self._round(range(len(self.plan.rows)), extra=True)
+            if self._unprofiled() and self._used >= LEAST_ROUNDS and self._has_round():
+                self._round(self.matched, extra=True)  # of a benchmark that was ended while it profiled
         except machine.NoRestError as error:
             if half_width(self.recording) is None:
                 raise
@@ -99,145 +130,116 @@ class Benchmark:
         reached = half_width(self.recording)
         return reached is not None and reached <= self.plan.within
 
+    def _goes_on(self) -> bool:
+        """Whether the question has no answer yet, and there is time for another round."""
+        if self._answered:
+            return False
+        self._give_way()
+        return self._has_round()
+
     def _wants_extra(self) -> bool:
         """Whether rows as installed and decoding lack a round, and there is time and memory for it."""
-        rows, pace = self.plan.rows, self.pace
-        if self._used < LEAST_ROUNDS or not pace.start_seconds or not self._has_memory(len(rows)):
+        rows = self.plan.rows
+        if self._used < LEAST_ROUNDS or not self.start_seconds or not _has_memory(len(rows)):
             return False
         installed = {index for index, row in enumerate(rows) if row.installed}
         if not installed and all(row.backend == BASELINE for row in rows):  # which has no turns of decoding
             return False
         done = [line for line in self.recording.rounds() if installed & {start.row for start in line.starts}]
-        return len(done if installed else self.recording.rounds("batch")) < EXTRA_ROUNDS and pace.has_extra()
+        if len(done if installed else self.recording.rounds("batch")) >= EXTRA_ROUNDS:
+            return False
+        starting = self.start_seconds * len(rows) / len(self.matched)
+        return self.left >= starting + self._cycle_seconds(range(len(rows)))
 
     def _round(self, indices: Sequence[int], extra: bool = False) -> None:
         """Measure a round: start the process of every row, let them take turns, and end them."""
         number = max((line.number for line in self.recording.rounds()), default=0) + 1
         rng = np.random.default_rng([self.plan.settings.seed, number])
-        began = machine.now()
+        began, words = machine.now(), f"round {number} of new processes"
+        at_once = 1 if number == 1 else STARTED_AT_ONCE  # so that the first starts are timed
+        counts, after_each = partial(step_counts, share=1.0), partial(self.status, f"starting {words}")
         with ExitStack() as stack:
-            live, starts = self._opened([indices[place] for place in rng.permutation(len(indices))], number, stack)
+            shuffled = [indices[place] for place in rng.permutation(len(indices))]
+            live, starts = opened(stack, shuffled, self._launch, self.epoch, counts, at_once, after_each)
+            live.sort(key=lambda one: one.row)
+            self.step_seconds |= {one.row: one.step_seconds for one in live}
             if not extra:
-                self.pace.start_seconds = machine.now() - began
-                self.pace.give_way(self._used, self.note, opened=True)
-            cycles = self._cycles([live[index] for index in indices], rng, number, extra)
-            self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
-            if self.busy:
-                raise self.busy
+                self.start_seconds = machine.now() - began
+                self._give_way(opened=True)
+            cycles: list[list[Visit]] = []
+            try:
+                for cycle in self._cycles(live, rng, words, extra):
+                    cycles.append(cycle)
+            finally:  # whatever ends it
+                if cycles:
+                    self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
+            if not extra and (self._used < LEAST_ROUNDS or self._goes_on()):
+                return
             # With the processes of the last round, the rest of what the time allows.
-            plain = [one for one in live.values() if not (self._row(one).installed or self._row(one).control)]
-            ended = self._used >= LEAST_ROUNDS and (self._answered or not self.pace.has_round(self._used))
-            if extra or ended:
-                self._decode(plain, number, rng)
-                if extra or not self._wants_extra():
-                    self._profile(plain)
-
-    def _opened(
-        self, indices: Sequence[int], number: int, stack: ExitStack
-    ) -> tuple[dict[int, Trainees], list[Start]]:
-        """Start and warm up the processes of these rows.
-
-        In the first round each start is timed by itself; later two processes at a time are started, which is quicker.
-        """
-
-        def failed(index: int, error: RosettaError) -> None:
-            raise error
-
-        at_once, began = 1 if number == 1 else STARTED_AT_ONCE, machine.now()
-        live, seconds = {}, {}
-        for index, process in stack.enter_context(started_side_by_side(indices, self._launch, failed, at_once)):
-            live[index] = Trainees(
-                index, [process], self.batches.batch_size, self._rows, partial(step_counts, share=1)
-            )
-            seconds[index] = machine.now() - began if at_once == 1 else 0.0
-            self.status(f"starting round {number} of new processes")
-            began = machine.now()
-        starts = [Start(index, seconds[index], one.processes[0].facts, one.warm_up()) for index, one in live.items()]
-        self.pace.step_seconds |= {index: one.step_seconds for index, one in live.items()}
-        return live, starts
+            plain = [one for one in live if self._is_plain(one.row)]
+            self._decode(plain, number, rng)
+            if extra or not self._wants_extra():
+                self._profile(plain)
 
     def _cycles(
-        self, live: Sequence[Trainees], rng: np.random.Generator, number: int, extra: bool
-    ) -> list[list[Visit]]:
+        self, live: Sequence[Trainees], rng: np.random.Generator, words: str, extra: bool
+    ) -> Iterator[list[Visit]]:
         """Let the rows take turns, for as many cycles and with visits as long as the time allows."""
         indices = [one.row for one in live]
-        share, wanted = self.pace.sizes(indices, self._used, extra)
-        foreseen = self.pace.cycle(indices, share)
+        share, wanted = self._sizes(indices, extra)
+        foreseen = self._cycle_seconds(indices, share)
         for one in live:
             one.counts = partial(step_counts, share=share)
-        cycles: list[list[Visit]] = []
-        began = machine.now()
-        for cycle in take_turns(live, rng, lambda: self.status(f"round {number} of new processes")):
-            cycles.append(cycle)
-            each = (machine.now() - began) / len(cycles)
-            if len(cycles) >= wanted or self.pace.left < each or not (usable(cycle) or self._is_fit()):
+        began, turns = machine.now(), take_turns(live, rng, partial(self.status, words))
+        for number, cycle in enumerate(turns, 1):
+            yield cycle
+            self.step_seconds |= {one.row: one.step_seconds for one in live}
+            each = (machine.now() - began) / number
+            if number >= wanted or self.left < each:
                 break
-        self.pace.stretch = max(1.0, self.pace.stretch * each / foreseen)
-        self.pace.step_seconds |= {one.row: one.step_seconds for one in live}
-        return cycles
-
-    def _is_fit(self) -> bool:
-        """Whether other programs leave the machine alone, after waiting for that; if not, `busy` has the error."""
-        try:
-            machine.wait_until_fit(self.note)
-        except machine.NoRestError as error:
-            self.busy = error
-        return self.busy is None
+            if not usable(cycle):
+                machine.wait_until_fit(self.note)
+        self.stretch = max(1.0, self.stretch * each / foreseen)
 
     def _decode(self, live: Sequence[Trainees], number: int, rng: np.random.Generator) -> None:
         """The shown sentences in each row that has not decoded them, and turns of decoding."""
-        decoded = {line.row for line in self.recording.of_kind(Decoded)}
-        for one in sorted(live, key=lambda one: self._row(one).backend == BASELINE):  # the slowest last
-            needed = (ONE_BY_ONE if self._row(one).backend == BASELINE else IN_A_BATCH) * one.step_seconds
-            if one.row not in decoded and self.pace.left >= needed:
-                self.status(f"decoding sentences in {self._row(one).label}")
-                self.recording.append(self._decoded(one))
+        decoded, rows = {line.row for line in self.recording.of_kind(Decoded)}, self.plan.rows
+        for one in sorted(live, key=lambda one: rows[one.row].backend == BASELINE):  # the slowest last
+            # It takes seconds for a single sentence, so it decodes the shown ones alone.
+            slow = rows[one.row].backend == BASELINE
+            if one.row not in decoded and self.left >= (ONE_BY_ONE if slow else IN_A_BATCH) * one.step_seconds:
+                self.status(f"decoding sentences in {rows[one.row].label}")
+                self.recording.append(self.sentences.decoded_by(one.processes[0], one.row, shown_only=slow))
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.characters}
-        work: Work
-        for work in get_args(Work)[1:]:
-            sources = self.sentences.timed(work)
-            decoders = [Decoder(one.row, one.processes[0], sources) for one in live if one.row in ready]
-            if not decoders or self.pace.left < self.pace.decoding():
-                continue
-            began = machine.now()
-            turns = take_turns(decoders, rng, partial(self.status, "decoding in turns"))
-            self.recording.append(Round(number, work, [], [*islice(turns, EXTRA_CYCLES)], machine.now() - began))
+        for work, sources in self.sentences.timed.items():
+            state, batch = self.sentences.weights.state, self.sentences.batch(sources)
+            decoders = [Decoder(one.row, one.processes[0], state, batch) for one in live if one.row in ready]
+            calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.matched)
+            if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
+                began = machine.now()
+                turns = take_turns(decoders, rng, partial(self.status, "decoding in turns"))
+                self.recording.append(Round(number, work, [], [*islice(turns, EXTRA_CYCLES)], machine.now() - began))
 
-    def _decoded(self, one: Trainees) -> Decoded:
-        """Decode the shown sentences and, where a row decodes in batches, all held-out ones, and score them."""
-        sentences, process = self.sentences, one.processes[0]
-        process.call(in_child.load, state=sentences.weights.state)
-        began = machine.now()
-        shown = sentences.decoded(process, [shown.source for shown in sentences.shown])
-        seconds = (machine.now() - began) / float(sentences.characters(shown).sum())
-        translations = [sentences.text(row) for row in shown]
-        if self._row(one).backend == BASELINE:  # it takes seconds for a single sentence
-            return Decoded(one.row, translations, seconds, characters=None, sentences=0, scores=None)
-        held_out = sentences.decoded(process, sentences.held_out)
-        together = sentences.characters(held_out[:TIMED])
-        alone = sentences.characters(held_out[sentences.longest :][:1])
-        scores = score([sentences.text(row) for row in held_out], sentences.held_out_references)
-        counts = int(together.sum()), int(alone[0])
-        return Decoded(one.row, translations, seconds, counts, len(together), scores)
+    def _is_plain(self, index: int) -> bool:
+        """Whether a row decodes and is profiled: with matched settings, and not measured a second time."""
+        return not (self.plan.rows[index].installed or self.plan.rows[index].control)
 
-    def _unprofiled(self, indices: Sequence[int]) -> set[int]:
-        """Those of these rows that have no profile and are to have one."""
+    def _unprofiled(self) -> set[int]:
+        """The rows that have no profile and are to have one."""
         recorded = {line.row for line in self.recording.of_kind(RowProfile)}
-        rows = self.plan.rows
-        return {index for index in indices if not (rows[index].installed or rows[index].control)} - recorded
+        return {*filter(self._is_plain, self.matched)} - recorded
 
     def _profile(self, live: Sequence[Trainees]) -> None:
         """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
-        missing, size = self._unprofiled([one.row for one in live]), self.batches.batch_size
+        missing = self._unprofiled()
         for one in live:
-            row, (process,) = self._row(one), one.processes
-            if one.row not in missing or self.pace.left < PROFILING * one.step_seconds:
-                continue
-            self.status(f"profiling {row.label}")
-            profile = process.call(in_child.profiled, batch_size=size, **self._rows(0, PROFILED_STEPS))
-            exact = row.backend != BASELINE and not row.reduced
-            speed = process.call(in_child.product_speed) if exact else None
-            self.recording.append(RowProfile(one.row, profile, speed))
+            row = self.plan.rows[one.row]
+            if one.row in missing and self.left >= PROFILING * one.step_seconds:
+                self.status(f"profiling {row.label}")
+                (profile,) = one.ask(in_child.profiled, batches=one.part(0, PROFILED_STEPS))
+                exact = row.backend != BASELINE and not row.reduced
+                speed = one.ask(in_child.product_speed)[0] if exact else None
+                self.recording.append(RowProfile(one.row, profile, speed))
 
     def _certify(self) -> None:
         """Climb the parity ladder with each backend and interpreter that has no certificate, and record these.
@@ -245,8 +247,7 @@ class Benchmark:
         A lane changes no mathematics, so the matched rows suffice. Nothing is timed, so backends climb side by side.
         """
         certified, plan = {line.row for line in self.recording.of_kind(Certified)}, self.plan
-        missing = {index: plan.rows[index] for index in self.pace.matched if index not in certified}
-        missing = {index: row for index, row in missing.items() if not row.control}
+        missing = {n: plan.rows[n] for n in self.matched if self._is_plain(n) and n not in certified}
         for python in dict.fromkeys(row.python for row in missing.values()):
             names = {index: row.backend for index, row in missing.items() if row.python == python}
             self.status(CHECKING)
@@ -257,15 +258,6 @@ class Benchmark:
             for index, name in names.items():
                 self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))
 
-    def _row(self, one: Trainees) -> Row:
-        return self.plan.rows[one.row]
-
-    def _rows(self, first: int, steps: int) -> dict[str, Batch]:
-        """The rows of so many steps: an epoch's batches one after another, from batch number `first` on."""
-        numbers = (first + np.arange(steps)) % len(self.batches)
-        rows = self.batches.rows.reshape(len(self.batches), -1)[numbers].ravel()
-        return {"rows": self.material.batch.take(rows)}
-
     def _launch(self, index: int) -> BackendProcess:
         row = self.plan.rows[index]
         return BackendProcess(row.backend, self.model, self.plan.settings, self._runtime(row))
@@ -273,49 +265,102 @@ class Benchmark:
     def _runtime(self, row: Row) -> Runtime:
         return Runtime(self.plan.threads, self.plan.device, row.lane, row.python or None)
 
-    def _has_memory(self, processes: int) -> bool:
-        return bool(psutil.virtual_memory().available >= processes * PROCESS_BYTES)
+    def _step(self, index: int) -> float:
+        """The duration of a row's steps, as last measured; a guess before that."""
+        return self.step_seconds.get(index) or SLOWER * max(self.step_seconds.values())
 
-    def _require_memory(self, processes: int) -> None:
-        """Raise CannotBeginError where so many processes do not fit into memory."""
-        if not self._has_memory(processes):
-            available = psutil.virtual_memory().available
-            raise CannotBeginError(
-                f"{processes} processes need about {processes * PROCESS_BYTES / 1e9:.1f} GB of memory, and "
-                f"{available / 1e9:.1f} GB are available; close programs, or name fewer with --backends"
+    def _cycle_seconds(self, indices: Sequence[int], share: float = 1.0) -> float:
+        """How long a cycle of these rows will take, whose visits have this share of their longest duration."""
+        steps = map(self._step, indices)
+        return self.stretch * sum(BETWEEN + sum(step_counts(step, share)) * step for step in steps)
+
+    def _has_round(self) -> bool:
+        """Whether there is time for another round of the matched rows."""
+        if not self.start_seconds:  # nothing is known of this machine yet
+            return True
+        cycles, share = (FEWEST_CYCLES, 1.0) if self._used >= LEAST_ROUNDS else (1, 0.0)
+        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self.matched, share)
+
+    def _sizes(self, indices: Sequence[int], extra: bool) -> tuple[float, int]:
+        """The share of the longest duration that visits of the next cycles have, and the number of these cycles.
+
+        Unless they are `extra`, they leave time for the rounds that an answer still needs.
+        """
+        to_come = 0 if extra else max(0, LEAST_ROUNDS - self._used - 1)
+        for_turns = (self.left - to_come * self.start_seconds) / (to_come + 1)
+        fitting = (share for share in SHORTER if for_turns >= FEWEST_CYCLES * self._cycle_seconds(indices, share))
+        share = next(fitting, SHORTER[-1])
+        cycles = max(1, int(for_turns / self._cycle_seconds(indices, share)))
+        return share, min(EXTRA_CYCLES if extra else CYCLES, cycles)
+
+    def _give_way(self, opened: bool = False) -> None:
+        """Make the budget longer, at most by half, where the rounds that an answer needs do not fit, and note it.
+
+        With `opened`, the next round has its processes already. Raises RosettaError, before anything is measured in
+        vain, where not even two rounds would fit.
+        """
+        used = self._used
+        if not self.start_seconds or used >= LEAST_ROUNDS:
+            return
+        missing, each = LEAST_ROUNDS - used, self.start_seconds + self._cycle_seconds(self.matched, share=0.0)
+        now, latest = machine.now() - opened * self.start_seconds, self.began + GIVES_WAY * self.budget
+        if not used and now + (missing - 1) * each > latest:
+            minutes = ceil((now + missing * each - self.began) / 60)
+            raise RosettaError(
+                f"an answer needs {LEAST_ROUNDS} rounds of new processes, which take about {minutes} minutes on this "
+                f"machine; give --budget {minutes}m"
+            )
+        if now + missing * each > self.end and self.end < latest:
+            self.end = min(latest, now + missing * each)
+            self.note(
+                f"{duration(self.budget)} are too few for {LEAST_ROUNDS} rounds of new processes on this machine, so "
+                f"this takes {duration(self.end - self.began)}"
             )
 
 
-def begin(path: Path, plan: Plan) -> Benchmark:
-    """A benchmark with a new recording.
+def step_counts(step_seconds: float, share: float) -> tuple[int, int]:
+    """How many steps of a visit do not count, and how many are timed; `share` is that of a long visit's duration."""
+    lead, timed = (ceil(share * seconds / step_seconds) for seconds in (LEAD_SECONDS, TIMED_SECONDS))
+    return max(lead, FEWEST_STEPS[0]), max(timed, FEWEST_STEPS[1])
 
-    Raises CannotBeginError if the plan cannot be measured or the recording cannot be written.
+
+def duration(seconds: float) -> str:
+    """A duration in minutes and seconds: 2 min 5 s."""
+    return f"{round(seconds) // 60} min {round(seconds) % 60} s"
+
+
+def _has_memory(processes: int) -> bool:
+    return bool(psutil.virtual_memory().available >= processes * PROCESS_BYTES)
+
+
+def _require_memory(processes: int) -> None:
+    """Raise CannotBeginError where so many processes do not fit into memory."""
+    if not _has_memory(processes):
+        available = psutil.virtual_memory().available
+        raise CannotBeginError(
+            f"{processes} processes need about {processes * PROCESS_BYTES / 1e9:.1f} GB of memory, and "
+            f"{available / 1e9:.1f} GB are available; close programs, or name fewer with --backends"
+        )
+
+
+def opened_benchmark(
+    path: Path, plan: Plan | None, budget: float | None = None, pythons: Sequence[str] = ()
+) -> Benchmark:
+    """The benchmark of a new plan or, where that is None, the one that was begun at `path`, to measure what it lacks.
+
+    Such a one may get another `budget`, in seconds. Raises CannotBeginError if the plan cannot be measured or the
+    recording cannot be written; to go on, if the text, the weights, the machine or a version has changed, and unless
+    `pythons`, each NAME=PATH, are its interpreters.
     """
-    material, digest, sentences = _prepared(plan)
-    weights = sentences.weights
-    corpus = Text(digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown)
-    return Benchmark(Recording.begin(path, plan, corpus), material, sentences)
-
-
-def resumed(path: Path, budget: float | None = None, pythons: Sequence[str] = ()) -> Benchmark:
-    """The benchmark of an existing recording, to measure what it lacks; `budget` is in seconds, None the plan's own.
-
-    Raises CannotBeginError if the text, the weights, the machine or a version has changed since it was begun, and
-    unless `pythons`, each NAME=PATH, are its interpreters.
-    """
-    recording = Recording.read(path, "rosetta-benchmark")
-    plan, corpus = recording.plan, recording.head.corpus
-    require_named(plan, pythons, path)
-    material, digest, sentences = _prepared(plan)
-    if digest != corpus.sha256:
-        raise CannotBeginError(f"{plan.data.data} has changed since {path} was begun; choose another --out")
-    if sentences.weights.sha256 != corpus.weights_sha256:
-        raise CannotBeginError(f"{corpus.weights} have changed since {path} was begun; choose another --out")
-    return Benchmark(recording.resume(), material, sentences, budget)
-
-
-def _prepared(plan: Plan) -> tuple[Material, str, Sentences]:
-    """The material of a plan, the SHA-256 of its text, and the sentences that are decoded."""
+    begun = None
+    if plan is None:
+        begun = Recording.read(path, "rosetta-benchmark")
+        plan = begun.plan
+        require_named(plan, pythons, path)
     material, digest = prepare(plan.data, plan.settings.seed, "float32")
     model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
-    return material, digest, Sentences(material, weights_for(material, model, plan.run, plan.settings.seed))
+    weights = weights_for(material, model, plan.run, plan.settings.seed)
+    sentences = Sentences(material, weights)
+    text = Text(digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown)
+    recording = begun.resume(text) if begun else Recording.begin(path, plan, text)
+    return Benchmark(recording, material, sentences, budget)

@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.process.in_child import search
 from benchmarks.compare.in_child import TENSORS
 from common.interface import Backend, Emit, unreported
 from common.profiling import Kernel
-from common.tensors import Batch, Batches
+from common.tensors import Batch, Batches, max_decoded_length
 from common.weights import ModelState, initial_state
 
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
@@ -55,20 +56,9 @@ class Visit(Measured, frozen=True):
     peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
 
 
-def steps(
-    backend: Backend,
-    emit: Emit,
-    *,
-    rows: Batch,
-    batch_size: int,
-    lead: int,
-    order: NDArray[np.integer] | None = None,
-) -> Visit:
-    """Train on the rows in the order of `batches_of`, from the backend's present weights.
-
-    The first `lead` steps do not count.
-    """
-    trained = backend.train(batches_of(rows, batch_size, order), unreported)
+def steps(backend: Backend, emit: Emit, *, batches: Batches, lead: int) -> Visit:
+    """Train on the batches, from the backend's present weights. The first `lead` steps do not count."""
+    trained = backend.train(batches, unreported)
     seconds, finite = trained.step_seconds.tolist(), bool(np.isfinite(trained.step_losses).all())
     return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, peak=peak_memory())
 
@@ -81,41 +71,37 @@ class WarmUp(Measured, frozen=True):
     peak: Count  # the most bytes that the process has had in memory so far
 
 
-def warm_up(
-    backend: Backend, emit: Emit, *, rows: Batch, batch_size: int, order: NDArray[np.integer] | None = None
-) -> WarmUp:
+def warm_up(backend: Backend, emit: Emit, *, batches: Batches) -> WarmUp:
     """Start from fresh weights: train one cold step on the first batch, then one step on each of the batches."""
     backend.load(initial_state(backend.config, backend.train_config.seed))
-    batches = batches_of(rows, batch_size, order)
     first = seconds_of(lambda: backend.train(batches.part(0, 1), unreported))
     trained = backend.train(batches, unreported)
     return WarmUp(first, trained.step_seconds.tolist(), peak_memory())
 
 
-def load(backend: Backend, emit: Emit, *, state: ModelState) -> None:
-    """Give the backend weights and optimizer slots."""
+def decoded(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> tuple[float, NDArray[np.int64]]:
+    """Seconds and ids (N, L) of the translations of a batch's sources with the weights of `state`."""
     backend.load(state)
+    began = perf_counter()
+    found = search(backend, emit, **_sources(batch))
+    return perf_counter() - began, found.ids[:, 0]
 
 
-def decoding(
-    backend: Backend,
-    emit: Emit,
-    *,
-    state: ModelState,
-    encoder_ids: NDArray[np.integer],
-    encoder_lengths: NDArray[np.integer],
-    max_length: int,
-) -> Visit:
-    """Time calls that decode these sources with the weights of `state`, after one call that is not timed.
-
-    The call is repeated for at least AT_LEAST seconds.
-    """
+def decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Visit:
+    """Time calls that decode a batch's sources, for at least AT_LEAST seconds, after one call that is not timed."""
     backend.load(state)
-    backend.translate(encoder_ids, encoder_lengths, max_length)
+    decode = partial(backend.translate, *_sources(batch).values())
+    decode()
     seconds: list[float] = []
     while sum(seconds) < AT_LEAST:
-        seconds.append(seconds_of(lambda: backend.translate(encoder_ids, encoder_lengths, max_length)))
+        seconds.append(seconds_of(decode))
     return Visit(0, [], seconds, sum(seconds), True)
+
+
+def _sources(batch: Batch) -> dict[str, Any]:
+    """The arguments with which a batch's sources are translated."""
+    longest = max_decoded_length(batch.decoder_input_ids.shape[1])
+    return {"encoder_ids": batch.encoder_ids, "encoder_lengths": batch.encoder_lengths, "max_length": longest}
 
 
 class Profile(Measured, frozen=True):
@@ -128,9 +114,8 @@ class Profile(Measured, frozen=True):
     data_seconds: Amount  # to make the tensors of these steps, measured separately without the profiler
 
 
-def profiled(backend: Backend, emit: Emit, *, rows: Batch, batch_size: int) -> Profile:
+def profiled(backend: Backend, emit: Emit, *, batches: Batches) -> Profile:
     """Which kernels run in a training step; its times show shares only, since the profiler slows the steps."""
-    batches = batches_of(rows, batch_size).part(0, PROFILED_STEPS)
     profile = backend.profiling().profile(batches)
 
     def make_tensors() -> None:
@@ -158,11 +143,6 @@ def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) ->
             work()
         seconds.append([seconds_of(work) for _ in range(repetitions)])
     return seconds
-
-
-def batches_of(rows: Batch, batch_size: int, order: NDArray[np.integer] | None = None) -> Batches:
-    """The rows as batches, in their order or in that of the row numbers in `order`."""
-    return Batches(rows, np.arange(len(rows)) if order is None else order, batch_size)
 
 
 def seconds_of(work: Callable[[], Any]) -> float:

@@ -9,10 +9,11 @@
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -30,6 +31,7 @@ from benchmarks.measure.in_child import (
     Visit,
     WarmUp,
 )
+from benchmarks.measure.machine import locked
 from benchmarks.measure.plan import Plan
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import make_folder, sync
@@ -95,6 +97,16 @@ class Text(Measured, frozen=True):
     weights: str = ""  # the weights that all rows decode with, in words
     weights_sha256: str = ""  # of the file with these weights; "" for fresh weights
     shown: Annotated[list[ShownSentence], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list)
+
+
+class Format(msgspec.Struct, frozen=True):
+    """The two fields of a first line by which a recording is known, whatever else the line has."""
+
+    format: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{_shown(self.format)} version {self.version}"
 
 
 class Head(Line, frozen=True, tag="plan"):
@@ -172,7 +184,7 @@ class Recording:
 
     path: Path
     head: Head
-    lines: list[Line] = field(default_factory=list)
+    lines: list[LATER] = field(default_factory=list)
 
     @classmethod
     def begin(cls, path: Path, plan: Plan, corpus: Text) -> Self:
@@ -189,19 +201,22 @@ class Recording:
         Raises CannotBeginError if the file cannot be read, RosettaError if it is damaged or of another format.
         """
         lines: list[Any] = []
-        expected = (formats or tuple(FORMATS))[0]
+        expected = Format(name := (formats or tuple(FORMATS))[0], FORMATS[name])
         for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
             try:
                 if number == 1:
-                    expected = _known_format(path, line, formats or tuple(FORMATS))
+                    found = msgspec.json.decode(line, type=Format)
+                    if found.format in (formats or FORMATS):
+                        expected = Format(found.format, FORMATS[found.format])
+                    if found != expected:
+                        raise RosettaError(f"{path} is {found}, expected {expected}")
                 lines.append(_decoded(line, LATER if lines else Head))
             except (ValueError, RecursionError) as error:
-                what = f"{path}, line {number}, is no line of {expected} version {FORMATS[expected]}"
-                raise RosettaError(f"{what}: {_shown(error)}") from error
+                raise RosettaError(f"{path}, line {number}, is no line of {expected}: {_shown(error)}") from error
         if not lines:
-            raise RosettaError(f"{path} is empty, expected {expected} version {FORMATS[expected]}")
+            raise RosettaError(f"{path} is empty, expected {expected}")
         recording = cls(path, lines[0], lines[1:])
-        if damage := next(recording.damages(), None):
+        if damage := next(recording._damages(), None):
             raise RosettaError(f"{path} is damaged: {_shown(damage)}")
         return recording
 
@@ -209,21 +224,28 @@ class Recording:
     def plan(self) -> Plan:
         return self.head.plan
 
-    def resume(self) -> Self:
-        """Cut off a torn last line, so that lines can be appended again.
+    def resume(self, corpus: Text) -> Self:
+        """Cut off a torn last line, so that lines can be appended again; `corpus` is what there is now.
 
-        Raises CannotBeginError if this is not the machine that the recording was begun on, or has other versions.
-        What was not known then, or is not now, does not count: a processor's name is not found every time.
+        Raises CannotBeginError if this is not the machine that the recording was begun on, or has other versions, or
+        if the text or the weights have changed. What was not known then, or is not now, does not count: a processor's
+        name is not found every time.
         """
-        now = describe_machine()
+        now, then = describe_machine(), self.head.corpus
         for name, before in self.head.machine.items():
             if before and now.get(name) and now.get(name) != before:
                 what = _shown(f"{name} was {before} and is now {now.get(name)}")
                 raise CannotBeginError(f"{self.path} was begun elsewhere: {what}; choose another --out")
+        for what, before, found in (
+            (f"{self.plan.data.data} has", then.sha256, corpus.sha256),
+            (f"{then.weights} have", then.weights_sha256, corpus.weights_sha256),
+        ):
+            if found != before:
+                raise CannotBeginError(f"{_shown(what)} changed since {self.path} was begun; choose another --out")
         cut_torn_line(self.path)
         return self
 
-    def append(self, line: Line) -> None:
+    def append(self, line: LATER) -> None:
         append_line(self.path, line)
         self.lines.append(line)
 
@@ -234,64 +256,43 @@ class Recording:
         """The rounds whose turns did this work."""
         return [line for line in self.of_kind(Round) if line.work == work]
 
-    def damages(self) -> Iterator[str]:
+    def _damages(self) -> Iterator[str]:
         """One message for each contradiction between lines that are each valid by themselves."""
-        rows, shown = len(self.plan.rows), len(self.head.corpus.shown)
+        rows, shown, labels = len(self.plan.rows), len(self.head.corpus.shown), {row.label for row in self.plan.rows}
         contestants = rows if self.plan.workers == 1 else MOST_ROWS
-        labels = {row.label for row in self.plan.rows}
         if not 0 < len(labels) == rows <= MOST_ROWS:
             yield f"it has {rows} rows with {len(labels)} labels, expected at most {MOST_ROWS} and one label each"
         if not self.plan.question:
             yield "none of its rows has matched settings"
         if self.head.format != f"rosetta-{self.plan.kind}":
             yield f"its plan is that of a rosetta-{self.plan.kind}"
-        if any(len(line.translations) != shown for line in self.of_kind(Decoded)):
-            yield f'there are not {shown} translations in each line of kind "decoded"'
-        if any(
-            kernel.seconds < 0 for line in self.of_kind(RowProfile) if line.profile for kernel in line.profile.kernels
-        ):
-            yield "a kernel took less than no time"
-        indices = [line.row for line in self.lines if isinstance(line, Certified | RowProfile | Decoded | Summed)]
-        indices += [start.row for line in self.of_kind(Round) for start in line.starts]
-        if any(row >= rows for row in indices):
-            yield f"it has lines of other rows than its {rows}"
-        counted = {line.row for line in self.of_kind(Decoded) if line.characters}
-        seen = set()
-        for line in self.of_kind(Round):
-            visited = {tuple(sorted(visit.row for visit in cycle)) for cycle in line.cycles}
-            together = set().union(*visited)
-            if visited and (len(visited) > 1 or visited != {tuple(sorted(together))}):
-                yield f"round {line.number} has a cycle that is not one visit to each of its rows"
-            elif max(together, default=0) >= contestants:
-                yield f"round {line.number} has rows that the plan does not have"
-            elif (line.number, line.work) in seen:
-                yield f"round {line.number} is recorded twice"
-            elif line.work != "training" and not counted >= together:
-                yield f"round {line.number} times decoding, but no line has the number of characters"
-            seen.add((line.number, line.work))
-
-
-class _Format(msgspec.Struct):
-    """The two fields of a first line by which a recording is known, whatever else the line has."""
-
-    format: str
-    version: int
-
-
-def _known_format(path: Path, line: bytes, formats: Sequence[str]) -> str:
-    """The format of a first line. Raises RosettaError unless it is one of these `formats`, in our version."""
-    found = msgspec.json.decode(line, type=_Format)
-    expected = found.format if found.format in formats else formats[0]
-    if (found.format, found.version) != (expected, FORMATS[expected]):
-        what = f"{_shown(found.format)} version {found.version}"
-        raise RosettaError(f"{path} is {what}, expected {expected} version {FORMATS[expected]}")
-    return expected
+        seen, counted = set(), {line.row for line in self.of_kind(Decoded) if line.characters}
+        for line in self.lines:
+            indices = [start.row for start in line.starts] if isinstance(line, Round) else [line.row]
+            if max(indices, default=0) >= rows:
+                yield f"it has lines of other rows than its {rows}"
+            if isinstance(line, Decoded) and len(line.translations) != shown:
+                yield f'there are not {shown} translations in each line of kind "decoded"'
+            if isinstance(line, RowProfile) and line.profile and any(one.seconds < 0 for one in line.profile.kernels):
+                yield "a kernel took less than no time"
+            if isinstance(line, Round):
+                cycles, name = [sorted(visit.row for visit in cycle) for cycle in line.cycles], f"round {line.number}"
+                together = sorted(set(chain(*cycles)))
+                if any(cycle != together for cycle in cycles):
+                    yield f"{name} has a cycle that is not one visit to each of its rows"
+                if max(together, default=0) >= contestants:
+                    yield f"{name} has rows that the plan does not have"
+                if (line.number, line.work) in seen:
+                    yield f"{name} is recorded twice"
+                if line.work != "training" and not counted.issuperset(together):
+                    yield f"{name} times decoding, but no line has the number of characters"
+                seen.add((line.number, line.work))
 
 
 def format_of(path: Path) -> str:
     """The format that a file's first line names; "" if it names none or cannot be read."""
     try:
-        return msgspec.json.decode(content_of(path).partition(b"\n")[0], type=_Format).format
+        return msgspec.json.decode(content_of(path).partition(b"\n")[0], type=Format).format
     except (RosettaError, ValueError, RecursionError):
         return ""
 
@@ -305,6 +306,31 @@ def refuse_existing(path: Path) -> None:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
     if path.exists() and (not path.is_file() or path.stat().st_size):
         raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
+
+
+@contextmanager
+def only_writer(path: Path, new: bool) -> Iterator[None]:
+    """Hold a recording's lock while the block runs; a `new` one is made, and removed if it is still empty at the end.
+
+    The machine's lock does not suffice, since a recording may lie on a disk that several machines share. Raises
+    CannotBeginError if another process holds the lock, for a file that cannot be written, and for a new one
+    that is not empty.
+    """
+
+    def held(holder: str) -> None:
+        raise CannotBeginError(f"another benchmark writes {path} ({holder}); wait for its end")
+
+    # Opened for writing too, without which a disk in the network gives no lock.
+    flags = os.O_RDWR | (os.O_CREAT if new else 0)
+    with locked(path, flags, "choose another --out", held) as descriptor:
+        status = os.fstat(descriptor)
+        if new and (status.st_size or not status.st_nlink):  # another process has just written or removed it
+            raise CannotBeginError(f"{path} exists already; choose another --out")
+        try:
+            yield
+        finally:
+            if new and not os.fstat(descriptor).st_size:
+                path.unlink(missing_ok=True)
 
 
 def create_lines(path: Path, head: Line) -> None:

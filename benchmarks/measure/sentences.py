@@ -1,8 +1,7 @@
 """The sentences that every backend decodes, and the weights that all of them decode with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process import in_child
 from backends.process.parent import BackendProcess, timeout_for
-from benchmarks.measure.recording import MOST_REFERENCES, ShownSentence, Work
+from benchmarks.measure import in_child
+from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence, Work
 from common.config import ModelConfig
 from common.errors import CannotBeginError
 from common.material import Material
 from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
-from common.scoring import references
-from common.tensors import max_decoded_length
+from common.scoring import references, score
+from common.tensors import Batch
 from common.weights import ModelState, initial_state
 
 TIMED = 512  # the number of held-out sources that a timed call decodes in one batch
@@ -65,54 +64,57 @@ def _shape(material: Material) -> tuple[Any, ...]:
 
 
 class Sentences:
-    """The sources that are decoded, with their references and the arguments of the calls that decode them."""
+    """The sentences that are decoded, as rows of the material, with their references."""
 
     def __init__(self, material: Material, weights: Weights) -> None:
         self.material, self.weights = material, weights
-        held_out = dict.fromkeys(material.pairs[row][0] for row in material.validation_rows)
-        self.held_out = [source for source in held_out if source not in weights.trained]
-        training = (material.pairs[row][0] for row in material.training_rows)
-        # None if the weights are fresh.
-        trained = list(dict.fromkeys(source for source in training if source in weights.trained))
-        self.references = references(material.pairs, [*trained, *self.held_out])
+
+        def rows_of(rows: NDArray[np.int64], trained: bool) -> dict[str, int]:
+            """A row of each source that the weights were trained on or, if not `trained`, of each other one."""
+            found = ((material.pairs[row][0], int(row)) for row in rows)
+            return {source: row for source, row in found if (source in weights.trained) == trained}
+
+        training, held_out = rows_of(material.training_rows, True), rows_of(material.validation_rows, False)
+        of_source = references(material.pairs, [*training, *held_out])
         rng = np.random.default_rng(SHOWN_SEED)  # they are drawn at random, so that nobody has picked them
-        self.shown = [
-            ShownSentence(sources[place], self.references[sources[place]][:MOST_REFERENCES], is_held_out)
-            for sources, is_held_out in ((trained, False), (self.held_out, True))
-            for place in rng.permutation(len(sources))[:SHOWN]
+        drawn = [
+            (source, sources[source], sources is held_out)
+            for sources in (training, held_out)
+            for source in np.array([*sources], object)[rng.permutation(len(sources))[:SHOWN]]
         ]
+        self.shown = [ShownSentence(one, of_source[one][:MOST_REFERENCES], unseen) for one, _, unseen in drawn]
+        self.shown_rows = [row for _, row, _ in drawn]
+        self.held_out_rows = [*held_out.values()]
+        self.references = [of_source[source] for source in held_out]  # of each held-out source
+        longest = max(held_out, key=lambda source: max(map(len, of_source[source])))
+        # What the timed calls decode: many sources at once, or only the one with the longest reference.
+        self.timed: dict[Work, list[int]] = {"batch": self.held_out_rows[:TIMED], "alone": [held_out[longest]]}
 
-    @cached_property
-    def held_out_references(self) -> list[Sequence[str]]:
-        """The references of each held-out source."""
-        return [self.references[source] for source in self.held_out]
+    def decoded_by(self, process: BackendProcess, row: int, shown_only: bool) -> Decoded:
+        """Have a row's process decode the shown sentences and, unless only these, each held-out one, and score it."""
+        seconds, shown = self._decoded(process, self.shown_rows)
+        seconds, translations = seconds / float(self._characters(shown).sum()), self._texts(shown)
+        if shown_only:
+            return Decoded(row, translations, seconds, characters=None, sentences=0, scores=None)
+        _, held_out = self._decoded(process, self.held_out_rows)
+        characters = dict(zip(self.held_out_rows, self._characters(held_out).tolist(), strict=True))
+        together, alone = (sum(characters[source] for source in self.timed[work]) for work in self.timed)
+        scores = score(self._texts(held_out), self.references)
+        return Decoded(row, translations, seconds, (together, alone), len(self.timed["batch"]), scores)
 
-    @cached_property
-    def longest(self) -> int:
-        """The index in `held_out` of the source that has the longest reference."""
-        return max(range(len(self.held_out)), key=lambda n: max(map(len, self.held_out_references[n])))
+    def batch(self, rows: Sequence[int]) -> Batch:
+        return self.material.batch.take(np.array(rows))
 
-    def timed(self, work: Work) -> dict[str, Any]:
-        """The arguments of `in_child.decoding` for a batch of many sources, or for only the `longest` one."""
-        sources = self.held_out[:TIMED] if work == "batch" else [self.held_out[self.longest]]
-        return self._arguments(sources) | {"state": self.weights.state}
+    def _decoded(self, process: BackendProcess, rows: Sequence[int]) -> tuple[float, NDArray[np.int64]]:
+        """Seconds and ids (N, L) of the translations of these rows' sources."""
+        timeout = timeout_for(sentences=len(rows))
+        return process.call(in_child.decoded, None, timeout, state=self.weights.state, batch=self.batch(rows))
 
-    def decoded(self, process: BackendProcess, sources: Sequence[str]) -> NDArray[np.int64]:
-        """Ids (N, max_length) of the translations of `sources` by a backend, with the weights that it has loaded."""
-        timeout = timeout_for(sentences=len(sources))
-        return process.call(in_child.search, None, timeout, **self._arguments(sources)).ids[:, 0]
+    def _texts(self, translations: Iterable[NDArray[np.int64]]) -> list[str]:
+        return [self.material.decoder_vocabulary.text_of(ids) for ids in translations]
 
-    def text(self, ids: NDArray[np.integer]) -> str:
-        return self.material.decoder_vocabulary.text_of(ids)
-
-    def characters(self, ids: NDArray[np.integer]) -> NDArray[np.int64]:
+    def _characters(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of characters (N,) in each row of ids (N, L), up to and including the "\\n"."""
         stopped = ids == self.material.decoder_vocabulary.id_of["\n"]
         counts: NDArray[np.int64] = np.where(stopped.any(1), stopped.argmax(1) + 1, ids.shape[1])
         return counts
-
-    def _arguments(self, sources: Sequence[str]) -> dict[str, Any]:
-        """The arguments of `in_child.search` for these sources."""
-        ids, lengths = self.material.encoder_vocabulary.encode(sources, self.material.max_encoder_seq_length)
-        longest = max_decoded_length(self.material.max_decoder_seq_length)
-        return {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": longest}

@@ -10,30 +10,29 @@
   memory of a whole process only.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.groups.engines import new_group
-from backends.process.group import ask_each, started_group
+from backends.process.group import started_group
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import PROFILED_STEPS
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import Line, Recording, Round, RowProfile, Sizes, Start, Summed, Text
-from benchmarks.measure.turns import Trainees, take_turns
+from benchmarks.measure.turns import Trainees, opened, take_turns
 from common.config import ModelConfig
 from common.material import Material, prepare
-from common.tensors import Batch, epoch_order, model_config
+from common.tensors import Batch, Batches, epoch_order, model_config
 
 LEAD = 2  # steps of a visit before the timed ones
 
@@ -65,111 +64,118 @@ SUMS = 20  # timed sums of each size
 SUM_SIZES = (8, 1 << 15, 1 << 18, 1 << 20, 1 << 22)  # bytes of the arrays
 
 
-def begin(path: Path, plan: Plan) -> Recording:
-    """Begin the recording of a sweep. Raises CannotBeginError if the file exists or the data cannot be read."""
-    material, digest = prepare(plan.data, plan.settings.seed, "float32")
-    return Recording.begin(path, plan, Text(digest, Sizes.of(material)))
-
-
-def resumed(path: Path) -> Recording:
-    """The recording of a sweep, to measure what it lacks. Raises as `Recording.read` and `Recording.resume` do."""
-    return Recording.read(path, "rosetta-sweep", "rosetta-workers").resume()
-
-
 def points_of(plan: Plan) -> list[tuple[str, int]]:
     """The axis and the size of each round of a sweep of sizes, in the order of their numbers."""
     return [(axis, size) for axis, sizes in plan.axes.items() for size in sizes]
 
 
-def measure(recording: Recording) -> Iterator[str]:
-    """Measure the rounds that the recording lacks. Yields, before each of them, which of how many it is."""
-    plan = recording.plan
-    material, _ = prepare(plan.data, plan.settings.seed, "float32")
-    measured = _round_of_sizes if plan.workers == 1 else _round_of_workers
-    titles = [f"{axis} {size:,}" for axis, size in points_of(plan)] or [
-        f"{row.label}, round {number} of {ROUNDS}" for number in range(1, ROUNDS + 1) for row in plan.rows
-    ]
-    done = {line.number for line in recording.rounds()}
-    missing = [(number, title) for number, title in enumerate(titles, 1) if number not in done]
-    for place, (number, title) in enumerate(missing, 1):
-        yield f"{title} ({place} of {len(missing)})"
-        for line in measured(recording, material, number):
-            recording.append(line)
+@dataclass(frozen=True)
+class Sweep:
+    """The recording that is being filled, and the corpus."""
 
+    recording: Recording
+    material: Material
 
-def batches_of(corpus: Batch, batch_size: int) -> Callable[[int, int], Mapping[str, Any]]:
-    """What gives the batches of a contestant, over and over through the corpus.
+    @property
+    def plan(self) -> Plan:
+        return self.recording.plan
 
-    Each process gets the corpus whole, so that its memory shows what a corpus takes.
-    """
+    def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
+        """Measure the rounds that the recording lacks; `note` is told, before each, which of how many it is."""
+        measured = self._round_of_sizes if self.plan.workers == 1 else self._round_of_workers
+        titles = [f"{axis} {size:,}" for axis, size in points_of(self.plan)] or [
+            f"{row.label}, round {number} of {ROUNDS}" for number in range(1, ROUNDS + 1) for row in self.plan.rows
+        ]
+        done = {line.number for line in self.recording.rounds()}
+        missing = [(number, title) for number, title in enumerate(titles, 1) if number not in done]
+        for place, (number, title) in enumerate(missing, 1):
+            note(f"{title} ({place} of {len(missing)})")
+            with ExitStack() as stack:
+                for line in measured(number, stack):
+                    self.recording.append(line)
 
-    def batches(first: int, steps: int) -> Mapping[str, Any]:
-        order = np.arange(first * batch_size, (first + steps) * batch_size) % len(corpus)
-        return {"rows": corpus, "order": order}
+    def _round_of_sizes(self, number: int, stack: ExitStack) -> Iterator[Line]:
+        """Have all backends take turns at one size; then measure the machine's peak in each that lacks it."""
+        began, (axis, size) = machine.now(), points_of(self.plan)[number - 1]
+        model, epoch = self._training_at(axis, size)
+        least = LEAST_STEPS.get(axis, FEW_STEPS)
 
-    return batches
+        def launch(row: int) -> BackendProcess:
+            return BackendProcess(self.plan.rows[row].backend, model, self.plan.settings, self._runtime)
 
+        def counts(step: float) -> tuple[int, int]:
+            return LEAD, min(max(ceil(VISIT_SECONDS / step), least), MOST_STEPS)
 
-def _round_of_sizes(recording: Recording, material: Material, number: int) -> Iterator[Line]:
-    """Have all backends take turns at one size; then measure the machine's peak in each that has not done so yet."""
-    began, plan, corpus = machine.now(), recording.plan, recording.head.corpus
-    axis, size = points_of(plan)[number - 1]
-    batch_size, model, rows = _training_at(plan, corpus.sizes, material, axis, size)
-    runtime, least = Runtime(plan.threads, plan.device), LEAST_STEPS.get(axis, FEW_STEPS)
-    starts, contestants = [], []
-
-    def counts(step: float) -> tuple[int, int]:
-        return LEAD, min(max(ceil(VISIT_SECONDS / step), least), MOST_STEPS)
-
-    with ExitStack() as stack:
-        for row, backend in enumerate(row.backend for row in plan.rows):
-            starting = machine.now()
-            process = stack.enter_context(runtime.start(backend, model, plan.settings))
-            seconds = machine.now() - starting
-            trainees = Trainees(row, [process], batch_size, batches_of(rows, batch_size), counts)
-            starts.append(Start(row, seconds, process.facts, trainees.warm_up()))
-            contestants.append(trainees)
-        rng = np.random.default_rng([plan.settings.seed, number])
-        cycles = list(islice(take_turns(contestants, rng), CYCLES))
-        known = {line.row for line in recording.of_kind(RowProfile)}
+        contestants, starts = opened(stack, range(len(self.plan.rows)), launch, epoch, counts)
+        cycles = [*islice(take_turns(contestants, self._rng(number)), CYCLES)]
+        known = {line.row for line in self.recording.of_kind(RowProfile)}
         for one in contestants:  # after all turns, so that these matrices are in no peak of memory
             if one.row not in known:
                 machine.wait_until_idle()
-                yield RowProfile(one.row, None, one.processes[0].call(in_child.product_speed))
-    yield Round(number, "training", starts, cycles, machine.now() - began)
+                yield RowProfile(one.row, None, one.ask(in_child.product_speed)[0])
+        yield Round(number, "training", starts, cycles, machine.now() - began)
 
+    def _round_of_workers(self, number: int, stack: ExitStack) -> Iterator[Line]:
+        """Have the arrangements of one backend's processes take turns; then its group sums arrays and is profiled.
 
-def _round_of_workers(recording: Recording, material: Material, number: int) -> Iterator[Line]:
-    """Have the arrangements of one backend's processes take turns; then its group sums arrays and is profiled.
-
-    The round comes last: of one that is interrupted, the other lines are measured once more.
-    """
-    began, plan = machine.now(), recording.plan
-    row = (number - 1) % len(plan.rows)
-    backend, runtime, settings = plan.rows[row].backend, Runtime(plan.threads, plan.device), plan.settings
-    model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
-    corpus = material.batch.take(epoch_order(len(material.batch), settings.seed, 1))
-    one, whole = settings.batch_size, settings.batch_size * plan.workers
-    with ExitStack() as stack:
-        workers, launch = new_group(backend, plan.workers), partial(BackendProcess, backend, model, settings, runtime)
-        group = stack.enter_context(started_group(workers, launch))
-        alone = [stack.enter_context(runtime.start(backend, model, settings)) for _ in range(plan.workers)]
-        arranged = [(alone[:1], one), (alone, one), (group, whole), (group, one)]  # as in ARRANGEMENTS
+        The round comes last: of one that is interrupted, the other lines are measured once more.
+        """
+        began, corpus, settings = machine.now(), self.material.batch, self.plan.settings
+        row = (number - 1) % len(self.plan.rows)
+        backend = self.plan.rows[row].backend
+        model = model_config(corpus, self.material.decoder_vocabulary, self.plan.latent_dim, "float32")
+        launch = partial(BackendProcess, backend, model, settings, self._runtime)
+        workers = stack.enter_context(started_group(new_group(backend, self.plan.workers), launch))
+        alone = [stack.enter_context(self._runtime.start(backend, model, settings)) for _ in range(self.plan.workers)]
+        one = Batches(corpus, epoch_order(len(corpus), settings.seed, 1), settings.batch_size)
+        whole = replace(one, batch_size=settings.batch_size * self.plan.workers)
+        arranged = [(alone[:1], one), (alone, one), (workers, whole), (workers, one)]  # as in ARRANGEMENTS
         contestants = [
-            Trainees(place, processes, size, batches_of(corpus, size), lambda step: (LEAD, WORKERS_STEPS))
-            for place, (processes, size) in enumerate(arranged)
+            Trainees(place, processes, epoch, lambda step: (LEAD, WORKERS_STEPS))
+            for place, (processes, epoch) in enumerate(arranged)
         ]
         warm_ups = [contestant.warm_up() for contestant in contestants]
-        cycles = list(islice(take_turns(contestants, np.random.default_rng([settings.seed, number])), WORKERS_CYCLES))
+        cycles = [*islice(take_turns(contestants, self._rng(number)), WORKERS_CYCLES)]
         machine.wait_until_idle()
-        sums, *_ = ask_each(group, lambda p: p.call(in_child.sums, sizes=[*SUM_SIZES], repetitions=SUMS))
-        for size, seconds in zip(SUM_SIZES, sums, strict=True):
-            yield Summed(row, size, seconds)
-        rows = corpus.take(np.arange(PROFILED_STEPS * whole) % len(corpus))
-        profile, *_ = ask_each(group, lambda p: p.call(in_child.profiled, rows=rows, batch_size=whole))
-        yield RowProfile(row, profile, None)
-        start = Start(row, 0.0, group[0].facts, warm_ups[2])  # not timed, since the others start meanwhile
-    yield Round(number, "training", [start], cycles, machine.now() - began)
+        group = contestants[2]
+        sums = group.ask(in_child.sums, sizes=[*SUM_SIZES], repetitions=SUMS)[0]
+        yield from (Summed(row, size, seconds) for size, seconds in zip(SUM_SIZES, sums, strict=True))
+        yield RowProfile(row, group.ask(in_child.profiled, batches=group.part(0, PROFILED_STEPS))[0], None)
+        start = Start(row, 0.0, workers[0].facts, warm_ups[2])  # not timed, since the others start meanwhile
+        yield Round(number, "training", [start], cycles, machine.now() - began)
+
+    @property
+    def _runtime(self) -> Runtime:
+        return Runtime(self.plan.threads, self.plan.device)
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.plan.settings.seed, number])
+
+    def _training_at(self, axis: str, size: int) -> tuple[ModelConfig, Batches]:
+        """The model, and the batches that it trains on, where one axis has this size."""
+        corpus, seed = self.material.batch, self.plan.settings.seed
+        tensors, batch_size, latent_dim = sizes_at(self.plan, self.recording.head.corpus.sizes, axis, size)
+        model = model_config(corpus, self.material.decoder_vocabulary, latent_dim, "float32")
+        if axis == "num_samples":
+            rows = corpus.take(spread(size, len(corpus)))
+        else:
+            rows = random_rows(tensors, batch_size, model, seed)
+        return model, Batches(rows, epoch_order(len(rows), seed, 1), batch_size)
+
+
+def opened_sweep(path: Path, plan: Plan | None) -> Sweep:
+    """The sweep of a new plan or, where that is None, the one that was begun at `path`, to measure what it lacks.
+
+    Raises CannotBeginError if the file exists or the data cannot be read; to go on, as `Recording.read` and
+    `Recording.resume` do.
+    """
+    begun = None
+    if plan is None:
+        begun = Recording.read(path, "rosetta-sweep", "rosetta-workers")
+        plan = begun.plan
+    material, digest = prepare(plan.data, plan.settings.seed, "float32")
+    text = Text(digest, Sizes.of(material))
+    return Sweep(begun.resume(text) if begun else Recording.begin(path, plan, text), material)
 
 
 def sizes_at(plan: Plan, tensors: Sizes, axis: str, size: int) -> tuple[Sizes, int, int]:
@@ -180,33 +186,18 @@ def sizes_at(plan: Plan, tensors: Sizes, axis: str, size: int) -> tuple[Sizes, i
     return tensors, batch_size, size if axis == "latent_dim" else plan.latent_dim
 
 
-def _training_at(
-    plan: Plan, tensors: Sizes, material: Material, axis: str, size: int
-) -> tuple[int, ModelConfig, Batch]:
-    """The batch size, the model and the rows to train on where one axis has this size."""
-    tensors, batch_size, latent_dim = sizes_at(plan, tensors, axis, size)
-    model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
-    if axis != "num_samples":
-        return batch_size, model, random_rows(tensors, batch_size, material.batch, plan.settings.seed)
-    corpus = material.batch.take(spread(size, len(material.batch)))
-    return batch_size, model, corpus.take(epoch_order(size, plan.settings.seed, 1))
-
-
 def spread(count: int, num_rows: int) -> NDArray[np.int64]:
     """`count` row numbers in order: evenly spread over all rows, or each repeated if there are fewer rows."""
     return np.arange(count) * num_rows // count
 
 
-def random_rows(sizes: Sizes, count: int, corpus: Batch, seed: int) -> Batch:
-    """A batch of `count` rows of random characters without padding; all else is as in the corpus."""
-    rng = np.random.default_rng(seed)
-    encoder_steps, decoder_steps = sizes.max_encoder_seq_length, sizes.max_decoder_seq_length
-    encoder_ids = rng.integers(corpus.num_encoder_tokens, size=(count, encoder_steps))
-    decoder_ids = rng.integers(corpus.num_decoder_tokens, size=(count, decoder_steps + 1))
-    return replace(
-        corpus,
-        encoder_ids=encoder_ids.astype(corpus.encoder_ids.dtype),
-        encoder_lengths=np.full(count, encoder_steps, np.int32),
-        decoder_ids=decoder_ids.astype(corpus.decoder_ids.dtype),
-        decoder_lengths=np.full(count, decoder_steps, np.int32),
-    )
+def random_rows(sizes: Sizes, count: int, model: ModelConfig, seed: int) -> Batch:
+    """A batch of `count` rows of random characters without padding."""
+    rng, width = np.random.default_rng(seed), sizes.max_encoder_seq_length
+
+    def ids(tokens: int, width: int) -> NDArray[np.integer]:
+        return rng.integers(tokens, size=(count, width), dtype=np.min_scalar_type(tokens))
+
+    encoder_ids = ids(model.num_encoder_tokens, width)
+    decoder_ids = ids(model.num_decoder_tokens, sizes.max_decoder_seq_length + 1)
+    return Batch.of_ids(model, encoder_ids, np.full(count, width, np.int32), decoder_ids)

@@ -8,8 +8,9 @@
   own times, so nothing is chosen by what was measured.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import median
 from typing import Any
@@ -19,11 +20,19 @@ import numpy as np
 
 from backends.process.group import ask_each
 from backends.process.parent import BackendProcess
+from backends.process.starting import started_side_by_side
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import Visit, WarmUp
+from benchmarks.measure.recording import Start
+from common.errors import RosettaError
+from common.tensors import Batch, Batches
+from common.weights import ModelState
 
 MOST_TRIES = 4  # times that a turn is taken, at most, where other programs disturb it
 WARM_UP_STEPS = 2  # after the cold one
+
+# How many steps of a visit do not count, and how many are timed, where a step takes so many seconds.
+Counts = Callable[[float], tuple[int, int]]
 
 
 @dataclass
@@ -32,21 +41,26 @@ class Trainees:
 
     row: int
     processes: Sequence[BackendProcess]
-    batch_size: int  # pairs of a step, which a group divides
-    # The rows of so many steps from a batch's number on, as `in_child.batches_of` takes them.
-    batches: Callable[[int, int], Mapping[str, Any]]
-    # How many steps of a visit do not count, and how many are timed, where a step takes so many seconds.
-    counts: Callable[[float], tuple[int, int]]
+    epoch: Batches  # its batches are trained on over and over; a group divides each
+    counts: Counts
     step_seconds: float = 0.0  # duration of its latest steps
 
     @property
     def pids(self) -> list[int]:
         return [process.pid for process in self.processes]
 
+    def ask(self, function: Callable[..., Any], **arguments: Any) -> list[Any]:
+        """What a function of `in_child` returns in each process; all are asked at once."""
+        return ask_each(self.processes, lambda process: process.call(function, **arguments))
+
+    def part(self, first: int, steps: int) -> Batches:
+        """So many batches from number `first` on. The corpus crosses whole, so memory shows what it takes."""
+        size, rows = self.epoch.batch_size, self.epoch.rows
+        return replace(self.epoch, rows=rows[np.arange(first * size, (first + steps) * size) % len(rows)])
+
     def warm_up(self) -> WarmUp:
         """Train the first steps, in which processes compile and allocate; returns those of the first process."""
-        rows = self.batches(0, WARM_UP_STEPS)
-        first, *_ = ask_each(self.processes, lambda p: p.call(in_child.warm_up, batch_size=self.batch_size, **rows))
+        first: WarmUp = self.ask(in_child.warm_up, batches=self.part(0, WARM_UP_STEPS))[0]
         self.step_seconds = median(first.step_seconds)
         return first
 
@@ -56,10 +70,7 @@ class Trainees:
         One list holds the steps of all processes; of their durations and peaks the largest counts.
         """
         lead, timed = self.counts(self.step_seconds)
-        rows = self.batches(first, lead + timed)
-        visits = ask_each(
-            self.processes, lambda p: p.call(in_child.steps, batch_size=self.batch_size, lead=lead, **rows)
-        )
+        visits: list[Visit] = self.ask(in_child.steps, batches=self.part(first, lead + timed), lead=lead)
         merged = msgspec.structs.replace(
             visits[0],
             lead=list(chain.from_iterable(visit.lead for visit in visits)),
@@ -78,7 +89,8 @@ class Decoder:
 
     row: int
     process: BackendProcess
-    sources: Mapping[str, Any]  # the arguments of `in_child.decoding`
+    state: ModelState
+    batch: Batch  # whose sources it decodes
 
     @property
     def pids(self) -> list[int]:
@@ -86,7 +98,34 @@ class Decoder:
 
     def visit(self, first: int) -> Visit:
         """Calls that decode, whatever batch is the first."""
-        return self.process.call(in_child.decoding, **self.sources)
+        return self.process.call(in_child.decoding, state=self.state, batch=self.batch)
+
+
+def opened(
+    stack: ExitStack,
+    rows: Iterable[int],
+    launch: Callable[[int], BackendProcess],
+    epoch: Batches,
+    counts: Counts,
+    at_once: int = 1,
+    after_each: Callable[[], None] = lambda: None,
+) -> tuple[list[Trainees], list[Start]]:
+    """Start a process for each row and warm it up; the processes end with the stack.
+
+    Starts are timed where they are made one by one; several at once are quicker.
+    """
+
+    def failed(row: int, error: RosettaError) -> None:
+        raise error
+
+    contestants, seconds, began = [], [], machine.now()
+    for row, process in stack.enter_context(started_side_by_side(rows, launch, failed, at_once)):
+        contestants.append(Trainees(row, [process], epoch, counts))
+        seconds.append(machine.now() - began if at_once == 1 else 0.0)
+        after_each()
+        began = machine.now()
+    timed = zip(contestants, seconds, strict=True)
+    return contestants, [Start(one.row, start, one.processes[0].facts, one.warm_up()) for one, start in timed]
 
 
 def take_turns(
@@ -115,19 +154,15 @@ def turn(contestant: Trainees | Decoder, first: int, pids: Sequence[int]) -> Vis
         visit = contestant.visit(first)
         beside = {"others": watch.others(), "stolen": watch.stolen(), "tries": tries}
         visit = msgspec.structs.replace(visit, row=contestant.row, **beside)
-        if undisturbed(visit) and visit.stolen <= machine.MOST_OTHERS:
+        if max(visit.others, visit.stolen) <= machine.MOST_OTHERS:
             break
     return visit
-
-
-def undisturbed(visit: Visit) -> bool:
-    """Whether other programs left a visit alone; on a machine that others share, stolen time may never end."""
-    return visit.others <= machine.MOST_OTHERS
 
 
 def usable(cycle: Sequence[Visit]) -> bool:
     """Whether a cycle counts: other programs disturbed none of its visits, even after these were taken again.
 
-    A cycle that does not count is left out for all rows, since other programs do not slow all of them alike.
+    A cycle that does not count is left out for all rows, since other programs do not slow all of them alike. Stolen
+    time does not decide: on a machine that others share, it may never end.
     """
-    return all(map(undisturbed, cycle))
+    return all(visit.others <= machine.MOST_OTHERS for visit in cycle)

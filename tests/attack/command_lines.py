@@ -16,7 +16,7 @@ from unittest.mock import patch
 import typer.main
 
 from backends import TABLE
-from benchmarks.measure.lock import PLACE
+from benchmarks.measure.machine import PLACE
 from common.errors import CannotBeginError
 from rosetta import app
 from tests import recordings
@@ -49,7 +49,7 @@ SENSIBLE = [  # what is done, or goes far
     "serve run --backends numpy",
 ]
 # Where work would begin.
-BEGINNINGS = "measure.machine.check measure.machine.wait_until_fit measure.sweep.measure compare.course.initial_state"
+BEGINNINGS = "measure.machine.check measure.machine.wait_until_fit measure.sweep.Sweep.run compare.course.initial_state"
 BEGUN = [f"benchmarks.{place}" for place in BEGINNINGS.split()]
 BEGUN += ["common.corpus.download", "socket.create_server", "subprocess.Popen"]
 

@@ -28,7 +28,7 @@ from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import PROFILED_STEPS
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.recording import Line, Recording, Round, RowProfile, Sizes, Start, Summed, Text
+from benchmarks.measure.recording import LATER, Recording, Round, RowProfile, Sizes, Start, Summed, Text
 from benchmarks.measure.turns import Trainees, opened, take_turns
 from common.config import ModelConfig
 from common.material import Material, prepare
@@ -94,7 +94,7 @@ class Sweep:
                 for line in measured(number, stack):
                     self.recording.append(line)
 
-    def _round_of_sizes(self, number: int, stack: ExitStack) -> Iterator[Line]:
+    def _round_of_sizes(self, number: int, stack: ExitStack) -> Iterator[LATER]:
         """Have all backends take turns at one size; then measure the machine's peak in each that lacks it."""
         began, (axis, size) = machine.now(), points_of(self.plan)[number - 1]
         model, epoch = self._training_at(axis, size)
@@ -115,7 +115,7 @@ class Sweep:
                 yield RowProfile(one.row, None, one.ask(in_child.product_speed)[0])
         yield Round(number, "training", starts, cycles, machine.now() - began)
 
-    def _round_of_workers(self, number: int, stack: ExitStack) -> Iterator[Line]:
+    def _round_of_workers(self, number: int, stack: ExitStack) -> Iterator[LATER]:
         """Have the arrangements of one backend's processes take turns; then its group sums arrays and is profiled.
 
         The round comes last: of one that is interrupted, the other lines are measured once more.

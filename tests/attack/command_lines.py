@@ -49,9 +49,10 @@ SENSIBLE = [  # what is done, or goes far
     "serve run --backends numpy",
 ]
 # Where work would begin.
-BEGINNINGS = "measure.machine.check measure.machine.wait_until_fit measure.sweep.Sweep.run compare.course.initial_state"
-BEGUN = [f"benchmarks.{place}" for place in BEGINNINGS.split()]
-BEGUN += ["common.corpus.download", "socket.create_server", "subprocess.Popen"]
+BEGINNINGS = "machine.check machine.wait_until_fit sweep.Sweep.run"
+BEGUN = [f"benchmarks.measure.{place}" for place in BEGINNINGS.split()]
+BEGUN += ["benchmarks.compare.course.initial_state", "common.corpus.download", "socket.create_server"]
+BEGUN += ["subprocess.Popen"]
 
 
 def refused(*arguments: object, **named: object) -> NoReturn:

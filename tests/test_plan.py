@@ -21,16 +21,15 @@ class PlannedError(Exception):
 
 def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
     """The plan of what is typed; nothing is measured."""
-    found: list[Plan] = []
 
     def opened(path: Path, plan: Plan, *also: object) -> None:
-        found.append(plan)
-        raise PlannedError
+        raise PlannedError(plan)
 
     monkeypatch.setattr(bench, "opened_benchmark", opened)
-    with pytest.raises(PlannedError):
+    with pytest.raises(PlannedError) as caught:
         rosetta(*typed)
-    return found[0]
+    found: Plan = caught.value.args[0]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -57,28 +56,23 @@ def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str
 
 
 def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:
-    assert [row.label for row in rows_of(["keras:example", "torch", "torch:bfloat16"])] == [
-        "keras:example",
-        "torch",
-        "torch:bfloat16",
-        "torch, as installed",
-    ]
-    careful = [row.label for row in rows_of(["torch:bfloat16", "torch"], careful=True)]
-    assert careful == ["torch:bfloat16", "torch", "torch, control", "torch, as installed"], (
-        "the control is in float32"
-    )
-    assert Row("torch:bfloat16", control=True) in rows_of(["torch:bfloat16"], careful=True)
-    with pytest.raises(CannotBeginError, match="there is no backend to measure"):
-        rows_of([])
+    """The question is of rows that do the same work, and the control is one of them."""
 
+    def labels(*names: str, careful: bool = False) -> list[str]:
+        return [row.label for row in rows_of(names, careful=careful)]
 
-def test_the_question_is_of_rows_that_do_the_same_work() -> None:
+    assert labels("keras:example", "torch:bfloat16", "torch")[:3] == ["keras:example", "torch:bfloat16", "torch"]
+    assert labels("torch:bfloat16", "torch")[2:] == ["torch, as installed"]
+    assert labels("torch:bfloat16", "torch", careful=True)[2:] == ["torch, control", "torch, as installed"]
+    assert labels("torch:bfloat16", careful=True)[1:] == ["torch:bfloat16, control"]
     found = plan_of(["torch", "torch:bfloat16", "keras"], within=0.02)
     assert found.question == [Row("torch"), Row("keras")]
-    assert found.matched == [*found.question[:1], Row("torch:bfloat16"), Row("keras"), Row("torch", control=True)]
+    assert found.matched == [Row("torch"), Row("torch:bfloat16"), Row("keras"), Row("torch", control=True)]
     assert plan_of(["torch:bfloat16"]).question == [Row("torch:bfloat16")]
     assert not Row("jax:magic").reduced, "a backend that is not in our table"
     assert [plan_of(within=within).careful for within in (0.02, 0.07)] == [True, False]
+    with pytest.raises(CannotBeginError, match="there is no backend to measure"):
+        rows_of([])
 
 
 def test_rows_of_other_interpreters_are_called_by_version(monkeypatch) -> None:

@@ -1,7 +1,9 @@
 """Models whose weights are cut as porters cut them: query, key and value in one array or three, experts packed or a
-list, a norm of one's own or the framework's. Each block has one set of weights, which its constructor arranges as its
-`cut` says, and computes the same in each framework. The framework's layers and operations are `api`, which is one of
-the modules tests.arranged_FRAMEWORK."""
+list, a norm of one's own or the framework's.
+
+Each block has one set of weights, which `arrange` puts into layers as its `cut` says, and computes the same in each
+framework. The framework's layers and operations are `api`, which is arranged_keras or arranged_modules.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -69,8 +71,7 @@ class Attention(Block):
         kernels = {"q": (width, queries), "k": (width, keys), "v": (width, keys), "o": (queries, width)}
         return kernels | {f"{name}_bias": shape[1:] for name, shape in kernels.items()}
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         if self.config["cut"] == "framework":
             self.inner = self.api.attention(self.config["heads"], self.w)
             return
@@ -114,8 +115,7 @@ class Mlp(Block):
         units = config["units"]
         return {"gate": (width, units), "up": (width, units), "down": (units, width)}
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         self.pack(self.config["units"])
         self.down = self.api.dense(self.w["down"])
 
@@ -132,8 +132,7 @@ class Experts(Block):
         number, units = config["experts"], config["units"]
         return {"router": (width, number), "w1": (number, width, units), "w2": (number, units, width)}
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         api, cut = self.api, self.config["cut"]
         self.router = api.dense(self.w["router"])
         for name in ("w1", "w2"):
@@ -160,8 +159,7 @@ class Stack(Block):
     def shapes(config: Config, width: int) -> Shapes:
         return {"kernel": (config["layers"], width, width), "bias": (config["layers"], width)}
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         api, kernels, biases = self.api, self.w["kernel"], self.w["bias"]
         if self.config["cut"] == "list":
             self.layers_ = api.List([api.dense(*both) for both in zip(kernels, biases, strict=True)])
@@ -188,8 +186,7 @@ class Image(Block):
         inputs = config["time"] * width * channels
         return {"kernel": (3, 3, 1, channels), "bias": (channels,), "dense": (inputs, width)}
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         kernel = self.w["dense"]
         if self.config["cut"] == "first":
             kernel = np.moveaxis(kernel.reshape(-1, self.config["channels"], kernel.shape[-1]), 1, 0)
@@ -214,8 +211,7 @@ class Recurrent(Block):
         one = {"kernel": (width, gates), "recurrent": (units, gates), "bias": (gates,), "recurrent_bias": (gates,)}
         return {f"{name}{way}": shape for way in (0, 1) for name, shape in one.items()} | {"out": (2 * units, width)}
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         api, kind = self.api, self.config["of"]
         ways = [{name[:-1]: array for name, array in self.w.items() if name.endswith(str(way))} for way in (0, 1)]
         if self.config["cut"] == "both":
@@ -251,8 +247,7 @@ class WeightNormed(Block):
     def shapes(config: Config, width: int) -> Shapes:
         return {"g": (width,), "v": (width, width), "bias": (width,)}
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         self.inner = self.api.weight_normed(self.w["g"], self.w["v"], self.w["bias"])
 
     def forward(self, x: Any, ids: Any) -> Any:
@@ -266,8 +261,7 @@ class Norm(Block):
     def shapes(config: Config, width: int) -> Shapes:
         return {"gain": (width,)} | ({"shift": (width,)} if config["kind"] == "layernorm" else {})
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         if self.config["cut"] == "framework":
             self.inner = self.api.norm(self.config["kind"], self.w)
         else:
@@ -286,8 +280,7 @@ class Norm(Block):
 class Model(Block):
     """Blocks with residuals and a norm before each. The table may have rows of padding at its end."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def arrange(self) -> None:
         api, width, rng = self.api, self.config["width"], np.random.default_rng(self.config["seed"])
         words, padding = self.config["words"], self.config.get("padding", 0)
         table, head = rng.normal(size=(words, width)), rng.normal(size=(width, words))
@@ -363,7 +356,9 @@ def block(api: Any, config: Config, width: int, rng: np.random.Generator) -> Any
 def made(api: Any, kind: type, base: type, w: dict[str, Array], config: Config) -> Any:
     """A layer of this kind. What it is made of is its class's, since Keras keeps what constructors are given."""
     computed = {**config, **config.get("computed", {})}
-    return type(kind.__name__, (kind, base), {"api": api, "w": w, "config": config, "computed": computed})()
+    layer = type(kind.__name__, (kind, base), {"api": api, "w": w, "config": config, "computed": computed})()
+    layer.arrange()
+    return layer
 
 
 def model_of(api: Any, config: Config, ids: Array) -> Any:

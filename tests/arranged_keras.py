@@ -9,7 +9,6 @@ import numpy as np
 from keras import layers, ops
 
 from tests.arranged import EPSILON
-from tests.porting_keras import reset
 from tests.porting_side import Array
 
 CHANNELS = "last"
@@ -30,7 +29,6 @@ class Model(keras.Model):
 
 
 def begin(config: dict[str, Any]) -> None:
-    reset(config["dtype"])
     GIVEN.clear()
 
 

@@ -264,8 +264,8 @@ def _model_of(program: Any, config: dict[str, Any], ids: Array) -> Any:
     """A model of layers, or one of blocks of tests.arranged."""
     if "blocks" not in config:
         return program.model_of(config, ids)
-    api = importlib.import_module(program.__name__.replace("porting", "arranged"))
-    return importlib.import_module("tests.arranged").model_of(api, config, ids)
+    name = "arranged_keras" if program.__name__.endswith("keras") else "arranged_modules"
+    return importlib.import_module("tests.arranged").model_of(importlib.import_module(f"tests.{name}"), config, ids)
 
 
 def _loss_of(program: Any, config: dict[str, Any], model: Any, batch: dict[str, Array]) -> tuple[Any, dict[str, Any]]:

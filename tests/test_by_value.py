@@ -48,16 +48,11 @@ def test_parts_in_another_order_are_found(rows: list[int], words: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(cases().keys() - NOT_BY_VALUE))
-def test_arrays_in_every_arrangement_find_each_other(name: str) -> None:
+def test_arrays_in_every_arrangement_find_each_other_unless_a_number_differs(name: str) -> None:
     _, left, right = cases()[name]
     rng = np.random.default_rng(1)
     noise = {f"noise{number}": rng.normal(size=(4, 3)) for number in range(3)}
     assert holds({**noise, **left}, {**right, **noise}) == ({*noise, *left}, {*noise, *right})
-
-
-@pytest.mark.parametrize("name", sorted(cases().keys() - NOT_BY_VALUE))
-def test_arrays_of_which_a_number_differs_do_not_find_each_other(name: str) -> None:
-    _, left, right = cases()[name]
     changed = {key: np.array(array) for key, array in right.items()}
     worst = max(changed, key=lambda key: changed[key].size)
     changed[worst].flat[1] += 1e-9

@@ -109,10 +109,14 @@ def test_five_steps_carried_and_five_more_are_ten(started: dict[str, Side], tmp_
     def read(name: str, framework: str, moment: str) -> ReadSide:
         return ReadSide(tmp_path / f"{name}-{framework}" / moment)
 
-    for name, left, right in PAIRS:
+    for name, left, right in PAIRS:  # torch's process writes torch's files, too, so nothing else waits for it
         sides = read(name, left, "middle"), read(name, right, "start")
         ask_for_second_half(started[right], name, sides, tmp_path / f"{name}-{left}-{right}")
-        started[right].wait()
+        if right == "torch":
+            started[right].wait()
+    for _, _, right in PAIRS:
+        if right != "torch":
+            started[right].wait()
     errors = {pair: error(read(*pair[:2], "end").path, tmp_path / "-".join(pair) / "end") for pair in PAIRS}
     assert {pair: found for pair, found in errors.items() if not found <= BOUND} == {}
     for pair in PAIRS:

@@ -187,24 +187,23 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
     so this costs little at any size.
     """
     pairs = corpus.pairs
-    num_encoder_tokens = len(CharVocabulary.of(source for source, _ in pairs))
-    num_decoder_tokens = len(CharVocabulary.of(target + START + STOP for _, target in pairs))
-    max_encoder_seq_length = max(len(source) for source, _ in pairs)
-    max_decoder_seq_length = max(len(target) for _, target in pairs) + len(START + STOP)
+    figures = {
+        "num_samples": len(pairs),
+        "num_encoder_tokens": len(CharVocabulary(source for source, _ in pairs)),
+        "num_decoder_tokens": len(CharVocabulary(target + START + STOP for _, target in pairs)),
+        "max_encoder_seq_length": max(len(source) for source, _ in pairs),
+        "max_decoder_seq_length": max(len(target + START + STOP) for _, target in pairs),
+    }
+    count, encoder_tokens, decoder_tokens, encoder_length, decoder_length = figures.values()
+    sequence_sizes = encoder_length * encoder_tokens + 2 * decoder_length * decoder_tokens
     distinct_targets = [len(set(same)) for _, same in groupby(in_order(pairs), itemgetter(0))]  # of each source
     real = sum(len(target) + len(STOP) for _, target in pairs)
-    sequence_sizes = max_encoder_seq_length * num_encoder_tokens + 2 * max_decoder_seq_length * num_decoder_tokens
-    rows_shown = sorted({number * (len(pairs) - 1) // (PAIRS_SHOWN - 1) for number in range(PAIRS_SHOWN)})
-    return {
-        "num_samples": len(pairs),
-        "num_encoder_tokens": num_encoder_tokens,
-        "num_decoder_tokens": num_decoder_tokens,
-        "max_encoder_seq_length": max_encoder_seq_length,
-        "max_decoder_seq_length": max_decoder_seq_length,
+    rows_shown = sorted({number * (count - 1) // (PAIRS_SHOWN - 1) for number in range(PAIRS_SHOWN)})
+    return figures | {
         "distinct_sources": len(distinct_targets),
-        "duplicates": len(pairs) - sum(distinct_targets),
-        "padding": 1 - real / (len(pairs) * max_decoder_seq_length),
-        "one_hot_bytes": BYTES_A_NUMBER * len(pairs) * sequence_sizes,
+        "duplicates": count - sum(distinct_targets),
+        "padding": 1 - real / (count * decoder_length),
+        "one_hot_bytes": BYTES_A_NUMBER * count * sequence_sizes,
         "skipped_lines": corpus.skipped_lines,
         "sha256": corpus.sha256,
         "pairs": [{"source": source, "target": target} for source, target in map(pairs.__getitem__, rows_shown)],

@@ -58,13 +58,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             make_folder(path.parent)
-            remove_unfinished(path)
-            while True:  # until the folder is locked before another process takes it for one of a killed process
-                beside = _beside(path)
-                beside.mkdir()
-                with suppress(FileNotFoundError):
-                    if stack.enter_context(locked(beside)) and beside.exists():
-                        break
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
+                with suppress(OSError), locked(left) as free:
+                    if free:
+                        shutil.rmtree(left)
+            beside = _beside(path)
+            beside.mkdir()
+            stack.enter_context(locked(beside))  # so that no other process takes it for one that was left
         except OSError as error:
             raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
         stack.callback(shutil.rmtree, beside, ignore_errors=True)  # when it has become `path`, it is not there
@@ -82,26 +82,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
 
 
-def refuse_dangling_link(path: Path) -> None:
-    """Raise CannotBeginError where `path` is a link to a place where there is nothing."""
-    if os.path.islink(path) and not os.path.exists(path):
-        raise CannotBeginError(
-            f"{path} is a link to {os.readlink(path)}, where there is nothing; remove the link, or put back what it "
-            "leads to"
-        )
-
-
 def _beside(path: Path) -> Path:
     """A name for a temporary file or folder that is to become `path`."""
     return path.with_name(f".{path.name}.{token_hex(8)}{UNFINISHED}")
-
-
-def remove_unfinished(path: Path) -> None:
-    """Remove the folders that were to become `path` and were left behind by processes that were killed."""
-    for beside in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
-        with suppress(OSError), locked(beside) as free:
-            if free:
-                shutil.rmtree(beside)
 
 
 @contextmanager
@@ -174,16 +157,3 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
     # JSON has an escape for a surrogate, which Python gives in place of each byte of a name that is not UTF-8.
     write_atomically(path, text.encode(errors="backslashreplace"))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises RosettaError."""
-    try:
-        content = json.loads(read_at_most(LARGEST_JSON, path).decode())
-    except OSError as error:
-        raise RosettaError(f"{path} cannot be read: {why(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise RosettaError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise RosettaError(f"{path} holds {type(content).__name__}, expected an object")
-    return content

@@ -7,12 +7,13 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 OURS = "rosetta-s2s"  # Rosetta's own package
 ALWAYS = ("numpy", "safetensors", "sacrebleu")  # packages that every installation has and that can change a result
@@ -49,22 +50,20 @@ def cores(root: Path = Path("/")) -> int:
 def quota(root: Path = Path("/")) -> float:
     """Number of cores whose time the control groups of this process allow it, such as 1.5; infinite without a limit.
 
-    A container's limit on processors is such a quota, and so is CPUQuota of systemd.
-    """
-    return min(map(_quota_of_group, _control_groups(root)), default=math.inf)
-
-
-def _control_groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups, of version 1 or 2, and of the groups that hold them.
-
-    In a container the own group may be mounted as if it were the topmost one, and its path then leads nowhere.
+    A container's limit on processors is such a quota, and so is CPUQuota of systemd. The groups, of version 1 or 2,
+    are looked at together with those that hold them. In a container the own group may be mounted as if it were the
+    topmost one, and its path then leads nowhere.
     """
     groups = re.findall(r"^\d+:(.*?):/(.*)$", system_text(root / "proc/self/cgroup"), re.MULTILINE)
     mounts = re.findall(r"^\S+ /(\S+) (cgroup2?) ", system_text(root / "proc/self/mounts"), re.MULTILINE)
-    for mount, kind in mounts:
-        for controllers, path in groups:
-            if ("" if kind == "cgroup2" else "cpu") in controllers.split(","):
-                yield from (root / mount / group for group in (Path(path), *Path(path).parents))
+    folders = [
+        root / mount / group
+        for mount, kind in mounts
+        for controllers, path in groups
+        if ("" if kind == "cgroup2" else "cpu") in controllers.split(",")
+        for group in (Path(path), *Path(path).parents)
+    ]
+    return min(map(_quota_of_group, folders), default=math.inf)
 
 
 def _quota_of_group(folder: Path) -> float:
@@ -110,11 +109,9 @@ def versions() -> dict[str, str]:
     """
     found = {}
     for package in (OURS, *ALWAYS, *_packages_of_frameworks()):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {name: f"{number}+{_digest()}" if name == OURS else number for name, number in found.items()}
+        with suppress(PackageNotFoundError):
+            found[package] = version(package) + (f"+{_digest()}" if package == OURS else "")
+    return found
 
 
 def _packages_of_frameworks() -> list[str]:
@@ -183,47 +180,45 @@ class Watch:
     Other virtual machines may use the same physical cores, and the system then counts stolen time.
     """
 
-    def __init__(self, children: Iterable[int], root: Path = Path("/")) -> None:
+    def __init__(self, children: Iterable[int]) -> None:
         import psutil  # here, since --help waits for this module
 
         self.processes = [psutil.Process(), *map(psutil.Process, children)]
-        self.root = root
-        self.began, self.busy, self.own = time.perf_counter(), busy_seconds(root), self._own()
-        self.stolen_before = stolen_seconds(root)
+        self.began, self.before = time.perf_counter(), self._seconds()
 
     def others(self) -> float:
         """The number of cores that other processes have used on average since the watch began."""
-        passed = time.perf_counter() - self.began
-        return max(0.0, (busy_seconds(self.root) - self.busy) - (self._own() - self.own)) / passed
+        busy, own, _ = self._since()
+        return max(0.0, busy - own)
 
     def stolen(self) -> float:
         """The number of cores that other virtual machines have taken on average since the watch began."""
-        return (stolen_seconds(self.root) - self.stolen_before) / (time.perf_counter() - self.began)
+        return self._since()[2]
 
-    def _own(self) -> float:
-        """Processor time of this process and the children, in seconds."""
-        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+    def _since(self) -> list[float]:
+        """The growth of each of `_seconds` in a second on average since the watch began."""
+        passed = time.perf_counter() - self.began
+        return [(now - before) / passed for now, before in zip(self._seconds(), self.before, strict=True)]
+
+    def _seconds(self) -> tuple[float, float, float]:
+        """Seconds of the cores that all programs used, of those this process and the children, and stolen ones."""
+        own = sum(sum(process.cpu_times()[:2]) for process in self.processes)
+        return busy_seconds(), own, sum(getattr(core, "steal", 0.0) for core in _times_of_cores())
 
 
-def busy_seconds(root: Path = Path("/")) -> float:
+def busy_seconds() -> float:
     """Seconds that the cores which this process may use have worked since the machine was started.
 
     The sum is over these cores and over all programs; in a container also over the programs outside it.
     """
-    return _seconds(root, slice(0, 3))  # user, nice, system
+    return float(sum(core.user + core.nice + core.system for core in _times_of_cores()))
 
 
-def stolen_seconds(root: Path = Path("/")) -> float:
-    """Seconds that these cores would have worked, had other virtual machines not used them."""
-    return _seconds(root, slice(7, 8))  # steal, after idle, waiting and two kinds of interrupts
+def _times_of_cores() -> list[Any]:
+    """What psutil tells of the time of each core which this process may use."""
+    import psutil
 
-
-def _seconds(root: Path, fields: slice) -> float:
-    """Sum of these fields of a core's line in the system's statistics, over the allowed cores; 0 without lines."""
-    tick = 1 / os.sysconf("SC_CLK_TCK")
-    lines = re.findall(r"^cpu(\d+)((?: \d+)+)$", system_text(root / "proc/stat"), re.MULTILINE)
-    allowed = [ticks.split()[fields] for number, ticks in lines if int(number) in allowed_cores()]
-    return sum(int(ticks) for line in allowed for ticks in line) * tick
+    return [times for number, times in enumerate(psutil.cpu_times(percpu=True)) if number in allowed_cores()]
 
 
 def fewer_threads(threads: int, child: int) -> str:

@@ -29,8 +29,8 @@ class Material:
         cls, pairs: Sequence[Pair], config: DataConfig, seed: int, dtype: str, padding: str = "space"
     ) -> "Material":
         """Build the vocabularies of the pairs, encode the pairs, and split them as `config` says."""
-        encoder_vocabulary = CharVocabulary.of(source for source, _ in pairs)
-        decoder_vocabulary = CharVocabulary.of(START + target + STOP for _, target in pairs)
+        encoder_vocabulary = CharVocabulary(source for source, _ in pairs)
+        decoder_vocabulary = CharVocabulary(START + target + STOP for _, target in pairs)
         batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype, padding)
         return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *split(pairs, config, seed))
 

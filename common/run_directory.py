@@ -44,15 +44,13 @@ from common.files import (
     new_folder,
     open_at_most,
     read_at_most,
-    read_json,
-    refuse_dangling_link,
     sync,
     write_atomically,
     write_json,
 )
 from common.machine import describe_machine
 from common.stored import Pair, Pairs
-from common.tensors import PAD, START, STOP, CharVocabulary
+from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
 from common.weights import ModelState, check_state, from_bytes, in_dtype, largest_block, to_bytes
 
@@ -66,7 +64,6 @@ BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # weights alone, tra
 
 HISTORY_OF_VERSION_1 = "history.jsonl"
 
-Natural = Annotated[int, msgspec.Meta(ge=0)]
 Length = Annotated[int, msgspec.Meta(ge=1, le=LONGEST_SENTENCE + len(START + STOP))]
 Character = Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
 # The SHA-256 of each file that never changes.
@@ -171,24 +168,23 @@ class RunDirectory:
         Raises CannotBeginError where there is no run at all. Damage is an error for whoever reads the damaged file.
         """
         path = Path(path)
-        refuse_dangling_link(path)
-        if not (path / "config.json").exists():
+        file = path / "config.json"
+        if not file.exists():
             raise CannotBeginError(
                 f"{path} is not a run (it has no config.json); `rosetta train --out {quoted(path)}` makes one"
             )
-        content = read_json(path / "config.json")
-        version = content.get("version")
-        if content.get("format") != FORMAT or version not in (1, VERSION):
-            found = printable(f"{content.get('format')} version {version}")
-            raise RosettaError(f"{path / 'config.json'} is {found}, expected {FORMAT} version 1 or {VERSION}")
-        if version == 1:
-            content = _settings_of_version_1(path, content)
-        try:
+        with _reading(file):
+            # A name that is not UTF-8 has lone surrogates, which msgspec reads from no JSON.
+            content = msgspec.convert(json.loads(read_at_most(LARGEST_JSON, file)), dict[str, Any])
+            version = content.get("version")
+            if content.get("format") != FORMAT or version not in (1, VERSION):
+                found = f"{content.get('format')} version {version}"
+                raise ValueError(f"it is {found}, expected {FORMAT} version 1 or {VERSION}")
+            if version == 1:
+                content = _settings_of_version_1(path, content)
             run = msgspec.convert(content | {"path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
             if run._settings() != content:
-                raise RosettaError("a setting is missing, or it has one that is not known")
-        except (RosettaError, msgspec.ValidationError, UnicodeError) as error:  # the last for half a surrogate pair
-            raise RosettaError(f"{path / 'config.json'} is damaged: {printable(str(error))}") from error
+                raise ValueError("a setting is missing, or it has one that is not known")
         if version == 1:
             source, target = _longest(run.pairs())
             run = replace(run, max_encoder_seq_length=source, max_decoder_seq_length=target)
@@ -208,37 +204,30 @@ class RunDirectory:
         """The sentence pairs of the run, those of training and of validation."""
         path, most = self._checked("pairs.tsv"), min(self.data_config.num_samples, MOST_PAIRS)
         pairs = Pairs()
-        try:
-            with path.open("rb") as file:
-                for line in iter(partial(file.readline, LONGEST_LINE), b""):
-                    source, target = line.decode().removesuffix("\n").split("\t")
-                    lengths_fit = all(0 < len(side) <= LONGEST_SENTENCE for side in (source, target))
-                    if not (lengths_fit and line.endswith(b"\n") and len(pairs) < most):
-                        raise ValueError
-                    pairs.append((source, target))
+        with _reading(path), path.open("rb") as file:
+            for line in iter(partial(file.readline, LONGEST_LINE), b""):
+                sides = line.decode().removesuffix("\n").split("\t")
+                lengths_fit = all(0 < len(side) <= LONGEST_SENTENCE for side in sides)
+                if not (lengths_fit and len(sides) == 2 and line.endswith(b"\n") and len(pairs) < most):
+                    raise ValueError(
+                        f"expected at most {most:,} lines of source, tab, target, each of at most "
+                        f"{LONGEST_SENTENCE:,} characters"
+                    )
+                pairs.append((sides[0], sides[1]))
             if not pairs:
-                raise ValueError
-        except ValueError as error:  # of a line that holds no pair, too
-            raise RosettaError(
-                f"{path} is damaged: expected at most {most:,} lines of source, tab, target, each of at most "
-                f"{LONGEST_SENTENCE:,} characters"
-            ) from error
+                raise ValueError("it holds no pair")
         return pairs
 
     def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
         """The vocabularies of the encoder and of the decoder."""
         path, model = self._checked("vocabulary.json"), self.model_config
         sizes = model.num_encoder_tokens, model.num_decoder_tokens
-        try:
-            content = msgspec.convert(read_json(path), _Characters)
-            for side, size in zip((content.encoder, content.decoder), sizes, strict=True):
-                if not len(side) == len(set(side)) == size or PAD not in side:
-                    raise ValueError
-        except ValueError as error:  # also msgspec's
-            raise RosettaError(
-                f"{path} does not hold the {sizes[0]} and {sizes[1]} characters of the model's two sides"
-            ) from error
-        encoder, decoder = CharVocabulary(content.encoder), CharVocabulary(content.decoder)
+        with _reading(path):
+            content = msgspec.json.decode(path.read_bytes(), type=_Characters)
+            encoder, decoder = CharVocabulary(content.encoder), CharVocabulary(content.decoder)
+            # A vocabulary drops what it has twice, and adds the space.
+            if not (len(content.encoder), len(content.decoder)) == (len(encoder), len(decoder)) == sizes:
+                raise ValueError(f"expected the {sizes[0]} and {sizes[1]} characters of the model's two sides")
         tokens = decoder.id_of.get(START), decoder.id_of.get(STOP)
         if tokens != (model.start_token, model.stop_token):
             raise RosettaError(
@@ -288,18 +277,15 @@ class RunDirectory:
         for name in REWRITTEN:
             for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
                 unfinished.unlink()
+        state, progress = self._state("last")
         if (self.path / HISTORY_OF_VERSION_1).exists():
-            write_atomically(self.path / STATE_FILES["last"], _block(*self._state("last")))
+            write_atomically(self.path / STATE_FILES["last"], _block(state, progress))
             with suppress(RosettaError):  # it is missing or damaged, and whoever reads it is refused
                 write_atomically(self.path / STATE_FILES["best"], _block(*self._state("best")))
             write_json(self.path / "config.json", self._settings())
             (self.path / HISTORY_OF_VERSION_1).unlink()  # last, since the states were read with it
             sync(self.path)
-        state, progress = self._state("last")
         if progress.epoch and progress.best == progress.epoch:
-            with suppress(RosettaError):  # it is not there, or damaged
-                if self._state("best")[1].epoch == progress.epoch:
-                    return state, progress
             write_atomically(self.path / STATE_FILES["best"], _block(state, progress))
         return state, progress
 
@@ -345,7 +331,7 @@ class RunDirectory:
     def _state(self, which: str) -> tuple[ModelState, Progress]:
         """The state in the file of `which`, in the run's precision, and how far training had come."""
         path = self.path / STATE_FILES[which]
-        try:
+        with _reading(path, "; a run of weights alone has the last state only" if which == "best" else ""):
             state, metadata = from_bytes(read_at_most(largest_block(self.model_config), path))
             if not state.mean_squares:  # weights alone
                 state = ModelState(state.weights, {name: np.zeros_like(w) for name, w in state.weights.items()})
@@ -353,33 +339,18 @@ class RunDirectory:
             if "history" not in metadata:
                 metadata = self._metadata_of_version_1(metadata)
             return state, msgspec.convert(metadata, Progress)
-        except OSError as error:
-            advice = "; a run of weights alone has the last state only" if which == "best" else ""
-            raise RosettaError(f"{path} cannot be read: {error.strerror}{advice}") from error
-        except (RosettaError, msgspec.ValidationError) as error:
-            raise RosettaError(f"{path} is damaged: {error}") from error
 
     def _metadata_of_version_1(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """The metadata of a state as this version has it, with the epochs from history.jsonl up to the state's own.
 
-        An epoch may have several lines there, if two processes trained the run before it had a lock; the last counts.
+        The line after them may be of an epoch whose state was not written, and may be cut.
         """
-        if metadata.keys() != {"epoch", "step", "seed"}:
-            raise RosettaError("expected the fields epoch, step and seed")
-        path, last = self.path / HISTORY_OF_VERSION_1, msgspec.convert(metadata["epoch"], Natural)
-        found: dict[int, Epoch] = {}
-        try:
-            lines = read_at_most(LARGEST_JSON, path).split(b"\n")
-        except OSError as error:
-            raise RosettaError(f"{path} cannot be read: {why(error)}") from error
-        for line in lines:
-            with suppress(ValueError, RecursionError):  # a line that is not needed may be anything
-                epoch = msgspec.convert(json.loads(line), Epoch)
-                found[epoch.epoch] = epoch
-        try:
-            return {"step": metadata["step"], "history": [found[number] for number in range(1, last + 1)]}
-        except KeyError as number:
-            raise RosettaError(f"{path} has no line of epoch {number} that can be read") from None
+        path, last = self.path / HISTORY_OF_VERSION_1, metadata["epoch"]
+        with _reading(path):
+            lines = read_at_most(LARGEST_JSON, path).split(b"\n")[:last]
+            if len(lines) < last:
+                raise ValueError(f"it has {len(lines)} lines, expected those of {last} epochs")
+            return {"step": metadata["step"], "history": [json.loads(line) for line in lines]}
 
     def _checked(self, name: str) -> Path:
         """The path of a file of text, compared with its digest if it has one."""
@@ -390,21 +361,32 @@ class RunDirectory:
         return path
 
 
+@contextmanager
+def _reading(path: Path, advice: str = "") -> Iterator[None]:
+    """Raise RosettaError, which names the file, where the block cannot read it or finds that it is damaged."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:  # of a temporary file
+            raise
+        raise RosettaError(f"{path} cannot be read: {why(error)}{advice}") from error
+    except (RosettaError, KeyError, TypeError, ValueError, RecursionError) as error:
+        named = isinstance(error, RosettaError) and str(path.parent) in str(error)
+        raise RosettaError(str(error) if named else f"{path} is damaged: {printable(str(error))}") from error
+
+
 def refuse_existing(
     path: Path, advice: str = "choose another --out, or go on with that run by --resume --epochs TOTAL"
 ) -> None:
     """Raise CannotBeginError where `path` exists, so that nothing is overwritten; also a link to nothing."""
-    refuse_dangling_link(path)
-    if os.path.exists(path):  # False for a name that is too long, which is refused later
+    if os.path.lexists(path):  # False for a name that is too long, which is refused later
         raise CannotBeginError(f"{path} exists already; {advice}")
 
 
 def _longest(pairs: Sequence[Pair]) -> tuple[int, int]:
     """The length of the longest source, and that of the longest target, "\\t" and "\\n" counted."""
-    longest_source = longest_target = 0
-    for source, target in pairs:
-        longest_source, longest_target = max(longest_source, len(source)), max(longest_target, len(target))
-    return longest_source, len(START) + longest_target + len(STOP)
+    longest_target = max(len(target) for _, target in pairs)
+    return max(len(source) for source, _ in pairs), len(START) + longest_target + len(STOP)
 
 
 def _block(state: ModelState, progress: Progress) -> bytes:
@@ -414,11 +396,8 @@ def _block(state: ModelState, progress: Progress) -> bytes:
 
 def _digest(path: Path) -> str:
     """The SHA-256 of a file of text. Raises RosettaError where the file cannot be read or is larger than is read."""
-    try:
-        with open_at_most(LARGEST_TEXTS.get(path.name, LARGEST_JSON), path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # whose type is too narrow
-    except OSError as error:
-        raise RosettaError(f"{path} cannot be read: {why(error)}") from error
+    with _reading(path), open_at_most(LARGEST_TEXTS.get(path.name, LARGEST_JSON), path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # whose type is too narrow
 
 
 def _digests(folder: Path) -> Digests:

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
@@ -43,21 +43,19 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(as_json(content), flush=True)
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Iterable[str] = ()) -> Table:
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Collection[str] = ()) -> Table:
     """A Rich table of plain values; the columns named in `numeric` are set flush right and never broken.
 
     The values may have line feeds; what else is not printable, nobody sees.
     """
-    numbers = set(numeric)
     cells = [["\n".join(map(printable, str(value).split("\n"))) for value in row] for row in rows]
     made = Table(
         title=escape(printable(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
     )
     made.pad_edge, made.padding = False, (0, 1, 0, 0)
-    for column, *values in zip(columns, *cells, strict=True):
-        if column in numbers:
-            width = max(len(line) for value in (column, *values) for line in value.split("\n"))
-            made.add_column(column, justify="right", no_wrap=True, min_width=width)
+    for column in columns:
+        if column in numeric:
+            made.add_column(column, justify="right", no_wrap=True)
         else:
             made.add_column(column, overflow="fold")
     for row in cells:
@@ -92,8 +90,7 @@ def training_progress(
                 progress.print(header + epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
                 header = ""
             elif "warning" in event:
-                warning = escape(printable(event["warning"]))
-                progress.console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+                warn(event["warning"])
             elif "translated" in event:
                 description = f"{title}  translating"
                 done = {"completed": event["translated"], "total": event["sentences"]}

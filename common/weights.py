@@ -157,8 +157,6 @@ def _crc32(arrays: Arrays, metadata: dict[str, Any]) -> int:
 
 def in_dtype(state: ModelState, dtype: str) -> ModelState:
     """The same state in another precision."""
-
-    def cast(arrays: Arrays) -> Arrays:
-        return {name: array.astype(dtype) for name, array in arrays.items()}
-
-    return ModelState(cast(state.weights), cast(state.mean_squares))
+    both = state.weights, state.mean_squares
+    weights, mean_squares = ({name: array.astype(dtype) for name, array in arrays.items()} for arrays in both)
+    return ModelState(weights, mean_squares)

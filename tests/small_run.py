@@ -15,7 +15,7 @@ from common.tensors import CharVocabulary
 from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
 
 PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]
-VOCABULARIES = CharVocabulary.of(s for s, _ in PAIRS), CharVocabulary.of(f"\t{t}\n" for _, t in PAIRS)
+VOCABULARIES = CharVocabulary(s for s, _ in PAIRS), CharVocabulary(f"\t{t}\n" for _, t in PAIRS)
 MODEL = ModelConfig(len(VOCABULARIES[0]), len(VOCABULARIES[1]), 0, 1, latent_dim=3)
 CONFIGS = MODEL, TrainConfig(batch_size=2, seed=9), DataConfig("fra-eng", 3, 0.5, "grouped", True)
 NEW_FILES = sorted(["config.json", "vocabulary.json", "pairs.tsv", "machine.json", "state.safetensors"])

@@ -76,29 +76,21 @@ def refused() -> str:
     return message
 
 
-def test_pair_is_downloaded_once_under_our_own_user_agent(site: Site, cache: Path) -> None:
+def test_a_pair_is_downloaded_once_and_again_only_where_the_cache_has_changed(site: Site, cache: Path) -> None:
     for _ in range(3):
         assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
     assert site.asked == [URL]
     assert kept(cache) == ["fra-eng.zip", "fra-eng.zip.sha256"]
     assert list(Path.cwd().iterdir()) == []
-
-
-def test_file_of_that_name_is_read_without_asking(site: Site, cache: Path) -> None:
-    Path("fra-eng").write_text("Wow!\tWaouh !\n", encoding="utf-8")
-    assert read_corpus(DataConfig("fra-eng")).pairs == [("Wow!", "Waouh !")]
-    assert site.asked == []
-
-
-def test_changed_file_in_the_cache_is_downloaded_again(site: Site, cache: Path) -> None:
     download("fra-eng").write_bytes(archive_of([("Changed.", "Changé.")]))
     assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
     assert len(site.asked) == 2
+    Path("fra-eng").write_text("Wow!\tWaouh !\n", encoding="utf-8")
+    assert read_corpus(DataConfig("fra-eng")).pairs == [("Wow!", "Waouh !")], "a file of that name comes first"
 
 
-def test_other_file_on_the_site_is_not_taken_for_the_first_one(site: Site, cache: Path) -> None:
-    archive = download("fra-eng")
-    checksum = cache / "fra-eng.zip.sha256"
+def test_another_file_on_the_site_is_not_taken_for_the_first_one(site: Site, cache: Path) -> None:
+    archive, checksum = download("fra-eng"), cache / "fra-eng.zip.sha256"
     first = checksum.read_bytes()
     site.files[URL] = archive_of([("Other.", "Autre.")])
     archive.unlink()
@@ -109,36 +101,30 @@ def test_other_file_on_the_site_is_not_taken_for_the_first_one(site: Site, cache
     assert read_corpus(DataConfig("fra-eng")).pairs == [("Other.", "Autre.")]
 
 
-FAULTS = {
+FAULTS: dict[str, dict[str, Any]] = {
     "the site answers with status 404, it has no such pair": {"files": {}},
     "the answer is no zip": {"files": {URL: b"<html>Please log in</html>"}},  # of a hotel, say
     "the site sends more than 1 MiB": {"files": {URL: bytes(1 << 22)}},
     "the connection broke off": {"breaks_off_after": 100},
+    "the site does not answer in time": {"get": Mock(side_effect=requests.ReadTimeout)},
+    "the site cannot be reached": {"get": Mock(side_effect=requests.ConnectionError)},
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_what_a_site_does_wrong_is_said_and_nothing_is_kept(
-    site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+def test_what_a_site_does_wrong_is_named_and_nothing_is_kept(
+    site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download_module, "LARGEST_ARCHIVE", 1 << 20)
-    with monkeypatch.context() as patch:
-        for name, value in FAULTS[fault].items():
-            patch.setattr(site, name, value)
-        assert f"cannot be downloaded: {fault}; " in refused()
-    assert kept(cache) == []
+    monkeypatch.setattr("requests.get", lambda *args, **options: site.get(*args, **options))
+    for fault, values in FAULTS.items():
+        with monkeypatch.context() as patch:
+            for name, value in values.items():
+                patch.setattr(site, name, value)
+            assert f"cannot be downloaded: {fault}; " in refused()
+        assert kept(cache) == []
     assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
 
 
-def test_site_that_cannot_be_asked_is_an_error_in_our_words(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for error, words in {
-        requests.ReadTimeout: "the site does not answer in time",
-        requests.ConnectionError: "the site cannot be reached",
-    }.items():
-        monkeypatch.setattr("requests.get", Mock(side_effect=error))
-        assert f"cannot be downloaded: {words}; " in refused()
-
-
-def test_cache_that_cannot_be_written_is_an_error(site: Site, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(site: Site, cache: Path) -> None:
     cache.parent.write_text("a file where the folder should be", encoding="utf-8")
     assert "cannot be written" in refused()

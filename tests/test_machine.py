@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from itertools import accumulate, chain, pairwise
 from math import inf
 from pathlib import Path
@@ -34,7 +33,7 @@ def plant(root: Path, files: dict[str, str]) -> None:
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
     """Two cores of two threads each, quiet and cool, with a fixed clock."""
-    files = {"proc/stat": "cpu  100 0 100 9800 0 0 0 0 0 0\ncpu0 50 0 50 4900 0 0 0 0 0 0\n"}
+    files = {}
     for number in range(4):
         files[f"{CPU}/cpu{number}/cpufreq/scaling_governor"] = "performance\n"
         files[f"{CPU}/cpu{number}/topology/thread_siblings_list"] = f"{number % 2},{number % 2 + 2}\n"
@@ -67,28 +66,27 @@ def use(monkeypatch: pytest.MonkeyPatch, numbers: set[int]) -> None:
         monkeypatch.setattr(module, "allowed_cores", lambda: numbers)
 
 
-def test_the_work_of_others_on_allowed_cores_is_told_from_our_own(machine: Path, monkeypatch) -> None:
-    """By a planted /proc/stat: while it stands still, others did nothing, whatever this process does."""
+def test_the_work_of_others_on_allowed_cores_is_told_from_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the planted times of the cores stand still, others did nothing, whatever this process does."""
 
-    def stat(busy: Callable[[int], int], stolen: int) -> dict[str, str]:
-        lines = [f"cpu{n} {busy(n)} 10 100 9999 9 9 9 {stolen} 9 9\n" for n in range(12)]
-        return {"proc/stat": "cpu  0 0 0 0 0 0 0 0 0 0\n" + "".join(lines)}
+    def spent(seconds: float) -> None:
+        times = [
+            SimpleNamespace(user=n + seconds, nice=10.0, system=100.0, idle=99.0, steal=seconds) for n in range(12)
+        ]
+        monkeypatch.setattr(psutil, "cpu_times", lambda percpu: times)
 
-    tick = 1 / os.sysconf("SC_CLK_TCK")
-    plant(machine, stat(lambda n: n, 0))
-    assert busy_seconds(machine) == pytest.approx((4 * 110 + 0 + 1 + 2 + 3) * tick)
+    spent(0.0)
+    assert busy_seconds() == 4 * 110 + 0 + 1 + 2 + 3
     use(monkeypatch, {11})
-    assert busy_seconds(machine) == pytest.approx(121 * tick)
-    watch, end = Watch([], machine), time.process_time() + 0.05
+    assert busy_seconds() == 121
+    watch, end = Watch([]), time.process_time() + 0.05
     while time.process_time() < end:
         pass
     assert watch.others() == 0.0
-    watch = Watch([], machine)
-    plant(machine, stat(lambda n: n + 100, 20))
+    watch = Watch([])
+    spent(1.0)
     time.sleep(0.2)
     assert (watch.others() > 1.0, watch.stolen() > 0.1) == (True, True)
-    plant(machine, {"proc/stat": "nothing\n"})
-    assert busy_seconds(machine) == 0.0
 
 
 def test_a_process_that_spins_is_seen_and_our_own_are_not(monkeypatch) -> None:
@@ -173,7 +171,7 @@ def checked(
     """What is found of a planted machine on which others use and steal so many cores."""
     watch = SimpleNamespace(others=lambda: used, stolen=lambda: stolen)
     readings = iter([{7: ("shell", 1.0)}, {7: ("shell", 1.1), 8: ("compi\x1bler", 0.3)}])
-    monkeypatch.setattr(looked_at, "Watch", lambda children, root: watch)
+    monkeypatch.setattr(looked_at, "Watch", lambda children: watch)
     monkeypatch.setattr(looked_at, "_processes", readings.__next__)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes << 30))
     found = {finding.name: finding for finding in check(root)}

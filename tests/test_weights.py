@@ -14,9 +14,9 @@ CONFIG = ModelConfig(num_encoder_tokens=20, num_decoder_tokens=30, start_token=0
 METADATA = {"epoch": 3, "step": 12, "seed": 0, "note": "é 犬"}
 
 
-def trained(seed: int = 5, dtype: str = "float32") -> ModelState:
+def trained(dtype: str = "float32") -> ModelState:
     """Weights and slots none of which are alike."""
-    rng, shapes = np.random.default_rng(seed), weight_shapes(CONFIG)
+    rng, shapes = np.random.default_rng(5), weight_shapes(CONFIG)
     weights = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
     return ModelState(weights, {name: rng.random(shape).astype(dtype) for name, shape in shapes.items()})
 
@@ -31,23 +31,6 @@ def assert_same_bits(got: ModelState, expected: ModelState) -> None:
 
 
 # Drawn
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_names_shapes_and_dtypes_are_canonical(dtype: str) -> None:
-    state = initial_state(replace(CONFIG, dtype=dtype), seed=0)
-    assert {name: w.shape for name, w in state.weights.items()} == {
-        "encoder/kernel": (20, 128),
-        "encoder/recurrent_kernel": (32, 128),
-        "encoder/bias": (128,),
-        "decoder/kernel": (30, 128),
-        "decoder/recurrent_kernel": (32, 128),
-        "decoder/bias": (128,),
-        "dense/kernel": (32, 30),
-        "dense/bias": (30,),
-    }
-    assert {w.dtype for w in [*state.weights.values(), *state.mean_squares.values()]} == {np.dtype(dtype)}
-    check_state(state, replace(CONFIG, dtype=dtype))
 
 
 @pytest.mark.parametrize("name", ["encoder/kernel", "decoder/kernel", "dense/kernel"])
@@ -79,20 +62,26 @@ def test_slots_begin_at_zero() -> None:
     assert not any(slot.any() for slot in initial_state(CONFIG, seed=0).mean_squares.values())
 
 
-def test_a_seed_gives_the_same_weights_and_another_gives_others() -> None:
-    first, again, other = (initial_state(CONFIG, seed) for seed in (4, 4, 5))
-    assert_same_bits(again, first)
-    for name in ("encoder/kernel", "decoder/recurrent_kernel", "dense/kernel"):
-        assert not np.array_equal(first.weights[name], other.weights[name])
-    assert not np.array_equal(first.weights["encoder/recurrent_kernel"], first.weights["decoder/recurrent_kernel"])
-
-
-def test_both_precisions_start_from_the_same_numbers() -> None:
-    single, double = (initial_state(replace(CONFIG, dtype=dtype), seed=1) for dtype in ("float32", "float64"))
-    for name, weight in single.weights.items():
-        assert np.array_equal(weight.astype(np.float64), double.weights[name]), name
+def test_a_seed_gives_the_same_canonical_weights_in_both_precisions_and_another_gives_others() -> None:
+    single, double, other = (
+        initial_state(replace(CONFIG, dtype=dtype), seed)
+        for dtype, seed in [("float32", 4), ("float64", 4), ("float32", 5)]
+    )
+    assert {name: w.shape for name, w in double.weights.items()} == {
+        "encoder/kernel": (20, 128),
+        "encoder/recurrent_kernel": (32, 128),
+        "encoder/bias": (128,),
+        "decoder/kernel": (30, 128),
+        "decoder/recurrent_kernel": (32, 128),
+        "decoder/bias": (128,),
+        "dense/kernel": (32, 30),
+        "dense/bias": (30,),
+    }
     assert_same_bits(in_dtype(single, "float64"), double)
     assert_same_bits(in_dtype(double, "float32"), single)
+    for name in ("encoder/kernel", "decoder/recurrent_kernel", "dense/kernel"):
+        assert not np.array_equal(single.weights[name], other.weights[name])
+    assert not np.array_equal(single.weights["encoder/recurrent_kernel"], single.weights["decoder/recurrent_kernel"])
 
 
 # Kept
@@ -100,7 +89,7 @@ def test_both_precisions_start_from_the_same_numbers() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bytes_give_the_same_bits_and_metadata_back(dtype: str) -> None:
-    state = trained(dtype=dtype)
+    state = trained(dtype)
     state.weights["dense/bias"][:3] = [-0.0, np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max]
     returned, metadata = from_bytes(to_bytes(state, METADATA))
     assert_same_bits(returned, state)
@@ -122,55 +111,38 @@ def block_with(header: dict[str, object], data: bytes = b"") -> bytes:
     return len(encoded).to_bytes(8, "little") + encoded + data
 
 
-WHOLE = to_bytes(trained(), METADATA)
-DAMAGED = {
-    "header cut": WHOLE[:100],
-    "longer": WHOLE + b"\0",
-    "header length": (1 << 60).to_bytes(8, "little") + WHOLE[8:],
-    "header not JSON": WHOLE[:8] + b"[" + WHOLE[9:],
-    "another program's": block_with({}),
-    "no metadata of ours": block_with({"__metadata__": {"format": "pt"}}),
-    "metadata not JSON": block_with({"__metadata__": {"rosetta": "{"}}),
-    "metadata nested without end": block_with({"__metadata__": {"rosetta": "[" * 100_000}}),
-    "a type that NumPy lacks": block_with(
-        {"__metadata__": {"rosetta": "{}"}, "w": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, b"\0\0"
-    ),
-}
-
-
 def test_damaged_bytes_are_an_error() -> None:
-    for block in DAMAGED.values():
+    whole = to_bytes(trained(), METADATA)
+    type_that_numpy_lacks = {"w": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}
+    for block in (
+        whole[:100],
+        whole + b"\0",
+        (1 << 60).to_bytes(8, "little") + whole[8:],
+        whole[:8] + b"[" + whole[9:],
+        block_with({}),
+        block_with({"__metadata__": {"format": "pt"}}),
+        block_with({"__metadata__": {"rosetta": "{"}}),
+        block_with({"__metadata__": {"rosetta": "[" * 100_000}}),
+        block_with({"__metadata__": {"rosetta": "{}"}} | type_that_numpy_lacks, b"\0\0"),
+    ):
         with pytest.raises(RosettaError, match="not a state that Rosetta wrote"):
             from_bytes(block)
 
 
-# Checked
-
-
-WRONG = [  # array, change of it, and how it is refused
-    ("dense/kernel", lambda w: w.T, r"\(30, 32\), expected float32 \(32, 30\)"),
-    ("dense/bias", lambda w: w[:, None], r"\(30, 1\), expected"),
-    ("encoder/bias", lambda w: w.astype(np.float64), "float64 .*, expected float32"),
-    ("decoder/kernel", lambda w: np.where(w == w.flat[77], np.float32(np.nan), w), "finite"),
-    ("dense/bias", lambda w: np.append(w[:-1], np.float32(-np.inf)), "finite"),
-]
-
-
 @pytest.mark.parametrize("kind", ["weights", "mean_squares"])
 def test_an_array_that_is_not_as_promised_is_named(kind: str) -> None:
-    for name, change, complaint in WRONG:
+    for name, change, complaint in [
+        ("dense/kernel", lambda w: w.T, r"\(30, 32\), expected float32 \(32, 30\)"),
+        ("encoder/bias", lambda w: w.astype(np.float64), "float64 .*, expected float32"),
+        ("decoder/kernel", lambda w: np.where(w == w.flat[77], np.float32(np.nan), w), "finite"),
+        ("dense/bias", lambda w: np.append(w[:-1], np.float32(-np.inf)), "finite"),
+    ]:
         state = trained()
         check_state(state, CONFIG)
         arrays = getattr(state, kind)
         arrays[name] = change(arrays[name])
         with pytest.raises(RosettaError, match=f"{name} .*{complaint}"):
             check_state(state, CONFIG)
-
-
-@pytest.mark.parametrize("kind", ["weights", "mean_squares"])
-def test_a_missing_and_an_unknown_name_are_named(kind: str) -> None:
-    state = trained()
-    arrays = getattr(state, kind)
-    arrays["dense/gamma"] = arrays.pop("dense/bias")
-    with pytest.raises(RosettaError, match="dense/bias, dense/gamma"):
-        check_state(state, CONFIG)
+        arrays["dense/gamma"] = arrays.pop("dense/bias")
+        with pytest.raises(RosettaError, match="dense/bias, dense/gamma"):
+            check_state(state, CONFIG)

@@ -176,7 +176,7 @@ def _most_by(before: dict[int, tuple[str, float]]) -> str:
 
 def check(root: Path = Path("/")) -> list[Finding]:
     """Run all checks. Takes one second, in which this process sleeps."""
-    watch, processes, heat = Watch([], root), _processes(), throttles(root)
+    watch, processes, heat = Watch([]), _processes(), throttles(root)
     time.sleep(SAMPLE_SECONDS)
     used, share = watch.others(), watch.stolen() / len(allowed_cores())
     available = psutil.virtual_memory().available

@@ -171,13 +171,15 @@ def train(
                 if resume_or_begin:
                     training.require_same_settings(run, corpus, settings, latent_dim, dtype, padding)
                 else:
-                    options.refuse(context, options.FIXED_BY_RESUME, "--resume goes on with the run's own settings")
+                    fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
+                    options.refuse(context, fixed, "--resume goes on with the run's own settings")
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
                 trained = training.resume(run, backend, epochs, runtime, on_event, rate, workers, resume_or_begin)
+            elif backend is None:
+                raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
             else:
-                name = options.needed(backend)
                 trained = training.train(
-                    name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, workers
+                    backend, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, workers
                 )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():

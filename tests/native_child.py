@@ -1,15 +1,11 @@
-"""What the tests of native files ask of a framework's process, whose own backend stays as it is."""
+"""What the tests of native files ask of a framework's process."""
 
 import os
 import resource
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends import TABLE, open_backend
 from backends.process import in_child
 from common.errors import RosettaError
 from common.interface import Backend, Emit
@@ -28,43 +24,24 @@ class Malicious:
         return os.system, (f"touch {self.folder}/executed",)
 
 
+def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> list[str]:
+    """Have the backend write a state into `folder`; returns the files' names."""
+    backend.load(state)
+    return backend.save_native(folder)
+
+
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What reading files came to: a state, or else the refusal of them."""
+    """What reading files came to: a state, or else the refusal of them, which as an error would end the process."""
 
     state: ModelState | None = None
     refusal: str = ""
 
 
-@contextmanager
-def another(backend: Backend, name: str, dtype: str) -> Iterator[Backend]:
-    """A backend of the same framework for the same model in this precision, which a framework has as a whole."""
-    _set_precision(dtype)
-    try:
-        yield open_backend(TABLE[name].target, replace(backend.config, dtype=dtype), backend.train_config, "cpu")
-    finally:
-        _set_precision(backend.config.dtype)
-        type(backend)(backend.config, backend.train_config)
-
-
-def _set_precision(dtype: str) -> None:
-    """Have Keras, if it is here, forget the precision of the first layers of this process."""
-    if keras := sys.modules.get("keras"):
-        keras.config.set_dtype_policy(dtype)
-
-
-def save(backend: Backend, emit: Emit, *, name: str, state: ModelState, folder: Path) -> list[str]:
-    """Have the backend of this name write a state into `folder`; returns the files' names."""
-    with another(backend, name, str(state.weights["dense/bias"].dtype)) as writer:
-        writer.load(state)
-        return writer.save_native(folder)
-
-
-def read(backend: Backend, emit: Emit, *, paths: list[Path], dtype: str, latent_dim: int | None) -> Read:
+def read(backend: Backend, emit: Emit, *, paths: list[Path], latent_dim: int | None) -> Read:
     """The state that files of the framework hold."""
     try:
-        with another(backend, backend.framework, dtype) as reader:
-            return Read(in_child.read_native(reader, emit, paths=paths, latent_dim=latent_dim))
+        return Read(in_child.read_native(backend, emit, paths=paths, latent_dim=latent_dim))
     except RosettaError as error:
         return Read(refusal=str(error))
 

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,6 @@ class Traced:
 
     profiled: Profiled
     files: list[str]  # that profiling left where it was run
-    settings: dict[str, Any]
 
 
 def batches_of(batch: Batch, batch_size: int) -> Batches:
@@ -35,7 +33,7 @@ def profile(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_si
     os.chdir(folder)
     profiled = backend.profiling().profile(batches_of(batch, batch_size))
     os.chdir(before)
-    return Traced(profiled, os.listdir(folder), backend.profiling().describe()["settings"])
+    return Traced(profiled, os.listdir(folder))
 
 
 def profile_without_onednn(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
@@ -50,9 +48,12 @@ def matrix_product(backend: Backend, emit: Emit, *, shape: tuple[int, int, int])
     return backend.profiling().matrix_product(*shape, 0.1)
 
 
-def one_thread_keeps_denormals(backend: Backend, emit: Emit) -> str:
-    """What becomes of denormals when torch's switch is thrown after its other threads have started."""
+def denormals_without_the_switch(backend: Backend, emit: Emit) -> str:
+    """What becomes of denormals when torch's switch is thrown after its other threads, if any, have started."""
     import torch
 
     torch.set_flush_denormal(False)
-    return str(backend.profiling().describe()["settings"]["denormals"])
+    try:
+        return str(backend.profiling().describe()["settings"]["denormals"])
+    finally:
+        torch.set_flush_denormal(True)

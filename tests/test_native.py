@@ -43,23 +43,16 @@ FORMATS = {
     "keras": ["model.keras"],
     "keras:example": ["s2s_model.keras"],
 }
-TENSORS = {"kernel": "weight_ih_l0", "recurrent_kernel": "weight_hh_l0"}
 READERS = {".pdparams": read_paddle, ".keras": read_keras}  # those that need no framework
 ReadFiles = Callable[..., ModelState]
 
 
 def state_of(dtype: str) -> ModelState:
-    """Numbers of the whole range, zeros of both signs and the smallest ones among them."""
-    rng = np.random.default_rng(3)
-
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
-        array = (rng.normal(size=shape) * 10.0 ** rng.integers(-30, 30, shape)).astype(dtype)
+    """Weights and slots, with zeros of both signs and the smallest numbers among them."""
+    weights = initial_state(replace(MODEL, dtype=dtype), 3).weights
+    for array in weights.values():
         array.flat[:3] = -0.0, 0.0, np.finfo(dtype).smallest_subnormal
-        return array
-
-    shapes = weight_shapes(MODEL)
-    slots = {name: np.abs(draw(shape)) for name, shape in shapes.items()}
-    return ModelState({name: draw(shape) for name, shape in shapes.items()}, slots)
+    return ModelState(weights, {name: np.abs(array) for name, array in weights.items()})
 
 
 def assert_same(got: ModelState, expected: ModelState) -> None:
@@ -72,8 +65,7 @@ def read(backend_of: StartBackend) -> ReadFiles:
 
     def read_files(*paths: Path, dtype: str = "float32", latent_dim: int | None = None) -> ModelState:
         if paths[0].suffix == ".pt":
-            process = backend_of("torch", "float32")
-            answer = process.call(native_child.read, paths=[*paths], dtype=dtype, latent_dim=latent_dim)
+            answer = backend_of("torch", "float32").call(native_child.read, paths=[*paths], latent_dim=latent_dim)
             if answer.state is None:
                 raise RosettaError(answer.refusal)
             return answer.state
@@ -102,52 +94,32 @@ def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
 # Ours
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", FORMATS)
-def test_what_is_written_is_read_to_the_bit(
+@pytest.mark.parametrize(("name", "dtype"), [*dict.fromkeys(FORMATS, "float32").items(), ("keras", "float64")])
+def test_what_is_written_is_read_to_the_bit_and_a_framework_itself_opens_it(
     backend_of: StartBackend, read: ReadFiles, tmp_path: Path, name: str, dtype: str
 ) -> None:
-    process, paths = backend_of(name.partition(":")[0], "float32"), [tmp_path / file for file in FORMATS[name]]
-    expected = state_of(dtype)
-    assert process.call(native_child.save, name=name, state=expected, folder=tmp_path) == FORMATS[name]
+    process, paths, expected = backend_of(name, dtype), [tmp_path / file for file in FORMATS[name]], state_of(dtype)
+    assert process.call(native_child.save, state=expected, folder=tmp_path) == FORMATS[name]
     assert sorted(os.listdir(tmp_path)) == sorted(FORMATS[name])
     assert_same(read(*paths, dtype=dtype), expected)
     wrong_size = f"{paths[0]} has LSTMs of 64 units, and --latent-dim is 3; leave out --latent-dim"
     assert wrong_size in refused(read, *paths, latent_dim=3)
-
-
-@pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_framework_itself_opens_our_files(backend_of: StartBackend, tmp_path: Path, name: str) -> None:
-    weights = initial_state(MODEL, 4).weights
-    state = ModelState(weights, {name: np.abs(array) for name, array in weights.items()})
-    process = backend_of(name, "float32")
-    process.call(native_child.save, name=name, state=state, folder=tmp_path)
-    found = foreign(process, "opens", paths=[str(tmp_path / file) for file in FORMATS[name]])
-    np.testing.assert_array_equal(found["encoder/kernel"], state.weights["encoder/kernel"])
-    np.testing.assert_array_equal(found["slot encoder/kernel"], state.mean_squares["encoder/kernel"])
+    if name in FRAMEWORKS and dtype == "float32":
+        found = foreign(process, "opens", paths=[str(path) for path in paths])
+        np.testing.assert_array_equal(found["encoder/kernel"], expected.weights["encoder/kernel"])
+        np.testing.assert_array_equal(found["slot encoder/kernel"], expected.mean_squares["encoder/kernel"])
 
 
 # Of others
 
 
-@pytest.mark.parametrize(
-    ("named", "optimizer"), [(True, "rmsprop"), (False, "rmsprop"), (False, "none"), (False, "sgd"), (False, "adam")]
-)
-def test_the_official_examples_own_model_is_read(
-    backend_of: StartBackend, read: ReadFiles, tmp_path: Path, named: bool, optimizer: str
-) -> None:
-    """Of "none" no step was taken, and "sgd" has no slots."""
-    process, path = backend_of("keras", "float32"), tmp_path / "s2s_model.keras"
-    saved = foreign(process, "save", folder=str(tmp_path), named=named, optimizer=optimizer)
-    if optimizer == "adam":
-        assert "expected an RMSprop" in refused(read, path)
-        return
-    got = read(path)
+def test_the_official_examples_own_model_is_read(backend_of: StartBackend, read: ReadFiles, tmp_path: Path) -> None:
+    saved = foreign(backend_of("keras", "float32"), "save", folder=str(tmp_path))
+    got = read(tmp_path / "s2s_model.keras")
     assert_same_function(got, saved, softmax=True)
     for name, slot in got.mean_squares.items():
-        assert slot.any() == (optimizer == "rmsprop")
-        if slot.any():
-            np.testing.assert_array_equal(slot, saved[f"slot {name}"])
+        assert slot.any()
+        np.testing.assert_array_equal(slot, saved[f"slot {name}"])
 
 
 def assert_same_function(got: ModelState, saved: Mapping[str, Any], softmax: bool) -> None:
@@ -180,7 +152,7 @@ def test_two_biases_are_summed_and_the_slots_of_one_follow(
     got = read(*paths)
     assert_same_function(got, saved, softmax=False)
     for role, layer in (("encoder", "reader"), ("decoder", "writer")):
-        for kind, tensor in TENSORS.items():
+        for kind, tensor in (("kernel", "weight_ih_l0"), ("recurrent_kernel", "weight_hh_l0")):
             np.testing.assert_array_equal(got.mean_squares[f"{role}/{kind}"], saved[f"slot {layer}.{tensor}"].T)
         np.testing.assert_array_equal(got.mean_squares[f"{role}/bias"], saved[f"slot {layer}.bias_ih_l0"])
 
@@ -248,21 +220,11 @@ OF_PADDLE: dict[str, tuple[Any, str]] = {
         {**GOOD, "dense.bias": GOOD["dense.bias"] + np.nan},
         "dense/bias holds numbers that are not finite",
     ),
-    "of signalling NaN": (
-        {
-            **GOOD,
-            "encoder.bias_hh_l0": np.full(GOOD["encoder.bias_hh_l0"].shape, 0x7F800001, "u4").view("f4"),
-        },
-        "encoder/bias holds numbers that are not finite",
-    ),
-    "of two minds": ({**GOOD, "encoder.0.cell.bias_ih": np.zeros(3)}, "two different tensors"),
     "of odd names": ({f"evil\n\x1b[31m{number}": np.zeros(1) for number in range(1000)}, "\\x1b"),
-    "names that are numbers": ({1: np.zeros(3)}, NO_STATE_DICT),
-    "an array of many names": (dict.fromkeys(map(str, range(99)), np.zeros(LONG)), "expected encoder"),
+    "names that are numbers": ({1: np.zeros(3)}, "expected encoder and decoder"),
     "nested": ({"model": {"more": SimpleNamespace()}}, FORBIDDEN),
     "a number": (3, NO_STATE_DICT),
     "eval": (calling("builtins", "eval", 3), FORBIDDEN),
-    "numpy.load": (calling("numpy", "load", 3), FORBIDDEN),
     "an extension": (b"\x80\x02\x82\x01.", NO_STATE_DICT),
     "a name of an allowed one": (b"\x80\x04" + text_of("numpy") + text_of("dtype.type") + b"\x93.", FORBIDDEN),
     "an instance": (b"(icollections\nCounter\n.", FORBIDDEN),
@@ -270,35 +232,25 @@ OF_PADDLE: dict[str, tuple[Any, str]] = {
     "an array of any size": (calling("numpy", "ndarray", 1 << 40), NO_STATE_DICT),
     "an array of objects": (ARRAY + b"(K\1K\1\x85" + DTYPE + b"\x89" + text_of("a" * 8) + b"tb.", NO_STATE_DICT),
     "another state of a class": (b"cnumpy\ndtype\nN}" + text_of("of_numpy") + b"K\1s\x86b.", NO_STATE_DICT),
-    "another state of a dict": (b"}N}" + text_of("pop") + b"K\1s\x86b.", NO_STATE_DICT),
     "a place in the memo": (b"]r\xff\xff\xff\x0f.", NO_STATE_DICT),
     "bytes": (announcing(pickle.BINBYTES8), NO_STATE_DICT),
-    "bytearray": (announcing(pickle.BYTEARRAY8), NO_STATE_DICT),
-    "text": (announcing(pickle.BINUNICODE8), NO_STATE_DICT),
-    "frame": (announcing(pickle.FRAME), NO_STATE_DICT),
     "lists": (b"]" * LONG, NO_STATE_DICT),
-    "wide text": (text_of("a" * LONG + "\U0001f600") + b".", NO_STATE_DICT),
     "a text that is encoded again and again": (ENCODE + b"h\0h\1h\2\x86R" * 1000 + b".", NO_STATE_DICT),
 }
 
 
-@pytest.mark.parametrize("name", OF_PADDLE)
-def test_another_or_a_hostile_file_of_paddle_is_one_clear_line(
-    read: ReadFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+def test_another_or_a_hostile_file_of_paddle_is_one_clear_line_and_runs_nothing(
+    read: ReadFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "MOST_MEMORY", 1 << 24)
-    content, expected = OF_PADDLE[name]
     path = tmp_path / "model.pdparams"
-    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, 4))
-    assert expected in refused(read, path)
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_paddle_file_runs_nothing(read: ReadFiles, tmp_path: Path, protocol: int) -> None:
-    path = tmp_path / "model.pdparams"
-    path.write_bytes(pickle.dumps({"encoder.weight_ih_l0": native_child.Malicious(tmp_path)}, protocol))
-    assert "'posix.system', which no state dict needs and which was not run" in refused(read, path)
-    assert not (tmp_path / "executed").exists()
+    for name, (content, expected) in OF_PADDLE.items():
+        path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, 4))
+        assert expected in refused(read, path), name
+    for protocol in (0, 2, 4):
+        path.write_bytes(pickle.dumps({"encoder.weight_ih_l0": native_child.Malicious(tmp_path)}, protocol))
+        assert "'posix.system', which no state dict needs and which was not run" in refused(read, path)
+        assert not (tmp_path / "executed").exists()
     pickle.loads(path.read_bytes())  # the file does what it is feared for
     assert (tmp_path / "executed").exists()
 
@@ -365,18 +317,17 @@ OF_KERAS: dict[str, tuple[Callable[[list[Any]], object], str]] = {  # a change o
 }
 
 
-@pytest.mark.parametrize("name", OF_KERAS)
-def test_another_model_of_keras_is_one_clear_line(read: ReadFiles, tmp_path: Path, name: str) -> None:
-    change, expected = OF_KERAS[name]
-    path = keras_file(tmp_path / "model.keras", lambda described: change(described["config"]["layers"]))
-    assert expected in refused(read, path)
-
-
-def test_a_keras_archive_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_model_of_keras_is_one_clear_line_and_an_archive_builds_nothing(
+    read: ReadFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    path = keras_file(tmp_path / "evil.keras", lambda described: described["compile_config"].update(loss=EVIL))
+    path = tmp_path / "model.keras"
+    for name, (change, expected) in OF_KERAS.items():
+        keras_file(path, lambda described, change=change: change(described["config"]["layers"]))
+        assert expected in refused(read, path), name
+    keras_file(path, lambda described: described["compile_config"].update(loss=EVIL))
     assert_same(read_keras([path], damaged_files.MODEL, None), damaged_files.STATE)
-    assert os.listdir() == ["evil.keras"]
+    assert os.listdir() == ["model.keras"]
 
 
 def test_arrays_that_lie_elsewhere_or_claim_much_are_not_fetched(tmp_path: Path) -> None:
@@ -402,14 +353,20 @@ def test_arrays_that_lie_elsewhere_or_claim_much_are_not_fetched(tmp_path: Path)
         file.create_dataset(name, shape, "f4", maxshape=(None, None), chunks=(1 << 11, 1 << 11), compression="gzip")
         file[name][0, 0] = 1
 
-    for change in (with_link, with_external, with_virtual, with_huge, with_huge_chunks):
+    def with_other_optimizer(file: h5py.File) -> None:
+        file[name] = np.zeros(shape, "f4")
+        for number in range(20):
+            file[f"optimizer/vars/{number}"] = 1.0
+
+    changes = dict.fromkeys([with_link, with_external, with_virtual, with_huge, with_huge_chunks], name)
+    for change, expected in (changes | {with_other_optimizer: "of 20 variables, expected an RMSprop"}).items():
         changed = tmp_path / f"{change.__name__}.h5"
         changed.write_bytes(good.read_bytes())
         with h5py.File(changed, "a") as file:
             del file[name]
             change(file)
         path = keras_file(tmp_path / "model.keras", lambda described: None, changed.read_bytes())
-        with pytest.raises(RosettaError, match=name):
+        with pytest.raises(RosettaError, match=expected):
             read_keras([path], damaged_files.MODEL, None)
 
 

@@ -32,30 +32,27 @@ def completed(monkeypatch: pytest.MonkeyPatch):
     return offered
 
 
-TAKE_A_BACKEND = (
-    "backends numpy",
-    "train --backend",
-    "translate --backend",
-    "evaluate --backend",
-    "convert run --to",
-)
-
-
-@pytest.mark.parametrize("options", [*TAKE_A_BACKEND, "bench --backends"])
-def test_tab_completes_the_names_of_backends(completed, options: str) -> None:
-    offered = completed(f"rosetta {options} ")
-    assert [name for name in offered if name not in ("weights", "all")] == list(TABLE)
-    assert completed(f"rosetta {options} pad") == ["paddle"]
-
-
-@pytest.mark.parametrize("command", ["bench", "sweep", "parity", "serve"])
-def test_a_list_of_backends_is_completed_and_has_no_empty_name(completed, command: str, monkeypatch) -> None:
-    last = completed(f"rosetta {command} --backends torch,numpy,t")
-    assert last == ["torch,numpy,torch:compile", "torch,numpy,torch:bfloat16"]
+def test_tab_completes_the_names_of_backends_alone_and_in_lists_which_have_no_empty_name(
+    completed, monkeypatch
+) -> None:
+    for options in (
+        "backends numpy",
+        "train --backend",
+        "translate --backend",
+        "convert run --to",
+        "bench --backends",
+    ):
+        offered = completed(f"rosetta {options} ")
+        assert [name for name in offered if name not in ("weights", "all")] == list(TABLE)
+        assert completed(f"rosetta {options} pad") == ["paddle"]
+    lists = ("bench", "sweep", "parity", "serve")
+    for command in lists:
+        last = completed(f"rosetta {command} --backends torch,numpy,t")
+        assert last == ["torch,numpy,torch:compile", "torch,numpy,torch:bfloat16"]
     monkeypatch.delenv("_ROSETTA_COMPLETE")
-    for listed in ("", "numpy,,torch"):
-        said = refusal(2, command, "--backends", listed)
-        assert "there is no backend ''; choose one of numpy" in said
+    for command in lists:
+        for listed in ("", "numpy,,torch"):
+            assert "there is no backend ''; choose one of numpy" in refusal(2, command, "--backends", listed)
 
 
 def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp_path: Path, monkeypatch) -> None:
@@ -71,25 +68,31 @@ def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp
     assert completed("rosetta train --data corpus.t") == []
 
 
-@pytest.mark.parametrize("command", "train translate evaluate convert bench sweep parity serve".split())
-def test_help_names_every_backend(command: str) -> None:
-    said = rosetta(command, "--help")[1].replace("│", " ").split()
-    assert [name for name in TABLE if not {f"{name},", f"{name}.", f"{name};"} & set(said)] == []
+COMMANDS = "backends data train translate evaluate convert serve parity diff carry bench report sweep machine compare"
+TAKE_A_BACKEND = set("train translate evaluate convert bench sweep parity serve".split())
 
 
-@pytest.mark.parametrize(
-    "command",
-    [program.data, program.train, commands.bench, commands.sweep, comparing.parity],
-    ids=lambda command: command.__name__,
-)
-def test_defaults_are_those_of_the_configurations(command) -> None:
-    given = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
-    if command is comparing.parity:  # both precisions
-        del given["dtype"]
+def test_help_names_every_command_and_every_backend_and_there_is_a_version() -> None:
+    listed = rosetta("--help")[1]
+    for command in COMMANDS.split():
+        assert f" {command} " in listed
+        said = rosetta(command, "--help")[1]
+        assert f"Usage: rosetta {command}" in said
+        if command in TAKE_A_BACKEND:
+            words = set(said.replace("│", " ").split())
+            assert [name for name in TABLE if not {f"{name},", f"{name}.", f"{name};"} & words] == []
+    assert rosetta("--version")[1].startswith("rosetta ")
+
+
+def test_defaults_are_those_of_the_configurations() -> None:
     defaults = {of.name: of.default for config in (DataConfig, ModelConfig, TrainConfig) for of in fields(config)}
-    shared = given.keys() & defaults.keys()
-    assert len(shared) >= 3
-    assert {name: given[name] for name in shared} == pytest.approx({name: defaults[name] for name in shared})
+    for command in (program.data, program.train, commands.bench, commands.sweep, comparing.parity):
+        given = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
+        if command is comparing.parity:  # both precisions
+            del given["dtype"]
+        shared = given.keys() & defaults.keys()
+        assert len(shared) >= 3
+        assert {name: given[name] for name in shared} == pytest.approx({name: defaults[name] for name in shared})
 
 
 def test_packages_of_our_names_on_pythonpath_do_not_shadow_ours(tmp_path: Path) -> None:

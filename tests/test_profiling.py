@@ -57,14 +57,6 @@ def names(found: Traced) -> set[str]:
     return {kernel.name for kernel in found.profiled.kernels}
 
 
-def test_stamps_become_the_times_of_steps() -> None:
-    batch = batch_of(5, "float64")
-    stamps = [10.0, 11.0, 13.0, 13.5]  # start, two steps, read back
-    metrics = Metrics.of(np.ones((2, 3)), Batches(batch, np.arange(5), 3), stamps)
-    np.testing.assert_array_equal(metrics.step_seconds, [1.0, 2.0])
-    assert metrics.seconds == 3.5
-
-
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_tells_of_its_steps_kernels_and_products(
     backend_of: StartBackend, name: str, tmp_path: Path
@@ -100,7 +92,7 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(
     assert process.facts.threads == 1
 
 
-def test_events_become_kernels_by_their_time_each_with_its_part() -> None:
+def test_events_become_kernels_and_times_are_counted_once() -> None:
     parts: dict[Part, str] = {"products": r"mm$", "gates": r"^aten::"}
     events = [("aten::tanh", 1, 2.0), ("aten::mm", 2, 1.5), ("new_mm_kernel", 1, 0.5), ("aten::mm", 1, 1.5)]
     found = Profiled.of(events, parts, 7.0)
@@ -111,22 +103,23 @@ def test_events_become_kernels_by_their_time_each_with_its_part() -> None:
     ]
     assert (found.seconds, found.busy_seconds) == (7.0, 5.5)
     assert Profiled.of(events, parts, 7.0, 4.0).busy_seconds == 4.0
-
-
-def test_time_is_covered_once_however_many_spans_lie_in_it() -> None:
     assert covered([(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]) == 12 + 11
     assert covered([]) == 0
-
-
-def test_a_product_is_timed_after_two_warm_ups_and_three_times_at_least() -> None:
     calls: list[int] = []
     assert median_seconds(lambda: calls.append(1), 0.0) > 0
-    assert len(calls) == 2 + 3
+    assert len(calls) == 2 + 3, "two warm-ups, and three that are timed at least"
+    batches = Batches(batch_of(5, "float64"), np.arange(5), 3)
+    metrics = Metrics.of(np.ones((2, 3)), batches, [10.0, 11.0, 13.0, 13.5])  # start, two steps, read back
+    np.testing.assert_array_equal(metrics.step_seconds, [1.0, 2.0])
+    assert metrics.seconds == 3.5
 
 
-def test_tensorflow_without_onednn_runs_another_kernel(
+def test_tensorflow_has_onednn_on_any_processor_and_without_it_runs_another_kernel(
     backend_of: StartBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
+    assert child_environment("matched", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert backend_of("keras", "float32").facts.settings["matrix_library"] == "oneDNN"
     with_it = names(traced(backend_of("keras", "float32"), tmp_path))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with fresh("keras", threads=1) as process:
@@ -144,12 +137,6 @@ def test_torch_without_onednn_runs_another_kernel(backend_of: StartBackend, tmp_
     assert not any("mkldnn" in name for name in names(without))
     assert "aten::lstm" in names(without)
     assert {"aten::addmm", "aten::mm"} & names(without)
-
-
-def test_tensorflow_has_onednn_on_any_processor(backend_of: StartBackend) -> None:
-    assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
-    assert child_environment("matched", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
-    assert backend_of("keras", "float32").facts.settings["matrix_library"] == "oneDNN"
 
 
 # A program that multiplies in float32, and what follows from what its matrix library prints for the library's name.
@@ -179,16 +166,16 @@ def test_numpys_matrix_library_is_the_one_it_was_built_with(backend_of: StartBac
     assert built in str(backend_of("numpy", "float32").facts.settings["matrix_library"])
 
 
-@pytest.mark.parametrize(("name", "found"), [("numpy", "kept"), ("keras", "flushed"), ("paddle", "kept")])
+@pytest.mark.parametrize(("name", "found"), {"numpy": "kept", "keras": "flushed", "paddle": "kept"}.items())
 def test_denormals_where_a_framework_has_no_switch(backend_of: StartBackend, name: str, found: str) -> None:
     assert backend_of(name, "float32").facts.settings["denormals"] == found
 
 
 def test_torch_flushes_denormals_in_the_matched_lane_alone(backend_of: StartBackend) -> None:
     assert "ROSETTA_FLUSH_DENORMALS" not in child_environment("default", None, "cpu")
-    assert backend_of("torch", "float32").facts.settings["denormals"] == "flushed"
-    with fresh("torch", lane="default") as process:
-        assert process.facts.settings["denormals"] == "kept"
+    process = backend_of("torch", "float32")
+    assert process.facts.settings["denormals"] == "flushed"
+    assert process.call(profiling_child.denormals_without_the_switch) == "kept"
 
 
 def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_told(backend_of: StartBackend) -> None:
@@ -202,7 +189,7 @@ def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_to
         assert process.facts.threads == 2
         assert process.facts.os_threads > backend_of("torch", "float32").facts.os_threads
         assert process.facts.settings["denormals"] == "flushed"
-        assert process.call(profiling_child.one_thread_keeps_denormals) == "some flushed"
+        assert process.call(profiling_child.denormals_without_the_switch) == "some flushed"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -239,22 +226,17 @@ def refusal(python: object, name: str = "paddle") -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("program", "mode", "expected"),
-    [
-        (None, 0, "No such file"),
+def test_what_is_no_interpreter_is_one_clear_line(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "python")
+    for program, mode, expected in (
         ("#!/bin/sh\n", 0o600, "Permission denied"),
         ("#!/bin/sh\n", 0o700, "does not run Python"),
         ("#!/bin/sh\necho 3 9 unknown\n", 0o700, "is Python 3.9, and 3.11 is the oldest"),
-    ],
-)
-def test_what_is_no_interpreter_is_one_clear_line(
-    tmp_path: Path, program: str | None, mode: int, expected: str
-) -> None:
-    if program:
-        (tmp_path / "python").write_text(program)
-        (tmp_path / "python").chmod(mode)
-    assert expected in refusal(tmp_path / "python")
+    ):
+        path = tmp_path / f"python-{expected[:3]}"
+        path.write_text(program)
+        path.chmod(mode)
+        assert expected in refusal(path)
 
 
 def test_an_interpreter_without_packages_is_told_how_to_install_them(tmp_path, monkeypatch) -> None:

@@ -38,13 +38,6 @@ def translator() -> Iterator[Translator]:
         yield opened
 
 
-def test_unknown_characters_are_refused_or_dropped(translator) -> None:
-    with pytest.raises(UnknownCharactersError):
-        translator.with_choices("\u4e2d", 3)
-    (dropped,) = translator.answers(["I'm \u4e2dtired."], "drop")
-    assert [dropped["translation"]] == translator(["I'm tired."])
-
-
 def without_no_break(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
 
@@ -86,12 +79,18 @@ def test_faults_in_a_long_file_are_named_by_their_lines(tmp_path) -> None:
     assert err.splitlines()[:-1] == [f"{path}, line {number}: {too_long}" for number in bad]
 
 
-def test_of_arguments_the_others_are_translated_too() -> None:
+def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_dropped_where_that_is_asked(
+    translator,
+) -> None:
     status, out, err = rosetta(*NUMPY, "\u4e2d", "Look at the skirt!")
     assert (status, without_no_break(out)) == (1, f"\n{SKIRT}\n")
     assert err.splitlines()[0].startswith("text 1: the vocabulary")
     assert err.splitlines()[1] == "rosetta: 1 of 2 texts could not be translated"
     assert "byte 4 is not UTF-8" in refusal(2, *NUMPY, os.fsdecode(b"caf\xe9"), "--unknown", "drop")
+    with pytest.raises(UnknownCharactersError):
+        translator(["\u4e2d"])
+    (dropped,) = translator.answers(["I'm \u4e2dtired."], "drop")
+    assert [dropped["translation"]] == translator(["I'm tired."])
 
 
 # At a terminal
@@ -154,14 +153,10 @@ def test_at_a_terminal_it_prompts_answers_and_goes_on_after_a_fault() -> None:
     assert terminal.status() == 0
 
 
-def test_with_arguments_there_is_no_prompt() -> None:
+def test_with_arguments_or_without_a_terminal_for_its_output_there_is_no_prompt(tmp_path) -> None:
     terminal = Terminal(*NUMPY, "Look at the skirt!")
     assert terminal.status() == 0
     assert without_no_break(terminal.shown) == f"{SKIRT}\r\n"
-
-
-def test_without_a_terminal_for_its_output_there_is_no_prompt(tmp_path) -> None:
-    """Typed lines are answered into a file."""
     out = tmp_path / "out.txt"
     reading, typing = pty.openpty()
     command = [sys.executable, "-m", "rosetta", *NUMPY]
@@ -178,11 +173,7 @@ def test_without_a_terminal_for_its_output_there_is_no_prompt(tmp_path) -> None:
 # Ended by others
 
 
-@pytest.mark.parametrize(
-    "command",
-    [NUMPY, [*NUMPY, "--json"], ["data"]],
-    ids=["plain", "json", "another command"],
-)
+@pytest.mark.parametrize("command", [NUMPY, ["data"]], ids=["translate", "another command"])
 def test_a_reader_that_goes_ends_it_quietly(command) -> None:
     """As a program does that SIGPIPE ends."""
     with started(*command, text=False) as process:
@@ -222,15 +213,9 @@ def test_a_beam_gives_its_best_sentences_with_their_scores(translator) -> None:
         assert scores == sorted(scores, reverse=True)
     greedy = sum(math.log(at["probability"]) for at in translator.with_choices(sentences[0], 3)["characters"])
     assert found[0]["n_best"][0]["score"] == pytest.approx(greedy, rel=1e-4), "the log of its probability"
-
-
-def test_a_beam_of_one_is_greedy_and_a_wider_one_alone_prints_sentences() -> None:
-    sentences = ["Look at the skirt!", "I like oranges."]
-    greedy = rosetta(*NUMPY, *sentences)[1]
-    assert rosetta(*NUMPY, "--beam", 1, *sentences)[1] == greedy
-    wide = rosetta(*NUMPY, "--beam", 5, *sentences)[1]
-    assert wide.splitlines()[0] == greedy.splitlines()[0]
-    assert wide != greedy, "the search finds a more probable sentence than the greedy one"
+    greedy = rosetta(*NUMPY, "I like oranges.")[1]
+    assert rosetta(*NUMPY, "--beam", 1, "I like oranges.")[1] == greedy
+    assert rosetta(*NUMPY, "--beam", 5, "I like oranges.")[1] != greedy, "the search finds a more probable sentence"
     assert "--beam 4" in refusal(2, *NUMPY, "--beam", 3, "--n-best", 4, "I'm tired.")
 
 
@@ -252,7 +237,8 @@ def three() -> Iterator[list[str]]:
         yield list(kept)
 
 
-def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty_one(three) -> None:
+def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty_one(three, monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "numpy:twin", TABLE["numpy"])  # a variant, which nobody asked for
     out, err = shown_by_all("\u4e2d", "Look at the skirt!", "I'm tired.", expected=1)
     assert out.startswith("\n")
     assert "U+4E2D" in err
@@ -260,32 +246,27 @@ def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty
     for name in three:
         assert len(re.findall(rf"^{name} .*{re.escape(SKIRT)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
     assert len(re.findall(r"^torch .* yes *$", out, re.MULTILINE)) == 2
+    assert "twin" not in out
     assert "warm" in out, "what the milliseconds leave out"
+    assert "--backend all" in refusal(2, *NUMPY, "--variants", "Look at the skirt!")
 
 
-def test_side_by_side_as_json_and_a_backend_that_fails_is_left_out(three, monkeypatch) -> None:
+def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(three, monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "numpy", ""))
+    monkeypatch.setitem(TABLE, "numpy:twin", TABLE["numpy"])
     beam = ["--beam", "3", "--n-best", "2"]
-    out, err = shown_by_all("--json", *beam, "Look at the skirt!", "\u4e2d", "", expected=1)
+    out, err = shown_by_all("--json", "--variants", *beam, "Look at the skirt!", "\u4e2d", "", expected=1)
     answered = json.loads(out.splitlines()[-1])
     assert "No module named" in answered["left_out"]["broken"]
     assert "broken is left out" in err
     first, bad, blank = answered["translations"]
-    assert [row["backend"] for row in first["backends"]] == three
+    assert [row["backend"] for row in first["backends"]] == [*three, "numpy:twin"]
     for row in first["backends"]:
         assert (row["translation"], row["same"], len(row["n_best"])) == (SKIRT, True, 2)
         assert 0 < row["milliseconds"] < 60_000
     assert bad["backends"] == []
     assert bad["error"] in err
-    assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [("", None)] * 3
-
-
-def test_the_variants_are_shown_where_they_are_asked_for(three, monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "numpy:twin", TABLE["numpy"])
-    for options, expected in ([], three), (["--variants"], [*three, "numpy:twin"]):
-        out, _ = shown_by_all("--json", *options, "Look at the skirt!")
-        assert [row["backend"] for row in json.loads(out)["translations"][0]["backends"]] == expected
-    assert "--backend all" in refusal(2, *NUMPY, "--variants", "Look at the skirt!")
+    assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [("", None)] * 4
 
 
 def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_marked(three, monkeypatch) -> None:

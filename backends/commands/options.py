@@ -45,6 +45,17 @@ def several_backends(by_default: str) -> Any:
     return typer.Option("--backends", help=LISTED, show_default=by_default, autocompletion=complete_backends)
 
 
+def _one_backend(meaning: str, by_default: str | None = None, *more: str) -> Any:
+    """The option --backend; `by_default` says which is taken without it. The Tab key offers `more` names, too."""
+    complete_name = complete(*TABLE, *more)
+    return typer.Option("--backend", help=meaning, show_default=by_default or False, autocompletion=complete_name)
+
+
+def _run(meaning: str, by_default: str | None = None) -> Any:
+    """An argument that is the folder of a run."""
+    return typer.Argument(help=meaning, show_default=by_default or False, autocompletion=complete_run)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -112,22 +123,11 @@ Workers = Annotated[
 ]
 Device = Annotated[Literal["cpu", "gpu"], typer.Option(help="Device that computes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-RunOrBundled = Annotated[
-    Path | None,
-    typer.Argument(help="The folder of a run.", show_default="the bundled run", autocompletion=complete_run),
-]
+RunOrBundled = Annotated[Path | None, _run("The folder of a run.", "the bundled run")]
 Variants = Annotated[
     bool, typer.Option("--variants", help="Take the variants too, whose names have a colon, such as torch:compile.")
 ]
-BackendOfRun = Annotated[
-    str | None,
-    typer.Option(
-        "--backend",
-        help=f"Backend that computes: {BACKENDS}.",
-        show_default="the run's own",
-        autocompletion=complete_backend,
-    ),
-]
+BackendOfRun = Annotated[str | None, _one_backend(f"Backend that computes: {BACKENDS}.", "the run's own")]
 DtypeOfRun = Annotated[
     Precision | None, typer.Option("--dtype", help="Precision of the arithmetic.", show_default="the run's own")
 ]
@@ -162,12 +162,11 @@ RunAndTexts = Annotated[
 ]
 BackendOrAll = Annotated[
     str | None,
-    typer.Option(
-        "--backend",
-        help=f'Backend that computes: {BACKENDS}; or "all", which shows the sentence and the time of the installed '
+    _one_backend(
+        f'Backend that computes: {BACKENDS}; or "all", which shows the sentence and the time of the installed '
         "backends side by side.",
-        show_default="the run's own",
-        autocompletion=complete(*TABLE, "all"),
+        "the run's own",
+        "all",
     ),
 ]
 Beam = Annotated[
@@ -195,21 +194,13 @@ Target = Annotated[
         help="Backend whose framework's own files to write, or weights.", autocompletion=complete(*TABLE, "weights")
     ),
 ]
-RunToConvert = Annotated[
-    Path,
-    typer.Argument(help="The run to convert, or with --from the run to make.", autocompletion=complete_run),
-]
+RunToConvert = Annotated[Path, _run("The run to convert, or with --from the run to make.")]
 SecondFile = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")]
 FilesOfModel = Annotated[
     list[Path] | None,
     typer.Option("--from", metavar="FILE [FILE]", help="A model's file and, where it has one, its optimizer's."),
 ]
-BackendOfFiles = Annotated[
-    str | None,
-    typer.Option(
-        "--backend", help=f"Backend that reads the files of --from: {BACKENDS}.", autocompletion=complete_backend
-    ),
-]
+BackendOfFiles = Annotated[str | None, _one_backend(f"Backend that reads the files of --from: {BACKENDS}.")]
 RunOfVocabulary = Annotated[
     Path | None,
     typer.Option(
@@ -223,14 +214,6 @@ RunOfVocabulary = Annotated[
 OF_CORPUS = ["data", "num_samples", "skip_bad_lines", "split", "validation_split", "seed"]
 # Settings that a run or a recording has from its beginning, so that they cannot be given when it is continued.
 FIXED_BY_RUN = [*OF_CORPUS, "batch_size", "latent_dim", "padding", "batches", "learning_rate", "dtype"]
-FIXED_BY_RESUME = [name for name in FIXED_BY_RUN if name != "learning_rate"]
-
-
-def needed(backend: str | None) -> str:
-    """The backend of a run that is begun. Raises CannotBeginError where none is named."""
-    if backend is None:
-        raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
-    return backend
 
 
 def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:

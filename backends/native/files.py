@@ -10,9 +10,10 @@ import signal
 import struct
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -40,11 +41,10 @@ UNREADABLE = (
     MemoryError,
 )
 
-# For each kind of canonical weight the tensors of which it is made. If there are two, it is their sum.
+# For each kind of canonical weight the tensors of torch and Paddle whose sum it is.
 LSTM = {"kernel": ["weight_ih_l0"], "recurrent_kernel": ["weight_hh_l0"], "bias": ["bias_ih_l0", "bias_hh_l0"]}
 LINEAR = {"kernel": ["weight"], "bias": ["bias"]}
 ROLES = {"encoder": LSTM, "decoder": LSTM, "dense": LINEAR}
-SECOND_BIAS = ".bias_hh_l0"
 
 LARGEST_LATENT_DIM = 1024  # units that a model may have when nobody says how many it has; bounds what is read
 MOST_MEMORY = 1 << 28  # bytes that reading a file may take beside four times the file's own
@@ -99,22 +99,6 @@ def _limits(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def of_size(config: ModelConfig, latent_dim: int | None, recurrent_shape: Sequence[int], path: Path) -> ModelConfig:
-    """The model whose recurrent kernel has this shape, (4H, H) or (H, 4H). Raises RosettaError where H is not
-    `latent_dim` or, with None, more than LARGEST_LATENT_DIM."""
-    units = min(recurrent_shape, default=0)
-    if latent_dim not in (None, units):
-        raise RosettaError(
-            f"{path} has LSTMs of {units} units, and --latent-dim is {latent_dim}; leave out --latent-dim"
-        )
-    if latent_dim is None and not 1 <= units <= LARGEST_LATENT_DIM:
-        raise RosettaError(
-            f"{path} has LSTMs of {units} units, expected 1 to {LARGEST_LATENT_DIM}; more are read when --latent-dim "
-            "tells of them"
-        )
-    return replace(config, latent_dim=units)
-
-
 def model_and_optimizer(paths: Sequence[Path]) -> tuple[Path, Path | None]:
     """The model's file, and the optimizer's or None. Raises CannotBeginError for more than two files."""
     if len(paths) > 2:
@@ -122,77 +106,95 @@ def model_and_optimizer(paths: Sequence[Path]) -> tuple[Path, Path | None]:
     return paths[0], paths[1] if len(paths) == 2 else None
 
 
-def required(array: Any, shape: Sequence[int], config: ModelConfig, what: str) -> NDArray[np.floating]:
-    """The array, read now if it is still in its file. Raises RosettaError unless it has this shape and the model's
-    dtype."""
-    if array.shape != tuple(shape) or array.dtype != config.dtype:
-        raise RosettaError(
-            f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {tuple(shape)}; "
-            "--dtype and the corpus must be those that it was trained with"
-        )
-    found: NDArray[np.floating] = array[()]
-    return found
-
-
 def canonical_state(
     paths: tuple[Path, Path | None],
-    tensors: Mapping[str, NDArray[Any]],
-    slots: Mapping[str, NDArray[Any]],
+    tensors: Mapping[str, Any],
+    names: Mapping[str, Sequence[str]],
+    slots: Mapping[str, Any],
     config: ModelConfig,
     latent_dim: int | None,
-    dense_transposed: bool,
+    transposed: Container[str],
 ) -> ModelState:
-    """The state made of a framework's tensors and RMSprop slots, both by the tensors' names.
+    """The state made of a framework's tensors and RMSprop slots, which are arrays, or are read when they are indexed.
 
-    The tensors of an LSTM are (4H, V), (4H, H) and twice (4H,). The dense kernel is (H, V_dec), or (V_dec, H) if
-    `dense_transposed`. H is `latent_dim`, or without it the number of units that the tensors have. Without `slots`,
-    those of the state are zero. Raises RosettaError for tensors that are not this model's, and for slots of a second
-    bias.
+    `names` has for each canonical weight those of the `tensors` whose sum it is, of which the first may have one of
+    the `slots`, by the same name. The tensors of the roles that are `transposed` have the canonical shapes backwards.
+    The number of units is `latent_dim`, or without it that of the tensors. Without slots those of the state are zero.
+    Raises RosettaError for tensors that are not this model's, and for slots of a second bias.
     """
     model, optimizer = paths
-    second_bias = next((name for name in slots if name.endswith(SECOND_BIAS)), None)
-    if second_bias:
+    if missing := [part for parts in names.values() for part in parts if part not in tensors]:
+        raise RosettaError(f"{model} has no {missing[0]}, expected an array in one piece")
+    shape = tensors[names["encoder/recurrent_kernel"][0]].shape
+    units = min(shape, default=0)
+    if latent_dim not in (None, units):
         raise RosettaError(
-            f"{optimizer} has a slot for {second_bias}: both biases of an LSTM were trained, so their sum moved "
+            f"{model} has LSTMs of {units} units, and --latent-dim is {latent_dim}; leave out --latent-dim"
+        )
+    if latent_dim is None and not 1 <= units <= LARGEST_LATENT_DIM:
+        raise RosettaError(
+            f"{model} has LSTMs of {units} units, expected 1 to {LARGEST_LATENT_DIM}; more are read when "
+            "--latent-dim tells of them"
+        )
+    if second_bias := [part for parts in names.values() for part in parts[1:] if part in slots]:
+        raise RosettaError(
+            f"{optimizer} has a slot for {second_bias[0]}: both biases of an LSTM were trained, so their sum moved "
             "twice in a step, and Rosetta's one bias cannot go on like that. Leave the optimizer's file out; slots "
             "then start at zero"
         )
-    layers = _layers(model, tensors)
-    config = of_size(config, latent_dim, tensors[layers["encoder"]["weight_hh_l0"]].shape, model)
     weights, mean_squares = {}, {}
-    for name, shape in weight_shapes(config).items():
-        role, kind = name.split("/")
-        transposed = role != "dense" or dense_transposed
-        expected = shape[::-1] if transposed else shape  # for a bias both are the same
-        parts = [layers[role][tensor] for tensor in ROLES[role][kind]]
-        arrays = [required(tensors[part], expected, config, f"{model}: {part}") for part in parts]
+    for name, shape in weight_shapes(replace(config, latent_dim=units)).items():
+        turned, parts = name.partition("/")[0] in transposed, names[name]
+        arrays = [_read(tensors[part], shape, config, turned, f"{model}: {part}") for part in parts]
         # A second bias of zeros is not added, since that would make 0.0 of a -0.0.
         with np.errstate(invalid="ignore"):  # of NaN in a damaged file
-            weight = sum(arrays[1:], arrays[0]) if arrays[-1].any() else arrays[0]
-        if slots and parts[0] not in slots:
+            weights[name] = sum(arrays[1:], arrays[0]) if arrays[-1].any() else arrays[0]
+        if not slots:
+            mean_squares[name] = np.zeros_like(weights[name])
+        elif parts[0] in slots:
+            what = f"{optimizer}: the slot of {parts[0]}"
+            mean_squares[name] = _read(slots[parts[0]], shape, config, turned, what)
+        else:
             raise RosettaError(f"{optimizer} has no slot for {parts[0]}, expected one for each weight")
-        slot = np.zeros_like(weight)
-        if slots:
-            slot = required(slots[parts[0]], expected, config, f"{optimizer}: the slot of {parts[0]}")
-        weights[name] = np.ascontiguousarray(weight.T if transposed else weight)
-        mean_squares[name] = np.ascontiguousarray(slot.T if transposed else slot)
     return ModelState(weights, mean_squares)
 
 
-def _layers(path: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """For each role the names of its tensors. A layer is found by its role's name, or by its place among all."""
-    found: dict[str, dict[str, str]] = {}
+def _read(
+    array: Any, shape: tuple[int, ...], config: ModelConfig, transposed: bool, what: str
+) -> NDArray[np.floating]:
+    """The array in this shape, which a file has backwards if it is `transposed`. Raises RosettaError for another one,
+    before it is read: few bytes may claim a huge shape."""
+    expected = shape[::-1] if transposed else shape
+    if array.shape != expected or array.dtype != config.dtype:
+        raise RosettaError(
+            f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {expected}; "
+            "--dtype and the corpus must be those that it was trained with"
+        )
+    found = array[()]
+    return np.ascontiguousarray(found.T if transposed else found)
+
+
+def names_in_layers(path: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """For each canonical weight the names of its tensors in torch and Paddle.
+
+    A layer is found by its role's name, or by its place among all.
+    """
+    found: dict[str, set[str]] = {}
     for name in names:
         prefix, _, tensor = name.rpartition(".")
-        found.setdefault(prefix, {})[tensor] = name
-    layers = [found[role] for role in ROLES] if found.keys() == ROLES.keys() else list(found.values())
-    expected = [{tensor for tensors in kinds.values() for tensor in tensors} for kinds in ROLES.values()]
-    if [layer.keys() for layer in layers] != expected:
+        found.setdefault(prefix, set()).add(tensor)
+    prefixes = list(ROLES) if found.keys() == ROLES.keys() else list(found)
+    expected = [{*chain(*kinds.values())} for kinds in ROLES.values()]
+    if [found[prefix] for prefix in prefixes] != expected:
         raise RosettaError(
             f"{path} holds {listed(names)}; expected encoder and decoder, each an LSTM of one layer with "
             f"{', '.join(sorted(expected[0]))}, and dense with weight, bias; or three such layers in this order"
         )
-    return dict(zip(ROLES, layers, strict=True))
+    return {
+        f"{role}/{kind}": [f"{prefix}.{tensor}" for tensor in tensors]
+        for prefix, (role, kinds) in zip(prefixes, ROLES.items(), strict=True)
+        for kind, tensors in kinds.items()
+    }
 
 
 def listed(names: Iterable[object]) -> str:

@@ -7,20 +7,19 @@ then a slot for each weight in the order of the layers.
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import listed, of_size, opened, required
+from backends.native.files import canonical_state, listed, opened
 from common.archives import LARGEST_ARCHIVE, open_archive, read_member
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
 from common.files import LARGEST_JSON
-from common.weights import ModelState, weight_shapes
+from common.weights import ModelState
 
 EXPECTED = 'a .keras archive of a functional model, or is damaged; expected what model.save("model.keras") writes'
 INPUT, LSTM, DENSE = "keras.layers.InputLayer", "keras.layers.LSTM", "keras.layers.Dense"
@@ -35,7 +34,10 @@ SETTINGS: dict[str, dict[str, list[Any]]] = {
     DENSE: {"activation": ["softmax", "linear"], "use_bias": [True]},
 }
 ROLES = {LSTM: ["encoder", "decoder"], DENSE: ["dense"]}
+# Where the file has the arrays of the layers of a class, which it numbers in this order.
 FOLDERS = {LSTM: ["layers/lstm/cell", "layers/lstm_1/cell"], DENSE: ["layers/dense"]}
+KINDS = {LSTM: ["kernel", "recurrent_kernel", "bias"], DENSE: ["kernel", "bias"]}
+OPTIMIZER = "optimizer/vars/"
 
 
 def read_keras(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
@@ -49,87 +51,71 @@ def read_keras(paths: Sequence[Path], config: ModelConfig, latent_dim: int | Non
     with opened(path, config, latent_dim, EXPECTED) as content:
         archive = open_archive(content)
         architecture = json.loads(read_member(archive, "config.json", LARGEST_JSON))
-        arrays = read_member(archive, "model.weights.h5", LARGEST_ARCHIVE)
-        # The optimizer is a string where `compile` was given a string, otherwise an object.
-        optimizer = (architecture.get("compile_config") or {}).get("optimizer")
-        optimizer_class = str(optimizer["class_name"] if isinstance(optimizer, dict) else optimizer)
-        folders = _folders(path, architecture["config"]["layers"])
-        with h5py.File(io.BytesIO(arrays), "r") as file:
-            recurrent_kernel = _dataset(path, file, f"{folders['encoder']}/vars/1")
-            config = of_size(config, latent_dim, recurrent_kernel.shape, path)
-            return _state(path, file, folders, optimizer_class, config)
+        names = _names(path, architecture["config"]["layers"])
+        with h5py.File(io.BytesIO(read_member(archive, "model.weights.h5", LARGEST_ARCHIVE)), "r") as file:
+            arrays = _arrays(file)
+            slots = _slots(path, architecture, arrays, [name for (name,) in names.values()])
+            return canonical_state((path, path), arrays, names, slots, config, latent_dim, transposed=())
 
 
-def _folders(path: Path, layers: Sequence[Any]) -> dict[str, str]:
-    """The folder of each role's weights. A layer is found by its role's name, or by its place as in the example."""
+def _names(path: Path, layers: Sequence[Any]) -> dict[str, list[str]]:
+    """For each canonical weight the name of its array. A layer is found by its role's name, or by its place as in the
+    example."""
     described = [(f"{layer['module']}.{layer['class_name']}", layer["config"]) for layer in layers]
     classes = [class_name for class_name, _ in described]
     if sorted(classes) != sorted([INPUT, INPUT, LSTM, LSTM, DENSE]):
         raise RosettaError(
             f"{path} has the layers {listed(classes)}; expected those of the example: two inputs, two LSTM, a Dense"
         )
-    folders: dict[str, str] = {}
-    for kind, roles in ROLES.items():
-        settings = [settings for class_name, settings in described if class_name == kind]
-        for setting, allowed in SETTINGS[kind].items():
+    names: dict[str, list[str]] = {}
+    for layer_class, roles in ROLES.items():
+        settings = [settings for class_name, settings in described if class_name == layer_class]
+        for setting, allowed in SETTINGS[layer_class].items():
             for found in (of_layer[setting] for of_layer in settings):
                 if found not in allowed:
                     raise RosettaError(
-                        f"{path} has a {kind} with {setting} {listed([found])}, expected {allowed[0]!r}"
+                        f"{path} has a {layer_class} with {setting} {listed([found])}, expected {allowed[0]!r}"
                     )
-        names = [of_layer["name"] for of_layer in settings]
-        folders |= zip(names if set(names) == set(roles) else roles, FOLDERS[kind], strict=True)
-    return folders
+        own = [of_layer["name"] for of_layer in settings]
+        for role, folder in zip(own if set(own) == set(roles) else roles, FOLDERS[layer_class], strict=True):
+            names |= {f"{role}/{kind}": [f"{folder}/vars/{n}"] for n, kind in enumerate(KINDS[layer_class])}
+    return names
 
 
-def _state(
-    path: Path, file: h5py.File, folders: dict[str, str], optimizer_class: str, config: ModelConfig
-) -> ModelState:
-    """The weights, and the slots of an optimizer that is an RMSprop; `folders` says where each role's weights are."""
-    shapes = weight_shapes(config)
+def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """The arrays in one piece that the file itself holds, as Keras writes them.
 
-    def array(name: str, place: str) -> NDArray[np.floating]:
-        # Its shape is checked before it is read, since few bytes may claim a huge shape.
-        return required(_dataset(path, file, place), shapes[name], config, f"{path}: {place}")
+    Links, external and virtual arrays may lead to other files, and a chunk of any size would be read as a whole.
+    """
+    arrays: dict[str, h5py.Dataset] = {}
 
-    # The file numbers the weights of a layer in this order.
-    in_order = {role: [name for name in shapes if name.startswith(f"{role}/")] for role in folders}
-    weights = {
-        name: array(name, f"{folder}/vars/{number}")
-        for role, folder in folders.items()
-        for number, name in enumerate(in_order[role])
-    }
-    variables = len(_entry(path, file, "optimizer/vars")) if "optimizer" in file else 0
-    first = variables - len(shapes)
+    def keep(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset) and not (found.external or found.is_virtual or found.chunks):
+            arrays[name] = found
+
+    file.visititems(keep)  # which follows no links
+    return arrays
+
+
+def _slots(
+    path: Path, architecture: Any, arrays: Mapping[str, h5py.Dataset], names: Sequence[str]
+) -> dict[str, h5py.Dataset]:
+    """The slots of the weights of these names; none where the optimizer has none."""
+    # The optimizer is a string where `compile` was given a string, otherwise an object.
+    optimizer = (architecture.get("compile_config") or {}).get("optimizer")
+    optimizer = str(optimizer["class_name"] if isinstance(optimizer, dict) else optimizer)
+    variables = sum(name.startswith(OPTIMIZER) for name in arrays)
+    first = variables - len(names)
     if variables <= 2:
-        slots = {name: np.zeros_like(weight) for name, weight in weights.items()}
-    elif optimizer_class.lower() == "rmsprop" and first in (1, 2):  # a schedule of rates is no variable
-        slots = {name: array(name, f"optimizer/vars/{number}") for number, name in enumerate(weights, first)}
-    else:
+        return {}
+    if optimizer.lower() != "rmsprop" or first not in (1, 2):  # a schedule of rates is no variable
         raise RosettaError(
-            f"{path} has an optimizer {listed([optimizer_class])} of {variables} variables, expected an RMSprop "
+            f"{path} has an optimizer {listed([optimizer])} of {variables} variables, expected an RMSprop "
             "without momentum, not centered. To start with slots of zeros, save the model without its optimizer: "
             "keras.Model(model.inputs, model.outputs).save(...)"
         )
-    return ModelState(weights, slots)
-
-
-def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
-    """The array of this name, in one piece as Keras writes it. A chunk of any size would be read as a whole."""
-    dataset = _entry(path, file, name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual or dataset.chunks:
-        raise RosettaError(f"{path}: {name} is not an array in this file itself, in one piece")
-    return dataset
-
-
-def _entry(path: Path, file: h5py.File, name: str) -> Any:
-    """What the file itself holds under this name. Links are refused, since they may lead to other files."""
-    entry: Any = file
-    for part in name.split("/"):
-        if not isinstance(entry, h5py.Group) or not isinstance(entry.get(part, getlink=True), h5py.HardLink):
-            raise RosettaError(f"{path} has no {name} in its model.weights.h5")
-        entry = entry[part]
-    return entry
+    places = {name: f"{OPTIMIZER}{number}" for number, name in enumerate(names, first)}
+    return {name: arrays[place] for name, place in places.items() if place in arrays}
 
 
 def ordered_weights_file(layers: Iterable[Sequence[NDArray[Any]]], of_model: Sequence[NDArray[Any]]) -> bytes:

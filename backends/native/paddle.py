@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import canonical_state, listed, model_and_optimizer, opened
+from backends.native.files import canonical_state, listed, model_and_optimizer, names_in_layers, opened
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState
@@ -24,34 +24,31 @@ EXPECTED = "a state dict, or is damaged; expected what paddle.save(layer.state_d
 NAME_TABLE = "StructuredToParameterName@@"
 NUMBERS = {"f2", "f4", "f8", "i4", "i8", "u2"}  # types of NumPy; Paddle keeps bfloat16 as u2
 MEAN_SQUARE = re.compile(r"_mean_square_\d+$")  # what RMSProp adds to a parameter's own name
-# The second name of an LSTM's tensor, see `_first_name`.
-ALIAS = re.compile(r"\.(\d+)\.cell\.(weight|bias)_(ih|hh)$")
+ALIAS = ".cell."  # in the second name of an LSTM's tensor: `encoder.0.cell.weight_ih` is `encoder.weight_ih_l0`
 
 
-class PickledDtype:
-    """Stands in a pickle for numpy.dtype, which a pickle could give flags that make pointers of numbers."""
+class Pickled:
+    """Stands in a pickle for NumPy's array, its function that makes an empty one, and its dtype.
 
-    def __init__(self, code: str, *align_and_copy: bool) -> None:
-        self.code, self.order = code, "|"
+    It only keeps what it is given: the state of a real dtype may have flags that make pointers of numbers.
+    """
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
+    state: tuple[Any, ...] = ()
 
-    def of_numpy(self) -> np.dtype[Any]:
-        if self.code not in NUMBERS or self.order not in ("<", ">"):
-            raise ValueError(f"an array of {self.code!r}")
-        return np.dtype(f"{self.order}{self.code}")
-
-
-class PickledArray:
-    """Stands in a pickle for numpy.ndarray, and for the function that makes an empty one."""
-
-    def __init__(self, *subtype_shape_and_dtype: Any) -> None:
-        self.array: NDArray[Any] | None = None
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, in_columns, block = state
-        self.array = np.frombuffer(block, dtype.of_numpy()).reshape(shape, order="F" if in_columns else "C")
+        self.state = state
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The array, which has the memory of the pickle. Raises ValueError for one that is not of numbers."""
+        _, shape, dtype, in_columns, block = self.state
+        code, order = dtype.arguments[0], dtype.state[1]
+        if code not in NUMBERS or order not in ("<", ">"):
+            raise ValueError(f"an array of {code!r}")
+        return np.frombuffer(block, f"{order}{code}").reshape(shape, order="F" if in_columns else "C")
 
 
 def latin1(text: str, encoding: str) -> bytes:
@@ -60,10 +57,10 @@ def latin1(text: str, encoding: str) -> bytes:
 
 
 ALLOWED = {
-    ("numpy", "dtype"): PickledDtype,
-    ("numpy", "ndarray"): PickledArray,
-    ("numpy.core.multiarray", "_reconstruct"): PickledArray,  # NumPy 1
-    ("numpy._core.multiarray", "_reconstruct"): PickledArray,  # NumPy 2
+    ("numpy", "dtype"): Pickled,
+    ("numpy", "ndarray"): Pickled,
+    ("numpy.core.multiarray", "_reconstruct"): Pickled,  # NumPy 1
+    ("numpy._core.multiarray", "_reconstruct"): Pickled,  # NumPy 2
     ("collections", "OrderedDict"): dict,
     ("_codecs", "encode"): latin1,
 }
@@ -102,7 +99,8 @@ def read_paddle(paths: Sequence[Path], config: ModelConfig, latent_dim: int | No
         with opened(optimizer, config, latent_dim, EXPECTED) as content:
             kept, _ = _arrays_and_own_names(optimizer, content)
         slots = _slots(optimizer, kept, own_names)
-    return canonical_state((model, optimizer), tensors, slots, config, latent_dim, dense_transposed=False)
+    names, lstms = names_in_layers(model, tensors), ("encoder", "decoder")
+    return canonical_state((model, optimizer), tensors, names, slots, config, latent_dim, transposed=lstms)
 
 
 def _slots(path: Path, kept: Mapping[str, NDArray[Any]], own_names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
@@ -118,25 +116,14 @@ def _slots(path: Path, kept: Mapping[str, NDArray[Any]], own_names: Mapping[str,
 
 
 def _arrays_and_own_names(path: Path, content: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """A state dict's arrays by their first names, and by the same names the parameters' own, if the file has them.
+    """A state dict's arrays by their first names, and by name the parameters' own names, if the file has them.
 
-    Raises RosettaError where an array's second name has another array, and one of UNREADABLE for no state dict.
+    Raises one of UNREADABLE for what is no state dict.
     """
     state = dict(StateDictUnpickler(content, path).load())
-    named = state.pop(NAME_TABLE, {}).items()
-    own_names = {_first_name(name): own for name, own in named if isinstance(own, str)}
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, stored in state.items():
-        if isinstance(stored, PickledArray) and stored.array is not None:
-            first = arrays.setdefault(_first_name(name), stored.array)
-            if not np.array_equal(first, stored.array, equal_nan=True):
-                raise RosettaError(f"{path} holds two different tensors for {listed([name])}, expected an alias")
-    return arrays, own_names
-
-
-def _first_name(name: str) -> str:
-    """The first of a tensor's two names in Paddle: `encoder.0.cell.weight_ih` is also `encoder.weight_ih_l0`."""
-    return ALIAS.sub(r".\2_\3_l\1", name)
+    own_names = {name: own for name, own in state.pop(NAME_TABLE, {}).items() if isinstance(own, str)}
+    arrays = {str(name): stored.array for name, stored in state.items() if isinstance(stored, Pickled)}
+    return {name: array for name, array in arrays.items() if ALIAS not in name}, own_names
 
 
 def state_dict_file(arrays: Mapping[str, NDArray[Any]]) -> bytes:

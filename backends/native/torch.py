@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from backends.native.files import SECOND_BIAS, canonical_state, listed, model_and_optimizer, opened
+from backends.native.files import ROLES, canonical_state, listed, model_and_optimizer, names_in_layers, opened
 from common.archives import open_archive
 from common.config import ModelConfig
 from common.errors import RosettaError
@@ -39,14 +39,15 @@ def read_torch(paths: Sequence[Path], config: ModelConfig, latent_dim: int | Non
     if optimizer:
         with opened(optimizer, config, latent_dim, OPTIMIZER) as content:
             slots = _slots(optimizer, _loaded(optimizer, content), tensors)
-    return canonical_state((model, optimizer), tensors, slots, config, latent_dim, dense_transposed=True)
+    names = names_in_layers(model, tensors)
+    return canonical_state((model, optimizer), tensors, names, slots, config, latent_dim, transposed=ROLES)
 
 
 def _slots(path: Path, loaded: Any, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """RMSprop's slots by the names of the weights. The file numbers them in the order of the model."""
     numbers = [number for group in loaded["param_groups"] for number in group["params"]]
     if len(numbers) < len(list(names)):  # an optimizer without the second biases, such as Rosetta's
-        names = [name for name in names if not name.endswith(SECOND_BIAS)]
+        names = [name for name in names if not name.endswith(".bias_hh_l0")]
     name_of = dict(zip(numbers, names, strict=True))
     kept = {kind for slots in loaded["state"].values() for kind in slots} - {"step"}
     if kept - {"square_avg"}:

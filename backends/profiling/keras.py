@@ -83,7 +83,6 @@ class KerasProfiling(Profiling):
             "precision": parameter.dtype,
             "settings": {
                 "matrix_library": self._matrix_library(),
-                "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
                 "denormals": denormals(lambda numbers: halved(numbers).numpy(), parameter.dtype),
                 **self.own_settings,
             },

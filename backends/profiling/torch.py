@@ -52,7 +52,6 @@ class TorchProfiling(Profiling):
             "precision": self._precision(),
             "settings": {
                 "matrix_library": self._matrix_library(),
-                "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
                 "denormals": denormals(self._halved, self.backend.config.dtype),
             },
         }

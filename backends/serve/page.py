@@ -11,7 +11,7 @@ come, and no newcomer waits for those that bring none.
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
@@ -20,7 +20,7 @@ from pathlib import Path
 from socketserver import ThreadingTCPServer
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
@@ -35,7 +35,7 @@ LARGEST_BODY = 4096  # bytes; a sentence of 200 characters, each written as \ud8
 LARGEST_HEAD = 65536  # bytes
 NAMED = 8  # unknown characters that a message names
 REQUEST_SECONDS = 30.0  # from a connection's beginning until it has brought a whole request; also to take the answer
-LINGER_SECONDS = 2.0  # in which what a visitor still sends is read, since the answer might not reach a sender
+LINGER_SECONDS = 2.0  # in which what a visitor who is refused still sends is read
 MOST_CONNECTIONS = 100
 MOST_OF_AN_ADDRESS = 30  # connections of one visitor; a browser has six at most
 OWN_NAMES = {"localhost", "127.0.0.1", "::1"}
@@ -78,27 +78,35 @@ class _Visit(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         """Read the request, and send the answer."""
-        self.request_version, received = self.default_request_version, b""
-        pieces = _pieces(self.request, REQUEST_SECONDS)
+        self.request_version = self.default_request_version
         try:
-            while b"\r\n\r\n" not in received and len(received) <= LARGEST_HEAD:
-                received += next(pieces)
-            head, _, body = received.partition(b"\r\n\r\n")
-            if len(head) > LARGEST_HEAD:
-                raise RefusedError(431, f"The head of a request has {LARGEST_HEAD:,} bytes at most.")
-            self.raw_requestline, _, lines = head.partition(b"\r\n")
-            self.rfile = BytesIO(lines + b"\r\n\r\n")
-            if not self.parse_request():  # it was answered by `send_error`
-                return
-            length = self._length()
-            while len(body) < length:
-                body += next(pieces)
-            self.server.has_whole_request(self.request)
-            self._send(200, *self._answer(body[:length]))
-        except TimeoutError:
-            self.send_error(408, f"A whole request has to arrive within {REQUEST_SECONDS:.0f} s.")
+            body = self._whole_request()
+            with self.server.answering(self.request):
+                kind, content = self._answer(body)
+            self._send(200, kind, content)
         except RefusedError as error:
             self._send(error.status, JSON, msgspec.json.encode(error.content))
+            self.request.shutdown(socket.SHUT_WR)
+            with suppress(RefusedError, EOFError):  # the visitor might miss the answer if this were not read
+                for _ in _pieces(self.request, LINGER_SECONDS):
+                    pass
+
+    def _whole_request(self) -> bytes:
+        """Read the request; returns its body. Raises RefusedError, and EOFError if the visitor goes."""
+        received, pieces, seen = bytearray(), _pieces(self.request, REQUEST_SECONDS), 0
+        while (end := received.find(b"\r\n\r\n", max(0, seen - 3))) < 0 and len(received) <= LARGEST_HEAD:
+            seen = len(received)
+            received += next(pieces)
+        if not 0 <= end <= LARGEST_HEAD:
+            raise RefusedError(431, f"The head of a request has {LARGEST_HEAD:,} bytes at most.")
+        self.raw_requestline, _, lines = bytes(received[: end + 4]).partition(b"\r\n")
+        self.rfile = BytesIO(lines)
+        if not self.parse_request():
+            raise EOFError  # there was an empty line, and no request
+        length = self._length()
+        while len(received) < end + 4 + length:
+            received += next(pieces)
+        return bytes(received[end + 4 : end + 4 + length])
 
     def _length(self) -> int:
         """The number of bytes of the body."""
@@ -165,7 +173,7 @@ class _Visit(BaseHTTPRequestHandler):
             raise RefusedError(503 if isinstance(error, UnavailableError) else 500, str(error)) from error
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
-        """Send the answer, and read what the visitor still sends."""
+        """Send the answer."""
         own = {"Date": self.date_time_string(), "Content-Type": kind, "Content-Length": str(len(content))}
         self.send_response_only(status)
         for name, value in (own | HEADERS | {"Connection": "close"}).items():
@@ -173,14 +181,10 @@ class _Visit(BaseHTTPRequestHandler):
         self.end_headers()
         self.request.settimeout(REQUEST_SECONDS)
         self.wfile.write(content)
-        self.request.shutdown(socket.SHUT_WR)
-        with suppress(TimeoutError, EOFError):
-            for _ in _pieces(self.request, LINGER_SECONDS):
-                pass
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> NoReturn:
         """Refuse what is no request of HTTP."""
-        self._send(code, JSON, msgspec.json.encode({"error": message or HTTPStatus(code).phrase}))
+        raise RefusedError(code, message or HTTPStatus(code).phrase)
 
 
 class PageServer(ThreadingTCPServer):
@@ -205,7 +209,7 @@ class PageServer(ThreadingTCPServer):
         self.host, self.served, self.vocabulary = host, served, vocabulary
         self._about = {"run": run, "examples": examples, "longest": LONGEST_QUESTION}
         self._open: dict[Any, str] = {}  # connections, the oldest first, and their visitors' addresses
-        self._arriving: set[Any] = set()  # those of them that have brought no whole request yet
+        self._unanswered: set[Any] = set()  # those of them whose request is not being answered
         self._lock = Lock()  # of both
         self.address_family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         super().__init__((str(address[0]), port), _Visit)
@@ -223,26 +227,32 @@ class PageServer(ThreadingTCPServer):
         """
         with self._lock:
             self._open[request] = client_address[0]
-            self._arriving.add(request)
+            self._unanswered.add(request)
             own = [one for one, address in self._open.items() if address == client_address[0]]
             if len(own) > MOST_OF_AN_ADDRESS or len(self._open) > MOST_CONNECTIONS:
                 crowd = own if len(own) > MOST_OF_AN_ADDRESS else self._open
-                late = next(one for one in crowd if one in self._arriving)  # the newcomer, where there is no other
-                self._arriving.remove(late)
+                late = next(one for one in crowd if one in self._unanswered)  # the newcomer, where there is no other
+                self._unanswered.remove(late)
                 with suppress(OSError):
                     late.shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
-    def has_whole_request(self, request: socket.socket) -> None:
-        """Note that a connection keeps its place until it is answered."""
+    @contextmanager
+    def answering(self, request: Any) -> Iterator[None]:
+        """Have a connection keep its place while the block runs."""
         with self._lock:
-            self._arriving.discard(request)
+            self._unanswered.discard(request)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._unanswered.add(request)
 
     def shutdown_request(self, request: Any) -> None:
         """End a connection."""
         with self._lock:
             del self._open[request]
-            self._arriving.discard(request)
+            self._unanswered.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -252,11 +262,12 @@ class PageServer(ThreadingTCPServer):
 
 
 def _pieces(visitor: socket.socket, seconds: float) -> Iterator[bytes]:
-    """What a visitor sends, as it comes. Raises EOFError at its end, TimeoutError after so many seconds in all."""
+    """What a visitor sends, as it comes. Raises EOFError at its end, RefusedError after so many seconds in all."""
     ends = monotonic() + seconds
-    while (left := ends - monotonic()) > 0:
-        visitor.settimeout(left)
-        if not (piece := visitor.recv(1 << 16)):
-            raise EOFError
-        yield piece
-    raise TimeoutError
+    with suppress(TimeoutError):
+        while (left := ends - monotonic()) > 0:
+            visitor.settimeout(left)
+            if not (piece := visitor.recv(1 << 16)):
+                raise EOFError
+            yield piece
+    raise RefusedError(408, f"A whole request has to arrive within {seconds:.0f} s.")

@@ -26,7 +26,7 @@ from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
 from tests.profiling_child import Traced
 
 BACKENDS = ["numpy", *FRAMEWORKS, "keras:example"]
-STEPS, BATCH_SIZE = 20, 32
+STEPS, BATCH_SIZE = 8, 32
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
 
 # The name that a framework's profiler gives to a product of matrices, or to an LSTM made of them.

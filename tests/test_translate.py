@@ -10,14 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import psutil
 import pytest
 
+import backends
 from backends import TABLE, Entry
 from backends.commands.side_by_side import open_side_by_side
 from backends.commands.translating import Opener, Translator
@@ -230,20 +230,22 @@ def shown_by_all(*arguments: object, expected: int = 0) -> tuple[str, str]:
 
 
 @pytest.fixture
-def three() -> Iterator[list[str]]:
-    """Three backends, as if no others were installed; all are NumPy, since its process starts soonest."""
-    kept = dict.fromkeys(("numpy", "torch", "paddle"), TABLE["numpy"])
-    with patch.dict(TABLE, kept, clear=True):  # which gives the table back in its order
-        yield list(kept)
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes a table of these backends, as if no others were installed; all are NumPy, which starts soonest."""
+
+    def make(*names: str, **others: Entry) -> None:
+        monkeypatch.setattr(backends, "TABLE", dict.fromkeys(names, TABLE["numpy"]) | others)
+
+    return make
 
 
-def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty_one(three, monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "numpy:twin", TABLE["numpy"])  # a variant, which nobody asked for
+def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty_one(only) -> None:
+    only("numpy", "torch", "numpy:twin")  # a variant, which nobody asked for
     out, err = shown_by_all("\u4e2d", "Look at the skirt!", "I'm tired.", expected=1)
     assert out.startswith("\n")
     assert "U+4E2D" in err
     assert "Look at the skirt!" in out
-    for name in three:
+    for name in ("numpy", "torch"):
         assert len(re.findall(rf"^{name} .*{re.escape(SKIRT)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
     assert len(re.findall(r"^torch .* yes *$", out, re.MULTILINE)) == 2
     assert "twin" not in out
@@ -251,25 +253,26 @@ def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty
     assert "--backend all" in refusal(2, *NUMPY, "--variants", "Look at the skirt!")
 
 
-def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(three, monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    monkeypatch.setitem(TABLE, "numpy:twin", TABLE["numpy"])
+def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(only) -> None:
+    only("numpy", "numpy:twin", broken=Entry("tests.no_such_module:Backend", "numpy", ""))
     beam = ["--beam", "3", "--n-best", "2"]
     out, err = shown_by_all("--json", "--variants", *beam, "Look at the skirt!", "\u4e2d", "", expected=1)
     answered = json.loads(out.splitlines()[-1])
     assert "No module named" in answered["left_out"]["broken"]
     assert "broken is left out" in err
     first, bad, blank = answered["translations"]
-    assert [row["backend"] for row in first["backends"]] == [*three, "numpy:twin"]
+    assert [row["backend"] for row in first["backends"]] == ["numpy", "numpy:twin"]
     for row in first["backends"]:
         assert (row["translation"], row["same"], len(row["n_best"])) == (SKIRT, True, 2)
         assert 0 < row["milliseconds"] < 60_000
     assert bad["backends"] == []
     assert bad["error"] in err
-    assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [("", None)] * 4
+    assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [("", None)] * 2
 
 
-def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_marked(three, monkeypatch) -> None:
+def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_marked(only, monkeypatch) -> None:
+    three = "numpy", "torch", "paddle"
+    only(*three)
     real, told = Translator.answers, []
     launch, load = Opener.launch, Opener.load
     monkeypatch.setattr(Opener, "launch", lambda self, name: told.append("launch") or launch(self, name))
@@ -312,20 +315,22 @@ def test_at_a_terminal_all_backends_answer_each_line_and_are_started_once() -> N
     assert "Traceback" not in terminal.shown
 
 
-def test_without_memory_for_more_a_backend_is_left_out(three, monkeypatch) -> None:
-    free = iter([2 << 30, 4 << 30, 1 << 20, 4 << 30])  # the first of which says how many are started at once
+def test_without_memory_for_more_a_backend_is_left_out(only, monkeypatch) -> None:
+    only("numpy", "torch")
+    free = iter([1 << 30, 4 << 30, 1 << 20])  # by the first of which one is started at a time
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=next(free)))
     said: list[str] = []
     run = RunDirectory.open(BUNDLED_RUN)
-    with open_side_by_side(Opener(run, "last", None, Runtime(threads=1)), three, said.append) as opened:
+    with open_side_by_side(Opener(run, "last", None, Runtime(threads=1)), ["numpy", "torch"], said.append) as opened:
         (line,) = opened.answers(["Look at the skirt!"], "error", said.append)
-    assert [row["backend"] for row in line["backends"]] == ["numpy", "paddle"]
+    assert [row["backend"] for row in line["backends"]] == ["numpy"]
     assert said == ["torch is left out: too little memory is free for one more backend"]
 
 
-def test_where_every_backend_fails_the_first_ones_error_is_the_programs(tmp_path, three) -> None:
+def test_where_every_backend_fails_the_first_ones_error_is_the_programs(tmp_path, only) -> None:
+    only("numpy", "torch")
     damaged = shutil.copytree(BUNDLED_RUN, tmp_path / "run")
     (damaged / "state.safetensors").write_bytes(b"")
     _, err = shown_by_all(damaged, "Look at the skirt!", expected=1)
     assert "is damaged" in err.splitlines()[-1]
-    assert err.count("is left out") == 3
+    assert err.count("is left out") == 2

@@ -8,6 +8,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 import os
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -168,11 +169,10 @@ def train(
             corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
             settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
             if run:
-                if resume_or_begin:
-                    training.require_same_settings(run, corpus, settings, latent_dim, dtype, padding)
-                else:
-                    fixed = [name for name in options.FIXED_BY_RUN if name != "learning_rate"]
-                    options.refuse(context, fixed, "--resume goes on with the run's own settings")
+                asked = asdict(corpus) | asdict(settings)
+                asked |= {"latent_dim": latent_dim, "dtype": dtype, "padding": padding}
+                named = [name for name in asked if resume_or_begin or options.given(context, name)]
+                training.require_same_settings(run, {name: asked[name] for name in named})
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
                 trained = training.resume(run, backend, epochs, runtime, on_event, rate, workers, resume_or_begin)
             elif backend is None:

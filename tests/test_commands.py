@@ -38,23 +38,6 @@ def test_data_prints_the_examples_five_figures(tmp_path) -> None:
     assert re.search(r"Run! +Cours !", printed)
 
 
-def test_train_prints_twenty_pairs_and_the_json_it_promises(tmp_path) -> None:
-    out = tmp_path / "run"
-    status, printed, said = rosetta(*TRAIN, "--out", out)
-    assert status == 0
-    assert (printed.count("training"), printed.count("validation")) == (10, 10)
-    assert "val_loss" in said
-    assert "--latent-dim" in refusal(2, "train", "--out", out, "--resume", "--epochs", 2, "--latent-dim", 8)
-    trained = answer("train", "--out", out, "--resume", "--epochs", 2, "--learning-rate", "3e-4")
-    names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch samples"
-    assert list(trained) == names.split()
-    assert trained["epochs"] == 2
-    config = json.loads((out / "config.json").read_text())
-    assert config["train_config"]["learning_rate"] == as_float32(3e-4), "which the run keeps"
-    assert json.loads((out / "machine.json").read_text())["instructions"].split()
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
 def hinted(said: str) -> list[str]:
     """The words of the command that a line suggests, as a shell would split it."""
     command = re.search(r"(?:: |`)rosetta ([^`\n]+)", said)
@@ -62,25 +45,36 @@ def hinted(said: str) -> list[str]:
     return shlex.split(command[1])
 
 
-def test_hints_are_quoted_for_the_shell(tmp_path, monkeypatch) -> None:
+def test_train_prints_twenty_pairs_the_json_it_promises_and_hints_quoted_for_the_shell(tmp_path, monkeypatch) -> None:
     out = tmp_path / "my friend's run"
-    status, printed, _ = rosetta(*TRAIN, "--out", out)
+    status, printed, said = rosetta(*TRAIN, "--out", out)
     assert status == 0
-    said = printed.splitlines()[-1]
-    hint = hinted(said)
+    assert (printed.count("training"), printed.count("validation")) == (10, 10)
+    assert "val_loss" in said
+    hint = hinted(printed.splitlines()[-1])
     assert hint[:2] == ["translate", str(out)]
     assert rosetta(*hint)[0] == 0
+    again = ["train", "--out", str(out), "--resume", "--epochs"]
+    assert "--latent-dim" in refusal(2, *again, 2, "--latent-dim", 8)
+    own = ["--latent-dim", 16]  # with which it was begun
+    trained = answer(*again, 2, "--learning-rate", "3e-4", *own)
+    names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch samples"
+    assert list(trained) == names.split()
+    assert trained["epochs"] == 2
+    config = json.loads((out / "config.json").read_text())
+    assert config["train_config"]["learning_rate"] == as_float32(3e-4), "which the run keeps"
+    assert json.loads((out / "machine.json").read_text())["instructions"].split()
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("backends.commands.training.resume", interrupted)
-    again = ["train", "--out", str(out), "--resume", "--epochs"]
-    status, _, said = rosetta(*again, 1)  # which it has already
+    status, _, said = rosetta(*again, 2)  # which it has already
     assert (status, hinted(said)) == (130, ["evaluate", str(out)])
     assert "is whole. See it with: " in said
     of_torch = ["--backend", "torch"]
-    assert hinted(rosetta(*again, 2, *of_torch)[2]) == [*again, "2", *of_torch]
+    assert hinted(rosetta(*again, 3, *of_torch)[2]) == [*again, "3", *of_torch]
     for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
 

@@ -1,7 +1,7 @@
 """Begins a run or resumes one, trains it in a process or in those of a group, and scores a run's translations."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -109,18 +109,14 @@ def follows(backend: str, workers: int) -> bool:
     return workers == 1 and place_in_group(backend, os.environ).rank > 0
 
 
-def require_same_settings(
-    run: RunDirectory, data: DataConfig, settings: TrainConfig, latent_dim: int, dtype: str, padding: str
-) -> None:
+def require_same_settings(run: RunDirectory, asked: Mapping[str, Any]) -> None:
     """Raise CannotBeginError unless a run was begun with these settings; its learning rate may be another."""
-    own, model = asdict(run.data_config) | asdict(run.train_config), run.model_config
-    own |= {"latent_dim": model.latent_dim, "dtype": model.dtype, "padding": model.padding}
-    given = asdict(data) | asdict(settings) | {"latent_dim": latent_dim, "dtype": dtype, "padding": padding}
-    for name in given.keys() - {"learning_rate"}:
-        if given[name] != own[name]:
+    own = asdict(run.data_config) | asdict(run.train_config) | asdict(run.model_config)
+    for name, value in asked.items():
+        if name != "learning_rate" and value != own[name]:
             raise CannotBeginError(
-                f"{run.path} was begun with --{name.replace('_', '-')} {own[name]}, and this command has "
-                f"{given[name]}; give what it was begun with, or another --out"
+                f"{run.path} was begun with --{name.replace('_', '-')} {own[name]}, and this command has {value}; "
+                "give what it was begun with, or another --out"
             )
 
 

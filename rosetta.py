@@ -98,9 +98,9 @@ def backends(
     if not json:
         terminal.print_backends_header()
     show = (lambda name, facts: None) if json else terminal.print_backend
-    found = describe_backends(chosen, Runtime(threads=threads), show)
+    facts = describe_backends(chosen, Runtime(threads=threads), show)
     if json:
-        terminal.print_json({"backends": found})
+        terminal.print_json({"backends": facts})
 
 
 @app.command()

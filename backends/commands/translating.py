@@ -37,8 +37,8 @@ class Translator:
         """A translation a text, in order; an empty one for a blank one. Raises UnknownCharactersError."""
         translations = ["" for _ in texts]
         for rows, ids, lengths in self._encoded(texts):
-            for row, found in zip(rows, self._search(ids, lengths, on_event=on_event).ids, strict=True):
-                translations[row] = self.decoder_vocabulary.text_of(found[0])
+            for row, beam in zip(rows, self._search(ids, lengths, on_event=on_event).ids, strict=True):
+                translations[row] = self.decoder_vocabulary.text_of(beam[0])
         return translations
 
     def answers(
@@ -60,21 +60,21 @@ class Translator:
         """
         errors = [self._fault(line, unknown) for line in lines]
         good = [row for row, error in enumerate(errors) if not error]
-        found: dict[int, tuple[list[dict[str, Any]], float | None]]
-        found = {row: ([{"translation": "", "score": 0.0}], None) for row in good}  # of a blank line surely nothing
+        results: dict[int, tuple[list[dict[str, Any]], float | None]]
+        results = {row: ([{"translation": "", "score": 0.0}], None) for row in good}  # of a blank line surely nothing
         for rows, ids, lengths in self._encoded([lines[row] for row in good], unknown, warn):
             beams = self._search(ids, lengths, beam=beam, alone=timed)
             for row, of_row, scores, seconds in zip(rows, beams.ids, beams.scores, beams.seconds, strict=True):
                 scored = zip(map(self.decoder_vocabulary.text_of, of_row), map(float, scores), strict=True)
                 best = [{"translation": text, "score": score} for text, score in scored if score != -np.inf]
-                found[good[row]] = best, 1000 * float(seconds)
+                results[good[row]] = best, 1000 * float(seconds)
         answers: list[dict[str, Any]] = []
         for row, line in enumerate(lines):
             answers.append({"source": with_replacements(line), "translation": None})
             if errors[row]:
                 answers[row]["error"] = errors[row]
                 continue
-            best, milliseconds = found[row]
+            best, milliseconds = results[row]
             answers[row]["translation"] = best[0]["translation"]
             if n_best is not None:
                 answers[row]["n_best"] = best[:n_best]
@@ -82,13 +82,13 @@ class Translator:
                 answers[row]["milliseconds"] = milliseconds
         return answers
 
-    def with_choices(self, text: str, shown: int) -> dict[str, Any]:
+    def with_choices(self, text: str, most: int) -> dict[str, Any]:
         """A text's `translation` and how sure the model is of it, as the page of `rosetta serve` has them.
 
         `milliseconds` tells how long decoding took the backend; `ended` whether the model ended the sentence, else
         decoding stopped at its greatest length; `longest` how many characters training had at most, if the text has
         more, else None. Each of the `characters`, the end of the sentence included, has its `probability`, and as
-        `choices` the `shown` most probable ones at its position. Raises UnknownCharactersError.
+        `choices` at `most` so many of the most probable ones at its position. Raises UnknownCharactersError.
         """
         ((_, ids, lengths),) = self._encoded([text])
         decoded = self._search(ids, lengths)
@@ -110,7 +110,7 @@ class Translator:
         for character, ids_at, probabilities_at in positions:
             named = (vocabulary.characters[n] for n in ids_at)
             probabilities = dict(zip(named, map(float, probabilities_at), strict=True))
-            choices = [{"character": c, "probability": p} for c, p in list(probabilities.items())[:shown]]
+            choices = [{"character": c, "probability": p} for c, p in list(probabilities.items())[:most]]
             characters.append({"character": character, "probability": probabilities[character], "choices": choices})
         longest = self.max_encoder_seq_length
         return {

@@ -170,8 +170,8 @@ def _read(
             f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {expected}; "
             "--dtype and the corpus must be those that it was trained with"
         )
-    found = array[()]
-    return np.ascontiguousarray(found.T if transposed else found)
+    numbers = array[()]
+    return np.ascontiguousarray(numbers.T if transposed else numbers)
 
 
 def names_in_layers(path: Path, names: Iterable[str]) -> dict[str, list[str]]:
@@ -179,13 +179,13 @@ def names_in_layers(path: Path, names: Iterable[str]) -> dict[str, list[str]]:
 
     A layer is found by its role's name, or by its place among all.
     """
-    found: dict[str, set[str]] = {}
+    layers: dict[str, set[str]] = {}
     for name in names:
         prefix, _, tensor = name.rpartition(".")
-        found.setdefault(prefix, set()).add(tensor)
-    prefixes = list(ROLES) if found.keys() == ROLES.keys() else list(found)
+        layers.setdefault(prefix, set()).add(tensor)
+    prefixes = list(ROLES) if layers.keys() == ROLES.keys() else list(layers)
     expected = [{*chain(*kinds.values())} for kinds in ROLES.values()]
-    if [found[prefix] for prefix in prefixes] != expected:
+    if [layers[prefix] for prefix in prefixes] != expected:
         raise RosettaError(
             f"{path} holds {listed(names)}; expected encoder and decoder, each an LSTM of one layer with "
             f"{', '.join(sorted(expected[0]))}, and dense with weight, bias; or three such layers in this order"

@@ -71,10 +71,10 @@ def _names(path: Path, layers: Sequence[Any]) -> dict[str, list[str]]:
     for layer_class, roles in ROLES.items():
         settings = [settings for class_name, settings in described if class_name == layer_class]
         for setting, allowed in SETTINGS[layer_class].items():
-            for found in (of_layer[setting] for of_layer in settings):
-                if found not in allowed:
+            for value in (of_layer[setting] for of_layer in settings):
+                if value not in allowed:
                     raise RosettaError(
-                        f"{path} has a {layer_class} with {setting} {listed([found])}, expected {allowed[0]!r}"
+                        f"{path} has a {layer_class} with {setting} {listed([value])}, expected {allowed[0]!r}"
                     )
         own = [of_layer["name"] for of_layer in settings]
         for role, folder in zip(own if set(own) == set(roles) else roles, FOLDERS[layer_class], strict=True):
@@ -89,9 +89,9 @@ def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
     """
     arrays: dict[str, h5py.Dataset] = {}
 
-    def keep(name: str, found: Any) -> None:
-        if isinstance(found, h5py.Dataset) and not (found.external or found.is_virtual or found.chunks):
-            arrays[name] = found
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not (item.external or item.is_virtual or item.chunks):
+            arrays[name] = item
 
     file.visititems(keep)  # which follows no links
     return arrays

@@ -112,7 +112,7 @@ class _Visit(BaseHTTPRequestHandler):
         """The number of bytes of the body."""
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers:
-            raise RefusedError(411, "A body is sent in one piece, and its length is told.")
+            raise RefusedError(411, "A body is sent in one piece, with its Content-Length.")
         if not (length.isascii() and length.isdecimal()):
             raise RefusedError(400, "The length of the body is no number.")
         if len(length) > 9 or int(length) > LARGEST_BODY:

@@ -49,25 +49,17 @@ def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` for the caller to fill. At the end it becomes `path`; after an error it is removed.
+    """A temporary folder beside `path` for the caller to fill. At the end it becomes `path`.
 
-    What killed processes left of such folders for the same `path` is removed, too. Raises CannotBeginError where
-    nothing can be written, or where `path` was made in the meantime; RosettaError where the disk is full before the
-    folder is.
+    Raises CannotBeginError where nothing can be written, or where `path` was made in the meantime; RosettaError where
+    the disk is full before the folder is.
     """
     with ExitStack() as stack:
         try:
             make_folder(path.parent)
-            for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
-                with suppress(OSError), locked(left) as free:
-                    if free:
-                        shutil.rmtree(left)
-            beside = _beside(path)
-            beside.mkdir()
-            stack.enter_context(locked(beside))  # so that no other process takes it for one that was left
+            beside = stack.enter_context(temporary_folder(path))
         except OSError as error:
             raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
-        stack.callback(shutil.rmtree, beside, ignore_errors=True)  # when it has become `path`, it is not there
         try:
             yield beside
             sync(beside)
@@ -80,6 +72,32 @@ def new_folder(path: Path) -> Iterator[Path]:
         except OSError as error:
             raise RosettaError(f"{path} cannot be written: {why(error)}; nothing is left of it") from error
         sync(path.parent)
+
+
+@contextmanager
+def temporary_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
+    """A new folder beside `path`, which is removed at the end, as are now those whose processes were killed.
+
+    This process holds a lock on the folder. The operating system frees it when this process ends, even when it is
+    killed. So a folder that is not locked belongs to a process that has ended.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
+        with suppress(OSError), locked(left) as free:
+            if free:
+                shutil.rmtree(left)
+    # Named before it is made, so that it is removed at whatever moment a signal ends this program.
+    beside = _beside(path)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, beside, ignore_errors=True)  # or by a later process, if it cannot be removed
+        while True:
+            beside.mkdir(mode)
+            with suppress(FileNotFoundError):  # another process saw the folder before it was locked, and removed it
+                lock = os.open(beside, os.O_RDONLY)
+                stack.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_SH)  # not LOCK_EX, which NFS refuses for a folder
+                if beside.exists():
+                    break
+        yield beside
 
 
 def _beside(path: Path) -> Path:

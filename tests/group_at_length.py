@@ -23,7 +23,7 @@ from tests.conftest import FRAMEWORKS
 from tests.hosts import two_hosts
 from tests.planted_in_groups import MISTAKES
 from tests.program import answer
-from tests.test_group import SMALL, WORKERS, catch_planted_mistakes, disturbed, trained_alone, training
+from tests.test_group import SMALL, WORKERS, catch_planted_mistakes, disturbed, train_arguments, trained_alone
 
 EPOCHS = 40
 
@@ -36,7 +36,7 @@ def _bytes_of(run: Path) -> list[bytes]:
 def kills(name: str, number: int, folder: Path, rng: random.Random) -> None:
     """Kill a random worker at a random moment, resume, and compare the ends."""
     options, whole = ["--workers", WORKERS, "--epochs", EPOCHS], folder / "whole"
-    answer(*training(name, whole), *options)
+    answer(*train_arguments(name, whole), *options)
     for attempt in range(number):
         run, rank, killed = folder / f"killed-{attempt}", rng.randrange(WORKERS), list[float]()
 

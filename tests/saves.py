@@ -5,19 +5,16 @@ tests/attack/exits.py cuts them off by an exit, and tests/test_disk.py by a disk
 
 import io
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
-from backends.process.parent import scratch_folder
 from benchmarks.commands import report
 from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line, only_writer
 from benchmarks.report.render import MARK_OF_MARKDOWN
-from common.files import UNFINISHED
+from common.files import UNFINISHED, temporary_folder
 from common.run_directory import RunDirectory
 from tests import recordings
 from tests.small_run import FILES, NEW_FILES, as_version_1, assert_state, contents, create, write
@@ -154,7 +151,7 @@ def page_is_whole(folder: Path) -> bool:
 
 
 def temporary_files(folder: Path) -> None:
-    with patch.object(tempfile, "tempdir", str(folder)), scratch_folder() as scratch:
+    with temporary_folder(folder / "files") as scratch:
         (scratch / "file").write_text("of a framework")
 
 

@@ -65,15 +65,14 @@ def test_every_backend_finds_the_referees_sentences_and_scores(name: str, backen
     referee.load(state)
     process.call(child.load, state=state)
     slow = name == "keras:example"  # it decodes a character in 40 ms
-    longest = 4 if slow else 30
     for num_rows, width in SIZES[:1] if slow else SIZES:
         batch = conftest.batch_of(num_rows, "float64")
         encoder_ids = np.asarray(batch.encoder_ids)[:, :width]
         lengths = np.minimum(batch.encoder_lengths, width)
-        sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": longest}
+        sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": 4 if slow else 30}
         found = process.call(in_child.search, **sources, beam=4)
         expected = in_child.search(referee, ignored, **sources, beam=4)
         np.testing.assert_array_equal(found.ids, expected.ids)
         np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
     narrow = process.call(in_child.search, **sources, beam=1)
-    np.testing.assert_array_equal(narrow.ids[:, 0], process.call(in_child.search, **sources).ids[:, 0])
+    np.testing.assert_array_equal(narrow.ids, process.call(in_child.search, **sources).ids)

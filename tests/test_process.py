@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,11 +21,12 @@ import pytest
 from backends import TABLE, Entry
 from backends.process import environment
 from backends.process.environment import child_environment
-from backends.process.parent import PROJECT, BackendProcess, Runtime, scratch_folder
+from backends.process.parent import PROJECT, BackendProcess, Runtime
 from backends.process.starting import describe_backends, started_side_by_side
 from backends.process.wire import ARRAY, LONGEST, STORED, GarbledMessageError, Wire, converted
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
+from common.files import temporary_folder
 from common.tensors import Batch
 from tests import child
 from tests.conftest import FRAMEWORKS, StartBackend, batch_of
@@ -39,6 +39,14 @@ TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, st
 
 def start(name: str = "numpy", **runtime: Any) -> BackendProcess:
     return Runtime(**runtime).start(name, TINY, TrainConfig())
+
+
+def launched(name: str) -> BackendProcess:
+    return BackendProcess(name, TINY, TrainConfig(), Runtime(threads=1))
+
+
+def no_failure(item: object, error: RosettaError) -> None:
+    pytest.fail(str(error))
 
 
 def test_values_cross_the_border_unchanged_and_events_come_in_order() -> None:
@@ -172,22 +180,19 @@ def test_half_a_message_is_waited_for_no_longer_than_allowed(sent: bytes) -> Non
 # Time
 
 
-def test_a_child_that_sends_a_byte_at_a_time_is_ended_and_the_parent_blocks_meanwhile() -> None:
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_child_that_reads_nothing_or_sends_a_byte_at_a_time_is_ended_and_the_parent_blocks_meanwhile(reads) -> None:
     with start() as process:
         before = time.process_time()
-        with pytest.raises(RosettaError, match="sent no whole message for 1 s and was ended"):
-            process.call(child.send, None, 0.6, raw=list(message_of(bytes(999))), pause=0.05)
+        if not reads:
+            os.kill(process.pid, signal.SIGSTOP)
+        asked = {"raw": list(message_of(bytes(999))), "pause": 0.05}
+        function, arguments = (child.send, asked) if reads else (child.echo, {"content": {"array": np.zeros(2**20)}})
+        did = "sent no whole message" if reads else "took no request"
+        with pytest.raises(RosettaError, match=f"{did} for 1 s and was ended"):
+            process.call(function, None, 0.6, **arguments)
         assert not psutil.pid_exists(process.pid)
         assert time.process_time() - before < 0.5
-
-
-def test_a_child_that_reads_no_request_is_ended() -> None:
-    more_than_a_socket_holds = {"array": np.zeros(2**20)}
-    with start() as process:
-        os.kill(process.pid, signal.SIGSTOP)
-        with pytest.raises(RosettaError, match="took no request for 1 s and was ended"):
-            process.call(child.echo, None, 0.6, content=more_than_a_socket_holds)
-        assert not psutil.pid_exists(process.pid)
 
 
 def test_what_a_listener_raises_is_not_taken_for_the_childs_death() -> None:
@@ -221,19 +226,18 @@ def test_a_child_ends_when_its_parent_is_killed_whatever_it_does_and_the_next_st
     with start():
         (held,) = tmp_path.iterdir()
         assert held != abandoned
-        with scratch_folder():
+        with start():
             assert held.exists(), "the folder of a process that lives was removed"
             assert len(list(tmp_path.iterdir())) == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_while_the_scratch_folder_is_made_leaves_none(tmp_path, monkeypatch) -> None:
+def test_a_signal_while_a_temporary_folder_is_made_leaves_none(tmp_path, monkeypatch) -> None:
     def ended(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(fcntl, "flock", ended)
-    with pytest.raises(KeyboardInterrupt), scratch_folder():
+    with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path / "files"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -265,6 +269,7 @@ def test_threads_are_as_asked_and_each_framework_is_alone_in_its_process(backend
     assert set(process.call(child.environment, names=names).values()) == {"1"}
     frameworks = {TABLE[other].package for other in FRAMEWORKS}
     assert set(process.call(child.imported)) & frameworks == ({TABLE[name].package} if name in FRAMEWORKS else set())
+    assert re.search(r"no GPU.*; use --device cpu", process.call(child.refusal_of_gpu))
 
 
 @pytest.mark.parametrize("is_amd", [True, False])
@@ -289,11 +294,6 @@ def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: ra
         assert process.call(child.page_faults, megabytes=64) in faults
 
 
-@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
-def test_a_gpu_that_is_not_there_is_one_clear_line(backend_of: StartBackend, name: str) -> None:
-    assert re.search(r"no GPU.*; use --device cpu", backend_of(name, "float32").call(child.refusal_of_gpu))
-
-
 # Processes that are started side by side
 
 
@@ -307,20 +307,8 @@ def test_backends_that_cannot_start_or_open_are_told_beside_the_others(monkeypat
     assert (list(found), sorted(told)) == (names, sorted(names))
 
 
-def launched(pids: list[int]) -> Callable[[str], BackendProcess]:
-    """Starts the process of a backend, and adds its number to `pids`."""
-
-    def launch(name: str) -> BackendProcess:
-        process = BackendProcess(name, TINY, TrainConfig(), Runtime(threads=1))
-        pids.append(process.pid)
-        return process
-
-    return launch
-
-
 def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_once(monkeypatch) -> None:
-    pids, opened, starting, most = list[int](), dict[int, int](), set[int](), list[int]()
-    launch, wait_until_open = launched(pids), BackendProcess.wait_until_open
+    starting, most, wait_until_open = set[int](), list[int](), BackendProcess.wait_until_open
 
     def counted(process: BackendProcess) -> None:
         starting.add(process.pid)
@@ -329,25 +317,24 @@ def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_
         starting.remove(process.pid)
 
     monkeypatch.setattr(BackendProcess, "wait_until_open", counted)
-    failed = lambda *failed: pytest.fail(str(failed))  # noqa: E731
-    with started_side_by_side(range(5), lambda number: launch("numpy"), failed, at_once=2) as started:
-        opened.update((number, process.pid) for number, process in started)
+    with started_side_by_side(range(5), lambda number: launched("numpy"), no_failure, at_once=2) as started:
+        pids = {number: process.pid for number, process in started}
     assert max(most) == 2
-    assert sorted(opened) == list(range(5))
-    assert sorted(opened.values()) == sorted(pids)
-    assert not any(map(psutil.pid_exists, pids))
+    assert sorted(pids) == list(range(5))
+    assert len(set(pids.values())) == 5
+    assert not any(map(psutil.pid_exists, pids.values()))
 
 
 def test_an_error_ends_the_processes_that_are_being_started_too(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "slow", Entry("tests.never_imported:Backend", "numpy", ""))
-    pids: list[int] = []
+    before = set(psutil.Process().children())
 
     def begin(names: list[str]) -> None:
-        with started_side_by_side(names, launched(pids), lambda *failed: None, at_once=3) as started:
+        with started_side_by_side(names, launched, no_failure, at_once=3) as started:
             next(started)
-            wait_until(lambda: len(pids) == 3)
+            wait_until(lambda: len({*psutil.Process().children()} - before) == 3)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         begin(["numpy", "slow", "slow"])
-    assert not any(map(psutil.pid_exists, pids))
+    assert set(psutil.Process().children()) == before

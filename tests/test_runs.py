@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -29,12 +28,17 @@ from tests.conftest import FRAMEWORKS
 from tests.program import refusal, started, wait_until
 from tests.small_run import same_training
 
+pytestmark = pytest.mark.usefixtures("known_machine")
 RUNTIME = Runtime(threads=1)  # models this small gain nothing from more
 DATA = DataConfig(num_samples=300, split="grouped")
 # Small and hasty, so that epochs differ within seconds.
 SETTINGS = TrainConfig(batch_size=8, learning_rate=as_float32(4e-3), seed=7)
 LATENT_DIM = 32
 BACKENDS = ["numpy", *FRAMEWORKS]
+
+
+def unheard(*event: object, **fields: object) -> None:
+    """Events of a training that nobody follows."""
 
 
 def trained_run(
@@ -47,7 +51,7 @@ def trained_run(
     train_config: TrainConfig = SETTINGS,
 ) -> RunDirectory:
     settings = train_config, LATENT_DIM, dtype, padding, epochs
-    return train(backend, data, *settings, out, RUNTIME, lambda event: None).run
+    return train(backend, data, *settings, out, RUNTIME, unheard).run
 
 
 @pytest.fixture(scope="module")
@@ -107,30 +111,27 @@ def test_bucketed_batches_resume_to_the_bit_and_learn(tmp_path) -> None:
         return trained_run("numpy", tmp_path / name, epochs, padding="mask", train_config=bucketed)
 
     whole, run = begun("whole", 3), begun("stopped", 1)
-    resume(RunDirectory.open(run.path), None, 3, RUNTIME, lambda event: None)
+    resume(RunDirectory.open(run.path), None, 3, RUNTIME, unheard)
     assert same_training(run) == same_training(whole)
     history = whole.history()
     assert history[-1].loss < history[0].loss
     assert RunDirectory.open(run.path).train_config == bucketed
 
 
-def test_another_learning_rate_is_the_runs_own_from_then_on(tmp_path) -> None:
-    slower = as_float32(1e-3)
+def test_another_learning_rate_is_used_and_the_runs_own_from_then_on(tmp_path) -> None:
     run = trained_run("numpy", tmp_path / "run", 1)
-    begun = (run.path / "config.json").read_bytes()
+    begun, weights = (run.path / "config.json").read_bytes(), run.read_state("last")[0].weights
     for backend, total, why in (("numpy", 1, "has 1 epochs already"), ("jax", 2, "no backend 'jax'")):
         with pytest.raises(CannotBeginError, match=why):
-            resume(run, backend, total, RUNTIME, lambda event: None, 0.5)
+            resume(run, backend, total, RUNTIME, unheard, 0.5)
     assert (run.path / "config.json").read_bytes() == begun, "a rate that is not used is not kept"
-    copied = RunDirectory.open(shutil.copytree(run.path, tmp_path / "copied"))
-    resume(run, None, 3, RUNTIME, lambda event: None, slower)
-    assert RunDirectory.open(run.path).train_config == replace(SETTINGS, learning_rate=slower)
-    for total in (2, 3):  # as after a kill
-        rate = slower if total == 2 else None
-        resume(RunDirectory.open(copied.path), None, total, RUNTIME, lambda event: None, rate)
-    assert same_training(run) == same_training(copied)
-    unchanged = trained_run("numpy", tmp_path / "unchanged", 3)
-    assert same_training(unchanged)[0] != same_training(run)[0]
+    resume(run, None, 2, RUNTIME, unheard, 0.0)
+    resume(RunDirectory.open(run.path), None, 3, RUNTIME, unheard)  # as after a kill
+    assert RunDirectory.open(run.path).train_config == replace(SETTINGS, learning_rate=0.0)
+    state, last = run.read_state("last")
+    assert last.epoch == 3
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(state.weights[name], weight, strict=True)
 
 
 @pytest.mark.parametrize(("dtype", "rate"), [("float64", 1e3), ("float32", 1e38)])
@@ -139,7 +140,7 @@ def test_a_training_that_diverges_tells_its_batch_and_keeps_the_epoch_before(tmp
     run = trained_run("numpy", tmp_path / "run", 1, dtype)
     material, kept = Material.of_run(run), (run.path / "state.safetensors").read_bytes()
     with pytest.raises(RosettaError) as caught:
-        resume(run, None, 3, RUNTIME, lambda event: None, rate)
+        resume(run, None, 3, RUNTIME, unheard, rate)
     assert (run.path / "state.safetensors").read_bytes() == kept
     assert len(run.history()) == 1
     told = json.loads((run.path / "trouble.json").read_text())
@@ -165,7 +166,7 @@ def test_a_training_that_diverges_tells_its_batch_and_keeps_the_epoch_before(tmp
     assert said in str(caught.value)
     assert "The run keeps epoch 1" in str(caught.value)
     # And on from there, as if nothing had happened.
-    resume(run, None, 2, RUNTIME, lambda event: None, SETTINGS.learning_rate)
+    resume(run, None, 2, RUNTIME, unheard, SETTINGS.learning_rate)
     assert same_training(run) == same_training(trained_run("numpy", tmp_path / "whole", 2, dtype))
 
 
@@ -181,51 +182,54 @@ def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
 def test_a_relay_of_three_frameworks_is_one_run(tmp_path) -> None:
     """Begun in one and gone on with in others, it is the referee's run, at the example's settings but its size."""
     data, settings = replace(DATA, num_samples=640), TrainConfig(seed=7)
-    whole = trained_run("numpy", tmp_path / "whole", 3, "float64", data, train_config=settings)
-    passed_on = trained_run("keras", tmp_path / "relay", 1, "float64", data, train_config=settings)
+    run = trained_run("keras", tmp_path / "relay", 1, "float64", data, train_config=settings)
     for backend, total in (("paddle", 2), ("torch", 3)):
-        resume(passed_on, backend, total, RUNTIME, lambda event: None)
-    assert [epoch.backend for epoch in passed_on.history()] == ["keras", "paddle", "torch"]
-    for epoch, expected in zip(passed_on.history(), whole.history(), strict=True):
-        assert epoch.loss == pytest.approx(expected.loss, rel=1e-9)
-        assert epoch.val_loss == pytest.approx(expected.val_loss, rel=1e-9)
+        resume(run, backend, total, RUNTIME, unheard)
+    assert [epoch.backend for epoch in run.history()] == ["keras", "paddle", "torch"]
+    referee, material = NumpyBackend(run.model_config, settings), Material.of_run(run)
+    state = initial_state(run.model_config, settings.seed)
+    referee.load(state)
+    rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+    for epoch in run.history():
+        trained, validated = in_child.train_epoch(referee, unheard, state, rows, epoch.epoch)
+        assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-9)
 
 
-def start_training(out: Path) -> subprocess.Popen:
-    """`rosetta train` for very many epochs, once it has written two of them."""
-    options = "--num-samples 300 --latent-dim 16 --epochs 100000 --split grouped --threads 1".split()
-    process = started("train", "--backend", "numpy", "--out", out, *options)
+def start_training(out: Path, *options: object) -> subprocess.Popen:
+    """`rosetta train` for very many epochs, once it has written two more of them."""
+    done = len(RunDirectory.open(out).history()) if out.exists() else 0
+    process = started("train", "--out", out, "--epochs", 100_000, "--threads", 1, *options)
     begun = out / "config.json"
-    wait_until(lambda: process.poll() is not None or (begun.exists() and len(RunDirectory.open(out).history()) >= 2))
+    enough = lambda: begun.exists() and len(RunDirectory.open(out).history()) >= done + 2  # noqa: E731
+    wait_until(lambda: process.poll() is not None or enough())
     assert process.poll() is None, process.communicate()
     return process
 
 
-def test_ctrl_c_keeps_the_last_finished_epoch_and_says_how_to_go_on(tmp_path) -> None:
-    process = start_training(tmp_path / "run")
+def test_a_run_that_ctrl_c_and_a_kill_ended_goes_on_to_the_bits_of_one_that_nothing_ended(tmp_path) -> None:
+    """While it is trained, another process cannot resume it; after the kill, nothing is left of its lock."""
+    run = tmp_path / "run"
+    process = start_training(
+        run, "--backend", "numpy", "--num-samples", 300, "--latent-dim", 16, "--split", "grouped"
+    )
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    kept = RunDirectory.open(tmp_path / "run").read_state("last")[1].epoch
+    kept = RunDirectory.open(run).read_state("last")[1].epoch
     assert kept >= 1
-    assert f"keeps epoch {kept}. Go on with: rosetta train --out" in said
+    assert f"keeps epoch {kept}. Go on with: rosetta train --out {run} --resume" in said
     assert "Traceback" not in said
-
-
-def test_a_killed_run_resumes_to_the_bits_of_one_that_was_not(tmp_path) -> None:
-    """Before the kill, another process cannot resume it; after the kill, nothing is left of its lock."""
-    process = start_training(tmp_path / "killed")
-    said = refusal(2, "train", "--out", tmp_path / "killed", "--resume", "--epochs", 200_000)
-    assert f"another process is training {tmp_path / 'killed'}; wait for its end" in said
+    process = start_training(run, "--resume")
+    said = refusal(2, "train", "--out", run, "--resume", "--epochs", 200_000)
+    assert f"another process is training {run}; wait for its end" in said
     children = psutil.Process(process.pid).children()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     _, alive = psutil.wait_procs(children, timeout=10)  # they hear of it and end
     assert all(child.status() == psutil.STATUS_ZOMBIE for child in alive)
-    run = RunDirectory.open(tmp_path / "killed")
-    total = run.read_state("last")[1].epoch + 2
-    resume(run, None, total, RUNTIME, lambda event: None)
+    total = RunDirectory.open(run).read_state("last")[1].epoch + 2
+    resumed = resume(RunDirectory.open(run), None, total, RUNTIME, unheard)
     settings = TrainConfig(), 16, "float32", "space", total
-    whole = train("numpy", DATA, *settings, tmp_path / "whole", RUNTIME, lambda event: None)
-    assert len(run.history()) == total
-    assert same_training(run) == same_training(whole.run)
+    whole = train("numpy", DATA, *settings, tmp_path / "whole", RUNTIME, unheard)
+    assert len(resumed.run.history()) == total
+    assert same_training(resumed.run) == same_training(whole.run)

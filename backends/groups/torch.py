@@ -2,17 +2,19 @@
 
 import os
 from datetime import timedelta
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from backends.torch_backend import TorchBackend
 from common.interface import PATIENCE, Group
 from common.sharing import GroupWorker
+from common.tensors import BatchTensors
 
 
 @final
@@ -27,17 +29,12 @@ class TorchWorker(GroupWorker, TorchBackend):
         store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group("gloo", timeout=timeout, store=store, rank=rank, world_size=size)
         self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
-        self.model = SharedTorchModel(self.model)
+        self.shared = DistributedDataParallel(self.model)
 
-
-class SharedTorchModel(DistributedDataParallel):
-    """The model, with its layers; its backward pass leaves each gradient's mean over all workers."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.module, name)
+    def _run(self, batch: BatchTensors) -> tuple[Tensor, Tensor, Tensor]:
+        """As the base runs the model; but the backward pass leaves each gradient's mean over all workers."""
+        lengths = self._lengths(batch.encoder_lengths)
+        return self.shared(batch.encoder_input_data, batch.decoder_input_data, lengths)
 
 
 def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:

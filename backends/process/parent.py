@@ -3,9 +3,7 @@
 Each framework runs in a child process of its own, since importing TensorFlow before Paddle crashes.
 """
 
-import fcntl
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +14,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from secrets import token_hex
 from threading import Lock
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -27,6 +24,7 @@ from backends.process.environment import child_environment
 from backends.process.wire import Failure, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
+from common.files import temporary_folder
 from common.interface import PATIENCE, Backend, BackendFacts, Emit
 from common.text import printable, quoted
 
@@ -46,7 +44,7 @@ FROM_OUTSIDE: dict[int, str] = {
 }
 NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 OLDEST_PYTHON = (3, 11)
-SCRATCH = ".rosetta-scratch-"  # of folders' names; nobody else names a folder so, since such folders are removed
+SCRATCH = "rosetta-scratch"  # of the names of folders for temporary files
 # The program that a child runs. It takes our packages from where this process has them, so that neither a folder
 # common/ in the working directory (hence also the flag -P) nor a package that somebody installed is taken for them.
 # All other packages come from where the child's interpreter has them; those beside ours may be another interpreter's.
@@ -146,7 +144,8 @@ class BackendProcess:
         environment = child_environment(runtime.lane, runtime.threads, runtime.device, group)
         try:
             self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
-            scratch = self._opened.enter_context(scratch_folder())  # TensorFlow, when killed, leaves files behind
+            # TensorFlow, when killed, leaves files behind.
+            scratch = self._opened.enter_context(temporary_folder(Path(tempfile.gettempdir(), SCRATCH), 0o700))
             own, end_of_child = socket.socketpair()
             self._wire = Wire(self._opened.enter_context(own))
             with end_of_child:
@@ -314,44 +313,3 @@ def interpreter_versions(python: str, name: str, entry: Entry) -> tuple[str, str
             f'run: {quoted(python)} -m pip install -e ".{extras}" in the clone of Rosetta'
         )
     return f"{major}.{minor}", framework
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A new folder, which is removed at the end, as are now those whose programs were killed before their end.
-
-    This process holds a lock on the folder. The operating system frees it when this process ends, even when it is
-    killed. So a folder that is not locked belongs to a program that has ended.
-    """
-    _remove_abandoned()
-    # Named before it is made, so that it is removed at whatever moment a signal ends this program.
-    folder = Path(tempfile.gettempdir(), SCRATCH + token_hex(8))
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)  # or by a later program, if it cannot be removed
-        stack.callback(os.close, _made_and_locked(folder))
-        yield folder
-
-
-def _made_and_locked(folder: Path) -> int:
-    """Make the folder; returns the descriptor that holds its lock."""
-    while True:
-        folder.mkdir(0o700)
-        with suppress(FileNotFoundError):  # another program saw the folder before it was locked, and removed it
-            lock = os.open(folder, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_SH)  # not LOCK_EX, which NFS refuses for a folder
-            if folder.exists():
-                return lock
-            os.close(lock)
-
-
-def _remove_abandoned() -> None:
-    """Remove the folders of this user's programs that have ended."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
-        with suppress(OSError):  # it is locked, another user's, no folder, or gone
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if os.fstat(lock).st_uid == os.geteuid():
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)

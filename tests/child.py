@@ -124,11 +124,6 @@ def close_socket(backend: Backend, emit: Emit) -> None:
     time.sleep(20)
 
 
-def hang(backend: Backend, emit: Emit) -> None:
-    emit(hanging=True, pid=os.getpid())
-    time.sleep(600)
-
-
 def hold(backend: Backend, emit: Emit) -> None:
     """Let no other thread of the interpreter run for a minute, as Paddle does while it waits for another worker."""
     emit(pid=os.getpid())

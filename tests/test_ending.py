@@ -90,24 +90,24 @@ def test_ctrl_c_ends_all_processes_that_are_being_started(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("imported", ["typer", "numpy"], ids=["the program", "a command"])
-def test_a_signal_while_modules_are_imported_ends_without_a_word(imported: str, tmp_path) -> None:
-    number = signal.SIGINT
-    (tmp_path / f"{imported}.py").write_text(SLOW)
-    with started(TRANSLATE, tmp_path, tmp_path) as program:
-        assert program.stdout.readline() == b"importing\n"
-        program.send_signal(number)
-        assert program.communicate(timeout=20) == (b"", b"")
-    assert program.returncode == (-number if imported == "typer" else 128 + number)
+# As dataclasses have Python run a text when they are imported. Python ends itself by SIGINT if its own
+# KeyboardInterrupt has ever ended such a text.
+TEXT = "exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM)')"
 
 
-def test_a_signal_while_python_runs_a_text_ends_the_command_as_elsewhere(tmp_path) -> None:
-    """As dataclasses have it do when they are imported. Python ends itself by SIGINT if its own KeyboardInterrupt has
-    ever ended such a text."""
-    (tmp_path / "numpy.py").write_text("exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM)')")
+@pytest.mark.parametrize(
+    ("module", "source", "status"),
+    [("typer", SLOW, -signal.SIGINT), ("numpy", SLOW, 128 + signal.SIGINT), ("numpy", TEXT, 128 + signal.SIGTERM)],
+    ids=["the program", "a command", "a text that a command runs"],
+)
+def test_a_signal_while_modules_are_imported_ends_without_a_word(module, source, status, tmp_path) -> None:
+    (tmp_path / f"{module}.py").write_text(source)
     with started(TRANSLATE, tmp_path, tmp_path) as program:
+        if source == SLOW:
+            assert program.stdout.readline() == b"importing\n"
+            program.send_signal(signal.SIGINT)
         assert program.communicate(timeout=20) == (b"", b"")
-    assert program.returncode == 128 + signal.SIGTERM
+    assert program.returncode == status
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path) -> None:
@@ -121,20 +121,15 @@ def test_an_ignored_signal_stays_ignored(tmp_path) -> None:
     assert program.returncode == 0
 
 
-def shell(command: str) -> "subprocess.CompletedProcess[str]":
-    """The outcome of a shell's command, in which {} stands for `rosetta translate`."""
-    command = command.format(f"{sys.executable} -m rosetta translate --backend numpy '{SENTENCE}'")
-    return subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
-
-
-@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
-def test_a_standard_stream_that_is_closed_leads_to_nowhere(closed: str) -> None:
-    done = shell("{} " + closed)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("\n") == (">&-" not in closed.split())
-
-
-def test_too_few_open_files_are_one_line() -> None:
-    done = shell("ulimit -n 8; {}")
-    assert done.returncode == 2
-    assert done.stderr == "rosetta: the numpy backend's process cannot be started: Too many open files\n"
+@pytest.mark.parametrize(
+    ("command", "status", "printed", "said"),
+    [
+        ("{} <&-", 0, "Regardez la jupe !\n", ""),
+        ("{} <&- >&- 2>&-", 0, "", ""),  # to closed streams nothing is written
+        ("ulimit -n 8; {}", 2, "", "rosetta: the numpy backend's process cannot be started: Too many open files\n"),
+    ],
+)
+def test_closed_streams_lead_to_nowhere_and_too_few_open_files_are_one_line(command, status, printed, said) -> None:
+    command = command.format(f"{' '.join(TRANSLATE)} '{SENTENCE}'")
+    done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (status, printed, said)

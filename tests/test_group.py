@@ -21,11 +21,11 @@ from backends import TABLE, Entry
 from backends.commands import training
 from backends.groups.engines import ENGINES, Worker, free_addresses, new_group, place_in_group
 from backends.numpy_backend import NumpyBackend
-from backends.process import group, parent, starting
+from backends.process import group, parent
 from backends.process.environment import child_environment
 from backends.process.group import ask_each
 from backends.process.in_child import TrainingData, follow
-from backends.process.parent import PROJECT, BackendProcess, Runtime
+from backends.process.parent import PROJECT, BackendProcess, Runtime, Variables
 from benchmarks.compare.certificate import QUICK
 from benchmarks.compare.climber import Climber
 from benchmarks.compare.course import Answers, Course
@@ -37,7 +37,7 @@ from common.material import Material
 from common.run_directory import RunDirectory
 from common.weights import ModelState, initial_state
 from tests import planted_in_groups
-from tests.conftest import FRAMEWORKS, SETTINGS, batch_of
+from tests.conftest import FRAMEWORKS, SETTINGS
 from tests.hosts import two_hosts
 from tests.program import refusal, rosetta, started, wait_until
 
@@ -86,16 +86,6 @@ def test_ctrl_c_during_parity_does_not_wait_for_processes_that_are_being_started
 
 def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is() -> None:
     catch_planted_mistakes("torch")
-
-
-def test_the_shards_of_a_batch_hold_each_of_its_rows_once_and_their_mean_loss_is_its_loss() -> None:
-    batch = batch_of(3, "float64")
-    shards = [batch.shard(rank, 4) for rank in range(4)]
-    rows = [shard.encoder_ids[0].tolist() for shard in shards if shard.target_weights.any()]
-    assert rows == batch.encoder_ids.tolist()
-    assert [len(shard) for shard in shards] == [1, 1, 1, 1], "no framework is given a batch without rows"
-    assert sum(shard.target_weights.sum() / shard.loss_positions for shard in shards) / 4 == pytest.approx(1.0)
-    assert batch.shard(0, 1) is batch
 
 
 def test_workers_that_begin_with_different_states_are_refused() -> None:
@@ -176,28 +166,15 @@ def test_tasks_of_slurm_that_an_engines_launcher_joins_or_that_are_alone_are_wor
     assert place_in_group("torch", SLURM | {"SLURM_NTASKS": "1"}) == Worker()
 
 
-def launch_slowly(variables: Any) -> BackendProcess:
-    """A process that imports for longer than any test waits; a worker's, where it is given the variables of one."""
-    group = variables if isinstance(variables, dict) else None
-    return BackendProcess("slow", ModelConfig(3, 4, 0, 1, 4), TrainConfig(), Runtime(threads=1), group)
+def launch_slowly(variables: Variables) -> BackendProcess:
+    """A worker's process that imports for longer than any test waits."""
+    return BackendProcess("slow", ModelConfig(3, 4, 0, 1, 4), TrainConfig(), Runtime(threads=1), variables)
 
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TABLE, "slow", Entry("tests.never_imported:Backend", "numpy", ""))
     monkeypatch.setattr(parent, "START_SECONDS", 2.0)
-
-
-def test_processes_that_hang_together_while_they_start_are_given_up_together(slow: None) -> None:
-    errors: list[str] = []
-    begun = time.monotonic()
-    with starting.started_side_by_side(
-        range(4), launch_slowly, lambda number, error: errors.append(str(error)), at_once=4
-    ) as started:
-        assert list(started) == []
-    assert time.monotonic() - begun < 5
-    assert len(errors) == 4
-    assert all("sent no whole message for 2 s" in error for error in errors)
 
 
 def test_a_worker_that_waits_says_for_whom_and_its_engine_has_the_time_to_give_its_reason(

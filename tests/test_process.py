@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -39,14 +40,6 @@ TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, st
 
 def start(name: str = "numpy", **runtime: Any) -> BackendProcess:
     return Runtime(**runtime).start(name, TINY, TrainConfig())
-
-
-def launched(name: str) -> BackendProcess:
-    return BackendProcess(name, TINY, TrainConfig(), Runtime(threads=1))
-
-
-def no_failure(item: object, error: RosettaError) -> None:
-    pytest.fail(str(error))
 
 
 def test_values_cross_the_border_unchanged_and_events_come_in_order() -> None:
@@ -200,7 +193,7 @@ def test_what_a_listener_raises_is_not_taken_for_the_childs_death() -> None:
         raise BrokenPipeError("nobody reads the progress bar")
 
     with start() as process, pytest.raises(BrokenPipeError, match="progress bar"):
-        process.call(child.hang, listener)
+        process.call(child.hold, listener)
 
 
 # The parent's end
@@ -317,24 +310,11 @@ def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_
         starting.remove(process.pid)
 
     monkeypatch.setattr(BackendProcess, "wait_until_open", counted)
-    with started_side_by_side(range(5), lambda number: launched("numpy"), no_failure, at_once=2) as started:
+    launch = partial(BackendProcess, "numpy", TINY, TrainConfig(), Runtime(threads=1))
+    failed = lambda *failed: pytest.fail(str(failed))  # noqa: E731
+    with started_side_by_side(range(5), lambda number: launch(), failed, at_once=2) as started:
         pids = {number: process.pid for number, process in started}
     assert max(most) == 2
     assert sorted(pids) == list(range(5))
     assert len(set(pids.values())) == 5
     assert not any(map(psutil.pid_exists, pids.values()))
-
-
-def test_an_error_ends_the_processes_that_are_being_started_too(monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "slow", Entry("tests.never_imported:Backend", "numpy", ""))
-    before = set(psutil.Process().children())
-
-    def begin(names: list[str]) -> None:
-        with started_side_by_side(names, launched, no_failure, at_once=3) as started:
-            next(started)
-            wait_until(lambda: len({*psutil.Process().children()} - before) == 3)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        begin(["numpy", "slow", "slow"])
-    assert set(psutil.Process().children()) == before

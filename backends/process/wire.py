@@ -7,12 +7,12 @@ with which a function is annotated, so both sides are typed.
 """
 
 import importlib
-import math
 import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from math import inf, prod
 from pathlib import Path, PurePath
 from time import monotonic
 from typing import Any, get_type_hints
@@ -46,31 +46,27 @@ class Wire:
     """One end of a socket to another process.
 
     A whole message is sent or received within `timeout` seconds, or else TimeoutError is raised, however much of it
-    has crossed; None stands for no limit. EOFError or OSError is raised when the other end is closed. The process
+    has crossed. EOFError or OSError is raised when the other end is closed. The process
     blocks while it waits. (multiprocessing.connection has no such limit once a message has begun, and copies it.)
     """
 
     def __init__(self, end: socket.socket, opens_files: bool = False) -> None:
         """`opens_files` is for the backend's process: what comes from there opens no file."""
         self._end, self._opens_files = end, opens_files
-        self._deadline: float | None = None  # in seconds of `time.monotonic`
 
-    def fileno(self) -> int:
-        return self._end.fileno()
-
-    def send(self, kind: str, content: Any, timeout: float | None = None) -> None:
+    def send(self, kind: str, content: Any, timeout: float = inf) -> None:
         """Send a message. An array that is stored on disk crosses as the path that leads to it."""
         arrays: list[memoryview] = []
         block = encode((kind, content), enc_hook=partial(_extension, arrays))
-        self._limit(timeout)
+        deadline = monotonic() + timeout
         for piece in (memoryview(len(block).to_bytes(8, "little") + block), *arrays):
-            self._wait_no_longer()
+            self._end.settimeout(_left(deadline))
             self._end.sendall(piece)
 
-    def receive(self, timeout: float | None = None) -> tuple[str, Any]:
+    def receive(self, timeout: float = inf) -> tuple[str, Any]:
         """Wait for a message, and return its kind and its content. Raises GarbledMessageError."""
-        self._limit(timeout)
-        length = int.from_bytes(self._filled(np.empty(8, np.uint8)).tobytes(), "little")
+        deadline = monotonic() + timeout
+        length = int.from_bytes(self._filled(np.empty(8, np.uint8), deadline).tobytes(), "little")
         if length > LONGEST:
             raise GarbledMessageError(f"a message of {length} bytes was announced")
         arrays: list[NDArray[Any]] = []
@@ -81,7 +77,7 @@ class Wire:
             nonlocal room
             if code == ARRAY:
                 dtype, shape = decode(data, type=tuple[str, tuple[int, ...]])
-                room -= math.prod(shape) * np.dtype(dtype).itemsize if dtype in DTYPES else LONGEST
+                room -= prod(shape) * np.dtype(dtype).itemsize if dtype in DTYPES else LONGEST
                 if room < 0:
                     raise ValueError(f"an array of {dtype}, {shape} was announced")
                 arrays.append(np.empty(shape, dtype))
@@ -94,34 +90,30 @@ class Wire:
 
         try:
             # Memory takes no room until something is written there, so it grows with what arrives.
-            block = self._filled(np.empty(length, np.uint8))
+            block = self._filled(np.empty(length, np.uint8), deadline)
             kind, content = decode(block.data, type=tuple[str, Any], ext_hook=value)
             for array in arrays:
-                self._filled(array)
+                self._filled(array, deadline)
         except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError) as error:
             raise GarbledMessageError(f"{length} bytes that are no message ({error})") from error
         return kind, content
 
-    def _filled(self, array: NDArray[Any]) -> NDArray[Any]:
+    def _filled(self, array: NDArray[Any], deadline: float) -> NDArray[Any]:
         """Receive the numbers of an array, as they lie in memory."""
         rest = array.reshape(-1).view(np.uint8).data
         while rest:
-            self._wait_no_longer()
+            self._end.settimeout(_left(deadline))
             if not (count := self._end.recv_into(rest)):
                 raise EOFError
             rest = rest[count:]
         return array
 
-    def _limit(self, timeout: float | None) -> None:
-        """Begin to measure the time that a message may take."""
-        self._deadline = None if timeout is None else monotonic() + timeout
 
-    def _wait_no_longer(self) -> None:
-        """Limit how long the next call of the socket waits. Raises TimeoutError."""
-        if self._deadline is not None:
-            if (left := self._deadline - monotonic()) <= 0:
-                raise TimeoutError
-            self._end.settimeout(left)
+def _left(deadline: float) -> float | None:
+    """The seconds until a moment of `time.monotonic`; None without end. Raises TimeoutError when it is over."""
+    if (left := deadline - monotonic()) <= 0:
+        raise TimeoutError
+    return left if left < inf else None
 
 
 def _extension(arrays: list[memoryview], value: Any) -> Any:

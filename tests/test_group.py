@@ -41,6 +41,7 @@ from tests.conftest import FRAMEWORKS, SETTINGS
 from tests.hosts import two_hosts
 from tests.program import refusal, rosetta, started, wait_until
 
+pytestmark = pytest.mark.usefixtures("known_machine")
 WORKERS = 2
 # In float64, with masked padding and a last batch of one row.
 SMALL = ["--num-samples", 200, "--batch-size", 53, "--latent-dim", 16, "--dtype", "float64"]

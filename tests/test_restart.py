@@ -14,6 +14,7 @@ from common.errors import CannotBeginError
 from common.run_directory import RunDirectory
 from tests.program import answer, refusal, rosetta
 
+pytestmark = pytest.mark.usefixtures("known_machine")
 TRAIN = ["train", "--backend", "numpy", "--num-samples", 100, "--latent-dim", 8, "--threads", 1]
 TRAIN += ["--resume-or-begin"]
 

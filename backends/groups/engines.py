@@ -12,8 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psutil
-
 from backends.process.environment import LAUNCHERS
 from common.errors import CannotBeginError
 
@@ -197,6 +195,8 @@ def refuse_tasks_of_slurm(environment: Mapping[str, str]) -> None:
 
 def require_memory(workers: int) -> None:
     """Raise CannotBeginError for more workers than there is free memory for on this machine."""
+    import psutil  # which translating need not import
+
     free = psutil.virtual_memory().available
     if (needed := workers * WORKER_BYTES) > free:
         raise CannotBeginError(

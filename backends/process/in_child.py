@@ -14,7 +14,6 @@ from time import perf_counter
 
 import msgspec
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from common.errors import CannotBeginError, RosettaError, why
@@ -35,7 +34,8 @@ GROWN = 20.0
 
 def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds: float) -> BackendFacts:
     """What the backend and its process say about themselves, and how long its opening took."""
-    from threadpoolctl import threadpool_info  # which no process needs that only trains or translates
+    import psutil  # like threadpoolctl not needed to train or translate
+    from threadpoolctl import threadpool_info
 
     described = backend.profiling().describe()
     # The libraries for matrices and threads, with those that what `describe` computes has loaded.

@@ -84,15 +84,6 @@ def signals_are_heard() -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-@pytest.fixture(autouse=True)
-def signals_are_heard_again() -> Iterator[None]:
-    """After a test that called `rosetta.main`, which ignores signals in the end, when its process is about to end."""
-    handlers = {number: signal.getsignal(number) for number in ENDING}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking the processor takes a second."""

@@ -45,7 +45,8 @@ REFUSED = {  # what a command does, and what its one line tells
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_the_system_does_not_give_is_one_line(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_system_does_not_give_is_one_line(what: str, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # which are ignored in the end
     command, told = REFUSED[what]
     with pytest.raises(SystemExit) as ended:
         run_to_the_end(command)

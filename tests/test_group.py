@@ -141,15 +141,15 @@ OF_65 = ENGINES["torch"].variables(0, ["127.0.0.1:4000"] * 65)
 @pytest.mark.parametrize(
     ("command", "variables", "why"),
     [
-        ("train --backend numpy --workers 2", {}, "backend numpy cannot train in a group"),
-        ("train --backend torch:compile --workers 2", {}, "backend torch:compile cannot train in a group"),
-        ("train --backend torch --workers 2 --device gpu", {}, "--device is gpu"),
-        (f"train --backend torch --workers {1 << 40}", {}, "1,099,511,627,776 workers share batches of 64 rows, and"),
-        (f"train --backend torch --workers {1 << 30} --batch-size {1 << 30}", {}, "give --workers"),
+        ("train --out run --backend numpy --workers 2", {}, "backend numpy cannot train in a group"),
+        ("train --out run --backend torch:compile --workers 2", {}, "backend torch:compile cannot train in a group"),
+        ("train --out run --backend torch --workers 2 --device gpu", {}, "--device is gpu"),
+        (f"train --out run --backend torch --workers {1 << 40}", {}, "1,099,511,627,776 workers share batches of 64"),
+        (f"train --out run --backend torch --workers {1 << 30} --batch-size {1 << 30}", {}, "give --workers"),
         (f"parity --workers {1 << 40}", {}, "give --workers"),
-        ("train --backend torch", OF_65, "65 workers share batches of 64 rows, and each needs a row"),
-        ("train --backend torch", SLURM, TASK),
-        ("train --backend torch --workers 2", SLURM, TASK),
+        ("train --out run --backend torch", OF_65, "65 workers share batches of 64 rows, and each needs a row"),
+        ("train --out run --backend torch", SLURM, TASK),
+        ("train --out run --backend torch --workers 2", SLURM, TASK),
     ],
 )
 def test_a_group_that_cannot_train_is_refused_at_once(

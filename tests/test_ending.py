@@ -125,7 +125,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("command", "status", "printed", "said"),
     [
-        ("{} <&-", 0, "Regardez la jupe !\n", ""),
+        ("{} <&-", 0, "Regardez la jupe\u202f!\n", ""),
         ("{} <&- >&- 2>&-", 0, "", ""),  # to closed streams nothing is written
         ("ulimit -n 8; {}", 2, "", "rosetta: the numpy backend's process cannot be started: Too many open files\n"),
     ],

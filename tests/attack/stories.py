@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from backends import TABLE
 from backends.process.parent import PROJECT
 from common.files import UNFINISHED
 from common.run_directory import RunDirectory
 from tests.attack.programs import Program
-from tests.conftest import FRAMEWORKS
 from tests.saves import temporary_files
 from tests.small_run import FILES, NEW_FILES, contents, names, same_training
 
+FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
 EPOCHS = 40
 # A small run, of which a second of training has many epochs.
 SMALL = "--num-samples 200 --latent-dim 16 --threads 1"

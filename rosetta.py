@@ -96,7 +96,7 @@ def backends(
     for name in chosen:
         require_known(name)
     if not json:
-        terminal.print_backends_header()
+        terminal.out.print(terminal.backends_table())
     show = (lambda name, facts: None) if json else terminal.print_backend
     facts = describe_backends(chosen, Runtime(threads=threads), show)
     if json:

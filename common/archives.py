@@ -12,8 +12,7 @@ MEMBER = b"PK\x01\x02"  # the bytes that begin an entry of an archive's list of 
 UNZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
-    NotImplementedError,  # an unknown method of compression
-    RuntimeError,  # an archive with a password
+    RuntimeError,  # an archive with a password, or an unknown method of compression
     EOFError,
     ValueError,
     OSError,

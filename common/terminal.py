@@ -121,28 +121,24 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
 BACKENDS_COLUMNS = {"backend": 14, "version": 17, "device": 6, "threads": 7, "import": 6, "matrix library": None}
 
 
-def print_backends_header() -> None:
-    """Print the header of the table, of which `print_backend` prints a row."""
-    out.print(_backends_table([]))
+def backends_table(*rows: Iterable[Any]) -> Table:
+    """The header of the table of backends, or rows of it, each of which is printed when its backend has answered."""
+    made = table("", BACKENDS_COLUMNS, rows, numeric=["threads", "import"])
+    for column, width in zip(made.columns, BACKENDS_COLUMNS.values(), strict=True):
+        column.width = width
+    made.show_header = not rows
+    return made
 
 
 def print_backend(name: str, facts: Mapping[str, Any]) -> None:
     """Print the facts that a backend reported of itself, or the reason why it cannot start."""
     if "missing" in facts:
         row = table("", ["backend", "reason"], [[name, facts["missing"]]])
-        row.columns[0].width = BACKENDS_COLUMNS["backend"]
+        row.columns[0].width, row.show_header = BACKENDS_COLUMNS["backend"], False
     else:
         seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
-        row = _backends_table([[name, facts["version"], facts["device"], facts["threads"], seconds, library]])
-    row.show_header = False
+        row = backends_table([name, facts["version"], facts["device"], facts["threads"], seconds, library])
     out.print(row)
-
-
-def _backends_table(rows: Iterable[Iterable[Any]]) -> Table:
-    made = table("", BACKENDS_COLUMNS, rows, numeric=["threads", "import"])
-    for column, width in zip(made.columns, BACKENDS_COLUMNS.values(), strict=True):
-        column.width = width
-    return made
 
 
 def scores_table(title: str, figures: Mapping[str, Any]) -> Table:

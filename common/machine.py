@@ -13,7 +13,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 OURS = "rosetta-s2s"  # Rosetta's own package
 ALWAYS = ("numpy", "safetensors", "sacrebleu")  # packages that every installation has and that can change a result
@@ -203,7 +203,7 @@ class Watch:
     def _seconds(self) -> tuple[float, float, float]:
         """Seconds of the cores that all programs used, of those this process and the children, and stolen ones."""
         own = sum(sum(process.cpu_times()[:2]) for process in self.processes)
-        return busy_seconds(), own, sum(getattr(core, "steal", 0.0) for core in _times_of_cores())
+        return busy_seconds(), own, _seconds_of_cores(7)  # steal, after idle, waiting and two kinds of interrupts
 
 
 def busy_seconds() -> float:
@@ -211,14 +211,17 @@ def busy_seconds() -> float:
 
     The sum is over these cores and over all programs; in a container also over the programs outside it.
     """
-    return float(sum(core.user + core.nice + core.system for core in _times_of_cores()))
+    return _seconds_of_cores(0, 1, 2)  # user, nice, system
 
 
-def _times_of_cores() -> list[Any]:
-    """What psutil tells of the time of each core which this process may use."""
-    import psutil
+def _seconds_of_cores(*fields: int) -> float:
+    """Sum of these fields of a core's line in the system's statistics, over the allowed cores; 0 without lines.
 
-    return [times for number, times in enumerate(psutil.cpu_times(percpu=True)) if number in allowed_cores()]
+    psutil does not tell the numbers of the cores, of which some may be switched off.
+    """
+    lines = re.findall(r"^cpu(\d+)((?: \d+)+)$", system_text(Path("/proc/stat")), re.MULTILINE)
+    allowed = [ticks.split() for number, ticks in lines if int(number) in allowed_cores()]
+    return sum(int(ticks[field]) for ticks in allowed for field in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def fewer_threads(threads: int, child: int) -> str:

@@ -371,8 +371,10 @@ def _reading(path: Path, advice: str = "") -> Iterator[None]:
             raise
         raise RosettaError(f"{path} cannot be read: {why(error)}{advice}") from error
     except (RosettaError, KeyError, TypeError, ValueError, RecursionError) as error:
-        named = isinstance(error, RosettaError) and str(path.parent) in str(error)
-        raise RosettaError(str(error) if named else f"{path} is damaged: {printable(str(error))}") from error
+        words = str(error)  # which name the file where it is too large
+        raise RosettaError(
+            words if words.startswith(str(path)) else f"{path} is damaged: {printable(words)}"
+        ) from error
 
 
 def refuse_existing(

@@ -68,14 +68,17 @@ def use(monkeypatch: pytest.MonkeyPatch, numbers: set[int]) -> None:
 
 def test_the_work_of_others_on_allowed_cores_is_told_from_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the planted times of the cores stand still, others did nothing, whatever this process does."""
+    second = os.sysconf("SC_CLK_TCK")
 
-    def spent(seconds: float) -> None:
-        times = [
-            SimpleNamespace(user=n + seconds, nice=10.0, system=100.0, idle=99.0, steal=seconds) for n in range(12)
+    def spent(seconds: int) -> None:
+        lines = [
+            f"cpu{n} {(n + seconds) * second} {10 * second} {100 * second} 99 9 9 9 {seconds * second} 9 9"
+            for n in range(12)
         ]
-        monkeypatch.setattr(psutil, "cpu_times", lambda percpu: times)
+        stat = "\n".join(["cpu  9 9 9 9 9 9 9 9 9 9", *lines, "ctxt 9"])
+        monkeypatch.setattr(common.machine, "system_text", lambda file: stat if str(file) == "/proc/stat" else "")
 
-    spent(0.0)
+    spent(0)
     assert busy_seconds() == 4 * 110 + 0 + 1 + 2 + 3
     use(monkeypatch, {11})
     assert busy_seconds() == 121
@@ -84,7 +87,7 @@ def test_the_work_of_others_on_allowed_cores_is_told_from_our_own(monkeypatch: p
         pass
     assert watch.others() == 0.0
     watch = Watch([])
-    spent(1.0)
+    spent(1)
     time.sleep(0.2)
     assert (watch.others() > 1.0, watch.stolen() > 0.1) == (True, True)
 

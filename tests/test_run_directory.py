@@ -386,6 +386,12 @@ def test_damage_is_one_clear_error(run: RunDirectory) -> None:
     whole(run.path)
 
 
+def test_a_damaged_file_is_named_wherever_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (create(Path("r")).path / "state.safetensors").write_bytes(b"")
+    assert "r/state.safetensors is damaged" in refused(Path("r"))
+
+
 def test_a_damaged_history_of_version_1_is_one_clear_error(run: RunDirectory) -> None:
     path = as_version_1(run).path / "history.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)

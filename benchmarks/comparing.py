@@ -52,7 +52,7 @@ def parity(
     from benchmarks.compare.certificate import QUICK, WHOLE
     from benchmarks.compare.course import REFEREE, Course
     from benchmarks.compare.parity import Parity, climb
-    from benchmarks.compare.shown import ladder_table
+    from benchmarks.compare.tables import ladder_table
     from common.machine import cores
 
     exact = [name for name in installed() if not TABLE[name].reduced]
@@ -106,7 +106,7 @@ def diff(
     The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
     in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
     """
-    from benchmarks.compare import shown
+    from benchmarks.compare import tables
     from benchmarks.compare.diff import compare_records
     from benchmarks.compare.drafts import write_mapping as draft
     from benchmarks.compare.mapping import read_mapping
@@ -132,10 +132,10 @@ def diff(
     if json:
         terminal.print_json(found.as_json())
     elif markdown:
-        print(shown.markdown(found))
+        print(tables.markdown(found))
     else:
-        terminal.out.print(shown.diff_table(found))
-        for line in shown.lines(found):
+        terminal.out.print(tables.diff_table(found))
+        for line in tables.lines(found):
             print(printable(line))
     if not found.checks:
         raise RosettaError(f"nothing of {found.right} and {found.left} was compared")

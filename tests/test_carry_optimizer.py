@@ -16,7 +16,7 @@ from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimize
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side as ReadSide
-from benchmarks.compare.shown import lines
+from benchmarks.compare.tables import lines
 from common.errors import CannotBeginError
 from tests.porting_pairs import ADAM, SGD, WORDS, rounded, write_batches
 from tests.porting_side import FRAMEWORKS, Side, run_program, train_in_halves, train_second_half

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from backends.native.paddle import StateDictUnpickler
 from backends.process.parent import PROJECT
-from benchmarks.compare import shown
+from benchmarks.compare import tables
 from benchmarks.compare.activations import ACTIVATIONS, gelu, gelu_by_tanh
 from benchmarks.compare.carry import aliases, carried, write_carried
 from benchmarks.compare.comparer import BREAKS
@@ -337,7 +337,7 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
 def test_a_mistake_breaks_its_rung_and_is_named(mistake: str, tmp_path: Path) -> None:
     change, rung, words, entry = MISTAKES[mistake]
     found = compared(tmp_path, reaching_the_output(change) if rung == "forward" else change)
-    said = "\n".join(shown.lines(found))
+    said = "\n".join(tables.lines(found))
     assert found.broken == rung
     assert {check.rung for check in found.checks} == set(COMPARED[: COMPARED.index(rung) + 1])
     assert words in said
@@ -356,7 +356,7 @@ def test_an_optimizer_of_other_settings_is_named(tmp_path: Path) -> None:
     assert {"optimizer-epsilon", "adam-epsilon", "weight-decay", "clipping"} <= {
         cause.entry for cause in found.causes
     }
-    assert "clipped nowhere on the left and to a norm of all of 1.0 on the right" in "".join(shown.lines(found))
+    assert "clipped nowhere on the left and to a norm of all of 1.0 on the right" in "".join(tables.lines(found))
 
 
 def of_activation(name: str, change: Callable[[Array], Array]) -> Change:
@@ -455,7 +455,7 @@ def test_the_control_fails_where_a_planted_mistake_is_not_seen(
     monkeypatch.setattr("benchmarks.compare.comparer.largest_difference", lambda one, *_: (0.0, (0,) * one.ndim))
     found = compared(tmp_path, put("weights", "fc", "kernel", value=np.transpose))
     assert not found.control.passed
-    assert "NOT seen" in shown.planted_line(found)
+    assert "NOT seen" in tables.planted_line(found)
 
 
 def test_a_recorded_control_shows_what_rounding_does(tmp_path: Path) -> None:
@@ -645,7 +645,7 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
 def test_markdown_is_a_table_in_which_names_are_no_markup(tmp_path: Path) -> None:
     data = changed(DATA, put("weights", "fc", "kernel", value=np.transpose))
     sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "a|b <i>`*", "keras", data)
-    made = shown.markdown(compare_records(*map(Side, sides)))
+    made = tables.markdown(compare_records(*map(Side, sides)))
     assert made.startswith(r"### a\|b \<i\>\`\* against left")
     rows = [line for line in made.splitlines() if line.startswith("|")]
     assert [row.split(" | ")[0] for row in rows] == ["| rung", "| ---", "| tensors", "| weights"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.compare.shown import lines
+from benchmarks.compare.tables import lines
 from tests.porting_guide import BLOCK, GUIDE, SCRIPTS, Session
 from tests.porting_pairs import compared, planted, random_pair
 from tests.porting_side import FRAMEWORKS, Side

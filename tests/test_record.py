@@ -19,7 +19,7 @@ from tests.porting_side import Side, record_small, record_with_control, train
 # Other backends of Keras are tested where the environment names them: ROSETTA_KERAS_BACKENDS="torch jax"
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
 NAMES = ["torch", "paddle", "keras", *(f"keras:{backend}" for backend in OTHERS)]
-STEPS = 3
+STEPS = 2
 CONFIG: dict[str, Any] = {
     "words": 9,
     "width": 4,

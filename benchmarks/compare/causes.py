@@ -40,13 +40,13 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
     of all that fail, those that the forward pass does not show."""
     forward = broken.item.rung in ("weights", "forward")
     for item in [broken.item] if forward else [item for item, _ in broken.failed]:
-        shown = replace(broken, item=item)
-        left, right = [group.settings for group in shown.groups] or ({}, {})
+        one = replace(broken, item=item)
+        left, right = [group.settings for group in one.groups] or ({}, {})
         for name in left:
             if name in right and left[name] != right[name] and (forward or name in UNSEEN_FORWARD):
                 words, entry = MEANINGS.get(name, (name, ""))
-                found = entry if isinstance(entry, str) else entry.get(shown.kind, "")
-                yield Cause(f"{words} is {left[name]} on the left and {right[name]} on the right", found)
+                entry_of_kind = entry if isinstance(entry, str) else entry.get(one.kind, "")
+                yield Cause(f"{words} is {left[name]} on the left and {right[name]} on the right", entry_of_kind)
 
 
 def counters_differ(broken: Broken) -> Iterator[Cause]:
@@ -125,17 +125,17 @@ def arranged(broken: Broken) -> Iterator[Cause]:
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:
     """What was paired by its numbers before the layer that breaks, and stands in another order on the right."""
     order = {name: place for place, name in enumerate(broken.sides[1].owners)}
-    last, found = -1, []
+    last, moved = -1, []
     for pair in broken.rungs.pairing.pairs:
         if pair is broken.item.pair:
             break
         places = [order[name] for name in pair.right.names if name in order] if pair.found == "value" else []
         if places:
             if places != sorted(places) or places[0] < last:
-                found.append(f"{pair.name} with {' + '.join(pair.right.names)}")
+                moved.append(f"{pair.name} with {' + '.join(pair.right.names)}")
             last = places[0]
-    if found:
-        yield Cause(f"by their numbers were paired, in another order than the right side has them: {found[-1]}")
+    if moved:
+        yield Cause(f"by their numbers were paired, in another order than the right side has them: {moved[-1]}")
 
 
 def tied(broken: Broken) -> Iterator[Cause]:

@@ -29,17 +29,16 @@ BREAKS = {
     "weights": "weights are changed on their way in or out",
 }
 # The words for the axes of tensors; "lstm gate" is an axis of the blocks of the four gates.
+OF_LSTM = {"kernel": ("row", "lstm gate"), "recurrent_kernel": ("row", "lstm gate"), "bias": ("lstm gate",)}
 AXES: dict[str, tuple[str, ...]] = {
+    **{f"{lstm}/{name}": axes for lstm in ("encoder", "decoder") for name, axes in OF_LSTM.items()},
+    "dense/kernel": ("unit", "character"),
     "state_h": ("row", "unit"),
     "state_c": ("row", "unit"),
     "probabilities": ("row", "time step", "character"),
-    "dense/kernel": ("unit", "character"),
     "train": ("batch",),
     "evaluate": ("batch",),
 }
-for lstm in ("encoder/", "decoder/"):
-    AXES |= {f"{lstm}{kernel}": ("row", "lstm gate") for kernel in ("kernel", "recurrent_kernel")}
-    AXES[f"{lstm}bias"] = ("lstm gate",)
 SEPARATE = 3.0  # the worst gate is named if its error is this many times the second worst gate's
 
 
@@ -197,14 +196,14 @@ class Climber:
 def explain(climber: Climber) -> str:
     """A few lines on the rung that failed: the tensor, time step, gate, row and unit, and both values."""
     failed = [check for check in climber.checks if not check.passed]
-    shown = failed[nearest(failed)]
-    checks = sum(check.rung == shown.rung for check in climber.checks)
-    at = place_of(shown.tensor, shown.where, climber.course.model.latent_dim)
-    lines = explained(shown.climber, shown, at, len(failed), checks, BREAKS.get(shown.rung, ""))
-    if shown.rung == "weights":
-        lines += _rearrangement(*(side["weights"][shown.tensor] for side in (climber.right, climber.left)))
-    if shown.rung in ("forward", "loss", "gradients"):
-        batch, steps = _shortest_prefix(climber, shown.rung)
+    broken = failed[nearest(failed)]
+    checks = sum(check.rung == broken.rung for check in climber.checks)
+    at = place_of(broken.tensor, broken.where, climber.course.model.latent_dim)
+    lines = explained(broken.climber, broken, at, len(failed), checks, BREAKS.get(broken.rung, ""))
+    if broken.rung == "weights":
+        lines += _rearrangement(*(side["weights"][broken.tensor] for side in (climber.right, climber.left)))
+    if broken.rung in ("forward", "loss", "gradients"):
+        batch, steps = _shortest_prefix(climber, broken.rung)
         lines += [steps, _gate(climber, batch)]
     return "\n  ".join(lines)
 
@@ -257,7 +256,7 @@ def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
 def _gate(climber: Climber, batch: Batch) -> str:
     """Name the gate whose columns have the largest gradient error, if that is clearly larger than the next."""
     got, expected = (side.of_batch(batch)["gradients"] for side in (climber.right, climber.left))
-    gates, found = GATES["lstm"], {}
+    gates, of_lstms = GATES["lstm"], {}
     for lstm in ("encoder", "decoder"):
         errors = np.zeros(len(gates))
         for name in (f"{lstm}/kernel", f"{lstm}/recurrent_kernel", f"{lstm}/bias"):
@@ -265,8 +264,8 @@ def _gate(climber: Climber, batch: Batch) -> str:
             difference = np.nan_to_num(np.abs(got[name] - expected[name]) / largest, nan=inf, posinf=inf)
             by_gate = difference.reshape(-1, len(gates), climber.course.model.latent_dim)
             errors = np.maximum(errors, by_gate.max((0, 2)))
-        found[lstm] = errors
-    lstm = max(found, key=lambda name: float(found[name].max()))
-    second, worst = np.argsort(found[lstm])[-2:]
-    separate = found[lstm][worst] > SEPARATE * found[lstm][second]
+        of_lstms[lstm] = errors
+    lstm = max(of_lstms, key=lambda name: float(of_lstms[name].max()))
+    second, worst = np.argsort(of_lstms[lstm])[-2:]
+    separate = of_lstms[lstm][worst] > SEPARATE * of_lstms[lstm][second]
     return f"gate: the {gates[worst]} gate of the {lstm}" if separate else "gate: not separable"

@@ -60,12 +60,12 @@ def head(array: Array) -> Array:
 
 def largest(array: Array) -> float:
     """The largest size of any of its numbers that is finite; 0 if there is none."""
-    whole, found = np.atleast_1d(array), 0.0
+    whole, most = np.atleast_1d(array), 0.0
     for rows in pieces(whole.shape):
         piece = whole[rows]
         size = max(float(piece.max()), -float(piece.min())) if piece.size else 0.0
-        found = max(found, size if isfinite(size) else float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)))
-    return found
+        most = max(most, size if isfinite(size) else float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)))
+    return most
 
 
 def largest_difference(
@@ -177,12 +177,12 @@ def judge(item: Item, make: Make) -> Check:
     right, left = item.load()
     if right is None or left is None:
         return make(error=inf, note=f"the {'left' if right is None else 'right'} side alone has it")
-    found: list[Check] = []
+    checks: list[Check] = []
     for words, arranged in ARRANGEMENTS.items() if item.is_output else [("", np.asarray)]:
-        found.append(_judged(item, make, arranged(right), left, words))
-        if found[-1].passed:
-            return found[-1]
-    return min(found, key=lambda check: check.error)
+        checks.append(_judged(item, make, arranged(right), left, words))
+        if checks[-1].passed:
+            return checks[-1]
+    return min(checks, key=lambda check: check.error)
 
 
 def _judged(item: Item, make: Make, right: Array, left: Array, words: str) -> Check:

@@ -126,27 +126,27 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None)
     """Raises CannotBeginError where layers cannot be paired."""
     pairing = paired(left, right, mapping).require()
     rungs = Rungs(left, right, pairing)
-    found = Diff(left.name, right.name, pairing, Control(rungs.precision), notes=rungs.notes)
-    found.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
-    found.notes += guesses(pairing)
+    diff = Diff(left.name, right.name, pairing, Control(rungs.precision), notes=rungs.notes)
+    diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
+    diff.notes += guesses(pairing)
     for rung in COMPARED:
         judged = []
         for item in rungs.items(rung):
             judged.append((item, judge(item, partial(Check, right.name, "", rungs.precision))))
-            found.control.add(item)
+            diff.control.add(item)
         if rung == "forward" and outputs_agree(rungs, [check for item, check in judged if not item.pair]):
             judged = [(item, check if check.passed else replace(check, inside=True)) for item, check in judged]
-            found.notes += remark([check for _, check in judged if check.inside])
-        found.checks += [check for _, check in judged]
+            diff.notes += remark([check for _, check in judged if check.inside])
+        diff.checks += [check for _, check in judged]
         failed = [(item, check) for item, check in judged if not check.passed]
         if failed:
             item, check = failed[nearest([check for _, check in failed])]
             at = item.place(check.where)
-            found.explanation = explained(right.name, check, at, len(failed), len(judged))
-            found.causes = causes_of(rungs, item, check, failed)
+            diff.explanation = explained(right.name, check, at, len(failed), len(judged))
+            diff.causes = causes_of(rungs, item, check, failed)
             break
-    found.control.rounding = list(recorded(left)) or found.control.rounding
-    return found
+    diff.control.rounding = list(recorded(left)) or diff.control.rounding
+    return diff
 
 
 def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:
@@ -166,11 +166,11 @@ def remark(inside: Sequence[Check]) -> Iterator[str]:
 
 def guesses(pairing: Pairing) -> Iterator[str]:
     """What was paired without being named by anybody, for a person to look at."""
-    found = [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
-    if found:
-        how = " or ".join(dict.fromkeys(pair.found for pair in found))
-        line = line_of_pair(found[0])
-        yield f"paired by {how}: {len(found)} weights, such as {line}; --write-mapping writes all"
+    guessed = [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
+    if guessed:
+        how = " or ".join(dict.fromkeys(pair.found for pair in guessed))
+        line = line_of_pair(guessed[0])
+        yield f"paired by {how}: {len(guessed)} weights, such as {line}; --write-mapping writes all"
 
 
 def nudged(array: Array) -> Array:

@@ -38,23 +38,23 @@ def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[str]) -> list[tup
     float32, and backends that compute in less than float32. Raises CannotBeginError if no pair is left.
     """
     float32_only = [name for name in names if name == BASELINE or TABLE[name].reduced]
-    found = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in float32_only]
-    if not found:
+    pairs = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in float32_only]
+    if not pairs:
         raise CannotBeginError(f"{' and '.join(float32_only)} can be compared in float32 only; use --dtype float32")
-    return found
+    return pairs
 
 
 def climb(
     course: Course,
     names: Sequence[str],
     dtypes: Sequence[str],
-    found: Parity,
+    parity: Parity,
     on_check: Callable[[], None] = lambda: None,
     at_once: int = 1,
 ) -> Parity:
     """Let every backend climb in every precision, `at_once` of them side by side, each in a process of its own.
 
-    Returns `found`, which is filled backend by backend, so that the results before an error are kept. `on_check` is
+    Returns `parity`, which is filled backend by backend, so that the results before an error are kept. `on_check` is
     called after each of them. An error ends the course.
     """
     with ThreadPoolExecutor(at_once) as pool:
@@ -69,10 +69,10 @@ def climb(
         try:
             for (name, dtype), future in zip(pairs, climbing, strict=True):
                 climber = future.result()
-                found.checks += climber.checks
+                parity.checks += climber.checks
                 if not all(check.passed for check in climber.checks):
-                    found.explanations.append(explain(climber))
-                found.certificates[f"{name} {dtype}"] = Certificate(
+                    parity.explanations.append(explain(climber))
+                parity.certificates[f"{name} {dtype}"] = Certificate(
                     version=climber.process.facts.version,
                     referee=f"{REFEREE} {course.referee.process.facts.version} float64",
                     passed=all(check.passed for check in climber.checks),
@@ -84,15 +84,15 @@ def climb(
             pool.shutdown(wait=False, cancel_futures=True)
             course.end()
             raise
-    found.whole = True
-    return found
+    parity.whole = True
+    return parity
 
 
 def rungs_of(checks: Sequence[Check]) -> dict[str, Rung]:
     """The results of the rungs that these checks are of."""
-    found = {}
+    rungs = {}
     for rung in dict.fromkeys(check.rung for check in checks):
         own = [check for check in checks if check.rung == rung]
         worst = max(own, key=lambda check: check.used)
-        found[rung] = Rung(worst.finite_error, worst.tolerance, all(check.passed for check in own))
-    return found
+        rungs[rung] = Rung(worst.finite_error, worst.tolerance, all(check.passed for check in own))
+    return rungs

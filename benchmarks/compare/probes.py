@@ -114,8 +114,8 @@ def factor(broken: Broken, right: Array, left: Array) -> float | None:
     right, left = head(right).astype(np.float64), head(left).astype(np.float64)
     if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
         return None
-    found = float((right * left).sum() / (left * left).sum())
-    return found if found and abs(found - 1) > broken.close and broken.near(right, found * left) else None
+    ratio = float((right * left).sum() / (left * left).sum())
+    return ratio if ratio and abs(ratio - 1) > broken.close and broken.near(right, ratio * left) else None
 
 
 def rearranged(broken: Broken) -> Iterator[Cause]:
@@ -138,8 +138,8 @@ def rearrangements(kind: str, right: Array, left: Array) -> Iterator[tuple[Array
         yield right.reshape(left.shape[::-1]).T, Cause(reshaped, "lstm-kernel-layout")
     gates = GATES.get(kind, ())
     for order in permutations(range(len(gates))) if gates and left.shape[-1] % len(gates) == 0 else ():
-        found = ", ".join(gates[order.index(place)] for place in range(len(gates)))
-        words = f"the right side has the gates in the order {found}, expected {', '.join(gates)}"
+        names = ", ".join(gates[order.index(place)] for place in range(len(gates)))
+        words = f"the right side has the gates in the order {names}, expected {', '.join(gates)}"
         yield with_gates(right, order), Cause(words, "gru-gates" if kind == "gru" else "lstm-kernel-layout")
     if 1 < len(left) <= 100_000 and left.size < 1 << 24:
         of_right, of_left = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (right, left))
@@ -187,22 +187,22 @@ def one_sided(broken: Broken) -> Iterator[Cause]:
 
 def scaled(broken: Broken) -> Iterator[Cause]:
     """One side is a multiple of the other, and the number tells why."""
-    found = factor(broken, *broken.moved)
-    if found is None:
+    ratio = factor(broken, *broken.moved)
+    if ratio is None:
         return
     what = "every update" if broken.item.is_update else "the loss" if broken.item.rung == "loss" else "every number"
-    yield Cause(f"on the right {what} is {found:.6g} times that of the left")
+    yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
     known = [
         cause
         for times, cause in known_factors(broken)
-        if any(abs(abs(found) / other - 1) < broken.close for other in (times, 1 / times))
+        if any(abs(abs(ratio) / other - 1) < broken.close for other in (times, 1 / times))
     ]
     yield from known
     slot = broken.item.tensor.partition(" of ")[0]  # or the tensor itself
     alike = [item for item, _ in broken.failed if item.tensor.partition(" of ")[0] == slot]
     if not known and broken.item.rung in ("gradients", "step") and len(alike) > 1:
         factors = [factor(broken, *replace(broken, item=item).moved) for item in alike[:TENSORS_TRIED]]
-        if all(other is not None and abs(other / found - 1) < broken.close for other in factors):
+        if all(other is not None and abs(other / ratio - 1) < broken.close for other in factors):
             words = "all tensors alike: one side clips gradients by the norm of all, or scales the loss"
             yield Cause(words, "clipping")
 
@@ -245,8 +245,8 @@ def two_biases(broken: Broken) -> Iterator[Cause]:
 def trained_biases(group: WeightGroup) -> int:
     """How many of the arrays whose sum is the bias the first step changed."""
     names = group.tensors["bias"].names if "bias" in group.tensors else ()
-    found = [[group.side.weight(file, name) for file in ("weights", "step-1")] for name in names]
-    return sum(start is not None and end is not None and not np.array_equal(start, end) for start, end in found)
+    pairs = [[group.side.weight(file, name) for file in ("weights", "step-1")] for name in names]
+    return sum(start is not None and end is not None and not np.array_equal(start, end) for start, end in pairs)
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
@@ -287,9 +287,9 @@ def decayed(broken: Broken) -> Iterator[Cause]:
     """The updates differ by a multiple of the weights."""
     right, left = broken.moved
     start = broken.groups[0].tensor(broken.item.name) if broken.item.is_update and right.size else None
-    found = None if start is None else factor(broken, right - left, head(start))
-    if found is not None:
-        yield Cause(f"the updates differ by {abs(found):.3g} times the weight: weight decay", "weight-decay")
+    ratio = None if start is None else factor(broken, right - left, head(start))
+    if ratio is not None:
+        yield Cause(f"the updates differ by {abs(ratio):.3g} times the weight: weight decay", "weight-decay")
 
 
 def by_time(broken: Broken) -> Iterator[Cause]:

@@ -261,8 +261,8 @@ def allowed_of(pair: GroupPair, name: str, floor: float) -> Callable[[slice], Ar
     """By how much weights may differ after a step: some units in the last place, and what becomes of the difference
     of the gradients, which has passed. No optimizer makes of an error of a gradient, as a share of it, a larger share
     of its update."""
-    found = [group.tensor(name, file) for file in ("gradients", "step-1") for group in pair.both]
-    arrays = [np.atleast_1d(array) for array in (*found, pair.left.tensor(name)) if array is not None]
+    others = [group.tensor(name, file) for file in ("gradients", "step-1") for group in pair.both]
+    arrays = [np.atleast_1d(array) for array in (*others, pair.left.tensor(name)) if array is not None]
     if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
         return lambda rows: np.array(floor)
 

@@ -25,12 +25,12 @@ def ladder_table(
     """One row for each side and precision, one column for each rung, with its worst error; red where it failed."""
     headers = [BROKEN.get(rung, rung) for rung in rungs]
     made = table(f"Worst error on each rung, against {expected}", ["", *headers], [], numeric=headers)
-    shown = [check for check in checks if check.rung in rungs]
-    for climber in dict.fromkeys(check.climber for check in shown):
+    checks = [check for check in checks if check.rung in rungs]
+    for climber in dict.fromkeys(check.climber for check in checks):
         name = (
             escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
         )  # narrow, to leave room for the rungs
-        own = [check for check in shown if check.climber == climber]
+        own = [check for check in checks if check.climber == climber]
         made.add_row(name, *(cell([check for check in own if check.rung == rung]) for rung in rungs))
     return made
 
@@ -44,53 +44,53 @@ def cell(checks: Sequence[Check], marked: bool = True) -> str:
     return text if not marked or all(check.passed for check in checks) else f"[bold red]{text}[/]"
 
 
-def diff_table(found: Diff) -> Table:
+def diff_table(diff: Diff) -> Table:
     """One row for the right side and one for what rounding does, a column for each rung."""
-    made = ladder_table([*found.checks, *found.control.rounding], COMPARED, found.left)
-    made.caption, made.caption_justify = printable(planted_line(found)), "left"
+    made = ladder_table([*diff.checks, *diff.control.rounding], COMPARED, diff.left)
+    made.caption, made.caption_justify = printable(planted_line(diff)), "left"
     return made
 
 
-def planted_line(found: Diff) -> str:
-    missed = [rung for rung, seen in found.control.seen.items() if not seen]
+def planted_line(diff: Diff) -> str:
+    missed = [rung for rung, seen in diff.control.seen.items() if not seen]
     if missed:
         return f"control: a number moved by {PLANTED} bounds was NOT seen on the rungs {', '.join(missed)}"
-    return f"control: a number moved by {PLANTED} bounds was seen in every array of {len(found.control.seen)} rungs"
+    return f"control: a number moved by {PLANTED} bounds was seen in every array of {len(diff.control.seen)} rungs"
 
 
-def lines(found: Diff) -> Iterator[str]:
+def lines(diff: Diff) -> Iterator[str]:
     """What is said below the table."""
-    if found.explanation:
-        first, *others = found.explanation
+    if diff.explanation:
+        first, *others = diff.explanation
         yield first
         yield from (f"  {line}" for line in others)
-        for cause in found.causes:
+        for cause in diff.causes:
             yield f"  likely: {cause.sentence}" + (f" ({cause.link})" if cause.link else "")
-    elif not found.checks:
+    elif not diff.checks:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
     else:
-        without = f"; not compared: {', '.join(found.missing)}" if found.missing else ""
-        yield f"{found.right} computes what {found.left} computes: {', '.join(found.climbed)}{without}"
-    yield from found.notes[:MOST_NAMED]
-    if len(found.notes) > MOST_NAMED:
-        yield f"{len(found.notes) - MOST_NAMED} more such remarks; --json has them"
+        without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
+        yield f"{diff.right} computes what {diff.left} computes: {', '.join(diff.climbed)}{without}"
+    yield from diff.notes[:MOST_NAMED]
+    if len(diff.notes) > MOST_NAMED:
+        yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
 
 
-def markdown(found: Diff) -> str:
-    """A table of the rungs with the worst check of each, and what was found, for a pull request."""
-    made = [f"### {text(found.right)} against {text(found.left)}", ""]
+def markdown(diff: Diff) -> str:
+    """A table of the rungs with the worst check of each, and what was diff, for a pull request."""
+    made = [f"### {text(diff.right)} against {text(diff.left)}", ""]
     made += ["| rung | checks | worst | error | bound | one ulp |", "| --- | --- | --- | --- | --- | --- |"]
     for rung in COMPARED:
-        checks = [check for check in found.checks if check.rung == rung]
+        checks = [check for check in diff.checks if check.rung == rung]
         if checks:
             worst = max(checks, key=lambda check: check.used)
             tensor = text(worst.tensor) + ("" if worst.passed else " **breaks**")
-            ulp = cell([check for check in found.control.rounding if check.rung == rung], False)
+            ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)
             error, bound = cell([worst], False), f"{worst.tolerance:.0e}"
             made.append(f"| {rung} | {len(checks)} | {tensor} | {error} | {bound} | {ulp} |")
     made.append("")
-    made += [f"- {text(line.strip())}" for line in lines(found)]
-    made.append(f"- {text(planted_line(found))}")
+    made += [f"- {text(line.strip())}" for line in lines(diff)]
+    made.append(f"- {text(planted_line(diff))}")
     return "\n".join(made)
 
 

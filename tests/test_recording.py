@@ -72,6 +72,8 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
         with pytest.raises(CannotBeginError, match=said):
             create_lines(wrong, WHOLE.head)
     assert "exists already" in refusal(2, "bench", "--backends", "numpy", "--out", path)
+    assert "the name is too long" in refusal(2, "bench", "--backends", "numpy", "--out", path.with_name("n" * 300))
+    assert "cannot be read: File name too long" in refusal(2, "report", path.with_name("n" * 300), "-o", "a.md")
     own = path.rename(path.with_name("own.md"))
     assert "own.md is itself a recording; give --out another name" in refusal(2, "report", own, "-o", own)
     assert own.read_bytes() == before

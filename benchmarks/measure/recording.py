@@ -304,7 +304,11 @@ def refuse_existing(path: Path) -> None:
     """
     if not path.name:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
-    if path.exists() and (not path.is_file() or path.stat().st_size):
+    try:
+        is_there = path.exists() and (not path.is_file() or path.stat().st_size)
+    except OSError as error:  # such as of a name that is too long
+        raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
+    if is_there:
         raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
 
 
@@ -366,9 +370,9 @@ def content_of(path: Path) -> bytes:
 
     Raises CannotBeginError if the file cannot be read or is larger than a recording.
     """
-    if path.exists() and not path.is_file():  # a named pipe or a device would never end
-        raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
     try:
+        if path.exists() and not path.is_file():  # a named pipe or a device would never end
+            raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:

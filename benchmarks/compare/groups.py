@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.arrangement import PARTS, ROWS, Arrangement, Layout, equal_spans
+from benchmarks.compare.arrangement import PARTS, ROWS, Arrangement, Layout, equal_spans, flat
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layouts import (
     ALWAYS,
@@ -26,6 +26,7 @@ from benchmarks.compare.layouts import (
     Rule,
     Shape,
 )
+from benchmarks.compare.mapping import axes_of
 from benchmarks.compare.record import RecordedLayer, RecordedWeight, Side, UnfitRecordsError
 
 Read = Callable[[], Array]  # reads an array that is there
@@ -92,20 +93,22 @@ def _made(side: Side, layout: Layout, read: Callable[[str], Array | None]) -> Ar
 
 def layout_of(own: Own, name: str, shape: Shape) -> Layout:
     """How an array becomes canonical. Raises UnfitRecordsError where one of this shape is not what the rule is of."""
-    if len(shape) < own.least or (own.parts > 1 and shape[0] % own.parts):
+    one, _, whole = own.axes.partition(" -> ")
+    others = len(shape) - len(one.replace("...", "").split())
+    if others < 0 or (others and "..." not in one) or (own.parts > 1 and shape[0] % own.parts):
         raise UnfitRecordsError(
             f"{name} has the shape {shape}, which is not that of a layer's {own.role}; a "
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
-    axes = tuple(f"a{number}" for number in range(len(shape)))
-    sizes, width = dict(zip(axes, shape, strict=True)), 1
+    rest = " ".join(f"k{number}" for number in range(others))
+    axes, canonical = (axes_of(pattern.replace("...", rest), name) for pattern in (one, whole or one))
+    sizes, widths = dict(zip(flat(axes), shape, strict=True)), shape[:1] or (1,)
     blocks = [(name, slice(None), slice(None))]
     if own.parts > 1:
-        axes, width = (PARTS, *axes[1:]), shape[0]
-        sizes[PARTS] = width // own.parts * len(own.kept)
-        spans = equal_spans(width, own.parts)
+        spans = equal_spans(shape[0], own.parts)
         blocks = [(name, spans[part], spans[place]) for place, part in enumerate(own.kept)]
-    return Layout((name,), tuple((axis,) for axis in axes), own.whole(axes), sizes, (width,), tuple(blocks))
+        sizes[PARTS] = shape[0] // own.parts * len(own.kept)
+    return Layout((name,), axes, canonical, sizes, widths, tuple(blocks))
 
 
 @dataclass(frozen=True)
@@ -343,7 +346,7 @@ def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[Wei
             }
             claim(rule.kind, rule.part or suffix.lstrip("_"), own)
     for role in [role for role in roles if role not in claimed]:
-        claim("parameters" if role in layer.parameters else "buffers", role, {role: [Own(role, least=0)]})
+        claim("parameters" if role in layer.parameters else "buffers", role, {role: [Own(role, "...")]})
     if not found and not contains_layers and layer.classes:
         found.append(WeightGroup(side, layer.classes[0].lower(), layer))
     return found

@@ -8,29 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.compare.arrangement import Axes
-
 Settings = Mapping[str, Any]
 Shape = tuple[int, ...]
-Names = tuple[str, ...]
 
 
-def same_axes(axes: Names) -> Axes:
-    return tuple((axis,) for axis in axes)
-
-
-def turned_axes(axes: Names) -> Axes:
-    """(out, in, *k) becomes (*k, in, out), and what is kept as (in, out, *k): (*k, out, in)."""
-    return same_axes((*axes[2:], axes[1], axes[0]))
-
-
-def one_axis(axes: Names) -> Axes:
-    return (axes,)
-
-
-def depthwise(axes: Names) -> Axes:
-    """(*k, in, multiplier) as the kernel of a convolution in as many groups as there are channels."""
-    return (*same_axes(axes[:-2]), (), axes[-2:])
+# Axes of an array, and of the canonical one, as a line of a mapping has them; "..." stands for any others.
+PLAIN = "n ..."
+TURNED = "out in ... -> ... in out"  # what is kept as (in, out, *k) becomes (*k, out, in)
+FLAT = "n ... -> (n ...)"
+DEPTHWISE = "... in n -> ... 1 (in n)"  # as the kernel of a convolution in as many groups as there are channels
 
 
 @dataclass(frozen=True)
@@ -38,10 +24,9 @@ class Own:
     """An array as a framework keeps it, and how it becomes canonical."""
 
     role: str  # the layer's name for it; "*" is what tells a stacked layer's parts apart, such as "_l0_reverse"
-    whole: Callable[[Names], Axes] = same_axes  # of the array's axes the canonical ones
-    parts: int = 1  # how many equal parts its first axis has, such as gates
+    axes: str = PLAIN
+    parts: int = 1  # how many equal parts its first axis has, which is called "parts" then, such as gates
     kept: tuple[int, ...] = (0,)  # those of them that are canonical, in order
-    least: int = 1  # the number of axes that it must have
 
 
 @dataclass(frozen=True)
@@ -64,8 +49,8 @@ def same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
-def turned(role: str, **more: Any) -> Own:
-    return Own(role, turned_axes, least=2, **more)
+def turned(role: str, *parts: Any) -> Own:
+    return Own(role, TURNED.replace("out", "parts") if parts else TURNED, *parts)
 
 
 def einsum(settings: Settings) -> tuple[Rule, ...]:
@@ -75,20 +60,20 @@ def einsum(settings: Settings) -> tuple[Rule, ...]:
     inputs = sum(letter not in result for letter in kernel)  # the axes that are summed over; they come first
     if not kernel or any(letter in result for letter in kernel[:inputs]):
         return ()
-    merged = Own("kernel", lambda axes: (axes[:inputs], axes[inputs:]))
-    return (rule("dense", kernel=merged, bias=Own("bias", one_axis)),)
+    axes = [f"a{number}" for number in range(len(kernel))]
+    merged = f"{' '.join(axes)} -> ({' '.join(axes[:inputs])}) ({' '.join(axes[inputs:])})"
+    return (rule("dense", kernel=Own("kernel", merged), bias=Own("bias", FLAT)),)
 
 
 def keras_gru(settings: Settings) -> tuple[Rule, ...]:
     """Its bias is (2, 3H) where the reset gate stands after the recurrent product, (3H,) where it stands before."""
     if not settings.get("reset_after", True):
         return (replace(KERAS_RNN, kind="gru"),)
-    bias, recurrent_bias = (Own("bias", one_axis, 2, (part,)) for part in range(2))
+    bias, recurrent_bias = (Own("bias", "parts n -> (parts n)", 2, (part,)) for part in range(2))
     return (rule("gru", **same("kernel", "recurrent_kernel"), bias=bias, recurrent_bias=recurrent_bias),)
 
 
-# torch and Paddle have a GRU's gates in the order r z n, Keras in the order z r h.
-SWAPPED: dict[str, Any] = {"parts": 3, "kept": (1, 0, 2)}
+SWAPPED = 3, (1, 0, 2)  # torch and Paddle have a GRU's three gates in the order r z n, Keras in the order z r h
 BIASES = (Own("bias_ih*"), Own("bias_hh*"))
 RNN = rule("rnn", kernel=turned("weight_ih*"), recurrent_kernel=turned("weight_hh*"), bias=BIASES)
 CONV = rule("conv", kernel=turned("weight"), bias="bias")
@@ -111,19 +96,19 @@ BOTH: dict[str, Rules] = {  # torch and Paddle
     "LSTM": replace(RNN, kind="lstm"),  # all three have the gates in the order i f c o
     "GRU": rule(
         "gru",
-        kernel=turned("weight_ih*", **SWAPPED),
-        recurrent_kernel=turned("weight_hh*", **SWAPPED),
-        bias=Own("bias_ih*", **SWAPPED),
-        recurrent_bias=Own("bias_hh*", **SWAPPED),
+        kernel=turned("weight_ih*", *SWAPPED),
+        recurrent_kernel=turned("weight_hh*", *SWAPPED),
+        bias=Own("bias_ih*", "parts", *SWAPPED),
+        recurrent_bias=Own("bias_hh*", "parts", *SWAPPED),
     ),
 }
 LINEAR = rule("dense", kernel=turned("weight"), bias="bias")  # of torch, and of paddle.compat
 # Either one array holds query, key and value, or each has its own, where they come from different widths.
 ATTENTION = (
     *(
-        rule("dense", part, kernel=kernel, bias=(Own("in_proj_bias", parts=3, kept=i), Own(f"{part[0]}_proj_bias")))
+        rule("dense", part, kernel=kernel, bias=(Own("in_proj_bias", "parts", 3, i), Own(f"{part[0]}_proj_bias")))
         for i, part in (((0,), "query"), ((1,), "key"), ((2,), "value"))
-        for kernel in (turned("in_proj_weight", parts=3, kept=i), turned(f"{part[0]}_proj_weight"))
+        for kernel in (turned("in_proj_weight", 3, i), turned(f"{part[0]}_proj_weight"))
     ),
     rule("dense", "output", kernel=turned("out_proj.weight"), bias="out_proj.bias"),
 )
@@ -153,7 +138,7 @@ KERAS: dict[str, Rules] = {
     "BatchNormalization": rule("batchnorm", **same("gamma", "beta", "moving_mean", "moving_variance")),
     "Conv": KERAS_CONV,
     "ConvTranspose": replace(KERAS_CONV, kind="conv_transpose"),
-    "DepthwiseConv": rule("conv", kernel=Own("kernel", depthwise, least=2), bias="bias"),
+    "DepthwiseConv": rule("conv", kernel=Own("kernel", DEPTHWISE), bias="bias"),
     "SimpleRNN": KERAS_RNN,
     "LSTM": replace(KERAS_RNN, kind="lstm"),
     "GRU": keras_gru,

@@ -26,12 +26,13 @@ SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others
 
 Groups = Sequence[WeightGroup]
 Pairs = Iterable[GroupPair]
-Way = Callable[[Groups, Groups], Pairs]  # pairs some of the groups that both sides have left
+Sides = tuple[Side, Side]
+Way = Callable[[Sides, Groups, Groups], Pairs]  # pairs some of the groups that both sides have left
 
 
 @dataclass(frozen=True)
 class Pairing:
-    sides: tuple[Side, Side]
+    sides: Sides
     pairs: list[GroupPair]  # in the left side's order of execution
     left: list[WeightGroup]  # those without a partner
     right: list[WeightGroup]
@@ -79,11 +80,10 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     shapes = [{name: side.shape(name) for name in side.arrays("weights")} for side in (left, right)]
     entries, layers = read_either_way(mapping, shapes[0], shapes[1], order.keys() | {group.name for group in lefts})
     by_mapping: list[Way] = [lambda *_: [of_entry(entry, left, right) for entry in entries]]
-    by_mapping += [partial(_by_names, names, (left, right)) for names in layers.items()]
-    by_numbers: Way = partial(_by_numbers, (left, right))
+    by_mapping += [partial(_by_names, names) for names in layers.items()]
     pairs: list[GroupPair] = []
-    for way in (*by_mapping, _surely_by_kind, by_numbers, _by_kind, _by_shapes_that_add_up, _by_more_rows, _by_shape):
-        found = list(way(lefts, rights))
+    for way in (*by_mapping, *WAYS):
+        found = list(way((left, right), lefts, rights))
         lefts, rights = _rest(lefts, [pair.left for pair in found]), _rest(rights, [pair.right for pair in found])
         pairs += found
     pairs.sort(key=lambda pair: min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path])))
@@ -143,7 +143,7 @@ def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
     return GroupPair(groups[0], groups[1], entry.found, entry)
 
 
-def _by_names(names: tuple[str, str], sides: tuple[Side, Side], lefts: Groups, rights: Groups) -> Pairs:
+def _by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs of the groups of two layers that a mapping names, or of two groups."""
     ones, others = (_named(*both) for both in zip((lefts, rights), names, sides, strict=True))
     if len(ones) != len(others):
@@ -165,11 +165,7 @@ def _named(groups: Groups, name: str, side: Side) -> list[WeightGroup]:
     return found
 
 
-def _surely_by_kind(lefts: Groups, rights: Groups) -> Pairs:
-    return _by_kind(lefts, rights, sure=True)
-
-
-def _by_kind(lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
+def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
     """Pairs of groups of one kind in order, if their shapes agree throughout; otherwise of those of each shape whose
     number is the same on both sides. Tied weights without a partner are left out first. Of several of one shape those
     belong together that hold the same numbers, if there are such. Weights of layers that no framework knows must have
@@ -219,7 +215,7 @@ def _numbers(group: WeightGroup) -> bytes:
     return np.asarray(array[np.unravel_index(places, array.shape)], np.float32).tobytes()
 
 
-def _by_numbers(sides: tuple[Side, Side], lefts: Groups, rights: Groups) -> Pairs:
+def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs of weights that hold the same numbers, and of what else the same layers own in the same arrangement, such
     as biases of zeros."""
     if not lefts or not rights:
@@ -239,13 +235,13 @@ def _by_numbers(sides: tuple[Side, Side], lefts: Groups, rights: Groups) -> Pair
                 of_side.difference_update(group.names)
 
 
-def in_precision(array: Array, sides: Sequence[Side]) -> Array:
+def in_precision(array: Array, sides: Sides) -> Array:
     """The array in the precision that both sides have."""
     precise = all(side.precision == "float64" for side in sides)
     return array if precise or array.dtype != np.float64 else array.astype(np.float32)
 
 
-def _companions(pair: GroupPair, sides: tuple[Side, Side], rest: Sequence[set[str]]) -> Pairs:
+def _companions(pair: GroupPair, sides: Sides, rest: Sequence[set[str]]) -> Pairs:
     """Pairs of what stands beside the arrays of an arrangement in their layers, one array a layer, such as their
     biases: their one axis is arranged as the kernels' axis of outputs."""
     assert pair.entry
@@ -264,7 +260,7 @@ def _companions(pair: GroupPair, sides: tuple[Side, Side], rest: Sequence[set[st
 
 
 def _fitting(
-    sides: tuple[Side, Side],
+    sides: Sides,
     names: tuple[tuple[str, ...], tuple[str, ...]],
     axes: tuple[Axes, Axes],
     found: str = "shape",
@@ -273,18 +269,18 @@ def _fitting(
 ) -> Pairs:
     """The pair of these arrays, if their shapes fit the axes; `turned` where the first are the right side's."""
     left, right = (
-        {name: side.shape(name) for name in own if name != LACKING} for side, own in zip(sides, names, strict=True)
+        {name: side.shape(name) for name in own if name != LACKING}
+        for side, own in zip(sides[::-1] if turned else sides, names, strict=True)
     )
     known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
     try:
         entry = arranged(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
     except UnfitRecordsError:
         return []
-    entry = replace(entry.turned() if turned else entry, found=found)
-    return [of_entry(entry, *(sides[::-1] if turned else sides))]
+    return [of_entry(replace(entry.turned() if turned else entry, found=found), *sides)]
 
 
-def _by_shapes_that_add_up(lefts: Groups, rights: Groups) -> Pairs:
+def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs of a layer and of several of its kind that follow one another and have its outputs in parts, such as
     query, key and value."""
     for turned, ones, others in ((False, lefts, rights), (True, rights, lefts)):
@@ -296,9 +292,8 @@ def _by_shapes_that_add_up(lefts: Groups, rights: Groups) -> Pairs:
                 continue
             taken |= {id(group) for group in run}
             for name, tensor in one.tensors.items():
-                sides, both = (one.side, run[0].side), (axes[0][name], axes[1][name])
                 names = tensor.names, tuple(own for group in run for own in group.tensors[name].names)
-                yield from _fitting(sides, names, both, turned=turned)
+                yield from _fitting(sides, names, (axes[0][name], axes[1][name]), turned=turned)
 
 
 def _run(one: WeightGroup, others: Groups) -> Groups:
@@ -334,7 +329,7 @@ def _own_axes(group: WeightGroup) -> dict[str, Axes]:
     return found
 
 
-def _by_more_rows(lefts: Groups, rights: Groups) -> Pairs:
+def _by_more_rows(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs in order of embeddings of which one has more rows, such as padding at its end."""
     for one, other in zip(*([g for g in of if "embeddings" in g.tensors] for of in (lefts, rights)), strict=False):
         left, right = (group.tensors["embeddings"] for group in (one, other))
@@ -342,10 +337,10 @@ def _by_more_rows(lefts: Groups, rights: Groups) -> Pairs:
             more = left.shape > right.shape
             names = (left.names, (*right.names, LACKING)) if more else ((*left.names, LACKING), right.names)
             axes = (PARTS,), ("m",)
-            yield from _fitting((one.side, other.side), names, (axes, axes))
+            yield from _fitting(sides, names, (axes, axes))
 
 
-def _by_shape(lefts: Groups, rights: Groups) -> Pairs:
+def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs in order of trained weights of one shape, or of one that is the other turned round, where both sides have
     as many. A square matrix may be either, so it has no partner here unless no framework knows either layer."""
     by_shape: dict[Shape, tuple[list[tuple[WeightGroup, str]], list[tuple[WeightGroup, str]]]] = {}
@@ -362,7 +357,12 @@ def _by_shape(lefts: Groups, rights: Groups) -> Pairs:
             if not may_be_turned or one.kind == other.kind == "parameters":
                 same = one.side.shape(name) == other.side.shape(other_name)
                 both = axes, axes if same else axes[::-1]
-                yield from _fitting((one.side, other.side), ((name,), (other_name,)), both)
+                yield from _fitting(sides, ((name,), (other_name,)), both)
+
+
+WAYS: tuple[Way, ...] = (
+    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_more_rows, _by_shape
+)  # fmt: skip
 
 
 def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:

@@ -71,9 +71,11 @@ class Benchmark:
         epoch = epoch_batches(material.batch, material.training_rows, self.plan.settings, 1)
         self.epoch = epoch.part(0, len(epoch.rows) // epoch.batch_size)  # without a last batch that is not full
         self.matched = [index for index, row in enumerate(self.plan.rows) if not row.installed]
+        # Those that decode and are profiled, since they are not measured a second time.
+        self.plain = [index for index in self.matched if not self.plan.rows[index].control]
         self.budget = self.plan.budget if budget is None else budget
         self.began = self.end = 0.0
-        rounds = recording.rounds()
+        rounds = [line for line in recording.rounds() if line.cycles]
         last = [visit for line in rounds for cycle in line.cycles for visit in cycle]
         self.step_seconds = {visit.row: median(visit.steps) for visit in last}  # by the row's index
         # Of starting and warming up the matched rows; 0 before it is known, and turns included where this goes on.
@@ -176,7 +178,7 @@ class Benchmark:
             if not extra and (self._used < LEAST_ROUNDS or self._goes_on()):
                 return
             # With the processes of the last round, the rest of what the time allows.
-            plain = [one for one in live if self._is_plain(one.row)]
+            plain = [one for one in live if one.row in self.plain]
             self._decode(plain, number, rng)
             if extra or not self._wants_extra():
                 self._profile(plain)
@@ -184,22 +186,27 @@ class Benchmark:
     def _cycles(
         self, live: Sequence[Trainees], rng: np.random.Generator, words: str, extra: bool
     ) -> Iterator[list[Visit]]:
-        """Let the rows take turns, for as many cycles and with visits as long as the time allows."""
-        indices = [one.row for one in live]
-        share, wanted = self._sizes(indices, extra)
-        foreseen = self._cycle_seconds(indices, share)
+        """Let the rows take turns, for as many cycles and with visits as long as the time allows.
+
+        Unless they are `extra`, they leave time for the rounds that an answer still needs.
+        """
+        indices, began = [one.row for one in live], machine.now()
+        to_come = 0 if extra else max(0, LEAST_ROUNDS - self._used - 1)
+        seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
+        fitting = (share for share in SHORTER if seconds >= FEWEST_CYCLES * self._cycle_seconds(indices, share))
+        share, most = next(fitting, SHORTER[-1]), EXTRA_CYCLES if extra else CYCLES
+        foreseen = self._cycle_seconds(indices, share) / self.stretch
         for one in live:
             one.counts = partial(step_counts, share=share)
-        began, turns = machine.now(), take_turns(live, rng, partial(self.status, words))
-        for number, cycle in enumerate(turns, 1):
+        for number, cycle in enumerate(take_turns(live, rng, partial(self.status, words)), 1):
             yield cycle
             self.step_seconds |= {one.row: one.step_seconds for one in live}
-            each = (machine.now() - began) / number
-            if number >= wanted or self.left < each:
+            passed = machine.now() - began
+            self.stretch = max(1.0, passed / number / foreseen)
+            if number >= most or passed + passed / number > seconds:
                 break
             if not usable(cycle):
                 machine.wait_until_fit(self.note)
-        self.stretch = max(1.0, self.stretch * each / foreseen)
 
     def _decode(self, live: Sequence[Trainees], number: int, rng: np.random.Generator) -> None:
         """The shown sentences in each row that has not decoded them, and turns of decoding."""
@@ -213,21 +220,17 @@ class Benchmark:
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.characters}
         for work, sources in self.sentences.timed.items():
             state, batch = self.sentences.weights.state, self.sentences.batch(sources)
-            decoders = [Decoder(one.row, one.processes[0], state, batch) for one in live if one.row in ready]
+            decoders = [Decoder(one.row, one.processes, state, batch) for one in live if one.row in ready]
             calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.matched)
             if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
                 began = machine.now()
                 turns = take_turns(decoders, rng, partial(self.status, "decoding in turns"))
                 self.recording.append(Round(number, work, [], [*islice(turns, EXTRA_CYCLES)], machine.now() - began))
 
-    def _is_plain(self, index: int) -> bool:
-        """Whether a row decodes and is profiled: with matched settings, and not measured a second time."""
-        return not (self.plan.rows[index].installed or self.plan.rows[index].control)
-
     def _unprofiled(self) -> set[int]:
         """The rows that have no profile and are to have one."""
         recorded = {line.row for line in self.recording.of_kind(RowProfile)}
-        return {*filter(self._is_plain, self.matched)} - recorded
+        return {*self.plain} - recorded
 
     def _profile(self, live: Sequence[Trainees]) -> None:
         """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
@@ -247,7 +250,7 @@ class Benchmark:
         A lane changes no mathematics, so the matched rows suffice. Nothing is timed, so backends climb side by side.
         """
         certified, plan = {line.row for line in self.recording.of_kind(Certified)}, self.plan
-        missing = {n: plan.rows[n] for n in self.matched if self._is_plain(n) and n not in certified}
+        missing = {n: plan.rows[n] for n in self.plain if n not in certified}
         for python in dict.fromkeys(row.python for row in missing.values()):
             names = {index: row.backend for index, row in missing.items() if row.python == python}
             self.status(CHECKING)
@@ -280,18 +283,6 @@ class Benchmark:
             return True
         cycles, share = (FEWEST_CYCLES, 1.0) if self._used >= LEAST_ROUNDS else (1, 0.0)
         return self.left >= self.start_seconds + cycles * self._cycle_seconds(self.matched, share)
-
-    def _sizes(self, indices: Sequence[int], extra: bool) -> tuple[float, int]:
-        """The share of the longest duration that visits of the next cycles have, and the number of these cycles.
-
-        Unless they are `extra`, they leave time for the rounds that an answer still needs.
-        """
-        to_come = 0 if extra else max(0, LEAST_ROUNDS - self._used - 1)
-        for_turns = (self.left - to_come * self.start_seconds) / (to_come + 1)
-        fitting = (share for share in SHORTER if for_turns >= FEWEST_CYCLES * self._cycle_seconds(indices, share))
-        share = next(fitting, SHORTER[-1])
-        cycles = max(1, int(for_turns / self._cycle_seconds(indices, share)))
-        return share, min(EXTRA_CYCLES if extra else CYCLES, cycles)
 
     def _give_way(self, opened: bool = False) -> None:
         """Make the budget longer, at most by half, where the rounds that an answer needs do not fit, and note it.

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,14 +98,9 @@ class Plan(Measured, frozen=True):
         return self.within < CAREFUL
 
     @property
-    def matched(self) -> list[Row]:
-        """The rows with matched settings, the control among them, which take turns from the first round on."""
-        return [row for row in self.rows if not row.installed]
-
-    @property
     def question(self) -> list[Row]:
         """The rows whose ratios to one another must become as narrow as `within`: those that do the same work."""
-        rows = [row for row in self.matched if not row.control]
+        rows = [row for row in self.rows if not (row.installed or row.control)]
         return [row for row in rows if not row.reduced] or rows
 
     @property
@@ -126,10 +121,9 @@ class Plan(Measured, frozen=True):
         defaults, own = vars(DataConfig()) | vars(TrainConfig()), vars(self.data) | vars(self.settings)
         options |= {name.replace("_", "-"): (own[name], defaults[name]) for name in own if name != "split"}
         given = {name: value for name, (value, default) in options.items() if value != default}
-        words = [*_options(given), *self.python_options]
-        if self.kind == "benchmark":
-            return " \\\n    ".join(["rosetta bench", *words])
-        return " ".join(["rosetta sweep", *words])
+        words = [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]
+        program, between = ("bench", " \\\n    ") if self.kind == "benchmark" else ("sweep", " ")
+        return between.join([f"rosetta {program}", *words, *self.python_options])
 
     @property
     def python_options(self) -> list[str]:
@@ -192,8 +186,3 @@ def require_named(plan: Plan, pythons: Iterable[str], path: Path) -> None:
 def _digits(number: float) -> str:
     """A number as it is typed for an option: without an exponent and without trailing zeros."""
     return f"{number:.9f}".rstrip("0").rstrip(".")
-
-
-def _options(given: Mapping[str, Any]) -> list[str]:
-    """Options as they are typed, such as "--seed 1", with values quoted for the shell; a True value makes a flag."""
-    return [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]

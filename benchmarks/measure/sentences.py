@@ -64,7 +64,10 @@ def _shape(material: Material) -> tuple[Any, ...]:
 
 
 class Sentences:
-    """The sentences that are decoded, as rows of the material, with their references."""
+    """The sentences that are decoded, as rows of the material, with their references.
+
+    Raises CannotBeginError where none is held out that the weights were not trained on.
+    """
 
     def __init__(self, material: Material, weights: Weights) -> None:
         self.material, self.weights = material, weights
@@ -75,6 +78,11 @@ class Sentences:
             return {source: row for source, row in found if (source in weights.trained) == trained}
 
         training, held_out = rows_of(material.training_rows, True), rows_of(material.validation_rows, False)
+        if not held_out:
+            raise CannotBeginError(
+                f"{weights.words} were trained on every sentence that is held out here; give another --seed, or "
+                "leave out --run"
+            )
         of_source = references(material.pairs, [*training, *held_out])
         rng = np.random.default_rng(SHOWN_SEED)  # they are drawn at random, so that nobody has picked them
         drawn = [

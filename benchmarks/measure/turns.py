@@ -8,6 +8,7 @@
   own times, so nothing is chosen by what was measured.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -36,22 +37,28 @@ Counts = Callable[[float], tuple[int, int]]
 
 
 @dataclass
-class Trainees:
-    """Processes that train at the same time, each by itself or all as one group."""
+class Contestant(ABC):
+    """One process, or several that work at the same time."""
 
-    row: int
+    row: int  # index by which its visits are known
     processes: Sequence[BackendProcess]
-    epoch: Batches  # its batches are trained on over and over; a group divides each
-    counts: Counts
-    step_seconds: float = 0.0  # duration of its latest steps
 
-    @property
-    def pids(self) -> list[int]:
-        return [process.pid for process in self.processes]
+    @abstractmethod
+    def visit(self, first: int) -> Visit:
+        """Take a turn, which begins with the batch of this number."""
 
     def ask(self, function: Callable[..., Any], **arguments: Any) -> list[Any]:
         """What a function of `in_child` returns in each process; all are asked at once."""
         return ask_each(self.processes, lambda process: process.call(function, **arguments))
+
+
+@dataclass
+class Trainees(Contestant):
+    """Processes that train, each by itself or all as one group."""
+
+    epoch: Batches  # its batches are trained on over and over; a group divides each
+    counts: Counts
+    step_seconds: float = 0.0  # duration of its latest steps
 
     def part(self, first: int, steps: int) -> Batches:
         """So many batches from number `first` on. The corpus crosses whole, so memory shows what it takes."""
@@ -84,21 +91,15 @@ class Trainees:
 
 
 @dataclass
-class Decoder:
-    """A process that decodes many sentences at once, or one alone."""
+class Decoder(Contestant):
+    """A process that decodes the same sources in each turn, many at once or one alone."""
 
-    row: int
-    process: BackendProcess
     state: ModelState
-    batch: Batch  # whose sources it decodes
-
-    @property
-    def pids(self) -> list[int]:
-        return [self.process.pid]
+    batch: Batch  # of these sources
 
     def visit(self, first: int) -> Visit:
-        """Calls that decode, whatever batch is the first."""
-        return self.process.call(in_child.decoding, state=self.state, batch=self.batch)
+        visited: Visit = self.ask(in_child.decoding, state=self.state, batch=self.batch)[0]
+        return visited
 
 
 def opened(
@@ -129,11 +130,11 @@ def opened(
 
 
 def take_turns(
-    contestants: Sequence[Trainees | Decoder], rng: np.random.Generator, before: Callable[[], None] = lambda: None
+    contestants: Sequence[Contestant], rng: np.random.Generator, before: Callable[[], None] = lambda: None
 ) -> Iterator[list[Visit]]:
     """The visits of cycle after cycle, without end: the caller stops. `before` is called before each turn."""
     # Contestants may share processes, whose work is to be counted once.
-    pids = sorted({pid for contestant in contestants for pid in contestant.pids})
+    pids = sorted({process.pid for contestant in contestants for process in contestant.processes})
     while True:
         first = int(rng.integers(1 << 30))  # the first batch of this cycle, the same for all
         cycle = []
@@ -143,7 +144,7 @@ def take_turns(
         yield cycle
 
 
-def turn(contestant: Trainees | Decoder, first: int, pids: Sequence[int]) -> Visit:
+def turn(contestant: Contestant, first: int, pids: Sequence[int]) -> Visit:
     """One turn, taken again up to three times while other processes than `pids` or other virtual machines disturb it.
 
     The last one is returned.

@@ -1,11 +1,7 @@
 """`rosetta bench` on NumPy's backend, in short visits: from the command line to JSON, ended and gone on with."""
 
-import fcntl
-import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -13,10 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from benchmarks.measure import machine
-from benchmarks.measure.machine import lock_path
 from benchmarks.measure.recording import Recording
 from tests.attack.stories import whole_lines
-from tests.program import refusal, rosetta, short, start_short, wait_until, workers
+from tests.program import rosetta, short, start_short, wait_until, workers
 
 # So wide that the fewest rounds are enough, on however restless a machine.
 TINY = [*"--num-samples 300 --latent-dim 16 --threads 1 --within 100000% --budget 10m".split()]
@@ -56,14 +51,6 @@ def measured(interrupted: Interrupted) -> tuple[Recording, dict[str, Any]]:
     return Recording.read(interrupted.out), answered
 
 
-@contextmanager
-def another_benchmark() -> Iterator[None]:
-    """One that seems to run, since its lock is held."""
-    with lock_path().open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-
-
 def test_ctrl_c_shows_what_is_known_and_says_how_to_go_on(interrupted: Interrupted) -> None:
     go_on = f"rosetta bench --out {interrupted.out} --resume --python numpy={sys.executable}"
     assert "numpy" in interrupted.printed
@@ -95,36 +82,6 @@ def test_a_benchmark_that_goes_on_keeps_all_that_it_had_and_answers_in_json(inte
     assert all(visit.finite and sum(visit.lead) + sum(visit.steps) <= visit.loop for visit in visits)
     # Of the median visit, since other programs may stop a process between two steps.
     assert median((sum(visit.lead) + sum(visit.steps)) / visit.loop for visit in visits) > 0.95
-
-
-def test_where_another_benchmark_runs_it_ends_at_once_if_told_to_and_leaves_what_is_there(tmp_path) -> None:
-    out = tmp_path / "a.jsonl"
-    with another_benchmark():
-        for name in ("bench", "sweep"):
-            options = ["--backends", "numpy", "--num-samples", "300", "--no-wait", "--out", out]
-            assert "another benchmark runs" in refusal(2, name, *options)
-            assert not out.exists()
-        out.write_bytes(b"its head alone\n")
-        assert "another benchmark runs" in refusal(2, "bench", "--resume", "--no-wait", "--out", out)
-        assert out.exists()
-
-
-def test_a_recording_that_somebody_else_writes_is_not_read_before_they_are_done(measured, tmp_path) -> None:
-    """Else its next round would be measured twice. One that is done is gone on with by measuring nothing."""
-    out = tmp_path / "a.jsonl"
-    recording, answered = measured
-    assert "leave out --seed" in refusal(2, "bench", "--resume", "--out", recording.path, "--seed", 9)
-    whole = recording.path.read_bytes().splitlines(keepends=True)
-    out.write_bytes(b"".join(whole[:-1]))
-    with another_benchmark():
-        second = start_short(ROUNDS, "bench", "--resume", "--out", out, *HERE_TOO, "--json")
-        assert "another benchmark runs" in second.stderr.readline()
-        with out.open("ab") as first:
-            first.write(whole[-1])  # the first one ends with its last line
-    printed, errors = second.communicate(timeout=60)
-    assert second.returncode == 0, errors
-    assert json.loads(printed.splitlines()[-1])["rounds"] == answered["rounds"]
-    assert out.read_bytes() == b"".join(whole)
 
 
 def test_what_cannot_be_measured_leaves_no_recording(tmp_path, monkeypatch) -> None:

@@ -33,6 +33,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "VISIT_SECONDS", 0.02)
     monkeypatch.setattr(sweep, "ROUNDS", 1)
     monkeypatch.setattr(sweep, "WORKERS_CYCLES", 1)
+    monkeypatch.setattr(sweep, "SUMS", 2)
     monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
     monkeypatch.setattr(machine, "MOST_OTHERS", inf)
 
@@ -75,6 +76,8 @@ def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) ->
     assert [(point.axis, point.size) for point in found.points] == sweep.points_of(plan)
     assert all(0 < point.share < 1.5 for point in found.points)
     assert found.command == "rosetta sweep --backends numpy --latent-dim 16 --threads 1 --num-samples 200"
+    path.write_text(path.read_text(encoding="utf-8").replace(made.head.corpus.sha256, "0" * 64), encoding="utf-8")
+    assert "phrasebook has changed since" in refusal(2, "sweep", "--resume", "--out", path)
 
 
 def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(

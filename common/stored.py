@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from heapq import merge
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -44,8 +44,14 @@ class Pairs(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def __getitem__(self, row: int) -> Pair:  # type: ignore[override] # nobody asks for slices
-        row = range(len(self))[row]
+    @overload
+    def __getitem__(self, rows: int) -> Pair: ...
+    @overload
+    def __getitem__(self, rows: slice) -> list[Pair]: ...
+    def __getitem__(self, rows: int | slice) -> Pair | list[Pair]:
+        if isinstance(rows, slice):
+            return [self[row] for row in range(len(self))[rows]]
+        row = range(len(self))[rows]
         return self._read(row, row + 1)[0]
 
     def __iter__(self) -> Iterator[Pair]:

@@ -23,6 +23,7 @@ def test_pairs_on_disk_are_those_that_were_given_and_are_sorted_in_pieces(monkey
     pairs = Pairs(MANY)
     assert pairs == MANY
     assert [pairs[row] for row in (0, np.int64(5000), -1)] == [MANY[row] for row in (0, 5000, -1)]
+    assert pairs[1:9:3] == MANY[1:9:3]
     pairs.append(PAIRS[0])
     assert pairs == [*MANY, PAIRS[0]] != MANY
     with pytest.raises(IndexError):

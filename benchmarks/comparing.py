@@ -63,26 +63,26 @@ def parity(
     size = QUICK if quick else WHOLE
     corpus, settings = DataConfig(data, skip_bad_lines=skip_bad_lines), TrainConfig(seed=seed)
     runtime = Runtime(threads=threads, device=device)
-    found = Parity()
+    result = Parity()
     try:
         with (
             Course(corpus, settings, latent_dim, size, runtime, padding, workers) as course,
             Live(ladder_table([]), console=terminal.err, transient=True) as live,
         ):
             dtypes = [dtype] if dtype else ["float64", "float32"]
-            climb(course, names, dtypes, found, lambda: live.update(ladder_table(found.checks)), at_once=cores())
+            climb(course, names, dtypes, result, lambda: live.update(ladder_table(result.checks)), at_once=cores())
     except CannotBeginError as error:
-        raise RosettaError(str(error)) if found.checks else error from None
+        raise RosettaError(str(error)) if result.checks else error from None
     except KeyboardInterrupt:
         raise CtrlCError("interrupted before every backend had been compared") from None
     finally:  # print what was found even where an error ended the comparison
-        if json and found.checks:
-            terminal.print_json(found.as_json())
-        elif found.checks:
-            terminal.out.print(ladder_table(found.checks))
-            for explanation in found.explanations:
+        if json and result.checks:
+            terminal.print_json(result.as_json())
+        elif result.checks:
+            terminal.out.print(ladder_table(result.checks))
+            for explanation in result.explanations:
                 print(printable(explanation))
-    if not found.passed:
+    if not result.passed:
         raise RosettaError("parity is broken")
     if not json:
         print("Every backend agrees with the referee, within the bounds of each rung")
@@ -128,22 +128,22 @@ def diff(
         alone = sum(group.required for group in (*pairing.left, *pairing.right))
         print(f"{quoted(write_mapping)} has {len(pairing.pairs)} pairs; {alone} groups of weights have no partner")
         return
-    found = compare_records(*sides, known)
+    comparison = compare_records(*sides, known)
     if json:
-        terminal.print_json(found.as_json())
+        terminal.print_json(comparison.as_json())
     elif markdown:
-        print(tables.markdown(found))
+        print(tables.markdown(comparison))
     else:
-        terminal.out.print(tables.diff_table(found))
-        for line in tables.lines(found):
+        terminal.out.print(tables.diff_table(comparison))
+        for line in tables.lines(comparison):
             print(printable(line))
-    if not found.checks:
-        raise RosettaError(f"nothing of {found.right} and {found.left} was compared")
-    if not found.passed:
-        raise RosettaError(f"{found.right} and {found.left} differ")
-    if found.lacks(required):
-        raise RosettaError(f"--require asks for what was not compared: {found.lacks(required)}")
-    if not found.control.passed:
+    if not comparison.checks:
+        raise RosettaError(f"nothing of {comparison.right} and {comparison.left} was compared")
+    if not comparison.passed:
+        raise RosettaError(f"{comparison.right} and {comparison.left} differ")
+    if comparison.lacks(required):
+        raise RosettaError(f"--require asks for what was not compared: {comparison.lacks(required)}")
+    if not comparison.control.passed:
         raise RosettaError("the control failed, so the comparison is not to be trusted; see the table's last line")
 
 
@@ -172,9 +172,9 @@ def carry(
             f"the {to} model's names are not known; record it with rosetta_record and name the record with --like"
         )
     sides = Side(left), Side(like)
-    found = sides[1].framework
-    if found != to:
-        raise CannotBeginError(f"{like} is a record of {found}, and --to asks for {to}; name a record of {to}")
+    framework = sides[1].framework
+    if framework != to:
+        raise CannotBeginError(f"{like} is a record of {framework}, and --to asks for {to}; name a record of {to}")
     pairing = paired(*sides, read_mapping(mapping) if mapping else None)
     arrays = carried(pairing)
     arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}

@@ -12,7 +12,8 @@ from common.config import DataConfig
 from common.corpus import read_corpus
 from common.material import Material
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from tests.program import answer, refusal, rosetta
+from rosetta import _run_and_texts
+from tests.program import answer, refusal
 
 RUNTIME = Runtime(threads=1)
 SENTENCE, TRANSLATION = "Look at the skirt!", "Regardez la jupe\u202f!"
@@ -51,8 +52,7 @@ def test_a_sentence_without_a_run_is_translated_by_it() -> None:
         assert answer(*arguments, stdin=SENTENCE.encode()) == expected
     assert answer("evaluate", "--backend", "numpy", "--limit", 5)["run"] == str(BUNDLED_RUN)
     for text in ("", "x" * 300, "He is 1/2 there."):
-        status, out, _ = rosetta("translate", text, "--backend", "numpy", "--unknown", "drop")
-        assert (status, out.count("\n")) == (0, 1)
+        assert _run_and_texts([text]) == (None, [text])
     assert "runs/none is not a run" in refusal(2, "translate", "runs/none", SENTENCE)
 
 

@@ -227,7 +227,7 @@ def _charts(results: Results) -> dict[str, str]:
     }
     names = [row.title if not row.why_not else f"{row.title}, not compared" for row in rows]
     backends = [row.row.backend for row in rows]
-    return {title: chart([*map(Bar, names, backends, found)]) for title, found in times.items() if any(found)}
+    return {title: chart([*map(Bar, names, backends, of_rows)]) for title, of_rows in times.items() if any(of_rows)}
 
 
 def _by_row(rows: Iterable[RowResults], columns: Columns) -> str:

@@ -64,9 +64,9 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
     parser = MarkdownIt("js-default")  # which shows HTML as text
 
     def image(tokens: Sequence[Any], place: int, options: Any, environment: Any) -> str:
-        title = tokens[place].content
-        shown, drawing = escape(title), charts.get(title, "")
-        return f'<span class="chart" role="img" aria-label="{shown}"><b>{shown}</b>{drawing}</span>'
+        title = escape(tokens[place].content)
+        drawing = charts.get(tokens[place].content, "")
+        return f'<span class="chart" role="img" aria-label="{title}"><b>{title}</b>{drawing}</span>'
 
     # A table that is wider than the page is scrolled by itself.
     rules = parser.renderer.rules  # type: ignore[attr-defined]
@@ -74,9 +74,8 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
     rules["table_open"] = lambda *_: '<div class="scroll" tabindex="0"><table>\n'
     rules["table_close"] = lambda *_: "</table></div>\n"
     answer, _, below = markdown.partition("\n---\n")
-    first, *sections = re.split(r"^## ", below, flags=re.MULTILINE)
-    folded = [parser.render(first)]
-    for section in sections:
+    folded = []
+    for section in re.split(r"^## ", below, flags=re.MULTILINE)[1:]:
         title, _, body = section.partition("\n")
         folded.append(
             f"<details>\n<summary>{parser.renderInline(title)}</summary>\n{parser.render(body)}</details>\n"

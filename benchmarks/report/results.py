@@ -116,8 +116,8 @@ class Results:
         self.reached = half_width(recording)  # by the widest interval, to its wider side
         # The rows of which a process was started, without those that are measured a second time: from fast to slow;
         # those that are not compared come last.
-        found = [self._row(index) for index in sorted(self.starts) if not rows[index].control]
-        self.rows = sorted(found, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
+        measured = [self._row(index) for index in sorted(self.starts) if not rows[index].control]
+        self.rows = sorted(measured, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
         self.by_label = {row.label: row for row in self.rows}
 
     @cached_property

@@ -172,11 +172,13 @@ def report_of(recording: Recording) -> Report:
 def _of_sizes(scaling: Scaling) -> dict[str, str]:
     """What the template of a page about sizes has in its places: its headline, and of each axis a table."""
     shares = grouped((point.backend, point.share) for point in scaling.points if point.axis != MEMORY)
-    best = sorted(((max(found), name) for name, found in shares.items()), reverse=True)
-    reached = [f"{words.percent(most)} in {words.safe(name)}" for most, name in best]
+    best = sorted(((max(reached), name) for name, reached in shares.items()), reverse=True)
+    of_backends = [f"{words.percent(most)} in {words.safe(name)}" for most, name in best]
     headline = "How the memory of a training grows with its corpus"
-    if reached:
-        headline = f"At its best size a training step reaches this share of the machine's peak: {listed(reached)}."
+    if of_backends:
+        headline = (
+            f"At its best size a training step reaches this share of the machine's peak: {listed(of_backends)}."
+        )
     values = {"headline": headline, "base": "", "peak": words.digits(scaling.flops / 1e9)}
     by_axis = grouped((point.axis, point) for point in scaling.points)
     for axis, name in AXES.items():

@@ -30,8 +30,8 @@ def code(text: str) -> str:
 
 def safe(text: str) -> str:
     """A sentence or a name of any origin, with those words in code spans that could be taken for markup."""
-    shown = for_terminal(text).replace("`", "'").strip()
-    return WORD.sub(lambda word: code(word[0]) if MARKUP.search(word[0]) else word[0], shown)
+    plain = for_terminal(text).replace("`", "'").strip()
+    return WORD.sub(lambda word: code(word[0]) if MARKUP.search(word[0]) else word[0], plain)
 
 
 def joined(*parts: str) -> str:
@@ -63,7 +63,7 @@ def sections(name: str, values: Mapping[str, str]) -> dict[str, str]:
     A paragraph that is nothing but an empty value is left out, and so is the text below it, which is about it. A
     section of which nothing is left is left out.
     """
-    found = {}
+    bodies = {}
     for section in re.split(r"^## ", "\n" + template(name), flags=re.MULTILINE):
         title, _, body = section.partition("\n")
         kept, there = [], True
@@ -74,8 +74,8 @@ def sections(name: str, values: Mapping[str, str]) -> dict[str, str]:
                 there = bool(value)
             kept += [value] if there else []
         if kept:
-            found[title] = joined(*kept)
-    return found
+            bodies[title] = joined(*kept)
+    return bodies
 
 
 def under_headings(parts: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import sha256
+from inspect import isfunction
 
 from docs.phrasebook import english, french
 from docs.phrasebook.patterns import Pairs, describing, doing, everyday, having
@@ -17,72 +18,12 @@ LONGEST_FRENCH = 40
 # they open in few ways, which are soon learned; the rules give it its range.
 PER_RULE = 14
 
-RULES: tuple[Callable[[], Pairs], ...] = (
-    describing.trait,
-    describing.trait_not,
-    describing.trait_question,
-    describing.trait_very,
-    describing.do_not_be,
-    describing.need,
-    describing.job,
-    describing.comparison,
-    describing.age,
-    describing.kinship,
-    describing.thing,
-    describing.thing_too,
-    describing.this_thing,
-    describing.things,
-    describing.color,
-    describing.colored_thing,
-    describing.exclamation,
-    having.have,
-    having.have_not,
-    having.have_question,
-    having.have_number,
-    having.ownership,
-    having.mine,
-    having.like,
-    having.like_question,
-    having.would_like,
-    having.please,
-    having.there_is_no_more,
-    having.there_are,
-    having.where_are,
-    having.in_place,
-    having.thing_on,
-    doing.now,
-    doing.now_question,
-    doing.did,
-    doing.did_on,
-    doing.did_not,
-    doing.cannot,
-    doing.can_question,
-    doing.must,
-    doing.going_to,
-    doing.want_to,
-    doing.want_to_not,
-    doing.come_from,
-    doing.live_in,
-    doing.language,
-    doing.lesson,
-    doing.play,
-    everyday.greeting,
-    everyday.name,
-    everyday.price,
-    everyday.thing_price,
-    everyday.how_many,
-    everyday.clock,
-    everyday.opening_hours,
-    everyday.departure,
-    everyday.day,
-    everyday.date,
-    everyday.free_on,
-    everyday.weather,
-    everyday.see_you,
-    everyday.addition,
-    everyday.pain,
-    everyday.room,
-    everyday.phone,
+# Every function of these modules is a rule, but for those whose names begin with an underscore.
+RULES: tuple[Callable[[], Pairs], ...] = tuple(
+    rule
+    for module in (describing, having, doing, everyday)
+    for name, rule in vars(module).items()
+    if isfunction(rule) and rule.__module__ == module.__name__ and not name.startswith("_")
 )
 # Each pattern: its name, its sentences, and how many of them to take.
 PATTERNS: tuple[tuple[str, Callable[[], Pairs], int], ...] = (

@@ -230,24 +230,24 @@ def arranged(
     _check(where, more, names, axes)
     equations = [
         equation
-        for side, (own, of, their_axes) in enumerate(zip(names, shapes, axes, strict=True))
+        for side, (own, own_shapes, own_axes) in enumerate(zip(names, shapes, axes, strict=True))
         for place, name in enumerate(own)
         if name != LACKING
-        for equation in _equations(where, name, their_axes, of[name], f"{PARTS}:{side}:{place}")
+        for equation in _equations(where, name, own_axes, own_shapes[name], f"{PARTS}:{side}:{place}")
     ]
     sizes = _solved(where, equations, more.sizes)
     widths = [
         [0 if name == LACKING else sizes.get(f"{PARTS}:{side}:{place}", 1) for place, name in enumerate(own)]
         for side, own in enumerate(names)
     ]
-    sums = [" + ".join(str(width) for width in of if width) for of in widths]
-    kept = [(0, max(map(sum, widths)))]
-    for own, of, others in zip(names, widths, widths[::-1], strict=True):
+    sums = [" + ".join(str(width) for width in of_side if width) for of_side in widths]
+    kept = [(0, max(map(sum, widths)))]  # the parts that both sides have
+    for own, of_side, of_other in zip(names, widths, widths[::-1], strict=True):
         if LACKING in own:
             place = own.index(LACKING)
-            of[place] = max(0, sum(others) - sum(of))
-            kept = [(0, sum(of[:place])), (sum(of[: place + 1]), sum(of))]
-    if sum(widths[0]) != sum(widths[1]) or any(0 in of for of in widths):
+            of_side[place] = max(0, sum(of_other) - sum(of_side))
+            kept = [(0, sum(of_side[:place])), (sum(of_side[: place + 1]), sum(of_side))]
+    if sum(widths[0]) != sum(widths[1]) or any(0 in of_side for of_side in widths):
         raise UnfitRecordsError(
             f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
             f'or "{LACKING}" for those that the other side lacks'
@@ -260,12 +260,13 @@ def arranged(
     if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
         whole = (PARTS,), *whole
     left, right = (
-        Layout(own, of_side, whole, sizes, tuple(of), blocks_of(own, of, kept))
-        for own, of_side, of in zip(names, axes, widths, strict=True)
+        Layout(own, own_axes, whole, sizes, tuple(own_widths), blocks_of(own, own_widths, kept))
+        for own, own_axes, own_widths in zip(names, axes, widths, strict=True)
     )
     if more.order:
-        spans = equal_spans(sizes[PARTS], len(more.order))
-        right = replace(right, blocks=tuple((right.names[0], spans[k], spans[of]) for k, of in enumerate(more.order)))
+        spans, name = equal_spans(sizes[PARTS], len(more.order)), right.names[0]
+        blocks = [(name, spans[place], spans[of_left]) for place, of_left in enumerate(more.order)]
+        right = replace(right, blocks=tuple(blocks))
     return Arrangement(line, left, right, tuple(more.order), more.times, more.add)
 
 

@@ -20,6 +20,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
+from urllib.error import HTTPError
 
 import psutil
 
@@ -88,14 +89,19 @@ def train(first: str, second: str) -> None:
 
 
 def visit(port: int, sentence: str, ending: Event) -> None:
-    """Ask the page for a translation, again and again, until that is ended."""
+    """Ask the page for a translation, again and again, until that is ended; it may be too busy."""
     content = json.dumps({"backend": "numpy", "text": sentence}).encode()
     question = urllib.request.Request(
         f"http://127.0.0.1:{port}/translate", content, {"Content-Type": "application/json"}
     )
     while not ending.wait(0.2):
-        with urllib.request.urlopen(question, timeout=60) as answer:
-            assert json.load(answer)["translation"]
+        try:
+            with urllib.request.urlopen(question, timeout=60) as answer:
+                assert json.load(answer)["translation"]
+        except HTTPError as error:
+            if error.code != 503:
+                raise
+            error.close()
 
 
 def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
@@ -121,7 +127,8 @@ def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str
             for backend, translate in translators.items():
                 assert translate(sources) == expected[backend], f"{backend} translates otherwise than before"
             time.sleep(max(0.0, begun + number + 1 - time.monotonic()))
-            assert not any(each.done() for each in visits), "a visitor has no answer"
+            for each in visits:
+                assert not each.done(), each.result()
             found = look_at(processes[name])
             looks[name].append(found)
             assert not grown(looks[name]), grown(looks[name])

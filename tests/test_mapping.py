@@ -183,6 +183,7 @@ def test_any_arrangement_is_a_bijection(tmp_path: Path) -> None:
         ('"w" = {to = "q", axes = "n n -> n n"}', "the axis n stands twice"),
         ('"w" = {to = "q", axes = "n-1 m -> m n-1"}', "'n-1' is no name of an axis"),
         ('"w" = {to = ["q", "k"]}', "several arrays need axes"),
+        ('"_, w" = {to = "q"}', "several arrays need axes"),
         ('"w" = {to = ["q", "k"], axes = "n m -> m n"}', "several arrays need an axis parts"),
         ('"w" = {to = ["q", "_", "_"], axes = "parts m -> m parts"}', "expected one _"),
         ('"w, x" = {to = ["q", "k"], axes = "parts m -> m parts"}', "2 arrays are to be 2"),

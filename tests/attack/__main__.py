@@ -28,7 +28,7 @@ STORY_SECONDS = 600.0  # that a command may take with all its disturbances
 PAGE = PROJECT / "docs" / "reliability.md"
 RECORD = PROJECT / "docs" / "reliability" / "attacks.jsonl"
 ATTACKS = {  # where each is, how many cases of it a record has, and the seconds that one may take
-    "files": ("damaged_files.files", 55_000, INPUT_SECONDS),
+    "files": ("damaged_files.files", 25_000, INPUT_SECONDS),
     "recordings": ("damaged_files.recordings", 3_000, INPUT_SECONDS),
     "torch files": ("damaged_files.torch_files", 15_000, INPUT_SECONDS),
     "messages": ("messages.messages", 15_000, INPUT_SECONDS),

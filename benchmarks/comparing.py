@@ -163,6 +163,7 @@ def carry(
     """Write the weights of a record as another framework's model has them, for its own loader."""
     from benchmarks.compare.carry import aliases, carried, write_carried
     from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
+    from benchmarks.compare.drafts import guessed, line_of_pair
     from benchmarks.compare.mapping import read_mapping
     from benchmarks.compare.pairing import paired
     from benchmarks.compare.record import Side
@@ -183,6 +184,10 @@ def carry(
         check_optimizer_file(optimizer, out, sides[1], state)
     loaded = write_carried(out, sides[1], arrays)
     print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
+    lines = [line_of_pair(pair) for pair in guessed(pairing) if pair.found == "shape"]
+    if lines:
+        print("Guessed from shapes and names, so look whether the order is right; --mapping takes such lines:")
+        print("\n".join(map(printable, lines)))
     if optimizer and state:
         loaded = write_optimizer(optimizer, sides[1], state)
         print(printable(f"Its optimizer is in {quoted(optimizer)}: {loaded}"))

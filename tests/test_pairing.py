@@ -241,6 +241,22 @@ def test_a_layer_in_parts_has_each_weight_in_one_line(tmp_path: Path) -> None:
     passes_with_what_is_written(tmp_path, *sides)
 
 
+def test_without_numbers_parts_stand_as_the_name_of_the_whole_has_them_and_what_is_left_is_paired(
+    tmp_path: Path,
+) -> None:
+    """Where up ran before gate, and a layer has the shape of three others until these are one."""
+    output = RNG.normal(size=(N, M))
+    shapes = {"gate_up": 2 * M, "qkv": 3 * M, "out": M}
+    left: Layers = {name: (["Linear"], {"weight": RNG.normal(size=(n, M))}, output) for name, n in shapes.items()}
+    names = ("up_proj", "gate_proj", "q", "k", "v", "o")
+    right: Layers = {name: (["Dense"], {"kernel": RNG.normal(size=(M, M))}, output) for name in names}
+
+    found = paired(*both(tmp_path, left, right)).require().pairs
+
+    pairs = {pair.left.layer.path: [layer.path for layer in pair.right.layers] for pair in found}
+    assert pairs == {"gate_up": ["gate_proj", "up_proj"], "qkv": ["q", "k", "v"], "out": ["o"]}
+
+
 def test_a_kernel_in_another_order_differs_and_passes_with_the_line_that_is_written(tmp_path: Path) -> None:
     """As after an image with channels first on one side: no number tells whether the layer computes accordingly."""
     kernel, output = RNG.normal(size=(12, 5)), RNG.normal(size=(N, 5))

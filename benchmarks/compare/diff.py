@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Array, Check, Item, explained, head, judge, nearest
-from benchmarks.compare.drafts import line_of_pair
-from benchmarks.compare.layouts import ARRANGED, PARENT
+from benchmarks.compare.drafts import guessed, line_of_pair
+from benchmarks.compare.layouts import PARENT
 from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.probes import Cause
@@ -128,7 +128,11 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None)
     rungs = Rungs(left, right, pairing)
     diff = Diff(left.name, right.name, pairing, Control(rungs.precision), notes=rungs.notes)
     diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
-    diff.notes += guesses(pairing)
+    pairs = guessed(pairing)
+    if pairs:
+        how = " or ".join(dict.fromkeys(pair.found for pair in pairs))
+        line = line_of_pair(pairs[0])
+        diff.notes.append(f"paired by {how}: {len(pairs)} weights, such as {line}; --write-mapping writes all")
     for rung in COMPARED:
         judged = []
         for item in rungs.items(rung):
@@ -162,15 +166,6 @@ def remark(inside: Sequence[Check]) -> Iterator[str]:
         which = f"{number} outputs of layers differ" if number > 1 else "the output of a layer differs"
         error = "" if first.finite_error is None else f"error {first.error:.1e}; "
         yield f"inside, {which}, and what the model gives agrees: {first.tensor}, {error}{first.note}"
-
-
-def guesses(pairing: Pairing) -> Iterator[str]:
-    """What was paired without being named by anybody, for a person to look at."""
-    guessed = [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
-    if guessed:
-        how = " or ".join(dict.fromkeys(pair.found for pair in guessed))
-        line = line_of_pair(guessed[0])
-        yield f"paired by {how}: {len(guessed)} weights, such as {line}; --write-mapping writes all"
 
 
 def nudged(array: Array) -> Array:

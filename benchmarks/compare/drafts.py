@@ -8,16 +8,28 @@ import numpy as np
 from benchmarks.compare.arrangement import PARTS
 from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.groups import GroupPair
+from benchmarks.compare.layouts import ARRANGED
 from benchmarks.compare.mapping import line_of, quoted
 from benchmarks.compare.pairing import Pairing, described, in_precision, of_entry
 from common.errors import CannotBeginError
 from common.files import write_atomically
+
+LEGEND = (
+    "# Left = right; docs/porting.md has the grammar. How each pair was found:",
+    "# by kind: layers of one kind, in their order; by value: both sides hold the same numbers;",
+    "# by shape: guessed from shapes and names, so look whether the order is right.",
+)
 
 
 def line_of_pair(pair: GroupPair) -> str:
     """The line of a mapping file that pairs these weights."""
     assert pair.entry
     return line_of(pair.entry)
+
+
+def guessed(pairing: Pairing) -> list[GroupPair]:
+    """What was paired as an arrangement that nobody named, for a person to look at."""
+    return [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
 
 
 def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
@@ -60,5 +72,5 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
         if group.tensors
     ]
     skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skipped.items()]
-    made = ["[layers]", *layers, "", "[weights]", *weights, *alone, "", "[skip]", *skip, ""]
+    made = [*LEGEND, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[skip]", *skip, ""]
     write_atomically(path, "\n".join(made).encode())

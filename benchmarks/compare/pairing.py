@@ -5,10 +5,11 @@ same numbers, in whatever arrangement; then those whose shapes add up, in order.
 or of shapes that add up is an arrangement; of layers whose kinds are known the tables of layouts.py say it.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import permutations, product
+from itertools import permutations, product, takewhile
 
 import numpy as np
 
@@ -310,8 +311,23 @@ def _run(one: WeightGroup, others: Groups) -> Groups:
             if other_inputs != inputs or total > outputs:
                 break
             if total == outputs and end > start + 1:
-                return alike[start:end]
+                return _as_named(one, alike[start:end])
     return []
+
+
+def _as_named(one: WeightGroup, run: Groups) -> Groups:
+    """The layers in the order in which the name of the one that holds them all has theirs, as `gate_up` has gate and
+    up; as they ran where it does not tell."""
+    paths = [group.layer.path for group in run]
+    start, end = (
+        len([*takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))])
+        for names in (paths, [path[::-1] for path in paths])
+    )
+    own = [path[start : len(path) - end] for path in paths]
+    places = [re.split(r"[./]", one.layer.path)[-1].find(name) for name in own]
+    if not all(own) or len({*places} - {-1}) < len(run):
+        return run
+    return [group for _, group in sorted(zip(places, run, strict=True), key=lambda both: both[0])]
 
 
 def _own_axes(group: WeightGroup) -> dict[str, Axes]:
@@ -361,7 +377,7 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
 
 
 WAYS: tuple[Way, ...] = (
-    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_more_rows, _by_shape
+    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_more_rows, _by_shape
 )  # fmt: skip
 
 

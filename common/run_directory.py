@@ -223,7 +223,7 @@ class RunDirectory:
         path, model = self._checked("vocabulary.json"), self.model_config
         sizes = model.num_encoder_tokens, model.num_decoder_tokens
         with _reading(path):
-            content = msgspec.json.decode(path.read_bytes(), type=_Characters)
+            content = msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=_Characters)
             encoder, decoder = CharVocabulary(content.encoder), CharVocabulary(content.decoder)
             # A vocabulary drops what it has twice, and adds the space.
             if not (len(content.encoder), len(content.decoder)) == (len(encoder), len(decoder)) == sizes:

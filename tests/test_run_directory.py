@@ -14,7 +14,7 @@ import pytest
 
 from common import run_directory, weights
 from common.errors import CannotBeginError, RosettaError
-from common.files import UNFINISHED, new_folder, write_atomically
+from common.files import LARGEST_JSON, UNFINISHED, new_folder, write_atomically
 from common.run_directory import STATE_FILES, Progress, RunDirectory
 from common.weights import ModelState, initial_state, to_bytes
 from tests.attack.limits import one_line
@@ -384,6 +384,16 @@ def test_damage_is_one_clear_error(run: RunDirectory) -> None:
         assert "is not a run" in refused(run.path) if name == "config.json" else name in refused(run.path)
         (run.path / "elsewhere").rename(run.path / name)
     whole(run.path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json"])
+def test_a_file_of_json_that_is_too_large_is_not_read(name: str, run: RunDirectory) -> None:
+    config, path = run.path / "config.json", run.path / name
+    os.truncate(path, LARGEST_JSON + 1)
+    if path != config:  # as somebody who wants to deceive would
+        digests = run.digests | {name: sha256(path.read_bytes()).hexdigest()}
+        config.write_text(json.dumps(json.loads(config.read_bytes()) | {"digests": digests}))
+    assert f"{LARGEST_JSON:,}" in refused(run.path)
 
 
 def test_a_damaged_file_is_named_wherever_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

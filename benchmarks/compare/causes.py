@@ -132,10 +132,12 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
         places = [order[name] for name in pair.right.names if name in order] if pair.found == "value" else []
         if places:
             if places != sorted(places) or places[0] < last:
-                moved.append(f"{pair.name} with {' + '.join(pair.right.names)}")
+                moved.append(f"{pair.name} has the numbers of {' + '.join(pair.right.names)}")
             last = places[0]
     if moved:
-        yield Cause(f"by their numbers were paired, in another order than the right side has them: {moved[-1]}")
+        yield Cause(
+            f"{moved[-1]}, which run in another order on the right: are they exchanged, there or in the weights?"
+        )
 
 
 def tied(broken: Broken) -> Iterator[Cause]:

@@ -146,6 +146,11 @@ GARBAGE = {
 }
 
 
+def test_an_array_in_place_of_a_dict_is_garbage() -> None:
+    with pytest.raises(GarbledMessageError, match="a message of kind result: "):
+        converted("result", np.zeros(3), {"result": dict[str, int]})
+
+
 def received(sent: bytes, closed: bool, timeout: float = 10) -> object:
     """The array that a process receives as a result when another one sends these bytes, and perhaps is closed."""
     ours, theirs = socket.socketpair()

@@ -88,7 +88,8 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(
         assert 1e8 < rate < 1e14
         return float(2 * m * k * n / rate)
 
-    assert product(768, 512, 640) > 3 * product(96, 128, 80)  # 256 times the work
+    # 256 times the work. The least of several, since any may wait for another program.
+    assert product(768, 512, 640) > 3 * min(product(96, 128, 80) for _ in range(5))
     assert process.facts.threads == 1
 
 

@@ -136,7 +136,7 @@ def converted(kind: str, content: Any, types: Mapping[str, Any]) -> Any:
         raise GarbledMessageError(f"a message of the unknown kind {kind}")
     try:
         return msgspec.convert(content, type=types[kind])
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, ValueError, AttributeError) as error:  # the last for an array in place of a dict
         raise GarbledMessageError(f"a message of kind {kind}: {error}") from error
 
 
@@ -167,6 +167,6 @@ def arguments_for(function: Callable[..., Any], content: Mapping[str, Any]) -> d
     for name, value in content.items():
         try:
             arguments[name] = msgspec.convert(value, type=hints(function).get(name, Any))
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, AttributeError) as error:  # the last for an array in place of a dict
             raise TypeError(f"argument {name} of {name_of(function)}: {error}") from error
     return arguments

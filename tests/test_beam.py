@@ -59,20 +59,21 @@ def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds() ->
 # The other variants have nothing of their own here.
 @pytest.mark.parametrize("name", [*FRAMEWORKS, "keras:example"])
 def test_every_backend_finds_the_referees_sentences_and_scores(name: str, backend_of: StartBackend) -> None:
-    config, process = model("float64"), backend_of(name, "float64")
+    slow = name == "keras:example"  # it decodes a character in 40 ms; other tests have begun it in float32
+    dtype = "float32" if slow else "float64"
+    config, process = model(dtype), backend_of(name, dtype)
     state = sharpened(initial_state(config, seed=2))
     referee = NumpyBackend(config, TrainConfig())
     referee.load(state)
     process.call(child.load, state=state)
-    slow = name == "keras:example"  # it decodes a character in 40 ms
     for num_rows, width in SIZES[:1] if slow else SIZES:
-        batch = conftest.batch_of(num_rows, "float64")
+        batch = conftest.batch_of(num_rows, dtype)
         encoder_ids = np.asarray(batch.encoder_ids)[:, :width]
         lengths = np.minimum(batch.encoder_lengths, width)
         sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": 4 if slow else 30}
         found = process.call(in_child.search, **sources, beam=4)
         expected = in_child.search(referee, ignored, **sources, beam=4)
         np.testing.assert_array_equal(found.ids, expected.ids)
-        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5 if slow else 1e-9)
     narrow = process.call(in_child.search, **sources, beam=1)
     np.testing.assert_array_equal(narrow.ids, process.call(in_child.search, **sources).ids)

@@ -164,7 +164,7 @@ def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
 
 def test_a_relay_of_three_frameworks_is_one_run(tmp_path) -> None:
     """Begun in one and gone on with in others, it is the referee's run, at the example's settings but its size."""
-    data, settings = replace(DATA, num_samples=640), TrainConfig(seed=7)
+    data, settings = replace(DATA, num_samples=240), TrainConfig(seed=7)
     run = trained_run("keras", tmp_path / "relay", 1, "float64", data, train_config=settings)
     for backend, total in (("paddle", 2), ("torch", 3)):
         resume(run, backend, total, RUNTIME, unheard)

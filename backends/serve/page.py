@@ -53,7 +53,7 @@ HEADERS = {
 }
 
 
-class Question(msgspec.Struct, forbid_unknown_fields=True):
+class TranslationRequest(msgspec.Struct, forbid_unknown_fields=True):
     """What the page asks."""
 
     backend: str
@@ -148,7 +148,7 @@ class _Visit(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != JSON:
             raise RefusedError(415, f"A question is sent as {JSON}.")
         try:
-            question = msgspec.json.decode(body, type=Question)
+            question = msgspec.json.decode(body, type=TranslationRequest)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RefusedError(400, f"This is no question that the page would send: {error}") from error
         backend = next((one for one in self.server.served if one.name == question.backend), None)

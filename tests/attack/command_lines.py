@@ -51,7 +51,7 @@ SENSIBLE = [  # what is done, or goes far
 # Where work would begin.
 BEGINNINGS = "machine.check machine.wait_until_fit sweep.Sweep.run"
 BEGUN = [f"benchmarks.measure.{place}" for place in BEGINNINGS.split()]
-BEGUN += ["benchmarks.compare.course.initial_state", "common.corpus.download", "socket.create_server"]
+BEGUN += ["benchmarks.compare.course.initial_state", "common.corpus.download", "socketserver.TCPServer.server_bind"]
 BEGUN += ["subprocess.Popen"]
 
 

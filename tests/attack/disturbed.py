@@ -137,8 +137,9 @@ def met_a_full_disk(told: Told, rng: random.Random) -> str:
     """What a story makes, or its temporary files, are on a disk of a few pages or files. This needs a namespace."""
     with _disk(made := told.out.parent if rng.random() < 0.7 else told.temporary) as remount:
         told.set_out()
-        if rng.random() < 0.4 and not told.story.printed:  # something is there already
-            _begin(told, rng)
+        there_already = rng.random() < 0.4 and not told.story.printed
+        if there_already and _begin(told, rng) == "all of it":
+            return "done before the disk was full"
         found = os.statvfs(made)
         if rng.random() < 0.2:
             remount(f"nr_inodes={found.f_files - found.f_ffree + rng.randint(1, MOST_FILES)}")
@@ -157,11 +158,11 @@ def met_a_full_disk(told: Told, rng: random.Random) -> str:
     return f"status {status}, with {outcome}"
 
 
-def _begin(told: Told, rng: random.Random) -> None:
-    """Let a story make a part of what it makes."""
+def _begin(told: Told, rng: random.Random) -> str:
+    """Let a story make a part of what it makes, and tell what is found."""
     with told.start() as program:
         _runs_on(program, told, rng)
-    told.look()
+    return told.look()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from backends.process.parent import SCRATCH
 from benchmarks.commands import report
 from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line, only_writer
 from benchmarks.report.render import MARK_OF_MARKDOWN
@@ -151,7 +152,7 @@ def page_is_whole(folder: Path) -> bool:
 
 
 def temporary_files(folder: Path) -> None:
-    with temporary_folder(folder / "files") as scratch:
+    with temporary_folder(folder / SCRATCH) as scratch:
         (scratch / "file").write_text("of a framework")
 
 

@@ -282,4 +282,4 @@ def test_exchanged_experts_show_in_the_layer_that_contains_a_list_of_them(tmp_pa
     found = compare_records(*both(tmp_path, left, right))
     assert found.explanation[1].startswith("moe output")
     (cause,) = [cause.sentence for cause in found.causes if "another order" in cause.sentence]
-    assert "moe with moe/1/kernel + moe/0/kernel" in cause
+    assert "moe has the numbers of moe/1/kernel + moe/0/kernel" in cause

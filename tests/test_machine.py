@@ -165,7 +165,7 @@ def test_measuring_waits_for_the_end_of_other_programs_and_gives_up_in_words(clo
     assert notes == ([waiting] if rests_after else [])
 
 
-NAMES = "other processes, steal time, frequency governor, thermal throttling, cores, memory".split(", ")
+NAMES = "other processes, steal time, frequency governor, thermal throttling, cores, memory, swap".split(", ")
 
 
 def checked(
@@ -177,6 +177,7 @@ def checked(
     monkeypatch.setattr(looked_at, "Watch", lambda children: watch)
     monkeypatch.setattr(looked_at, "_processes", readings.__next__)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes << 30))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: SimpleNamespace(used=(12 - gigabytes) << 30))
     found = {finding.name: finding for finding in check(root)}
     assert [*found] == NAMES
     assert all(bool(one.advice) != one.ok and (one.found + one.advice).isprintable() for one in found.values())
@@ -210,6 +211,7 @@ def test_what_makes_a_machine_unfit_is_told_with_what_to_do(machine: Path, monke
         ),
         "cores": ("3 logical on 2 physical; shared with others: 1 with 3", "use whole physical cores"),
         "memory": ("1.0 GiB available", "close programs"),
+        "swap": ("11.0 GiB in use", "close programs, then move the swapped memory back"),
     }
     assert found["cores"].advice.endswith("taskset --cpu-list 0,1,2,3")
     use(monkeypatch, {0, 1})

@@ -220,6 +220,7 @@ OF_PADDLE: dict[str, tuple[Any, str]] = {
         {**GOOD, "dense.bias": GOOD["dense.bias"] + np.nan},
         "dense/bias holds numbers that are not finite",
     ),
+    "of two minds": ({**GOOD, "encoder.0.cell.bias_ih": np.zeros(3)}, "two different tensors"),
     "of odd names": ({f"evil\n\x1b[31m{number}": np.zeros(1) for number in range(1000)}, "\\x1b"),
     "names that are numbers": ({1: np.zeros(3)}, "expected encoder and decoder"),
     "nested": ({"model": {"more": SimpleNamespace()}}, FORBIDDEN),

@@ -24,7 +24,8 @@ EXPECTED = "a state dict, or is damaged; expected what paddle.save(layer.state_d
 NAME_TABLE = "StructuredToParameterName@@"
 NUMBERS = {"f2", "f4", "f8", "i4", "i8", "u2"}  # types of NumPy; Paddle keeps bfloat16 as u2
 MEAN_SQUARE = re.compile(r"_mean_square_\d+$")  # what RMSProp adds to a parameter's own name
-ALIAS = ".cell."  # in the second name of an LSTM's tensor: `encoder.0.cell.weight_ih` is `encoder.weight_ih_l0`
+# The second name of an LSTM's tensor: `encoder.0.cell.weight_ih` is also `encoder.weight_ih_l0`.
+ALIAS = re.compile(r"\.(\d+)\.cell\.(weight|bias)_(ih|hh)$")
 
 
 class Pickled:
@@ -118,12 +119,18 @@ def _slots(path: Path, kept: Mapping[str, NDArray[Any]], own_names: Mapping[str,
 def _arrays_and_own_names(path: Path, content: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """A state dict's arrays by their first names, and by name the parameters' own names, if the file has them.
 
-    Raises one of UNREADABLE for what is no state dict.
+    Raises RosettaError where an array's second name has another array, and one of UNREADABLE for no state dict.
     """
     state = dict(StateDictUnpickler(content, path).load())
     own_names = {name: own for name, own in state.pop(NAME_TABLE, {}).items() if isinstance(own, str)}
-    arrays = {str(name): stored.array for name, stored in state.items() if isinstance(stored, Pickled)}
-    return {name: array for name, array in arrays.items() if ALIAS not in name}, own_names
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, stored in state.items():
+        if isinstance(stored, Pickled):
+            array = stored.array
+            first = arrays.setdefault(ALIAS.sub(r".\2_\3_l\1", str(name)), array)
+            if not np.array_equal(first, array, equal_nan=True):
+                raise RosettaError(f"{path} holds two different tensors for {listed([name])}, expected an alias")
+    return arrays, own_names
 
 
 def state_dict_file(arrays: Mapping[str, NDArray[Any]]) -> bytes:

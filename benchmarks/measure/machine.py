@@ -42,6 +42,7 @@ LONGEST_WAIT = 20.0  # seconds to wait for other programs; then measuring ends
 MOST_OTHERS = 0.1  # cores that all other processes use together
 MOST_STEAL = 0.02  # share of a sample of one second, which has only 100 clock ticks a core
 LEAST_MEMORY = 2 << 30  # bytes that are available
+MOST_SWAP = 256 << 20  # bytes in use; idle processes always leave some there
 STEADY_GOVERNORS = {"performance", "userspace"}
 
 
@@ -179,7 +180,8 @@ def check(root: Path = Path("/")) -> list[Finding]:
     watch, processes, heat = Watch([]), _processes(), throttles(root)
     time.sleep(SAMPLE_SECONDS)
     used, share = watch.others(), watch.stolen() / len(allowed_cores())
-    available = psutil.virtual_memory().available
+    available, swapped = psutil.virtual_memory().available, psutil.swap_memory().used
+    in_swap = f"{swapped / (1 << 30):.1f} GiB in use" if swapped else "not in use"
     return [
         _finding(
             "other processes",
@@ -201,6 +203,12 @@ def check(root: Path = Path("/")) -> list[Finding]:
             available >= LEAST_MEMORY,
             f"{available / (1 << 30):.1f} GiB available",
             f"close programs until {LEAST_MEMORY >> 30} GiB are available",
+        ),
+        _finding(  # a timing that needs swapped memory again waits for the disk
+            "swap",
+            swapped <= MOST_SWAP,
+            in_swap,
+            "close programs, then move the swapped memory back: sudo swapoff -a && sudo swapon -a",
         ),
     ]
 

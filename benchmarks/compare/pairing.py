@@ -13,6 +13,7 @@ from itertools import permutations, product, takewhile
 
 import numpy as np
 
+from benchmarks.compare.alignment import aligned
 from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, flat
 from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
@@ -284,35 +285,21 @@ def _fitting(
 def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs of a layer and of several of its kind that follow one another and have its outputs in parts, such as
     query, key and value."""
-    for turned, ones, others in ((False, lefts, rights), (True, rights, lefts)):
-        taken: set[int] = set()
-        for one in ones:
-            run = _run(one, [group for group in others if id(group) not in taken])
+    for kind in SUMMED:
+        ones, others = (
+            [group for group in groups if group.kind == kind and "kernel" in group.tensors]
+            for groups in (lefts, rights)
+        )
+        for left, right in aligned(ones, others):
+            turned = len(left) > 1
+            (one,), run = (right, left) if turned else (left, right)
+            run = _as_named(one, run)
             axes = [_own_axes(group) for group in (one, *run)]
-            if not run or not all(axes) or any(group.tensors.keys() != one.tensors.keys() for group in run):
+            if not all(axes) or any(group.tensors.keys() != one.tensors.keys() for group in run):
                 continue
-            taken |= {id(group) for group in run}
             for name, tensor in one.tensors.items():
                 names = tensor.names, tuple(own for group in run for own in group.tensors[name].names)
                 yield from _fitting(sides, names, (axes[0][name], axes[1][name]), turned=turned)
-
-
-def _run(one: WeightGroup, others: Groups) -> Groups:
-    """The first groups that follow one another and have this group's outputs in parts."""
-    if one.kind not in SUMMED or "kernel" not in one.tensors:
-        return []
-    alike = [group for group in others if group.kind == one.kind and "kernel" in group.tensors]
-    *inputs, outputs = one.shapes["kernel"]
-    for start in range(len(alike)):
-        total = 0
-        for end, group in enumerate(alike[start:], start + 1):
-            *other_inputs, width = group.shapes["kernel"]
-            total += width
-            if other_inputs != inputs or total > outputs:
-                break
-            if total == outputs and end > start + 1:
-                return _as_named(one, alike[start:end])
-    return []
 
 
 def _as_named(one: WeightGroup, run: Groups) -> Groups:

@@ -170,6 +170,7 @@ TORCH_REFUSALS = {  # of files that tests.foreign_torch writes
     "nested": "is not a state dict",
     "malicious": "is not a state dict",
     "model": "is not a state dict",
+    "folder": "'archive/data/2' in it is marked as a folder",
 }
 
 

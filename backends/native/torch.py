@@ -18,6 +18,7 @@ from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState
 
+FOLDER = 0x10  # in a zip's attributes of a member, as DOS has them
 MODEL = (
     "a state dict, or is damaged; expected what torch.save(model.state_dict(), path) writes. Nothing in it was run"
 )
@@ -59,13 +60,17 @@ def _slots(path: Path, loaded: Any, names: Iterable[str]) -> dict[str, NDArray[A
 
 
 def _loaded(path: Path, content: bytes) -> Any:
-    """What torch.load gives, which does not compare what it reads with the checksums of the zip."""
+    """What torch.load gives, which does not compare what it reads with the checksums of the zip, and reads nothing of
+    a member that is marked as a folder: its tensor has the numbers that were in the memory before."""
     file = io.BytesIO(content)
     if zipfile.is_zipfile(file):  # which files of torch before 1.6 are not
         with open_archive(content) as archive:
             damaged = archive.testzip()
+            folders = [member.filename for member in archive.infolist() if member.external_attr & FOLDER]
         if damaged:
             raise RosettaError(f"{path} is damaged: the checksum of {listed([damaged])} in it does not fit")
+        if folders:
+            raise RosettaError(f"{path} is damaged: {listed(folders)} in it is marked as a folder")
     file.seek(0)
     return torch.load(file, map_location="cpu", weights_only=True)
 

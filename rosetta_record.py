@@ -216,8 +216,9 @@ class Record:
             if number == 1:
                 self.optimizer(used)
             self._step(number, loss_in(computed), framework.weights(model) if number in (1, steps) else None)
+            del computed, gradients  # which are as large as the model, before the next ones are computed
         if callable(optimizer):
-            del used, computed, gradients  # each is as large as the model
+            del used
             put_back()
             self._put_back(moved=True)
             used = optimizer(framework.trained(model))

@@ -18,7 +18,7 @@ from tests.porting_side import FRAMEWORKS, Side, script
 
 GUIDE = PROJECT / "docs" / "porting" / "README.md"
 SCRIPTS = PROJECT / "docs" / "porting"
-LEFT = ("tagger_keras", "translator_torch", "encoder_torch")  # the sides that are ported
+LEFT = ("tagger_keras", "translator_torch", "encoder_torch", "decoder_torch")  # the sides that are ported
 BLOCK = re.compile(r"^```(console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -67,6 +67,8 @@ class Session:
         program, *arguments = shlex.split(command)
         if program == "cd":
             return []
+        if program == "cat":
+            return (self.folder / arguments[0]).read_text("utf-8").splitlines()
         if program == "python":
             name = arguments[0].removesuffix(".py").removesuffix("_first")
             self.sides[name.rpartition("_")[2]].start(

@@ -59,7 +59,7 @@ def test_the_guide_shows_what_its_commands_print(started: dict[str, Side], tmp_p
         printed = session.do(block)
         assert same(printed, block[2]), printed
     firsts = sorted(SCRIPTS.glob("*_first.py"))
-    assert len(firsts) == 4
+    assert len(firsts) == 5
     for first in firsts:  # with the changes that the guide shows
         right = SCRIPTS / first.name.replace("_first", "")
         assert (tmp_path / first.name).read_text("utf-8") == right.read_text("utf-8")

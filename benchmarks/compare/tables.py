@@ -13,25 +13,20 @@ from benchmarks.compare.rungs import COMPARED
 from common.terminal import table
 from common.text import printable
 
-# The names of the rungs, the long ones broken so that all nine columns fit into a terminal.
-HYPHENATED = ["ten-sors", "for-ward", "gradi-ents", "trajec-tory"]
-BROKEN = {name.replace("-", ""): name.replace("-", "-\n") for name in HYPHENATED}
+SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns fit into a terminal
 MOST_NAMED = 10  # remarks
 
 
-def ladder_table(
-    checks: Sequence[Check], rungs: Sequence[str] = RUNGS, expected: str = "the float64 referee"
-) -> Table:
+def ladder_table(checks: Sequence[Check]) -> Table:
     """One row for each side and precision, one column for each rung, with its worst error; red where it failed."""
-    headers = [BROKEN.get(rung, rung) for rung in rungs]
-    made = table(f"Worst error on each rung, against {expected}", ["", *headers], [], numeric=headers)
-    checks = [check for check in checks if check.rung in rungs]
+    headers = [SHORT.get(rung, rung) for rung in RUNGS]
+    made = table("Worst error on each rung, against the float64 referee", ["", *headers], [], numeric=headers)
     for climber in dict.fromkeys(check.climber for check in checks):
         name = (
             escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
         )  # narrow, to leave room for the rungs
         own = [check for check in checks if check.climber == climber]
-        made.add_row(name, *(cell([check for check in own if check.rung == rung]) for rung in rungs))
+        made.add_row(name, *(cell([check for check in own if check.rung == rung]) for rung in RUNGS))
     return made
 
 
@@ -45,10 +40,25 @@ def cell(checks: Sequence[Check], marked: bool = True) -> str:
 
 
 def diff_table(diff: Diff) -> Table:
-    """One row for the right side and one for what rounding does, a column for each rung."""
-    made = ladder_table([*diff.checks, *diff.control.rounding], COMPARED, diff.left)
-    made.caption, made.caption_justify = printable(planted_line(diff)), "left"
+    """One row for each rung: its worst error, and what rounding does there."""
+    heads = ["checks", "error", "bound", "one ulp"]
+    made = table(f"{diff.right} against {diff.left}", ["rung", *heads], [], numeric=heads)
+    for rung, checks, worst, ulp in worst_of_rungs(diff):
+        made.add_row(rung, f"{len(checks)}", cell(checks), bound_of(worst), ulp)
     return made
+
+
+def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
+    """Each rung that was compared, its checks, the worst of them, and the error after one unit in the last place."""
+    for rung in COMPARED:
+        checks = [check for check in diff.checks if check.rung == rung]
+        if checks:
+            ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)
+            yield rung, checks, max(checks, key=lambda check: check.used), ulp
+
+
+def bound_of(check: Check) -> str:
+    return f"{check.tolerance:.0e}" if check.tolerance else "equal"
 
 
 def planted_line(diff: Diff) -> str:
@@ -74,23 +84,18 @@ def lines(diff: Diff) -> Iterator[str]:
     yield from diff.notes[:MOST_NAMED]
     if len(diff.notes) > MOST_NAMED:
         yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
+    yield planted_line(diff)
 
 
 def markdown(diff: Diff) -> str:
     """A table of the rungs with the worst check of each, and what was diff, for a pull request."""
     made = [f"### {text(diff.right)} against {text(diff.left)}", ""]
     made += ["| rung | checks | worst | error | bound | one ulp |", "| --- | --- | --- | --- | --- | --- |"]
-    for rung in COMPARED:
-        checks = [check for check in diff.checks if check.rung == rung]
-        if checks:
-            worst = max(checks, key=lambda check: check.used)
-            tensor = text(worst.tensor) + ("" if worst.passed else " **breaks**")
-            ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)
-            error, bound = cell([worst], False), f"{worst.tolerance:.0e}"
-            made.append(f"| {rung} | {len(checks)} | {tensor} | {error} | {bound} | {ulp} |")
+    for rung, checks, worst, ulp in worst_of_rungs(diff):
+        tensor = text(worst.tensor) + ("" if worst.passed else " **breaks**")
+        made.append(f"| {rung} | {len(checks)} | {tensor} | {cell([worst], False)} | {bound_of(worst)} | {ulp} |")
     made.append("")
     made += [f"- {text(line.strip())}" for line in lines(diff)]
-    made.append(f"- {text(planted_line(diff))}")
     return "\n".join(made)
 
 

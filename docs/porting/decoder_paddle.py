@@ -26,9 +26,8 @@ def rotated(x: paddle.Tensor) -> paddle.Tensor:  # (batch, time, heads, size)
         -paddle.arange(0, SIZE, 2, dtype=x.dtype) / SIZE
     )
     one, other = x.chunk(2, axis=-1)
-    return paddle.concat(
-        [one * angles.cos() - other * angles.sin(), other * angles.cos() + one * angles.sin()], axis=-1
-    )
+    turned = [one * angles.cos() - other * angles.sin(), other * angles.cos() + one * angles.sin()]
+    return paddle.concat(turned, axis=-1)
 
 
 class Norm(nn.Layer):

@@ -21,7 +21,8 @@ def rotated(x: torch.Tensor) -> torch.Tensor:  # (batch, heads, time, size)
     """Rotary embedding: unit j of a head turns with unit j + SIZE / 2."""
     angles = torch.arange(LONGEST)[:, None] * 10_000.0 ** (-torch.arange(0, SIZE, 2) / SIZE)
     one, other = x.chunk(2, dim=-1)
-    return torch.cat([one * angles.cos() - other * angles.sin(), other * angles.cos() + one * angles.sin()], dim=-1)
+    turned = [one * angles.cos() - other * angles.sin(), other * angles.cos() + one * angles.sin()]
+    return torch.cat(turned, dim=-1)
 
 
 class Block(nn.Module):
@@ -35,11 +36,8 @@ class Block(nn.Module):
         self.down = nn.Linear(24, UNITS, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, time, units)
-        heads = [
-            part.unflatten(-1, (HEADS, SIZE)).transpose(1, 2)
-            for part in self.qkv(self.attention_norm(x)).chunk(3, -1)
-        ]
-        q, k, v = heads
+        parts = self.qkv(self.attention_norm(x)).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for part in parts)
         attended = F.scaled_dot_product_attention(rotated(q), rotated(k), v, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         gate, up = self.gate_up(self.norm(x)).chunk(2, -1)

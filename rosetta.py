@@ -9,10 +9,10 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 import os
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -38,21 +38,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was
 
 
-@cache
-def _of_benchmarks() -> dict[str, Any]:
-    """The commands that compare and measure, by their names."""
-    from benchmarks import commands, comparing
-
-    more = typer.Typer(rich_markup_mode="markdown")
-    comparing.register(more)
-    commands.register(more)
-    return typer.main.get_command(more).commands  # type: ignore[attr-defined, no-any-return]
-
-
 class _Commands(Commands):
     """The commands of this file, and after them those of benchmarks/."""
 
-    others = staticmethod(_of_benchmarks)
+    others: ClassVar = {
+        **dict.fromkeys("parity diff carry".split(), "benchmarks.comparing"),
+        **dict.fromkeys("bench report sweep machine compare".split(), "benchmarks.commands"),
+    }
 
 
 app = typer.Typer(
@@ -87,8 +79,8 @@ def backends(
 
     They are started side by side, so importing a framework takes longer here than alone.
     """
+    from backends.process.group import describe_backends
     from backends.process.parent import Runtime
-    from backends.process.starting import describe_backends
 
     if names and variants:
         raise CannotBeginError(f"--variants shows all backends, not only {', '.join(names)}; leave one of both out")
@@ -321,7 +313,7 @@ def evaluate(
 ) -> None:
     """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
     from backends.commands import training
-    from common.material import Material
+    from common.corpus import Material
 
     opener = _opener(run, weights, dtype, threads, device)
     run, batch_size = opener.run.path, opener.run.train_config.batch_size

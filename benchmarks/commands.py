@@ -1,4 +1,4 @@
-"""The commands that measure and report, which rosetta.py adds to its command line."""
+"""The commands that measure and report, which the command line finds here by their names."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,12 +33,6 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording t
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="If another benchmark is running, wait for its end, or exit with 2.")
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    for command in (bench, report, sweep, machine, compare):
-        app.command()(command)
 
 
 def bench(
@@ -159,7 +153,7 @@ def sweep(
     With --workers: how much faster a group of workers trains than one, and how much of its time is communication.
     """
     from backends import BASELINE, TABLE, frameworks
-    from backends.groups.engines import engine_of
+    from backends.process.group import engine_of
     from benchmarks.measure.plan import Plan, Row
     from benchmarks.measure.sweep import AXES, opened_sweep
 

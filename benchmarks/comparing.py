@@ -1,4 +1,4 @@
-"""The commands that compare numbers, which rosetta.py adds to its command line: parity, diff and carry."""
+"""The commands that compare numbers, which the command line finds here by their names: parity, diff and carry."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,12 +12,6 @@ from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.text import printable, quoted
 
 Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    for command in (parity, diff, carry):
-        app.command()(command)
 
 
 def parity(
@@ -49,8 +43,7 @@ def parity(
 
     from backends import TABLE, installed
     from backends.process.parent import Runtime
-    from benchmarks.compare.certificate import QUICK, WHOLE
-    from benchmarks.compare.course import REFEREE, Course
+    from benchmarks.compare.course import QUICK, REFEREE, WHOLE, Course
     from benchmarks.compare.parity import Parity, climb
     from benchmarks.compare.tables import ladder_table
     from common.machine import cores

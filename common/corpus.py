@@ -1,28 +1,38 @@
-"""Sentence pairs from the bundled phrasebook, from manythings.org/anki or from a file, and how they are split."""
+"""Sentence pairs from the bundled phrasebook, from manythings.org/anki or from a file; made ready for a model, as ids
+with their vocabularies, and split into training and validation.
+
+Those of manythings.org are downloaded once into the user's cache.
+"""
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.archives import LARGEST_ARCHIVE, UNZIP_ERRORS, open_archive
 from common.config import LARGEST_TEXT, MOST_PAIRS, DataConfig
-from common.download import download
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, why
+from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, open_archive, write_atomically
+from common.run_directory import RunDirectory
 from common.stored import Pair, Pairs, in_order
-from common.tensors import START, STOP, CharVocabulary
+from common.tensors import START, STOP, Batch, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, normalize, split_lines
 
+if TYPE_CHECKING:
+    import requests
+
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
+ANKI_URL = "https://www.manythings.org/anki"
 ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org/anki names it
 ZIPPED = b"PK\x03\x04", b"PK\x05\x06"  # the first bytes of an archive, also of one that was cut short or is empty
 BYTES_A_NUMBER = 4  # of a float32
@@ -208,3 +218,122 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
         "sha256": corpus.sha256,
         "pairs": [{"source": source, "target": target} for source, target in map(pairs.__getitem__, rows_shown)],
     }
+
+
+@dataclass(frozen=True)
+class Material:
+    """Sentence pairs made ready for a model."""
+
+    pairs: Sequence[Pair]
+    encoder_vocabulary: CharVocabulary
+    decoder_vocabulary: CharVocabulary
+    batch: Batch  # all of the pairs
+    training_rows: NDArray[np.int64]
+    validation_rows: NDArray[np.int64]
+
+    @classmethod
+    def of_pairs(
+        cls, pairs: Sequence[Pair], config: DataConfig, seed: int, dtype: str, padding: str = "space"
+    ) -> "Material":
+        """Build the vocabularies of the pairs, encode the pairs, and split them as `config` says."""
+        encoder_vocabulary = CharVocabulary(source for source, _ in pairs)
+        decoder_vocabulary = CharVocabulary(START + target + STOP for _, target in pairs)
+        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype, padding)
+        return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *split(pairs, config, seed))
+
+    @classmethod
+    def of_run(cls, run: RunDirectory, dtype: str | None = None) -> "Material":
+        """The material of a run, in the run's precision or in `dtype`.
+
+        Its pairs give the same vocabularies and the same split as when it was begun.
+        """
+        pairs = run.pairs()
+        encoder_vocabulary, decoder_vocabulary = run.vocabularies()
+        model = run.model_config
+        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype or model.dtype, model.padding)
+        rows = split(pairs, run.data_config, run.train_config.seed)
+        return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *rows)
+
+    @property
+    def max_encoder_seq_length(self) -> int:
+        """T_enc, the length of the longest source"""
+        return int(self.batch.encoder_ids.shape[1])
+
+    @property
+    def max_decoder_seq_length(self) -> int:
+        """T_dec, the length of the longest target, "\\t" and "\\n" counted"""
+        return int(self.batch.decoder_input_ids.shape[1])
+
+
+def prepare(config: DataConfig, seed: int, dtype: str, padding: str = "space") -> tuple[Material, str]:
+    """Read a corpus and make it ready. Returns the material and the SHA-256 of the corpus's text."""
+    corpus = read_corpus(config)
+    return Material.of_pairs(corpus.pairs, config, seed, dtype, padding), corpus.sha256
+
+
+def download(name: str) -> Path:
+    """Return the path of the zip of a language pair such as "fra-eng".
+
+    Raises CannotBeginError when the zip cannot be downloaded or kept.
+
+    The site publishes no checksum, so the one of the first download is kept and verified from then on.
+    """
+    import pooch
+    import requests
+    from rich.console import Console
+
+    cache = Path(pooch.os_cache("rosetta"))
+    archive, checksum = cache / f"{name}.zip", cache / f"{name}.zip.sha256"
+    known = checksum.read_text(encoding="utf-8").strip() if checksum.exists() else None
+    pooch.get_logger().setLevel("WARNING")
+    url = f"{ANKI_URL}/{name}.zip"
+    # The site answers 406 to the user agents of Python's libraries.
+    headers = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}
+
+    by_hand = f"to fetch it by hand, open {url} in a browser, save the file, and give its path: --data {name}.zip"
+
+    def fetch(url: str, file: str, _: object) -> None:
+        """Write what the site answers into a file that pooch names."""
+        with requests.get(url, headers=headers, timeout=60, stream=True) as answer, open(file, "wb") as written:
+            answer.raise_for_status()
+            for piece in answer.iter_content(PIECE):
+                written.write(piece)
+                if written.tell() > LARGEST_ARCHIVE:
+                    raise CannotBeginError(
+                        f"{url} cannot be downloaded: the site sends more than {LARGEST_ARCHIVE >> 20} MiB; {by_hand}"
+                    )
+
+    try:
+        with Console(stderr=True).status(f"downloading {url}"):
+            pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=fetch)
+    except requests.RequestException as error:
+        raise CannotBeginError(f"{url} cannot be downloaded: {_in_words(error)}; {by_hand}") from error
+    except ValueError as error:
+        raise CannotBeginError(
+            f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
+        ) from error
+    except OSError as error:
+        raise CannotBeginError(f"{archive} cannot be written: {why(error)}") from error
+    if known is None:
+        if not zipfile.is_zipfile(archive):  # a page that asks to log in, for one
+            archive.unlink()
+            raise CannotBeginError(f"{url} cannot be downloaded: the answer is no zip; {by_hand}")
+        write_atomically(checksum, pooch.file_hash(str(archive)) + "\n")
+    return archive
+
+
+def _in_words(error: "requests.RequestException") -> str:
+    """Why a download failed."""
+    from requests import exceptions
+
+    if error.response is not None:
+        status = error.response.status_code
+        known = {404: "it has no such pair", 406: "it refuses programs"}
+        return f"the site answers with status {status}, {known.get(status, error.response.reason)}"
+    reasons = {
+        exceptions.Timeout: "the site does not answer in time",
+        exceptions.ProxyError: "the proxy that the environment names does not answer",
+        exceptions.SSLError: "the site's certificate is not accepted",
+        exceptions.ChunkedEncodingError: "the connection broke off",
+    }
+    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), "the site cannot be reached")

@@ -1,16 +1,20 @@
-"""Writing of files and folders that are either whole or not there, and the lock of a folder.
+"""Writing of files and folders that are either whole or not there, the lock of a folder, and the reading of zips.
 
 What is written survives a power loss: the disk holds a file before the file gets its name, and holds the name before
-anything else is written.
+anything else is written. Anybody may have written a zip: nothing in it is unpacked but what is asked for, up to its
+limit.
 """
 
 import errno
 import fcntl
 import glob
+import io
 import json
 import os
 import shutil
 import stat
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +26,19 @@ from common.errors import CannotBeginError, RosettaError, why
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
 UNFINISHED = ".unfinished"  # the end of the names of temporary files and folders; killed processes leave them
+LARGEST_ARCHIVE = 1 << 28  # bytes of a corpus's archive; the largest of manythings.org has 20 million
+MOST_MEMBERS = 10_000  # each takes 420 bytes of memory and may take 46 of the archive
+MEMBER = b"PK\x01\x02"  # the bytes that begin an entry of an archive's list of members
+
+# The exceptions with which zipfile answers to an archive that it cannot unpack.
+UNZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,  # an archive with a password, or an unknown method of compression
+    EOFError,
+    ValueError,
+    OSError,
+)
 
 
 def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None:
@@ -175,3 +192,26 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
     # JSON has an escape for a surrogate, which Python gives in place of each byte of a name that is not UTF-8.
     write_atomically(path, text.encode(errors="backslashreplace"))
+
+
+def open_archive(content: bytes) -> zipfile.ZipFile:
+    """The archive in these bytes. Raises one of UNZIP_ERRORS.
+
+    Members must be stored or deflated, as manythings.org and the frameworks pack them: of other methods zipfile
+    unpacks all at once that it has read, and 1 MB of bzip2 may be 20 GB.
+    """
+    if content.count(MEMBER) > MOST_MEMBERS:
+        raise zipfile.BadZipFile(f"it has more than {MOST_MEMBERS:,} members")
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    if not {member.compress_type for member in archive.infolist()} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise zipfile.BadZipFile("it is packed by another method than deflate; pack it anew")
+    return archive
+
+
+def read_member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
+    """A member of at most so many bytes. Raises one of UNZIP_ERRORS, KeyError where there is none of this name."""
+    size = archive.getinfo(name).file_size  # of what is unpacked; without it zipfile would unpack 2 GB in one piece
+    if size > largest:
+        raise zipfile.BadZipFile(f"{name} has more than {largest:,} bytes")
+    with archive.open(name) as member:
+        return member.read(size)

@@ -5,8 +5,9 @@ import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -204,17 +205,21 @@ class _SignalError(KeyboardInterrupt):
 
 
 class Commands(TyperGroup):
-    """The commands of the program; `others` gives those that only --help and they themselves import."""
+    """The commands of the program. `others` has the modules of those which only --help and they themselves import."""
 
-    others: Callable[[], dict[str, Any]] = dict
+    others: ClassVar[Mapping[str, str]] = {}
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names as --help lists them."""
-        return [*super().list_commands(ctx), *self.others()]
+        return [*super().list_commands(ctx), *self.others]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name, None if there is none."""
-        return super().get_command(ctx, cmd_name) or self.others().get(cmd_name)
+        if cmd_name not in self.others:
+            return super().get_command(ctx, cmd_name)
+        one = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        one.command()(getattr(import_module(self.others[cmd_name]), cmd_name))
+        return typer.main.get_command(one)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Where whoever reads its output has gone, end like a program that SIGPIPE ends."""

@@ -19,7 +19,7 @@ from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure.machine import PLACE
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.material import Material, prepare
+from common.corpus import Material, prepare
 from common.tensors import Batch, model_config
 from common.terminal import ENDING
 from tests import needs

@@ -21,7 +21,7 @@ from benchmarks.measure.in_child import Profile, Visit, WarmUp
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Certified, Recording, Sizes, Text
 from benchmarks.measure.sentences import Sentences, Weights
-from common.material import Material
+from common.corpus import Material
 from common.tensors import Batch, Batches, model_config
 from common.weights import initial_state
 from tests import recordings

@@ -14,7 +14,7 @@ import numpy as np
 
 from backends import BASELINE
 from backends.process.parent import PROJECT
-from benchmarks.compare.certificate import Certificate, Rung
+from benchmarks.compare.comparer import Certificate, Rung
 from benchmarks.measure.in_child import Profile, Visit, WarmUp
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, rows_of
 from benchmarks.measure.recording import (

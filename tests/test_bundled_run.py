@@ -9,8 +9,7 @@ from backends.commands.training import evaluate
 from backends.commands.translating import Opener
 from backends.process.parent import Runtime
 from common.config import DataConfig
-from common.corpus import read_corpus
-from common.material import Material
+from common.corpus import Material, read_corpus
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from rosetta import _run_and_texts
 from tests.program import answer, refusal

@@ -174,7 +174,7 @@ def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
             on_found(name, facts[name])
         return facts
 
-    monkeypatch.setattr("backends.process.starting.describe_backends", describe)
+    monkeypatch.setattr("backends.process.group.describe_backends", describe)
     printed = rosetta("backends", "--variants")[1]
     assert all(name in printed for name in [*TABLE, found["numpy"]["settings"]["matrix_library"][:8], "made up"])
     assert list(answer("backends")["backends"]) == ["numpy", "keras", "torch", "paddle"]

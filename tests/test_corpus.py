@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import common.archives
 import common.corpus
+import common.files
 from common.config import DataConfig
 from common.corpus import Corpus, corpus_statistics, read_corpus, split
 from common.errors import CannotBeginError
@@ -153,7 +153,7 @@ HOSTILE = [
 def test_a_hostile_zip_is_one_error_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common.corpus, "LARGEST_TEXT", 50_000)
     monkeypatch.setattr(common.corpus, "LARGEST_ARCHIVE", 100_000)
-    monkeypatch.setattr(common.archives, "MOST_MEMBERS", 20)
+    monkeypatch.setattr(common.files, "MOST_MEMBERS", 20)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "hostile.zip"
     for content, complaint in HOSTILE:

@@ -9,10 +9,9 @@ import pytest
 import requests
 import urllib3
 
-from common import download as download_module
+from common import corpus
 from common.config import DataConfig
-from common.corpus import read_corpus
-from common.download import download
+from common.corpus import download, read_corpus
 from common.errors import CannotBeginError
 from tests.attack.damage_bytes import zipped
 
@@ -114,7 +113,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 def test_what_a_site_does_wrong_is_named_and_nothing_is_kept(
     site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module, "LARGEST_ARCHIVE", 1 << 20)
+    monkeypatch.setattr(corpus, "LARGEST_ARCHIVE", 1 << 20)
     monkeypatch.setattr("requests.get", lambda *args, **options: site.get(*args, **options))
     for fault, values in FAULTS.items():
         with monkeypatch.context() as patch:

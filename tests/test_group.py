@@ -19,21 +19,18 @@ import pytest
 
 from backends import TABLE, Entry
 from backends.commands import training
-from backends.groups.engines import ENGINES, Worker, free_addresses, new_group, place_in_group
 from backends.numpy_backend import NumpyBackend
 from backends.process import group, parent
 from backends.process.environment import child_environment
-from backends.process.group import ask_each
+from backends.process.group import ENGINES, ask_each, free_addresses, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
-from backends.process.parent import PROJECT, BackendProcess, Runtime, Variables
-from benchmarks.compare.certificate import QUICK
-from benchmarks.compare.climber import Climber
-from benchmarks.compare.course import Answers, Course
-from benchmarks.compare.parity import Parity, climb
+from backends.process.parent import PROJECT, BackendProcess, Runtime, Worker
+from benchmarks.compare.course import QUICK, Answers, Course
+from benchmarks.compare.parity import Climber, Parity, climb
 from common.config import DataConfig, ModelConfig, TrainConfig
+from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Group
-from common.material import Material
 from common.run_directory import RunDirectory
 from common.weights import ModelState, initial_state
 from tests import planted_in_groups
@@ -167,9 +164,9 @@ def test_tasks_of_slurm_that_an_engines_launcher_joins_or_that_are_alone_are_wor
     assert place_in_group("torch", SLURM | {"SLURM_NTASKS": "1"}) == Worker()
 
 
-def launch_slowly(variables: Variables) -> BackendProcess:
+def launch_slowly(worker: Worker) -> BackendProcess:
     """A worker's process that imports for longer than any test waits."""
-    return BackendProcess("slow", ModelConfig(3, 4, 0, 1, 4), TrainConfig(), Runtime(threads=1), variables)
+    return BackendProcess("slow", ModelConfig(3, 4, 0, 1, 4), TrainConfig(), Runtime(threads=1), worker)
 
 
 @pytest.fixture
@@ -183,9 +180,9 @@ def test_a_worker_that_waits_says_for_whom_and_its_engine_has_the_time_to_give_i
 ) -> None:
     monkeypatch.setattr(group, "NOTICE_SECONDS", 1.0)
     monkeypatch.setattr(parent, "PATIENCE", 1.0)
-    monkeypatch.setitem(ENGINES, "slow", replace(ENGINES["torch"], worker=TABLE["slow"].target))
     said: list[str] = []
-    worker = place_in_group("torch", ENGINES["torch"].variables(1, ["10.0.0.1:4000", "10.0.0.2:4000"]))
+    variables = ENGINES["torch"].variables(1, ["10.0.0.1:4000", "10.0.0.2:4000"])
+    worker = replace(place_in_group("torch", variables), target=TABLE["slow"].target)
     with (
         pytest.raises(RosettaError, match=f"^not all came.*; worker 1 of 2 was to meet {worker.partners}$") as caught,
         group.started_group([worker], launch_slowly, said.append),

@@ -17,11 +17,9 @@ from threadpoolctl import threadpool_limits
 from backends import BASELINE, TABLE
 from backends.process.parent import Runtime
 from benchmarks.compare.bounds import TOLERANCES
-from benchmarks.compare.certificate import QUICK, Rung, Size
-from benchmarks.compare.climber import Climber
-from benchmarks.compare.comparer import RUNGS, Check
-from benchmarks.compare.course import Answers, Course
-from benchmarks.compare.parity import Parity, backends_and_dtypes, climb, rungs_of
+from benchmarks.compare.comparer import RUNGS, Check, Rung
+from benchmarks.compare.course import QUICK, Answers, Course, Size
+from benchmarks.compare.parity import Climber, Parity, backends_and_dtypes, climb, rungs_of
 from benchmarks.compare.tables import ladder_table
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError

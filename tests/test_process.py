@@ -22,8 +22,8 @@ import pytest
 from backends import TABLE, Entry
 from backends.process import environment
 from backends.process.environment import child_environment
+from backends.process.group import describe_backends, started_side_by_side
 from backends.process.parent import PROJECT, BackendProcess, Runtime
-from backends.process.starting import describe_backends, started_side_by_side
 from backends.process.wire import ARRAY, LONGEST, STORED, GarbledMessageError, Wire, converted
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError

@@ -13,7 +13,7 @@ from benchmarks.measure.sentences import SHOWN, Sentences, weights_for
 from benchmarks.report.changes import compare, page
 from benchmarks.report.results import Results, as_json
 from common.config import DataConfig
-from common.material import prepare
+from common.corpus import prepare
 from common.tensors import model_config
 from tests.recordings import (
     CYCLES,

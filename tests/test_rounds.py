@@ -23,8 +23,8 @@ from benchmarks.measure.recording import Decoded, Recording, Round, RowProfile
 from benchmarks.measure.turns import MOST_TRIES
 from benchmarks.report.results import Results
 from common.config import DataConfig, TrainConfig
+from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError
-from common.material import Material, prepare
 from tests.fake_processes import GIGABYTE, World, begun, put_in_place
 from tests.recordings import SECONDS, plan_of
 

@@ -18,9 +18,9 @@ from backends.process import in_child
 from backends.process.in_child import GROWN
 from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig, as_float32
+from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError
 from common.interface import unreported
-from common.material import Material, prepare
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.tensors import epoch_batches, model_config
 from common.weights import initial_state

@@ -10,9 +10,8 @@ from backends.process.parent import PROJECT, START_SECONDS, TIMEOUT
 from backends.process.wire import LONGEST
 from benchmarks.compare.record import LONGEST_NAME, MOST_LAYERS
 from benchmarks.measure.recording import MOST_BYTES, MOST_ROWS
-from common.archives import LARGEST_ARCHIVE, MOST_MEMBERS
 from common.config import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
-from common.files import LARGEST_JSON
+from common.files import LARGEST_ARCHIVE, LARGEST_JSON, MOST_MEMBERS
 from common.run_directory import LARGEST_TEXTS
 from common.tensors import MOST_IDS, MOST_NUMBERS
 from common.text import LONGEST_LINE, LONGEST_SENTENCE
@@ -21,14 +20,13 @@ from common.weights import LARGEST_METADATA
 TEXT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
 KIB, MIB, GIB = 10, 20, 30  # powers of two
 LIMITS = {
-    "common/archives.py": [f"{LARGEST_ARCHIVE >> MIB} MiB, {MOST_MEMBERS:,} members"],
+    "common/files.py": [f"{LARGEST_ARCHIVE >> MIB} MiB, {MOST_MEMBERS:,} members", f"{LARGEST_JSON >> MIB} MiB"],
     "common/config.py": [
         f"{LARGEST_TEXT >> GIB} GiB",
         f"{MOST_PAIRS:,}",
         f"{LARGEST_VOCABULARY:,}",
         f"{MOST_UNITS:,}",
     ],
-    "common/files.py": [f"{LARGEST_JSON >> MIB} MiB"],
     "common/text.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
     "common/run_directory.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> GIB} GiB"],
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],

@@ -95,18 +95,17 @@ def test_a_large_corpus_takes_memory_for_places_alone(tmp_path: Path) -> None:
 # Prints the most memory in KiB that the process has had: with few pairs, with many prepared, and for their figures.
 MEASURED = """
 import sys
-from common import material
 from common.config import DataConfig
-from common.corpus import corpus_statistics, read_corpus
+from common.corpus import corpus_statistics, prepare, read_corpus
 
 def tell():
     print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 
 few, many = (DataConfig(sys.argv[1], count) for count in (1000, 100_000))
-material.prepare(few, 0, "float32")
+prepare(few, 0, "float32")
 corpus_statistics(read_corpus(few))
 tell()
-material.prepare(many, 0, "float32")
+prepare(many, 0, "float32")
 tell()
 corpus_statistics(read_corpus(many))
 tell()

@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 
 from backends.commands.translating import Opener, Translator, Warn
+from backends.process.group import PROCESS_BYTES, started_side_by_side
 from backends.process.parent import BackendProcess
-from backends.process.starting import PROCESS_BYTES, started_side_by_side
 from common.errors import RosettaError
 
 

@@ -11,14 +11,20 @@ from typing import Any
 
 from backends import find
 from backends.commands.translating import Translator
-from backends.groups.engines import Worker, lost_another, new_group, place_in_group, refuse_tasks_of_slurm
 from backends.process import in_child
-from backends.process.group import ask_each, started_group
-from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
+from backends.process.group import (
+    ask_each,
+    lost_another,
+    new_group,
+    place_in_group,
+    refuse_tasks_of_slurm,
+    started_group,
+)
+from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker, timeout_for
 from common.config import DataConfig, ModelConfig, TrainConfig
+from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError, why
 from common.machine import cores, fewer_threads
-from common.material import Material, prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import references, score
 from common.tensors import PAD, model_config

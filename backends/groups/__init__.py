@@ -1,1 +1,1 @@
-"""Training in a group of workers: the engines of the frameworks, and how each of them joins."""
+"""Training in a group of workers: how each framework joins it."""

@@ -8,8 +8,8 @@ from backends import find
 from backends.process import in_child
 from backends.process.parent import Runtime
 from common.config import DataConfig, ModelConfig, TrainConfig
+from common.corpus import prepare
 from common.files import new_folder
-from common.material import prepare
 from common.run_directory import RunDirectory, refuse_existing
 from common.stored import Pair
 from common.tensors import model_config

@@ -22,10 +22,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from common.archives import UNZIP_ERRORS
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
-from common.files import read_at_most
+from common.files import UNZIP_ERRORS, read_at_most
 from common.weights import ModelState, weight_shapes
 
 # What the readers of zips, pickles and HDF5 raise when a file is cut, garbled or made to confuse them.

@@ -15,10 +15,9 @@ import h5py
 from numpy.typing import NDArray
 
 from backends.native.files import canonical_state, listed, opened
-from common.archives import LARGEST_ARCHIVE, open_archive, read_member
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
-from common.files import LARGEST_JSON
+from common.files import LARGEST_ARCHIVE, LARGEST_JSON, open_archive, read_member
 from common.weights import ModelState
 
 EXPECTED = 'a .keras archive of a functional model, or is damaged; expected what model.save("model.keras") writes'

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from backends.native.files import ROLES, canonical_state, listed, model_and_optimizer, names_in_layers, opened
-from common.archives import open_archive
 from common.config import ModelConfig
 from common.errors import RosettaError
+from common.files import open_archive
 from common.weights import ModelState
 
 FOLDER = 0x10  # in a zip's attributes of a member, as DOS has them

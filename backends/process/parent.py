@@ -9,16 +9,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
-from backends.groups.engines import engine_of
 from backends.process import in_child
 from backends.process.environment import child_environment
 from backends.process.wire import Failure, GarbledMessageError, Wire, converted, hints, name_of
@@ -34,6 +33,7 @@ TIMEOUT = 600.0  # seconds that a call may go without a message; one step, with 
 SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
 ENDING_SECONDS = 10.0  # allowed for ending, for a process that was killed or has closed its socket
+NAMED = 3  # the other workers that a message names; of a large group it counts the rest
 LAST_WORDS = 2000  # bytes at the end of the child's own output, from which an error message quotes the last line
 # Who sends the signals that end a process which has made no error, and what helps.
 FROM_OUTSIDE: dict[int, str] = {
@@ -75,7 +75,6 @@ print(*sys.version_info[:2], framework, *[name for name in sys.argv[2:] if find_
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 OnEvent = Callable[[Mapping[str, Any]], None]
-Variables = Mapping[str, str]  # of the environment, and their values
 
 
 def timeout_for(rows: int = 0, sentences: int = 0) -> float:
@@ -99,11 +98,36 @@ class Runtime:
         return process
 
 
+@dataclass(frozen=True)
+class Worker:
+    """A worker of a group, or one that trains alone."""
+
+    rank: int = 0  # counted from 0
+    size: int = 1  # number of workers in the group
+    variables: Mapping[str, str] = field(default_factory=dict)  # that its backend's process needs, to join the group
+    on_this_machine: int = 1  # number of the group's workers that share this machine's cores
+    # "module:Class" of its backend, which joins the group; "" where it trains alone
+    target: str = field(default="", kw_only=True)
+    # Where another program started the group:
+    meeting: str = ""  # "host:port" at which all workers meet
+    addresses: Sequence[str] = ()  # "host:port" of each worker; none where the engine's variables do not have them
+
+    @property
+    def partners(self) -> str:
+        """The other workers and the address at which all meet, in words."""
+        numbers = [number for number in range(min(self.size, NAMED + 1)) if number != self.rank][:NAMED]
+        at = [f" at {address}" for address in self.addresses] or [""] * self.size
+        named = [f"worker {number}{at[number]}" for number in numbers]
+        if more := self.size - 1 - len(named):
+            named.append(f"{more} more")
+        return f"{', '.join(named)}; all meet at {self.meeting}"
+
+
 class BackendProcess:
     """A backend running in a child process; a context manager that ends the process.
 
-    The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. `group`
-    holds the variables by which the backend joins a group of workers; see backends/groups/engines.py.
+    The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. A `worker`
+    of a group joins it; see backends/process/group.py.
 
     Raises CannotBeginError when the interpreter, the backend or its device is missing; RosettaError when the process
     fails, dies, sends garbage, or takes longer than a call allows to read a request or to send a message.
@@ -115,33 +139,34 @@ class BackendProcess:
         model: ModelConfig,
         train: TrainConfig,
         runtime: Runtime,
-        group: Variables | None = None,
+        worker: Worker | None = None,
     ) -> None:
         entry = find(name, runtime.python)
         if runtime.python:
             interpreter_versions(runtime.python, name, entry)
         self.name = name
         self._seconds_to_open: dict[str, float] | None = None  # None: the backend is not open yet
+        worker = worker or Worker()
         # In a group the engine gives its own reason, when it has waited long enough for the other workers.
-        self._start_seconds = START_SECONDS + (PATIENCE if group else 0)
+        self._start_seconds = START_SECONDS + (PATIENCE if worker.target else 0)
         self._opened, self._asking = ExitStack(), Lock()
         opening = {
-            "target": engine_of(name).worker if group else entry.target,
+            "target": worker.target or entry.target,
             "model": model,
             "train": train,
             "device": runtime.device,
         }
         try:
-            self._start(runtime, group)
+            self._start(runtime, worker)
             self._send("open", opening, START_SECONDS)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, runtime: Runtime, group: Variables | None) -> None:
+    def _start(self, runtime: Runtime, worker: Worker) -> None:
         """Start the process, and leave in `_opened` what ends it. Raises CannotBeginError."""
         command = [runtime.python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
-        environment = child_environment(runtime.lane, runtime.threads, runtime.device, group)
+        environment = child_environment(runtime.lane, runtime.threads, runtime.device, worker.variables)
         try:
             self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
             # TensorFlow, when killed, leaves files behind.

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import inf, isfinite
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -143,6 +144,27 @@ class Check:
 
 
 Make = Callable[..., Check]  # Check for a backend, variant and dtype
+
+
+class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The result of one rung, with the error of the check that came nearest to its tolerance or exceeded it most.
+
+    This need not be the largest error, since the checks of a rung have different tolerances.
+    """
+
+    error: float | None  # None where it is not a number: a wrong shape or dtype, or values that are not finite
+    tolerance: float
+    passed: bool  # whether every check of the rung passed
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """The result of the ladder for one backend with float32 weights. Older recordings have more fields, which are not
+    looked at."""
+
+    version: str  # of the backend's framework
+    referee: str  # its backend, version and precision
+    passed: bool
+    rungs: Annotated[dict[str, Rung], msgspec.Meta(max_length=20)]  # the rungs that were climbed, by name
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,33 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.groups.engines import new_group, require_memory
-from backends.process.group import started_group
-from backends.process.parent import BackendProcess, Runtime, Variables, timeout_for
+from backends.process.group import new_group, require_memory, started_group
+from backends.process.parent import BackendProcess, Runtime, Worker, timeout_for
 from benchmarks.compare import in_child
-from benchmarks.compare.certificate import Size
 from common.config import DataConfig, TrainConfig
+from common.corpus import prepare
 from common.errors import RosettaError
-from common.material import prepare
 from common.tensors import Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state
 
 REFEREE = "numpy"
 ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # rungs
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much the ladder compares."""
+
+    num_samples: int  # pairs of the corpus, all of which are trained on
+    steps: int  # training steps of the trajectory
+    batch_rows: int  # rows of the batch that the rungs from tensors to step use, and of a whole batch of counts
+    sentences: int  # number of decoded sentences
+    permutations: int  # float32 trainings with permuted hidden units; if 0, only the first ten losses are compared
+    sentences_of_example: int = 3  # of these, keras:example decodes so many, since it takes seconds for each
+
+
+WHOLE = Size(num_samples=1500, steps=50, batch_rows=64, sentences=200, permutations=5)
+QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutations=0, sentences_of_example=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,17 +169,17 @@ class Course:
     def start_group(self, name: str, dtype: str) -> AbstractContextManager[list[BackendProcess]]:
         """Start a group of workers of a backend."""
         workers = new_group(name, self.workers)
-        return started_group(workers, lambda variables: self._launch(name, dtype, self.runtime, variables))
+        return started_group(workers, lambda worker: self._launch(name, dtype, self.runtime, worker))
 
     def _start_numpy(self, dtype: str) -> BackendProcess:
         """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""
         return self._launch(REFEREE, dtype, Runtime(self.runtime.threads))
 
-    def _launch(self, name: str, dtype: str, runtime: Runtime, variables: Variables | None = None) -> BackendProcess:
+    def _launch(self, name: str, dtype: str, runtime: Runtime, worker: Worker | None = None) -> BackendProcess:
         with self._starting:
             if self._started is None:
                 raise RosettaError(f"the comparison has ended, and {name} was not started")
-            process = BackendProcess(name, replace(self.model, dtype=dtype), self.settings, runtime, variables)
+            process = BackendProcess(name, replace(self.model, dtype=dtype), self.settings, runtime, worker)
             self._started.append(process)
             return process
 

@@ -1,16 +1,286 @@
-"""Climb the parity ladder with every backend, explain what fails, and make the certificates."""
+"""The parity ladder, from tensors up to decoded strings: every backend's record is compared with the referee's, what
+fails is explained, and certificates are made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf, isfinite, sqrt
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backends import BASELINE, TABLE
-from benchmarks.compare.certificate import Certificate, Rung
-from benchmarks.compare.climber import Climber, explain
-from benchmarks.compare.comparer import Check
+from backends.process.group import ENGINES, ask_each
+from backends.process.parent import BackendProcess
+from benchmarks.compare.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
+from benchmarks.compare.comparer import (
+    GATES,
+    RUNGS,
+    Certificate,
+    Check,
+    Item,
+    Rung,
+    explained,
+    judge,
+    nearest,
+    place,
+)
 from benchmarks.compare.course import REFEREE, Answers, Course
 from common.errors import CannotBeginError
+from common.tensors import Batch
+from common.weights import SLOT_PREFIX, permute_units
+
+# How differences of numbers that are always float64 are measured, and those of tensors whose size is not known.
+RELATIVE: dict[str, Any] = {"relative": True, "dtype": "float64"}
+TO_LARGEST: dict[str, Any] = {"scale": None}
+EXACT_STEPS = 10  # of a training in less than float64; the losses of later steps differ by rounding alone
+BREAKS = {
+    "tensors": "its process does not make the same tensors of the same ids",
+    "weights": "weights are changed on their way in or out",
+}
+# The words for the axes of tensors; "lstm gate" is an axis of the blocks of the four gates.
+OF_LSTM = {"kernel": ("row", "lstm gate"), "recurrent_kernel": ("row", "lstm gate"), "bias": ("lstm gate",)}
+AXES: dict[str, tuple[str, ...]] = {
+    **{f"{lstm}/{name}": axes for lstm in ("encoder", "decoder") for name, axes in OF_LSTM.items()},
+    "dense/kernel": ("unit", "character"),
+    "state_h": ("row", "unit"),
+    "state_c": ("row", "unit"),
+    "probabilities": ("row", "time step", "character"),
+    "train": ("batch",),
+    "evaluate": ("batch",),
+}
+SEPARATE = 3.0  # the worst gate is named if its error is this many times the second worst gate's
+
+
+class Climber:
+    """Compares the record of one backend, the right side, with the referee's. `climb` yields its checks by rung."""
+
+    checks: list[Check]  # those of all rungs that were climbed
+
+    def __init__(self, course: Course, right: Answers, left: Answers | None = None) -> None:
+        self.course, self.right, self.left = course, right, left or course.referee
+        self.process, self.dtype = right.process, right.dtype
+        self.precision = self.process.facts.precision  # in which it computes, which may be coarser than `dtype`
+        self.tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES.items()}
+        backend, _, variant = self.process.name.partition(":")
+        self.check = partial(Check, backend, variant, self.dtype)
+
+    def climb(self) -> Iterator[Check]:
+        """The checks of each rung, up to the first rung that fails."""
+        for rung in RUNGS:
+            checks = self.rung(rung)
+            yield from checks
+            if not all(check.passed for check in checks):
+                return
+
+    def rung(self, name: str) -> list[Check]:
+        """The checks of one rung."""
+        return list(getattr(self, f"_{name}")())
+
+    def compared(
+        self, rung: str, tensor: str, right: NDArray[Any], left: NDArray[Any], tolerance: float, **how: Any
+    ) -> Check:
+        """The check that two arrays agree. `how` has the fields of the Item that are not as usual: differences are
+        absolute, and the right array has the promised dtype."""
+        arrays = partial(np.asarray, right), partial(np.asarray, left)
+        usual: dict[str, Any] = {"scale": 1.0, "dtype": self.dtype}
+        return judge(Item(rung, tensor, *arrays, tolerance, **usual | how), self.check)
+
+    def held(self, rung: str, tensor: str, tolerance: float, **how: Any) -> Check:
+        """The check that both records have the same array of this rung and name."""
+        right, left = self.right[rung].get(tensor, np.array(np.nan)), self.left[rung][tensor]
+        return self.compared(rung, tensor, right, left, tolerance, **how)
+
+    def _tensors(self) -> Iterator[Check]:
+        return (self.held("tensors", name, 0.0) for name in self.left["tensors"])
+
+    def _weights(self) -> Iterator[Check]:
+        return (self.held("weights", name, 0.0) for name in self.left["weights"])
+
+    def _forward(self) -> Iterator[Check]:
+        for name in ("state_h", "state_c", "probabilities"):  # the probabilities follow from the states
+            bound = self.tolerances[name]
+            if self.precision == "float32":
+                got, expected = (side["forward"][name] for side in (self.course.float32, self.course.referee))
+                bound = min(bound, BUDGET * float(np.abs(got - expected).max()))
+            yield self.held("forward", name, bound)
+
+    def _loss(self) -> Iterator[Check]:
+        got, expected = (side["gradients"]["loss"][0] for side in (self.right, self.left))
+        yield self.compared("loss", "loss", got, expected, self.tolerances["loss"], **RELATIVE)
+
+    def _gradients(self) -> Iterator[Check]:
+        bound = self.tolerances["gradients"]
+        return (self.held("gradients", name, bound, **TO_LARGEST) for name in self.course.probe.weights)
+
+    def _step(self) -> Iterator[Check]:
+        settings = self.course.settings
+        for name, before in self.course.probe.weights.items():
+            if self.precision == "float64":
+                tolerance = 1e-10 * float(np.abs(self.left["step"][name] - before).max())
+            else:
+                # An update is learning_rate * gradient / sqrt(mean square + epsilon), so an error of the gradient
+                # becomes at most learning_rate / sqrt(epsilon) times as large in the weight. Two float32 roundings
+                # of the weight come on top.
+                stretch = settings.learning_rate / sqrt(settings.epsilon)
+                error = float(np.abs(self.right["gradients"][name] - self.left["gradients"][name]).max())
+                tolerance = stretch * error + 2 * float(np.spacing(np.float32(np.abs(before).max())))
+            yield self.held("step", name, tolerance)
+        for name in self.course.probe.weights:
+            yield self.held("step", SLOT_PREFIX + name, self.tolerances["slots"], **TO_LARGEST)
+
+    def _losses(self, got: NDArray[Any], expected: NDArray[Any], of: str = "") -> Check:
+        """The check of a training's losses, of those of the first steps where later ones differ by rounding alone."""
+        exact = len(expected) if self.precision == "float64" else EXACT_STEPS
+        name, bound = f"losses of {exact} steps{of}", self.tolerances["trajectory"]
+        return self.compared("trajectory", name, got[:exact], expected[:exact], bound, **RELATIVE)
+
+    def _trajectory(self) -> Iterator[Check]:
+        got, expected = (side["trajectory"]["losses"] for side in (self.right, self.left))
+        yield self._losses(got, expected)
+        # In bfloat16 permuting the units shows no rounding error, since a weight is rounded alike wherever it stands.
+        if self.precision == "bfloat16":
+            name, bound = "mean of the losses", self.tolerances["trajectory"]
+            yield self.compared("trajectory", name, got.mean(), expected.mean(), bound, **RELATIVE)
+        elif self.precision == "float32" and self.course.size.permutations:
+            bound = SPREADS * self._spread(got)
+            yield self.compared("trajectory", "mean loss", got.mean(), expected.mean(), bound, dtype="float64")
+        if self.course.workers > 1 and self.process.name in ENGINES:
+            with self.course.start_group(self.process.name, self.dtype) as processes:
+                yield from self.of_group(processes)
+
+    def _spread(self, losses: NDArray[Any]) -> float:
+        """The standard deviation of the mean loss of this training and of those with permuted units; zero, which no
+        training is near enough for, where one of them diverged."""
+        rng, question = np.random.default_rng(self.course.settings.seed), self.right.questions["trajectory"]
+        means = [losses.mean()]
+        for _ in range(self.course.size.permutations):
+            state = permute_units(question.state, rng.permutation(self.course.model.latent_dim))
+            means.append(self.right.ask(replace(question, state=state))["losses"].mean())
+        spread = float(np.std(means, ddof=1))
+        return spread if isfinite(spread) else 0.0
+
+    def of_group(self, processes: Sequence[BackendProcess]) -> Iterator[Check]:
+        """The checks that a group of workers trains as the referee does alone, and that they end in one state."""
+        question, expected = self.right.questions["group"], dict(self.left["group"])
+        all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(question))
+        of_workers, losses = f"{len(processes)} workers", [steps.pop("losses") for steps in all_steps]
+        yield self._losses(losses[0], expected.pop("losses"), f", {of_workers}")
+        for name in expected if self.precision == "float64" else ():
+            both, bound = (all_steps[0][name], expected[name]), self.tolerances["slots"]
+            yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, **TO_LARGEST)
+        first, *others = (np.concatenate([steps[name].ravel() for name in expected]) for steps in all_steps)
+        states = np.array(others), np.tile(first, (len(others), 1))
+        yield self.compared("trajectory", f"states of {of_workers}", *states, 0.0)
+
+    def _counts(self) -> Iterator[Check]:
+        for tensor in self.left["counts"]:
+            how, name = tensor.split()
+            near_ties = MISCOUNTED[self.precision] * float(self.left["counts"][f"{how} weight_sums"].min())
+            counts_none = self.process.name == BASELINE and np.isnan(self.right["counts"][tensor]).all()
+            if counts_none and tensor == "train correct_real":
+                note = f"{BASELINE} counts none, since the example's own `fit` does not"
+                yield self.check("counts", tensor, 0.0, 0.0, note=note)
+            elif name == "loss_sums":
+                yield self.held("counts", tensor, self.tolerances["loss_sums"], **RELATIVE)
+            else:
+                yield self.held("counts", tensor, near_ties if "correct" in name else 0.0, dtype="float64")
+
+    def _strings(self) -> Iterator[Check]:
+        course, question = self.course, self.right.questions["strings"]
+        if self.process.name == BASELINE:
+            question = replace(question, rows=question.rows[: course.size.sentences_of_example])
+        translations = self.right.ask(question)["ids"], self.left["strings"]["ids"]
+        different = [one for one in zip(question.rows, *translations, strict=False) if not np.array_equal(*one[1:])]
+        wrong = [one for one in different if course.margin(*one) > NEAR_TIE[self.precision]]
+        error, number = len(different) / len(question.rows), len(question.rows)
+        distinct = len(np.unique(translations[1], axis=0))
+        note = f"{number} sentences, {distinct} distinct strings, {len(different)} near-ties"
+        if wrong:
+            row, *both = wrong[0]
+            text, expected = map(course.material.decoder_vocabulary.text_of, both)
+            note = f"{course.material.pairs[row][0]!r}: got {text!r}, expected {expected!r}"
+        yield self.check("strings", "strings", inf if wrong else error, PARTED[self.precision], note=note)
+
+
+def explain(climber: Climber) -> str:
+    """A few lines on the rung that failed: the tensor, time step, gate, row and unit, and both values."""
+    failed = [check for check in climber.checks if not check.passed]
+    broken = failed[nearest(failed)]
+    checks = sum(check.rung == broken.rung for check in climber.checks)
+    at = place_of(broken.tensor, broken.where, climber.course.model.latent_dim)
+    lines = explained(broken.climber, broken, at, len(failed), checks, BREAKS.get(broken.rung, ""))
+    if broken.rung == "weights":
+        lines += _rearrangement(*(side["weights"][broken.tensor] for side in (climber.right, climber.left)))
+    if broken.rung in ("forward", "loss", "gradients"):
+        batch, steps = _shortest_prefix(climber, broken.rung)
+        lines += [steps, _gate(climber, batch)]
+    return "\n  ".join(lines)
+
+
+def place_of(tensor: str, where: tuple[int, ...], latent_dim: int) -> str:
+    """Describe an index of a tensor, such as "row 3, forget gate, unit 5" or "row 3, time step 2, character 7"."""
+    return place(where, AXES.get(tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ()), latent_dim)
+
+
+def _rearrangement(came_out: NDArray[Any], went_in: NDArray[Any]) -> list[str]:
+    """How weights that came out of a backend differ: transposed, or in how many rows."""
+    if came_out.shape != went_in.shape:
+        return []
+    if np.array_equal(came_out, went_in.T):
+        return ["it came out transposed"]
+    rows = np.unique(np.argwhere(came_out != went_in)[:, 0])
+    return [f"{len(rows)} of {len(went_in)} rows differ" + (f": row {rows[0]}" if len(rows) == 1 else "")]
+
+
+def _shortest_prefix(climber: Climber, rung: str) -> tuple[Batch, str]:
+    """The fewest time steps with which the rung still fails, as a batch and in words: first the decoder's steps are
+    shortened as far as possible, then the encoder's."""
+    question = climber.right.questions[rung if rung in climber.right.questions else "gradients"]
+    whole = question.corpus.take(question.rows)
+
+    def breaks(encoder_steps: int, decoder_steps: int) -> bool:
+        """Whether the rung fails with so many time steps."""
+        sides = (
+            side.of_batch(_prefix(whole, encoder_steps, decoder_steps)) for side in (climber.right, climber.left)
+        )
+        return not all(check.passed for check in Climber(climber.course, *sides).rung(rung))
+
+    t_enc, t_dec = whole.encoder_ids.shape[1], whole.decoder_input_ids.shape[1]
+    d = next((d for d in range(1, t_dec) if breaks(t_enc, d)), t_dec)
+    e = next((e for e in range(1, t_enc) if breaks(e, d)), t_enc)
+    return _prefix(whole, e, d), f"time step: first seen with {e} of {t_enc} encoder and {d} of {t_dec} decoder steps"
+
+
+def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
+    """The batch with only its first time steps."""
+    return replace(
+        batch,
+        encoder_ids=batch.encoder_ids[:, :encoder_steps],
+        encoder_lengths=np.minimum(batch.encoder_lengths, encoder_steps),
+        decoder_ids=batch.decoder_ids[:, : decoder_steps + 1],
+        decoder_lengths=np.minimum(batch.decoder_lengths, decoder_steps + 1),
+    )
+
+
+def _gate(climber: Climber, batch: Batch) -> str:
+    """Name the gate whose columns have the largest gradient error, if that is clearly larger than the next."""
+    got, expected = (side.of_batch(batch)["gradients"] for side in (climber.right, climber.left))
+    gates, of_lstms = GATES["lstm"], {}
+    for lstm in ("encoder", "decoder"):
+        errors = np.zeros(len(gates))
+        for name in (f"{lstm}/kernel", f"{lstm}/recurrent_kernel", f"{lstm}/bias"):
+            largest = np.abs(expected[name]).max() or 1.0  # all zero for a recurrent kernel if there is a single step
+            difference = np.nan_to_num(np.abs(got[name] - expected[name]) / largest, nan=inf, posinf=inf)
+            by_gate = difference.reshape(-1, len(gates), climber.course.model.latent_dim)
+            errors = np.maximum(errors, by_gate.max((0, 2)))
+        of_lstms[lstm] = errors
+    lstm = max(of_lstms, key=lambda name: float(of_lstms[name].max()))
+    second, worst = np.argsort(of_lstms[lstm])[-2:]
+    separate = of_lstms[lstm][worst] > SEPARATE * of_lstms[lstm][second]
+    return f"gate: the {gates[worst]} gate of the {lstm}" if separate else "gate: not separable"
 
 
 @dataclass

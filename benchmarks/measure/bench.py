@@ -20,10 +20,9 @@ import numpy as np
 import psutil
 
 from backends import BASELINE
+from backends.process.group import PROCESS_BYTES
 from backends.process.parent import BackendProcess, Runtime
-from backends.process.starting import PROCESS_BYTES
-from benchmarks.compare.certificate import QUICK, WHOLE
-from benchmarks.compare.course import Course
+from benchmarks.compare.course import QUICK, WHOLE, Course
 from benchmarks.compare.parity import Parity, climb
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import AT_LEAST, PROFILED_STEPS, Visit
@@ -32,9 +31,9 @@ from benchmarks.measure.recording import Certified, Decoded, Recording, Round, R
 from benchmarks.measure.sentences import Sentences, weights_for
 from benchmarks.measure.statistics import half_width, widest
 from benchmarks.measure.turns import Decoder, Trainees, opened, take_turns, usable
+from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError
 from common.machine import cores
-from common.material import Material, prepare
 from common.tensors import epoch_batches, model_config
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
-from benchmarks.compare.certificate import Certificate
+from benchmarks.compare.comparer import Certificate
 from benchmarks.measure.in_child import (
     Amount,
     Count,
@@ -33,11 +33,11 @@ from benchmarks.measure.in_child import (
 )
 from benchmarks.measure.machine import locked
 from benchmarks.measure.plan import Plan
+from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import make_folder, sync
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
-from common.material import Material
 from common.scoring import Scores
 from common.text import printable
 

@@ -13,8 +13,8 @@ from backends.process.parent import BackendProcess, timeout_for
 from benchmarks.measure import in_child
 from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence, Work
 from common.config import ModelConfig
+from common.corpus import Material
 from common.errors import CannotBeginError
-from common.material import Material
 from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
 from common.scoring import references, score
 from common.tensors import Batch

@@ -22,8 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.groups.engines import new_group
-from backends.process.group import started_group
+from backends.process.group import new_group, started_group
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import PROFILED_STEPS
@@ -31,7 +30,7 @@ from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import LATER, Recording, Round, RowProfile, Sizes, Start, Summed, Text
 from benchmarks.measure.turns import Trainees, opened, take_turns
 from common.config import ModelConfig
-from common.material import Material, prepare
+from common.corpus import Material, prepare
 from common.tensors import Batch, Batches, epoch_order, model_config
 
 LEAD = 2  # steps of a visit before the timed ones

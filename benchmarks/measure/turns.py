@@ -19,9 +19,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from backends.process.group import ask_each
+from backends.process.group import ask_each, started_side_by_side
 from backends.process.parent import BackendProcess
-from backends.process.starting import started_side_by_side
 from benchmarks.measure import in_child, machine
 from benchmarks.measure.in_child import Visit, WarmUp
 from benchmarks.measure.recording import Start

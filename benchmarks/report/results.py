@@ -15,7 +15,7 @@ import msgspec
 
 from backends import BASELINE, title_of
 from backends.process.environment import GROUPS, matched_settings, variables_of
-from benchmarks.compare.certificate import Certificate
+from benchmarks.compare.comparer import Certificate
 from benchmarks.measure.plan import LEAST_ROUNDS, Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence, Work
 from benchmarks.measure.statistics import MOST_DROPPED, Estimate, Word, grouped, half_width, observations, trusted

@@ -35,9 +35,8 @@ from benchmarks.compare.record import Side
 from benchmarks.measure.recording import Recording
 from benchmarks.report import changes, page, render
 from common.config import DataConfig, ModelConfig
-from common.corpus import read_corpus
+from common.corpus import Material, read_corpus
 from common.errors import RosettaError
-from common.material import Material
 from common.run_directory import STATE_FILES, RunDirectory
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
 from common.weights import from_bytes, initial_state, to_bytes, weight_shapes

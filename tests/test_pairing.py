@@ -283,3 +283,26 @@ def test_exchanged_experts_show_in_the_layer_that_contains_a_list_of_them(tmp_pa
     assert found.explanation[1].startswith("moe output")
     (cause,) = [cause.sentence for cause in found.causes if "another order" in cause.sentence]
     assert "moe has the numbers of moe/1/kernel + moe/0/kernel" in cause
+
+
+@pytest.mark.parametrize("left_framework", ["torch", "keras"])
+def test_a_place_in_a_convolutions_output_is_told_by_channel_and_position(
+    left_framework: str, tmp_path: Path
+) -> None:
+    normal = np.random.default_rng(0).normal
+    kernel, output = normal(size=(5, 3, 1, 1)), normal(size=(N, 5, 4, 6))  # as torch has them
+    wrong = output.copy()
+    wrong[1, 2, 3, 4] += 9
+    sides = {}
+    for framework in ("torch", "keras"):
+        one = output if framework == left_framework else wrong
+        if framework == "torch":
+            layers: Layers = {"c": (["Conv2d"], {"weight": kernel}, one)}
+        else:
+            layers = {"c": (["Conv2D"], {"kernel": kernel.transpose(2, 3, 1, 0)}, np.moveaxis(one, 1, -1))}
+        sides[framework] = record(tmp_path / framework, framework, layers, {})
+    (other,) = sides.keys() - {left_framework}
+    found = compare_records(sides[left_framework], sides[other])
+    first_line = found.explanation[1]
+    wanted = "row 1, channel 2, position 3, position 4"
+    assert (wanted if left_framework == "torch" else "row 1, position 3, position 4, channel 2") in first_line

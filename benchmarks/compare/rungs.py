@@ -10,13 +10,14 @@ import numpy as np
 from benchmarks.compare.activations import ACTIVATIONS, activated
 from benchmarks.compare.bounds import COARSER, ROUNDED_WEIGHTS, SMALLEST_SCALE, TOLERANCES_OF_ANY_MODEL, WIDENED
 from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, largest, largest_difference, place
-from benchmarks.compare.groups import GroupPair, Read, then
+from benchmarks.compare.groups import GroupPair, Read, WeightGroup, then
 from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_LAYERS, PARENT
 from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import Side
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 LAST = "step-last"
+SPATIAL = ("conv", "conv_transpose", "batchnorm")  # kinds of layers whose outputs may have channels and positions
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,20 @@ class LayerItem(Item):
             return place(where, ["step"])
         if shape and kind in GATES:
             return place(where, [*("row" for _ in where[1:]), f"{kind} gate"], shape[-1] // len(GATES[kind]))
+        if self.is_output and self.pair and kind in SPATIAL and len(where) > 2:
+            positions = ["position"] * (len(where) - 2)
+            first = channels_stand_first(self.pair.left)
+            return place(where, ["row", "channel", *positions] if first else ["row", *positions, "channel"])
         if self.is_output:
             return place(where, ["row", "time step", "unit"] if len(where) == 3 else ["row", "unit"])
         return place(where, {"embedding": ["row", "column"], "dense": ["input", "unit"]}.get(kind, []))
+
+
+def channels_stand_first(group: WeightGroup) -> bool:
+    """Whether the channels of a layer's output follow its rows, as its settings or its framework have it."""
+    settings = group.layer.settings
+    said = str(settings.get("data_format") or settings.get("_data_format") or "")
+    return said == "channels_first" or said.startswith("NC") or (not said and group.side.framework != "keras")
 
 
 @dataclass

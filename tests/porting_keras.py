@@ -1,10 +1,15 @@
-"""Models of layers that a dict describes, in Keras, whichever backend it has; there is such a module for torch and
-for Paddle, too."""
+"""Keras's side, whichever backend it has: the layers of tests.porting_zoo, a training by hand, and small models that
+are recorded too. porting_modules.py has the same for torch and Paddle.
+
+A layer makes its weights when it is first called, and gets them then.
+"""
 
 import importlib
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import keras
@@ -13,14 +18,28 @@ from keras import layers, ops
 from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
-from tests.porting_side import Array, array_of, keep
+from tests.porting_zoo import EPSILON, Array, Block, Config, array_of, keep, loss_of
 
-BACKEND = keras.backend.backend()
+ON_TORCH = keras.backend.backend() == "torch"
 sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 # The optimizers of the guide compute as torch's, on TensorFlow.
-guide = importlib.import_module("encoder_keras") if BACKEND == "tensorflow" else keras.optimizers
-exact_gelu = guide.exact_gelu if BACKEND == "tensorflow" else partial(keras.activations.gelu, approximate=False)
+guide = keras.optimizers if ON_TORCH else importlib.import_module("encoder_keras")
 RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
+CHANNELS, TIES = "last", False
+List = list
+einsum, reshape, tanh, silu, transpose = ops.einsum, ops.reshape, ops.tanh, ops.silu, ops.transpose
+softmax, log_softmax, mean = ops.softmax, ops.log_softmax, partial(ops.mean, axis=-1, keepdims=True)
+GIVEN: list[tuple[Any, list[Array]]] = []
+
+
+class Layer(layers.Layer):
+    def call(self, x: Any, ids: Any = None) -> Any:
+        return self.forward(x) if ids is None else self.forward(x, ids)
+
+
+class Model(keras.Model):
+    def call(self, ids: Any, training: bool = False) -> Any:
+        return self.forward(ids)
 
 
 def reset(dtype: str) -> None:
@@ -29,117 +48,202 @@ def reset(dtype: str) -> None:
     keras.utils.set_random_seed(1)
 
 
-class Recurrent(layers.Layer):
-    def __init__(self, kind: str, units: int, layers: int = 1, both: bool = False, **more: Any) -> None:
-        super().__init__()
-        own = {"reset_after": more["reset_after"]} if "reset_after" in more else {}
-        own["return_state"] = more.get("return_state", False)
-        self.inner = [RECURRENT[kind](units, return_sequences=True, **own) for _ in range(layers)]
-        if both:
-            self.inner = [keras.layers.Bidirectional(one) for one in self.inner]
-        self.initial, self.units = more.get("initial", 0.0), units
-        self.states = (2 if kind == "lstm" else 1) * (1 + both)
-
-    def call(self, x: Any) -> Any:
-        for one in self.inner:
-            state = ops.full((x.shape[0], self.units), self.initial, x.dtype)
-            output = keep(one(x, initial_state=[state] * self.states))
-            x = output[0] if isinstance(output, list | tuple) else output
-        return x
-
-
-class Attention(layers.Layer):
-    def __init__(self, width: int, heads: int, sign: int = 1) -> None:
-        super().__init__()
-        self.inner, self.sign = layers.MultiHeadAttention(heads, width // heads), sign
-
-    def call(self, x: Any, ids: Any) -> Any:
-        return keep(self.inner(x, x, attention_mask=((ids != 0) if self.sign > 0 else (ids == 0))[:, None]))
-
-
-class Scale(layers.Layer):
-    def __init__(self, factor: float, number: str = "float64") -> None:
-        super().__init__()
-        self.factor = float(np.dtype(number).type(factor))
-
-    def call(self, x: Any) -> Any:
-        return x * self.factor
-
-
-class Dense(layers.Layer):
-    def __init__(self, units: int, activation: str = "linear", approximate: bool = False) -> None:
-        super().__init__()
-        self.inner = layers.Dense(units, None if activation == "gelu" else activation)
-        own = {"gelu": ops.gelu if approximate else exact_gelu}
-        self.after = own.get(activation, lambda x: x)
-
-    def call(self, x: Any) -> Any:
-        return self.after(keep(self.inner(x)))
-
-
-LAYERS = {
-    **{kind: partial(Recurrent, kind) for kind in RECURRENT},
-    "scale": lambda factor, dtype="float64": Scale(factor, dtype),
-    "dense": Dense,
-    "conv": lambda units: layers.Conv1D(units, 3, padding="same"),
-    "batchnorm": layers.BatchNormalization,
-    "layernorm": layers.LayerNormalization,
-    "dropout": layers.Dropout,
-}
-
-
-class Model(keras.Model):
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        width = config["width"]
-        self.embedding = layers.Embedding(config["words"], width)
-        self.parts = []
-        for one in config["layers"]:
-            own = {name: one[name] for name in one if name not in ("kind", "frozen", "weight_of")}
-            self.parts.append(Attention(width, **own) if one["kind"] == "attention" else LAYERS[one["kind"]](**own))
-            self.parts[-1].trainable = not one.get("frozen")
-            width = one["units"] * (1 + one.get("both", False)) if "units" in one else width
-        self.calls = config.get("calls", range(len(self.parts)))
-        self.logits = None if config.get("tied") else layers.Dense(config["words"], use_bias=False)
-
-    def call(self, ids: Any, training: bool = False) -> Any:
-        x = keep(self.embedding(ids))
-        for number in self.calls:
-            one = self.parts[number]
-            if isinstance(one, Attention):
-                x = one(x, ids)
-            elif isinstance(one, layers.BatchNormalization | layers.Dropout):
-                x = one(x, training=training)
-            else:
-                x = one(x)
-            keep(x)
-        return keep(self.logits(x)) if self.logits else x @ ops.transpose(self.embedding.embeddings)
-
-
-def model_of(config: dict[str, Any], ids: np.ndarray) -> Model:
+def begin(config: Config) -> None:
     reset(config["dtype"])
-    model = Model(config)
+    GIVEN.clear()
+
+
+def given(model: Any, config: Config, ids: Array) -> Any:
     model(ids)
+    for layer, arrays in GIVEN:
+        layer.set_weights(arrays)
     return model
 
 
-def load(model: Model, weights: dict[str, np.ndarray]) -> None:
-    for weight in model.weights:
-        if weight.path in weights:
-            array = weights[weight.path]
-            weight.assign(array if array.shape == tuple(weight.shape) else array.sum(0))
+def run(model: Any, ids: Array, config: Config) -> Any:
+    return model(ids, training=config["training"])
 
 
-def loss_of(model: Model, ids: np.ndarray, targets: np.ndarray, config: dict[str, Any]) -> tuple[Any, Any]:
-    logits = model(ids, training=config["training"])
-    wanted = ops.one_hot(targets, config["words"], dtype=logits.dtype)
-    smoothing = config.get("smoothing", 0.0)
-    losses = keras.losses.categorical_crossentropy(wanted, logits, True, label_smoothing=smoothing)
-    return ops.mean(losses), logits
+def with_weights(layer: Any, *arrays: Array | None) -> Any:
+    GIVEN.append((layer, [array for array in arrays if array is not None]))
+    return layer
+
+
+def parameter(layer: Any, name: str, array: Array) -> None:
+    setattr(layer, name, layer.add_weight(array.shape, name=name))
+    getattr(layer, name).assign(array)
+
+
+def constant(array: Array) -> Any:
+    return ops.convert_to_tensor(array, keras.config.floatx())
+
+
+def concat(parts: Sequence[Any]) -> Any:
+    return ops.concatenate(list(parts), -1)
+
+
+def freeze(block: Block) -> None:
+    block.trainable = False
+
+
+def share(layer: Any, other: Any) -> None:
+    """Keras has no weight that belongs to two layers."""
+
+
+def table_of(embedding: Any) -> Any:
+    return embedding.embeddings
+
+
+def dense(kernel: Array, bias: Array | None = None) -> Any:
+    return with_weights(layers.Dense(kernel.shape[1], use_bias=bias is not None), kernel, bias)
+
+
+def activation(name: str, by_tanh: bool) -> Any:
+    if name != "gelu":
+        return keras.activations.get(name or "linear")
+    return partial(ops.gelu, approximate=by_tanh) if by_tanh or ON_TORCH else guide.exact_gelu
+
+
+def dropout(rate: float) -> Any:
+    return layers.Dropout(rate)
+
+
+def embedding(table: Array, padding_idx: int | None) -> Any:
+    return with_weights(layers.Embedding(*table.shape), table)
+
+
+def norm(kind: str, w: dict[str, Array], epsilon: float) -> Any:
+    of = layers.LayerNormalization if kind == "layernorm" else layers.RMSNormalization
+    return with_weights(of(epsilon=epsilon), *w.values())
+
+
+def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
+    layer = layers.BatchNormalization(epsilon=EPSILON, momentum=momentum)
+    return with_weights(layer, gain, bias, np.zeros_like(gain), np.ones_like(gain))
+
+
+def conv(kernel: Array, bias: Array) -> Any:
+    return with_weights(layers.Conv1D(len(bias), 3, padding="same"), kernel, bias)
+
+
+def image(kernel: Array, bias: Array) -> Any:
+    return with_weights(layers.Conv2D(len(bias), 3, padding="same"), kernel, bias)
+
+
+def attention(heads: int, w: dict[str, Array]) -> Any:
+    width, wide = w["q"].shape
+    kernels = [[w[name].reshape(width, heads, -1), w[f"{name}_bias"].reshape(heads, -1)] for name in "qkv"]
+    layer = layers.MultiHeadAttention(heads, wide // heads)
+    return with_weights(layer, *chain(*kernels), w["o"].reshape(heads, -1, width), w["o_bias"])
+
+
+def attend(layer: Any, x: Any, masked: Any) -> Any:
+    """Of what is true in `masked` (N, T), if that is given, nothing is seen."""
+    return keep(layer(x, x, attention_mask=None if masked is None else ops.logical_not(masked)[:, None]))
+
+
+def recurrent(
+    kind: str,
+    arrays: list[list[dict[str, Array]]],
+    backwards: bool = False,
+    reset_after: bool = True,
+    return_state: bool = False,
+    **of_others: bool,
+) -> list[Any]:
+    """Layers, of which `arrays` has those of each direction. An LSTM and a plain RNN have one bias."""
+    made = []
+    for ways in arrays:
+        own = {"reset_after": reset_after} if kind == "gru" else {}
+        more = {"return_sequences": True, "return_state": return_state, "go_backwards": backwards}
+        layer = RECURRENT[kind](len(ways[0]["recurrent"]), **more, **own)
+        layer, given = layers.Bidirectional(layer) if len(ways) == 2 else layer, []
+        for way in ways:
+            biases = np.stack([way["bias"], way["recurrent_bias"]])
+            given += [way["kernel"], way["recurrent"], biases if own.get("reset_after") else biases.sum(0)]
+        made.append(with_weights(layer, *given))
+    return made
+
+
+def sequence(inner: list[Any], x: Any, ids: Any, initial: float | None, backwards: bool = False) -> Any:
+    """Where `ids` is given, without its padding. `initial` is what a GRU's state begins with."""
+    own: dict[str, Any] = {} if ids is None else {"mask": ops.not_equal(ids, 0)}
+    for layer in inner:
+        state = {} if initial is None else {"initial_state": ops.full((x.shape[0], layer.units), initial, x.dtype)}
+        output = keep(layer(x, **own, **state))
+        x = output[0] if isinstance(output, list | tuple) else output
+    return ops.flip(x, 1) if backwards else x
+
+
+def one_where_real(ids: Any, like: Any) -> Any:
+    return ops.cast(ops.not_equal(ids, 0), like.dtype)[..., None]
+
+
+class WeightNormed(layers.Layer):
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        shapes = {"g": (units,), "v": (width, units), "bias": (units,)}
+        self.g, self.v, self.bias = (self.add_weight(shape, name=name) for name, shape in shapes.items())
+
+    def call(self, x: Any) -> Any:
+        return x @ (self.v * (self.g / ops.sqrt(ops.sum(self.v * self.v, 0)))) + self.bias
+
+
+def weight_normed(g: Array, v: Array, bias: Array) -> Any:
+    return with_weights(WeightNormed(*v.shape), g, v, bias)
+
+
+# A training by hand, and what Keras itself has of it, by the names of a record
 
 
 def trained(model: Model) -> list[keras.Variable]:
     return model.trainable_variables
+
+
+def weights(model: Model) -> dict[str, Any]:
+    return {weight.path: weight.value for weight in model.weights}
+
+
+def load(model: Model, arrays: dict[str, Array]) -> None:
+    for weight in model.weights:
+        if weight.path in arrays:
+            weight.assign(arrays[weight.path])
+
+
+def backward(model: Model, batch: dict[str, Array], config: Config) -> tuple[Any, Any, list[Any]]:
+    """Loss, logits and gradients, as a person who trains by hand writes it for each backend."""
+    computed = partial(loss_of, sys.modules[__name__], model, batch, config)
+    if ON_TORCH:
+        model.zero_grad()
+        loss, logits = computed()
+        loss.backward()
+        return loss, logits, [weight.value.grad for weight in trained(model)]
+    with sys.modules["tensorflow"].GradientTape() as tape:
+        loss, logits = computed()
+    return loss, logits, tape.gradient(loss, [weight.value for weight in trained(model)])
+
+
+def update(model: Model, optimizer: keras.optimizers.Optimizer, gradients: list[Any]) -> None:
+    with sys.modules["torch"].no_grad() if ON_TORCH else nullcontext():
+        optimizer.apply(gradients, trained(model))
+
+
+def named_gradients(model: Model, gradients: list[Any]) -> dict[str, Any]:
+    dense = [ops.convert_to_tensor(gradient) for gradient in gradients]
+    return {weight.path: gradient for weight, gradient in zip(trained(model), dense, strict=True)}
+
+
+def slots(model: Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    return {
+        f"{weight.path}|{slot}": variable.value
+        for slot, variables in {"momentum": optimizer._momentums, "velocity": optimizer._velocities}.items()
+        for weight, variable in zip(trained(model), variables, strict=True)
+    }
+
+
+def everything(model: Model) -> list[Any]:
+    """All that a record puts back: weights and states of random numbers, and what watches layers."""
+    watched = [layer for layer in model._flatten_layers() if "call" in vars(layer)]
+    return [*(array_of(variable.value) for variable in model.variables), len(watched)]
 
 
 def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
@@ -168,70 +272,7 @@ def load_optimizer(model: Model, optimizer: keras.optimizers.Optimizer, path: st
     optimizer.load_own_variables(load_file(path))
 
 
-# A training by hand, and what Keras itself has of it, by the names of a record
-
-
-def backward(model: Model, batch: dict[str, np.ndarray], config: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
-    """Loss, logits and gradients, as a person who trains by hand writes it for each backend."""
-    computed = partial(loss_of, model, batch["ids"], batch["targets"], config)
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            loss, logits = computed()
-        return loss, logits, tape.gradient(loss, [weight.value for weight in trained(model)])
-    if BACKEND == "torch":
-        model.zero_grad()
-        loss, logits = computed()
-        loss.backward()
-        return loss, logits, [weight.value.grad for weight in trained(model)]
-    import jax
-
-    others = model.non_trainable_variables
-    before = [array_of(state.value) for state in others]
-    loss, logits = computed()  # for the logits; what it changed is put back
-    for state, array in zip(others, before, strict=True):
-        state.assign(array)
-
-    def compute(values: Any, states: Any) -> Any:
-        pairs = [*zip(trained(model), values, strict=True), *zip(others, states, strict=True)]
-        with keras.StatelessScope(pairs) as scope:
-            loss, _ = computed()
-        return loss, [scope.get_current_value(variable) for variable in others]
-
-    values = ([variable.value for variable in variables] for variables in (trained(model), others))
-    (_, changed), gradients = jax.value_and_grad(compute, has_aux=True)(*values)
-    for variable, value in zip(others, changed, strict=True):
-        variable.assign(value)
-    return loss, logits, gradients
-
-
-def update(model: Model, optimizer: keras.optimizers.Optimizer, gradients: list[Any]) -> None:
-    with sys.modules["torch"].no_grad() if BACKEND == "torch" else nullcontext():
-        optimizer.apply(gradients, trained(model))
-
-
-def weights(model: Model) -> dict[str, Any]:
-    return {weight.path: weight.value for weight in model.weights}
-
-
-def named_gradients(model: Model, gradients: list[Any]) -> dict[str, Any]:
-    dense = [ops.convert_to_tensor(gradient) for gradient in gradients]
-    return {weight.path: gradient for weight, gradient in zip(trained(model), dense, strict=True)}
-
-
-def slots(model: Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    return {
-        f"{weight.path}|{slot}": variable.value
-        for slot, variables in {"momentum": optimizer._momentums, "velocity": optimizer._velocities}.items()
-        for weight, variable in zip(trained(model), variables, strict=True)
-    }
-
-
-def everything(model: Model) -> list[Any]:
-    """All that a record puts back: weights and states of random numbers, and what watches layers."""
-    watched = [layer for layer in model._flatten_layers() if "call" in vars(layer)]
-    return [*(array_of(variable.value) for variable in model.variables), len(watched)]
+# What else tests ask of a framework
 
 
 def squared(model: keras.Model, batch: Any) -> Any:

@@ -1,106 +1,267 @@
-"""Models of layers that a dict describes, in torch or Paddle, whichever this process has imported. porting_torch.py
-and porting_paddle.py make the layers and train; Keras's models are in porting_keras.py."""
+"""What torch and Paddle have alike, of whichever this process has imported: the layers of tests.porting_zoo, and a
+training by hand. porting_torch.py and porting_paddle.py have the rest.
+
+Where a model's configuration says so, layers are those of paddle.compat, which keep their weights as torch's.
+"""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tests.porting_side import keep
+from tests.porting_zoo import EPSILON, Array, Block, Config, keep, loss_of
 
 api: Any = sys.modules.get("paddle") or sys.modules["torch"]
-nn, IS_PADDLE = api.nn, api.__name__ == "paddle"
+nn, F, IS_PADDLE = api.nn, api.nn.functional, api.__name__ == "paddle"
+CHANNELS, TIES = "first", not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table is multiplied with
 Layer, List = (nn.Layer, nn.LayerList) if IS_PADDLE else (nn.Module, nn.ModuleList)
+Model = Layer
+softmax, log_softmax, mean = (
+    partial(F.softmax, dim=-1),
+    partial(F.log_softmax, dim=-1),
+    lambda x: x.mean(-1, keepdim=True),
+)
+if IS_PADDLE:
+    softmax, log_softmax = F.softmax, F.log_softmax
+einsum, reshape, tanh, silu = api.einsum, api.reshape, api.tanh, F.silu
+transpose = api.transpose if IS_PADDLE else api.permute
+as_tensor = api.to_tensor if IS_PADDLE else api.tensor
+RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN if IS_PADDLE else nn.RNN}
+GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}  # Keras's, in the order of torch and Paddle
+OWN_NAMES = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih", "recurrent_bias": "bias_hh"}
 FROZEN = ("stop_gradient", True) if IS_PADDLE else ("requires_grad", False)  # an attribute of a weight
+AS_TORCH = {"nn": None if IS_PADDLE else nn}  # where layers are that keep their weights as torch's
+HELD: set[int] = set()  # weights that are not trained, though Paddle's recurrent layers want gradients of them
 
 
-class Recurrent(Layer):
-    """A recurrent layer whose states (layers x directions, N, units) begin with the same number."""
-
-    def __init__(self, inner: Any, states: int, units: int, time_first: bool, initial: float) -> None:
-        super().__init__()
-        self.inner, self.states, self.units = inner, states, units
-        self.time_first, self.initial = time_first, initial
-
-    def forward(self, x: Any) -> Any:
-        state = api.full((self.states, x.shape[1 if self.time_first else 0], self.units), self.initial)
-        return keep(self.inner(x, (state, state) if isinstance(self.inner, nn.LSTM) else state))[0]
+def reset(dtype: str) -> None:
+    api.set_default_dtype(dtype if IS_PADDLE else getattr(api, dtype))
+    (api.seed if IS_PADDLE else api.manual_seed)(1)
+    if IS_PADDLE:
+        api.set_device("cpu")
+        api.utils.unique_name.switch()  # so that parameters are called as in a process of their own
 
 
-class Attention(Layer):
-    """An attention in which padding is masked; `mask` gives the options that say so, of ids (N, T)."""
-
-    def __init__(self, inner: Any, mask: Callable[[Any], dict[str, Any]]) -> None:
-        super().__init__()
-        self.inner, self.mask = inner, mask
-
-    def forward(self, x: Any, ids: Any) -> Any:
-        output = keep(self.inner(x, x, x, **self.mask(ids)))
-        return output[0] if isinstance(output, tuple) else output
+def begin(config: Config) -> None:
+    reset(config["dtype"])
+    HELD.clear()
+    if IS_PADDLE:
+        AS_TORCH["nn"] = api.compat.nn if config.get("compat") else None
 
 
-class Scale(Layer):
-    def __init__(self, factor: float, dtype: str = "float64") -> None:
-        super().__init__()
-        self.factor = float(np.dtype(dtype).type(factor))
-
-    def forward(self, x: Any) -> Any:
-        return x * self.factor
+def given(model: Any, config: Config, ids: Array) -> Any:
+    (model.train if config["training"] else model.eval)()
+    return model
 
 
-class ChannelsFirst(Layer):
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Any) -> Any:
-        return api.moveaxis(keep(self.inner(api.moveaxis(x, 1, 2))), 1, 2)
+def run(model: Any, ids: Array, config: Config) -> Any:
+    return model(as_tensor(ids))
 
 
-class Dense(Layer):
-    def __init__(self, width: int, units: int, activation: Any) -> None:
-        super().__init__()
-        self.inner = nn.Linear(width, units)
-        self.activation = activation
-
-    def forward(self, x: Any) -> Any:
-        return self.activation(keep(self.inner(x)))
+def constant(array: Array) -> Any:
+    return as_tensor(np.ascontiguousarray(array), dtype=api.get_default_dtype())
 
 
-class Model(Layer):
-    """Each of `makers` makes a layer of a kind, of the width before it and its settings; `logits` makes the last one,
-    of widths. In Paddle, whose dense kernels are transposed, a tied embedding is multiplied with."""
+def filled(layer: Any, **arrays: Array | None) -> Any:
+    """The layer with these arrays in its parameters, whose names have "__" for a dot."""
+    own = dict(layer.named_parameters())
+    for name, array in arrays.items():
+        if array is not None:
+            weight = own[name.replace("__", ".")]
+            (weight.set_value if IS_PADDLE else weight.data.copy_)(constant(array))
+    return layer
 
-    def __init__(self, config: dict[str, Any], makers: dict[str, Callable[..., Any]], logits: Any) -> None:
-        super().__init__()
-        width = config["width"]
-        self.embedding = nn.Embedding(config["words"], width, padding_idx=config.get("padding_idx"))
-        self.layers = List()
-        for one in config["layers"]:
-            own = {name: one[name] for name in one if name not in ("kind", "frozen", "weight_of")}
-            self.layers.append(makers[one["kind"]](width, **own))
-            if "weight_of" in one:
-                self.layers[-1].inner.weight = self.layers[one["weight_of"]].inner.weight
-            for weight in self.layers[-1].parameters() if one.get("frozen") else ():
+
+def parameter(layer: Any, name: str, array: Array) -> None:
+    weight = layer.create_parameter(list(array.shape)) if IS_PADDLE else nn.Parameter(constant(array))
+    setattr(layer, name, weight)
+    filled(layer, **{name: array})
+
+
+def freeze(block: Block) -> None:
+    for weight in block.parameters():
+        setattr(weight, *FROZEN)
+
+
+def share(layer: Any, other: Any) -> None:
+    layer.weight = other.weight
+
+
+def table_of(embedding: Any) -> Any:
+    return embedding.weight
+
+
+def concat(parts: Sequence[Any]) -> Any:
+    return api.concat(list(parts), -1)
+
+
+def dense(kernel: Array, bias: Array | None = None) -> Any:
+    of, biased = AS_TORCH["nn"], bias is not None
+    if of is None:
+        return filled(nn.Linear(*kernel.shape, bias_attr=None if biased else False), weight=kernel, bias=bias)
+    return filled(of.Linear(*kernel.shape, bias=biased), weight=kernel.T, bias=bias)
+
+
+def activation(name: str, by_tanh: bool) -> Any:
+    """That of tanh computes in place."""
+    if name == "gelu":
+        return nn.GELU(by_tanh if IS_PADDLE else "tanh" if by_tanh else "none")
+    return {"": lambda x: x, "relu": F.relu, "tanh": api.tanh_}[name]
+
+
+def dropout(rate: float) -> Any:
+    return nn.Dropout(rate)
+
+
+def embedding(table: Array, padding_idx: int | None) -> Any:
+    return filled(nn.Embedding(*table.shape, padding_idx=padding_idx), weight=table)
+
+
+def norm(kind: str, w: dict[str, Array], epsilon: float) -> Any:
+    """Paddle has no layer of RMSNorm."""
+    of = nn.LayerNorm if kind == "layernorm" else nn.RMSNorm
+    return filled(of(w["gain"].shape, epsilon), weight=w["gain"], bias=w.get("shift"))
+
+
+def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
+    """Of (N, M, T); `momentum` is the old statistics' share."""
+    of = partial(nn.BatchNorm1D, momentum=momentum) if IS_PADDLE else partial(nn.BatchNorm1d, momentum=1 - momentum)
+    return filled(of(len(bias), **{"epsilon" if IS_PADDLE else "eps": EPSILON}), weight=gain, bias=bias)
+
+
+def conv(kernel: Array, bias: Array) -> Any:
+    layer = (nn.Conv1D if IS_PADDLE else nn.Conv1d)(*kernel.shape[1:], 3, padding=1)
+    return filled(layer, weight=kernel.T, bias=bias)
+
+
+def image(kernel: Array, bias: Array) -> Any:
+    layer = (nn.Conv2D if IS_PADDLE else nn.Conv2d)(1, len(bias), 3, padding=1)
+    return filled(layer, weight=kernel.transpose(3, 2, 0, 1), bias=bias)
+
+
+def attention(heads: int, w: dict[str, Array]) -> Any:
+    of, width = AS_TORCH["nn"], len(w["q"])
+    if of is None:
+        parts = [("q_proj", "q"), ("k_proj", "k"), ("v_proj", "v"), ("out_proj", "o")]
+        own = {f"{layer}__weight": w[name] for layer, name in parts}
+        biases = {f"{layer}__bias": w[f"{name}_bias"] for layer, name in parts}
+        return filled(nn.MultiHeadAttention(width, heads), **own, **biases)
+    layer = of.MultiheadAttention(width, heads, batch_first=True, dtype=api.get_default_dtype())
+    kernel, bias = np.concatenate([w[name] for name in "qkv"], 1), [w[f"{name}_bias"] for name in "qkv"]
+    out = {"out_proj__weight": w["o"].T, "out_proj__bias": w["o_bias"]}
+    return filled(layer, in_proj_weight=kernel.T, in_proj_bias=np.concatenate(bias), **out)
+
+
+def attend(layer: Any, x: Any, masked: Any) -> Any:
+    """Of what is true in `masked` (N, T), if that is given, nothing is seen."""
+    if AS_TORCH["nn"] is not None:
+        return keep(layer(x, x, x, key_padding_mask=masked, need_weights=False))[0]
+    return keep(layer(x, x, x, None if masked is None else masked.astype(x.dtype)[:, None, None] * -1e9))
+
+
+def recurrent(
+    kind: str,
+    layers: list[list[dict[str, Array]]],
+    backwards: bool = False,
+    time_first: bool = False,
+    one_bias: bool = False,
+    **of_keras: bool,
+) -> Any:
+    """`layers` has the arrays of each direction of each layer."""
+    sizes = *(len(layers[0][0][name]) for name in ("kernel", "recurrent")), len(layers)
+    both, arrays = len(layers[0]) == 2, {}
+    if IS_PADDLE:
+        layer = RECURRENT[kind](*sizes, direction="bidirect" if both else "forward", time_major=time_first)
+    else:
+        layer = RECURRENT[kind](*sizes, batch_first=not time_first, bidirectional=both)
+    for number, ways in enumerate(layers):
+        for way, suffix in zip(ways, ("", "_reverse"), strict=False):
+            for own, name in OWN_NAMES.items():
+                blocks = way[own].reshape(*way[own].shape[:-1], len(GATES[kind]), -1)[..., GATES[kind], :]
+                arrays[f"{name}_l{number}{suffix}"] = blocks.reshape(way[own].shape).T
+    for name, weight in layer.named_parameters():
+        if one_bias and "bias_hh" in name:
+            HELD.add(id(weight))
+            if not IS_PADDLE:
                 setattr(weight, *FROZEN)
-            width = one["units"] * (1 + one.get("both", False)) if "units" in one else width
-        self.calls = config.get("calls", range(len(self.layers)))
-        self.logits = None if config.get("tied") and IS_PADDLE else logits(width, config["words"])
-        if config.get("tied") and self.logits is not None:
-            self.logits.weight = self.embedding.weight
-        getattr(self, "train" if config["training"] else "eval")()
-
-    def forward(self, ids: Any) -> Any:
-        x = keep(self.embedding(ids))
-        for number in self.calls:
-            one = self.layers[number]
-            x = keep(one(x, ids) if isinstance(one, Attention) else one(x))
-        return x @ self.embedding.weight.T if self.logits is None else keep(self.logits(x))
+    return filled(layer, **arrays)
 
 
-def update(model: Model, optimizer: Any, gradients: None) -> None:
+def sequence(layer: Any, x: Any, ids: Any, initial: float | None, backwards: bool = False) -> Any:
+    """Where `ids` is given, without its padding. `initial` is what a GRU's state begins with."""
+    if backwards:
+        return layer(x.flip(1))[0].flip(1)
+    if ids is None:
+        return keep(layer(x, None if initial is None else api.full((1, x.shape[0], layer.hidden_size), initial)))[0]
+    lengths = (ids != 0).sum(1)
+    if IS_PADDLE:
+        return layer(x, sequence_length=lengths)[0]
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def one_where_real(ids: Any, like: Any) -> Any:
+    real = (ids != 0)[..., None]
+    return real.astype(like.dtype) if IS_PADDLE else real.to(like.dtype)
+
+
+def weight_normed(g: Array, v: Array, bias: Array) -> Any:
+    layer, own = dense(v, bias), v if AS_TORCH["nn"] is None else v.T
+    if IS_PADDLE:
+        return filled(nn.utils.weight_norm(layer, dim=1 if own is v else 0), weight_g=g, weight_v=own)
+    arrays = {"parametrizations__weight__original0": g[:, None], "parametrizations__weight__original1": own}
+    return filled(nn.utils.parametrizations.weight_norm(layer), **arrays)
+
+
+# A training by hand, and what the framework itself has of it, by the names of a record
+
+
+def trained(model: Any) -> list[Any]:
+    name, frozen = FROZEN
+    return [weight for weight in model.parameters() if getattr(weight, name) != frozen and id(weight) not in HELD]
+
+
+def weights(model: Any) -> dict[str, Any]:
+    """By the names of a state dict, without those that a recurrent layer's cells have in Paddle beside its own."""
+    return {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if "cell" not in name}
+
+
+def load(model: Any, arrays: dict[str, Array]) -> None:
+    for name, weight in weights(model).items():
+        if name in arrays:
+            (weight.set_value if IS_PADDLE else weight.data.copy_)(as_tensor(arrays[name]))
+
+
+def backward(model: Any, batch: dict[str, Array], config: Config) -> tuple[Any, Any, None]:
+    (model.clear_gradients if IS_PADDLE else model.zero_grad)(False)
+    loss, logits = loss_of(sys.modules[__name__], model, batch, config)
+    loss.backward()
+    return loss, logits, None
+
+
+def update(model: Any, optimizer: Any, gradients: None) -> None:
     optimizer.step()
+
+
+def named_gradients(model: Any, gradients: None) -> dict[str, Any]:
+    return {name: weight.grad for name, weight in weights(model).items() if weight.grad is not None}
+
+
+def everything(model: Any) -> list[Any]:
+    """All that a record puts back: weights, random numbers, gradients and hooks."""
+    state = api.get_rng_state()
+    random = api.rand([4]).numpy()
+    api.set_rng_state(state)
+    gradients = [weight for weight in model.parameters() if weight.grad is not None]
+    hooks = "_forward_post_hooks" if IS_PADDLE else "_forward_hooks"
+    watched = [layer for layer in (model.sublayers() if IS_PADDLE else model.modules()) if getattr(layer, hooks)]
+    arrays = [weight.detach().numpy().copy() for weight in weights(model).values()]
+    return [*arrays, random, len(gradients), len(watched)]
+
+
+# What else tests ask of a framework
 
 
 def squared(model: Any, batch: Any) -> Any:
@@ -109,3 +270,16 @@ def squared(model: Any, batch: Any) -> Any:
 
 def small() -> Any:
     return nn.Linear(3, 2)
+
+
+def lstm_returns(arrays: dict[str, Array]) -> dict[str, list[Any]]:
+    """The rows of a framework without Keras's two options: of calls that give `output, (h_n, c_n)`."""
+    way = {"kernel": arrays["kernel"], "recurrent": arrays["recurrent_kernel"], "bias": arrays["bias"]}
+    lstm = recurrent("lstm", [[way | {"recurrent_bias": np.zeros_like(arrays["bias"])}]])
+    x, *states = (as_tensor(arrays[name]) for name in ("x", "state_h", "state_c"))
+    initial = tuple(state.unsqueeze(0) for state in states)  # (1, N, H)
+    calls = {"tt": lstm(x), "initial_state": lstm(x, initial), "step": lstm(x[:, :1], initial)}
+    assert [len(state) for state in calls["tt"][1]] == [1, 1]  # of one layer
+    rows = {row: [output, h[-1], c[-1]] for row, (output, (h, c)) in calls.items()}
+    output, state_h, state_c = rows["tt"]
+    return rows | {"ff": [state_h], "tf": [output], "ft": [state_h, state_h, state_c]}

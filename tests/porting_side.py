@@ -19,18 +19,17 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 import rosetta_record
 from backends.process.environment import child_environment
 from backends.process.parent import PROJECT
-from rosetta_record import Record, RecordError, arrays_in
+from rosetta_record import Record, RecordError
+from tests import porting_zoo as zoo
+from tests.porting_zoo import KEPT, Array, array_of
 
-Array = NDArray[Any]
 FRAMEWORKS = ("torch", "paddle", "keras")
 TRAINING = Record.training
-KEPT: list[Array] = []  # what the layers of models gave, in the order in which they computed
 
 
 class Side:
@@ -117,34 +116,27 @@ def _shortened(
     TRAINING(record, model, batches, loss_of, optimizer, min(steps, most))
 
 
-def record(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int, weights: str = "") -> None:
-    """Record a model that `config` describes, with the weights of a file, in a training or as it is."""
-    fed = _fed(batches, config)
-    model = _model_of(program, config, fed[0]["ids"])
-    if weights:
-        program.load(model, load_file(weights))
-    if not steps:
-        return Record(folder).model(model)
-    optimizer = program.optimizer(program.trained(model), **config["optimizer"])
-    Record(folder).training(model, fed, partial(_loss_of, program, config), optimizer, steps)
+def record(
+    program: Any, folder: str, config: dict[str, Any], batches: str, steps: int, control: bool = False
+) -> bool:
+    """Record a training of a model that `config` describes, perhaps with its control; returns whether all is as it
+    was: weights, states of random numbers, gradients, what watches layers."""
+    model, fed = _begun(program, config, batches)
+    before, optimizer = program.everything(model), partial(program.optimizer, **config["optimizer"])
 
+    def loss_of(model: Any, batch: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
+        loss, logits = zoo.loss_of(program, model, batch, config)
+        return loss, {"logits": logits}
 
-def record_with_control(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> bool:
-    """Record a training with its control; returns whether all is as it was: weights, states of random numbers,
-    gradients, what watches layers."""
-    fed = _fed(batches, config)
-    model = program.model_of(config, fed[0]["ids"])
-    before = program.everything(model)
-    optimizer = partial(program.optimizer, **config["optimizer"])
-    Record(folder).training(model, fed, partial(_loss_of, program, config), optimizer, steps)
+    given = optimizer if control else optimizer(program.trained(model))
+    Record(folder).training(model, fed, loss_of, given, steps)
     return all(map(np.array_equal, program.everything(model), before))
 
 
 def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> list[float]:
     """Train as a person does who writes the loop, and record it call by call, in `calls`; returns the losses. Leaves
     in `expected` what the framework itself had on each rung, in files and by names as a record has them."""
-    fed = _fed(batches, config)
-    model = program.model_of(config, fed[0]["ids"])
+    model, fed = _begun(program, config, batches)
     optimizer = program.optimizer(program.trained(model), **config["optimizer"])
     expected, losses = {"weights": _copied(program.weights(model))}, []
     record = Record(Path(folder) / "calls")
@@ -176,8 +168,7 @@ def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps
 
 def train_in_halves(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> None:
     """Record a model and its optimizer before a training, in its middle and at its end; a half has so many steps."""
-    fed = _fed(batches, config)
-    model = program.model_of(config, fed[0]["ids"])
+    model, fed = _begun(program, config, batches)
     optimizer = program.optimizer(program.trained(model), **config["optimizer"])
     if hasattr(optimizer, "build"):  # of Keras, where slots are there from then on
         optimizer.build(program.trained(model))
@@ -192,8 +183,7 @@ def train_second_half(
 ) -> None:
     """Go on with weights of a file, and with the optimizer as the framework's own loads it; record that, and the
     end."""
-    fed = _fed(batches, config)
-    model = program.model_of(config, fed[0]["ids"])
+    model, fed = _begun(program, config, batches)
     program.load(model, load_file(weights))
     made = program.optimizer(program.trained(model), **config["optimizer"])
     program.load_optimizer(model, made, optimizer)
@@ -242,15 +232,6 @@ def lstm_returns(program: Any, inputs: str, path: str) -> None:
     save_file(_copied({f"{row}.{k}": array for row, of in rows.items() for k, array in enumerate(of)}), path)
 
 
-def rows_of(whole: Any, with_states: Any, step: Any) -> dict[str, list[Any]]:
-    """The rows of a framework without Keras's two options: of calls that give `output, (h_n, c_n)`."""
-    tt, initial_state, one = ([output, h[-1], c[-1]] for output, (h, c) in (whole, with_states, step))
-    output, state_h, state_c = tt
-    assert [len(state) for state in whole[1]] == [1, 1]  # of one layer
-    of_options = {"ff": [state_h], "tf": [output], "ft": [state_h, state_h, state_c], "tt": tt}
-    return of_options | {"initial_state": initial_state, "step": one}
-
-
 def _refused(action: Callable[[], Any]) -> str:
     """The line with which a call is refused."""
     try:
@@ -260,39 +241,12 @@ def _refused(action: Callable[[], Any]) -> str:
     raise AssertionError("it was not refused")
 
 
-def _model_of(program: Any, config: dict[str, Any], ids: Array) -> Any:
-    """A model of layers, or one of blocks of tests.arranged."""
-    if "blocks" not in config:
-        return program.model_of(config, ids)
-    name = "arranged_keras" if program.__name__.endswith("keras") else "arranged_modules"
-    return importlib.import_module("tests.arranged").model_of(importlib.import_module(f"tests.{name}"), config, ids)
-
-
-def _loss_of(program: Any, config: dict[str, Any], model: Any, batch: dict[str, Array]) -> tuple[Any, dict[str, Any]]:
-    loss, logits = program.loss_of(model, batch["ids"], batch["targets"], config)
-    return loss, {"logits": logits}
-
-
-def _fed(batches: str, config: dict[str, Any]) -> list[dict[str, Array]]:
+def _begun(program: Any, config: dict[str, Any], batches: str) -> tuple[Any, list[dict[str, Array]]]:
+    """The model, and what it is fed, in the order that the configuration says."""
     arrays = load_file(batches)
-    return [{name: arrays[f"{name}{n}"] for name in ("ids", "targets")} for n in config.get("order", [0, 1])]
-
-
-# What the framework's modules take
-
-
-def array_of(tensor: Any) -> Array:
-    """A copy of a framework's tensor."""
-    return np.array(tensor.detach() if hasattr(tensor, "detach") else tensor, order="C")
+    fed = [{name: arrays[f"{name}{n}"] for name in ("ids", "targets")} for n in config.get("order", [0, 1])]
+    return zoo.model_of(program, config, fed[0]["ids"]), fed
 
 
 def _copied(tensors: dict[str, Any]) -> dict[str, Array]:
     return {name: array_of(tensor) for name, tensor in tensors.items()}
-
-
-def keep(output: Any) -> Any:
-    """Keep a copy of what a layer gave, since the next one may compute in place; gives the output back."""
-    kinds = "Tracer", "KerasTensor", "SymbolicTensor"  # of what stands for values to come
-    tensors = arrays_in(output).values()
-    KEPT.extend(array_of(tensor) for tensor in tensors if not type(tensor).__name__.endswith(kinds))
-    return output

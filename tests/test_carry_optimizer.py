@@ -18,7 +18,7 @@ from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side as ReadSide
 from benchmarks.compare.tables import lines
 from common.errors import CannotBeginError
-from tests.porting_pairs import ADAM, SGD, WORDS, rounded, write_batches
+from tests.porting_pairs import ADAM, DENSE, SGD, WORDS, rounded, write_batches
 from tests.porting_side import FRAMEWORKS, Side, run_program, train_in_halves, train_second_half
 from tests.program import refusal, rosetta
 from tests.records import RATE, SLOTS, changed, tagger, write
@@ -26,11 +26,8 @@ from tests.records import RATE, SLOTS, changed, tagger, write
 HALF = 5  # steps
 BOUND = 1e-8
 FILES = {"torch": "optimizer.pt", "paddle": "optimizer.pdopt", "keras": "optimizer.safetensors"}
-LSTM, DENSE, ATTENTION = (
-    {"kind": "lstm", "units": 4},
-    {"kind": "dense", "units": 4},
-    {"kind": "attention", "heads": 2},
-)
+LSTM = {"kind": "recurrent", "of": "lstm", "units": 4, "both": False, "cut": "both", "one_bias": True}
+ATTENTION = {"kind": "attention", "heads": 2, "groups": 2, "size": 2, "cut": "framework"}
 # With an epsilon that changes nothing, wherever it stands, RMSprop is the same everywhere.
 RMSPROP = {**ADAM, "name": "rmsprop", "stock": True, "heavy": rounded(0.9), "epsilon": rounded(1e-30)}
 TRAININGS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
@@ -48,9 +45,9 @@ def nothing(said: dict[str, Any]) -> None: ...
 
 
 def config_of(name: str) -> dict[str, Any]:
-    optimizer, layers = TRAININGS[name]
-    base = {"words": WORDS, "width": 4, "dtype": "float64", "training": True, "one_bias": True}
-    return {**base, "layers": layers, "optimizer": optimizer}
+    optimizer, blocks = TRAININGS[name]
+    base = {"words": WORDS, "width": 4, "dtype": "float64", "training": True, "seed": 0}
+    return {**base, "blocks": blocks, "optimizer": optimizer}
 
 
 def edited(folder: Path, change: Change) -> Path:

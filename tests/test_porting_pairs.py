@@ -1,5 +1,5 @@
-"""Porting: each of 21 planted mistakes in pairs of models is named, no correct pair is taken for wrong, and what the
-guide shows is what comes."""
+"""Porting: each of 46 planted mistakes in pairs of models is named; no correct pair is taken for wrong, with a mapping
+or without, and it is carried there and back to the byte; and what the guide shows is what comes."""
 
 import re
 from collections.abc import Callable
@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.compare.tables import lines
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.record import Side as Recorded
+from common.errors import RosettaError
 from tests.porting_guide import BLOCK, GUIDE, SCRIPTS, Session
-from tests.porting_pairs import compared, planted, random_pair
-from tests.porting_side import FRAMEWORKS, Side
+from tests.porting_pairs import mistaken, random_pair, recorded, told, wrong_of
+from tests.porting_side import FRAMEWORKS, Side, script_of_torch
 
 NUMBER = re.compile(r"equal|-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 ROUNDING = 1e-10  # an error below this is rounding, which is another on another machine
 PRECISION = 1e-6  # to which other numbers are the same there
-PAIRS = 12  # `python -m tests.porting_pairs 50 SEED` compares as many as one likes
+PAIRS = 14  # `python -m tests.porting_pairs 50 SEED` compares as many as one likes
 
 
 @pytest.fixture
@@ -26,22 +28,43 @@ def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
 
 
 def test_each_planted_mistake_is_named_at_its_rung_and_layer(started: dict[str, Side], tmp_path: Path) -> None:
-    mistakes = planted()
-    found = compared([pair for pair, *_ in mistakes.values()], started, tmp_path)
-    wrong = []
-    for (name, (_, rung, tensor, words)), diff in zip(mistakes.items(), found, strict=True):
-        said = "\n".join(lines(diff))
-        if diff.broken != rung or tensor not in diff.explanation[1] or words not in said:
-            wrong.append(f"{name}: {said}")
-    assert not wrong, "\n".join(wrong)
+    mistakes, missed = mistaken(), []
+    assert len(mistakes) == 46
+    both = recorded([pair for pair, *_ in mistakes.values()], started, tmp_path)
+    for (name, (_, rung, tensor, words)), sides in zip(mistakes.items(), both, strict=True):
+        try:
+            diff = compare_records(*sides)
+        except RosettaError as error:
+            missed.append(f"{name}: {error}")
+            continue
+        named = tensor in diff.explanation[1] if rung else diff.explanation[1].startswith(tensor)
+        if diff.passed or not named or words not in told(diff) or rung not in ("", diff.broken):
+            missed.append(f"{name}: {told(diff)}")
+    assert not missed, "\n".join(missed)
 
 
-def test_no_correct_pair_is_taken_for_wrong(started: dict[str, Side], tmp_path: Path) -> None:
+def test_no_correct_pair_is_taken_for_wrong_and_each_is_carried_there_and_back_to_the_byte(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     pairs = [random_pair(rng, number) for number in range(PAIRS)]
-    for pair, diff in zip(pairs, compared(pairs, started, tmp_path), strict=True):
-        assert diff.passed, f"{pair}: {diff.explanation}"
-        assert diff.control.passed, f"{pair}: {diff.control.seen}"
+    for pair, sides in zip(pairs, recorded(pairs, started, tmp_path), strict=True):
+        wrong = wrong_of(*sides)
+        assert not wrong, f"{pair}: {wrong}"
+
+
+def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side], tmp_path: Path) -> None:
+    started["torch"].start(script_of_torch, folder=tmp_path / "torch", arguments=[])
+    for name, arguments in {"paddle": [], "wrong": ["wrong"]}.items():
+        started["paddle"].start(script_of_torch, folder=tmp_path / name, arguments=arguments)
+    for name in ("torch", "paddle", "paddle"):
+        started[name].wait()
+    torch, paddle, wrong = (Recorded(tmp_path / name) for name in ("torch", "paddle", "wrong"))
+    assert "compat.Linear" in paddle.owners["hidden.weight"].classes
+    found = compare_records(torch, paddle)
+    assert found.passed, told(found)
+    assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.climbed}
+    assert "hidden kernel" in compare_records(torch, wrong).explanation[1]
 
 
 def same(printed: str, shown: str) -> bool:

@@ -1,20 +1,39 @@
-"""Models whose weights are cut as porters cut them: query, key and value in one array or three, experts packed or a
-list, a norm of one's own or the framework's.
+"""One zoo of models that a dict describes: layers, the weights that NumPy makes, an arrangement, a mistake.
 
-Each block has one set of weights, which `arrange` puts into layers as its `cut` says, and computes the same in each
-framework. The framework's layers and operations are `api`, which is arranged_keras or arranged_modules.
+A model is an embedding, blocks and a dense layer. A block has one set of weights, which `arrange` puts into layers as
+its `cut` says, as porters cut them: query, key and value in one array or three, experts packed or a list, a norm of
+one's own or the framework's. It computes the same in each framework. The framework's layers and operations are `api`,
+which is porting_modules or porting_keras.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tests.porting_side import Array
+from rosetta_record import arrays_in
 
+Array = NDArray[Any]
 EPSILON = float(np.float32(1e-5))  # since Paddle keeps some constants in float32
 Config = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
+
+
+KEPT: list[Array] = []  # what the layers of models gave, in the order in which they computed
+
+
+def array_of(tensor: Any) -> Array:
+    """A copy of a framework's tensor."""
+    return np.array(tensor.detach() if hasattr(tensor, "detach") else tensor, order="C")
+
+
+def keep(output: Any) -> Any:
+    """Keep a copy of what a layer gave, since the next one may compute in place; gives the output back."""
+    kinds = "Tracer", "KerasTensor", "SymbolicTensor"  # of what stands for values to come
+    tensors = arrays_in(output).values()
+    KEPT.extend(array_of(tensor) for tensor in tensors if not type(tensor).__name__.endswith(kinds))
+    return output
 
 
 class Block:
@@ -64,7 +83,68 @@ def side_by_side(arrays: Sequence[Array], groups: int) -> Array:
     return np.concatenate(parts, -1).reshape(*arrays[0].shape[:-1], -1)
 
 
+class Dense(Block):
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        return {"kernel": (width, width), "bias": (width,)}
+
+    def arrange(self) -> None:
+        self.inner = self.api.dense(self.w["kernel"], self.w["bias"])
+        self.activation = self.api.activation(self.config.get("activation", ""), self.computed.get("by_tanh", False))
+
+    def forward(self, x: Any, ids: Any) -> Any:
+        return self.activation(keep(self.inner(x)))
+
+
+class Scale(Block):
+    """A constant that is kept in a dtype."""
+
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        return {}
+
+    def arrange(self) -> None:
+        self.factor = float(np.dtype(self.computed.get("dtype", "float64")).type(0.1))
+
+    def forward(self, x: Any, ids: Any) -> Any:
+        return x * self.factor
+
+
+class Dropout(Block):
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        return {}
+
+    def arrange(self) -> None:
+        self.inner = self.api.dropout(self.config["rate"])
+
+    def forward(self, x: Any, ids: Any) -> Any:
+        return keep(self.inner(x))
+
+
+class OfChannels(Block):
+    """A convolution along time or a batch norm, before which torch and Paddle have the channels first."""
+
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        kernel = {"kernel": (3, width, width)} if config["kind"] == "conv" else {"gain": (width,)}
+        return {**kernel, "bias": (width,)}
+
+    def arrange(self) -> None:
+        if self.config["kind"] == "conv":
+            self.inner = self.api.conv(self.w["kernel"], self.w["bias"])
+        else:
+            self.inner = self.api.batchnorm(self.w["gain"], self.w["bias"], self.computed["momentum"])
+
+    def forward(self, x: Any, ids: Any) -> Any:
+        if self.api.CHANNELS == "last":
+            return keep(self.inner(x))
+        return self.api.transpose(keep(self.inner(self.api.transpose(x, (0, 2, 1)))), (0, 2, 1))
+
+
 class Attention(Block):
+    """Attention of grouped heads. The framework's own may mask "padding", or "words" by mistake."""
+
     @staticmethod
     def shapes(config: Config, width: int) -> Shapes:
         queries, keys = config["heads"] * config["size"], config["groups"] * config["size"]
@@ -84,7 +164,8 @@ class Attention(Block):
     def forward(self, x: Any, ids: Any) -> Any:
         api, groups, size = self.api, self.config["groups"], self.config["size"]
         if self.config["cut"] == "framework":
-            return api.attend(self.inner, x)
+            mask = self.computed.get("mask")
+            return api.attend(self.inner, x, ((ids == 0) if mask == "padding" else (ids != 0)) if mask else None)
         shape = (*x.shape[:2], groups, -1, size)
         projected = {name: api.reshape(one, shape) for name, one in self.projected(x, groups).items()}
         q, k = self._rotated(projected["q"]), self._rotated(projected["k"])
@@ -190,7 +271,7 @@ class Image(Block):
         kernel = self.w["dense"]
         if self.config["cut"] == "first":
             kernel = np.moveaxis(kernel.reshape(-1, self.config["channels"], kernel.shape[-1]), 1, 0)
-        self.conv = self.api.conv(self.w["kernel"], self.w["bias"])
+        self.conv = self.api.image(self.w["kernel"], self.w["bias"])
         self.dense = self.api.dense(kernel.reshape(self.w["dense"].shape))
 
     def forward(self, x: Any, ids: Any) -> Any:
@@ -202,44 +283,56 @@ class Image(Block):
 
 
 class Recurrent(Block):
-    """A GRU or an LSTM in both directions; `lengths` is whether padding is left out."""
+    """An LSTM, a GRU or a plain RNN. `lengths` is whether padding is left out; `one_bias` whether the second bias is
+    zero and is not trained, since Keras has none."""
 
     @staticmethod
     def shapes(config: Config, width: int) -> Shapes:
-        units = config["units"]
-        gates = {"gru": 3, "lstm": 4}[config["of"]] * units
-        one = {"kernel": (width, gates), "recurrent": (units, gates), "bias": (gates,), "recurrent_bias": (gates,)}
-        return {f"{name}{way}": shape for way in (0, 1) for name, shape in one.items()} | {"out": (2 * units, width)}
+        units, ways = config["units"], range(1 + config.get("both", True))
+        gates = {"rnn": 1, "gru": 3, "lstm": 4}[config["of"]] * units
+        found = {"out": (len(ways) * units, width)}
+        for layer in range(config.get("layers", 1)):
+            inputs = len(ways) * units if layer else width
+            one = {
+                "kernel": (inputs, gates),
+                "recurrent": (units, gates),
+                "bias": (gates,),
+                "recurrent_bias": (gates,),
+            }
+            found |= {f"{name}{layer}{way}": shape for way in ways for name, shape in one.items()}
+        return found
 
     def arrange(self) -> None:
         api, kind = self.api, self.config["of"]
-        ways = [{name[:-1]: array for name, array in self.w.items() if name.endswith(str(way))} for way in (0, 1)]
+        names = {"one_bias", "reset_after", "return_state", "time_first"} & self.computed.keys()
+        settings = {name: self.computed[name] for name in names}
+        if self.config.get("one_bias"):
+            self.w |= {
+                name: np.zeros_like(array) for name, array in self.w.items() if name.startswith("recurrent_bias")
+            }
+        layers: list[list[dict[str, Array]]] = []  # of each layer the arrays of each direction
+        for end in sorted({name[-2:] for name in self.w if name != "out"}):
+            layers += [[]] if end[1] == "0" else []
+            layers[-1].append({name[:-2]: array for name, array in self.w.items() if name.endswith(end)})
         if self.config["cut"] == "both":
-            self.inner = api.recurrent(kind, ways)
+            self.inner = api.recurrent(kind, layers, **settings)
         else:
-            self.there, self.back = api.recurrent(kind, ways[:1]), api.recurrent(kind, ways[1:], backwards=True)
+            ((there, back),) = layers
+            self.there = api.recurrent(kind, [[there]], **settings)
+            self.back = api.recurrent(kind, [[back]], backwards=True, **settings)
         self.out = api.dense(self.w["out"])
 
     def forward(self, x: Any, ids: Any) -> Any:
-        ids = ids if self.computed["lengths"] else None
+        ids, initial = ids if self.computed.get("lengths") else None, self.computed.get("initial")
         if self.config["cut"] == "both":
-            found = self.api.sequence(self.inner, x, ids)
+            found = self.api.sequence(self.inner, x, ids, initial)
         else:
-            there, back = (self.api.sequence(one, x, ids, one is self.back) for one in (self.there, self.back))
+            there, back = (
+                self.api.sequence(one, x, ids, initial, one is self.back) for one in (self.there, self.back)
+            )
             found = self.api.concat([there, back])
         real = self.api.one_where_real(ids, found) if ids is not None else 1.0
-        return self.out(found * real)
-
-
-def recurrent_arrays(kind: str, ways: Sequence[dict[str, Array]]) -> dict[str, Array]:
-    """The arrays of each direction by the names and in the layout of torch and Paddle."""
-    names = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih", "recurrent_bias": "bias_hh"}
-    gates, found = {"gru": (1, 0, 2), "lstm": (0, 1, 2, 3)}[kind], {}  # of Keras, in the order of torch and Paddle
-    for way, suffix in zip(ways, ("", "_reverse"), strict=False):
-        for own, name in names.items():
-            blocks = way[own].reshape(*way[own].shape[:-1], len(gates), -1)[..., gates, :]
-            found[f"{name}_l0{suffix}"] = blocks.reshape(way[own].shape).T
-    return found
+        return keep(self.out(found * real))
 
 
 class WeightNormed(Block):
@@ -263,14 +356,14 @@ class Norm(Block):
 
     def arrange(self) -> None:
         if self.config["cut"] == "framework":
-            self.inner = self.api.norm(self.config["kind"], self.w)
+            self.inner = self.api.norm(self.config["kind"], self.w, self.computed.get("epsilon", EPSILON))
         else:
             for name, array in self.w.items():
                 self.own(name, array)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, ids: Any = None) -> Any:
         if self.config["cut"] == "framework":
-            return self.inner(x)
+            return keep(self.inner(x))
         if self.computed["kind"] == "layernorm":
             x = x - self.api.mean(x)
         x = x / (self.api.mean(x * x) + EPSILON) ** 0.5 * self.gain
@@ -278,26 +371,44 @@ class Norm(Block):
 
 
 class Model(Block):
-    """Blocks with residuals and a norm before each. The table may have rows of padding at its end."""
+    """Blocks, each behind a norm and with a residual where the configuration has a `norm`. The table may have rows of
+    padding at its end; where it is `tied`, the logits are computed with it too."""
 
     def arrange(self) -> None:
-        api, width, rng = self.api, self.config["width"], np.random.default_rng(self.config["seed"])
-        words, padding = self.config["words"], self.config.get("padding", 0)
-        table, head = rng.normal(size=(words, width)), rng.normal(size=(width, words))
-        blocks = [block(api, config, width, rng) for config in self.config["blocks"]]
-        norms = [block(api, self.config["norm"], width, rng) for _ in blocks]
+        api, config, rng = self.api, self.config, np.random.default_rng(self.config["seed"])
+        words, width, padding = config["words"], config["width"], config.get("padding", 0)
+        # Numbers are small since Paddle clips logits (docs/deviations.md#paddle-log-softmax-clip).
+        table, head = 0.5 * rng.normal(size=(words, width)), 0.5 * rng.normal(size=(width, words))
+        blocks = [block(api, one, width, rng) for one in config["blocks"]]
+        norms = [block(api, config["norm"], width, rng) for _ in blocks if "norm" in config]
+        if config.get("padding_idx") is not None:
+            table[config["padding_idx"]] = 0.0
+        if config.get("tied"):
+            head = table.T
         table = np.concatenate([table, np.random.default_rng(7).normal(size=(padding, width))])
-        self.embedding = api.embedding(np.roll(table, 1, 0) if self.config.get("shifted") else table)
-        self.norms, self.blocks, self.head = api.List(norms), api.List(blocks), api.dense(head)
+        table = np.roll(table, 1, 0) if config.get("shifted") else table
+        self.embedding = api.embedding(table, self.computed.get("padding_idx"))
+        self.norms, self.blocks = api.List(norms), api.List(blocks)
+        self.head = None if self.computed.get("tied") and not api.TIES else api.dense(head)
+        if self.computed.get("tied") and api.TIES:
+            api.share(self.head, self.embedding)
+        for one in blocks:
+            if one.config.get("frozen"):
+                api.freeze(one)
+            if "weight_of" in one.config:
+                api.share(one.inner, blocks[one.config["weight_of"]].inner)
 
     def forward(self, ids: Any) -> Any:
-        x = self.embedding(ids)
-        for norm, one in zip(self.norms, self.blocks, strict=True):
-            x = x + one(norm(x), ids)
-        return self.head(x)
+        x = keep(self.embedding(ids))
+        for number in self.config.get("calls", range(len(self.blocks))):
+            one = self.blocks[number]
+            x = x + one(self.norms[number](x), ids) if "norm" in self.config else keep(one(x, ids))
+        if self.head is None:
+            return x @ self.api.transpose(self.api.table_of(self.embedding), (1, 0))
+        return keep(self.head(x))
 
 
-KINDS = {
+KINDS: dict[str, Any] = {
     "attention": Attention,
     "mlp": Mlp,
     "experts": Experts,
@@ -307,6 +418,11 @@ KINDS = {
     "weight_norm": WeightNormed,
     "layernorm": Norm,
     "rmsnorm": Norm,
+    "dense": Dense,
+    "conv": OfChannels,
+    "batchnorm": OfChannels,
+    "dropout": Dropout,
+    "scale": Scale,
 }
 
 
@@ -324,7 +440,7 @@ def changed(name: str, change: Any) -> Any:
     return lambda w: w.update({name: np.ascontiguousarray(change(w[name]))})
 
 
-DIRECTIONS = [f"{name}{way}" for name in ("kernel", "recurrent", "bias", "recurrent_bias") for way in (0, 1)]
+DIRECTIONS = [f"{name}0{way}" for name in ("kernel", "recurrent", "bias", "recurrent_bias") for way in (0, 1)]
 # Mistakes of a converter, in the weights of one block.
 MISTAKES = {
     "key and value exchanged": exchanged("k", "v"),
@@ -337,7 +453,9 @@ MISTAKES = {
     "layers in another order": reordered(0, "kernel", "bias"),
     "biases in another order": reordered(0, "bias"),
     "directions exchanged": exchanged(*DIRECTIONS),
-    "gates in another order": changed("kernel1", lambda k: np.roll(k, k.shape[1] // 3, 1)),
+    "gates in another order": changed("kernel01", lambda k: np.roll(k, k.shape[1] // 3, 1)),
+    "gate order": changed("recurrent00", lambda k: k.reshape(len(k), 4, -1)[:, [0, 1, 3, 2]].reshape(k.shape)),
+    "transposed square kernel": changed("kernel", np.transpose),
     "image transposed": changed("kernel", lambda k: k.swapaxes(0, 1)),
     "norm of the other axis": changed("v", np.transpose),
     "gains in another order": reordered(0, "g"),
@@ -363,4 +481,13 @@ def made(api: Any, kind: type, base: type, w: dict[str, Array], config: Config) 
 
 def model_of(api: Any, config: Config, ids: Array) -> Any:
     api.begin(config)
-    return api.given(made(api, Model, api.Model, {}, config), ids)
+    return api.given(made(api, Model, api.Model, {}, config), config, ids)
+
+
+def loss_of(api: Any, model: Any, batch: dict[str, Array], config: Config) -> tuple[Any, Any]:
+    """The cross-entropy of smoothed labels, as a mean over all positions; and the logits."""
+    smoothing, words = config.get("smoothing", 0.0), config["words"]
+    wanted = (1 - smoothing) * np.eye(words)[batch["targets"]] + smoothing / words
+    logits = api.run(model, batch["ids"], config)
+    total = api.einsum("ntw,ntw->", api.constant(wanted), api.log_softmax(logits))
+    return -total / batch["targets"].size, logits

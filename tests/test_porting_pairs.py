@@ -1,5 +1,5 @@
-"""Porting: each of 46 planted mistakes in pairs of models is named; no correct pair is taken for wrong, with a mapping
-or without, and it is carried there and back to the byte; and what the guide shows is what comes."""
+"""Porting: each of 46 planted mistakes in pairs of models is named; no correct pair is taken for wrong, and each is
+carried there and back to the byte; and what the guide shows is what comes."""
 
 import re
 from collections.abc import Callable

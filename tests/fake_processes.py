@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.in_child import Profile, Visit, WarmUp
 from benchmarks.measure import bench, machine, sentences, turns
 from benchmarks.measure.bench import Benchmark
-from benchmarks.measure.in_child import Profile, Visit, WarmUp
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Certified, Recording, Sizes, Text
 from benchmarks.measure.sentences import Sentences, Weights

@@ -15,7 +15,7 @@ import numpy as np
 from backends import BASELINE
 from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Certificate, Rung
-from benchmarks.measure.in_child import Profile, Visit, WarmUp
+from benchmarks.in_child import Profile, Visit, WarmUp
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, rows_of
 from benchmarks.measure.recording import (
     FORMATS,

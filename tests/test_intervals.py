@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from benchmarks.in_child import Visit
 from benchmarks.measure.bench import CAREFUL_ROUNDS, ENOUGH_ROUNDS
-from benchmarks.measure.in_child import Visit
 from benchmarks.measure.plan import WITHIN, Row
 from benchmarks.measure.recording import Round
 from benchmarks.measure.statistics import Estimate, Observations, independent_ratio, mean_of, observations

@@ -11,7 +11,8 @@ from benchmarks.measure.plan import Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, Round, Start
 from benchmarks.measure.sentences import SHOWN, Sentences, weights_for
 from benchmarks.report.changes import compare, page
-from benchmarks.report.results import Results, as_json
+from benchmarks.report.page import as_json
+from benchmarks.report.results import Results
 from common.config import DataConfig
 from common.corpus import prepare
 from common.tensors import model_config

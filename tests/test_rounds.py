@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from benchmarks.in_child import Visit
 from benchmarks.measure.bench import CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, TIMED_SECONDS
-from benchmarks.measure.in_child import Visit
 from benchmarks.measure.machine import NoRestError
 from benchmarks.measure.plan import BUDGET, Plan, Row
 from benchmarks.measure.recording import Decoded, Recording, Round, RowProfile

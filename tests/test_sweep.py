@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from backends.process.parent import Runtime
+from benchmarks.in_child import Visit
 from benchmarks.measure import machine, sweep
-from benchmarks.measure.in_child import Visit
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Recording, Round, RowProfile, Sizes, Summed
 from benchmarks.measure.statistics import grouped
 from benchmarks.report import scaling
-from benchmarks.report.why import multiplies_one_hot, step_flop
 from common.config import DataConfig, TrainConfig
 from tests import child
 from tests.conftest import LATENT_DIM, batch_of, model
@@ -108,8 +107,8 @@ def sizes(seconds: Callable[[float, int], float]) -> dict[tuple[str, str], list[
 
     def planted(line: Round) -> Round:
         axis, size = sweep.points_of(made.plan)[line.number - 1]
-        tensors = sweep.sizes_at(made.plan, made.head.corpus.sizes, axis, size)
-        step = {s.row: seconds(step_flop(*tensors, multiplies_one_hot(s.facts)), size) for s in line.starts}
+        tensors, *others = sweep.sizes_at(made.plan, made.head.corpus.sizes, axis, size)
+        step = {s.row: seconds(tensors.step_flop(*others, s.one_hot), size) for s in line.starts}
         cycle = [msgspec.structs.replace(visit, steps=[step[visit.row]] * 3) for visit in line.cycles[0]]
         slow = [msgspec.structs.replace(visit, steps=[9 * step[visit.row]], others=0.5) for visit in cycle]
         return msgspec.structs.replace(line, cycles=[cycle, slow])
@@ -204,12 +203,13 @@ def test_rows_are_spread_or_repeated_and_random_ones_fill_the_sizes() -> None:
 
 def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend_of) -> None:
     """Of the smallest model: four gates of an input and a state each, in encoder and decoder, and one logit."""
-    one = Sizes(1, 1, 1, 1, 1), 1, 1
-    assert step_flop(*one) == 2 * 2 * (4 * 2 + 4 * 2 + 1) + 2 * (4 + 4 + 1)
-    example = Sizes(8000, 16, 59, 71, 92), 64, 256
-    assert [step_flop(*example, one_hot) for one_hot in (True, False)] == pytest.approx([9.8e9, 8.1e9], rel=0.01)
+    assert Sizes(1, 1, 1, 1, 1).step_flop(1, 1) == 2 * 2 * (4 * 2 + 4 * 2 + 1) + 2 * (4 + 4 + 1)
+    example = Sizes(8000, 16, 59, 71, 92)
+    assert [example.step_flop(64, 256, one_hot) for one_hot in (True, False)] == pytest.approx(
+        [9.8e9, 8.1e9], rel=0.01
+    )
     batch = batch_of(32, "float32")
     counted = backend_of("torch", "float32").call(child.flop_of_step, batch=batch)
     lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]
     tensors = Sizes(32, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens)
-    assert counted == pytest.approx(step_flop(tensors, 32, LATENT_DIM), rel=0.01)
+    assert counted == pytest.approx(tensors.step_flop(32, LATENT_DIM), rel=0.01)

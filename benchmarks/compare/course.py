@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backends.process.group import new_group, require_memory, started_group
 from backends.process.parent import BackendProcess, Runtime, Worker, timeout_for
-from benchmarks.compare import in_child
+from benchmarks import in_child
 from common.config import DataConfig, TrainConfig
 from common.corpus import prepare
 from common.errors import RosettaError

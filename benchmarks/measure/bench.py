@@ -22,10 +22,11 @@ import psutil
 from backends import BASELINE
 from backends.process.group import PROCESS_BYTES
 from backends.process.parent import BackendProcess, Runtime
+from benchmarks import in_child
 from benchmarks.compare.course import QUICK, WHOLE, Course
 from benchmarks.compare.parity import Parity, climb
-from benchmarks.measure import in_child, machine
-from benchmarks.measure.in_child import AT_LEAST, PROFILED_STEPS, Visit
+from benchmarks.in_child import AT_LEAST, PROFILED_STEPS, Visit
+from benchmarks.measure import machine
 from benchmarks.measure.plan import LEAST_ROUNDS, Plan, Row, require_named
 from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Text
 from benchmarks.measure.sentences import Sentences, weights_for

@@ -10,7 +10,7 @@ import msgspec
 
 from backends import TABLE, find
 from backends.process.parent import interpreter_versions
-from benchmarks.measure.in_child import Count, Measured
+from benchmarks.in_child import Count, Measured
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.text import quoted

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import msgspec
 
 from benchmarks.compare.comparer import Certificate
-from benchmarks.measure.in_child import (
+from benchmarks.in_child import (
     Amount,
     Count,
     CountOrZero,
@@ -78,6 +78,23 @@ class Sizes(Measured, frozen=True):
             num_decoder_tokens=material.batch.num_decoder_tokens,
         )
 
+    def step_flop(self, batch_size: int, latent_dim: int, one_hot: bool = True) -> int:
+        """Floating-point operations of a training step: the forward pass, and the gradients of weights and hidden
+        states.
+
+        Only matrix products are counted: two operations, a multiplication and an addition, for each pair of numbers
+        that are multiplied. Gates, softmax and optimizer are left out: they are some per cent of the operations.
+
+        - The gradient of a weight, and that of a state, takes as many operations as the forward product of both.
+        - `one_hot` says whether one-hot inputs are multiplied by the kernels like any other matrix. If not, rows of
+          the kernels are looked up, which costs no operation. The gradient of the inputs is not needed.
+        """
+        gates, steps = 4 * latent_dim, self.max_encoder_seq_length + self.max_decoder_seq_length
+        inputs = self.max_encoder_seq_length * self.num_encoder_tokens * gates
+        inputs += self.max_decoder_seq_length * self.num_decoder_tokens * gates
+        states = steps * latent_dim * gates + self.max_decoder_seq_length * latent_dim * self.num_decoder_tokens
+        return 2 * batch_size * (2 * inputs * one_hot + 3 * states)
+
 
 class ShownSentence(Measured, frozen=True):
     """A sentence of the corpus whose translations a report shows."""
@@ -127,6 +144,11 @@ class Start(Measured, frozen=True):
     seconds: Amount  # from start until the backend was open; 0 if not timed, as others were starting meanwhile
     facts: BackendFacts
     warm_up: WarmUp
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether the backend multiplies its one-hot inputs by the kernels, and does not look rows of these up."""
+        return bool(self.facts.settings.get("one_hot_products", True))
 
 
 class Round(Line, frozen=True):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.process.parent import BackendProcess, timeout_for
-from benchmarks.measure import in_child
+from benchmarks import in_child
 from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence, Work
 from common.config import ModelConfig
 from common.corpus import Material

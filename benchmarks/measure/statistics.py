@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from benchmarks.measure.in_child import Visit
+from benchmarks.in_child import Visit
 from benchmarks.measure.plan import Row
 from benchmarks.measure.recording import Decoded, Recording, Work
 from benchmarks.measure.turns import usable

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from backends.process.group import new_group, started_group
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.measure import in_child, machine
-from benchmarks.measure.in_child import PROFILED_STEPS
+from benchmarks import in_child
+from benchmarks.in_child import PROFILED_STEPS
+from benchmarks.measure import machine
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import LATER, Recording, Round, RowProfile, Sizes, Start, Summed, Text
 from benchmarks.measure.turns import Trainees, opened, take_turns

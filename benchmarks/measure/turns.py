@@ -21,8 +21,9 @@ import numpy as np
 
 from backends.process.group import ask_each, started_side_by_side
 from backends.process.parent import BackendProcess
-from benchmarks.measure import in_child, machine
-from benchmarks.measure.in_child import Visit, WarmUp
+from benchmarks import in_child
+from benchmarks.in_child import Visit, WarmUp
+from benchmarks.measure import machine
 from benchmarks.measure.recording import Start
 from common.errors import RosettaError
 from common.tensors import Batch, Batches

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from benchmarks.measure.recording import Recording, Work
 from benchmarks.measure.statistics import Estimate, Word, independent_ratio, observations, trusted
 from benchmarks.measure.turns import usable
-from benchmarks.report.words import joined, quantity, ratio, safe, table
+from benchmarks.report.render import joined, quantity, ratio, safe, table
 
 MOVED = 0.03  # share by which the median of all rows' steps must have changed for a warning
 FIGURES = {"training": "training step", "batch": "character in a batch", "alone": "character alone"}  # of each work

@@ -7,15 +7,19 @@ folds.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
+
+import msgspec
 
 from backends import BASELINE
+from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Recording
-from benchmarks.report.render import Bar, Report, chart
-from benchmarks.report.results import Kind, Results, RowPair, RowResults, as_json, times
-from benchmarks.report.why import PARTS
-from benchmarks.report.words import (
+from benchmarks.report.render import (
     MISSING,
     SPACE,
+    Bar,
+    Report,
+    chart,
     code,
     count,
     day,
@@ -31,11 +35,14 @@ from benchmarks.report.words import (
     safe,
     sections,
     table,
+    times,
     under_headings,
 )
-from common.text import listed, printable
+from benchmarks.report.results import PARTS, Kind, Results, RowPair, RowResults
+from common.text import listed, printable, quoted
 
 MOST_REFERENCES = 3  # of a sentence that are shown beside a translation that is none of them
+SLOWER = 1.1  # a row as installed gets advice if its step takes this many times as long as the matched one
 SENTENCES = "Decoded sentences"  # the section that a terminal shows too
 DECODING_COLUMNS = (
     "Batched and alone: the time to decode a character of many sentences together, or of one by itself."
@@ -154,7 +161,7 @@ def _support(results: Results) -> dict[str, str]:
     """What the template has in its sections."""
     plan, scores, rows = results.plan, results.scores, results.rows
     # What to type comes last in each piece of advice.
-    advice = [(before, typed) for before, _, typed in (text.rpartition(": ") for text in results.advice)]
+    given = [(before, typed) for before, _, typed in (text.rpartition(": ") for text in advice(results))]
     controls = [
         f"One row was measured twice: {safe(pair.left)} is {ratio(pair.ratio)} as fast as {safe(pair.right)}. "
         "Without a bias the interval contains 1."
@@ -171,7 +178,7 @@ def _support(results: Results) -> dict[str, str]:
         "training": _by_row([row for row in rows if not row.row.reduced], TRAINING),
         "training_reduced": _by_row([row for row in rows if row.row.reduced], TRAINING),
         **{kind: _verdicts(results, kind) for kind in ("frameworks", "installed", "reduced")},
-        "advice": "\n".join(f"- {safe(before)}: {code(typed)}" for before, typed in advice),
+        "advice": "\n".join(f"- {safe(before)}: {code(typed)}" for before, typed in given),
         "decoding": _by_row(rows, DECODING),
         **_sentences(results),
         "start": _by_row(rows, START),
@@ -276,3 +283,42 @@ def _sentences(results: Results) -> dict[str, str]:
         "trained_on": table(("trained on", *columns), lines[False]),
         "held_out": table(("held out of training", *columns), lines[True]),
     }
+
+
+def advice(results: Results) -> list[str]:
+    """For each row as installed that is slower than its counterpart: which of the matched settings it lacks, and
+    what to type to set them by hand."""
+    pieces = []
+    for pair in results.pairs:
+        slower = pair.ratio.inverse.value
+        if pair.kind != "installed" or slower <= SLOWER:
+            continue
+        backend = results.by_label[pair.left].row.backend
+        own_threads, threads = (results.by_label[label].facts.threads for label in (pair.left, pair.right))
+        lacked, typed = [], []
+        for group, values in matched_settings(threads, amd="AMD" in results.head.machine["processor"]).items():
+            settings = [quoted(f"{n}={value}") for n, value in values.items() if n in variables_of(backend)]
+            if settings and (group != "threads" or own_threads != threads):
+                lacked.append(GROUPS[group])
+                typed += settings
+        if lacked:
+            pieces.append(
+                f"A step of {backend} as installed takes {slower:.2f} times as long as with matched settings, "
+                f"which decide {listed(lacked)}. To set them, type before the command: {' '.join(typed)}"
+            )
+    return pieces
+
+
+# What `--json` prints of the results, beside the command and the machine.
+PRINTED = (
+    "headline surprise head reached rounds cycles dropped again others seconds scores baseline rows pairs "
+    "sentences peak doubts notes missing"
+).split()
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """The results as `--json` prints them; NaN and infinity are null."""
+    printed: dict[str, Any] = {"command": results.plan.command, "machine": results.head.machine}
+    printed |= {name: getattr(results, name) for name in PRINTED} | {"advice": advice(results)}
+    content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(printed))
+    return content

@@ -1,4 +1,7 @@
-"""Pages that are written in Markdown, for a browser, for GitHub and for a terminal; and their charts.
+"""How pages are written: numbers, names and tables in Markdown, which a browser, GitHub and a terminal show; charts.
+
+A recording may come from a stranger, and so may every name in it. What a renderer could take for markup, a mention or
+an address goes into a code span, where all renderers show it as it is.
 
 Charts are SVG, drawn for a column of 340 pixels: a telephone shows one such column, a wide page three. Text and lines
 have the page's colours, by `currentColor` and `var(--paper)`, so that one drawing serves light, dark and print. Each
@@ -6,18 +9,28 @@ bar has its name and its figure above it, so it needs no axis.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from html import escape
+from importlib.resources import files
+from math import floor, isfinite, log10
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from backends import BASELINE
+from benchmarks.measure.recording import Head
 from benchmarks.measure.statistics import Estimate
-from benchmarks.report.words import quantity, template
 from common.text import for_terminal, printable
 
+MISSING = "–"  # in the place of what was not measured
+SPACE = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with their length in seconds
+NUMBER = re.compile(r"$|[0-9±–-]")  # how a cell with a number begins, or one with nothing
+WORD = re.compile(r"[^\s(),;]+")
+PLACE = re.compile(r"\{\w+\}")  # of a value in a template
+MARKUP = re.compile(r"[\\*_~\[\]{}<>&@#|/$=^]|www\.", re.IGNORECASE)  # means something in Markdown or on GitHub
 IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
 # The line near the beginning of each page which shows that the page may be replaced by a newer one.
 MARK_OF_HTML = '<meta name="generator" content="rosetta report">'
@@ -147,3 +160,176 @@ def chart(bars: Sequence[Bar]) -> str:
     size = f'width="{WIDTH}" height="{HEIGHT * len(bars)}" viewBox="0 0 {WIDTH} {HEIGHT * len(bars)}"'
     font = 'font-family="Arial, sans-serif" font-size="13" fill="currentColor"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{"".join(drawn)}</svg>'
+
+
+def code(text: str) -> str:
+    """A text of any origin as a code span."""
+    return f"`{for_terminal(text).replace('`', chr(39)) or ' '}`"
+
+
+def safe(text: str) -> str:
+    """A sentence or a name of any origin, with those words in code spans that could be taken for markup."""
+    plain = for_terminal(text).replace("`", "'").strip()
+    return WORD.sub(lambda word: code(word[0]) if MARKUP.search(word[0]) else word[0], plain)
+
+
+def joined(*parts: str) -> str:
+    """The paragraphs, lists and tables that are not empty, one below the other."""
+    return "\n\n".join(filter(None, parts))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; "" without rows.
+
+    Columns of numbers are aligned right, and columns in which nothing was measured are left out.
+    """
+    names, *others = [*zip(columns, *rows, strict=True)]
+    kept = [names, *(cells for cells in others if set(cells[1:]) - {"", MISSING})]
+    rules = [":--", *("--:" if all(NUMBER.match(cell) for cell in cells[1:]) else ":--" for cells in kept[1:])]
+    head, *lines = zip(*kept, strict=True)
+    escaped = ([cell.replace("\n", " ").replace("|", r"\|") for cell in line] for line in (head, rules, *lines))
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) if lines else ""
+
+
+def template(name: str) -> str:
+    """The text of a file of templates/."""
+    return (files("benchmarks.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def sections(name: str, values: Mapping[str, str]) -> dict[str, str]:
+    """The sections of a page by title, the first without one: a template with these values in place of their names.
+
+    A paragraph that is nothing but an empty value is left out, and so is the text below it, which is about it. A
+    section of which nothing is left is left out.
+    """
+    bodies = {}
+    for section in re.split(r"^## ", "\n" + template(name), flags=re.MULTILINE):
+        title, _, body = section.partition("\n")
+        kept, there = [], True
+        for paragraph in body.strip().split("\n\n"):
+            one_line = paragraph if paragraph.startswith("```") else paragraph.replace("\n", " ")
+            value = one_line.format_map(values)
+            if PLACE.fullmatch(paragraph):
+                there = bool(value)
+            kept += [value] if there else []
+        if kept:
+            bodies[title] = joined(*kept)
+    return bodies
+
+
+def under_headings(parts: Mapping[str, str]) -> str:
+    """Sections by title, each under its heading."""
+    return joined(*(f"## {title}\n\n{body}" for title, body in parts.items()))
+
+
+def origin(head: Head, more: Mapping[str, str]) -> str:
+    """A table of what a recording was made of: corpus, machine and versions, and `more` facts."""
+    machine, data = head.machine, head.plan.data
+    facts = {
+        "corpus": f"{data.data}, up to {data.num_samples:,} pairs",
+        **more,
+        "processor": machine["processor"],
+        "instructions": machine["instructions"],
+        "cores": str(machine["cores"]),
+        "memory": f"{machine['memory'] / 2**30:.0f} GiB",
+        "system": machine["system"],
+        "Python": machine["python"],
+        **machine["versions"],
+    }
+    return table(("what", "value"), [(safe(name), safe(value)) for name, value in facts.items() if value])
+
+
+def digits(value: float | None, figures: int = 3) -> str:
+    """A number with three significant figures: 0.0123, 6.10, 1,640."""
+    if value is None or not isfinite(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    value = round(value, figures - 1 - floor(log10(abs(value))))
+    return f"{value:,.{max(0, figures - 1 - floor(log10(abs(value))))}f}"
+
+
+def quantity(time: float | Estimate | None) -> str:
+    """A time given in seconds, in a suitable unit and without its interval: 61.5 ms."""
+    seconds = time.value if isinstance(time, Estimate) else time
+    if seconds is None or not isfinite(seconds):
+        return MISSING
+    unit, name = _unit_of(seconds)
+    return f"{digits(seconds / unit)}{SPACE}{name}"
+
+
+def interval(estimate: Estimate | None) -> str:
+    """A time given in seconds with its interval, in a suitable unit: 61.5 ms (60.1 to 62.9).
+
+    An end has as many decimal places as the value, unless it is of a very different size.
+    """
+    if estimate is None or estimate.low == estimate.high:
+        return quantity(estimate)
+    unit, _ = _unit_of(estimate.value)
+    places = len(digits(estimate.value / unit).partition(".")[2])
+    low, high = (
+        f"{end / unit:,.{places}f}" if 0.1 < end / estimate.value < 10 else digits(end / unit)
+        for end in (estimate.low, estimate.high)
+    )
+    return f"{quantity(estimate)} ({low} to {high})"
+
+
+def ratio(estimate: Estimate | None) -> str:
+    """How many times as fast, with its interval: 1.47× (1.43 to 1.52)."""
+    if estimate is None:
+        return MISSING
+    value, low, high = (
+        f"{end:.2f}" if 0.1 <= end < 10 else digits(end) for end in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value}× ({low} to {high})"
+
+
+def times(ratio: float) -> str:
+    """A ratio for a sentence: 1.4, 12, and 1.03 or 1.003 where one place would say too little."""
+    places = 3 if ratio < 1.005 else 2 if ratio < 1.095 else 1 if ratio < 10 else 0
+    return f"{ratio:,.{places}f}"
+
+
+def percent(share: float | None) -> str:
+    """A share in per cent: 69.6 %, 3 %."""
+    if share is None or not isfinite(share):
+        return MISSING
+    return f"{100 * share:,.1f}".removesuffix(".0") + f"{SPACE}%"
+
+
+def share(estimate: Estimate | None) -> str:
+    """A share in per cent with its interval: 81.2 % (79.0 to 83.5)."""
+    if estimate is None:
+        return MISSING
+    return f"{percent(estimate.value)} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def megabytes(size: float) -> str:
+    """A size given in bytes, in megabytes of 1,000,000 bytes: 498 MB."""
+    return f"{size / 1e6:,.0f}{SPACE}MB"
+
+
+def duration(seconds: float) -> str:
+    """A longer time given in seconds: 45 s, 4.5 min, 1.2 h."""
+    if seconds < 90:
+        return f"{seconds:.0f}{SPACE}s"
+    return f"{seconds / 60:.1f}{SPACE}min" if seconds < 5400 else f"{seconds / 3600:.1f}{SPACE}h"
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun in singular or plural: 1 cycle, 2 cycles."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def day(started: str) -> str:
+    """A date and time in words: 25 November 2025, 14:03 UTC. A text that is not in ISO 8601 is returned as it is."""
+    try:
+        when = datetime.fromisoformat(started)
+    except ValueError:
+        return started
+    return f"{when.day} {when:%B %Y, %H:%M} {when.tzname() or ''}".rstrip()
+
+
+def _unit_of(seconds: float) -> tuple[float, str]:
+    """A suitable unit for a time given in seconds: the unit's length in seconds, and its name."""
+    return next(((unit, name) for unit, name in UNITS if abs(seconds) >= unit), UNITS[-1])

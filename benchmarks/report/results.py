@@ -1,4 +1,5 @@
-"""From a recording of a benchmark to its results: rows, pairs of rows, the headline, warnings. Nothing is measured.
+"""From a recording of a benchmark to its results: rows and the parts of their steps, pairs of rows and why one is
+slower, the headline, warnings. Nothing is measured.
 
 Times are in seconds and memory in bytes unless it says otherwise.
 """
@@ -9,25 +10,36 @@ from functools import cached_property
 from itertools import combinations
 from math import ceil, fsum
 from statistics import fmean, median
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
 
 from backends import BASELINE, title_of
-from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.compare.comparer import Certificate
+from benchmarks.in_child import Profile
 from benchmarks.measure.plan import LEAST_ROUNDS, Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence, Work
 from benchmarks.measure.statistics import MOST_DROPPED, Estimate, Word, grouped, half_width, observations, trusted
 from benchmarks.measure.turns import usable
-from benchmarks.report.why import multiplies_one_hot, step_flop, step_parts, why_slower
+from benchmarks.report.render import times
 from common.interface import BackendFacts
-from common.text import listed, quoted
+from common.text import listed
 
 MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
-SLOWER = 1.1  # a row as installed gets advice if its step takes this many times as long as the matched one
 MOST_STOLEN = 0.02  # cores that other virtual machines may take on average without a note
 SURPRISE = 10.0  # the example's decoding is told of below the headline if Keras decodes this many times as fast
+BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
+WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
+# The names of the parts of a step (see common.profiling.Part) in tables, and after "22 ms more in".
+PARTS = {
+    "LSTM": "its LSTM kernels",
+    "products": "matrix products",
+    "gates": "gates and other operators",
+    "optimizer": "the optimizer",
+    "data": "making the tensors",
+    "Python": "Python and the framework's own bookkeeping",
+    "other": "other kernels",
+}
 
 # What the two rows of a pair are: two backends with matched settings, or a row and its counterpart (see Row), which
 # is as installed, in reduced precision, or simply measured a second time.
@@ -224,30 +236,6 @@ class Results:
         )
 
     @property
-    def advice(self) -> list[str]:
-        """For each row as installed that is slower than its counterpart: which of the matched settings it lacks, and
-        what to type to set them by hand."""
-        advice = []
-        for pair in self.pairs:
-            slower = pair.ratio.inverse.value
-            if pair.kind != "installed" or slower <= SLOWER:
-                continue
-            backend = self.by_label[pair.left].row.backend
-            own_threads, threads = (self.by_label[label].facts.threads for label in (pair.left, pair.right))
-            lacked, typed = [], []
-            for group, values in matched_settings(threads, amd="AMD" in self.head.machine["processor"]).items():
-                settings = [quoted(f"{n}={value}") for n, value in values.items() if n in variables_of(backend)]
-                if settings and (group != "threads" or own_threads != threads):
-                    lacked.append(GROUPS[group])
-                    typed += settings
-            if lacked:
-                advice.append(
-                    f"A step of {backend} as installed takes {slower:.2f} times as long as with matched settings, "
-                    f"which decide {listed(lacked)}. To set them, type before the command: {' '.join(typed)}"
-                )
-        return advice
-
-    @property
     def missing(self) -> list[str]:
         """What there was no time for, in the order of its worth."""
         batched = any(self.plan.rows[index].backend != BASELINE for index in self.question)
@@ -337,7 +325,7 @@ class Results:
         }
         flop, parts = None, {}
         if step and not row.reduced:
-            flop = step_flop(sizes, batch_size, self.plan.latent_dim, multiplies_one_hot(facts))
+            flop = sizes.step_flop(batch_size, self.plan.latent_dim, starts[-1].one_hot)
         if step and profiled and profiled.profile:
             # keras:example makes all of its tensors before its steps.
             parts = step_parts(profiled.profile, step.value, makes_tensors=row.backend != BASELINE)
@@ -406,22 +394,52 @@ class Results:
         return RowPair(kind, one, other, ratio, pairwise, word, why)
 
 
-def times(ratio: float) -> str:
-    """A ratio for a sentence: 1.4, 12, and 1.03 or 1.003 where one place would say too little."""
-    places = 3 if ratio < 1.005 else 2 if ratio < 1.095 else 1 if ratio < 10 else 0
-    return f"{ratio:,.{places}f}"
+def step_parts(profile: Profile, step_seconds: float, makes_tensors: bool) -> dict[str, float]:
+    """The seconds that each part of a step takes, in the order of PARTS; their sum is `step_seconds`.
+
+    A profiler slows down what it watches, so only shares are taken from it:
+
+    - All kernels together have the share of the time in which at least one kernel was running. It is divided between
+      them in proportion to their own times, since some of them run at the same time.
+    - The rest of the step is Python and waiting. What making the tensors takes, which is measured by itself, is
+      subtracted from it. Where `makes_tensors` is False, the row makes its tensors before its steps, and nothing is
+      subtracted.
+    """
+    together = sum(kernel.seconds for kernel in profile.kernels) or 1.0
+    busy = min(1.0, profile.busy_seconds / profile.seconds)
+    shares: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+    for kernel in profile.kernels:
+        shares[kernel.part] += busy * kernel.seconds / together
+    between = 1.0 - sum(share for part, share in shares.items() if part not in BETWEEN)
+    if makes_tensors:
+        shares["data"] = min(profile.data_seconds / profile.steps / step_seconds, between)
+    shares["Python"] = between - shares["data"]
+    return {part: share * step_seconds for part, share in shares.items()}
 
 
-# What `--json` prints of the results, beside the command and the machine.
-PRINTED = (
-    "headline surprise head reached rounds cycles dropped again others seconds scores baseline rows pairs "
-    "sentences peak doubts notes advice missing"
-).split()
+def why_slower(slower: str, faster: str, parts: Mapping[str, float], others: Mapping[str, float]) -> str:
+    """A sentence that names the parts of a step in which the slower row spends more time than the faster one.
+
+    `parts` are the seconds of the slower row's step by part, `others` those of the faster row's step. The sentence is
+    empty where one of the two has no profile, or where no part explains the difference.
+    """
+    if not parts or not others:
+        return ""
+    words, own, theirs = dict(PARTS), dict(parts), dict(others)
+    if bool(own["LSTM"]) != bool(theirs["LSTM"]):
+        # One row has fused LSTM kernels, the other a loop of products and gates: only their sums can be compared.
+        fused = faster if theirs["LSTM"] else slower
+        for row in (own, theirs):
+            row["LSTM"] += row.pop("products") + row.pop("gates")
+        words["LSTM"] = f"the model's operators (of the two, {fused} alone has a fused LSTM)"
+    differences = sorted(((own[part] - theirs[part], words[part]) for part in own), reverse=True)
+    total = sum(seconds for seconds, _ in differences)
+    more = [f"{_ms(seconds)} more in {part}" for seconds, part in differences if seconds > WORTH * total]
+    less = [f"{_ms(-seconds)} less in {part}" for seconds, part in differences if -seconds > WORTH * total]
+    if total <= 0 or not more:
+        return ""
+    return f"{slower}'s step is {_ms(total)} longer than {faster}'s: {listed([*more, *less])}."
 
 
-def as_json(results: Results) -> dict[str, Any]:
-    """The results as `--json` prints them; NaN and infinity are null."""
-    printed: dict[str, Any] = {"command": results.plan.command, "machine": results.head.machine}
-    printed |= {name: getattr(results, name) for name in PRINTED}
-    content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(printed))
-    return content
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f} ms" if seconds >= 0.01 else f"{1e3 * seconds:.1f} ms"

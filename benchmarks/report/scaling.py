@@ -11,16 +11,15 @@ from statistics import fmean, median
 
 import msgspec
 
-from benchmarks.measure.in_child import Visit
+from benchmarks.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import Recording, RowProfile, Summed
 from benchmarks.measure.statistics import Estimate, grouped, observed, trusted
 from benchmarks.measure.sweep import ARRANGEMENTS, ROUNDS, points_of, sizes_at
 from benchmarks.measure.turns import usable
-from benchmarks.report import words
+from benchmarks.report import render
 from benchmarks.report.render import Report
-from benchmarks.report.why import multiplies_one_hot, step_flop
 from common.config import DataConfig
 from common.text import listed
 
@@ -82,19 +81,20 @@ class Scaled:
 
 def scaling_of(recording: Recording) -> Scaling:
     """The results of a sweep of sizes. Where other programs disturbed every cycle of a round, all of them count."""
-    plan, tensors = recording.plan, recording.head.corpus.sizes
+    plan, sizes = recording.plan, recording.head.corpus.sizes
     flops = max((line.flops or 0.0 for line in recording.of_kind(RowProfile)), default=0.0)
     axes, points = points_of(plan), []
     for line in sorted(recording.rounds(), key=lambda line: line.number):
         if line.number > len(axes):
             continue
         axis, size = axes[line.number - 1]
-        facts = {start.row: start.facts for start in line.starts}
+        tensors, batch_size, latent_dim = sizes_at(plan, sizes, axis, size)
+        one_hot = {start.row: start.one_hot for start in line.starts}
         cycles = list(filter(usable, line.cycles)) or line.cycles
         for row, visits in sorted(grouped((visit.row, visit) for cycle in cycles for visit in cycle).items()):
-            one_hot = row not in facts or multiplies_one_hot(facts[row])
             seconds = median(step for visit in visits for step in visit.steps)
-            share = step_flop(*sizes_at(plan, tensors, axis, size), one_hot) / flops / seconds if flops else 0.0
+            flop = tensors.step_flop(batch_size, latent_dim, one_hot.get(row, True))
+            share = flop / flops / seconds if flops else 0.0
             peak = max(visit.peak for visit in visits)
             points.append(SizePoint(axis, plan.rows[row].backend, size, seconds, share, peak))
     return Scaling(plan.command, flops, points)
@@ -154,17 +154,17 @@ def report_of(recording: Recording) -> Report:
     """The page of a sweep, of which a terminal shows all but how it was measured, and its results as plain values."""
     plan = recording.plan
     values = {
-        "day": words.safe(words.day(recording.head.started)),
-        "command": words.code(plan.command),
-        "origin": words.origin(recording.head, {}),
+        "day": render.safe(render.day(recording.head.started)),
+        "command": render.code(plan.command),
+        "origin": render.origin(recording.head, {}),
         "units": str(plan.latent_dim),
         "pairs": str(plan.settings.batch_size),
     }
     results = scaled_of(recording) if plan.workers > 1 else scaling_of(recording)
     values |= _of_workers(results, plan) if isinstance(results, Scaled) else _of_sizes(results)
-    parts = words.sections(f"{plan.kind}.md", values)
+    parts = render.sections(f"{plan.kind}.md", values)
     title, measured = parts.popitem()
-    summary = words.joined(parts.pop(""), words.under_headings(parts))
+    summary = render.joined(parts.pop(""), render.under_headings(parts))
     content = msgspec.json.decode(msgspec.json.encode(results))
     return Report(f"{summary}\n\n---\n\n## {title}\n\n{measured}\n", summary + "\n", content, {})
 
@@ -173,13 +173,13 @@ def _of_sizes(scaling: Scaling) -> dict[str, str]:
     """What the template of a page about sizes has in its places: its headline, and of each axis a table."""
     shares = grouped((point.backend, point.share) for point in scaling.points if point.axis != MEMORY)
     best = sorted(((max(reached), name) for name, reached in shares.items()), reverse=True)
-    of_backends = [f"{words.percent(most)} in {words.safe(name)}" for most, name in best]
+    of_backends = [f"{render.percent(most)} in {render.safe(name)}" for most, name in best]
     headline = "How the memory of a training grows with its corpus"
     if of_backends:
         headline = (
             f"At its best size a training step reaches this share of the machine's peak: {listed(of_backends)}."
         )
-    values = {"headline": headline, "base": "", "peak": words.digits(scaling.flops / 1e9)}
+    values = {"headline": headline, "base": "", "peak": render.digits(scaling.flops / 1e9)}
     by_axis = grouped((point.axis, point) for point in scaling.points)
     for axis, name in AXES.items():
         along = grouped((point.backend, point) for point in by_axis.get(axis, []))
@@ -189,10 +189,10 @@ def _of_sizes(scaling: Scaling) -> dict[str, str]:
             for point in points
         }
         lines = [
-            [f"{size:,}", *(cells.get((size, backend), words.MISSING) for backend in along)]
+            [f"{size:,}", *(cells.get((size, backend), render.MISSING) for backend in along)]
             for size in sorted({size for size, _ in cells})
         ]
-        values[axis] = words.table([name, *map(words.safe, along)], lines)
+        values[axis] = render.table([name, *map(render.safe, along)], lines)
         values[f"{axis}_departed"] = _departures(along)
         if axis == MEMORY and along:
             values["base"] = f"{_base(next(iter(along.values()))).size:,}"
@@ -202,8 +202,8 @@ def _of_sizes(scaling: Scaling) -> dict[str, str]:
 def _cell(point: SizePoint, base: SizePoint) -> str:
     """A point as text: 512 MB (1.03×) along the pairs in the corpus, 39.1 ms (45.5 %) along all other axes."""
     if point.axis != MEMORY:
-        return f"{words.quantity(point.seconds)} ({words.percent(point.share)})"
-    return f"{words.megabytes(point.peak_memory)} ({point.peak_memory / max(base.peak_memory, 1):.2f}×)"
+        return f"{render.quantity(point.seconds)} ({render.percent(point.share)})"
+    return f"{render.megabytes(point.peak_memory)} ({point.peak_memory / max(base.peak_memory, 1):.2f}×)"
 
 
 def _base(along: Sequence[SizePoint]) -> SizePoint:
@@ -214,7 +214,7 @@ def _base(along: Sequence[SizePoint]) -> SizePoint:
 def _departures(along: Mapping[str, Sequence[SizePoint]]) -> str:
     """Sentences that say at which sizes of an axis backends use much less of the machine than at best."""
     sentences = ""
-    departures = grouped((departed(points), words.safe(backend)) for backend, points in along.items())
+    departures = grouped((departed(points), render.safe(backend)) for backend, points in along.items())
     for size, names in departures.items():
         where, reached = ("At every size", "at least") if size is None else (f"At {size:,}", "less than")
         sentences += (
@@ -228,9 +228,9 @@ def _of_workers(scaled: Scaled, plan: Plan) -> dict[str, str]:
     one, whole = plan.settings.batch_size, plan.settings.batch_size * plan.workers
     pairs = {"one": one, "apart": whole, "group": whole, "divided": one}
     mean, most = scaled.others
-    frameworks = [(words.safe(result.backend), result) for result in scaled.frameworks]
+    frameworks = [(render.safe(result.backend), result) for result in scaled.frameworks]
     faster = [
-        f"{words.ratio(efficiency.times(plan.workers))} in {name}"
+        f"{render.ratio(efficiency.times(plan.workers))} in {name}"
         for name, result in frameworks
         if (efficiency := result.efficiency["group"])
     ]
@@ -244,26 +244,26 @@ def _of_workers(scaled: Scaled, plan: Plan) -> dict[str, str]:
         "efficiencies are too low. Measure again on an idle machine before you rely on these figures."
     )
     steps = [
-        [name, how, f"{pairs[key]:,}", words.interval(result.seconds[key]), words.share(result.efficiency.get(key))]
+        [name, how, f"{pairs[key]:,}", render.interval(result.seconds[key]), render.share(result.efficiency.get(key))]
         for name, result in frameworks
         for key, how in ARRANGEMENTS.items()
     ]
     communication = [
-        [name, words.share(result.communication), words.percent(result.profiled)] for name, result in frameworks
+        [name, render.share(result.communication), render.percent(result.profiled)] for name, result in frameworks
     ]
     sizes = sorted({size for result in scaled.frameworks for size in result.sums})
-    sums = [[name, *(words.quantity(result.sums.get(size)) for size in sizes)] for name, result in frameworks]
+    sums = [[name, *(render.quantity(result.sums.get(size)) for size in sizes)] for name, result in frameworks]
     return {
         "headline": headline,
         "busy": busy if most > MOST_OTHERS else "",
-        "steps": words.table(["framework", "processes at work", "pairs a step", "a step", "efficiency"], steps),
-        "communication": words.table(["framework", "by the difference", "by the profiler"], communication),
-        "sums": words.table(["framework", *(f"{size:,} bytes" for size in sizes)], sums),
+        "steps": render.table(["framework", "processes at work", "pairs a step", "a step", "efficiency"], steps),
+        "communication": render.table(["framework", "by the difference", "by the profiler"], communication),
+        "sums": render.table(["framework", *(f"{size:,} bytes" for size in sizes)], sums),
         "planned": str(ROUNDS),
         "workers": str(plan.workers),
-        "threads": words.count(plan.threads or 1, "thread"),
+        "threads": render.count(plan.threads or 1, "thread"),
         "mean": f"{mean:.2f}",
         "most": f"{most:.2f}",
         "dropped": str(scaled.dropped),
-        "cycles": words.count(scaled.cycles, "cycle"),
+        "cycles": render.count(scaled.cycles, "cycle"),
     }

@@ -40,6 +40,16 @@ TABLE = {
 }
 
 
+# What people call the frameworks, too.
+OTHER_NAMES = {"pytorch": "torch", "tensorflow": "keras", "tf": "keras", "paddlepaddle": "paddle"}
+
+
+def own_name(name: str) -> str:
+    """The table's name of a backend that may be called otherwise, such as PyTorch:compile for torch:compile."""
+    framework, colon, variant = name.strip().lower().partition(":")
+    return OTHER_NAMES.get(framework, framework) + colon + variant
+
+
 def find(name: str, python: str | None = None) -> Entry:
     """The entry of a backend that is installed. Raises CannotBeginError for one that is unknown or missing.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import rosetta as program
-from backends import TABLE
+from backends import TABLE, own_name
 from backends.process.parent import PROJECT
 from benchmarks import commands, comparing
 from common.config import DataConfig, ModelConfig, TrainConfig
@@ -53,6 +53,22 @@ def test_tab_completes_the_names_of_backends_alone_and_in_lists_which_have_no_em
     for command in lists:
         for listed in ("", "numpy,,torch"):
             assert "there is no backend ''; choose one of numpy" in refusal(2, command, "--backends", listed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "own"),
+    [("PyTorch", "torch"), ("tensorflow:jit", "keras:jit"), ("paddlepaddle", "paddle"), ("numpy", "numpy")],
+)
+def test_backends_may_be_called_as_people_call_the_frameworks(typed: str, own: str) -> None:
+    assert own_name(typed) == own
+
+
+def test_other_names_of_backends_are_understood_in_options_lists_and_arguments(monkeypatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("backends.commands.options.own_name", lambda name: asked.append(name) or "nothing")
+    for options in ("translate --backend A b", "parity --backends B,C", "backends D E", "convert common/phrasebook/run --to F"):
+        assert "there is no backend 'nothing'" in refusal(2, *options.split()), options
+    assert asked == list("ABCDEF")
 
 
 def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp_path: Path, monkeypatch) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from backends import TABLE, find
+from backends import TABLE, find, own_name
 from common.errors import CannotBeginError
 
 BACKENDS = ", ".join(TABLE)
@@ -40,15 +40,34 @@ def complete_run(incomplete: str) -> list[str]:
     return sorted(run for run in runs if run.startswith(incomplete))
 
 
+def _own_names(given: Any) -> Any:
+    """The table's names of backends: of one, of a list with commas, of several arguments, or of none."""
+    if isinstance(given, str):
+        return ",".join(own_name(name) for name in given.split(","))
+    return [own_name(name) for name in given] if given else given
+
+
 def several_backends(by_default: str) -> Any:
     """The option --backends, where `by_default` says which are taken without it."""
-    return typer.Option("--backends", help=LISTED, show_default=by_default, autocompletion=complete_backends)
+    return typer.Option(
+        "--backends",
+        help=LISTED,
+        show_default=by_default,
+        autocompletion=complete_backends,
+        callback=_own_names,
+    )
 
 
 def _one_backend(meaning: str, by_default: str | None = None, *more: str) -> Any:
     """The option --backend; `by_default` says which is taken without it. The Tab key offers `more` names, too."""
     complete_name = complete(*TABLE, *more)
-    return typer.Option("--backend", help=meaning, show_default=by_default or False, autocompletion=complete_name)
+    return typer.Option(
+        "--backend",
+        help=meaning,
+        show_default=by_default or False,
+        autocompletion=complete_name,
+        callback=_own_names,
+    )
 
 
 def _run(meaning: str, by_default: str | None = None) -> Any:
@@ -149,6 +168,7 @@ Names = Annotated[
         help="Backends to show.",
         show_default="numpy and the frameworks, without their variants",
         autocompletion=complete_backend,
+        callback=_own_names,
     ),
 ]
 RunAndTexts = Annotated[
@@ -191,7 +211,9 @@ NBest = Annotated[
 Target = Annotated[
     str | None,
     typer.Option(
-        help="Backend whose framework's own files to write, or weights.", autocompletion=complete(*TABLE, "weights")
+        help="Backend whose framework's own files to write, or weights.",
+        autocompletion=complete(*TABLE, "weights"),
+        callback=_own_names,
     ),
 ]
 RunToConvert = Annotated[Path, _run("The run to convert, or with --from the run to make.")]

@@ -42,11 +42,12 @@ class _Commands(Commands):
     """The commands of this file, and after them those of benchmarks/."""
 
     others: ClassVar = {
-        **dict.fromkeys("parity diff carry".split(), "benchmarks.comparing"),
-        **dict.fromkeys("bench report sweep machine compare".split(), "benchmarks.commands"),
+        **dict.fromkeys("parity diff carry".split(), ("benchmarks.comparing", "Compare models")),
+        **dict.fromkeys("bench report sweep machine compare".split(), ("benchmarks.commands", "Measure")),
     }
 
 
+USE = "Use a model"  # the first group of commands in --help
 app = typer.Typer(
     name="rosetta",
     cls=_Commands,
@@ -68,7 +69,7 @@ def _rosetta(version: options.Version = False) -> None:
     pass
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def backends(
     names: options.Names = None,
     variants: options.Variants = False,
@@ -95,7 +96,7 @@ def backends(
         terminal.print_json({"backends": facts})
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def data(
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
@@ -115,7 +116,7 @@ def data(
     terminal.out.print(terminal.table("Pairs at equal distances", ["source", "target"], pairs))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def train(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder of the run to write.", autocompletion=options.complete_run)],
@@ -194,7 +195,7 @@ def train(
     print(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def translate(
     arguments: options.RunAndTexts = None,
     file: Annotated[Path | None, typer.Option(help="Translate the lines of a file.")] = None,
@@ -298,7 +299,7 @@ def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
     return None, arguments
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def evaluate(
     run: options.RunOrBundled = None,
     backend: options.BackendOfRun = None,
@@ -326,7 +327,7 @@ def evaluate(
     terminal.out.print(terminal.scores_table(f"{run}, {weights} epoch, in {name}", figures))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def convert(
     context: typer.Context,
     run: options.RunToConvert,
@@ -386,7 +387,7 @@ def convert(
     print(f"The run is in {quoted(run)}. Train it on with: rosetta train --out {quoted(run)} --resume --epochs 1")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def serve(
     run: options.RunOrBundled = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")] = 8000,

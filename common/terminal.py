@@ -205,9 +205,10 @@ class _SignalError(KeyboardInterrupt):
 
 
 class Commands(TyperGroup):
-    """The commands of the program. `others` has the modules of those which only --help and they themselves import."""
+    """The commands of the program. `others` has the module of those which only --help and they themselves import, and
+    the heading under which --help lists them."""
 
-    others: ClassVar[Mapping[str, str]] = {}
+    others: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names as --help lists them."""
@@ -217,8 +218,9 @@ class Commands(TyperGroup):
         """The command of this name, None if there is none."""
         if cmd_name not in self.others:
             return super().get_command(ctx, cmd_name)
+        module, heading = self.others[cmd_name]
         one = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-        one.command()(getattr(import_module(self.others[cmd_name]), cmd_name))
+        one.command(rich_help_panel=heading)(getattr(import_module(module), cmd_name))
         return typer.main.get_command(one)
 
     def invoke(self, ctx: Any) -> Any:

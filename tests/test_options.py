@@ -66,7 +66,12 @@ def test_backends_may_be_called_as_people_call_the_frameworks(typed: str, own: s
 def test_other_names_of_backends_are_understood_in_options_lists_and_arguments(monkeypatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr("backends.commands.options.own_name", lambda name: asked.append(name) or "nothing")
-    for options in ("translate --backend A b", "parity --backends B,C", "backends D E", "convert common/phrasebook/run --to F"):
+    for options in (
+        "translate --backend A b",
+        "parity --backends B,C",
+        "backends D E",
+        "convert common/phrasebook/run --to F",
+    ):
         assert "there is no backend 'nothing'" in refusal(2, *options.split()), options
     assert asked == list("ABCDEF")
 

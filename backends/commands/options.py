@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,10 @@ BACKENDS = ", ".join(TABLE)
 LISTED = f"Backends, separated by commas: {BACKENDS}."
 
 Precision = Literal["float32", "float64"]
+
+# Options that --help lists under headings of their own; the others are of the run.
+_of_data = partial(typer.Option, rich_help_panel="Data")
+_of_model = partial(typer.Option, rich_help_panel="Model and training")
 
 
 def complete(*words: str) -> Callable[[str], list[str]]:
@@ -83,7 +88,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_data = typer.Option(
+_data = _of_data(
     "--data",
     help='"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.',
     # Corpora that need no file; where none begins so, the shell completes the paths of files.
@@ -91,35 +96,35 @@ _data = typer.Option(
 )
 Data = Annotated[str, _data]
 DataOfModel = Annotated[str | None, _data]
-NumSamples = Annotated[int, typer.Option(min=1, help="Number of pairs to use, from the corpus's beginning.")]
-SkipBadLines = Annotated[bool, typer.Option("--skip-bad-lines", help="Count and skip lines that hold no pair.")]
+NumSamples = Annotated[int, _of_data(min=1, help="Number of pairs to use, from the corpus's beginning.")]
+SkipBadLines = Annotated[bool, _of_data("--skip-bad-lines", help="Count and skip lines that hold no pair.")]
 Split = Annotated[
     Literal["tail", "grouped"],
-    typer.Option(help="Hold out the last pairs, as the example does, or all pairs of sources chosen at random."),
+    _of_data(help="Hold out the last pairs, as the example does, or all pairs of sources chosen at random."),
 ]
 ValidationSplit = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="Share of the pairs (or sources) that is held out for validation.")
+    float, _of_data(min=0.0, max=1.0, help="Share of the pairs (or sources) that is held out for validation.")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Number of pairs in each training step.")]
-LatentDim = Annotated[int, typer.Option(min=1, help="Number of units of each LSTM.")]
+BatchSize = Annotated[int, _of_model(min=1, help="Number of pairs in each training step.")]
+LatentDim = Annotated[int, _of_model(min=1, help="Number of units of each LSTM.")]
 LatentDimOfFile = Annotated[
     int | None,
-    typer.Option("--latent-dim", min=1, help="Number of units of each LSTM.", show_default="that of the file"),
+    _of_model("--latent-dim", min=1, help="Number of units of each LSTM.", show_default="that of the file"),
 ]
-LearningRate = Annotated[float, typer.Option(min=0.0, help="Learning rate of RMSprop; rounded to float32.")]
+LearningRate = Annotated[float, _of_model(min=0.0, help="Learning rate of RMSprop; rounded to float32.")]
 Padding = Annotated[
     Literal["space", "mask"],
-    typer.Option(help="Let padding count, as the example does, or leave it out of the states and the loss."),
+    _of_model(help="Let padding count, as the example does, or leave it out of the states and the loss."),
 ]
 Batches = Annotated[
     Literal["shuffled", "bucketed"],
-    typer.Option(
+    _of_model(
         help="Make each batch of any pairs, or of pairs of similar lengths and only as long as they need; the "
         "latter needs --padding mask."
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the first weights, the batches' order and a grouped split.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Total number of epochs, with those before --resume.")]
+Seed = Annotated[int, _of_model(min=0, help="Seed of the first weights, the batches' order and a grouped split.")]
+Epochs = Annotated[int, _of_model(min=1, help="Total number of epochs, with those before --resume.")]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Number of threads that a backend may use.", show_default="one for each core"),
@@ -150,7 +155,7 @@ BackendOfRun = Annotated[str | None, _one_backend(f"Backend that computes: {BACK
 DtypeOfRun = Annotated[
     Precision | None, typer.Option("--dtype", help="Precision of the arithmetic.", show_default="the run's own")
 ]
-DtypeOfModel = Annotated[Precision, typer.Option("--dtype", help="Precision of the weights and the arithmetic.")]
+DtypeOfModel = Annotated[Precision, _of_model("--dtype", help="Precision of the weights and the arithmetic.")]
 Weights = Annotated[
     Literal["last", "best"],
     typer.Option(help="Weights of the last epoch, or of the epoch with the lowest validation loss."),

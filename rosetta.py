@@ -325,6 +325,7 @@ def evaluate(
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
     terminal.out.print(terminal.scores_table(f"{run}, {weights} epoch, in {name}", figures))
+    print(printable(f"Epochs by the backend that trained them: {opener.run.trained_in() or 'none'}"))
 
 
 @app.command(rich_help_panel=USE)

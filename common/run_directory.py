@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -256,6 +257,14 @@ class RunDirectory:
     def history(self) -> tuple[Epoch, ...]:
         """The epochs of the run."""
         return self._state("last")[1].history
+
+    def trained_in(self) -> str:
+        """Which backend trained which epochs, such as "keras: 1 to 40, torch: 41 to 55"."""
+        found = []
+        for backend, group in groupby(self.history(), key=lambda epoch: epoch.backend):
+            epochs = [epoch.epoch for epoch in group]
+            found.append(f"{backend or 'not known'}: {epochs[0]}" + (f" to {epochs[-1]}" if len(epochs) > 1 else ""))
+        return ", ".join(found)
 
     def kept(self, epochs: int, backend: str | None = None, workers: int = 1) -> str:
         """What the run has of the `epochs` that it is to have, and the command that goes on in the same way."""

@@ -125,6 +125,7 @@ def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
     assert "nc:6" in scores["chrf_signature"]
     printed = rosetta("evaluate", run, "--limit", 40, "--weights", "best")[1]
     assert "best epoch, in numpy" in " ".join(printed.split())
+    assert printed.rstrip().endswith("trained them: numpy: 1"), "the run has one epoch"
     assert f"{scores['chrf']:.1f}" in printed
 
 

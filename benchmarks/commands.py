@@ -1,8 +1,7 @@
 """The commands that measure and report, which the command line finds here by their names."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -336,48 +335,41 @@ def _recording_path(context: typer.Context, out: Path | None, resume: bool) -> P
 def _measure(
     command: str, path: Path, resume: bool, wait: bool, json: bool, opened: Callable[[], "Benchmark | Sweep"]
 ) -> None:
-    """Measure what a recording lacks, alone on the machine, and show the results."""
-    from benchmarks.measure.machine import only_benchmark
-    from benchmarks.measure.recording import only_writer
-
-    # The recording is opened under the locks, since another benchmark may still be writing to it.
-    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
-        measuring, progress = opened(), _Progress()
-        with _measuring(command, path, json, *measuring.plan.python_options), progress.live:
-            measuring.run(progress.status, progress.note)
-
-
-@contextmanager
-def _measuring(command: str, path: Path, json: bool, *options: str) -> Iterator[None]:
-    """Measure in the block; then show the results so far, and where the recording is unless the JSON names it.
+    """Measure what a recording lacks, alone on the machine; then show the results so far, and where the recording is
+    unless the JSON names it.
 
     The message of whatever error ends the measuring gets the command that resumes the recording. After Ctrl-C the
     results so far are shown before CtrlCError is raised.
     """
-    from benchmarks.measure.machine import NoRestError
+    from benchmarks.measure.machine import NoRestError, only_benchmark
+    from benchmarks.measure.recording import only_writer
     from benchmarks.report import render
 
-    go_on = " ".join([f"go on with: rosetta {command} --out {quoted(path)} --resume", *options])
-    interrupted = False
-    try:
-        yield
-    except KeyboardInterrupt:
-        interrupted = True
-    except OSError as error:
-        message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
-        raise RosettaError(message) from error
-    except RosettaError as error:
-        if isinstance(error, CannotBeginError | NoRestError) and path.read_bytes().count(b"\n") == 1:
-            path.unlink()  # it holds only the plan, so there is nothing to resume
-            raise
-        raise RosettaError(f"{error}; {go_on}") from error
-    found = report_of([path])
-    if json:
-        terminal.print_json({"results": str(path)} | found.content)
-    else:
-        render.terminal(found.summary, terminal.out)
-    if interrupted:
-        raise CtrlCError(f"interrupted; {go_on}")
+    # The recording is opened under the locks, since another benchmark may still be writing to it.
+    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
+        measuring, progress, interrupted = opened(), _Progress(), False
+        typed = [f"go on with: rosetta {command} --out {quoted(path)} --resume", *measuring.plan.python_options]
+        go_on = " ".join(typed)
+        try:
+            with progress.live:
+                measuring.run(progress.status, progress.note)
+        except KeyboardInterrupt:
+            interrupted = True
+        except OSError as error:
+            message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
+            raise RosettaError(message) from error
+        except RosettaError as error:
+            if isinstance(error, CannotBeginError | NoRestError) and path.read_bytes().count(b"\n") == 1:
+                path.unlink()  # it holds only the plan, so there is nothing to resume
+                raise
+            raise RosettaError(f"{error}; {go_on}") from error
+        found = report_of([path])
+        if json:
+            terminal.print_json({"results": str(path)} | found.content)
+        else:
+            render.terminal(found.summary, terminal.out)
+        if interrupted:
+            raise CtrlCError(f"interrupted; {go_on}")
     if not json:
         if found.content.get("missing"):
             print(f"{go_on[0].upper()}{go_on[1:]} --budget 5m")

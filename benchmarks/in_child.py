@@ -182,9 +182,9 @@ def profiled(backend: Backend, emit: Emit, *, batches: Batches) -> Profile:
     return Profile(len(batches), profile.seconds, profile.busy_seconds, profile.kernels, seconds_of(make_tensors))
 
 
-def product_speed(backend: Backend, emit: Emit) -> float:
-    """The framework's speed in a product of two large square matrices, in floating-point operations a second."""
-    return backend.profiling().matrix_product(PRODUCT_SIZE, PRODUCT_SIZE, PRODUCT_SIZE, PRODUCT_SECONDS)
+def product_speed(backend: Backend, emit: Emit, *, size: int) -> float:
+    """The framework's speed in a product of two square matrices, in floating-point operations a second."""
+    return backend.profiling().matrix_product(size, size, size, PRODUCT_SECONDS)
 
 
 def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) -> list[list[float]]:

@@ -109,7 +109,7 @@ class FakeProcess:
         self.world.work(2.0)
         return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
 
-    def product_speed(self) -> float:
+    def product_speed(self, size: int) -> float:
         self.world.work(0.5)
         return recordings.FLOPS
 

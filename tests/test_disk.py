@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
-from unittest.mock import patch
+from types import SimpleNamespace
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from backends.numpy_backend import NumpyBackend
 from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
-from benchmarks.commands import _measuring
+from benchmarks.commands import _measure
 from benchmarks.measure.recording import create_lines
 from common import run_directory
 from common.errors import RosettaError, in_words
@@ -165,8 +166,9 @@ def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.
 
 def test_measuring_tells_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     path = tmp_path / "my results.jsonl"
-    with pytest.raises(RosettaError) as caught, _measuring("bench", path, json=False):
-        raise FULL
+    full = SimpleNamespace(plan=plan_of(), run=Mock(side_effect=FULL))
+    with pytest.raises(RosettaError) as caught:
+        _measure("bench", path, resume=False, wait=True, json=False, opened=lambda: full)
     assert str(caught.value) == (
         f"{path}: the disk is full; {path} keeps what was measured before; go on with: rosetta bench --out '{path}' "
         "--resume"

@@ -25,13 +25,16 @@ from backends.process.environment import child_environment
 from backends.process.group import ENGINES, ask_each, free_addresses, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, BackendProcess, Runtime, Worker
+from benchmarks import in_child
 from benchmarks.compare.course import QUICK, Answers, Course
 from benchmarks.compare.parity import Climber, Parity, climb
+from benchmarks.report.scaling import COMMUNICATION
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Group
 from common.run_directory import RunDirectory
+from common.tensors import Batches
 from common.weights import ModelState, initial_state
 from tests import planted_in_groups
 from tests.conftest import FRAMEWORKS, SETTINGS
@@ -47,7 +50,8 @@ RESUMED = "rosetta train --out {} --resume --epochs 9999 --workers 2"  # as an e
 
 
 def catch_planted_mistakes(name: str) -> None:
-    """Have a group of this backend climb the ladder as it is, with each mistake, and again as it is."""
+    """Have a group of this backend climb the ladder as it is, with each mistake, and again as it is. Then it is
+    profiled and sums arrays, as in a sweep of workers."""
     course = Course(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS)
     with course, course.start_group(name, "float64") as processes:
 
@@ -65,6 +69,11 @@ def catch_planted_mistakes(name: str) -> None:
             parted = any("states" in tensor for tensor in found)  # the workers end in different states
             assert parted == (mistake == "slots_of_its_own"), mistake
         assert broken("") == []
+        batches = Batches(course.questions["group"].corpus, course.questions["group"].rows, 5)
+        profile, _ = ask_each(processes, lambda process: process.call(in_child.profiled, batches=batches))
+        assert any(COMMUNICATION.search(kernel.name) for kernel in profile.kernels)
+        sums = ask_each(processes, lambda process: process.call(in_child.sums, sizes=[8, 1 << 20], repetitions=2))
+        assert [[len(seconds) for seconds in of_worker] for of_worker in sums] == [[2, 2], [2, 2]]
 
 
 def test_ctrl_c_during_parity_does_not_wait_for_processes_that_are_being_started(

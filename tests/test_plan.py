@@ -3,11 +3,13 @@
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
-from benchmarks.commands import _measuring
+from benchmarks.commands import _measure
 from benchmarks.measure import bench, plan
 from benchmarks.measure.plan import Plan, Row, require_named, rows_of
 from common.errors import CannotBeginError, RosettaError
@@ -39,10 +41,8 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
         "--backends torch --threads 1 --within 2% --budget 10m",
         "--within 2.5% --budget 1000000s",
         "--budget 10m",
-        "--baseline torch --latent-dim 16 --seed 3 --batch-size 32",
-        "--num-samples 300 --skip-bad-lines",
-        f"--backends numpy --python numpy={sys.executable}",
-        "--device gpu --backends torch",
+        "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 --skip-bad-lines",
+        f"--device gpu --backends numpy --python numpy={sys.executable}",
         "--data 'a corpus; rm -rf /.txt' --run 'a run'",
     ],
 )
@@ -129,9 +129,7 @@ def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp
     with pytest.raises(CannotBeginError, match="leave out --python"):
         require_named(plan_of(SECONDS), [other], path)
     require_named(made, [f"numpy={program}"], path)
-    with (
-        pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"),
-        _measuring("bench", path, False, *made.python_options),
-    ):
-        raise RosettaError("it died")
+    dying = SimpleNamespace(plan=made, run=Mock(side_effect=RosettaError("it died")))
+    with pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"):
+        _measure("bench", path, resume=True, wait=True, json=False, opened=lambda: dying)
     assert not (tmp_path / "started").exists()

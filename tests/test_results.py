@@ -217,16 +217,6 @@ def test_figures_that_are_not_to_be_relied_on_are_said(
         assert all(one.startswith(beginning) for one, beginning in zip(said, beginnings, strict=True)), said
 
 
-def test_what_there_was_no_time_for_is_named_in_the_order_of_its_worth() -> None:
-    made = recording(extra=0)
-    trained = replace(made, lines=[line for line in made.lines if isinstance(line, Certified | Round)])
-    missing = ["the ten sentences in every backend", "decoding speed", "rows as installed", "why one is slower"]
-    assert Results(trained).missing == missing
-    assert {pair.why for pair in Results(trained).pairs} == {""}
-    assert Results(recording()).missing == []
-    assert Results(recording(plan_of(["keras:example"]))).missing == [], "which cannot decode in a batch"
-
-
 def test_sentences_have_what_each_row_of_the_question_makes_of_them() -> None:
     def change(line: Decoded) -> Decoded:
         said = ["C'est rouge.", "Est-ce que c'est rouge ?"] if line.row == 1 else line.translations
@@ -250,7 +240,7 @@ def test_a_sentence_is_called_trained_on_only_where_the_weights_were(num_samples
     assert all((sentence.source in weights.trained) != sentence.held_out for sentence in shown)
 
 
-def test_of_two_recordings_a_planted_change_is_found_and_nothing_else() -> None:
+def test_of_two_recordings_a_planted_change_is_found_and_what_else_differs() -> None:
     before = committed("intel")
     found = compare(before, slowed(before, "paddle", 1.2))
     slower = [change for change in found.changes if change.word == "slower"]
@@ -267,10 +257,6 @@ def test_of_two_recordings_a_planted_change_is_found_and_nothing_else() -> None:
     assert compare(before, replace(before, lines=single)).changes == []
     busy = each_visit(before, lambda _, visit: msgspec.structs.replace(visit, others=0.5))
     assert compare(before, busy).changes == compare(busy, before).changes == []
-
-
-def test_what_else_differs_between_two_recordings_is_told() -> None:
-    before = committed("intel")
     versions = before.head.machine["versions"] | {"torch": "99.0"}
     after = on_machine(before, processor="another one", versions=versions)
     first, second, third = compare(before, each_visit(after, lambda _, visit: stretched(visit, 1.1))).differences

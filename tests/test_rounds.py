@@ -89,9 +89,12 @@ def restless(world: World, spread: float = 0.02) -> None:
     world.step_seconds = step
 
 
-@pytest.mark.parametrize("budget", [BUDGET, 60.0, 120.0])
-@pytest.mark.parametrize("start", [1.0, 5.0, 20.0])
-@pytest.mark.parametrize("slowness", [1.0, 2.0, 4.0, 8.0])
+@pytest.mark.parametrize(
+    ("slowness", "start", "budget"),
+    [(slowness, start, BUDGET) for slowness in (1.0, 8.0) for start in (1.0, 20.0)]
+    + [(1.0, 20.0, 60.0), (2.0, 5.0, 60.0), (4.0, 1.0, 60.0), (8.0, 20.0, 60.0)]
+    + [(1.0, 1.0, 120.0), (4.0, 5.0, 120.0), (8.0, 5.0, 120.0)],
+)
 def test_at_any_speed_there_is_an_answer_or_soon_a_budget_that_will_do(
     world, measure, slowness, start, budget
 ) -> None:

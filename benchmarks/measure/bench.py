@@ -241,7 +241,7 @@ class Benchmark:
                 self.status(f"profiling {row.label}")
                 (profile,) = one.ask(in_child.profiled, batches=one.part(0, PROFILED_STEPS))
                 exact = row.backend != BASELINE and not row.reduced
-                speed = one.ask(in_child.product_speed)[0] if exact else None
+                speed = one.ask(in_child.product_speed, size=in_child.PRODUCT_SIZE)[0] if exact else None
                 self.recording.append(RowProfile(one.row, profile, speed))
 
     def _certify(self) -> None:

@@ -78,13 +78,9 @@ def only_benchmark(on_wait: Callable[[str], None], wait: bool = True) -> Iterato
             )
         on_wait(f"another benchmark runs ({holder}); waiting for its end")
 
-    with locked(lock_path(), os.O_RDONLY, f"let {PLACE} name another file", held):
+    place = Path(os.environ.get(PLACE) or "/")  # the same for all users of the machine, whatever their TMPDIR is
+    with locked(place, os.O_RDONLY, f"let {PLACE} name another file", held):
         yield
-
-
-def lock_path() -> Path:
-    """What is locked for the whole machine, the same for all of its users whatever their TMPDIR is."""
-    return Path(os.environ.get(PLACE) or "/")
 
 
 @contextmanager

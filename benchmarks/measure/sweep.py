@@ -112,7 +112,8 @@ class Sweep:
         for one in contestants:  # after all turns, so that these matrices are in no peak of memory
             if one.row not in known:
                 machine.wait_until_idle()
-                yield RowProfile(one.row, None, one.ask(in_child.product_speed)[0])
+                (speed,) = one.ask(in_child.product_speed, size=in_child.PRODUCT_SIZE)
+                yield RowProfile(one.row, None, speed)
         yield Round(number, "training", starts, cycles, machine.now() - began)
 
     def _round_of_workers(self, number: int, stack: ExitStack) -> Iterator[LATER]:
@@ -157,7 +158,8 @@ class Sweep:
         tensors, batch_size, latent_dim = sizes_at(self.plan, self.recording.head.corpus.sizes, axis, size)
         model = model_config(corpus, self.material.decoder_vocabulary, latent_dim, "float32")
         if axis == "num_samples":
-            rows = corpus.take(spread(size, len(corpus)))
+            # Evenly spread over the corpus, or each row repeated where it has fewer.
+            rows = corpus.take(np.arange(size) * len(corpus) // size)
         else:
             rows = random_rows(tensors, batch_size, model, seed)
         return model, Batches(rows, epoch_order(len(rows), seed, 1), batch_size)
@@ -184,11 +186,6 @@ def sizes_at(plan: Plan, tensors: Sizes, axis: str, size: int) -> tuple[Sizes, i
         tensors = msgspec.structs.replace(tensors, max_encoder_seq_length=size, max_decoder_seq_length=size)
     batch_size = size if axis == "batch_size" else plan.settings.batch_size
     return tensors, batch_size, size if axis == "latent_dim" else plan.latent_dim
-
-
-def spread(count: int, num_rows: int) -> NDArray[np.int64]:
-    """`count` row numbers in order: evenly spread over all rows, or each repeated if there are fewer rows."""
-    return np.arange(count) * num_rows // count
 
 
 def random_rows(sizes: Sizes, count: int, model: ModelConfig, seed: int) -> Batch:

@@ -254,7 +254,7 @@ def _verdicts(results: Results, kind: Kind) -> str:
 
 
 def verdict(pair: RowPair, rounds: int) -> str:
-    """The verdict on a pair in"""
+    """The verdict on a pair, with its number."""
     farthest = max(pair.ratio.high, 1 / pair.ratio.low) - 1
     return {
         "faster": f"{times(pair.ratio.value)} times as fast",

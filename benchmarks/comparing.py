@@ -92,14 +92,16 @@ def diff(
         str | None, typer.Option(help="Fail where one of these rungs is not compared, such as forward,step.")
     ] = None,
     json: options.Json = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a report in Markdown for a pull request.")
+    ] = False,
 ) -> None:
     """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
 
     The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
     in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
     """
-    from benchmarks.compare import tables
+    from benchmarks.compare import acceptance, tables
     from benchmarks.compare.diff import compare_records
     from benchmarks.compare.drafts import write_mapping as draft
     from benchmarks.compare.mapping import read_mapping
@@ -125,7 +127,9 @@ def diff(
     if json:
         terminal.print_json(comparison.as_json())
     elif markdown:
-        print(tables.markdown(comparison))
+        options_given = f" --mapping {quoted(mapping)}" if mapping else ""
+        command = f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"
+        print(acceptance.report(comparison, command))
     else:
         terminal.out.print(tables.diff_table(comparison))
         for line in tables.lines(comparison):

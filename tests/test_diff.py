@@ -642,17 +642,6 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     assert "holds no record" in refusal(2, "diff", sides["left"], tmp_path / "nowhere")
 
 
-def test_markdown_is_a_table_in_which_names_are_no_markup(tmp_path: Path) -> None:
-    data = changed(DATA, put("weights", "fc", "kernel", value=np.transpose))
-    sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "a|b <i>`*", "keras", data)
-    made = tables.markdown(compare_records(*map(Side, sides)))
-    assert made.startswith(r"### a\|b \<i\>\`\* against left")
-    rows = [line for line in made.splitlines() if line.startswith("|")]
-    assert [row.split(" | ")[0] for row in rows] == ["| rung", "| ---", "| tensors", "| weights"]
-    assert "**breaks**" in rows[-1]
-    assert "transposed" in made
-
-
 def test_a_weight_whose_gradient_is_rounding_alone_is_not_compared_after_several_steps(tmp_path: Path) -> None:
     still = changed(DATA, put("gradients", "fc", "bias", value=lambda a: np.full_like(a, 1e-16)))
     moved = put("step-last", "fc", "bias", value=lambda a: a + 1e-3)

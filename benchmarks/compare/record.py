@@ -104,6 +104,8 @@ class Description(msgspec.Struct, frozen=True):
     format: Literal["rosetta-record"]
     version: Literal[1]
     framework: RecordedFramework
+    python: Name | None = None  # its version, as that of NumPy
+    numpy: Name | None = None
     precision: Name | None = None
     layers: Annotated[list[RecordedLayer], msgspec.Meta(max_length=MOST_LAYERS)] = []
     calls: Annotated[list[RecordedCall], msgspec.Meta(max_length=MOST_LAYERS)] = []

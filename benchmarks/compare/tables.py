@@ -1,6 +1,5 @@
-"""The ladder in words: tables and lines for a terminal, Markdown for a pull request."""
+"""The ladder in words: tables and lines for a terminal."""
 
-import re
 from collections.abc import Iterator, Sequence
 from math import inf
 
@@ -85,20 +84,3 @@ def lines(diff: Diff) -> Iterator[str]:
     if len(diff.notes) > MOST_NAMED:
         yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
     yield planted_line(diff)
-
-
-def markdown(diff: Diff) -> str:
-    """A table of the rungs with the worst check of each, and what was diff, for a pull request."""
-    made = [f"### {text(diff.right)} against {text(diff.left)}", ""]
-    made += ["| rung | checks | worst | error | bound | one ulp |", "| --- | --- | --- | --- | --- | --- |"]
-    for rung, checks, worst, ulp in worst_of_rungs(diff):
-        tensor = text(worst.tensor) + ("" if worst.passed else " **breaks**")
-        made.append(f"| {rung} | {len(checks)} | {tensor} | {cell([worst], False)} | {bound_of(worst)} | {ulp} |")
-    made.append("")
-    made += [f"- {text(line.strip())}" for line in lines(diff)]
-    return "\n".join(made)
-
-
-def text(words: str) -> str:
-    """Words in one line, in which Markdown finds no markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", printable(words))

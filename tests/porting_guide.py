@@ -28,7 +28,7 @@ class Session:
 
     folder: Path
     sides: dict[str, Side]
-    whole: bool = True  # or with one or two steps, and without the controls that the guide does not show
+    whole: bool = True  # or with one step or three, and without the controls that the guide does not show
 
     def __post_init__(self) -> None:
         shutil.copytree(SCRIPTS, self.folder, dirs_exist_ok=True)
@@ -75,7 +75,7 @@ class Session:
                 script,
                 folder=str(self.folder),
                 arguments=arguments,
-                steps=10 if self.whole else 1 + shown,
+                steps=10 if self.whole else 3 if shown else 1,  # as many as there are batches
                 control=self.whole or (name in LEFT and shown),
             )
             self.sides[name.rpartition("_")[2]].wait()

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from threadpoolctl import threadpool_limits
 
 from backends import TABLE
-from backends.process.parent import BackendProcess, Runtime
+from backends.process.parent import Runtime
 from benchmarks.measure.machine import PLACE
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
@@ -24,11 +24,15 @@ from common.tensors import Batch, model_config
 from common.terminal import ENDING
 from tests import needs
 from tests.porting_side import Side
+from tests.sharing import Processes, Sharing, shared_processes
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
 EXACT = [name for name, entry in TABLE.items() if not entry.reduced]  # those that compute in their weights' precision
 LATENT_DIM = 64  # few units, so that tests are quick; the ladder climbs with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
+
+# Files whose tests take longest, of those that share no process.
+LONG = {f"test_{name}.py" for name in ("adding_a_backend", "attacks", "bench", "group", "runs", "sweep")}
 
 # In a page: its content's width, and the window's.
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
@@ -40,7 +44,7 @@ if PROCESS := os.environ.get("PYTEST_XDIST_WORKER"):
     os.sched_setaffinity(0, {CORES[int(PROCESS.removeprefix("gw")) % len(CORES)]})
 threadpool_limits(1)  # of NumPy, which counted the cores before; more threads than cores wait for one another
 
-StartBackend = Callable[[str, str], BackendProcess]
+StartBackend = Callable[[str, str], Any]  # a BackendProcess, or what is as one to whoever asks it
 Open = Callable[..., Page]
 
 
@@ -48,16 +52,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have each process that stays for the whole session started in one process of `make test` alone.
 
     The first of both runs the first half of the tests, and the second the other; who is done takes from the other's
-    end. So tests that share processes stand where one of both begins.
+    end. So tests that share processes stand where one of both begins, and none that takes long stands at an end.
     """
     if PROCESS:
         first, second = (
             [item for item in items if names.intersection(item.fixturenames)]  # type: ignore[attr-defined]
-            for names in ({"backend_of", "course_of"}, {"side_of"})
+            for names in ({"processes"}, {"side_of", "rendered"})
         )
         others = [item for item in items if item not in {*first, *second}]
+        long = [item for item in others if item.path.name in LONG]
+        quick = [item for item in others if item.path.name not in LONG]
+        first, second = first + long[::2], second + long[1::2]
         rest = max(0, len(items) // 2 - len(first))
-        items[:] = [*first, *others[:rest], *second, *others[rest:]]
+        items[:] = [*first, *quick[:rest], *second, *quick[rest:]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,7 +93,7 @@ def signals_are_heard() -> None:
 
 @pytest.fixture
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking the processor takes a second."""
+    """On some machines asking the processor takes a second."""
     monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
 
 
@@ -119,15 +126,25 @@ def batch_of(num_rows: int, dtype: str) -> Batch:
 
 
 @pytest.fixture(scope="session")
-def backend_of() -> Iterator[StartBackend]:
-    """The process of a backend with a model for `material`; started once. A framework that is missing is an error."""
+def processes() -> Iterator[Processes]:
+    """The process of each framework that backends share; started once. A framework that is missing is an error."""
+    with shared_processes() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def backend_of(processes: Processes) -> Iterator[StartBackend]:
+    """A backend with a model for `material`, on one thread, made once: NumPy's in a process of its own, those of a
+    framework in the one that they share."""
     with ExitStack() as stack:
 
         @cache
-        def started(name: str, dtype: str) -> BackendProcess:
-            return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
+        def made(name: str, dtype: str) -> Any:
+            if name == "numpy":
+                return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
+            return Sharing(name, model(dtype), SETTINGS, processes)
 
-        yield started
+        yield made
 
 
 @pytest.fixture(scope="session")

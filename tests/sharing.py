@@ -1,6 +1,7 @@
 """Backends that share a process with others of their framework, since importing it takes longer than most tests;
-NumPy computes in the tests' own process. To the ladder each is as a process of its own."""
+NumPy computes in the tests' own process. To whoever asks them each is as a process of its own."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,9 @@ def build(
 
 def ask(backend: Backend, emit: Emit, *, number: int, named: str, arguments: dict[str, Any]) -> Any:
     """Call the function named "module:function" with one of them."""
+    if "keras" in sys.modules:  # whose precision is that of the backend which was built last
+        sys.modules["keras"].config.set_floatx(BUILT[number].config.dtype)
+        sys.modules["keras"].config.set_dtype_policy(BUILT[number].config.dtype)
     called = function_named(named)
     return called(BUILT[number], emit, **arguments_for(called, arguments))
 
@@ -51,7 +55,9 @@ def shared_processes() -> Iterator[Processes]:
         @cache
         def started(package: str) -> BackendProcess:
             plain = next(name for name, entry in TABLE.items() if entry.package == package)
-            return stack.enter_context(Runtime(threads=1).start(plain, OWNER, TrainConfig()))
+            process = stack.enter_context(Runtime(threads=1).start(plain, OWNER, TrainConfig()))
+            assert process.facts  # of a process that has done nothing yet
+            return process
 
         yield started
 
@@ -67,7 +73,10 @@ class Sharing:
         entry = TABLE[name]
         self.name, self._number = name, next(NUMBERS)
         self._process = processes(entry.package) if entry.extra else None
-        self.facts = SimpleNamespace(**self._run(build, target=entry.target, model=model, train=train))
+        self.pid = self._process.pid if self._process else os.getpid()
+        described = self._run(build, target=entry.target, model=model, train=train)
+        self.facts = replace(self._process.facts, **described) if self._process else SimpleNamespace(**described)
+        self._seconds_to_open: dict[str, float] = {}  # by which BackendProcess.wait_until_open knows that it is open
 
     def _run(self, function: Callable[..., Any], **arguments: Any) -> Any:
         if self._process:
@@ -79,7 +88,7 @@ class Sharing:
     ) -> Any:
         if self._process:
             answer = self._run(ask, named=name_of(function), arguments=arguments)
-            return converted("result", answer, {"result": hints(function)["return"]})
+            return converted("result", answer, {"result": hints(function).get("return", Any)})
         return function(BUILT[self._number], _unheard, **arguments)
 
     def close(self) -> None:
@@ -93,15 +102,13 @@ class Sharing:
 
 
 class SharingCourse(Course):
-    """A course on which backends share processes, but those that keep in a process what they compiled there."""
+    """A course on which backends share processes."""
 
     def __init__(self, *arguments: Any, processes: Processes) -> None:
         self.processes = processes
         super().__init__(*arguments)
 
     def start(self, name: str, dtype: str) -> Any:
-        if TABLE[name].compiled:
-            return super().start(name, dtype)
         return Sharing(name, replace(self.model, dtype=dtype), self.settings, self.processes)
 
     def _start_numpy(self, dtype: str) -> Any:

@@ -27,7 +27,7 @@ from common.machine import has_bfloat16
 from common.weights import ModelState, in_dtype, permute_units
 from tests import child
 from tests.conftest import EXACT
-from tests.sharing import SharingCourse, shared_processes
+from tests.sharing import Processes, SharingCourse
 
 LATENT_DIM, SMALL = 256, 64
 SETTINGS = TrainConfig(seed=7, batch_size=QUICK.batch_rows)  # so that what is compiled is compiled for few shapes
@@ -51,10 +51,9 @@ needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this processor d
 
 
 @pytest.fixture(scope="module")
-def course_of() -> Iterator[CourseOf]:
+def course_of(processes: Processes) -> Iterator[CourseOf]:
     """Makes each course once for all tests. What holds of a model of any size is shown by a small one."""
     with ExitStack() as stack:
-        processes = stack.enter_context(shared_processes())
         stack.enter_context(threadpool_limits(1))  # of NumPy, as in the processes of backends
 
         @cache

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from backends.commands import training, translating
 from backends.commands.training import resume, train
 from backends.commands.translating import Opener
 from backends.numpy_backend import NumpyBackend
@@ -26,6 +27,7 @@ from common.tensors import epoch_batches, model_config
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS
 from tests.program import refusal, started, wait_until
+from tests.sharing import Processes, Sharing
 from tests.small_run import same_training
 
 pytestmark = pytest.mark.usefixtures("known_machine")
@@ -53,6 +55,15 @@ def trained_run(
     return train(backend, data, *settings, out, RUNTIME, unheard).run
 
 
+@pytest.fixture
+def shared(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has commands take the process that a framework's backends share, in place of one of their own."""
+    for command in (training, translating):
+        monkeypatch.setattr(
+            command, "BackendProcess", lambda name, model, settings, *_: Sharing(name, model, settings, processes)
+        )
+
+
 @pytest.fixture(scope="module")
 def referees() -> dict[str, str]:
     """Sources that the training of the bundled run held out, and what the referee makes of them."""
@@ -64,7 +75,9 @@ def referees() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_run_says_the_same_in_each_backend_in_a_batch_and_alone(referees: dict[str, str], name: str) -> None:
+def test_a_run_says_the_same_in_each_backend_in_a_batch_and_alone(
+    referees: dict[str, str], name: str, shared: None
+) -> None:
     sources = list(referees)
     with Opener(RunDirectory.open(BUNDLED_RUN), "last", "float32", RUNTIME).open(name) as translator:
         longest = "e" * (translator.max_encoder_seq_length + 5)  # must not change how the others are padded
@@ -162,7 +175,7 @@ def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
     assert run.read_state("last")[1].epoch == 0
 
 
-def test_a_relay_of_three_frameworks_is_one_run(tmp_path) -> None:
+def test_a_relay_of_three_frameworks_is_one_run(tmp_path, shared: None) -> None:
     """Begun in one and gone on with in others, it is the referee's run, at the example's settings but its size."""
     data, settings = replace(DATA, num_samples=240), TrainConfig(seed=7)
     run = trained_run("keras", tmp_path / "relay", 1, "float64", data, train_config=settings)

@@ -137,7 +137,9 @@ def _digest() -> str:
 
 @cache
 def _processor() -> str:
-    """The name of the processor. To find it out takes a second."""
+    """The name of the processor, as Linux reports it on x86. To find it out elsewhere takes a second."""
+    if named := re.search(r"^model name\s*: (.+)$", system_text(CPUINFO), re.MULTILINE):
+        return named[1].strip()
     import cpuinfo
 
     return str(cpuinfo.get_cpu_info().get("brand_raw", platform.processor()))

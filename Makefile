@@ -11,6 +11,9 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' |
 INSTALL := $(BIN)/pip install --quiet
 INSTALL_LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 
+# Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test needs lint pretrained lock set-up clean
 .NOTPARALLEL: # since needs comes before set-up
 

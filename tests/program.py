@@ -71,7 +71,7 @@ def wait_until(what: Callable[[], object], seconds: float = 60.0, why: str = "wa
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, why
-        time.sleep(0.02)
+        time.sleep(0.05)  # seconds; asking takes some of the processor that is waited for
 
 
 def workers(program: "subprocess.Popen[Any]") -> list[psutil.Process]:

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import Lstm, NumpyBackend
-from backends.process.in_child import search
-from backends.process.parent import Runtime
 from common.weights import ModelState, in_dtype, initial_state
-from tests import child
 from tests.conftest import SETTINGS, batch_of, model
 
 
@@ -27,17 +24,6 @@ def referee(padding: str = "space") -> NumpyBackend:
     backend = NumpyBackend(replace(model("float64"), padding=padding), SETTINGS)
     backend.load(start("float64"))
     return backend
-
-
-def test_translating_in_torch_does_not_import_its_compiler() -> None:
-    batch = batch_of(2, "float32")
-    with Runtime(threads=1).start("torch", model("float32"), SETTINGS) as process:
-        process.call(child.load, state=start("float32"))
-        arguments = {"encoder_ids": batch.encoder_ids, "encoder_lengths": batch.encoder_lengths, "max_length": 3}
-        process.call(search, **arguments)
-        assert "torch._dynamo" not in process.call(child.imported)
-        process.call(child.steps, state=start("float32"), batch=batch, batch_size=2)
-        assert "torch._dynamo" in process.call(child.imported), "the register is out of date"
 
 
 def test_two_steps_of_an_lstm_are_those_computed_by_hand() -> None:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copy
 from typing import Any
@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 
 from backends.process.environment import child_environment
+from backends.process.in_child import search
 from backends.process.parent import BackendProcess, Runtime
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import Metrics
 from common.profiling import ENOUGH, Part, Profiled, covered, denormals, median_seconds
 from common.tensors import Batches
-from tests import profiling_child
+from common.weights import initial_state
+from tests import child, profiling_child
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
 from tests.profiling_child import Traced
 
@@ -179,7 +181,9 @@ def test_torch_flushes_denormals_in_the_matched_lane_alone(backend_of: StartBack
     assert process.call(profiling_child.denormals_without_the_switch) == "kept"
 
 
-def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_told(backend_of: StartBackend) -> None:
+@pytest.fixture(scope="module")
+def torch_on_two_threads() -> Iterator[BackendProcess]:
+    """A process of torch that has not trained yet."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count() or 1))  # a process of `make test` keeps to one core
     try:
@@ -187,10 +191,26 @@ def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_to
     finally:
         os.sched_setaffinity(0, cores)
     with process:
-        assert process.facts.threads == 2
-        assert process.facts.os_threads > backend_of("torch", "float32").facts.os_threads
-        assert process.facts.settings["denormals"] == "flushed"
-        assert process.call(profiling_child.denormals_without_the_switch) == "some flushed"
+        yield process
+
+
+def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_told(
+    torch_on_two_threads: BackendProcess, backend_of: StartBackend
+) -> None:
+    facts = torch_on_two_threads.facts
+    assert facts.threads == 2
+    assert facts.os_threads > backend_of("torch", "float32").facts.os_threads
+    assert facts.settings["denormals"] == "flushed"
+    assert torch_on_two_threads.call(profiling_child.denormals_without_the_switch) == "some flushed"
+
+
+def test_translating_in_torch_does_not_import_its_compiler(torch_on_two_threads: BackendProcess) -> None:
+    batch, state, process = batch_of(2, "float32"), initial_state(model("float32"), 0), torch_on_two_threads
+    process.call(child.load, state=state)
+    process.call(search, encoder_ids=batch.encoder_ids, encoder_lengths=batch.encoder_lengths, max_length=3)
+    assert "torch._dynamo" not in process.call(child.imported)
+    process.call(child.steps, state=state, batch=batch, batch_size=2)
+    assert "torch._dynamo" in process.call(child.imported), "the register is out of date"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -19,12 +19,14 @@ import pytest
 
 import backends
 from backends import TABLE, Entry
+from backends.commands import translating
 from backends.commands.side_by_side import open_side_by_side
 from backends.commands.translating import Opener, Translator
 from backends.process.parent import PROJECT, Runtime
 from common.errors import UnknownCharactersError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from tests.program import answer, refusal, rosetta, started
+from tests.sharing import Sharing
 
 NUMPY = ["translate", "--backend", "numpy", "--threads", "1"]
 SKIRT = "Regardez la jupe !"  # of "Look at the skirt!"
@@ -38,6 +40,14 @@ def translator() -> Iterator[Translator]:
         yield opened
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has NumPy translate in this process, where what its own does is not what is tested."""
+    monkeypatch.setattr(
+        translating, "BackendProcess", lambda name, model, settings, _: Sharing(name, model, settings, pytest.fail)
+    )
+
+
 def without_no_break(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
 
@@ -45,7 +55,7 @@ def without_no_break(text: str) -> str:
 FAULTY = "Look at the skirt!\n\u4e2d and \u72ac\n\nI'm tired.\n".encode() + b"caf\xe9\nI'm tired."
 
 
-def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated() -> None:
+def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated(here) -> None:
     status, out, err = rosetta(*NUMPY, stdin=FAULTY)
     first, *between, fourth, fifth, sixth, end = without_no_break(out).split("\n")
     assert (status, first, between, fifth, end) == (1, SKIRT, ["", ""], "", "")
@@ -63,7 +73,7 @@ def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated() -> 
     assert lines[1]["error"] in unknown
 
 
-def test_faults_in_a_long_file_are_named_by_their_lines(tmp_path) -> None:
+def test_faults_in_a_long_file_are_named_by_their_lines(tmp_path, here) -> None:
     lines = ["I'm tired."] * 1200
     bad = (1, 512, 513, 1100)  # lines counted from one
     for number in bad:
@@ -80,7 +90,7 @@ def test_faults_in_a_long_file_are_named_by_their_lines(tmp_path) -> None:
 
 
 def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_dropped_where_that_is_asked(
-    translator,
+    translator, here
 ) -> None:
     status, out, err = rosetta(*NUMPY, "\u4e2d", "Look at the skirt!")
     assert (status, without_no_break(out)) == (1, f"\n{SKIRT}\n")
@@ -199,7 +209,7 @@ def test_ctrl_c_keeps_what_was_translated_as_json() -> None:
 # Beams
 
 
-def test_a_beam_gives_its_best_sentences_with_their_scores(translator) -> None:
+def test_a_beam_gives_its_best_sentences_with_their_scores(translator, here) -> None:
     sentences = ["Look at the skirt!", "", "I'm tired."]
     lines = [line.split("\t") for line in rosetta(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)[1].splitlines()]
     assert [line[0] for line in lines] == ["1", "1", "1", "2", "3", "3", "3"]

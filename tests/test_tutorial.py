@@ -1,12 +1,10 @@
 """The tutorial: its scripts held to the referee, its pages to what they are made of, and both seen in a browser."""
 
-import ast
 import re
 import runpy
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,6 @@ import pytest
 from backends.process.environment import child_environment
 from backends.process.parent import PROJECT
 from common.run_directory import BUNDLED_RUN
-from docs.tutorial.walk import Referee
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 
 TUTORIAL = PROJECT / "docs" / "tutorial"
@@ -49,13 +46,24 @@ COLUMNS = """
 Outcome = tuple[list[float], dict[str, str]]  # the loss of each step, and the translations after the last one
 
 
-@cache
-def expected() -> Outcome:
-    """What the referee makes of the same run."""
-    referee = Referee()
-    losses = referee.train()
-    sentences = re.findall(r"^for text in (.*):$", source("torch"), re.MULTILINE)[0]
-    return losses, {text: referee.translate(text) for text in ast.literal_eval(sentences)}
+@pytest.fixture(scope="session")
+def rendered() -> tuple[dict[str, str], Outcome]:
+    """The pages that their sources make, and what the referee made of the run for them, as the scripts do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TUTORIAL)
+        render = runpy.run_path(str(TUTORIAL / "render.py"))["render"]
+    losses, translations = list[float](), dict[str, str]()
+
+    class Heard(render.__globals__["Referee"]):  # type: ignore[misc]
+        def train(self) -> list[float]:
+            losses.extend(super().train())
+            return losses
+
+        def translate(self, sentence: str) -> str:
+            return translations.setdefault(sentence, super().translate(sentence))
+
+    render.__globals__["Referee"] = Heard
+    return render(), (losses, translations)
 
 
 def source(name: str) -> str:
@@ -75,14 +83,17 @@ def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
     return found
 
 
-def furthest(losses: list[float]) -> float:
-    """The largest relative difference from the referee's losses of the same steps."""
-    return float(np.abs(np.array(losses) / expected()[0][: len(losses)] - 1).max())
-
-
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_script_gives_the_referees_results_and_what_its_comments_warn_of_is_seen(name: str, tmp_path: Path) -> None:
+def test_a_script_gives_the_referees_results_and_what_its_comments_warn_of_is_seen(
+    name: str, tmp_path: Path, rendered: tuple[dict[str, str], Outcome]
+) -> None:
     """It stands alone and has the blocks, too."""
+    expected, expected_translations = rendered[1]
+
+    def furthest(losses: list[float]) -> float:
+        """The largest relative difference from the referee's losses of the same steps."""
+        return float(np.abs(np.array(losses) / expected[: len(losses)] - 1).max())
+
     assert set(re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE)) == {
         *("argparse", "pathlib", "numpy", "safetensors"),
         name,
@@ -99,22 +110,21 @@ def test_a_script_gives_the_referees_results_and_what_its_comments_warn_of_is_se
         scripts[-1].write_text(training, encoding="utf-8")
     (losses, translations), *trapped = outcomes(scripts, tmp_path / "out")
     assert any((tmp_path / "out").iterdir()), "nothing was saved"
-    assert len(losses) == len(expected()[0])
+    assert len(losses) == len(expected) == 10
     assert furthest(losses) <= TOLERANCE
-    assert translations == expected()[1]
+    assert translations == expected_translations
     assert len(set(translations.values())) == 3
     assert [len(losses) for losses, _ in trapped] == [2] * len(TRAPS[name])
     assert all(furthest(losses) > TOLERANCE for losses, _ in trapped)
 
 
-def test_the_pages_are_what_their_sources_make(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_are_what_their_sources_make(rendered: tuple[dict[str, str], Outcome]) -> None:
     """Every block says what differs, and leads into the register; and links lead somewhere."""
     blocks = tomllib.loads((TUTORIAL / "blocks.toml").read_text(encoding="utf-8"))["block"]
     assert [block["title"] for block in blocks][1:] == BLOCKS
     for block in blocks:
         assert "(../deviations.md#" in " ".join(block[name] for name in ("differs", *FRAMEWORKS)), block["title"]
-    monkeypatch.syspath_prepend(TUTORIAL)
-    for page, text in runpy.run_path(str(TUTORIAL / "render.py"))["render"]().items():
+    for page, text in rendered[0].items():
         assert (TUTORIAL / page).read_text(encoding="utf-8") == text
         links = re.findall(r'href="(?!https://)([^"]+)"', text)
         assert links

@@ -288,7 +288,7 @@ def test_a_group_trains_as_one_worker_does_and_a_worker_that_dies_is_named(name:
 
 
 def test_a_launcher_that_restarts_the_same_command_ends_with_what_one_worker_alone_makes(tmp_path: Path) -> None:
-    run, epochs = tmp_path / "run", 30
+    run, epochs = tmp_path / "run", 16
     launcher = "--standalone --nproc-per-node 2 --max-restarts 2 -m rosetta".split()
     arguments = [*launcher, *train_arguments("torch", run), "--resume-or-begin", "--epochs", epochs, "--threads", 1]
     with started(*arguments, module="torch.distributed.run") as program:

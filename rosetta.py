@@ -32,6 +32,7 @@ from common.text import lines_as_they_arrive, opened, printable, quoted, typed_l
 if TYPE_CHECKING:
     from backends.commands.side_by_side import SideBySide
     from backends.commands.translating import Opener, Translator
+    from common.sources import Sources
 
 sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -217,6 +218,8 @@ def translate(
 
     A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
     """
+    from backends.commands.translating import answers_as_typed
+
     run, texts = _run_and_texts(arguments or [])
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
@@ -231,22 +234,28 @@ def translate(
     kept: list[dict[str, Any]] = []  # for JSON, which is one object
     number = failed = 0
     with opened(file) as stream, ExitStack() as stack:
-        translator = _open(opener, backend, variants, stack)
+        translator, sources = _open(opener, backend, variants, stack)
         note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
         if prompted:
-            print(f"Type a sentence and Enter; Ctrl-D ends. Backend: {translator.about['backend']}.")
+            print(f"Type a sentence and Enter; quit ends. Backend: {translator.about['backend']}.")
+            if sources.examples:
+                print("Not seen in training:", *map(printable, sources.examples))
             if note:
                 print(note)
-        answers = partial(translator.answers, unknown=unknown, warn=terminal.warn, beam=search, n_best=n_best)
+        translated = partial(translator.answers, unknown=unknown, beam=search, n_best=n_best)
+        answers = partial(answers_as_typed, translated, sources)
         chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
         try:
             for line in chain.from_iterable(map(answers, chunks)):
                 number += 1
+                alone = prompted or len(texts) == 1
+                where = "" if alone else f"{file}, {unit} {number}: " if file else f"{unit} {number}: "
                 if "error" in line:
                     failed += 1
                     if len(texts) != 1:  # with one alone, its error is the program's
-                        where = "" if prompted else f"{file}, {unit} {number}: " if file else f"{unit} {number}: "
                         print(printable(where + line["error"]), file=sys.stderr)
+                if "doubt" in line:
+                    terminal.warn(where + line["doubt"])
                 if json:
                     kept.append(line)
                 elif not (prompted and "error" in line):  # elsewhere a line at fault leaves an empty one
@@ -272,16 +281,20 @@ def _opener(run: Path | None, weights: str, dtype: str | None, threads: int | No
     return Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
 
 
-def _open(opener: "Opener", backend: str | None, variants: bool, stack: ExitStack) -> "Translator | SideBySide":
-    """What translates lines in one backend or in all, until the stack is closed."""
-    if backend != "all":
-        return stack.enter_context(opener.open(backend))
-
+def _open(
+    opener: "Opener", backend: str | None, variants: bool, stack: ExitStack
+) -> "tuple[Translator | SideBySide, Sources]":
+    """What translates lines in one backend or in all, until the stack is closed, and the run's sources."""
     from backends.commands.side_by_side import open_side_by_side
+    from common.sources import Sources
 
+    if backend != "all":
+        process = stack.enter_context(opener.launch(backend))
+        sources = Sources.of_run(opener.run)  # while the process is being started
+        return opener.load(process), sources
     names = installed(variants)
     with terminal.err.status(f"starting {', '.join(names)}"):
-        return stack.enter_context(open_side_by_side(opener, names, terminal.warn))
+        return stack.enter_context(open_side_by_side(opener, names, terminal.warn)), Sources.of_run(opener.run)
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:

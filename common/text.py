@@ -64,14 +64,16 @@ def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:
 
 
 def typed_lines(prompt: str) -> Iterator[list[str]]:
-    """Lists of one line each, as they are typed at a terminal after a prompt, until Ctrl-D."""
+    """Lists of one line each, as they are typed at a terminal after a prompt, until Ctrl-D or "quit"."""
     with suppress(ImportError):  # where Python was built without it, lines cannot be edited
         import readline  # noqa: F401 (with it, `input` lets a line be edited and earlier ones be recalled)
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     while True:
         try:
-            yield [input(prompt)]
+            if (line := input(prompt)).strip() == "quit":
+                return
+            yield [line]
         except EOFError:
             print()  # the shell's prompt is to begin a line
             return

@@ -11,11 +11,13 @@ from backends.process.parent import Runtime
 from common.config import DataConfig
 from common.corpus import Material, read_corpus
 from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.sources import Sources
+from docs.phrasebook.visitors import carelessly, visitors, wrong
 from rosetta import _run_and_texts
 from tests.program import answer, refusal
 
 RUNTIME = Runtime(threads=1)
-SENTENCE, TRANSLATION = "Look at the skirt!", "Regardez la jupe\u202f!"
+SENTENCE, TRANSLATION = "I love you!", "Je t'aime\u202f!"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,26 @@ def test_it_translates_sentences_that_training_held_out(run) -> None:
     sample = replace(material, validation_rows=material.validation_rows[::8])  # short sentences and long ones
     with Opener(run, "last", None, RUNTIME).open("numpy") as translator:
         scores = evaluate(translator, sample, 256, None, lambda event: None)
-    assert scores["chrf"] >= 75
+    assert scores["chrf"] >= 45
+
+
+def test_it_translates_what_visitors_type(run) -> None:
+    sources, sentences = Sources.of_run(run), list(visitors())
+    assert len(sentences) == 150
+    with Opener(run, "last", None, RUNTIME).open("numpy") as translate:
+        for typed in (sentences, carelessly(sentences)):
+            mistakes = wrong(translate, sources, typed)
+            assert len(typed) - len(mistakes) >= 90, mistakes
+
+
+def test_few_sentences_that_it_translates_rightly_are_called_guesses(run) -> None:
+    material, sources = Material.of_run(run), Sources.of_run(run)
+    pairs = [material.pairs[row] for row in material.validation_rows[::4].tolist()]
+    with Opener(run, "last", None, RUNTIME).open("numpy") as translate:
+        translations = translate([source for source, _ in pairs])
+    right = [source for (source, target), found in zip(pairs, translations, strict=True) if found == target]
+    guesses = [source for source in right if sources.doubt(source)]
+    assert len(guesses) <= 0.1 * len(right), guesses
 
 
 def test_a_sentence_without_a_run_is_translated_by_it() -> None:

@@ -16,7 +16,7 @@ from common.terminal import run_to_the_end
 from tests.program import wait_until, workers
 
 TRANSLATE = [sys.executable, "-m", "rosetta", "translate", "--backend", "numpy"]
-SENTENCE = "Look at the skirt!"
+SENTENCE = "I love you!"
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 # A module that says that it is being imported, waits, and turns an interruption into another error.
@@ -125,7 +125,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("command", "status", "printed", "said"),
     [
-        ("{} <&-", 0, "Regardez la jupe\u202f!\n", ""),
+        ("{} <&-", 0, "Je t'aime\u202f!\n", ""),
         ("{} <&- >&- 2>&-", 0, "", ""),  # to closed streams nothing is written
         ("ulimit -n 8; {}", 2, "", "rosetta: the numpy backend's process cannot be started: Too many open files\n"),
     ],

@@ -29,7 +29,7 @@ from tests.program import answer, refusal, rosetta, started
 from tests.sharing import Sharing
 
 NUMPY = ["translate", "--backend", "numpy", "--threads", "1"]
-SKIRT = "Regardez la jupe !"  # of "Look at the skirt!"
+LOVE = "Je t'aime !"  # of "I love you!"
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,13 @@ def without_no_break(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
-FAULTY = "Look at the skirt!\n\u4e2d and \u72ac\n\nI'm tired.\n".encode() + b"caf\xe9\nI'm tired."
+FAULTY = "I love you!\n\u4e2d and \u72ac\n\nI'm tired.\n".encode() + b"caf\xe9\nI'm tired."
 
 
 def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated(here) -> None:
     status, out, err = rosetta(*NUMPY, stdin=FAULTY)
     first, *between, fourth, fifth, sixth, end = without_no_break(out).split("\n")
-    assert (status, first, between, fifth, end) == (1, SKIRT, ["", ""], "", "")
+    assert (status, first, between, fifth, end) == (1, LOVE, ["", ""], "", "")
     assert fourth == sixth != ""
     unknown, not_utf8, together = err.splitlines()
     assert unknown.startswith("line 2: the vocabulary of this run has no '\u4e2d' (U+4E2D), '\u72ac' (U+72AC); ")
@@ -92,8 +92,8 @@ def test_faults_in_a_long_file_are_named_by_their_lines(tmp_path, here) -> None:
 def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_dropped_where_that_is_asked(
     translator, here
 ) -> None:
-    status, out, err = rosetta(*NUMPY, "\u4e2d", "Look at the skirt!")
-    assert (status, without_no_break(out)) == (1, f"\n{SKIRT}\n")
+    status, out, err = rosetta(*NUMPY, "\u4e2d", "I love you!")
+    assert (status, without_no_break(out)) == (1, f"\n{LOVE}\n")
     assert err.splitlines()[0].startswith("text 1: the vocabulary")
     assert err.splitlines()[1] == "rosetta: 1 of 2 texts could not be translated"
     assert "byte 4 is not UTF-8" in refusal(2, *NUMPY, os.fsdecode(b"caf\xe9"), "--unknown", "drop")
@@ -149,35 +149,38 @@ PROMPT = "sentence> "
 
 def test_at_a_terminal_it_prompts_answers_and_goes_on_after_a_fault() -> None:
     terminal = Terminal(*NUMPY, TERM="xterm")
-    assert "Ctrl-D" in terminal.wait_for(PROMPT)
+    assert re.search(r"quit ends.*\nNot seen in training: .", terminal.wait_for(PROMPT).replace("\r", ""))
     terminal.type("\u4e2d\n")
     fault = terminal.wait_for(PROMPT)
     assert "(U+4E2D)" in fault
     assert "Traceback" not in fault
     assert "drop\r\n" in fault
     assert "drop\r\n\r\n" not in fault, "no empty line in place of a translation"
-    terminal.type("ook at the skirt!\x01L\n")  # Ctrl-A goes to the line's beginning
-    terminal.wait_for(SKIRT)
+    terminal.type(" love you!\x01I\n")  # Ctrl-A goes to the line's beginning
+    terminal.wait_for(LOVE)
     terminal.wait_for(PROMPT)
-    terminal.type("\x04")
+    terminal.type("i own a spider\n")
+    assert "warning" in terminal.wait_for("training had no 'own' and 'spider'; the translation is a guess")
+    terminal.wait_for(PROMPT)
+    terminal.type("quit\n")
     assert terminal.status() == 0
 
 
 def test_with_arguments_or_without_a_terminal_for_its_output_there_is_no_prompt(tmp_path) -> None:
-    terminal = Terminal(*NUMPY, "Look at the skirt!")
+    terminal = Terminal(*NUMPY, "I love you!")
     assert terminal.status() == 0
-    assert without_no_break(terminal.shown) == f"{SKIRT}\r\n"
+    assert without_no_break(terminal.shown) == f"{LOVE}\r\n"
     out = tmp_path / "out.txt"
     reading, typing = pty.openpty()
     command = [sys.executable, "-m", "rosetta", *NUMPY]
     with out.open("wb") as file:
         process = subprocess.Popen(command, cwd=PROJECT, stdin=typing, stdout=file, stderr=subprocess.PIPE)
-    os.write(reading, b"Look at the skirt!\n\x04")
+    os.write(reading, b"I love you!\n\x04")
     _, err = process.communicate(timeout=60)
     os.close(reading)
     os.close(typing)
     assert (process.returncode, err) == (0, b"")
-    assert without_no_break(out.read_text(encoding="utf-8")) == f"{SKIRT}\n"
+    assert without_no_break(out.read_text(encoding="utf-8")) == f"{LOVE}\n"
 
 
 # Ended by others
@@ -189,7 +192,7 @@ def test_a_reader_that_goes_ends_it_quietly(command) -> None:
     with started(*command, text=False) as process:
         process.stdout.close()  # before anything is written
         with suppress(BrokenPipeError):  # of a command that reads nothing
-            process.stdin.write(b"Look at the skirt!\n" * 1000)
+            process.stdin.write(b"I love you!\n" * 1000)
             process.stdin.close()
         err = process.stderr.read()
         assert (process.wait(60), err) == (128 + signal.SIGPIPE, b"")
@@ -197,23 +200,23 @@ def test_a_reader_that_goes_ends_it_quietly(command) -> None:
 
 def test_ctrl_c_keeps_what_was_translated_as_json() -> None:
     with started(*NUMPY, "--json", text=False) as process:
-        process.stdin.write(b"Look at the skirt!\n\xff\n")
+        process.stdin.write(b"I love you!\n\xff\n")
         process.stdin.flush()
         assert process.stderr.readline().startswith(b"line 2"), "both are answered"
         process.send_signal(signal.SIGINT)
         found = json.loads(process.stdout.read())
         assert (process.wait(60), process.stderr.read()) == (130, b"")
-    assert without_no_break(found["translations"][0]["translation"]) == SKIRT
+    assert without_no_break(found["translations"][0]["translation"]) == LOVE
 
 
 # Beams
 
 
 def test_a_beam_gives_its_best_sentences_with_their_scores(translator, here) -> None:
-    sentences = ["Look at the skirt!", "", "I'm tired."]
+    sentences = ["I love you!", "", "I'm tired."]
     lines = [line.split("\t") for line in rosetta(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)[1].splitlines()]
     assert [line[0] for line in lines] == ["1", "1", "1", "2", "3", "3", "3"]
-    assert without_no_break(lines[0][2]) == SKIRT
+    assert without_no_break(lines[0][2]) == LOVE
     found = answer(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)["translations"]
     for line, one in zip((lines[:3], lines[3:4], lines[4:]), found, strict=True):
         assert one["translation"] == line[0][2] == one["n_best"][0]["translation"]
@@ -251,29 +254,29 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty_one(only) -> None:
     only("numpy", "torch", "numpy:twin")  # a variant, which nobody asked for
-    out, err = shown_by_all("\u4e2d", "Look at the skirt!", "I'm tired.", expected=1)
+    out, err = shown_by_all("\u4e2d", "I love you!", "I'm tired.", expected=1)
     assert out.startswith("\n")
     assert "U+4E2D" in err
-    assert "Look at the skirt!" in out
+    assert "I love you!" in out
     for name in ("numpy", "torch"):
-        assert len(re.findall(rf"^{name} .*{re.escape(SKIRT)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
+        assert len(re.findall(rf"^{name} .*{re.escape(LOVE)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
     assert len(re.findall(r"^torch .* yes *$", out, re.MULTILINE)) == 2
     assert "twin" not in out
     assert "warm" in out, "what the milliseconds leave out"
-    assert "--backend all" in refusal(2, *NUMPY, "--variants", "Look at the skirt!")
+    assert "--backend all" in refusal(2, *NUMPY, "--variants", "I love you!")
 
 
 def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(only) -> None:
     only("numpy", "numpy:twin", broken=Entry("tests.no_such_module:Backend", "numpy", ""))
     beam = ["--beam", "3", "--n-best", "2"]
-    out, err = shown_by_all("--json", "--variants", *beam, "Look at the skirt!", "\u4e2d", "", expected=1)
+    out, err = shown_by_all("--json", "--variants", *beam, "I love you!", "\u4e2d", "", expected=1)
     answered = json.loads(out.splitlines()[-1])
     assert "No module named" in answered["left_out"]["broken"]
     assert "broken is left out" in err
     first, bad, blank = answered["translations"]
     assert [row["backend"] for row in first["backends"]] == ["numpy", "numpy:twin"]
     for row in first["backends"]:
-        assert (row["translation"], row["same"], len(row["n_best"])) == (SKIRT, True, 2)
+        assert (row["translation"], row["same"], len(row["n_best"])) == (LOVE, True, 2)
         assert 0 < row["milliseconds"] < 60_000
     assert bad["backends"] == []
     assert bad["error"] in err
@@ -296,7 +299,7 @@ def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_
         return found
 
     monkeypatch.setattr(Translator, "answers", answers)
-    out, _ = shown_by_all("Look at the skirt!")
+    out, _ = shown_by_all("I love you!")
     assert sorted(told[:6]) == ["launch"] * 3 + ["open"] * 3
     assert told[6:] == [f"{name} {what}" for name in three for what in ("begins", "ends")]
     marks = re.findall(r"^(numpy|torch|paddle) .* (yes|no) *$", out, re.MULTILINE)
@@ -315,9 +318,9 @@ def test_at_a_terminal_all_backends_answer_each_line_and_are_started_once() -> N
     assert "warm" in terminal.wait_for(PROMPT)
     pids = set()
     for _ in range(2):
-        terminal.type("Look at the skirt!\n")
+        terminal.type("I love you!\n")
         shown = terminal.wait_for(PROMPT)
-        assert re.findall(r"(numpy|torch) +Regardez la jupe ! +\d+\.\d +yes", shown) == [("numpy"), ("torch")]
+        assert re.findall(r"(numpy|torch) +Je t'aime ! +\d+\.\d +yes", shown) == [("numpy"), ("torch")]
         pids |= {child.pid for child in psutil.Process(terminal.pid).children()}
     assert len(pids) == 2
     terminal.type("\x03")
@@ -332,7 +335,7 @@ def test_without_memory_for_more_a_backend_is_left_out(only, monkeypatch) -> Non
     said: list[str] = []
     run = RunDirectory.open(BUNDLED_RUN)
     with open_side_by_side(Opener(run, "last", None, Runtime(threads=1)), ["numpy", "torch"], said.append) as opened:
-        (line,) = opened.answers(["Look at the skirt!"], "error", said.append)
+        (line,) = opened.answers(["I love you!"], "error")
     assert [row["backend"] for row in line["backends"]] == ["numpy"]
     assert said == ["torch is left out: too little memory is free for one more backend"]
 
@@ -341,6 +344,6 @@ def test_where_every_backend_fails_the_first_ones_error_is_the_programs(tmp_path
     only("numpy", "torch")
     damaged = shutil.copytree(BUNDLED_RUN, tmp_path / "run")
     (damaged / "state.safetensors").write_bytes(b"")
-    _, err = shown_by_all(damaged, "Look at the skirt!", expected=1)
+    _, err = shown_by_all(damaged, "I love you!", expected=1)
     assert "is damaged" in err.splitlines()[-1]
     assert err.count("is left out") == 2

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import psutil
@@ -28,7 +27,7 @@ class SideBySide:
         return {"backend": "all", "left_out": self.left_out}
 
     def answers(
-        self, lines: Sequence[str], unknown: str, warn: Warn, *, beam: int | None = None, n_best: int | None = None
+        self, lines: Sequence[str], unknown: str, *, beam: int | None = None, n_best: int | None = None
     ) -> list[dict[str, Any]]:
         """For each line its `source` and a list `backends`, or instead of backends' sentences an `error`.
 
@@ -38,10 +37,9 @@ class SideBySide:
         Raises RosettaError where no backend is left.
         """
         of_backend: dict[str, list[dict[str, Any]]] = {}
-        once = cache(warn)  # the same of every backend
         for name, translator in list(self.translators.items()):
             try:
-                of_backend[name] = translator.answers(lines, unknown, once, beam=beam, n_best=n_best, timed=True)
+                of_backend[name] = translator.answers(lines, unknown, beam=beam, n_best=n_best, timed=True)
             except RosettaError as error:
                 self.leave_out(name, error)
         if not of_backend:

@@ -12,6 +12,7 @@ from backends.process import in_child
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
 from common.errors import UnknownCharactersError
 from common.run_directory import RunDirectory
+from common.sources import Sources
 from common.tensors import STOP, CharVocabulary, Ids, max_decoded_length
 from common.text import LONGEST_SENTENCE, normalize, not_utf8, with_replacements
 
@@ -45,7 +46,6 @@ class Translator:
         self,
         lines: Sequence[str],
         unknown: str = "error",
-        warn: Warn | None = None,
         *,
         beam: int | None = None,
         n_best: int | None = None,
@@ -62,7 +62,7 @@ class Translator:
         good = [row for row, error in enumerate(errors) if not error]
         results: dict[int, tuple[list[dict[str, Any]], float | None]]
         results = {row: ([{"translation": "", "score": 0.0}], None) for row in good}  # of a blank line surely nothing
-        for rows, ids, lengths in self._encoded([lines[row] for row in good], unknown, warn):
+        for rows, ids, lengths in self._encoded([lines[row] for row in good], unknown):
             beams = self._search(ids, lengths, beam=beam, alone=timed)
             for row, of_row, scores, seconds in zip(rows, beams.ids, beams.scores, beams.seconds, strict=True):
                 scored = zip(map(self.decoder_vocabulary.text_of, of_row), map(float, scores), strict=True)
@@ -86,9 +86,9 @@ class Translator:
         """A text's `translation` and how sure the model is of it, as the page of `rosetta serve` has them.
 
         `milliseconds` tells how long decoding took the backend; `ended` whether the model ended the sentence, else
-        decoding stopped at its greatest length; `longest` how many characters training had at most, if the text has
-        more, else None. Each of the `characters`, the end of the sentence included, has its `probability`, and as
-        `choices` at `most` so many of the most probable ones at its position. Raises UnknownCharactersError.
+        decoding stopped at its greatest length. Each of the `characters`, the end of the sentence included, has its
+        `probability`, and as `choices` at `most` so many of the most probable ones at its position. Raises
+        UnknownCharactersError.
         """
         ((_, ids, lengths),) = self._encoded([text])
         decoded = self._search(ids, lengths)
@@ -112,12 +112,10 @@ class Translator:
             probabilities = dict(zip(named, map(float, probabilities_at), strict=True))
             choices = [{"character": c, "probability": p} for c, p in list(probabilities.items())[:most]]
             characters.append({"character": character, "probability": probabilities[character], "choices": choices})
-        longest = self.max_encoder_seq_length
         return {
             "translation": translation,
             "milliseconds": 1000 * float(decoded.seconds[0]),
             "ended": ended,
-            "longest": longest if len(normalize(text)) > longest else None,
             "characters": characters,
         }
 
@@ -140,9 +138,7 @@ class Translator:
         missing = self.encoder_vocabulary.lacks(normalize(line))
         return str(UnknownCharactersError(missing)) if missing and unknown == "error" else ""
 
-    def _encoded(
-        self, texts: Sequence[str], unknown: str = "error", warn: Warn | None = None
-    ) -> Iterator[tuple[list[int], Ids, Ids]]:
+    def _encoded(self, texts: Sequence[str], unknown: str = "error") -> Iterator[tuple[list[int], Ids, Ids]]:
         """The texts that are not blank, those of one width together: their indices, ids (N, width) and lengths (N,).
 
         Padded further than in training, a sentence translates differently: each longer one is as wide as itself.
@@ -154,11 +150,8 @@ class Translator:
         ids, lengths = vocabulary.encode(texts, longest)
         rows_of_width: dict[int, list[int]] = {}
         for row, text in enumerate(texts):
-            if not text.strip():
-                continue
-            if len(text) > longest and warn:
-                warn(f"{text!r} has {len(text)} characters, training none of more than {longest}: expect little")
-            rows_of_width.setdefault(max(len(text), longest), []).append(row)
+            if text.strip():
+                rows_of_width.setdefault(max(len(text), longest), []).append(row)
         for width, rows in rows_of_width.items():
             yield rows, ids[rows, :width], lengths[rows]
 
@@ -193,14 +186,14 @@ class Opener:
 
         In the end the process is ended.
         """
-        with self.launch(backend or of_run(self.run.backend)) as process:
+        with self.launch(backend) as process:
             yield self.load(process)
 
-    def launch(self, backend: str) -> BackendProcess:
-        """Start the backend's process without waiting for it. Raises RosettaError where it cannot be started."""
+    def launch(self, backend: str | None) -> BackendProcess:
+        """Start a backend's process without waiting for it. Raises RosettaError where it cannot be started."""
         model = self.run.model_config
         model = replace(model, dtype=self.dtype or model.dtype)
-        return BackendProcess(backend, model, self.run.train_config, self.runtime)
+        return BackendProcess(backend or of_run(self.run.backend), model, self.run.train_config, self.runtime)
 
     def load(self, process: BackendProcess) -> Translator:
         """A translator with the run's weights, in a process that was launched. Raises RosettaError.
@@ -210,3 +203,21 @@ class Opener:
         translator = Translator.of(process, self.run)  # while the process is being started
         process.call(in_child.load_run, run=self.run.path.resolve(), weights=self.weights)
         return translator
+
+
+def answers_as_typed(
+    answers: Callable[[Sequence[str]], list[dict[str, Any]]], sources: Sources, lines: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The `answers` to lines that somebody typed, which are read as the run's training wrote its own.
+
+    An answer has the line as its `source`, and `read_as` where the line was read otherwise, and a `doubt` where the
+    translation is a guess.
+    """
+    texts = list(map(sources.as_written, lines))
+    for line, text, answer in zip(lines, texts, answers(texts), strict=True):
+        answer["source"] = with_replacements(line)
+        if text != normalize(line):
+            answer["read_as"] = with_replacements(text)
+        if "error" not in answer and (doubt := sources.doubt(text)):
+            answer["doubt"] = doubt
+        yield answer

@@ -27,8 +27,8 @@ import msgspec
 
 from backends.serve.served import ServedBackend, UnavailableError
 from common.errors import RosettaError
+from common.sources import Sources
 from common.tensors import CharVocabulary
-from common.text import normalize
 
 LONGEST_QUESTION = 200  # characters
 LARGEST_BODY = 4096  # bytes; a sentence of 200 characters, each written as \ud83d\ude00, takes 2,400
@@ -154,7 +154,8 @@ class _Visit(BaseHTTPRequestHandler):
         backend = next((one for one in self.server.served if one.name == question.backend), None)
         if backend is None:
             raise RefusedError(404, "There is no such backend on this page.")
-        text, vocabulary = normalize(question.text), self.server.vocabulary
+        sources, vocabulary = self.server.sources, self.server.vocabulary
+        text = sources.as_written(question.text)
         if len(text) > LONGEST_QUESTION:
             raise RefusedError(
                 413, f"The sentence has {len(text)} characters; at most {LONGEST_QUESTION} are translated."
@@ -168,7 +169,7 @@ class _Visit(BaseHTTPRequestHandler):
         if not text.strip():
             raise RefusedError(400, "There is nothing to translate; type a sentence.")
         try:
-            return backend.answer(text)
+            return backend.answer(text) | {"doubt": sources.doubt(text)}
         except RosettaError as error:
             raise RefusedError(503 if isinstance(error, UnavailableError) else 500, str(error)) from error
 
@@ -190,7 +191,7 @@ class _Visit(BaseHTTPRequestHandler):
 class PageServer(ThreadingTCPServer):
     """The page of a run at a host's port, with a thread for each visitor.
 
-    `vocabulary` is that of the sentences to translate, and `examples` are to be clicked on. Raises OSError and
+    `vocabulary` and `sources` are of the run; the examples among these are to be clicked on. Raises OSError and
     UnicodeError where there is no such host, or the port is taken.
     """
 
@@ -204,10 +205,10 @@ class PageServer(ThreadingTCPServer):
         run: str,
         served: Sequence[ServedBackend],
         vocabulary: CharVocabulary,
-        examples: Sequence[str],
+        sources: Sources,
     ) -> None:
-        self.host, self.served, self.vocabulary = host, served, vocabulary
-        self._about = {"run": run, "examples": examples, "longest": LONGEST_QUESTION}
+        self.host, self.served, self.vocabulary, self.sources = host, served, vocabulary, sources
+        self._about = {"run": run, "examples": sources.examples, "longest": LONGEST_QUESTION}
         self._open: dict[Any, str] = {}  # connections, the oldest first, and their visitors' addresses
         self._unanswered: set[Any] = set()  # those of them whose request is not being answered
         self._lock = Lock()  # of both

@@ -11,11 +11,10 @@ from backends.commands.translating import Warn
 from backends.process.parent import Runtime
 from backends.serve.page import PageServer
 from backends.serve.served import ServedBackend
-from common.corpus import split
 from common.errors import CannotBeginError
 from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.sources import Sources
 
-EXAMPLES = 3  # sentences that were held out of training, for visitors to click on
 POLL = 0.2  # seconds between two looks at whether a backend's process died and is to be opened again
 
 
@@ -29,15 +28,12 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
         find(name)
     directory = RunDirectory.open(run)
     directory.read_state("last")
-    pairs, (vocabulary, _) = directory.pairs(), directory.vocabularies()
-    _, held_out = split(pairs, directory.data_config, directory.train_config.seed)
-    sources = sorted({pairs[row][0] for row in held_out})
-    examples = sources[len(sources) // 6 :: len(sources) // 3 or 1][:EXAMPLES]
-
+    vocabulary, _ = directory.vocabularies()
+    sources = Sources.of_run(directory)
     served = [ServedBackend(name, directory, runtime) for name in names]
     title = "the bundled run" if run == BUNDLED_RUN else str(run)
     try:
-        server = PageServer(host, port, title, served, vocabulary, examples)
+        server = PageServer(host, port, title, served, vocabulary, sources)
     except (OSError, UnicodeError) as error:  # UnicodeError: a name with nothing between two dots, or too much
         reason = error.strerror if isinstance(error, OSError) else "this is no name of a machine"
         raise CannotBeginError(

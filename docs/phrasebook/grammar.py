@@ -1,59 +1,129 @@
-"""The phrasebook's table of contents, and the choice of the sentences it holds."""
+"""The phrases of phrases.txt, filled with words, spelled, and chosen for the phrasebook."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import partial
 from hashlib import sha256
-from inspect import isfunction
+from itertools import product, zip_longest
+from pathlib import Path
 
-from docs.phrasebook import english, french
-from docs.phrasebook.patterns import Pairs, describing, doing, everyday, having
-from docs.phrasebook.patterns.frames import FRAMES
+from docs.phrasebook.words import THE_MAN, Agreement, Word, lines, read_words
 
-SEED = "rosetta"
-LONGEST_ENGLISH = 24
-LONGEST_FRENCH = 40
-
-# How many English sentences a rule of grammar gives at most. The frames make up most of the book:
-# they open in few ways, which are soon learned; the rules give it its range.
-PER_RULE = 14
-
-# Every function of these modules is a rule, but for those whose names begin with an underscore.
-RULES: tuple[Callable[[], Pairs], ...] = tuple(
-    rule
-    for module in (describing, having, doing, everyday)
-    for name, rule in vars(module).items()
-    if isfunction(rule) and rule.__module__ == module.__name__ and not name.startswith("_")
-)
-# Each pattern: its name, its sentences, and how many of them to take.
-PATTERNS: tuple[tuple[str, Callable[[], Pairs], int], ...] = (
-    *(
-        (f"{frame.name}_{filler.kind}", partial(frame.pairs, filler), filler.limit)
-        for frame in FRAMES
-        for filler in frame.fillers
+HERE = Path(__file__).parent
+PAIRS = 10_000  # as many as the example trains on
+LONGEST_ENGLISH, LONGEST_FRENCH = 26, 36
+PLACE = re.compile(r"\{(?:(\w+) )?(\w+)(?:@(many )?(\w+))?\}")  # {form group@many other}
+# English that is said in two ways. A phrase without places stands for both, a filled one for one of them.
+SUBJECTS = "I am|I'm You are|You're He is|He's She is|She's It is|It's We are|We're They are|They're That is|That's"
+CONTRACTIONS = (
+    *re.findall(
+        r"(\w+ \w+)\|(\S+)", f"{SUBJECTS} What is|What's Where is|Where's Who is|Who's I would|I'd I will|I'll"
     ),
-    *((rule.__name__, rule, PER_RULE) for rule in RULES),
+    *((f"{verb} not", f"{verb}n't") for verb in ("Do", "do", "does", "did", "is", "are")),
+    ("cannot", "can't"),
 )
+LIAISONS = {"beau": "bel", "nouveau": "nouvel", "vieux": "vieil"}
+VOWEL = "(?!oui)[aeiouhàâéèêîôûœAEIOUHÉÈÊÎŒ]"
+
+Phrase = tuple[str, list[str]]  # an English sentence, and the French ones, the commonest first
 
 
-def sentences() -> Iterator[tuple[str, str, str]]:
-    """Every pair of the phrasebook, each as (pattern name, English, French)."""
-    for name, pairs, limit in PATTERNS:
-        for source, translations in _choose(_by_source(pairs()), limit):
-            for translation in translations:
-                yield name, source, translation
+def pairs() -> Iterator[tuple[str, str]]:
+    """The pairs of the phrasebook: all phrases without places, and so many filled ones as make it full."""
+    words = read_words(HERE / "words.txt")
+    chosen: dict[str, list[str]] = {}
+    filled: list[list[Phrase]] = []  # of each phrase with places, its fillings
+    for english, french in _phrases():
+        if PLACE.search(english):
+            filled.append(sorted(_fillings(english, french, words), key=lambda filling: _hash(filling[0])))
+        else:
+            for sentence in _said(_english(english)):
+                chosen[sentence] = list(map(_french, french))
+    left = PAIRS - sum(map(len, chosen.values()))
+    for filling in _in_turn(filled):
+        if filling[0] not in chosen and len(filling[1]) <= left:
+            chosen[filling[0]] = filling[1]
+            left -= len(filling[1])
+    return ((english, text) for english, french in chosen.items() for text in french)
 
 
-def _by_source(pairs: Pairs) -> dict[str, list[str]]:
-    """Polish the pairs, drop the long ones, and bring the versions of a sentence together."""
-    versions: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for raw_source, raw_translation in pairs:
-        source, translation = english.polish(raw_source), french.polish(raw_translation)
-        if len(source) <= LONGEST_ENGLISH and len(translation) <= LONGEST_FRENCH:
-            versions[source][translation] = None
-    return {source: list(translations) for source, translations in versions.items()}
+def _phrases() -> Iterator[Phrase]:
+    """The phrases of the file; a line that ends with ".!" has two."""
+    for line in lines(HERE / "phrases.txt"):
+        english, french = line.split(" = ")
+        texts = french.split(" | ")
+        if english.endswith(".!"):
+            yield english[:-1], [text[:-1] for text in texts]
+            yield english[:-2] + "!", [text[:-2] + " !" for text in texts]
+        else:
+            yield english, texts
 
 
-def _choose(versions: dict[str, list[str]], limit: int) -> list[tuple[str, list[str]]]:
-    """A sample of the sentences: a hash, unlike a random generator, never changes its mind."""
-    return sorted(versions.items(), key=lambda item: sha256(f"{SEED} {item[0]}".encode()).digest())[:limit]
+def _fillings(english: str, french: list[str], words: dict[str, list[Word]]) -> Iterator[Phrase]:
+    """The phrase with all words in its places that are short enough."""
+    groups = list(dict.fromkeys(place[2] for text in (english, *french) for place in PLACE.finditer(text)))
+    for choice in product(*(words[group] for group in groups)):
+        fill = partial(_fill, dict(zip(groups, choice, strict=True)))
+        source = fill(english, "english")
+        source = _said(_english(source))[_hash(source)[0] % 2 - 1]
+        texts = [_french(fill(text, "french")) for text in french]
+        if len(source) <= LONGEST_ENGLISH and max(map(len, texts)) <= LONGEST_FRENCH:
+            yield source, texts
+
+
+def _fill(words: dict[str, Word], text: str, language: str) -> str:
+    """The text with the words of a language in its places, by the names of their groups."""
+
+    def form(place: re.Match[str]) -> str:
+        form, group, many, other = place.groups()
+        agreement = THE_MAN
+        if other:
+            agreement = words[other].agreement(bool(many)) if other in words else Agreement.of(other)
+            form = form or "present" * hasattr(words[group], "base")
+        word = words[group]
+        return (word.in_english if language == "english" else word.in_french)(form or "", agreement)
+
+    return PLACE.sub(form, text)
+
+
+def _in_turn(filled: list[list[Phrase]]) -> Iterable[Phrase]:
+    """The first filling of every phrase, then the second of every one, and so on."""
+    return (filling for turn in zip_longest(*filled) for filling in turn if filling)
+
+
+def _hash(english: str) -> bytes:
+    """What chooses among the fillings; a hash, unlike a random generator, never changes its mind."""
+    return sha256(f"rosetta {english}".encode()).digest()
+
+
+def _said(english: str) -> list[str]:
+    """A sentence as it is written, and with one contraction more or less where it has one."""
+    for apart, together in CONTRACTIONS:
+        begin = "^" if apart[0].isupper() else r"\b"
+        if re.search(rf"{begin}{apart} (?!it\b)", english):
+            return [english, re.sub(rf"{begin}{apart}(?= )", together, english, count=1)]
+        if re.search(rf"{begin}{together} ", english):
+            return [english, re.sub(rf"{begin}{together}(?= )", apart, english, count=1)]
+    return [english]
+
+
+def _english(text: str) -> str:
+    """Spell English: "an" before a vowel, and a capital letter."""
+    text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
+    return text[0].upper() + text[1:]
+
+
+def _french(text: str) -> str:
+    """Spell French: elide, contract, set the narrow space before ! and ?, and a capital letter."""
+    text = re.sub(rf"(?<=\b)(un|ce|le|[mts]on) (beau|nouveau|vieux) (?={VOWEL})", _liaison, text)
+    text = re.sub(rf"\b([mts])a (?={VOWEL})", r"\1on ", text)
+    text = re.sub(rf"(?<!-)\bce (?={VOWEL})", "cet ", text)
+    text = re.sub(rf"(?<!-)\b([JjNnMmTtSsDdLl]|[Qq]u)[ea] (?={VOWEL})", r"\1'", text)
+    for apart, together in (("de le ", "du "), ("de les ", "des "), ("à le ", "au "), ("à les ", "aux ")):
+        text = re.sub(rf"\b{apart}", together, text)
+    text = re.sub(" (?=[!?])", "\u202f", text)
+    return text[0].upper() + text[1:]
+
+
+def _liaison(found: re.Match[str]) -> str:
+    return f"{found[1]} {LIAISONS[found[2]]} "

@@ -1,244 +1,214 @@
-"""The kinds of words in the lexicon, each with its forms in both languages.
+"""The words of words.txt, and the forms that a phrase asks of them in both languages."""
 
-Everywhere ``en`` is the English side and ``fr`` the French one. French forms are full
-ones ("je", "le", "de le"); :func:`docs.phrasebook.french.polish` joins them up later.
-"""
-
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
-from docs.phrasebook import english, french
-
-Gender = Literal["m", "f"]
-
-
-@dataclass(frozen=True)
-class Noun:
-    """A noun; the plurals are given only where they are irregular."""
-
-    en: str
-    fr: str
-    gender: Gender
-    irregular_ens: str = ""
-    irregular_frs: str = ""
-
-    @property
-    def ens(self) -> str:
-        """The English plural."""
-        return self.irregular_ens or english.plural(self.en)
-
-    @property
-    def frs(self) -> str:
-        """The French plural."""
-        return self.irregular_frs or french.plural(self.fr)
-
-    @property
-    def article(self) -> str:
-        """The French indefinite article: un or une."""
-        return "un" if self.gender == "m" else "une"
-
-    @property
-    def a(self) -> str:
-        """The French noun with its indefinite article: un chat, une maison."""
-        return f"{self.article} {self.fr}"
-
-    @property
-    def the(self) -> str:
-        """The French noun with its definite article: le chat, la maison."""
-        return f"{'le' if self.gender == 'm' else 'la'} {self.fr}"
-
-    @property
-    def some(self) -> str:
-        """The French noun with its partitive article: du pain, de la soupe."""
-        return f"de {self.the}"
-
-    @property
-    def this(self) -> str:
-        """The French noun with its demonstrative: ce chat, cette maison."""
-        return f"{'ce' if self.gender == 'm' else 'cette'} {self.fr}"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Who the sentence is about; ``person`` counts je, tu, il, nous, vous, ils from 0."""
-
-    en: str
-    fr: str
-    person: int
-    gender: Gender = "m"
-
-    @property
-    def plural(self) -> bool:
-        """Whether French adjectives take an s; the polite vous addresses one person."""
-        return self.person in (3, 5)
-
-    @property
-    def pronoun(self) -> bool:
-        """Whether the subject is a pronoun, which English contracts: I'm, she's."""
-        return self.en in BE
-
-    @property
-    def be(self) -> str:
-        """I'm, she's, Tom is."""
-        return f"{self.en}{BE[self.en][0]}" if self.pronoun else f"{self.en} is"
-
-    @property
-    def be_not(self) -> str:
-        """I'm not, she isn't, Tom isn't."""
-        return "I'm not" if self.person == 0 else f"{self.en} {self.be_word}n't"
-
-    @property
-    def be_word(self) -> str:
-        """am, is or are."""
-        return BE[self.en][1] if self.pronoun else "is"
-
-    @property
-    def be_ask(self) -> str:
-        """am I, is she, is Tom."""
-        return f"{self.be_word} {self.en}"
-
-    @property
-    def do_not(self) -> str:
-        """I don't, she doesn't."""
-        return f"{self.en} {self._do}n't"
-
-    @property
-    def _do(self) -> str:
-        return "does" if self.person == 2 else "do"
-
-
-# For each English pronoun: its contraction with "be", and the form of "be" in full.
-BE = {
-    "I": ("'m", "am"),
-    "you": ("'re", "are"),
-    "he": ("'s", "is"),
-    "she": ("'s", "is"),
-    "we": ("'re", "are"),
-    "they": ("'re", "are"),
+# What stands before a French noun: masculine, feminine and plural.
+DETERMINERS = {
+    "le": ("le", "la", "les"),
+    "un": ("un", "une", "des"),
+    "du": ("de le", "de la", "de les"),
+    "ce": ("ce", "cette", "ces"),
+    "mon": ("mon", "ma", "mes"),
+    "ton": ("ton", "ta", "tes"),
+    "son": ("son", "sa", "ses"),
+    "notre": ("notre", "notre", "nos"),
+    "quel": ("quel", "quelle", "quels"),
 }
+PLURALS = {plural for _, _, plural in DETERMINERS.values()}
+# English verbs in the present, with I, with he and with the others.
+IRREGULAR = {
+    "be": ("am", "is", "are"),
+    "have": ("have", "has", "have"),
+    "can": ("can", "can", "can"),
+    "must": ("must", "must", "must"),
+}
+PAST_OF_BE = ("was", "was", "were")
+DOUBLED = {"run", "swim", "begin", "forget"}  # their last letter is doubled before "ing"
+# French endings and verbs, with I, you, he, we, you and they.
+PRESENT = ("e", "es", "e", "ons", "ez", "ent")
+IMPERFECT = ("ais", "ais", "ait", "ions", "iez", "aient")
+AVOIR = ("ai", "as", "a", "avons", "avez", "ont")
+ETRE = ("suis", "es", "est", "sommes", "êtes", "sont")
 
 
 @dataclass(frozen=True)
-class Adjective:
-    """An adjective; ``irregular_f`` is its feminine where the usual rules do not make it."""
+class Agreement:
+    """What a verb or an adjective agrees with."""
 
-    en: str
-    fr: str
-    irregular_f: str = ""
-    invariable: bool = False  # en retard, marron
-    before: bool = False  # beau, grand, petit... stand before their noun
-    liaison: str = ""  # bel, nouvel, vieil: before a masculine noun that starts with a vowel
-    more: str = ""  # the English comparative
+    person: int = 3  # 1 to 6: I, you, he, we, you, they
+    feminine: bool = False
 
-    def agree(self, gender: Gender, plural: bool = False) -> str:
-        """The French form for this gender and number."""
-        if self.invariable:
-            return self.fr
-        form = self.fr if gender == "m" else self.irregular_f or french.feminine(self.fr)
-        return french.plural(form) if plural else form
+    @classmethod
+    def of(cls, marks: str) -> "Agreement":
+        """The agreement that is written as "3 f", "f", "p" (several) or "2"."""
+        person = re.search("[1-6]", marks)
+        return cls(int(person[0]) if person else 6 if "p" in marks else 3, "f" in marks)
 
-    def of(self, who: Subject) -> str:
-        """The French form that describes the subject."""
-        return self.agree(who.gender, who.plural)
+    @property
+    def english_person(self) -> int:
+        """0 with I, 1 with he, 2 with the others."""
+        return {1: 0, 3: 1}.get(self.person, 2)
 
-    def with_noun(self, noun: Noun) -> str:
-        """The French adjective and noun, in their order: grande maison, maison verte."""
-        if not self.before:
-            return f"{noun.fr} {self.agree(noun.gender)}"
-        links = self.liaison and noun.gender == "m" and french.starts_with_vowel(noun.fr)
-        return f"{self.liaison if links else self.agree(noun.gender)} {noun.fr}"
+
+THE_MAN = Agreement()
 
 
 @dataclass(frozen=True)
-class Verb:
-    """A verb; its French present, from je to ils, and participle are given where irregular."""
+class Word:
+    """A word of any kind; other kinds are subclasses. What has no forms stays as it is, whatever form is asked."""
 
-    en: str
-    past: str
-    fr: str
-    forms: str = ""
-    irregular_participle: str = ""
-    with_etre: bool = False
+    english: str
+    french: str
+    more: tuple[str, ...] = ()  # the columns after these two
 
-    @property
-    def ing(self) -> str:
-        """The English present participle."""
-        return english.ing(self.en)
+    def agreement(self, many: bool) -> Agreement:
+        """What agrees with this word, or with several."""
+        return Agreement(6 if many else 3)
 
-    def present(self, person: int) -> str:
-        """The French present for a person from 0 (je) to 5 (ils)."""
-        return (self.forms.split() if self.forms else french.present(self.fr))[person]
+    def in_english(self, form: str, agreement: Agreement) -> str:
+        """The English form. `form` is "a", "many", "past", "ing", "present" or ""."""
+        return self.english
 
-    def en_says(self, who: Subject) -> str:
-        """she works."""
-        return f"{who.en} {english.third_person(self.en) if who.person == 2 else self.en}"
+    def in_french(self, form: str, agreement: Agreement) -> str:
+        """The French form.
 
-    def says(self, who: Subject) -> str:
-        """elle travaille."""
-        return f"{who.fr} {self.present(who.person)}"
-
-    def says_not(self, who: Subject) -> str:
-        """elle ne travaille pas."""
-        return f"{who.fr} ne {self.present(who.person)} pas"
-
-    def asks(self, who: Subject) -> str:
-        """est-ce que elle travaille."""
-        return f"est-ce que {self.says(who)}"
-
-    def did(self, who: Subject) -> str:
-        """elle a travaillé, elle est partie."""
-        return f"{who.fr} {self._auxiliary(who)} {self._participle_of(who)}"
-
-    def did_not(self, who: Subject) -> str:
-        """elle n'a pas travaillé."""
-        return f"{who.fr} ne {self._auxiliary(who)} pas {self._participle_of(who)}"
-
-    def _auxiliary(self, who: Subject) -> str:
-        return (french.ETRE if self.with_etre else french.AVOIR)[who.person]
-
-    def _participle_of(self, who: Subject) -> str:
-        participle = self.irregular_participle or french.participle(self.fr)
-        return Adjective("", participle).of(who) if self.with_etre else participle
+        `form` is a determiner, "many", "present", "past", "imparfait", "aux", "done" (the participle), "imperative",
+        or "".
+        """
+        return self.french
 
 
 @dataclass(frozen=True)
-class Determiner:
-    """my: mon, ma, mes; the: le, la, les."""
+class Noun(Word):
+    """A noun, or a subject, whose French column ends with person and gender."""
 
-    en: str
-    m: str
-    f: str
-    plural: str
-    irregular_ens: str = ""  # these, for this
+    def agreement(self, many: bool) -> Agreement:
+        """That of its person and gender."""
+        own = Agreement.of(self._marks)
+        return Agreement(6, own.feminine) if many else own
 
     @property
-    def ens(self) -> str:
-        """The English before a plural: my, these."""
-        return self.irregular_ens or self.en
+    def _marks(self) -> str:
+        found = re.search("( [1-6])?( [mf])?$", self.french)
+        return found[0] if found else ""
 
-    def of(self, noun: Noun) -> str:
-        """The form the noun takes: mon, ma; le, la."""
-        return self.m if noun.gender == "m" else self.f
+    def in_english(self, form: str, agreement: Agreement) -> str:
+        """With "a", or the plural."""
+        plural = self.more[0] if self.more else f"{self.english}s"
+        return {"a": f"a {self.english}", "many": plural}.get(form, self.english)
 
-    def before(self, noun: Noun) -> str:
-        """mon frère, ma sœur, le chat."""
-        return f"{self.of(noun)} {noun.fr}"
+    def in_french(self, form: str, agreement: Agreement) -> str:
+        """With a determiner, or the plural."""
+        word = self.french.removesuffix(self._marks)
+        if form in DETERMINERS:
+            return f"{DETERMINERS[form][self.agreement(False).feminine]} {word}"
+        if form in PLURALS:
+            return f"{form} {_plural(word)}"
+        return _plural(word) if form == "many" else word
 
 
 @dataclass(frozen=True)
-class Country:
-    """A country, with the article that French gives it."""
+class Adjective(Word):
+    """An adjective, whose French column has the feminine too where it is irregular."""
 
-    en: str
-    fr: str
-    gender: Literal["m", "f", "plural"]
+    def in_english(self, form: str, agreement: Agreement) -> str:
+        """With "a" before it, where a noun follows."""
+        return f"a {self.english}" if form == "a" else self.english
+
+    def in_french(self, form: str, agreement: Agreement) -> str:
+        """Agreed, and with a determiner before it, where a noun follows."""
+        word = _agreed(self.french, agreement)
+        return f"{DETERMINERS[form][agreement.feminine]} {word}" if form else word
+
+
+@dataclass(frozen=True)
+class Verb(Word):
+    """A verb, whose English column has base and past."""
 
     @property
-    def within(self) -> str:
-        """en France, au Japon, aux États-Unis."""
-        return {"m": f"à le {self.fr}", "f": f"en {self.fr}", "plural": f"à les {self.fr}"}[self.gender]
+    def base(self) -> str:
+        """The English infinitive."""
+        words = self.english.split()
+        return " ".join(words[: len(words) // 2])
 
-    @property
-    def from_(self) -> str:
-        """de France, du Japon, des États-Unis."""
-        return {"m": f"de le {self.fr}", "f": f"de {self.fr}", "plural": f"de les {self.fr}"}[self.gender]
+    def in_english(self, form: str, agreement: Agreement) -> str:
+        """The present or the past, "ing", or the base."""
+        first, space, rest = self.base.partition(" ")
+        if form == "past":
+            past = self.english.removeprefix(self.base).strip()
+            return PAST_OF_BE[agreement.english_person] if first == "be" else past
+        if form == "ing":
+            stem = first + first[-1] if first in DOUBLED else re.sub("(?<=[^e])e$", "", first)
+            return f"{stem}ing{space}{rest}"
+        if form == "present":
+            third = re.sub("(?<=[^aeou])y$", "ie", first) + ("es" if re.search("(o|s|x|ch|sh)$", first) else "s")
+            first = IRREGULAR.get(first, (first, third, first))[agreement.english_person]
+        return first + space + rest
+
+    def in_french(self, form: str, agreement: Agreement) -> str:
+        """A tense, a part of one, or the infinitive."""
+        stem = self.french.removesuffix("er")
+        present = [stem + "e" * (stem[-1] + end[0] == "go") + end for end in PRESENT]  # nous mangeons
+        present = self.more[0].split() if self.more else present
+        participle = self.more[1] if len(self.more) > 1 else f"{stem}é"
+        with_etre, participle = participle.startswith("+"), participle.removeprefix("+")
+        auxiliary = (ETRE if with_etre else AVOIR)[agreement.person - 1]
+        imperfect = "ét" if self.french == "être" else present[3].removesuffix("ons")
+        return {
+            "present": present[agreement.person - 1],
+            "past": f"{auxiliary} {_agreed(participle, agreement) if with_etre else participle}",
+            "imparfait": imperfect + IMPERFECT[agreement.person - 1],
+            "aux": auxiliary,
+            "done": participle,
+            "imperative": present[1].removesuffix("s" if self.french.endswith("er") else ""),
+        }.get(form, self.french)
+
+
+KINDS = {"subjects": Noun, "nouns": Noun, "adjectives": Adjective, "verbs": Verb, "words": Word}
+
+
+def _plural(noun: str) -> str:
+    """A French plural; of several words the first one takes it, as in "pommes de terre"."""
+    first, space, rest = noun.partition(" ")
+    if first.endswith(("s", "x", "z")):
+        return noun
+    first = re.sub("al$", "au", first)
+    return first + ("x" if first.endswith("au") else "s") + space + rest
+
+
+def _agreed(adjective: str, agreement: Agreement) -> str:
+    """An adjective or a participle in gender and number; after a space it may have an irregular feminine."""
+    word, _, feminine = adjective.partition(" ")
+    if agreement.feminine:
+        word = feminine or re.sub("x$", "s", word) + "e" * (not word.endswith("e"))
+    return _plural(word) if agreement.person > 3 else word
+
+
+def read_words(path: Path) -> dict[str, list[Word]]:
+    """The groups of words.txt by their names."""
+    groups: dict[str, list[Word]] = {}
+    known: dict[tuple[str, str], Word] = {}  # by kind and English, the first word of this kind
+    for line in lines(path):
+        if line.startswith("["):
+            name, kind = line.strip("[]").split(": ")
+            words = groups[name] = []
+        elif line.startswith("= all "):
+            words += [word for other in line.removeprefix("= all ").split(", ") for word in groups[other]]
+        elif line.startswith("= "):
+            words += [known[kind, english] for english in line.removeprefix("= ").split(", ")]
+        else:
+            english, french, *more = line.split(" | ")
+            word = KINDS[kind](english, french, tuple(more))
+            known.setdefault((kind, word.base if isinstance(word, Verb) else english), word)
+            words.append(word)
+    return groups
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a text that are neither empty nor a remark."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            yield line

@@ -127,6 +127,6 @@ def decode_sequence(input_seq):
     return decoded_sentence.removesuffix("\n")
 
 
-for text in "Look at the skirt!", "Don't forget the bed!", "Anna likes the desk.":
+for text in "I love you!", "Where is the station?", "She ate an egg.":
     input_seq = one_hot([text], input_characters, max_encoder_seq_length)  # (1, T_enc, V_enc)
     print(text, "->", decode_sequence(input_seq))

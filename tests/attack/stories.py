@@ -144,7 +144,7 @@ class Told:
     def __init__(self, story: Story, folder: Path, run: Path, whole: "Told | None" = None) -> None:
         self.story, self.folder, self.whole, self.seconds = story, folder, whole or self, SECONDS
         self.run, self.temporary = Path(shutil.copytree(run, folder / "run")), folder / "temporary"
-        (folder / "run.txt").write_text("Look at the skirt!\n" * 600)
+        (folder / "run.txt").write_text("I love you!\n" * 600)
         self.temporary.mkdir()
         self.out = folder / "made" / story.out
         self.set_out()

@@ -18,6 +18,7 @@ from typing import Any
 
 from backends.serve.page import HEADERS, LARGEST_BODY, LONGEST_QUESTION, PageServer
 from backends.serve.served import UnavailableError
+from common.sources import Sources
 from common.tensors import CharVocabulary
 from tests.attack.damage_bytes import damaged, damaged_json
 from tests.attack.limits import Target, inputs
@@ -88,14 +89,14 @@ class Quick:
     def answer(self, text: str) -> dict[str, Any]:
         if self.name == "busy":
             raise UnavailableError("busy is busy")
-        return {"translation": text, "milliseconds": 1.5, "ended": True, "longest": None, "characters": []}
+        return {"translation": text, "milliseconds": 1.5, "ended": True, "characters": []}
 
 
 @contextmanager
 def served(*names: str, run: str = "a run", examples: Sequence[str] = (), host: str = "127.0.0.1") -> Iterator[int]:
     """The page of quick backends on a port of this machine."""
     backends: Any = [Quick(name) for name in names]
-    with PageServer(host, 0, run, backends, VOCABULARY, examples) as server:
+    with PageServer(host, 0, run, backends, VOCABULARY, Sources(["go on."], examples)) as server:
         Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         yield server.server_address[1]
         server.shutdown()

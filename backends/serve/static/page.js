@@ -98,14 +98,14 @@ function showAnswer(one, answer) {
   const notes = [leastSure(answer.characters)];
   if (!answer.translation) notes.unshift("An empty translation.");
   if (!answer.ended) notes.push("It found no end; decoding stops here.");
-  one.note.textContent = notes.join(" ");
-  if (answer.longest) notice(`In training no sentence had more than ${answer.longest} characters: expect little.`);
+  one.note.textContent = notes.join(" ").trim();
+  if (answer.doubt) notice(`${answer.doubt[0].toUpperCase()}${answer.doubt.slice(1)}.`);
 }
 
 function leastSure(characters) {
   const byProbability = [...characters].sort((a, b) => a.probability - b.probability);
   const unsure = byProbability.filter(at => at.probability < SURE);
-  if (!unsure.length) return `Sure of every character: at least ${percent(byProbability[0].probability).replace("> ", "")}.`;
+  if (!unsure.length) return "";
   const named = unsure.slice(0, NAMED).map(at => {
     const others = at.choices.filter(({ character }) => character !== at.character);
     const instead = others.length ? ` (or ${nameOf(others[0].character)}, ${percent(others[0].probability)})` : "";

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.measure import bench, sweep
+from benchmarks.measure import bench
 from benchmarks.measure.machine import PLACE, holder_of, only_benchmark
 from benchmarks.measure.recording import only_writer, refuse_existing
 from common.errors import CannotBeginError
@@ -110,21 +110,20 @@ def test_the_lock_is_in_a_place_that_only_the_administrator_changes(tmp_path: Pa
             raise ZeroDivisionError  # which frees it
 
 
-@pytest.mark.parametrize("command", ["bench", "sweep"])
-def test_what_another_process_measures_or_writes_is_left_alone(tmp_path: Path, command: str, monkeypatch) -> None:
+def test_what_another_process_measures_or_writes_is_left_alone(tmp_path: Path, monkeypatch) -> None:
     """A recording is not even read before it is one's own, or its next round would be measured twice."""
     path = tmp_path / "a.jsonl"
     monkeypatch.setenv(PLACE, str(tmp_path))
-    new = [command, "--backends", "numpy", "--num-samples", "300", "--no-wait", "--out", path]
+    new = ["bench", "--backends", "numpy", "--num-samples", "300", "--no-wait", "--out", path]
     with only_benchmark(no_wait):
         assert "another benchmark runs" in refusal(2, *new)
         assert not path.exists()
     path.write_bytes(b"as it was\n")
     with only_writer(path, new=False):  # even if its machine's lock is another one, as on a disk of several machines
-        said = refusal(2, command, "--resume", "--out", path)
+        said = refusal(2, "bench", "--resume", "--out", path)
         assert f"another benchmark writes {path} (process {os.getpid()} of " in said
     assert path.read_bytes() == b"as it was\n"
-    assert "is no line of" in refusal(1, command, "--resume", "--out", path), "the locks are free again"
+    assert "is no line of" in refusal(1, "bench", "--resume", "--out", path), "the locks are free again"
 
     def opened(*also: object) -> None:
         for lock in (only_benchmark(no_wait, wait=False), only_writer(path, new=False)):
@@ -133,8 +132,7 @@ def test_what_another_process_measures_or_writes_is_left_alone(tmp_path: Path, c
         raise CannotBeginError("both are held")
 
     monkeypatch.setattr(bench, "opened_benchmark", opened)
-    monkeypatch.setattr(sweep, "opened_sweep", opened)
-    assert "both are held" in refusal(2, command, "--resume", "--out", path)
+    assert "both are held" in refusal(2, "bench", "--resume", "--out", path)
 
 
 def test_a_new_recording_replaces_nothing_and_leaves_no_empty_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ def test_the_page_has_the_table_of_a_record_in_which_nothing_was_lost() -> None:
     page = PAGE.read_text(encoding="utf-8")
     lines = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
     assert not any("error" in line for line in lines)
+    assert [(line["attack"], line["count"]) for line in lines] == [(name, of[1]) for name, of in ATTACKS.items()]
     assert page == with_table(page, lines)
     assert not [name for name in ATTACKS if f"**{name}**" not in page.lower()]
 

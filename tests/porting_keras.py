@@ -34,12 +34,12 @@ GIVEN: list[tuple[Any, list[Array]]] = []
 
 class Layer(layers.Layer):
     def call(self, x: Any, ids: Any = None) -> Any:
-        return self.forward(x) if ids is None else self.forward(x, ids)
+        return self.compute(x) if ids is None else self.compute(x, ids)
 
 
 class Model(keras.Model):
     def call(self, ids: Any, training: bool = False) -> Any:
-        return self.forward(ids)
+        return self.compute(ids)
 
 
 def reset(dtype: str) -> None:
@@ -74,8 +74,9 @@ def parameter(layer: Any, name: str, array: Array) -> None:
     getattr(layer, name).assign(array)
 
 
-def constant(array: Array) -> Any:
-    return ops.convert_to_tensor(array, keras.config.floatx())
+def constant(array: Array, like: Any = None) -> Any:
+    """In the dtype of another tensor, or as weights have it."""
+    return ops.convert_to_tensor(array, keras.config.floatx() if like is None else like.dtype)
 
 
 def concat(parts: Sequence[Any]) -> Any:

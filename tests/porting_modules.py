@@ -5,7 +5,7 @@ Where a model's configuration says so, layers are those of paddle.compat, which 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,7 @@ from tests.porting_zoo import EPSILON, Array, Block, Config, keep, loss_of
 api: Any = sys.modules.get("paddle") or sys.modules["torch"]
 nn, F, IS_PADDLE = api.nn, api.nn.functional, api.__name__ == "paddle"
 CHANNELS, TIES = "first", not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table is multiplied with
-Layer, List = (nn.Layer, nn.LayerList) if IS_PADDLE else (nn.Module, nn.ModuleList)
-Model = Layer
+List = nn.LayerList if IS_PADDLE else nn.ModuleList
 softmax, log_softmax, mean = (
     partial(F.softmax, dim=-1),
     partial(F.log_softmax, dim=-1),
@@ -34,6 +33,14 @@ OWN_NAMES = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih",
 FROZEN = ("stop_gradient", True) if IS_PADDLE else ("requires_grad", False)  # an attribute of a weight
 AS_TORCH = {"nn": None if IS_PADDLE else nn}  # where layers are that keep their weights as torch's
 HELD: set[int] = set()  # weights that are not trained, though Paddle's recurrent layers want gradients of them
+
+
+class Layer(nn.Layer if IS_PADDLE else nn.Module):
+    def forward(self, *inputs: Any) -> Any:
+        return self.compute(*inputs)
+
+
+Model = Layer
 
 
 def reset(dtype: str) -> None:
@@ -60,8 +67,9 @@ def run(model: Any, ids: Array, config: Config) -> Any:
     return model(as_tensor(ids))
 
 
-def constant(array: Array) -> Any:
-    return as_tensor(np.ascontiguousarray(array), dtype=api.get_default_dtype())
+def constant(array: Array, like: Any = None) -> Any:
+    """In the dtype of another tensor, or as weights have it."""
+    return as_tensor(np.ascontiguousarray(array), dtype=api.get_default_dtype() if like is None else like.dtype)
 
 
 def filled(layer: Any, **arrays: Array | None) -> Any:
@@ -270,6 +278,15 @@ def squared(model: Any, batch: Any) -> Any:
 
 def small() -> Any:
     return nn.Linear(3, 2)
+
+
+def trainings(makers: dict[str, Callable[[list[Any]], Any]]) -> dict[str, tuple[Any, Any, Any, Any]]:
+    """By name: a small model, a batch, a function of its loss, and its optimizer."""
+    found = {}
+    for name, maker in makers.items():
+        model = small()
+        found[name] = model, api.ones([4, 3]), squared, maker(list(model.parameters()))
+    return found
 
 
 def lstm_returns(arrays: dict[str, Array]) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ from paddle import nn
 
 from backends.process.parent import PROJECT
 from tests.porting_modules import *  # noqa: F403  # the module is a framework's whole side for the tests
-from tests.porting_modules import small, squared, weights
+from tests.porting_modules import squared, trainings, weights
 
 sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 from translator_paddle import RMSProp  # the one that computes as torch's
@@ -61,17 +61,14 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
             0.1, parameters=[{"params": weights[:1], "weight_decay": 0.5}, {"params": weights[1:]}]
         ),
     }
-    models = {name: small() for name in makers}
-    ones = paddle.ones([4, 3])
-    found = {name: (models[name], ones, squared, maker(models[name].parameters())) for name, maker in makers.items()}
     sparse, coarse = nn.Embedding(5, 3, sparse=True), OwnWeight()
     coarse.to(dtype="bfloat16")  # for which the CPU has few kernels
     sgd = optimizers.SGD(0.1, parameters=sparse.parameters())
-    return found | {
+    return trainings(makers) | {
         "sparse": (sparse, paddle.to_tensor([1, 2, 1]), squared, sgd),
         "bfloat16": (
             coarse,
-            ones.astype("bfloat16"),
+            paddle.ones([4, 3], "bfloat16"),
             lambda model, x: model(x).sum(),
             lambda weights: optimizers.SGD(0.1, weights),
         ),

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.porting_modules import *  # noqa: F403  # the module is a framework's whole side for the tests
-from tests.porting_modules import small, squared, weights
+from tests.porting_modules import small, squared, trainings, weights
 
 
 class Uncorrected(torch.optim.Adam):
@@ -64,13 +64,8 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
             [{"params": weights[:1], "weight_decay": 0.5}, {"params": weights[1:]}], 0.1
         ),
     }
-    models = {name: small() for name in makers}
-    found = {
-        name: (models[name], torch.ones(4, 3), squared, maker(list(models[name].parameters())))
-        for name, maker in makers.items()
-    }
     ones = torch.ones(4, 3, dtype=torch.bfloat16)
-    return found | {"bfloat16": (small().bfloat16(), ones, squared, torch.optim.SGD)}
+    return trainings(makers) | {"bfloat16": (small().bfloat16(), ones, squared, torch.optim.SGD)}
 
 
 def lazy() -> nn.Module:

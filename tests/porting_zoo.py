@@ -45,6 +45,11 @@ class Block:
     config: Config
     computed: Config
 
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        """Of the weights that NumPy makes."""
+        return {}
+
     def own(self, name: str, array: Array) -> None:
         """Make a parameter of this layer's own."""
         self.api.parameter(self, name, array)
@@ -92,33 +97,25 @@ class Dense(Block):
         self.inner = self.api.dense(self.w["kernel"], self.w["bias"])
         self.activation = self.api.activation(self.config.get("activation", ""), self.computed.get("by_tanh", False))
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         return self.activation(keep(self.inner(x)))
 
 
 class Scale(Block):
     """A constant that is kept in a dtype."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {}
-
     def arrange(self) -> None:
         self.factor = float(np.dtype(self.computed.get("dtype", "float64")).type(0.1))
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         return x * self.factor
 
 
 class Dropout(Block):
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {}
-
     def arrange(self) -> None:
         self.inner = self.api.dropout(self.config["rate"])
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         return keep(self.inner(x))
 
 
@@ -136,7 +133,7 @@ class OfChannels(Block):
         else:
             self.inner = self.api.batchnorm(self.w["gain"], self.w["bias"], self.computed["momentum"])
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         if self.api.CHANNELS == "last":
             return keep(self.inner(x))
         return self.api.transpose(keep(self.inner(self.api.transpose(x, (0, 2, 1)))), (0, 2, 1))
@@ -161,7 +158,7 @@ class Attention(Block):
         self.pack(self.config["groups"], self.config["bias"])
         self.out = self.api.dense(self.w["o"], self.w["o_bias"] if self.config["bias"] else None)
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         api, groups, size = self.api, self.config["groups"], self.config["size"]
         if self.config["cut"] == "framework":
             mask = self.computed.get("mask")
@@ -200,7 +197,7 @@ class Mlp(Block):
         self.pack(self.config["units"])
         self.down = self.api.dense(self.w["down"])
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         found = self.projected(x, self.config["units"])
         return self.down(self.api.silu(found["gate"]) * found["up"])
 
@@ -222,7 +219,7 @@ class Experts(Block):
             else:
                 self.own(name, self.w[name].swapaxes(1, 2) if cut == "turned" else self.w[name])
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         api, cut = self.api, self.config["cut"]
         if cut == "list":
             each = [second(api.silu(first(x))) for first, second in zip(self.w1, self.w2, strict=True)]
@@ -248,7 +245,7 @@ class Stack(Block):
             self.own("kernels", kernels.swapaxes(0, 1) if self.config["cut"] == "second" else kernels)
             self.own("biases", biases)
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         for number in range(self.config["layers"]):
             if self.config["cut"] == "list":
                 x = self.api.tanh(self.layers_[number](x))
@@ -274,7 +271,7 @@ class Image(Block):
         self.conv = self.api.image(self.w["kernel"], self.w["bias"])
         self.dense = self.api.dense(kernel.reshape(self.w["dense"].shape))
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         api, cut = self.api, self.computed["cut"]
         image = self.conv(x[..., None] if api.CHANNELS == "last" else x[:, None])
         if cut != api.CHANNELS:
@@ -322,7 +319,7 @@ class Recurrent(Block):
             self.back = api.recurrent(kind, [[back]], backwards=True, **settings)
         self.out = api.dense(self.w["out"])
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         ids, initial = ids if self.computed.get("lengths") else None, self.computed.get("initial")
         if self.config["cut"] == "both":
             found = self.api.sequence(self.inner, x, ids, initial)
@@ -343,7 +340,7 @@ class WeightNormed(Block):
     def arrange(self) -> None:
         self.inner = self.api.weight_normed(self.w["g"], self.w["v"], self.w["bias"])
 
-    def forward(self, x: Any, ids: Any) -> Any:
+    def compute(self, x: Any, ids: Any) -> Any:
         return self.api.tanh(self.inner(x))
 
 
@@ -361,7 +358,7 @@ class Norm(Block):
             for name, array in self.w.items():
                 self.own(name, array)
 
-    def forward(self, x: Any, ids: Any = None) -> Any:
+    def compute(self, x: Any, ids: Any = None) -> Any:
         if self.config["cut"] == "framework":
             return keep(self.inner(x))
         if self.computed["kind"] == "layernorm":
@@ -398,7 +395,7 @@ class Model(Block):
             if "weight_of" in one.config:
                 api.share(one.inner, blocks[one.config["weight_of"]].inner)
 
-    def forward(self, ids: Any) -> Any:
+    def compute(self, ids: Any) -> Any:
         x = keep(self.embedding(ids))
         for number in self.config.get("calls", range(len(self.blocks))):
             one = self.blocks[number]
@@ -489,5 +486,5 @@ def loss_of(api: Any, model: Any, batch: dict[str, Array], config: Config) -> tu
     smoothing, words = config.get("smoothing", 0.0), config["words"]
     wanted = (1 - smoothing) * np.eye(words)[batch["targets"]] + smoothing / words
     logits = api.run(model, batch["ids"], config)
-    total = api.einsum("ntw,ntw->", api.constant(wanted), api.log_softmax(logits))
+    total = api.einsum("ntw,ntw->", api.constant(wanted, logits), api.log_softmax(logits))
     return -total / batch["targets"].size, logits

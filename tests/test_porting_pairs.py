@@ -32,7 +32,7 @@ def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
 def test_each_planted_mistake_is_named_at_its_rung_and_layer(started: dict[str, Side], tmp_path: Path) -> None:
     mistakes, missed = mistaken(), []
     assert len(mistakes) == 46
-    both = recorded([pair for pair, *_ in mistakes.values()], started, tmp_path)
+    both = recorded([pair for pair, *_ in mistakes.values()], started, tmp_path, steps=1)
     for (name, (_, rung, tensor, words)), sides in zip(mistakes.items(), both, strict=True):
         try:
             diff = compare_records(*sides)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from rosetta_record import CONTROL, FILES, FRAMEWORKS, Framework, Record, RecordError, one_unit_moved
+from rosetta_record import CONTROL, FILES, Record, RecordError, one_unit_moved
 from tests.porting_pairs import ADAM, write_batches
 from tests.porting_side import Side, record, record_small, train
 from tests.porting_zoo import EPSILON
@@ -439,11 +439,3 @@ def test_models_are_refused_in_one_line(left: Left) -> None:
     for what, line in left.refused.items():
         assert line.startswith(expected[what])
         assert "\n" not in line
-
-
-def test_adapters_have_the_same_methods_in_the_same_order() -> None:
-    order = [name for name in vars(Framework) if not name.startswith("_")]
-    for framework in FRAMEWORKS.values():
-        for kind in type(framework).__mro__[:-1]:
-            own = [name for name in vars(kind) if name in order]
-            assert own == sorted(own, key=order.index), kind

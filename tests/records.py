@@ -1,7 +1,7 @@
 """Records as rosetta_record writes them, made from NumPy alone: a small tagger as torch, Paddle and Keras keep it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -131,9 +131,27 @@ OPTIMIZERS = {
 }
 
 
+def saved(path: Path, name: str, layers: list[dict[str, Any]], files: dict[str, Any], **more: Any) -> Path:
+    """Write a record of the framework `name`: layers as record.json has them, arrays by file and name, and what else
+    record.json has."""
+    path.mkdir(parents=True, exist_ok=True)
+    for file, arrays in files.items():
+        save_file({key: np.array(array, order="C") for key, array in arrays.items()}, path / f"{file}.safetensors")
+    content = {"format": "rosetta-record", "version": 1, "framework": {"name": name}, "precision": "float64"}
+    (path / "record.json").write_text(json.dumps({**content, "layers": layers, **more}), "utf-8")
+    return path
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """Change what record.json says."""
+    content = json.loads((path / "record.json").read_text("utf-8"))
+    change(content)
+    (path / "record.json").write_text(json.dumps(content), "utf-8")
+    return path
+
+
 def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     """Write `data`, as `tagger` gives it, as a record of this framework."""
-    path.mkdir(parents=True, exist_ok=True)
     kinds, dot = FRAMEWORKS[framework], "/" if framework == "keras" else "."
 
     def own(arrays: dict[str, dict[str, Array]]) -> dict[str, Array]:
@@ -155,86 +173,95 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     for name in files["gradients"]:  # both biases of an LSTM have the same one
         if "bias_hh" in name:
             files["gradients"][name] = files["gradients"][name.replace("bias_hh", "bias_ih")]
-    files["inputs"], files["outputs"] = data["inputs"], {"logits": data["logits"]}
-    layers, calls, outputs = [], [], {}
+    files["inputs"], files["outputs"], files["layers"] = data["inputs"], {"logits": data["logits"]}, {}
+    layers, calls = [], []
     for number, layer in enumerate(kinds):
         parts = [data["outputs"][layer]]
         if layer == "lstm" and framework != "keras":
             parts += [parts[0][None, :, -1], np.zeros((1, N, H))]
         if layer == "bn" and framework != "keras":
-            parts = [np.ascontiguousarray(parts[0].swapaxes(1, 2))]  # channels stand before time
+            parts = [parts[0].swapaxes(1, 2)]  # channels stand before time
         names = [f"{number}:{layer}:{part}" for part in range(len(parts))]
-        outputs |= dict(zip(names, parts, strict=True))
+        files["layers"] |= dict(zip(names, parts, strict=True))
         calls.append({"layer": layer, "parts": names})
-        settings = SETTINGS[framework].get(layer, {}) | data["settings"].get(layer, {})
         owned = [name for name in files["weights"] if name.startswith(f"{layer}{dot}")]
         layers.append(
             {
                 "path": layer,
                 "classes": kinds[layer][0],
-                "settings": settings,
+                "settings": SETTINGS[framework].get(layer, {}) | data["settings"].get(layer, {}),
                 "training": data["training"],
                 "parameters": {name.removeprefix(f"{layer}{dot}"): name for name in owned},
                 "buffers": {},
             }
         )
-    files["layers"] = outputs
-    for name, arrays in files.items():
-        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path / f"{name}.safetensors")
     moving = ("running", "moving", "_mean", "_variance")
-    said = {
-        "format": "rosetta-record",
-        "version": 1,
-        "framework": {"name": framework, "version": "1", "backend": "tensorflow" if framework == "keras" else None},
-        "precision": data["precision"],
-        "layers": layers,
-        "calls": calls,
-        "weights": {
-            name: {"trainable": not any(word in name for word in moving), "tied_to": data.get("tied", {}).get(name)}
-            for name in files["weights"]
-        },
-        "optimizer": {"class": "Adam", "settings": OPTIMIZERS[framework] | data["optimizer"]},
-        "loss": data["loss"],
-        "steps": [{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
+    weights = {
+        name: {"trainable": not any(word in name for word in moving), "tied_to": data.get("tied", {}).get(name)}
+        for name in files["weights"]
     }
-    (path / "record.json").write_text(json.dumps(said), encoding="utf-8")
-    return path
+    return saved(
+        path,
+        framework,
+        layers,
+        files,
+        framework={"name": framework, "version": "1", "backend": "tensorflow" if framework == "keras" else None},
+        precision=data["precision"],
+        calls=calls,
+        weights=weights,
+        optimizer={"class": "Adam", "settings": OPTIMIZERS[framework] | data["optimizer"]},
+        loss=data["loss"],
+        steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
+    )
+
+
+Layers = dict[str, tuple[list[str], dict[str, Array], Array]]  # path -> classes, own arrays, output
+
+
+def of_layers(path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array]) -> Path:
+    """Write a record of these layers, with one step of Adam, whose slots are made of the gradients."""
+    dot = "/" if framework == "keras" else "."
+    weights = {f"{layer}{dot}{role}": array for layer, (_, own, _) in layers.items() for role, array in own.items()}
+    slots, gradients = SLOTS[framework], {name: gradients[name] for name in weights if name in gradients}
+    files = {
+        "inputs": {"x": np.arange(6.0).reshape(2, 3)},
+        "weights": weights,
+        "gradients": gradients,
+        "outputs": {"y": list(layers.values())[-1][2]},
+        "layers": {f"{path}:0": output for path, (_, _, output) in layers.items()},
+        "step-1": {name: weights[name] - 0.1 * gradient for name, gradient in gradients.items()},
+        "slots": {f"{name}|{slots['momentum']}": 0.1 * gradient for name, gradient in gradients.items()}
+        | {f"{name}|{slots['mean_square']}": 0.01 * gradient**2 for name, gradient in gradients.items()},
+    }
+    described = [
+        {"path": name, "classes": classes, "parameters": {role: f"{name}{dot}{role}" for role in own}}
+        for name, (classes, own, _) in layers.items()
+    ]
+    return saved(
+        path,
+        framework,
+        described,
+        files,
+        calls=[{"layer": name, "parts": [f"{name}:0"]} for name in layers],
+        optimizer={"class": "Adam"},
+        loss=1.0,
+        steps=[{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}],
+    )
 
 
 def cut(folder: Path) -> tuple[Path, Path]:
     """Two records of weights of the same numbers that are cut otherwise, of torch and of Keras."""
-    rng = np.random.default_rng(4)
-    width = 6
-    left: dict[str, Array] = {"out.weight": rng.standard_normal((4, width))}
-    right = {"out/kernel": left["out.weight"].T}
+    rng, output = np.random.default_rng(4), np.ones(2)
+    experts, kernel = rng.standard_normal((2, 3, 5)), rng.standard_normal((4, 6))
+    left: Layers = {"moe.0": (["mine.Moe"], {"w": experts}, output), "out": (["Linear"], {"weight": kernel}, output)}
+    right: Layers = {"moe": (["mine.Moe"], {str(number): one for number, one in enumerate(experts)}, output)}
+    right["out"] = (["Dense"], {"kernel": kernel.T}, output)
     for block in range(2):
-        qkv = left[f"b.{block}.qkv.weight"] = rng.standard_normal((3 * width, width))
-        right |= {f"b{block}/{n}/kernel": part.T for n, part in zip("qkv", np.split(qkv, 3), strict=True)}
-    left["moe.0.w"] = rng.standard_normal((2, 3, 5))
-    right |= {f"moe/{number}/kernel": expert for number, expert in enumerate(left["moe.0.w"])}
-    for name, framework, weights, kind in (("left", "torch", left, "Linear"), ("right", "keras", right, "Dense")):
-        (folder / name).mkdir(parents=True)
-        dot = "/" if framework == "keras" else "."
-        layers: dict[str, dict[str, str]] = {}
-        for weight in weights:
-            path, _, role = weight.rpartition(dot)
-            layers.setdefault(path, {})[role] = weight
-        said = {
-            "format": "rosetta-record",
-            "version": 1,
-            "framework": {"name": framework},
-            "precision": "float64",
-            "layers": [
-                {"path": path, "classes": ["mine.Moe" if "w" in own else kind], "parameters": own}
-                for path, own in layers.items()
-            ],
-            "loss": 1.0,
-        }
-        (folder / name / "record.json").write_text(json.dumps(said), encoding="utf-8")
-        for file in ("weights", "gradients"):
-            arrays = {key: np.array(array, order="C") for key, array in weights.items()}
-            save_file(arrays, folder / name / f"{file}.safetensors")
-    return folder / "left", folder / "right"
+        qkv = rng.standard_normal((18, 6))
+        left[f"b.{block}.qkv"] = (["Linear"], {"weight": qkv}, output)
+        for name, part in zip("qkv", np.split(qkv, 3), strict=True):
+            right[f"b{block}/{name}"] = (["Dense"], {"kernel": part.T}, output)
+    return of_layers(folder / "left", "torch", left, {}), of_layers(folder / "right", "keras", right, {})
 
 
 def changed(data: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

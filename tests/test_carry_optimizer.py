@@ -1,9 +1,8 @@
 """`rosetta carry --optimizer`: a training goes on in another framework as if it had never left the first one."""
 
-import json
 import subprocess
 from collections.abc import Callable
-from itertools import permutations
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from common.errors import CannotBeginError
 from tests.porting_pairs import ADAM, DENSE, SGD, WORDS, rounded, write_batches
 from tests.porting_side import FRAMEWORKS, Side, run_program, train_in_halves, train_second_half
 from tests.program import refusal, rosetta
-from tests.records import RATE, SLOTS, changed, tagger, write
+from tests.records import RATE, SLOTS, changed, edited, tagger, write
 
 HALF = 5  # steps
 BOUND = 1e-8
@@ -36,7 +35,9 @@ TRAININGS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "adamw": ({**ADAM, "name": "adamw", "rate": rounded(0.01), "decay": rounded(0.01)}, [ATTENTION]),
     "rmsprop": ({**RMSPROP, "rate": rounded(0.01)}, [DENSE]),
 }
-PAIRS = [(name, *pair) for name in TRAININGS for pair in permutations(FRAMEWORKS, 2)]
+# Each kind of optimizer goes from each framework to another, round one way or the other.
+RINGS = [(*FRAMEWORKS, FRAMEWORKS[0]), (*FRAMEWORKS[::-1], FRAMEWORKS[-1])]
+PAIRS = [(name, *pair) for name, ring in zip(TRAININGS, RINGS * 2, strict=True) for pair in pairwise(ring)]
 DATA = tagger()
 Change = Callable[[dict[str, Any]], Any]  # of what record.json says
 
@@ -48,14 +49,6 @@ def config_of(name: str) -> dict[str, Any]:
     optimizer, blocks = TRAININGS[name]
     base = {"words": WORDS, "width": 4, "dtype": "float64", "training": True, "seed": 0}
     return {**base, "blocks": blocks, "optimizer": optimizer}
-
-
-def edited(folder: Path, change: Change) -> Path:
-    path = folder / "record.json"
-    said = json.loads(path.read_text("utf-8"))
-    change(said)
-    path.write_text(json.dumps(said), "utf-8")
-    return folder
 
 
 def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide], folder: Path) -> None:

@@ -36,7 +36,9 @@ from tests.records import (
     T,
     changed,
     cross_entropy,
+    edited,
     reaching_the_output,
+    saved,
     tagger,
     write,
 )
@@ -138,21 +140,13 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
     }  # fmt: skip
 
 
-def of_layers(path: Path, framework: str, layers: list[dict[str, Any]], weights: dict[str, Array]) -> Side:
-    """A record of layers and nothing but their weights."""
-    path.mkdir()
-    save_file({name: np.array(array, order="C") for name, array in weights.items()}, path / "weights.safetensors")
-    said = {"format": "rosetta-record", "version": 1, "framework": {"name": framework}, "layers": layers}
-    (path / "record.json").write_text(json.dumps(said | {"precision": "float64"}), encoding="utf-8")
-    return Side(path)
-
-
 def one_layer(
     path: Path, framework: str, classes: list[str], settings: dict[str, Any], own: dict[str, Array]
 ) -> Side:
+    """A record of a layer and nothing but its weights."""
     weights = {f"l.{role}": array for role, array in own.items()}
     layer = {"path": "l", "classes": classes, "settings": settings, "parameters": {role: f"l.{role}" for role in own}}
-    return of_layers(path, framework, [layer], weights)
+    return Side(saved(path, framework, [layer], {"weights": weights}))
 
 
 @pytest.mark.parametrize("name", layouts())
@@ -405,7 +399,7 @@ def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
             said["layers"].append({"path": "drop", "classes": ["Dropout"], "settings": {}})
             said["calls"].insert(place, {"layer": "drop", "parts": ["9:drop:0"]})
 
-        described(path, change)
+        edited(path, change)
         outputs = load_file(path / "layers.safetensors") | {"9:drop:0": np.full(3, output)}
         save_file(outputs, path / "layers.safetensors")
         return Side(path)
@@ -493,12 +487,6 @@ def test_a_mapping_that_cannot_be_obeyed_is_refused(text: str, tmp_path: Path) -
         compare_records(*sides, read_mapping(tmp_path / "mapping.toml"))
 
 
-def described(record: Path, change: Change) -> None:
-    said = json.loads((record / "record.json").read_text())
-    change(said)
-    (record / "record.json").write_text(json.dumps(said))
-
-
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
@@ -514,27 +502,27 @@ HOSTILE: dict[str, Callable[[Path], Any]] = {
     "no record.json": lambda record: (record / "record.json").unlink(),
     "no JSON": lambda record: (record / "record.json").write_text("{"),
     "deep JSON": lambda record: (record / "record.json").write_text("[" * 100_000),
-    "another format": lambda record: described(record, put("format", value=lambda _: "onnx")),
-    "a later version": lambda record: described(record, put("version", value=lambda _: 2)),
-    "another framework": lambda record: described(record, put("framework", "name", value=lambda _: "mxnet")),
-    "a number for a name": lambda record: described(record, lambda said: said["layers"][0].update(path=3)),
-    "a long name": lambda record: described(record, lambda said: said["layers"][0].update(path="x" * 5000)),
+    "another format": lambda record: edited(record, put("format", value=lambda _: "onnx")),
+    "a later version": lambda record: edited(record, put("version", value=lambda _: 2)),
+    "another framework": lambda record: edited(record, put("framework", "name", value=lambda _: "mxnet")),
+    "a number for a name": lambda record: edited(record, lambda said: said["layers"][0].update(path=3)),
+    "a long name": lambda record: edited(record, lambda said: said["layers"][0].update(path="x" * 5000)),
     "weights that are not there": lambda record: (record / "weights.safetensors").unlink(),
     "weights that are cut": lambda record: cut(record / "weights.safetensors"),
     "an array larger than its file": lambda record: claims(record / "weights.safetensors"),
     "a folder for a file": lambda record: (
         (record / "layers.safetensors").unlink(), (record / "layers.safetensors").mkdir()
     ),
-    "a kernel of too few axes": lambda record: described(
+    "a kernel of too few axes": lambda record: edited(
         record, lambda said: said["layers"][0].update(classes=["Linear"], parameters={"weight": "fc.bias"})
     ),
-    "a layer of the wrong shape": lambda record: described(
+    "a layer of the wrong shape": lambda record: edited(
         record, lambda said: said["layers"][0].update(classes=["GRU"], parameters={"weight_ih_l0": "fc.bias"})
     ),
-    "a name of two lines": lambda record: described(
+    "a name of two lines": lambda record: edited(
         record, lambda said: said["calls"].append({"layer": "fc", "parts": ["a\u2028b"]})
     ),
-    "layers without a partner": lambda record: described(record, lambda said: said["layers"].pop()),
+    "layers without a partner": lambda record: edited(record, lambda said: said["layers"].pop()),
 }  # fmt: skip
 
 
@@ -563,7 +551,7 @@ def test_layers_that_differ_inside_a_model_whose_outputs_agree_are_a_remark_and_
     assert found.notes[0].startswith("inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0")
     (sides[1] / "outputs.safetensors").unlink()  # then the loss speaks for the model
     assert compare_records(*map(Side, sides)).passed
-    described(sides[1], lambda said: said.update(loss=9.0))
+    edited(sides[1], lambda said: said.update(loss=9.0))
     assert compare_records(*map(Side, sides)).broken == "forward"
 
 
@@ -572,7 +560,7 @@ def test_nothing_passes_by_default(tmp_path: Path) -> None:
     for side in sides:
         for file in ("slots", "step-1", "step-last"):
             (side / f"{file}.safetensors").unlink()
-        described(side, lambda said: said.update(steps=[]))
+        edited(side, lambda said: said.update(steps=[]))
     out = rosetta("diff", *sides)[1]
     assert "computes: tensors, weights, forward, loss, gradients; not compared: step, trajectory" in out.replace(
         "\n", " "
@@ -582,7 +570,7 @@ def test_nothing_passes_by_default(tmp_path: Path) -> None:
     for side in sides:
         for file in side.glob("*.safetensors"):
             file.unlink()
-        described(side, lambda said: said.update(layers=[], calls=[], weights={}, loss=None, optimizer=None))
+        edited(side, lambda said: said.update(layers=[], calls=[], weights={}, loss=None, optimizer=None))
     assert "nothing of right and left was compared" in refusal(1, "diff", *sides)
 
 
@@ -612,7 +600,7 @@ def test_a_file_that_was_lost_is_damage(file: str, tmp_path: Path) -> None:
     sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "keras", DATA)
     (sides[1] / f"{file}.safetensors").unlink()
     assert f"{file}.safetensors has no " in refusal(2, "diff", *sides)
-    described(sides[0], lambda said: said.update(files={"gradients": 3}))
+    edited(sides[0], lambda said: said.update(files={"gradients": 3}))
     assert "gradients.safetensors has 9 arrays, and record.json says 3" in refusal(2, "diff", *sides)
 
 
@@ -620,7 +608,7 @@ def test_a_call_that_gave_nothing_is_passed_over(tmp_path: Path) -> None:
     change = reaching_the_output(of_activation("tanh", lambda outputs: 2 * outputs))
     sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "keras", changed(DATA, change))
     for side in sides:
-        described(side, lambda said: said["calls"].insert(0, {"layer": "fc", "parts": []}))
+        edited(side, lambda said: said["calls"].insert(0, {"layer": "fc", "parts": []}))
     assert compare_records(*map(Side, sides)).explanation[1].startswith("fc output, call 2")
 
 
@@ -667,7 +655,7 @@ def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> No
 
 def test_what_is_carried_to_keras_stands_in_the_order_in_which_it_reads(tmp_path: Path) -> None:
     folders = [write(tmp_path / name, name, DATA) for name in ("torch", "keras")]
-    described(folders[1], lambda said: said["layers"].insert(0, {"path": "model", "classes": ["Functional"]}))
+    edited(folders[1], lambda said: said["layers"].insert(0, {"path": "model", "classes": ["Functional"]}))
     sides = list(map(Side, folders))
     arrays, path = carried(paired(*sides)), tmp_path / "model.h5"
     assert "model.load_weights" in write_carried(path, sides[1], arrays)
@@ -698,6 +686,6 @@ def test_what_cannot_be_carried_is_refused(tmp_path: Path, monkeypatch: pytest.M
     assert "--like" in refusal(2, "carry", paddle.path, "--to", "keras", "-o", out)
     wrong = refusal(2, "carry", paddle.path, "--to", "torch", "-o", tmp_path / "out.pt", "--like", keras.path)
     assert "is a record of keras" in wrong
-    described(paddle.path, lambda said: said["layers"][-1]["parameters"].pop("bias"))
+    edited(paddle.path, lambda said: said["layers"][-1]["parameters"].pop("bias"))
     with pytest.raises(CannotBeginError, match="do not both have bias"):
         carried(paired(Side(paddle.path), keras))

@@ -1,14 +1,12 @@
 """Two records of one model that were cut otherwise: weights, outputs, gradients and slots find each other, by their
 numbers or their shapes, and what is wrong with one is named."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from benchmarks.compare.carry import carried
 from benchmarks.compare.comparer import Array
@@ -18,46 +16,13 @@ from benchmarks.compare.mapping import read_mapping
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
 from common.errors import CannotBeginError
+from tests.records import Layers, of_layers
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
-RATE = 0.1
-Layers = dict[str, tuple[list[str], dict[str, Array], Array]]  # path -> classes, own arrays, output
 
 
-def record(path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array], seed: int = 0) -> Side:
-    """A record of these layers, with one step of Adam, whose slots are made of the gradients."""
-    dot = "/" if framework == "keras" else "."
-    weights = {f"{layer}{dot}{role}": array for layer, (_, own, _) in layers.items() for role, array in own.items()}
-    slot, square = ("momentum", "velocity") if framework == "keras" else ("exp_avg", "exp_avg_sq")
-    files: dict[str, dict[str, Array]] = {
-        "inputs": {"x": np.arange(float(N * T)).reshape(N, T)},
-        "weights": weights,
-        "gradients": {name: gradients[name] for name in weights if name in gradients},
-        "outputs": {"y": list(layers.values())[-1][2]},
-        "layers": {f"{path}:0": output for path, (_, _, output) in layers.items()},
-    }
-    files["step-1"] = {name: weights[name] - RATE * gradient for name, gradient in files["gradients"].items()}
-    files["slots"] = {f"{name}|{slot}": 0.1 * g for name, g in files["gradients"].items()}
-    files["slots"] |= {f"{name}|{square}": 0.01 * g**2 for name, g in files["gradients"].items()}
-    path.mkdir()
-    for name, arrays in files.items():
-        save_file({key: np.array(array, order="C") for key, array in arrays.items()}, path / f"{name}.safetensors")
-    said = {
-        "format": "rosetta-record",
-        "version": 1,
-        "framework": {"name": framework},
-        "precision": "float64",
-        "layers": [
-            {"path": name, "classes": classes, "parameters": {role: f"{name}{dot}{role}" for role in own}}
-            for name, (classes, own, _) in layers.items()
-        ],
-        "calls": [{"layer": name, "parts": [f"{name}:0"]} for name in layers],
-        "optimizer": {"class": "Adam"},
-        "loss": 1.0,
-        "steps": [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}],
-    }
-    (path / "record.json").write_text(json.dumps(said), "utf-8")
-    return Side(path)
+def record(path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array]) -> Side:
+    return Side(of_layers(path, framework, layers, gradients))
 
 
 Split = Callable[[Array], list[Array]]  # of the last axis into query, key and value

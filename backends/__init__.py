@@ -46,8 +46,9 @@ OTHER_NAMES = {"pytorch": "torch", "tensorflow": "keras", "tf": "keras", "paddle
 
 def own_name(name: str) -> str:
     """The table's name of a backend that may be called otherwise, such as PyTorch:compile for torch:compile."""
-    framework, colon, variant = name.strip().lower().partition(":")
-    return OTHER_NAMES.get(framework, framework) + colon + variant
+    framework, colon, variant = name.strip().partition(":")
+    small = framework.lower()
+    return OTHER_NAMES.get(small, small if small in TABLE else framework) + colon + variant
 
 
 def find(name: str, python: str | None = None) -> Entry:

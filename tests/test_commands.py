@@ -243,7 +243,7 @@ def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing(tmp_path, run) -
         "line 2: 1 column": [*train, "--data", bad],
         "choose one of numpy, keras": [*train, "--backend", "jax"],
         "choose one of": ["translate", run, "--backend", "torch:fast", "It is red."],
-        "no backend 'tensorflow'": ["bench", "--backends", "torch,tensorflow"],
+        "no backend 'jax'": ["bench", "--backends", "torch,jax"],
     }.items():
         assert expected in refusal(2, *command)
     for option in ("--num-samples 0", "--dtype float8", "--validation-split nan", "--learning-rate nan"):

@@ -297,11 +297,11 @@ PLANTED: dict[str, tuple[Pair, str, str, str]] = {
     ),
     "attention mask's sign": (
         pair_of("torch", "keras", MASKED, wrong=[computed(mask="words")]),
-        "forward", "blocks.0.inner:output output", "the attention's weights (docs/deviations.md#attention-mask)",
+        "forward", "blocks.0.inner:output output", "where ids is not 0 on the left and where ids is 0 on the right",
     ),
     "GELU's approximation": (
         pair_of("paddle", "torch", GELU, wrong=[computed(by_tanh=True)]),
-        "forward", "", "approximation by tanh is False on the left",
+        "forward", "", "gelu on the left and gelu by tanh on the right",
     ),
     "dropout left on": (
         pair_of("torch", "paddle", DENSE, DROPOUT, DENSE, training=False, instead={"training": True}),
@@ -312,7 +312,7 @@ PLANTED: dict[str, tuple[Pair, str, str, str]] = {
     ),
     "bias correction": (
         pair_of("paddle", "torch", DENSE, optimizer=ADAM, instead={"optimizer": {**ADAM, "uncorrected": True}}),
-        "step", "", "does not correct the bias",
+        "step", "", "is corrected on the left and not corrected on the right",
     ),
     "gradient clipping's norm": (
         pair_of("paddle", "keras", DENSE, optimizer=CLIPPED, instead={"optimizer": {**CLIPPED, "norm": "each"}}),
@@ -324,7 +324,7 @@ PLANTED: dict[str, tuple[Pair, str, str, str]] = {
     ),
     "time axis": (
         pair_of("paddle", "torch", ONE_WAY, wrong=[computed(time_first=True)]),
-        "forward", "blocks.0.inner:l0 sequence", "time is the first axis",
+        "forward", "blocks.0.inner:l0 sequence", "is the second on the left and the first on the right",
     ),
     "tied weights untied": (
         pair_of("torch", "paddle", NORM, tied=True, instead=computed(tied=False)),

@@ -48,7 +48,7 @@ def tagger(seed: int = 0) -> dict[str, Any]:
         for layer, of in weights.items()
     }
     after = {
-        layer: {name: array - RATE * gradients[layer].get(name, 0.1 * array) for name, array in of.items()}
+        layer: {name: array - RATE * adam(gradients[layer].get(name), array) for name, array in of.items()}
         for layer, of in weights.items()
     }
     return {
@@ -70,6 +70,11 @@ def tagger(seed: int = 0) -> dict[str, Any]:
         "precision": "float64",
         "training": True,
     }
+
+
+def adam(gradient: Array | None, array: Array) -> Array:
+    """How far the first step moves a weight, as a multiple of the learning rate; a running mean moves by itself."""
+    return 0.1 * array if gradient is None else gradient / (np.abs(gradient) + 1e-8)
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> float:

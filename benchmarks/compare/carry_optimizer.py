@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compare.broken import TWO_BIASES
 from benchmarks.compare.carry import check_file, laid_out, write_file
-from benchmarks.compare.causes import steps_differ
 from benchmarks.compare.comparer import Array
+from benchmarks.compare.facts import steps_differ
 from benchmarks.compare.layouts import KEPT, NEEDED_BY, RATE_IN_MOMENTUM, SAME_SLOTS, SLOTS
 from benchmarks.compare.pairing import Pairing
-from benchmarks.compare.probes import TWO_BIASES
 from benchmarks.compare.record import Side, UnfitRecordsError
 
 SUFFIXES = {"torch": (".pt",), "paddle": (".pdopt",), "keras": (".safetensors",)}

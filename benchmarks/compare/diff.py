@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compare.broken import Cause
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Array, Check, Item, explained, head, judge, nearest
 from benchmarks.compare.drafts import guessed, line_of_pair
 from benchmarks.compare.layouts import PARENT
 from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.pairing import Pairing, paired
-from benchmarks.compare.probes import Cause
 from benchmarks.compare.record import Side, is_number
 from benchmarks.compare.rungs import COMPARED, Rungs
 
@@ -104,7 +104,10 @@ class Diff:
             "breaks_at": self.broken,
             "not_compared": self.missing,
             "explanation": self.explanation,
-            "causes": [{"sentence": cause.sentence, "link": cause.link or None} for cause in self.causes],
+            "causes": [
+                {"standing": cause.standing, "sentence": cause.sentence, "link": cause.link or None}
+                for cause in self.causes
+            ],
             "checks": [
                 {name: check[name] for name in check if name not in ("backend", "variant", "dtype")}
                 for check in checks

@@ -171,6 +171,9 @@ SETTINGS = by_framework({  # those of layers that change numbers
     "activation": ("nonlinearity", "", "activation"),
     "num_heads": ("num_heads", "num_heads", "num_heads"),
     "negative_slope": ("negative_slope", "_negative_slope", "negative_slope"),
+    "stride": ("stride", "_stride", "strides"),
+    "dilation": ("dilation", "_dilation", "dilation_rate"),
+    "padding": ("padding", "_padding", "padding"),
 })  # fmt: skip
 OPTIMIZERS = by_framework({  # whose settings mean the same everywhere; torch's "betas" are two
     "learning_rate": ("lr", "learning_rate", "learning_rate"),

@@ -48,7 +48,8 @@ def channels_stand_first(group: WeightGroup) -> bool:
     """Whether the channels of a layer's output follow its rows, as its settings or its framework have it."""
     settings = group.layer.settings
     said = str(settings.get("data_format") or settings.get("_data_format") or "")
-    return said == "channels_first" or said.startswith("NC") or (not said and group.side.framework != "keras")
+    usual = not said and group.side.framework in ("torch", "paddle")
+    return usual or said == "channels_first" or said.startswith("NC")
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Rungs:
                 self._skipped("weights", f"{', '.join(names)}, of {side.name} alone")
         same = self.left.precision == self.right.precision
         tolerance = 0.0 if same else ROUNDED_WEIGHTS[self.precision]
-        for pair, name in self._tensors_of_pairs():
+        for pair, name in self.tensors_of_pairs():
             yield self._item("weights", pair, name, "weights", tolerance, scale=1.0 if same else None)
 
     def _forward(self) -> Iterator[LayerItem]:
@@ -171,7 +172,7 @@ class Rungs:
         if self._both("gradients", "gradients", "gradients"):
             smallest = SMALLEST_SCALE[self.precision] * self.left.largest("gradients")
             bound = self.tolerances["gradients"]
-            for pair, name in self._tensors_of_pairs("gradients"):
+            for pair, name in self.tensors_of_pairs("gradients"):
                 yield self._item("gradients", pair, name, "gradients", bound, smallest_scale=smallest)
 
     def _step(self) -> Iterator[LayerItem]:
@@ -191,7 +192,7 @@ class Rungs:
     def _slots(self) -> Iterator[LayerItem]:
         both = [
             (slot, pair, name, left[slot], right[slot])
-            for pair, name in self._tensors_of_pairs()
+            for pair, name in self.tensors_of_pairs()
             for left, right in [(pair.left.slots(name), pair.right.slots(name))]
             for slot in left
             if slot in right
@@ -231,7 +232,7 @@ class Rungs:
         left, right = (partial(group.tensor, name, file) for group in pair.both)
         return LayerItem(rung, f"{pair.name} {name}", right, left, tolerance, pair=pair, name=name, **more)
 
-    def _tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[GroupPair, str]]:
+    def tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[GroupPair, str]]:
         """Each tensor of which either side's file has anything."""
         for pair in self.pairing.pairs:
             for name in dict.fromkeys((*pair.left.tensors, *pair.right.tensors)):
@@ -240,7 +241,7 @@ class Rungs:
 
     def _scales(self, file: str, smallest: float) -> list[tuple[GroupPair, str, float]]:
         """For each tensor how far it moved at most, and at least this share of the farthest that a weight did."""
-        far = [(pair, name, moved(pair, name, file)) for pair, name in self._tensors_of_pairs()]
+        far = [(pair, name, moved(pair, name, file)) for pair, name in self.tensors_of_pairs()]
         most = max((distance for _, name, distance in far if not name.startswith("moving_")), default=0.0)
         return [(pair, name, max(distance, smallest * most) or 1.0) for pair, name, distance in far]
 

@@ -1,0 +1,211 @@
+"""A rung that breaks, as its causes see it, and the one rule by which a cause is told."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, islice, product
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from benchmarks.compare.comparer import (
+    ARRANGEMENTS,
+    Array,
+    Check,
+    head,
+    largest,
+    largest_difference,
+    nearest_arrangement,
+)
+from benchmarks.compare.groups import WeightGroup, settings_of
+from benchmarks.compare.record import LARGEST_SETTING, Side
+from benchmarks.compare.rungs import LayerItem, Rungs
+
+REGISTER = "docs/deviations.md"
+SMALLER = 10  # times that the error must become smaller within the bound
+MUCH_SMALLER, NEAR_THE_BOUND = 1000, 30  # times smaller, and at most so many bounds, where it is not within the bound
+CHOICES_TRIED, WORK = 4000, 1 << 35  # choices of a space, and multiplications for all of them, for each side
+LIKELY, SEEN, MORE = "likely", "differs", "to see more"
+TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
+LEFT_CHOICES = 8  # of those by which the left side can be explained
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A line below the explanation. It is `likely` only where its test passed on the numbers. What differs is a fact,
+    and what to record next is told where no test passed."""
+
+    sentence: str
+    entry: str = ""  # of the register
+    standing: str = LIKELY
+
+    @property
+    def link(self) -> str:
+        return f"{REGISTER}#{self.entry}" if self.entry else ""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The item that is shown, and all items of the rung that fail."""
+
+    rungs: Rungs
+    item: LayerItem
+    check: Check
+    failed: Sequence[tuple[LayerItem, Check]]
+
+    @cached_property
+    def arrays(self) -> tuple[Array, Array]:
+        """The right and the left array that are shown, the right one's axes in the left one's order where it is an
+        output; empty ones where a side has none."""
+        right, left = (np.zeros(0) if array is None else array for array in self.item.load())
+        ways = [arranged(right) for arranged in ARRANGEMENTS.values()] if self.item.is_output else [right]
+        errors = [largest_difference(one, left)[0] if one.shape == left.shape else inf for one in ways]
+        return ways[nearest_arrangement(errors)], left
+
+    @cached_property
+    def moved(self) -> tuple[Array, Array]:
+        """The arrays; of weights after a step by how much both sides moved them, in their first rows."""
+        return self.moved_of(self.item) if self.item.is_update else self.arrays
+
+    def moved_of(self, item: LayerItem) -> tuple[Array, Array]:
+        pairs = list(zip(item.load(), (group.tensor(item.name) for group in reversed(both(item))), strict=True))
+        if any(after is None or start is None or start.shape != after.shape for after, start in pairs):
+            return np.zeros(0), np.zeros(0)
+        right, left = (head(after).astype(np.float64) - head(start) for after, start in pairs)  # type: ignore
+        return right, left
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The left and the right side."""
+        return self.rungs.left, self.rungs.right
+
+    @property
+    def groups(self) -> Sequence[WeightGroup]:
+        """The groups that are shown, left and right; none for what is of no layer."""
+        return both(self.item)
+
+    @property
+    def kind(self) -> str:
+        """The kind of layer that is shown."""
+        return self.item.pair.left.kind if self.item.pair else ""
+
+    def settings(self, name: str) -> list[Any]:
+        """A setting of the layer that is shown, left and right."""
+        return [group.settings.get(name) for group in self.groups]
+
+    def explains(self, made: Array | None, seen: Array, scale: float = 0.0) -> bool:
+        """The one rule: whether a mistake that would make one array of a side's numbers explains the other, which is
+        seen. What is left of the error must be rounding: within the rung's bound and ten times smaller than the
+        error that is shown, or a thousand times smaller and near the bound."""
+        if made is None or made.shape != seen.shape or not made.size:
+            return False
+        error = largest_difference(made, seen)[0] / (scale or largest(seen) or 1.0)
+        bound = max(self.check.tolerance, 8 * self.rungs.unit)
+        within = min(bound, self.check.error / SMALLER)
+        return error <= max(within, min(NEAR_THE_BOUND * bound, self.check.error / MUCH_SMALLER))
+
+    def padded_inputs(self) -> Iterator[tuple[str, Array]]:
+        """The left side's inputs (N, T) in which a 0 may be padding, without those of batches after the first."""
+        for name, array in self.rungs.left.arrays("inputs").items():
+            ids = array.dtype.kind == "i" and array.ndim == 2 and not name.startswith("batch")
+            if ids and 0 < np.count_nonzero(array) < array.size:
+                yield name, array
+
+
+def both(item: LayerItem) -> Sequence[WeightGroup]:
+    return item.pair.both if item.pair else ()
+
+
+def number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and abs(value) < LARGEST_SETTING else 0.0
+
+
+def factor(broken: Broken, right: Array, left: Array) -> float | None:
+    """The number by which the right array is the left one's multiple, if it is one."""
+    right, left = head(right).astype(np.float64), head(left).astype(np.float64)
+    if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
+        return None
+    with np.errstate(over="ignore"):
+        ratio = float((right * (left / largest(left))).sum() / (left * (left / largest(left))).sum())
+    return ratio if ratio and abs(ratio - 1) > 1e-12 and broken.explains(ratio * left, right) else None
+
+
+def tied(broken: Broken) -> str:
+    """On which side alone the weight is tied to another layer's."""
+    marks = []
+    for group in broken.groups:
+        names = set(group.names)
+        weights = group.side.says.weights
+        marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
+    return ("left" if marks[0] else "right") if len(marks) == 2 and marks[0] != marks[1] else ""
+
+
+def drops(side: Side) -> Iterator[tuple[str, float]]:
+    for layer in side.says.layers:
+        rate = settings_of(side.framework, layer).get("rate")
+        random = any("rop" in name or "RNN" in name for name in layer.classes)
+        if layer.training and random and isinstance(rate, int | float) and 0 < rate < 1:
+            yield layer.path, rate
+
+
+def name_of(broken: Broken) -> str:
+    return (broken.item.pair.name if broken.item.pair else broken.item.tensor) or "the model"
+
+
+Choice = Mapping[str, Any]  # for each aspect what is chosen
+
+
+@dataclass(frozen=True)
+class Space:
+    """All that a side may compute: for each aspect what there is to choose, the usual first, and what comes of a
+    choice; None for one that cannot be."""
+
+    aspects: Mapping[str, Sequence[Any]]
+    compute: Callable[..., Array | None]
+    agrees: Callable[[Array | None], bool]  # whether it is what the side has
+    cost: int = 1  # multiplications for each choice
+
+    def usual(self) -> Choice:
+        return {aspect: choices[0] for aspect, choices in self.aspects.items()}
+
+    def fitting(self, start: Choice, most: int) -> list[Choice]:
+        """The choices by which the side is explained: those in which as few aspects as possible are not as in
+        `start`, and at most so many. Not all are tried where there are too many."""
+        tried = min(CHOICES_TRIED, 1 + WORK // max(1, self.cost))
+        for number in range(most + 1):
+            found = []
+            for choice in islice(self._others(start, number), tried):
+                tried -= 1
+                try:
+                    made = self.compute(**choice)
+                except (ValueError, IndexError, ZeroDivisionError):  # of shapes that do not fit
+                    continue
+                if self.agrees(made):
+                    found.append(choice)
+            if found:
+                return found
+        return []
+
+    def _others(self, start: Choice, number: int) -> Iterator[Choice]:
+        """The choices in which so many aspects are not as in `start`."""
+        for aspects in combinations(self.aspects, number):
+            others = ([one for one in self.aspects[aspect] if one != start[aspect]] for aspect in aspects)
+            for values in product(*others):
+                yield {**start, **dict(zip(aspects, values, strict=True))}
+
+
+def parting(left: Space, right: Space, most: tuple[int, int]) -> tuple[Choice, list[Choice]] | None:
+    """A choice that explains the left side, and those that explain the right one with the fewest aspects otherwise;
+    None where a side cannot be explained, or one choice explains both. `most` is how many aspects may be unusual on
+    the left, and how many may be otherwise on the right."""
+    found: tuple[Choice, list[Choice]] | None = None
+    fewest = most[1] + 1
+    for one in left.fitting(left.usual(), most[0])[:LEFT_CHOICES]:
+        others = right.fitting(one, fewest - 1)
+        number = sum(others[0][aspect] != one[aspect] for aspect in one) if others else fewest
+        if number == 0:
+            return None
+        if number < fewest:
+            found, fewest = (one, others), number
+    return found

@@ -1,0 +1,114 @@
+"""Layers in NumPy, computed from recorded inputs and weights in the canonical layout, which has channels last."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from benchmarks.compare.activations import sigmoid, softmax
+from benchmarks.compare.comparer import Array
+
+Sizes = tuple[int, ...]
+Pads = Sequence[tuple[int, int]]  # for each axis how many zeros stand before and after
+
+
+def convolved(x: Array, kernel: Array, stride: Sizes, dilation: Sizes, pads: Pads) -> Array | None:
+    """The convolution of x (N, ..., C) with a kernel (..., C / groups, F); None where x is too small for it."""
+    axes = kernel.ndim - 2
+    x = np.pad(x, [(0, 0), *pads, (0, 0)])
+    spans = [(size - 1) * step + 1 for size, step in zip(kernel.shape, dilation, strict=False)]
+    if any(size < span for size, span in zip(x.shape[1:-1], spans, strict=True)):
+        return None
+    windows = sliding_window_view(x, spans, tuple(range(1, axes + 1)))  # (N, ..., C, spans)
+    windows = windows[:, *(slice(None, None, step) for step in stride)]
+    windows = windows[(slice(None),) * (axes + 2) + tuple(slice(None, None, step) for step in dilation)]
+    groups = x.shape[-1] // kernel.shape[-2]
+    over = [*range(axes + 2, 2 * axes + 2), axes + 1], [*range(axes), axes]
+    parts = zip(np.split(windows, groups, axes + 1), np.split(kernel, groups, -1), strict=True)
+    return np.concatenate([np.tensordot(one, other, over) for one, other in parts], -1)
+
+
+def spread(x: Array, kernel: Array, stride: Sizes, first: int, shape: Sizes) -> Array | None:
+    """The transposed convolution of x (N, ..., C) with a kernel (..., F, C): as much as has this shape and begins at
+    `first` on each axis."""
+    sizes = kernel.shape[:-2]
+    wide = np.zeros((len(x), *((n - 1) * s + 1 for n, s in zip(x.shape[1:-1], stride, strict=True)), x.shape[-1]))
+    wide[:, *(slice(None, None, step) for step in stride)] = x
+    turned = np.flip(kernel, tuple(range(len(sizes)))).swapaxes(-1, -2)
+    once = (1,) * len(sizes)
+    full = convolved(wide, turned, once, once, [(size - 1, size - 1) for size in sizes])
+    if full is None or len(shape) != full.ndim:
+        return None
+    full = full[:, *(slice(first, None) for _ in sizes)]
+    short = [max(0, wanted - size) for size, wanted in zip(full.shape, shape, strict=True)]
+    return np.pad(full, [(0, size) for size in short])[:, *(slice(0, size) for size in shape[1:-1])]
+
+
+def pads_of(padding: int | str | Sizes, sizes: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
+    """What a setting means: so many zeros on each side, "valid", "causal", or "same" as in Keras, where the odd zero
+    stands after."""
+    found = []
+    for axis, (size, k, s, d) in enumerate(zip(sizes, kernel, stride, dilation, strict=True)):
+        span = (k - 1) * d
+        if padding == "same":
+            whole = max(0, (-(-size // s) - 1) * s + span + 1 - size)
+            found.append((whole // 2, whole - whole // 2))
+        elif padding == "causal":
+            found.append((span, 0))
+        else:
+            one = 0 if isinstance(padding, str) else padding if isinstance(padding, int) else padding[axis]
+            found.append((one, one))
+    return found
+
+
+def normalized(x: Array, axes: Sizes, epsilon: float, place: str, centered: bool = True, ddof: int = 0) -> Array:
+    """x with mean 0, where it is centered, and mean square 1 along these axes."""
+    of = x - x.mean(axes, keepdims=True) if centered else x
+    return of / root((of**2).sum(axes, keepdims=True) / (np.prod([x.shape[a] for a in axes]) - ddof), epsilon, place)
+
+
+def root(square: Array, epsilon: float, place: str) -> Array:
+    return np.sqrt(square + epsilon) if place == "inside the root" else np.sqrt(square) + epsilon
+
+
+def attended(q: Array, k: Array, v: Array, mask: Array, scale: float) -> Array:
+    """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores (N, H, T, S); where
+    all are infinitely small, each counts the same."""
+    scores = np.einsum("nthd,nshd->nhts", q, k) * scale + mask
+    weights = softmax(np.where(np.isneginf(scores).all(-1, keepdims=True), 0.0, scores))
+    return np.asarray(np.einsum("nhts,nshd->nthd", weights, v)).reshape(*q.shape[:2], -1)
+
+
+def rotated(x: Array, order: str, base: float, first: int) -> Array:
+    """x (N, T, H, D) with rotary embeddings: pairs are halves apart or interleaved, positions begin at `first`."""
+    half = x.shape[-1] // 2
+    angles = (first + np.arange(x.shape[1]))[:, None] / base ** (np.arange(half) / half)
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    one, two = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+    turned = one * cos - two * sin, two * cos + one * sin
+    return np.concatenate(turned, -1) if order == "halves" else np.stack(turned, -1).reshape(x.shape)
+
+
+def recurrent(
+    kind: str, x: Array, kernel: Array, own: Array, biases: tuple[Array, Array], gates: str, after: bool, start: Array
+) -> Array:
+    """The outputs (N, T, H) of a recurrent layer that begins with `start` (N, H) and, of an LSTM, a cell of zeros.
+    `gates` says whether sigmoid and tanh are exchanged; `after` whether a GRU's reset gate stands after the product.
+    Gates are in Keras's order, i f c o and z r h."""
+    gate, squash = (np.tanh, sigmoid) if gates == "exchanged" else (sigmoid, np.tanh)
+    inputs, h, c, found = x @ kernel + biases[0], start, np.zeros_like(start), []
+    for step in range(x.shape[1]):
+        now = inputs[:, step]
+        if kind == "rnn":
+            h = np.tanh(now + h @ own + biases[1])
+        elif kind == "lstm":
+            i, f, new, o = np.split(now + h @ own + biases[1], 4, -1)
+            c = gate(f) * c + gate(i) * squash(new)
+            h = gate(o) * squash(c)
+        else:
+            units = h.shape[-1]
+            z, r = np.split(gate(now[:, : 2 * units] + (h @ own + biases[1])[:, : 2 * units]), 2, -1)
+            of_own = r * (h @ own + biases[1])[:, 2 * units :] if after else (r * h) @ own[:, 2 * units :]
+            h = z * h + (1 - z) * squash(now[:, 2 * units :] + of_own)
+        found.append(h)
+    return np.stack(found, 1)

@@ -1,0 +1,248 @@
+"""What differs where a rung breaks, told as a fact, and what to record next."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.compare.broken import Broken, Cause, drops, factor, name_of, number, tied
+from benchmarks.compare.comparer import largest, pieces
+from benchmarks.compare.drafts import line_of_pair, rearranged
+from benchmarks.compare.forward_causes import computed_before
+from benchmarks.compare.layouts import EPSILON, FLOAT32_SETTINGS, RECURRENT
+from benchmarks.compare.record import Side
+from benchmarks.compare.training_causes import clipping
+
+
+def settings_differ(broken: Broken) -> Iterator[Cause]:
+    """The settings of the layer that is shown, or after the forward pass of all that fail, if outputs hide them."""
+    forward = broken.item.rung in ("weights", "forward")
+    for item in [broken.item] if forward else [item for item, _ in broken.failed]:
+        one = replace(broken, item=item)
+        left, right = [group.settings for group in one.groups] or ({}, {})
+        for name in left:
+            hidden = name in ("padding_idx", "momentum")
+            one_number = type(left[name]) is not type(right.get(name))  # which may stand for one of each axis
+            if name == "padding" or (name in ("stride", "dilation") and one_number):
+                continue
+            if name in right and left[name] != right[name] and (hidden or forward):
+                entry = ENTRIES.get(name, "")
+                entry = entry if isinstance(entry, str) else entry.get(one.kind, "")
+                words = f"{name} is {left[name]} on the left and {right[name]} on the right"
+                yield Cause(words, entry)
+
+
+ENTRIES: dict[str, str | dict[str, str]] = {
+    "epsilon": {"layernorm": "layernorm-epsilon", "batchnorm": "batchnorm-epsilon"},
+    "momentum": "batchnorm-momentum",
+    "padding_idx": "padding-idx",
+    "approximate": "gelu-approximation",
+    "reset_after": "gru-reset-after",
+    "time_first": "time-axis",
+}
+
+
+def optimizers_differ(broken: Broken) -> Iterator[Cause]:
+    return steps_differ(*broken.sides, broken.rungs.precision)
+
+
+def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[Cause]:
+    """The optimizers' settings that are not the same, where epsilon stands, and what weight decay goes by."""
+    sides = left_side, right_side
+    left, right = (side.optimizer_settings for side in sides)
+    classes = [side.optimizer_class for side in sides]
+    entries = {"epsilon": "optimizer-epsilon", "weight_decay": "weight-decay", "rho": "rmsprop-defaults"}
+    for name in left:
+        one, other = left[name], right.get(name)
+        if name in right and (one or 0) != (other or 0):
+            single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
+            entry = "constants-precision" if single else entries.get(name, "")
+            yield Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
+    for side, (framework, class_name) in zip(sides, classes, strict=True):
+        coarse = FLOAT32_SETTINGS.get(side.platform, {}) if precision == "float64" else {}
+        for name in coarse.get(class_name, ()):
+            value = number(side.optimizer_settings.get(name))
+            if float(np.float32(value)) != value:
+                entry = "tensorflow-constants" if framework == "keras" else "constants-precision"
+                yield Cause(f"{framework} rounds {name} to float32, and {value} is no number of float32", entry)
+    places = [EPSILON.get(which) for which in classes]
+    if all(places) and places[0] != places[1]:
+        entry = "rmsprop-epsilon" if "RMS" in classes[0][1] else "adam-epsilon"
+        yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
+    decoupled = [name == "AdamW" or framework == "keras" for framework, name in classes]
+    if decoupled[0] != decoupled[1] and any(side.get("weight_decay") for side in (left, right)):
+        one, other = ("straight to the weight" if alone else "through the gradient" for alone in decoupled)
+        yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
+    if clipping(left_side) != clipping(right_side):
+        one, other = map(clipping_in_words, sides)
+        yield Cause(f"gradients are clipped {one} on the left and {other} on the right", "clipping")
+
+
+def clipping_in_words(side: Side) -> str:
+    found = clipping(side)
+    return (
+        f"{found[0]} of {found[1]}"
+        if found
+        else "not by the optimizer"
+        + (", where torch never does it and a record does not show it," if side.framework == "torch" else "")
+    )
+
+
+def same_in_each_row(broken: Broken) -> Iterator[Cause]:
+    """The same numbers are added to each row, as a bias is."""
+    right, left = (array.astype(np.float64) for array in broken.arrays)
+    if right.shape != left.shape or left.ndim < 2 or left.size <= left.shape[-1] or not broken.item.is_output:
+        return
+    if broken.explains(left + (right - left).mean(tuple(range(left.ndim - 1))), right):
+        yield Cause("the right side is the left one with the same numbers added to each row, as a bias is")
+
+
+def of_training(broken: Broken) -> Iterator[Cause]:
+    """Layers that drop at random during the recorded pass."""
+    for words, side in zip(("left", "right"), broken.sides, strict=True):
+        for path, rate in [*drops(side)][:1]:
+            yield Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
+
+
+def arranged(broken: Broken) -> Iterator[Cause]:
+    """The layer's weights have the same numbers in different places, for which the layer may be made."""
+    for pair in rearranged(broken.item.pair) if broken.item.pair else ():
+        words = "if the right layer computes with them where they are, --write-mapping writes this for --mapping"
+        yield Cause(f"both sides hold the same numbers: {line_of_pair(pair)}; {words}")
+
+
+def found_elsewhere(broken: Broken) -> Iterator[Cause]:
+    """What was paired by its numbers before the layer that breaks, and stands in another order on the right."""
+    order = {name: place for place, name in enumerate(broken.sides[1].owners)}
+    last, moved = -1, []
+    for pair in broken.rungs.pairing.pairs:
+        if pair is broken.item.pair:
+            break
+        places = [order[name] for name in pair.right.names if name in order] if pair.found == "value" else []
+        if places:
+            if places != sorted(places) or places[0] < last:
+                moved.append(f"{pair.name} has the numbers of {' + '.join(pair.right.names)}")
+            last = places[0]
+    if moved:
+        words = "which run in another order on the right: are they exchanged, there or in the weights?"
+        yield Cause(f"{moved[-1]}, {words}")
+
+
+def of_one_side(broken: Broken) -> Iterator[Cause]:
+    """A tensor that one side has not, and a weight that one side ties."""
+    if tied(broken):
+        yield Cause(f"the weight is tied to another layer's on the {tied(broken)} only", "tied-weights")
+    missing = [words for words, array in zip(("right", "left"), broken.arrays, strict=True) if not array.size]
+    if missing and broken.kind and broken.item.rung == "gradients":
+        yield Cause(f"the {missing[0]} side does not train it, or it takes no part in the loss there")
+
+
+def of_other_type(broken: Broken) -> Iterator[Cause]:
+    right, left = broken.arrays
+    if right.dtype != left.dtype and right.size:
+        yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
+    elif broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
+        yield Cause("the difference is as small as the rounding of float32", "array-dtype")
+
+
+def multiple(broken: Broken) -> Iterator[Cause]:
+    """One side is a multiple of the other."""
+    ratio = factor(broken, *broken.moved)
+    if ratio is not None and abs(ratio - 1) > 1e-6:
+        what = (
+            "every update" if broken.item.is_update else "the loss" if broken.item.rung == "loss" else "every number"
+        )
+        yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
+
+
+def few_rows(broken: Broken) -> Iterator[Cause]:
+    """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel, which are its columns."""
+    for item, check in broken.failed:
+        right, left = item.load()
+        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
+            continue
+        if right.shape != left.shape or left.ndim != 2:
+            continue
+        scale = check.tolerance * item.scale_of(left)
+        rows = [
+            piece.start + row
+            for piece in pieces(left.shape)
+            for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > scale)
+        ]
+        if len(rows) < min(len(left), 4):
+            which = f"row {rows[0]} differs" if len(rows) == 1 else f"the rows {', '.join(map(str, rows))} differ"
+            yield Cause(f"of {item.pair.name} only {which}", "padding-idx")
+
+
+def where_in_it(broken: Broken) -> Iterator[Cause]:
+    """When in time a recurrent layer begins to differ, and whether only rows with padding do."""
+    right, left = broken.arrays
+    if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
+        return
+    differs = np.abs(right.astype(np.float64) - left) > broken.check.tolerance * largest(left)
+    if broken.kind in RECURRENT and left.ndim == 3:
+        yield Cause(f"the first time step at which it differs is {int(differs.any((0, 2)).argmax())}")
+    rows = differs.reshape(len(left), -1).any(1)
+    for name, array in broken.padded_inputs():
+        padded = (array == 0).any(1)
+        if not padded.all() and np.array_equal(rows, padded):
+            yield Cause(f"only the rows differ whose {name} have a 0, which may be padding", "attention-mask")
+            return
+
+
+def when(broken: Broken) -> Iterator[Cause]:
+    """At which step losses part: a loss is computed before its step's update."""
+    right, left = broken.arrays
+    if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
+        return
+    first = int((~(np.abs(right - left) <= broken.check.tolerance * largest(left))).argmax()) + 1
+    if first == 2:
+        words = "it is of another batch, or of something kept between steps or random, such as a recurrent state"
+        yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")
+    elif first > 2:
+        words = f"the update of step {first - 1} or the batch of step {first} is another"
+        yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
+
+
+FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
+    "tensors": (of_other_type, multiple),
+    "weights": (of_other_type, few_rows, multiple, of_one_side, settings_differ),
+    "forward": (
+        settings_differ,
+        where_in_it,
+        of_training,
+        of_other_type,
+        multiple,
+        same_in_each_row,
+        found_elsewhere,
+    ),
+    "loss": (multiple, of_other_type),
+    "gradients": (of_one_side, few_rows, multiple, settings_differ, of_training),
+    "step": (multiple, settings_differ, optimizers_differ),
+    "trajectory": (when, optimizers_differ, of_training),
+}
+
+
+def next_record(broken: Broken) -> str:
+    """What shows more where no cause passed its test."""
+    item, rung = broken.item, broken.item.rung
+    if not np.isfinite(broken.check.error):
+        return ""
+    if rung == "forward":
+        before = [*computed_before(broken)[0]][:1]
+        where = f"between {before[0]} and {name_of(broken)}" if before else f"before {name_of(broken)}"
+        return f"give what is computed {where} to record.forward by name on both sides, or return it from loss_of"
+    if rung == "loss":
+        missing = [file for file in ("inputs", "outputs") if not broken.sides[0].arrays(file)]
+        if missing:
+            return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
+        return "give the loss of each position to record.forward by name on both sides, or return it from loss_of"
+    if rung == "gradients":
+        return "record a batch of one row without padding: if it agrees, rows or positions are weighed otherwise"
+    if rung == "step" and not item.name.startswith("moving_"):
+        if not all(side.arrays("gradients") for side in broken.sides):
+            return "record the gradients of both sides with record.gradients, then the step is computed anew"
+        return "call record.gradients right before the optimizer's step on both sides, so that clipping shows there"
+    if rung == "trajectory":
+        return "give Record.training fewer steps: of the last one it keeps the weights"
+    return ""

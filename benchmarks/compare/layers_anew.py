@@ -1,0 +1,298 @@
+"""One side of the layer that is shown, and the layers that can be computed anew, with what may be another."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.compare.activations import ACTIVATIONS
+from benchmarks.compare.broken import Broken, Space, number
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.computed import (
+    convolved,
+    normalized,
+    pads_of,
+    recurrent,
+    root,
+    spread,
+)
+from benchmarks.compare.groups import WeightGroup
+from benchmarks.compare.layouts import PARENT
+
+ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
+NUMBERS_OF_ROWS = 1 << 28  # multiplications for all of these rows
+LARGEST_STEP = 1000  # of a convolution
+EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12, 0.0)
+PLACES = ("inside the root", "added to the root")
+Arrays = Mapping[str, Array]
+Aspects = Mapping[str, Sequence[Any]]
+
+
+class Layer(NamedTuple):
+    """What a layer computes: its aspects, what comes of an input and a choice, and the input's width."""
+
+    aspects: Aspects
+    compute: Callable[..., Array | None]
+    width: int
+
+
+UNKNOWN = Layer({}, lambda x: None, 0)  # what nobody here can compute
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One side of the layer that is shown. Arrays have their axes as the left side has them."""
+
+    broken: Broken
+    group: WeightGroup  # the left side's where its kind is known, since the weights agree
+    target: Array  # the side's output, in its first rows
+    before: Arrays  # what the side computed before, that which was computed last first
+    ids: Arrays  # the integers that the model takes
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        found = {name: self.group.tensor(name) for name in self.group.tensors}
+        return {name: array.astype(np.float64) for name, array in found.items() if array is not None}
+
+    @cached_property
+    def layer(self) -> Layer:
+        make, required, _ = LAYERS.get(self.group.kind, (unchanged, "", False))
+        return make(self) if {*required.split()} <= self.weights.keys() else UNKNOWN
+
+    @cached_property
+    def rows(self) -> Array | None:
+        """Of a layer that computes each row by itself some rows: the first ones, and those in which the sides differ
+        most. None for other layers."""
+        if self.group.kind in LAYERS and LAYERS[self.group.kind][2]:
+            return None
+        right, left = self.broken.arrays
+        total, fewest = prod(self.target.shape[:-1]), ROWS_TRIED[0]
+        size = max((array.size for array in self.weights.values()), default=1)
+        number = max(fewest, min(ROWS_TRIED[1], NUMBERS_OF_ROWS // max(1, size)))
+        if right.shape != left.shape or total <= number:
+            return np.arange(min(total, number))
+        differs = np.abs(right.astype(np.float64) - left).max(-1).ravel()[:total]
+        return np.unique([*np.argsort(differs)[-number // 2 :], *range(number // 2)])
+
+    def picked(self, array: Array | None) -> Array | None:
+        """These rows of an array; None where it has another number of rows than the output."""
+        if array is None or self.rows is None:
+            return array
+        fits = prod(array.shape[:-1]) == prod(self.target.shape[:-1])
+        return array.reshape(-1, array.shape[-1])[self.rows] if fits else None
+
+    def settings(self, name: str, *usual: Any) -> list[Any]:
+        """A setting on the left and on the right, where it is a number, a word or some numbers, and what is usual."""
+        found = [tuple(value) if isinstance(value, list) else value for value in self.broken.settings(name)]
+        plain = [one for one in found if isinstance(one, int | float | str | tuple) and not isinstance(one, tuple)]
+        several = [one for one in found if isinstance(one, tuple) and all(isinstance(part, int) for part in one)]
+        return list(dict.fromkeys((*plain, *several, *usual)))
+
+    def epsilons(self) -> list[float]:
+        return [number(one) for one in self.settings("epsilon", *EPSILONS)]
+
+    def space(self, aspects: Aspects, compute: Callable[..., Array | None], more: int = 0) -> Space:
+        """The space of what this side computes, of which the picked rows must be those of its output. `more` is how
+        many multiplications it takes beside those with the layer's weights."""
+        wanted = self.picked(self.target)
+        assert wanted is not None
+        each = max(
+            (array.size // max(1, array.shape[-1]) for array in self.weights.values()),
+            default=1,
+        )
+        return Space(
+            aspects,
+            compute,
+            lambda made: self.broken.explains(made, wanted),
+            wanted.size * each + more,
+        )
+
+
+def unchanged(side: Shown) -> Layer:
+    """What contains other layers, or is none: it gives what it takes."""
+    factors = {"1": 1.0, "the root of the width": side.target.shape[-1] ** 0.5}
+    known = side.group.kind == PARENT or not side.group.tensors
+    width = side.target.shape[-1] if known else 0
+    return Layer({"times": [*factors]}, lambda x, times: x * factors[times], width)
+
+
+def within(side: Shown) -> list[str]:
+    """Activations within a layer, which another framework has after it; first that of the settings."""
+    own = [name for name in side.settings("activation") if name in ACTIVATIONS and name != "linear"]
+    return list(dict.fromkeys((*own, *ACTIVATIONS)))
+
+
+def dense(side: Shown) -> Layer:
+    kernel, bias = side.weights["kernel"], side.weights.get("bias", 0.0)
+    return Layer(
+        {"within": within(side)},
+        lambda x, within: ACTIVATIONS[within](x @ kernel + bias),
+        len(kernel),
+    )
+
+
+def norm(side: Shown) -> Layer:
+    """Of the last axis: LayerNorm, or RMSNorm, whose gain may be stored without its 1."""
+    gain, shift = side.weights["gamma"], side.weights.get("beta", 0.0)
+    gains = {"its gain": gain, "its gain plus 1": gain + 1, "its shift": shift}
+    means = ["takes off the mean", "keeps the mean"][:: 1 if side.group.kind == "layernorm" else -1]
+
+    def compute(x: Array, epsilon: float, place: str, mean: str, divisor: str, gain_is: str) -> Array:
+        made = normalized(x, (-1,), epsilon, place, mean == "takes off the mean", divisor == "n - 1")
+        return made * gains[gain_is] + (gain if gain_is == "its shift" else shift)
+
+    aspects: Aspects = {
+        "epsilon": side.epsilons(),
+        "place": PLACES,
+        "mean": means,
+        "divisor": ["n", "n - 1"],
+    }
+    return Layer({**aspects, "gain_is": [*gains]}, compute, len(gain))
+
+
+def groupnorm(side: Shown) -> Layer:
+    gain, shift = side.weights["gamma"], side.weights.get("beta", 0.0)
+    own = (side.group.layer.settings.get(name) for name in ("num_groups", "_num_groups", "groups"))
+    groups = next(
+        (one for one in own if isinstance(one, int) and one > 0 and len(gain) % one == 0),
+        1,
+    )
+
+    def compute(x: Array, epsilon: float, place: str) -> Array:
+        grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+        return normalized(grouped, (1, 3), epsilon, place).reshape(x.shape) * gain + shift
+
+    return Layer({"epsilon": side.epsilons(), "place": PLACES}, compute, len(gain))
+
+
+def batchnorm(side: Shown) -> Layer:
+    gain, shift = side.weights.get("gamma", 1.0), side.weights.get("beta", 0.0)
+    mean, variance = side.weights["moving_mean"], side.weights["moving_variance"]
+
+    def compute(x: Array, statistics: str, epsilon: float, place: str) -> Array:
+        if statistics == "the running ones":
+            return (x - mean) / root(variance, epsilon, place) * gain + shift
+        return normalized(x, tuple(range(x.ndim - 1)), epsilon, place) * gain + shift
+
+    aspects: Aspects = {
+        "statistics": ["the running ones", "those of the batch"],
+        "epsilon": side.epsilons(),
+        "place": PLACES,
+    }
+    return Layer(aspects, compute, len(mean))
+
+
+def conv(side: Shown) -> Layer:
+    kernel, bias, transposed = (
+        side.weights["kernel"],
+        side.weights.get("bias", 0.0),
+        side.group.kind != "conv",
+    )
+    axes, each = kernel.ndim - 2, kernel.shape[-1 if transposed else -2]
+    steps = [
+        [one for one in side.settings(name, *((n,) * axes for n in (1, 2, 3))) if is_shape(one)]
+        for name in ("stride", "dilation")
+    ]
+    channels = [array.shape[-1] for array in side.before.values() if array.ndim == kernel.ndim]
+    width = next((one for one in channels if one % each == 0), 0)
+    kernels = {
+        "as it is stored": kernel,
+        "flipped": np.flip(kernel, tuple(range(axes))),
+    }
+
+    def compute(x: Array, stride: Any, kernel_is: str, within: str, **more: Any) -> Array | None:
+        if x.ndim != kernel.ndim:
+            return None
+        if transposed:
+            made = spread(x, kernels[kernel_is], stride, more["crop"], side.target.shape)
+        else:
+            pads = pads_of(more["pad"], x.shape[1:-1], kernel.shape[:-2], stride, more["dilation"])
+            made = convolved(x, kernels[kernel_is], stride, more["dilation"], pads)
+        return None if made is None else ACTIVATIONS[within](made + bias)
+
+    aspects: Aspects = {
+        "stride": steps[0],
+        "kernel_is": [*kernels],
+        "within": within(side),
+    }
+    if transposed:
+        return Layer({**aspects, "crop": range(max(kernel.shape[:-2]))}, compute, width)
+    own_pads = [one for one in side.settings("padding") if is_shape(one) or one in ("same", "causal")]
+    pads = list(dict.fromkeys((*own_pads, 0, "same", 1, 2, 3, "causal")))
+    return Layer({**aspects, "dilation": steps[1], "pad": pads}, compute, width)
+
+
+def is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(0 <= size < LARGEST_STEP for size in value)
+
+
+def recurrent_layer(side: Shown) -> Layer:
+    w, kind, target = side.weights, side.group.kind, side.target
+    biases = w.get("bias", np.zeros(1)), w.get("recurrent_bias", np.zeros(1))
+    kernels = w["kernel"], w["recurrent_kernel"]
+
+    def compute(
+        x: Array,
+        time: str,
+        axis: str,
+        gates: str,
+        after: bool,
+        start: str,
+        lengths: str,
+    ) -> Array | None:
+        x = x.swapaxes(0, 1) if axis == "first" else x
+        x = x[:, ::-1] if time == "last" else x
+        if start == "zeros":
+            made = recurrent(
+                kind,
+                x,
+                *kernels,
+                biases,
+                gates,
+                after,
+                np.zeros((len(x), len(kernels[1]))),
+            )
+        elif kind == "lstm" or target.ndim != 3 or time == "last":
+            return None
+        else:  # each later step follows from the state that the side has after its first step
+            later = recurrent(kind, x[:, 1:], *kernels, biases, gates, after, target[:, 0])
+            made = np.concatenate([target[:, :1], later], 1)
+        made = made[:, ::-1] if time == "last" else made
+        made = made.swapaxes(0, 1) if axis == "first" else made
+        if made.shape[:2] != target.shape[:2] and target.ndim == 3:  # the record's axes are in one order
+            made = made.swapaxes(0, 1)
+        made = made * (side.ids[lengths] != 0)[..., None] if lengths != "none" else made
+        return made if target.ndim == 3 else made[:, -1]
+
+    lengths = [
+        "none",
+        *(name for name, ids in side.ids.items() if ids.ndim == 2 and (ids == 0).any()),
+    ]
+    aspects = {
+        "time": ["first", "last"],
+        "axis": ["second", "first"],
+        "gates": ["as usual", "exchanged"],
+    }
+    aspects |= {
+        "after": side.settings("reset_after", True, False),
+        "lengths": lengths,
+        "start": ["zeros", "another"],
+    }
+    return Layer(aspects, compute, len(kernels[0]))
+
+
+# By kind: what makes the layer, the weights that it must have, and whether its rows depend on each other.
+LAYERS: dict[str, tuple[Callable[[Shown], Layer], str, bool]] = {
+    "embedding": (lambda side: UNKNOWN, "embeddings", False),
+    "dense": (dense, "kernel", False),
+    "layernorm": (norm, "gamma", False),
+    "rmsnorm": (norm, "gamma", False),
+    "groupnorm": (groupnorm, "gamma", True),
+    "batchnorm": (batchnorm, "moving_mean moving_variance", True),
+    "conv": (conv, "kernel", True),
+    "conv_transpose": (conv, "kernel", True),
+    **dict.fromkeys(("rnn", "gru", "lstm"), (recurrent_layer, "kernel recurrent_kernel", True)),
+}

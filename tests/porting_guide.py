@@ -9,7 +9,7 @@ import shlex
 import shutil
 import tempfile
 from contextlib import chdir, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.process.parent import PROJECT
@@ -28,7 +28,9 @@ class Session:
 
     folder: Path
     sides: dict[str, Side]
-    whole: bool = True  # or with one step or three, and without the controls that the guide does not show
+    left_out: list[str] = field(default_factory=list)  # what tells the lines of loops that were not gone through
+    # Or the last round of a loop alone, one step or three, and without the controls that the guide does not show.
+    whole: bool = True
 
     def __post_init__(self) -> None:
         shutil.copytree(SCRIPTS, self.folder, dirs_exist_ok=True)
@@ -61,8 +63,12 @@ class Session:
         """What a command prints; `shown` is whether the guide shows all of it."""
         loop = re.fullmatch(r"for (\w+) in (.*?); do (.*); done", command)
         if loop:
-            name, values, body = loop.groups()
-            each = [part.replace(f"${name}", value) for value in values.split() for part in body.split("; ")]
+            name, listed, body = loop.groups()
+            values = listed.split()
+            if not self.whole:
+                self.left_out += [f"-{value} computes" for value in values[:-1]]
+                values = values[-1:]
+            each = [part.replace(f"${name}", value) for value in values for part in body.split("; ")]
             return [line for part in each for line in self._run(part, False)]
         program, *arguments = shlex.split(command)
         if program == "cd":

@@ -70,7 +70,7 @@ def test_every_backend_finds_the_referees_sentences_and_scores(name: str, backen
         batch = conftest.batch_of(num_rows, dtype)
         encoder_ids = np.asarray(batch.encoder_ids)[:, :width]
         lengths = np.minimum(batch.encoder_lengths, width)
-        sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": 4 if slow else 30}
+        sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": 4 if slow else 16}
         found = process.call(in_child.search, **sources, beam=4)
         expected = in_child.search(referee, ignored, **sources, beam=4)
         np.testing.assert_array_equal(found.ids, expected.ids)

@@ -83,7 +83,9 @@ def test_the_guide_shows_what_its_commands_print(started: dict[str, Side], tmp_p
     session = Session(tmp_path, started, whole=False)
     for block in BLOCK.finditer(GUIDE.read_text("utf-8")):
         printed = session.do(block)
-        assert same(printed, block[2]), printed
+        shown = [line for line in block[2].splitlines(True) if not any(words in line for words in session.left_out)]
+        assert same(printed, "".join(shown)), printed
+        session.left_out.clear()
     firsts = sorted(SCRIPTS.glob("*_first.py"))
     assert len(firsts) == 5
     for first in firsts:  # with the changes that the guide shows

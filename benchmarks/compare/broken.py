@@ -113,6 +113,16 @@ class Broken:
                 yield name, array
 
 
+def embeddings(broken: Broken) -> Iterator[tuple[str, float, Array, Array]]:
+    """The embeddings that fail: the name, the largest difference that is allowed, the right and the left array."""
+    for item, check in broken.failed:
+        right, left = item.load()
+        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
+            continue
+        if right.shape == left.shape and left.ndim == 2:
+            yield item.pair.name, check.tolerance * item.scale_of(left), right, left
+
+
 def both(item: LayerItem) -> Sequence[WeightGroup]:
     return item.pair.both if item.pair else ()
 

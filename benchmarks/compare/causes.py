@@ -21,6 +21,7 @@ from benchmarks.compare.broken import (
     Cause,
     Choice,
     drops,
+    embeddings,
     name_of,
     number,
     parting,
@@ -196,16 +197,11 @@ def untied(broken: Broken) -> Iterator[Test]:
 
 def row_of_padding(broken: Broken) -> Iterator[Test]:
     """A row of an embedding that is zero on one side alone."""
-    for item, _ in broken.failed:
-        right, left = item.load()
-        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
-            continue
-        if right.shape != left.shape or left.ndim != 2:
-            continue
+    for name, _, right, left in embeddings(broken):
         for one, other, words in ((left, right, "right"), (right, left, "left")):
             empty = np.asarray(~other.any(1) & one.any(1))
             if empty.sum() == 1:
-                where = f"row {int(empty.argmax())} of {item.pair.name}"
+                where = f"row {int(empty.argmax())} of {name}"
                 yield one * ~empty[:, None], other, Cause(f"{where} is zero on the {words} only", "padding-idx")
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.compare.broken import Broken, Cause, drops, factor, name_of, number, tied
+from benchmarks.compare.broken import Broken, Cause, drops, embeddings, factor, name_of, number, tied
 from benchmarks.compare.comparer import largest, pieces
 from benchmarks.compare.drafts import line_of_pair, rearranged
 from benchmarks.compare.forward_causes import computed_before
@@ -157,21 +157,15 @@ def multiple(broken: Broken) -> Iterator[Cause]:
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
     """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel, which are its columns."""
-    for item, check in broken.failed:
-        right, left = item.load()
-        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
-            continue
-        if right.shape != left.shape or left.ndim != 2:
-            continue
-        scale = check.tolerance * item.scale_of(left)
+    for name, allowed, right, left in embeddings(broken):
         rows = [
             piece.start + row
             for piece in pieces(left.shape)
-            for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > scale)
+            for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > allowed)
         ]
         if len(rows) < min(len(left), 4):
             which = f"row {rows[0]} differs" if len(rows) == 1 else f"the rows {', '.join(map(str, rows))} differ"
-            yield Cause(f"of {item.pair.name} only {which}", "padding-idx")
+            yield Cause(f"of {name} only {which}", "padding-idx")
 
 
 def where_in_it(broken: Broken) -> Iterator[Cause]:

@@ -2,8 +2,9 @@
 
 - A round starts one process for every row, has them take turns and ends them. Each round has new processes, since
   two processes of the same program differ in speed.
-- The question comes first: rows with matched settings take turns until their intervals are as narrow as asked. What
-  is left of the time goes, in this order, to the sentences, decoding speed, rows as installed, and why one is slower.
+- The question comes first: rows with matched settings take turns in three rounds. Then the sentences are decoded and
+  decoding is timed, in each row. More rounds follow until intervals are as narrow as asked. What is left of the time
+  goes to rows as installed, and to why one is slower.
 - No size rests on a guess: how many cycles a round has, and how long its visits are, follows from what a start and a
   step cost here, so that three rounds fit into the time on a slow machine too.
 """
@@ -175,12 +176,13 @@ class Benchmark:
             finally:  # whatever ends it
                 if cycles:
                     self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
-            if not extra and (self._used < LEAST_ROUNDS or self._goes_on()):
+            if self._used < LEAST_ROUNDS:
                 return
-            # With the processes of the last round, the rest of what the time allows.
             plain = [one for one in live if one.row in self.plain]
-            self._decode(plain, number, rng)
-            if extra or not self._wants_extra():
+            # Decoding has its first turns before more rounds make intervals narrower, then with the last processes.
+            if extra or not self.recording.rounds("batch") or not self._goes_on():
+                self._decode(plain, number, rng)
+            if extra or not (self._goes_on() or self._wants_extra()):
                 self._profile(plain)
 
     def _cycles(

@@ -1,9 +1,9 @@
 """Writes down how a model computes, so that the same model in another framework can be compared with it.
 
-The record is a folder of safetensors and JSON: inputs, weights, each layer's output, loss, gradients, the optimizer's
-slots, weights after a step, losses of steps. Names, layouts and settings are the framework's own; `rosetta diff LEFT
-RIGHT` understands them, and needs no framework. This file needs NumPy and safetensors and may be copied into any
-project. It imports no framework: it works with what it is handed, of PyTorch, PaddlePaddle or Keras 3.
+The record is a folder of safetensors and JSON: inputs, weights, what each layer was given and gave, loss, gradients,
+the optimizer's slots, weights after a step, losses of steps. Names, layouts and settings are the framework's own, and
+`rosetta diff LEFT RIGHT`, which needs no framework, understands them. This file needs NumPy and safetensors and may
+be copied into any project. It imports no framework: it works with what it is handed, of PyTorch, Paddle or Keras 3.
 
     from rosetta_record import Record
 
@@ -28,7 +28,10 @@ record a training in its middle, for `rosetta carry --optimizer`.
 from __future__ import annotations
 
 import functools
+import hashlib
+import inspect
 import json
+import linecache
 import math
 import os
 import platform
@@ -51,6 +54,7 @@ CONTROL_SEED = 0  # of the choice which weights of the control move up and which
 PADDLE_SLOTS = (
     "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
 )
+LONGEST_LINE = 200  # characters of a line of a program
 SMALLEST_POWER = 1e-30  # of a beta, by which Paddle's Adam counts steps, that float32 has with all its digits
 
 
@@ -68,7 +72,9 @@ class Record:
         self._model: Any = None
         self._watched = False  # from record.model until the first forward pass has ended
         self._unwatch: list[Callable[[], None]] = []
-        self._outputs: dict[str, NDArray[Any]] = {}  # of the layers, until they are written
+        self._arrays: dict[str, NDArray[Any]] = {}  # inputs and outputs of layers, until they are written
+        self._names: dict[Any, str] = {}  # of these arrays by what tells their numbers from others
+        self._calls: list[dict[str, Any]] = []  # those that have begun and not ended
         self._content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -112,7 +118,8 @@ class Record:
             }
         for layer in framework.layers(model):
             facts = self._describe(layer, classes_of(layer.layer, framework), framework.settings(layer.layer))
-            self._unwatch.append(framework.watch(layer.layer, functools.partial(self._seen, layer.layer, facts)))
+            both = functools.partial(self._begins, facts), functools.partial(self._ends, layer.layer, facts)
+            self._unwatch.append(framework.watch(layer.layer, *both))
         floating = [kind for kind in map(precision_of, weights.values()) if "float" in kind]
         precision = framework.computes_in(max(floating, key=floating.count, default=None))
         self._content.update(framework=framework.facts(), precision=precision)
@@ -237,8 +244,8 @@ class Record:
         if names:
             self.weights(**{name: parameters[role] for role, name in names.items()})
         if output is not None:
-            self._call(path, output)
-            self._write_outputs()
+            self._call({"layer": path}, output)
+            self._write_layers()
 
     def weights(self, **arrays: Any) -> None:
         """Weights of no layer, as plain arrays."""
@@ -307,31 +314,49 @@ class Record:
         self._content["layers"].append(facts)
         return facts
 
-    def _seen(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> None:
-        """A layer has computed an output."""
+    def _begins(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> None:
+        """A layer is called with these arguments."""
         if self._watched:
-            facts["training"] = training
-            self._call(facts["path"], output)
-            if layer is self._model:
-                self._write_outputs()
+            number, inputs = len(self._content["calls"]) + len(self._calls), {}
+            for name, array in ((name, array_of(tensor)) for name, tensor in arrays_in(arguments).items()):
+                if is_numeric(array):
+                    inputs[name], kept = self._kept(f"in {number}:{facts['path']}:{name}", array)
+                    self._arrays[inputs[name]] = kept
+            self._calls.append({"layer": facts["path"], "inputs": inputs, **calling_line()})
 
-    def _call(self, path: str, output: Any) -> None:
-        """Keep a layer's output: a copy, since the next layer may compute in its place."""
+    def _ends(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> None:
+        """A layer has computed an output."""
+        while self._watched and self._calls:  # those of calls that ended in an error stand above its own
+            call = self._calls.pop()
+            if call["layer"] == facts["path"]:
+                facts["training"] = training
+                self._call(call, output)
+                break
+        if self._watched and layer is self._model:
+            self._write_layers()
+
+    def _call(self, call: dict[str, Any], output: Any) -> None:
         number = len(self._content["calls"])
-        arrays = arrays_in(output).values()
-        kept = {f"{number}:{path}:{part}": np.array(array_of(array)) for part, array in enumerate(arrays)}
-        self._outputs.update(kept)
-        self._content["calls"].append({"layer": path, "parts": list(kept)})
+        made = {f"{number}:{call['layer']}:{part}": array for part, array in enumerate(arrays_in(output).values())}
+        self._arrays.update({name: self._kept(name, array_of(array))[1] for name, array in made.items()})
+        self._content["calls"].append(dict(call, parts=list(made)))
 
-    def _write_outputs(self) -> None:
+    def _kept(self, name: str, array: NDArray[Any]) -> tuple[str, NDArray[Any]]:
+        """A copy of an array, since the next layer may compute in its place, or the one of the same numbers that is
+        kept already; and the name of the first of these."""
+        numbers = hashlib.blake2b(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
+        first = self._names.setdefault((array.dtype.str, array.shape, numbers), name)
+        return first, np.array(array) if first == name else self._arrays[first]
+
+    def _write_layers(self) -> None:
         self._watched = False
-        self._add("layers", self._outputs)
-        self._outputs = {}
+        self._add("layers", self._arrays)
+        self._arrays, self._names, self._calls = {}, {}, []
 
     def _end_of_pass(self) -> None:
         """The forward pass is over, even if only parts of the model were called."""
         if self._watched:
-            self._write_outputs()
+            self._write_layers()
         while self._unwatch:
             self._unwatch.pop()()
 
@@ -354,6 +379,10 @@ class Record:
                 if self._content["weights"][name]["tied_to"] is None:
                     array = recorded.get_tensor(name)
                     framework.put(weight, one_unit_moved(array, precision_of(weight), rng) if moved else array)
+
+
+Before = Callable[[Mapping[str, Any]], Any]  # is given the arguments of a layer's call
+After = Callable[[Any, Any], Any]  # is given the output of a layer, and whether it is in training mode
 
 
 class Layer(NamedTuple):
@@ -399,9 +428,10 @@ class Framework(ABC):
         """What the layer was made with, under the framework's own names."""
 
     @abstractmethod
-    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
-        """Have `seen` called with each output of the layer and whether it is in training mode, until the function
-        that is given back is called."""
+    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
+        """Have each call of the layer begin with `before(arguments)`, by their names, and end with
+        `after(output, training)`, where `training` is the layer's mode, until the function that is given back is
+        called. What they give takes the place of the arguments and of the output, unless it is None."""
 
     @abstractmethod
     def trainable(self, weight: Any) -> bool:
@@ -467,7 +497,7 @@ class Modules(Framework):
     its gradient."""
 
     parts: str  # the attribute in which a layer keeps its parts
-    hook: str  # the method of a layer that registers what is called with its outputs
+    hooks: tuple[str, str]  # the methods of a layer that register what is called before it and after it
 
     @abstractmethod
     def composites(self) -> tuple[Any, ...]:
@@ -497,9 +527,16 @@ class Modules(Framework):
         common = vars(self.layer_class()())
         return {name: value for name, value in vars(layer).items() if name not in common}
 
-    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
-        handle = getattr(layer, self.hook)(lambda layer, inputs, output: seen(output, layer.training))
-        return lambda: handle.remove()
+    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
+        def begins(layer: Any, inputs: Any, options: Any) -> Any:
+            return given(layer.forward, inputs, options, before)
+
+        def ends(layer: Any, inputs: Any, options: Any, output: Any) -> Any:
+            return after(output, layer.training)
+
+        both = zip(self.hooks, (begins, ends))
+        handles = [getattr(layer, register)(hook, with_kwargs=True) for register, hook in both]
+        return lambda: [handle.remove() for handle in handles]
 
     def trained(self, model: Any) -> list[Any]:
         return [weight for weight in model.parameters() if self.trainable(weight)]
@@ -530,7 +567,7 @@ class Modules(Framework):
 
 
 class Torch(Modules):
-    name, parts, hook = "torch", "_modules", "register_forward_hook"
+    name, parts, hooks = "torch", "_modules", ("register_forward_pre_hook", "register_forward_hook")
 
     def layer_class(self) -> Any:
         return self.api.nn.Module
@@ -549,16 +586,20 @@ class Torch(Modules):
             tensor = tensor.float()
         return np.asarray(tensor.numpy())
 
-    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
-        """A packed sequence is padded, with time where the layer has it in other outputs."""
+    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
+        """A packed sequence is padded, with time where the layer has it in other arrays."""
         rnn = self.api.nn.utils.rnn
 
-        def padded(output: Any) -> Any:
-            if isinstance(output, rnn.PackedSequence):
-                return rnn.pad_packed_sequence(output, batch_first=getattr(layer, "batch_first", True))[0]
-            return tuple(map(padded, output)) if type(output) is tuple else output
+        def padded(value: Any) -> Any:
+            if isinstance(value, rnn.PackedSequence):
+                return rnn.pad_packed_sequence(value, batch_first=getattr(layer, "batch_first", True))[0]
+            return tuple(map(padded, value)) if type(value) is tuple else value
 
-        return super().watch(layer, lambda output, training: seen(padded(output), training))
+        return super().watch(
+            layer,
+            lambda arguments: before({name: padded(value) for name, value in arguments.items()}),
+            lambda output, training: after(padded(output), training),
+        )
 
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)
@@ -595,7 +636,7 @@ class Torch(Modules):
 
 
 class Paddle(Modules):
-    name, parts, hook = "paddle", "_sub_layers", "register_forward_post_hook"
+    name, parts, hooks = "paddle", "_sub_layers", ("register_forward_pre_hook", "register_forward_post_hook")
 
     def layer_class(self) -> Any:
         return self.api.nn.Layer
@@ -709,21 +750,22 @@ class Keras(Framework):
         except NotImplementedError:  # a person's own layer
             return {}
 
-    def watch(self, layer: Any, seen: Callable[[Any, Any], None]) -> Callable[[], Any]:
+    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
         """Keras has no hooks: the layer is given a `call` of its own, before that of its class."""
-        before, call = vars(layer).get("call"), layer.call
+        own, call = vars(layer).get("call"), layer.call
 
         @functools.wraps(call)
         def watched(*inputs: Any, **options: Any) -> Any:
+            if is_symbolic([inputs, options]):
+                return call(*inputs, **options)
+            inputs, options = given(call, inputs, options, before) or (inputs, options)
             output = call(*inputs, **options)
-            kinds = {kind.__name__ for array in arrays_in(output).values() for kind in type(array).__mro__}
-            if not kinds & {"KerasTensor", "SymbolicTensor", "Tracer"}:  # which stand for values to come
-                seen(output, options.get("training"))
-            return output
+            changed = None if is_symbolic(output) else after(output, options.get("training"))
+            return output if changed is None else changed
 
         def unwatch() -> None:
             vars(layer).pop("call")
-            vars(layer).update({"call": before} if before else {})
+            vars(layer).update({"call": own} if own else {})
 
         vars(layer)["call"] = watched
         return unwatch
@@ -850,8 +892,8 @@ FRAMEWORKS.update(dict.fromkeys(("tensorflow", "jax", "jaxlib"), FRAMEWORKS["ker
 
 def framework_of(value: Any) -> Framework | None:
     """The framework from one of whose classes the value's class inherits."""
-    packages = (kind.__module__.partition(".")[0] for kind in type(value).__mro__)
-    return next((FRAMEWORKS[package] for package in packages if package in FRAMEWORKS), None)
+    packages = (package(kind.__module__) for kind in type(value).__mro__)
+    return next((FRAMEWORKS[name] for name in packages if name in FRAMEWORKS), None)
 
 
 def classes_of(value: Any, framework: Framework) -> list[str]:
@@ -872,6 +914,44 @@ def classes_of(value: Any, framework: Framework) -> list[str]:
 
 def qualified(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def given(call: Any, inputs: Any, options: Any, before: Before) -> tuple[Any, Any] | None:
+    """What `before` makes of a call's arguments, as the call takes them; None where it leaves them. Positional ones
+    have the names that the call has for them, or numbers where it has none."""
+    try:
+        parameters = [*inspect.signature(call).parameters.values()]
+    except (TypeError, ValueError):  # of what is compiled
+        parameters = []
+    names = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    names += [str(number) for number in range(len(names), len(inputs))]
+    changed = before({**dict(zip(names, inputs)), **options})
+    if changed is None:
+        return None
+    return tuple(changed[name] for name in names[: len(inputs)]), {name: changed[name] for name in options}
+
+
+def calling_line() -> dict[str, str]:
+    """Where the line is that is being executed, outside of frameworks and of this file, and what it says."""
+    frame: Any = sys._getframe(1)
+    while frame and (frame.f_globals is globals() or package(frame.f_globals.get("__name__")) in FRAMEWORKS):
+        frame = frame.f_back
+    if not frame:
+        return {}
+    path, number = frame.f_code.co_filename, frame.f_lineno
+    below = os.path.abspath(path).startswith(os.path.join(os.getcwd(), ""))
+    code = linecache.getline(path, number, frame.f_globals).strip()[:LONGEST_LINE]
+    return {"line": f"{os.path.relpath(path) if below else os.path.basename(path)}:{number}", "code": code}
+
+
+def package(module: Any) -> str:
+    return str(module).partition(".")[0]
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether it has tensors of Keras, TensorFlow or JAX that stand for values to come."""
+    kinds = {kind.__name__ for array in arrays_in(value).values() for kind in type(array).__mro__}
+    return bool(kinds & {"KerasTensor", "SymbolicTensor", "Tracer"})
 
 
 def joined(path: str, name: str) -> str:
@@ -917,11 +997,14 @@ def array_of(value: Any) -> NDArray[Any]:
 def writable(value: Any, what: str) -> NDArray[Any]:
     """The value as safetensors needs it, which writes an array's memory as if its rows followed one another."""
     array = array_of(value)
-    if array.dtype.name == "bfloat16":  # of the ml_dtypes package, which TensorFlow and JAX use
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "biuf":
+    if not is_numeric(array):
         raise RecordError(f"{what} is of type {array.dtype}; expected numbers")
-    return np.asarray(array, order="C")
+    return np.asarray(array.astype(np.float32) if array.dtype.name == "bfloat16" else array, order="C")
+
+
+def is_numeric(array: NDArray[Any]) -> bool:
+    """Whether it can be written; bfloat16 is of the ml_dtypes package, which TensorFlow and JAX use."""
+    return array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
 
 
 def loss_in(computed: Any) -> Any:

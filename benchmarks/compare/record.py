@@ -68,7 +68,10 @@ class RecordedLayer(msgspec.Struct, frozen=True):
 
 class RecordedCall(msgspec.Struct, frozen=True):
     layer: Name
-    parts: list[Name] = []  # names in layers.safetensors
+    parts: list[Name] = []  # of its output: names in layers.safetensors
+    inputs: dict[Name, Name] = {}  # the arrays in its arguments, by the arguments' names: names in layers.safetensors
+    line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
+    code: Name = ""
 
 
 class RecordedWeight(msgspec.Struct, frozen=True):
@@ -203,7 +206,7 @@ class Side:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, Arrays] = {}
         of_keys = {(key or "").partition("|")[0] for key in self.optimizer.keys.values()} - {""}
-        parts = {part for call in self.says.calls for part in call.parts}
+        parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}
         for file, named in (("weights", self.owners.keys() | of_keys | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:

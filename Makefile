@@ -37,8 +37,9 @@ lint: set-up
 # The trained run that is bundled. The first rate is eight times the example's; docs/phrasebook/README.md says why.
 pretrained: set-up
 	rm -rf runs/pretrained
-	$(BIN)/rosetta train --out runs/pretrained --backend torch --split grouped --batch-size 32 --learning-rate 8e-3 --epochs 50
-	$(BIN)/rosetta train --out runs/pretrained --resume --learning-rate 1e-3 --epochs 55
+	$(BIN)/rosetta train --out runs/pretrained --backend torch --split grouped --batch-size 32 --learning-rate 8e-3 --epochs 82
+	$(BIN)/rosetta train --out runs/pretrained --resume --learning-rate 2e-3 --epochs 98
+	$(BIN)/rosetta train --out runs/pretrained --resume --learning-rate 5e-4 --epochs 106
 	rm -rf common/phrasebook/run
 	$(BIN)/rosetta convert runs/pretrained --to weights --out common/phrasebook/run
 

@@ -23,22 +23,24 @@ class Entry:
     package: str  # the package that must be importable
     extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
     title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
+    colour: str = ""  # a framework's in every chart and page, on light and dark paper; a variant has its framework's
     compiled: bool = False  # whether it needs a C++ compiler where it runs
     reduced: bool = False  # whether it computes in less than its weights' float32, such as bfloat16
 
 
+# The colours are Okabe and Ito's, which can be told apart with every common colour blindness; the example's is grey.
 TABLE = {
-    "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", "", "NumPy"),
-    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras"),
+    "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", "", "NumPy", "#cc79a7"),
+    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras", "#d55e00"),
     "keras:jit": Entry("backends.keras_xla:KerasJit", "tensorflow", "keras"),
     "keras:fast": Entry("backends.keras_xla:KerasFast", "tensorflow", "keras"),
-    "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras"),
-    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch"),
+    "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras", colour="#7b818c"),
+    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch", "#0072b2"),
     "torch:compile": Entry("backends.torch_compile:TorchCompile", "torch", "torch", compiled=True),
     "torch:bfloat16": Entry("backends.torch_bfloat16:TorchBfloat16", "torch", "torch", reduced=True),
-    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle"),
+    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", "#009e73"),
 }
-
+OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
 
 # What people call the frameworks, too.
 OTHER_NAMES = {"pytorch": "torch", "tensorflow": "keras", "tf": "keras", "paddlepaddle": "paddle"}
@@ -79,6 +81,12 @@ def find(name: str, python: str | None = None) -> Entry:
 def title_of(name: str) -> str:
     """What sentences call a backend: "PyTorch" for torch, and torch:compile as it is."""
     return TABLE[name].title or name if name in TABLE else name
+
+
+def colour_of(name: str) -> str:
+    """A backend's colour; a variant without one has its framework's."""
+    entries = [TABLE[one] for one in (name, name.partition(":")[0]) if one in TABLE]
+    return next((entry.colour for entry in entries if entry.colour), OTHER_COLOUR)
 
 
 def require_known(name: str) -> None:

@@ -209,7 +209,7 @@ def report(
         typer.Option(
             "-o",
             "--out",
-            help="The page to write: .html, or .md for Markdown.",
+            help="The page to write: .html, or .md for Markdown; .svg for its first chart alone.",
             show_default="a summary in the terminal",
         ),
     ] = None,
@@ -225,15 +225,24 @@ def report(
     found = report_of(recordings)
     if out is None:
         return render.terminal(found.summary, terminal.out)
-    if out.suffix not in (".html", ".md"):
-        raise CannotBeginError(f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html or .md")
+    if out.suffix not in (".html", ".md", ".svg"):
+        raise CannotBeginError(
+            f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html, .md or .svg"
+        )
+    if out.suffix == ".svg" and not found.charts:
+        raise CannotBeginError(
+            "there is no chart of it: charts are of one recording of `rosetta bench` that has times"
+        )
     if format_of(out).startswith("rosetta-"):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
     if os.path.lexists(out) and not force and not (out.is_file() and render.is_page(out)):  # a link to nothing, too
         raise CannotBeginError(
             f"{out} exists, and `rosetta report` did not make it; give --out another name, or --force to replace it"
         )
-    made = render.html(found.page, found.charts) if out.suffix == ".html" else render.markdown(found.page)
+    if out.suffix == ".svg":
+        made = render.image(found)
+    else:
+        made = render.html(found.page, found.charts) if out.suffix == ".html" else render.markdown(found.page)
     try:
         write_atomically(out, made.encode())
     except OSError as error:

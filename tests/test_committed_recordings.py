@@ -27,7 +27,9 @@ def test_a_row_is_neither_faster_nor_slower_than_itself_in_9_of_10_drawings() ->
     assert sum(ratio.low <= 1 <= ratio.high for ratio in ratios) >= 0.9 * RESAMPLINGS
 
 
-@pytest.mark.parametrize("page", ["intel.md", "intel.html", "amd.md", "amd.html", "scaling.md", "workers.md"])
+@pytest.mark.parametrize(
+    "page", ["intel.md", "intel.html", "intel.svg", "amd.md", "amd.html", "scaling.md", "workers.md"]
+)
 def test_the_committed_page_is_what_the_recording_says_today(page: str, tmp_path: Path) -> None:
     rosetta("report", (COMMITTED / page).with_suffix(".jsonl"), "-o", tmp_path / page)
     assert (tmp_path / page).read_text(encoding="utf-8") == (COMMITTED / page).read_text(encoding="utf-8")

@@ -12,10 +12,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
+from backends import TABLE, colour_of
 from benchmarks.measure.recording import Certified
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report import page, render
-from benchmarks.report.render import COLOURS, Bar, Report, chart, colour_of
+from benchmarks.report.render import Bar, Report, chart
 from benchmarks.report.results import RowPair
 from tests.conftest import OVERFLOW, Open
 from tests.recordings import committed, hostile, recording
@@ -154,9 +155,9 @@ def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:
 
 
 def test_charts_have_a_colour_for_each_framework_and_draw_what_is_wild_or_missing() -> None:
-    assert colour_of("torch:compile") == COLOURS["torch"] != colour_of("jax")
+    assert colour_of("torch:compile") == TABLE["torch"].colour != colour_of("other")
     drawn = chart([Bar("a" * 99, "torch", Estimate(1.0, 1e-3, 1e3)), Bar("<b>", "x", None)])
-    assert f'<rect y="24" width="226.7" height="12" fill="{COLOURS["torch"]}"/>' in drawn, (
+    assert f'<rect y="24" width="226.7" height="12" fill="{colour_of("torch")}"/>' in drawn, (
         "the interval takes a third"
     )
     assert '<path d="M0.2 30H340.0"' in drawn

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from backends import BASELINE
+from backends import colour_of
 from benchmarks.measure.recording import Head
 from benchmarks.measure.statistics import Estimate
 from common.text import for_terminal, printable
@@ -34,17 +34,9 @@ MARKUP = re.compile(r"[\\*_~\[\]{}<>&@#|/$=^]|www\.", re.IGNORECASE)  # means so
 IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
 # The line near the beginning of each page which shows that the page may be replaced by a newer one.
 MARK_OF_HTML = '<meta name="generator" content="rosetta report">'
+MARK_OF_SVG = "<!-- made by rosetta report -->"
 MARK_OF_MARKDOWN = "[//]: # (made by rosetta report)"
 
-# Okabe and Ito's colours, which can be told apart with every common colour blindness.
-COLOURS = {
-    "torch": "#0072b2",
-    "paddle": "#009e73",
-    "keras": "#d55e00",
-    "numpy": "#cc79a7",
-    BASELINE: "#7b818c",
-}
-OTHER = "#56b4e9"  # of a backend that this version does not know
 WIDTH, HEIGHT = 340, 42  # pixels of a chart's width, and of a bar with its name
 LONGEST_NAME = 36  # characters of a bar's name, of which so many fit beside its figure
 WIDEST = 1.5  # an interval is cut at this multiple of the longest bar
@@ -72,20 +64,14 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
 
     Below the first line `---` each section with a heading of the second level is folded.
     """
-    from markdown_it import MarkdownIt
-
-    parser = MarkdownIt("js-default")  # which shows HTML as text
 
     def image(tokens: Sequence[Any], place: int, options: Any, environment: Any) -> str:
         title = escape(tokens[place].content)
         drawing = charts.get(tokens[place].content, "")
         return f'<span class="chart" role="img" aria-label="{title}"><b>{title}</b>{drawing}</span>'
 
-    # A table that is wider than the page is scrolled by itself.
-    rules = parser.renderer.rules  # type: ignore[attr-defined]
-    rules["image"] = image
-    rules["table_open"] = lambda *_: '<div class="scroll" tabindex="0"><table>\n'
-    rules["table_close"] = lambda *_: "</table></div>\n"
+    parser = parser_of_pages()
+    parser.renderer.rules["image"] = image
     answer, _, below = markdown.partition("\n---\n")
     folded = []
     for section in re.split(r"^## ", below, flags=re.MULTILINE)[1:]:
@@ -93,12 +79,44 @@ def html(markdown: str, charts: Mapping[str, str]) -> str:
         folded.append(
             f"<details>\n<summary>{parser.renderInline(title)}</summary>\n{parser.render(body)}</details>\n"
         )
+    title = answer.partition("\n")[0].strip("# ").replace("`", "")
+    return document("report", title, parser.render(answer) + "".join(folded))
+
+
+def parser_of_pages(html: bool = False) -> Any:
+    """A Markdown parser of pages in which a table that is wider than the page is scrolled by itself.
+
+    It shows HTML as text unless `html`.
+    """
+    from markdown_it import MarkdownIt
+
+    parser: Any = MarkdownIt("js-default", {"html": html})
+    parser.renderer.rules["table_open"] = lambda *_: '<div class="scroll" tabindex="0"><table>\n'
+    parser.renderer.rules["table_close"] = lambda *_: "</table></div>\n"
+    return parser
+
+
+def document(kind: str, title: str, body: str) -> str:
+    """An HTML file in the style of all pages; `kind` is "report" or "guide"."""
+    mark = MARK_OF_HTML if kind == "report" else ""
     return template("page.html").format(
-        mark=MARK_OF_HTML,
-        title=escape(answer.partition("\n")[0].strip("# ").replace("`", "")),
-        style=template("page.css"),
-        answer=parser.render(answer),
-        folded="".join(folded),
+        mark=mark, kind=kind, title=escape(title), style=template("page.css"), body=body
+    )
+
+
+def image(report: Report) -> str:
+    """The first chart as an SVG file that stands by itself, on a card of its own; a report has one at least."""
+    title, drawing = next(iter(report.charts.items()))
+    machine = report.content["machine"]
+    where = for_terminal(machine["processor"] or "an unknown processor")[:LONGEST_NAME]
+    below = 64 + int(re.findall(r' height="(\d+)"', drawing)[0])  # pixels down to the end of the last bar
+    return template("chart.svg").format(
+        mark=MARK_OF_SVG,
+        outer=below + 16,
+        card=below + 15,
+        title=escape(title),
+        where=escape(f"{where}, {count(machine['cores'], 'core')}"),
+        drawing=drawing,
     )
 
 
@@ -108,10 +126,10 @@ def markdown(text: str) -> str:
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is a page that `html` or `markdown` made."""
+    """Whether a file is a page that `html`, `markdown` or `image` made."""
     with path.open("rb") as file:
         first_lines = file.read(200).decode(errors="replace").split("\n")
-    return MARK_OF_HTML in first_lines or MARK_OF_MARKDOWN in first_lines
+    return not {MARK_OF_HTML, MARK_OF_MARKDOWN, MARK_OF_SVG}.isdisjoint(first_lines)
 
 
 def terminal(text: str, console: Console) -> None:
@@ -124,11 +142,6 @@ def terminal(text: str, console: Console) -> None:
     plain = {"markdown.code": "bold", "markdown.table.header": "bold", "markdown.table.border": "dim"}
     with console.use_theme(Theme(plain)):
         console.print(Markdown("\n".join(map(printable, bold.split("\n"))), hyperlinks=False))
-
-
-def colour_of(backend: str) -> str:
-    """A backend's colour; a variant has its framework's."""
-    return COLOURS.get(backend) or COLOURS.get(backend.partition(":")[0], OTHER)
 
 
 def chart(bars: Sequence[Bar]) -> str:

@@ -3,7 +3,8 @@
 The record is a folder of safetensors and JSON: inputs, weights, what each layer was given and gave, loss, gradients,
 the optimizer's slots, weights after a step, losses of steps. Names, layouts and settings are the framework's own, and
 `rosetta diff LEFT RIGHT`, which needs no framework, understands them. This file needs NumPy and safetensors and may
-be copied into any project. It imports no framework: it works with what it is handed, of PyTorch, Paddle or Keras 3.
+be copied into any project. It imports no framework: it works with what it is handed, of PyTorch, Paddle, Keras 3
+or Flax NNX.
 
     from rosetta_record import Record
 
@@ -20,8 +21,9 @@ be copied into any project. It imports no framework: it works with what it is ha
     record.optimizer(optimizer)      # after the step: its settings and slots
     record.step(1, loss)             # the model's weights after it
 
-`record.training(...)` does all this at once. What no framework computed is recorded by `record.layer(...)`, and by
-the same calls with arrays in place of a model. `record.model` and `record.optimizer` alone, one after the other,
+`record.training(...)` does all this at once. `tap("scores", scores)`, in a line of a model, records what no layer
+computes. What no framework computed is recorded by `record.layer(...)`, and by the same calls with arrays in place of
+a model. `record.model` and `record.optimizer` alone, one after the other,
 record a training in its middle, for `rosetta carry --optimizer`.
 """
 
@@ -36,6 +38,7 @@ import math
 import os
 import platform
 import sys
+import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import nullcontext
@@ -66,11 +69,15 @@ class Record:
     """A record that is being written into a folder, where it replaces one that is there. Each call writes at once, so
     that a script that fails later leaves what it had recorded."""
 
+    begun_last: Callable[[], Record | None] = staticmethod(lambda: None)
+
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        Record.begun_last = weakref.ref(self)
         self.folder = Path(folder)
         self._framework: Framework | None = None
         self._model: Any = None
         self._watched = False  # from record.model until the first forward pass has ended
+        self._passed = False  # whether the forward pass is over
         self._unwatch: list[Callable[[], None]] = []
         self._arrays: dict[str, NDArray[Any]] = {}  # inputs and outputs of layers, until they are written
         self._names: dict[Any, str] = {}  # of these arrays by what tells their numbers from others
@@ -103,7 +110,7 @@ class Record:
             raise RecordError("weights are already recorded; expected record.model once for each record")
         framework = framework_of(model)
         if framework is None or not isinstance(model, framework.layer_class()):
-            known = "a layer of torch, paddle or keras 3"
+            known = "a layer of torch, paddle, keras 3 or flax.nnx"
             raise RecordError(f"a model is of {qualified(type(model))}; expected {known}; record.layer takes arrays")
         weights = framework.weights(model)
         if not weights:
@@ -117,13 +124,28 @@ class Record:
                 "tied_to": None if tied_to == name else tied_to,
             }
         for layer in framework.layers(model):
-            facts = self._describe(layer, classes_of(layer.layer, framework), framework.settings(layer.layer))
+            facts = self._describe(layer, framework.classes(layer.layer), framework.settings(layer.layer))
             both = functools.partial(self._begins, facts), functools.partial(self._ends, layer.layer, facts)
             self._unwatch.append(framework.watch(layer.layer, *both))
         floating = [kind for kind in map(precision_of, weights.values()) if "float" in kind]
         precision = framework.computes_in(max(floating, key=floating.count, default=None))
         self._content.update(framework=framework.facts(), precision=precision)
         self._add("weights", weights)
+
+    def tap(self, name: str, tensor: Any) -> Any:
+        """What stands between layers, or in a model without them, by a name that both sides use; returns it. It is
+        compared in its place among the layers' outputs, and told with the line of the program that calls this."""
+        if self._in_pass and not is_symbolic(tensor):
+            path = f"tap {name}"
+            if path not in [layer["path"] for layer in self._content["layers"]]:
+                self._describe(Layer(path, None, {}, {}), ["tap"], {})
+            self._call({"layer": path, **calling_line()}, tensor)
+        return tensor
+
+    def operators(self) -> Any:
+        """A context, as long as which the operators between layers are recorded, with the lines that call them. Of
+        torch alone, since Paddle, Keras and JAX have nothing that is told of each."""
+        return (self._framework or FRAMEWORKS["torch"]).operators(self._operated)
 
     def forward(self, **outputs: Any) -> None:
         """What the model computed, by names that both sides use."""
@@ -140,9 +162,12 @@ class Record:
 
     def gradients(self, model: Any = None, gradients: Any = None) -> None:
         """The gradients that the model's weights hold after the backward pass; or those given, as a list in the order
-        of the model's trainable weights, such as Keras's gradient tape gives, or by the weights' names."""
+        of the model's trainable weights, such as Keras's gradient tape gives, by the weights' names, or as Flax's
+        gradient functions give them."""
         self._end_of_pass()
-        if not isinstance(gradients, Mapping):
+        if isinstance(gradients, Mapping):
+            gradients = arrays_in(gradients)
+        else:
             framework = self._recorded(model)
             trained = framework.trained(model)
             listed = framework.gradients(model) if gradients is None else gradients
@@ -160,8 +185,9 @@ class Record:
 
     def optimizer(self, optimizer: Any, settings: Any = None, slots: Any = None) -> None:
         """The optimizer after the first step, or in mid-training right after `record.model`: its settings, its step
-        counter, and its slots, which are what it remembers of weights. Of one that is of no framework: its name, its
-        settings, and {"WEIGHT|SLOT": array}."""
+        counter, and its slots, which are what it remembers of weights. Of optax: an nnx.Optimizer, or the pair of a
+        transformation and its state; settings that it hides may be given. Of one that is of no framework: its name,
+        its settings, and {"WEIGHT|SLOT": array}."""
         self._end_of_pass()
         if self._content["optimizer"] is not None:
             raise RecordError("an optimizer is already recorded; expected it once, after the first step")
@@ -171,15 +197,17 @@ class Record:
         classes, found = [optimizer], dict(slots or {})
         if not isinstance(optimizer, str):
             framework = self._recorded(self._model)
-            if framework_of(optimizer) is not framework:
+            if framework_of(optimizer[0] if type(optimizer) is tuple else optimizer) is not framework:
                 kind = qualified(type(optimizer))
                 raise RecordError(f"the optimizer is of {kind}; expected one of {framework.name}, or a name")
             weights = framework.weights(self._model)
-            classes = classes_of(optimizer, framework)
-            settings, groups = framework.optimizer(optimizer)
-            for name, weight in weights.items():
-                found.update({f"{name}|{slot}": value for slot, value in framework.slots(optimizer, weight).items()})
             names = {id(weight): name for name, weight in reversed(list(weights.items()))}  # the first of tied ones
+            classes = framework.classes(optimizer)
+            own, groups = framework.optimizer(optimizer)
+            settings = {**own, **(settings or {})}
+            for name, weight in weights.items():
+                kept = framework.slots(optimizer, weight, names[id(weight)])
+                found.update({f"{name}|{slot}": value for slot, value in kept.items()})
             groups = [
                 dict(plain(group), weights=[names.get(id(weight)) for weight in group["params"]]) for group in groups
             ]
@@ -211,9 +239,10 @@ class Record:
         self.model(model)
         framework = self._recorded(model)
         put_back = framework.randomness(model)
-        used = optimizer(framework.trained(model)) if callable(optimizer) else optimizer
+        used = framework.begun(model, optimizer(framework.trained(model)) if callable(optimizer) else optimizer)
         for number in range(1, steps + 1):
-            computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
+            with self.operators() if number == 1 else nullcontext():
+                computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
             if number == 1:
                 self.loss(loss_in(computed))
                 if isinstance(computed, tuple):
@@ -307,6 +336,11 @@ class Record:
                 raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
         return values
 
+    @property
+    def _in_pass(self) -> bool:
+        """Whether a forward pass is being recorded; that of no model begins with the record."""
+        return self._watched or (self._model is None and not self._passed)
+
     def _describe(self, layer: Layer, classes: list[str], settings: Mapping[str, Any]) -> dict[str, Any]:
         """Add a layer to what record.json says; whether it trains is known when it is called."""
         facts: dict[str, Any] = {"path": layer.path, "classes": classes, "settings": plain(settings)}
@@ -317,12 +351,21 @@ class Record:
     def _begins(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> None:
         """A layer is called with these arguments."""
         if self._watched:
-            number, inputs = len(self._content["calls"]) + len(self._calls), {}
-            for name, array in ((name, array_of(tensor)) for name, tensor in arrays_in(arguments).items()):
-                if is_numeric(array):
-                    inputs[name], kept = self._kept(f"in {number}:{facts['path']}:{name}", array)
-                    self._arrays[inputs[name]] = kept
-            self._calls.append({"layer": facts["path"], "inputs": inputs, **calling_line()})
+            self._calls.append(self._given(facts["path"], arguments))
+
+    def _given(self, path: str, arguments: Any) -> dict[str, Any]:
+        """What is called, with what, and where."""
+        number, inputs = len(self._content["calls"]) + len(self._calls), {}
+        for name, array in ((name, array_of(tensor)) for name, tensor in arrays_in(arguments).items()):
+            if is_numeric(array):
+                inputs[name], kept = self._kept(f"in {number}:{path}:{name}", array)
+                self._arrays[inputs[name]] = kept
+        return {"layer": path, "inputs": inputs, **calling_line()}
+
+    def _operated(self, name: str, arguments: Any, output: Any) -> None:
+        """An operator has computed an output between layers."""
+        if self._in_pass:
+            self._call(self._given(f"operator {name}", arguments), output)
 
     def _ends(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> None:
         """A layer has computed an output."""
@@ -355,7 +398,8 @@ class Record:
 
     def _end_of_pass(self) -> None:
         """The forward pass is over, even if only parts of the model were called."""
-        if self._watched:
+        self._passed = True
+        if self._watched or self._arrays:
             self._write_layers()
         while self._unwatch:
             self._unwatch.pop()()
@@ -383,6 +427,13 @@ class Record:
 
 Before = Callable[[Mapping[str, Any]], Any]  # is given the arguments of a layer's call
 After = Callable[[Any, Any], Any]  # is given the output of a layer, and whether it is in training mode
+
+
+def tap(name: str, tensor: Any) -> Any:
+    """`Record.tap` of the record that was begun last; where no forward pass is recorded, it returns the tensor alone,
+    so that a line of it may stay in a model."""
+    record = Record.begun_last()
+    return record.tap(name, tensor) if record else tensor
 
 
 class Layer(NamedTuple):
@@ -419,6 +470,10 @@ class Framework(ABC):
     def weights(self, model: Any) -> dict[str, Any]:
         """All parameters and buffers by name. A tied one is there under each of its names."""
 
+    def classes(self, value: Any) -> list[str]:
+        """The class of a layer or an optimizer and those of the framework from which it inherits, nearest first."""
+        return classes_of(value, self)
+
     @abstractmethod
     def layers(self, model: Any) -> list[Layer]:
         """The model itself and all layers in it, in the order in which they were defined."""
@@ -432,6 +487,11 @@ class Framework(ABC):
         """Have each call of the layer begin with `before(arguments)`, by their names, and end with
         `after(output, training)`, where `training` is the layer's mode, until the function that is given back is
         called. What they give takes the place of the arguments and of the output, unless it is None."""
+
+    def operators(self, seen: Callable[[str, Any, Any], None]) -> Any:
+        """A context, as long as which `seen` is called with the name, the arguments and the output of each operator
+        between layers, where the framework tells of them."""
+        return nullcontext()
 
     @abstractmethod
     def trainable(self, weight: Any) -> bool:
@@ -454,9 +514,13 @@ class Framework(ABC):
         """The optimizer's settings under the framework's own names, and groups of weights with settings of their own,
         each a dict with the weights as "params"."""
 
+    def begun(self, model: Any, optimizer: Any) -> Any:
+        """The optimizer with its state, which is kept apart from it in optax."""
+        return optimizer
+
     @abstractmethod
-    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
-        """What the optimizer remembers of the weight, under the framework's own names."""
+    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
+        """What the optimizer remembers of the weight of this name, under the framework's own names."""
 
     @abstractmethod
     def counters(self, optimizer: Any) -> set[int]:
@@ -601,6 +665,23 @@ class Torch(Modules):
             lambda output, training: after(padded(output), training),
         )
 
+    def operators(self, seen: Callable[[str, Any, Any], None]) -> Any:
+        torch = self.api
+        if torch is None:
+            return nullcontext()
+
+        class Seeing(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
+            def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+                output = function(*arguments, **(options or {}))
+                if isinstance(output, torch.Tensor) and output.is_floating_point() and between_layers():
+                    tensors = [one for one in arrays_in([arguments, options]).values() if torch.is_tensor(one)]
+                    memory = {one.untyped_storage().data_ptr() for one in tensors if one is not output}
+                    if output.untyped_storage().data_ptr() not in memory:  # as that of a view is
+                        seen(function.__name__.strip("_"), [*arguments, options], output)
+                return output
+
+        return Seeing()
+
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)
 
@@ -608,7 +689,7 @@ class Torch(Modules):
         groups = optimizer.param_groups
         return groups[0], groups if len(groups) > 1 else []
 
-    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
 
     def counters(self, optimizer: Any) -> set[int]:
@@ -669,15 +750,15 @@ class Paddle(Modules):
                 settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
         return settings, [group for group in optimizer._param_groups if isinstance(group, dict)]
 
-    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
-        name, own = (weight if master is None else master).name, f"{optimizer._name}_" if optimizer._name else ""
+        key, own = (weight if master is None else master).name, f"{optimizer._name}_" if optimizer._name else ""
         if optimizer._accumulators:
-            found = {slot[len(own) :]: of[name] for slot, of in optimizer._accumulators.items() if name in of}
+            found = {slot[len(own) :]: of[key] for slot, of in optimizer._accumulators.items() if key in of}
         else:  # before the first step those that it loaded, if it did
-            keys = {slot: f"{name}_{own}{slot}_0" for slot in PADDLE_SLOTS}
+            keys = {slot: f"{key}_{own}{slot}_0" for slot in PADDLE_SLOTS}
             held = optimizer._accumulators_holder
-            found = {slot: held[key] for slot, key in keys.items() if key in held}
+            found = {slot: held[own_key] for slot, own_key in keys.items() if own_key in held}
         return found if master is None else dict(found, master_weight=master)
 
     def counters(self, optimizer: Any) -> set[int]:
@@ -786,13 +867,13 @@ class Keras(Framework):
     def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
         return flat_config(optimizer.get_config()), []
 
-    def slots(self, optimizer: Any, weight: Any) -> dict[str, Any]:
+    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         """Of the optimizer's lists with a variable for each weight; a slot is named by the weight's path and its own
         name."""
         ids = [id(variable) for variable in optimizer._trainable_variables]
         if id(weight) not in ids:
             return {}
-        others = [of for name, of in vars(optimizer).items() if not name.endswith("_variables")]
+        others = [of for kind, of in vars(optimizer).items() if not kind.endswith("_variables")]
         found = [of[ids.index(id(weight))] for of in others if isinstance(of, list) and len(of) == len(ids)]
         variables = [slot for slot in found if isinstance(slot, self.api.Variable)]  # not TensorFlow's lists
         return {slot.name[len(weight.path) + 1 :]: slot for slot in variables}
@@ -886,8 +967,219 @@ class Keras(Framework):
         return [owner._trainable_variables, owner._non_trainable_variables]
 
 
-FRAMEWORKS: dict[str, Framework] = {"torch": Torch(), "paddle": Paddle(), "keras": Keras()}
+class Flax(Framework):
+    """Flax NNX, with the optimizers of optax."""
+
+    name = "flax"
+
+    def __init__(self) -> None:
+        self._watched: dict[type, dict[int, tuple[Before, After]]] = {}  # of the layers of a class, by their ids
+        self._compiled: tuple[Any, Any] = (None, None)  # the last `loss_of`, and its gradients compiled
+        self._updates: Any = None  # a step of an optimizer, compiled
+
+    def layer_class(self) -> Any:
+        return self.api.nnx.Module
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        return np.asarray(tensor.get_value() if isinstance(tensor, self.api.nnx.Variable) else tensor)
+
+    def weights(self, model: Any) -> dict[str, Any]:
+        found = {path: part for path, part in self._walk(model) if self._is_weight(part)}
+        first = arrays_in(self.api.nnx.state(model))  # has a tied one once, under the name by which optax knows it
+        return {**{path: found[path] for path in found if path in first}, **found}
+
+    def classes(self, value: Any) -> list[str]:
+        """Those of a recurrent layer's cell, too; of an optimizer the names of its transformations in their order."""
+        if not isinstance(value, self.layer_class()):
+            return [name for name, _ in transformations(self._parts(value)[0].update)]
+        cell = value.cell if isinstance(value, self.api.nnx.RNN) else None
+        return classes_of(value, self) + ([] if cell is None else classes_of(cell, self))
+
+    def layers(self, model: Any) -> list[Layer]:
+        found: dict[int, Layer] = {}  # each once, by its first name
+        for path, layer in self._walk(model, lambda layer: not self._is_closed(layer)):
+            if not isinstance(layer, self.layer_class()):
+                continue
+            own = self._owned(layer)
+            parameters, buffers = (
+                {
+                    role.removeprefix("cell."): joined(path, role)
+                    for role in own
+                    if self.trainable(own[role]) == trained
+                }
+                for trained in (True, False)
+            )
+            if own or self._is_called(type(layer)):
+                found.setdefault(id(layer), Layer(path, layer, parameters, buffers))
+        return list(found.values())
+
+    def settings(self, layer: Any) -> dict[str, Any]:
+        return {**vars(getattr(layer, "cell", layer)), **vars(layer)}
+
+    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
+        """Python looks a layer's __call__ up in its class, which is given another one as long as layers of it are
+        watched."""
+        kind = type(layer)
+        if not self._is_called(kind):
+            return lambda: None
+        watched, own, call = self._watched.setdefault(kind, {}), vars(kind).get("__call__"), kind.__call__
+
+        @functools.wraps(call)
+        def seeing(layer: Any, *inputs: Any, **options: Any) -> Any:
+            if id(layer) not in watched or is_symbolic([inputs, options]):
+                return call(layer, *inputs, **options)
+            before, after = watched[id(layer)]
+            inputs, options = given(functools.partial(call, layer), inputs, options, before) or (inputs, options)
+            output = call(layer, *inputs, **options)
+            flags = (
+                getattr(layer, name, None) if options.get(name) is None else options[name]
+                for name in ("deterministic", "use_running_average")
+            )
+            training = next((not flag for flag in flags if flag is not None), None)
+            changed = None if is_symbolic(output) else after(output, training)
+            return output if changed is None else changed
+
+        def unwatch() -> None:
+            del watched[id(layer)]
+            if not watched:
+                del self._watched[kind], kind.__call__
+                if own is not None:
+                    kind.__call__ = own
+
+        if not watched:
+            kind.__call__ = seeing
+        watched[id(layer)] = before, after
+        return unwatch
+
+    def trainable(self, weight: Any) -> bool:
+        return isinstance(weight, self.api.nnx.Param)
+
+    def trained(self, model: Any) -> list[Any]:
+        return list(
+            {id(weight): weight for weight in self.weights(model).values() if self.trainable(weight)}.values()
+        )
+
+    def gradients(self, model: Any) -> list[Any]:
+        return [None for _ in self.trained(model)]  # no weight holds one
+
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        """What the closures of optax's functions hold. Of a schedule nothing is known, nor of masks."""
+        tx, state = self._parts(optimizer)
+        held = {f"{name}.{key}": one for name, of in transformations(tx.update) for key, one in of.items()}
+        for kind, value in self._kept(state):
+            if kind.endswith(".hyperparams"):  # those that optax.inject_hyperparams keeps in the state
+                held.update({f"hyperparams.{name}": one for name, one in value.items()})
+        return held, []
+
+    def begun(self, model: Any, optimizer: Any) -> Any:
+        nnx = self.api.nnx
+        return optimizer if hasattr(optimizer, "opt_state") else nnx.Optimizer(model, optimizer, wrt=nnx.Param)
+
+    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
+        kept = [(kind, arrays_in(value)) for kind, value in self._kept(self._parts(optimizer)[1])]
+        return {kind: arrays[name] for kind, arrays in kept if name in arrays}
+
+    def counters(self, optimizer: Any) -> set[int]:
+        kept = self._kept(self._parts(optimizer)[1])
+        return {int(array_of(value)) for kind, value in kept if kind.endswith(".count")}
+
+    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
+        return {}  # optax loads no state by keys
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        weight.set_value(sys.modules["jax"].numpy.asarray(array, weight.dtype))
+
+    def randomness(self, model: Any) -> Callable[[], None]:
+        states = [part for _, part in self._walk(model) if isinstance(part, self.api.nnx.RngState)]
+        return self._kept_values(states)
+
+    def forget(self, model: Any) -> None:
+        pass  # there is no gradient to forget
+
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
+        if self._watched:  # no values are seen where gradients are traced
+            put_back = self._kept_values([part for _, part in self._walk(model) if hasattr(part, "set_value")])
+            loss_of(model, batch)
+            put_back()
+
+        def compute(model: Any, batch: Any) -> Any:
+            computed = loss_of(model, batch)
+            return loss_in(computed), computed
+
+        nnx = self.api.nnx
+        gradients_of = nnx.value_and_grad(compute, has_aux=True)
+        if self._compiled[0] is not loss_of:
+            self._compiled = loss_of, nnx.jit(gradients_of)
+        try:
+            (_, computed), gradients = self._compiled[1](model, batch)
+        except (TypeError, IndexError):  # of what cannot be compiled, such as a batch of other things than arrays
+            (_, computed), gradients = gradients_of(model, batch)
+        return computed, gradients
+
+    def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
+        self._updates = self._updates or self.api.nnx.jit(lambda optimizer, *others: optimizer.update(*others))
+        self._updates(optimizer, model, gradients)
+
+    def _walk(
+        self, node: Any, enters: Callable[[Any], bool] = lambda layer: True, path: str = "", above: Any = ()
+    ) -> Any:
+        """The node and all that is in it, under each of its names, but for parts of layers that are not entered."""
+        yield path, node
+        parts: Iterable[tuple[Any, Any]] = ()
+        if isinstance(node, self.api.nnx.Pytree):  # a layer, or what gives random numbers
+            parts = vars(node).items() if not isinstance(node, self.layer_class()) or enters(node) else ()
+        elif isinstance(node, (Mapping, list, tuple)):
+            parts = node.items() if isinstance(node, Mapping) else enumerate(node)
+        for name, part in parts:
+            kinds = (self.api.nnx.Pytree, self.api.nnx.Variable, Mapping, list, tuple)
+            if isinstance(part, kinds) and id(part) not in above and not str(name).startswith("_pytree"):
+                yield from self._walk(part, enters, joined(path, str(name)), (*above, id(node)))
+
+    def _owned(self, layer: Any) -> dict[str, Any]:
+        """The layer's own weights; of one that is closed also those of its parts."""
+        inside = self._walk(layer, lambda part: part is layer or self._is_closed(layer))
+        return {role: part for role, part in inside if self._is_weight(part)}
+
+    def _is_weight(self, part: Any) -> bool:
+        nnx = self.api.nnx
+        return isinstance(part, nnx.Variable) and not isinstance(part, nnx.RngState) and hasattr(part, "dtype")
+
+    def _is_closed(self, layer: Any) -> bool:
+        """Whether the layer counts as one with its parts: a cell, and what goes through time with it."""
+        recurrent = sys.modules["flax.nnx.nn.recurrent"]
+        return isinstance(layer, (recurrent.RNN, recurrent.RNNCellBase))
+
+    def _is_called(self, kind: type) -> bool:
+        return any("__call__" in vars(one) for one in kind.__mro__)
+
+    def _kept_values(self, variables: list[Any]) -> Callable[[], None]:
+        """A function that gives variables the values that they have now."""
+        values = [(variable, variable.get_value()) for variable in variables]
+
+        def put_back() -> None:
+            for variable, value in values:
+                variable.set_value(value)
+
+        return put_back
+
+    def _parts(self, optimizer: Any) -> Any:
+        """The transformation and its state: of an nnx.Optimizer, or given as a pair."""
+        if hasattr(optimizer, "opt_state"):
+            return optimizer.tx, optimizer.opt_state
+        return optimizer if type(optimizer) is tuple else (optimizer, ())
+
+    def _kept(self, state: Any) -> Iterator[tuple[str, Any]]:
+        """What a state of optax holds, as CLASS.FIELD."""
+        for name, value in zip(getattr(state, "_fields", range(len(state))), state):
+            if isinstance(value, tuple):
+                yield from self._kept(value)
+            elif isinstance(name, str):
+                yield f"{type(state).__name__}.{name}", value
+
+
+FRAMEWORKS: dict[str, Framework] = {"torch": Torch(), "paddle": Paddle(), "keras": Keras(), "flax": Flax()}
 FRAMEWORKS.update(dict.fromkeys(("tensorflow", "jax", "jaxlib"), FRAMEWORKS["keras"]))  # whose tensors Keras uses
+FRAMEWORKS["optax"] = FRAMEWORKS["flax"]
 
 
 def framework_of(value: Any) -> Framework | None:
@@ -910,6 +1202,21 @@ def classes_of(value: Any, framework: Framework) -> list[str]:
             compat = "compat." if own and modules[:1] == ["compat"] else ""
             names.append(f"{compat}{kind.__name__}" if own else qualified(kind))
     return names
+
+
+def transformations(update: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The transformations that an update function of optax is made of: the name of each, and what its closure holds,
+    which is where its settings are."""
+    held = dict(inspect.getclosurevars(update).nonlocals)
+    name = update.__qualname__.partition(".")[0]
+    inner = [part for value in held.values() for part in (value if isinstance(value, tuple) else (value,))]
+    inner = [part for part in inner if getattr(part, "__name__", "") in ("update", "update_fn")]
+    if "inner_factory" in held:  # of optax.inject_hyperparams
+        yield held["inner_factory"].__name__, {}
+    elif name not in ("chain", "named_chain", "with_extra_args_support"):
+        yield name, held
+    for part in inner:
+        yield from transformations(part)
 
 
 def qualified(kind: type) -> str:
@@ -942,6 +1249,16 @@ def calling_line() -> dict[str, str]:
     below = os.path.abspath(path).startswith(os.path.join(os.getcwd(), ""))
     code = linecache.getline(path, number, frame.f_globals).strip()[:LONGEST_LINE]
     return {"line": f"{os.path.relpath(path) if below else os.path.basename(path)}:{number}", "code": code}
+
+
+def between_layers() -> bool:
+    """Whether a program calls what is being executed itself, and no layer of torch, nor this file."""
+    frame: Any = sys._getframe(2)
+    while frame and package(frame.f_globals.get("__name__")) == "torch":
+        if frame.f_globals["__name__"].startswith("torch.nn.modules"):
+            return False
+        frame = frame.f_back
+    return frame is None or frame.f_globals is not globals()
 
 
 def package(module: Any) -> str:

@@ -146,7 +146,7 @@ def diff(
 
 def carry(
     left: Annotated[Path, typer.Argument(help="The record whose weights are carried, a folder of rosetta_record.")],
-    to: Annotated[Literal["torch", "paddle", "keras"], typer.Option(help="The framework that is to load them.")],
+    to: Annotated[Literal["torch", "paddle", "keras", "flax"], typer.Option(help="The framework that loads them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The file to write, such as model.pdparams.")],
     like: Annotated[
         Path | None, typer.Option(help="A record of the other framework's model, which has its names and layouts.")

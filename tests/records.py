@@ -115,10 +115,24 @@ FRAMEWORKS: dict[str, dict[str, Layout]] = {
         ]
     },
 }
+FRAMEWORKS["flax"] = {
+    layer: (classes, dict(pair.split("=") for pair in names.split()))
+    for layer, classes, names in [
+        ("emb", ["Embed"], "embeddings=embedding"),
+        (
+            "lstm",
+            ["RNN", "OptimizedLSTMCell", "RNNCellBase"],
+            "kernel=dense_i.kernel recurrent_kernel=dense_h.kernel bias=dense_h.bias",
+        ),
+        ("bn", ["BatchNorm"], "gamma=scale beta=bias moving_mean=mean moving_variance=var"),
+        ("fc", ["Linear"], "kernel=kernel bias=bias"),
+    ]
+}
 SLOTS = {
     "torch": {"momentum": "exp_avg", "mean_square": "exp_avg_sq"},
     "paddle": {"momentum": "moment1", "mean_square": "moment2"},
     "keras": {"momentum": "momentum", "mean_square": "velocity"},
+    "flax": {"momentum": "ScaleByAdamState.mu", "mean_square": "ScaleByAdamState.nu"},
 }
 SETTINGS = {
     "torch": {"lstm": {"batch_first": True}, "bn": {"eps": 1e-5, "momentum": 0.1}, "emb": {"padding_idx": None}},
@@ -128,11 +142,18 @@ SETTINGS = {
         "emb": {"_padding_idx": -1},
     },
     "keras": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
+    "flax": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
 }
 OPTIMIZERS = {
     "torch": {"lr": RATE, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0},
     "paddle": {"learning_rate": RATE, "_beta1": 0.9, "_beta2": 0.999, "_epsilon": 1e-8},
     "keras": {"learning_rate": RATE, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": None},
+    "flax": {
+        "scale.step_size": -RATE,
+        "scale_by_adam.b1": 0.9,
+        "scale_by_adam.b2": 0.999,
+        "scale_by_adam.eps": 1e-8,
+    },
 }
 
 
@@ -182,9 +203,9 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     layers, calls = [], []
     for number, layer in enumerate(kinds):
         parts = [data["outputs"][layer]]
-        if layer == "lstm" and framework != "keras":
+        if layer == "lstm" and framework in ("torch", "paddle"):
             parts += [parts[0][None, :, -1], np.zeros((1, N, H))]
-        if layer == "bn" and framework != "keras":
+        if layer == "bn" and framework in ("torch", "paddle"):
             parts = [parts[0].swapaxes(1, 2)]  # channels stand before time
         names = [f"{number}:{layer}:{part}" for part in range(len(parts))]
         files["layers"] |= dict(zip(names, parts, strict=True))

@@ -31,11 +31,13 @@ from tests.records import (
     FRAMEWORKS,
     Array,
     H,
+    Layers,
     N,
     T,
     changed,
     cross_entropy,
     edited,
+    of_layers,
     reaching_the_output,
     saved,
     tagger,
@@ -134,6 +136,36 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
             "torch", ["MultiheadAttention"], {}, of_three,
             {f"l:{name}": {"kernel": array} for name, array in heads.items()},
         ),
+        "flax's gru": (
+            "flax", ["RNN", "mine.Cell", "GRUCell", "RNNCellBase"], {},
+            {"dense_i.kernel": np.hstack([r, z, n]), "dense_h.kernel": np.hstack([rr, rz, rn]), "dense_i.bias": one,
+             "dense_h.bias": two},
+            {"l": canonical_gru},
+        ),
+        "flax's lstm in parts": (
+            "flax", ["LSTMCell", "RNNCellBase"], {},
+            {f"{role}.{name}": part for name, parts in (
+                ("kernel", zip(("ii", "if_", "ig", "io"), np.split(a, 4, 1), strict=True)),
+                ("kernel", zip(("hi", "hf", "hg", "ho"), np.split(b, 4, 1), strict=True)),
+                ("bias", zip(("hi", "hf", "hg", "ho"), np.split(h, 4), strict=True)),
+            ) for role, part in parts},
+            {"l": {"kernel": a, "recurrent_kernel": b, "bias": h}},
+        ),
+        "flax's projection to heads": (
+            "flax", ["LinearGeneral"], {"in_features": [6], "out_features": [2, 3]},
+            {"kernel": q.reshape(6, 2, 3), "bias": one.reshape(2, 3)}, {"l": {"kernel": q, "bias": one}},
+        ),
+        "flax's projection of heads": (
+            "flax", ["LinearGeneral"], {"in_features": [2, 3], "out_features": [6]},
+            {"kernel": q.reshape(2, 3, 6)}, {"l": {"kernel": q}},
+        ),
+        "flax's transposed conv": (
+            "flax", ["ConvTranspose"], {"transpose_kernel": True}, {"kernel": cube}, {"l": {"kernel": cube}}
+        ),
+        "flax's conv with its kernel the other way round": (
+            "flax", ["ConvTranspose"], {"transpose_kernel": False}, {"kernel": cube},
+            {"l:kernel": {"kernel": cube}},
+        ),
         "a number of one's own": ("torch", ["mine.Scale"], {}, {"s": h[0]}, {"l:s": {"s": h[0]}}),
         "what nobody knows": ("torch", ["mine.Gate"], {}, {"weight": a}, {"l:weight": {"weight": a}}),
     }  # fmt: skip
@@ -162,10 +194,24 @@ def test_each_layout_leads_to_the_canonical_one_and_back(name: str, tmp_path: Pa
             np.testing.assert_array_equal(found.array(record, "weights"), array)
             assert found.shape == groups[group].shapes[tensor] == array.shape
             for layout in found.layouts:
-                made.setdefault(layout.names[0], np.zeros(record.shape(layout.names[0])))
+                made.update({name: np.zeros(record.shape(name)) for name in layout.own if name not in made})
                 layout.apart(layout.together(record.arrays("weights")), made)
     for weight, array in made.items():
         np.testing.assert_array_equal(array, record.arrays("weights")[weight])
+
+
+def test_a_softmax_of_flax_in_float32_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    kernel, output = rng.random((6, 6)), rng.random((2, 3, 6))
+    for name, own in (("left", output), ("right", np.asarray(output + 4e-8))):
+        layers: Layers = {
+            "attention.out": (["LinearGeneral"], {"kernel": kernel}, own),
+            "attention": (["MultiHeadAttention"], {}, own),
+        }
+        of_layers(tmp_path / name, "flax", layers, {})
+    found = compare_records(Side(tmp_path / "left"), Side(tmp_path / "right"))
+    assert found.broken == "forward"
+    assert "flax-attention-float32" in {cause.entry for cause in found.causes}
 
 
 def at(*path: str) -> Callable[[dict[str, Any]], Any]:

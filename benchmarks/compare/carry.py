@@ -25,6 +25,7 @@ SUFFIXES = {
     "torch": (".pt", ".safetensors"),
     "paddle": (".pdparams", ".safetensors"),
     "keras": (".h5", ".safetensors"),
+    "flax": (".safetensors",),
 }
 LOADING = {
     ".h5": "model.load_weights reads it",

@@ -32,14 +32,14 @@ class Optimizer:
 
     def __init__(self, side: Side) -> None:
         """Raises UnfitRecordsError for one that is not recorded as it must be, or is of no kind that is carried."""
-        if not side.optimizer.keys:
+        if not side.optimizer.keys and side.framework != "flax":
             raise UnfitRecordsError(
                 f"{side.name} lacks the optimizer; record it with the present rosetta_record: {RECORDING}"
             )
         self.side, self.says, self.settings = side, side.optimizer, side.optimizer_settings
         self.name = self.says.kind
         if side.optimizer_class not in KEPT:
-            known = ", ".join(name for framework, name in KEPT if framework == side.framework)
+            known = ", ".join(name for framework, name in KEPT if framework == side.framework) or "another framework"
             raise UnfitRecordsError(f"the optimizer of {side.name} is {self.name}, which is not carried; try {known}")
         if any(key.endswith("|master_weight") for key in side.arrays("slots")) or (
             self.says.settings.get("_multi_precision") and side.says.precision in ("float16", "bfloat16")

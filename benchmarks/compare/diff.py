@@ -14,11 +14,12 @@ from benchmarks.compare.broken import Cause
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Array, Check, Item, explained, head, judge, nearest
 from benchmarks.compare.drafts import guessed, line_of_pair
-from benchmarks.compare.layouts import PARENT
+from benchmarks.compare.layouts import PARENT, TAP
 from benchmarks.compare.mapping import MappingFile
+from benchmarks.compare.operators import parting
 from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.record import Side, is_number
-from benchmarks.compare.rungs import COMPARED, Rungs
+from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs
 
 PLANTED = 100  # bounds by which a number is moved
 ONE_ULP = "one ulp"
@@ -131,6 +132,8 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None)
     rungs = Rungs(left, right, pairing)
     diff = Diff(left.name, right.name, pairing, Control(rungs.precision), notes=rungs.notes)
     diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
+    alone = [group for group in (*pairing.left, *pairing.right) if group.kind == TAP]
+    diff.notes += [f"not compared, forward: {group.name}, of {group.side.name} alone" for group in alone]
     pairs = guessed(pairing)
     if pairs:
         how = " or ".join(dict.fromkeys(pair.found for pair in pairs))
@@ -150,10 +153,22 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None)
             item, check = failed[nearest([check for _, check in failed])]
             at = item.place(check.where)
             diff.explanation = explained(right.name, check, at, len(failed), len(judged))
+            agreed = [one for one, check in judged if check.passed and one.pair and one.is_output]
+            diff.explanation += called(item)
+            if rung == "forward":
+                diff.explanation += parting((left, right), agreed, item, rungs.tolerances["outputs"])
             diff.causes = causes_of(rungs, item, check, failed)
             break
     diff.control.rounding = list(recorded(left)) or diff.control.rounding
     return diff
+
+
+def called(item: LayerItem) -> Iterator[str]:
+    """Where both programs tap what differs."""
+    groups = item.pair.both if item.pair and item.pair.left.kind == TAP else ()
+    lines = [group.side.lines(group.layer.path)[item.call] for group in groups]
+    if any(lines):
+        yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
 
 
 def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:

@@ -9,7 +9,7 @@ from benchmarks.compare.broken import Broken, Cause, drops, embeddings, factor, 
 from benchmarks.compare.comparer import largest, pieces
 from benchmarks.compare.drafts import line_of_pair, rearranged
 from benchmarks.compare.forward_causes import computed_before
-from benchmarks.compare.layouts import EPSILON, FLOAT32_SETTINGS, RECURRENT
+from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT
 from benchmarks.compare.record import Side
 from benchmarks.compare.training_causes import clipping
 
@@ -65,7 +65,7 @@ def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[
             if float(np.float32(value)) != value:
                 entry = "tensorflow-constants" if framework == "keras" else "constants-precision"
                 yield Cause(f"{framework} rounds {name} to float32, and {value} is no number of float32", entry)
-    places = [EPSILON.get(which) for which in classes]
+    places = [side.place_of_epsilon for side in sides]
     if all(places) and places[0] != places[1]:
         entry = "rmsprop-epsilon" if "RMS" in classes[0][1] else "adam-epsilon"
         yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
@@ -118,7 +118,8 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
     for pair in broken.rungs.pairing.pairs:
         if pair is broken.item.pair:
             break
-        places = [order[name] for name in pair.right.names if name in order] if pair.found == "value" else []
+        ran = pair.found == "value" and pair.right.calls
+        places = [order[name] for name in pair.right.names if name in order] if ran else []
         if places:
             if places != sorted(places) or places[0] < last:
                 moved.append(f"{pair.name} has the numbers of {' + '.join(pair.right.names)}")
@@ -142,7 +143,15 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
     if right.dtype != left.dtype and right.size:
         yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
     elif broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
-        yield Cause("the difference is as small as the rounding of float32", "array-dtype")
+        attentions = tuple(
+            f"{layer.path}."
+            for group in broken.groups
+            for layer in group.side.says.layers
+            if group.side.framework == "flax" and "MultiHeadAttention" in layer.classes
+        )
+        inside = any(group.layer.path.startswith(attentions) for group in broken.groups)
+        entry = "flax-attention-float32" if inside else "array-dtype"
+        yield Cause("the difference is as small as the rounding of float32", entry)
 
 
 def multiple(broken: Broken) -> Iterator[Cause]:

@@ -14,7 +14,7 @@ from benchmarks.compare.comparer import ARRANGEMENTS, Array
 from benchmarks.compare.computed import attended, rotated
 from benchmarks.compare.groups import WeightGroup, groups_of
 from benchmarks.compare.layers_anew import LAYERS, Arrays, Aspects, Shown
-from benchmarks.compare.layouts import ARRANGED, PARENT
+from benchmarks.compare.layouts import ARRANGED, OPERATOR, PARENT
 from benchmarks.compare.record import RecordedLayer
 from benchmarks.compare.rungs import channels_stand_first
 
@@ -109,7 +109,7 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
         own = {part for call in (broken.groups[place].calls if broken.groups else ()) for part in call}
         arrays, calls = side.arrays("layers"), side.says.calls
         end = next((n for n, call in enumerate(calls) if own & {*call.parts}), len(calls))
-        for call in reversed([call for call in calls[:end] if call.parts]):
+        for call in reversed([call for call in calls[:end] if call.parts and not call.layer.startswith(OPERATOR)]):
             name = (names.get(call.layer, call.layer) if place else call.layer) or "the model"
             array = arrays.mapped(call.parts[0])
             if len(here) == BEFORE or array.dtype.kind != "f" or array.ndim < 2 or not array.size:

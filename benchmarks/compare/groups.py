@@ -22,6 +22,7 @@ from benchmarks.compare.layouts import (
     MEANINGS,
     RECURRENT,
     SETTINGS,
+    TAP,
     Own,
     Rule,
     Shape,
@@ -91,24 +92,30 @@ def _made(side: Side, layout: Layout, read: Callable[[str], Array | None]) -> Ar
     return layout.together(arrays)
 
 
-def layout_of(own: Own, name: str, shape: Shape) -> Layout:
-    """How an array becomes canonical. Raises UnfitRecordsError where one of this shape is not what the rule is of."""
+def layout_of(own: Own, names: tuple[str, ...], shape: Shape) -> Layout:
+    """How arrays of a shape, mostly one, become canonical. Raises UnfitRecordsError where one of this shape is not
+    what the rule is of."""
+    name = names[0]
     one, _, whole = own.axes.partition(" -> ")
     others = len(shape) - len(one.replace("...", "").split())
-    if others < 0 or (others and "..." not in one) or (own.parts > 1 and shape[0] % own.parts):
+    place = one.split().index(PARTS) if own.parts > 1 else 0
+    if others < 0 or (others and "..." not in one) or (own.parts > 1 and shape[place] % own.parts):
         raise UnfitRecordsError(
             f"{name} has the shape {shape}, which is not that of a layer's {own.role}; a "
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
     rest = " ".join(f"k{number}" for number in range(others))
     axes, canonical = (axes_of(pattern.replace("...", rest), name) for pattern in (one, whole or one))
-    sizes, widths = dict(zip(flat(axes), shape, strict=True)), shape[:1] or (1,)
+    sizes, widths = dict(zip(flat(axes), shape, strict=True)), shape[place : place + 1] or (1,)
     blocks = [(name, slice(None), slice(None))]
     if own.parts > 1:
-        spans = equal_spans(shape[0], own.parts)
-        blocks = [(name, spans[part], spans[place]) for place, part in enumerate(own.kept)]
-        sizes[PARTS] = shape[0] // own.parts * len(own.kept)
-    return Layout((name,), axes, canonical, sizes, widths, tuple(blocks))
+        spans = equal_spans(shape[place], own.parts)
+        blocks = [(name, spans[part], spans[number]) for number, part in enumerate(own.kept)]
+        sizes[PARTS] = shape[place] // own.parts * len(own.kept)
+    elif len(names) > 1:
+        blocks = [(part, slice(0, 1), slice(number, number + 1)) for number, part in enumerate(names)]
+        sizes[PARTS], widths = len(names), (1,) * len(names)
+    return Layout(names, axes, canonical, sizes, widths, tuple(blocks))
 
 
 @dataclass(frozen=True)
@@ -153,9 +160,11 @@ class WeightGroup:
         return self.kind != "buffers" and any(weight.trainable and weight.tied_to is None for weight in weights)
 
     @property
-    def signature(self) -> tuple[Shape, ...]:
+    def signature(self) -> tuple[Any, ...]:
         """The shapes by which it is paired: those of all tensors but biases, which one side may lack. A layer without
-        weights, such as a dropout, is paired by its place among those with weights."""
+        weights, such as a dropout, is paired by its place among those with weights, and a tap by its name."""
+        if self.kind == TAP:
+            return (self.name,)
         if not self.tensors:
             return ((self.place,),)
         kernels = [shape for name, shape in self.shapes.items() if not name.endswith("bias")]
@@ -196,8 +205,11 @@ class WeightGroup:
         if self.side_by_side:
             return self._arranged_output(names) or ({"output": parts[0]} if self.alone else {})
         if self.kind in RECURRENT and self.tensors:
-            by_keras = self.side.framework in ("keras", "arrays")
-            found = self._keras_outputs(parts) if by_keras else self._stacked_outputs(parts)
+            if self.side.framework == "flax":
+                parts = [parts[-1], *parts[-2::-1]]  # the states come first, a cell's before its output
+                names = names[::-1]
+            stacked = self.side.framework in ("torch", "paddle")
+            found = self._stacked_outputs(parts) if stacked else self._keras_outputs(parts)
             has_sequence = len(self.side.shape(names[0], "layers")) == 3
             return {name: read for name, read in found.items() if has_sequence or name != "sequence"}
         first_of_own = self.kind == "parameters" and self.part == next(iter(self.layer.parameters))
@@ -247,12 +259,18 @@ class WeightGroup:
         return found
 
     def _keras_outputs(self, parts: Sequence[Read]) -> dict[str, Read]:
-        """Of Keras's recurrent layers: the sequence (N, T, H) or the last output, and the last states where they were
-        asked for. A layer that goes backwards gives its sequence in the order in which it went through it."""
-        step = -1 if self.layer.settings.get("go_backwards") else 1
+        """Of Keras's and Flax's recurrent layers: the sequence (N, T, H) or the last output, and the last states
+        where they were asked for. A layer that goes backwards gives its sequence in the order in which it went
+        through it, unless it is one of Flax that keeps the order."""
+        own = self.layer.settings
+        kept = bool(own.get("reverse") and own.get("keep_order"))
+        step = -1 if own.get("go_backwards") or own.get("reverse", kept) != kept else 1
+        time_first = bool(self.settings.get("time_first"))
+        sequence = then(parts[0], lambda array: array.swapaxes(0, 1) if time_first and array.ndim == 3 else array)
+        last = 0 if kept else -1
         return {
-            "sequence": then(parts[0], lambda array: array[:, ::step]),
-            "last": then(parts[0], lambda array: array[:, -1] if array.ndim == 3 and array.shape[1] else array),
+            "sequence": then(sequence, lambda array: array[:, ::step]),
+            "last": then(sequence, lambda array: array[:, last] if array.ndim == 3 and array.shape[1] else array),
         } | dict(zip(("last", "cell"), parts[1:], strict=False))
 
 
@@ -324,14 +342,17 @@ def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[Wei
     found: list[WeightGroup] = []
     claimed = set(COUNTERS)
 
+    def layout(own: Own, names: tuple[str, ...]) -> Layout:
+        return layout_of(own, names, side.shape(names[0]))
+
     def claim(kind: str, part: str, tensors: Mapping[str, Sequence[Own]]) -> None:
         """Make a group of those arrays that the layer has, if it has the first tensor."""
-        there = {name: [own for own in owns if own.role in roles] for name, owns in tensors.items()}
+        there = {name: [own for own in owns if {*own.role.split()} <= {*roles}] for name, owns in tensors.items()}
         if not next(iter(there.values())):
             return
-        claimed.update(own.role for owns in there.values() for own in owns)
+        claimed.update(role for owns in there.values() for own in owns for role in own.role.split())
         made = {
-            name: Tensor(tuple(layout_of(own, roles[own.role], side.shape(roles[own.role])) for own in owns))
+            name: Tensor(tuple(layout(own, tuple(roles[role] for role in own.role.split())) for own in owns))
             for name, owns in there.items()
             if owns
         }

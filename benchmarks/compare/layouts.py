@@ -24,8 +24,8 @@ class Own:
     """An array as a framework keeps it, and how it becomes canonical."""
 
     role: str  # the layer's name for it; "*" is what tells a stacked layer's parts apart, such as "_l0_reverse"
-    axes: str = PLAIN
-    parts: int = 1  # how many equal parts its first axis has, which is called "parts" then, such as gates
+    axes: str = PLAIN  # where the role is several names, those are arrays of these axes, which are the "parts" of one
+    parts: int = 1  # how many equal parts its axis "parts" has, such as gates
     kept: tuple[int, ...] = (0,)  # those of them that are canonical, in order
 
 
@@ -65,6 +65,16 @@ def einsum(settings: Settings) -> tuple[Rule, ...]:
     return (rule("dense", kernel=Own("kernel", merged), bias=Own("bias", FLAT)),)
 
 
+def flax_general(settings: Settings) -> tuple[Rule, ...]:
+    """Flax's LinearGeneral, of which the projections of an attention are made: its axes of heads are merged."""
+    inputs, outputs = (
+        " ".join(f"{name}{number}" for number in range(len(settings.get(f"{name}_features", []))))
+        for name in ("in", "out")
+    )
+    kernel = Own("kernel", f"{inputs} {outputs} -> ({inputs}) ({outputs})")
+    return (rule("dense", kernel=kernel, bias=Own("bias", f"{outputs} -> ({outputs})")),) if inputs else ()
+
+
 def keras_gru(settings: Settings) -> tuple[Rule, ...]:
     """Its bias is (2, 3H) where the reset gate stands after the recurrent product, (3H,) where it stands before."""
     if not settings.get("reset_after", True):
@@ -80,6 +90,7 @@ CONV = rule("conv", kernel=turned("weight"), bias="bias")
 SCALED = rule("layernorm", gamma="weight", beta="bias")
 KERAS_RNN = rule("rnn", **same("kernel", "recurrent_kernel", "bias"))
 KERAS_CONV = rule("conv", **same("kernel", "bias"))
+KERAS_CONV_TRANSPOSE = replace(KERAS_CONV, kind="conv_transpose")
 KERAS_SCALED = rule("layernorm", **same("gamma", "beta"))
 PADDLE_BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
 
@@ -137,64 +148,111 @@ KERAS: dict[str, Rules] = {
     "RMSNormalization": rule("rmsnorm", gamma="scale"),
     "BatchNormalization": rule("batchnorm", **same("gamma", "beta", "moving_mean", "moving_variance")),
     "Conv": KERAS_CONV,
-    "ConvTranspose": replace(KERAS_CONV, kind="conv_transpose"),
+    "ConvTranspose": KERAS_CONV_TRANSPOSE,
     "DepthwiseConv": rule("conv", kernel=Own("kernel", DEPTHWISE), bias="bias"),
     "SimpleRNN": KERAS_RNN,
     "LSTM": replace(KERAS_RNN, kind="lstm"),
     "GRU": keras_gru,
 }
-LAYERS = {"torch": BOTH | TORCH, "paddle": BOTH | PADDLE, "keras": KERAS, "arrays": KERAS}
+GATES_OF_FLAX = "in parts -> in parts", *SWAPPED
+FLAX: dict[str, Rules] = {
+    "Linear": KERAS["Dense"],
+    "LinearGeneral": flax_general,
+    "Embed": rule("embedding", embeddings="embedding"),
+    "LayerNorm": rule("layernorm", gamma="scale", beta="bias"),
+    "GroupNorm": rule("groupnorm", gamma="scale", beta="bias"),
+    "RMSNorm": rule("rmsnorm", gamma="scale"),
+    "BatchNorm": rule("batchnorm", gamma="scale", beta="bias", moving_mean="mean", moving_variance="var"),
+    "Conv": KERAS_CONV,
+    # Otherwise its kernel is the other way round, which no line of axes says.
+    "ConvTranspose": lambda settings: (KERAS_CONV_TRANSPOSE,) if settings.get("transpose_kernel") else (),
+    "Simple": rule("rnn", kernel="dense_i.kernel", recurrent_kernel="dense_h.kernel", bias="dense_i.bias"),
+    "OptimizedLSTM": rule("lstm", kernel="dense_i.kernel", recurrent_kernel="dense_h.kernel", bias="dense_h.bias"),
+    "LSTM": rule(
+        "lstm",
+        kernel=Own("ii.kernel if_.kernel ig.kernel io.kernel", "in out -> in (parts out)"),
+        recurrent_kernel=Own("hi.kernel hf.kernel hg.kernel ho.kernel", "in out -> in (parts out)"),
+        bias=Own("hi.bias hf.bias hg.bias ho.bias", "out -> (parts out)"),
+    ),
+    "GRU": rule(
+        "gru",
+        kernel=Own("dense_i.kernel", *GATES_OF_FLAX),
+        recurrent_kernel=Own("dense_h.kernel", *GATES_OF_FLAX),
+        bias=Own("dense_i.bias", "parts", *SWAPPED),
+        recurrent_bias=Own("dense_h.bias", "parts", *SWAPPED),  # which it has only in a person's own cell
+    ),
+}
+LAYERS = {"torch": BOTH | TORCH, "paddle": BOTH | PADDLE, "keras": KERAS, "flax": FLAX, "arrays": KERAS}
 RECURRENT = ("rnn", "lstm", "gru")
 ACTIVATED = ("dense", "conv", "conv_transpose")  # kinds of layers that may have an activation in them
 ARRANGED = "arranged"  # the kind of a group whose tensor a mapping's entry arranges
+OPERATOR = "operator "  # begins the name of what a record has of an operator between layers
+TAP = "tap"  # the kind of a group of what a program recorded between layers, by a name
 PARENT = "parent"  # the kind of a group of a layer without weights of its own that contains others
 COUNTERS = ("num_batches_tracked",)  # buffers that compute nothing
 
 
-def by_framework(names: dict[str, tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+def by_framework(names: dict[str, tuple[str, str, str, str]]) -> dict[str, dict[str, str]]:
     """For each framework own names -> the canonical name, out of a table of each canonical name's own names in torch,
-    Paddle and Keras. What no framework computed has the canonical names."""
+    Paddle, Keras and Flax. What no framework computed has the canonical names."""
     found = {"arrays": same(*names)}
-    for column, framework in enumerate(("torch", "paddle", "keras")):
+    for column, framework in enumerate(("torch", "paddle", "keras", "flax")):
         found[framework] = {own: name for name, owns in names.items() for own in owns[column].split()}
     return found
 
 
 SETTINGS = by_framework({  # those of layers that change numbers
-    "epsilon": ("eps", "_epsilon", "epsilon"),
-    "momentum": ("momentum", "_momentum", "momentum"),
-    "rate": ("p dropout", "p dropout", "rate dropout"),
-    "reset_after": ("", "", "reset_after"),
-    "padding_idx": ("padding_idx", "_padding_idx", ""),
-    "time_first": ("batch_first", "time_major", ""),
-    "approximate": ("approximate", "_approximate", "approximate"),
-    "activation": ("nonlinearity", "", "activation"),
-    "num_heads": ("num_heads", "num_heads", "num_heads"),
-    "negative_slope": ("negative_slope", "_negative_slope", "negative_slope"),
-    "stride": ("stride", "_stride", "strides"),
-    "dilation": ("dilation", "_dilation", "dilation_rate"),
-    "padding": ("padding", "_padding", "padding"),
+    "epsilon": ("eps", "_epsilon", "epsilon", "epsilon"),
+    "momentum": ("momentum", "_momentum", "momentum", "momentum"),
+    "rate": ("p dropout", "p dropout", "rate dropout", "rate dropout_rate"),
+    "reset_after": ("", "", "reset_after", ""),
+    "padding_idx": ("padding_idx", "_padding_idx", "", ""),
+    "time_first": ("batch_first", "time_major", "", "time_major"),
+    "approximate": ("approximate", "_approximate", "approximate", ""),
+    "activation": ("nonlinearity", "", "activation", ""),
+    "num_heads": ("num_heads", "num_heads", "num_heads", "num_heads"),
+    "negative_slope": ("negative_slope", "_negative_slope", "negative_slope", ""),
+    "stride": ("stride", "_stride", "strides", "strides"),
+    "dilation": ("dilation", "_dilation", "dilation_rate", "kernel_dilation"),
+    "padding": ("padding", "_padding", "padding", "padding"),
 })  # fmt: skip
 OPTIMIZERS = by_framework({  # whose settings mean the same everywhere; torch's "betas" are two
-    "learning_rate": ("lr", "learning_rate", "learning_rate"),
-    "epsilon": ("eps", "_epsilon", "epsilon"),
-    "beta_1": ("", "_beta1", "beta_1"),
-    "beta_2": ("", "_beta2", "beta_2"),
-    "momentum": ("momentum", "_momentum", "momentum"),
-    "rho": ("alpha", "_rho", "rho"),
-    "weight_decay": ("weight_decay", "_weight_decay regularization._coeff", "weight_decay"),
-    "nesterov": ("nesterov", "_use_nesterov", "nesterov"),
-    "centered": ("centered", "_centered", "centered"),
-    "amsgrad": ("amsgrad", "_amsgrad", "amsgrad"),
-    "dampening": ("dampening", "", ""),
+    "learning_rate": ("lr", "learning_rate", "learning_rate", "hyperparams.learning_rate"),
+    "epsilon": ("eps", "_epsilon", "epsilon",
+                "scale_by_adam.eps scale_by_rms.eps scale_by_stddev.eps hyperparams.eps"),
+    "beta_1": ("", "_beta1", "beta_1", "scale_by_adam.b1 hyperparams.b1"),
+    "beta_2": ("", "_beta2", "beta_2", "scale_by_adam.b2 hyperparams.b2"),
+    "momentum": ("momentum", "_momentum", "momentum", "trace.decay hyperparams.momentum"),
+    "rho": ("alpha", "_rho", "rho", "scale_by_rms.decay scale_by_stddev.decay hyperparams.decay"),
+    "weight_decay": ("weight_decay", "_weight_decay regularization._coeff", "weight_decay",
+                     "add_decayed_weights.weight_decay hyperparams.weight_decay"),
+    "nesterov": ("nesterov", "_use_nesterov", "nesterov", "trace.nesterov hyperparams.nesterov"),
+    "centered": ("centered", "_centered", "centered", ""),
+    "amsgrad": ("amsgrad", "_amsgrad", "amsgrad", ""),
+    "dampening": ("dampening", "", "", ""),
 })  # fmt: skip
 SLOTS = by_framework({
-    "momentum": ("momentum_buffer exp_avg", "velocity momentum moment1", "momentum"),
-    "mean_square": ("exp_avg_sq square_avg", "moment2 mean_square", "velocity"),
-    "largest_mean_square": ("max_exp_avg_sq", "moment2_max", "velocity_hat"),
-    "mean_gradient": ("grad_avg", "mean_grad", "average_gradient"),
-    "sum_of_squares": ("sum", "moment", "accumulator"),
+    "momentum": ("momentum_buffer exp_avg", "velocity momentum moment1", "momentum",
+                 "ScaleByAdamState.mu ScaleByAmsgradState.mu TraceState.trace"),
+    "mean_square": ("exp_avg_sq square_avg", "moment2 mean_square", "velocity",
+                    "ScaleByAdamState.nu ScaleByAmsgradState.nu ScaleByRmsState.nu ScaleByRStdDevState.nu"),
+    "largest_mean_square": ("max_exp_avg_sq", "moment2_max", "velocity_hat", "ScaleByAmsgradState.nu_max"),
+    "mean_gradient": ("grad_avg", "mean_grad", "average_gradient", "ScaleByRStdDevState.mu"),
+    "sum_of_squares": ("sum", "moment", "accumulator", "ScaleByRssState.sum_of_squares"),
 })  # fmt: skip
+# optax's transformations, and the kind of optimizer that a chain with one of them is.
+OPTAX = {
+    "scale_by_adam": "Adam",
+    "scale_by_amsgrad": "Adam",
+    "scale_by_rms": "RMSprop",
+    "scale_by_stddev": "RMSprop",
+    "adamw": "AdamW",  # these four where their settings are kept in the state
+    "adam": "Adam",
+    "rmsprop": "RMSprop",
+    "sgd": "SGD",
+    "trace": "SGD",
+    "scale": "SGD",
+}
 # What makes of an own value the canonical one, where that is another. torch's momentum is the new batch's share,
 # Keras's and Paddle's the old statistics'; None is a mean of all.
 MEANINGS: dict[tuple[str, str], Callable[[Any], Any]] = {
@@ -202,16 +260,23 @@ MEANINGS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("torch", "batch_first"): lambda batch_first: not batch_first,
     ("torch", "approximate"): lambda approximate: approximate == "tanh",
     ("paddle", "_padding_idx"): lambda row: None if row == -1 else row,
+    ("flax", "padding"): lambda padding: padding.lower() if isinstance(padding, str) else padding,
 }
 # What a framework's layers of a kind always are.
 ALWAYS: dict[str, dict[str, dict[str, Any]]] = {
     "torch": {"gru": {"reset_after": True}},
     "paddle": {"gru": {"reset_after": True}},
     "keras": {"embedding": {"padding_idx": None}, **{kind: {"time_first": False} for kind in RECURRENT}},
+    "flax": {"gru": {"reset_after": True}, "embedding": {"padding_idx": None}},
     "arrays": {},
 }
 # Momentum is v = mu v + g in torch. These keep it with the learning rate in it, Keras's SGD with the other sign too.
-RATE_IN_MOMENTUM = {("keras", "SGD"): -1.0, ("keras", "RMSprop"): 1.0, ("paddle", "RMSProp"): 1.0}
+RATE_IN_MOMENTUM = {
+    ("keras", "SGD"): -1.0,
+    ("keras", "RMSprop"): 1.0,
+    ("paddle", "RMSProp"): 1.0,
+    ("flax", "RMSprop"): -1.0,
+}
 # What each kind of optimizer keeps of a weight, under its framework's names, where its settings need it all.
 KEPT = {
     ("torch", "SGD"): "momentum_buffer",
@@ -237,8 +302,10 @@ EPSILON = {
     ("torch", "RMSprop"): "outside the root",
     ("paddle", "RMSProp"): "inside the root",
     ("keras", "RMSprop"): "inside the root",
+    ("flax", "Adam"): "added to the root after its bias is corrected",
+    ("flax", "RMSprop"): "inside the root",  # as installed
 }
-EPSILON |= {(framework, "AdamW"): EPSILON[framework, "Adam"] for framework in ("torch", "paddle", "keras")}
+EPSILON |= {(framework, "AdamW"): EPSILON[framework, "Adam"] for framework in ("torch", "paddle", "keras", "flax")}
 # What computes with constants of float32 even where all else is float64, by framework and Keras's backend: classes of
 # layers, activations within layers, and for each optimizer the settings of which it makes such constants.
 FLOAT32_LAYERS: dict[tuple[str, str | None], set[str]] = {

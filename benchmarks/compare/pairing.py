@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import permutations, product, takewhile
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, fl
 from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import GroupPair, Tensor, WeightGroup, groups_of
-from benchmarks.compare.layouts import ARRANGED, PARENT, Shape
+from benchmarks.compare.layouts import ARRANGED, PARENT, TAP, Shape
 from benchmarks.compare.mapping import MappingFile, MappingLine, arranged, quoted, read_either_way
 from benchmarks.compare.record import RecordedLayer, Side, UnfitRecordsError
 
@@ -179,8 +180,9 @@ def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) ->
             both
             for both in product(*((of, [group for group in of if group.required]) for of in (ones, others)))
             if [group.signature for group in both[0]] == [group.signature for group in both[1]]
+            and (both[0] or kind != TAP)
         ]
-        by_shape: dict[tuple[Shape, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
+        by_shape: dict[tuple[Any, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
         for number, groups in enumerate(in_order[0] if in_order else (ones, others)):
             for group in groups:
                 by_shape.setdefault(group.signature, ([], []))[number].append(group)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.compare.comparer import largest
-from benchmarks.compare.layouts import OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
+from benchmarks.compare.layouts import EPSILON, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 from common.text import printable
@@ -45,7 +45,7 @@ class UnfitRecordsError(CannotBeginError):
 
 
 class RecordedFramework(msgspec.Struct, frozen=True):
-    name: Literal["torch", "paddle", "keras", "arrays"]
+    name: Literal["torch", "paddle", "keras", "flax", "arrays"]
     version: Name = ""
     backend: Name | None = None  # of Keras
 
@@ -89,8 +89,12 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """The framework's class that it is or comes from."""
-        return next((name for name in self.classes if "." not in name), self.class_name)
+        """The framework's class that it is or comes from; what a chain of optax's transformations amounts to."""
+        own = next((name for name in OPTAX if name in self.classes), None)
+        if own is None:
+            return next((name for name in self.classes if "." not in name), self.class_name)
+        decoupled = "add_decayed_weights" in self.classes[self.classes.index(own) :]
+        return "AdamW" if OPTAX[own] == "Adam" and decoupled else OPTAX[own]
 
 
 Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
@@ -256,6 +260,10 @@ class Side:
             found.setdefault(call.layer, []).append(call.parts)
         return found
 
+    def lines(self, path: str) -> list[str]:
+        """Where the program calls a layer, call by call."""
+        return [call.line for call in self.says.calls if call.layer == path]
+
     @cached_property
     def owners(self) -> dict[str, RecordedLayer]:
         """The layer of each weight."""
@@ -297,9 +305,17 @@ class Side:
         betas = own.get("betas")  # of torch
         both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
         found = {table[name]: value for name, value in own.items() if name in table} | both
+        step = own.get("scale.step_size")  # of optax, whose updates are added
+        found |= {"learning_rate": -step} if isinstance(step, float) else {}
         return {
             name: value for name, value in found.items() if not isinstance(value, int) or abs(value) < LARGEST_SETTING
         }
+
+    @property
+    def place_of_epsilon(self) -> str | None:
+        """Where the optimizer has epsilon, if that is known."""
+        inside = self.optimizer.settings.get("scale_by_rms.eps_in_sqrt", True)
+        return EPSILON.get(self.optimizer_class) if inside else "outside the root"
 
     @property
     def counters(self) -> list[int]:

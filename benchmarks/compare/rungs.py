@@ -1,7 +1,7 @@
 """What `rosetta diff` compares on each rung, and how far apart it may be. The left side is what is expected."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from benchmarks.compare.record import Side
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 LAST = "step-last"
+MOST_ALONE = 8  # layers of one side that are named
 SPATIAL = ("conv", "conv_transpose", "batchnorm")  # kinds of layers whose outputs may have channels and positions
 
 
@@ -27,6 +28,7 @@ class LayerItem(Item):
     pair: GroupPair | None = None
     name: str = ""  # of the tensor within the pair
     is_update: bool = False  # whether the arrays are weights after a step
+    call: int = 0  # of an output: which call of its layer gave it, from 0
 
     def place(self, where: tuple[int, ...]) -> str:
         """An index in words."""
@@ -124,11 +126,15 @@ class Rungs:
             yield self._item("weights", pair, name, "weights", tolerance, scale=1.0 if same else None)
 
     def _forward(self) -> Iterator[LayerItem]:
+        alone: list[str] = []  # those that one side computes without such layers
         for pair in self.pairing.pairs:
             calls = pair.left.calls, pair.right.calls
             single = pair.left.kind in (PARENT, ARRANGED) and all(len(group.layers) == 1 for group in pair.both)
             if single and all(calls) and not alike_in_shape(pair):
                 self._skipped("forward", f"outputs of {pair.name or 'the model'}, which are of other shapes")
+                continue
+            if len(calls[0]) != len(calls[1]) and not all(calls):
+                alone.append(pair.name or "the model")
                 continue
             if len(calls[0]) != len(calls[1]):
                 numbers = f"{len(calls[0])} and {len(calls[1])}"
@@ -144,7 +150,12 @@ class Rungs:
                         self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                         continue
                     bound = self.tolerances["outputs"]
-                    yield LayerItem("forward", tensor, *both, bound, pair=pair, name=name, is_output=True)
+                    made = LayerItem("forward", tensor, *both, bound, is_output=True, pair=pair, name=name)
+                    yield replace(made, call=number)
+        if alone:
+            more = f" and {len(alone) - MOST_ALONE} more" if len(alone) > MOST_ALONE else ""
+            names = ", ".join(dict.fromkeys(alone[:MOST_ALONE]))
+            self._skipped("forward", f"outputs of {names}{more}, which one side computes without such layers")
         if self._both("forward", "outputs", "outputs"):
             yield from self._named("forward", "outputs", self.tolerances["outputs"])
 

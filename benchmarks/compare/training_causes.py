@@ -10,10 +10,10 @@ import numpy as np
 from benchmarks.compare.broken import Broken, Space, factor, number
 from benchmarks.compare.comparer import Array, head, largest
 from benchmarks.compare.computed import root
-from benchmarks.compare.layouts import EPSILON, FLOAT32_SETTINGS, SAME_SLOTS
+from benchmarks.compare.layouts import FLOAT32_SETTINGS, SAME_SLOTS
 from benchmarks.compare.record import Side
 
-# Paddle's classes and Keras's settings of clipping.
+# Paddle's classes, and Keras's and optax's settings of clipping.
 CLIPPING = {
     "ClipGradByGlobalNorm": "to a norm of all",
     "ClipGradByNorm": "each to a norm",
@@ -21,6 +21,8 @@ CLIPPING = {
     "global_clipnorm": "to a norm of all",
     "clipnorm": "each to a norm",
     "clipvalue": "to values",
+    "clip_by_global_norm.max_norm": "to a norm of all",
+    "clip.max_delta": "to values",
 }
 USUAL_LIMITS = (1.0, 0.5, 0.1, 5.0, 10.0)  # to which gradients are clipped
 ADDED_BY_TORCH = 1e-6  # to the norm by which its clip_grad_norm_ divides
@@ -198,7 +200,7 @@ def of_step(broken: Broken, place: int, kind: str) -> Space | None:
     }
     aspects |= {name: one if isinstance(one, list) else values(name, one) for name, one in names.items()}
     if "place" in aspects:
-        aspects["place"] = sorted(aspects["place"], key=lambda words: words != EPSILON.get(left.optimizer_class))
+        aspects["place"] = sorted(aspects["place"], key=lambda words: words != left.place_of_epsilon)
     aspects |= {"rate": rates(broken, kind, values("learning_rate", 0.0)), "biases": [1, 2]}
     rounded = {n for one in broken.sides for n in FLOAT32_SETTINGS.get(one.platform, {}).get(one.optimizer.kind, ())}
     aspects["constants"] = ["as they are given", *(["rounded to float32"] if rounded else [])]

@@ -1,0 +1,98 @@
+"""Where two programs part between layers, told by the operators that they recorded, and the lines that call them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from benchmarks.compare.comparer import Array, largest, largest_difference
+from benchmarks.compare.layouts import OPERATOR
+from benchmarks.compare.record import RecordedCall, Side, is_number
+from benchmarks.compare.rungs import LayerItem
+
+LARGEST = 1 << 22  # numbers of an output that is looked at
+LONGEST_CODE = 60  # characters of a line of a program that are shown
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of a layer or of an operator. Its numbers are looked at in order of size, since axes may be turned."""
+
+    side: Side
+    call: RecordedCall
+
+    @property
+    def is_operator(self) -> bool:
+        return self.call.layer.startswith(OPERATOR)
+
+    @property
+    def name(self) -> str:
+        code = f": {shortened(self.call.code)}" if self.call.code else ""
+        return f"{self.call.layer.removeprefix(OPERATOR)} ({self.call.line}{code})"
+
+    @cached_property
+    def numbers(self) -> Array:
+        """Those of its output; none of what is not looked at."""
+        return self._numbers(self.call.parts[0]) if self.call.parts else np.zeros(0)
+
+    @cached_property
+    def inputs(self) -> set[bytes]:
+        return {self._numbers(name).tobytes() for name in self.call.inputs.values()}
+
+    def _numbers(self, name: str) -> Array:
+        array = self.side.arrays("layers")[name]
+        return np.sort(array, axis=None) if is_number(array) and array.size <= LARGEST else np.zeros(0)
+
+
+def parting(sides: tuple[Side, Side], agreed: Iterable[LayerItem], item: LayerItem, bound: float) -> Iterator[str]:
+    """The first operator of each side that computes what the other one has not, and of which nothing comes that the
+    other one has; between the last output that agrees and this one, which does not. Nothing unless both sides
+    recorded operators."""
+    agreed = list(agreed)
+    left, right = (steps_of(side, number, agreed, item) for number, side in enumerate(sides))
+    if all(any(step.is_operator for step in steps) for steps in (left, right)):
+        firsts = [next(own_way(one, other, bound), None) for one, other in ((left, right), (right, left))]
+        told = [f"{step.name} on the {side}" for step, side in zip(firsts, ("left", "right"), strict=True) if step]
+        if told:
+            yield f"between layers they part at {' and at '.join(told)}"
+
+
+def steps_of(side: Side, number: int, agreed: Iterable[LayerItem], item: LayerItem) -> list[Step]:
+    """What a side, the left one being 0, computed after the last output that agrees and until this one."""
+    calls = side.says.calls
+    places = {part: place for place, call in enumerate(calls) for part in call.parts}
+
+    def place(item: LayerItem) -> int:
+        parts = item.pair.both[number].calls[item.call] if item.pair else ()
+        return max((places[part] for part in parts), default=len(calls) - 1)
+
+    end = place(item)
+    start = max((found for found in map(place, agreed) if found < end), default=-1)
+    return [Step(side, call) for call in calls[start + 1 : end + 1]]
+
+
+def own_way(steps: list[Step], others: list[Step], bound: float) -> Iterator[Step]:
+    """The operators of whose numbers, and of all that comes of them, the other side has none."""
+    shared: set[bytes] = set()  # numbers of which comes what the other side has
+    found = []
+    for step in reversed(steps):
+        if not step.numbers.size:
+            continue
+        if step.numbers.tobytes() in shared or any(alike(step.numbers, other.numbers, bound) for other in others):
+            shared |= step.inputs
+        elif step.is_operator:
+            found.append(step)
+    yield from reversed(found)
+
+
+def alike(one: Array, other: Array, bound: float) -> bool:
+    """Whether two sorted arrays are the same but for rounding; scores that are masked may be infinitely small."""
+    finite = np.isfinite(one)
+    if one.shape != other.shape or not np.array_equal(one[~finite], other[~finite], equal_nan=True):
+        return False
+    return largest_difference(one[finite], other[finite])[0] <= bound * largest(one)
+
+
+def shortened(code: str) -> str:
+    return code if len(code) <= LONGEST_CODE else f"{code[:LONGEST_CODE]}…"

@@ -1,0 +1,85 @@
+"""A model without modules against one with modules: what differs between layers is named by a tap or by the operator,
+with the lines of both programs."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backends.process.parent import PROJECT
+from benchmarks.compare.diff import Diff, compare_records
+from benchmarks.compare.record import Side as Recorded
+from tests.porting_side import Side, script
+
+FUNCTIONS, MODULES = "transformer_functions.py", "transformer_torch.py"
+# What is planted, right and wrong; the tap that shows it; and the operators at which both sides part.
+MISTAKES = {
+    "scale": ("SIZE**-0.5", "SIZE**-1", "scores", ("einsum", "mul")),
+    "mask": ("ids[:, None, None] != 0", "ids[:, None, None] > 1", "masked scores", ("masked_fill", "where")),
+    "einsum": ("nhts,nshd->nthd", "nhts,nthd->nshd", "context", ("einsum", "einsum")),
+    "GELU": ("F.gelu(linear(w, 'wide', x))", "", "activated", ("gelu", "gelu")),
+}
+
+
+@pytest.fixture(scope="module")
+def modules(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("functions")
+    for name in ("shared.py", FUNCTIONS, MODULES):
+        shutil.copy(PROJECT / "docs" / "porting" / name, folder)
+    record(side_of("torch"), folder, MODULES, "modules")
+    return folder
+
+
+def record(torch: Side, folder: Path, *arguments: str) -> None:
+    torch.start(script, folder=folder, arguments=[*arguments], steps=1, control=False)
+    torch.wait()
+
+
+def compared(torch: Side, folder: Path, change: Callable[[str], str] = str) -> tuple[Diff, str]:
+    """The comparison of the functions after a change of the program, and the program."""
+    program = change((folder / FUNCTIONS).read_text("utf-8"))
+    (folder / "changed.py").write_text(program, "utf-8")
+    record(torch, folder, "changed.py", "changed", "modules")
+    return compare_records(Recorded(folder / "modules"), Recorded(folder / "changed")), program
+
+
+def line_of(program: str, words: str) -> int:
+    return next(number for number, line in enumerate(program.splitlines(), 1) if words in line)
+
+
+def test_functions_compute_what_modules_compute(modules: Path, side_of: Callable[[str], Side]) -> None:
+    found, _ = compared(side_of("torch"), modules)
+    assert found.passed
+    assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.climbed}
+    taps = [check.tensor for check in found.checks if check.tensor.startswith("tap ")]
+    assert taps == [f"tap {tap} output" for tap in ("scores", "masked scores", "context", "activated")]
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_a_function_is_named_by_its_tap_or_its_operator(
+    name: str, modules: Path, side_of: Callable[[str], Side]
+) -> None:
+    right, wrong, tap, operators = MISTAKES[name]
+    wrong = wrong or right.replace("x))", "x), approximate='tanh')")
+
+    def planted(program: str) -> str:
+        program = program.replace('"wide"', "'wide'")
+        assert program.count(right) == 1
+        return program.replace(right, wrong)
+
+    found, program = compared(side_of("torch"), modules, planted)
+    assert found.broken == "forward"
+    assert found.explanation[1].startswith(f"tap {tap} output")
+    assert f"at changed.py:{line_of(program, f'tap({chr(34)}{tap}')} on the right" in "\n".join(found.explanation)
+
+    untapped, program = compared(
+        side_of("torch"),
+        modules,
+        lambda text: re.sub(r"\btap\(\"[a-z ]+\", (.*)\)$", r"(\1)", planted(text), flags=re.M),
+    )
+    assert "tap(" not in program
+    (parted,) = (line for line in untapped.explanation if line.startswith("between layers they part at "))
+    assert re.search(rf"{operators[0]} \({MODULES}:\d+: .* on the left and at {operators[1]} \(changed.py:", parted)
+    assert f"changed.py:{line_of(program, wrong)}: " in parted

@@ -977,6 +977,9 @@ class Flax(Framework):
         self._compiled: tuple[Any, Any] = (None, None)  # the last `loss_of`, and its gradients compiled
         self._updates: Any = None  # a step of an optimizer, compiled
 
+    def facts(self) -> dict[str, Any]:
+        return dict(super().facts(), backend=f"JAX {sys.modules['jax'].__version__}")
+
     def layer_class(self) -> Any:
         return self.api.nnx.Module
 

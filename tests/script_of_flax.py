@@ -21,12 +21,13 @@ class Model(nnx.Module):
     loop takes long to compile."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        own = {"param_dtype": jnp.float64, "rngs": rngs}
-        self.words = nnx.Embed(5, 4, **own)
+        zeros = nnx.initializers.zeros  # what draws weights takes long to compile
+        own = {"param_dtype": jnp.float64, "rngs": rngs, "kernel_init": zeros}
+        self.words = nnx.Embed(5, 4, embedding_init=zeros, param_dtype=jnp.float64, rngs=rngs)
         self.again = self.words.embedding
         self.blocks = nnx.List([nnx.Linear(4, 4, **own), nnx.Dropout(0.5, rngs=rngs)])
-        self.norm = nnx.BatchNorm(4, momentum=0.75, **own)
-        self.rnn = nnx.RNN(nnx.GRUCell(4, 3, **own))
+        self.norm = nnx.BatchNorm(4, momentum=0.75, param_dtype=jnp.float64, rngs=rngs)
+        self.rnn = nnx.RNN(nnx.GRUCell(4, 3, recurrent_kernel_init=zeros, **own))
 
     def __call__(self, ids):
         x = self.norm(tap("words", self.words(ids)) + self.again[0])
@@ -47,6 +48,9 @@ def arrays(state) -> dict[str, np.ndarray]:
 
 
 model = Model(nnx.Rngs(0))
+rng = np.random.default_rng(0)
+for _, weight in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+    weight.set_value(jnp.asarray(rng.random(weight.shape)))
 save_file(arrays(nnx.state(model)), FOLDER / "before.safetensors")
 counts = [int(count[...]) for _, count in nnx.to_flat_state(nnx.state(model, nnx.RngCount))]
 chain = optax.chain(optax.clip_by_global_norm(1e-3), optax.adamw(0.01, b1=0.875, weight_decay=0.1))
@@ -58,7 +62,7 @@ record = Record(FOLDER / "calls")
 record.model(model)
 loss, _ = loss_of(model, IDS)
 record.loss(loss)
-gradients = nnx.grad(lambda model: loss_of(model, IDS)[0])(model)
+gradients = nnx.jit(nnx.grad(lambda model: loss_of(model, IDS)[0]))(model)
 record.gradients(model, gradients)
 sgd = optax.sgd(0.5, momentum=0.25)
 params = nnx.state(model, nnx.Param)

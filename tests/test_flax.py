@@ -36,6 +36,7 @@ def test_a_record_has_the_weights_and_layers_under_their_names_in_flax(folder: P
         np.testing.assert_array_equal(array, flax.get(name, flax["again"]))
     says = described(folder / "training")
     assert says["framework"]["name"] == "flax"
+    assert says["framework"]["backend"].startswith("JAX 0.")
     assert says["precision"] == "float64"
     assert says["weights"]["words.embedding"]["tied_to"] == "again"
     assert [name for name, weight in says["weights"].items() if not weight["trainable"]] == ["norm.mean", "norm.var"]

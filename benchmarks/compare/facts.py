@@ -234,7 +234,7 @@ def next_record(broken: Broken) -> str:
     if rung == "forward":
         before = [*computed_before(broken)[0]][:1]
         where = f"between {before[0]} and {name_of(broken)}" if before else f"before {name_of(broken)}"
-        return f"give what is computed {where} to record.forward by name on both sides, or return it from loss_of"
+        return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
     if rung == "loss":
         missing = [file for file in ("inputs", "outputs") if not broken.sides[0].arrays(file)]
         if missing:

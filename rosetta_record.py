@@ -23,12 +23,14 @@ or Flax NNX.
 
 `record.training(...)` does all this at once. `tap("scores", scores)`, in a line of a model, records what no layer
 computes. What no framework computed is recorded by `record.layer(...)`, and by the same calls with arrays in place of
-a model. `record.model` and `record.optimizer` alone, one after the other,
-record a training in its middle, for `rosetta carry --optimizer`.
+a model. `record.model` and `record.optimizer` alone, one after the other, record a training in its middle, for
+`rosetta carry --optimizer`. `Record(FOLDER, feed=FEED)` also records what each layer computes by itself, given what
+the other side's was given, which `rosetta diff LEFT RIGHT --feed FEED` writes.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -47,12 +49,15 @@ from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 FORMAT, VERSION = "rosetta-record", 1
 FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
 CONTROL = "control"  # the folder of the control within a record
+REPLAY = "replay"  # the folder of the replay within a record, where each layer was given what the other side's was
+FEED, LARGEST_FEED = "rosetta-feed", 1 << 24  # the format, and bytes of its feed.json
+PLANTED = 1.25  # factor of a layer's weights, by which the control of a replay changes what it computes
 CONTROL_SEED = 0  # of the choice which weights of the control move up and which down
 PADDLE_SLOTS = (
     "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
@@ -67,13 +72,18 @@ class RecordError(Exception):
 
 class Record:
     """A record that is being written into a folder, where it replaces one that is there. Each call writes at once, so
-    that a script that fails later leaves what it had recorded."""
+    that a script that fails later leaves what it had recorded. With a `feed` a replay is recorded too: before the
+    model computes for the first time, it computes once with each layer given what the feed has for it."""
 
     begun_last: Callable[[], Record | None] = staticmethod(lambda: None)
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], feed: str | os.PathLike[str] | None = None) -> None:
         Record.begun_last = weakref.ref(self)
         self.folder = Path(folder)
+        self._feed = None if feed is None else Feed(Path(feed))
+        self._replay: Record | None = None  # in which this record's feed is used
+        self._source: Feed | None = None  # what layers are given, where this is a replay itself
+        self._control: tuple[Any, ...] = ()  # of a replay: a call that was fed, and what computes it again
         self._framework: Framework | None = None
         self._model: Any = None
         self._watched = False  # from record.model until the first forward pass has ended
@@ -126,7 +136,16 @@ class Record:
         for layer in framework.layers(model):
             facts = self._describe(layer, framework.classes(layer.layer), framework.settings(layer.layer))
             both = functools.partial(self._begins, facts), functools.partial(self._ends, layer.layer, facts)
-            self._unwatch.append(framework.watch(layer.layer, *both))
+            if not self._source:  # a replay is told by the record that it is of
+                self._unwatch.append(framework.watch(layer.layer, *both))
+        if self._feed:
+            self._replay = Record(self.folder / REPLAY)
+            Record.begun_last = weakref.ref(self)
+            self._replay._source = self._feed
+            self._replay._content["fed"] = self._feed.of
+            self._replay.model(model)
+            self._replay._content["layers"] = self._content["layers"]
+            self._replay._watched = False
         floating = [kind for kind in map(precision_of, weights.values()) if "float" in kind]
         precision = framework.computes_in(max(floating, key=floating.count, default=None))
         self._content.update(framework=framework.facts(), precision=precision)
@@ -135,11 +154,14 @@ class Record:
     def tap(self, name: str, tensor: Any) -> Any:
         """What stands between layers, or in a model without them, by a name that both sides use; returns it. It is
         compared in its place among the layers' outputs, and told with the line of the program that calls this."""
-        if self._in_pass and not is_symbolic(tensor):
+        record = self._now
+        if record._in_pass and not is_symbolic(tensor):
             path = f"tap {name}"
-            if path not in [layer["path"] for layer in self._content["layers"]]:
-                self._describe(Layer(path, None, {}, {}), ["tap"], {})
-            self._call({"layer": path, **calling_line()}, tensor)
+            if path not in [layer["path"] for layer in record._content["layers"]]:
+                record._describe(Layer(path, None, {}, {}), ["tap"], {})
+            record._call(record._called(path, ()), tensor)
+            if record._source:
+                return record._fed(record._source, "outputs", record._content["calls"][-1], tensor)
         return tensor
 
     def operators(self) -> Any:
@@ -239,6 +261,10 @@ class Record:
         self.model(model)
         framework = self._recorded(model)
         put_back = framework.randomness(model)
+        if self._replay:
+            step = functools.partial(self._replay._fed_step, optimizer)
+            self._replayed(self._replay, lambda: loss_of(model, batches[0]), step)
+            self._replay = None
         used = framework.begun(model, optimizer(framework.trained(model)) if callable(optimizer) else optimizer)
         for number in range(1, steps + 1):
             with self.operators() if number == 1 else nullcontext():
@@ -296,10 +322,12 @@ class Record:
                 raise RecordError(f"{self.folder} exists and is no record; expected a new name or a record")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._save()  # first, so that there is a whole record at each moment, were it an empty one
-        for folder in (self.folder / CONTROL, self.folder):
+        within = [self.folder / name for name in (CONTROL, REPLAY)]
+        for folder in (*within, self.folder):
             for name in FILES:
                 (folder / f"{name}.safetensors").unlink(missing_ok=True)
-        (self.folder / CONTROL / "record.json").unlink(missing_ok=True)
+        for folder in within:
+            (folder / "record.json").unlink(missing_ok=True)
 
     def _save(self) -> None:
         """Write record.json beside what is there, then in its place."""
@@ -348,41 +376,134 @@ class Record:
         self._content["layers"].append(facts)
         return facts
 
-    def _begins(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> None:
-        """A layer is called with these arguments."""
-        if self._watched:
-            self._calls.append(self._given(facts["path"], arguments))
+    def _begins(self, facts: dict[str, Any], arguments: Mapping[str, Any], compute: Callable[[Any], Any]) -> Any:
+        """A layer is called with these arguments, and `compute` computes it with others. Returns what it is given
+        instead, in a replay."""
+        if self._now is not self:
+            return self._now._begins(facts, arguments, compute)
+        if self._watched and self._replay and not self._calls:
+            self._replayed(self._replay, lambda: compute(arguments))
+            if facts is self._content["layers"][0]:  # then no other part of the model is replayed
+                self._replay._end_of_pass()
+                self._replay = None
+        if not self._watched:
+            return None
+        call = self._called(facts["path"], arguments)
+        self._calls.append(call)
+        if not self._source:
+            return None
+        arguments = self._fed(self._source, "inputs", call, arguments)
+        if not self._control and facts["parameters"] and not facts["buffers"] and call["fed_inputs"]:
+            self._control = call, facts["parameters"].values(), lambda: compute(arguments)
+        return arguments
 
-    def _given(self, path: str, arguments: Any) -> dict[str, Any]:
+    @property
+    def _now(self) -> Record:
+        """The record into which is computed: the replay as long as that goes on."""
+        return self._replay if self._replay and self._replay._watched else self
+
+    def _called(self, path: str, arguments: Any) -> dict[str, Any]:
         """What is called, with what, and where."""
         number, inputs = len(self._content["calls"]) + len(self._calls), {}
         for name, array in ((name, array_of(tensor)) for name, tensor in arrays_in(arguments).items()):
             if is_numeric(array):
                 inputs[name], kept = self._kept(f"in {number}:{path}:{name}", array)
                 self._arrays[inputs[name]] = kept
-        return {"layer": path, "inputs": inputs, **calling_line()}
+        call = {"layer": path, "inputs": inputs, **calling_line()}
+        if self._source:
+            call["number"] = sum(one["layer"] == path for one in (*self._content["calls"], *self._calls))
+        return call
 
     def _operated(self, name: str, arguments: Any, output: Any) -> None:
         """An operator has computed an output between layers."""
         if self._in_pass:
-            self._call(self._given(f"operator {name}", arguments), output)
+            self._call(self._called(f"operator {name}", arguments), output)
 
-    def _ends(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> None:
-        """A layer has computed an output."""
+    def _ends(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> Any:
+        """A layer has computed an output. Returns what takes its place, in a replay."""
+        if self._now is not self:
+            return self._now._ends(layer, facts, output, training)
         while self._watched and self._calls:  # those of calls that ended in an error stand above its own
             call = self._calls.pop()
             if call["layer"] == facts["path"]:
                 facts["training"] = training
                 self._call(call, output)
+                if self._source:
+                    return self._fed(self._source, "outputs", self._content["calls"][-1], output)
+                if layer is self._model:
+                    self._write_layers()
                 break
-        if self._watched and layer is self._model:
-            self._write_layers()
+        return None
+
+    def _fed(self, feed: Feed, kind: str, call: dict[str, Any], value: Any) -> Any:
+        """The arguments or the output of a call with what the feed has in place of its own; the call tells which."""
+        framework, own = self._recorded(self._model), arrays_in(value)
+        if kind == "outputs":
+            own = {str(number): array for number, array in enumerate(own.values())}
+        arrays = feed.arrays(call["layer"], call["number"], kind)
+        fits = [name for name in own if name in arrays and arrays[name].shape == tuple(own[name].shape)]
+        call[f"fed_{kind}"] = fits
+        tensors = {**own, **{name: framework.tensor(arrays[name], own[name]) for name in fits}}
+        return replaced(value, iter(tensors.values()))
+
+    def _replayed(
+        self, replay: Record, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None
+    ) -> None:
+        """Compute with layers that are fed, into the replay alone, and then what comes after it; in the end the model
+        is as it was before."""
+        framework, weights = self._recorded(self._model), self._recorded(self._model).weights(self._model)
+        kept = {
+            name: np.array(array_of(weight)) for name, weight in weights.items() if not framework.trainable(weight)
+        }
+        put_back = framework.randomness(self._model)
+        self._watched, replay._watched = False, True
+        computed = compute()
+        replay._watched = False
+        replay._plant()
+        then(computed)
+        put_back()
+        for name, array in kept.items():  # such as running statistics
+            if not np.array_equal(array, array_of(weights[name])):
+                framework.put(weights[name], array)
+        self._watched = True
+
+    def _plant(self) -> None:
+        """The control of a replay: a layer computes once more, by mistake with other weights."""
+        if self._control and "planted" not in self._content:
+            call, names, compute = self._control
+            framework, weights = self._recorded(self._model), self._recorded(self._model).weights(self._model)
+            arrays = {name: np.array(array_of(weights[name])) for name in names}
+            for name, array in arrays.items():
+                framework.put(weights[name], array * PLANTED)
+            self._content["planted"] = dict(call, parts=self._parts(f"planted:{call['layer']}", compute()))
+            for name, array in arrays.items():
+                framework.put(weights[name], array)
+
+    def _fed_step(self, optimizer: Any, computed: Any) -> None:
+        """In a replay of a training: the loss, and one step of a new optimizer with the gradients of the feed."""
+        framework, feed = self._recorded(self._model), self._source
+        self.loss(loss_in(computed))
+        if feed and feed.gradients and callable(optimizer):
+            weights = framework.weights(self._model)
+            arrays = {name: array for name, array in feed.read(feed.gradients).items() if name in weights}
+            held = framework.hold(self._model, arrays)
+            if held is not None:
+                self._add("gradients", arrays)
+                used = framework.begun(self._model, optimizer(framework.trained(self._model)))
+                framework.update(self._model, used, held)
+                self.optimizer(used)
+                self._step(1, loss_in(computed), weights)
+                self._put_back(moved=False)
 
     def _call(self, call: dict[str, Any], output: Any) -> None:
         number = len(self._content["calls"])
-        made = {f"{number}:{call['layer']}:{part}": array for part, array in enumerate(arrays_in(output).values())}
+        self._content["calls"].append(dict(call, parts=self._parts(f"{number}:{call['layer']}", output)))
+
+    def _parts(self, name: str, output: Any) -> list[str]:
+        """Keep the arrays of an output; returns their names."""
+        made = {f"{name}:{part}": array for part, array in enumerate(arrays_in(output).values())}
         self._arrays.update({name: self._kept(name, array_of(array))[1] for name, array in made.items()})
-        self._content["calls"].append(dict(call, parts=list(made)))
+        return list(made)
 
     def _kept(self, name: str, array: NDArray[Any]) -> tuple[str, NDArray[Any]]:
         """A copy of an array, since the next layer may compute in its place, or the one of the same numbers that is
@@ -399,6 +520,9 @@ class Record:
     def _end_of_pass(self) -> None:
         """The forward pass is over, even if only parts of the model were called."""
         self._passed = True
+        if self._replay:
+            self._replay._end_of_pass()
+            self._replay = None
         if self._watched or self._arrays:
             self._write_layers()
         while self._unwatch:
@@ -425,7 +549,47 @@ class Record:
                     framework.put(weight, one_unit_moved(array, precision_of(weight), rng) if moved else array)
 
 
-Before = Callable[[Mapping[str, Any]], Any]  # is given the arguments of a layer's call
+class Feed:
+    """What the layers of another record were given and gave, in the layouts of this model, as `rosetta diff` wrote it
+    into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "feed.safetensors"
+        try:
+            if (folder / "feed.json").stat().st_size > LARGEST_FEED:
+                raise ValueError(f"it has more than {LARGEST_FEED} bytes")
+            read = json.loads((folder / "feed.json").read_text("utf-8"))
+            if read["format"] != FEED:
+                raise ValueError(f"its format is {read['format']!r}")
+            self.of = str(read["of"])  # what tells the record whose numbers these are
+            self._names = {  # the arrays of the file, by layer, number of its call, and kind
+                (str(layer), number, kind): {str(name): str(array) for name, array in call[kind].items()}
+                for layer, calls in read["calls"].items()
+                for number, call in enumerate(calls)
+                for kind in ("inputs", "outputs")
+            }
+            self.gradients = {str(weight): str(array) for weight, array in read["gradients"].items()}
+            with safe_open(self._path, "np") as file:
+                named = (*self._names.values(), self.gradients)
+                missing = {name for names in named for name in names.values()} - {*file.keys()}
+            if missing:
+                raise ValueError(f"feed.safetensors lacks {len(missing)} arrays")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise RecordError(
+                f"{folder} holds no feed; `rosetta diff LEFT RIGHT --feed {folder}` writes one ({why})"
+            ) from error
+
+    def arrays(self, layer: str, number: int, kind: str) -> dict[str, NDArray[Any]]:
+        """By the names of arguments, or by the numbers of an output's arrays."""
+        return self.read(self._names.get((layer, number, kind), {}))
+
+    def read(self, names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+        with safe_open(self._path, "np") as file:
+            return {own: file.get_tensor(name) for own, name in names.items()}
+
+
+Before = Callable[[Mapping[str, Any], Callable[[Any], Any]], Any]  # is given the arguments of a layer's call
 After = Callable[[Any, Any], Any]  # is given the output of a layer, and whether it is in training mode
 
 
@@ -484,9 +648,10 @@ class Framework(ABC):
 
     @abstractmethod
     def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
-        """Have each call of the layer begin with `before(arguments)`, by their names, and end with
-        `after(output, training)`, where `training` is the layer's mode, until the function that is given back is
-        called. What they give takes the place of the arguments and of the output, unless it is None."""
+        """Have each call of the layer begin with `before(arguments, compute)`, where arguments have names and
+        `compute(others)` calls the layer, and end with `after(output, training)`, where `training` is the layer's
+        mode, until the function that is given back is called. What they give takes the place of the arguments and of
+        the output, unless it is None."""
 
     def operators(self, seen: Callable[[str, Any, Any], None]) -> Any:
         """A context, as long as which `seen` is called with the name, the arguments and the output of each operator
@@ -535,6 +700,17 @@ class Framework(ABC):
     @abstractmethod
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         """Give the weight these values."""
+
+    @abstractmethod
+    def tensor(self, array: NDArray[Any], like: Any) -> Any:
+        """A new tensor of these numbers, of the type of another one and where that is."""
+
+    def hold(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
+        """Have the trainable weights hold these gradients, by the weights' names; returns them as `backward` does, or
+        None where nobody here knows how."""
+        names = {id(weight): name for name, weight in reversed(list(self.weights(model).items()))}
+        both = [(weight, gradients.get(names[id(weight)])) for weight in self.trained(model)]
+        return [None if array is None else self.tensor(array, weight) for weight, array in both]
 
     @abstractmethod
     def randomness(self, model: Any) -> Callable[[], None]:
@@ -593,7 +769,7 @@ class Modules(Framework):
 
     def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
         def begins(layer: Any, inputs: Any, options: Any) -> Any:
-            return given(layer.forward, inputs, options, before)
+            return given(layer, layer.forward, inputs, options, before)
 
         def ends(layer: Any, inputs: Any, options: Any, output: Any) -> Any:
             return after(output, layer.training)
@@ -607,6 +783,14 @@ class Modules(Framework):
 
     def gradients(self, model: Any) -> list[Any]:
         return [weight.grad for weight in self.trained(model)]
+
+    def hold(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
+        found = super().hold(model, gradients)
+        self.forget(model)
+        for weight, gradient in zip(self.trained(model), found):
+            if gradient is not None:
+                weight.grad = gradient
+        return found
 
     def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
         optimizer.step()
@@ -651,19 +835,33 @@ class Torch(Modules):
         return np.asarray(tensor.numpy())
 
     def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
-        """A packed sequence is padded, with time where the layer has it in other arrays."""
-        rnn = self.api.nn.utils.rnn
+        """A packed sequence is padded, with time where the layer has it in other arrays, and packed again."""
+        rnn, batch_first = self.api.nn.utils.rnn, getattr(layer, "batch_first", True)
 
         def padded(value: Any) -> Any:
             if isinstance(value, rnn.PackedSequence):
-                return rnn.pad_packed_sequence(value, batch_first=getattr(layer, "batch_first", True))[0]
+                return rnn.pad_packed_sequence(value, batch_first=batch_first)[0]
+            if type(value) is dict:
+                return {name: padded(part) for name, part in value.items()}
             return tuple(map(padded, value)) if type(value) is tuple else value
 
-        return super().watch(
-            layer,
-            lambda arguments: before({name: padded(value) for name, value in arguments.items()}),
-            lambda output, training: after(padded(output), training),
-        )
+        def packed(value: Any, like: Any) -> Any:
+            if isinstance(like, rnn.PackedSequence):
+                lengths = rnn.pad_packed_sequence(like)[1]
+                return rnn.pack_padded_sequence(value, lengths, batch_first, enforce_sorted=False)
+            if type(like) is dict:
+                return {name: packed(part, like[name]) for name, part in value.items()}
+            return tuple(map(packed, value, like)) if type(like) is tuple else value
+
+        def begins(arguments: Mapping[str, Any], compute: Callable[[Any], Any]) -> Any:
+            changed = before(padded(arguments), lambda values: compute(packed(values, arguments)))
+            return None if changed is None else packed(changed, arguments)
+
+        def ends(output: Any, training: Any) -> Any:
+            changed = after(padded(output), training)
+            return None if changed is None else packed(changed, output)
+
+        return super().watch(layer, begins, ends)
 
     def operators(self, seen: Callable[[str, Any, Any], None]) -> Any:
         torch = self.api
@@ -701,6 +899,9 @@ class Torch(Modules):
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.detach().copy_(self.api.from_numpy(array))
+
+    def tensor(self, array: NDArray[Any], like: Any) -> Any:
+        return self.api.tensor(array).to(like)
 
     def randomness(self, model: Any) -> Callable[[], None]:
         torch = self.api
@@ -782,6 +983,9 @@ class Paddle(Modules):
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.set_value(self.api.to_tensor(array, dtype=weight.dtype))
 
+    def tensor(self, array: NDArray[Any], like: Any) -> Any:
+        return self.api.to_tensor(array, like.dtype, like.place)
+
     def randomness(self, model: Any) -> Callable[[], None]:
         state = self.api.get_rng_state()
         return lambda: self.api.set_rng_state(state)
@@ -839,7 +1043,7 @@ class Keras(Framework):
         def watched(*inputs: Any, **options: Any) -> Any:
             if is_symbolic([inputs, options]):
                 return call(*inputs, **options)
-            inputs, options = given(call, inputs, options, before) or (inputs, options)
+            inputs, options = given(layer, call, inputs, options, before) or (inputs, options)
             output = call(*inputs, **options)
             changed = None if is_symbolic(output) else after(output, options.get("training"))
             return output if changed is None else changed
@@ -892,6 +1096,9 @@ class Keras(Framework):
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.assign(array)
+
+    def tensor(self, array: NDArray[Any], like: Any) -> Any:
+        return self.api.ops.convert_to_tensor(array, self.api.backend.standardize_dtype(like.dtype))
 
     def randomness(self, model: Any) -> Callable[[], None]:
         weights = {id(weight) for weight in self.weights(model).values()}
@@ -1032,7 +1239,8 @@ class Flax(Framework):
             if id(layer) not in watched or is_symbolic([inputs, options]):
                 return call(layer, *inputs, **options)
             before, after = watched[id(layer)]
-            inputs, options = given(functools.partial(call, layer), inputs, options, before) or (inputs, options)
+            own_call = functools.partial(call, layer)
+            inputs, options = given(layer, own_call, inputs, options, before) or (inputs, options)
             output = call(layer, *inputs, **options)
             flags = (
                 getattr(layer, name, None) if options.get(name) is None else options[name]
@@ -1090,7 +1298,13 @@ class Flax(Framework):
         return {}  # optax loads no state by keys
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
-        weight.set_value(sys.modules["jax"].numpy.asarray(array, weight.dtype))
+        weight.set_value(self.tensor(array, weight))
+
+    def tensor(self, array: NDArray[Any], like: Any) -> Any:
+        return sys.modules["jax"].numpy.asarray(array, like.dtype)
+
+    def hold(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
+        return None
 
     def randomness(self, model: Any) -> Callable[[], None]:
         states = [part for _, part in self._walk(model) if isinstance(part, self.api.nnx.RngState)]
@@ -1226,19 +1440,25 @@ def qualified(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def given(call: Any, inputs: Any, options: Any, before: Before) -> tuple[Any, Any] | None:
-    """What `before` makes of a call's arguments, as the call takes them; None where it leaves them. Positional ones
-    have the names that the call has for them, or numbers where it has none."""
+def given(layer: Any, call: Any, inputs: Any, options: Any, before: Before) -> tuple[Any, Any] | None:
+    """What `before` makes of the arguments of a layer's call, as the call takes them; None where it leaves them.
+    Positional ones have the names that the call has for them, or numbers where it has none."""
     try:
         parameters = [*inspect.signature(call).parameters.values()]
     except (TypeError, ValueError):  # of what is compiled
         parameters = []
     names = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     names += [str(number) for number in range(len(names), len(inputs))]
-    changed = before({**dict(zip(names, inputs)), **options})
-    if changed is None:
-        return None
-    return tuple(changed[name] for name in names[: len(inputs)]), {name: changed[name] for name in options}
+
+    def as_taken(values: Mapping[str, Any]) -> tuple[Any, Any]:
+        return tuple(values[name] for name in names[: len(inputs)]), {name: values[name] for name in options}
+
+    def compute(values: Mapping[str, Any]) -> Any:
+        own, named = as_taken(values)
+        return layer(*own, **named)
+
+    changed = before({**dict(zip(names, inputs)), **options}, compute)
+    return None if changed is None else as_taken(changed)
 
 
 def calling_line() -> dict[str, str]:
@@ -1298,6 +1518,21 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
     elif isinstance(value, (list, tuple)):
         pairs = enumerate(value)
     return {inner: array for key, part in pairs for inner, array in arrays_in(part, joined(name, str(key))).items()}
+
+
+def replaced(value: Any, arrays: Iterator[Any]) -> Any:
+    """The value with these in place of its arrays, in the order in which `arrays_in` has them."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return next(arrays)
+    if isinstance(value, Mapping):
+        made: Any = copy.copy(value)
+        for key, part in value.items():
+            made[key] = replaced(part, arrays)
+        return made
+    if isinstance(value, (list, tuple)):
+        parts = [replaced(part, arrays) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
 
 
 def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,13 @@ def diff(
     write_mapping: Annotated[
         Path | None, typer.Option(help="Write what was paired, and how, into this file, and compare nothing.")
     ] = None,
+    feed: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what the left side's layers were given and gave into this folder, for Record(feed=...) of "
+            "the right side, and compare nothing."
+        ),
+    ] = None,
     require: Annotated[
         str | None, typer.Option(help="Fail where one of these rungs is not compared, such as forward,step.")
     ] = None,
@@ -104,10 +111,11 @@ def diff(
     from benchmarks.compare import acceptance, tables
     from benchmarks.compare.diff import compare_records
     from benchmarks.compare.drafts import write_mapping as draft
+    from benchmarks.compare.feed import Feeding, write_feed
     from benchmarks.compare.mapping import read_mapping
     from benchmarks.compare.pairing import paired
     from benchmarks.compare.record import Side
-    from benchmarks.compare.rungs import COMPARED
+    from benchmarks.compare.rungs import COMPARED, Rungs
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
@@ -122,6 +130,12 @@ def diff(
         draft(write_mapping, pairing)
         alone = sum(group.required for group in (*pairing.left, *pairing.right))
         print(f"{quoted(write_mapping)} has {len(pairing.pairs)} pairs; {alone} groups of weights have no partner")
+        return
+    if feed:
+        number = write_feed(feed, Feeding(Rungs(*sides, paired(*sides, known).require())))
+        print(
+            f"{quoted(feed)} has what {number} calls of layers are given; record {sides[1].name} with feed={feed!s}"
+        )
         return
     comparison = compare_records(*sides, known)
     if json:
@@ -140,7 +154,7 @@ def diff(
         raise RosettaError(f"{comparison.right} and {comparison.left} differ")
     if comparison.lacks(required):
         raise RosettaError(f"--require asks for what was not compared: {comparison.lacks(required)}")
-    if not comparison.control.passed:
+    if not comparison.controlled:
         raise RosettaError("the control failed, so the comparison is not to be trusted; see the table's last line")
 
 

@@ -113,16 +113,22 @@ def _shortened(
     record: Record, most: int, control: bool, model: Any, batches: Any, loss_of: Any, optimizer: Any, steps: int = 10
 ) -> None:
     """Record.training of at most so many steps, without the control if that is not wanted."""
-    if callable(optimizer) and not control:
+    if callable(optimizer) and not control and record._feed is None:
         optimizer = optimizer(rosetta_record.framework_of(model).trained(model))
     TRAINING(record, model, batches, loss_of, optimizer, min(steps, most))
 
 
 def record(
-    program: Any, folder: str, config: dict[str, Any], batches: str, steps: int, control: bool = False
+    program: Any,
+    folder: str,
+    config: dict[str, Any],
+    batches: str,
+    steps: int,
+    control: bool = False,
+    feed: str | None = None,
 ) -> bool:
-    """Record a training of a model that `config` describes, perhaps with its control; returns whether all is as it
-    was: weights, states of random numbers, gradients, what watches layers."""
+    """Record a training of a model that `config` describes, perhaps with its control or a replay; returns whether all
+    is as it was: weights, states of random numbers, gradients, what watches layers."""
     model, fed = _begun(program, config, batches)
     before, optimizer = program.everything(model), partial(program.optimizer, **config["optimizer"])
 
@@ -130,8 +136,8 @@ def record(
         loss, logits = zoo.loss_of(program, model, batch, config)
         return loss, {"logits": logits}
 
-    given = optimizer if control else optimizer(program.trained(model))
-    Record(folder).training(model, fed, loss_of, given, steps)
+    given = optimizer if control or feed else optimizer(program.trained(model))
+    Record(folder, feed).training(model, fed, loss_of, given, steps)
     return all(map(np.array_equal, program.everything(model), before))
 
 

@@ -176,7 +176,7 @@ class Attention(Block):
         order, api, half = self.computed["rope"], self.api, self.config["size"] // 2
         if not order:
             return x
-        angles = np.arange(x.shape[1])[:, None] / 10.0 ** (np.arange(half) / half)
+        angles = np.arange(x.shape[1])[:, None] / self.computed.get("base", 10.0) ** (np.arange(half) / half)
         cos, sin = (api.constant(wave(angles)[:, None, None]) for wave in (np.cos, np.sin))
         one, two = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
         rotated = one * cos - two * sin, two * cos + one * sin
@@ -199,7 +199,8 @@ class Mlp(Block):
 
     def compute(self, x: Any, ids: Any) -> Any:
         found = self.projected(x, self.config["units"])
-        return self.down(self.api.silu(found["gate"]) * found["up"])
+        gate = self.computed.get("gate", "gate")  # or the other one
+        return self.down(self.api.silu(found.pop(gate)) * found.popitem()[1])
 
 
 class Experts(Block):

@@ -93,7 +93,10 @@ def test_the_guide_shows_what_its_commands_print(started: dict[str, Side], tmp_p
         assert (tmp_path / first.name).read_text("utf-8") == right.read_text("utf-8")
 
 
-def test_the_readme_shows_a_comparison_of_the_guide() -> None:
-    readme = (PROJECT / "README.md").read_text("utf-8")
-    (shown,) = re.findall(r"```console\n(\$ rosetta diff .*?)```", readme, re.DOTALL)
-    assert shown in GUIDE.read_text("utf-8")
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [("README.md", r"```console\n(\$ rosetta diff .*?)```"), ("docs/porting.md", r"```\n(each layer .*?)```")],
+)
+def test_other_pages_show_what_the_guide_shows(page: str, shown: str) -> None:
+    (found,) = re.findall(shown, (PROJECT / page).read_text("utf-8"), re.DOTALL)
+    assert found in GUIDE.read_text("utf-8")

@@ -21,7 +21,6 @@ from tests.porting_zoo import EPSILON
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
 NAMES = ["torch", "paddle", "keras", *(f"keras:{backend}" for backend in OTHERS)]
 STEPS = 2
-PROGRAM = "tests/porting_zoo.py"
 CONFIG: dict[str, Any] = {
     "words": 9,
     "width": 4,
@@ -154,7 +153,8 @@ def test_outputs_of_layers_are_those_of_the_first_pass_in_order_of_execution(lef
     kernel = next(array for name, array in weights.items() if name.startswith(dense["layer"]))
     made = got[given] @ (kernel.T if left.framework == "torch" else kernel)
     np.testing.assert_allclose(got[dense["parts"][0]], made, rtol=1e-5)
-    assert (dense["code"], dense["line"].partition(":")[0]) == ("return keep(self.out(found * real))", PROGRAM)
+    assert dense["code"] == "return keep(self.out(found * real))"
+    assert re.fullmatch(r"(tests/)?porting_zoo.py:\d+", dense["line"])  # whatever folder the process works in
     assert [layer["training"] for layer in content(left / way)["layers"]].count(False) == 0
 
 

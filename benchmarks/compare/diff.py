@@ -19,6 +19,7 @@ from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.operators import parting
 from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.record import Side, is_number
+from benchmarks.compare.replay import Replay, replay_of
 from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs
 
 PLANTED = 100  # bounds by which a number is moved
@@ -69,6 +70,7 @@ class Diff:
     explanation: list[str] = field(default_factory=list)  # of the rung that breaks
     causes: list[Cause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
+    replay: Replay | None = None  # of each layer by itself
 
     @property
     def passed(self) -> bool:
@@ -89,6 +91,11 @@ class Diff:
     def broken(self) -> str | None:
         """The rung that breaks."""
         return next((check.rung for check in self.checks if not check.passed), None)
+
+    @property
+    def controlled(self) -> bool:
+        """Whether all mistakes that were planted were seen."""
+        return self.control.passed and (self.replay is None or self.replay.seen)
 
     def lacks(self, required: Sequence[str]) -> str:
         """Which of these rungs were not compared, and why, in words; "" if all were, or one broke before them."""
@@ -120,6 +127,7 @@ class Diff:
                 ],
                 "planted_mistakes_seen": self.control.seen,
             },
+            "replay": self.replay.as_json() if self.replay else None,
             "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
             "notes": self.notes,
         }
@@ -160,6 +168,8 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None)
             diff.causes = causes_of(rungs, item, check, failed)
             break
     diff.control.rounding = list(recorded(left)) or diff.control.rounding
+    agrees = "forward" in diff.climbed and diff.broken != "forward"
+    diff.replay = replay_of(rungs, agrees, diff.notes)
     return diff
 
 

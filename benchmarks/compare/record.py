@@ -72,6 +72,11 @@ class RecordedCall(msgspec.Struct, frozen=True):
     inputs: dict[Name, Name] = {}  # the arrays in its arguments, by the arguments' names: names in layers.safetensors
     line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
     code: Name = ""
+    number: Counter = 0  # in a replay: which of its layer's calls it is, from 0
+    fed_inputs: list[
+        Name
+    ] = []  # which of its inputs were the feed's, and which arrays of its output became the feed's
+    fed_outputs: list[Name] = []
 
 
 class RecordedWeight(msgspec.Struct, frozen=True):
@@ -121,6 +126,8 @@ class Description(msgspec.Struct, frozen=True):
     loss: Loss = None
     files: dict[File, int] | None = None  # how many arrays each file has; None in records of before this was written
     steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    fed: Name | None = None  # of a replay: what tells the record whose numbers its layers were given
+    planted: RecordedCall | None = None  # of a replay: a call with other weights, by mistake
 
 
 class Arrays(Mapping[str, NDArray[Any]]):
@@ -168,6 +175,9 @@ class Arrays(Mapping[str, NDArray[Any]]):
     def shape(self, name: str) -> tuple[int, ...]:
         return self._places[name][1]
 
+    def dtype(self, name: str) -> np.dtype[Any]:
+        return self._places[name][0]
+
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._last:
             dtype, shape, start = self._places[name]
@@ -210,7 +220,8 @@ class Side:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, Arrays] = {}
         of_keys = {(key or "").partition("|")[0] for key in self.optimizer.keys.values()} - {""}
-        parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}
+        calls = [*self.says.calls, *([self.says.planted] if self.says.planted else [])]
+        parts = {part for call in calls for part in (*call.parts, *call.inputs.values())}
         for file, named in (("weights", self.owners.keys() | of_keys | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
@@ -255,9 +266,14 @@ class Side:
     @cached_property
     def calls(self) -> dict[str, list[list[str]]]:
         """For each layer that was called the names of the parts of its output, call by call, as they ran."""
-        found: dict[str, list[list[str]]] = {}
+        return {layer: [call.parts for call in calls] for layer, calls in self.called.items()}
+
+    @cached_property
+    def called(self) -> dict[str, list[RecordedCall]]:
+        """The calls of each layer that was called."""
+        found: dict[str, list[RecordedCall]] = {}
         for call in self.says.calls:
-            found.setdefault(call.layer, []).append(call.parts)
+            found.setdefault(call.layer, []).append(call)
         return found
 
     def lines(self, path: str) -> list[str]:
@@ -286,7 +302,15 @@ class Side:
     @cached_property
     def control(self) -> "Side | None":
         """The same training with every weight moved by one unit in the last place, where it was recorded."""
-        return Side(self.path / "control") if (self.path / "control" / "record.json").exists() else None
+        return self._within("control")
+
+    @cached_property
+    def replay(self) -> "Side | None":
+        """What each layer computed where it was given what another record's was, where that was recorded."""
+        return self._within("replay")
+
+    def _within(self, name: str) -> "Side | None":
+        return Side(self.path / name) if (self.path / name / "record.json").exists() else None
 
     @property
     def optimizer(self) -> RecordedOptimizer:

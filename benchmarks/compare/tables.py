@@ -80,6 +80,7 @@ def lines(diff: Diff) -> Iterator[str]:
     else:
         without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
         yield f"{diff.right} computes what {diff.left} computes: {', '.join(diff.climbed)}{without}"
+    yield from diff.replay.lines() if diff.replay else ()
     yield from diff.notes[:MOST_NAMED]
     if len(diff.notes) > MOST_NAMED:
         yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"

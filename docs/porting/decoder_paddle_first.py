@@ -11,6 +11,7 @@ from shared import BETA_2, DECAY, EPSILON, FAST, LONGEST, MOMENTUM, RATE, WORDS,
 from rosetta_record import Record
 
 CARRIED = Path("decoder.pdparams")  # the weights of the torch side
+FEED = Path("decoder.feed")  # what the torch side's layers were given
 
 OPTIMIZERS = {
     "sgd": lambda weights: paddle.optimizer.Momentum(FAST, MOMENTUM, weights),
@@ -101,4 +102,4 @@ if __name__ == "__main__":
     model = Decoder()
     if CARRIED.exists():
         model.set_state_dict(paddle.load(str(CARRIED)))
-    Record(folder).training(model, batches(), loss_of, OPTIMIZERS[optimizer])
+    Record(folder, feed=FEED if FEED.exists() else None).training(model, batches(), loss_of, OPTIMIZERS[optimizer])

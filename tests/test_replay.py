@@ -1,0 +1,200 @@
+"""A replay: each layer is judged by itself, so all mistakes are named in one run and nothing else is."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from benchmarks.compare.diff import Diff, compare_records
+from benchmarks.compare.record import Side as Recorded
+from benchmarks.compare.replay import STEP
+from rosetta_record import Feed, RecordError
+from tests.porting_guide import rosetta
+from tests.porting_pairs import random_pair, told
+from tests.porting_replays import missed, others, places, port, replayed
+from tests.porting_side import FRAMEWORKS, Side, run_program
+
+PORTS = ("decoder", "tagger from keras", "decoder to keras")
+CORRECT = 3  # `python -m tests.porting_replays 50` replays as many correct pairs as one likes
+# A model whose parts are called one by one, by names and with tuples, and which is recorded call by call.
+BY_HAND = """
+import sys
+import numpy as np, torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from rosetta_record import Record
+
+folder, feed, epsilon, turned = sys.argv[1], sys.argv[2] or None, float(sys.argv[3]), sys.argv[4]
+torch.set_default_dtype(torch.float64)
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(9, 6), nn.LSTM(6, 6, batch_first=True)
+        self.norm = nn.BatchNorm1d(6)
+
+    def forward(self, ids, lengths):
+        packed = pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
+        out, states = self.lstm(packed)
+        return {"out": self.norm(pad_packed_sequence(out, batch_first=True)[0].mT).mT, "states": states}
+
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.norm, self.head = nn.LSTM(6, 6, batch_first=True), nn.LayerNorm(6, epsilon), nn.Linear(6, 9)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x, *, memory, state=None):
+        x, _ = self.lstm(x, state)
+        x = x + self.attention(x, key=memory, value=memory, need_weights=False)[0]
+        return self.head(torch.relu_(self.norm(x)))
+
+model = nn.ModuleDict({"encoder": Encoder(), "decoder": Decoder()})
+rng = np.random.default_rng(0)
+with torch.no_grad():
+    for weight in model.parameters():
+        weight.copy_(torch.tensor(rng.normal(size=tuple(weight.shape))))
+ids = torch.tensor(rng.integers(0, 9, (4, 5)))
+record = Record(folder, feed=feed)
+record.inputs(ids=ids)
+record.model(model)
+made = model["encoder"](ids, torch.tensor([5, 3, 2, 5]))
+logits = model["decoder"](made["out"].flip(1) if turned else made["out"], memory=made["out"], state=made["states"])
+record.forward(logits=logits)
+logits.sum().backward()
+record.gradients(model)
+assert int(model["encoder"].norm.num_batches_tracked) == 1  # the model was put back after the replay
+"""
+
+
+@pytest.fixture
+def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
+    return {name: side_of(name) for name in FRAMEWORKS}
+
+
+@pytest.fixture(scope="module")
+def found(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Diff]]:
+    """The comparison of each port, and the folder of its records."""
+    folder = tmp_path_factory.mktemp("ports")
+    pairs = [port(name)[0] for name in PORTS]
+    diffs = replayed(pairs, {name: side_of(name) for name in FRAMEWORKS}, folder)
+    return {name: (folder / pair.name, diff) for name, pair, diff in zip(PORTS, pairs, diffs, strict=True)}
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_all_mistakes_of_a_port_are_named_in_one_run_and_nothing_else(
+    found: dict[str, tuple[Path, Diff]], name: str
+) -> None:
+    (_, diff), (_, patterns) = found[name], port(name)
+    assert not missed(places(diff), patterns), told(diff)
+    assert not others(places(diff), patterns), told(diff)
+    assert diff.replay
+    assert (diff.replay.seen, diff.replay.not_judged) == (True, {})
+    assert not diff.passed
+    for words in ("called by", "on the left by"):
+        assert re.search(rf"^    {words} (tests/)?porting_\w+.py:\d+: .*\(", told(diff), re.MULTILINE)
+
+
+def test_a_correct_pair_has_no_wrong_layer_and_every_layer_is_judged(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    pairs = [random_pair(rng, number) for number in range(CORRECT)]
+    for pair, diff in zip(pairs, replayed(pairs, started, tmp_path, mapped=True), strict=True):
+        assert diff.replay, pair
+        assert not places(diff), f"{pair}: {told(diff)}"
+        assert diff.replay.seen, f"{pair}: {told(diff)}"
+
+
+def test_parts_that_are_called_one_by_one_are_replayed_and_the_model_is_put_back(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
+    def run(name: str, feed: str, epsilon: str, turned: str) -> None:
+        arguments = [str(tmp_path / name), feed, epsilon, turned]
+        started["torch"].start(run_program, text=BY_HAND, arguments=arguments)
+        started["torch"].wait()
+
+    run("left", "", "1e-5", "")
+    run("right", "", "1e-3", "turned")
+    plain = load_file(tmp_path / "right" / "layers.safetensors")
+    assert "feed has what" in rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])[0]
+    run("right", str(tmp_path / "feed"), "1e-3", "turned")
+    for name, array in load_file(tmp_path / "right" / "layers.safetensors").items():
+        np.testing.assert_array_equal(
+            array, plain[name], err_msg=name
+        )  # the whole model is recorded as without a feed
+    diff = compare_records(Recorded(tmp_path / "left"), Recorded(tmp_path / "right"))
+    assert sorted(places(diff)) == ["decoder is given another x", "decoder.norm gives"]
+    assert diff.replay
+    assert (diff.replay.seen, diff.replay.not_judged) == (True, {})
+
+
+@pytest.fixture
+def records(found: dict[str, tuple[Path, Diff]], tmp_path: Path) -> Path:
+    """A folder with copies of the records of a port."""
+    shutil.copytree(found["decoder"][0], tmp_path / "both")
+    return tmp_path / "both"
+
+
+def test_a_replay_in_which_nothing_is_seen_is_not_trusted(records: Path) -> None:
+    path = records / "right" / "replay" / "layers.safetensors"
+    arrays = load_file(path)
+    for name in [name for name in arrays if name.startswith("planted:")]:
+        (same,) = [one for one in arrays if re.fullmatch(rf"\d+:{name.removeprefix('planted:')}", one)]
+        arrays[name] = arrays[same]
+    save_file(arrays, path)
+    printed = rosetta(records, ["diff", "left", "right"])
+    assert "control: a mistake planted in embedding was NOT seen" in printed
+    assert not compare_records(Recorded(records / "left"), Recorded(records / "right")).controlled
+
+
+def test_a_replay_that_another_record_fed_is_not_judged(records: Path) -> None:
+    path = records / "left" / "layers.safetensors"
+    save_file({name: array + 1 for name, array in load_file(path).items()}, path)
+    diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
+    assert diff.replay is None
+    assert "right was fed by another record than left; --feed writes a feed anew" in diff.notes
+
+
+def test_what_was_not_fed_is_listed_and_does_not_pass(records: Path) -> None:
+    path = records / "right" / "replay" / "record.json"
+    said = json.loads(path.read_text("utf-8"))
+    for call in said["calls"]:
+        call.update(fed_inputs=[], fed_outputs=[])
+    path.write_text(json.dumps(said), "utf-8")
+    diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
+    assert diff.replay
+    assert diff.replay.judged == {STEP}
+    layers = {layer["path"] for layer in said["layers"] if layer["parameters"]}
+    assert layers <= diff.replay.not_judged.keys()
+    assert "could not be given what the left one was" in told(diff)
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "another format": lambda said: said.update(format="rosetta-record"),
+    "no calls": lambda said: said.pop("calls"),
+    "calls of another kind": lambda said: said.update(calls=["head"]),
+    "names of another kind": lambda said: said["calls"]["head"].append({"inputs": 3, "outputs": {}}),
+    "arrays that are not there": lambda said: said["calls"]["head"].append({"inputs": {"x": "a"}, "outputs": {}}),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "no file", "a pickle"])
+def test_a_feed_is_not_trusted(records: Path, damage: str) -> None:
+    folder = records / "right.feed"
+    if damage in DAMAGES:
+        said = json.loads((folder / "feed.json").read_text("utf-8"))
+        DAMAGES[damage](said)
+        (folder / "feed.json").write_text(json.dumps(said), "utf-8")
+    elif damage == "no file":
+        (folder / "feed.safetensors").unlink()
+    else:
+        (folder / "feed.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(RecordError, match="holds no feed; `rosetta diff LEFT RIGHT --feed"):
+        Feed(folder)

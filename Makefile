@@ -14,7 +14,7 @@ INSTALL_LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test needs lint pretrained lock set-up clean
+.PHONY: demo test needs site lint pretrained lock set-up clean
 .NOTPARALLEL: # since needs comes before set-up
 
 demo: set-up
@@ -28,6 +28,9 @@ test: needs set-up
 needs:
 	@$(CHECK_PYTHON)
 	@$(PYTHON) -m tests.needs
+
+site: set-up # static pages in site/, which begin with site/index.html
+	$(BIN)/python docs/render_site.py
 
 lint: set-up
 	$(BIN)/ruff check .
@@ -67,4 +70,4 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

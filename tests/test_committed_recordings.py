@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends.process.parent import PROJECT
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.statistics import Observations
 from benchmarks.report.results import Results
@@ -33,3 +34,12 @@ def test_a_row_is_neither_faster_nor_slower_than_itself_in_9_of_10_drawings() ->
 def test_the_committed_page_is_what_the_recording_says_today(page: str, tmp_path: Path) -> None:
     rosetta("report", (COMMITTED / page).with_suffix(".jsonl"), "-o", tmp_path / page)
     assert (tmp_path / page).read_text(encoding="utf-8") == (COMMITTED / page).read_text(encoding="utf-8")
+
+
+def test_the_readme_answers_what_the_recordings_answer() -> None:
+    readme = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
+    intel, amd = (Results(committed(name)) for name in ("intel", "amd"))
+    for answer in (intel.headline.partition(";")[0], amd.headline.partition(";")[0], intel.surprise):
+        assert len(answer) > 40
+        assert answer in readme
+    assert "](docs/benchmark/intel.svg)" in readme

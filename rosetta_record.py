@@ -256,6 +256,7 @@ class Record:
         batches = list(batches)[:steps]
         if not batches:
             raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
+        self._content["finished"] = False
         for number, batch in enumerate(batches):  # names of the first one's arrays are those of record.inputs
             self._add("inputs", arrays_in(batch, f"batch{number}" if number else ""))
         self.model(model)
@@ -287,6 +288,8 @@ class Record:
             Record(self.folder / CONTROL).training(model, batches, loss_of, used, steps)
             put_back()
             self._put_back(moved=False)
+        self._content["finished"] = True
+        self._save()
 
     def layer(self, path: str, kind: str, parameters: Any = None, settings: Any = None, output: Any = None) -> None:
         """A layer of no framework: its parameters by the names that they have in it, its settings, and its output, in

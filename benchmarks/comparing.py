@@ -150,6 +150,8 @@ def diff(
             print(printable(line))
     if not comparison.checks:
         raise RosettaError(f"nothing of {comparison.right} and {comparison.left} was compared")
+    if comparison.unfinished and not comparison.broken:
+        raise RosettaError(f"the training of {comparison.unfinished} was not finished")
     if not comparison.passed:
         raise RosettaError(f"{comparison.right} and {comparison.left} differ")
     if comparison.lacks(required):

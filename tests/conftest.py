@@ -149,7 +149,8 @@ def backend_of(processes: Processes) -> Iterator[StartBackend]:
 
 @pytest.fixture(scope="session")
 def side_of() -> Iterator[Callable[[str], Side]]:
-    """The process of a framework, such as "torch" or "keras:jax", in which models are recorded; started once."""
+    """The process of a framework, such as "torch" or "keras:jax", in which models are recorded; started once. To
+    whoever asks for it, it owes no answer."""
     with ExitStack() as stack:
 
         @cache
@@ -158,7 +159,12 @@ def side_of() -> Iterator[Callable[[str], Side]]:
             stack.callback(side.end)
             return side
 
-        yield started
+        def free(name: str) -> Side:
+            side = started(name)
+            side.forget()
+            return side
+
+        yield free
 
 
 @pytest.fixture(scope="module")

@@ -669,6 +669,14 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     status, out, err = rosetta("diff", sides["left"], sides["wrong"])
     assert (status, err) == (1, "rosetta: wrong and left differ\n")
     assert "transposed (docs/deviations.md#output-layer-layout)" in out
+    unfinished = edited(
+        shutil.copytree(sides["right"], tmp_path / "unfinished"), lambda says: says.update(finished=False)
+    )
+    status, out, err = rosetta("diff", sides["left"], unfinished)
+    assert (status, err) == (1, "rosetta: the training of unfinished was not finished\n")
+    assert "as far as they go, unfinished computes what left computes" in out
+    assert "the training of unfinished was not finished; see why its script ended" in out
+    assert json.loads(rosetta("diff", unfinished, sides["left"], "--json")[1])["passed"] is False
     status, out, err = rosetta("diff", sides["left"], sides["right"], "--write-mapping", tmp_path / "mapping.toml")
     assert (status, err) == (0, "")
     assert "has 4 pairs; 0 groups of weights have no partner" in out

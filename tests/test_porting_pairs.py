@@ -15,7 +15,7 @@ from benchmarks.compare.record import Side as Recorded
 from common.errors import RosettaError
 from tests.porting_guide import BLOCK, GUIDE, PICTURE, SCRIPTS, Session
 from tests.porting_pairs import mistaken, random_pair, recorded, told, wrong_of
-from tests.porting_side import FRAMEWORKS, Side, script_of_torch
+from tests.porting_side import FRAMEWORKS, Side, run_program, script_of_torch
 
 # Which check is the worst of the trajectory, and what bounds it, is a matter of rounding.
 WORST = re.compile(r"^(trajectory +\d+).*", re.MULTILINE)
@@ -68,6 +68,15 @@ def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side
     assert found.passed, told(found)
     assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.climbed}
     assert "hidden kernel" in compare_records(torch, wrong).explanation[1]
+
+
+def test_an_answer_that_a_failed_test_did_not_wait_for_is_not_taken_for_the_next_one(
+    side_of: Callable[[str], Side],
+) -> None:
+    side_of("torch").start(run_program, text="1 / 0", arguments=[])
+    side = side_of("torch")
+    side.start(run_program, text="pass", arguments=[])
+    assert side.wait() is None
 
 
 def same(printed: str, shown: str) -> bool:

@@ -65,13 +65,14 @@ class Left:
 def folders(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Left]:
     """By name; all frameworks work at once."""
     made = {name: tmp_path_factory.mktemp(name.replace(":", "-")) for name in NAMES}
+    sides = {name: side_of(name) for name in NAMES}
     for name, folder in made.items():
         write_batches(folder / "batches.safetensors")
         asked = {"config": CONFIG, "batches": folder / "batches.safetensors", "steps": STEPS}
-        side_of(name).start(train, folder=folder, **asked)
-        side_of(name).start(record, folder=folder / "training", control=True, **asked)
-        side_of(name).start(record_small, folder=folder)
-    return {name: Left(name, folder, *(side_of(name).wait() for _ in range(3))) for name, folder in made.items()}
+        sides[name].start(train, folder=folder, **asked)
+        sides[name].start(record, folder=folder / "training", control=True, **asked)
+        sides[name].start(record_small, folder=folder)
+    return {name: Left(name, folder, *(sides[name].wait() for _ in range(3))) for name, folder in made.items()}
 
 
 @pytest.fixture(params=NAMES)
@@ -267,6 +268,8 @@ def test_what_only_some_frameworks_have_is_recorded_too(folders: dict[str, Left]
 
 def test_the_control_began_one_unit_in_the_last_place_away_and_everything_is_put_back(left: Left) -> None:
     assert left.put_back
+    assert content(left / "training")["finished"]
+    assert not content(left / "midway")["finished"]
     folder, control = left / "training", left / "training" / CONTROL
     weights, moved, signs = arrays(folder, "weights"), arrays(control, "weights"), set()
     assert weights.keys() == moved.keys()

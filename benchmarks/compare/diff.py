@@ -74,7 +74,12 @@ class Diff:
 
     @property
     def passed(self) -> bool:
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        return bool(self.checks) and all(check.passed for check in self.checks) and not self.unfinished
+
+    @property
+    def unfinished(self) -> str:
+        """The sides whose scripts ended in the middle of Record.training; "" where there is none."""
+        return " and ".join(side.name for side in self.pairing.sides if not side.says.finished)
 
     @property
     def climbed(self) -> list[str]:

@@ -128,6 +128,7 @@ class Description(msgspec.Struct, frozen=True):
     steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
     fed: Name | None = None  # of a replay: what tells the record whose numbers its layers were given
     planted: RecordedCall | None = None  # of a replay: a call with other weights, by mistake
+    finished: bool = True  # whether Record.training came to its end, where it was called
 
 
 class Arrays(Mapping[str, NDArray[Any]]):

@@ -79,7 +79,10 @@ def lines(diff: Diff) -> Iterator[str]:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
     else:
         without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
-        yield f"{diff.right} computes what {diff.left} computes: {', '.join(diff.climbed)}{without}"
+        sentence = f"{diff.right} computes what {diff.left} computes: {', '.join(diff.climbed)}{without}"
+        yield f"as far as they go, {sentence}" if diff.unfinished else sentence
+    if diff.unfinished:
+        yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"
     yield from diff.replay.lines() if diff.replay else ()
     yield from diff.notes[:MOST_NAMED]
     if len(diff.notes) > MOST_NAMED:

@@ -20,18 +20,19 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import benchmarks  # noqa: F401 (so that it is ours, too)
-from backends import installed, require_known
+from backends import installed, of_run, require_known
 from backends import names as names_in_table
 from backends.commands import options
 from common import terminal
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.terminal import Commands, run_to_the_end
-from common.text import lines_as_they_arrive, opened, printable, quoted, typed_lines
+from common.text import lines_as_they_arrive, opened, quoted, typed_lines
 
 if TYPE_CHECKING:
     from backends.commands.side_by_side import SideBySide
     from backends.commands.translating import Opener, Translator
+    from common.run_directory import RunDirectory
     from common.sources import Sources
 
 sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
@@ -156,10 +157,12 @@ def train(
     try:
         there = resume_or_begin and (out / "config.json").exists()
         run = RunDirectory.open(out) if resume or there else None
+        if run is None and backend is None:
+            raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
         name = backend or (run.backend if run else "")
         # In a group that somebody else has started, the first worker alone shows what is done.
         follows = training.follows(name, workers)
-        with terminal.training_progress(backend or "resume", epochs, silent=follows) as on_event:
+        with terminal.training_progress(name, epochs, silent=follows) as on_event:
             corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
             settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
             if run:
@@ -169,11 +172,9 @@ def train(
                 training.require_same_settings(run, {name: asked[name] for name in named})
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
                 trained = training.resume(run, backend, epochs, runtime, on_event, rate, workers, resume_or_begin)
-            elif backend is None:
-                raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
             else:
                 trained = training.train(
-                    backend, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, workers
+                    name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, workers
                 )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
@@ -188,12 +189,13 @@ def train(
         figures |= {"seconds_per_epoch": last.seconds, "samples": trained.samples}
         return terminal.print_json({"backend": trained.backend, "run": str(out)} | figures)
     if not trained.samples:
-        return print(trained.run.kept(epochs))
-    rows = [sample.values() for sample in trained.samples]
+        return terminal.say(trained.run.kept(epochs))
+    rows = [[text or terminal.ENDED_AT_ONCE for text in sample.values()] for sample in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
+    _say_who_trained(trained.run)
     sentence = quoted(trained.samples[0]["source"])
-    print(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")
+    terminal.say(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")
 
 
 @app.command(rich_help_panel=USE)
@@ -237,14 +239,16 @@ def translate(
         translator, sources = _open(opener, backend, variants, stack)
         note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
         if prompted:
-            print(f"Type a sentence and Enter; quit ends. Backend: {translator.about['backend']}.")
+            terminal.say(f"Type a sentence and Enter; quit ends. Backend: {translator.about['backend']}.")
             if sources.examples:
-                print("Not seen in training:", *map(printable, sources.examples))
+                terminal.say(f"Not seen in training: {' '.join(sources.examples)}")
             if note:
-                print(note)
+                terminal.say(note)
         translated = partial(translator.answers, unknown=unknown, beam=search, n_best=n_best)
         answers = partial(answers_as_typed, translated, sources)
         chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
+        if note:  # each sentence's table comes as soon as it is whole
+            chunks = ([line] for lines in chunks for line in lines)
         try:
             for line in chain.from_iterable(map(answers, chunks)):
                 number += 1
@@ -253,7 +257,7 @@ def translate(
                 if "error" in line:
                     failed += 1
                     if len(texts) != 1:  # with one alone, its error is the program's
-                        print(printable(where + line["error"]), file=sys.stderr)
+                        terminal.say(where + line["error"], terminal.err)
                 if "doubt" in line:
                     terminal.warn(where + line["doubt"])
                 if json:
@@ -264,7 +268,7 @@ def translate(
             if json and (number or sys.exception() is None):
                 terminal.print_json(translator.about | {"translations": kept})
     if note and not prompted and failed < number:
-        print(note)
+        terminal.say(note)
     if failed and not prompted:
         if len(texts) == 1:
             raise CannotBeginError(line["error"])
@@ -288,13 +292,14 @@ def _open(
     from backends.commands.side_by_side import open_side_by_side
     from common.sources import Sources
 
-    if backend != "all":
-        process = stack.enter_context(opener.launch(backend))
-        sources = Sources.of_run(opener.run)  # while the process is being started
+    if backend == "all":
+        names = installed(variants)
+        together = stack.enter_context(open_side_by_side(opener, names, terminal.warn, terminal.rows_so_far))
+        return together, Sources.of_run(opener.run)
+    process = stack.enter_context(opener.launch(backend))
+    with terminal.starting(process.name):
+        sources = Sources.of_run(opener.run)  # meanwhile
         return opener.load(process), sources
-    names = installed(variants)
-    with terminal.err.status(f"starting {', '.join(names)}"):
-        return stack.enter_context(open_side_by_side(opener, names, terminal.warn)), Sources.of_run(opener.run)
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
@@ -331,14 +336,19 @@ def evaluate(
 
     opener = _opener(run, weights, dtype, threads, device)
     run, batch_size = opener.run.path, opener.run.train_config.batch_size
-    with terminal.training_progress("evaluate") as on_event, opener.open(backend) as translator:
+    name = backend or of_run(opener.run.backend)
+    with terminal.training_progress(name) as on_event, opener.open(name) as translator:
         material = Material.of_run(opener.run, dtype)
         figures = training.evaluate(translator, material, batch_size, limit, on_event)
-        name = translator.process.name
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
     terminal.out.print(terminal.scores_table(f"{run}, {weights} epoch, in {name}", figures))
-    print(printable(f"Epochs by the backend that trained them: {opener.run.trained_in() or 'none'}"))
+    terminal.say(f"chrF's settings: {figures['chrf_signature']}")
+    _say_who_trained(opener.run)
+
+
+def _say_who_trained(run: "RunDirectory") -> None:
+    terminal.say(f"Epochs by the backend that trained them: {run.trained_in() or 'none'}")
 
 
 @app.command(rich_help_panel=USE)
@@ -379,11 +389,11 @@ def convert(
         out = out or Path(f"{named}-{to.replace(':', '-')}")
         if to == "weights":
             RunDirectory.open(run).write_weights(weights, out)
-            return terminal.print_json({"run": str(out)}) if json else print(f"The run is in {quoted(out)}")
+            return terminal.print_json({"run": str(out)}) if json else terminal.say(f"The run is in {quoted(out)}")
         files = export_native(RunDirectory.open(run), weights, to, out)
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
-        return print(f"{quoted(out)} holds {' and '.join(files)}")
+        return terminal.say(f"{quoted(out)} holds {' and '.join(files)}")
     if not from_ or backend is None:
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")
@@ -398,7 +408,8 @@ def convert(
     import_native([*from_, *(more or [])], backend, run, like, dtype, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
-    print(f"The run is in {quoted(run)}. Train it on with: rosetta train --out {quoted(run)} --resume --epochs 1")
+    command = f"rosetta train --out {quoted(run)} --resume --epochs 1"
+    terminal.say(f"The run is in {quoted(run)}. Train it on with: {command}")
 
 
 @app.command(rich_help_panel=USE)
@@ -419,7 +430,7 @@ def serve(
     from common.run_directory import BUNDLED_RUN
 
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
-    serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads), terminal.warn)
+    serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads))
 
 
 if __name__ == "__main__":

@@ -247,7 +247,7 @@ def report(
         write_atomically(out, made.encode())
     except OSError as error:
         raise CannotBeginError(f"{out} cannot be written: {why(error)}") from error
-    print(f"{quoted(out)} is written")
+    terminal.say(f"{quoted(out)} is written")
 
 
 def compare(
@@ -305,7 +305,7 @@ class _Progress:
             self.note(doing)
 
     def note(self, line: str) -> None:
-        terminal.err.print(self._timed(line), markup=False, highlight=False, soft_wrap=True)
+        terminal.say(self._timed(line), terminal.err)
 
     def _timed(self, line: str) -> str:
         seconds = int(monotonic() - self.began)
@@ -381,6 +381,6 @@ def _measure(
             raise CtrlCError(f"interrupted; {go_on}")
     if not json:
         if found.content.get("missing"):
-            print(f"{go_on[0].upper()}{go_on[1:]} --budget 5m")
+            terminal.say(f"{go_on[0].upper()}{go_on[1:]} --budget 5m")
         html = quoted(path.with_suffix(".html"))
-        print(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {html}")
+        terminal.say(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {html}")

@@ -39,12 +39,13 @@ def parity(
     and the exit status is 1. Backends that compute in less than float32, such as torch:bfloat16, are compared only
     if they are named, and with wider tolerances.
     """
+    from rich.console import Group
     from rich.live import Live
 
     from backends import TABLE, installed
     from backends.process.parent import Runtime
     from benchmarks.compare.course import QUICK, REFEREE, WHOLE, Course
-    from benchmarks.compare.parity import Parity, climb
+    from benchmarks.compare.parity import Parity, backends_and_dtypes, climb
     from benchmarks.compare.tables import ladder_table
     from common.machine import cores
 
@@ -56,14 +57,20 @@ def parity(
     size = QUICK if quick else WHOLE
     corpus, settings = DataConfig(data, skip_bad_lines=skip_bad_lines), TrainConfig(seed=seed)
     runtime = Runtime(threads=threads, device=device)
-    result = Parity()
+    result, dtypes = Parity(), [dtype] if dtype else ["float64", "float32"]
+    climbers = [f"{name} {dtype}" for name, dtype in backends_and_dtypes(names, dtypes)]
+
+    def so_far() -> Group:
+        left = [climber for climber in climbers if climber not in result.certificates]
+        return Group(ladder_table(result.checks), f"starting and comparing: {', '.join(left)}")
+
     try:
         with (
+            Live(f"starting {REFEREE}, the referee", console=terminal.err, transient=True) as live,
             Course(corpus, settings, latent_dim, size, runtime, padding, workers) as course,
-            Live(ladder_table([]), console=terminal.err, transient=True) as live,
         ):
-            dtypes = [dtype] if dtype else ["float64", "float32"]
-            climb(course, names, dtypes, result, lambda: live.update(ladder_table(result.checks)), at_once=cores())
+            live.update(so_far())
+            climb(course, names, dtypes, result, lambda: live.update(so_far()), at_once=cores())
     except CannotBeginError as error:
         raise RosettaError(str(error)) if result.checks else error from None
     except KeyboardInterrupt:
@@ -74,7 +81,8 @@ def parity(
         elif result.checks:
             terminal.out.print(ladder_table(result.checks))
             for explanation in result.explanations:
-                print(printable(explanation))
+                for line in explanation.split("\n"):
+                    terminal.say(line)
     if not result.passed:
         raise RosettaError("parity is broken")
     if not json:
@@ -129,7 +137,8 @@ def diff(
         pairing = paired(*sides, known)
         draft(write_mapping, pairing)
         alone = sum(group.required for group in (*pairing.left, *pairing.right))
-        print(f"{quoted(write_mapping)} has {len(pairing.pairs)} pairs; {alone} groups of weights have no partner")
+        left_over = f"{alone} groups of weights have no partner"
+        terminal.say(f"{quoted(write_mapping)} has {len(pairing.pairs)} pairs; {left_over}")
         return
     if feed:
         number = write_feed(feed, Feeding(Rungs(*sides, paired(*sides, known).require())))
@@ -147,7 +156,7 @@ def diff(
     else:
         terminal.out.print(tables.diff_table(comparison))
         for line in tables.lines(comparison):
-            print(printable(line))
+            terminal.say(line)
     if not comparison.checks:
         raise RosettaError(f"nothing of {comparison.right} and {comparison.left} was compared")
     if comparison.unfinished and not comparison.broken:
@@ -196,13 +205,13 @@ def carry(
     if optimizer and state:
         check_optimizer_file(optimizer, out, sides[1], state)
     loaded = write_carried(out, sides[1], arrays)
-    print(printable(f"The weights of {left} are in {quoted(out)}: {loaded}"))
+    terminal.say(f"The weights of {left} are in {quoted(out)}: {loaded}")
     lines = [line_of_pair(pair) for pair in guessed(pairing) if pair.found == "shape"]
     if lines:
-        print("Guessed from shapes and names, so look whether the order is right; --mapping takes such lines:")
+        terminal.say("Guessed from shapes and names, so look whether the order is right; --mapping takes such lines:")
         print("\n".join(map(printable, lines)))
     if optimizer and state:
         loaded = write_optimizer(optimizer, sides[1], state)
-        print(printable(f"Its optimizer is in {quoted(optimizer)}: {loaded}"))
+        terminal.say(f"Its optimizer is in {quoted(optimizer)}: {loaded}")
         for remark in state.remarks:
-            print(printable(remark))
+            terminal.say(remark)

@@ -15,6 +15,17 @@ LEAST_SHARE = 0.8  # of a sentence's groups; if training had fewer of them, the 
 FEW = 2  # groups that training may lack in any sentence: those of another mark at the end
 USUAL = 0.99  # the share of training's sentences from which a habit of writing is taken for a rule
 EXAMPLES = 3
+# What somebody types in a hurry, or a program makes of it, as patterns, and what is meant.
+TYPED = {
+    "[‘’]": "'",
+    "[“”]": '"',
+    "[–—]": "-",
+    "…": "...",
+    r"[^\S\n]*[^\S\n ][^\S\n]*| {2,}": " ",
+    r"(?m)^ | $": "",
+    r" (?=[?!.,])": "",
+    r"([?!.,])\1+": r"\1",
+}
 MOST_SOURCES = 1 << 17  # of a larger corpus nothing is told, since reading it would take seconds
 
 
@@ -28,7 +39,9 @@ class Sources:
         self._longest = max(map(len, training), default=0)
         self._text = "\n".join(training)
         self._words = set(WORD.findall(self._text))
-        self._known = {word.lower() for word in self._words}
+        # How training writes a word; if in several ways, in the one with the most small letters.
+        self._written = {word.lower(): word for word in sorted(self._words, key=lambda word: (word.islower(), word))}
+        self._without_apostrophe = {word.replace("'", ""): own for word, own in self._written.items()}
         self._groups = set(_groups(self._text.replace("\n", " \n ")))
 
     @classmethod
@@ -46,16 +59,17 @@ class Sources:
     def as_written(self, text: str) -> str:
         """The text as training would have written it: "i love you" as "I love you.", where all training is like that.
 
-        Only what training never had is changed: a typographer's apostrophe, a word that training always had with a
-        capital letter, a small letter at the beginning, and an end without a mark. The mark is that of the same
-        sentence in training, else the one that most sentences have there that begin with the same two words, or one.
+        Only what training never had is changed: curly quotes, spaces and marks that stand twice, words in other
+        letters or without their apostrophe, a small letter at the beginning, and an end without a mark. The mark is
+        that of the same sentence in training, else the one that most sentences have there that begin with the same
+        two words, or one.
         """
         text = normalize(text)
         if not (self._count and text.strip()):
             return text
-        if "’" not in self._text:
-            text = text.replace("’", "'")
-        text = WORD.sub(lambda found: self._with_capital(found[0]), text)
+        for typed in self._never_typed:
+            text = re.sub(typed, TYPED[typed], text)
+        text = WORD.sub(lambda found: self._word(found[0]), text)
         if text[0].islower() and self._begins_with_capitals:
             text = text[0].upper() + text[1:]
         if text[-1].isalnum() and self._ends_with_marks:
@@ -66,7 +80,7 @@ class Sources:
         """Why the translation of a text is a guess, as a sentence without capital and stop; "" where it is none."""
         if not (self._count and text.strip()):
             return ""
-        words = dict.fromkeys(word for word in WORD.findall(text) if word.lower() not in self._known)
+        words = dict.fromkeys(word for word in WORD.findall(text) if word.lower() not in self._written)
         groups = _groups(f" {text} ")
         if words:
             reason = f"training had no {listed(map(repr, words))}"
@@ -78,10 +92,15 @@ class Sources:
             return ""
         return f"{reason}; the translation is a guess"
 
-    def _with_capital(self, word: str) -> str:
-        """The word with a capital letter, if training had it so alone."""
-        capital = word[0].upper() + word[1:]
-        return capital if word not in self._words and capital in self._words else word
+    def _word(self, word: str) -> str:
+        """The word as training writes it, if training has it."""
+        small = word.lower()
+        return word if word in self._words else self._written.get(small) or self._without_apostrophe.get(small, word)
+
+    @cached_property
+    def _never_typed(self) -> list[str]:
+        """The patterns of TYPED that training had nowhere."""
+        return [typed for typed in TYPED if not re.search(typed, self._text)]
 
     @cached_property
     def _begins_with_capitals(self) -> bool:

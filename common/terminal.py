@@ -1,8 +1,10 @@
 """What a command shows, tables and progress bars for people and JSON for machines, and how the program ends."""
 
 import os
+import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -12,15 +14,19 @@ from typing import Any, ClassVar, NoReturn
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from common.errors import RosettaError, in_words
 from common.text import as_json, for_terminal, printable
 
 LONGEST_MESSAGE = 10_000  # characters of an error, which may name what somebody wrote into a file
+COMMAND = re.compile(r"`[^`]+`|(?<=: )(rosetta|pip|python) .+?(?=; |$)")  # that a message tells somebody to type
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the signals that end a command, each in the way of Ctrl-C
 
 
@@ -31,12 +37,34 @@ class _Console(Console):
 
 
 out = _Console()
-err = Console(stderr=True)
+err = _Console(stderr=True)
+
+
+def say(message: str, console: Console | None = None, style: str = "") -> None:
+    """Print a message in one line, or on a terminal in lines that end between words.
+
+    There, paths and commands that can be typed stay whole, for whoever copies them, and all lines are indented like
+    the first. The `style` is that of the first word.
+    """
+    console, text = console or out, printable(message)
+    if console.is_terminal:
+        whole = COMMAND.sub(lambda found: found[0].replace(" ", "\0"), text)
+        indent = " " * (len(text) - len(text.lstrip()))
+        options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
+        text = textwrap.fill(whole, console.width, **options).replace("\0", " ")
+    shown = Text(text)
+    shown.stylize(style, 0, len(text.partition(" ")[0]))
+    console.print(shown, soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """Print a warning to standard error."""
-    err.print(f"[yellow]warning:[/] {escape(printable(message))}", highlight=False, soft_wrap=True)
+    say(f"warning: {message}", err, "yellow")
+
+
+def starting(name: str) -> Status:
+    """Tells a terminal, while the block runs, that a backend is being started, which takes seconds."""
+    return err.status(f"starting {name}")
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -49,34 +77,33 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], num
 
     The values may have line feeds; what else is not printable, nobody sees.
     """
-    cells = [["\n".join(map(printable, str(value).split("\n"))) for value in row] for row in rows]
     made = Table(
-        title=escape(printable(title)), title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False
+        title=Text(printable(title), "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
     )
-    made.pad_edge, made.padding = False, (0, 1, 0, 0)
+    made.padding = (0, 1, 0, 0)
     for column in columns:
         if column in numeric:
             made.add_column(column, justify="right", no_wrap=True)
         else:
-            made.add_column(column, overflow="fold")
-    for row in cells:
-        made.add_row(*map(escape, row))
+            made.add_column(column, overflow="fold", min_width=max(map(len, column.split()), default=0))
+    for row in rows:
+        made.add_row(*(Text("\n".join(map(printable, str(value).split("\n")))) for value in row))
     return made
 
 
 @contextmanager
 def training_progress(
-    title: str, epochs: int = 0, silent: bool = False
+    backend: str, epochs: int = 0, silent: bool = False
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A progress bar on standard error, unless `silent`; gives the function that takes a backend's events.
+    """A progress bar on a terminal, unless `silent`; gives the function that takes the backend's events.
 
     While a model is trained, the bar is over the steps of all `epochs`, and so is the time left.
     """
     columns = TextColumn("{task.description}"), BarColumn(bar_width=12), TimeElapsedColumn(), TimeRemainingColumn()
     left = TextColumn("{task.fields[left]}")
-    with Progress(*columns, left, console=err, transient=True, disable=silent) as progress:
-        title = escape(printable(title))
-        task = progress.add_task(title, total=None, left="")  # "left" follows the time that is left
+    with Progress(*columns, left, console=err, transient=True, disable=silent or not err.is_terminal) as progress:
+        title = escape(printable(backend))
+        task = progress.add_task(f"starting {title}", total=None, left="")  # "left" follows the time that is left
         header = EPOCH_HEADER  # until it is printed
 
         def on_event(event: Mapping[str, Any]) -> None:
@@ -92,6 +119,8 @@ def training_progress(
                 header = ""
             elif "warning" in event:
                 warn(event["warning"])
+            elif "doing" in event:
+                progress.update(task, description=f"{title}  {event['doing']}")
             elif "translated" in event:
                 description = f"{title}  translating"
                 done = {"completed": event["translated"], "total": event["sentences"]}
@@ -150,7 +179,7 @@ def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
         "accuracy_real": (".1%", "over the characters of the sentences alone"),
         "accuracy_always_space": (".1%", "what answering a space always scores"),
         "exact_match": (".1%", "translations equal to one of their references"),
-        "chrf": (".2f", f"of 100: groups of letters as in a reference\n{figures['chrf_signature']}"),
+        "chrf": (".2f", "of 100: groups of letters as in a reference"),
         "character_error_rate": (".3f", "edits over characters, nearest reference"),
         "rows": ("d", f"of validation, with {figures['sentences']} distinct sources"),
     }
@@ -160,40 +189,58 @@ def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
 
 def print_answer(line: Mapping[str, Any], number: int, n_best: int | None) -> None:
     """Print what became of a line: its translation, the best ones with their scores, or the backends' in a table."""
-    shown = for_terminal if sys.stdout.isatty() else str  # others get the translation as it is
+    translation, best = line.get("translation"), line.get("n_best")
     if line.get("backends"):
         out.print(side_by_side_table(line), "")
     elif n_best is None:
-        print(shown(line.get("translation") or ""), flush=True)
-    else:
-        for scored in line.get("n_best", []):
-            print(number, f"{scored['score']:.4f}", shown(scored["translation"]), sep="\t", flush=True)
+        print(for_terminal(_seen(line, translation)) if sys.stdout.isatty() else translation or "", flush=True)
+    elif best and sys.stdout.isatty():
+        rows = [[score, sentence] for sentence, score in (_scored(line, one) for one in best)]
+        out.print(table(line["source"], ["score", "sentence"], rows, numeric=["score"]), "")
+    else:  # for another program, each translation as it is
+        for one in best or []:
+            print(number, f"{one['score']:.4f}", one["translation"], sep="\t", flush=True)
 
 
+ENDED_AT_ONCE = "(nothing: the model ended the sentence at once)"
 SIDE_BY_SIDE = (
     "ms: milliseconds that decoding the sentence by itself took in the backend's process, which had decoded one "
     "before to warm up. same: whether the sentence is the one that most backends give."
 )
 
 
+def _seen(line: Mapping[str, Any], translation: str | None) -> str:
+    """A translation of a line as a person reads it; an empty one has its reason in its place."""
+    read = line.get("read_as", line["source"])
+    return ENDED_AT_ONCE if translation == "" and read.strip() else translation or ""
+
+
 def side_by_side_table(line: Mapping[str, Any]) -> Table:
     """What the backends made of one line; see `backends.commands.side_by_side.SideBySide.answers`."""
     columns, rows = ["backend", "sentence", "score", "ms", "same"], []
     for found in line["backends"]:
-        milliseconds = "" if found["milliseconds"] is None else f"{found['milliseconds']:.1f}"
+        milliseconds = "" if found.get("milliseconds") is None else f"{found['milliseconds']:.1f}"
+        same = {True: "yes", False: "no", None: ""}[found.get("same")]
         best, *others = found.get("n_best", [{"translation": found["translation"], "score": None}])
-        rows.append([found["backend"], *_scored(best), milliseconds, "yes" if found["same"] else "no"])
-        rows += [["", *_scored(other), "", ""] for other in others]
+        rows.append([found["backend"], *_scored(line, best), milliseconds, same])
+        rows += [["", *_scored(line, other), "", ""] for other in others]
     if not any(row[2] for row in rows):
         columns.remove("score")
         rows = [[*row[:2], *row[3:]] for row in rows]
     return table(line["source"], columns, rows, numeric=["score", "ms"])
 
 
-def _scored(found: Mapping[str, Any]) -> list[str]:
+def _scored(line: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Sentence and score, as a table shows them."""
     score = "" if found["score"] is None else f"{found['score']:.4f}"
-    return [found["translation"], score]
+    return [_seen(line, found["translation"]), score]
+
+
+@contextmanager
+def rows_so_far() -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Shows a terminal, while the block runs, what backends have made of a line so far."""
+    with Live(console=err, transient=True, auto_refresh=False) as live:
+        yield lambda line: live.update(side_by_side_table(line), refresh=True)
 
 
 class _SignalError(KeyboardInterrupt):
@@ -267,7 +314,7 @@ def run_to_the_end(program: Callable[[], object]) -> NoReturn:
                 signal.signal(number, signal.SIG_IGN)
             _leave_output()
             with suppress(OSError):  # its terminal was closed
-                print(printable(f"rosetta: {message}"[:LONGEST_MESSAGE]), file=sys.stderr)
+                say(f"rosetta: {message}"[:LONGEST_MESSAGE], err)
         elif not received:  # else it came of the signal, which may interrupt typer, or an import, anywhere
             raise
     finally:

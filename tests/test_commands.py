@@ -294,11 +294,21 @@ def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequenc
 
 
 @pytest.mark.parametrize("at_a_terminal", [True, False])
-def test_a_translation_is_printed_as_it_is_but_at_a_terminal(
+def test_a_translation_is_printed_as_it_is_but_for_people_at_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_a_terminal: bool
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: at_a_terminal)
-    print_answer({"translation": "Ça va\u202f!\x1b[2J"}, 1, None)
-    print_answer({"n_best": [{"score": -1.0, "translation": "\x1b[2J"}]}, 1, 1)
+    print_answer({"source": "a", "translation": "Ça va\u202f!\x1b[2J"}, 1, None)
+    print_answer({"source": "a", "translation": ""}, 1, None)
+    print_answer({"source": " ", "translation": ""}, 1, None)
+    print_answer({"source": "a", "n_best": [{"score": -1.0, "translation": "\x1b[2J"}]}, 1, 1)
+    first, ended, blank, *best = (line.rstrip(" ") for line in capsys.readouterr().out.split("\n"))
     shown = "?" if at_a_terminal else "\x1b"
-    assert capsys.readouterr().out == f"Ça va\u202f!{shown}[2J\n1\t-1.0000\t{shown}[2J\n"
+    assert first == f"Ça va\u202f!{shown}[2J"
+    assert ended == ("(nothing: the model ended the sentence at once)" if at_a_terminal else "")
+    assert blank == ""
+    if at_a_terminal:
+        assert best[1].split() == ["score", "sentence"]
+        assert best[3].split() == ["-1.0000", "?[2J"]
+    else:
+        assert best == ["1\t-1.0000\t\x1b[2J", ""]

@@ -49,6 +49,9 @@ def test_the_bar_is_over_all_epochs_and_tells_the_time_left_for_them(monkeypatch
     clock, screen = Clock(), io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=screen, width=80, force_terminal=True, get_time=clock))
     with terminal.training_progress("keras:example", epochs=100) as on_event:
+        clock.now += 1
+        on_event({"warning": "this is slow"})
+        assert "starting keras:example" in screen.getvalue()
         for epoch in (41, 42):  # a run that is continued
             for step in (0, 50, 100):
                 on_event({"epoch": epoch, "step": step, "steps": 125, "loss": 0.5 if step else math.nan})
@@ -62,6 +65,29 @@ def test_the_bar_is_over_all_epochs_and_tells_the_time_left_for_them(monkeypatch
     names, line = terminal.EPOCH_HEADER.rstrip("\n"), terminal.epoch_line(EPOCH)
     assert len(line) == len(names) <= 80
     assert [float(figure) for figure in line.split()] == pytest.approx(FIGURES, abs=1e-4)
+
+
+MESSAGE = (
+    "  the bound is /a/path/longer/than/a/line; go on with: rosetta train --out runs/one --resume; or `a b c d e f`"
+)
+
+
+def test_messages_break_between_words_at_a_terminal_alone_and_commands_stay_whole() -> None:
+    for at_terminal in (True, False):
+        screen = io.StringIO()
+        terminal.say(MESSAGE, Console(file=screen, width=20, force_terminal=at_terminal))
+        lines = re.sub(r"\x1b\[[\d;]*m", "", screen.getvalue()).splitlines()
+        if not at_terminal:
+            assert lines == [MESSAGE]
+            continue
+        assert [line.strip() for line in lines] == [
+            "the bound is",
+            "/a/path/longer/than/a/line;",
+            "go on with:",
+            "rosetta train --out runs/one --resume;",
+            "or `a b c d e f`",
+        ]
+        assert all(re.match(" {2}[^ ]", line) for line in lines)
 
 
 def test_no_text_of_others_writes_over_the_terminal(

@@ -10,6 +10,7 @@ TRAINING = [
     "Where is the dog?",
     "Stop now!",
     "Go on.",
+    "It's on.",
 ]
 SOURCES = Sources(TRAINING)
 
@@ -22,19 +23,22 @@ def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
         "where are you": "Where are you?",
         "stop now": "Stop now!",
         "tom’s dog": "Tom's dog.",
+        "I LOVE tom  ,  my dog !!": "I love Tom, my dog!",
+        " Where is\u00a0the DOG\u202f? ": "Where is the dog?",
+        "its my “dog”…": 'It\'s my "dog".',
         "  ": "  ",
         "": "",
         "e\u0301te": "\u00c9te.",
     }.items():
         assert SOURCES.as_written(typed) == read
-    for text in [*TRAINING, "I love you!!", "What (", "…", "\udce9"]:
+    for text in [*TRAINING, "What (", "\udce9"]:
         assert SOURCES.as_written(text) == text
 
 
 def test_habits_that_training_had_not_are_left_alone() -> None:
-    for training in ([], ["where is it", "i go", "Paris’ streets"]):
+    for training in ([], ["where is it", "i go !!", "Paris’  streets", "Dont"]):
         sources = Sources(training)
-        for text in ("i love you", "Tom’s dog", "go on"):
+        for text in ("i love you", "Tom’s  dog", "go on !!", "Dont", "tom"):
             assert sources.as_written(text) == text
     assert Sources([]).doubt("An umbrella!") == ""
 

@@ -1,5 +1,6 @@
 """`rosetta translate`: at a terminal, in a pipe, of lines with faults, with beams, in all backends side by side."""
 
+import io
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from rich.console import Console
 
 import backends
 from backends import TABLE, Entry
@@ -23,6 +25,7 @@ from backends.commands import translating
 from backends.commands.side_by_side import open_side_by_side
 from backends.commands.translating import Opener, Translator
 from backends.process.parent import PROJECT, Runtime
+from common import terminal
 from common.errors import UnknownCharactersError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from tests.program import answer, refusal, rosetta, started
@@ -148,28 +151,29 @@ PROMPT = "sentence> "
 
 
 def test_at_a_terminal_it_prompts_answers_and_goes_on_after_a_fault() -> None:
-    terminal = Terminal(*NUMPY, TERM="xterm")
-    assert re.search(r"quit ends.*\nNot seen in training: .", terminal.wait_for(PROMPT).replace("\r", ""))
-    terminal.type("\u4e2d\n")
-    fault = terminal.wait_for(PROMPT)
+    shell = Terminal(*NUMPY, TERM="xterm")
+    shell.wait_for("starting numpy")
+    assert re.search(r"quit ends.*\nNot seen in training: .", shell.wait_for(PROMPT).replace("\r", ""))
+    shell.type("\u4e2d\n")
+    fault = shell.wait_for(PROMPT)
     assert "(U+4E2D)" in fault
     assert "Traceback" not in fault
     assert "drop\r\n" in fault
     assert "drop\r\n\r\n" not in fault, "no empty line in place of a translation"
-    terminal.type(" love you!\x01I\n")  # Ctrl-A goes to the line's beginning
-    terminal.wait_for(LOVE)
-    terminal.wait_for(PROMPT)
-    terminal.type("i own a spider\n")
-    assert "warning" in terminal.wait_for("training had no 'own' and 'spider'; the translation is a guess")
-    terminal.wait_for(PROMPT)
-    terminal.type("quit\n")
-    assert terminal.status() == 0
+    shell.type(" love you!\x01I\n")  # Ctrl-A goes to the line's beginning
+    shell.wait_for(LOVE)
+    shell.wait_for(PROMPT)
+    shell.type("i own a spider\n")
+    assert "warning" in shell.wait_for("training had no 'own' and 'spider'; the translation is a guess")
+    shell.wait_for(PROMPT)
+    shell.type("quit\n")
+    assert shell.status() == 0
 
 
 def test_with_arguments_or_without_a_terminal_for_its_output_there_is_no_prompt(tmp_path) -> None:
-    terminal = Terminal(*NUMPY, "I love you!")
-    assert terminal.status() == 0
-    assert without_no_break(terminal.shown) == f"{LOVE}\r\n"
+    shell = Terminal(*NUMPY, "I love you!")
+    assert shell.status() == 0
+    assert without_no_break(shell.shown) == f"{LOVE}\r\n"
     out = tmp_path / "out.txt"
     reading, typing = pty.openpty()
     command = [sys.executable, "-m", "rosetta", *NUMPY]
@@ -262,6 +266,7 @@ def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty
         assert len(re.findall(rf"^{name} .*{re.escape(LOVE)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
     assert len(re.findall(r"^torch .* yes *$", out, re.MULTILINE)) == 2
     assert "twin" not in out
+    assert "starting" not in out + err
     assert "warm" in out, "what the milliseconds leave out"
     assert "--backend all" in refusal(2, *NUMPY, "--variants", "I love you!")
 
@@ -284,15 +289,18 @@ def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(onl
 
 
 def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_marked(only, monkeypatch) -> None:
-    three = "numpy", "torch", "paddle"
+    three, screen = ("numpy", "torch", "paddle"), io.StringIO()
     only(*three)
+    monkeypatch.setattr(terminal, "err", Console(file=screen, force_terminal=True))
     real, told = Translator.answers, []
     launch, load = Opener.launch, Opener.load
     monkeypatch.setattr(Opener, "launch", lambda self, name: told.append("launch") or launch(self, name))
-    monkeypatch.setattr(Opener, "load", lambda self, process: told.append("open") or load(self, process))
+    monkeypatch.setattr(Opener, "load", lambda self, process: told.append("load") or load(self, process))
 
     def answers(self: Translator, lines, *arguments, **options):
-        assert options["timed"]
+        if not options["timed"]:
+            told.append("answer untimed")
+            return real(self, lines, *arguments, **options)
         told.append(f"{self.process.name} begins")
         found = real(self, ["I'm tired."] if self.process.name == "torch" else lines, *arguments, **options)
         told.append(f"{self.process.name} ends")
@@ -300,8 +308,11 @@ def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_
 
     monkeypatch.setattr(Translator, "answers", answers)
     out, _ = shown_by_all("I love you!")
-    assert sorted(told[:6]) == ["launch"] * 3 + ["open"] * 3
-    assert told[6:] == [f"{name} {what}" for name in three for what in ("begins", "ends")]
+    begun = [what for what in told[:9] if what != "launch"]
+    assert begun == ["load", "answer untimed"] * 3, "each begins as soon as it is ready"
+    waiting = [frame.count("starting") for frame in screen.getvalue().split("same")[1:]]
+    assert waiting[:4] == [3, 2, 1, 0], "and its row is shown"
+    assert told[9:] == [f"{name} {what}" for name in three for what in ("begins", "ends")]
     marks = re.findall(r"^(numpy|torch|paddle) .* (yes|no) *$", out, re.MULTILINE)
     assert marks == [("numpy", "yes"), ("torch", "no"), ("paddle", "yes")]
 
@@ -314,18 +325,18 @@ rosetta.main()
 
 
 def test_at_a_terminal_all_backends_answer_each_line_and_are_started_once() -> None:
-    terminal = Terminal("translate", "--backend", "all", "--threads", "1", program=WITH_TWO_BACKENDS)
-    assert "warm" in terminal.wait_for(PROMPT)
+    shell = Terminal("translate", "--backend", "all", "--threads", "1", program=WITH_TWO_BACKENDS)
+    assert "warm" in shell.wait_for(PROMPT)
     pids = set()
     for _ in range(2):
-        terminal.type("I love you!\n")
-        shown = terminal.wait_for(PROMPT)
+        shell.type("I love you!\n")
+        shown = shell.wait_for(PROMPT)
         assert re.findall(r"(numpy|torch) +Je t'aime ! +\d+\.\d +yes", shown) == [("numpy"), ("torch")]
-        pids |= {child.pid for child in psutil.Process(terminal.pid).children()}
+        pids |= {child.pid for child in psutil.Process(shell.pid).children()}
     assert len(pids) == 2
-    terminal.type("\x03")
-    assert terminal.status() == 130
-    assert "Traceback" not in terminal.shown
+    shell.type("\x03")
+    assert shell.status() == 130
+    assert "Traceback" not in shell.shown
 
 
 def test_without_memory_for_more_a_backend_is_left_out(only, monkeypatch) -> None:

@@ -179,7 +179,7 @@ Names = Annotated[
 RunAndTexts = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RUN] [TEXT]...",
+        metavar="RUN|TEXT",
         help="The folder of a run, and sentences.",
         autocompletion=complete_run,
         show_default="the bundled run, and the lines of standard input",

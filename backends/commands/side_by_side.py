@@ -1,8 +1,8 @@
 """The same lines translated by several backends, one backend at a time, and how long each of them takes."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import psutil
@@ -11,15 +11,30 @@ from backends.commands.translating import Opener, Translator, Warn
 from backends.process.group import PROCESS_BYTES, started_side_by_side
 from backends.process.parent import BackendProcess
 from common.errors import RosettaError
+from common.text import with_replacements
+
+Show = Callable[[Mapping[str, Any]], None]  # takes what backends have made of a line so far
+OF_LINE = ("source", "read_as", "error")  # in an answer, what is the same in all backends
 
 
 class SideBySide:
-    """Open backends with the weights of one run. A backend that fails is left out from then on."""
+    """Backends with the weights of one run. One that fails is left out from then on.
 
-    def __init__(self, warn: Warn) -> None:
-        self.translators: dict[str, Translator] = {}  # by a backend's name
+    They are being started until the first lines are answered. Each begins with the first line as soon as it is open,
+    and all of them are open before any is timed.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        opened: Iterator[tuple[str, Translator]],
+        warn: Warn,
+        showing: Callable[[], AbstractContextManager[Show]],
+    ) -> None:
+        """`opened` gives each backend when it is ready; `showing` shows the first line while lines are answered."""
         self.left_out: dict[str, str] = {}  # backends, and why
-        self._warn = warn
+        self._names, self._opened, self._warn, self._showing = names, opened, warn, showing
+        self._translators: dict[str, Translator] = {}
 
     @property
     def about(self) -> dict[str, Any]:
@@ -37,49 +52,70 @@ class SideBySide:
         Raises RosettaError where no backend is left.
         """
         of_backend: dict[str, list[dict[str, Any]]] = {}
-        for name, translator in list(self.translators.items()):
+
+        def ask(name: str, some: Sequence[str], timed: bool) -> None:
             try:
-                of_backend[name] = translator.answers(lines, unknown, beam=beam, n_best=n_best, timed=True)
+                found = self._translators[name].answers(some, unknown, beam=beam, n_best=n_best, timed=timed)
+                of_backend[name] = found
             except RosettaError as error:
                 self.leave_out(name, error)
-        if not of_backend:
+            show(self._line(lines[0], {name: found[0] for name, found in of_backend.items()}))
+
+        with self._showing() as show:
+            show(self._line(lines[0], {}))
+            for name, translator in self._opened:
+                self._translators[name] = translator
+                ask(name, lines[:1], timed=False)  # which compiles what is compiled, while others are started
+            for name in self._names:
+                if name not in self.left_out:
+                    ask(name, lines, timed=True)
+        if len(self.left_out) == len(self._names):
             raise RosettaError(next(iter(self.left_out.values())))
-        together = []
-        for answers in zip(*of_backend.values(), strict=True):
-            line = {"source": answers[0]["source"], "backends": []}
-            if "error" in answers[0]:
-                together.append(line | {"error": answers[0]["error"]})
-                continue
-            most, _ = Counter(answer["translation"] for answer in answers).most_common(1)[0]
-            for name, answer in zip(of_backend, answers, strict=True):
-                del answer["source"]
-                line["backends"].append({"backend": name} | answer | {"same": answer["translation"] == most})
-            together.append(line)
-        return together
+        answers = {name: of_backend[name] for name in self._names if name not in self.left_out}
+        return [
+            self._line(line, {name: found[row] for name, found in answers.items()}) for row, line in enumerate(lines)
+        ]
+
+    def _line(self, line: str, answers: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """The answers of backends to a line, in one; those that are being started say so in the place of theirs."""
+        together: dict[str, Any] = {"source": with_replacements(line), "backends": []}
+        most = Counter(answer["translation"] for answer in answers.values()).most_common(1)
+        for name in self._names:
+            row = {"backend": name}
+            if name in answers:
+                own = dict(answers[name])
+                together |= {key: own.pop(key) for key in OF_LINE if key in own}
+                together["backends"].append(row | own | {"same": own["translation"] == most[0][0]})
+            elif name not in self.left_out:
+                together["backends"].append(row | {"translation": "starting"})
+        return together | ({"backends": []} if "error" in together else {})
 
     def leave_out(self, name: str, error: RosettaError) -> None:
-        self.translators.pop(name, None)
         self.left_out[name] = str(error)
         self._warn(f"{name} is left out: {error}")
 
 
 @contextmanager
-def open_side_by_side(opener: Opener, names: Sequence[str], warn: Warn) -> Iterator[SideBySide]:
-    """A run in these backends, which are started side by side. All of them are open before any is timed."""
-    opened = SideBySide(warn)
+def open_side_by_side(
+    opener: Opener,
+    names: Sequence[str],
+    warn: Warn,
+    showing: Callable[[], AbstractContextManager[Show]] = lambda: nullcontext(lambda line: None),
+) -> Iterator[SideBySide]:
+    """A run in these backends, which are started side by side."""
 
     def launch(name: str) -> BackendProcess:
         if psutil.virtual_memory().available < PROCESS_BYTES:
             raise RosettaError("too little memory is free for one more backend")
         return opener.launch(name)
 
-    with started_side_by_side(names, launch, opened.leave_out) as started:
-        translators: dict[str, Translator] = {}
+    def opened() -> Iterator[tuple[str, Translator]]:
         for name, process in started:
             try:
-                translators[name] = opener.load(process)
-                translators[name]([translators[name].any_text])  # compiles what is compiled while others are started
+                yield name, opener.load(process)
             except RosettaError as error:
-                opened.leave_out(name, error)
-        opened.translators = {name: translators[name] for name in names if name not in opened.left_out}
-        yield opened
+                together.leave_out(name, error)
+
+    together = SideBySide(names, opened(), warn, showing)
+    with started_side_by_side(names, launch, together.leave_out) as started:
+        yield together

@@ -230,6 +230,7 @@ def evaluate(
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
     timeout = timeout_for(len(batch))
+    on_event({"doing": "computing loss and accuracy"})
     figures = translator.process.call(in_child.evaluate, None, timeout, batch_size=batch_size, corpus=batch)
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()

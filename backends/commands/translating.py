@@ -56,13 +56,17 @@ class Translator:
         A line that cannot be translated has the translation None and an `error`, which says why. The translation is
         the best one of a beam search, or without `beam` the greedy one. With `n_best`, a list of this name holds so
         many of the best ones and their scores, the logs of their probabilities. `timed` decodes each line by itself
-        and adds the `milliseconds` that this takes in the backend's process, after a line that warms it up.
+        and adds the `milliseconds` that this takes in the backend's process, after a line that warms it up. If
+        `unknown` is "drop", an answer has what is left of its line as `read_as`, where that is less.
         """
         errors = [self._fault(line, unknown) for line in lines]
+        texts = list(
+            map(self.encoder_vocabulary.without_unknown if unknown == "drop" else str, map(normalize, lines))
+        )
         good = [row for row, error in enumerate(errors) if not error]
         results: dict[int, tuple[list[dict[str, Any]], float | None]]
         results = {row: ([{"translation": "", "score": 0.0}], None) for row in good}  # of a blank line surely nothing
-        for rows, ids, lengths in self._encoded([lines[row] for row in good], unknown):
+        for rows, ids, lengths in self._encoded([texts[row] for row in good]):
             beams = self._search(ids, lengths, beam=beam, alone=timed)
             for row, of_row, scores, seconds in zip(rows, beams.ids, beams.scores, beams.seconds, strict=True):
                 scored = zip(map(self.decoder_vocabulary.text_of, of_row), map(float, scores), strict=True)
@@ -71,6 +75,8 @@ class Translator:
         answers: list[dict[str, Any]] = []
         for row, line in enumerate(lines):
             answers.append({"source": with_replacements(line), "translation": None})
+            if unknown == "drop" and texts[row] != normalize(line):
+                answers[row]["read_as"] = with_replacements(texts[row])
             if errors[row]:
                 answers[row]["error"] = errors[row]
                 continue
@@ -138,15 +144,13 @@ class Translator:
         missing = self.encoder_vocabulary.lacks(normalize(line))
         return str(UnknownCharactersError(missing)) if missing and unknown == "error" else ""
 
-    def _encoded(self, texts: Sequence[str], unknown: str = "error") -> Iterator[tuple[list[int], Ids, Ids]]:
+    def _encoded(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Ids, Ids]]:
         """The texts that are not blank, those of one width together: their indices, ids (N, width) and lengths (N,).
 
         Padded further than in training, a sentence translates differently: each longer one is as wide as itself.
         """
         vocabulary, longest = self.encoder_vocabulary, self.max_encoder_seq_length
         texts = [normalize(text) for text in texts]
-        if unknown == "drop":
-            texts = [vocabulary.without_unknown(text) for text in texts]
         ids, lengths = vocabulary.encode(texts, longest)
         rows_of_width: dict[int, list[int]] = {}
         for row, text in enumerate(texts):
@@ -217,7 +221,7 @@ def answers_as_typed(
     for line, text, answer in zip(lines, texts, answers(texts), strict=True):
         answer["source"] = with_replacements(line)
         if text != normalize(line):
-            answer["read_as"] = with_replacements(text)
+            answer.setdefault("read_as", with_replacements(text))
         if "error" not in answer and (doubt := sources.doubt(text)):
             answer["doubt"] = doubt
         yield answer

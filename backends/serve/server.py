@@ -7,18 +7,18 @@ from threading import Thread
 from time import sleep
 
 from backends import find
-from backends.commands.translating import Warn
 from backends.process.parent import Runtime
 from backends.serve.page import PageServer
 from backends.serve.served import ServedBackend
 from common.errors import CannotBeginError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
+from common.terminal import say, starting, warn
 
 POLL = 0.2  # seconds between two looks at whether a backend's process died and is to be opened again
 
 
-def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime, warn: Warn) -> None:
+def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime) -> None:
     """Serve the page of a run with these backends until KeyboardInterrupt, which ends the backends' processes.
 
     Port 0 stands for any that is free. Raises CannotBeginError where a backend is missing, or the address cannot be
@@ -45,13 +45,14 @@ def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtim
         warn(f"whoever reaches {host} can use the page, without a password and without encryption")
     Thread(target=server.serve_forever, daemon=True).start()
     where = f"[{address}]" if ":" in address else address
-    print(f"The page is at http://{where}:{own_port}/ until Ctrl-C.", flush=True)
+    say(f"The page is at http://{where}:{own_port}/ until Ctrl-C.")
     try:
         # In this thread, since it is the one that a signal interrupts: a process half open is then ended too.
         while True:
             for one in served:
                 if one.state == "opening":
-                    one.open()
+                    with starting(one.name):
+                        one.open()
             sleep(POLL)
     finally:
         for one in served:

@@ -160,10 +160,12 @@ class Benchmark:
         rng = np.random.default_rng([self.plan.settings.seed, number])
         began, words = machine.now(), f"round {number} of new processes"
         at_once = 1 if number == 1 else STARTED_AT_ONCE  # so that the first starts are timed
-        counts, after_each = partial(step_counts, share=1.0), partial(self.status, f"starting {words}")
+        names = ", ".join(self.plan.rows[index].label for index in indices)
+        counts, starting = partial(step_counts, share=1.0), partial(self.status, f"starting {names} for {words}")
         with ExitStack() as stack:
             shuffled = [indices[place] for place in rng.permutation(len(indices))]
-            live, starts = opened(stack, shuffled, self._launch, self.epoch, counts, at_once, after_each)
+            starting()
+            live, starts = opened(stack, shuffled, self._launch, self.epoch, counts, at_once, starting)
             live.sort(key=lambda one: one.row)
             self.step_seconds |= {one.row: one.step_seconds for one in live}
             if not extra:
@@ -255,7 +257,7 @@ class Benchmark:
         missing = {n: plan.rows[n] for n in self.plain if n not in certified}
         for python in dict.fromkeys(row.python for row in missing.values()):
             names = {index: row.backend for index, row in missing.items() if row.python == python}
-            self.status(CHECKING)
+            self.status(f"starting {', '.join(names.values())}")
             size, runtime = WHOLE if plan.careful else QUICK, self._runtime(Row("", python=python))
             with Course(plan.data, plan.settings, plan.latent_dim, size, runtime) as course:
                 again = partial(self.status, CHECKING)

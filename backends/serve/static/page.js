@@ -75,7 +75,7 @@ function summarize() {
     parts.push(`${answers.length} backends answered, ${which}.`);
   }
   if (opening || !question.number) parts.push(`${ready} of ${all.length} backends are ready.`);
-  if (opening) parts.push("The others are opened one after another; times are longer meanwhile.");
+  if (opening) parts.push("The others start one after another; times are longer meanwhile.");
   const said = parts.join(" ");
   if (element("status").textContent !== said) element("status").textContent = said;
 }
@@ -96,7 +96,7 @@ function showAnswer(one, answer) {
   one.translation.setAttribute("role", "group");
   one.translation.setAttribute("aria-label", `Translation by ${one.name}: ${answer.translation || "nothing"}`);
   const notes = [leastSure(answer.characters)];
-  if (!answer.translation) notes.unshift("An empty translation.");
+  if (!answer.translation) notes.unshift("The model ended the sentence at once.");
   if (!answer.ended) notes.push("It found no end; decoding stops here.");
   one.note.textContent = notes.join(" ").trim();
   if (answer.doubt) notice(`${answer.doubt[0].toUpperCase()}${answer.doubt.slice(1)}.`);
@@ -214,7 +214,7 @@ async function refresh() {
         if (one.state !== state) {
           one.state = state;
           one.article.className = state;
-          if (state !== "ready") clear(one, state === "opening" ? "being opened" : "failed", message);
+          if (state !== "ready") clear(one, state === "opening" ? "starting" : "failed", message);
           else if (question.number && one.asked === question.number) one.time.textContent = "ready again";
           else clear(one, "ready");
         }

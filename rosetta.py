@@ -225,6 +225,8 @@ def translate(
     run, texts = _run_and_texts(arguments or [])
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
+    if len(texts) > 1 and not any(" " in text for text in texts):
+        terminal.warn(f"each argument is a sentence; to translate one of {len(texts)} words, put quotes around it")
     if n_best is not None and n_best > beam:
         raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
     if variants and backend != "all":
@@ -240,8 +242,8 @@ def translate(
         note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
         if prompted:
             terminal.say(f"Type a sentence and Enter; quit ends. Backend: {translator.about['backend']}.")
-            if sources.examples:
-                terminal.say(f"Not seen in training: {' '.join(sources.examples)}")
+            for name, examples in sources.examples.items():
+                terminal.say(f"{name}: {' '.join(examples)}")
             if note:
                 terminal.say(note)
         translated = partial(translator.answers, unknown=unknown, beam=search, n_best=n_best)
@@ -262,7 +264,7 @@ def translate(
                     terminal.warn(where + line["doubt"])
                 if json:
                     kept.append(line)
-                elif not (prompted and "error" in line):  # elsewhere a line at fault leaves an empty one
+                elif not (alone and "error" in line):  # elsewhere a line at fault leaves an empty one
                     terminal.print_answer(line, number, n_best)
         finally:  # what came before an error, too
             if json and (number or sys.exception() is None):

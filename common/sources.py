@@ -1,19 +1,20 @@
-"""What the sentences were like that a run was trained on: how they are written, and what none of them had."""
+"""What a run was trained on: how its sentences are written, and when the translation of another one is a guess."""
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from functools import cache, cached_property
+from itertools import pairwise
 
 from common.corpus import split
 from common.run_directory import RunDirectory
-from common.text import listed, normalize
+from common.text import listed, normalize, printable
 
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")  # "I'm" is one
-GROUP = 5  # characters; a model of characters has met a sentence if it has met its parts of this length
-LEAST_SHARE = 0.8  # of a sentence's groups; if training had fewer of them, the translation is a guess
-FEW = 2  # groups that training may lack in any sentence: those of another mark at the end
+WORD_OR_NUMBER = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 USUAL = 0.99  # the share of training's sentences from which a habit of writing is taken for a rule
+EXAMPLES_OF = ("Seen in training", "Not seen in training")
 EXAMPLES = 3
 # What somebody types in a hurry, or a program makes of it, as patterns, and what is meant.
 TYPED = {
@@ -30,19 +31,20 @@ MOST_SOURCES = 1 << 17  # of a larger corpus nothing is told, since reading it w
 
 
 class Sources:
-    """The source sentences of a run. Those of training are kept as one text."""
+    """The pairs that a run was trained on. The sources are also kept as one text."""
 
-    def __init__(self, training: Collection[str], examples: Sequence[str] = ()) -> None:
-        """`examples` are sentences that training did not have, for somebody to try."""
-        self.examples = examples
-        self._count = len(training)
-        self._longest = max(map(len, training), default=0)
-        self._text = "\n".join(training)
+    def __init__(self, pairs: Sequence[tuple[str, str]], examples: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`examples` are sentences for somebody to try, by what they are."""
+        self.examples = examples or {}
+        self._pairs = pairs
+        sources = dict.fromkeys(source for source, _ in pairs)
+        self._count, self._longest = len(sources), max(map(len, sources), default=0)
+        self._text = "\n".join(sources)
         self._words = set(WORD.findall(self._text))
         # How training writes a word; if in several ways, in the one with the most small letters.
         self._written = {word.lower(): word for word in sorted(self._words, key=lambda word: (word.islower(), word))}
         self._without_apostrophe = {word.replace("'", ""): own for word, own in self._written.items()}
-        self._groups = set(_groups(self._text.replace("\n", " \n ")))
+        self._exchanged = cache(self._exchanged_in_training)
 
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Sources":
@@ -50,11 +52,13 @@ class Sources:
         pairs = run.pairs()
         if len(pairs) > MOST_SOURCES:
             return cls([])
-        sources = [source for source, _ in pairs]
-        training, held_out = split(pairs, run.data_config, run.train_config.seed)
-        others = sorted({sources[row] for row in held_out.tolist()})
-        examples = others[len(others) // 6 :: len(others) // EXAMPLES or 1][:EXAMPLES]
-        return cls([sources[row] for row in training.tolist()], examples)
+        rows = dict(zip(EXAMPLES_OF, split(pairs, run.data_config, run.train_config.seed), strict=True))
+        examples = {}
+        for name, own in rows.items():
+            sources = sorted({pairs[row][0] for row in own.tolist()})
+            examples[name] = sources[len(sources) // 6 :: len(sources) // EXAMPLES or 1][:EXAMPLES]
+        training = rows[EXAMPLES_OF[0]].tolist()
+        return cls([pairs[row] for row in training], examples)
 
     def as_written(self, text: str) -> str:
         """The text as training would have written it: "i love you" as "I love you.", where all training is like that.
@@ -76,21 +80,76 @@ class Sources:
             text += self._mark_after(text)
         return text
 
-    def doubt(self, text: str) -> str:
-        """Why the translation of a text is a guess, as a sentence without capital and stop; "" where it is none."""
+    def doubt(self, text: str, translation: str) -> str:
+        """Why the translation of a text is a guess, as a sentence without capital and stop; "" where it is none.
+
+        A small model learns its training by heart, and gives what it does not know a translation that it knows. So it
+        is a guess unless training had it for this sentence, or for one from which this differs in words that training
+        exchanged elsewhere without another translation, such as "I'm" and "I am"; or unless it is new, and made of
+        words that stood beside each other in training.
+        """
         if not (self._count and text.strip()):
             return ""
         words = dict.fromkeys(word for word in WORD.findall(text) if word.lower() not in self._written)
-        groups = _groups(f" {text} ")
+        own, found, (translations, sources) = _key(text), _key(translation), self._by_key
         if words:
             reason = f"training had no {listed(map(repr, words))}"
         elif len(text) > self._longest:
             reason = f"training had no sentence of more than {self._longest} characters, and this one has {len(text)}"
-        elif sum(group not in self._groups for group in groups) > max(FEW, (1 - LEAST_SHARE) * len(groups)):
-            reason = "training had no sentence like it"
+        elif not translation.strip():
+            reason = "the model ended the sentence at once"
+        elif found in translations.get(own, ()):
+            return ""
+        elif own in translations:
+            reason = f"training had {_quoted(translations[own])} for this sentence"
+        elif found in sources:
+            if any(self._same(own, other) for other in sources[found]):
+                return ""
+            reason = f"training had this translation for {_quoted(sources[found])}"
+        elif new := next((pair for pair in _neighbours(found) if pair not in self._neighbours), ""):
+            reason = f"training had no translation with {new.strip()!r}"
         else:
             return ""
         return f"{reason}; the translation is a guess"
+
+    @cached_property
+    def _by_key(self) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
+        """The translations of each source, and the sources of each translation, by their keys as they are written."""
+        translations: dict[str, dict[str, str]] = {}
+        sources: dict[str, dict[str, str]] = {}
+        for source, target in self._pairs:
+            one, other = _key(source), _key(target)
+            translations.setdefault(one, {}).setdefault(other, target)
+            sources.setdefault(other, {}).setdefault(one, source)
+        return translations, sources
+
+    @cached_property
+    def _neighbours(self) -> set[str]:
+        """The words that stood beside each other in training's translations."""
+        return {pair for key in self._by_key[1] for pair in _neighbours(key)}
+
+    @cached_property
+    def _keys(self) -> str:
+        """The keys of all sources, with spaces around each, in lines."""
+        return "\n".join(["", *(f" {key} " for key in self._by_key[0]), ""])
+
+    def _same(self, one: str, other: str) -> bool:
+        """Whether two keys differ in words alone that training exchanged."""
+        left, right = one.split(), other.split()
+        changes = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+        parts = ((" ".join(left[a:b]), " ".join(right[c:d])) for how, a, b, c, d in changes if how != "equal")
+        return all(self._exchanged(*max(part, part[::-1], key=lambda both: len(both[0]))) for part in parts)
+
+    def _exchanged_in_training(self, longer: str, shorter: str) -> bool:
+        """Whether two sources of training differ in these words alone and have a translation in common."""
+        keys, (translations, _) = self._keys, self._by_key
+        for found in re.finditer(re.escape(f" {longer} "), keys):
+            before = keys[keys.rfind("\n", 0, found.start()) + 1 : found.start()]
+            after = keys[found.end() : keys.index("\n", found.end())]
+            one, other = (" ".join(f"{before} {words} {after}".split()) for words in (longer, shorter))
+            if translations.get(one, {}).keys() & translations.get(other, {}).keys():
+                return True
+        return False
 
     def _word(self, word: str) -> str:
         """The word as training writes it, if training has it."""
@@ -121,7 +180,17 @@ class Sources:
         return Counter(ends).most_common(1)[0][0]
 
 
-def _groups(text: str) -> list[str]:
-    """All parts of GROUP characters of a text, to which the spaces around it belong."""
-    text = text.ljust(GROUP)
-    return [text[start : start + GROUP] for start in range(len(text) - GROUP + 1)]
+def _key(text: str) -> str:
+    """The text's words in small letters, without marks; a text without words as it is."""
+    return " ".join(WORD_OR_NUMBER.findall(text.lower())) or text
+
+
+def _neighbours(key: str) -> Iterator[str]:
+    """The pairs of words that stand beside each other, with the beginning and the end."""
+    words = ["", *key.split(), ""]
+    return (f"{one} {other}" for one, other in pairwise(words))
+
+
+def _quoted(texts: Mapping[str, str]) -> str:
+    """The first of some texts."""
+    return repr(printable(next(iter(texts.values()))))

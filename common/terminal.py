@@ -104,10 +104,11 @@ def training_progress(
     with Progress(*columns, left, console=err, transient=True, disable=silent or not err.is_terminal) as progress:
         title = escape(printable(backend))
         task = progress.add_task(f"starting {title}", total=None, left="")  # "left" follows the time that is left
-        header = EPOCH_HEADER  # until it is printed
+        lines = [EPOCH_HEADER]  # until it is printed
+        ends = [column.end() for column in re.finditer(r"\S+", EPOCH_HEADER)]
+        room = max(end for end in ends if end <= err.width or not err.is_terminal or end == ends[0])
 
         def on_event(event: Mapping[str, Any]) -> None:
-            nonlocal header
             if "step" in event:
                 epoch, steps = event["epoch"], event["steps"]
                 loss = "" if event["loss"] != event["loss"] else f"  loss {event['loss']:.4f}"
@@ -115,8 +116,9 @@ def training_progress(
                 done = {"completed": (epoch - 1) * steps + event["step"], "total": epochs * steps}
                 progress.update(task, description=description, **done, left="left")
             elif "epoch_done" in event:
-                progress.print(header + epoch_line(event["epoch_done"]), highlight=False, soft_wrap=True)
-                header = ""
+                for line in (*lines, epoch_line(event["epoch_done"])):
+                    progress.print(line[:room], highlight=False, soft_wrap=True)
+                lines.clear()
             elif "warning" in event:
                 warn(event["warning"])
             elif "doing" in event:
@@ -139,7 +141,7 @@ EPOCH_COLUMNS = {
     "val_accuracy": ".4f",
     "val_accuracy_real": ".4f",
 }
-EPOCH_HEADER = "  ".join(f"{name:>6}" for name in EPOCH_COLUMNS) + "\n"
+EPOCH_HEADER = "  ".join(f"{name:>6}" for name in EPOCH_COLUMNS)
 
 
 def epoch_line(epoch: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from common.config import DataConfig
 from common.corpus import Material, read_corpus
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
-from docs.phrasebook.visitors import carelessly, visitors, wrong
+from docs.phrasebook.visitors import carelessly, held_out, judged, visitors
 from rosetta import _run_and_texts
 from tests.program import answer, refusal
 
@@ -45,23 +45,21 @@ def test_it_translates_sentences_that_training_held_out(run) -> None:
     assert scores["chrf"] >= 45
 
 
-def test_it_translates_what_visitors_type(run) -> None:
-    sources, sentences = Sources.of_run(run), list(visitors())
-    assert len(sentences) == 150
+def test_it_translates_what_visitors_type_and_calls_most_of_what_is_wrong_a_guess(run) -> None:
+    sources, known, others = Sources.of_run(run), visitors(), held_out(run)
+    assert len(known) == 150
+    sample = {text: others[text] for text in list(others)[::4]}
     with Opener(run, "last", None, RUNTIME).open("numpy") as translate:
-        for typed in (sentences, carelessly(sentences)):
-            mistakes = wrong(translate, sources, typed)
-            assert len(typed) - len(mistakes) >= 115, mistakes
-
-
-def test_few_sentences_that_it_translates_rightly_are_called_guesses(run) -> None:
-    material, sources = Material.of_run(run), Sources.of_run(run)
-    pairs = [material.pairs[row] for row in material.validation_rows[::4].tolist()]
-    with Opener(run, "last", None, RUNTIME).open("numpy") as translate:
-        translations = translate([source for source, _ in pairs])
-    right = [source for (source, target), found in zip(pairs, translations, strict=True) if found == target]
-    guesses = [source for source in right if sources.doubt(source)]
-    assert len(guesses) <= 0.1 * len(right), guesses
+        for least, texts, right in (
+            (115, list(known), known),
+            (115, carelessly(known), known),
+            (0.08 * len(sample), list(sample), sample),
+        ):
+            found = list(judged(translate, sources, texts, right))
+            good, bad = ([bool(one.doubt) for one in found if one.right == whether] for whether in (True, False))
+            assert len(good) >= least, [one for one in found if not one.right]
+            assert sum(good) <= 0.1 * len(good)
+            assert sum(bad) >= 0.8 * len(bad)
 
 
 def test_a_sentence_without_a_run_is_translated_by_it() -> None:

@@ -287,8 +287,11 @@ def test_permuted_units_compute_the_same_function(course_of: CourseOf) -> None:
 def test_a_variants_name_is_whole_in_the_table_of_a_narrow_terminal() -> None:
     names = [name.split(":") for name in TABLE if ":" in name]
     checks = [Check(*name, "float32", rung, "", 1.2e-7, 1e-6) for name in names for rung in RUNGS]
-    console = Console(width=80)
-    with console.capture() as capture:
-        console.print(ladder_table(checks))
-    first_words = {line.split()[0] for line in capture.get().splitlines() if line.strip()}
-    assert {word for backend, variant in names for word in (f"{backend}:", variant)} <= first_words
+    for width in (80, 60):
+        console = Console(width=width)
+        with console.capture() as capture:
+            console.print(ladder_table(checks, width))
+        shown = capture.get()
+        first_words = {line.split()[0] for line in shown.splitlines() if line.strip()}
+        assert {word for backend, variant in names for word in (f"{backend}:", variant)} <= first_words
+        assert "…" not in shown

@@ -62,7 +62,7 @@ def test_the_bar_is_over_all_epochs_and_tells_the_time_left_for_them(monkeypatch
     # 225 steps took 10 seconds, so the 7,275 steps that are left take 323.3.
     assert "0:05:24 left" in re.sub(r"\x1b\[[\d;]*m", "", shown)
     assert shown.count("val_accuracy_real") == 1, "one header"
-    names, line = terminal.EPOCH_HEADER.rstrip("\n"), terminal.epoch_line(EPOCH)
+    names, line = terminal.EPOCH_HEADER, terminal.epoch_line(EPOCH)
     assert len(line) == len(names) <= 80
     assert [float(figure) for figure in line.split()] == pytest.approx(FIGURES, abs=1e-4)
 

@@ -268,7 +268,7 @@ ANSWER["characters"] = [SURE | {"character": c} for c in "où ?\n"]
 def page(browser: Browser) -> Iterator[Page]:
     """The page of two backends, left and right, in a dark and narrow window; what it did wrong fails in the end."""
     wrong: list[str] = []
-    served = visitors.served("left", "right", run=HOSTILE, examples=[HOSTILE, "go on."])
+    served = visitors.served("left", "right", run=HOSTILE, examples={HOSTILE: [HOSTILE, "go on."]})
     with served as port, browser.new_context(viewport={"width": 390, "height": 900}, color_scheme="dark") as context:
         page, url = context.new_page(), f"http://{LOCAL}:{port}/"
         # The browser names these two on its console, and the page tells what they mean.

@@ -1,18 +1,25 @@
 """What a run's training tells of a sentence that is typed: how it would be written, and whether it is a guess."""
 
+import pytest
+
 from common.sources import Sources
 
-TRAINING = [
-    "I love you.",
-    "I love Tom!",
-    "I love my dog.",
-    "Where is Tom?",
-    "Where is the dog?",
-    "Stop now!",
-    "Go on.",
-    "It's on.",
+PAIRS = [
+    ("I love you.", "Je t'aime."),
+    ("I love Tom!", "J'aime Tom !"),
+    ("I love my dog.", "J'aime mon chien."),
+    ("Where is Tom?", "Où est Tom\u202f?"),
+    ("Where is the dog?", "Où est le chien ?"),
+    ("Stop now!", "Arrête maintenant !"),
+    ("Stop it!", "Arrête Tom, arrête !"),
+    ("Go on.", "Va."),
+    ("It's on.", "C'est en marche."),
+    ("I am Tom.", "Je suis Tom."),
+    ("I'm Tom.", "Je suis Tom."),
+    ("I am here.", "Je suis ici."),
 ]
-SOURCES = Sources(TRAINING)
+TRAINING = [source for source, _ in PAIRS]
+SOURCES = Sources(PAIRS)
 
 
 def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
@@ -37,17 +44,41 @@ def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
 
 def test_habits_that_training_had_not_are_left_alone() -> None:
     for training in ([], ["where is it", "i go !!", "Paris’  streets", "Dont"]):
-        sources = Sources(training)
+        sources = Sources([(source, "") for source in training])
         for text in ("i love you", "Tom’s  dog", "go on !!", "Dont", "tom"):
             assert sources.as_written(text) == text
-    assert Sources([]).doubt("An umbrella!") == ""
+    assert Sources([]).doubt("An umbrella!", "") == ""
 
 
-def test_a_guess_is_told_by_words_length_and_groups_that_training_never_had() -> None:
-    for text in [*TRAINING, "Where is the dog?", "Stop!", "", " "]:
-        assert SOURCES.doubt(text) == ""
-    guess = "the translation is a guess"
-    assert SOURCES.doubt("I love cats and Eve.") == f"training had no 'cats', 'and' and 'Eve'; {guess}"
-    long = "I love you. I love you."
-    assert SOURCES.doubt(long) == f"training had no sentence of more than 17 characters, and this one has 23; {guess}"
-    assert SOURCES.doubt("dog my on now Go") == f"training had no sentence like it; {guess}"
+GUESS = "; the translation is a guess"
+
+
+@pytest.mark.parametrize(
+    ("text", "translation", "doubt"),
+    [
+        ("Where is the dog?", "Où est le chien ?", ""),
+        ("Where is the dog.", "Où est le chien !", ""),
+        ("", "", ""),
+        (" ", "", ""),
+        ("I love cats and Eve.", "J'aime Tom !", "training had no 'cats', 'and' and 'Eve'"),
+        (
+            "I love you. I love you.",
+            "Je t'aime.",
+            "training had no sentence of more than 17 characters, and this one has 23",
+        ),
+        ("I love you.", "", "the model ended the sentence at once"),
+        ("I love Tom!", "Je t'aime.", 'training had "J\'aime Tom !" for this sentence'),
+        ("Where is my dog?", "Où est Tom ?", "training had this translation for 'Where is Tom?'"),
+        # Words that training exchanged, in sentences with the same translation, make no other sentence.
+        ("I'm here.", "Je suis ici.", ""),
+        ("Is on.", "C'est en marche.", 'training had this translation for "It\'s on."'),
+        # New translations, of words that stood beside each other in training or not.
+        ("Stop Tom!", "Arrête Tom !", ""),
+        ("Go now.", "Va Tom.", "training had no translation with 'va tom'"),
+        ("Go now.", "Zut.", "training had no translation with 'zut'"),
+    ],
+)
+def test_a_translation_is_a_guess_unless_training_had_it_for_this_sentence_or_its_parts(
+    text: str, translation: str, doubt: str
+) -> None:
+    assert SOURCES.doubt(text, translation) == (doubt and doubt + GUESS)

@@ -99,10 +99,12 @@ def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_d
     assert (status, without_no_break(out)) == (1, f"\n{LOVE}\n")
     assert err.splitlines()[0].startswith("text 1: the vocabulary")
     assert err.splitlines()[1] == "rosetta: 1 of 2 texts could not be translated"
+    assert "of 3 words, put quotes around it" in rosetta(*NUMPY, "I", "love", "you")[2]
     assert "byte 4 is not UTF-8" in refusal(2, *NUMPY, os.fsdecode(b"caf\xe9"), "--unknown", "drop")
     with pytest.raises(UnknownCharactersError):
         translator(["\u4e2d"])
     (dropped,) = translator.answers(["I'm \u4e2dtired."], "drop")
+    assert dropped["read_as"] == "I'm tired."
     assert [dropped["translation"]] == translator(["I'm tired."])
 
 
@@ -153,7 +155,8 @@ PROMPT = "sentence> "
 def test_at_a_terminal_it_prompts_answers_and_goes_on_after_a_fault() -> None:
     shell = Terminal(*NUMPY, TERM="xterm")
     shell.wait_for("starting numpy")
-    assert re.search(r"quit ends.*\nNot seen in training: .", shell.wait_for(PROMPT).replace("\r", ""))
+    shown = shell.wait_for(PROMPT).replace("\r", "")
+    assert re.search(r"quit ends.*\nSeen in training: .*\nNot seen in training: .", shown)
     shell.type("\u4e2d\n")
     fault = shell.wait_for(PROMPT)
     assert "(U+4E2D)" in fault

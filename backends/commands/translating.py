@@ -222,6 +222,7 @@ def answers_as_typed(
         answer["source"] = with_replacements(line)
         if text != normalize(line):
             answer.setdefault("read_as", with_replacements(text))
-        if "error" not in answer and (doubt := sources.doubt(text)):
+        of_most = next((row["translation"] for row in answer.get("backends", ()) if row["same"]), "")
+        if "error" not in answer and (doubt := sources.doubt(text, answer.get("translation", of_most))):
             answer["doubt"] = doubt
         yield answer

@@ -169,7 +169,8 @@ class _Visit(BaseHTTPRequestHandler):
         if not text.strip():
             raise RefusedError(400, "There is nothing to translate; type a sentence.")
         try:
-            return backend.answer(text) | {"doubt": sources.doubt(text)}
+            answer = backend.answer(text)
+            return answer | {"doubt": sources.doubt(text, answer["translation"])}
         except RosettaError as error:
             raise RefusedError(503 if isinstance(error, UnavailableError) else 500, str(error)) from error
 

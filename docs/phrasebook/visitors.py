@@ -1,24 +1,46 @@
-"""Judge a run by the sentences that visitors type: python -m docs.phrasebook.visitors [RUN].
+"""Judge a run by sentences that it may be asked: python -m docs.phrasebook.visitors [RUN].
 
 Each sentence of visitors.txt is translated twice, as it is and in small letters without its mark, as `rosetta
-translate` would. A translation is right if visitors.txt has it, whatever its mark at the end is.
+translate` would, and each sentence that the run's training held out once. A translation is right if visitors.txt or
+the run has it, whatever its mark at the end is.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from common.corpus import Material
 from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.scoring import references
 from common.sources import Sources
 from docs.phrasebook.words import lines
 
 MARKS = " \u202f.!?"
+Right = dict[str, Collection[str]]  # sentences, and the translations that are right, without marks at their ends
 
 
-def visitors() -> dict[str, set[str]]:
-    """The sentences, and the translations that are right, without marks at their ends."""
+class Judged(NamedTuple):
+    """A sentence as it was typed, and its translation."""
+
+    text: str
+    translation: str
+    right: bool
+    doubt: str  # why it is called a guess
+
+
+def visitors() -> Right:
+    """The sentences of visitors.txt."""
     pairs = (line.split(" = ") for line in lines(Path(__file__).parent / "visitors.txt"))
     return {source: {text.rstrip(MARKS) for text in texts.split(" | ")} for source, texts in pairs}
+
+
+def held_out(run: RunDirectory) -> Right:
+    """The sentences that a run's training held out."""
+    material = Material.of_run(run)
+    sources = dict.fromkeys(material.pairs[row][0] for row in material.validation_rows.tolist())
+    known = references(material.pairs, sources)
+    return {source: {text.rstrip(MARKS) for text in texts} for source, texts in known.items()}
 
 
 def carelessly(sentences: Iterable[str]) -> list[str]:
@@ -26,25 +48,35 @@ def carelessly(sentences: Iterable[str]) -> list[str]:
     return [sentence.lower().rstrip(MARKS) for sentence in sentences]
 
 
-def wrong(translate: Callable[[Sequence[str]], list[str]], sources: Sources, typed: list[str]) -> dict[str, str]:
-    """Of the sentences as they were `typed`, in the order of the file, those translated wrongly, and how."""
-    found = zip(typed, visitors().values(), translate(list(map(sources.as_written, typed))), strict=True)
-    return {text: translation for text, right, translation in found if translation.rstrip(MARKS) not in right}
+def judged(
+    translate: Callable[[Sequence[str]], list[str]], sources: Sources, typed: Sequence[str], known: Right
+) -> Iterator[Judged]:
+    """Each of the sentences as they were `typed`, in the order in which they are `known`."""
+    texts = list(map(sources.as_written, typed))
+    for given, text, translation, right in zip(typed, texts, translate(texts), known.values(), strict=True):
+        yield Judged(given, translation, translation.rstrip(MARKS) in right, sources.doubt(text, translation))
 
 
 def main() -> None:
-    """Print the wrong translations and how many are right."""
+    """Print the visitors' sentences that are translated wrongly, how many are right, and how many called guesses."""
     from backends.commands.translating import Opener
     from backends.process.parent import Runtime
 
     run = RunDirectory.open(sys.argv[1] if len(sys.argv) > 1 else BUNDLED_RUN)
-    sources, sentences = Sources.of_run(run), list(visitors())
+    sources, typed, others = Sources.of_run(run), visitors(), held_out(run)
     with Opener(run, "last", None, Runtime()).open(None) as translate:
-        for typed in (sentences, carelessly(sentences)):
-            mistakes = wrong(translate, sources, typed)
-            for text, translation in mistakes.items():
-                print(f"{text:28} {translation}  {'(a guess)' if sources.doubt(sources.as_written(text)) else ''}")
-            print(f"{len(typed) - len(mistakes)} of {len(typed)} are right")
+        for title, sentences, known in (
+            ("as they are typed", list(typed), typed),
+            ("in small letters, without marks", carelessly(typed), typed),
+            ("held out", list(others), others),
+        ):
+            found = list(judged(translate, sources, sentences, known))
+            for one in found:
+                if not one.right and known is typed:
+                    print(f"{one.text:28} {one.translation}  ({one.doubt})")
+            for right in (True, False):
+                doubts = [bool(one.doubt) for one in found if one.right == right]
+                print(f"{title}: {len(doubts)} {'right' if right else 'wrong'}, {sum(doubts)} of them called guesses")
 
 
 if __name__ == "__main__":

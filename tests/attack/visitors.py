@@ -9,7 +9,7 @@ import random
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -93,10 +93,12 @@ class Quick:
 
 
 @contextmanager
-def served(*names: str, run: str = "a run", examples: Sequence[str] = (), host: str = "127.0.0.1") -> Iterator[int]:
+def served(
+    *names: str, run: str = "a run", examples: Mapping[str, Sequence[str]] | None = None, host: str = "127.0.0.1"
+) -> Iterator[int]:
     """The page of quick backends on a port of this machine."""
     backends: Any = [Quick(name) for name in names]
-    with PageServer(host, 0, run, backends, VOCABULARY, Sources(["go on."], examples)) as server:
+    with PageServer(host, 0, run, backends, VOCABULARY, Sources([("go on.", "")], examples)) as server:
         Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         yield server.server_address[1]
         server.shutdown()

@@ -188,15 +188,18 @@ function present({ run, examples, longest }) {
   document.title = `Rosetta: translate with ${run}`;
   element("run").textContent = `Rosetta · ${run}`;
   element("text").maxLength = longest;
-  element("hint").textContent = `Up to ${longest} characters.${examples.length ? " Not seen in training: " : ""}`;
-  for (const example of examples) {
-    const button = make("button", example, "example");
-    button.type = "button";
-    button.addEventListener("click", () => {
-      element("text").value = example;
-      begin(example, false);
-    });
-    element("hint").append(button, " ");
+  element("hint").textContent = `Up to ${longest} characters.`;
+  for (const [name, sentences] of Object.entries(examples)) {
+    element("hint").append(` ${name}: `);
+    for (const example of sentences) {
+      const button = make("button", example, "example");
+      button.type = "button";
+      button.addEventListener("click", () => {
+        element("text").value = example;
+        begin(example, false);
+      });
+      element("hint").append(button, " ");
+    }
   }
 }
 

@@ -43,7 +43,7 @@ import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
@@ -62,6 +62,7 @@ CONTROL_SEED = 0  # of the choice which weights of the control move up and which
 PADDLE_SLOTS = (
     "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
 )
+LARGEST_OF_OPERATORS = 1 << 20  # numbers of an array that an operator was given or gave
 LONGEST_LINE = 200  # characters of a line of a program
 SMALLEST_POWER = 1e-30  # of a beta, by which Paddle's Adam counts steps, that float32 has with all its digits
 
@@ -418,9 +419,13 @@ class Record:
         return call
 
     def _operated(self, name: str, arguments: Any, output: Any) -> None:
-        """An operator has computed an output between layers."""
+        """An operator has computed an output between layers. Large arrays are not kept, since there are many."""
         if self._in_pass:
-            self._call(self._called(f"operator {name}", arguments), output)
+            given, made = (
+                [one for one in arrays_in(value).values() if math.prod(one.shape) <= LARGEST_OF_OPERATORS]
+                for value in (arguments, output)
+            )
+            self._call(self._called(f"operator {name}", given), made)
 
     def _ends(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> Any:
         """A layer has computed an output. Returns what takes its place, in a replay."""
@@ -870,15 +875,21 @@ class Torch(Modules):
         torch = self.api
         if torch is None:
             return nullcontext()
+        is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", bool)  # not before torch 2.1
 
         class Seeing(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
             def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
                 output = function(*arguments, **(options or {}))
-                if isinstance(output, torch.Tensor) and output.is_floating_point() and between_layers():
-                    tensors = [one for one in arrays_in([arguments, options]).values() if torch.is_tensor(one)]
-                    memory = {one.untyped_storage().data_ptr() for one in tensors if one is not output}
-                    if output.untyped_storage().data_ptr() not in memory:  # as that of a view is
-                        seen(function.__name__.strip("_"), [*arguments, options], output)
+                if is_compiling() or not isinstance(output, torch.Tensor):  # no frames are seen while it compiles
+                    return output
+                name, in_place = function.__name__, function.__name__.endswith("_")
+                with suppress(RuntimeError):  # of tensors without memory of their own, such as sparse ones
+                    others = [one for one in arrays_in([arguments, options]).values() if torch.is_tensor(one)]
+                    others = [one for one in others if one is not output or not in_place]
+                    memory = {one.untyped_storage().data_ptr() for one in others}
+                    is_view = output.untyped_storage().data_ptr() in memory
+                    if output.is_floating_point() and not is_view and between_layers():
+                        seen(name.strip("_"), [*arguments, options], output)
                 return output
 
         return Seeing()
@@ -1214,16 +1225,11 @@ class Flax(Framework):
             if not isinstance(layer, self.layer_class()):
                 continue
             own = self._owned(layer)
-            parameters, buffers = (
-                {
-                    role.removeprefix("cell."): joined(path, role)
-                    for role in own
-                    if self.trainable(own[role]) == trained
-                }
-                for trained in (True, False)
-            )
+            names: tuple[dict[str, str], dict[str, str]] = {}, {}  # of parameters and of what else it keeps
+            for role, part in own.items():
+                names[not self.trainable(part)][role.removeprefix("cell.")] = joined(path, role)
             if own or self._is_called(type(layer)):
-                found.setdefault(id(layer), Layer(path, layer, parameters, buffers))
+                found.setdefault(id(layer), Layer(path, layer, *names))
         return list(found.values())
 
     def settings(self, layer: Any) -> dict[str, Any]:
@@ -1231,10 +1237,8 @@ class Flax(Framework):
 
     def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
         """Python looks a layer's __call__ up in its class, which is given another one as long as layers of it are
-        watched."""
+        watched; unless it has none, as what holds the weights of functions has."""
         kind = type(layer)
-        if not self._is_called(kind):
-            return lambda: None
         watched, own, call = self._watched.setdefault(kind, {}), vars(kind).get("__call__"), kind.__call__
 
         @functools.wraps(call)
@@ -1256,11 +1260,13 @@ class Flax(Framework):
         def unwatch() -> None:
             del watched[id(layer)]
             if not watched:
-                del self._watched[kind], kind.__call__
+                del self._watched[kind]
+                if "__call__" in vars(kind):
+                    del kind.__call__
                 if own is not None:
                     kind.__call__ = own
 
-        if not watched:
+        if not watched and self._is_called(kind):
             kind.__call__ = seeing
         watched[id(layer)] = before, after
         return unwatch
@@ -1427,8 +1433,8 @@ def classes_of(value: Any, framework: Framework) -> list[str]:
 def transformations(update: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """The transformations that an update function of optax is made of: the name of each, and what its closure holds,
     which is where its settings are."""
-    held = dict(inspect.getclosurevars(update).nonlocals)
-    name = update.__qualname__.partition(".")[0]
+    held = dict(inspect.getclosurevars(update).nonlocals) if inspect.isroutine(update) else {}
+    name = getattr(update, "__qualname__", "").partition(".")[0]
     inner = [part for value in held.values() for part in (value if isinstance(value, tuple) else (value,))]
     inner = [part for part in inner if getattr(part, "__name__", "") in ("update", "update_fn")]
     if "inner_factory" in held:  # of optax.inject_hyperparams

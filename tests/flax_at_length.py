@@ -57,7 +57,7 @@ MISTAKES = {
         "(width, 8, **own)) for _ in range(2))",
         "(width, 8, **own)) for _ in range(2)), merge_fn=lambda a, b: jnp.concatenate([b, a], -1)",
         "forward",
-        "lower",
+        "tagger/lower",
     ),
     "epsilon elsewhere": (
         "tagger",

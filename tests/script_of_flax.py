@@ -72,3 +72,7 @@ record.optimizer((sgd, state))
 record.step(1, loss)
 save_file(arrays(gradients), FOLDER / "gradients.safetensors")
 save_file(arrays(nnx.state(model)), FOLDER / "updated.safetensors")
+
+weights = nnx.Dict(words=nnx.Param(model.words.embedding[...]))
+rows = lambda weights, ids: (tap("rows", weights.words[...][ids]) ** 2).mean()  # noqa: E731  # a model without modules
+Record(FOLDER / "functions").training(weights, [IDS], rows, optax.sgd(0.5), steps=1)

@@ -86,3 +86,11 @@ def test_a_loop_of_ones_own_with_a_state_of_optax_is_recorded_call_by_call(folde
         np.testing.assert_array_equal(side.arrays("slots")[f"{name}|TraceState.trace"], array)
     for name, array in updated.items():
         np.testing.assert_array_equal(side.arrays("step-1")[name], array)
+
+
+def test_functions_without_modules_have_taps_and_weights(folder: Path) -> None:
+    side, words = Recorded(folder / "functions"), load_file(folder / "updated.safetensors")["again"]
+    assert [call.layer for call in side.says.calls] == ["tap rows"]
+    np.testing.assert_array_equal(side.arrays("weights")["words"], words)
+    np.testing.assert_array_equal(side.arrays("layers")[side.says.calls[0].parts[0]], words[[[1, 2, 0], [3, 3, 4]]])
+    np.testing.assert_allclose(side.arrays("step-1")["words"], words - 0.5 * side.arrays("gradients")["words"])

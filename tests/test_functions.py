@@ -1,16 +1,19 @@
 """A model without modules against one with modules: what differs between layers is named by a tap or by the operator,
 with the lines of both programs."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backends.process.parent import PROJECT
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side as Recorded
+from rosetta_record import Record, tap
 from tests.porting_side import Side, script
 
 FUNCTIONS, MODULES = "transformer_functions.py", "transformer_torch.py"
@@ -83,3 +86,16 @@ def test_a_mistake_in_a_function_is_named_by_its_tap_or_its_operator(
     (parted,) = (line for line in untapped.explanation if line.startswith("between layers they part at "))
     assert re.search(rf"{operators[0]} \({MODULES}:\d+: .* on the left and at {operators[1]} \(changed.py:", parted)
     assert f"changed.py:{line_of(program, wrong)}: " in parted
+
+
+def test_a_tap_gives_its_tensor_back_and_is_recorded_until_the_forward_pass_is_over(tmp_path: Path) -> None:
+    record = Record(tmp_path / "taps")
+    scores = np.ones((2, 3))
+    assert tap("scores", scores) is scores
+    record.forward(y=scores)
+    assert tap("scores", scores) is scores
+    (call,) = json.loads((tmp_path / "taps" / "record.json").read_text("utf-8"))["calls"]
+    assert (call["layer"], call["code"]) == ("tap scores", 'assert tap("scores", scores) is scores')
+    assert call["parts"] == list(Recorded(tmp_path / "taps").arrays("layers"))
+    del record
+    assert tap("scores", scores) is scores

@@ -11,7 +11,7 @@ from benchmarks.compare.layouts import OPERATOR
 from benchmarks.compare.record import RecordedCall, Side, is_number
 from benchmarks.compare.rungs import LayerItem
 
-LARGEST = 1 << 22  # numbers of an array that is looked at
+LARGEST = 1 << 20  # numbers of an array that is looked at
 MEANS = 256  # of its numbers, by which it is told
 MOST_STEPS = 1000  # that are looked at
 LONGEST_CODE = 60  # characters of a line of a program that are shown

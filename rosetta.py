@@ -45,7 +45,9 @@ class _Commands(Commands):
 
     others: ClassVar = {
         **dict.fromkeys("parity diff carry".split(), ("benchmarks.comparing", "Compare models")),
-        **dict.fromkeys("bench report sweep machine compare".split(), ("benchmarks.commands", "Measure")),
+        "bench": ("benchmarks.commands", "Measure"),
+        "race": ("benchmarks.racing", "Measure"),
+        **dict.fromkeys("report sweep machine compare".split(), ("benchmarks.commands", "Measure")),
     }
 
 

@@ -26,6 +26,7 @@ computes. What no framework computed is recorded by `record.layer(...)`, and by 
 a model. `record.model` and `record.optimizer` alone, one after the other, record a training in its middle, for
 `rosetta carry --optimizer`. `Record(FOLDER, feed=FEED)` also records what each layer computes by itself, given what
 the other side's was given, which `rosetta diff LEFT RIGHT --feed FEED` writes.
+`take_turns(step)` has a script raced against others, by `rosetta race`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ import linecache
 import math
 import os
 import platform
+import socket
 import sys
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -1633,3 +1636,79 @@ def one_unit_moved(array: NDArray[Any], precision: str, rng: np.random.Generator
     moved *= array != 0
     moved += bits
     return moved.view(array.dtype)
+
+
+# Number of the socket by which `rosetta race` gives this process its turns; "" from when take_turns uses it.
+_RACE = os.environ.pop("ROSETTA_TURNS", None)
+if _RACE:
+    with suppress(OSError):  # a process that this one starts does not get the socket
+        os.set_inheritable(int(_RACE), False)
+
+
+def take_turns(
+    step: Callable[..., Any], *, sync: Callable[[], Any] | None = None, batch: int = 1, after: Any = None
+) -> None:
+    """Under `rosetta race`: do steps whenever it is this script's turn. `step()` is one step of training, or one call
+    of inference; if it takes an argument, that is the step's number, so that all scripts can use the same batches.
+    `sync()` waits until the device is done, `batch` is the number of items in a step, and `after` is a finished
+    Record, or its folder, by which the scripts are seen to compute the same. A script that is run alone does twenty
+    steps and prints how long they took."""
+    global _RACE
+    numbered, done = takes_a_number(step), 0
+
+    def seconds(first: int, count: int) -> float:
+        began = time.perf_counter()
+        for number in range(first, first + count):
+            step(*[number][:numbered])
+        if sync is not None:
+            sync()
+        return max(time.perf_counter() - began, 1e-9)
+
+    if _RACE == "":
+        raise RecordError("take_turns was called before; expected it once in a script that is raced")
+    if _RACE is None:
+        cold, *others = [seconds(number, 1) for number in range(20)]
+        middle = sorted(others)[9]
+        print(f"{middle:.3g} s a step, {batch / middle:.3g} items a second: the median of 19 steps")
+        print(f"{cold:.3g} s for the first step; to compare: rosetta race {sys.argv[0]} ANOTHER_SCRIPT")
+        return
+    wire, _RACE = socket.socket(fileno=int(_RACE)), ""
+
+    def exchanged(**message: Any) -> dict[str, int] | None:
+        """The next turn, for which this waits without using the processor; None where the race is over."""
+        try:
+            wire.sendall(json.dumps(message).encode() + b"\n")
+            line = lines.readline()
+        except ConnectionError:
+            return None
+        turn: dict[str, int] | None = json.loads(line)["turn"] if line else None
+        return turn
+
+    record, packages = getattr(after, "folder", after), "torch paddle tensorflow keras jax numpy".split()
+    ready = {
+        "python": platform.python_version(),
+        "versions": {name: str(getattr(sys.modules.get(name), "__version__", "")) for name in packages},
+        "batch": batch,
+        "synced": sync is not None,
+        "record": None if record is None else os.path.abspath(record),
+    }
+    with wire, wire.makefile("rb") as lines:
+        turn = exchanged(ready=ready)
+        while turn is not None:
+            # Steps that do not count, then pieces of so many steps each, whose mean is timed.
+            first, lead, pieces, each = (turn[name] for name in ("first", "lead", "pieces", "each"))
+            first = (first if numbered else done) + lead
+            led = seconds(first - lead, lead)
+            timed = [seconds(first + piece * each, each) / each for piece in range(pieces)]
+            done = first + pieces * each
+            turn = exchanged(took={"first": first, "lead": led, "steps": timed})
+
+
+def takes_a_number(step: Callable[..., Any]) -> bool:
+    """Whether a function needs one argument."""
+    try:
+        parameters = inspect.signature(step).parameters.values()
+    except (TypeError, ValueError):  # one that is not written in Python
+        return False
+    needed = [one for one in parameters if one.default is one.empty and one.kind < one.VAR_POSITIONAL]
+    return len(needed) == 1

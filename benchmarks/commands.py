@@ -18,6 +18,7 @@ from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Benchmark
+    from benchmarks.measure.race import Race
     from benchmarks.measure.sweep import Sweep
     from benchmarks.report.render import Report
 
@@ -98,7 +99,7 @@ def bench(
     from benchmarks.measure.bench import opened_benchmark
     from benchmarks.measure.plan import BUDGET, CAREFUL, LONG_BUDGET, WITHIN, Plan, rows_of
 
-    path, plan = _recording_path(context, out, resume), None
+    path, plan = recording_path(context, out, resume), None
     seconds = options.seconds(budget) if budget is not None else None
     if not resume:
         names = options.installed_backends(backends) if backends is not None else frameworks()
@@ -119,7 +120,7 @@ def bench(
         )
         for row in plan.rows:
             find(row.backend, row.python or None)
-    _measure("bench", path, resume, wait, json, lambda: opened_benchmark(path, plan, seconds, python or []))
+    measure(path, resume, wait, json, lambda: opened_benchmark(path, plan, seconds, python or []))
 
 
 def sweep(
@@ -156,7 +157,7 @@ def sweep(
     from benchmarks.measure.plan import Plan, Row
     from benchmarks.measure.sweep import AXES, opened_sweep
 
-    path, plan = _recording_path(context, out, resume), None
+    path, plan = recording_path(context, out, resume), None
     if not resume:
         by_default = [name for name in frameworks() if name != BASELINE]
         names = options.installed_backends(backends) if backends is not None else by_default
@@ -177,7 +178,7 @@ def sweep(
             axes=AXES if workers == 1 else {},
             workers=workers,
         )
-    _measure("sweep", path, resume, wait, json, lambda: opened_sweep(path, plan))
+    measure(path, resume, wait, json, lambda: opened_sweep(path, plan))
 
 
 def machine(json: options.Json = False) -> None:
@@ -218,7 +219,7 @@ def report(
     ] = False,
 ) -> None:
     """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences."""
-    from benchmarks.measure.recording import format_of
+    from benchmarks.measure.lines import format_of
     from benchmarks.report import render
     from common.files import write_atomically
 
@@ -314,9 +315,15 @@ class _Progress:
 
 def report_of(paths: Sequence[Path]) -> "Report":
     """What is told of a recording, or of several of benchmarks side by side. Raises as `Recording.read` does."""
+    from benchmarks.measure.lines import format_of
     from benchmarks.measure.recording import Recording
     from benchmarks.report import page
 
+    if len(paths) == 1 and format_of(paths[0]) == "rosetta-race":
+        from benchmarks.measure.race import RaceRecording
+        from benchmarks.report import race
+
+        return race.report_of(RaceRecording.read(paths[0]))
     if len(paths) > 1:
         return page.machines([(path.stem, Recording.read(path, "rosetta-benchmark")) for path in paths])
     recording = Recording.read(paths[0])
@@ -327,9 +334,9 @@ def report_of(paths: Sequence[Path]) -> "Report":
     return scaling.report_of(recording)
 
 
-def _recording_path(context: typer.Context, out: Path | None, resume: bool) -> Path:
+def recording_path(context: typer.Context, out: Path | None, resume: bool) -> Path:
     """The recording to write or to resume. Raises CannotBeginError where it cannot be."""
-    from benchmarks.measure.recording import refuse_existing
+    from benchmarks.measure.lines import refuse_existing
 
     if resume:
         if out is None:
@@ -341,24 +348,23 @@ def _recording_path(context: typer.Context, out: Path | None, resume: bool) -> P
     return path
 
 
-def _measure(
-    command: str, path: Path, resume: bool, wait: bool, json: bool, opened: Callable[[], "Benchmark | Sweep"]
+def measure(
+    path: Path, resume: bool, wait: bool, json: bool, opened: Callable[[], "Benchmark | Sweep | Race"]
 ) -> None:
     """Measure what a recording lacks, alone on the machine; then show the results so far, and where the recording is
     unless the JSON names it.
 
-    The message of whatever error ends the measuring gets the command that resumes the recording. After Ctrl-C the
-    results so far are shown before CtrlCError is raised.
+    The message of whatever error ends the measuring gets the command that resumes the recording, which a race has
+    not. After Ctrl-C the results so far are shown before CtrlCError is raised.
     """
+    from benchmarks.measure.lines import only_writer
     from benchmarks.measure.machine import NoRestError, only_benchmark
-    from benchmarks.measure.recording import only_writer
     from benchmarks.report import render
 
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
         measuring, progress, interrupted = opened(), _Progress(), False
-        typed = [f"go on with: rosetta {command} --out {quoted(path)} --resume", *measuring.plan.python_options]
-        go_on = " ".join(typed)
+        go_on = measuring.plan.go_on(path)
         try:
             with progress.live:
                 measuring.run(progress.status, progress.note)
@@ -368,7 +374,8 @@ def _measure(
             message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
             raise RosettaError(message) from error
         except RosettaError as error:
-            if isinstance(error, CannotBeginError | NoRestError) and path.read_bytes().count(b"\n") == 1:
+            no_more = isinstance(error, CannotBeginError | NoRestError) or measuring.plan.kind == "race"
+            if no_more and path.read_bytes().count(b"\n") == 1:
                 path.unlink()  # it holds only the plan, so there is nothing to resume
                 raise
             raise RosettaError(f"{error}; {go_on}") from error

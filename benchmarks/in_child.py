@@ -95,14 +95,15 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of a recording: it has the fields of its class and no others."""
 
 
-class Visit(Measured, frozen=True):
+class Visit(Measured, frozen=True, omit_defaults=True):
     """A contestant's turn in one cycle. Lists hold the seconds of each step or call.
 
-    Its process leaves `row`, `others`, `stolen` and `tries` to whoever let it have its turn.
+    Its process leaves `row`, `others`, `stolen` and `tries` to whoever let it have its turn. What follows `peak`
+    is of a script in a race.
     """
 
     row: CountOrZero  # index of the contestant: a row of the plan, or an arrangement of workers
-    lead: list[Seconds]  # training steps before the timed ones, which do not count
+    lead: list[Seconds]  # training steps before the timed ones, which do not count; of a script all in one number
     steps: SomeSeconds  # timed training steps, or calls that decode
     loop: Seconds  # lead and timed steps together, from the first one's start until their results are read back
     finite: bool  # whether every loss is finite
@@ -110,6 +111,10 @@ class Visit(Measured, frozen=True):
     stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
     tries: Count = 1  # times that the turn was taken, since other processes had disturbed those before
     peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
+    first: CountOrZero = 0  # number of the first timed step
+    each: Count = 1  # steps that were timed together, of which `steps` has the mean
+    idle: Amount = 0.0  # cores that its process used on average since its turn before
+    joules: Amount | None = None  # that the processor used during the turn, where the system tells
 
 
 def steps(backend: Backend, emit: Emit, *, batches: Batches, lead: int) -> Visit:

@@ -185,7 +185,10 @@ class Watch:
     def __init__(self, children: Iterable[int]) -> None:
         import psutil  # here, since --help waits for this module
 
-        self.processes = [psutil.Process(), *map(psutil.Process, children)]
+        self.spent = {psutil.Process(): 0.0}  # seconds of each process, with those of its children that have ended
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                self.spent[psutil.Process(child)] = 0.0
         self.began, self.before = time.perf_counter(), self._seconds()
 
     def others(self) -> float:
@@ -204,7 +207,14 @@ class Watch:
 
     def _seconds(self) -> tuple[float, float, float]:
         """Seconds of the cores that all programs used, of those this process and the children, and stolen ones."""
-        own = sum(sum(process.cpu_times()[:2]) for process in self.processes)
+        import psutil
+
+        for process in [*self.spent]:
+            try:
+                self.spent[process] = sum(process.cpu_times()[:4])
+            except psutil.NoSuchProcess:
+                del self.spent[process]  # its parent has its seconds now
+        own = sum(self.spent.values())
         return busy_seconds(), own, _seconds_of_cores(7)  # steal, after idle, waiting and two kinds of interrupts
 
 

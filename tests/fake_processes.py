@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.in_child import Profile, Visit, WarmUp
-from benchmarks.measure import bench, machine, sentences, turns
+from benchmarks.measure import bench, machine, sentences, trainees
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Certified, Recording, Sizes, Text
@@ -147,7 +147,7 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
             "_certify": certify,
         },
         bench: {"psutil": SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=world.available))},
-        turns: {"started_side_by_side": started},
+        trainees: {"started_side_by_side": started},
         sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
         machine: {
             "Watch": watch,

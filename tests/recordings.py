@@ -16,22 +16,18 @@ from backends import BASELINE
 from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Certificate, Rung
 from benchmarks.in_child import Profile, Visit, WarmUp
+from benchmarks.measure.lines import Line, Round, Start, append_line, create_lines
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, rows_of
 from benchmarks.measure.recording import (
     FORMATS,
     Certified,
     Decoded,
     Head,
-    Line,
     Recording,
-    Round,
     RowProfile,
     ShownSentence,
     Sizes,
-    Start,
     Text,
-    append_line,
-    create_lines,
 )
 from common.config import DataConfig, TrainConfig
 from common.interface import BackendFacts

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from backends.process.parent import SCRATCH
 from benchmarks.commands import report
-from benchmarks.measure.recording import Recording, append_line, content_of, create_lines, cut_torn_line, only_writer
+from benchmarks.measure.lines import append_line, content_of, create_lines, cut_torn_line, only_writer
+from benchmarks.measure.recording import Recording
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED, temporary_folder
 from common.run_directory import RunDirectory

@@ -20,8 +20,8 @@ import pytest
 from backends.numpy_backend import NumpyBackend
 from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
-from benchmarks.commands import _measure
-from benchmarks.measure.recording import create_lines
+from benchmarks.commands import measure
+from benchmarks.measure.lines import create_lines
 from common import run_directory
 from common.errors import RosettaError, in_words
 from common.files import UNFINISHED, write_atomically
@@ -168,7 +168,7 @@ def test_measuring_tells_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     path = tmp_path / "my results.jsonl"
     full = SimpleNamespace(plan=plan_of(), run=Mock(side_effect=FULL))
     with pytest.raises(RosettaError) as caught:
-        _measure("bench", path, resume=False, wait=True, json=False, opened=lambda: full)
+        measure(path, resume=False, wait=True, json=False, opened=lambda: full)
     assert str(caught.value) == (
         f"{path}: the disk is full; {path} keeps what was measured before; go on with: rosetta bench --out '{path}' "
         "--resume"

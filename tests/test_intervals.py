@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.in_child import Visit
-from benchmarks.measure.bench import CAREFUL_ROUNDS, ENOUGH_ROUNDS
+from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import WITHIN, Row
-from benchmarks.measure.recording import Round
+from benchmarks.measure.rounds import CAREFUL_ROUNDS, ENOUGH_ROUNDS
 from benchmarks.measure.statistics import Estimate, Observations, independent_ratio, mean_of, observations
 from tests.recordings import CYCLES, RESTLESS, SECONDS, Noise, each_visit, plan_of, recording
 

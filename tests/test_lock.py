@@ -14,8 +14,8 @@ import pytest
 
 from backends.process.parent import PROJECT
 from benchmarks.measure import bench, machine
+from benchmarks.measure.lines import only_writer, refuse_existing
 from benchmarks.measure.machine import PLACE, holder_of, only_benchmark
-from benchmarks.measure.recording import only_writer, refuse_existing
 from common.errors import CannotBeginError
 from tests.program import refusal
 

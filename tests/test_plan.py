@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 
-from benchmarks.commands import _measure
+from benchmarks.commands import measure
 from benchmarks.measure import bench, plan
 from benchmarks.measure.plan import Plan, Row, require_named, rows_of
 from common.errors import CannotBeginError, RosettaError
@@ -131,5 +131,5 @@ def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp
     require_named(made, [f"numpy={program}"], path)
     dying = SimpleNamespace(plan=made, run=Mock(side_effect=RosettaError("it died")))
     with pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"):
-        _measure("bench", path, resume=True, wait=True, json=False, opened=lambda: dying)
+        measure(path, resume=True, wait=True, json=False, opened=lambda: dying)
     assert not (tmp_path / "started").exists()

@@ -12,18 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.measure import lines as lines_module
 from benchmarks.measure import recording as recording_module
 from benchmarks.measure.bench import opened_benchmark
-from benchmarks.measure.recording import (
-    Decoded,
-    Recording,
-    Round,
-    append_line,
-    create_lines,
-    cut_torn_line,
-    format_of,
-    only_writer,
-)
+from benchmarks.measure.lines import Round, append_line, create_lines, cut_torn_line, format_of, only_writer
+from benchmarks.measure.recording import Decoded, Recording
 from benchmarks.report.changes import compare
 from benchmarks.report.results import Results
 from common.errors import CannotBeginError, RosettaError
@@ -231,7 +224,7 @@ def test_what_cannot_be_written_whole_is_not_written(
         path.write_bytes(b'{"kind":"pl')
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recording_module, "append_line", cut)
+    monkeypatch.setattr(lines_module, "append_line", cut)
     new = folder / "b.jsonl"
     with pytest.raises(CannotBeginError, match="cannot be written: the disk is full"), only_writer(new, new=True):
         create_lines(new, WHOLE.head)

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.measure.lines import Round, Start
 from benchmarks.measure.plan import Row
-from benchmarks.measure.recording import Certified, Decoded, Recording, Round, Start
+from benchmarks.measure.recording import Certified, Decoded, Recording
 from benchmarks.measure.sentences import SHOWN, Sentences, weights_for
 from benchmarks.report.changes import compare, page
 from benchmarks.report.page import as_json

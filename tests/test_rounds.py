@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from benchmarks.in_child import Visit
-from benchmarks.measure.bench import CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, TIMED_SECONDS
+from benchmarks.measure.lines import Round
 from benchmarks.measure.machine import NoRestError
 from benchmarks.measure.plan import BUDGET, Plan, Row
-from benchmarks.measure.recording import Decoded, Recording, Round, RowProfile
+from benchmarks.measure.recording import Decoded, Recording, RowProfile
+from benchmarks.measure.rounds import CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, TIMED_SECONDS
 from benchmarks.measure.turns import MOST_TRIES
 from benchmarks.report.results import Results
 from common.config import DataConfig, TrainConfig

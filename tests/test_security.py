@@ -9,7 +9,11 @@ from backends.native.paddle import ALLOWED
 from backends.process.parent import PROJECT, START_SECONDS, TIMEOUT
 from backends.process.wire import LONGEST
 from benchmarks.compare.record import LONGEST_NAME, MOST_LAYERS
-from benchmarks.measure.recording import MOST_BYTES, MOST_ROWS
+from benchmarks.measure.lines import MOST_BYTES
+from benchmarks.measure.race import MOST_SCRIPTS
+from benchmarks.measure.recording import MOST_ROWS
+from benchmarks.measure.rounds import GIVES_WAY
+from benchmarks.measure.scripts import MOST_OF_A_MESSAGE, MOST_PIECES
 from common.config import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
 from common.files import LARGEST_ARCHIVE, LARGEST_JSON, MOST_MEMBERS
 from common.run_directory import LARGEST_TEXTS
@@ -38,7 +42,10 @@ LIMITS = {
     "backends/process/wire.py": [f"{LONGEST >> GIB} GiB"],
     "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
     "benchmarks/compare/record.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
-    "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB, {MOST_ROWS} rows"],
+    "benchmarks/measure/lines.py": [f"{MOST_BYTES >> MIB} MiB"],
+    "benchmarks/measure/recording.py": [f"{MOST_ROWS} rows"],
+    "benchmarks/measure/race.py": [f"{MOST_SCRIPTS} scripts, each waited for {GIVES_WAY} times the budget"],
+    "benchmarks/measure/scripts.py": [f"{MOST_OF_A_MESSAGE >> MIB} MiB, {MOST_PIECES:,}"],
 }
 
 

@@ -24,7 +24,7 @@ HEAVY = FRAMEWORKS | set("scipy sacrebleu pooch requests cpuinfo rapidfuzz jinja
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common. The recorder stands alone.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
 # So may the storeys of benchmarks.
-STOREYS = ["commands", "comparing", "report", "measure", "compare", "in_child"]
+STOREYS = ["racing", "commands", "comparing", "report", "measure", "compare", "in_child"]
 # The lessons: the plain model in each framework.
 LESSONS = {name: PROJECT / "backends" / f"{name}_backend.py" for name in TABLE if ":" not in name}
 PREFIX = re.compile(r"\b(torch|paddle|tf|tensorflow|keras|ops|nn|F|layers)\.|(Torch|Paddle|Keras|torch|paddle|keras)")

@@ -14,8 +14,9 @@ import pytest
 from backends.process.parent import BackendProcess, Runtime, Worker
 from benchmarks.in_child import Visit
 from benchmarks.measure import machine, sweep
+from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import Plan, Row
-from benchmarks.measure.recording import Recording, Round, RowProfile, Sizes, Summed
+from benchmarks.measure.recording import Recording, RowProfile, Sizes, Summed
 from benchmarks.measure.statistics import grouped
 from benchmarks.report import scaling
 from common.config import DataConfig, TrainConfig

@@ -140,6 +140,30 @@ def wait_until_idle() -> None:
             return
 
 
+def peak_memory(pid: int) -> int:
+    """The most bytes that a process has ever had in memory (resident, not swapped out), as Linux tells it; 0 of one
+    that has ended."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", system_text(Path(f"/proc/{pid}/status")), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def energy(root: Path = Path("/")) -> dict[Path, int]:
+    """Each processor's counter of energy (RAPL), in microjoules; none where the system does not let one read it."""
+    counters = (root / "sys/class/powercap").glob("intel-rapl:[0-9]*/energy_uj")
+    texts = {counter: system_text(counter).strip() for counter in counters if counter.parent.name.count(":") == 1}
+    return {counter: int(text) for counter, text in texts.items() if text.isdecimal()}
+
+
+def energy_since(before: dict[Path, int], root: Path = Path("/")) -> float | None:
+    """Joules that all processors have used since `before` was read; None where it is not known."""
+    after, used = energy(root), 0
+    for counter, microjoules in before.items():
+        largest = system_text(counter.with_name("max_energy_range_uj")).strip()
+        grown = after.get(counter, microjoules) - microjoules
+        used += grown if grown >= 0 else grown + (int(largest) if largest.isdecimal() else -grown)
+    return used / 1e6 if before else None
+
+
 def wait_until_fit(note: Callable[[str], None]) -> None:
     """Wait until other programs leave the machine alone for FIT_SECONDS; `note` is told where that takes a while.
 

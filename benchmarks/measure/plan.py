@@ -125,6 +125,11 @@ class Plan(Measured, frozen=True):
         program, between = ("bench", " \\\n    ") if self.kind == "benchmark" else ("sweep", " ")
         return between.join([f"rosetta {program}", *words, *self.python_options])
 
+    def go_on(self, path: Path) -> str:
+        """The words that tell how its recording at `path` is gone on with."""
+        program = "bench" if self.kind == "benchmark" else "sweep"
+        return " ".join([f"go on with: rosetta {program} --out {quoted(path)} --resume", *self.python_options])
+
     @property
     def python_options(self) -> list[str]:
         """The options that name the interpreters of the rows, as they are typed."""

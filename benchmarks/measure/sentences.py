@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from backends.process.parent import BackendProcess, timeout_for
 from benchmarks import in_child
-from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence, Work
+from benchmarks.measure.lines import Work
+from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence
 from common.config import ModelConfig
 from common.corpus import Material
 from common.errors import CannotBeginError

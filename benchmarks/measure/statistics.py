@@ -14,18 +14,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from statistics import fmean, median
-from typing import Literal, TypeVar
+from statistics import fmean, median, pstdev
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from benchmarks.in_child import Visit
-from benchmarks.measure.plan import Row
-from benchmarks.measure.recording import Decoded, Recording, Work
+from benchmarks.measure.lines import Lines, Work
 from benchmarks.measure.turns import usable
 
 CONFIDENCE = 0.95
 FARTHEST = 230.0  # of a logarithm from 0: beyond what is ever measured, and its exponential is a number
+UNEVEN = 0.2  # standard deviation of steps, as a share of their mean, above which the same steps are compared
 MOST_DROPPED = 0.5  # if other programs disturbed a larger share of the cycles, no row is called faster than another
 
 Word = Literal["faster", "slower", "same", "not told apart"]
@@ -138,26 +138,62 @@ class Observations:
         return [observed[right] - observed[left] for observed in both]
 
 
-def observations(recording: Recording, work: Work = "training") -> Observations:
+def observations(recording: Lines[Any], work: Work = "training") -> Observations:
     """The observations of one kind of work, without the cycles that other programs disturbed.
 
-    They are logarithms of seconds: of a training step, or of a character that a call puts out.
+    They are logarithms of seconds: of a training step, of a character that a call puts out, of a script's item.
     """
-    characters = {}  # that a call of a row puts out
-    if work != "training":
-        place = ("batch", "alone").index(work)
-        characters = {line.row: line.characters[place] for line in recording.of_kind(Decoded) if line.characters}
     cycles = ((line.number, cycle) for line in recording.rounds(work) for cycle in line.cycles if usable(cycle))
-    return observed(((number, visit) for number, cycle in cycles for visit in cycle), characters)
+    visits = [(number, visit) for number, cycle in cycles for visit in cycle]
+    same_steps = recording.SAME_STEPS and uneven(visit for _, visit in visits)
+    return observed(visits, recording.items(work), same_steps)
 
 
-def observed(visits: Iterable[tuple[int, Visit]], per_step: Mapping[int, int] | None = None) -> Observations:
-    """The observations of visits, each with its round's number; `per_step` are the characters of a row's call."""
+def observed(
+    visits: Iterable[tuple[int, Visit]], items: Mapping[int, int] | None = None, same_steps: bool = False
+) -> Observations:
+    """The observations of visits, each with its round's number.
+
+    `items` are those of a row's step, such as the characters of a call. With `same_steps` only steps of the same
+    number are compared, and the median of their ratios counts.
+    """
     found: dict[int, dict[int, float]] = {}
     for number, of_round in grouped(visits).items():
-        rows = grouped((v.row, math.log(median(v.steps) / (per_step or {}).get(v.row, 1))) for v in of_round)
-        found[number] = {row: fmean(logarithms) for row, logarithms in rows.items()}
-    return Observations(found)
+        rows = grouped((visit.row, visit) for visit in of_round)
+        per_item = {row: (items or {}).get(row, 1) for row in rows}
+        if same_steps:
+            steps = _of_same_steps(rows)
+            found[number] = {row: seconds - math.log(per_item[row]) for row, seconds in steps.items()}
+        else:
+            found[number] = {
+                row: fmean(math.log(median(visit.steps) / per_item[row]) for visit in of_row)
+                for row, of_row in rows.items()
+            }
+    return Observations({number: rows for number, rows in found.items() if rows})
+
+
+def uneven(visits: Iterable[Visit]) -> bool:
+    """Whether the steps of a contestant differ by more than UNEVEN in most of its visits."""
+    spreads = grouped((visit.row, pstdev(visit.steps) / fmean(visit.steps)) for visit in visits)
+    return any(median(of_row) > UNEVEN for of_row in spreads.values())
+
+
+def _of_same_steps(rows: Mapping[int, Sequence[Visit]]) -> dict[int, float]:
+    """The logarithm of each row's seconds by the steps that all rows did: their mean over rows and steps, and the
+    median by which the row's own differ from the rows' mean. Empty where there are no such steps."""
+    seconds = {
+        row: {
+            (visit.first + place * visit.each, visit.each): math.log(step)
+            for visit in of_row
+            for place, step in enumerate(visit.steps)
+        }
+        for row, of_row in rows.items()
+    }
+    level = {
+        step: fmean(own[step] for own in seconds.values()) for step in set.intersection(*map(set, seconds.values()))
+    }
+    overall = fmean(level.values()) if level else 0.0
+    return {row: overall + median(own[step] - level[step] for step in level) for row, own in seconds.items() if level}
 
 
 def trusted(dropped: int, cycles: int) -> bool:
@@ -165,14 +201,15 @@ def trusted(dropped: int, cycles: int) -> bool:
     return dropped <= MOST_DROPPED * cycles
 
 
-def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
+def widest(recording: Lines[Any]) -> tuple[Any, Any, Estimate] | None:
     """The two rows of a benchmark's question whose ratio has the widest interval; None before it is known."""
-    rows = recording.plan.rows
-    found = observations(recording).widest([rows.index(row) for row in recording.plan.question])
+    plan = recording.head.plan
+    rows = plan.rows
+    found = observations(recording).widest([rows.index(row) for row in plan.question])
     return (rows[found[0]], rows[found[1]], found[2]) if found else None
 
 
-def half_width(recording: Recording) -> float | None:
+def half_width(recording: Lines[Any]) -> float | None:
     """How far this interval reaches to its wider side, as a share: 0.07 is 7 %. None before it is known."""
     found = widest(recording)
     return found[2].half_width if found else None

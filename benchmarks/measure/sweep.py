@@ -27,9 +27,11 @@ from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
 from benchmarks.in_child import PROFILED_STEPS
 from benchmarks.measure import machine
+from benchmarks.measure.lines import Round, Start
 from benchmarks.measure.plan import Plan
-from benchmarks.measure.recording import LATER, Recording, Round, RowProfile, Sizes, Start, Summed, Text
-from benchmarks.measure.turns import Trainees, opened, take_turns
+from benchmarks.measure.recording import LATER, Recording, RowProfile, Sizes, Summed, Text
+from benchmarks.measure.trainees import Trainees, opened
+from benchmarks.measure.turns import take_turns
 from common.config import ModelConfig
 from common.corpus import Material, prepare
 from common.tensors import Batch, Batches, epoch_order, model_config
@@ -132,7 +134,7 @@ class Sweep:
         whole = replace(one, batch_size=settings.batch_size * self.plan.workers)
         arranged = [(alone[:1], one), (alone, one), (workers, whole), (workers, one)]  # as in ARRANGEMENTS
         contestants = [
-            Trainees(place, processes, epoch, lambda step: (LEAD, WORKERS_STEPS))
+            Trainees(place, lambda step: (LEAD, WORKERS_STEPS), processes, epoch)
             for place, (processes, epoch) in enumerate(arranged)
         ]
         warm_ups = [contestant.warm_up() for contestant in contestants]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any, get_args
 
-from benchmarks.measure.recording import Recording, Work
+from benchmarks.measure.lines import Work
+from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate, Word, independent_ratio, observations, trusted
 from benchmarks.measure.turns import usable
 from benchmarks.report.render import joined, quantity, ratio, safe, table

@@ -21,6 +21,7 @@ from benchmarks.report.render import (
     Report,
     chart,
     code,
+    corpus_of,
     count,
     day,
     digits,
@@ -197,7 +198,7 @@ def _support(results: Results) -> dict[str, str]:
         "within": percent(plan.within),
         "control": joined(*controls),
         "command": "\n".join(map(printable, plan.command.split("\n"))),
-        "origin": origin(results.head, facts),
+        "origin": origin(results.head.machine, corpus_of(results.head) | facts),
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from importlib.resources import files
-from math import floor, isfinite, log10
+from math import ceil, floor, isfinite, log10
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from rich.console import Console
 from backends import colour_of
 from benchmarks.measure.recording import Head
 from benchmarks.measure.statistics import Estimate
+from common.machine import Machine
 from common.text import for_terminal, printable
 
 MISSING = "–"  # in the place of what was not measured
@@ -39,6 +40,7 @@ MARK_OF_MARKDOWN = "[//]: # (made by rosetta report)"
 
 WIDTH, HEIGHT = 340, 42  # pixels of a chart's width, and of a bar with its name
 LONGEST_NAME = 36  # characters of a bar's name, of which so many fit beside its figure
+TWICE = 2.0  # a difference is told as a factor from here on, and below in per cent
 WIDEST = 1.5  # an interval is cut at this multiple of the longest bar
 
 
@@ -235,11 +237,14 @@ def under_headings(parts: Mapping[str, str]) -> str:
     return joined(*(f"## {title}\n\n{body}" for title, body in parts.items()))
 
 
-def origin(head: Head, more: Mapping[str, str]) -> str:
-    """A table of what a recording was made of: corpus, machine and versions, and `more` facts."""
-    machine, data = head.machine, head.plan.data
+def corpus_of(head: Head) -> dict[str, str]:
+    """The fact which corpus a benchmark or a sweep was made of."""
+    return {"corpus": f"{head.plan.data.data}, up to {head.plan.data.num_samples:,} pairs"}
+
+
+def origin(machine: Machine, more: Mapping[str, str]) -> str:
+    """A table of what a recording was made of: `more` facts, the machine and versions."""
     facts = {
-        "corpus": f"{data.data}, up to {data.num_samples:,} pairs",
         **more,
         "processor": machine["processor"],
         "instructions": machine["instructions"],
@@ -301,6 +306,20 @@ def times(ratio: float) -> str:
     """A ratio for a sentence: 1.4, 12, and 1.03 or 1.003 where one place would say too little."""
     places = 3 if ratio < 1.005 else 2 if ratio < 1.095 else 1 if ratio < 10 else 0
     return f"{ratio:,.{places}f}"
+
+
+def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
+    """The verdict on a ratio of speeds, with its number; `seconds` is how long these rounds took."""
+    word, factor = ratio.word(within), max(ratio.value, 1 / ratio.value)
+    if word == "same":
+        return f"the same within {percent(max(ratio.high, 1 / ratio.low) - 1)}"
+    if word == "not told apart":
+        minutes = ceil(seconds * ((ratio.half_width / max(within, 1e-3)) ** 2 - 1) / 60)
+        more = f"; about {count(minutes, 'more minute')} would do" if minutes > 0 else ""
+        return f"not told apart yet: ±{SPACE}{percent(ratio.half_width)} after {count(rounds, 'round')}{more}"
+    if factor >= TWICE:
+        return f"{times(factor)} times as fast" if word == "faster" else f"takes {times(factor)} times as long"
+    return f"{word} by {percent(factor - 1)}"
 
 
 def percent(share: float | None) -> str:

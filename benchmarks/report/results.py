@@ -17,8 +17,9 @@ import msgspec
 from backends import BASELINE, title_of
 from benchmarks.compare.comparer import Certificate
 from benchmarks.in_child import Profile
+from benchmarks.measure.lines import Work
 from benchmarks.measure.plan import LEAST_ROUNDS, Row
-from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence, Work
+from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
 from benchmarks.measure.statistics import MOST_DROPPED, Estimate, Word, grouped, half_width, observations, trusted
 from benchmarks.measure.turns import usable
 from benchmarks.report.render import times

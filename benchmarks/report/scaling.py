@@ -156,7 +156,7 @@ def report_of(recording: Recording) -> Report:
     values = {
         "day": render.safe(render.day(recording.head.started)),
         "command": render.code(plan.command),
-        "origin": render.origin(recording.head, {}),
+        "origin": render.origin(recording.head.machine, render.corpus_of(recording.head)),
         "units": str(plan.latent_dim),
         "pairs": str(plan.settings.batch_size),
     }

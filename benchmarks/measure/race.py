@@ -1,0 +1,192 @@
+"""A race: anybody's scripts, which take turns after they are seen to compute the same; its plan and its recording."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.mapping import MappingFile
+from benchmarks.compare.record import Side
+from benchmarks.compare.rungs import COMPARED
+from benchmarks.in_child import Amount, CountOrZero, Measured, Visit
+from benchmarks.measure import machine
+from benchmarks.measure.lines import Line, Lines, Opening, Round, Start, Work, damages_of_cycles
+from benchmarks.measure.plan import CAREFUL
+from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
+from benchmarks.measure.scripts import Runner, Script
+from benchmarks.measure.statistics import uneven
+from common.errors import RosettaError, why
+from common.text import quoted
+
+FORMAT, VERSION = "rosetta-race", 1
+WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
+BUDGET = 300.0  # seconds
+MOST_SCRIPTS = 20
+Words = Annotated[str, msgspec.Meta(max_length=2000)]
+
+
+class RacePlan(Measured, frozen=True):
+    """What is raced, how sure figures must become, and how long it may take."""
+
+    rows: Annotated[tuple[Runner, ...], msgspec.Meta(min_length=2, max_length=MOST_SCRIPTS)]
+    within: Annotated[float, msgspec.Meta(ge=0)] = WITHIN
+    budget: Annotated[float, msgspec.Meta(ge=0)] = BUDGET  # seconds
+
+    @property
+    def kind(self) -> str:
+        """What measures it."""
+        return "race"
+
+    def go_on(self, path: Path) -> str:
+        """The words that tell what to do where its recording at `path` is not finished."""
+        return f"race again with another --out than {quoted(path)}"
+
+    @property
+    def question(self) -> list[Runner]:
+        """The contestants whose ratios to one another must become as narrow as `within`."""
+        return [row for row in self.rows if not row.control] or list(self.rows)
+
+    @property
+    def careful(self) -> bool:
+        """Whether figures are wanted that are fit to quote."""
+        return self.within < CAREFUL
+
+
+class RaceHead(Opening, frozen=True, tag="race"):
+    """The first line of a race."""
+
+    plan: RacePlan
+
+
+class Proof(Line, frozen=True):
+    """Whether a contestant computes what the first one computes, by their records."""
+
+    row: CountOrZero
+    word: Literal["same", "differs", "not compared"]
+    rungs: Annotated[list[Words], msgspec.Meta(max_length=len(COMPARED))]  # that were compared
+    error: Amount | None = None  # the largest one on these; None where they differ, or nothing was compared
+    why: Annotated[list[Words], msgspec.Meta(max_length=20)] = msgspec.field(default_factory=list)
+
+
+@dataclass
+class RaceRecording(Lines[RaceHead]):
+    """An opened recording of a race."""
+
+    VERSIONS = {FORMAT: VERSION}  # noqa: RUF012
+    HEAD = RaceHead
+    LATER = Round | Proof
+    SAME_STEPS = True
+
+    def items(self, work: Work) -> dict[int, int]:
+        return {start.row: items_of(start) for line in self.rounds() for start in line.starts}
+
+    def damages(self) -> Iterator[str]:
+        rows = len(self.head.plan.rows)
+        if len({row.label for row in self.head.plan.rows}) < rows:
+            yield "two of its scripts have one name"
+        for line in self.lines:
+            named = [start.row for start in line.starts] if isinstance(line, Round) else [line.row]
+            if max(named, default=0) >= rows:
+                yield f"it has lines of other scripts than its {rows}"
+            if isinstance(line, Round):
+                yield from damages_of_cycles(line, rows)
+                if any(items_of(start) < 1 for start in line.starts):
+                    yield "a script has steps without items"
+
+
+def items_of(start: Start) -> int:
+    """The number of items in a step."""
+    items = start.facts.settings.get("batch")
+    return items if isinstance(items, int) and items <= 10**9 else 0
+
+
+class Race(Rounds[Script]):
+    """A race on its way. `mapping` says which weights of the records belong together."""
+
+    recording: RaceRecording
+
+    def __init__(self, recording: RaceRecording, seed: int = 0, mapping: MappingFile | None = None) -> None:
+        self.plan, self.mapping = recording.head.plan, mapping
+        super().__init__(recording, range(len(self.plan.rows)), seed)
+        self.records: dict[int, Path] = {}  # copies of the records that scripts made, by row
+        self.uneven = False  # whether a script's steps differ much, so that all do the same ones
+
+    def _measure(self) -> None:
+        with TemporaryDirectory() as folder:
+            self.folder = Path(folder)
+            super()._measure()
+
+    def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[Script], list[Start]]:
+        """One after another, since scripts may write the same files when they start."""
+        live: list[Script] = []
+        starts = []
+        for row in indices:
+            runner = self.plan.rows[row]
+            self.status(f"round {number}: starting {runner.label}")
+            script = Script(row, self._counts([], 1.0), runner, GIVES_WAY * self.budget)
+            began = machine.now()
+            script.start(stack)
+            ready = script.wait_until_ready()
+            seconds = machine.now() - began
+            if number == 1 and ready.record is not None and not runner.control:
+                self._keep(row, Path(ready.record))
+            starts.append(Start(row, seconds, script.facts(), script.warm_up()))
+            live.append(script)
+        for script in live:
+            script.planned = lambda own: max(one.step_seconds for one in live) if self.uneven else own
+        return live, starts
+
+    def _keep(self, row: int, record: Path) -> None:
+        """Copy a record, since the next script may write its own into the same folder."""
+        try:
+            copytree(record, self.folder / str(row) / record.name)
+        except OSError as error:
+            label = self.plan.rows[row].label
+            raise RosettaError(f"{label} names {record} as its record, which cannot be read: {why(error)}") from error
+        self.records[row] = self.folder / str(row) / record.name
+
+    def _before_turns(self, live: Sequence[Script]) -> None:
+        """See whether all compute what the first one computes."""
+        if self.recording.of_kind(Proof):
+            return
+        for row, runner in enumerate(self.plan.rows):
+            if row and not runner.control:
+                self.status(f"comparing what {runner.label} computes")
+                self.recording.append(self._proof(row))
+
+    def _proof(self, row: int) -> Proof:
+        missing = [self.plan.rows[one].label for one in (0, row) if one not in self.records]
+        if missing:
+            reason = f"{' and '.join(missing)} gave no record: take_turns(step, after=record)"
+            return Proof(row, "not compared", [], None, [reason])
+        try:
+            diff = compare_records(Side(self.records[0]), Side(self.records[row]), self.mapping)
+        except RosettaError as error:
+            return Proof(row, "not compared", [], None, [str(error)[:2000]])
+        if not diff.passed and diff.checks:
+            causes = [f"{cause.standing}: {cause.sentence}" for cause in diff.causes]
+            return Proof(row, "differs", diff.climbed, None, [*diff.explanation, *causes][:20])
+        if "forward" not in diff.climbed or not diff.control.passed:
+            reason = "the records have no output in common, or the control of their comparison failed"
+            return Proof(row, "not compared", diff.climbed, None, [reason])
+        return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks))
+
+    def _cycles(
+        self, live: Sequence[Script], rng: np.random.Generator, words: str, extra: bool
+    ) -> Iterator[list[Visit]]:
+        visits: list[Visit] = []
+        for cycle in super()._cycles(live, rng, words, extra):
+            visits += cycle
+            self.uneven |= uneven(visits)
+            yield cycle
+
+    def _most_cycles(self) -> int:
+        """So many that turns take about as long as starting: of a script that starts at once, rounds tell more."""
+        return min(CYCLES, 1 + int(self.start_seconds / self._cycle_seconds(self.matched)))

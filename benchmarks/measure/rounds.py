@@ -1,0 +1,236 @@
+"""Rounds of new processes whose contestants take turns, until what was asked is answered or the time is over.
+
+- A round starts a process for every contestant, has them take turns and ends them. Each round has new processes,
+  since two processes of the same program differ in speed.
+- No size rests on a guess: how many cycles a round has, and how long its visits are, follows from what a start and a
+  step cost here, so that three rounds fit into the time on a slow machine too.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from math import ceil
+from statistics import median
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from benchmarks.in_child import Visit
+from benchmarks.measure import machine
+from benchmarks.measure.lines import Lines, Round, Start
+from benchmarks.measure.plan import LEAST_ROUNDS
+from benchmarks.measure.statistics import half_width, widest
+from benchmarks.measure.turns import Counts, Stepper, take_turns, usable
+from common.errors import RosettaError
+
+ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
+CAREFUL_ROUNDS = 8  # the same where figures are wanted that are fit to quote
+CYCLES = 4  # in a round, where there is time
+FEWEST_CYCLES = 2  # visits become shorter before a round has fewer
+EXTRA_CYCLES = 2  # in a round that does not answer the question
+LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
+TIMED_SECONDS = 0.4  # duration of a visit's timed steps
+SHORTER = (1.0, 0.5, 0.0)  # visits of these shares of the two durations are tried, the longest first
+FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
+BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
+GIVES_WAY = 1.5  # the budget may become so many times as long, where the least number of rounds does not fit
+SLOWER = 3.0  # how many times as long as any step so far one of another row may take, before it is known
+
+One = TypeVar("One", bound=Stepper)
+
+
+class Rounds(ABC, Generic[One]):
+    """The recording that is being filled, and what is known of this machine's speed so far.
+
+    All durations are seconds.
+    """
+
+    def __init__(self, recording: Lines[Any], matched: Sequence[int], seed: int, budget: float | None = None) -> None:
+        """`matched` are the rows whose rounds answer the question. A `budget` of None is the plan's own."""
+        self.recording, self.matched, self.seed = recording, matched, seed
+        self.asked = recording.head.plan
+        self.budget = self.asked.budget if budget is None else budget
+        self.began = self.end = 0.0
+        rounds = [line for line in recording.rounds() if line.cycles]
+        last = [visit for line in rounds for cycle in line.cycles for visit in cycle]
+        self.step_seconds = {visit.row: median(visit.steps) for visit in last}  # by the row's index
+        # Of starting and warming up the matched rows; 0 before it is known, and turns included where this goes on.
+        self.start_seconds = rounds[-1].seconds if rounds else 0.0
+        self.stretch = 1.0  # how many times as long as foreseen the last cycles took
+
+    @abstractmethod
+    def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[One], list[Start]]:
+        """Start a process for each of these rows and warm it up; the processes end with the stack."""
+
+    def _before_turns(self, live: Sequence[One]) -> None:
+        """What is done with the processes of a round before they take turns, which is not part of their start."""
+
+    def _after_turns(self, live: Sequence[One], number: int, rng: np.random.Generator, extra: bool) -> None:
+        """What is done with the processes of a round before they end."""
+
+    @property
+    def left(self) -> float:
+        """What is left of the budget."""
+        return self.end - machine.now()
+
+    def status(self, doing: str) -> None:
+        """Say what is being done, the time that is left, and what is known so far."""
+        words = [doing, f"{duration(max(0.0, self.left))} left"]
+        if found := widest(self.recording):
+            left, right, ratio = found
+            words.append(f"{left.label} over {right.label} {ratio.value:.2f}, ± {ratio.half_width:.0%} so far")
+        self.say("; ".join(words))
+
+    def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
+        """Measure what the recording lacks, within the budget.
+
+        `status` is told often what is being done, and `note` what everybody should read; neither while something is
+        timed. Raises RosettaError where other programs leave the machine no rest, or where no answer fits the budget.
+        """
+        self.say, self.note = status, note
+        self.began = machine.now()
+        self.end = self.began + self.budget
+        machine.wait_until_fit(note)
+        self._prepare()
+        try:
+            self._measure()
+        except machine.NoRestError as error:
+            if half_width(self.recording) is None:
+                raise
+            note(f"{error}; this ends with what was measured before")
+
+    def _prepare(self) -> None:
+        """What comes before the first round."""
+
+    def _measure(self) -> None:
+        while self._goes_on():
+            self._round(self.matched)
+
+    @property
+    def _used(self) -> int:
+        """Number of rounds with a cycle that counts."""
+        return sum(any(map(usable, line.cycles)) for line in self.recording.rounds())
+
+    @property
+    def _answered(self) -> bool:
+        """Whether the intervals of the question are as narrow as asked, after enough rounds."""
+        if self._used < (CAREFUL_ROUNDS if self.asked.careful else ENOUGH_ROUNDS):
+            return False
+        reached = half_width(self.recording)
+        return reached is not None and reached <= self.asked.within
+
+    def _goes_on(self) -> bool:
+        """Whether the question has no answer yet, and there is time for another round."""
+        if self._answered:
+            return False
+        self._give_way()
+        return self._has_round()
+
+    def _round(self, indices: Sequence[int], extra: bool = False) -> None:
+        """Measure a round: start the process of every row, let them take turns, and end them."""
+        number = max((line.number for line in self.recording.rounds()), default=0) + 1
+        rng = np.random.default_rng([self.seed, number])
+        began = machine.now()
+        with ExitStack() as stack:
+            shuffled = [indices[place] for place in rng.permutation(len(indices))]
+            live, starts = self._opened(stack, shuffled, number)
+            live.sort(key=lambda one: one.row)
+            self.step_seconds |= {one.row: one.step_seconds for one in live}
+            if not extra:
+                self.start_seconds = machine.now() - began
+                self._give_way(opened=True)
+            self._before_turns(live)
+            cycles: list[list[Visit]] = []
+            try:
+                for cycle in self._cycles(live, rng, f"round {number} of new processes", extra):
+                    cycles.append(cycle)
+            finally:  # whatever ends it
+                if cycles:
+                    self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
+            self._after_turns(live, number, rng, extra)
+
+    def _cycles(
+        self, live: Sequence[One], rng: np.random.Generator, words: str, extra: bool
+    ) -> Iterator[list[Visit]]:
+        """Let the rows take turns, for as many cycles and with visits as long as the time allows.
+
+        Unless they are `extra`, they leave time for the rounds that an answer still needs.
+        """
+        indices, began = [one.row for one in live], machine.now()
+        to_come = 0 if extra else max(0, LEAST_ROUNDS - self._used - 1)
+        seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
+        fitting = (share for share in SHORTER if seconds >= FEWEST_CYCLES * self._cycle_seconds(indices, share))
+        share, most = next(fitting, SHORTER[-1]), EXTRA_CYCLES if extra else self._most_cycles()
+        foreseen = self._cycle_seconds(indices, share) / self.stretch
+        for one in live:
+            one.counts = self._counts(live, share)
+        for number, cycle in enumerate(take_turns(live, rng, partial(self.status, words)), 1):
+            yield cycle
+            self.step_seconds |= {one.row: one.step_seconds for one in live}
+            passed = machine.now() - began
+            self.stretch = max(1.0, passed / number / foreseen)
+            if number >= most or passed + passed / number > seconds:
+                break
+            if not usable(cycle):
+                machine.wait_until_fit(self.note)
+
+    def _most_cycles(self) -> int:
+        """How many cycles a round has, where there is time."""
+        return CYCLES
+
+    def _counts(self, live: Sequence[One], share: float) -> Counts:
+        """What tells each contestant how many steps a visit has; `share` is that of a long visit's duration."""
+        return partial(step_counts, share=share)
+
+    def _step(self, index: int) -> float:
+        """The duration of a row's steps, as last measured; a guess before that."""
+        return self.step_seconds.get(index) or SLOWER * max(self.step_seconds.values())
+
+    def _cycle_seconds(self, indices: Sequence[int], share: float = 1.0) -> float:
+        """How long a cycle of these rows will take, whose visits have this share of their longest duration."""
+        steps = map(self._step, indices)
+        return self.stretch * sum(BETWEEN + sum(step_counts(step, share)) * step for step in steps)
+
+    def _has_round(self) -> bool:
+        """Whether there is time for another round of the matched rows."""
+        if not self.start_seconds:  # nothing is known of this machine yet
+            return True
+        fewest = min(FEWEST_CYCLES, self._most_cycles())
+        cycles, share = (fewest, 1.0) if self._used >= LEAST_ROUNDS else (1, 0.0)
+        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self.matched, share)
+
+    def _give_way(self, opened: bool = False) -> None:
+        """Make the budget longer, at most by half, where the rounds that an answer needs do not fit, and note it.
+
+        With `opened`, the next round has its processes already. Raises RosettaError, before anything is measured in
+        vain, where not even two rounds would fit.
+        """
+        used = self._used
+        if not self.start_seconds or used >= LEAST_ROUNDS:
+            return
+        missing, each = LEAST_ROUNDS - used, self.start_seconds + self._cycle_seconds(self.matched, share=0.0)
+        now, latest = machine.now() - opened * self.start_seconds, self.began + GIVES_WAY * self.budget
+        if not used and now + (missing - 1) * each > latest:
+            minutes = ceil((now + missing * each - self.began) / 60)
+            raise RosettaError(
+                f"an answer needs {LEAST_ROUNDS} rounds of new processes, which take about {minutes} minutes on this "
+                f"machine; give --budget {minutes}m"
+            )
+        if now + missing * each > self.end and self.end < latest:
+            self.end = min(latest, now + missing * each)
+            self.note(
+                f"{duration(self.budget)} are too few for {LEAST_ROUNDS} rounds of new processes on this machine, so "
+                f"this takes {duration(self.end - self.began)}"
+            )
+
+
+def step_counts(step_seconds: float, share: float) -> tuple[int, int]:
+    """How many steps of a visit do not count, and how many are timed; `share` is that of a long visit's duration."""
+    lead, timed = (ceil(share * seconds / step_seconds) for seconds in (LEAD_SECONDS, TIMED_SECONDS))
+    return max(lead, FEWEST_STEPS[0]), max(timed, FEWEST_STEPS[1])
+
+
+def duration(seconds: float) -> str:
+    """A duration in minutes and seconds: 2 min 5 s."""
+    return f"{round(seconds) // 60} min {round(seconds) % 60} s"

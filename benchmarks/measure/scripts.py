@@ -1,0 +1,295 @@
+"""Contestants that are anybody's scripts, which call `take_turns` of rosetta_record: the parent's side of it.
+
+A script has its own arguments, output and interpreter. It talks by a socket pair of which it gets one end: a JSON
+object a line, `ready` once, then `took` for each `turn`. Nothing that it sends is trusted: messages have types and a
+limit, times are compared with the clock of this process, and whatever it does ends in one sentence.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from math import ceil
+from secrets import token_hex
+from statistics import fmean
+from time import monotonic
+from typing import Annotated, Any, Literal
+
+import msgspec
+import psutil
+
+from backends.process.environment import matched_settings
+from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, WarmUp
+from benchmarks.measure import machine
+from benchmarks.measure.plan import Short
+from benchmarks.measure.turns import Stepper
+from common.errors import CannotBeginError, RosettaError
+from common.interface import BackendFacts
+from common.machine import cores
+from common.text import printable
+
+TURNS = "ROSETTA_TURNS"  # the variable that names the socket
+MARK = "ROSETTA_RACE"  # a variable with a random value, by which whatever a script starts is found and ended
+MOST_OF_A_MESSAGE = 1 << 20  # bytes
+MOST_BEYOND = 1e-3  # seconds by which a script's clock may go before this process's in a turn
+MOST_PIECES = 10_000  # times in a message
+PIECE_SECONDS = 1e-3  # shorter steps are timed together
+SYNCED_SECONDS = 0.05  # the same where the device is waited for, so that waiting is a small part
+WARM_UP_STEPS = 2  # after the cold one
+ENDING_SECONDS = 10.0  # allowed for ending, for processes that were killed
+MOST_KILLS = 5  # times that a script's processes are looked for and killed, since they may start others meanwhile
+LAST_WORDS = 2000  # bytes at the end of a script's output, from which an error message quotes the last line
+Long = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class Runner(Measured, frozen=True):
+    """A script that is raced, and how it is started."""
+
+    name: Short
+    command: Annotated[tuple[Long, ...], msgspec.Meta(min_length=1, max_length=1000)]  # the script and its arguments
+    python: Long
+    variables: Annotated[dict[Short, Long], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
+    lane: Literal["matched", "default"] = "default"
+    control: bool = False  # a second process of the first script, to show how far two equal ones come out apart
+
+    @property
+    def label(self) -> str:
+        """The name of this contestant in tables and sentences."""
+        return f"{self.name}{', matched' * (self.lane == 'matched')}{', control' * self.control}"
+
+
+class Ready(Measured, frozen=True):
+    """What a script says when it has called `take_turns`."""
+
+    python: Short
+    versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=20)]  # by package; "" of one that is not imported
+    batch: Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # items in a step
+    synced: bool
+    record: Long | None  # absolute path of the folder of its record
+
+
+class Took(Measured, frozen=True):
+    """How long the steps of a turn took."""
+
+    first: CountOrZero  # number of the first timed step
+    lead: Amount  # seconds of all steps before it
+    steps: Annotated[list[Seconds], msgspec.Meta(min_length=1, max_length=MOST_PIECES)]  # means of the timed pieces
+
+
+class Message(Measured, frozen=True):
+    """A line that a script sends."""
+
+    ready: Ready | None = None
+    took: Took | None = None
+
+
+@dataclass
+class Script(Stepper):
+    """A script in a process of its own. Raises RosettaError where it does anything but what it is asked."""
+
+    runner: Runner
+    patience: float  # seconds after which a script that sends nothing is ended
+    planned: Callable[[float], float] = field(default=lambda own: own, kw_only=True)  # step for which turns are sized
+
+    def start(self, stack: ExitStack) -> None:
+        """Start the process; it ends with the stack."""
+        self.mark, self.buffer, self.doing = token_hex(16), b"", "before it called take_turns"
+        self.output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
+        self.wire, end_of_child = socket.socketpair()
+        stack.enter_context(self.wire)
+        with end_of_child:
+            variables = {TURNS: str(end_of_child.fileno()), MARK: self.mark}
+            try:
+                self.process = subprocess.Popen(
+                    [self.runner.python, *self.runner.command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self.output,
+                    stderr=self.output,
+                    env=environment_of(self.runner) | variables,
+                    pass_fds=[end_of_child.fileno()],
+                    start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the script
+                )
+            except OSError as error:
+                raise CannotBeginError(f"{self.runner.python} cannot be started: {error.strerror}") from error
+        stack.callback(self.end)
+        self.known = psutil.Process(self.process.pid)
+        self.death = os.pidfd_open(self.process.pid)
+        stack.callback(os.close, self.death)
+
+    def wait_until_ready(self) -> Ready:
+        """Wait until the script has called `take_turns`."""
+        ready: Ready = self._received("ready")
+        self.ready, self.doing = ready, "while it waited for its turn"
+        self.slept = monotonic(), self._busy()
+        return ready
+
+    def warm_up(self) -> WarmUp:
+        """The first step, in which frameworks compile, and two more."""
+        cold = self._turn(0, 0, 1, 1).steps[0]
+        steps = self._turn(1, 0, WARM_UP_STEPS, 1).steps
+        self.step_seconds = fmean(steps)
+        return WarmUp(cold, steps, self._peak())
+
+    def facts(self) -> BackendFacts:
+        """What is known of the process."""
+        ready = self.ready
+        versions = ", ".join(f"{name} {version}" for name, version in ready.versions.items() if version)
+        settings: dict[str, bool | int | float | str] = {"batch": ready.batch, "synced": ready.synced}
+        threads = self.known.num_threads()
+        return BackendFacts(
+            version=versions,
+            device="",
+            threads=threads,
+            precision="",
+            settings=settings,
+            import_seconds=0.0,
+            build_seconds=0.0,
+            python=self.runner.python,
+            python_version=ready.python,
+            libraries=[],
+            os_threads=threads,
+        )
+
+    @property
+    def pids(self) -> list[int]:
+        return [one.pid for one in self._family()]
+
+    def visit(self, first: int) -> Visit:
+        """Steps that do not count, then timed pieces of steps."""
+        since, before = self.slept
+        idle = max(0.0, self._busy() - before) / max(monotonic() - since, 1e-3)
+        step = self.planned(self.step_seconds)
+        lead, timed = self.counts(step)
+        each = ceil((SYNCED_SECONDS if self.ready.synced else PIECE_SECONDS) / step)
+        pieces = min(ceil(timed / each), MOST_PIECES)
+        energy, began = machine.energy(), machine.now()
+        took = self._turn(first, lead, pieces, each)
+        loop, used = machine.now() - began, machine.energy_since(energy)
+        self.step_seconds = fmean(took.steps)
+        led = [took.lead] if took.lead else []
+        return Visit(
+            0, led, took.steps, loop, True, peak=self._peak(), first=took.first, each=each, idle=idle, joules=used
+        )
+
+    def _turn(self, first: int, lead: int, pieces: int, each: int) -> Took:
+        """Let the script do its steps, and wait until they are done."""
+        if self.process.poll() is None:
+            self.doing = "in its turn"
+        turn = {"first": first, "lead": lead, "pieces": pieces, "each": each}
+        began = monotonic()
+        with suppress(ConnectionError):  # what came of it is seen when nothing arrives
+            self.wire.sendall(msgspec.json.encode({"turn": turn}) + b"\n")
+        took: Took = self._received("took")
+        passed = monotonic() - began
+        told = took.lead + each * sum(took.steps)
+        if len(took.steps) != pieces or told > passed + MOST_BEYOND:
+            raise RosettaError(
+                f"{self.runner.label} sent {len(took.steps)} times, {told:.3g} s in all; expected {pieces}, and the "
+                f"turn took {passed:.3g} s"
+            )
+        self.doing = "while it waited for its turn"
+        self.slept = monotonic(), self._busy()
+        return took
+
+    def _received(self, kind: str) -> Any:
+        """The content of the next message, which is to be of this kind."""
+        latest = monotonic() + self.patience
+        while b"\n" not in self.buffer:
+            watched = [self.wire.fileno(), self.death]
+            readable, _, _ = select.select(watched, [], [], max(0.0, latest - monotonic()))
+            if not readable:
+                raise RosettaError(
+                    f"{self.runner.label} sent nothing for {self.patience:.0f} s {self.doing}, and was ended; see "
+                    "whether it ends when it is run alone, or give a longer --budget"
+                )
+            # A process that it forked may hold the socket, so its death is watched, too.
+            part = self.wire.recv(1 << 16) if watched[0] in readable else b""
+            if not part:
+                raise RosettaError(self._how_it_ended())
+            self.buffer += part
+            if len(self.buffer) > MOST_OF_A_MESSAGE:
+                raise RosettaError(f"{self.runner.label} sent a message of more than {MOST_OF_A_MESSAGE >> 20} MiB")
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        try:
+            content = getattr(msgspec.json.decode(line, type=Message), kind)
+        except (ValueError, RecursionError) as error:
+            wrong = printable(str(error))[:300]
+            raise RosettaError(f"{self.runner.label} sent what take_turns does not send: {wrong}") from error
+        if content is None or self.buffer:
+            raise RosettaError(
+                f"{self.runner.label} sent another message than `{kind}`; is take_turns called in several processes?"
+            )
+        return content
+
+    def _how_it_ended(self) -> str:
+        """The message of the error that reports the script's end."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(ENDING_SECONDS)
+        status = self.process.returncode
+        ended = "closed its socket" if status is None else f"ended with status {status}"
+        if status is not None and status < 0:
+            ended = f"was ended by signal {-status} ({signal.Signals(-status).name})"
+        size = os.fstat(self.output.fileno()).st_size
+        written = os.pread(self.output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
+        lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]
+        words = next(filter(None, reversed(lines)), "")
+        message = f"{self.runner.label} {ended} {self.doing}"
+        if status == 0 and "before" in self.doing:
+            message += "; end the script with take_turns(step), which `from rosetta_record import take_turns` imports"
+        return f"{message}; its last words: {words}" if words else message
+
+    def _family(self) -> list[psutil.Process]:
+        """The process and those that it has started, while they are alive."""
+        try:
+            return [self.known, *self.known.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _busy(self) -> float:
+        """Seconds of cores that the process and those that it has started have used so far."""
+        total = 0.0
+        for process in self._family():
+            with suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])
+        return total
+
+    def _peak(self) -> int:
+        return max(1, machine.peak_memory(self.process.pid))
+
+    def end(self) -> None:
+        """End the process and whatever it has started."""
+        left = self._family()
+        for _ in range(MOST_KILLS):
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
+            with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
+                self.process.wait(ENDING_SECONDS)
+            psutil.wait_procs(left, ENDING_SECONDS)
+            left = _marked(self.mark)
+            if not left:
+                break
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    """The processes that a script has left behind, whatever group or parent they have now."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def environment_of(runner: Runner) -> dict[str, str]:
+    """The environment of a script: that of this process, in the matched lane with the same settings for all."""
+    environment = dict(os.environ)
+    if runner.lane == "matched":
+        for settings in matched_settings(cores()).values():
+            environment |= settings
+    return environment | runner.variables

@@ -1,0 +1,199 @@
+"""The command `race`, which the command line finds here by its name: anybody's scripts, raced in turns."""
+
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import typer
+
+from backends.commands import options
+from benchmarks.commands import Out, Wait, measure, recording_path
+from benchmarks.comparing import Mapping as MappingOption
+from common import terminal
+from common.errors import CannotBeginError, RosettaError
+from common.text import printable
+
+if TYPE_CHECKING:
+    from benchmarks.measure.scripts import Runner
+
+LANES: dict[str, Literal["matched", "default"]] = {
+    "matched": "matched",
+    "installed": "default",
+}  # as they are typed, and as they are recorded
+
+
+def race(
+    context: typer.Context,
+    scripts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCRIPT...",
+            help="Two scripts or more that call take_turns; each is a path, 'a path and arguments', or NAME='…'.",
+        ),
+    ],
+    python: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="The Python interpreter of the script NAME.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:VARIABLE=VALUE", help="An environment variable for the script NAME alone."),
+    ] = None,
+    lanes: Annotated[
+        str,
+        typer.Option(help="installed: as your shell has it; matched: the same threads and memory for all; or both."),
+    ] = "installed",
+    against: Annotated[
+        str | None, typer.Option(metavar="COMMIT", help="Race the one script against what it was in this commit.")
+    ] = None,
+    control: Annotated[
+        bool, typer.Option("--control", help="Race the first script twice, to see whether equal ones come out equal.")
+    ] = False,
+    mapping: MappingOption = None,
+    within: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Race until each interval's half-width is at most this.")
+    ] = "3%",
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Take at most so long.")] = "5m",
+    fail_slower: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="Exit with 1 if the first script is surely slower by more than this."),
+    ] = None,
+    out: Out = None,
+    wait: Wait = True,
+    json: options.Json = False,
+) -> None:
+    """Race scripts of your own in turns, after their records show whether all compute the same.
+
+    Each runs in its own process and ends with take_turns(step), which is in the file rosetta_record.py. The first one
+    is compared with each other one.
+    """
+    from benchmarks.compare.mapping import read_mapping
+    from benchmarks.measure.race import FORMAT, VERSION, Race, RaceHead, RacePlan, RaceRecording
+    from benchmarks.report.race import RaceResults
+
+    limit = options.share(fail_slower) if fail_slower is not None else None
+    known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume=False)
+    with ExitStack() as stack:
+        if against is not None:
+            if len(scripts) != 1:
+                raise CannotBeginError(f"--against takes one script, and {len(scripts)} were given")
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            scripts = [*scripts, _as_it_was(scripts[0], against, folder)]
+        runners = _runners(scripts, python or [], env or [], lanes, control)
+        plan = RacePlan(runners, options.share(within), options.seconds(budget))
+
+        def opened() -> Race:
+            head = RaceHead(*RaceHead.now(FORMAT, VERSION), plan)
+            return Race(RaceRecording.create(path, head), mapping=known)
+
+        measure(path, False, wait, json, opened)
+    if limit is None:
+        return
+    results = RaceResults(RaceRecording.read(path))
+    found = results.slower(limit)
+    if found == "slower":
+        raise RosettaError(f"slower by more than {fail_slower}: {results.sentences[0]}")
+    if found == "not told apart":
+        terminal.warn(f"whether it is slower by more than {fail_slower} is not told apart: {results.sentences[0]}")
+
+
+def _runners(
+    scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str, control: bool
+) -> "tuple[Runner, ...]":
+    """The contestants of a race, as they were typed. Raises CannotBeginError."""
+    from benchmarks.measure.scripts import Runner
+
+    commands = [_named(script) for script in scripts]
+    names = [name for name, _ in commands]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise CannotBeginError(f"two scripts are called {twice}; name them: A={scripts[0]} B={scripts[-1]}")
+    interpreters = {name: _program(given) for name, given in _of_names(names, "python", "=", pythons)}
+    values: dict[str, dict[str, str]] = {name: {} for name in names}
+    for name, given in _of_names(names, "env", ":", variables):
+        variable, equals, value = given.partition("=")
+        if not variable or not equals:
+            raise CannotBeginError(f"--env is NAME:VARIABLE=VALUE; found {name}:{given}")
+        values[name][variable] = value
+    unknown = [lane for lane in lanes.split(",") if lane not in LANES]
+    if unknown:
+        raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
+    found = [
+        Runner(name, command, interpreters.get(name, sys.executable), values[name], lane)
+        for lane in dict.fromkeys(LANES[lane] for lane in lanes.split(","))
+        for name, command in commands
+    ]
+    if len(found) + control < 2:
+        raise CannotBeginError(
+            "a race needs two scripts, or one with --against, --control or --lanes matched,installed"
+        )
+    return (*found, *([msgspec.structs.replace(found[0], control=True)] if control else []))
+
+
+def _named(script: str) -> tuple[str, tuple[str, ...]]:
+    """The name and the command of a script that was typed as a path, as a path with arguments, or as NAME=SCRIPT."""
+    name, equals, rest = script.partition("=")
+    named = bool(equals) and not os.path.exists(script) and os.path.basename(name) == name and " " not in name
+    command = rest if named else script
+    try:
+        words = (command,) if os.path.exists(command) else tuple(shlex.split(command))
+    except ValueError as error:
+        raise CannotBeginError(f"{script} is no command: {error}") from error
+    if not words or not os.path.isfile(words[0]):
+        raise CannotBeginError(f"{words[0] if words else script} is not a file; give the path of a Python script")
+    return name if named else Path(words[0]).stem, words
+
+
+def _of_names(names: Sequence[str], option: str, between: str, given: Sequence[str]) -> list[tuple[str, str]]:
+    """The parts of options that each begin with the name of a script. Raises CannotBeginError."""
+    parts = [text.partition(between) for text in given]
+    for name, found, _ in parts:
+        if not found or name not in names:
+            known = ", ".join(names)
+            raise CannotBeginError(
+                f"--{option} begins with the name of a script and {between}; found {name}, of {known}"
+            )
+    return [(name, rest) for name, _, rest in parts]
+
+
+def _program(path: str) -> str:
+    program = shutil.which(path)
+    if program is None:
+        raise CannotBeginError(f"{path} is no program that can be run; give --python another path")
+    return os.path.abspath(program)
+
+
+def _as_it_was(script: str, commit: str, folder: Path) -> str:
+    """The script as it was in a commit, as it is typed for a race; what the commit has is unpacked into the folder.
+
+    Raises CannotBeginError where git does not know the commit, or the commit not the script.
+    """
+    name, (path, *arguments) = _named(script)
+    where = Path(path).resolve()
+
+    def git(within: Path, *words: str) -> bytes:
+        try:
+            return subprocess.run(["git", "-C", within, *words], capture_output=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            message = getattr(error, "stderr", b"").decode(errors="replace").strip() or str(error)
+            raise CannotBeginError(f"--against {commit}: git cannot give {path}: {printable(message)}") from error
+
+    root = Path(os.fsdecode(git(where.parent, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
+    found = git(root, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode()
+    archive = git(root, "archive", "--format=tar", found.split()[-1])
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+    before = folder / where.relative_to(root)
+    if not before.is_file():
+        raise CannotBeginError(f"--against {commit}: this commit has no {where.relative_to(root)}")
+    called = re.sub(r"[^\w.^~-]", "-", f"{name}@{commit}".replace("@", "-at-", 1))
+    return f"{called}={shlex.join([str(before), *arguments])}"

@@ -1,0 +1,327 @@
+"""Scripts of strangers in a race: what is measured of those that behave, and what becomes of those that do not."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+
+from backends.process.parent import PROJECT
+from benchmarks.in_child import Visit, WarmUp
+from benchmarks.measure import machine, rounds, scripts
+from benchmarks.measure.lines import Round, Start
+from benchmarks.measure.plan import Row
+from benchmarks.measure.race import FORMAT, VERSION, RaceHead, RacePlan, RaceRecording
+from benchmarks.measure.scripts import Runner, Script
+from benchmarks.measure.statistics import Estimate, observed, uneven
+from benchmarks.report.race import misfits
+from benchmarks.report.render import SPACE, verdict
+from common.errors import RosettaError
+from rosetta_pytest import assert_not_slower
+from tests import recordings
+from tests.program import rosetta
+from tests.recordings import MACHINE
+
+STEPS = """
+import os, sys, threading, time
+sys.path.insert(0, {project!r})
+from rosetta_record import take_turns
+begun = time.perf_counter()
+def step():
+    time.sleep(0.01)
+"""
+# A script without our half, which reads turns and answers as it likes.
+RAW = """
+import json, os, socket
+wire = socket.socket(fileno=int(os.environ["ROSETTA_TURNS"])).makefile("rw")
+def say(**message):
+    print(json.dumps(message), file=wire, flush=True)
+    return wire.readline()
+READY = {{"python": "3", "versions": {{}}, "batch": 1, "synced": False, "record": None}}
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Starts a script of this text, which is ended with the test at the latest."""
+    monkeypatch.setattr(scripts, "ENDING_SECONDS", 5.0)
+    with ExitStack() as stack:
+
+        def started(text: str, patience: float = 20.0) -> Script:
+            path = tmp_path / "side.py"
+            path.write_text(text.format(project=str(PROJECT)))
+            script = Script(0, lambda step: (1, 2), Runner("side", (str(path),), sys.executable), patience)
+            script.start(stack)
+            return script
+
+        yield started
+
+
+def visited(script: Script) -> Visit:
+    """A turn of a script that has been started and warmed up."""
+    script.wait_until_ready()
+    script.warm_up()
+    return script.visit(0)
+
+
+MISBEHAVING = {
+    "crashes before": ("raise SystemExit('no such model')", r"status 1 before it.*; its last words: no such model"),
+    "crashes in a step": (STEPS + "take_turns(lambda: 1 / 0)", r"status 1 in its turn; .*ZeroDivisionError"),
+    "is killed": (STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))", r"signal 9 \(SIGKILL\) in its turn"),
+    "never calls it": (STEPS, r"status 0 before it called take_turns; end the script with take_turns\(step\)"),
+    "exits early": (
+        STEPS + "threading.Timer(0.3, lambda: os._exit(0)).start(); take_turns(step)",
+        "ended with status 0 while it waited for its turn",
+    ),
+    "calls it twice": (
+        STEPS + "take_turns(lambda: take_turns(step))",
+        "in its turn; .*take_turns was called before; expected it once",
+    ),
+    "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "sent nothing for 1 s in its turn, and was ended"),
+    "hangs before": (STEPS + "time.sleep(60)", "sent nothing for 1 s before it called take_turns, and was ended"),
+    "two processes": (STEPS + "os.fork(); take_turns(step)", "another message than .*several processes"),
+    "sends no JSON": (RAW + "print('step 1', file=wire, flush=True); wire.read()", "what take_turns does not send"),
+    "sends other types": (RAW + "say(ready=READY | {{'batch': 'many'}})", "what take_turns does not send: .*`int`"),
+    "sends no end": (RAW + "wire.write('1' * 2000000)", "a message of more than 1 MiB"),
+    "is too quick": (
+        RAW + "say(ready=READY)\nwhile True: say(took={{'first': 0, 'lead': 0.0, 'steps': [1e9]}})",
+        "sent 1 times, 1e.09 s in all; expected 1, and the turn took",
+    ),
+    "counts otherwise": (
+        RAW + "say(ready=READY)\nwhile True: say(took={{'first': 0, 'lead': 0.0, 'steps': [1e-9] * 9}})",
+        "sent 9 times, .*; expected 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", MISBEHAVING)
+def test_a_script_that_misbehaves_is_ended_and_one_sentence_says_how(how: str, start: Any) -> None:
+    text, message = MISBEHAVING[how]
+    script = start(text, 1.0 if "hangs" in how else 20.0)
+
+    def three_turns() -> None:
+        visited(script)
+        if how == "exits early":
+            script.process.wait(10)
+        script.visit(0)
+
+    with pytest.raises(RosettaError, match=message) as caught:
+        three_turns()
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("side ")
+
+
+def test_what_a_script_prints_reads_and_starts_is_its_own_and_all_of_it_is_ended(start: Any) -> None:
+    """A process that it forked computes on, has left its group and holds its socket."""
+    script = start(
+        STEPS
+        + """
+print("ready", {{"took": 1}}, flush=True)
+assert sys.stdin.read() == "" and sys.argv[1:] == [] and "ROSETTA_TURNS" not in os.environ
+os.system("python3 -c 'import os; os.fstat(3)' 2>/dev/null")
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True: pass
+    os._exit(0)
+os.wait()
+take_turns(step, batch=5)
+"""
+    )
+    assert visited(script).steps == pytest.approx([0.01, 0.01], rel=0.9)
+    assert script.ready.batch == 5
+
+    def left() -> list[psutil.Process]:
+        return scripts._marked(script.mark)
+
+    assert len(left()) == 2
+    script.end()
+    assert left() == []
+
+
+def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:
+    spin = "threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()\n"
+    script = start(STEPS + spin + "take_turns(step)")
+    visited(script)
+    time.sleep(0.3)
+    visit = script.visit(0)
+    assert visit.idle > 0.3
+    found = [*misfits("side", [visit], 1.4)]
+    assert "side used" in found[0]
+    assert "while it was not its turn" in found[0]
+    assert "takes 1.4 times as long at the end of a round" in found[-1]
+    calm = msgspec.structs.replace(visit, idle=0.0, lead=[], loop=sum(visit.steps))
+    assert [*misfits("side", [calm], 1.0)] == []
+
+
+RECORDED = (
+    STEPS
+    + """
+import numpy as np
+from rosetta_record import Record
+kernel, inputs = np.arange(6.0).reshape(2, 3), np.array([[1.0, 2.0]])
+record = Record({folder!r})
+record.inputs(x=inputs)
+record.layer("output", "Dense", {{"kernel": kernel}}, output=inputs @ kernel * {factor})
+record.forward(y=inputs @ kernel * {factor})
+def step(number):
+    time.sleep({seconds})
+take_turns(step, batch={batch}, after=record)
+"""
+)
+
+
+def side(path: Path, seconds: float, factor: float = 1.0, batch: int = 1) -> Path:
+    """A script that records a small model and whose step sleeps for so many seconds."""
+    folder = str(path.with_name("record"))  # the same for all
+    path.write_text(RECORDED.format(project=str(PROJECT), folder=folder, factor=factor, seconds=seconds, batch=batch))
+    return path
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Races of three rounds with short turns, which mind no other program."""
+    for name, value in {"LEAD_SECONDS": 0.02, "TIMED_SECONDS": 0.04, "CAREFUL_ROUNDS": 3, "ENOUGH_ROUNDS": 3}.items():
+        monkeypatch.setattr(rounds, name, value)
+    monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
+    monkeypatch.setattr(machine, "MOST_OTHERS", math.inf)
+    monkeypatch.setattr(machine, "wait_until_fit", lambda note: None)
+
+
+def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path, short: None) -> None:
+    """Times are those of an item: a step of twice as many that takes as long is twice as fast."""
+    slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=4)
+    out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
+    options = ["--out", out, "--json", "--control", "--within", "50%", "--env", "slow:MINE=1"]
+    status, printed, errors = rosetta("race", quick, slow, *options)
+    assert status == 0, errors
+    found = json.loads(printed)
+    assert "quick is" in found["headline"]
+    assert "times as fast as slow" in found["headline"]
+    assert found["headline"].endswith("computes the same (forward).")
+    assert 2 < found["rows"][1]["ratio"]["value"] < 8
+    assert [row["items"] for row in found["rows"]] == [4, 1]
+    assert found["rows"][0]["start"] > found["rows"][0]["first_step"] > 0.02
+    assert 0.2 < found["control"]["value"] < 5
+    assert found["rounds"] == 3
+    assert RaceRecording.read(out).head.plan.rows[1].variables == {"MINE": "1"}
+    assert rosetta("report", out, "-o", page)[0] == 0
+    assert "computes the same (forward)" in page.read_text()
+    shown = rosetta("report", out)[1]
+    assert "items a step" in shown
+    assert rosetta("compare", out, out)[0] == 1, "it is no benchmark"
+
+
+def test_pytest_fails_for_a_surely_slower_script_and_another_model_is_told(
+    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        """What the command prints, in this process, which has short races."""
+        return subprocess.CompletedProcess(command, *rosetta(*command[3:]))
+
+    monkeypatch.setattr("rosetta_pytest.subprocess.run", here)
+    old, new = side(tmp_path / "old.py", 0.01), side(tmp_path / "new.py", 0.03, factor=1.5)
+    with pytest.raises(pytest.fail.Exception) as failed:
+        assert_not_slower(new, old, tmp_path, by="5%", within="50%")
+    told = " ".join(str(failed.value).split())
+    assert "not the same model: parts at forward" in told
+    assert re.search(r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", told)
+    assert "new is" in assert_not_slower(old, new, tmp_path, by="5%", within="50%")
+
+
+def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, short: None) -> None:
+    """With the modules that it had then."""
+    (tmp_path / "code").mkdir()
+    script = side(tmp_path / "code" / "train.py", 0.0)
+    script.write_text(script.read_text().replace("time.sleep(0.0)", "time.sleep(__import__('mine').SECONDS)"))
+    mine = script.with_name("mine.py")
+    mine.write_text("SECONDS = 0.03")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "before"]):
+        subprocess.run([*git, *words], check=True)
+    mine.write_text("SECONDS = 0.01")
+    options = ["--within", "50%", "--json", "--out", tmp_path / "r.jsonl"]
+    status, printed, errors = rosetta("race", script, "--against", "HEAD", *options)
+    assert status == 0, errors
+    assert "train-at-HEAD" in printed
+    assert 1.5 < json.loads(printed)["rows"][1]["ratio"]["value"] < 6
+    assert "git cannot give" in rosetta("race", script, "--against", "--output=x", *options[:-1], tmp_path / "s")[2]
+
+
+def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path) -> None:
+    one = side(tmp_path / "one.py", 0.01)
+    for arguments, message in {
+        ("nowhere.py", one): "nowhere.py is not a file",
+        (one, one): f"two scripts are called one; name them: A={one} B={one}",
+        (one,): "a race needs two scripts",
+        (one, f"b={one}", "--env", "c:A=1"): "--env begins with the name of a script and :; found c, of one, b",
+        (one, f"b={one}", "--env", "b:A"): "--env is NAME:VARIABLE=VALUE; found b:A",
+        (one, f"b={one}", "--python", "b=/no/python"): "/no/python is no program",
+        (one, f"b={one}", "--lanes", "default"): "--lanes names default; the lanes are matched, installed",
+        (one, f"b={one}", "--against", "HEAD"): "--against takes one script, and 2 were given",
+    }.items():
+        status, _, errors = rosetta("race", *arguments)
+        assert (status, message in errors) == (2, True), errors
+
+
+def test_where_steps_differ_much_the_same_steps_are_compared() -> None:
+    """Every other step takes ten times as long, and the two scripts time another share of these."""
+
+    def visit(row: int, first: int, steps: int, slower: float) -> tuple[int, Visit]:
+        seconds = [slower * (0.1 if number % 2 else 0.01) for number in range(first, first + steps)]
+        return 1, Visit(row, [], seconds, 9.0, True, first=first)
+
+    visits = [visit(0, 0, 5, 1.0), visit(1, 1, 4, 1.1), visit(0, 7, 3, 1.0), visit(1, 7, 2, 1.1)]
+    assert uneven(visit for _, visit in visits)
+    paired, plain = (observed(visits, same_steps=same).logarithms[1] for same in (True, False))
+    assert paired[1] - paired[0] == pytest.approx(math.log(1.1))
+    assert abs(plain[1] - plain[0]) > 0.5
+    assert observed([visit(0, 0, 2, 1.0), visit(1, 5, 2, 1.0)], same_steps=True).logarithms == {}
+    assert not uneven([Visit(0, [], [0.1, 0.11], 1.0, True)])
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        (Estimate(1.12, 1.09, 1.15), "faster by 12 %"),
+        (Estimate(1 / 1.05, 0.93, 0.97), "slower by 5 %"),
+        (Estimate(2.5, 2.4, 2.6), "2.5 times as fast"),
+        (Estimate(0.4, 0.39, 0.41), "takes 2.5 times as long"),
+        (Estimate(1.0, 0.98, 1.02), "the same within 2 %"),
+        (Estimate(1.0, 0.95, 1.06), "not told apart yet: ± 6 % after 5 rounds; about 4 more minutes would do"),
+    ],
+)
+def test_a_verdict_has_its_number(estimate: Estimate, words: str) -> None:
+    assert verdict(estimate, 0.03, 5, 75.0).replace(SPACE, " ") == words
+
+
+def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:
+    """Names of a stranger's are no markup, and numbers are in their ranges."""
+    out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
+    runners = tuple(Runner(name, (f"{name}.py",), "python3") for name in ("one", "two"))
+    made = RaceRecording.create(out, RaceHead(FORMAT, VERSION, MACHINE, "2026-07-01T10:00:00Z", RacePlan(runners)))
+    facts = replace(recordings.facts(Row("torch")), settings={"batch": 1})
+    starts = [Start(row, 0.5, facts, WarmUp(0.1, [0.01], 10**8)) for row in (0, 1)]
+    for number in (1, 2, 3):
+        visits = [Visit(row, [0.5], [0.01 + 0.001 * row * number], 0.51, True, first=3) for row in (0, 1)]
+        made.append(Round(number, "training", starts, [visits], 2.0))
+    text = out.read_text()
+    out.write_text(text.replace('"name":"two"', '"name":"<b>|@x"'))
+    assert rosetta("report", out, "-o", page)[0] == 0
+    assert "&lt;b&gt;" in page.read_text()
+    assert "<b>|" not in page.read_text()
+    changes = {'"batch":1': '"batch":0', '"row":1': '"row":7', '"two"': '"one"', '"first":': '"last":'}
+    for before, after in changes.items():
+        assert before in text
+        out.write_text(text.replace(before, after))
+        with pytest.raises(RosettaError, match=r"damaged|is no line of"):
+            RaceRecording.read(out)

@@ -38,7 +38,7 @@ def race(
     scripts: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCRIPT...",
+            metavar="SCRIPT",
             help="Two scripts or more that call take_turns; each is a path, 'a path and arguments', or NAME='…'.",
         ),
     ],

@@ -280,3 +280,28 @@ def test_the_command_says_whether_the_machine_is_fit(monkeypatch) -> None:
         for option, said in ([], "2 GiB in use"), (["--json"], f'"fit": {str(ok).lower()}'):
             got, out, _ = rosetta("machine", *option)
             assert (got, said in out) == (status, True)
+
+
+def test_the_work_of_a_process_that_has_ended_stays_our_own() -> None:
+    """It may end while it is watched, or just before; its parent, which is watched too, has its seconds then."""
+    spin = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    child = subprocess.Popen([sys.executable, "-c", spin])
+    watch = Watch([child.pid, ended.pid])
+    before = watch.before[1]
+    child.wait()
+    assert watch._seconds()[1] - before > 0.15
+    assert watch.others() >= 0
+    assert [process.pid for process in watch.spent] == [os.getpid()]
+
+
+def test_energy_is_that_of_all_processors_and_their_counters_begin_anew(tmp_path: Path) -> None:
+    """A counter within a processor's is not counted twice, and one that nobody may read tells nothing."""
+    zones = "sys/class/powercap"
+    plant(tmp_path, {f"{zones}/intel-rapl:{name}/energy_uj": "900000\n" for name in ("0", "1", "0:0")})
+    plant(tmp_path, {f"{zones}/intel-rapl:{name}/max_energy_range_uj": "1000000\n" for name in "01"})
+    before = looked_at.energy(tmp_path)
+    plant(tmp_path, {f"{zones}/intel-rapl:0/energy_uj": "950000", f"{zones}/intel-rapl:1/energy_uj": "100000"})
+    assert looked_at.energy_since(before, tmp_path) == pytest.approx(0.05 + 0.2)
+    assert looked_at.energy_since(looked_at.energy(tmp_path / "empty"), tmp_path) is None

@@ -22,9 +22,8 @@ from benchmarks.measure.lines import Round, Start
 from benchmarks.measure.plan import Row
 from benchmarks.measure.race import FORMAT, VERSION, RaceHead, RacePlan, RaceRecording
 from benchmarks.measure.scripts import Runner, Script
-from benchmarks.measure.statistics import Estimate, observed, uneven
+from benchmarks.measure.statistics import observed, uneven
 from benchmarks.report.race import misfits
-from benchmarks.report.render import SPACE, verdict
 from common.errors import RosettaError
 from rosetta_pytest import assert_not_slower
 from tests import recordings
@@ -159,7 +158,7 @@ def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:
     assert "side used" in found[0]
     assert "while it was not its turn" in found[0]
     assert "takes 1.4 times as long at the end of a round" in found[-1]
-    calm = msgspec.structs.replace(visit, idle=0.0, lead=[], loop=sum(visit.steps))
+    calm = msgspec.structs.replace(visit, idle=0.0)
     assert [*misfits("side", [calm], 1.0)] == []
 
 
@@ -289,21 +288,6 @@ def test_where_steps_differ_much_the_same_steps_are_compared() -> None:
     assert not uneven([Visit(0, [], [0.1, 0.11], 1.0, True)])
 
 
-@pytest.mark.parametrize(
-    ("estimate", "words"),
-    [
-        (Estimate(1.12, 1.09, 1.15), "faster by 12 %"),
-        (Estimate(1 / 1.05, 0.93, 0.97), "slower by 5 %"),
-        (Estimate(2.5, 2.4, 2.6), "2.5 times as fast"),
-        (Estimate(0.4, 0.39, 0.41), "takes 2.5 times as long"),
-        (Estimate(1.0, 0.98, 1.02), "the same within 2 %"),
-        (Estimate(1.0, 0.95, 1.06), "not told apart yet: ± 6 % after 5 rounds; about 4 more minutes would do"),
-    ],
-)
-def test_a_verdict_has_its_number(estimate: Estimate, words: str) -> None:
-    assert verdict(estimate, 0.03, 5, 75.0).replace(SPACE, " ") == words
-
-
 def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:
     """Names of a stranger's are no markup, and numbers are in their ranges."""
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
@@ -314,6 +298,9 @@ def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         visits = [Visit(row, [0.5], [0.01 + 0.001 * row * number], 0.51, True, first=3) for row in (0, 1)]
         made.append(Round(number, "training", starts, [visits], 2.0))
+    control = msgspec.structs.replace(runners[0], control=True)
+    assert RacePlan((*runners, control)).question == [*runners]
+    assert RacePlan((runners[0], control)).question == [runners[0], control], "nothing else is raced"
     text = out.read_text()
     out.write_text(text.replace('"name":"two"', '"name":"<b>|@x"'))
     assert rosetta("report", out, "-o", page)[0] == 0

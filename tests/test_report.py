@@ -17,7 +17,6 @@ from benchmarks.measure.recording import Certified
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report import page, render
 from benchmarks.report.render import Bar, Report, chart
-from benchmarks.report.results import RowPair
 from tests.conftest import OVERFLOW, Open
 from tests.recordings import committed, hostile, recording
 
@@ -74,17 +73,18 @@ def tokens(markdown: str) -> Iterator[Token]:
 
 
 @pytest.mark.parametrize(
-    ("word", "ends", "expected"),
+    ("estimate", "words"),
     [
-        ("faster", (1.42, 1.39, 1.45), "1.4 times as fast"),
-        ("slower", (0.8, 0.79, 0.81), "takes 1.2 times as long"),
-        ("same", (1.01, 0.99, 1.03), "the same within 3 %"),
-        ("not told apart", (1.0, 0.9434, 1.06), "**not told apart yet**: ±6 % after 5 rounds"),
+        (Estimate(1.12, 1.09, 1.15), "faster by 12 %"),
+        (Estimate(1 / 1.05, 0.93, 0.97), "slower by 5 %"),
+        (Estimate(2.5, 2.4, 2.6), "2.5 times as fast"),
+        (Estimate(0.4, 0.39, 0.41), "takes 2.5 times as long"),
+        (Estimate(1.0, 0.98, 1.02), "the same within 2 %"),
+        (Estimate(1.0, 0.95, 1.06), "not told apart yet: ± 6 % after 5 rounds; about 4 more minutes would do"),
     ],
 )
-def test_a_verdict_has_its_number(word: str, ends: tuple[float, float, float], expected: str) -> None:
-    pair = RowPair("frameworks", "a", "b", Estimate(*ends), None, word)  # type: ignore[arg-type]
-    assert page.verdict(pair, 5).replace("\N{NO-BREAK SPACE}", " ") == expected
+def test_a_verdict_has_its_number(estimate: Estimate, words: str) -> None:
+    assert render.verdict(estimate, 0.03, 5, 75.0).replace(render.SPACE, " ") == words
 
 
 def test_what_was_not_measured_has_no_section(found: Report) -> None:

@@ -50,8 +50,10 @@ class RacePlan(Measured, frozen=True):
 
     @property
     def question(self) -> list[Runner]:
-        """The contestants whose ratios to one another must become as narrow as `within`."""
-        return [row for row in self.rows if not row.control] or list(self.rows)
+        """The contestants whose ratios to one another must become as narrow as `within`: without the control, unless
+        there is only one other."""
+        others = [row for row in self.rows if not row.control]
+        return others if len(others) > 1 else list(self.rows)
 
     @property
     def careful(self) -> bool:

@@ -137,23 +137,11 @@ class Script(Stepper):
 
     def facts(self) -> BackendFacts:
         """What is known of the process."""
-        ready = self.ready
+        ready, threads, unknown = self.ready, self.known.num_threads(), ""
         versions = ", ".join(f"{name} {version}" for name, version in ready.versions.items() if version)
         settings: dict[str, bool | int | float | str] = {"batch": ready.batch, "synced": ready.synced}
-        threads = self.known.num_threads()
-        return BackendFacts(
-            version=versions,
-            device="",
-            threads=threads,
-            precision="",
-            settings=settings,
-            import_seconds=0.0,
-            build_seconds=0.0,
-            python=self.runner.python,
-            python_version=ready.python,
-            libraries=[],
-            os_threads=threads,
-        )
+        started = (self.runner.python, ready.python)
+        return BackendFacts(versions, unknown, threads, unknown, settings, 0.0, 0.0, *started, [], threads)
 
     @property
     def pids(self) -> list[int]:

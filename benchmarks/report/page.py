@@ -36,10 +36,10 @@ from benchmarks.report.render import (
     safe,
     sections,
     table,
-    times,
     under_headings,
+    verdict,
 )
-from benchmarks.report.results import PARTS, Kind, Results, RowPair, RowResults
+from benchmarks.report.results import PARTS, Kind, Results, RowResults
 from common.text import listed, printable, quoted
 
 MOST_REFERENCES = 3  # of a sentence that are shown beside a translation that is none of them
@@ -247,22 +247,15 @@ def _by_row(rows: Iterable[RowResults], columns: Columns) -> str:
 def _verdicts(results: Results, kind: Kind) -> str:
     """A table of the pairs of one kind."""
     lines = [
-        (safe(pair.left), safe(pair.right), verdict(pair, results.rounds), ratio(pair.ratio), ratio(pair.pairwise))
+        (
+            *(safe(pair.left), safe(pair.right)),
+            verdict(pair.ratio, results.plan.within, results.rounds, results.seconds),
+            *(ratio(pair.ratio), ratio(pair.pairwise)),
+        )
         for pair in results.pairs
         if pair.kind == kind
     ]
     return table(("row", "compared with", "verdict", "times as fast", "from these two rows alone"), lines)
-
-
-def verdict(pair: RowPair, rounds: int) -> str:
-    """The verdict on a pair, with its number."""
-    farthest = max(pair.ratio.high, 1 / pair.ratio.low) - 1
-    return {
-        "faster": f"{times(pair.ratio.value)} times as fast",
-        "slower": f"takes {times(pair.ratio.inverse.value)} times as long",
-        "same": f"the same within {percent(farthest)}",
-        "not told apart": f"**not told apart yet**: ±{percent(pair.ratio.half_width)} after {count(rounds, 'round')}",
-    }[pair.word]
 
 
 def _sentences(results: Results) -> dict[str, str]:

@@ -43,9 +43,7 @@ from benchmarks.report.render import (
 )
 from common.text import listed, quoted
 
-MOST_OUTSIDE = 0.05  # share of a turn's time that may pass outside a script's steps without a warning
 NO_ENERGY = "Energy was not measured: the system does not let this user read its counters (RAPL)."
-SHORT = 0.1  # seconds of a turn in which what messages take is seen
 GROWN = 1.2  # how many times as long a script's steps may take in the last turns of its rounds as in the first
 
 
@@ -85,7 +83,7 @@ class RaceResults:
         self.reached = half_width(recording)
         self.same_steps = uneven(visit for cycle in cycles for visit in cycle)
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
-        controls = [row for row, runner in enumerate(self.plan.rows) if runner.control]
+        controls = [row for row, runner in enumerate(self.plan.rows) if runner not in self.plan.question]
         self.control = self.observed.ratio(controls[0], 0) if controls else None  # of one script raced twice
         self.rows = [self._row(row) for row in sorted(self.starts) if row not in controls]
 
@@ -120,8 +118,10 @@ class RaceResults:
 
     @property
     def headline(self) -> str:
-        """Whether the scripts compute the same, and which is faster by how much."""
-        return f"{'; '.join([*self.sentences, *self._proven()])}."
+        """Which script is faster by how much, and whether all compute the same; this first where they do not."""
+        proven = [*self._proven()]
+        differs = any(proof.word == "differs" for proof in self.proofs.values())
+        return f"{'; '.join([*proven, *self.sentences] if differs else [*self.sentences, *proven])}."
 
     def slower(self, limit: float) -> str:
         """Whether the first script is surely slower than the second by more than a limit ("slower"), surely not ("not
@@ -214,9 +214,6 @@ def misfits(label: str, visits: list[Visit], growth: float) -> Iterator[str]:
             f"{label} used {idle:.1f} cores while it was not its turn, which slows the others: its threads spin or "
             "work in the background; OMP_WAIT_POLICY=PASSIVE has OpenMP's sleep"
         )
-    outside = median(1 - (sum(visit.lead) + visit.each * sum(visit.steps)) / visit.loop for visit in visits)
-    if outside > MOST_OUTSIDE and median(visit.loop for visit in visits) > SHORT:
-        yield f"{label} spent {outside:.0%} of its turns outside its steps; if a device still works then, give sync"
     if growth > GROWN:
         yield (
             f"a step of {label} takes {growth:.1f} times as long at the end of a round as at its beginning; it may "

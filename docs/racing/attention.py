@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from rosetta_record import Record, take_turns
 
 BATCH, HEADS, TIME, WIDTH = 8, 8, 256, 64
+NAMES = ("query", "key", "value")
 MASK = torch.full((TIME, TIME), -torch.inf).triu(1)  # a position sees itself and what is before it
 
 
@@ -37,8 +38,6 @@ def step() -> torch.Tensor:
 
 
 record = Record(f"attention-{sys.argv[1]}")
-query, key, value = inputs
-record.weights(query=query, key=key, value=value)
-record.forward(output=step())
-record.gradients(gradients={"query": query.grad, "key": key.grad, "value": value.grad})
+record.inputs(**dict(zip(NAMES, inputs, strict=True)))
+record.forward(output=step(), **{f"{name}_gradient": tensor.grad for name, tensor in zip(NAMES, inputs, strict=True)})
 take_turns(step, batch=BATCH * TIME, after=record)

@@ -586,9 +586,8 @@ class Feed:
             if missing:
                 raise ValueError(f"feed.safetensors lacks {len(missing)} arrays")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-            why = f"{type(error).__name__}: {error}"
             raise RecordError(
-                f"{folder} holds no feed; `rosetta diff LEFT RIGHT --feed {folder}` writes one ({why})"
+                f"{folder} holds no feed: {error!r}; rosetta diff LEFT RIGHT --feed writes one"
             ) from error
 
     def arrays(self, layer: str, number: int, kind: str) -> dict[str, NDArray[Any]]:

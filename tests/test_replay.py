@@ -176,6 +176,20 @@ def test_what_was_not_fed_is_listed_and_does_not_pass(records: Path) -> None:
     assert "could not be given what the left one was" in told(diff)
 
 
+def test_what_cannot_be_fed_and_where_no_feed_can_be_written_is_refused(records: Path) -> None:
+    assert rosetta(records, ["diff", "left", "right", "--feed", "left"]) == [
+        "rosetta: left exists and is no feed; give --feed the name of a new folder"
+    ]
+    path = records / "left" / "record.json"
+    said = json.loads(path.read_text("utf-8"))
+    for call in said["calls"]:
+        call.pop("inputs")  # as records of before have none
+    path.write_text(json.dumps(said), "utf-8")
+    assert rosetta(records, ["diff", "left", "right", "--feed", "new"]) == [
+        "rosetta: left has no inputs of layers; record it again with today's rosetta_record"
+    ]
+
+
 DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another format": lambda said: said.update(format="rosetta-record"),
     "no calls": lambda said: said.pop("calls"),
@@ -196,5 +210,5 @@ def test_a_feed_is_not_trusted(records: Path, damage: str) -> None:
         (folder / "feed.safetensors").unlink()
     else:
         (folder / "feed.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
-    with pytest.raises(RecordError, match="holds no feed; `rosetta diff LEFT RIGHT --feed"):
+    with pytest.raises(RecordError, match=r"holds no feed: .*; rosetta diff LEFT RIGHT --feed writes one"):
         Feed(folder)

@@ -271,7 +271,10 @@ def near(one: Array, other: Array) -> bool:
 
 def write_feed(folder: Path, feeding: Feeding) -> int:
     """Write a feed into a folder; returns how many calls have one. Raises CannotBeginError for a folder that holds
-    anything else."""
+    anything else, and where the left side has no inputs of layers."""
+    left = feeding.rungs.left
+    if not any(call.inputs for call in left.says.calls):
+        raise UnfitRecordsError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
     if folder.exists() and not (folder / "feed.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
     arrays: dict[str, Array] = {}
@@ -289,7 +292,7 @@ def write_feed(folder: Path, feeding: Feeding) -> int:
             gave = {str(part): kept(outputs[name]) for part, name in enumerate(call.parts) if name in outputs}
             calls.setdefault(path, []).append({"inputs": given, "outputs": gave})
     folder.mkdir(parents=True, exist_ok=True)
-    said = {"format": FORMAT, "version": 1, "of": numbers_of(feeding.rungs.left), "calls": calls}
+    said = {"format": FORMAT, "version": 1, "of": numbers_of(left), "calls": calls}
     said["gradients"] = {name: kept(array) for name, array in gradients_of(feeding.rungs).items()}
     write_atomically(folder / "feed.safetensors", save(arrays))
     write_atomically(folder / "feed.json", json.dumps(said))

@@ -56,6 +56,7 @@ app = typer.Typer(
     name="rosetta",
     cls=_Commands,
     help="One seq2seq model in Keras/TensorFlow, PyTorch and PaddlePaddle: train, translate, compare.",
+    epilog='Begin with: rosetta translate "I love you!" --backend all',
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

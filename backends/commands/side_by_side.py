@@ -55,39 +55,36 @@ class SideBySide:
 
         def ask(name: str, some: Sequence[str], timed: bool) -> None:
             try:
-                found = self._translators[name].answers(some, unknown, beam=beam, n_best=n_best, timed=timed)
-                of_backend[name] = found
+                translator = self._translators[name]
+                of_backend[name] = translator.answers(some, unknown, beam=beam, n_best=n_best, timed=timed)
             except RosettaError as error:
+                of_backend.pop(name, None)
                 self.leave_out(name, error)
-            show(self._line(lines[0], {name: found[0] for name, found in of_backend.items()}))
+            show(self._line(lines[0], 0, of_backend))
 
         with self._showing() as show:
-            show(self._line(lines[0], {}))
+            show(self._line(lines[0], 0, of_backend))
             for name, translator in self._opened:
                 self._translators[name] = translator
                 ask(name, lines[:1], timed=False)  # which compiles what is compiled, while others are started
             for name in self._names:
                 if name not in self.left_out:
                     ask(name, lines, timed=True)
-        if len(self.left_out) == len(self._names):
+        if not of_backend:
             raise RosettaError(next(iter(self.left_out.values())))
-        answers = {name: of_backend[name] for name in self._names if name not in self.left_out}
-        return [
-            self._line(line, {name: found[row] for name, found in answers.items()}) for row, line in enumerate(lines)
-        ]
+        return [self._line(line, row, of_backend) for row, line in enumerate(lines)]
 
-    def _line(self, line: str, answers: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    def _line(self, line: str, row: int, of_backend: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
         """The answers of backends to a line, in one; those that are being started say so in the place of theirs."""
-        together: dict[str, Any] = {"source": with_replacements(line), "backends": []}
+        answers = {name: dict(found[row]) for name, found in of_backend.items()}
         most = Counter(answer["translation"] for answer in answers.values()).most_common(1)
+        together: dict[str, Any] = {"source": with_replacements(line), "backends": []}
         for name in self._names:
-            row = {"backend": name}
-            if name in answers:
-                own = dict(answers[name])
+            if own := answers.get(name):
                 together |= {key: own.pop(key) for key in OF_LINE if key in own}
-                together["backends"].append(row | own | {"same": own["translation"] == most[0][0]})
+                together["backends"].append({"backend": name} | own | {"same": own["translation"] == most[0][0]})
             elif name not in self.left_out:
-                together["backends"].append(row | {"translation": "starting"})
+                together["backends"].append({"backend": name, "translation": "starting"})
         return together | ({"backends": []} if "error" in together else {})
 
     def leave_out(self, name: str, error: RosettaError) -> None:

@@ -9,7 +9,7 @@ from backends.process.parent import PROJECT
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.statistics import Observations
 from benchmarks.report.results import Results
-from tests.program import rosetta
+from tests.program import refusal, rosetta
 from tests.recordings import COMMITTED, committed
 
 RESAMPLINGS = 40
@@ -34,6 +34,10 @@ def test_a_row_is_neither_faster_nor_slower_than_itself_in_9_of_10_drawings() ->
 def test_the_committed_page_is_what_the_recording_says_today(page: str, tmp_path: Path) -> None:
     rosetta("report", (COMMITTED / page).with_suffix(".jsonl"), "-o", tmp_path / page)
     assert (tmp_path / page).read_text(encoding="utf-8") == (COMMITTED / page).read_text(encoding="utf-8")
+
+
+def test_what_has_no_chart_is_not_drawn(tmp_path: Path) -> None:
+    assert "there is no chart of it" in refusal(2, "report", COMMITTED / "workers.jsonl", "-o", tmp_path / "a.svg")
 
 
 def test_the_readme_answers_what_the_recordings_answer() -> None:

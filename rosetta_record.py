@@ -40,6 +40,7 @@ import linecache
 import math
 import os
 import platform
+import re
 import socket
 import sys
 import time
@@ -62,6 +63,7 @@ REPLAY = "replay"  # the folder of the replay within a record, where each layer 
 FEED, LARGEST_FEED = "rosetta-feed", 1 << 24  # the format, and bytes of its feed.json
 PLANTED = 1.25  # factor of a layer's weights, by which the control of a replay changes what it computes
 CONTROL_SEED = 0  # of the choice which weights of the control move up and which down
+DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary ones behind a number's first
 PADDLE_SLOTS = (
     "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
 )
@@ -103,6 +105,8 @@ class Record:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "precision": None,
+            "autocast": None,  # the type in which automatic mixed precision had layers compute
+            "dtypes": {"loss": None, "outputs": {}},  # each call has those of its layer's outputs
             "layers": [],
             "calls": [],
             "weights": {},
@@ -135,6 +139,7 @@ class Record:
             tied_to = first.setdefault(id(weight), name)
             self._content["weights"][name] = {
                 "trainable": framework.trainable(weight),
+                "dtype": precision_of(weight),
                 "tied_to": None if tied_to == name else tied_to,
             }
         for layer in framework.layers(model):
@@ -176,7 +181,9 @@ class Record:
     def forward(self, **outputs: Any) -> None:
         """What the model computed, by names that both sides use."""
         self._end_of_pass()
-        self._add("outputs", named_arrays(outputs))
+        arrays = named_arrays(outputs)
+        self._content["dtypes"]["outputs"].update({name: precision_of(array) for name, array in arrays.items()})
+        self._add("outputs", arrays)
 
     def loss(self, loss: Any) -> None:
         """The loss of the forward pass: one number."""
@@ -184,6 +191,7 @@ class Record:
         if self._content["loss"] is not None:
             raise RecordError("a loss is already recorded; those of later steps are for record.step(number, loss)")
         self._content["loss"] = number_in(loss)
+        self._content["dtypes"]["loss"] = precision_of(loss) if hasattr(loss, "dtype") else None
         self._save()
 
     def gradients(self, model: Any = None, gradients: Any = None) -> None:
@@ -255,8 +263,9 @@ class Record:
     ) -> None:
         """All of a short training. `batches` are used in turns; `loss_of(model, batch)` gives the loss, or the loss
         and a dict of outputs. With a function that makes the optimizer from the model's trainable weights, a control
-        is recorded too: the same training from weights that are moved by one unit in the last place, which shows how
-        much of a difference is rounding; and in the end the model is as it was before."""
+        is recorded too: the same training from weights that are moved by one unit in the last place, of the coarsest
+        type in which anything was computed, which shows how much of a difference is rounding; and in the end the
+        model is as it was before."""
         batches = list(batches)[:steps]
         if not batches:
             raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
@@ -438,6 +447,8 @@ class Record:
             call = self._calls.pop()
             if call["layer"] == facts["path"]:
                 facts["training"] = training
+                assert self._framework
+                self._content["autocast"] = self._content["autocast"] or self._framework.autocast(layer)
                 self._call(call, output)
                 if self._source:
                     return self._fed(self._source, "outputs", self._content["calls"][-1], output)
@@ -508,7 +519,9 @@ class Record:
 
     def _call(self, call: dict[str, Any], output: Any) -> None:
         number = len(self._content["calls"])
-        self._content["calls"].append(dict(call, parts=self._parts(f"{number}:{call['layer']}", output)))
+        dtypes = [precision_of(array) for array in arrays_in(output).values()]
+        parts = self._parts(f"{number}:{call['layer']}", output)
+        self._content["calls"].append(dict(call, parts=parts, dtypes=dtypes))
 
     def _parts(self, name: str, output: Any) -> list[str]:
         """Keep the arrays of an output; returns their names."""
@@ -551,13 +564,17 @@ class Record:
             self._write("step-1" if number == 1 else "step-last", weights)
 
     def _put_back(self, moved: bool) -> None:
-        """Give the model the weights that are recorded; or each of them moved by one unit in the last place."""
+        """Give the model the weights that are recorded; or each of them moved by one unit in the last place, of the
+        coarsest type in which anything was computed: a smaller one vanishes where weights are rounded to that."""
         framework, rng = self._recorded(self._model), np.random.default_rng(CONTROL_SEED)
+        of_layers = (dtype for call in self._content["calls"] for dtype in call["dtypes"])
+        computed = {"float64", self._content["precision"], self._content["autocast"], *of_layers}
         with safe_open(self.folder / "weights.safetensors", "np") as recorded:
             for name, weight in framework.weights(self._model).items():
                 if self._content["weights"][name]["tied_to"] is None:
                     array = recorded.get_tensor(name)
-                    framework.put(weight, one_unit_moved(array, precision_of(weight), rng) if moved else array)
+                    coarsest = min(DIGITS.keys() & {*computed, precision_of(weight)}, key=DIGITS.__getitem__)
+                    framework.put(weight, one_unit_moved(array, coarsest, rng) if moved else array)
 
 
 class Feed:
@@ -677,6 +694,10 @@ class Framework(ABC):
         return precision
 
     @abstractmethod
+    def autocast(self, layer: Any) -> str | None:
+        """The type in which automatic mixed precision has this layer compute now; None where it is off."""
+
+    @abstractmethod
     def trained(self, model: Any) -> list[Any]:
         """The trainable weights in the framework's order."""
 
@@ -787,6 +808,13 @@ class Modules(Framework):
         both = zip(self.hooks, (begins, ends))
         handles = [getattr(layer, register)(hook, with_kwargs=True) for register, hook in both]
         return lambda: [handle.remove() for handle in handles]
+
+    def autocast(self, layer: Any) -> str | None:
+        if hasattr(self.api, "get_autocast_dtype"):  # not before torch 2.4, where outputs alone tell it
+            for device in ("cpu", "cuda"):
+                if self.api.is_autocast_enabled(device):
+                    return name_of(self.api.get_autocast_dtype(device))
+        return None
 
     def trained(self, model: Any) -> list[Any]:
         return [weight for weight in model.parameters() if self.trainable(weight)]
@@ -1078,6 +1106,9 @@ class Keras(Framework):
         # On torch and on JAX it is float32 for weights of float64, too (keras-team/keras#23704).
         return precision and self.api.backend.result_type(precision, precision)
 
+    def autocast(self, layer: Any) -> str | None:
+        return str(layer.compute_dtype) if layer.compute_dtype != layer.variable_dtype else None
+
     def trained(self, model: Any) -> list[Any]:
         return list(model.trainable_variables)
 
@@ -1272,6 +1303,10 @@ class Flax(Framework):
             kind.__call__ = seeing
         watched[id(layer)] = before, after
         return unwatch
+
+    def autocast(self, layer: Any) -> str | None:
+        dtype, of_weights = (name_of(getattr(layer, name, None)) for name in ("dtype", "param_dtype"))
+        return None if dtype in ("None", of_weights) else dtype
 
     def trainable(self, weight: Any) -> bool:
         return isinstance(weight, self.api.nnx.Param)
@@ -1620,14 +1655,20 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def precision_of(tensor: Any) -> str:
     """The name of the tensor's type, such as float32."""
-    return str(tensor.dtype).rpartition(".")[2]
+    return name_of(tensor.dtype)
+
+
+def name_of(dtype: Any) -> str:
+    """A type's own name in what a framework writes for it, such as torch.float32 or <dtype: 'float32'>."""
+    return str(re.findall(r"\w+", str(dtype))[-1])
 
 
 def one_unit_moved(array: NDArray[Any], precision: str, rng: np.random.Generator) -> NDArray[Any]:
-    """Each number moved by one unit in its last place, up or down by chance; zeros stay."""
+    """Each number moved by one unit in the last place of a precision, up or down by chance; zeros stay."""
     if array.dtype.kind != "f":
         return array
-    unit = 1 << 16 if precision == "bfloat16" else 1  # which is the upper half of the float32 as which it is written
+    # Of a coarser precision than the array's, the unit is where that one has its last digit.
+    unit = 1 << max(0, DIGITS[array.dtype.name] - DIGITS.get(precision, 52))
     bits = array.view(f"u{array.itemsize}")
     moved = np.asarray(rng.integers(0, 2, array.shape, bits.dtype))
     moved *= 2 * unit

@@ -96,6 +96,10 @@ def diff(
     write_mapping: Annotated[
         Path | None, typer.Option(help="Write what was paired, and how, into this file, and compare nothing.")
     ] = None,
+    again: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another run of the left side for its noise: repeated, with other threads, in float64."),
+    ] = None,
     feed: Annotated[
         Path | None,
         typer.Option(
@@ -146,11 +150,12 @@ def diff(
             f"{quoted(feed)} has what {number} calls of layers are given; record {sides[1].name} with feed={feed!s}"
         )
         return
-    comparison = compare_records(*sides, known)
+    comparison = compare_records(*sides, known, [Side(one) for one in again or []])
     if json:
         terminal.print_json(comparison.as_json())
     elif markdown:
         options_given = f" --mapping {quoted(mapping)}" if mapping else ""
+        options_given += "".join(f" --again {quoted(one)}" for one in again or [])
         command = f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"
         print(acceptance.report(comparison, command))
     else:

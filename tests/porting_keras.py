@@ -44,12 +44,15 @@ class Model(keras.Model):
 
 def reset(dtype: str) -> None:
     keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
 
 
 def begin(config: Config) -> None:
     reset(config["dtype"])
+    if config.get("autocast"):
+        keras.config.set_dtype_policy(f"mixed_{config['autocast']}")
     GIVEN.clear()
 
 
@@ -75,8 +78,16 @@ def parameter(layer: Any, name: str, array: Array) -> None:
 
 
 def constant(array: Array, like: Any = None) -> Any:
-    """In the dtype of another tensor, or as weights have it."""
-    return ops.convert_to_tensor(array, keras.config.floatx() if like is None else like.dtype)
+    """In the dtype of another tensor, or in that in which layers compute."""
+    return ops.convert_to_tensor(array, keras.config.dtype_policy().compute_dtype if like is None else like.dtype)
+
+
+def constant_of(x: Any) -> Any:
+    return ops.stop_gradient(x)
+
+
+def in_float32(x: Any) -> Any:
+    return ops.cast(x, "float32")
 
 
 def concat(parts: Sequence[Any]) -> Any:
@@ -288,8 +299,9 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
         "adam": optimizers.Adam(optimizers.schedules.ExponentialDecay(0.25, 10, 0.5), amsgrad=True),
         "rmsprop": optimizers.RMSprop(0.25, momentum=0.9, centered=True),
         "bfloat16": lambda weights: optimizers.SGD(0.25),
+        "mixed": lambda weights: optimizers.SGD(0.25),
     }
-    dtypes = {"bfloat16": "bfloat16"}
+    dtypes = {"bfloat16": "bfloat16", "mixed": "mixed_bfloat16"}
     return {name: (small(dtypes.get(name)), np.ones((4, 3)), squared, maker) for name, maker in makers.items()}
 
 

@@ -6,12 +6,13 @@ Where a model's configuration says so, layers are those of paddle.compat, which 
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tests.porting_zoo import EPSILON, Array, Block, Config, keep, loss_of
+from tests.porting_zoo import EPSILON, Array, Block, Config, array_of, keep, loss_of
 
 api: Any = sys.modules.get("paddle") or sys.modules["torch"]
 nn, F, IS_PADDLE = api.nn, api.nn.functional, api.__name__ == "paddle"
@@ -64,7 +65,24 @@ def given(model: Any, config: Config, ids: Array) -> Any:
 
 
 def run(model: Any, ids: Array, config: Config) -> Any:
-    return model(as_tensor(ids))
+    with autocast(config.get("autocast")):
+        return model(as_tensor(ids))
+
+
+def autocast(dtype: str | None) -> Any:
+    """Automatic mixed precision of this type, or none; Paddle has none on the CPU."""
+    if IS_PADDLE:
+        return nullcontext()
+    return api.autocast("cpu", getattr(api, dtype or "bfloat16"), bool(dtype))
+
+
+def constant_of(x: Any) -> Any:
+    """The numbers alone, without gradients."""
+    return x.detach()
+
+
+def in_float32(x: Any) -> Any:
+    return x.astype("float32") if IS_PADDLE else x.float()
 
 
 def constant(array: Array, like: Any = None) -> Any:
@@ -260,12 +278,12 @@ def named_gradients(model: Any, gradients: None) -> dict[str, Any]:
 def everything(model: Any) -> list[Any]:
     """All that a record puts back: weights, random numbers, gradients and hooks."""
     state = api.get_rng_state()
-    random = api.rand([4]).numpy()
+    random = array_of(api.rand([4]))
     api.set_rng_state(state)
     gradients = [weight for weight in model.parameters() if weight.grad is not None]
     hooks = "_forward_post_hooks" if IS_PADDLE else "_forward_hooks"
     watched = [layer for layer in (model.sublayers() if IS_PADDLE else model.modules()) if getattr(layer, hooks)]
-    arrays = [weight.detach().numpy().copy() for weight in weights(model).values()]
+    arrays = [array_of(weight) for weight in weights(model).values()]
     return [*arrays, random, len(gradients), len(watched)]
 
 

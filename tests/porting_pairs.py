@@ -2,7 +2,8 @@
 mistake.
 
 `python -m tests.porting_pairs NUMBER [SEED [WHICH...]]` compares random correct pairs and prints those that are taken
-for wrong.
+for wrong; with PRECISION at the end, such as float32 or autocast-bfloat16, all are in it, and bounds are measured.
+`python -m tests.porting_pairs mistakes PRECISION` prints how mistakes of five times the noise are judged.
 """
 
 import json
@@ -11,22 +12,27 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
+from benchmarks.compare.bounds import NOISES, PRECISE
 from benchmarks.compare.carry import carried
+from benchmarks.compare.comparer import Check, judge
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.drafts import write_mapping
 from benchmarks.compare.mapping import read_mapping
+from benchmarks.compare.noise import noise_of
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side as Recorded
+from benchmarks.compare.rungs import COMPARED, Rungs
 from benchmarks.compare.tables import lines
 from common.errors import RosettaError
 from tests.porting_side import FRAMEWORKS, Side, record
-from tests.porting_zoo import Config
+from tests.porting_zoo import EPSILON, Config
 
 WORDS, TIME = 9, 5
 STEPS = 2  # as many as there are batches
@@ -60,9 +66,10 @@ def write_batches(path: Path, seed: int = 0) -> None:
 
 
 def recorded(
-    pairs: Sequence[Pair], started: Mapping[str, Side], folder: Path, steps: int = STEPS
+    pairs: Sequence[Pair], started: Mapping[str, Side], folder: Path, steps: int = STEPS, control: bool = False
 ) -> list[tuple[Recorded, Recorded]]:
-    """Both records of each pair. A side that several pairs have is recorded once."""
+    """Both records of each pair, the left one perhaps with its control. A side that several pairs have is recorded
+    once."""
     made: dict[str, Path] = {}
     found = []
     folder.mkdir(exist_ok=True)
@@ -74,7 +81,7 @@ def recorded(
             key, own = json.dumps([framework, side, config], sort_keys=True), folder / pair.name / side
             if key not in made:
                 asked = {"config": config, "batches": batches, "steps": config.get("steps", steps)}
-                started[framework].start(record, folder=own, **asked)
+                started[framework].start(record, folder=own, control=control and side == "left", **asked)
             both.append(made.setdefault(key, own))
         found.append(both)
     for key in made:
@@ -140,17 +147,34 @@ def random_cuts(rng: np.random.Generator, block: Config) -> list[Config]:
     return [{**block, "cut": cut, **more} for cut, more in zip((one, other), rope, strict=True)]
 
 
-def random_pair(rng: np.random.Generator, number: int) -> Pair:
-    """A correct pair of models of two blocks, each fifth in float32. The kinds of the first blocks come in turns."""
+# The type of the weights, and that of automatic mixed precision, of which Paddle has little on the CPU.
+PRECISIONS: dict[str, Config] = {
+    **{dtype: {"dtype": dtype} for dtype in ("float64", "float32", "bfloat16", "float16")},
+    **{f"autocast-{dtype}": {"dtype": "float32", "autocast": dtype} for dtype in ("bfloat16", "float16")},
+}
+
+
+COARSE_WEIGHTS = ("bfloat16", "float16")
+
+
+def random_pair(rng: np.random.Generator, number: int, precision: str = "") -> Pair:
+    """A correct pair of models of two blocks, in a precision, or each fifth in float32 and the others in float64. The
+    kinds of the first blocks come in turns."""
+    precision = precision or ("float32" if number % 5 == 4 else "float64")
     left, right = (str(name) for name in rng.permutation(FRAMEWORKS)[:2])
-    keras, torch, width = "keras" in (left, right), "torch" in (left, right), int(rng.choice([4, 6]))
+    if precision not in PRECISE:
+        left, right = (str(name) for name in rng.choice(["torch", "keras"], 2))
+    width = int(rng.choice([4, 6]))
     kinds = [list(CUTS)[number % len(CUTS)], str(rng.choice(list(CUTS)))]
+    if precision == "bfloat16" and "recurrent" in kinds:  # TensorFlow makes no orthogonal matrix in it
+        left = right = "torch"
+    keras, torch = "keras" in (left, right), "torch" in (left, right)
     base: Config = {"words": WORDS, "width": width, "training": True, "seed": number}
     if torch and "batchnorm" in kinds:  # its variance is another, so it must not be trained;
         base["training"] = False  # then Paddle's recurrent layers have no gradients
         kinds = ["dense" if kind == "recurrent" else kind for kind in kinds]
     blocks = [random_cuts(rng, random_block(rng, kind, width, keras)) for kind in kinds]
-    base |= {"dtype": "float32" if number % 5 == 4 else "float64", "smoothing": float(rng.choice([0.0, 0.1]))}
+    base |= {**PRECISIONS[precision], "smoothing": float(rng.choice([0.0, 0.1]))}
     base["tied"] = bool(rng.integers(2))
     if not keras and not base["tied"] and rng.integers(2):
         base["padding_idx"] = 0  # torch uses its row and Paddle does not; it is zero until something trains it
@@ -161,6 +185,8 @@ def random_pair(rng: np.random.Generator, number: int) -> Pair:
         "decay": rounded(0.01),
         "clip": float(rng.choice([0.0, 0.5])),
     }
+    if keras and precision in COARSE_WEIGHTS and "adam" in base["optimizer"]["name"]:
+        base["optimizer"]["name"] = "rmsprop"  # since there 0.999 is 1, and Keras's Adam does not step
     if base["optimizer"]["name"] == "adam" and keras:
         base["optimizer"]["decay"] = 0.0  # Keras's goes straight to the weight
     norm = str(rng.choice(["layernorm", "rmsnorm"])) if "image" in kinds or rng.integers(2) else ""
@@ -400,6 +426,90 @@ OUTSIDE: dict[str, tuple[Pair, str]] = {
 }  # fmt: skip
 
 
+# Mistakes of any size: the frameworks of both sides, the block, and what of the right side is off; of a block what it
+# is fed, or a setting, and of the optimizer.
+OF_ANY_SIZE: dict[str, tuple[str, str, Config, str]] = {
+    **{
+        f"what {name} is fed": ("torch", "keras", block, "block")
+        for name, block in {
+            "attention": {**GROUPED, "cut": THREE},
+            "rotary attention": {**ROTARY, "cut": THREE},
+            "a gated layer": {**MLP, "cut": "gate up"},
+            "experts": {**EXPERTS, "cut": "list"},
+            "a stack": {**STACK, "cut": "list"},
+            "an image": {**IMAGE, "cut": "first"},
+            "a GRU": {**GRU, "cut": "both"},
+            "a convolution": {"kind": "conv"},
+            "a GELU": GELU,
+            "weight_norm": {**NORMED, "cut": "alone"},
+        }.items()
+    },
+    "epsilon": ("keras", "torch", NORM, "epsilon"),
+    "the embedding": ("torch", "torch", DENSE, "embedding"),
+    "the residual": ("keras", "keras", {**MLP, "cut": "gate up"}, "residual"),
+    "logits": ("keras", "torch", DENSE, "head"),
+    "the loss": ("torch", "keras", DENSE, "loss"),
+    "smoothing": ("torch", "keras", GELU, "smoothing"),
+    "gradients": ("torch", "torch", GELU, "gradient"),
+    "gradients of attention": ("keras", "torch", {**GROUPED, "cut": THREE}, "gradient"),
+    "the learning rate": ("torch", "torch", DENSE, "rate"),
+    "momentum": ("torch", "keras", GELU, "momentum"),
+}
+
+
+def mistake_of_size(name: str, precision: str, share: float) -> Pair:
+    """A pair with such a mistake, whose number is too large by this share."""
+    left, right, block, off = OF_ANY_SIZE[name]
+    more: dict[str, Any] = {**PRECISIONS[precision], "smoothing": 0.1, "norm": OWN_NORM if "own" in block else NORM}
+    if off == "epsilon":
+        pair = pair_of(left, right, block, wrong=[computed(epsilon=EPSILON * (1 + share))], **more)
+    elif off == "smoothing":
+        pair = pair_of(left, right, block, instead={"smoothing": 0.1 * (1 + share)}, **more)
+    elif off in SGD:
+        pair = pair_of(left, right, block, instead={"optimizer": {**SGD, off: SGD[off] * (1 + share)}}, **more)
+    else:
+        pair = pair_of(left, right, block, instead={"off": {off: share}}, **more)
+    return replace(pair, name=f"{re.sub(r'[^a-zA-Z]+', '-', name)}-{precision}-{share:.3g}")
+
+
+def size_of(left: Recorded, right: Recorded) -> tuple[float, str]:
+    """How many times as large as the left side's noise the right side's error is at most, and of what; without layers
+    that may differ inside. Where a bound is the table's, a quarter of it is taken for the noise."""
+    rungs = Rungs(left, right, paired(left, right), noise_of(left).of)
+    sizes = [
+        (NOISES * judge(item, partial(Check, "", "", "")).error / item.tolerance, item.tensor)
+        for rung in COMPARED[2:]
+        for item in rungs.items(rung)
+        if item.tolerance and not (rung == "forward" and item.pair)
+    ]
+    return max(sizes)
+
+
+def of_five_noises(name: str, precision: str, started: Mapping[str, Side], folder: Path) -> tuple[float, str, Diff]:
+    """The comparison of a pair whose mistake is so large that it moves something by five times the noise or a little
+    more; how many times, and of what."""
+    share, size, of = {"float64": 1e-7, "float32": 1e-3}.get(precision, 0.2), 0.0, ""
+    folder.mkdir(exist_ok=True)
+    write_batches(folder / "batches.safetensors")
+
+    def recorded_side(place: int, control: bool) -> Recorded:
+        pair = mistake_of_size(name, precision, share)
+        own, side = folder / f"{pair.name}-{place}", started[pair.frameworks[place]]
+        asked = {"config": pair.configs[place], "batches": folder / "batches.safetensors", "steps": 4}
+        side.start(record, folder=own, control=control, **asked)
+        side.wait()
+        return Recorded(own)
+
+    left = recorded_side(0, control=True)
+    for _ in range(6):
+        share *= 5.4 / max(size, 0.5) if size else 1.0
+        right = recorded_side(1, control=False)
+        size, of = size_of(left, right)
+        if 5 <= size < 6:
+            break
+    return size, of, compare_records(left, right)
+
+
 def mistaken() -> dict[str, tuple[Pair, str, str, str]]:
     """All mistakes by name: the pair, the rung at which it breaks, what is named there, and words of a cause. Wrong
     splits and permutations may show on any rung."""
@@ -415,12 +525,22 @@ def mistaken() -> dict[str, tuple[Pair, str, str, str]]:
 
 
 def main() -> None:
-    number, seed, *only = (int(word) for word in [*sys.argv[1:], *["0"][len(sys.argv) - 2 :]])
-    rng = np.random.default_rng(seed)
-    pairs, wrong = [random_pair(rng, one) for one in range(number)], 0
-    pairs = [pairs[one] for one in only] or pairs
+    precision = next((word for word in sys.argv[2:] if word in PRECISIONS), "")
+    number, *words = (word for word in sys.argv[1:] if word != precision)
     folder = Path(tempfile.mkdtemp(prefix="porting-pairs-"))
-    both = recorded(pairs, {name: Side(name) for name in FRAMEWORKS}, folder)
+    started, wrong = {name: Side(name) for name in FRAMEWORKS}, 0
+    if number == "mistakes":
+        for name in words or OF_ANY_SIZE:
+            size, of, found = of_five_noises(name, precision, started, folder)
+            wrong += found.passed
+            print(f"{name}: {size:.1f} times the noise at {of}: breaks at {found.broken}", flush=True)
+        print(f"{wrong} of {len(words or OF_ANY_SIZE)} mistakes of five times the noise pass")
+        return
+    seed, *only = map(int, words or ["0"])
+    rng = np.random.default_rng(seed)
+    pairs = [random_pair(rng, one, precision) for one in range(int(number))]
+    pairs = [pairs[one] for one in only] or pairs
+    both = recorded(pairs, started, folder, control=bool(precision))
     for pair, sides in zip(pairs, both, strict=True):
         found = wrong_of(*sides)
         if found:

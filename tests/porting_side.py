@@ -145,8 +145,9 @@ def record(
         loss, logits = zoo.loss_of(program, model, batch, config)
         return loss, {"logits": logits}
 
-    given = optimizer if control or feed else optimizer(program.trained(model))
-    Record(folder, feed).training(model, fed, loss_of, given, steps)
+    # Of the weights that are trained, which in Paddle are not all that have gradients.
+    anew = (lambda _: optimizer(program.trained(model))) if control or feed else optimizer(program.trained(model))
+    Record(folder, feed).training(model, fed, loss_of, anew, steps)
     return all(map(np.array_equal, program.everything(model), before))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.porting_modules import *  # noqa: F403  # the module is a framework's whole side for the tests
-from tests.porting_modules import small, squared, trainings, weights
+from tests.porting_modules import autocast, small, squared, trainings, weights
 
 
 class Uncorrected(torch.optim.Adam):
@@ -65,7 +65,15 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
         ),
     }
     ones = torch.ones(4, 3, dtype=torch.bfloat16)
-    return trainings(makers) | {"bfloat16": (small().bfloat16(), ones, squared, torch.optim.SGD)}
+    return trainings(makers) | {
+        "bfloat16": (small().bfloat16(), ones, squared, torch.optim.SGD),
+        "mixed": (small().float(), ones.float(), mixed, torch.optim.SGD),
+    }
+
+
+def mixed(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    with autocast("bfloat16"):
+        return model(batch).float().square().mean()
 
 
 def lazy() -> nn.Module:

@@ -24,8 +24,11 @@ KEPT: list[Array] = []  # what the layers of models gave, in the order in which 
 
 
 def array_of(tensor: Any) -> Array:
-    """A copy of a framework's tensor."""
-    return np.array(tensor.detach() if hasattr(tensor, "detach") else tensor, order="C")
+    """A copy of a framework's tensor; of bfloat16, which NumPy lacks, in float32."""
+    tensor = tensor.detach() if hasattr(tensor, "detach") else tensor
+    if "bfloat16" in str(tensor.dtype) and hasattr(tensor, "float"):
+        tensor = tensor.float()
+    return np.array(tensor, order="C")
 
 
 def keep(output: Any) -> Any:
@@ -370,7 +373,8 @@ class Norm(Block):
 
 class Model(Block):
     """Blocks, each behind a norm and with a residual where the configuration has a `norm`. The table may have rows of
-    padding at its end; where it is `tied`, the logits are computed with it too."""
+    padding at its end; where it is `tied`, the logits are computed with it too. `off` says by what share something is
+    too large, such as {"block": 0.01} for what the blocks are fed."""
 
     def arrange(self) -> None:
         api, config, rng = self.api, self.config, np.random.default_rng(self.config["seed"])
@@ -397,13 +401,22 @@ class Model(Block):
                 api.share(one.inner, blocks[one.config["weight_of"]].inner)
 
     def compute(self, ids: Any) -> Any:
-        x = keep(self.embedding(ids))
+        off = self.config.get("off", {})
+        x = enlarged(keep(self.embedding(ids)), off.get("embedding"))
         for number in self.config.get("calls", range(len(self.blocks))):
             one = self.blocks[number]
-            x = x + one(self.norms[number](x), ids) if "norm" in self.config else keep(one(x, ids))
+            fed = enlarged(self.norms[number](x) if "norm" in self.config else x, off.get("block"))
+            x = enlarged(x, off.get("residual")) + one(fed, ids) if "norm" in self.config else keep(one(fed, ids))
+        if "gradient" in off:
+            x = x + off["gradient"] * (x - self.api.constant_of(x))
+        x = enlarged(x, off.get("head"))
         if self.head is None:
             return x @ self.api.transpose(self.api.table_of(self.embedding), (1, 0))
         return keep(self.head(x))
+
+
+def enlarged(x: Any, share: float | None) -> Any:
+    return x if share is None else x * (1 + share)
 
 
 KINDS: dict[str, Any] = {
@@ -483,9 +496,11 @@ def model_of(api: Any, config: Config, ids: Array) -> Any:
 
 
 def loss_of(api: Any, model: Any, batch: dict[str, Array], config: Config) -> tuple[Any, Any]:
-    """The cross-entropy of smoothed labels, as a mean over all positions; and the logits."""
+    """The cross-entropy of smoothed labels, in float32 where logits are coarser: a mean over all positions; and the
+    logits."""
     smoothing, words = config.get("smoothing", 0.0), config["words"]
     wanted = (1 - smoothing) * np.eye(words)[batch["targets"]] + smoothing / words
     logits = api.run(model, batch["ids"], config)
-    total = api.einsum("ntw,ntw->", api.constant(wanted, logits), api.log_softmax(logits))
-    return -total / batch["targets"].size, logits
+    precise = logits if config["dtype"] == "float64" else api.in_float32(logits)
+    total = api.einsum("ntw,ntw->", api.constant(wanted, precise), api.log_softmax(precise))
+    return enlarged(-total / batch["targets"].size, config.get("off", {}).get("loss")), logits

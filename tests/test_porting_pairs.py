@@ -14,7 +14,7 @@ from benchmarks.compare.diff import compare_records
 from benchmarks.compare.record import Side as Recorded
 from common.errors import RosettaError
 from tests.porting_guide import BLOCK, GUIDE, PICTURE, SCRIPTS, Session
-from tests.porting_pairs import mistaken, random_pair, recorded, told, wrong_of
+from tests.porting_pairs import mistaken, of_five_noises, random_pair, recorded, told, wrong_of
 from tests.porting_side import FRAMEWORKS, Side, run_program, script_of_torch
 
 # Which check is the worst of the trajectory, and what bounds it, is a matter of rounding.
@@ -22,6 +22,7 @@ WORST = re.compile(r"^(trajectory +\d+).*", re.MULTILINE)
 NUMBER = re.compile(r"equal|-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 ROUNDING = 1e-10  # an error below this is rounding, which is another on another machine
 PRECISION = 1e-6  # to which other numbers are the same there
+PRECISIONS_OF_PAIRS = ("float32", "bfloat16", "autocast-bfloat16")
 PAIRS = 14  # `python -m tests.porting_pairs 50 SEED` compares as many as one likes
 
 
@@ -54,6 +55,21 @@ def test_no_correct_pair_is_taken_for_wrong_and_each_is_carried_there_and_back_t
     for pair, sides in zip(pairs, recorded(pairs, started, tmp_path), strict=True):
         wrong = wrong_of(*sides)
         assert not wrong, f"{pair}: {wrong}"
+
+
+def test_no_correct_pair_is_taken_for_wrong_by_bounds_that_are_measured_and_five_times_the_noise_is_seen(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
+    """`python -m tests.porting_pairs 50 SEED PRECISION` and `... mistakes PRECISION` do so at length."""
+    rng = np.random.default_rng(0)
+    pairs = [random_pair(rng, number, precision) for number, precision in enumerate(PRECISIONS_OF_PAIRS, 7)]
+    for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, control=True), strict=True):
+        wrong = wrong_of(*sides)
+        assert not wrong, f"{pair}: {wrong}"
+        assert any(check.measured for check in compare_records(*sides).checks)
+    size, of, found = of_five_noises("gradients", "autocast-bfloat16", started, tmp_path / "mistakes")
+    assert 5 <= size < 6, of
+    assert not found.passed
 
 
 def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import rosetta_record
 from rosetta_record import CONTROL, FILES, Record, RecordError, one_unit_moved
 from tests.porting_pairs import ADAM, write_batches
 from tests.porting_side import Side, record, record_small, train
-from tests.porting_zoo import EPSILON
+from tests.porting_zoo import EPSILON, Array
 
 # Keras on torch is tested where the environment names it: ROSETTA_KERAS_BACKENDS="torch"
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
@@ -307,6 +309,23 @@ def test_bfloat16_is_written_as_float32(left: Left) -> None:
         assert (np.abs(moved - array.view(np.int32))[array != 0] == 1 << 16).all()
 
 
+def test_mixed_precision_is_recorded_and_the_control_is_one_unit_of_what_it_computes_in(left: Left) -> None:
+    """A unit of float32 would vanish where weights are rounded to bfloat16. Paddle has none of it on the CPU."""
+    assert content(left / "calls")["autocast"] is None
+    assert content(left / "calls")["dtypes"] == {"loss": "float64", "outputs": {"logits": "float64"}}
+    if left.framework == "paddle":
+        return
+    folder = left / "mixed"
+    read, moved = content(folder), arrays(folder / CONTROL, "weights")
+    assert (read["precision"], read["autocast"]) == ("float32", "bfloat16")
+    assert {dtype for call in read["calls"] for dtype in call["dtypes"]} == {"bfloat16"}
+    assert {weight["dtype"] for weight in read["weights"].values()} == {"float32"}
+    assert read["dtypes"]["loss"] == ("bfloat16" if left.framework == "keras" else "float32")
+    for weight, array in arrays(folder, "weights").items():
+        steps = moved[weight].view(np.int32).astype(np.int64) - array.view(np.int32)
+        assert (np.abs(steps)[array != 0] == 1 << 16).all()
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_a_unit_in_the_last_place_is_the_neighbouring_number(dtype: str) -> None:
     array = np.array([1.0, -1.0, 0.1, 1.5, -3e-5, 0.0, -0.0], dtype)
@@ -316,7 +335,77 @@ def test_a_unit_in_the_last_place_is_the_neighbouring_number(dtype: str) -> None
         assert ((moved == neighbours[0]) | (moved == neighbours[1]))[:5].all()
         assert moved[5:].tobytes() == array[5:].tobytes()
     assert one_unit_moved(np.array(1.0, dtype), dtype, np.random.default_rng(0)) != 1
+    assert np.abs(one_unit_moved(np.array(1.0), "bfloat16", np.random.default_rng(0)) - 1) in (2.0**-7, 2.0**-8)
     assert (one_unit_moved(np.arange(3), "int64", np.random.default_rng(0)) == np.arange(3)).all()
+
+
+class Model:
+    """Of a framework that is made up."""
+
+
+class Optimizer:
+    """Of the same."""
+
+
+class MadeUp(rosetta_record.Framework):
+    """Of one weight, whose gradients are counted as long as anything holds them."""
+
+    name = "made up"
+
+    def __init__(self) -> None:
+        self.weight = np.ones(2)
+        self.made: list[weakref.ref[Array]] = []
+        self.alive: list[int] = []  # before each step
+
+    def layer_class(self) -> Any:
+        return Model
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def weights(self, model: Any) -> dict[str, Any]:
+        return {"weight": self.weight}
+
+    def trained(self, model: Any) -> list[Any]:
+        return [self.weight]
+
+    def trainable(self, weight: Any) -> bool:
+        return True
+
+    def layers(self, model: Any) -> list[Any]:
+        return []
+
+    def backward(self, model: Any, loss_of: Any, batch: Any) -> tuple[float, list[Array]]:
+        self.alive.append(sum(one() is not None for one in self.made))
+        gradient = np.ones(2)
+        self.made.append(weakref.ref(gradient))
+        return 0.5, [gradient]
+
+    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+        return {}, []
+
+    def slots(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+    def counters(self, optimizer: Any) -> set[int]:
+        return set()
+
+    keys, randomness = slots, lambda self, model: lambda: None
+
+
+MadeUp.__abstractmethods__ = frozenset()  # the rest gives None, and no such training needs it
+
+
+def test_the_gradients_of_one_step_are_gone_before_the_next_ones_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are as large as the model."""
+    framework = MadeUp()
+    monkeypatch.setattr(
+        rosetta_record, "framework_of", lambda value: framework if isinstance(value, Model | Optimizer) else None
+    )
+    Record(tmp_path / "side").training(Model(), [np.ones(1)], abs, Optimizer(), steps=3)
+    assert framework.alive == [0, 0, 0]
 
 
 # Plain arrays

@@ -10,7 +10,7 @@ from math import prod
 
 from benchmarks.compare.diff import Diff
 from benchmarks.compare.record import Side
-from benchmarks.compare.tables import bound_of, cell, lines, worst_of_rungs
+from benchmarks.compare.tables import bound_of, cell, lines, origin_of, worst_of_rungs
 from common.text import printable
 
 MOST_OUTPUTS, MOST_STEPS, MOST_TOKENS = 20, 10, 10  # that are listed
@@ -27,7 +27,7 @@ def report(diff: Diff, command: str) -> str:
         [f"### {verdict}"],
         [f"- {remark}" for remark in remarks],
         table(["", "left", "right"], zip(FACTS, *map(facts, diff.pairing.sides), strict=True)),
-        table(["rung", "checks", "worst", "error", "bound", "one ulp"], rungs(diff)),
+        table(["rung", "checks", "worst", "error", "bound", "from", "one ulp"], rungs(diff)),
         table(["output", "error", "bound", "tokens on the left", "tokens on the right"], outputs(diff)),
         table(["step", "loss on the left", "loss on the right"], losses(diff)),
         [f"Made by `{printable(command)[:LONGEST].replace('`', '')}`"],
@@ -45,14 +45,15 @@ def facts(side: Side) -> list[str]:
     trained = [name for name, weight in weights if weight.trainable and weight.tied_to is None]
     known = side.arrays("weights")
     number = sum(prod(known.shape(name)) for name in trained if name in known)
-    own = [side.name, versions, side.says.python or "", side.says.numpy or "", side.precision, f"{number:,}"]
+    precision = side.precision + (f", computed in {side.computed}" if side.computed != side.precision else "")
+    own = [side.name, versions, side.says.python or "", side.says.numpy or "", precision, f"{number:,}"]
     return [text(fact) for fact in own]
 
 
 def rungs(diff: Diff) -> Iterator[list[str]]:
     for rung, checks, worst, ulp in worst_of_rungs(diff):
         tensor = text(worst.tensor) + ("" if worst.passed else " **breaks**")
-        yield [rung, str(len(checks)), tensor, cell([worst], False), bound_of(worst), ulp]
+        yield [rung, str(len(checks)), tensor, cell([worst], False), bound_of(worst), origin_of(worst), ulp]
 
 
 def outputs(diff: Diff) -> Iterator[list[str]]:

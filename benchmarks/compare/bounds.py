@@ -33,25 +33,43 @@ PARTED = {"float64": 0.0, "float32": 0.01, "bfloat16": 1.0}
 # In bfloat16 that was 1 % at most in the twelve runs.
 MISCOUNTED = {"float64": 0.0, "float32": 3e-3, "bfloat16": 3e-2}
 
+# From the finest to the coarsest that a record may be computed in.
+PRECISIONS = ("float64", "float32", "float16", "bfloat16")
+PRECISE = PRECISIONS[:2]
+# A bound is so many times the left side's own noise, where that was measured.
+NOISES = 4.0
+# In float64 and float32 that holds for what a model computes. What becomes of an optimizer's constants, which some
+# frameworks keep in float32, and of gradients that are almost zero, of which Adam makes whole steps, is no noise of
+# the left side. In coarser precisions it holds for all else, and where an optimizer steps, the table of the weights'
+# precision is not undercut.
+MEASURED = ("outputs", "loss", "gradients")
+STEPPED = ("updates", "last_weights")
+# The noise of a loss in units in its last place at least; correct pairs differed by 5.4 units at most.
+UNITS_OF_LOSS = 4
 # The same for `rosetta diff`, which compares two frameworks, neither with a referee, and layers of any kind. A
 # comment has the scale, and the largest error of 51 correct pairs in float64 and in float32: 17 random small models
 # of recurrent layers, attention, norms and convolutions in torch, Paddle and Keras, with ten steps of SGD, Adam or
 # AdamW. In float64 nearly all of it comes of the ε that Paddle rounds to float32; other rounding makes 1e-15. Of the
 # mistakes that people make the smallest is a constant in float32, which is off by up to 3e-8.
+# Float16 has 8 times the digits of bfloat16.
 TOLERANCES_OF_ANY_MODEL = {
-    "outputs": {"float64": 1e-9, "float32": 2e-5, "bfloat16": 5e-2},  # to the tensor's largest value; 5.6e-11, 4.3e-7
-    "loss": {"float64": 1e-9, "float32": 5e-6, "bfloat16": 1e-2},  # relative; 8.8e-13, 1.7e-7
-    "gradients": {"float64": 1e-8, "float32": 1e-4, "bfloat16": 1e-1},  # to the largest value; 3.6e-10, 1.4e-6
-    "slots": {"float64": 2e-8, "float32": 2e-4, "bfloat16": 2e-1},  # to the largest value; 5.0e-10, 2.6e-6
+    # To the tensor's largest value; 5.6e-11, 4.3e-7.
+    "outputs": {"float64": 1e-9, "float32": 2e-5, "float16": 1e-2, "bfloat16": 5e-2},
+    "loss": {"float64": 1e-9, "float32": 5e-6, "float16": 2e-3, "bfloat16": 1e-2},  # relative; 8.8e-13, 1.7e-7
+    # To the largest value; 3.6e-10, 1.4e-6.
+    "gradients": {"float64": 1e-8, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1},
+    # To the largest value; 5.0e-10, 2.6e-6.
+    "slots": {"float64": 2e-8, "float32": 2e-4, "float16": 4e-2, "bfloat16": 2e-1},
     # Weights after a step, to how far the tensor moved at most, beyond what becomes of the gradients' errors; 0, 0. A
     # learning rate that is rounded to float32 makes up to 6e-8.
-    "updates": {"float64": 1e-9, "float32": 1e-3, "bfloat16": 5e-1},
+    "updates": {"float64": 1e-9, "float32": 1e-3, "float16": 1e-1, "bfloat16": 5e-1},
     # Running means and variances after a step, likewise. Paddle rounds the momentum to float32, which makes 2.4e-7.
-    "moving": {"float64": 5e-7, "float32": 1e-4, "bfloat16": 1e-1},
-    "trajectory": {"float64": 1e-8, "float32": 1e-4, "bfloat16": 5e-2},  # relative, each loss; 1.1e-12, 2.6e-7
+    "moving": {"float64": 5e-7, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1},
+    # Relative, each loss; 1.1e-12, 2.6e-7.
+    "trajectory": {"float64": 1e-8, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2},
     # Weights after the last step, to how far any moved; 3.3e-10, 7.3e-3, and 8.4e-2 in one of 100 million. Adam makes
     # steps of any rounding error where gradients are almost zero.
-    "last_weights": {"float64": 1e-6, "float32": 5e-1, "bfloat16": 1.0},
+    "last_weights": {"float64": 1e-6, "float32": 5e-1, "float16": 9e-1, "bfloat16": 1.0},
 }
 # How much wider these bounds are in float64 where a framework computes with a constant of float32, which is off by
 # 3e-8 at most. Layers with such a constant were off by up to 7e-9 of their largest output.
@@ -59,8 +77,11 @@ COARSER = 30.0
 WIDENED = ("outputs", "loss", "gradients", "slots", "moving", "trajectory")
 # How far weights may differ at the start where one side's are rounded to the precision of the other's, relative to
 # the tensor's largest value. Two records of one precision have the same numbers.
-ROUNDED_WEIGHTS = {"float64": 0.0, "float32": 2.0**-24, "bfloat16": 2.0**-8}
+ROUNDED_WEIGHTS = {"float64": 0.0, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 # A tensor whose gradient is zero in theory, such as the bias of an attention's key, has a gradient of rounding alone.
 # It is measured against this share of the largest gradient of the model. In float32 so has a bias before a batch
-# normalization, whose gradient is a sum of many that cancel out: 3.6e-6 of the largest.
-SMALLEST_SCALE = {"float64": 1e-2, "float32": 1e-1, "bfloat16": 1e-1}
+# normalization, whose gradient is a sum of many that cancel out: 3.6e-6 of the largest. Where noise is measured, the
+# share is that of float32.
+SMALLEST_SCALE = {"float64": 1e-2, "float32": 1e-1, "float16": 1e-1, "bfloat16": 1e-1}
+# How far two neighbouring numbers are apart at most, as a share of them.
+UNIT = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}

@@ -101,7 +101,7 @@ class Broken:
         if made is None or made.shape != seen.shape or not made.size:
             return False
         error = largest_difference(made, seen)[0] / (scale or largest(seen) or 1.0)
-        bound = max(self.check.tolerance, 8 * self.rungs.unit)
+        bound = max(self.check.tolerance, self.rungs.by_table.get(self.item.quantity, 0.0), 8 * self.rungs.unit)
         within = min(bound, self.check.error / SMALLER)
         return error <= max(within, min(NEAR_THE_BOUND * bound, self.check.error / MUCH_SMALLER))
 

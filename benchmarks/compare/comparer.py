@@ -117,6 +117,7 @@ class Check:
     tolerance: float
     where: tuple[int, ...] = ()  # index of the largest difference
     note: str = ""  # the two values at that index, or another remark
+    measured: bool = False  # whether the tolerance follows from the expected side's own noise, and not from a table
     inside: bool = False  # whether it is beyond its bound inside the model, all of whose own outputs agree
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from benchmarks.compare.bounds import PRECISIONS
 from benchmarks.compare.comparer import largest
 from benchmarks.compare.layouts import EPSILON, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
 from common.errors import CannotBeginError, RosettaError, why
@@ -69,6 +70,7 @@ class RecordedLayer(msgspec.Struct, frozen=True):
 class RecordedCall(msgspec.Struct, frozen=True):
     layer: Name
     parts: list[Name] = []  # of its output: names in layers.safetensors
+    dtypes: list[Name] = []  # of the parts; bfloat16 is written as float32
     inputs: dict[Name, Name] = {}  # the arrays in its arguments, by the arguments' names: names in layers.safetensors
     line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
     code: Name = ""
@@ -82,6 +84,13 @@ class RecordedCall(msgspec.Struct, frozen=True):
 class RecordedWeight(msgspec.Struct, frozen=True):
     trainable: bool = True
     tied_to: Name | None = None  # the name under which the same tensor stands first
+
+
+class RecordedTypes(msgspec.Struct, frozen=True):
+    """Types in which a framework had what the model gave."""
+
+    loss: Name | None = None
+    outputs: dict[Name, Name] = {}
 
 
 class RecordedOptimizer(msgspec.Struct, frozen=True):
@@ -119,6 +128,8 @@ class Description(msgspec.Struct, frozen=True):
     python: Name | None = None  # its version, as that of NumPy
     numpy: Name | None = None
     precision: Name | None = None
+    autocast: Name | None = None  # the type in which automatic mixed precision had layers compute
+    dtypes: RecordedTypes = RecordedTypes()
     layers: Annotated[list[RecordedLayer], msgspec.Meta(max_length=MOST_LAYERS)] = []
     calls: Annotated[list[RecordedCall], msgspec.Meta(max_length=MOST_LAYERS)] = []
     weights: dict[Name, RecordedWeight] = {}
@@ -297,8 +308,18 @@ class Side:
 
     @property
     def precision(self) -> str:
-        """In which the record was computed; float32 where it is not one of those that bounds are known for."""
-        return self.says.precision if self.says.precision in ("float64", "float32", "bfloat16") else "float32"
+        """That of the weights; float32 where it is not one of those that bounds are known for."""
+        return self.says.precision if self.says.precision in PRECISIONS else "float32"
+
+    @property
+    def mixed(self) -> str:
+        """The precision of the weights, or a coarser one of automatic mixed precision."""
+        return coarsest(self.precision, self.says.autocast)
+
+    @cached_property
+    def computed(self) -> str:
+        """The coarsest precision in which anything was computed, as far as outputs of layers show it."""
+        return coarsest(self.mixed, *{dtype for call in self.says.calls for dtype in call.dtypes})
 
     @cached_property
     def control(self) -> "Side | None":
@@ -370,6 +391,11 @@ class Side:
         array, rate = self.arrays("slots")[key], self.rate_in_momentum
         is_momentum = SLOTS[self.framework].get(key.rpartition("|")[2].removesuffix("_0")) == "momentum"
         return array / rate if is_momentum and rate != 1 else array
+
+
+def coarsest(*precisions: str | None) -> str:
+    """The coarsest of these that bounds are known for."""
+    return max((one for one in precisions if one and one in PRECISIONS), key=PRECISIONS.index)
 
 
 def is_number(array: NDArray[Any]) -> bool:

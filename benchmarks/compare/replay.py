@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from benchmarks.compare.bounds import PRECISE
 from benchmarks.compare.broken import LIKELY, Cause
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Check, judge, nearest
@@ -265,7 +266,8 @@ def rungs_of(feeding: Feeding, replay: Side) -> Rungs:
     """The left side and a replay, whose layers are paired as those of the right side."""
     left = feeding.rungs.left
     pairs = [replace(pair, right=replace(pair.right, side=replay)) for pair in feeding.pairs]
-    return Rungs(left, replay, Pairing((left, replay), pairs, [], []))
+    noise = {} if feeding.rungs.precision in PRECISE else feeding.rungs.noise
+    return Rungs(left, replay, Pairing((left, replay), pairs, [], []), noise)
 
 
 def paths(item: LayerItem) -> list[str]:

@@ -1,19 +1,31 @@
 """What `rosetta diff` compares on each rung, and how far apart it may be. The left side is what is expected."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from benchmarks.compare.activations import ACTIVATIONS, activated
-from benchmarks.compare.bounds import COARSER, ROUNDED_WEIGHTS, SMALLEST_SCALE, TOLERANCES_OF_ANY_MODEL, WIDENED
-from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, largest, largest_difference, place
+from benchmarks.compare.bounds import (
+    COARSER,
+    MEASURED,
+    NOISES,
+    PRECISE,
+    ROUNDED_WEIGHTS,
+    SMALLEST_SCALE,
+    STEPPED,
+    TOLERANCES_OF_ANY_MODEL,
+    UNIT,
+    WIDENED,
+)
+from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, Load, largest, largest_difference, place
 from benchmarks.compare.groups import GroupPair, Read, WeightGroup, then
 from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_LAYERS, PARENT
 from benchmarks.compare.pairing import Pairing
-from benchmarks.compare.record import Side
+from benchmarks.compare.record import Side, coarsest
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 LAST = "step-last"
@@ -25,6 +37,7 @@ SPATIAL = ("conv", "conv_transpose", "batchnorm")  # kinds of layers whose outpu
 class LayerItem(Item):
     """Two arrays of a pair of groups, or of no layer."""
 
+    quantity: str = ""  # whose bound it has; "" where both must be equal
     pair: GroupPair | None = None
     name: str = ""  # of the tensor within the pair
     is_update: bool = False  # whether the arrays are weights after a step
@@ -56,11 +69,13 @@ def channels_stand_first(group: WeightGroup) -> bool:
 
 @dataclass
 class Rungs:
-    """Makes the items of each rung of two paired records."""
+    """Makes the items of each rung of two paired records. Their bounds follow from the left side's own noise, by
+    quantity, where that is known, and else from the table."""
 
     left: Side
     right: Side
     pairing: Pairing
+    noise: Mapping[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -71,17 +86,40 @@ class Rungs:
                     f"{side.name} computes in float32, though its weights are of float64"
                     " (docs/deviations.md#keras-on-torch-float32)"
                 )
-        order = ("float64", "float32", "bfloat16")
-        self.precision = max(self.left.precision, self.right.precision, key=order.index)
-        tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES_OF_ANY_MODEL.items()}
-        coarse = [path for side in (self.left, self.right) for path in coarse_layers(side)]
-        if coarse and self.precision == "float64":
-            where = ", ".join(dict.fromkeys(coarse))
-            self.notes.append(f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {where}")
-            tolerances |= {name: COARSER * tolerances[name] for name in WIDENED}
-        self.tolerances = tolerances
+        self.weights_precision = coarsest(self.left.precision, self.right.precision)
+        # What a layer of the right side computes in a coarser precision than what surrounds it may be a mistake.
+        self.precision = coarsest(self.left.computed, self.right.mixed)
+        self.by_table = {name: bounds[self.precision] for name, bounds in TOLERANCES_OF_ANY_MODEL.items()}
+        why_not = ""  # why the left side's noise says nothing
+        if self.precision == "float64":
+            coarse, rounded = (
+                ", ".join(dict.fromkeys(path for side in (self.left, self.right) for path in layers(side)))
+                for layers in (coarse_layers, rounded_layers)
+            )
+            if coarse:
+                why_not = f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {coarse}"
+                self.by_table |= {name: COARSER * self.by_table[name] for name in WIDENED}
+            elif rounded and self.noise:
+                why_not = f"bounds are not measured, since constants are rounded in {rounded}"
+        elif self.left.computed != self.precision and self.noise:
+            why_not = f"bounds are not measured, since {self.right.name} alone computes in {self.precision}"
+        self.notes += [why_not] if why_not else []
+        self.measured = {} if why_not else self._measured()
+        self.tolerances = {**self.by_table, **self.measured}
+        wide = [name for name, bound in self.measured.items() if bound >= 1]
+        if wide:
+            words = ", ".join(wide).replace("_", " ")
+            self.notes.append(f"rounding alone may change as much as anything, and nothing is shown, of: {words}")
         # How far rounding moves a number, as a share of it.
-        self.unit = float(np.finfo(np.float64 if self.precision == "float64" else np.float32).eps)
+        self.unit = UNIT["float64" if self.precision == "float64" else "float32"]
+
+    def _measured(self) -> dict[str, float]:
+        """The bounds that follow from the noise. In float64 and float32 the table's are never widened."""
+        found = {name: NOISES * noise for name, noise in self.noise.items()}
+        if self.precision in PRECISE:
+            return {name: found[name] for name in MEASURED if found.get(name, inf) < self.by_table[name]}
+        least = {name: TOLERANCES_OF_ANY_MODEL[name][self.weights_precision] for name in STEPPED}
+        return {name: max(bound, least.get(name, 0.0)) for name, bound in found.items()}
 
     def items(self, rung: str) -> Iterator[LayerItem]:
         """The items of a rung, of what both sides have; `notes` tell of the rest."""
@@ -97,8 +135,9 @@ class Rungs:
             self._skipped(rung, f"{' and '.join(sides)} recorded no {words}")
         return not sides
 
-    def _named(self, rung: str, file: str, tolerance: float, exact: bool = False) -> Iterator[LayerItem]:
-        """Items of what both sides gave the same name, or have as the only one."""
+    def _named(self, rung: str, file: str, quantity: str = "") -> Iterator[LayerItem]:
+        """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
+        quantity that has a bound."""
         left, right = self.left.arrays(file), self.right.arrays(file)
         names = [(name, name) for name in left if name in right]
         if not names and len(left) == len(right) == 1:
@@ -109,11 +148,16 @@ class Rungs:
             self._skipped(rung, f"{', '.join(alone)}, recorded on one side only")
         for one, other in names:
             arrays = partial(right.__getitem__, other), partial(left.__getitem__, one)
-            yield LayerItem(rung, one, *arrays, tolerance, 1.0 if exact else None, is_output=True)
+            yield self._held(rung, one, *arrays, quantity, scale=None if quantity else 1.0, is_output=True)
+
+    def _held(self, rung: str, tensor: str, right: Load, left: Load, quantity: str, **more: Any) -> LayerItem:
+        """Two arrays within the bound of a quantity."""
+        bound = self.tolerances[quantity] if quantity else 0.0
+        return LayerItem(rung, tensor, right, left, bound, quantity=quantity, **more)
 
     def _tensors(self) -> Iterator[LayerItem]:
         if self._both("tensors", "inputs", "inputs"):
-            yield from self._named("tensors", "inputs", 0.0, exact=True)
+            yield from self._named("tensors", "inputs")
 
     def _weights(self) -> Iterator[LayerItem]:
         for side, groups in ((self.left, self.pairing.left), (self.right, self.pairing.right)):
@@ -121,9 +165,10 @@ class Rungs:
             if names:
                 self._skipped("weights", f"{', '.join(names)}, of {side.name} alone")
         same = self.left.precision == self.right.precision
-        tolerance = 0.0 if same else ROUNDED_WEIGHTS[self.precision]
+        tolerance = 0.0 if same else ROUNDED_WEIGHTS[self.weights_precision]
         for pair, name in self.tensors_of_pairs():
-            yield self._item("weights", pair, name, "weights", tolerance, scale=1.0 if same else None)
+            item = self._item("weights", pair, name, "weights", "", scale=1.0 if same else None)
+            yield replace(item, tolerance=tolerance)
 
     def _forward(self) -> Iterator[LayerItem]:
         alone: list[str] = []  # those that one side computes without such layers
@@ -149,15 +194,14 @@ class Rungs:
                     if both is None:
                         self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                         continue
-                    bound = self.tolerances["outputs"]
-                    made = LayerItem("forward", tensor, *both, bound, is_output=True, pair=pair, name=name)
+                    made = self._held("forward", tensor, *both, "outputs", is_output=True, pair=pair, name=name)
                     yield replace(made, call=number)
         if alone:
             more = f" and {len(alone) - MOST_ALONE} more" if len(alone) > MOST_ALONE else ""
             names = ", ".join(dict.fromkeys(alone[:MOST_ALONE]))
             self._skipped("forward", f"outputs of {names}{more}, which one side computes without such layers")
         if self._both("forward", "outputs", "outputs"):
-            yield from self._named("forward", "outputs", self.tolerances["outputs"])
+            yield from self._named("forward", "outputs", "outputs")
 
     def _alike(self, pair: GroupPair, right: Read, left: Read) -> tuple[Read, Read] | None:
         """What reads the outputs of both sides. Where one side's layer has an activation in it, which follows the
@@ -177,28 +221,28 @@ class Rungs:
             self._skipped("loss", "not recorded on both sides")
         else:
             right, left = (partial(np.array, float(loss)) for loss in losses if loss is not None)
-            yield LayerItem("loss", "loss", right, left, self.tolerances["loss"])
+            yield self._held("loss", "loss", right, left, "loss")
 
     def _gradients(self) -> Iterator[LayerItem]:
         if self._both("gradients", "gradients", "gradients"):
-            smallest = SMALLEST_SCALE[self.precision] * self.left.largest("gradients")
-            bound = self.tolerances["gradients"]
+            share = SMALLEST_SCALE["float32" if "gradients" in self.measured else self.precision]
+            smallest = share * self.left.largest("gradients")
             for pair, name in self.tensors_of_pairs("gradients"):
-                yield self._item("gradients", pair, name, "gradients", bound, smallest_scale=smallest)
+                yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=smallest)
 
     def _step(self) -> Iterator[LayerItem]:
         left, right = (side.counters for side in (self.left, self.right))
         if left and right:
             one, other = (partial(np.array, counters, np.float64) for counters in (right, left))
-            yield LayerItem("step", "step counter", one, other, 0.0, 1.0)
+            yield self._held("step", "step counter", one, other, "", scale=1.0)
         if self._both("step", "slots", "slots of the optimizer"):
             yield from self._slots()
         if self._both("step", "step-1", "weights after a step"):
             floor = 4 * self.unit * self.left.largest("weights")
             for pair, name, scale in self._scales("step-1", SMALLEST_SCALE[self.precision]):
                 allowed = partial(allowed_of, pair, name, floor)
-                bound = self.tolerances["moving" if name.startswith("moving_") else "updates"]
-                yield self._item("step", pair, name, "step-1", bound, scale=scale, allowed=allowed, is_update=True)
+                quantity = "moving" if name.startswith("moving_") else "updates"
+                yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
 
     def _slots(self) -> Iterator[LayerItem]:
         both = [
@@ -215,8 +259,8 @@ class Rungs:
             # A mean of squares is as small as the square of what it is of.
             share = SMALLEST_SCALE[self.precision]
             smallest = most[slot] * (share**2 if "square" in slot else share)
-            tensor, tolerance = f"{slot} of {pair.name} {name}", self.tolerances["slots"]
-            yield LayerItem("step", tensor, right, left, tolerance, None, smallest, pair=pair, name=name)
+            tensor = f"{slot} of {pair.name} {name}"
+            yield self._held("step", tensor, right, left, "slots", smallest_scale=smallest, pair=pair, name=name)
 
     def _trajectory(self) -> Iterator[LayerItem]:
         left, right = (
@@ -226,8 +270,7 @@ class Rungs:
         steps = [step for step in left if step in right]
         if steps:
             one, other = (partial(np.array, [float(side[step]) for step in steps]) for side in (right, left))
-            bound = self.tolerances["trajectory"]
-            yield LayerItem("trajectory", f"losses of {len(steps)} steps", one, other, bound)
+            yield self._held("trajectory", f"losses of {len(steps)} steps", one, other, "trajectory")
         else:
             self._skipped("trajectory", "no losses of steps on both sides")
         if self._both("trajectory", LAST, "weights after the last step") and left.keys() == right.keys():
@@ -237,11 +280,11 @@ class Rungs:
                 if gradient is not None and 0 < largest(gradient) < rounding:  # which Adam makes large
                     self._skipped("trajectory", f"{pair.name} {name}, whose gradient is rounding alone")
                     continue
-                yield self._item("trajectory", pair, name, LAST, self.tolerances["last_weights"], scale=scale)
+                yield self._item("trajectory", pair, name, LAST, "last_weights", scale=scale)
 
-    def _item(self, rung: str, pair: GroupPair, name: str, file: str, tolerance: float, **more: Any) -> LayerItem:
+    def _item(self, rung: str, pair: GroupPair, name: str, file: str, quantity: str, **more: Any) -> LayerItem:
         left, right = (partial(group.tensor, name, file) for group in pair.both)
-        return LayerItem(rung, f"{pair.name} {name}", right, left, tolerance, pair=pair, name=name, **more)
+        return self._held(rung, f"{pair.name} {name}", right, left, quantity, pair=pair, name=name, **more)
 
     def tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[GroupPair, str]]:
         """Each tensor of which either side's file has anything."""
@@ -251,10 +294,14 @@ class Rungs:
                     yield pair, name
 
     def _scales(self, file: str, smallest: float) -> list[tuple[GroupPair, str, float]]:
-        """For each tensor how far it moved at most, and at least this share of the farthest that a weight did."""
-        far = [(pair, name, moved(pair, name, file)) for pair, name in self.tensors_of_pairs()]
+        """For each tensor how far it moved at most, and at least this share of the farthest that a weight did; on the
+        right side, where nothing moved on the left."""
+        far = [(pair, name, moved(pair.left, name, file)) for pair, name in self.tensors_of_pairs()]
         most = max((distance for _, name, distance in far if not name.startswith("moving_")), default=0.0)
-        return [(pair, name, max(distance, smallest * most) or 1.0) for pair, name, distance in far]
+        return [
+            (pair, name, max(distance, smallest * most) or moved(pair.right, name, file) or 1.0)
+            for pair, name, distance in far
+        ]
 
 
 def alike_in_shape(pair: GroupPair) -> bool:
@@ -273,9 +320,21 @@ def coarse_layers(side: Side) -> list[str]:
     ]
 
 
-def moved(pair: GroupPair, name: str, file: str) -> float:
-    """How far a tensor moved at most from where it began, on the left."""
-    before, after = (pair.left.tensor(name, which) for which in ("weights", file))
+def rounded_layers(side: Side) -> list[str]:
+    """Paths of Paddle's layers with a constant that it rounds to float32, or, of weight_norm, adds to a norm."""
+    if side.framework != "paddle":
+        return []
+    return [
+        layer.path
+        for layer in side.says.layers
+        if "weight_g" in layer.parameters
+        or any(isinstance(one, float) and one != float(np.float32(one)) for one in layer.settings.values())
+    ]
+
+
+def moved(group: WeightGroup, name: str, file: str) -> float:
+    """How far a tensor moved at most from where it began."""
+    before, after = (group.tensor(name, which) for which in ("weights", file))
     if before is None or after is None or before.shape != after.shape:
         return 0.0
     return largest_difference(after, before)[0]

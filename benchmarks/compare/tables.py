@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.compare.bounds import NOISES
 from benchmarks.compare.comparer import RUNGS, Check
 from benchmarks.compare.diff import PLANTED, Diff
 from benchmarks.compare.rungs import COMPARED
@@ -47,10 +48,11 @@ def cell(checks: Sequence[Check], marked: bool = True) -> str:
 
 def diff_table(diff: Diff) -> Table:
     """One row for each rung: its worst error, and what rounding does there."""
-    heads = ["checks", "error", "bound", "one ulp"]
-    made = table(f"{diff.right} against {diff.left}", ["rung", *heads], [], numeric=heads)
+    heads = ["checks", "error", "bound", "from", "one ulp"]
+    numeric = [head for head in heads if head != "from"]
+    made = table(f"{diff.right} against {diff.left}", ["rung", *heads], [], numeric=numeric)
     for rung, checks, worst, ulp in worst_of_rungs(diff):
-        made.add_row(rung, f"{len(checks)}", cell(checks), bound_of(worst), ulp)
+        made.add_row(rung, f"{len(checks)}", cell(checks), bound_of(worst), origin_of(worst), ulp)
     return made
 
 
@@ -65,6 +67,21 @@ def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
 
 def bound_of(check: Check) -> str:
     return f"{check.tolerance:.0e}" if check.tolerance else "equal"
+
+
+def origin_of(check: Check) -> str:
+    """Where the bound comes from."""
+    return "" if not check.tolerance else "noise" if check.measured else "table"
+
+
+def bounds_line(diff: Diff) -> str:
+    """Where bounds come from, in words."""
+    if any(check.measured for check in diff.checks):
+        return f"bounds from noise: {NOISES:.0f} times what {' or '.join(diff.noise.sources)} does"
+    how = (
+        "" if diff.noise.sources else f"; a control of {diff.left}, which record.training makes, would show its noise"
+    )
+    return f"bounds from table: those of {diff.control.precision}{how}"
 
 
 def planted_line(diff: Diff) -> str:
@@ -94,4 +111,5 @@ def lines(diff: Diff) -> Iterator[str]:
     yield from diff.notes[:MOST_NAMED]
     if len(diff.notes) > MOST_NAMED:
         yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
+    yield bounds_line(diff)
     yield planted_line(diff)

@@ -1,0 +1,137 @@
+"""The bounds of `rosetta diff`: four times the left side's own noise where that was measured, and else those of the
+table."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.compare import tables
+from benchmarks.compare.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.noise import rounding_of_loss
+from benchmarks.compare.record import Side
+from rosetta_record import Record, one_unit_moved
+from tests.program import answer, refusal, rosetta
+from tests.records import changed, edited, tagger, write
+
+DATA = tagger()
+AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
+# What a rung is about: the rung, and where in a record its numbers are.
+QUANTITIES = {
+    "forward": [("logits",), ("outputs", "fc")],
+    "loss": [("loss",)],
+    "gradients": [("gradients", "fc", "kernel")],
+}
+
+
+def off(rung: str, share: float) -> dict[str, Any]:
+    """The data of a side whose numbers of a rung are too large by this share."""
+
+    def change(data: dict[str, Any]) -> None:
+        for *above, last in QUANTITIES[rung]:
+            of = data
+            for name in above:
+                of = of[name]
+            of[last] = of[last] * (1 + share)
+
+    return changed(DATA, change)
+
+
+def written(path: Path, framework: str, data: dict[str, Any], **said: Any) -> Path:
+    return edited(write(path, framework, data), lambda record: record.update(said))
+
+
+@pytest.mark.parametrize("rung", QUANTITIES)
+@pytest.mark.parametrize(
+    ("noise", "said"), [(1e-11, {"precision": "float64"}), (0.04, AUTOCAST), (0.04, {"precision": "bfloat16"})]
+)
+def test_an_error_of_three_times_the_noise_passes_and_one_of_five_times_does_not(
+    rung: str, noise: float, said: dict[str, Any], tmp_path: Path
+) -> None:
+    left = written(tmp_path / "left", "torch", DATA, **said)
+    written(left / "control", "torch", off(rung, noise), **said)
+    for times in (3, 5):
+        right = written(tmp_path / f"right-{times}", "keras", off(rung, times * noise), **said)
+        found = compare_records(Side(left), Side(right))
+        assert found.broken == (None if times == 3 else rung), found.explanation
+        worst = next(check for rung_, _, check, _ in tables.worst_of_rungs(found) if rung_ == rung)
+        assert worst.measured
+        assert worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
+        assert tables.origin_of(worst) == "noise"
+        assert f"one ulp of {said.get('autocast', said['precision'])}" in tables.bounds_line(found)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_the_table_is_never_weaker_for_what_was_measured(precision: str, tmp_path: Path) -> None:
+    bound = TOLERANCES_OF_ANY_MODEL["outputs"][precision]
+    left = written(tmp_path / "left", "torch", DATA, precision=precision)
+    written(left / "control", "torch", off("forward", bound), precision=precision)
+    right = written(tmp_path / "right", "keras", off("forward", 2 * bound), precision=precision)
+    found = compare_records(Side(left), Side(right))
+    assert found.broken == "forward"
+    assert {check.tolerance for check in found.checks if check.rung == "forward"} == {bound}
+    assert not any(check.measured for check in found.checks if check.rung == "forward")
+
+
+def test_another_run_of_the_left_side_shows_its_noise_and_must_be_of_the_same_weights_and_inputs(
+    tmp_path: Path,
+) -> None:
+    left = written(tmp_path / "left", "torch", DATA, **AUTOCAST)
+    right = written(tmp_path / "right", "keras", off("forward", 0.3), **AUTOCAST)
+    precise = written(tmp_path / "in-float64", "torch", off("forward", 0.1), precision="float64")
+    assert "breaks at forward" in rosetta("diff", left, right)[1]
+    found = answer("diff", left, right, "--again", precise)
+    assert found["passed"]
+    assert found["noise"]["sources"] == ["in-float64"]
+    assert found["noise"]["quantities"]["outputs"] == pytest.approx(0.1, rel=1e-3)
+    assert "in-float64" in rosetta("diff", left, right, "--again", precise)[1]
+    other = written(tmp_path / "other", "torch", tagger(seed=1), **AUTOCAST)
+    assert "other is no other run of left, since their tensors differ: x" in refusal(
+        2, "diff", left, right, "--again", other
+    )
+
+
+def test_what_is_computed_in_says_which_row_of_the_table_holds(tmp_path: Path) -> None:
+    """Without a control. What one layer of the right side computes in coarsely may be a mistake."""
+    table = TOLERANCES_OF_ANY_MODEL["outputs"]
+    of_layer = {"calls": [{"layer": "fc", "parts": ["3:fc:0"], "dtypes": ["float16"]}]}
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({}, {}, "float64"),
+        (AUTOCAST, AUTOCAST, "bfloat16"),
+        ({}, AUTOCAST, "bfloat16"),
+        ({**AUTOCAST, "autocast": "float16"}, {}, "float16"),
+        (of_layer, {}, "float16"),
+        ({}, of_layer, "float64"),
+    ]
+    for number, (left, right, precision) in enumerate(cases):
+        sides = (
+            Side(written(tmp_path / f"{name}{number}", "torch", DATA, **said))
+            for name, said in (("left", left), ("right", right))
+        )
+        found = compare_records(*sides)
+        assert {check.tolerance for check in found.checks if check.tensor == "fc output"} == {table[precision]}
+        assert f"bounds from table: those of {precision}" in tables.bounds_line(found)
+
+
+def test_a_finer_left_sides_noise_says_nothing_of_a_coarser_right_side(tmp_path: Path) -> None:
+    left = written(tmp_path / "left", "torch", DATA)
+    written(left / "control", "torch", off("forward", 1e-12))
+    right = written(tmp_path / "right", "keras", off("forward", 0.01), **AUTOCAST)
+    assert compare_records(Side(left), Side(right)).passed
+
+
+def test_the_noise_of_a_loss_is_not_what_a_single_run_shows_by_chance(tmp_path: Path) -> None:
+    """It is the root mean square over all ways in which each weight moves up or down by a unit."""
+    rng = np.random.default_rng(0)
+    weight, gradient = rng.normal(size=(2, 30, 4)).astype(np.float32)
+    record = Record(tmp_path / "side")
+    record.weights(w=weight)
+    record.loss(0.01)
+    record.gradients(gradients={"w": gradient})
+    moved = [one_unit_moved(weight, "bfloat16", rng).astype(float) - weight for _ in range(1000)]
+    each = [float((gradient * one).sum()) / 0.01 for one in moved]
+    edited(record.folder, lambda said: said.update(autocast="bfloat16"))
+    assert rounding_of_loss(Side(record.folder)) == pytest.approx(np.sqrt(np.square(each).mean()), rel=0.1)
+    assert min(map(abs, each)) < 0.01 * rounding_of_loss(Side(record.folder))

@@ -189,6 +189,13 @@ def test_an_optimizer_that_cannot_be_carried_is_refused_in_a_sentence(name: str,
     assert "\n" not in str(refused.value)
 
 
+def test_a_state_of_optax_is_refused(tmp_path: Path) -> None:
+    of_optax = of_optimizer(classes=["scale_by_adam", "scale"], keys={})
+    left, like = middle(tmp_path / "left", "torch"), middle(tmp_path / "like", "flax", of_optax)
+    with pytest.raises(CannotBeginError, match="of like is Adam, which is not carried; try another framework"):
+        carried_optimizer(paired(ReadSide(left), ReadSide(like)))
+
+
 def test_a_slot_of_another_shape_is_refused(tmp_path: Path) -> None:
     left, like = middle(tmp_path / "left", "torch"), middle(tmp_path / "like", "keras")
     slots = load_file(left / "slots.safetensors")

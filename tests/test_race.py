@@ -75,12 +75,14 @@ def visited(script: Script) -> Visit:
 MISBEHAVING = {
     "crashes before": ("raise SystemExit('no such model')", r"status 1 before it.*; its last words: no such model"),
     "crashes in a step": (STEPS + "take_turns(lambda: 1 / 0)", r"status 1 in its turn; .*ZeroDivisionError"),
-    "is killed": (STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))", r"signal 9 \(SIGKILL\) in its turn"),
+    "is killed": (STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))", r"signal 9 \(Killed\) in its turn"),
     "never calls it": (STEPS, r"status 0 before it called take_turns; end the script with take_turns\(step\)"),
     "exits early": (
         STEPS + "threading.Timer(0.3, lambda: os._exit(0)).start(); take_turns(step)",
         "ended with status 0 while it waited for its turn",
     ),
+    "ends without reading its turn": (RAW + "wire.write(json.dumps({{'ready': READY}}) + '\\n'); wire.flush()\n"
+        "import time; time.sleep(0.5); os._exit(3)", "ended with status 3 in its turn"),
     "calls it twice": (
         STEPS + "take_turns(lambda: take_turns(step))",
         "in its turn; .*take_turns was called before; expected it once",

@@ -196,7 +196,10 @@ class Script(Stepper):
                     "whether it ends when it is run alone, or give a longer --budget"
                 )
             # A process that it forked may hold the socket, so its death is watched, too.
-            part = self.wire.recv(1 << 16) if watched[0] in readable else b""
+            part = b""
+            if watched[0] in readable:
+                with suppress(ConnectionError):  # it has ended without reading what it was sent
+                    part = self.wire.recv(1 << 16)
             if not part:
                 raise RosettaError(self._how_it_ended())
             self.buffer += part
@@ -221,7 +224,7 @@ class Script(Stepper):
         status = self.process.returncode
         ended = "closed its socket" if status is None else f"ended with status {status}"
         if status is not None and status < 0:
-            ended = f"was ended by signal {-status} ({signal.Signals(-status).name})"
+            ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
         size = os.fstat(self.output.fileno()).st_size
         written = os.pread(self.output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
         lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]

@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from benchmarks.measure.lines import Round, Start
 from benchmarks.measure.plan import Row
 from benchmarks.measure.race import FORMAT, VERSION, RaceHead, RacePlan, RaceRecording
 from benchmarks.measure.scripts import Runner, Script
-from benchmarks.measure.statistics import observed, uneven
+from benchmarks.measure.statistics import observations, observed, uneven
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
 from rosetta_pytest import assert_not_slower
@@ -288,6 +289,16 @@ def test_where_steps_differ_much_the_same_steps_are_compared() -> None:
     assert abs(plain[1] - plain[0]) > 0.5
     assert observed([visit(0, 0, 2, 1.0), visit(1, 5, 2, 1.0)], same_steps=True).logarithms == {}
     assert not uneven([Visit(0, [], [0.1, 0.11], 1.0, True)])
+    together, apart = ([visit(0, 7, 3, 1.0)[1], visit(1, first, 2, 1.1)[1]] for first in (7, 90))
+
+    def same_steps(*cycles: list[Visit]) -> bool:
+        """Whether rounds of a cycle each are compared by the same steps."""
+        made = [SimpleNamespace(number=number, cycles=[cycle]) for number, cycle in enumerate(cycles)]
+        recording: Any = SimpleNamespace(SAME_STEPS=True, items=lambda work: {}, rounds=lambda work: made)
+        return observations(recording).same_steps
+
+    assert same_steps(together, together, apart)
+    assert not same_steps(together, apart, apart), "most rounds would be left out"
 
 
 def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:

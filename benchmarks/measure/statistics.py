@@ -73,6 +73,7 @@ class Observations:
     """The observations of all rows in all rounds: by round and by the row's index, the logarithm of seconds."""
 
     logarithms: Mapping[int, Mapping[int, float]]
+    same_steps: bool = False  # whether they are of steps that all rows did
 
     def of_row(self, row: int) -> list[float]:
         """The observations of one row, as logarithms of seconds."""
@@ -145,8 +146,12 @@ def observations(recording: Lines[Any], work: Work = "training") -> Observations
     """
     cycles = ((line.number, cycle) for line in recording.rounds(work) for cycle in line.cycles if usable(cycle))
     visits = [(number, visit) for number, cycle in cycles for visit in cycle]
-    same_steps = recording.SAME_STEPS and uneven(visit for _, visit in visits)
-    return observed(visits, recording.items(work), same_steps)
+    found = observed(visits, recording.items(work))
+    if recording.SAME_STEPS and uneven(visit for _, visit in visits):
+        same = observed(visits, recording.items(work), same_steps=True)
+        if len(same.logarithms) > len(found.logarithms) / 2:  # else scripts were not told in time to do the same ones
+            return same
+    return found
 
 
 def observed(
@@ -169,7 +174,7 @@ def observed(
                 row: fmean(math.log(median(visit.steps) / per_item[row]) for visit in of_row)
                 for row, of_row in rows.items()
             }
-    return Observations({number: rows for number, rows in found.items() if rows})
+    return Observations({number: rows for number, rows in found.items() if rows}, same_steps)
 
 
 def uneven(visits: Iterable[Visit]) -> bool:

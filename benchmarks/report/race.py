@@ -14,7 +14,7 @@ from benchmarks.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.race import Proof, RaceRecording
-from benchmarks.measure.statistics import UNEVEN, Estimate, grouped, half_width, observations, trusted, uneven
+from benchmarks.measure.statistics import UNEVEN, Estimate, grouped, half_width, observations, trusted
 from benchmarks.measure.turns import usable
 from benchmarks.report.render import (
     MISSING,
@@ -81,7 +81,7 @@ class RaceResults:
         self.trusted = trusted(self.dropped, self.cycles)
         self.seconds = sum(line.seconds for line in rounds)
         self.reached = half_width(recording)
-        self.same_steps = uneven(visit for cycle in cycles for visit in cycle)
+        self.same_steps = self.observed.same_steps
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
         controls = [row for row, runner in enumerate(self.plan.rows) if runner not in self.plan.question]
         self.control = self.observed.ratio(controls[0], 0) if controls else None  # of one script raced twice

@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ TOLERANCE = 1e-10  # relative, of a loss
 BLOCKS = ["Read and encode", "Model", "Load weights", "Loss and step", "Save", "Decode"]
 # Traps that the scripts' comments name: the right code, and the wrong one.
 TRAPS = {
-    "keras": [("map(float, np.float32([1e-3, 0.9, 1e-7]))", "1e-3, 0.9, 1e-7")],
-    "torch": [('(v + group["eps"]).sqrt()', 'v.sqrt() + group["eps"]'), (".requires_grad_(False)", "")],
+    "keras": [],
+    "torch": [('(v + group["eps"]).sqrt()', '(v.sqrt() + group["eps"])'), ("(trained, ", "(model.parameters(), ")],
     "paddle": [("parameters=trained", "parameters=model.parameters()")],
 }
 # The loss of the third step shows them; to compile Keras's step would take longer than both.
@@ -35,14 +36,37 @@ for script in scripts:
     sys.argv = [script, run, out, "--dtype", "float64"]
     runpy.run_path(script, run_name="__main__")
 """
-# Of each block's columns: the lines, left and right edge, and the width of the code and of what is seen of it.
+# Of each block's columns: left and right edge, whether it is seen, and its lines: text, top, size of letters,
+# and by how much it is wider than what is seen of it.
 COLUMNS = """
 [...document.querySelectorAll('.columns')].map(block => [...block.querySelectorAll('.column')].map(column => {
-  const box = column.getBoundingClientRect(), code = column.querySelector('pre');
-  const lines = [...code.querySelectorAll('.line')].map(line => line.textContent);
-  return [lines, box.left, box.right, code.scrollWidth, code.clientWidth];
+  const box = column.getBoundingClientRect();
+  const lines = [...column.querySelectorAll('.line')].map(line => [line.textContent, line.getBoundingClientRect().top,
+    parseFloat(getComputedStyle(line).fontSize), line.scrollWidth - line.clientWidth]);
+  return [box.left, box.right, getComputedStyle(column).visibility == 'visible', lines];
 }))
 """
+# Beginnings of lines that do the same, but are not written alike.
+LEVEL = [
+    ("import keras\n", "import torch\n", "import paddle\n"),
+    ("keras.config.set_floatx(", "torch.set_default_dtype(", "paddle.set_default_dtype("),
+    ("encoder = ", "self.encoder = ", "self.encoder = "),
+    ("decoder_lstm = ", "self.decoder_lstm = ", "self.decoder_lstm = "),
+    ("decoder_dense = ", "self.decoder_dense = ", "self.decoder_dense = "),
+    ("_, state_h, state_c = encoder(encoder_inputs)", *["_, (state_h, state_c) = self.encoder(encoder_inputs)"] * 2),
+    ("lstm.cell.kernel.", "lstm.weight_ih_l0.", "lstm.weight_ih_l0."),
+    ("lstm.cell.recurrent_kernel.", "lstm.weight_hh_l0.", "lstm.weight_hh_l0."),
+    ("lstm.cell.bias.", "lstm.bias_ih_l0.", "lstm.bias_ih_l0."),
+    ("decoder_dense.kernel.", "model.decoder_dense.weight.", "model.decoder_dense.weight."),
+    ("# Usually: optimizer = ",) * 3,
+    ("optimizer = ",) * 3,
+    ("cross_entropy = ",) * 3,
+    ("for step in ", "for step, ", "for step, "),
+    ("loss = ",) * 3,
+    ("model.save(", "torch.save(", "paddle.save("),
+    ("decoder_outputs, state_h, state_c = ", *["decoder_outputs, (state_h, state_c) = "] * 2),
+    ("sampled_char = ",) * 3,
+]
 Outcome = tuple[list[float], dict[str, str]]  # the loss of each step, and the translations after the last one
 
 
@@ -70,6 +94,17 @@ def source(name: str) -> str:
     return (TUTORIAL / f"{name}_seq2seq.py").read_text(encoding="utf-8")
 
 
+def usual(code: str) -> list[str]:
+    """The script once for each line that it says one would usually write, with this line in its place."""
+    found = []
+    for comment, line in re.findall(r"^(# Usually: (.*)\n)", code, re.MULTILINE):
+        before, _, after = code.partition(comment)
+        own = re.escape(line.partition(" = ")[0]) + " = .*\n"
+        after, count = re.subn(own, lambda _, line=line: f"{line}\n", after, count=1)
+        found.append(before + ("" if count else f"{line}\n") + after)
+    return found
+
+
 def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
     """What scripts of one framework print, in float64 on one thread."""
     environment = child_environment("matched", 1, "cpu") | {"PYTHONUTF8": "1"}
@@ -84,7 +119,7 @@ def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_script_gives_the_referees_results_and_what_its_comments_warn_of_is_seen(
+def test_a_script_gives_the_referees_results_and_what_one_would_usually_write_runs_and_does_not(
     name: str, tmp_path: Path, rendered: tuple[dict[str, str], Outcome]
 ) -> None:
     """It stands alone and has the blocks, too."""
@@ -94,28 +129,29 @@ def test_a_script_gives_the_referees_results_and_what_its_comments_warn_of_is_se
         """The largest relative difference from the referee's losses of the same steps."""
         return float(np.abs(np.array(losses) / expected[: len(losses)] - 1).max())
 
-    assert set(re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE)) == {
-        *("argparse", "pathlib", "numpy", "safetensors"),
-        name,
-    }
+    imported = set(re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE))
+    assert imported - {"numpy"} == {"argparse", "pathlib", "safetensors", name}
     titles = [f"# {number}. {title}" for number, title in enumerate(BLOCKS, 1)]
     assert re.findall(r"^# \d.*$", source(name), re.MULTILINE) == titles
+    training = source(name).partition("# 5. Save")[0]
+    for whole, quick in QUICKER:
+        training = training.replace(whole, quick)
+    assert all(training.count(right) == 1 for right, _ in TRAPS[name])
+    wrong = [*usual(training), *(training.replace(*trap) for trap in TRAPS[name])]
+    assert len(wrong) == len(TRAPS[name]) + 2
     scripts = [TUTORIAL / f"{name}_seq2seq.py"]
-    for number, (right, wrong) in enumerate(TRAPS[name]):
-        assert source(name).count(right) == 1
-        training = source(name).partition("# 5. Save")[0].replace(right, wrong)
-        for whole, quick in QUICKER:
-            training = training.replace(whole, quick)
+    for number, text in enumerate(wrong):
         scripts.append(tmp_path / f"wrong-{number}.py")
-        scripts[-1].write_text(training, encoding="utf-8")
+        scripts[-1].write_text(text, encoding="utf-8")
     (losses, translations), *trapped = outcomes(scripts, tmp_path / "out")
     assert any((tmp_path / "out").iterdir()), "nothing was saved"
     assert len(losses) == len(expected) == 10
     assert furthest(losses) <= TOLERANCE
     assert translations == expected_translations
     assert len(set(translations.values())) == 3
-    assert [len(losses) for losses, _ in trapped] == [3] * len(TRAPS[name])
-    assert all(furthest(losses) > TOLERANCE for losses, _ in trapped)
+    assert [len(losses) for losses, _ in trapped] == [3] * len(wrong)
+    differences = [furthest(losses) for losses, _ in trapped]
+    assert min(differences) > TOLERANCE, differences
 
 
 def test_the_pages_are_what_their_sources_make(rendered: tuple[dict[str, str], Outcome]) -> None:
@@ -148,18 +184,50 @@ def test_every_line_of_the_scripts_is_in_its_column_and_nothing_is_wider_than_th
         assert drawn == drawings
     blocks = page.evaluate(COLUMNS)
     assert len(blocks) == 1 + len(BLOCKS)
+    options = page.locator(".options pre .line").all_text_contents()
+    assert len(options) == 5
     for column, name in enumerate(FRAMEWORKS):
-        lines = [line for block in blocks for line in block[column][0] if line]
-        assert lines == [line for line in source(name).splitlines() if line and not re.match(r"# \d", line)]
+        shown = [text for block in blocks for text, _, _, _ in block[column][3] if text]
+        written = [line for line in source(name).splitlines() if line and not re.match(r"# \d", line)]
+        assert shown == [line for line in written if line not in options]
     for block in blocks:
-        edges = [edge for _, left, right, _, _ in block for edge in (left, right)]
-        assert edges == sorted(edges), "columns are not side by side"
-        assert all(code <= seen for _, _, _, code, seen in block), "code is cut off"
-        assert edges[1] <= width
-        assert (edges[-1] <= width) == (width == 1400), "all three are seen at once only where there is room"
-    # On a narrow page the other columns are pushed into view.
-    page.locator("#block-4 .columns").evaluate("block => { block.scrollLeft = block.scrollWidth; }")
-    box = page.locator("#block-4 .column.paddle").bounding_box()
-    page.locator("#block-4 .columns").evaluate("block => { block.scrollLeft = 0; }")
-    assert box is not None
-    assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+        edges = [edge for left, right, _, _ in block for edge in (left, right)]
+        assert edges == (sorted(edges) if width == 1400 else edges[:2] * 3), "columns stand side by side, or as one"
+        assert 0 <= min(edges) <= max(edges) <= width
+        assert [seen for _, _, seen, _ in block] == [True, width == 1400, width == 1400]
+        lines = [line for _, _, _, lines in block for line in lines]
+        assert all(size >= 13 and wider <= 0 for _, _, size, wider in lines), "code is small or cut off"
+    if width == 390:  # A tab shows another column, and what was read stays where it is.
+        place = page.locator("#block-4").evaluate("block => block.offsetTop")
+        page.get_by_label("Paddle", exact=True).check()
+        seen = [[seen for _, _, seen, _ in block] for block in page.evaluate(COLUMNS)]
+        assert page.locator("#block-4").evaluate("block => block.offsetTop") == place
+        page.get_by_label("Keras", exact=True).check()
+        assert seen == [[False, False, True]] * len(blocks)
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_lines_that_do_the_same_stand_level(opened: Open, width: int) -> None:
+    """Lines of two columns that are written alike, and those of LEVEL."""
+    blocks = opened(TUTORIAL / "index.html", width=width).evaluate(COLUMNS)
+    alike = 0
+    for block in blocks:
+        places = [[(text.strip(), top) for text, top, _, _ in lines if text] for _, _, _, lines in block]
+        for one, other in combinations(places, 2):
+            tops = [dict(column) for column in (one, other)]
+            both = tops[0].keys() & tops[1].keys()
+            assert [tops[0][text] for text in both] == [tops[1][text] for text in both]
+            alike += len(both)
+    assert alike > 100
+    for beginnings in LEVEL:
+        tops = [
+            [
+                top
+                for block in blocks
+                for text, top, _, _ in block[column][3]
+                if f"{text}\n".lstrip().startswith(beginning)
+            ]
+            for column, beginning in enumerate(beginnings)
+        ]
+        assert [len(places) for places in tops] == [1, 1, 1], beginnings
+        assert tops[0] == tops[1] == tops[2], beginnings

@@ -12,6 +12,7 @@ parser.add_argument("run", type=Path, help="a run of Rosetta")
 parser.add_argument("out", type=Path, help="where to save the model")
 parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
 args = parser.parse_args()
+
 batch_size, num_steps = 64, 10
 latent_dim = 256  # H
 
@@ -43,39 +44,43 @@ decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)
 decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
 
 # 2. Model
-encoder_inputs = keras.Input((None, len(input_characters)))
 encoder = keras.layers.LSTM(latent_dim, return_state=True, name="encoder")
-_, state_h, state_c = encoder(encoder_inputs)  # (N, H) each
-
-decoder_inputs = keras.Input((None, len(target_characters)))
 decoder_lstm = keras.layers.LSTM(latent_dim, return_sequences=True, return_state=True, name="decoder_lstm")
-decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])  # (N, T_dec, H)
 decoder_dense = keras.layers.Dense(len(target_characters), name="decoder_dense")
+
+encoder_inputs = keras.Input((None, len(input_characters)))
+decoder_inputs = keras.Input((None, len(target_characters)))
+_, state_h, state_c = encoder(encoder_inputs)  # (N, H) each
+decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])  # (N, T_dec, H)
 logits = decoder_dense(decoder_outputs)  # (N, T_dec, V_dec)
+
 model = keras.Model([encoder_inputs, decoder_inputs], logits)
 
 # 3. Load weights
 # In Keras's layout; the gates have the order i, f, c, o.
 weights = load_file(args.run / "state.safetensors")
 for name, lstm in [("encoder", encoder), ("decoder", decoder_lstm)]:
-    kernel, recurrent_kernel = weights[f"{name}/kernel"], weights[f"{name}/recurrent_kernel"]
-    lstm.set_weights([kernel, recurrent_kernel, weights[f"{name}/bias"]])  # (V, 4H), (H, 4H), (4H,)
-decoder_dense.set_weights([weights["dense/kernel"], weights["dense/bias"]])  # (H, V_dec), (V_dec,)
+    lstm.cell.kernel.assign(weights[f"{name}/kernel"])  # (V, 4H)
+    lstm.cell.recurrent_kernel.assign(weights[f"{name}/recurrent_kernel"])  # (H, 4H)
+    lstm.cell.bias.assign(weights[f"{name}/bias"])  # (4H,)
+decoder_dense.kernel.assign(weights["dense/kernel"])  # (H, V_dec)
+decoder_dense.bias.assign(weights["dense/bias"])  # (V_dec,)
 
 # 4. Loss and step
-# Rounded to float32, since Paddle would round only two of
-# them, and PyTorch none.
-learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
+# Usually: optimizer = keras.optimizers.RMSprop(1e-3)
+# Each is the float32 number nearest to 1e-3, 0.9 and 1e-7.
+learning_rate, rho, epsilon = 0.0010000000474974513, 0.8999999761581421, 1.0000000116860974e-07
 optimizer = keras.optimizers.RMSprop(learning_rate, rho=rho, epsilon=epsilon)
-# Given probabilities instead, the loss might clip them.
 cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
 model.compile(optimizer=optimizer, loss=cross_entropy)
+
+# Usually: model.fit([encoder_input_data, decoder_input_data], decoder_target_data, batch_size=batch_size)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     batch_inputs = [encoder_input_data[batch], decoder_input_data[batch]]
-    model.reset_metrics()  # else the loss is the mean of all steps so far
     loss = model.train_on_batch(batch_inputs, decoder_target_data[batch])
-    print(f"step {step + 1}: loss {float(loss)!r}")
+    model.reset_metrics()  # else the next loss is the mean of all so far
+    print(f"step {step + 1}: loss {loss!r}")
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 import paddle
-import paddle.nn.functional as F
-from paddle import nn
+import paddle.nn as nn
 from safetensors.paddle import load_file
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -14,6 +12,7 @@ parser.add_argument("run", type=Path, help="a run of Rosetta")
 parser.add_argument("out", type=Path, help="where to save the model")
 parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
 args = parser.parse_args()
+
 batch_size, num_steps = 64, 10
 latent_dim = 256  # H
 
@@ -66,8 +65,7 @@ model = Seq2Seq()
 weights = load_file(args.run / "state.safetensors")
 weights = {name: w.astype(args.dtype) for name, w in weights.items()}
 for name, lstm in [("encoder", model.encoder), ("decoder", model.decoder_lstm)]:
-    # An LSTM always computes with the tensors that it was
-    # built with, so the numbers are written into these.
+    # Written into the tensors that the LSTM was built with, since it would not use others.
     lstm.weight_ih_l0.set_value(weights[f"{name}/kernel"].T)  # (4H, V)
     lstm.weight_hh_l0.set_value(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
     lstm.bias_ih_l0.set_value(weights[f"{name}/bias"])  # (4H,)
@@ -76,31 +74,35 @@ model.decoder_dense.weight.set_value(weights["dense/kernel"])  # (H, V_dec)
 model.decoder_dense.bias.set_value(weights["dense/bias"])  # (V_dec,)
 
 # 4. Loss and step
-# Rounded to float32, since Paddle would round only two of
-# them, and PyTorch none.
-learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
-# Two trained biases would step twice as far, so the second
-# is left out. Frozen as in PyTorch, it fails in backward().
+# Usually: optimizer = paddle.optimizer.RMSProp(1e-3, rho=0.9, epsilon=1e-7, parameters=model.parameters())
+# Each is the float32 number nearest to 1e-3, 0.9 and 1e-7.
+learning_rate, rho, epsilon = 0.0010000000474974513, 0.8999999761581421, 1.0000000116860974e-07
+# Two trained biases would step twice as far, so the second one is left out.
 trained = [p for name, p in model.named_parameters() if not name.endswith("bias_hh_l0")]
 optimizer = paddle.optimizer.RMSProp(learning_rate, rho=rho, epsilon=epsilon, parameters=trained)
-for step in range(num_steps):
-    batch = slice(step * batch_size, (step + 1) * batch_size)
-    logits = model(encoder_input_data[batch], decoder_input_data[batch])
-    # cross_entropy clips logits at 64 below the largest one.
-    # soft_label: the targets are one-hot rows, not ids.
-    loss = F.cross_entropy(logits, decoder_target_data[batch], soft_label=True)
-    model.clear_gradients()  # the second biases' as well
+cross_entropy = nn.CrossEntropyLoss(soft_label=True)
+
+dataset = paddle.io.TensorDataset([encoder_input_data, decoder_input_data, decoder_target_data])
+# Usually: loader = paddle.io.DataLoader(dataset, batch_size=batch_size, shuffle=True)
+loader = paddle.io.DataLoader(dataset, batch_size=batch_size)
+model.train()
+for step, (encoder_inputs, decoder_inputs, decoder_targets) in enumerate(loader):
+    logits = model(encoder_inputs, decoder_inputs)
+    loss = cross_entropy(logits, decoder_targets)
+    optimizer.clear_grad()
     loss.backward()
     optimizer.step()
-    print(f"step {step + 1}: loss {float(loss)!r}")
+    print(f"step {step + 1}: loss {loss.item()!r}")
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)
 paddle.save(model.state_dict(), str(args.out / "model.pdparams"))
 model.set_state_dict(paddle.load(str(args.out / "model.pdparams")))
 
-
 # 6. Decode
+model.eval()
+
+
 @paddle.no_grad()
 def decode_sequence(input_seq):
     _, (state_h, state_c) = model.encoder(input_seq)  # (1, 1, H) each

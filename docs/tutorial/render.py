@@ -1,18 +1,20 @@
 """Write index.html and sentence.html beside this file.
 
 The code comes from the three scripts, the words from blocks.toml, the drawings from docs/drawings, the table from
-docs/lstm_returns.md, and all numbers from the NumPy backend in float64 on the run that is bundled.
+docs/lstm_returns.md, the colours from the table of backends, and all numbers from the NumPy backend in float64 on the
+run that is bundled.
 """
 
 import re
 import tomllib
 from base64 import b64encode
-from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from columns import level
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
@@ -21,6 +23,7 @@ from pygments.lexers import PythonLexer
 from pygments.token import Comment, Keyword, String
 from walk import Referee, Walk
 
+from backends import colour_of
 from common.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
@@ -29,17 +32,18 @@ SCRIPTS = {"keras": "Keras", "torch": "PyTorch", "paddle": "Paddle"}  # by the n
 TABLE = "What `return_sequences` and `return_state` mean"
 SENTENCE = "I love you!"
 VISIBLE = {"\t": "⇥", "\n": "⏎", " ": "␣", "\u202f": "~"}
-KINDS = {1: "own", 2: "two", 3: "all"}  # of lines, by the columns that have them
+KINDS = {1: "own", 2: "two", 3: "all"}  # of lines, by the number of columns that have the same line here
+OPTIONS = re.compile(r"^parser = [\s\S]*?^args = .*\n", re.MULTILINE)
 COLOURS = {"comment": Comment, "string": String, "keyword": Keyword}
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of code."""
+    """A line of a column; all columns of a block have as many."""
 
-    indent: int  # characters
-    html: Markup
-    kind: str  # "all": all three columns of the block have this line; "two": another one has it; "own": none has
+    kind: str  # of KINDS; "none": only other columns have a line here; "space": an empty line in all of them
+    indent: int = 0  # characters
+    html: str = ""  # the code
 
 
 def render() -> dict[str, str]:
@@ -47,7 +51,9 @@ def render() -> dict[str, str]:
     referee = Referee()
     walk = referee.walk(SENTENCE)
     losses = referee.train()  # after which it decodes as the scripts do
-    sentences = re.findall(r"for text in (.*):\n", source("keras"))[0]
+    sources = [(HERE / f"{name}_seq2seq.py").read_text(encoding="utf-8") for name in SCRIPTS]
+    (options,) = {OPTIONS.findall(code)[0] for code in sources}  # the same in all three
+    sentences = re.findall(r"for text in (.*):\n", sources[0])[0]
     translations = {text: referee.translate(text) for text in re.findall(r'"([^"]*)"', sentences)}
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -58,8 +64,15 @@ def render() -> dict[str, str]:
         keep_trailing_newline=True,
     )
     environment.filters |= {one.__name__: one for one in (markdown, visible, percent, signed, drawing)}
+    environment.globals["colours"] = {name: colour_of(name) for name in SCRIPTS}
     index = environment.get_template("index.html").render(
-        blocks=blocks(), scripts=SCRIPTS, title=TABLE, table=table(), losses=losses, translations=translations
+        blocks=blocks([OPTIONS.sub("", code) for code in sources]),
+        options=[marked(line) for line in options.splitlines()],
+        scripts=SCRIPTS,
+        title=TABLE,
+        table=table(),
+        losses=losses,
+        translations=translations,
     )
     sentence = environment.get_template("sentence.html").render(
         walk=walk,
@@ -73,48 +86,37 @@ def render() -> dict[str, str]:
     return {"index.html": index, "sentence.html": sentence}
 
 
-def blocks() -> list[dict[str, Any]]:
-    """What blocks.toml says of each block, and the block's code in each script."""
+def blocks(sources: list[str]) -> list[dict[str, Any]]:
+    """What blocks.toml says of each block, and the lines of the block's code in each script."""
     described = tomllib.loads((HERE / "blocks.toml").read_text(encoding="utf-8"))["block"]
-    parts = {name: split(source(name)) for name in SCRIPTS}
-    for number, block in enumerate(described):
-        codes = {name: parts[name][number] for name in SCRIPTS}
-        columns = Counter(line for code in codes.values() for line in set(code.splitlines()))
+    parts = zip(*(re.split(r"^# \d\. .*\n", code, flags=re.MULTILINE) for code in sources), strict=True)
+    for number, (block, codes) in enumerate(zip(described, parts, strict=True)):
         block["number"] = number
-        block["code"] = {name: lines(code, columns) for name, code in codes.items()}
+        block["code"] = dict(zip(SCRIPTS, zip(*lines(codes), strict=True), strict=True))
     return described
 
 
-def source(name: str) -> str:
-    return (HERE / f"{name}_seq2seq.py").read_text(encoding="utf-8")
-
-
-def split(code: str) -> list[str]:
-    """What stands before the first numbered comment, then the blocks; without these comments, blank lines single."""
-    parts = re.split(r"^# \d\. .*\n", code, flags=re.MULTILINE)
-    return [part.strip("\n").replace("\n\n\n", "\n\n") for part in parts]
-
-
-def lines(code: str, columns: Counter[str]) -> list[Line]:
-    """With comments, strings and keywords marked; `columns` counts those that a line stands in."""
-    marked = Markup()
-    for kind, text in PythonLexer(stripnl=False).get_tokens(code):
-        name = next((name for name, of in COLOURS.items() if kind in of), None)
-        pieces = [
-            Markup('<span class="{}">{}</span>').format(name, p) if name and p else escape(p)
-            for p in text.split("\n")
+def lines(codes: Sequence[str]) -> Iterator[list[Line]]:
+    """Rows with a line of each column."""
+    # A line begins with the empty lines before it.
+    for number, row in enumerate(level([re.findall(r"\n*.+", code) for code in codes])):
+        if number and any(text and text.startswith("\n\n") for text in row):
+            yield [Line("space")] * len(row)
+        texts = [text and text.strip("\n") for text in row]
+        yield [
+            Line(KINDS[texts.count(text)], len(text) - len(text.lstrip()), marked(text)) if text else Line("none")
+            for text in texts
         ]
-        marked += Markup("\n").join(pieces)
-    plain = code.splitlines()
-    return [
-        Line(len(text) - len(text.lstrip()), breakable(html), KINDS[columns[text]])
-        for text, html in zip(plain, marked.split("\n"), strict=False)
-    ]
 
 
-def breakable(html: Markup) -> Markup:
-    """A line of code that may also go on below after an opening bracket."""
-    return Markup(re.sub(r"[(\[](?=[^)\]<])", r"\g<0><wbr>", str(html)))
+def marked(text: str) -> Markup:
+    """A line of code with comments, strings and keywords marked, which may go on below after an opening bracket."""
+    indent, usually, code = re.fullmatch(r"(\s*)(# Usually:)?(.*)", text).groups("")  # type: ignore[union-attr]
+    html = Markup("<b>{}</b>").format(usually) if usually else Markup(indent)
+    for kind, piece in PythonLexer(stripnl=False, ensurenl=False).get_tokens(code):
+        name = next((name for name, of in COLOURS.items() if kind in of), None)
+        html += Markup('<span class="{}">{}</span>').format(name, piece) if name else escape(piece)
+    return Markup(re.sub(r"[(\[](?=[^)\]<]|<span)", r"\g<0><wbr>", str(html)))
 
 
 def table() -> Markup:
@@ -127,8 +129,8 @@ def table() -> Markup:
 
 
 def markdown(text: str) -> Markup:
-    """A paragraph's inside."""
-    return Markup(MarkdownIt("commonmark").renderInline(" ".join(text.split())))
+    """Paragraphs without the first opening and the last closing tag, which the templates have."""
+    return Markup(MarkdownIt("commonmark").render(text).removeprefix("<p>").removesuffix("</p>\n"))
 
 
 def drawing(name: str) -> Markup:
@@ -153,8 +155,8 @@ def signed(number: float) -> str:
 
 def percent(probability: float) -> str:
     if probability > 0.99995:
-        return "> 99.99 %"
-    return f"{100 * probability:.2f} %" if probability >= 0.00005 else "< 0.01 %"
+        return "> 99.99\u00a0%"
+    return f"{100 * probability:.2f}\u00a0%" if probability >= 0.00005 else "< 0.01\u00a0%"
 
 
 def grid(walk: Walk) -> Markup:

@@ -3,17 +3,16 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn as nn
 from safetensors.torch import load_file
-from torch import nn
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("run", type=Path, help="a run of Rosetta")
 parser.add_argument("out", type=Path, help="where to save the model")
 parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
 args = parser.parse_args()
+
 batch_size, num_steps = 64, 10
 latent_dim = 256  # H
 
@@ -69,16 +68,14 @@ with torch.no_grad():
         lstm.weight_ih_l0.copy_(weights[f"{name}/kernel"].T)  # (4H, V)
         lstm.weight_hh_l0.copy_(weights[f"{name}/recurrent_kernel"].T)  # (4H, H)
         lstm.bias_ih_l0.copy_(weights[f"{name}/bias"])  # (4H,)
-        # Frozen: two trained biases would step twice as far.
-        nn.init.zeros_(lstm.bias_hh_l0).requires_grad_(False)
+        lstm.bias_hh_l0.zero_()
     model.decoder_dense.weight.copy_(weights["dense/kernel"].T)  # (V_dec, H)
     model.decoder_dense.bias.copy_(weights["dense/bias"])  # (V_dec,)
 
-
 # 4. Loss and step
-# Rounded to float32, since Paddle would round only two of
-# them, and PyTorch none.
-learning_rate, rho, epsilon = map(float, np.float32([1e-3, 0.9, 1e-7]))
+# Usually: optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-3, alpha=0.9, eps=1e-7)
+# Each is the float32 number nearest to 1e-3, 0.9 and 1e-7.
+learning_rate, rho, epsilon = 0.0010000000474974513, 0.8999999761581421, 1.0000000116860974e-07
 
 
 class RMSprop(torch.optim.RMSprop):
@@ -89,19 +86,22 @@ class RMSprop(torch.optim.RMSprop):
         for group in self.param_groups:  # only one here
             for p in group["params"]:  # the weights
                 v = self.state[p].setdefault("square_avg", torch.zeros_like(p))
-                v.mul_(group["alpha"]).addcmul_(p.grad, p.grad, value=1 - group["alpha"])
-                p.addcdiv_(p.grad, (v + group["eps"]).sqrt(), value=-group["lr"])
+                v.lerp_(p.grad.square(), 1 - group["alpha"])  # a step towards the square
+                p.sub_(group["lr"] * p.grad / (v + group["eps"]).sqrt())
 
 
-trained = [p for p in model.parameters() if p.requires_grad]
+# Two trained biases would step twice as far, so the second one is left out.
+trained = [p for name, p in model.named_parameters() if not name.endswith("bias_hh_l0")]
 optimizer = RMSprop(trained, lr=learning_rate, alpha=rho, eps=epsilon)
-for step in range(num_steps):
-    batch = slice(step * batch_size, (step + 1) * batch_size)
-    logits = model(encoder_input_data[batch], decoder_input_data[batch])
-    # cross_entropy expects V_dec on the second axis, so
-    # N and T_dec become one axis.
+cross_entropy = nn.CrossEntropyLoss()
 
-    loss = F.cross_entropy(logits.flatten(0, 1), decoder_target_data[batch].flatten(0, 1))
+dataset = torch.utils.data.TensorDataset(encoder_input_data, decoder_input_data, decoder_target_data)
+# Usually: loader = torch.utils.data.DataLoader(dataset, batch_size=batch_size, shuffle=True)
+loader = torch.utils.data.DataLoader(dataset, batch_size=batch_size)
+model.train()
+for step, (encoder_inputs, decoder_inputs, decoder_targets) in enumerate(loader):
+    logits = model(encoder_inputs, decoder_inputs)
+    loss = cross_entropy(logits.flatten(0, 1), decoder_targets.flatten(0, 1))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -112,8 +112,10 @@ args.out.mkdir(parents=True, exist_ok=True)
 torch.save(model.state_dict(), args.out / "model.pt")
 model.load_state_dict(torch.load(args.out / "model.pt", weights_only=True))
 
-
 # 6. Decode
+model.eval()
+
+
 @torch.inference_mode()
 def decode_sequence(input_seq):
     _, (state_h, state_c) = model.encoder(input_seq)  # (1, 1, H) each

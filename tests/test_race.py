@@ -21,7 +21,7 @@ from benchmarks.in_child import Visit, WarmUp
 from benchmarks.measure import machine, rounds, scripts
 from benchmarks.measure.lines import Round, Start
 from benchmarks.measure.plan import Row
-from benchmarks.measure.race import FORMAT, VERSION, RaceHead, RacePlan, RaceRecording
+from benchmarks.measure.race import FORMAT, VERSION, RaceHead, RacePlan, RaceRecording, not_of_a_record
 from benchmarks.measure.scripts import Runner, Script
 from benchmarks.measure.statistics import observations, observed, uneven
 from benchmarks.report.race import misfits
@@ -299,6 +299,10 @@ def test_where_steps_differ_much_the_same_steps_are_compared() -> None:
 
     assert same_steps(together, together, apart)
     assert not same_steps(together, apart, apart), "most rounds would be left out"
+
+
+def test_of_the_folder_that_a_script_calls_its_record_only_a_record_is_copied() -> None:
+    assert not_of_a_record("", ["record.json", "home", "weights.safetensors", "control"]) == ["home"]
 
 
 def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:

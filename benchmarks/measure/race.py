@@ -29,6 +29,7 @@ FORMAT, VERSION = "rosetta-race", 1
 WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 300.0  # seconds
 MOST_SCRIPTS = 20
+CONTROL = "control"  # the folder of a record's control within it
 Words = Annotated[str, msgspec.Meta(max_length=2000)]
 
 
@@ -148,7 +149,7 @@ class Race(Rounds[Script]):
     def _keep(self, row: int, record: Path) -> None:
         """Copy a record, since the next script may write its own into the same folder."""
         try:
-            copytree(record, self.folder / str(row) / record.name)
+            copytree(record, self.folder / str(row) / record.name, ignore=not_of_a_record)
         except OSError as error:
             label = self.plan.rows[row].label
             raise RosettaError(f"{label} names {record} as its record, which cannot be read: {why(error)}") from error
@@ -192,3 +193,8 @@ class Race(Rounds[Script]):
     def _most_cycles(self) -> int:
         """So many that turns take about as long as starting: of a script that starts at once, rounds tell more."""
         return min(CYCLES, 1 + int(self.start_seconds / self._cycle_seconds(self.matched)))
+
+
+def not_of_a_record(folder: str, names: list[str]) -> list[str]:
+    """Which of the names in a folder no record has, since a script may call any folder its record."""
+    return [name for name in names if name not in ("record.json", CONTROL) and not name.endswith(".safetensors")]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from secrets import token_hex
 from statistics import fmean
-from time import monotonic
+from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -42,7 +42,8 @@ PIECE_SECONDS = 1e-3  # shorter steps are timed together
 SYNCED_SECONDS = 0.05  # the same where the device is waited for, so that waiting is a small part
 WARM_UP_STEPS = 2  # after the cold one
 ENDING_SECONDS = 10.0  # allowed for ending, for processes that were killed
-MOST_KILLS = 5  # times that a script's processes are looked for and killed, since they may start others meanwhile
+# How often a script's processes are looked for and killed, as they may start others meanwhile, with such pauses.
+MOST_KILLS, KILL_SECONDS = 50, 0.05
 LAST_WORDS = 2000  # bytes at the end of a script's output, from which an error message quotes the last line
 Long = Annotated[str, msgspec.Meta(max_length=4096)]
 
@@ -261,10 +262,10 @@ class Script(Stepper):
                     process.kill()
             with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
                 self.process.wait(ENDING_SECONDS)
-            psutil.wait_procs(left, ENDING_SECONDS)
             left = _marked(self.mark)
             if not left:
                 break
+            sleep(KILL_SECONDS)
 
 
 def _marked(mark: str) -> list[psutil.Process]:

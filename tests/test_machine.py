@@ -18,9 +18,10 @@ from backends.process.environment import child_environment
 from benchmarks.measure import machine as looked_at
 from benchmarks.measure.machine import NOT_KNOWN, Finding, NoRestError, check, wait_until_fit, wait_until_idle
 from common.machine import Watch, busy_seconds, cores, quota
-from tests.program import rosetta
+from tests.program import rosetta, wait_until
 
 CPU = "sys/devices/system/cpu"
+SPUN = 0.25  # seconds of processor time that a spinning program is watched for
 
 
 def plant(root: Path, files: dict[str, str]) -> None:
@@ -98,13 +99,14 @@ def test_a_process_that_spins_is_seen_and_our_own_are_not(monkeypatch) -> None:
         try:
             time.sleep(0.2)
             strange, known, before = Watch([]), Watch([spinner.pid]), looked_at._processes()
-            time.sleep(0.5)
+            began, enough = time.monotonic(), before[spinner.pid][1] + SPUN
+            wait_until(lambda: looked_at._processes()[spinner.pid][1] >= enough, why="the spinner gets no core")
+            used = SPUN / (time.monotonic() - began)  # cores, of which a busy machine leaves it few
             seen, rest, after = strange.others(), known.others(), looked_at._processes()
         finally:
             spinner.kill()
-    assert after[spinner.pid][1] > before[spinner.pid][1] + 0.1
     assert os.getpid() not in after
-    assert seen - rest > 0.2, "what else runs on this machine is in both"
+    assert seen - rest > 0.6 * used, "what else runs on this machine is in both"
     assert rest >= 0.0
 
 

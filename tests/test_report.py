@@ -100,8 +100,10 @@ def test_what_was_not_measured_has_no_section(found: Report) -> None:
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", found.page + empty)
     made = recording()
     trained = replace(made, lines=[line for line in made.lines if isinstance(line, Certified)] + made.rounds())
-    shown = [page.DECODING_COLUMNS in page.report_of(one).summary for one in (made, trained)]
-    assert shown == [True, False], "columns of decoding are explained only where they are"
+    batched = replace(made, lines=[line for line in made.lines if getattr(line, "work", "") != "alone"])
+    summaries = [page.report_of(one).summary for one in (made, batched, trained)]
+    explained = [(page.BATCHED in summary, page.ALONE in summary) for summary in summaries]
+    assert explained == [(True, True), (True, False), (False, False)], "columns are explained only where they are"
 
 
 @pytest.mark.parametrize("width", [390, 1400])

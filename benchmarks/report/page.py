@@ -45,9 +45,8 @@ from common.text import listed, printable, quoted
 MOST_REFERENCES = 3  # of a sentence that are shown beside a translation that is none of them
 SLOWER = 1.1  # a row as installed gets advice if its step takes this many times as long as the matched one
 SENTENCES = "Decoded sentences"  # the section that a terminal shows too
-DECODING_COLUMNS = (
-    "Batched and alone: the time to decode a character of many sentences together, or of one by itself."
-)
+BATCHED = "Batched: the time to decode a character of many sentences together."
+ALONE = "Alone: the time to decode a character of a sentence by itself."
 
 
 def _part(part: str, row: RowResults) -> str:
@@ -151,7 +150,11 @@ def _answer(results: Results, charts: Iterable[str]) -> dict[str, str]:
         "answer": table(
             ("row", *columns), [(safe(row.title), *(cell(row) for cell in columns.values())) for row in rows]
         ),
-        "decoding_columns": DECODING_COLUMNS if any(row.batch or row.alone for row in rows) else "",
+        "decoding_columns": " ".join(
+            words
+            for words, measured in ((BATCHED, [row.batch for row in rows]), (ALONE, [row.alone for row in rows]))
+            if any(measured)
+        ),
         "why": "\n".join(f"- {safe(sentence)}" for sentence in why),
         "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
         "missing": f"There was no time for {listed(missing)}; go on with `--resume`." if missing else "",

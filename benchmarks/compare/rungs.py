@@ -16,7 +16,6 @@ from benchmarks.compare.bounds import (
     PRECISE,
     ROUNDED_WEIGHTS,
     SMALLEST_SCALE,
-    STEPPED,
     TOLERANCES_OF_ANY_MODEL,
     UNIT,
     WIDENED,
@@ -118,7 +117,10 @@ class Rungs:
         found = {name: NOISES * noise for name, noise in self.noise.items()}
         if self.precision in PRECISE:
             return {name: found[name] for name in MEASURED if found.get(name, inf) < self.by_table[name]}
-        least = {name: TOLERANCES_OF_ANY_MODEL[name][self.weights_precision] for name in STEPPED}
+        least = {
+            "updates": TOLERANCES_OF_ANY_MODEL["updates"][self.weights_precision],
+            "last_weights": self.by_table["last_weights"],
+        }
         return {name: max(bound, least.get(name, 0.0)) for name, bound in found.items()}
 
     def items(self, rung: str) -> Iterator[LayerItem]:

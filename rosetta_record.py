@@ -288,10 +288,12 @@ class Record:
                 if isinstance(computed, tuple):
                     self.forward(**computed[1])
                 self.gradients(model, gradients)
+            rate = plain_value(framework.rate(used))
+            rate = {"rate": rate} if isinstance(rate, (int, float)) else {}
             framework.update(model, used, gradients)
             if number == 1:
                 self.optimizer(used)
-            self._step(number, loss_in(computed), framework.weights(model) if number in (1, steps) else None)
+            self._step(number, loss_in(computed), framework.weights(model) if number in (1, steps) else None, **rate)
             del computed, gradients  # which are as large as the model, before the next ones are computed
         if callable(optimizer):
             del used
@@ -552,12 +554,12 @@ class Record:
         while self._unwatch:
             self._unwatch.pop()()
 
-    def _step(self, number: int, loss: Any, weights: Mapping[str, Any] | None) -> None:
+    def _step(self, number: int, loss: Any, weights: Mapping[str, Any] | None, **rate: float) -> None:
         self._end_of_pass()
         last = self._content["steps"][-1]["step"] if self._content["steps"] else 0
         if number <= last or (last == 0 and number != 1):
             raise RecordError(f"step {number} came after step {last}; expected steps in order, the first being 1")
-        self._content["steps"].append({"step": number, "loss": number_in(loss)})
+        self._content["steps"].append(dict({"step": number, "loss": number_in(loss)}, **rate))
         if weights is None:
             self._save()
         else:
@@ -713,6 +715,10 @@ class Framework(ABC):
     def begun(self, model: Any, optimizer: Any) -> Any:
         """The optimizer with its state, which is kept apart from it in optax."""
         return optimizer
+
+    def rate(self, optimizer: Any) -> Any:
+        """The learning rate of the next step, where it is known."""
+        return None
 
     @abstractmethod
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
@@ -931,6 +937,9 @@ class Torch(Modules):
         groups = optimizer.param_groups
         return groups[0], groups if len(groups) > 1 else []
 
+    def rate(self, optimizer: Any) -> Any:
+        return optimizer.param_groups[0]["lr"]
+
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
 
@@ -994,6 +1003,9 @@ class Paddle(Modules):
                 settings[name] = type(part).__name__
                 settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
         return settings, [group for group in optimizer._param_groups if isinstance(group, dict)]
+
+    def rate(self, optimizer: Any) -> Any:
+        return optimizer.get_lr()
 
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
@@ -1117,6 +1129,9 @@ class Keras(Framework):
 
     def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
         return flat_config(optimizer.get_config()), []
+
+    def rate(self, optimizer: Any) -> Any:
+        return optimizer.learning_rate
 
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         """Of the optimizer's lists with a variable for each weight; a slot is named by the weight's path and its own

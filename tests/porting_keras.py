@@ -25,9 +25,10 @@ sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 # The optimizers of the guide compute as torch's, on TensorFlow.
 guide = keras.optimizers if ON_TORCH else importlib.import_module("encoder_keras")
 RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
-CHANNELS, TIES = "last", False
+CHANNELS, CHANNEL_AXIS, TIES = "last", -1, False
 List = list
 einsum, reshape, tanh, silu, transpose = ops.einsum, ops.reshape, ops.tanh, ops.silu, ops.transpose
+sigmoid, average = ops.sigmoid, ops.mean
 softmax, log_softmax, mean = ops.softmax, ops.log_softmax, partial(ops.mean, axis=-1, keepdims=True)
 GIVEN: list[tuple[Any, list[Array]]] = []
 
@@ -90,8 +91,31 @@ def in_float32(x: Any) -> Any:
     return ops.cast(x, "float32")
 
 
-def concat(parts: Sequence[Any]) -> Any:
-    return ops.concatenate(list(parts), -1)
+def concat(parts: Sequence[Any], axis: int = -1) -> Any:
+    return ops.concatenate(list(parts), axis)
+
+
+def whole(array: Array) -> Any:
+    """Whole numbers."""
+    return ops.convert_to_tensor(array)
+
+
+def flip(x: Any) -> Any:
+    """(N, T, M) backwards in time."""
+    return ops.flip(x, 1)
+
+
+def image_of(x: Any) -> Any:
+    """(N, T, M) as an image of one channel."""
+    return x[..., None]
+
+
+def channels_of(image: Any, order: Array) -> Any:
+    return ops.take(image, order, -1)
+
+
+def padded(image: Any, before: int, after: int) -> Any:
+    return ops.pad(image, [[0, 0], [before, after], [before, after], [0, 0]])
 
 
 def freeze(block: Block) -> None:
@@ -138,8 +162,38 @@ def conv(kernel: Array, bias: Array) -> Any:
     return with_weights(layers.Conv1D(len(bias), 3, padding="same"), kernel, bias)
 
 
-def image(kernel: Array, bias: Array) -> Any:
-    return with_weights(layers.Conv2D(len(bias), 3, padding="same"), kernel, bias)
+def image(
+    kernel: Array,
+    bias: Array,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    pad: int = 1,
+    flipped: bool = False,
+) -> Any:
+    """With one zero on each side or with none; where the stride is 2, those are a layer of their own."""
+    of, settings = FlippedImage if flipped else layers.Conv2D, {"dilation_rate": dilation, "groups": groups}
+    padding = "same" if pad and stride == 1 else "valid"
+    layer = with_weights(of(len(bias), kernel.shape[:2], stride, padding, **settings), kernel, bias)
+    return layer if stride == 1 or not pad else keras.Sequential([layers.ZeroPadding2D(1), layer])
+
+
+class FlippedImage(layers.Conv2D):
+    """A convolution as mathematics has it."""
+
+    def call(self, x: Any) -> Any:
+        return ops.conv(x, ops.flip(self.kernel, (0, 1))) + self.bias
+
+
+def image_transposed(kernel: Array, bias: Array, crop: int, flipped: bool = False) -> Any:
+    """Twice as large. Of what a kernel (..., F, C) of three makes more, one number is left out at the end."""
+    of = FlippedTransposed if flipped else layers.Conv2DTranspose
+    return with_weights(of(len(bias), kernel.shape[:2], 2, "same"), kernel, bias)
+
+
+class FlippedTransposed(layers.Conv2DTranspose):
+    def call(self, x: Any) -> Any:
+        return ops.conv_transpose(x, ops.flip(self.kernel, (0, 1)), 2, "same") + self.bias
 
 
 def attention(heads: int, w: dict[str, Array]) -> Any:
@@ -160,13 +214,16 @@ def recurrent(
     backwards: bool = False,
     reset_after: bool = True,
     return_state: bool = False,
+    exchanged: bool = False,
     **of_others: bool,
 ) -> list[Any]:
-    """Layers, of which `arrays` has those of each direction. An LSTM and a plain RNN have one bias."""
+    """Layers, of which `arrays` has those of each direction. An LSTM and a plain RNN have one bias. Where they are
+    `exchanged`, sigmoid and tanh stand in each other's place."""
     made = []
     for ways in arrays:
         own = {"reset_after": reset_after} if kind == "gru" else {}
         more = {"return_sequences": True, "return_state": return_state, "go_backwards": backwards}
+        more |= {"activation": "sigmoid", "recurrent_activation": "tanh"} if exchanged else {}
         layer = RECURRENT[kind](len(ways[0]["recurrent"]), **more, **own)
         layer, given = layers.Bidirectional(layer) if len(ways) == 2 else layer, []
         for way in ways:
@@ -258,25 +315,40 @@ def everything(model: Model) -> list[Any]:
     return [*(array_of(variable.value) for variable in model.variables), len(watched)]
 
 
-def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
-    own: dict[str, Any] = {("clipnorm" if more.get("norm") == "each" else "global_clipnorm"): clip} if clip else {}
+def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+    names = {"all": "global_clipnorm", "each": "clipnorm", "value": "clipvalue"}
+    own: dict[str, Any] = {names[more.get("norm", "all")]: clip} if clip else {}
+    rate = Warmup(rate, more["warmup"]) if "warmup" in more else rate
     if name == "sgd":
-        return guide.SGD(rate, more["momentum"], **own)
-    if name == "rmsprop":
-        kind = stock_rmsprop() if more.get("stock") else guide.RMSprop
-        return kind(rate, more["momentum"], more.get("heavy", 0.0), more["epsilon"], **own)
-    if name == "adam":
-        kind = keras.optimizers.Adam if more.get("stock") else guide.Adam
-        return kind(rate, more["momentum"], more["beta_2"], more["epsilon"], **own)
-    return guide.AdamW(rate, decay, more["momentum"], more["beta_2"], more["epsilon"], **own)
+        made = guide.SGD(rate, more["momentum"], more.get("nesterov", False), **own)
+    elif name == "rmsprop":
+        kind = stock(keras.optimizers.RMSprop) if more.get("stock") else guide.RMSprop
+        made = kind(rate, more["momentum"], more.get("heavy", 0.0), more["epsilon"], **own)
+    elif name == "adam":
+        kind = stock(keras.optimizers.Adam) if more.get("stock") else guide.Adam
+        made = kind(rate, more["momentum"], more["beta_2"], more["epsilon"], **own)
+    else:
+        made = guide.AdamW(rate, decay, more["momentum"], more["beta_2"], more["epsilon"], **own)
+    if more.get("excluded"):
+        made.exclude_from_weight_decay([one for one in weights if len(one.shape) == 1 or one.name == "bias"])
+    made.iterations.assign(more.get("counter", 0))
+    return made
 
 
-def stock_rmsprop() -> type[keras.optimizers.RMSprop]:
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    def __init__(self, rate: float, factors: list[float]) -> None:
+        self.rate, self.factors = rate, factors
+
+    def __call__(self, step: Any) -> Any:
+        return self.rate * self.factors[min(int(step), len(self.factors) - 1)]
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": self.rate}
+
+
+def stock(kind: type) -> type:
     """Keras's own, which is given one gradient for each word."""
-
-    class RMSprop(guide.Summed, keras.optimizers.RMSprop): ...
-
-    return RMSprop
+    return type(kind.__name__, (guide.Summed, kind), {})
 
 
 def load_optimizer(model: Model, optimizer: keras.optimizers.Optimizer, path: str) -> None:

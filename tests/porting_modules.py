@@ -16,7 +16,8 @@ from tests.porting_zoo import EPSILON, Array, Block, Config, array_of, keep, los
 
 api: Any = sys.modules.get("paddle") or sys.modules["torch"]
 nn, F, IS_PADDLE = api.nn, api.nn.functional, api.__name__ == "paddle"
-CHANNELS, TIES = "first", not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table is multiplied with
+CHANNELS, CHANNEL_AXIS = "first", 1
+TIES = not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table is multiplied with
 List = nn.LayerList if IS_PADDLE else nn.ModuleList
 softmax, log_softmax, mean = (
     partial(F.softmax, dim=-1),
@@ -25,7 +26,7 @@ softmax, log_softmax, mean = (
 )
 if IS_PADDLE:
     softmax, log_softmax = F.softmax, F.log_softmax
-einsum, reshape, tanh, silu = api.einsum, api.reshape, api.tanh, F.silu
+einsum, reshape, tanh, silu, sigmoid = api.einsum, api.reshape, api.tanh, F.silu, F.sigmoid
 transpose = api.transpose if IS_PADDLE else api.permute
 as_tensor = api.to_tensor if IS_PADDLE else api.tensor
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN if IS_PADDLE else nn.RNN}
@@ -119,8 +120,35 @@ def table_of(embedding: Any) -> Any:
     return embedding.weight
 
 
-def concat(parts: Sequence[Any]) -> Any:
-    return api.concat(list(parts), -1)
+def concat(parts: Sequence[Any], axis: int = -1) -> Any:
+    return api.concat(list(parts), axis)
+
+
+def whole(array: Array) -> Any:
+    """Whole numbers."""
+    return as_tensor(array)
+
+
+def flip(x: Any) -> Any:
+    """(N, T, M) backwards in time."""
+    return x.flip(1)
+
+
+def average(x: Any, axes: Any) -> Any:
+    return x.mean(axes)
+
+
+def image_of(x: Any) -> Any:
+    """(N, T, M) as an image of one channel."""
+    return x[:, None]
+
+
+def channels_of(image: Any, order: Array) -> Any:
+    return image[:, order.tolist()]
+
+
+def padded(image: Any, before: int, after: int) -> Any:
+    return F.pad(image, [before, after, before, after])
 
 
 def dense(kernel: Array, bias: Array | None = None) -> Any:
@@ -134,7 +162,7 @@ def activation(name: str, by_tanh: bool) -> Any:
     """That of tanh computes in place."""
     if name == "gelu":
         return nn.GELU(by_tanh if IS_PADDLE else "tanh" if by_tanh else "none")
-    return {"": lambda x: x, "relu": F.relu, "tanh": api.tanh_}[name]
+    return {"": lambda x: x, "relu": F.relu, "tanh": api.tanh_, "silu": silu}[name]
 
 
 def dropout(rate: float) -> Any:
@@ -162,9 +190,43 @@ def conv(kernel: Array, bias: Array) -> Any:
     return filled(layer, weight=kernel.T, bias=bias)
 
 
-def image(kernel: Array, bias: Array) -> Any:
-    layer = (nn.Conv2D if IS_PADDLE else nn.Conv2d)(1, len(bias), 3, padding=1)
+def image(
+    kernel: Array,
+    bias: Array,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    pad: int = 1,
+    flipped: bool = False,
+) -> Any:
+    of = FlippedImage if flipped else nn.Conv2D if IS_PADDLE else nn.Conv2d
+    each, units = kernel.shape[2:]
+    layer = of(each * groups, units, kernel.shape[:2], stride, pad, dilation, groups)
     return filled(layer, weight=kernel.transpose(3, 2, 0, 1), bias=bias)
+
+
+class FlippedImage(nn.Conv2D if IS_PADDLE else nn.Conv2d):  # type: ignore[misc]
+    """A convolution as mathematics has it."""
+
+    def forward(self, x: Any) -> Any:
+        return F.conv2d(x, self.weight.flip([2, 3]), self.bias)
+
+
+def image_transposed(kernel: Array, bias: Array, crop: int, flipped: bool = False) -> Any:
+    """Twice as large. Of what a kernel (..., F, C) of three makes more, one number is left out at the beginning where
+    it is cropped, and else at the end, which torch cannot."""
+    of = FlippedTransposed if flipped else nn.Conv2DTranspose if IS_PADDLE else nn.ConvTranspose2d
+    size, (units, channels) = kernel.shape[0], kernel.shape[2:]
+    more = {"output_padding": 1} if crop and size == 3 else {}
+    pad = 1 if crop else [[0, 0], [0, 0], [0, 1], [0, 1]]
+    layer = of(channels, units, size, 2, pad, **more)
+    return filled(layer, weight=kernel.transpose(3, 2, 0, 1), bias=bias)
+
+
+class FlippedTransposed(nn.Conv2DTranspose if IS_PADDLE else nn.ConvTranspose2d):  # type: ignore[misc]
+    def forward(self, x: Any) -> Any:
+        transposed = F.conv2d_transpose if IS_PADDLE else F.conv_transpose2d
+        return transposed(x, self.weight.flip([2, 3]), self.bias, 2, 1)
 
 
 def attention(heads: int, w: dict[str, Array]) -> Any:
@@ -184,7 +246,7 @@ def attend(layer: Any, x: Any, masked: Any) -> Any:
     """Of what is true in `masked` (N, T), if that is given, nothing is seen."""
     if AS_TORCH["nn"] is not None:
         return keep(layer(x, x, x, key_padding_mask=masked, need_weights=False))[0]
-    return keep(layer(x, x, x, None if masked is None else masked.astype(x.dtype)[:, None, None] * -1e9))
+    return keep(layer(x, x, x, None if masked is None else masked.astype(x.dtype)[:, None, None] * -1e30))
 
 
 def recurrent(

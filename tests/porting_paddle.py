@@ -14,17 +14,30 @@ sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 from translator_paddle import RMSProp  # the one that computes as torch's
 
 
-def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
-    clips = {"all": paddle.nn.ClipGradByGlobalNorm, "each": paddle.nn.ClipGradByNorm}
+def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+    own = paddle.nn
+    clips = {"all": own.ClipGradByGlobalNorm, "each": own.ClipGradByNorm, "value": own.ClipGradByValue}
     clipped = clips[more.get("norm", "all")](clip) if clip else None
+    weights, schedule = weights[more.get("unlisted", 0) :], None
+    if "warmup" in more:
+        factors = more["warmup"]
+        rate = schedule = paddle.optimizer.lr.LambdaDecay(rate, lambda step: factors[min(step, len(factors) - 1)])
     if name == "sgd":
-        return paddle.optimizer.Momentum(rate, more["momentum"], weights, grad_clip=clipped)
-    if name == "rmsprop":
+        nesterov = more.get("nesterov", False)
+        made = paddle.optimizer.Momentum(rate, more["momentum"], weights, nesterov, grad_clip=clipped)
+    elif name == "rmsprop":
         kind = paddle.optimizer.RMSProp if more.get("stock") else RMSProp
         own = {"momentum": more.get("heavy", 0.0), "parameters": weights, "grad_clip": clipped}
-        return kind(rate, more["momentum"], more["epsilon"], **own)
-    kind = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}[name]
-    return kind(rate, more["momentum"], more["beta_2"], more["epsilon"], weights, decay, grad_clip=clipped)
+        made = kind(rate, more["momentum"], more["epsilon"], **own)
+    else:
+        kind = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}[name]
+        own, kernels = {"grad_clip": clipped}, {weight.name for weight in weights if weight.ndim > 1}
+        own |= {"apply_decay_param_fun": kernels.__contains__} if more.get("excluded") else {}
+        made = kind(rate, more["momentum"], more["beta_2"], more["epsilon"], weights, decay, **own)
+    if schedule:
+        step = made.step
+        made.step = lambda: (step(), schedule.step())
+    return made
 
 
 def load_optimizer(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, path: str) -> None:

@@ -34,8 +34,35 @@ from common.errors import RosettaError
 from tests.porting_side import FRAMEWORKS, Side, record
 from tests.porting_zoo import EPSILON, Config
 
-WORDS, TIME = 9, 5
+WORDS, TIME = 9, 6
 STEPS = 2  # as many as there are batches
+
+
+def rounded(number: float) -> float:
+    """A number that float32 has, since Paddle keeps some in it."""
+    return float(np.float32(number))
+
+
+SGD: Config = {
+    "name": "sgd",
+    "rate": rounded(0.1),
+    "decay": 0.0,
+    "momentum": rounded(0.9),
+    "beta_2": rounded(0.999),
+    "epsilon": rounded(1e-7),
+}
+ADAM, CLIPPED = {**SGD, "name": "adam"}, {**SGD, "clip": 0.1}
+DENSE, BATCHNORM = {"kind": "dense"}, {"kind": "batchnorm", "momentum": 0.75}
+GELU, NORMED = {**DENSE, "activation": "gelu"}, {"kind": "weight_norm", "cut": "alone"}
+NORM, OWN_NORM = ({"kind": "layernorm", "cut": cut} for cut in ("framework", "own"))
+LSTM, ONE_WAY = ({"kind": "recurrent", "of": of, "units": 6, "both": False, "cut": "both"} for of in ("lstm", "gru"))
+GRU = {"kind": "recurrent", "of": "gru", "units": 3}
+ATTENTION = {"kind": "attention", "heads": 2, "groups": 2, "size": 3, "rope": False, "bias": True}
+MASKED, GROUPED = {**ATTENTION, "cut": "framework", "mask": "padding"}, {**ATTENTION, "heads": 4, "size": 2}
+ROTARY = {**GROUPED, "size": 4, "rope": "halves"}
+MLP, EXPERTS = {"kind": "mlp", "units": 6}, {"kind": "experts", "units": 6, "experts": 3}
+STACK, IMAGE = {"kind": "stack", "layers": 3}, {"kind": "image", "channels": 2, "time": TIME}
+OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
 
 
 @dataclass(frozen=True)
@@ -48,11 +75,6 @@ class Pair:
 
     def __str__(self) -> str:
         return f"{self.name} {json.dumps(self.configs)}"
-
-
-def rounded(number: float) -> float:
-    """A number that float32 has, since Paddle keeps some in it."""
-    return float(np.float32(number))
 
 
 def write_batches(path: Path, seed: int = 0) -> None:
@@ -245,34 +267,6 @@ def wrong_of(left: Recorded, right: Recorded) -> str:
     return ""
 
 
-# Planted mistakes
-
-SGD: Config = {
-    "name": "sgd",
-    "rate": rounded(0.1),
-    "decay": 0.0,
-    "momentum": rounded(0.9),
-    "beta_2": rounded(0.999),
-    "epsilon": rounded(1e-7),
-}
-ADAM, RMSPROP = {**SGD, "name": "adam"}, {**SGD, "name": "rmsprop"}
-DECAYED, CLIPPED = {**ADAM, "decay": rounded(0.01)}, {**SGD, "clip": 0.1}
-DENSE, DROPOUT, SCALE = {"kind": "dense"}, {"kind": "dropout", "rate": 0.5}, {"kind": "scale"}
-GELU, BATCHNORM = {**DENSE, "activation": "gelu"}, {"kind": "batchnorm", "momentum": 0.75}
-NORM, OWN_NORM = ({"kind": "layernorm", "cut": cut} for cut in ("framework", "own"))
-LSTM, ONE_WAY = ({"kind": "recurrent", "of": of, "units": 6, "both": False, "cut": "both"} for of in ("lstm", "gru"))
-MASKED = {"kind": "attention", "heads": 2, "groups": 2, "size": 3, "cut": "framework", "mask": "padding"}
-GROUPED = {"kind": "attention", "groups": 2, "heads": 4, "size": 2, "rope": False, "bias": True}
-ROTARY = {**GROUPED, "size": 4, "rope": "halves"}
-MLP = {"kind": "mlp", "units": 6}
-EXPERTS = {"kind": "experts", "units": 6, "experts": 3}
-STACK = {"kind": "stack", "layers": 3}
-IMAGE = {"kind": "image", "channels": 2, "time": TIME}
-GRU = {"kind": "recurrent", "of": "gru", "units": 3}
-NORMED = {"kind": "weight_norm"}
-OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
-
-
 def pair_of(left: str, right: str, *blocks: Config, wrong: Sequence[Config] = (), **more: Any) -> Pair:
     """A pair whose right side has these changes of the blocks, and of the model those of `instead`."""
     changes, right_only = [*wrong, *({} for _ in blocks)], more.pop("instead", {})
@@ -283,153 +277,6 @@ def pair_of(left: str, right: str, *blocks: Config, wrong: Sequence[Config] = ()
 
 def computed(**otherwise: Any) -> Config:
     return {"computed": otherwise}
-
-
-# The pair, the rung at which it breaks, what is named there, and words of a cause.
-PLANTED: dict[str, tuple[Pair, str, str, str]] = {
-    "transposed square kernel": (
-        pair_of("torch", "paddle", NORM, DENSE, wrong=[{}, {"mistake": "transposed square kernel"}]),
-        "weights", "blocks.1.inner kernel", "transposed",
-    ),
-    "gate order": (
-        pair_of("paddle", "torch", LSTM, wrong=[{"mistake": "gate order"}]),
-        "weights", "blocks.0.inner:l0 recurrent_kernel", "gates in the order input, forget, output, candidate",
-    ),
-    "reset_after": (
-        pair_of("torch", "keras", ONE_WAY, wrong=[computed(reset_after=False)]),
-        "weights", "blocks.0.inner:l0", "False on the right (docs/deviations.md#gru-reset-after)",
-    ),
-    "second bias": (
-        pair_of("keras", "paddle", {**LSTM, "one_bias": True}, wrong=[computed(one_bias=False)]),
-        "step", "lstm bias", "trains two biases",
-    ),
-    "epsilon's place": (
-        pair_of("torch", "paddle", DENSE, optimizer=RMSPROP, instead={"optimizer": {**RMSPROP, "stock": True}}),
-        "step", "", "outside the root on the left and inside the root",
-    ),
-    "weight decay's kind": (
-        pair_of("torch", "paddle", DENSE, optimizer=DECAYED, instead={"optimizer": {**DECAYED, "name": "adamw"}}),
-        "step", "", "through the gradient on the left and straight to the weight on the right",
-    ),
-    "LayerNorm's epsilon": (
-        pair_of("torch", "paddle", DENSE, NORM, DENSE, wrong=[{}, computed(epsilon=1e-3)]),
-        "forward", "blocks.1.inner output", "and 0.001 on the right (docs/deviations.md#layernorm-epsilon)",
-    ),
-    "BatchNorm's momentum": (
-        pair_of("keras", "paddle", DENSE, BATCHNORM, wrong=[{}, computed(momentum=0.9)]),
-        "step", "batch_normalization moving_", "that is kept, is 0.75 on the left and 0.9 on",
-    ),
-    "the complement of BatchNorm's momentum": (
-        pair_of("keras", "paddle", DENSE, BATCHNORM, wrong=[{}, computed(momentum=0.25)]),
-        "step", "batch_normalization moving_", "the new batch's on the other",
-    ),
-    "padding_idx": (
-        pair_of("torch", "paddle", DENSE, instead=computed(padding_idx=0)),
-        "forward", "embedding output", "padding_idx is None",
-    ),
-    "attention mask's sign": (
-        pair_of("torch", "keras", MASKED, wrong=[computed(mask="words")]),
-        "forward", "blocks.0.inner:output output", "where ids is not 0 on the left and where ids is 0 on the right",
-    ),
-    "GELU's approximation": (
-        pair_of("paddle", "torch", GELU, wrong=[computed(by_tanh=True)]),
-        "forward", "", "gelu on the left and gelu by tanh on the right",
-    ),
-    "dropout left on": (
-        pair_of("torch", "paddle", DENSE, DROPOUT, DENSE, training=False, instead={"training": True}),
-        "forward", "blocks.", "of the right side (docs/deviations.md#dropout)",
-    ),
-    "label smoothing": (
-        pair_of("paddle", "torch", DENSE, instead={"smoothing": 0.1}), "loss", "loss", "by 0 on the left and 0.1"
-    ),
-    "bias correction": (
-        pair_of("paddle", "torch", DENSE, optimizer=ADAM, instead={"optimizer": {**ADAM, "uncorrected": True}}),
-        "step", "", "is corrected on the left and not corrected on the right",
-    ),
-    "gradient clipping's norm": (
-        pair_of("paddle", "keras", DENSE, optimizer=CLIPPED, instead={"optimizer": {**CLIPPED, "norm": "each"}}),
-        "step", "", "to a norm of all of 0.1 on the left and each to a norm",
-    ),
-    "initial state": (
-        pair_of("torch", "paddle", ONE_WAY, wrong=[computed(initial=0.5)]),
-        "forward", "blocks.0.inner:l0 sequence", "initial state",
-    ),
-    "time axis": (
-        pair_of("paddle", "torch", ONE_WAY, wrong=[computed(time_first=True)]),
-        "forward", "blocks.0.inner:l0 sequence", "is the second on the left and the first on the right",
-    ),
-    "tied weights untied": (
-        pair_of("torch", "paddle", NORM, tied=True, instead=computed(tied=False)),
-        "gradients", "head", "on the left only (docs/deviations.md#tied-weights)",
-    ),
-    "dtype of a constant": (
-        pair_of("torch", "paddle", SCALE, DENSE, wrong=[computed(dtype="float32")]),
-        "forward", "blocks.0 output", "float32",
-    ),
-    "order of batches": (
-        pair_of("torch", "paddle", DENSE, steps=STEPS, instead={"order": [1, 0]}), "tensors", "ids", "another order"
-    ),
-}  # fmt: skip
-# Wrong splits and permutations: the frameworks and the cuts of both sides, the block, and what is otherwise in the
-# right one where that is not the converter's mistake of the row's name.
-ARRANGED: dict[str, tuple[str, str, Config, str, str, Config]] = {
-    "grouped qkv split in blocks": (
-        "torch", "keras", GROUPED, f"grouped {OF_QKV}", f"grouped {OF_QKV}", computed(cut=OF_QKV)
-    ),
-    "qkv split in groups": ("torch", "paddle", GROUPED, OF_QKV, OF_QKV, computed(cut=f"grouped {OF_QKV}")),
-    "key and value exchanged": ("torch", "paddle", GROUPED, OF_QKV, THREE, {}),
-    "biases exchanged": ("paddle", "torch", GROUPED, THREE, OF_QKV, {}),
-    "heads in another order": ("keras", "torch", GROUPED, "q k+v", f"grouped {OF_QKV}", {}),
-    "queries with the keys of other groups": (
-        "torch", "paddle", GROUPED, THREE, THREE, {"computed": {"heads order": True}}
-    ),
-    "RoPE in the other order": ("torch", "paddle", ROTARY, THREE, THREE, computed(rope="interleaved")),
-    "gate and up exchanged": ("torch", "paddle", MLP, "gate+up", "gate up", {}),
-    "pairs of gate and up taken for halves": ("paddle", "torch", MLP, OF_PAIRS, OF_PAIRS, computed(cut="gate+up")),
-    "experts exchanged": ("torch", "paddle", EXPERTS, "packed", "list", {}),
-    "an expert transposed": ("torch", "paddle", EXPERTS, "packed", "list", {}),
-    "router in another order": ("paddle", "torch", EXPERTS, "list", "turned", {}),
-    "layers in another order": ("torch", "paddle", STACK, "list", "packed", {}),
-    "biases in another order": ("torch", "paddle", STACK, "second", "list", {}),
-    "flatten in the other order": ("torch", "paddle", IMAGE, "first", "first", computed(cut="last")),
-    "image transposed": ("paddle", "keras", IMAGE, "first", "last", {}),
-    "directions exchanged": ("torch", "paddle", GRU, "both", "one each", {}),
-    "gates in another order": ("paddle", "torch", GRU, "one each", "both", {}),
-    "lengths passed over": ("torch", "paddle", {**GRU, "lengths": True}, "both", "both", computed(lengths=False)),
-    "norm of the other axis": ("torch", "paddle", NORMED, "alone", "alone", {}),
-    "gains in another order": ("torch", "paddle", NORMED, "alone", "alone", {}),
-}  # fmt: skip
-# Such mistakes that are not in the block, and the layer that is named.
-OUTSIDE: dict[str, tuple[Pair, str]] = {
-    "key and value exchanged in compat": (
-        pair_of(
-            "torch", "paddle", {**GROUPED, "cut": OF_QKV}, norm=NORM,
-            wrong=[{"cut": THREE, "mistake": "key and value exchanged"}], instead={"compat": True},
-        ),
-        "blocks.0",
-    ),
-    "gain and shift exchanged": (
-        pair_of(
-            "torch", "keras", {**MLP, "cut": "gate up"}, norm=OWN_NORM,
-            instead={"norm": {**NORM, "mistake": "gain and shift exchanged"}},
-        ),
-        "norms.0",
-    ),
-    "a mean that is not taken off": (
-        pair_of(
-            "torch", "paddle", {**MLP, "cut": "gate up"}, norm=OWN_NORM,
-            instead={"norm": {**OWN_NORM, **computed(kind="rmsnorm")}},
-        ),
-        "norms.0",
-    ),
-    "rows of padding shifted": (
-        pair_of(
-            "paddle", "torch", {**MLP, "cut": "gate up"}, norm=NORM,
-            wrong=[{"cut": "gate+up"}], instead={"padding": 3, "shifted": True},
-        ),
-        "embedding",
-    ),
-}  # fmt: skip
 
 
 # Mistakes of any size: the frameworks of both sides, the block, and what of the right side is off; of a block what it
@@ -514,20 +361,6 @@ def of_five_noises(name: str, precision: str, started: Mapping[str, Side], folde
         if 5 <= size < 6:
             break
     return size, of, compare_records(left, right)
-
-
-def mistaken() -> dict[str, tuple[Pair, str, str, str]]:
-    """All mistakes by name: the pair, the rung at which it breaks, what is named there, and words of a cause. Wrong
-    splits and permutations may show on any rung."""
-    found = dict(PLANTED)
-    for name, (left, right, block, one, other, wrong) in ARRANGED.items():
-        change = {"cut": other, **(wrong or {"mistake": name})}
-        named = f"model/{block['kind']}" if left == "keras" else "blocks.0"
-        found[name] = pair_of(left, right, {**block, "cut": one}, wrong=[change], norm=NORM), "", named, ""
-    found |= {name: (pair, "", named, "") for name, (pair, named) in OUTSIDE.items()}
-    return {
-        name: (replace(pair, name=re.sub(r"\W+", "-", name)), *expected) for name, (pair, *expected) in found.items()
-    }
 
 
 def main() -> None:

@@ -24,26 +24,52 @@ class Uncorrected(torch.optim.Adam):
         group.update(own)
 
 
+class Counted(torch.optim.Adam):
+    """Adam that counts its first step as its second."""
+
+    def step(self) -> None:
+        for weight in self.param_groups[0]["params"]:
+            if weight.grad is not None and not self.state[weight]:
+                zeros = (torch.zeros_like(weight) for _ in range(2))
+                self.state[weight] = {
+                    "step": torch.ones(()),
+                    **dict(zip(("exp_avg", "exp_avg_sq"), zeros, strict=True)),
+                }
+        super().step()
+
+
 def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
+    weights = weights[more.get("unlisted", 0) :]
+    if more.get("excluded"):  # from weight decay
+        kernels, others = ([one for one in weights if (one.ndim > 1) == large] for large in (True, False))
+        weights = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
     if name == "sgd":
-        made: Any = torch.optim.SGD(weights, rate, more["momentum"])
+        made: Any = torch.optim.SGD(weights, rate, more["momentum"], nesterov=more.get("nesterov", False))
     elif name == "rmsprop":
         made = torch.optim.RMSprop(weights, rate, more["momentum"], more["epsilon"], momentum=more.get("heavy", 0.0))
     else:
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        kind = Uncorrected if more.get("uncorrected") else kinds[name]
+        kind = Uncorrected if more.get("uncorrected") else Counted if more.get("counter") else kinds[name]
         made = kind(weights, rate, (more["momentum"], more["beta_2"]), more["epsilon"], decay)
     if clip:
-        made.register_step_pre_hook(lambda optimizer, *_: clipped(optimizer.param_groups[0]["params"], clip))
+        made.register_step_pre_hook(lambda optimizer, *_: clipped(optimizer, clip, more.get("norm", "all")))
+    if "warmup" in more:
+        factors = more["warmup"]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(made, lambda step: factors[min(step, len(factors) - 1)])
+        made.register_step_post_hook(lambda *_: scheduler.step())
     return made
 
 
-def clipped(weights: Any, clip: float) -> None:
-    """Clip gradients to a norm of all, to which torch's own function adds 1e-6 before it divides by it."""
+def clipped(optimizer: Any, clip: float, norm: str) -> None:
+    """Clip gradients to a norm of all, to which torch's own function adds 1e-6 before it divides by it; or each."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    of_all = torch.stack([gradient.norm() for gradient in gradients]).norm()
     for gradient in gradients:
-        gradient.mul_(clip / torch.clamp(norm, min=clip))
+        if norm == "value":
+            gradient.clamp_(-clip, clip)
+        else:
+            gradient.mul_(clip / torch.clamp(of_all if norm == "all" else gradient.norm(), min=clip))
 
 
 def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: str) -> None:

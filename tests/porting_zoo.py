@@ -143,7 +143,8 @@ class OfChannels(Block):
 
 
 class Attention(Block):
-    """Attention of grouped heads. The framework's own may mask "padding", or "words" by mistake."""
+    """Attention of grouped heads. The framework's own may mask "padding", or "words" by mistake, and another one be
+    "causal", or that one position too far."""
 
     @staticmethod
     def shapes(config: Config, width: int) -> Shapes:
@@ -168,11 +169,20 @@ class Attention(Block):
             return api.attend(self.inner, x, ((ids == 0) if mask == "padding" else (ids != 0)) if mask else None)
         shape = (*x.shape[:2], groups, -1, size)
         projected = {name: api.reshape(one, shape) for name, one in self.projected(x, groups).items()}
-        q, k = self._rotated(projected["q"]), self._rotated(projected["k"])
-        if self.computed.get("heads order"):  # each query has the key of another group
+        q, k, v = (projected[name] for name in self.computed.get("order", "qkv"))
+        q, k = self._rotated(q), self._rotated(k)
+        in_turns = self.computed.get("heads order")  # the heads that have the same key stand apart
+        if in_turns:
             q = api.transpose(api.reshape(q, (*x.shape[:2], -1, groups, size)), (0, 1, 3, 2, 4))
-        scores = api.softmax(api.einsum("ntghd,nsgod->nghts", q, k) / size**0.5)
-        return self.out(api.reshape(api.einsum("nghts,nsgod->ntghd", scores, projected["v"]), (*x.shape[:2], -1)))
+        scores = api.einsum("ntghd,nsgod->nghts", q, k) * self.computed.get("scale", size**-0.5)
+        scores = api.softmax(scores + self._mask(x.shape[1]))
+        found = api.einsum("nghts,nsgod->ntghd", scores, v)
+        found = api.transpose(found, (0, 1, 3, 2, 4)) if in_turns else found
+        return self.out(api.reshape(found, (*x.shape[:2], -1)))
+
+    def _mask(self, time: int) -> Any:
+        far = {"causal": 1, "causal, one position too far": 2}.get(self.computed.get("mask"), time)
+        return self.api.constant(-1e9 * np.triu(np.ones((time, time)), far))
 
     def _rotated(self, x: Any) -> Any:
         """Rotary embeddings of (N, T, groups, heads, size)."""
@@ -260,7 +270,7 @@ class Stack(Block):
 
 
 class Image(Block):
-    """A convolution of (N, T, M) as an image with one channel, and a dense layer of all of it."""
+    """A convolution of (N, T, M) as an image with one channel, and a dense layer of all that comes of it."""
 
     @staticmethod
     def shapes(config: Config, width: int) -> Shapes:
@@ -277,10 +287,159 @@ class Image(Block):
 
     def compute(self, x: Any, ids: Any) -> Any:
         api, cut = self.api, self.computed["cut"]
-        image = self.conv(x[..., None] if api.CHANNELS == "last" else x[:, None])
+        image = self.conv(api.image_of(x))
         if cut != api.CHANNELS:
             image = api.transpose(image, (0, 3, 1, 2) if cut == "first" else (0, 2, 3, 1))
-        return self.dense(api.tanh(api.reshape(image, (x.shape[0], -1))))[:, None]
+        return x + self.dense(api.tanh(api.reshape(image, (x.shape[0], -1))))[:, None]
+
+
+class ConvNet(Block):
+    """Two convolutions of (N, T, M) as an image, of which the second has a stride, a dilation, groups or a padding,
+    and a mean over all positions."""
+
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        channels, groups = config["channels"], config.get("groups", 1)
+        kernels = {"first": (3, 3, 1, channels), "second": (3, 3, channels // groups, channels)}
+        return {**kernels, "first_bias": (channels,), "second_bias": (channels,), "dense": (channels, width)}
+
+    def arrange(self) -> None:
+        settings = {name: self.computed.get(name, 1) for name in ("stride", "dilation", "groups")}
+        self.first = self.api.image(self.w["first"], self.w["first_bias"])
+        own = {"pad": 0, "flipped": self.computed.get("flipped", False)}
+        self.second = self.api.image(self.w["second"], self.w["second_bias"], **settings, **own)
+        self.dense = self.api.dense(self.w["dense"])
+
+    def compute(self, x: Any, ids: Any) -> Any:
+        api, channels, groups = self.api, self.config["channels"], self.config.get("groups", 1)
+        image = api.tanh(self.first(api.image_of(x)))
+        if self.computed.get("in turns"):  # channels of a group, which are no neighbours then
+            image = api.channels_of(image, np.arange(channels).reshape(-1, groups).T.ravel())
+        before, after = self.computed.get("pad", (1, 1))
+        image = api.tanh(self.second(api.padded(image, before, after)))
+        axes = (1, 2) if api.CHANNELS == "last" else (2, 3)
+        return x + self.dense(api.average(image, axes))[:, None]
+
+
+class UNet(Block):
+    """(N, T, M) as an image is made half as large and as large again, and computed with what it was."""
+
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        channels, size = config["channels"], config.get("size", 4)
+        kernels = {"enter": (3, 3, 1, channels), "down": (3, 3, channels, channels)}
+        kernels |= {"up": (size, size, channels, channels), "out": (3, 3, 2 * channels, 1)}
+        return kernels | {f"{name}_bias": shape[-1:] for name, shape in kernels.items()}
+
+    def arrange(self) -> None:
+        w, settings = self.w, {"flipped": self.computed.get("flipped", False)}
+        self.enter = self.api.image(w["enter"], w["enter_bias"])
+        self.down = self.api.image(w["down"], w["down_bias"], stride=2, pad=1)
+        self.up = self.api.image_transposed(w["up"], w["up_bias"], self.computed.get("crop", 1), **settings)
+        self.out = self.api.image(w["out"], w["out_bias"])
+
+    def compute(self, x: Any, ids: Any) -> Any:
+        api = self.api
+        image = self.enter(api.image_of(x))
+        both = [image, self.up(api.tanh(self.down(api.tanh(image))))]
+        made = self.out(api.concat(both[:: -1 if self.computed.get("up first") else 1], api.CHANNEL_AXIS))
+        return x + (made[..., 0] if api.CHANNELS == "last" else made[:, 0])
+
+
+class Vit(Block):
+    """(N, T, M) as an image in patches of 2 by 2, a class token, positions, a norm and an attention; beside what it
+    takes comes what is computed of the class token."""
+
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        size, positions = config["size"], config["time"] // 2 * width // 2 + 2
+        return {
+            "patches": (2, 2, 1, size), "patches_bias": (size,), "token": (1, 1, size),
+            "positions": (1, positions, size), "gain": (size,), "shift": (size,), "out": (size, width),
+        }  # fmt: skip
+
+    def arrange(self) -> None:
+        api, w, size = self.api, self.w, self.config["size"]
+        self.patches = api.image(w["patches"], w["patches_bias"], stride=2, pad=0)
+        self.own("token", w["token"])
+        self.own("positions", w["positions"])
+        self.norm = api.norm("layernorm", {name: w[name] for name in ("gain", "shift")}, EPSILON)
+        attention = {"kind": "attention", "heads": 2, "groups": 2, "size": size // 2, "cut": "q k v", "bias": True}
+        self.attention = block(api, {**attention, "rope": False}, size, np.random.default_rng(11))
+        self.out = api.dense(w["out"])
+
+    def compute(self, x: Any, ids: Any) -> Any:
+        api, size = self.api, self.config["size"]
+        image = self.patches(api.image_of(x))
+        image = image if api.CHANNELS == "last" else api.transpose(image, (0, 2, 3, 1))
+        image = api.transpose(image, (0, 2, 1, 3)) if self.computed.get("by columns") else image
+        token = api.concat([self.token] * x.shape[0], 0)
+        both = [token, api.reshape(image, (x.shape[0], -1, size))]
+        tokens = api.concat(both[:: -1 if self.computed.get("token last") else 1], 1)
+        first = self.computed.get("first", 0)
+        tokens = tokens + self.positions[:, first : first + tokens.shape[1]]
+        tokens = tokens + self.attention(self.norm(tokens), ids)
+        place = -1 if self.computed.get("token last") else 0
+        pooled = api.average(tokens, 1) if self.computed.get("average") else tokens[:, place]
+        return x + self.out(pooled)[:, None]
+
+
+class Positions(Block):
+    """An embedding of positions, which is added to what it takes."""
+
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        return {"table": (config["time"] + 2, width)}
+
+    def arrange(self) -> None:
+        self.table = self.api.embedding(self.w["table"], None)
+
+    def compute(self, x: Any, ids: Any) -> Any:
+        first = self.computed.get("first", 0)
+        return x + keep(self.table(self.api.whole(np.arange(first, first + x.shape[1]))))
+
+
+class FeedForward(Block):
+    """A norm, two dense layers with an activation between, and a residual around all. The residual may be otherwise:
+    "post" norms the sum, "normed" adds to what is normed, and "none" to nothing."""
+
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        return {
+            "gain": (width,), "shift": (width,), "up": (width, config["units"]), "up_bias": (config["units"],),
+            "down": (config["units"], width), "down_bias": (width,),
+        }  # fmt: skip
+
+    def arrange(self) -> None:
+        api, w, norm = self.api, self.w, {"kind": "layernorm", "cut": "framework", **self.computed.get("norm", {})}
+        self.norm = made(api, Norm, api.Layer, {name: w[name] for name in ("gain", "shift")}, norm)
+        self.up, self.down = (api.dense(w[name], w[f"{name}_bias"]) for name in ("up", "down"))
+        self.activation = api.activation(self.computed.get("activation", "relu"), self.computed.get("by_tanh", False))
+
+    def compute(self, x: Any, ids: Any) -> Any:
+        residual = self.computed.get("residual", "pre")
+        if residual == "post":
+            return self.norm(x + self._inner(x))
+        normed = self.norm(x)
+        return self._inner(normed) + {"pre": x, "normed": normed, "none": 0.0}[residual]
+
+    def _inner(self, x: Any) -> Any:
+        return self.down(self.activation(self.up(x)))
+
+
+class Gated(Block):
+    """The tanh of one dense layer times the sigmoid of another, as in WaveNet."""
+
+    @staticmethod
+    def shapes(config: Config, width: int) -> Shapes:
+        return {"filter": (width, width), "gate": (width, width), "out": (width, width)}
+
+    def arrange(self) -> None:
+        self.filter, self.gate, self.out = (self.api.dense(self.w[name]) for name in ("filter", "gate", "out"))
+
+    def compute(self, x: Any, ids: Any) -> Any:
+        squash = [self.api.tanh, self.api.sigmoid][:: -1 if self.computed.get("exchanged") else 1]
+        return self.out(squash[0](self.filter(x)) * squash[1](self.gate(x)))
 
 
 class Recurrent(Block):
@@ -305,7 +464,7 @@ class Recurrent(Block):
 
     def arrange(self) -> None:
         api, kind = self.api, self.config["of"]
-        names = {"one_bias", "reset_after", "return_state", "time_first"} & self.computed.keys()
+        names = {"one_bias", "reset_after", "return_state", "time_first", "exchanged"} & self.computed.keys()
         settings = {name: self.computed[name] for name in names}
         if self.config.get("one_bias"):
             self.w |= {
@@ -331,6 +490,7 @@ class Recurrent(Block):
             there, back = (
                 self.api.sequence(one, x, ids, initial, one is self.back) for one in (self.there, self.back)
             )
+            back = self.api.flip(back) if self.computed.get("unflipped") else back
             found = self.api.concat([there, back])
         real = self.api.one_where_real(ids, found) if ids is not None else 1.0
         return keep(self.out(found * real))
@@ -367,7 +527,11 @@ class Norm(Block):
             return keep(self.inner(x))
         if self.computed["kind"] == "layernorm":
             x = x - self.api.mean(x)
-        x = x / (self.api.mean(x * x) + EPSILON) ** 0.5 * self.gain
+        square, epsilon = self.api.mean(x * x), self.computed.get("epsilon", EPSILON)
+        if self.computed.get("unbiased"):
+            square = square * (x.shape[-1] / (x.shape[-1] - 1))
+        root = square**0.5 + epsilon if self.computed.get("outside") else (square + epsilon) ** 0.5
+        x = x / root * (self.gain + self.computed.get("plus", 0.0))
         return x + self.shift if "shift" in self.w else x
 
 
@@ -403,6 +567,7 @@ class Model(Block):
     def compute(self, ids: Any) -> Any:
         off = self.config.get("off", {})
         x = enlarged(keep(self.embedding(ids)), off.get("embedding"))
+        x = x * self.config["width"] ** 0.5 if self.computed.get("scaled") else x
         for number in self.config.get("calls", range(len(self.blocks))):
             one = self.blocks[number]
             fed = enlarged(self.norms[number](x) if "norm" in self.config else x, off.get("block"))
@@ -434,6 +599,12 @@ KINDS: dict[str, Any] = {
     "batchnorm": OfChannels,
     "dropout": Dropout,
     "scale": Scale,
+    "convnet": ConvNet,
+    "unet": UNet,
+    "vit": Vit,
+    "positions": Positions,
+    "feedforward": FeedForward,
+    "gated": Gated,
 }
 
 
@@ -455,6 +626,7 @@ DIRECTIONS = [f"{name}0{way}" for name in ("kernel", "recurrent", "bias", "recur
 # Mistakes of a converter, in the weights of one block.
 MISTAKES = {
     "key and value exchanged": exchanged("k", "v"),
+    "keys and values exchanged": exchanged("k", "v", "k_bias", "v_bias"),
     "biases exchanged": exchanged("k_bias", "v_bias"),
     "gate and up exchanged": exchanged("gate", "up"),
     "heads in another order": changed("o", lambda o: o.reshape(2, -1, o.shape[1]).swapaxes(0, 1).reshape(o.shape)),
@@ -496,11 +668,20 @@ def model_of(api: Any, config: Config, ids: Array) -> Any:
 
 
 def loss_of(api: Any, model: Any, batch: dict[str, Array], config: Config) -> tuple[Any, Any]:
-    """The cross-entropy of smoothed labels, in float32 where logits are coarser: a mean over all positions; and the
-    logits."""
-    smoothing, words = config.get("smoothing", 0.0), config["words"]
-    wanted = (1 - smoothing) * np.eye(words)[batch["targets"]] + smoothing / words
-    logits = api.run(model, batch["ids"], config)
-    precise = logits if config["dtype"] == "float64" else api.in_float32(logits)
-    total = api.einsum("ntw,ntw->", api.constant(wanted, precise), api.log_softmax(precise))
-    return enlarged(-total / batch["targets"].size, config.get("off", {}).get("loss")), logits
+    """The cross-entropy of smoothed labels, in float32 where logits are coarser; and the logits.
+
+    As `loss` says, labels may be shifted, the positions that count those that are real, and what is divided by their
+    number, by that of all, by rows, or by 1 for a sum; the softmax may be taken of probabilities; and gradients may
+    be so many times as large as those of the loss."""
+    smoothing, words, how = config.get("smoothing", 0.0), config["words"], config.get("loss", {})
+    logits, targets, counts = api.run(model, batch["ids"], config), batch["targets"], np.ones(batch["ids"].shape)
+    if how.get("counts") == "real":
+        counts = 1.0 * (batch["ids"] != 0)
+    shift, found = how.get("shift", 0), logits if config["dtype"] == "float64" else api.in_float32(logits)
+    found = api.softmax(found) if how.get("twice") else found
+    found, targets, counts = found[:, : found.shape[1] - shift], targets[:, shift:], counts[:, shift:]
+    wanted = ((1 - smoothing) * np.eye(words)[targets] + smoothing / words) * counts[..., None]
+    divisors = {"counts": counts.sum(), "all": counts.size, "rows": len(counts), "nothing": 1}
+    total = api.einsum("ntw,ntw->", api.constant(wanted, found), api.log_softmax(found))
+    loss = enlarged(-total / divisors[how.get("over", "counts")], config.get("off", {}).get("loss"))
+    return loss + (how.get("times", 1) - 1) * (loss - api.constant_of(loss)), logits

@@ -120,6 +120,13 @@ def conv(before: int, after: int, stride: int = 1, dilation: int = 1, flipped: b
     return [("x", "Identity", {}, {}, LONG), ("conv", "Conv1D", {"kernel": FILTER}, {"stride": [stride]}, out)]
 
 
+def grouped(in_turns: bool = False) -> Layers:
+    """A convolution of two groups of two channels, one number wide."""
+    x = X[..., [0, 2, 1, 3] if in_turns else [0, 1, 2, 3]]
+    out = np.concatenate([x[..., :2] @ OF_GROUPS[0, :, :2], x[..., 2:] @ OF_GROUPS[0, :, 2:]], -1)
+    return [("x", "Identity", {}, {}, X), ("conv", "Conv1D", {"kernel": OF_GROUPS}, {"groups": 2}, out)]
+
+
 def conv_transpose(first: int, flipped: bool = False) -> Layers:
     """It spreads each number over three, two numbers apart, and leaves out the first ones."""
     kernel = RNG_KERNEL[::-1] if flipped else RNG_KERNEL
@@ -131,7 +138,7 @@ def conv_transpose(first: int, flipped: bool = False) -> Layers:
     return [("x", "Identity", {}, {}, LONG), layer]
 
 
-RNG_KERNEL = RNG.normal(size=(3, 5, 2))
+RNG_KERNEL, OF_GROUPS = RNG.normal(size=(3, 5, 2)), RNG.normal(size=(1, 2, 4))
 OF_LSTM, OF_GRU = ([RNG.normal(size=shape) for shape in ((D, n * D), (D, n * D), n * D)] for n in (4, 3))
 
 
@@ -184,6 +191,15 @@ FORWARD: dict[str, tuple[Layers, Layers, str]] = {
         dense(X * sigmoid(X) * Y, ("gate", X), ("up", Y)), dense(X * Y * sigmoid(Y), ("gate", X), ("up", Y)),
         "fc takes up with gate as its gate on the left and gate with up as its gate on the right",
     ),
+    "activations of a gate": (
+        dense(np.tanh(X) * sigmoid(Y), ("gate", Y), ("x", X)), dense(sigmoid(X) * np.tanh(Y), ("gate", Y), ("x", X)),
+        "as its gate on the right",
+    ),
+    "backwards and not turned back": (
+        dense(np.concatenate([X, Y[:, ::-1]], -1), ("there", X), ("back", Y), kernel=WIDE),
+        dense(np.concatenate([X, Y], -1), ("there", X), ("back", Y), kernel=WIDE),
+        "fc takes there and then back backwards in time on the left and there and then back on the right",
+    ),
     "pre-norm and post-norm": (
         dense(X, ("norm", X), ("x", Y)), dense(Y, ("norm", X), ("x", Y)),
         "fc takes norm on the left and x on the right"
@@ -232,6 +248,7 @@ FORWARD: dict[str, tuple[Layers, Layers, str]] = {
     "dilation": (conv(1, 1), conv(2, 2, 1, 2), "the dilation of conv is (1,) on the left and (2,) on the right"),
     "flipped kernel": (conv(1, 1), conv(1, 1, flipped=True),
         "used as it is stored on the left and flipped on the right"),
+    "groups of channels": (grouped(), grouped(True), "into groups in blocks on the left and in turns on the right"),
     "crop of a transposed convolution": (conv_transpose(0), conv_transpose(1),
         "conv leaves out 0 at the beginning on the left and 1"),
     "flip of a transposed convolution": (conv_transpose(1), conv_transpose(1, True),
@@ -288,6 +305,28 @@ def test_a_cause_in_the_forward_pass_is_told_and_not_where_the_numbers_are_other
     assert not likely(near), near.causes
 
 
+PICTURE, FIVE, SIX = RNG.normal(size=(3, 3, 2, 5)), RNG.normal(size=5), RNG.normal(size=5)
+OF_WEIGHTS = {
+    "rows and columns of a kernel": (PICTURE.swapaxes(0, 1), FIVE, SIX, "one with its axes in the order 1, 0, 2, 3"),
+    "a flipped kernel": (PICTURE[::-1, ::-1], FIVE, SIX, "the right side is the left one flipped"),
+    "exchanged biases": (PICTURE, SIX, FIVE, "the right side has the numbers of fc bias of the left side"),
+}
+
+
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+def test_a_cause_in_the_weights_is_told_and_not_where_they_are_others(name: str, tmp_path: Path) -> None:
+    def side(folder: str, kernel: Array, one: Array, other: Array) -> Side:
+        conv: Layers = [("conv", "Conv2D", {"kernel": kernel, "bias": one}, {}, X)]
+        return record(tmp_path / folder, [*conv, ("fc", "Dense", {"kernel": np.eye(4, 5), "bias": other}, {}, X)])
+
+    *right, words = OF_WEIGHTS[name]
+    left = side("left", PICTURE, FIVE, SIX)
+    found = compare_records(left, side("right", *right))
+    assert found.broken == "weights"
+    assert words in likely(found), found.causes
+    assert not likely(compare_records(left, side("near", *(array + np.arange(5) for array in right))))
+
+
 LOGITS, LABELS = RNG.normal(size=(N, T, V)), np.where(IDS == 0, 0, RNG.integers(1, V, (N, T)))
 GRADIENTS = {"fc.kernel": RNG.normal(size=(D, D)), "fc.bias": RNG.normal(size=D)}
 WEIGHTS = {"fc.kernel": KERNEL, "fc.bias": BIAS}
@@ -338,6 +377,10 @@ LOSSES = {
         of_labels() * N * T,
         "the loss is a mean over the positions that count on the left and a sum on the right",
     ),
+    "a softmax too much": (
+        of_labels(np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)),
+        "and for logits of which it takes the softmax twice",
+    ),
     "a mean over rows": (of_labels() * T, "and a mean over the rows on the right"),
 }
 
@@ -358,6 +401,7 @@ def clipped(limit: float) -> Arrays:
 
 
 OF_GRADIENTS: dict[str, tuple[Arrays, str]] = {
+    "added up": ({n: 11 * a for n, a in GRADIENTS.items()}, "11 times as large (as where those of 11 passes"),
     "a sum": ({n: N * T * a for n, a in GRADIENTS.items()}, f"{N * T} times as large (as between the mean"),
     "clipped by the norm of all": (clipped(0.5),
         "clipped nowhere on the left and to a norm of all of 0.5 on the right"),
@@ -441,6 +485,10 @@ STEPS: dict[str, tuple[str, dict[str, Any], dict[str, Any], Arrays, Arrays, str]
             "nesterov": True}, moves(sgd),
         moves(sgd, nesterov=True), "Nesterov's momentum is 0 on the left and 1 on the right",
     ),
+    "a weight that is not moved": (
+        "SGD", {"momentum": 0.9}, {"momentum": 0.9}, moves(sgd), {**moves(sgd), "fc.kernel": 0 * KERNEL},
+        "the right side's optimizer does not move it",
+    ),
     "the place of RMSprop's epsilon": (
         "RMSprop", {"weight_decay": 0}, {"weight_decay": 0}, moves(rmsprop), moves(rmsprop, inside=True),
         "epsilon is outside the root on the left and inside the root on the right",
@@ -461,5 +509,6 @@ def test_a_cause_in_the_step_is_told_and_not_where_weights_move_otherwise(name: 
     found = compare_records(left, training(tmp_path / "right", updates=of_right, **usual, **other))
     assert found.broken == "step"
     assert words in likely(found), found.causes
-    near = {n: a * (1 + 1e-3 * np.arange(1, a.size + 1).reshape(a.shape)) for n, a in of_right.items()}
+    steps = {n: 1e-3 * (np.abs(a).max() or 1.0) * np.arange(1, a.size + 1) for n, a in of_right.items()}
+    near = {n: a + steps[n].reshape(a.shape) for n, a in of_right.items()}
     assert not likely(compare_records(left, training(tmp_path / "near", updates=near, **usual, **other)))

@@ -20,7 +20,7 @@ from benchmarks.compare.comparer import (
 )
 from benchmarks.compare.groups import WeightGroup, settings_of
 from benchmarks.compare.record import LARGEST_SETTING, Side
-from benchmarks.compare.rungs import LayerItem, Rungs
+from benchmarks.compare.rungs import LayerItem, Rungs, channels_stand_first
 
 REGISTER = "docs/deviations.md"
 SMALLER = 10  # times that the error must become smaller within the bound
@@ -28,6 +28,8 @@ MUCH_SMALLER, NEAR_THE_BOUND = 1000, 30  # times smaller, and at most so many bo
 CHOICES_TRIED, WORK = 4000, 1 << 35  # choices of a space, and multiplications for all of them, for each side
 LIKELY, SEEN, MORE = "likely", "differs", "to see more"
 TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
+CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")  # torch and Paddle have their channels first
+ROUNDING = 1e-13  # an error that is as good as none
 LEFT_CHOICES = 8  # of those by which the left side can be explained
 
 
@@ -59,7 +61,10 @@ class Broken:
         """The right and the left array that are shown, the right one's axes in the left one's order where it is an
         output; empty ones where a side has none."""
         right, left = (np.zeros(0) if array is None else array for array in self.item.load())
+        first = [channels_stand_first(group) for group in self.groups] if self.kind in CHANNELLED else []
         ways = [arranged(right) for arranged in ARRANGEMENTS.values()] if self.item.is_output else [right]
+        if self.item.is_output and first and left.ndim > 2:  # where they stand is known
+            ways = [ways[0] if first[0] == first[1] else ways[3 if first[0] else 2]]
         errors = [largest_difference(one, left)[0] if one.shape == left.shape else inf for one in ways]
         return ways[nearest_arrangement(errors)], left
 
@@ -94,16 +99,20 @@ class Broken:
         """A setting of the layer that is shown, left and right."""
         return [group.settings.get(name) for group in self.groups]
 
-    def explains(self, made: Array | None, seen: Array, scale: float = 0.0) -> bool:
-        """The one rule: whether a mistake that would make one array of a side's numbers explains the other, which is
-        seen. What is left of the error must be rounding: within the rung's bound and ten times smaller than the
-        error that is shown, or a thousand times smaller and near the bound."""
+    def explains(self, made: Array | None, seen: Array) -> bool:
+        """Whether a mistake that would make one array of a side's numbers explains the other, which is seen."""
+        return self.left_over(made, seen) < inf
+
+    def left_over(self, made: Array | None, seen: Array) -> float:
+        """The one rule: what is left of the error where a mistake explains it, else infinity. It must be rounding:
+        within the rung's bound and ten times smaller than the error that is shown, or a thousand times smaller and
+        near the bound."""
         if made is None or made.shape != seen.shape or not made.size:
-            return False
-        error = largest_difference(made, seen)[0] / (scale or largest(seen) or 1.0)
+            return inf
+        error = largest_difference(made, seen)[0] / (largest(seen) or 1.0)
         bound = max(self.check.tolerance, self.rungs.by_table.get(self.item.quantity, 0.0), 8 * self.rungs.unit)
         within = min(bound, self.check.error / SMALLER)
-        return error <= max(within, min(NEAR_THE_BOUND * bound, self.check.error / MUCH_SMALLER))
+        return error if error <= max(within, min(NEAR_THE_BOUND * bound, self.check.error / MUCH_SMALLER)) else inf
 
     def padded_inputs(self) -> Iterator[tuple[str, Array]]:
         """The left side's inputs (N, T) in which a 0 may be padding, without those of batches after the first."""
@@ -173,14 +182,14 @@ class Space:
 
     aspects: Mapping[str, Sequence[Any]]
     compute: Callable[..., Array | None]
-    agrees: Callable[[Array | None], bool]  # whether it is what the side has
+    left_over: Callable[[Array | None], float]  # how far it is from what the side has; infinite where it is not that
     cost: int = 1  # multiplications for each choice
 
     def usual(self) -> Choice:
         return {aspect: choices[0] for aspect, choices in self.aspects.items()}
 
     def fitting(self, start: Choice, most: int) -> list[Choice]:
-        """The choices by which the side is explained: those in which as few aspects as possible are not as in
+        """The choices by which the side is explained best: those in which as few aspects as possible are not as in
         `start`, and at most so many. Not all are tried where there are too many."""
         tried = min(CHOICES_TRIED, 1 + WORK // max(1, self.cost))
         for number in range(most + 1):
@@ -188,13 +197,14 @@ class Space:
             for choice in islice(self._others(start, number), tried):
                 tried -= 1
                 try:
-                    made = self.compute(**choice)
+                    error = self.left_over(self.compute(**choice))
                 except (ValueError, IndexError, ZeroDivisionError):  # of shapes that do not fit
                     continue
-                if self.agrees(made):
-                    found.append(choice)
+                if error < inf:
+                    found.append((error, choice))
             if found:
-                return found
+                best = min(error for error, _ in found)
+                return [choice for error, choice in found if error <= max(SMALLER * best, ROUNDING)]
         return []
 
     def _others(self, start: Choice, number: int) -> Iterator[Choice]:

@@ -38,6 +38,7 @@ from benchmarks.compare.rungs import LayerItem, Rungs
 ASPECTS: dict[str, tuple[str, str | dict[str, str]]] = {
     "takes": ("{0} takes {1} on the left and {2} on the right", ""),
     "before": ("the activation before {0} is {1} on the left and {2} on the right", ""),
+    "gated": ("the activation of what a gate multiplies before {0} is {1} on the left and {2} on the right", ""),
     "within": ("the activation after {0} is {1} on the left and {2} on the right", ""),
     "times": ("what {0} gives is multiplied by {1} on the left and by {2} on the right", ""),
     "ids_of": ("{0} looks up {1} on the left and {2} on the right", ""),
@@ -57,12 +58,14 @@ ASPECTS: dict[str, tuple[str, str | dict[str, str]]] = {
     ),
     "place": ("epsilon of {0} is {1} on the left and {2} on the right", ""),
     "mean": ("{0} {1} on the left and {2} on the right", ""),
+    "groups": ("{0} has {1} groups on the left and {2} on the right", ""),
     "divisor": ("the variance of {0} is divided by {1} on the left and by {2} on the right", ""),
     "gain_is": ("{0} multiplies by {1} on the left and by {2} on the right", ""),
     "statistics": ("the statistics of {0} are {1} on the left and {2} on the right", ""),
     "stride": ("the stride of {0} is {1} on the left and {2} on the right", ""),
     "dilation": ("the dilation of {0} is {1} on the left and {2} on the right", ""),
     "pad": ("the padding of {0} is {1} on the left and {2} on the right", ""),
+    "groups_are": ("the channels of {0} are divided into groups {1} on the left and {2} on the right", ""),
     "kernel_is": ("the kernel of {0} is used {1} on the left and {2} on the right", ""),
     "crop": ("{0} leaves out {1} at the beginning on the left and {2} on the right", ""),
     "time": ("{0} begins with the {1} time step on the left and with the {2} on the right", ""),
@@ -113,15 +116,18 @@ def computed_anew(broken: Broken) -> Iterator[Cause]:
 
 def causes_of_choices(broken: Broken, one: Choice, others: Sequence[Choice]) -> Iterator[Cause]:
     def causes(other: Choice) -> list[Cause]:
-        return [
-            in_words(broken, aspect, one[aspect], other[aspect]) for aspect in one if one[aspect] != other[aspect]
-        ]
+        aspects = [aspect for aspect in one if one[aspect] != other[aspect]]
+        if not (one.get("weight_decay", 1) and other.get("weight_decay", 1)):  # of nothing it goes nowhere
+            aspects = [aspect for aspect in aspects if aspect != "decay"]
+        aspects = [aspect for aspect in aspects if aspect != "all_masked"]  # which only shows where the mask differs
+        return [in_words(broken, aspect, one[aspect], other[aspect]) for aspect in aspects]
 
-    if len(others) == 1:
-        yield from causes(others[0])
-    else:
-        found = [" and ".join(cause.sentence for cause in causes(other)) for other in others]
-        yield Cause(", or ".join(dict.fromkeys(found)), causes(others[0])[0].entry)
+    several = [found for found in map(causes, others) if found]
+    if len(several) == 1:
+        yield from several[0]
+    elif several:
+        sentences = [" and ".join(cause.sentence for cause in found) for found in several]
+        yield Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)
 
 
 def in_words(broken: Broken, aspect: str, left: Any, right: Any) -> Cause:
@@ -132,7 +138,7 @@ def in_words(broken: Broken, aspect: str, left: Any, right: Any) -> Cause:
     if aspect in ("before", "within") and "gelu" in left and "gelu" in right:
         entry = "gelu-approximation"
     if aspect == "before" and broken.kind not in LAYERS:  # it may be the activation itself
-        words = words.replace(" before ", " of ")
+        words = words.replace(" before ", " before or in ")
     name = f"{broken.item.pair.name} {broken.item.name}" if rung == "step" and broken.item.pair else name_of(broken)
     return Cause(words.format(name, left, right), entry)
 
@@ -144,12 +150,20 @@ Test = tuple[Array | None, Array, Cause]
 
 def other_places(broken: Broken) -> Iterator[Test]:
     """The numbers are the same in other places."""
-    right, left = broken.arrays
+    (right, left), rung = broken.arrays, broken.item.rung
     if left.ndim == 2:
         entry = "output-layer-layout" if broken.kind == "dense" else "lstm-kernel-layout"
         yield right.T, left, Cause("the right side is the left one transposed", entry)
     if right.shape != left.shape or not left.ndim:
         return
+    for axes in permutations(range(left.ndim)) if 2 < left.ndim < 5 and not broken.item.is_output else ():
+        turned = right.transpose(axes)
+        words = ", ".join(str(axes.index(axis)) for axis in range(left.ndim))
+        if turned.shape == left.shape and axes != (*range(left.ndim),):
+            yield turned, left, Cause(f"the right side is the left one with its axes in the order {words}")
+    if left.ndim > 2 and not broken.item.is_output:
+        spatial = tuple(range(left.ndim - 2))
+        yield np.flip(right, spatial), left, Cause("the right side is the left one flipped")
     if left.ndim == 2:
         reshaped = "the right side was reshaped where it should have been transposed"
         yield right.reshape(left.shape[::-1]).T, left, Cause(reshaped, "lstm-kernel-layout")
@@ -163,7 +177,9 @@ def other_places(broken: Broken) -> Iterator[Test]:
         one, other = (np.moveaxis(array, axis, 0) for array in (right, left))
         if left.ndim > -axis and 1 < len(other) <= 100_000 and left.size < 1 << 24:
             of_right, of_left = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (one, other))
-            cause = Cause(f"the right side has the same {words} in another order", "shuffling" if axis == 0 else "")
+            cause = Cause(
+                f"the right side has the same {words} in another order", "shuffling" if rung == "tensors" else ""
+            )
             yield one[of_right[np.argsort(of_left)]], other, cause
 
 
@@ -173,12 +189,23 @@ def with_gates(array: Array, order: tuple[int, ...]) -> Array:
     return blocks[..., list(order), :].reshape(array.shape)
 
 
+def exchanged(broken: Broken) -> Iterator[Test]:
+    """The right side's weight has the numbers of another weight of the left side."""
+    right = broken.arrays[0]
+    for pair, name in broken.rungs.tensors_of_pairs() if right.size > 1 and np.ptp(right) else ():
+        if pair.left.shapes.get(name) == right.shape and (pair is not broken.item.pair or name != broken.item.name):
+            other = pair.left.tensor(name)
+            if other is not None:
+                yield right, other, Cause(f"the right side has the numbers of {pair.name} {name} of the left side")
+
+
 def elsewhere(broken: Broken) -> Iterator[Test]:
     """The right side's array is another of the left side's inputs."""
     for name, array in broken.rungs.left.arrays("inputs").items():
         if name != broken.item.tensor:
-            words = f"it is {name} of the left side: the batches come in another order"
-            yield array, broken.arrays[0], Cause(words, "shuffling")
+            other_batch = name.startswith("batch") or broken.item.tensor.startswith("batch")
+            words = f"it is {name} of the left side{', so another batch is fed' if other_batch else ''}"
+            yield array, broken.arrays[0], Cause(words, "shuffling" if other_batch else "")
 
 
 def untied(broken: Broken) -> Iterator[Test]:
@@ -257,23 +284,31 @@ def running(broken: Broken) -> Iterator[Test]:
                 yield (times * batch - head(start)) * (1 - kept), right, cause
 
 
+def unmoved(broken: Broken) -> Iterator[Test]:
+    """A weight that has a gradient on both sides, and that one side's optimizer leaves as it was."""
+    gradients = [group.tensor(broken.item.name, "gradients") for group in broken.groups if broken.item.is_update]
+    for place, words in ((1, "left"), (0, "right")) if len(gradients) == 2 else ():
+        still, other = broken.moved[place], broken.moved[1 - place]
+        if still.size and not still.any() and other.any() and all(g is not None and g.any() for g in gradients):
+            yield still, still, Cause(f"the {words} side's optimizer does not move it: does it know this weight?")
+
+
 def squared_slices(broken: Broken) -> Iterator[Test]:
     """The mean squares of an embedding on Keras with TensorFlow: those of ids that stand once in the batch agree."""
-    keras = any(group.side.says.framework.backend == "tensorflow" for group in broken.groups)
-    right, left = broken.arrays
     slots = [item for item, _ in broken.failed if not item.is_update]
-    keras = keras and all(item.pair and item.pair.left.kind == "embedding" for item in slots)
-    if keras and "square" in broken.item.tensor and right.shape == left.shape:
-        ids = [a for _, a in broken.padded_inputs() if a.size and a.min() >= 0 and a.max() < len(left)]
-        for array in ids:
-            several = np.bincount(array.ravel(), minlength=len(left)) > 1
+    keras = any(side.says.framework.backend == "tensorflow" for side in broken.sides)
+    if not keras or not all(item.pair and item.pair.left.kind == "embedding" for item in slots):
+        return
+    for item in [item for item in slots if "square" in item.tensor and item.pair is broken.item.pair]:
+        right, left = item.load()
+        if right is None or left is None or right.shape != left.shape:
+            continue
+        for ids in [a for _, a in broken.padded_inputs() if a.size and a.min() >= 0 and a.max() < len(left)]:
+            several = np.bincount(ids.ravel(), minlength=len(left)) > 1
             words = "squares the gradients of an id that stands several times in a batch one by one"
             if (right[several] != left[several]).any():
-                yield (
-                    np.where(several[:, None], right, left),
-                    right,
-                    Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings"),
-                )
+                cause = Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
+                yield np.where(several[:, None], right, left), right, cause
 
 
 def counters(broken: Broken) -> Iterator[Test]:
@@ -287,11 +322,11 @@ def counters(broken: Broken) -> Iterator[Test]:
 
 HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
     "tensors": (elsewhere, other_places),
-    "weights": (other_places, row_of_padding),
+    "weights": (exchanged, other_places, row_of_padding),
     "forward": (other_places, dropped, multiplied),
     "loss": (),
     "gradients": (untied, row_of_padding, other_places),
-    "step": (counters, squared_slices, running),
+    "step": (counters, unmoved, squared_slices, running),
     "trajectory": (),
 }
 SPACES = {

@@ -42,8 +42,12 @@ NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little
 ARRANGEMENTS: dict[str, Callable[[Array], Array]] = {
     "": lambda array: array,
     "the first two axes change places": lambda array: array.swapaxes(0, 1) if array.ndim > 1 else array,
-    "channels stand first on the right": lambda array: np.moveaxis(array, 1, -1) if array.ndim > 2 else array,
-    "channels stand first on the left": lambda array: np.moveaxis(array, -1, 1) if array.ndim > 2 else array,
+    "the right second axis is the left last one": lambda array: (
+        np.moveaxis(array, 1, -1) if array.ndim > 2 else array
+    ),
+    "the right last axis is the left second one": lambda array: (
+        np.moveaxis(array, -1, 1) if array.ndim > 2 else array
+    ),
 }
 
 

@@ -71,11 +71,12 @@ def root(square: Array, epsilon: float, place: str) -> Array:
     return np.sqrt(square + epsilon) if place == "inside the root" else np.sqrt(square) + epsilon
 
 
-def attended(q: Array, k: Array, v: Array, mask: Array, scale: float) -> Array:
+def attended(q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bool = False) -> Array:
     """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores (N, H, T, S); where
-    all are infinitely small, each counts the same."""
+    all are infinitely small, each counts the same, or none where it is `strict`."""
     scores = np.einsum("nthd,nshd->nhts", q, k) * scale + mask
-    weights = softmax(np.where(np.isneginf(scores).all(-1, keepdims=True), 0.0, scores))
+    nothing = np.isneginf(scores).all(-1, keepdims=True)
+    weights = softmax(np.where(nothing, 0.0, scores)) * ~(nothing & strict)
     return np.asarray(np.einsum("nhts,nshd->nthd", weights, v)).reshape(*q.shape[:2], -1)
 
 

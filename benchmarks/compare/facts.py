@@ -65,12 +65,14 @@ def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[
             if float(np.float32(value)) != value:
                 entry = "tensorflow-constants" if framework == "keras" else "constants-precision"
                 yield Cause(f"{framework} rounds {name} to float32, and {value} is no number of float32", entry)
-    places = [side.place_of_epsilon for side in sides]
-    if all(places) and places[0] != places[1]:
+    if any("." in side.optimizer.class_name and side.framework != "flax" for side in sides):
+        classes = []  # a person's own may compute otherwise than the framework's from which it comes
+    places = [side.place_of_epsilon for side in sides] if classes else []
+    if all(places) and len({*places}) > 1:
         entry = "rmsprop-epsilon" if "RMS" in classes[0][1] else "adam-epsilon"
         yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
     decoupled = [name == "AdamW" or framework == "keras" for framework, name in classes]
-    if decoupled[0] != decoupled[1] and any(side.get("weight_decay") for side in (left, right)):
+    if len({*decoupled}) > 1 and any(side.get("weight_decay") for side in (left, right)):
         one, other = ("straight to the weight" if alone else "through the gradient" for alone in decoupled)
         yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
     if clipping(left_side) != clipping(right_side):
@@ -207,6 +209,14 @@ def when(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
 
 
+def rates_differ(broken: Broken) -> Iterator[Cause]:
+    """The first step of which the learning rates differ."""
+    left, right = (side.rates for side in broken.sides)
+    for step in [step for step in left if step in right and not np.isclose(left[step], right[step], 1e-6, 0.0)][:1]:
+        words = f"{left[step]:g} on the left and {right[step]:g} on the right"
+        yield Cause(f"the learning rate of step {step} is {words}")
+
+
 FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "tensors": (of_other_type, multiple),
     "weights": (of_other_type, few_rows, multiple, of_one_side, settings_differ),
@@ -222,7 +232,7 @@ FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "loss": (multiple, of_other_type),
     "gradients": (of_one_side, few_rows, multiple, settings_differ, of_training),
     "step": (multiple, settings_differ, optimizers_differ),
-    "trajectory": (when, optimizers_differ, of_training),
+    "trajectory": (rates_differ, when, optimizers_differ, of_training),
 }
 
 

@@ -11,20 +11,14 @@ import numpy as np
 from benchmarks.compare.activations import ACTIVATIONS
 from benchmarks.compare.broken import Broken, Space, number
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.computed import (
-    convolved,
-    normalized,
-    pads_of,
-    recurrent,
-    root,
-    spread,
-)
+from benchmarks.compare.computed import convolved, normalized, pads_of, recurrent, root, spread
 from benchmarks.compare.groups import WeightGroup
 from benchmarks.compare.layouts import PARENT
 
 ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
 NUMBERS_OF_ROWS = 1 << 28  # multiplications for all of these rows
 LARGEST_STEP = 1000  # of a convolution
+REPEATED = ", with the last output repeated,"  # where a sequence has ended, which else has zeros
 EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12, 0.0)
 PLACES = ("inside the root", "added to the root")
 Arrays = Mapping[str, Array]
@@ -49,8 +43,11 @@ class Shown:
     broken: Broken
     group: WeightGroup  # the left side's where its kind is known, since the weights agree
     target: Array  # the side's output, in its first rows
+    given: Array | None  # what it was given, where that is recorded on both sides
     before: Arrays  # what the side computed before, that which was computed last first
     ids: Arrays  # the integers that the model takes
+    of_input: bool = False  # whether the target is what the layer was given instead
+    parts_given: list[Array] | None = None  # what a framework's attention was given for query, key and value
 
     @cached_property
     def weights(self) -> dict[str, Array]:
@@ -59,6 +56,8 @@ class Shown:
 
     @cached_property
     def layer(self) -> Layer:
+        if self.of_input:
+            return Layer({}, lambda x: x, self.target.shape[-1])
         make, required, _ = LAYERS.get(self.group.kind, (unchanged, "", False))
         return make(self) if {*required.split()} <= self.weights.keys() else UNKNOWN
 
@@ -66,7 +65,7 @@ class Shown:
     def rows(self) -> Array | None:
         """Of a layer that computes each row by itself some rows: the first ones, and those in which the sides differ
         most. None for other layers."""
-        if self.group.kind in LAYERS and LAYERS[self.group.kind][2]:
+        if self.of_input or (self.group.kind in LAYERS and LAYERS[self.group.kind][2]):
             return None
         right, left = self.broken.arrays
         total, fewest = prod(self.target.shape[:-1]), ROWS_TRIED[0]
@@ -87,9 +86,8 @@ class Shown:
     def settings(self, name: str, *usual: Any) -> list[Any]:
         """A setting on the left and on the right, where it is a number, a word or some numbers, and what is usual."""
         found = [tuple(value) if isinstance(value, list) else value for value in self.broken.settings(name)]
-        plain = [one for one in found if isinstance(one, int | float | str | tuple) and not isinstance(one, tuple)]
-        several = [one for one in found if isinstance(one, tuple) and all(isinstance(part, int) for part in one)]
-        return list(dict.fromkeys((*plain, *several, *usual)))
+        known = [one for one in found if isinstance(one, int | float | str) or is_shape(one)]
+        return list(dict.fromkeys((*known, *usual)))
 
     def epsilons(self) -> list[float]:
         return [number(one) for one in self.settings("epsilon", *EPSILONS)]
@@ -99,16 +97,8 @@ class Shown:
         many multiplications it takes beside those with the layer's weights."""
         wanted = self.picked(self.target)
         assert wanted is not None
-        each = max(
-            (array.size // max(1, array.shape[-1]) for array in self.weights.values()),
-            default=1,
-        )
-        return Space(
-            aspects,
-            compute,
-            lambda made: self.broken.explains(made, wanted),
-            wanted.size * each + more,
-        )
+        each = max((array.size // max(1, array.shape[-1]) for array in self.weights.values()), default=1)
+        return Space(aspects, compute, lambda made: self.broken.left_over(made, wanted), wanted.size * each + more)
 
 
 def unchanged(side: Shown) -> Layer:
@@ -127,11 +117,7 @@ def within(side: Shown) -> list[str]:
 
 def dense(side: Shown) -> Layer:
     kernel, bias = side.weights["kernel"], side.weights.get("bias", 0.0)
-    return Layer(
-        {"within": within(side)},
-        lambda x, within: ACTIVATIONS[within](x @ kernel + bias),
-        len(kernel),
-    )
+    return Layer({"within": within(side)}, lambda x, within: ACTIVATIONS[within](x @ kernel + bias), len(kernel))
 
 
 def norm(side: Shown) -> Layer:
@@ -144,28 +130,22 @@ def norm(side: Shown) -> Layer:
         made = normalized(x, (-1,), epsilon, place, mean == "takes off the mean", divisor == "n - 1")
         return made * gains[gain_is] + (gain if gain_is == "its shift" else shift)
 
-    aspects: Aspects = {
-        "epsilon": side.epsilons(),
-        "place": PLACES,
-        "mean": means,
-        "divisor": ["n", "n - 1"],
-    }
+    aspects: Aspects = {"epsilon": side.epsilons(), "place": PLACES, "mean": means, "divisor": ["n", "n - 1"]}
     return Layer({**aspects, "gain_is": [*gains]}, compute, len(gain))
 
 
 def groupnorm(side: Shown) -> Layer:
     gain, shift = side.weights["gamma"], side.weights.get("beta", 0.0)
-    own = (side.group.layer.settings.get(name) for name in ("num_groups", "_num_groups", "groups"))
-    groups = next(
-        (one for one in own if isinstance(one, int) and one > 0 and len(gain) % one == 0),
-        1,
-    )
+    layers = [group.layer.settings for group in side.broken.groups]
+    own = [layer.get(name) for layer in layers for name in ("num_groups", "_num_groups", "groups")]
+    groups = [one for one in (*own, 1, len(gain)) if isinstance(one, int) and one > 0 and len(gain) % one == 0]
 
-    def compute(x: Array, epsilon: float, place: str) -> Array:
+    def compute(x: Array, groups: int, epsilon: float, place: str) -> Array:
         grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
         return normalized(grouped, (1, 3), epsilon, place).reshape(x.shape) * gain + shift
 
-    return Layer({"epsilon": side.epsilons(), "place": PLACES}, compute, len(gain))
+    aspects: Aspects = {"groups": list(dict.fromkeys(groups)), "epsilon": side.epsilons(), "place": PLACES}
+    return Layer(aspects, compute, len(gain))
 
 
 def batchnorm(side: Shown) -> Layer:
@@ -186,26 +166,25 @@ def batchnorm(side: Shown) -> Layer:
 
 
 def conv(side: Shown) -> Layer:
-    kernel, bias, transposed = (
-        side.weights["kernel"],
-        side.weights.get("bias", 0.0),
-        side.group.kind != "conv",
-    )
+    kernel, bias, transposed = (side.weights["kernel"], side.weights.get("bias", 0.0), side.group.kind != "conv")
     axes, each = kernel.ndim - 2, kernel.shape[-1 if transposed else -2]
     steps = [
         [one for one in side.settings(name, *((n,) * axes for n in (1, 2, 3))) if is_shape(one)]
         for name in ("stride", "dilation")
     ]
+    groups = [side.group.layer.settings.get(name) for name in ("groups", "_groups")]
+    known = [each * one for one in groups if isinstance(one, int)]
     channels = [array.shape[-1] for array in side.before.values() if array.ndim == kernel.ndim]
-    width = next((one for one in channels if one % each == 0), 0)
-    kernels = {
-        "as it is stored": kernel,
-        "flipped": np.flip(kernel, tuple(range(axes))),
-    }
+    width = each if transposed else next((one for one in (*known, *channels) if one and one % each == 0), 0)
+    kernels = {"as it is stored": kernel, "flipped": np.flip(kernel, tuple(range(axes)))}
 
-    def compute(x: Array, stride: Any, kernel_is: str, within: str, **more: Any) -> Array | None:
+    def compute(
+        x: Array, stride: Any, kernel_is: str, within: str, groups_are: str, **more: Any
+    ) -> Array | None:  # fmt: skip
         if x.ndim != kernel.ndim:
             return None
+        if groups_are == "in turns":
+            x = np.concatenate([x[..., group :: width // each] for group in range(width // each)], -1)
         if transposed:
             made = spread(x, kernels[kernel_is], stride, more["crop"], side.target.shape)
         else:
@@ -217,16 +196,18 @@ def conv(side: Shown) -> Layer:
         "stride": steps[0],
         "kernel_is": [*kernels],
         "within": within(side),
+        "groups_are": ["in blocks", "in turns"][: 1 if transposed or width == each else 2],
     }
     if transposed:
         return Layer({**aspects, "crop": range(max(kernel.shape[:-2]))}, compute, width)
     own_pads = [one for one in side.settings("padding") if is_shape(one) or one in ("same", "causal")]
+    own_pads = [one[0] if len({*one}) == 1 and not isinstance(one, str) else one for one in own_pads]
     pads = list(dict.fromkeys((*own_pads, 0, "same", 1, 2, 3, "causal")))
     return Layer({**aspects, "dilation": steps[1], "pad": pads}, compute, width)
 
 
 def is_shape(value: Any) -> bool:
-    return isinstance(value, tuple) and all(0 <= size < LARGEST_STEP for size in value)
+    return isinstance(value, tuple) and all(isinstance(size, int) and 0 <= size < LARGEST_STEP for size in value)
 
 
 def recurrent_layer(side: Shown) -> Layer:
@@ -234,27 +215,11 @@ def recurrent_layer(side: Shown) -> Layer:
     biases = w.get("bias", np.zeros(1)), w.get("recurrent_bias", np.zeros(1))
     kernels = w["kernel"], w["recurrent_kernel"]
 
-    def compute(
-        x: Array,
-        time: str,
-        axis: str,
-        gates: str,
-        after: bool,
-        start: str,
-        lengths: str,
-    ) -> Array | None:
+    def compute(x: Array, time: str, axis: str, gates: str, after: bool, start: str, lengths: str) -> Array | None:
         x = x.swapaxes(0, 1) if axis == "first" else x
         x = x[:, ::-1] if time == "last" else x
         if start == "zeros":
-            made = recurrent(
-                kind,
-                x,
-                *kernels,
-                biases,
-                gates,
-                after,
-                np.zeros((len(x), len(kernels[1]))),
-            )
+            made = recurrent(kind, x, *kernels, biases, gates, after, np.zeros((len(x), len(kernels[1]))))
         elif kind == "lstm" or target.ndim != 3 or time == "last":
             return None
         else:  # each later step follows from the state that the side has after its first step
@@ -264,23 +229,18 @@ def recurrent_layer(side: Shown) -> Layer:
         made = made.swapaxes(0, 1) if axis == "first" else made
         if made.shape[:2] != target.shape[:2] and target.ndim == 3:  # the record's axes are in one order
             made = made.swapaxes(0, 1)
-        made = made * (side.ids[lengths] != 0)[..., None] if lengths != "none" else made
-        return made if target.ndim == 3 else made[:, -1]
+        if lengths == "none":
+            return made if target.ndim == 3 else made[:, -1]
+        real = side.ids[lengths.removesuffix(REPEATED)] != 0
+        last: Array = made[np.arange(len(made)), real.sum(1) - 1]
+        if target.ndim == 2:
+            return last
+        return np.where(real[..., None], made, last[:, None] if lengths.endswith(REPEATED) else 0.0)
 
-    lengths = [
-        "none",
-        *(name for name, ids in side.ids.items() if ids.ndim == 2 and (ids == 0).any()),
-    ]
-    aspects = {
-        "time": ["first", "last"],
-        "axis": ["second", "first"],
-        "gates": ["as usual", "exchanged"],
-    }
-    aspects |= {
-        "after": side.settings("reset_after", True, False),
-        "lengths": lengths,
-        "start": ["zeros", "another"],
-    }
+    padded = [name for name, ids in side.ids.items() if ids.ndim == 2 and (ids == 0).any()]
+    lengths = ["none", *padded, *(f"{name}{REPEATED}" for name in padded if target.ndim == 3)]
+    aspects = {"time": ["first", "last"], "axis": ["second", "first"], "gates": ["as usual", "exchanged"]}
+    aspects |= {"after": side.settings("reset_after", True, False), "lengths": lengths, "start": ["zeros", "another"]}
     return Layer(aspects, compute, len(kernels[0]))
 
 

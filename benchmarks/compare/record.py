@@ -117,6 +117,7 @@ Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for wh
 class RecordedStep(msgspec.Struct, frozen=True):
     step: int
     loss: Loss = None
+    rate: float | None = None  # the learning rate of this step
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -357,6 +358,11 @@ class Side:
             name: value for name, value in found.items() if not isinstance(value, int) or abs(value) < LARGEST_SETTING
         }
 
+    @cached_property
+    def rates(self) -> dict[int, float]:
+        """The learning rates of steps, where they are known."""
+        return {step.step: step.rate for step in self.says.steps if step.rate is not None}
+
     @property
     def place_of_epsilon(self) -> str | None:
         """Where the optimizer has epsilon, if that is known."""
@@ -372,7 +378,7 @@ class Side:
     def rate_in_momentum(self) -> float:
         """What this framework's momentum has in it as a factor, beside torch's."""
         sign = RATE_IN_MOMENTUM.get(self.optimizer_class)
-        rate = self.optimizer_settings.get("learning_rate")
+        rate = self.rates.get(1, self.optimizer_settings.get("learning_rate"))
         return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
 
     @cached_property

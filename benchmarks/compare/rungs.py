@@ -176,7 +176,8 @@ class Rungs:
         alone: list[str] = []  # those that one side computes without such layers
         for pair in self.pairing.pairs:
             calls = pair.left.calls, pair.right.calls
-            single = pair.left.kind in (PARENT, ARRANGED) and all(len(group.layers) == 1 for group in pair.both)
+            any_shape = pair.left.kind in (PARENT, ARRANGED, "parameters")
+            single = any_shape and all(len(group.layers) == 1 for group in pair.both)
             if single and all(calls) and not alike_in_shape(pair):
                 self._skipped("forward", f"outputs of {pair.name or 'the model'}, which are of other shapes")
                 continue

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.compare.broken import Broken, Space, factor, number
 from benchmarks.compare.comparer import Array, head, largest
 from benchmarks.compare.computed import root
-from benchmarks.compare.layouts import FLOAT32_SETTINGS, SAME_SLOTS
+from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT, SAME_SLOTS
 from benchmarks.compare.record import Side
 
 # Paddle's classes, and Keras's and optax's settings of clipping.
@@ -27,6 +27,7 @@ CLIPPING = {
 USUAL_LIMITS = (1.0, 0.5, 0.1, 5.0, 10.0)  # to which gradients are clipped
 ADDED_BY_TORCH = 1e-6  # to the norm by which its clip_grad_norm_ divides
 TENSORS_TRIED = 4
+MOST_ADDED_UP = 1000  # passes, of which gradients are added up
 LARGEST_OUTPUT = 1 << 24  # numbers, of which the loss is computed anew
 SMOOTHINGS = (0.0, 0.1, 0.05, 0.2, 0.01, 0.02, 0.15, 0.3)
 MEASURES: dict[str, Callable[[Array], Array]] = {
@@ -44,7 +45,9 @@ def losses(broken: Broken) -> Spaces:
     """Cross-entropies and differences of each output and each target."""
     arrays = broken.rungs.left.arrays("inputs")
     inputs = {name: arrays[name] for name in arrays if not name.startswith("batch")}
-    for output in broken.rungs.left.arrays("outputs").values():
+    recorded = broken.rungs.left.arrays("outputs").values()
+    outputs = [one for array in recorded for one in (array, np.moveaxis(array, 1, -1))[: 1 if array.ndim < 3 else 2]]
+    for output in outputs:  # classes may stand last or second
         for target in inputs.values() if output.size <= LARGEST_OUTPUT else ():
             if output.ndim > 1 and target.dtype.kind in "iu" and target.shape == output.shape[:-1]:
                 made = cross_entropies(output.astype(np.float64), target.astype(np.int64), inputs)
@@ -53,17 +56,20 @@ def losses(broken: Broken) -> Spaces:
             else:
                 continue
             values = [np.array(number(side.says.loss)) for side in broken.sides]
-            one, other = (Space(*made, partial(explained, broken, v), output.size) for v in values)
+            one, other = (Space(*made, partial(left_over, broken, v), output.size) for v in values)
             yield one, other, (3, 2)
 
 
 def cross_entropies(output: Array, target: Array, inputs: Mapping[str, Array]) -> tuple[dict[str, Any], Any]:
     """Of outputs (N, ..., V) and labels (N, ...)."""
     ids = [name for name, array in inputs.items() if array.shape == target.shape and (array == 0).any()]
-    kept = {"all positions": np.ones(target.shape, bool), "those whose label is not -100": target != -100}
+    kept = {"all positions": np.ones(target.shape, bool)}
+    kept |= {"those whose label is not -100": target != -100} if (target == -100).any() else {}
     kept |= {f"those whose {name} is not 0": inputs[name] != 0 for name in ids}
     powers = output - output.max(-1, keepdims=True)
     logs = {"logits": powers - np.log(np.exp(powers).sum(-1, keepdims=True))}
+    twice = np.exp(logs["logits"])
+    logs["logits of which it takes the softmax twice"] = twice - np.log(np.exp(twice).sum(-1, keepdims=True))
     logs |= {"probabilities": np.log(output), "log-probabilities": output}
     late, early = (slice(None), slice(1, None)), (slice(None), slice(0, -1))
     ways = {0: ((), ()), 1: (early, late), -1: (late, early)} if target.ndim > 1 else {0: ((), ())}
@@ -73,10 +79,16 @@ def cross_entropies(output: Array, target: Array, inputs: Mapping[str, Array]) -
         found, labels, counts = logs[reads][of_output], target[of_target], kept[counted][of_target]
         right = np.take_along_axis(found, np.clip(labels, 0, found.shape[-1] - 1)[..., None], -1)[..., 0]
         each = -right if smoothing == 0 else -(1 - smoothing) * right - smoothing * found.mean(-1)
+        each = np.where(counts, each, 0.0)
+        if DIVISORS[mean] == "each":
+            axes = tuple(range(1, counts.ndim))
+            return np.asarray((each.sum(axes) / counts.sum(axes)).mean())
         over = {"counts": counts.sum(), "all": counts.size, "rows": len(labels), "nothing": 1}
-        return np.asarray(each[counts].sum() / over[DIVISORS[mean]])
+        return np.asarray(each.sum() / over[DIVISORS[mean]])
 
-    aspects = {"reads": [*logs], "shift": [*ways], "counted": [*kept], "mean": [*DIVISORS], "smoothing": SMOOTHINGS}
+    same = ({"all", "each"} if len(kept) == 1 else set()) | ({"rows", "each"} if target.ndim == 1 else set())
+    means = [words for words, divisor in DIVISORS.items() if divisor not in same]
+    aspects = {"reads": [*logs], "shift": [*ways], "counted": [*kept], "mean": means, "smoothing": SMOOTHINGS}
     return aspects, compute
 
 
@@ -85,6 +97,7 @@ DIVISORS = {
     "a mean over all positions": "all",
     "a mean over the rows": "rows",
     "a sum": "nothing",
+    "a mean of the means of rows": "each",
 }
 
 
@@ -114,6 +127,12 @@ def gradients(broken: Broken) -> Spaces:
         real = int(np.count_nonzero(array))
         words = f"(as between the mean over {array.size} positions and over those {real} whose {name} is not 0)"
         factors |= {f"larger {words}": array.size / real, f"smaller {words}": real / array.size}
+    norms_of_both = [norm(of) for of in both]
+    for large, small in (norms_of_both, norms_of_both[::-1]):
+        ratio = large / (small or 1.0)
+        if 1.5 < ratio < MOST_ADDED_UP and round(ratio) not in counts:
+            words = f"(as where those of {round(ratio)} passes are added up)"
+            factors[f"{round(ratio)} times as large {words}"] = round(ratio)
     for place, base in enumerate(both):
         other = both[1 - place]
         norms = [norm(other), norm_of_all(broken.sides[1 - place]), max(map(largest, other))]
@@ -127,12 +146,12 @@ def gradients(broken: Broken) -> Spaces:
 
         wanted = [np.concatenate([array.ravel() for array in of]) for of in both]
         aspects = {"clips_to": [*clips[0]], "times": [*factors]}
-        one, two = (Space(aspects, compute, partial(explained, broken, w)) for w in wanted)
+        one, two = (Space(aspects, compute, partial(left_over, broken, w)) for w in wanted)
         yield one, two, (1, 1)
 
 
-def explained(broken: Broken, wanted: Array, made: Array | None) -> bool:
-    return broken.explains(made, wanted)
+def left_over(broken: Broken, wanted: Array, made: Array | None) -> float:
+    return broken.left_over(made, wanted)
 
 
 def norm(arrays: Sequence[Array]) -> float:
@@ -156,10 +175,12 @@ def clipping(side: Side) -> tuple[str, float] | None:
 def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float]) -> dict[str, Array]:
     """A gradient, clipped as a side does it, by how it is clipped. `of_all` is the norm of all gradients."""
     found = {"nowhere": gradient}
-    added = ADDED_BY_TORCH if side.framework == "torch" else 0.0
     for limit in dict.fromkeys(limit for limit in limits if limit > 0):
         for how, size in (("to a norm of all", of_all), ("each to a norm", norm([gradient]))):
-            found[f"{how} of {limit}"] = gradient * min(1.0, limit / (size + added or 1.0))
+            found[f"{how} of {limit}"] = gradient * min(1.0, limit / (size or 1.0))
+            if side.framework == "torch":
+                added = f"{how}, to which {ADDED_BY_TORCH} is added, of {limit}"
+                found[added] = gradient * min(1.0, limit / (size + ADDED_BY_TORCH))
         found[f"to values of {limit}"] = np.clip(gradient, -limit, limit)
     return found
 
@@ -182,7 +203,8 @@ def of_step(broken: Broken, place: int, kind: str) -> Space | None:
 
     def values(setting: str, usual: float) -> list[float]:
         """A setting of the optimizer on the left and on the right."""
-        found = [one.optimizer_settings.get(setting) for one in broken.sides]
+        found = [one.rates.get(1) if setting == "learning_rate" else None for one in broken.sides]
+        found = [r if r else one.optimizer_settings.get(setting) for r, one in zip(found, broken.sides, strict=True)]
         return list(dict.fromkeys(usual if value is None else number(value) for value in found))
 
     own = [found for found in map(clipping, broken.sides) if found]
@@ -201,7 +223,8 @@ def of_step(broken: Broken, place: int, kind: str) -> Space | None:
     aspects |= {name: one if isinstance(one, list) else values(name, one) for name, one in names.items()}
     if "place" in aspects:
         aspects["place"] = sorted(aspects["place"], key=lambda words: words != left.place_of_epsilon)
-    aspects |= {"rate": rates(broken, kind, values("learning_rate", 0.0)), "biases": [1, 2]}
+    aspects |= {"rate": rates(broken, kind, values("learning_rate", 0.0))}
+    aspects["biases"] = [1, 2] if group.kind in RECURRENT and item.name == "bias" else [1]
     rounded = {n for one in broken.sides for n in FLOAT32_SETTINGS.get(one.platform, {}).get(one.optimizer.kind, ())}
     aspects["constants"] = ["as they are given", *(["rounded to float32"] if rounded else [])]
 
@@ -216,7 +239,7 @@ def of_step(broken: Broken, place: int, kind: str) -> Space | None:
             return kept.get(item.tensor.partition(" of ")[0])
         return -rate * (biases * step + (weight_decay * start if decay == "straight to the weight" else 0.0))
 
-    return Space(aspects, compute, lambda array: broken.explains(array, wanted), gradient.size)
+    return Space(aspects, compute, lambda array: broken.left_over(array, wanted), gradient.size)
 
 
 def rates(broken: Broken, kind: str, known: list[float]) -> list[float]:

@@ -1,0 +1,129 @@
+"""What a layer may take of what is recorded before it, by what a cause calls it."""
+
+from collections.abc import Iterator
+from itertools import combinations, permutations, product
+from math import prod
+
+import numpy as np
+
+from benchmarks.compare.activations import ACTIVATIONS
+from benchmarks.compare.broken import CHANNELLED
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.layers_anew import Shown
+from benchmarks.compare.rungs import channels_stand_first
+
+MOST_ZEROS, MOST_CHANNELS = 8, 10_000  # around an image, and of an output
+
+
+def channels_last(array: Array) -> Array:
+    return np.moveaxis(array, 1, -1) if array.ndim > 2 else array
+
+
+def taken(side: Shown) -> dict[str, tuple[Array, Array | None]]:
+    """What the layer may take, by what a cause calls it: what an activation is applied to, and what that is then
+    multiplied by."""
+    width, found = side.layer.width, dict[str, tuple[Array, Array | None]]()
+    channels_first = channels_stand_first(side.group) and side.group.kind not in CHANNELLED
+
+    def add(name: str, array: Array, times: Array | None = None) -> None:
+        one, other = side.picked(array), side.picked(times)
+        if one is not None and array.shape[-1] == width:
+            found.setdefault(name, (one, other))
+
+    for name, array in side.before.items():
+        add(name, array)
+        if channels_first and array.ndim > 2:
+            add(f"{name} with its channels last", channels_last(array))
+        if array.ndim > 2 and prod(array.shape[1:]) == width:
+            ways = {"last": array, "first": np.moveaxis(array, -1, 1)}
+            if channels_first:
+                ways = {"first": array, "last": channels_last(array)}
+            for order, turned in ways.items():
+                add(f"{name} flattened with its channels {order}", turned.reshape(len(turned), -1))
+        if array.ndim == 4 and array.shape[1] == array.shape[2] and side.group.kind == "conv":
+            add(f"{name} with its rows and columns exchanged", array.swapaxes(1, 2))
+        if array.shape[-1] == 2 * width:
+            halves = np.split(array, 2, -1), (array[..., ::2], array[..., 1::2])
+            for how, (one, other) in zip(("half", "number of each two"), halves, strict=True):
+                add(f"{name} with its first {how} as the gate", one, other)
+                add(f"{name} with its second {how} as the gate", other, one)
+    for name, array in (*side.before.items(), *sums(side)) if side.target.ndim == 2 else ():
+        if array.ndim == 3:
+            for token, chosen in (("first", array[:, 0]), ("last", array[:, -1]), ("mean", array.mean(1))):
+                add(f"the {token} token of {name}", chosen)
+    backwards = {
+        f"{name} backwards in time": array[:, ::-1] for name, array in side.before.items() if array.ndim == 3
+    }
+    for name, array in backwards.items():
+        add(name, array)
+    for (name, one), (also, other) in permutations({**side.before, **backwards}.items(), 2):
+        if one.shape[:-1] == other.shape[:-1] and one.shape[-1] + other.shape[-1] == width:
+            add(f"{name} and then {also}", np.concatenate([one, other], -1))
+    for (name, one), (also, other) in permutations(side.before.items(), 2):
+        if one.shape == other.shape:
+            add(f"{also} with {name} as its gate", one, other)
+    for name, array in (*sums(side), *tokens(side), *(otherwise_arranged(side) if side.of_input else ())):
+        add(name, array)
+    return found
+
+
+def otherwise_arranged(side: Shown) -> Iterator[tuple[str, Array]]:
+    """Images with zeros around them, and outputs with their channels in another order, so that they become what the
+    layer was given."""
+    target = side.target
+    for name, array in side.before.items():
+        short = {wanted - size for wanted, size in zip(target.shape[1:-1], array.shape[1:-1], strict=False)}
+        if array.ndim == target.ndim > 2 and len(short) == 1 and 0 < min(short) <= MOST_ZEROS:
+            for first in range(min(short) + 1):
+                around = [(0, 0), *((first, min(short) - first) for _ in array.shape[1:-1]), (0, 0)]
+                yield f"{name} with {first} zeros before and {min(short) - first} after", np.pad(array, around)
+        if array.shape != target.shape or not 1 < array.shape[-1] <= MOST_CHANNELS:
+            continue
+        for activation in ACTIVATIONS.values():
+            ranks = [np.lexsort(of.reshape(-1, of.shape[-1])[:8]) for of in (activation(array), target)]
+            order = ranks[0][np.argsort(ranks[1])]
+            if order.tolist() != sorted(order) and side.broken.explains(activation(array)[..., order], target):
+                yield f"{name} with its channels in another order", array[..., order]
+
+
+def sums(side: Shown) -> Iterator[tuple[str, Array]]:
+    """Sums of two outputs or of three: of a residual, of ids and positions, which may be the same in each row, or of
+    both; the rows of an embedding may be multiplied by the root of its width."""
+    tables = {pair.left.layer.path for pair in side.broken.rungs.pairing.pairs if pair.left.kind == "embedding"}
+    rows = {name: array for name, array in side.before.items() if name.partition(",")[0] in tables}
+    scaled = {f"{name} times the root of its width": array * array.shape[-1] ** 0.5 for name, array in rows.items()}
+    yield from scaled.items()
+    for terms in (2, 3):
+        for several in combinations({**side.before, **scaled}.items(), terms):
+            shape = max((array.shape for _, array in several), key=len)
+            if all(array.shape in (shape, shape[1:]) for _, array in several):
+                made = np.sum([np.broadcast_to(array, shape) for _, array in several], 0)
+                yield " + ".join(name for name, _ in several), made
+
+
+def tokens(side: Shown) -> Iterator[tuple[str, Array]]:
+    """Tokens (N, T, D) of a sequence or of an image, beside the token of a class and with positions, which are
+    weights of no known layer."""
+    width = side.layer.width
+    owned = [
+        pair.left.tensor(name)
+        for pair in side.broken.rungs.pairing.pairs
+        if pair.left.kind == "parameters"
+        for name in pair.left.tensors
+    ]
+    tables = [a.reshape(-1, width) for a in owned if a is not None and width and a.shape[-1:] == (width,)]
+    for name, array in side.before.items():
+        image = channels_last(array) if channels_stand_first(side.group) and array.ndim > 3 else array
+        if array.ndim not in (3, 4) or image.shape[-1] != width:
+            continue
+        ways = {f"{name} row by row": image, f"{name} column by column": image.swapaxes(1, 2)}
+        for words, patches in ways.items() if array.ndim == 4 else [(name, array)]:
+            flat = patches.reshape(len(patches), -1, width)
+            beside = {words: flat}
+            for token in [np.broadcast_to(table, (len(flat), 1, width)) for table in tables if len(table) == 1]:
+                beside[f"{words} after the class's token"] = np.concatenate([token, flat], 1)
+                beside[f"{words} before the class's token"] = np.concatenate([flat, token], 1)
+            for (words, x), table, first in product([*beside.items()], tables, (0, 1)):
+                if 1 < x.shape[1] <= len(table) - first:
+                    yield (f"{words} with positions from {first}", x + table[first : first + x.shape[1]])
+            yield from beside.items()

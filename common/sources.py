@@ -61,7 +61,7 @@ class Sources:
         return cls([pairs[row] for row in training], examples)
 
     def as_written(self, text: str) -> str:
-        """The text as training would have written it: "i love you" as "I love you.", where all training is like that.
+        """The text as training would have written it: "i love you" as "I love you!", where all training is like that.
 
         Only what training never had is changed: curly quotes, spaces and marks that stand twice, words in other
         letters or without their apostrophe, a small letter at the beginning, and an end without a mark. The mark is
@@ -101,7 +101,8 @@ class Sources:
         elif found in translations.get(own, ()):
             return ""
         elif own in translations:
-            reason = f"training had {_quoted(translations[own])} for this sentence"
+            had = next(iter(translations[own]))
+            reason = f"training had {_quoted(translations[own])} for {printable(sources[had][own])!r}"
         elif found in sources:
             if any(self._same(own, other) for other in sources[found]):
                 return ""

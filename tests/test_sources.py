@@ -67,7 +67,7 @@ GUESS = "; the translation is a guess"
             "training had no sentence of more than 17 characters, and this one has 23",
         ),
         ("I love you.", "", "the model ended the sentence at once"),
-        ("I love Tom!", "Je t'aime.", 'training had "J\'aime Tom !" for this sentence'),
+        ("I love Tom!", "Je t'aime.", "training had \"J'aime Tom !\" for 'I love Tom!'"),
         ("Where is my dog?", "Où est Tom ?", "training had this translation for 'Where is Tom?'"),
         # Words that training exchanged, in sentences with the same translation, make no other sentence.
         ("I'm here.", "Je suis ici.", ""),

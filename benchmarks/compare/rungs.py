@@ -99,9 +99,9 @@ class Rungs:
                 why_not = f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {coarse}"
                 self.by_table |= {name: COARSER * self.by_table[name] for name in WIDENED}
             elif rounded and self.noise:
-                why_not = f"bounds are not measured, since constants are rounded in {rounded}"
+                why_not = f"bounds are those of the table, since Paddle rounds constants to float32 in {rounded}"
         elif self.left.computed != self.precision and self.noise:
-            why_not = f"bounds are not measured, since {self.right.name} alone computes in {self.precision}"
+            why_not = f"bounds are those of the table, since {self.right.name} alone computes in {self.precision}"
         self.notes += [why_not] if why_not else []
         self.measured = {} if why_not else self._measured()
         self.tolerances = {**self.by_table, **self.measured}

@@ -692,6 +692,22 @@ def test_a_weight_whose_gradient_is_rounding_alone_is_not_compared_after_several
         assert any("fc bias, whose gradient is rounding alone" in note for note in found.notes) == passes
 
 
+def test_a_step_from_rounding_alone_may_differ_where_weight_decay_cancels_it(tmp_path: Path) -> None:
+    """Gradients that are zero in theory differ by 30 %, and so may what Adam makes of them."""
+
+    def stepped(moves: list[float], gradient: float) -> Change:
+        def change(data: dict[str, Any]) -> None:
+            data["gradients"]["fc"]["bias"] = np.full(6, gradient)
+            data["step-1"]["fc"]["bias"] = data["weights"]["fc"]["bias"] + moves
+
+        return change
+
+    left = changed(DATA, stepped([1e-4, 1e-4, 1e-4, 1e-4, 1e-4, -3.5e-6], 4.0e-13))
+    for name, last, passes in (("right", 8e-7, True), ("wrong", 9e-4, False)):
+        found = compared(tmp_path / name, stepped([*[9e-5] * 5, last], 2.8e-13), data=left)
+        assert found.passed == passes, found.explanation
+
+
 def test_what_is_carried_is_written_for_paddles_own_loader(tmp_path: Path) -> None:
     sides = both(tmp_path, "keras", "paddle")
     assert aliases(sides[1]) == {f"lstm.0.cell.{kind}": f"lstm.{kind}_l0" for kind in PADDLES_OWN}

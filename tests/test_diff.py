@@ -695,16 +695,18 @@ def test_a_weight_whose_gradient_is_rounding_alone_is_not_compared_after_several
 def test_a_step_from_rounding_alone_may_differ_where_weight_decay_cancels_it(tmp_path: Path) -> None:
     """Gradients that are zero in theory differ by 30 %, and so may what Adam makes of them."""
 
-    def stepped(moves: list[float], gradient: float) -> Change:
+    def stepped(gradient: float, from_gradient: float) -> Change:
         def change(data: dict[str, Any]) -> None:
+            start = data["weights"]["fc"]["bias"]
             data["gradients"]["fc"]["bias"] = np.full(6, gradient)
-            data["step-1"]["fc"]["bias"] = data["weights"]["fc"]["bias"] + moves
+            data["step-1"]["fc"]["bias"] = start * (1 - 1e-5) + from_gradient * np.abs(start)
 
         return change
 
-    left = changed(DATA, stepped([1e-4, 1e-4, 1e-4, 1e-4, 1e-4, -3.5e-6], 4.0e-13))
-    for name, last, passes in (("right", 8e-7, True), ("wrong", 9e-4, False)):
-        found = compared(tmp_path / name, stepped([*[9e-5] * 5, last], 2.8e-13), data=left)
+    decayed = changed(DATA, lambda data: data["optimizer"].update(weight_decay=1e-3))
+    left = changed(decayed, stepped(4.0e-13, 1.0e-5))
+    for name, from_gradient, passes in (("right", 0.7e-5, True), ("wrong", 4e-5, False)):
+        found = compared(tmp_path / name, stepped(2.8e-13, from_gradient), data=left)
         assert found.passed == passes, found.explanation
 
 

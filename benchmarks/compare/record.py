@@ -375,6 +375,13 @@ class Side:
         return self.optimizer.counters
 
     @cached_property
+    def decay(self) -> float:
+        """The share of itself by which weight decay moves a weight in the first step; 0 where none is known."""
+        rate = self.rates.get(1, self.optimizer_settings.get("learning_rate"))
+        decay = self.optimizer_settings.get("weight_decay")
+        return abs(rate * decay) if isinstance(rate, int | float) and isinstance(decay, int | float) else 0.0
+
+    @cached_property
     def rate_in_momentum(self) -> float:
         """What this framework's momentum has in it as a factor, beside torch's."""
         sign = RATE_IN_MOMENTUM.get(self.optimizer_class)

@@ -241,9 +241,9 @@ class Rungs:
         if self._both("step", "slots", "slots of the optimizer"):
             yield from self._slots()
         if self._both("step", "step-1", "weights after a step"):
-            floor = 4 * self.unit * self.left.largest("weights")
+            floor, decay = 4 * self.unit * self.left.largest("weights"), max(self.left.decay, self.right.decay)
             for pair, name, scale in self._scales("step-1", SMALLEST_SCALE[self.precision]):
-                allowed = partial(allowed_of, pair, name, floor)
+                allowed = partial(allowed_of, pair, name, floor, decay)
                 quantity = "moving" if name.startswith("moving_") else "updates"
                 yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
 
@@ -343,10 +343,10 @@ def moved(group: WeightGroup, name: str, file: str) -> float:
     return largest_difference(after, before)[0]
 
 
-def allowed_of(pair: GroupPair, name: str, floor: float) -> Callable[[slice], Array]:
+def allowed_of(pair: GroupPair, name: str, floor: float, decay: float) -> Callable[[slice], Array]:
     """By how much weights may differ after a step: some units in the last place, and what becomes of the difference
     of the gradients, which has passed. No optimizer makes of an error of a gradient, as a share of it, a larger share
-    of its update: of the tensor's largest, since weight decay may cancel what follows from a gradient."""
+    of its update, from which weight decay, as a share of a weight, may have taken something."""
     others = [group.tensor(name, file) for file in ("gradients", "step-1") for group in pair.both]
     arrays = [np.atleast_1d(array) for array in (*others, pair.left.tensor(name)) if array is not None]
     if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
@@ -354,8 +354,7 @@ def allowed_of(pair: GroupPair, name: str, floor: float) -> Callable[[slice], Ar
 
     def allowed(rows: slice) -> Array:
         one, other, left, right, start = (array[rows] for array in arrays)
-        updates = np.maximum(np.abs(left - start), np.abs(right - start))
-        update = np.max(updates, where=np.isfinite(updates), initial=0.0)
+        update = np.maximum(np.abs(left - start), np.abs(right - start)) + decay * np.abs(start)
         size = np.maximum(np.abs(one), np.abs(other))
         share = np.abs(one - other) / np.maximum(size, np.finfo(size.dtype).tiny)
         return np.asarray(floor + 2 * update * share)

@@ -294,10 +294,11 @@ def _open(
     opener: "Opener", backend: str | None, variants: bool, stack: ExitStack
 ) -> "tuple[Translator | SideBySide, Sources]":
     """What translates lines in one backend or in all, until the stack is closed, and the run's sources."""
-    from backends.commands.side_by_side import open_side_by_side
     from common.sources import Sources
 
     if backend == "all":
+        from backends.commands.side_by_side import open_side_by_side
+
         names = installed(variants)
         together = stack.enter_context(open_side_by_side(opener, names, terminal.warn, terminal.rows_so_far))
         return together, Sources.of_run(opener.run)

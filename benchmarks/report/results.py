@@ -227,12 +227,15 @@ class Results:
         example, keras = map(self.by_label.get, (BASELINE, BASELINE.partition(":")[0]))
         if not (example and example.alone and keras and keras.alone):
             return ""
-        slower = float(f"{example.alone.value / keras.alone.value:.2g}")
+        slower, milliseconds, plain = (
+            float(f"{value:.2g}")
+            for value in (example.alone.value / keras.alone.value, example.alone.value * 1e3, keras.alone.value * 1e3)
+        )
         if slower < SURPRISE:
             return ""
         return (
-            f"The official example takes {example.alone.value * 1e3:.2g} ms to decode a character, plain "
-            f"{keras.title} {keras.alone.value * 1e3:.2g}: the example decodes {slower:,.0f} times slower than "
+            f"The official example takes {milliseconds:g} ms to decode a character, plain "
+            f"{keras.title} {plain:g}: the example decodes {slower:,.0f} times slower than "
             f"{keras.title} can."
         )
 

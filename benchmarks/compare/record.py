@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -374,18 +374,22 @@ class Side:
         """How many steps the optimizer says it took; none where it does not count."""
         return self.optimizer.counters
 
+    @property
+    def first_rate(self) -> Any:
+        """The learning rate of the first step; None where it is not known."""
+        return self.rates.get(1, self.optimizer_settings.get("learning_rate"))
+
     @cached_property
     def decay(self) -> float:
         """The share of itself by which weight decay moves a weight in the first step; 0 where none is known."""
-        rate = self.rates.get(1, self.optimizer_settings.get("learning_rate"))
-        decay = self.optimizer_settings.get("weight_decay")
-        return abs(rate * decay) if isinstance(rate, int | float) and isinstance(decay, int | float) else 0.0
+        rate, decay = self.first_rate, self.optimizer_settings.get("weight_decay")
+        known = isinstance(rate, int | float) and isinstance(decay, int | float)
+        return abs(rate * decay) if known and isfinite(rate * decay) else 0.0
 
     @cached_property
     def rate_in_momentum(self) -> float:
         """What this framework's momentum has in it as a factor, beside torch's."""
-        sign = RATE_IN_MOMENTUM.get(self.optimizer_class)
-        rate = self.rates.get(1, self.optimizer_settings.get("learning_rate"))
+        sign, rate = RATE_IN_MOMENTUM.get(self.optimizer_class), self.first_rate
         return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
 
     @cached_property

@@ -1701,15 +1701,16 @@ if _RACE:
 
 
 def take_turns(
-    step: Callable[..., Any], *, sync: Callable[[], Any] | None = None, batch: int = 1, after: Any = None
+    step: Callable[..., Any], *, sync: Callable[[], Any] | None = None, batch: int = 1, after: Any = ""
 ) -> None:
     """Under `rosetta race`: do steps whenever it is this script's turn. `step()` is one step of training, or one call
     of inference; if it takes an argument, that is the step's number, so that all scripts can use the same batches.
     `sync()` waits until the device is done, `batch` is the number of items in a step, and `after` is a finished
     Record, or its folder, by which the scripts are seen to compute the same. A script that is run alone does twenty
-    steps and prints how long they took."""
+    steps and prints how long they took. Raises RecordError where `after` has no record of a model's outputs."""
     global _RACE
     numbered, done = takes_a_number(step), 0
+    record = None if after == "" else recorded(after)
 
     def seconds(first: int, count: int) -> float:
         began = time.perf_counter()
@@ -1726,6 +1727,7 @@ def take_turns(
         middle = sorted(others)[9]
         print(f"{middle:.3g} s a step, {batch / middle:.3g} items a second: the median of 19 steps")
         print(f"{cold:.3g} s for the first step; to compare: rosetta race {sys.argv[0]} ANOTHER_SCRIPT")
+        print("what it computes is not recorded, see `after`" if record is None else f"recorded in {record}")
         return
     wire, _RACE = socket.socket(fileno=int(_RACE)), ""
 
@@ -1739,13 +1741,13 @@ def take_turns(
         turn: dict[str, int] | None = json.loads(line)["turn"] if line else None
         return turn
 
-    record, packages = getattr(after, "folder", after), "torch paddle tensorflow keras jax numpy".split()
+    packages = "torch paddle tensorflow keras jax numpy".split()
     ready = {
         "python": platform.python_version(),
         "versions": {name: str(getattr(sys.modules.get(name), "__version__", "")) for name in packages},
         "batch": batch,
         "synced": sync is not None,
-        "record": None if record is None else os.path.abspath(record),
+        "record": record,
     }
     with wire, wire.makefile("rb") as lines:
         turn = exchanged(ready=ready)
@@ -1757,6 +1759,24 @@ def take_turns(
             timed = [seconds(first + piece * each, each) / each for piece in range(pieces)]
             done = first + pieces * each
             turn = exchanged(took={"first": first, "lead": led, "steps": timed})
+
+
+def recorded(after: Any) -> str:
+    """The absolute path of a record, given as a Record or as its folder. Raises RecordError where it has no outputs,
+    by which it could be compared."""
+    folder = getattr(after, "folder", after)
+    if not isinstance(folder, (str, os.PathLike)):
+        raise RecordError(
+            f"after is of {qualified(type(after))}; expected a Record or its folder: record = Record('R'), then "
+            "after=record, since its methods return nothing"
+        )
+    try:
+        files = json.loads(Path(folder, "record.json").read_text("utf-8"))["files"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecordError(f"after is {folder}, in which there is no record: {error!r}") from None
+    if not {"layers", "outputs"} & set(files):
+        raise RecordError(f"the record in {folder} has no outputs; call record.training or record.forward before")
+    return os.path.abspath(folder)
 
 
 def takes_a_number(step: Callable[..., Any]) -> bool:

@@ -358,7 +358,7 @@ def measure(
     not. After Ctrl-C the results so far are shown before CtrlCError is raised.
     """
     from benchmarks.measure.lines import only_writer
-    from benchmarks.measure.machine import NoRestError, only_benchmark
+    from benchmarks.measure.machine import only_benchmark
     from benchmarks.report import render
 
     # The recording is opened under the locks, since another benchmark may still be writing to it.
@@ -374,7 +374,7 @@ def measure(
             message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
             raise RosettaError(message) from error
         except RosettaError as error:
-            no_more = isinstance(error, CannotBeginError | NoRestError) or measuring.plan.kind == "race"
+            no_more = isinstance(error, CannotBeginError) or measuring.plan.kind == "race"
             if no_more and path.read_bytes().count(b"\n") == 1:
                 path.unlink()  # it holds only the plan, so there is nothing to resume
                 raise

@@ -21,12 +21,13 @@ from benchmarks.in_child import Visit, WarmUp
 from benchmarks.measure import machine, rounds, scripts
 from benchmarks.measure.lines import Round, Start
 from benchmarks.measure.plan import Row
-from benchmarks.measure.race import FORMAT, VERSION, RaceHead, RacePlan, RaceRecording, not_of_a_record
+from benchmarks.measure.race import FORMAT, VERSION, Race, RaceHead, RacePlan, RaceRecording, not_of_a_record
 from benchmarks.measure.scripts import Runner, Script
 from benchmarks.measure.statistics import observations, observed, uneven
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
 from rosetta_pytest import assert_not_slower
+from rosetta_record import Record, RecordError, take_turns
 from tests import recordings
 from tests.program import rosetta
 from tests.recordings import MACHINE
@@ -182,6 +183,20 @@ take_turns(step, batch={batch}, after=record)
 )
 
 
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ("None", "after is of builtins.NoneType; expected a Record or its folder: .* its methods return nothing"),
+        ("'nowhere'", "after is nowhere, in which there is no record: "),
+        ("Record('empty')", "the record in empty has no outputs; call record.training or record.forward before"),
+    ],
+)
+def test_a_record_that_says_nothing_is_refused_before_any_step(tmp_path: Path, monkeypatch, after, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecordError, match=message):
+        take_turns(lambda: pytest.fail("a step was done"), after=eval(after, {"Record": Record}))
+
+
 def side(path: Path, seconds: float, factor: float = 1.0, batch: int = 1) -> Path:
     """A script that records a small model and whose step sleeps for so many seconds."""
     folder = str(path.with_name("record"))  # the same for all
@@ -192,11 +207,12 @@ def side(path: Path, seconds: float, factor: float = 1.0, batch: int = 1) -> Pat
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Races of three rounds with short turns, which mind no other program."""
-    for name, value in {"LEAD_SECONDS": 0.02, "TIMED_SECONDS": 0.04, "CAREFUL_ROUNDS": 3, "ENOUGH_ROUNDS": 3}.items():
+    monkeypatch.setattr(Race, "timed_seconds", 0.04)
+    for name, value in {"LEAD_SECONDS": 0.02, "CAREFUL_ROUNDS": 3, "ENOUGH_ROUNDS": 3}.items():
         monkeypatch.setattr(rounds, name, value)
     monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
     monkeypatch.setattr(machine, "MOST_OTHERS", math.inf)
-    monkeypatch.setattr(machine, "wait_until_fit", lambda note: None)
+    monkeypatch.setattr(machine, "wait_until_fit", lambda note, longest: True)
 
 
 def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path, short: None) -> None:

@@ -76,7 +76,7 @@ class Benchmark(Rounds[Trainees]):
         at_once = 1 if number == 1 else STARTED_AT_ONCE  # so that the first starts are timed
         names = ", ".join(self.plan.rows[index].label for index in sorted(indices))
         words = f"starting {names} for round {number} of new processes"
-        counts, starting = partial(step_counts, share=1.0), partial(self.status, words)
+        counts, starting = partial(step_counts, share=1.0, seconds=self.timed_seconds), partial(self.status, words)
         starting()
         return opened(stack, indices, self._launch, self.epoch, counts, at_once, starting)
 
@@ -120,7 +120,7 @@ class Benchmark(Rounds[Trainees]):
             calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.matched)
             if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
                 began = machine.now()
-                turns = take_turns(decoders, rng, partial(self.status, "decoding in turns"))
+                turns = take_turns(decoders, rng, partial(self.status, "decoding in turns"), self._most_tries)
                 self.recording.append(Round(number, work, [], [*islice(turns, EXTRA_CYCLES)], machine.now() - began))
 
     def _unprofiled(self) -> set[int]:

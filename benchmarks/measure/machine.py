@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError
 from common.machine import Watch as Watch
 from common.machine import allowed_cores, busy_seconds, quota, system_text
 from common.text import printable
@@ -36,7 +36,7 @@ WINDOW = 0.05  # seconds for which the machine must be idle before a timing begi
 IDLE = 0.2  # cores that may be busy in an idle window: one clock tick, the smallest time counted, is 0.2 cores in it
 MOST_WAIT = 0.6  # seconds to wait for an idle machine; then the timing begins all the same
 FIT_SECONDS = 0.5  # seconds for which other programs are watched before measuring begins
-LONGEST_WAIT = 20.0  # seconds to wait for other programs; then measuring ends
+LONGEST_WAIT = 20.0  # seconds to wait for other programs; then measuring begins beside them
 
 # The limits up to which a machine is fit. Each is about where it begins to show in a timing of 100 ms.
 MOST_OTHERS = 0.1  # cores that all other processes use together
@@ -47,10 +47,6 @@ STEADY_GOVERNORS = {"performance", "userspace"}
 
 
 now = time.perf_counter  # the clock of all that is measured here; tests have one of their own
-
-
-class NoRestError(RosettaError):
-    """Other programs leave the machine no rest, so turns cannot be kept."""
 
 
 @dataclass(frozen=True)
@@ -164,26 +160,21 @@ def energy_since(before: dict[Path, int], root: Path = Path("/")) -> float | Non
     return used / 1e6 if before else None
 
 
-def wait_until_fit(note: Callable[[str], None]) -> None:
-    """Wait until other programs leave the machine alone for FIT_SECONDS; `note` is told where that takes a while.
-
-    Raises NoRestError after LONGEST_WAIT seconds.
-    """
+def wait_until_fit(note: Callable[[str], None], longest: float = LONGEST_WAIT) -> bool:
+    """Wait until other programs leave the machine alone for FIT_SECONDS, for `longest` seconds; returns whether they
+    did. `note` is told where that takes a while."""
     began, noted = now(), False
     while True:
         watch, before = Watch([]), _processes()
         time.sleep(FIT_SECONDS)
         used = watch.others()
         if used <= MOST_OTHERS:
-            return
-        busy = f"now {used:.1f} cores{_most_by(before)}"
-        if now() - began >= LONGEST_WAIT:
-            raise NoRestError(
-                f"other programs have been using the machine for {LONGEST_WAIT:.0f} s, {busy}, so turns cannot be "
-                "kept; end them, or measure later"
-            )
+            return True
+        if now() - began >= longest:
+            return False
         if not noted:
-            note(f"other programs use the machine, {busy}; waiting up to {LONGEST_WAIT:.0f} s for their end")
+            busy = f"now {used:.1f} cores{_most_by(before)}"
+            note(f"other programs use the machine, {busy}; waiting up to {longest:.0f} s for their end")
             noted = True
 
 

@@ -20,8 +20,8 @@ from benchmarks.in_child import Visit
 from benchmarks.measure import machine
 from benchmarks.measure.lines import Lines, Round, Start
 from benchmarks.measure.plan import LEAST_ROUNDS
-from benchmarks.measure.statistics import half_width, widest
-from benchmarks.measure.turns import Counts, Stepper, take_turns, usable
+from benchmarks.measure.statistics import counting, half_width, widest
+from benchmarks.measure.turns import MOST_TRIES, Counts, Stepper, take_turns, undisturbed
 from common.errors import RosettaError
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
@@ -46,6 +46,8 @@ class Rounds(ABC, Generic[One]):
     All durations are seconds.
     """
 
+    timed_seconds = TIMED_SECONDS  # duration of a long visit's timed steps
+
     def __init__(self, recording: Lines[Any], matched: Sequence[int], seed: int, budget: float | None = None) -> None:
         """`matched` are the rows whose rounds answer the question. A `budget` of None is the plan's own."""
         self.recording, self.matched, self.seed = recording, matched, seed
@@ -58,6 +60,7 @@ class Rounds(ABC, Generic[One]):
         # Of starting and warming up the matched rows; 0 before it is known, and turns included where this goes on.
         self.start_seconds = rounds[-1].seconds if rounds else 0.0
         self.stretch = 1.0  # how many times as long as foreseen the last cycles took
+        self.restless = False  # whether other programs left the machine no rest, so that turns are not taken again
 
     @abstractmethod
     def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[One], list[Start]]:
@@ -86,19 +89,24 @@ class Rounds(ABC, Generic[One]):
         """Measure what the recording lacks, within the budget.
 
         `status` is told often what is being done, and `note` what everybody should read; neither while something is
-        timed. Raises RosettaError where other programs leave the machine no rest, or where no answer fits the budget.
+        timed. Raises RosettaError where no answer fits the budget.
         """
         self.say, self.note = status, note
         self.began = machine.now()
         self.end = self.began + self.budget
-        machine.wait_until_fit(note)
+        self._wait_for_rest()
         self._prepare()
-        try:
-            self._measure()
-        except machine.NoRestError as error:
-            if half_width(self.recording) is None:
-                raise
-            note(f"{error}; this ends with what was measured before")
+        self._measure()
+
+    def _wait_for_rest(self) -> None:
+        """Wait until other programs leave the machine alone. Where they do not, turns are taken beside them."""
+        before = self.restless
+        self.restless = not machine.wait_until_fit(self.note, 0.0 if before else machine.LONGEST_WAIT)
+        if self.restless and not before:
+            self.note(
+                "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; "
+                "end them, or measure later"
+            )
 
     def _prepare(self) -> None:
         """What comes before the first round."""
@@ -110,7 +118,7 @@ class Rounds(ABC, Generic[One]):
     @property
     def _used(self) -> int:
         """Number of rounds with a cycle that counts."""
-        return sum(any(map(usable, line.cycles)) for line in self.recording.rounds())
+        return len({line.number for line, _ in counting(self.recording.rounds())})
 
     @property
     def _answered(self) -> bool:
@@ -131,6 +139,8 @@ class Rounds(ABC, Generic[One]):
         """Measure a round: start the process of every row, let them take turns, and end them."""
         number = max((line.number for line in self.recording.rounds()), default=0) + 1
         rng = np.random.default_rng([self.seed, number])
+        if self.restless:
+            self._wait_for_rest()
         began = machine.now()
         with ExitStack() as stack:
             shuffled = [indices[place] for place in rng.permutation(len(indices))]
@@ -165,15 +175,19 @@ class Rounds(ABC, Generic[One]):
         foreseen = self._cycle_seconds(indices, share) / self.stretch
         for one in live:
             one.counts = self._counts(live, share)
-        for number, cycle in enumerate(take_turns(live, rng, partial(self.status, words)), 1):
+        for number, cycle in enumerate(take_turns(live, rng, partial(self.status, words), self._most_tries), 1):
             yield cycle
             self.step_seconds |= {one.row: one.step_seconds for one in live}
             passed = machine.now() - began
             self.stretch = max(1.0, passed / number / foreseen)
             if number >= most or passed + passed / number > seconds:
                 break
-            if not usable(cycle):
-                machine.wait_until_fit(self.note)
+            if not (self.restless or undisturbed(cycle)):
+                self._wait_for_rest()
+
+    def _most_tries(self) -> int:
+        """How often a turn is taken, at most: not again where other programs would disturb it again."""
+        return 1 if self.restless else MOST_TRIES
 
     def _most_cycles(self) -> int:
         """How many cycles a round has, where there is time."""
@@ -181,7 +195,7 @@ class Rounds(ABC, Generic[One]):
 
     def _counts(self, live: Sequence[One], share: float) -> Counts:
         """What tells each contestant how many steps a visit has; `share` is that of a long visit's duration."""
-        return partial(step_counts, share=share)
+        return partial(step_counts, share=share, seconds=self.timed_seconds)
 
     def _step(self, index: int) -> float:
         """The duration of a row's steps, as last measured; a guess before that."""
@@ -190,7 +204,9 @@ class Rounds(ABC, Generic[One]):
     def _cycle_seconds(self, indices: Sequence[int], share: float = 1.0) -> float:
         """How long a cycle of these rows will take, whose visits have this share of their longest duration."""
         steps = map(self._step, indices)
-        return self.stretch * sum(BETWEEN + sum(step_counts(step, share)) * step for step in steps)
+        return self.stretch * sum(
+            BETWEEN + sum(step_counts(step, share, self.timed_seconds)) * step for step in steps
+        )
 
     def _has_round(self) -> bool:
         """Whether there is time for another round of the matched rows."""
@@ -225,9 +241,10 @@ class Rounds(ABC, Generic[One]):
             )
 
 
-def step_counts(step_seconds: float, share: float) -> tuple[int, int]:
-    """How many steps of a visit do not count, and how many are timed; `share` is that of a long visit's duration."""
-    lead, timed = (ceil(share * seconds / step_seconds) for seconds in (LEAD_SECONDS, TIMED_SECONDS))
+def step_counts(step_seconds: float, share: float, seconds: float) -> tuple[int, int]:
+    """How many steps of a visit do not count, and how many are timed: for so many `seconds` in a long visit, of whose
+    durations this one has a `share`."""
+    lead, timed = (ceil(share * part / step_seconds) for part in (LEAD_SECONDS, seconds))
     return max(lead, FEWEST_STEPS[0]), max(timed, FEWEST_STEPS[1])
 
 

@@ -10,7 +10,7 @@
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -20,13 +20,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from benchmarks.in_child import Visit
-from benchmarks.measure.lines import Lines, Work
-from benchmarks.measure.turns import usable
+from benchmarks.measure.lines import Lines, Round, Work
+from benchmarks.measure.turns import undisturbed
 
 CONFIDENCE = 0.95
 FARTHEST = 230.0  # of a logarithm from 0: beyond what is ever measured, and its exponential is a number
 UNEVEN = 0.2  # standard deviation of steps, as a share of their mean, above which the same steps are compared
-MOST_DROPPED = 0.5  # if other programs disturbed a larger share of the cycles, no row is called faster than another
+MOST_DROPPED = 0.5  # if other programs disturbed a larger share of the cycles, none is left out
 
 Word = Literal["faster", "slower", "same", "not told apart"]
 Key = TypeVar("Key")
@@ -140,13 +140,13 @@ class Observations:
 
 
 def observations(recording: Lines[Any], work: Work = "training") -> Observations:
-    """The observations of one kind of work, without the cycles that other programs disturbed.
+    """The observations of one kind of work, by the cycles that count.
 
     They are logarithms of seconds: of a training step, of a character that a call puts out, of a script's item.
     """
-    cycles = ((line.number, cycle) for line in recording.rounds(work) for cycle in line.cycles if usable(cycle))
-    visits = [(number, visit) for number, cycle in cycles for visit in cycle]
-    found = observed(visits, recording.items(work))
+    visits = [(line.number, visit) for line, cycle in counting(recording.rounds(work)) for visit in cycle]
+    # Of scripts, whose steps may be anything, the mean: what all their work takes.
+    found = observed(visits, recording.items(work), middle=fmean if recording.SAME_STEPS else median)
     if recording.SAME_STEPS and uneven(visit for _, visit in visits):
         same = observed(visits, recording.items(work), same_steps=True)
         if len(same.logarithms) > len(found.logarithms) / 2:  # else scripts were not told in time to do the same ones
@@ -155,12 +155,15 @@ def observations(recording: Lines[Any], work: Work = "training") -> Observations
 
 
 def observed(
-    visits: Iterable[tuple[int, Visit]], items: Mapping[int, int] | None = None, same_steps: bool = False
+    visits: Iterable[tuple[int, Visit]],
+    items: Mapping[int, int] | None = None,
+    same_steps: bool = False,
+    middle: Callable[[Sequence[float]], float] = median,
 ) -> Observations:
     """The observations of visits, each with its round's number.
 
     `items` are those of a row's step, such as the characters of a call. With `same_steps` only steps of the same
-    number are compared, and the median of their ratios counts.
+    number are compared, and the median of their ratios counts; else the `middle` of each visit's steps.
     """
     found: dict[int, dict[int, float]] = {}
     for number, of_round in grouped(visits).items():
@@ -171,7 +174,7 @@ def observed(
             found[number] = {row: seconds - math.log(per_item[row]) for row, seconds in steps.items()}
         else:
             found[number] = {
-                row: fmean(math.log(median(visit.steps) / per_item[row]) for visit in of_row)
+                row: fmean(math.log(middle(visit.steps) / per_item[row]) for visit in of_row)
                 for row, of_row in rows.items()
             }
     return Observations({number: rows for number, rows in found.items() if rows}, same_steps)
@@ -201,9 +204,26 @@ def _of_same_steps(rows: Mapping[int, Sequence[Visit]]) -> dict[int, float]:
     return {row: overall + median(own[step] - level[step] for step in level) for row, own in seconds.items() if level}
 
 
-def trusted(dropped: int, cycles: int) -> bool:
-    """Whether rows may be compared: other programs disturbed at most MOST_DROPPED of the cycles."""
-    return dropped <= MOST_DROPPED * cycles
+def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Visit]]]:
+    """The cycles that count, each with its round: without those that other programs disturbed, unless these are most.
+
+    A cycle is left out for all rows, since other programs do not slow all of them alike. Where most are disturbed, as
+    on a machine that never rests, all count: their noise is in the intervals.
+    """
+    cycles = [(line, cycle) for line in rounds for cycle in line.cycles]
+    alone = [(line, cycle) for line, cycle in cycles if undisturbed(cycle)]
+    return alone if len(alone) >= (1 - MOST_DROPPED) * len(cycles) else cycles
+
+
+def beside_others(counted: Sequence[tuple[Round, list[Visit]]]) -> list[str]:
+    """The reason not to rely on figures where cycles count that other programs disturbed; empty if none does."""
+    if all(undisturbed(cycle) for _, cycle in counted):
+        return []
+    cores = fmean(visit.others for _, cycle in counted for visit in cycle)
+    return [
+        f"other programs used {cores:.2f} cores meanwhile, which slows some programs more than others and widens "
+        "intervals; end them and measure again"
+    ]
 
 
 def widest(recording: Lines[Any]) -> tuple[Any, Any, Estimate] | None:

@@ -49,25 +49,28 @@ class Stepper(Contestant):
 
 
 def take_turns(
-    contestants: Sequence[Contestant], rng: np.random.Generator, before: Callable[[], None] = lambda: None
+    contestants: Sequence[Contestant],
+    rng: np.random.Generator,
+    before: Callable[[], None] = lambda: None,
+    most_tries: Callable[[], int] = lambda: MOST_TRIES,
 ) -> Iterator[list[Visit]]:
-    """The visits of cycle after cycle, without end: the caller stops. `before` is called before each turn."""
+    """The visits of cycle after cycle, without end: the caller stops. `before` is called before each turn, and
+    `most_tries` tells how often one is taken, at most, where other programs disturb it."""
     while True:
         first = int(rng.integers(1 << 30))  # the first batch of this cycle, the same for all
         cycle = []
         for place in rng.permutation(len(contestants)):
             before()
-            cycle.append(turn(contestants[place], first, contestants))
+            cycle.append(turn(contestants[place], first, contestants, most_tries()))
         yield cycle
 
 
-def turn(contestant: Contestant, first: int, contestants: Sequence[Contestant]) -> Visit:
-    """One turn, taken again up to three times while other processes than those of `contestants` or other virtual
-    machines disturb it.
+def turn(contestant: Contestant, first: int, contestants: Sequence[Contestant], most_tries: int) -> Visit:
+    """One turn, taken again while other processes than those of `contestants` or other virtual machines disturb it.
 
     The last one is returned.
     """
-    for tries in range(1, MOST_TRIES + 1):
+    for tries in range(1, most_tries + 1):
         machine.wait_until_idle()
         # Contestants may share processes, whose work is to be counted once.
         watch = machine.Watch(sorted({pid for one in contestants for pid in one.pids}))
@@ -79,10 +82,9 @@ def turn(contestant: Contestant, first: int, contestants: Sequence[Contestant]) 
     return visit
 
 
-def usable(cycle: Sequence[Visit]) -> bool:
-    """Whether a cycle counts: other programs disturbed none of its visits, even after these were taken again.
+def undisturbed(cycle: Sequence[Visit]) -> bool:
+    """Whether other programs disturbed none of a cycle's visits, even after these were taken again.
 
-    A cycle that does not count is left out for all rows, since other programs do not slow all of them alike. Stolen
-    time does not decide: on a machine that others share, it may never end.
+    Stolen time does not decide: on a machine that others share, it may never end.
     """
     return all(visit.others <= machine.MOST_OTHERS for visit in cycle)

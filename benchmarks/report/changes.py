@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from benchmarks.measure.lines import Work
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import Estimate, Word, independent_ratio, observations, trusted
-from benchmarks.measure.turns import usable
+from benchmarks.measure.statistics import Estimate, Word, counting, independent_ratio, observations
+from benchmarks.measure.turns import undisturbed
 from benchmarks.report.render import joined, quantity, ratio, safe, table
 
 MOVED = 0.03  # share by which the median of all rows' steps must have changed for a warning
@@ -72,8 +72,7 @@ def page(changes: Changes) -> str:
 
 def _changes(before: Recording, after: Recording) -> Iterator[Change]:
     for side in (before, after):
-        cycles = [cycle for line in side.rounds() for cycle in line.cycles]
-        if not trusted(sum(not usable(cycle) for cycle in cycles), len(cycles)):
+        if not all(undisturbed(cycle) for _, cycle in counting(side.rounds())):
             return
     within = max(before.plan.within, after.plan.within)
     rows = {row.label: index for index, row in enumerate(before.plan.rows)}

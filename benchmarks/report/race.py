@@ -14,8 +14,15 @@ from benchmarks.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.race import Proof, RaceRecording
-from benchmarks.measure.statistics import UNEVEN, Estimate, grouped, half_width, observations, trusted
-from benchmarks.measure.turns import usable
+from benchmarks.measure.statistics import (
+    UNEVEN,
+    Estimate,
+    beside_others,
+    counting,
+    grouped,
+    half_width,
+    observations,
+)
 from benchmarks.report.render import (
     MISSING,
     SPACE,
@@ -73,12 +80,11 @@ class RaceResults:
     def __init__(self, recording: RaceRecording) -> None:
         self.recording, self.plan = recording, recording.head.plan
         self.observed, rounds = observations(recording), recording.rounds()
-        cycles = [cycle for line in rounds for cycle in line.cycles]
+        cycles, used = [cycle for line in rounds for cycle in line.cycles], counting(rounds)
         self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
         self.starts = grouped((start.row, start) for line in rounds for start in line.starts)
         self.rounds, self.cycles = len(rounds), len(cycles)
-        self.dropped = sum(not usable(cycle) for cycle in cycles)
-        self.trusted = trusted(self.dropped, self.cycles)
+        self.dropped = len(cycles) - len(used)
         self.seconds = sum(line.seconds for line in rounds)
         self.reached = half_width(recording)
         self.same_steps = self.observed.same_steps
@@ -98,10 +104,8 @@ class RaceResults:
         """A verdict on the first script against each other one."""
         if not self.rounds:
             return ["Nothing was measured yet"]
-        if not self.trusted:
-            return [f"No answer: other programs were at work in {self.dropped} of {count(self.cycles, 'cycle')}"]
         if len(self.rows) < 2 or any(row.ratio is None for row in self.rows[1:]):
-            return [f"No answer yet: a comparison needs {LEAST_ROUNDS} rounds that other programs did not disturb"]
+            return [f"No answer yet: a comparison needs {LEAST_ROUNDS} rounds"]
         first, *others = self.rows
         return [self._compared(first.label, other.label, other.ratio) for other in others if other.ratio]
 
@@ -126,7 +130,7 @@ class RaceResults:
     def slower(self, limit: float) -> str:
         """Whether the first script is surely slower than the second by more than a limit ("slower"), surely not ("not
         slower"), or neither ("not told apart")."""
-        found = self.rows[1].ratio if self.trusted and len(self.rows) > 1 else None
+        found = self.rows[1].ratio if len(self.rows) > 1 else None
         if found is None or found.low <= 1 / (1 + limit) <= found.high:
             return "not told apart"
         return "slower" if found.high < 1 / (1 + limit) else "not slower"
@@ -153,7 +157,7 @@ class RaceResults:
     @property
     def doubts(self) -> list[str]:
         """The reasons not to rely on the figures."""
-        doubts = []
+        doubts = beside_others(counting(self.recording.rounds()))
         if self.reached is not None and self.rounds < LEAST_ROUNDS:
             doubts.append(f"only {count(self.rounds, 'round')} could be measured, and {LEAST_ROUNDS} are the least")
         if self.bias:

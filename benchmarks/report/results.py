@@ -20,8 +20,7 @@ from benchmarks.in_child import Profile
 from benchmarks.measure.lines import Work
 from benchmarks.measure.plan import LEAST_ROUNDS, Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
-from benchmarks.measure.statistics import MOST_DROPPED, Estimate, Word, grouped, half_width, observations, trusted
-from benchmarks.measure.turns import usable
+from benchmarks.measure.statistics import Estimate, Word, beside_others, counting, grouped, half_width, observations
 from benchmarks.report.render import times
 from common.interface import BackendFacts
 from common.text import listed
@@ -104,7 +103,7 @@ class Results:
         self.recording, self.plan, self.head = recording, recording.plan, recording.head
         self.observed = {work: observations(recording, work) for work in get_args(Work)}
         rounds, rows = recording.rounds(), self.plan.rows
-        cycles = [cycle for line in rounds for cycle in line.cycles]
+        cycles, used = [cycle for line in rounds for cycle in line.cycles], counting(rounds)
         self.starts = grouped((start.row, start) for line in rounds for start in line.starts)
         self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
         self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
@@ -113,11 +112,11 @@ class Results:
         self.question = [rows.index(row) for row in self.plan.question]
         self.rounds = len({line.number for line in rounds})  # of new processes
         self.cycles = len(cycles)
-        self.dropped = sum(not usable(cycle) for cycle in cycles)  # cycles that other programs disturbed
+        self.dropped = len(cycles) - len(used)  # cycles that are left out, since other programs disturbed them
         self.again = sum(visit.tries - 1 for cycle in cycles for visit in cycle)  # turns taken again
         # Mean number of cores that other programs used during the visits that count, and that other virtual machines
         # took during all.
-        self.others = fmean([visit.others for cycle in cycles if usable(cycle) for visit in cycle] or [0.0])
+        self.others = fmean([visit.others for _, cycle in used for visit in cycle] or [0.0])
         self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
         self.seconds = sum(line.seconds for work in self.observed for line in recording.rounds(work))  # of all rounds
         # Of the weights, on all held-out sources; None if these were not decoded.
@@ -125,7 +124,6 @@ class Results:
         # Operations a second of the fastest matrix product, and its backend; None where none was measured.
         peaks = [(line.flops, rows[row].backend) for row, line in self.profiled.items() if line.flops]
         self.peak = max(peaks, default=None)
-        self.trusted = trusted(self.dropped, self.cycles)  # whether any row may be called faster than another
         self.reached = half_width(recording)  # by the widest interval, to its wider side
         # The rows of which a process was started, without those that are measured a second time: from fast to slow;
         # those that are not compared come last.
@@ -137,10 +135,8 @@ class Results:
     def pairs(self) -> list[RowPair]:
         """Every two rows of the question, the faster one on the left; then each special row and its counterpart.
 
-        They are compared by their training steps; none is where too many cycles were disturbed.
+        They are compared by their training steps.
         """
-        if not self.trusted:
-            return []
         rows = self.plan.rows
         compared = [rows.index(row.row) for row in self.rows if not row.why_not]
         members = [index for index in compared if index in self.question]
@@ -193,8 +189,6 @@ class Results:
         rows = self.of_frameworks([row for row in self.rows if row.step and not row.why_not])
         if not self.rounds:
             return "Nothing was measured yet."
-        if not self.trusted:
-            return f"No answer: other programs were at work in {self.dropped} of {self.cycles} cycles."
         if len(rows) == 1 and rows[0].pairs_per_second:
             return f"{rows[0].title} trains {rows[0].pairs_per_second:,.0f} pairs a second."
         if len(rows) < 2 or not any(pair.kind == "frameworks" for pair in self.pairs):
@@ -256,11 +250,7 @@ class Results:
     def doubts(self) -> list[str]:
         """The reasons not to rely on the figures."""
         doubts = []
-        if not self.trusted:
-            doubts.append(
-                f"other programs were at work in more than {MOST_DROPPED:.0%} of the cycles, so no row is called "
-                "faster than another"
-            )
+        doubts += beside_others(counting(self.recording.rounds()))
         used = len(self.observed["training"].logarithms)
         if self.reached is None:
             doubts.append("too few rounds can be used for an interval; --resume measures more")

@@ -15,9 +15,8 @@ from benchmarks.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import Recording, RowProfile, Summed
-from benchmarks.measure.statistics import Estimate, grouped, observed, trusted
+from benchmarks.measure.statistics import Estimate, counting, grouped, observed
 from benchmarks.measure.sweep import ARRANGEMENTS, ROUNDS, points_of, sizes_at
-from benchmarks.measure.turns import usable
 from benchmarks.report import render
 from benchmarks.report.render import Report
 from common.config import DataConfig
@@ -80,7 +79,7 @@ class Scaled:
 
 
 def scaling_of(recording: Recording) -> Scaling:
-    """The results of a sweep of sizes. Where other programs disturbed every cycle of a round, all of them count."""
+    """The results of a sweep of sizes."""
     plan, sizes = recording.plan, recording.head.corpus.sizes
     flops = max((line.flops or 0.0 for line in recording.of_kind(RowProfile)), default=0.0)
     axes, points = points_of(plan), []
@@ -90,8 +89,8 @@ def scaling_of(recording: Recording) -> Scaling:
         axis, size = axes[line.number - 1]
         tensors, batch_size, latent_dim = sizes_at(plan, sizes, axis, size)
         one_hot = {start.row: start.one_hot for start in line.starts}
-        cycles = list(filter(usable, line.cycles)) or line.cycles
-        for row, visits in sorted(grouped((visit.row, visit) for cycle in cycles for visit in cycle).items()):
+        cycles = counting([line])
+        for row, visits in sorted(grouped((visit.row, visit) for _, cycle in cycles for visit in cycle).items()):
             seconds = median(step for visit in visits for step in visit.steps)
             flop = tensors.step_flop(batch_size, latent_dim, one_hot.get(row, True))
             share = flop / flops / seconds if flops else 0.0
@@ -107,20 +106,15 @@ def departed(points: Sequence[SizePoint]) -> int | None:
 
 
 def scaled_of(recording: Recording) -> Scaled:
-    """The results of a sweep of workers, without the cycles that other programs disturbed.
-
-    If these are more than half, none is left out, and `others` tells.
-    """
-    cycles = [(line, cycle) for line in recording.rounds() if line.starts for cycle in line.cycles]
-    used = [(line, cycle) for line, cycle in cycles if usable(cycle)]
-    if not trusted(len(cycles) - len(used), len(cycles)):
-        used = cycles
+    """The results of a sweep of workers."""
+    rounds = [line for line in recording.rounds() if line.starts]
+    cycles, used = sum(len(line.cycles) for line in rounds), counting(rounds)
     others = [visit.others for _, cycle in used for visit in cycle] or [0.0]
     visits = grouped((line.starts[0].row, (line.number, visit)) for line, cycle in used for visit in cycle)
     return Scaled(
         recording.plan.command,
-        len(cycles),
-        len(cycles) - len(used),
+        cycles,
+        cycles - len(used),
         (fmean(others), max(others)),
         [_grouped(recording, row, visits[row]) for row in sorted(visits)],
     )

@@ -8,7 +8,6 @@ machine.json       the machine on which the run was begun
 state.safetensors  weights and RMSprop slots of the last epoch; in its metadata the number of optimizer steps, the
                    figures of every epoch, and a checksum
 best.safetensors   the same for the epoch with the lowest validation loss; from the first epoch on
-trouble.json       where training diverged, the batch's pairs and its largest gradients; only if it ever did
 
 An epoch is one rename, that of state.safetensors, so the weights and the history never disagree. best.safetensors is
 written after it. Where a crash comes between the two, the history says that the last state is the best one: readers
@@ -58,7 +57,7 @@ from common.weights import ModelState, check_state, from_bytes, in_dtype, larges
 FORMAT = "rosetta-run"
 VERSION = 2
 STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
-REWRITTEN = ("config.json", "trouble.json", *STATE_FILES.values())  # the files that training writes again
+REWRITTEN = ("config.json", *STATE_FILES.values())  # the files that training writes again
 LARGEST_TEXTS = {"pairs.tsv": LARGEST_TEXT}  # bytes; the other files of text have LARGEST_JSON
 LOCK_SECONDS = 3.0  # waited for the lock, since a process whose parent was just killed holds it until it notices
 BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # weights alone, trained on the phrasebook

@@ -182,7 +182,7 @@ def test_weights_alone_are_a_run_whose_slots_are_zeros(
 def test_a_second_writer_is_refused_and_what_a_killed_one_left_is_removed(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("state.safetensors", "trouble.json"):
+    for name in ("state.safetensors", "config.json"):
         (run.path / f".{name}.abcdefgh{UNFINISHED}").write_bytes(b"half")
     before = contents(run.path)
     monkeypatch.setattr(run_directory, "LOCK_SECONDS", 0.1)

@@ -1,6 +1,5 @@
 """Runs: trained by each backend, translated by every other, gone on with, killed, interrupted."""
 
-import json
 import os
 import signal
 import subprocess
@@ -16,14 +15,12 @@ from backends.commands.training import resume, train
 from backends.commands.translating import Opener
 from backends.numpy_backend import NumpyBackend
 from backends.process import in_child
-from backends.process.in_child import GROWN
 from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig, as_float32
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError
-from common.interface import unreported
 from common.run_directory import BUNDLED_RUN, RunDirectory
-from common.tensors import epoch_batches, model_config
+from common.tensors import model_config
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS
 from tests.program import refusal, started, wait_until
@@ -130,37 +127,14 @@ def test_another_learning_rate_is_used_and_the_runs_own_from_then_on(tmp_path) -
         np.testing.assert_array_equal(state.weights[name], weight, strict=True)
 
 
-@pytest.mark.parametrize(("dtype", "rate"), [("float64", 1e3), ("float32", 1e38)])
-def test_a_training_that_diverges_tells_its_batch_and_keeps_the_epoch_before(tmp_path, dtype, rate) -> None:
-    """A loss of some thousand at the first rate, and NaN at the second."""
+@pytest.mark.parametrize(("dtype", "rate", "loss"), [("float64", 1e3, r"\d.*"), ("float32", 1e38, "nan")])
+def test_a_training_that_diverges_names_its_step_and_keeps_the_epoch_before(tmp_path, dtype, rate, loss) -> None:
     run = trained_run("numpy", tmp_path / "run", 1, dtype)
-    material, kept = Material.of_run(run), (run.path / "state.safetensors").read_bytes()
-    with pytest.raises(RosettaError) as caught:
+    kept = (run.path / "state.safetensors").read_bytes()
+    said = rf"the loss was {loss} in training step [1-9]\d? of epoch 2\. The run keeps epoch 1: go on from there with"
+    with pytest.raises(RosettaError, match=said):
         resume(run, None, 3, RUNTIME, unheard, rate)
     assert (run.path / "state.safetensors").read_bytes() == kept
-    assert len(run.history()) == 1
-    told = json.loads((run.path / "trouble.json").read_text())
-    # The same by single steps.
-    backend = NumpyBackend(run.model_config, replace(SETTINGS, learning_rate=rate))
-    backend.load(run.read_state("last")[0])
-    most = GROWN * np.log(run.model_config.num_decoder_tokens)
-    batches = epoch_batches(material.batch, material.training_rows, SETTINGS, 2)
-    with np.errstate(all="ignore"):
-        for number in range(len(batches)):
-            step = batches.part(number, number + 1)
-            loss, gradients = backend.gradients(step.whole())
-            if not loss <= most:
-                break
-            backend.train(step, unreported)
-    assert (told["epoch"], told["batches"], told["number"]) == (2, "training", number + 1)
-    assert [tuple(pair) for pair in told["pairs"]] == [material.pairs[row] for row in step.rows]
-    sizes = {name: float(np.abs(gradient).max()) for name, gradient in gradients.items()}
-    expected = {name: pytest.approx(size, rel=1e-5) if np.isfinite(size) else None for name, size in sizes.items()}
-    assert told["gradients"] == expected
-    largest = next(iter(told["gradients"]))
-    said = f"in training step {number + 1} of epoch 2, where the largest gradients are {largest} "
-    assert said in str(caught.value)
-    assert "The run keeps epoch 1" in str(caught.value)
     # And on from there, as if nothing had happened.
     resume(run, None, 2, RUNTIME, unheard, SETTINGS.learning_rate)
     assert same_training(run) == same_training(trained_run("numpy", tmp_path / "whole", 2, dtype))
@@ -169,7 +143,7 @@ def test_a_training_that_diverges_tells_its_batch_and_keeps_the_epoch_before(tmp
 def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
     """Its batches had sensible losses, and the validation has none."""
     settings = replace(SETTINGS, batch_size=300, learning_rate=1e3)
-    with pytest.raises(RosettaError, match=r"in validation step 1 of epoch 1, .*The run keeps epoch 0"):
+    with pytest.raises(RosettaError, match=r"in validation step 1 of epoch 1\. The run keeps epoch 0"):
         trained_run("numpy", tmp_path / "run", 1, train_config=settings)
     run = RunDirectory.open(tmp_path / "run")
     assert run.read_state("last")[1].epoch == 0
@@ -187,7 +161,7 @@ def test_a_relay_of_three_frameworks_is_one_run(tmp_path, shared: None) -> None:
     referee.load(state)
     rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
     for epoch in run.history():
-        trained, validated = in_child.train_epoch(referee, unheard, state, rows, epoch.epoch)
+        trained, validated = in_child.train_epoch(referee, unheard, rows, epoch.epoch)
         assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-9)
 
 

@@ -5,19 +5,18 @@ Each takes the open backend, a function that emits events, and keyword arguments
 
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from math import log
 from pathlib import Path
 from time import perf_counter
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CannotBeginError, RosettaError, why
-from common.files import sync, write_atomically
+from common.files import sync
 from common.interface import Backend, BackendFacts, BeamSearch, Emit, Metrics
 from common.run_directory import Epoch, Progress, RunDirectory
 from common.tensors import Array, Batch, Batches, Ids, epoch_batches
@@ -154,23 +153,8 @@ class TrainingData:
     validation_rows: NDArray[np.integer]
 
 
-@dataclass(eq=False)
 class DivergedError(RosettaError):
     """A batch's loss is not finite, or has grown past any sense."""
-
-    epoch: int
-    batches: str  # "training" or "validation", of which the batch is one
-    number: int  # of the batch, counted from 1
-    loss: float
-    rows: list[int]  # of the corpus
-    gradients: dict[str, float]  # the largest size of each weight's gradient, the largest of all first
-
-    def __str__(self) -> str:
-        named = ", ".join(f"{name} {size:.1e}" for name, size in list(self.gradients.items())[:3])
-        return (
-            f"the loss was {self.loss:.3g} in {self.batches} step {self.number} of epoch {self.epoch}, "
-            f"where the largest gradients are {named}"
-        )
 
 
 def fit(
@@ -187,7 +171,7 @@ def fit(
 
     The run keeps `learning_rate`, with which the backend was opened, and with each epoch the backend's `name`. Emits
     the events of `train_epoch`, and `epoch_done` with the figures of each epoch. Where training diverges, the run
-    keeps the epoch before, and its trouble.json says what happened in which pairs.
+    keeps the epoch before.
 
     Raises CannotBeginError if another process is training the run; RosettaError where training diverges, and where an
     epoch cannot be written.
@@ -199,28 +183,26 @@ def fit(
             _begin_alike(backend, state, progress.epoch, epochs, data)
             if learning_rate != directory.train_config.learning_rate:
                 directory = directory.with_learning_rate(learning_rate)
-            trained_epochs = _epochs(backend, emit, state, progress.epoch, epochs, data)
-            try:
-                for number, state, trained, validated in trained_epochs:
-                    epoch = Epoch(
-                        epoch=number,
-                        loss=trained.loss,
-                        val_loss=validated.loss,
-                        accuracy=trained.accuracy,
-                        val_accuracy=validated.accuracy,
-                        val_accuracy_real=validated.accuracy_real,
-                        seconds=trained.seconds,
-                        backend=name,
-                    )
-                    progress = Progress(progress.step + len(trained.loss_sums), (*progress.history, epoch))
-                    directory.write_epoch(state, progress)
-                    emit(epoch_done=asdict(epoch))
-            except DivergedError as error:
-                path = _write_trouble(directory, error)
-                raise RosettaError(
-                    f"{error}; {path} has them all and the batch's pairs. The run keeps epoch "
-                    f"{error.epoch - 1}: go on from there with --resume and a smaller --learning-rate"
-                ) from error
+            for number in range(progress.epoch + 1, epochs + 1):
+                trained, validated = train_epoch(backend, emit, data, number)
+                epoch = Epoch(
+                    epoch=number,
+                    loss=trained.loss,
+                    val_loss=validated.loss,
+                    accuracy=trained.accuracy,
+                    val_accuracy=validated.accuracy,
+                    val_accuracy_real=validated.accuracy_real,
+                    seconds=trained.seconds,
+                    backend=name,
+                )
+                progress = Progress(progress.step + len(trained.loss_sums), (*progress.history, epoch))
+                directory.write_epoch(backend.dump(), progress)
+                emit(epoch_done=asdict(epoch))
+    except DivergedError as error:
+        raise RosettaError(
+            f"{error}. The run keeps epoch {progress.epoch}: go on from there with --resume and a smaller "
+            "--learning-rate"
+        ) from error
     except OSError as error:
         raise RosettaError(f"{error.filename or run} cannot be written: {why(error)}. Mend that first") from error
 
@@ -240,8 +222,8 @@ def follow(
     """
     _begin_alike(backend, state, done, epochs, data)
     with suppress(DivergedError):  # which the first worker reports
-        for _ in _epochs(backend, emit, state, done, epochs, data):
-            pass
+        for number in range(done + 1, epochs + 1):
+            train_epoch(backend, emit, data, number)
 
 
 def _begin_alike(backend: Backend, state: ModelState, done: int, epochs: int, data: TrainingData) -> None:
@@ -252,85 +234,43 @@ def _begin_alike(backend: Backend, state: ModelState, done: int, epochs: int, da
     backend.load(state)
 
 
-def _epochs(
-    backend: Backend, emit: Emit, state: ModelState, done: int, epochs: int, data: TrainingData
-) -> Iterator[tuple[int, ModelState, Metrics, Metrics]]:
-    """Train from `state`, which the backend has, after epoch `done`. Gives each epoch's number, the state at its end,
-    and the metrics of training and of validation."""
-    for epoch in range(done + 1, epochs + 1):
-        trained, validated = train_epoch(backend, emit, state, data, epoch)
-        state = backend.dump()
-        yield epoch, state, trained, validated
-
-
-def train_epoch(
-    backend: Backend, emit: Emit, state: ModelState, data: TrainingData, epoch: int
-) -> tuple[Metrics, Metrics]:
+def train_epoch(backend: Backend, emit: Emit, data: TrainingData, epoch: int) -> tuple[Metrics, Metrics]:
     """Train one epoch, in the batches that the backend's settings ask for, and then validate.
 
-    `state` is the one that the backend is in. Emits `epoch`, `step`, `steps` and `loss` while it trains. Raises
-    DivergedError, and stops early for it, where a loss is not finite or is more than GROWN times that of a uniform
-    guess.
+    Emits `epoch`, `step`, `steps` and `loss` while it trains. Raises DivergedError, and stops early for it, where a
+    loss is not finite or is more than GROWN times that of a uniform guess.
     """
     settings = backend.train_config
     training = epoch_batches(data.corpus, data.training_rows, settings, epoch)
     validation = Batches(data.corpus, data.validation_rows, settings.batch_size)
     most = GROWN * log(backend.config.num_decoder_tokens)
 
-    def progress(step: int, loss: float) -> None:
+    def report(step: int, loss: float) -> bool:
         emit(epoch=epoch, step=step, steps=len(training), loss=loss)
-
-    def stops(step: int, loss: float) -> bool:
-        progress(step, loss)
         return not loss <= most
 
-    progress(0, float("nan"))
-    trained = backend.train(training, stops)
-    if (number := _diverging(trained, training, most)) is not None:
-        backend.load(state)
-        if number:  # repeat the steps before, since gradients are read back in none
-            backend.train(training.part(0, number), progress)
-        raise _diverged(backend, epoch, "training", training, number, trained)
+    report(0, float("nan"))
+    trained = backend.train(training, report)
+    _require_sense("training", epoch, trained, len(training), most)
     validated = backend.evaluate(validation)
-    if (number := _diverging(validated, validation, most)) is not None:
-        raise _diverged(backend, epoch, "validation", validation, number, validated)
+    _require_sense("validation", epoch, validated, len(validation), most)
     return trained, validated
+
+
+def _require_sense(kind: str, epoch: int, metrics: Metrics, num_batches: int, most: float) -> None:
+    """Raise DivergedError where the loss of a batch is not finite or more than `most`."""
+    losses = metrics.step_losses
+    beyond = np.flatnonzero(~(losses <= most))
+    # Training stops at a batch's loss by Batch.loss_positions, which may be more than its mean, as in `metrics`.
+    if len(beyond) or len(losses) < num_batches:
+        number = int(beyond[0]) if len(beyond) else len(losses) - 1
+        raise DivergedError(f"the loss was {losses[number]:.3g} in {kind} step {number + 1} of epoch {epoch}")
 
 
 def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) -> dict[str, float]:
     """The `loss`, `accuracy` and `accuracy_real` over all rows of a corpus; see Metrics."""
     metrics = backend.evaluate(Batches(corpus, np.arange(len(corpus)), batch_size))
     return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}
-
-
-def _diverging(metrics: Metrics, batches: Batches, most: float) -> int | None:
-    """The number of the first batch, counted from 0, whose loss is not finite or more than `most`; None for none."""
-    beyond = np.flatnonzero(~(metrics.step_losses <= most))
-    if len(beyond):
-        return int(beyond[0])
-    # Training stops at a batch's loss by Batch.loss_positions, which may be more than its mean, as in `metrics`.
-    done = len(metrics.step_losses)
-    return done - 1 if done < len(batches) else None
-
-
-def _diverged(
-    backend: Backend, epoch: int, kind: str, batches: Batches, number: int, metrics: Metrics
-) -> DivergedError:
-    """The error of the batch of this number, counted from 0, with the weights that the backend has."""
-    part = batches.part(number, number + 1)
-    (batch,) = part
-    sizes = {name: float(np.abs(gradient).max()) for name, gradient in backend.gradients(batch)[1].items()}
-    sizes = dict(sorted(sizes.items(), key=lambda size: -np.nan_to_num(size[1], nan=np.inf)))
-    return DivergedError(epoch, kind, number + 1, float(metrics.step_losses[number]), part.rows.tolist(), sizes)
-
-
-def _write_trouble(run: RunDirectory, trouble: DivergedError) -> Path:
-    """Write trouble.json into the run, with the pairs of the batch. Numbers that are not finite become null."""
-    path, pairs = run.path / "trouble.json", run.pairs()
-    content = asdict(trouble)
-    content["pairs"] = [pairs[row] for row in content.pop("rows")]
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-    return path
 
 
 def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> list[str]:

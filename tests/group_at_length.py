@@ -1,21 +1,17 @@
-"""What tests/test_group.py tries for a moment, at length: `python -m tests.group_at_length [KILLS] [CORPUS]`.
+"""What tests/test_group.py tries for a moment, at length: `python -m tests.group_at_length [CORPUS]`.
 
-For each framework: a worker is killed KILLS times at a random moment, and the run goes on with as many workers to the
-same bytes as a run that nobody disturbed; the mistakes that groups invite are planted, and the ladder catches each;
-two hosts train by the commands of docs/parallel.md; and two and four workers climb the ladder on CORPUS. Besides, a
-run goes from two workers to four, to one and to other frameworks, and ends as NumPy alone. It prints what it did.
+For each framework the mistakes that groups invite are planted, and the ladder catches each; two hosts train by the
+commands of docs/parallel.md; and two and four workers climb the ladder on CORPUS. Besides, a run goes from two
+workers to four, to one and to other frameworks, and ends as NumPy alone. It prints what it did.
 """
 
 import os
-import random
 import re
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from backends.process.parent import PROJECT
 from common.run_directory import RunDirectory
@@ -23,35 +19,7 @@ from tests.conftest import FRAMEWORKS
 from tests.hosts import two_hosts
 from tests.planted_in_groups import MISTAKES
 from tests.program import answer
-from tests.test_group import SMALL, WORKERS, catch_planted_mistakes, disturbed, train_arguments, trained_alone
-
-EPOCHS = 40
-
-
-def _bytes_of(run: Path) -> list[bytes]:
-    state = RunDirectory.open(run).read_state("last")[0]
-    return [arrays[name].tobytes() for arrays in (state.weights, state.mean_squares) for name in sorted(arrays)]
-
-
-def kills(name: str, number: int, folder: Path, rng: random.Random) -> None:
-    """Kill a random worker at a random moment, resume, and compare the ends."""
-    options, whole = ["--workers", WORKERS, "--epochs", EPOCHS], folder / "whole"
-    answer(*train_arguments(name, whole), *options)
-    for attempt in range(number):
-        run, rank, killed = folder / f"killed-{attempt}", rng.randrange(WORKERS), list[float]()
-
-        def kill(processes: list[psutil.Process], rank: int = rank, killed: list[float] = killed) -> None:
-            time.sleep(rng.uniform(0, 0.5))
-            processes[rank].kill()
-            killed.append(time.monotonic())
-
-        said = disturbed(run, name, kill, EPOCHS)
-        seconds = time.monotonic() - killed[0]
-        assert f"worker {rank} of {WORKERS} failed: the {name} backend's process was ended by signal 9" in said, said
-        if f"{run} is whole" not in said:
-            answer("train", "--out", run, "--resume", *options)
-        assert _bytes_of(run) == _bytes_of(whole)
-        print(f"{name}: worker {rank} was killed, the group ended in {seconds:.1f} s, and the right worker was named")
+from tests.test_group import SMALL, catch_planted_mistakes, trained_alone
 
 
 def elastic(folder: Path) -> None:
@@ -99,15 +67,13 @@ def parity(name: str, corpus: str) -> None:
 
 
 def main() -> None:
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    corpus = sys.argv[2] if len(sys.argv) > 2 else "phrasebook"
+    corpus = sys.argv[1] if len(sys.argv) > 1 else "phrasebook"
     os.environ["PYTEST_CURRENT_TEST"] = __name__  # a backend's process then takes functions of the tests
     with tempfile.TemporaryDirectory() as temporary:
         elastic(Path(temporary))
         for name in FRAMEWORKS:
             folder = Path(temporary, name)
             folder.mkdir()
-            kills(name, number, folder, random.Random(1))
             catch_planted_mistakes(name)
             print(f"{name}: {', '.join(MISTAKES)} are caught")
             commands(name, folder)

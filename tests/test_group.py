@@ -5,10 +5,9 @@ import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,19 +16,18 @@ import numpy as np
 import psutil
 import pytest
 
-from backends import TABLE, Entry
 from backends.commands import training
 from backends.numpy_backend import NumpyBackend
-from backends.process import group, parent
+from backends.process import group
 from backends.process.environment import child_environment
 from backends.process.group import ENGINES, ask_each, free_addresses, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
-from backends.process.parent import PROJECT, BackendProcess, Runtime, Worker
+from backends.process.parent import PROJECT, Runtime, Worker
 from benchmarks import in_child
 from benchmarks.compare.course import QUICK, Answers, Course
-from benchmarks.compare.parity import Climber, Parity, climb
+from benchmarks.compare.parity import Climber
 from benchmarks.report.scaling import COMMUNICATION
-from common.config import DataConfig, ModelConfig, TrainConfig
+from common.config import DataConfig
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Group
@@ -76,21 +74,6 @@ def catch_planted_mistakes(name: str) -> None:
         assert [[len(seconds) for seconds in of_worker] for of_worker in sums] == [[2, 2], [2, 2]]
 
 
-def test_ctrl_c_during_parity_does_not_wait_for_processes_that_are_being_started(
-    slow: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parent, "START_SECONDS", 20.0)
-    with Course(DataConfig(), SETTINGS, 8, QUICK, Runtime(threads=1)) as course:
-        course.referee.process.wait_until_open()
-        begun = time.monotonic()
-        threading.Timer(1.0, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
-        with pytest.raises(KeyboardInterrupt):
-            climb(course, ["slow", "slow"], ["float32"], Parity(), at_once=2)
-        assert time.monotonic() - begun < 10
-        with pytest.raises(RosettaError, match="the comparison has ended"):
-            course.start("numpy", "float32")
-
-
 def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is() -> None:
     catch_planted_mistakes("torch")
 
@@ -103,6 +86,7 @@ def test_workers_that_begin_with_different_states_are_refused() -> None:
         Group(0, 2, sum_with_another).agree(b"state")
 
 
+SLURM = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
 ADDRESSES = ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.2:4001"]
 
 
@@ -114,7 +98,9 @@ def test_a_worker_finds_its_place_in_the_variables_of_its_engine(name: str) -> N
         variables["LOCAL_WORLD_SIZE"] = "2"  # which its launcher sets; the others' variables have all addresses
     found = place_in_group(name, variables | {"HOME": "/root"})
     assert (found.rank, found.size, found.variables, found.on_this_machine) == (1, 3, variables, 2)
-    assert re.fullmatch("worker 0.*, worker 2.*; all meet at 10.0.0.1:4000", found.partners)
+    assert found.addresses[0] == "10.0.0.1:4000"
+    assert place_in_group(name, variables | SLURM).rank == 1, "of the tasks of Slurm that a launcher joins"
+    assert place_in_group(name, SLURM | {"SLURM_NTASKS": "1"}) == Worker()
     assert place_in_group(name, {}) == Worker()
     assert place_in_group(name, engine.variables(0, ADDRESSES[:1])) == Worker(), "a group of one needs no engine"
     with pytest.raises(CannotBeginError, match=f"{engine.addresses} has the host 'no.such.invalid'"):
@@ -123,23 +109,16 @@ def test_a_worker_finds_its_place_in_the_variables_of_its_engine(name: str) -> N
         place_in_group(name, {engine.joining: "3"})
 
 
-LAUNCHED = """
-    PET_NNODES PADDLE_NNODES PADDLE_TRAINERS_NUM TF_CONFIG MASTER_ADDR MASTER_PORT RANK WORLD_SIZE LOCAL_RANK
-    LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK ROLE_NAME TORCHELASTIC_USE_AGENT_STORE SLURM_NTASKS SLURM_PROCID
-"""
-
-
 def test_what_launchers_have_set_for_others_does_not_reach_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in LAUNCHED.split():
+    launched = "PET_NNODES PADDLE_NNODES TF_CONFIG MASTER_ADDR RANK LOCAL_RANK ROLE_NAME SLURM_NTASKS".split()
+    for name in [*launched, "GLOO_SOCKET_IFNAME"]:
         monkeypatch.setenv(name, "2")
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
-    (worker, _), ours = new_group("torch", 2), {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    (worker, _) = new_group("torch", 2)
     environment = child_environment("matched", 1, "cpu", worker.variables)
-    assert environment.keys() & set(LAUNCHED.split()) == ours
+    assert environment.keys() & {*launched} == {"MASTER_ADDR", "RANK"}
     assert (environment["MASTER_ADDR"], environment["GLOO_SOCKET_IFNAME"]) == ("127.0.0.1", "lo")
 
 
-SLURM = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
 TASK = r"task 1 of 2 that Slurm started, .*docs/parallel\.md"
 OF_65 = ENGINES["torch"].variables(0, ["127.0.0.1:4000"] * 65)
 
@@ -168,37 +147,14 @@ def test_a_group_that_cannot_train_is_refused_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tasks_of_slurm_that_an_engines_launcher_joins_or_that_are_alone_are_workers() -> None:
-    assert place_in_group("torch", ENGINES["torch"].variables(1, ADDRESSES) | SLURM).rank == 1
-    assert place_in_group("torch", SLURM | {"SLURM_NTASKS": "1"}) == Worker()
-
-
-def launch_slowly(worker: Worker) -> BackendProcess:
-    """A worker's process that imports for longer than any test waits."""
-    return BackendProcess("slow", ModelConfig(3, 4, 0, 1, 4), TrainConfig(), Runtime(threads=1), worker)
-
-
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TABLE, "slow", Entry("tests.never_imported:Backend", "numpy", ""))
-    monkeypatch.setattr(parent, "START_SECONDS", 2.0)
-
-
-def test_a_worker_that_waits_says_for_whom_and_its_engine_has_the_time_to_give_its_reason(
-    slow: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group, "NOTICE_SECONDS", 1.0)
-    monkeypatch.setattr(parent, "PATIENCE", 1.0)
-    said: list[str] = []
-    variables = ENGINES["torch"].variables(1, ["10.0.0.1:4000", "10.0.0.2:4000"])
-    worker = replace(place_in_group("torch", variables), target=TABLE["slow"].target)
-    with (
-        pytest.raises(RosettaError, match=f"^not all came.*; worker 1 of 2 was to meet {worker.partners}$") as caught,
-        group.started_group([worker], launch_slowly, said.append),
-    ):
+def test_a_worker_that_waits_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "NOTICE_SECONDS", 0.1)
+    said, worker = list[str](), place_in_group("torch", ENGINES["torch"].variables(1, ADDRESSES))
+    monkeypatch.setattr(group.BackendProcess, "wait_until_open", lambda process: wait_until(lambda: said))
+    process: Any = nullcontext()
+    with group.started_group([worker], lambda worker: process, said.append):
         pass
-    assert "sent no whole message for 3 s" in str(caught.value.__cause__), "2 s to start, and then the engine's time"
-    assert said == ["worker 1 of 2 is not in its group after 1 s; it waits for worker 0; all meet at 10.0.0.1:4000"]
+    assert said == ["worker 1 of 3 waits at 10.0.0.1:4000 for the others; start them within 300 s of one another"]
 
 
 def fake_process(seconds: float, error: RosettaError | None) -> Any:

@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from threading import Timer
 from time import sleep
@@ -53,7 +53,7 @@ class Engine:
 def _place_of_torch(environment: Mapping[str, str]) -> Worker:
     meeting = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
     here = int(environment.get("LOCAL_WORLD_SIZE", "1"))
-    return Worker(int(environment["RANK"]), int(environment["WORLD_SIZE"]), {}, here, meeting)
+    return Worker(int(environment["RANK"]), int(environment["WORLD_SIZE"]), {}, here, [meeting])
 
 
 def _variables_of_torch(rank: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -67,7 +67,7 @@ def _place_of_paddle(environment: Mapping[str, str]) -> Worker:
     if len(addresses) != size:
         raise ValueError(f"PADDLE_TRAINER_ENDPOINTS has {len(addresses)} addresses of {size} workers")
     meeting = environment.get("PADDLE_MASTER", addresses[0])
-    return Worker(rank, size, {}, _at_the_same_host(addresses, rank), meeting, addresses)
+    return Worker(rank, size, {}, _at_the_same_host(addresses, rank), [meeting, *addresses])
 
 
 def _variables_of_paddle(rank: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -85,7 +85,7 @@ def _place_of_keras(environment: Mapping[str, str]) -> Worker:
     if list(config["cluster"]) != ["worker"]:
         raise ValueError("a cluster of workers alone is needed")
     rank, addresses = int(config["task"]["index"]), [str(address) for address in config["cluster"]["worker"]]
-    return Worker(rank, len(addresses), {}, _at_the_same_host(addresses, rank), addresses[0], addresses)
+    return Worker(rank, len(addresses), {}, _at_the_same_host(addresses, rank), addresses)
 
 
 def _variables_of_keras(rank: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -163,7 +163,7 @@ def place_in_group(backend: str, environment: Mapping[str, str]) -> Worker:
     if worker.size == 1:
         return Worker()
     target = engine_of(backend).target
-    for host in dict.fromkeys(map(_host, (worker.meeting, *worker.addresses))):
+    for host in dict.fromkeys(map(_host, worker.addresses)):
         try:
             socket.getaddrinfo(host, None)
         except (OSError, UnicodeError) as error:
@@ -234,34 +234,25 @@ def started_group(
 ) -> Iterator[list[BackendProcess]]:
     """The processes of these workers, in their order, once all are open. In the end they are ended.
 
-    `launch` starts a worker's process. `warn` is told whom a worker
-    waits for that a program elsewhere should have started; such a worker is the only one here.
+    `launch` starts a worker's process. `warn` is told where a worker waits for those that programs elsewhere should
+    have started; such a worker is the only one here.
     """
-
     with ExitStack() as stack:
         # All are started before any is waited for, since they wait for each other.
         processes = [stack.enter_context(launch(worker)) for worker in workers]
-        if workers[0].meeting:
-            _meet_partners(workers[0], processes[0], warn)
-        else:
+        with _noticed(workers[0], warn) if workers[0].addresses else nullcontext():
             ask_each(processes, BackendProcess.wait_until_open)
         yield processes
 
 
-def _meet_partners(worker: Worker, process: BackendProcess, warn: Callable[[str], None]) -> None:
-    """Wait until a worker has met the others of its group, which programs elsewhere start."""
-    waited = f"worker {worker.rank} of {worker.size} is not in its group after {NOTICE_SECONDS:.0f} s"
-    notice = Timer(NOTICE_SECONDS, warn, [f"{waited}; it waits for {worker.partners}"])
+@contextmanager
+def _noticed(worker: Worker, warn: Callable[[str], None]) -> Iterator[None]:
+    """Warn, if the block takes long, that a worker waits for those that programs elsewhere should have started."""
+    waits = f"worker {worker.rank} of {worker.size} waits at {worker.addresses[0]} for the others"
+    notice = Timer(NOTICE_SECONDS, warn, [f"{waits}; start them within {PATIENCE} s of one another"])
     notice.start()
     try:
-        process.wait_until_open()
-    except CannotBeginError:
-        raise
-    except RosettaError as error:
-        gave_no_reason = isinstance(error.__cause__, TimeoutError)
-        reason = f"not all came; start them within {PATIENCE} s of one another" if gave_no_reason else error
-        message = f"{reason}; worker {worker.rank} of {worker.size} was to meet {worker.partners}"
-        raise RosettaError(message) from error
+        yield
     finally:
         notice.cancel()
 
@@ -301,18 +292,14 @@ def _error_of(futures: Sequence["Future[Any]"], backend: str) -> BaseException |
             if future in done and (error := future.exception()):
                 errors[number] = error
                 if not lost_another(backend, error):
-                    return _naming(number, len(futures), error)
-    return _naming(min(errors), len(futures), errors[min(errors)]) if errors else None
+                    return _naming(f"worker {number} of {len(futures)}", error)
+    return _naming(f"worker {min(errors)} of {len(futures)}", errors[min(errors)]) if errors else None
 
 
-def _naming(number: int, size: int, error: BaseException) -> BaseException:
-    """The error, which in a group names the worker; it stays one of those that a user may see."""
-    if size == 1 or not isinstance(error, RosettaError):
-        return error
+def _naming(worker: str, error: BaseException) -> BaseException:
+    """The error with the name of its worker, where it is one of those that a user may see."""
     kind = CannotBeginError if isinstance(error, CannotBeginError) else RosettaError
-    named = kind(f"worker {number} of {size} failed: {error}")
-    named.__cause__ = error
-    return named
+    return kind(f"{worker} failed: {error}") if isinstance(error, RosettaError) else error
 
 
 @contextmanager

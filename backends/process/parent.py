@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from backends import Entry, find
 from backends.process import in_child
 from backends.process.environment import child_environment
-from backends.process.wire import Failure, GarbledMessageError, Wire, converted, hints, name_of
+from backends.process.wire import BROKEN, ERRORS, REFUSED, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
 from common.files import temporary_folder
@@ -33,7 +33,6 @@ TIMEOUT = 600.0  # seconds that a call may go without a message; one step, with 
 SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
 ENDING_SECONDS = 10.0  # allowed for ending, for a process that was killed or has closed its socket
-NAMED = 3  # the other workers that a message names; of a large group it counts the rest
 LAST_WORDS = 2000  # bytes at the end of the child's own output, from which an error message quotes the last line
 # Who sends the signals that end a process which has made no error, and what helps.
 FROM_OUTSIDE: dict[int, str] = {
@@ -108,19 +107,9 @@ class Worker:
     on_this_machine: int = 1  # number of the group's workers that share this machine's cores
     # "module:Class" of its backend, which joins the group; "" where it trains alone
     target: str = field(default="", kw_only=True)
-    # Where another program started the group:
-    meeting: str = ""  # "host:port" at which all workers meet
-    addresses: Sequence[str] = ()  # "host:port" of each worker; none where the engine's variables do not have them
-
-    @property
-    def partners(self) -> str:
-        """The other workers and the address at which all meet, in words."""
-        numbers = [number for number in range(min(self.size, NAMED + 1)) if number != self.rank][:NAMED]
-        at = [f" at {address}" for address in self.addresses] or [""] * self.size
-        named = [f"worker {number}{at[number]}" for number in numbers]
-        if more := self.size - 1 - len(named):
-            named.append(f"{more} more")
-        return f"{', '.join(named)}; all meet at {self.meeting}"
+    # Of a group that other programs started: the "host:port" at which all workers meet, and then those of the workers
+    # that the engine's variables have.
+    addresses: Sequence[str] = ()
 
 
 class BackendProcess:
@@ -254,15 +243,16 @@ class BackendProcess:
 
     def _result(self, timeout: float, on_event: OnEvent | None, expected: Any) -> Any:
         """Wait for the result of the last request, which is of the expected type."""
-        types = {"result": expected, "error": Failure, "event": dict[str, Any]}
+        types = {"result": expected, "event": dict[str, Any]} | dict.fromkeys(ERRORS, str)
         while True:
             with self._blamed("sent no whole message", timeout):
                 kind, content = self._wire.receive(timeout)
                 content = converted(kind, content, types)
             if kind == "result":
                 return content
-            if kind == "error":
-                raise self._error(content)
+            if kind in ERRORS:
+                broken = f"the {self.name} backend failed: " if kind == BROKEN else ""
+                raise (CannotBeginError if kind == REFUSED else RosettaError)(f"{broken}{printable(content)}")
             if on_event is not None:
                 on_event(content)
 
@@ -283,12 +273,6 @@ class BackendProcess:
         except GarbledMessageError as error:
             self.close()
             raise RosettaError(f"the {self.name} backend's process sent garbage: {printable(str(error))}") from error
-
-    def _error(self, failure: Failure) -> RosettaError:
-        message = printable(failure.message)
-        if failure.exit_code is None:
-            return RosettaError(f"the {self.name} backend failed: {message}")
-        return (CannotBeginError if failure.exit_code == CannotBeginError.exit_code else RosettaError)(message)
 
     def _how_it_ended(self) -> str:
         """The message of the error that reports the child's death, or that it closed its socket and was ended."""

@@ -10,7 +10,6 @@ import importlib
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from math import inf, prod
 from pathlib import Path, PurePath
@@ -26,20 +25,15 @@ from common.stored import StoredArray, opened_array
 
 LONGEST = 1 << 34  # bytes; no message is longer, and eight bytes of garbage most likely give a larger number
 ARRAY, STORED, PATH = 1, 2, 3  # codes of extensions of MessagePack
+# Kinds of messages, whose content is a text, that report a CannotBeginError, another RosettaError, any other error.
+REFUSED, FAILED, BROKEN = "refused", "failed", "broken"
+ERRORS = (REFUSED, FAILED, BROKEN)
 NUMBERS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
 DTYPES = frozenset(np.dtype(name).str for name in NUMBERS.split())  # of the arrays that may cross
 
 
 class GarbledMessageError(Exception):
     """What arrived is no message, or has another kind or type than is expected."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The content of a message that reports an error."""
-
-    message: str
-    exit_code: int | None  # of a RosettaError; None for any other error
 
 
 class Wire:

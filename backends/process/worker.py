@@ -17,9 +17,9 @@ from time import perf_counter
 from typing import Any
 
 from backends import open_backend
-from backends.process.wire import Failure, Wire, arguments_for, function_named
+from backends.process.wire import BROKEN, FAILED, REFUSED, Wire, arguments_for, function_named
 from common.config import ModelConfig, TrainConfig
-from common.errors import FULL, RosettaError, in_words
+from common.errors import FULL, CannotBeginError, RosettaError, in_words
 from common.interface import Backend
 from common.text import printable
 
@@ -50,7 +50,7 @@ def main() -> None:
             function = function_named(name)
             wire.send("result", function(backend, emit, **arguments_for(function, arguments)))
     except BaseException as error:
-        wire.send("error", _described(error))
+        wire.send(*_described(error))
         raise
 
 
@@ -77,15 +77,16 @@ def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> t
     return backend, {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
 
 
-def _described(error: BaseException) -> Failure:
+def _described(error: BaseException) -> tuple[str, str]:
+    """The kind and the content of the message that reports an error."""
     if isinstance(error, RosettaError):
-        return Failure(printable(str(error)), error.exit_code)
+        return REFUSED if isinstance(error, CannotBeginError) else FAILED, printable(str(error))
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FULL):
-        return Failure(printable(str(in_words(error))), RosettaError.exit_code)
+        return FAILED, printable(str(in_words(error)))
     place = traceback.extract_tb(error.__traceback__)[-1]
     first_line = printable((str(error).strip() or "no message").splitlines()[0])
     where = f"{os.path.basename(place.filename)}, line {place.lineno}"
-    return Failure(f"{type(error).__name__}: {first_line} ({where})", None)
+    return BROKEN, f"{type(error).__name__}: {first_line} ({where})"
 
 
 if __name__ == "__main__":

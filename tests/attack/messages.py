@@ -21,7 +21,7 @@ from msgspec.msgpack import Ext, decode, encode
 
 from backends.process import parent
 from backends.process.parent import BackendProcess, Runtime
-from backends.process.wire import ARRAY, PATH, STORED, Failure, GarbledMessageError, Wire, converted
+from backends.process.wire import ARRAY, ERRORS, PATH, STORED, GarbledMessageError, Wire, converted
 from benchmarks.measure.plan import Row
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
@@ -72,7 +72,7 @@ def received(path: Path, expected: Any) -> str:
         ours.sendall(path.read_bytes())
         ours.close()
         try:
-            types = {"result": expected, "error": Failure, "event": dict[str, Any]}
+            types = {"result": expected, "event": dict[str, Any]} | dict.fromkeys(ERRORS, str)
             converted(*Wire(theirs).receive(timeout=60), types)
         except GarbledMessageError:
             return "garbage"
@@ -88,7 +88,7 @@ def messages(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator
         "kernels": ("result", recordings.KERNELS, list[Kernel]),
         "arrays": ("result", arrays, Any),
         "an event": ("event", {"step": 5, "loss": 0.5, "ids": np.arange(3)}, Any),
-        "an error": ("error", Failure("it failed", 1), Any),
+        "an error": ("failed", "it failed", Any),
     }
     targets = {
         name: Target(partial(garbled, of(kind, content)), partial(received, expected=expected))
@@ -126,7 +126,7 @@ BLAMED += ("ended with status", "an error of its own")
 def script(rng: random.Random) -> bytes:
     """What one process does; half of them are opened as they should before they begin."""
     opened = of("result", {"import_seconds": 0.5, "build_seconds": 0.5})
-    error = of("error", Failure(HOSTILE_WORDS.decode(errors="replace") * 100, 1))
+    error = of("failed", HOSTILE_WORDS.decode(errors="replace") * 100)
     message = rng.choice([opened, error, of("result", {"a": 1}), of("event", {"number": 1})])
     done = [
         f"send({message[: rng.randrange(len(message))]!r})",  # a partial header, or half a message

@@ -1,5 +1,0 @@
-"""A module whose import takes longer than any test waits."""
-
-import time
-
-time.sleep(3600)

@@ -190,12 +190,12 @@ def train(
         names = ("loss", "val_loss", "accuracy", "val_accuracy")
         figures: dict[str, Any] = {"epochs": last.epoch} | {name: getattr(last, name) for name in names}
         figures |= {"seconds_per_epoch": last.seconds, "samples": trained.samples}
-        return terminal.print_json({"backend": trained.backend, "run": str(out)} | figures)
+        return terminal.print_json({"backend": name, "run": str(out)} | figures)
     if not trained.samples:
         return terminal.say(trained.run.kept(epochs))
     rows = [[text or terminal.ENDED_AT_ONCE for text in sample.values()] for sample in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
-    terminal.out.print(terminal.table(f"{trained.backend}, epoch {last.epoch}", columns, rows))
+    terminal.out.print(terminal.table(f"{name}, epoch {last.epoch}", columns, rows))
     _say_who_trained(trained.run)
     sentence = quoted(trained.samples[0]["source"])
     terminal.say(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")

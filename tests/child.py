@@ -7,16 +7,19 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.process import in_child
 from backends.process.wire import arguments_for, function_named
 from common import interface
-from common.errors import CannotBeginError
-from common.interface import Backend, Emit
+from common.errors import CannotBeginError, RosettaError
+from common.interface import Backend, Emit, Metrics, unreported
+from common.profiling import Profiled
 from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state
 
@@ -36,6 +39,11 @@ class Steps:
     reported: list[tuple[int, float]]  # steps and losses
 
 
+def batches_of(batch: Batch, batch_size: int) -> Batches:
+    """All rows, in order."""
+    return Batches(batch, np.arange(len(batch)), batch_size)
+
+
 def steps(
     backend: Backend, emit: Emit, *, state: ModelState, batch: Batch, batch_size: int, last: int | None = None
 ) -> Steps:
@@ -48,7 +56,7 @@ def steps(
         return step == last
 
     with patch.object(interface, "REPORT_SECONDS", 0):
-        trained = backend.train(Batches(batch, np.arange(len(batch)), batch_size), report)
+        trained = backend.train(batches_of(batch, batch_size), report)
     return Steps(trained.step_losses, reported)
 
 
@@ -60,7 +68,7 @@ def flop_of_step(backend: Backend, emit: Emit, *, batch: Batch) -> int:
     backend.load(initial_state(backend.config, 0))
     # The counter knows matrix products, and not the one operator that oneDNN makes of a whole layer.
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-        backend.train(Batches(batch, np.arange(len(batch)), len(batch)), lambda step, loss: None)
+        backend.train(batches_of(batch, len(batch)), unreported)
     return int(counter.get_total_flops())
 
 
@@ -148,3 +156,99 @@ def taken(backend: Backend, emit: Emit, *, batch: Batch, rows: NDArray[np.int64]
 
 def load(backend: Backend, emit: Emit, *, state: ModelState) -> None:
     backend.load(state)
+
+
+# Profiling
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What a backend tells while it is profiled."""
+
+    profiled: Profiled
+    files: list[str]  # that profiling left where it was run
+
+
+def trained_and_evaluated(backend: Backend, emit: Emit, *, batch: Batch, batch_size: int) -> tuple[Metrics, Metrics]:
+    batches = batches_of(batch, batch_size)
+    return backend.train(batches, unreported), backend.evaluate(batches)
+
+
+def profile(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
+    """Profile in `folder`."""
+    before = os.getcwd()
+    os.chdir(folder)
+    profiled = backend.profiling().profile(batches_of(batch, batch_size))
+    os.chdir(before)
+    return Traced(profiled, os.listdir(folder))
+
+
+def profile_without_onednn(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
+    """The same, with torch's switch of oneDNN off."""
+    import torch
+
+    with torch.backends.mkldnn.flags(enabled=False):
+        return profile(backend, emit, folder=folder, batch=batch, batch_size=batch_size)
+
+
+def matrix_product(backend: Backend, emit: Emit, *, shape: tuple[int, int, int]) -> float:
+    return backend.profiling().matrix_product(*shape, 0.1)
+
+
+def denormals_without_the_switch(backend: Backend, emit: Emit) -> str:
+    """What becomes of denormals when torch's switch is thrown after its other threads, if any, have started."""
+    import torch
+
+    torch.set_flush_denormal(False)
+    try:
+        return str(backend.profiling().describe()["settings"]["denormals"])
+    finally:
+        torch.set_flush_denormal(True)
+
+
+# Files of frameworks
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.folder}/executed",)
+
+
+def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> list[str]:
+    """Have the backend write a state into `folder`; returns the files' names."""
+    backend.load(state)
+    return backend.save_native(folder)
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What reading files came to: a state, or else the refusal of them, which as an error would end the process."""
+
+    state: ModelState | None = None
+    refusal: str = ""
+
+
+def read(backend: Backend, emit: Emit, *, paths: list[Path], latent_dim: int | None) -> Read:
+    """The state that files of the framework hold."""
+    try:
+        return Read(in_child.read_native(backend, emit, paths=paths, latent_dim=latent_dim))
+    except RosettaError as error:
+        return Read(refusal=str(error))
+
+
+def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) -> str:
+    """The message where no file may have more than 1,000 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        in_child.save_native(backend, emit, run=run, weights="last", folder=folder)
+    except RosettaError as error:
+        return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    return ""

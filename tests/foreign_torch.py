@@ -10,7 +10,7 @@ from torch import nn
 
 from backends.torch_backend import Seq2Seq
 from common.interface import Backend, Emit
-from tests.native_child import Malicious
+from tests.child import Malicious
 
 
 class Translator(nn.Module):

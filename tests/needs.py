@@ -1,8 +1,8 @@
 """Install the browser and the compiler that the tests need. `make test` does this before its set-up, and again after.
 
 The first time, what is missing is installed by apt-get, for root and for users of sudo without a password. For others
-playwright downloads a browser the second time, since the set-up installs playwright. Where neither can be done, the
-first time ends at once, with status 2. This file needs nothing but Python.
+playwright downloads a browser the second time, since the set-up installs playwright. A compiler that cannot be
+installed ends the first time at once, with status 2, and a browser the second time. Only Python is needed here.
 """
 
 import os
@@ -12,14 +12,10 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from common.machine import compiler, has_compiler
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-DOWNLOADS = "https://cdn.playwright.dev"  # from here playwright downloads its browsers
-TIMEOUT = 3  # seconds within which this host has to answer
 # Waits for others that install, and not for a network that is not there.
 APT = "env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=0"
 
@@ -65,25 +61,14 @@ def install_by_apt(packages: list[str]) -> str:
 
 
 def install_by_playwright() -> str:
-    """Download playwright's own browser, and for root the libraries that it needs. Returns what went wrong.
-
-    Before the set-up there is no playwright yet, and its host is asked whether it answers.
-    """
-    if find_spec("playwright"):
-        print("Downloading playwright's own browser, since there is no other; this takes a minute", flush=True)
-        libraries = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
-        wrong = failure(sys.executable, "-m", "playwright", "install", "--no-shell", *libraries, "chromium")
-        return wrong or ("" if browser() else "the browser that playwright has downloaded does not start")
-    host = os.environ.get("PLAYWRIGHT_DOWNLOAD_HOST", DOWNLOADS)
-    try:
-        urlopen(host, timeout=TIMEOUT).close()
-    except HTTPError:
-        pass  # it answers, although not with a page
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", error)
-        return f"{host}, from where playwright downloads its own, cannot be reached: {why}"
-    print("There is no browser yet; playwright downloads its own after the set-up")
-    return ""
+    """Download playwright's own browser, and for root the libraries that it needs. Returns what went wrong."""
+    if not find_spec("playwright"):
+        print("There is no browser yet; playwright downloads its own after the set-up")
+        return ""
+    print("Downloading playwright's own browser, since there is no other; this takes a minute", flush=True)
+    libraries = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
+    wrong = failure(sys.executable, "-m", "playwright", "install", "--no-shell", *libraries, "chromium")
+    return wrong or ("" if browser() else "the browser that playwright has downloaded does not start")
 
 
 def main() -> None:
@@ -93,19 +78,16 @@ def main() -> None:
         end(f"The variable CXX names the compiler {compiler()}, which is not there. Unset CXX, or install it.")
     if not (lacking := missing()):
         return
-    wrong = install_by_apt(lacking)
+    wrong = [install_by_apt(lacking)]
     lacking = missing()
     if lacking == ["chromium"]:
-        by_playwright = install_by_playwright()
-        if not by_playwright:
+        wrong.append(install_by_playwright())
+        if not wrong[-1]:
             return
-        wrong = "; ".join(filter(None, (wrong, by_playwright)))
     if lacking:
-        needed = {"chromium": f"a browser ({', '.join(BROWSERS)} or playwright's own)", "g++": "a C++ compiler (g++)"}
         by_hand = "as root: apt-get update && apt-get install" if shutil.which("apt-get") else "to install"
         end(
-            f"The tests need {' and '.join(needed[package] for package in lacking)}, and there is none that starts.\n"
-            f"Installing failed: {wrong or 'apt-get succeeded, and yet it is not on the PATH'}.\n"
+            f"The tests need {' and '.join(lacking)}. Installing failed: {'; '.join(filter(None, wrong))}.\n"
             f"Try {by_hand} {' '.join(lacking)}"
         )
 

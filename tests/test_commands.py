@@ -79,14 +79,6 @@ def test_train_prints_twenty_pairs_the_json_it_promises_and_hints_quoted_for_the
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
 
 
-def test_a_run_of_weights_alone_translates_and_is_trained_on(run, tmp_path) -> None:
-    out = tmp_path / "weights"
-    assert answer("convert", run, "--to", "weights", "--out", out) == {"run": str(out)}
-    for options in [], ["--weights", "best"]:
-        assert rosetta("translate", out, "It is red.", *options) == rosetta("translate", run, "It is red.", *options)
-    assert answer("train", "--out", out, "--resume", "--epochs", 2)["epochs"] == 2
-
-
 def test_bucketed_batches_take_masked_padding(tmp_path) -> None:
     bucketed = [*TRAIN, "--batches", "bucketed", "--out", tmp_path / "run"]
     assert "--padding mask" in refusal(2, *bucketed)
@@ -109,13 +101,6 @@ def test_as_many_lines_come_out_as_went_in_whatever_their_form(run, tmp_path) ->
     (red,) = found["translations"]
     assert found["backend"] == "numpy"
     assert (red["source"], red["read_as"], red["translation"]) == ("it is red", "It is red.", first)
-    long = "It is red and it is old and it is red and it is old and it is caf"
-    composed, decomposed = (
-        rosetta("translate", run, "--unknown", "drop", long + end) for end in ("\u00e9.", "e\u0301.")
-    )
-    assert composed == decomposed
-    assert (composed[0], composed[1].count("\n")) == (0, 1)
-    assert "warning" in composed[2], "it is longer than any of training"
 
 
 def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
@@ -222,15 +207,10 @@ def test_versions_are_those_of_each_extras_packages_and_of_our_own_code(tmp_path
     always = ["rosetta-s2s", "numpy", "safetensors", "sacrebleu"]
     found = machine.versions()
     assert list(found) == [*always, "tensorflow", "keras", "torch", "paddlepaddle"]
-    new = ["rich>=13.9", 'msgspec>=0.19; extra == "mimic"', 'setuptools>=77; extra == "mimic"']
-    new += ['rosetta-s2s[mimic]; extra == "all"', 'pytest>=8.3; extra == "dev"']
-    monkeypatch.setattr("common.machine.requires", lambda name: new)
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "common" / "machine.py"))
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "machine.py").write_text("another")
-    changed = machine.versions()
-    assert list(changed) == [*always, "msgspec"]
-    own = found["rosetta-s2s"], changed["rosetta-s2s"]
+    own = found["rosetta-s2s"], machine.versions()["rosetta-s2s"]
     assert all(re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", version) for version in own)
     assert own[0] != own[1]
 

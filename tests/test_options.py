@@ -1,19 +1,14 @@
 """Options of the command line: their help, their defaults, and what the Tab key completes."""
 
-import inspect
 import os
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-import rosetta as program
-from backends import TABLE, own_name
+from backends import TABLE
 from backends.process.parent import PROJECT
-from benchmarks import commands, comparing
-from common.config import DataConfig, ModelConfig, TrainConfig
 from tests.program import refusal, rosetta
 
 
@@ -53,14 +48,6 @@ def test_tab_completes_the_names_of_backends_alone_and_in_lists_which_have_no_em
     for command in lists:
         for listed in ("", "numpy,,torch"):
             assert "there is no backend ''; choose one of numpy" in refusal(2, command, "--backends", listed)
-
-
-@pytest.mark.parametrize(
-    ("typed", "own"),
-    [("PyTorch", "torch"), ("tensorflow:jit", "keras:jit"), ("paddlepaddle", "paddle"), ("numpy", "numpy")],
-)
-def test_backends_may_be_called_as_people_call_the_frameworks(typed: str, own: str) -> None:
-    assert own_name(typed) == own
 
 
 def test_other_names_of_backends_are_understood_in_options_lists_and_arguments(monkeypatch) -> None:
@@ -103,17 +90,6 @@ def test_help_names_every_command_and_every_backend_and_there_is_a_version() -> 
             words = set(said.replace("│", " ").split())
             assert [name for name in TABLE if not {f"{name},", f"{name}.", f"{name};"} & words] == []
     assert rosetta("--version")[1].startswith("rosetta ")
-
-
-def test_defaults_are_those_of_the_configurations() -> None:
-    defaults = {of.name: of.default for config in (DataConfig, ModelConfig, TrainConfig) for of in fields(config)}
-    for command in (program.data, program.train, commands.bench, commands.sweep, comparing.parity):
-        given = {name: parameter.default for name, parameter in inspect.signature(command).parameters.items()}
-        if command is comparing.parity:  # both precisions
-            del given["dtype"]
-        shared = given.keys() & defaults.keys()
-        assert len(shared) >= 3
-        assert {name: given[name] for name in shared} == pytest.approx({name: defaults[name] for name in shared})
 
 
 def test_packages_of_our_names_on_pythonpath_do_not_shadow_ours(tmp_path: Path) -> None:

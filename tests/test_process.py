@@ -1,6 +1,5 @@
 """The process border: what crosses it whole, and what a child's death, timeout or garbage becomes."""
 
-import fcntl
 import os
 import platform
 import re
@@ -11,7 +10,6 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,12 +20,11 @@ import pytest
 from backends import TABLE, Entry
 from backends.process import environment
 from backends.process.environment import child_environment
-from backends.process.group import describe_backends, started_side_by_side
+from backends.process.group import describe_backends
 from backends.process.parent import PROJECT, BackendProcess, Runtime
 from backends.process.wire import ARRAY, LONGEST, STORED, GarbledMessageError, Wire, converted
 from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
-from common.files import temporary_folder
 from common.tensors import Batch
 from tests import child
 from tests.conftest import FRAMEWORKS, StartBackend, batch_of
@@ -146,11 +143,6 @@ GARBAGE = {
 }
 
 
-def test_an_array_in_place_of_a_dict_is_garbage() -> None:
-    with pytest.raises(GarbledMessageError, match="a message of kind result: "):
-        converted("result", np.zeros(3), {"result": dict[str, int]})
-
-
 def received(sent: bytes, closed: bool, timeout: float = 10) -> object:
     """The array that a process receives as a result when another one sends these bytes, and perhaps is closed."""
     ours, theirs = socket.socketpair()
@@ -193,14 +185,6 @@ def test_a_child_that_reads_nothing_or_sends_a_byte_at_a_time_is_ended_and_the_p
         assert time.process_time() - before < 0.5
 
 
-def test_what_a_listener_raises_is_not_taken_for_the_childs_death() -> None:
-    def listener(event: object) -> None:
-        raise BrokenPipeError("nobody reads the progress bar")
-
-    with start() as process, pytest.raises(BrokenPipeError, match="progress bar"):
-        process.call(child.hold, listener)
-
-
 # The parent's end
 
 
@@ -227,16 +211,6 @@ def test_a_child_ends_when_its_parent_is_killed_whatever_it_does_and_the_next_st
         with start():
             assert held.exists(), "the folder of a process that lives was removed"
             assert len(list(tmp_path.iterdir())) == 2
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_signal_while_a_temporary_folder_is_made_leaves_none(tmp_path, monkeypatch) -> None:
-    def ended(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fcntl, "flock", ended)
-    with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path / "files"):
-        pass
     assert list(tmp_path.iterdir()) == []
 
 
@@ -303,23 +277,3 @@ def test_backends_that_cannot_start_or_open_are_told_beside_the_others(monkeypat
     assert "No module named" in found["broken"]["missing"]
     assert found["numpy"]["version"] == np.__version__
     assert (list(found), sorted(told)) == (names, sorted(names))
-
-
-def test_no_more_processes_than_asked_for_are_started_at_once_and_each_is_given_once(monkeypatch) -> None:
-    starting, most, wait_until_open = set[int](), list[int](), BackendProcess.wait_until_open
-
-    def counted(process: BackendProcess) -> None:
-        starting.add(process.pid)
-        most.append(len(starting))
-        wait_until_open(process)
-        starting.remove(process.pid)
-
-    monkeypatch.setattr(BackendProcess, "wait_until_open", counted)
-    launch = partial(BackendProcess, "numpy", TINY, TrainConfig(), Runtime(threads=1))
-    failed = lambda *failed: pytest.fail(str(failed))  # noqa: E731
-    with started_side_by_side(range(5), lambda number: launch(), failed, at_once=2) as started:
-        pids = {number: process.pid for number, process in started}
-    assert max(most) == 2
-    assert sorted(pids) == list(range(5))
-    assert len(set(pids.values())) == 5
-    assert not any(map(psutil.pid_exists, pids.values()))

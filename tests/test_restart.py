@@ -1,16 +1,11 @@
 """The same command begins a run or goes on with it, and what cannot be written is refused before it is computed."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import errno
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from backends.commands.training import resume
-from backends.process.parent import Runtime
-from common.errors import CannotBeginError
+from backends.commands import training
 from common.run_directory import RunDirectory
 from tests.program import answer, refusal, rosetta
 
@@ -44,24 +39,12 @@ def test_a_run_whose_first_epoch_failed_does_not_translate(tmp_path: Path) -> No
     assert refusal(2, "evaluate", out, "--dtype", "float64").startswith(f"rosetta: {out} has 0 epochs")
 
 
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Where the tests run as root, whom no permission keeps from writing, be another user for a while."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
+def test_a_run_that_cannot_be_written_is_refused_before_an_epoch_is_computed(tmp_path: Path, monkeypatch) -> None:
+    command = [*TRAIN, "--out", tmp_path / "run", "--epochs"]
+    assert rosetta(*command, 1)[0] == 0
 
+    def denied(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
 
-def test_a_run_that_cannot_be_written_is_refused_before_an_epoch_is_computed(monkeypatch) -> None:
-    with TemporaryDirectory(dir="/tmp") as folder:  # pytest's own folders are closed to another user
-        run = Path(folder) / "run"
-        assert rosetta(*TRAIN, "--out", run, "--epochs", 1)[0] == 0
-        Path(folder).chmod(0o755)
-        run.chmod(0o555)
-        monkeypatch.setattr("backends.commands.training.Material.of_run", lambda run: 1 / 0)  # which comes next
-        with as_nobody(), pytest.raises(CannotBeginError, match=f"{run} cannot be written: Permission denied; mend"):
-            resume(RunDirectory.open(run), None, 2, Runtime(), lambda event: None)
+    monkeypatch.setattr(training, "TemporaryFile", denied)
+    assert f"{tmp_path / 'run'} cannot be written: Permission denied; mend that" in refusal(2, *command, 2)

@@ -200,15 +200,12 @@ def test_whoever_sends_no_whole_request_keeps_nobody_out_and_loses_the_place_in_
         assert answered.startswith(b"HTTP/1.1 408 ")
 
 
-BAD = [  # requests, and the status of the one answer to each
-    (HALF % 1_000_000_000, 413),
+BAD = [  # requests, and the status of the one answer to each; the attack of requests has more
     (HALF % 5000 + b"a" * 100_000, 413),
     (HALF.replace(b"%d", b"9" * 5000), 413),
     (HALF.replace(b"%d", b"-1"), 400),
     (visitors.POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n", 411),
     (b"nonsense\r\n\r\n", 400),
-    (b"GET / HTTP/9.9\r\n\r\n", 505),
-    (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
     (visitors.WHOLE + b"X: " + b"a" * 70_000 + b"\r\n\r\n", 431),
     ((visitors.WHOLE + b"\r\n") * 100, 200),  # answers that nobody waits for would fill the memory
 ]

@@ -1,6 +1,5 @@
 """`rosetta translate`: at a terminal, in a pipe, of lines with faults, with beams, in all backends side by side."""
 
-import io
 import json
 import math
 import os
@@ -8,24 +7,22 @@ import pty
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
-from rich.console import Console
 
 import backends
 from backends import TABLE, Entry
 from backends.commands import translating
-from backends.commands.side_by_side import open_side_by_side
+from backends.commands.side_by_side import SideBySide, open_side_by_side
 from backends.commands.translating import Opener, Translator
 from backends.process.parent import PROJECT, Runtime
-from common import terminal
 from common.errors import UnknownCharactersError
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from tests.program import answer, refusal, rosetta, started
@@ -76,22 +73,6 @@ def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated(here)
     assert lines[1]["error"] in unknown
 
 
-def test_faults_in_a_long_file_are_named_by_their_lines(tmp_path, here) -> None:
-    lines = ["I'm tired."] * 1200
-    bad = (1, 512, 513, 1100)  # lines counted from one
-    for number in bad:
-        lines[number - 1] = "a" * 1001
-    path = tmp_path / "lines.txt"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    status, out, err = rosetta(*NUMPY, "--file", path)
-    assert status == 1
-    translated = out.split("\n")
-    assert len(translated) == 1201
-    assert [number for number, line in enumerate(translated[:-1], 1) if not line] == list(bad)
-    too_long = "the line has more than 1,000 characters, the most that are translated; divide it"
-    assert err.splitlines()[:-1] == [f"{path}, line {number}: {too_long}" for number in bad]
-
-
 def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_dropped_where_that_is_asked(
     translator, here
 ) -> None:
@@ -100,6 +81,7 @@ def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_d
     assert err.splitlines()[0].startswith("text 1: the vocabulary")
     assert err.splitlines()[1] == "rosetta: 1 of 2 texts could not be translated"
     assert "of 3 words, put quotes around it" in rosetta(*NUMPY, "I", "love", "you")[2]
+    assert "more than 1,000 characters, the most that are translated" in refusal(2, *NUMPY, "a" * 1001)
     assert "byte 4 is not UTF-8" in refusal(2, *NUMPY, os.fsdecode(b"caf\xe9"), "--unknown", "drop")
     with pytest.raises(UnknownCharactersError):
         translator(["\u4e2d"])
@@ -114,12 +96,12 @@ def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_d
 class Terminal:
     """A program at a terminal of its own, by what it types there and what appears."""
 
-    def __init__(self, *arguments: str, program: str = "import rosetta; rosetta.main()", **environment: str) -> None:
+    def __init__(self, *arguments: str) -> None:
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
             os.chdir(PROJECT)
-            command = [sys.executable, "-c", program, *arguments]
-            os.execve(sys.executable, command, os.environ | {"TERM": "dumb"} | environment)
+            command = [sys.executable, "-m", "rosetta", *arguments]
+            os.execve(sys.executable, command, os.environ | {"TERM": "xterm"})
         self.shown = ""
 
     def type(self, text: str) -> None:
@@ -153,7 +135,7 @@ PROMPT = "sentence> "
 
 
 def test_at_a_terminal_it_prompts_answers_and_goes_on_after_a_fault() -> None:
-    shell = Terminal(*NUMPY, TERM="xterm")
+    shell = Terminal(*NUMPY)
     shell.wait_for("starting numpy")
     shown = shell.wait_for(PROMPT).replace("\r", "")
     assert re.search(r"quit ends.*\nSeen in training: .*\nNot seen in training: .", shown)
@@ -171,23 +153,6 @@ def test_at_a_terminal_it_prompts_answers_and_goes_on_after_a_fault() -> None:
     shell.wait_for(PROMPT)
     shell.type("quit\n")
     assert shell.status() == 0
-
-
-def test_with_arguments_or_without_a_terminal_for_its_output_there_is_no_prompt(tmp_path) -> None:
-    shell = Terminal(*NUMPY, "I love you!")
-    assert shell.status() == 0
-    assert without_no_break(shell.shown) == f"{LOVE}\r\n"
-    out = tmp_path / "out.txt"
-    reading, typing = pty.openpty()
-    command = [sys.executable, "-m", "rosetta", *NUMPY]
-    with out.open("wb") as file:
-        process = subprocess.Popen(command, cwd=PROJECT, stdin=typing, stdout=file, stderr=subprocess.PIPE)
-    os.write(reading, b"I love you!\n\x04")
-    _, err = process.communicate(timeout=60)
-    os.close(reading)
-    os.close(typing)
-    assert (process.returncode, err) == (0, b"")
-    assert without_no_break(out.read_text(encoding="utf-8")) == f"{LOVE}\n"
 
 
 # Ended by others
@@ -291,55 +256,24 @@ def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(onl
     assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [("", None)] * 2
 
 
-def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_marked(only, monkeypatch) -> None:
-    three, screen = ("numpy", "torch", "paddle"), io.StringIO()
-    only(*three)
-    monkeypatch.setattr(terminal, "err", Console(file=screen, force_terminal=True))
-    real, told = Translator.answers, []
-    launch, load = Opener.launch, Opener.load
-    monkeypatch.setattr(Opener, "launch", lambda self, name: told.append("launch") or launch(self, name))
-    monkeypatch.setattr(Opener, "load", lambda self, process: told.append("load") or load(self, process))
+def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_marked() -> None:
+    asked, shown = [], list[Any]()
 
-    def answers(self: Translator, lines, *arguments, **options):
-        if not options["timed"]:
-            told.append("answer untimed")
-            return real(self, lines, *arguments, **options)
-        told.append(f"{self.process.name} begins")
-        found = real(self, ["I'm tired."] if self.process.name == "torch" else lines, *arguments, **options)
-        told.append(f"{self.process.name} ends")
-        return found
+    def translator(name: str, translation: str) -> Any:
+        def answers(lines: list[str], *_: object, timed: bool, **options: object) -> list[dict[str, str]]:
+            asked.append((name, timed))
+            return [{"source": line, "translation": translation} for line in lines]
 
-    monkeypatch.setattr(Translator, "answers", answers)
-    out, _ = shown_by_all("I love you!")
-    begun = [what for what in told[:9] if what != "launch"]
-    assert begun == ["load", "answer untimed"] * 3, "each begins as soon as it is ready"
-    waiting = [frame.count("starting") for frame in screen.getvalue().split("same")[1:]]
-    assert waiting[:4] == [3, 2, 1, 0], "and its row is shown"
-    assert told[9:] == [f"{name} {what}" for name in three for what in ("begins", "ends")]
-    marks = re.findall(r"^(numpy|torch|paddle) .* (yes|no) *$", out, re.MULTILINE)
-    assert marks == [("numpy", "yes"), ("torch", "no"), ("paddle", "yes")]
+        return SimpleNamespace(answers=answers)
 
-
-WITH_TWO_BACKENDS = """
-import backends, rosetta
-backends.TABLE = dict.fromkeys(("numpy", "torch"), backends.TABLE["numpy"])
-rosetta.main()
-"""
-
-
-def test_at_a_terminal_all_backends_answer_each_line_and_are_started_once() -> None:
-    shell = Terminal("translate", "--backend", "all", "--threads", "1", program=WITH_TWO_BACKENDS)
-    assert "warm" in shell.wait_for(PROMPT)
-    pids = set()
-    for _ in range(2):
-        shell.type("I love you!\n")
-        shown = shell.wait_for(PROMPT)
-        assert re.findall(r"(numpy|torch) +Je t'aime ! +\d+\.\d +yes", shown) == [("numpy"), ("torch")]
-        pids |= {child.pid for child in psutil.Process(shell.pid).children()}
-    assert len(pids) == 2
-    shell.type("\x03")
-    assert shell.status() == 130
-    assert "Traceback" not in shell.shown
+    translations = {"numpy": "Oui.", "torch": "Non.", "paddle": "Oui."}
+    opened = ((name, translator(name, translation)) for name, translation in translations.items())
+    together = SideBySide(list(translations), opened, pytest.fail, lambda: nullcontext(shown.append))
+    (line,) = together.answers(["Yes."], "error")
+    assert asked == [(name, timed) for timed in (False, True) for name in translations]
+    waiting = [[row["translation"] for row in frame["backends"]].count("starting") for frame in shown]
+    assert waiting == [3, 2, 1, 0, 0, 0, 0], "each is shown as soon as it is ready"
+    assert [row["same"] for row in line["backends"]] == [True, False, True]
 
 
 def test_without_memory_for_more_a_backend_is_left_out(only, monkeypatch) -> None:

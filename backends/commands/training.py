@@ -36,7 +36,6 @@ class Trained:
     """A run that was trained, and translations of some of its pairs."""
 
     run: RunDirectory
-    backend: str  # the one that trained it
     # Of each pair its `split` ("training" or "validation"), `source`, `reference` and `translation`; none where the
     # run was whole already.
     samples: list[dict[str, str]]
@@ -100,7 +99,7 @@ def resume(
             _try_to_write(run)
     state, last = run.read_state("last")
     if last.epoch >= epochs and may_be_whole:
-        return Trained(run, name, []) if group[0].rank == 0 else None
+        return Trained(run, []) if group[0].rank == 0 else None
     if last.epoch >= epochs:
         raise CannotBeginError(f"{run.path} has {last.epoch} epochs already; --epochs is the total to reach")
     material = Material.of_run(run)
@@ -217,7 +216,7 @@ def _train(
                 with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
                     message += f"; {run.kept(epochs, name, len(group))}"
             raise RosettaError(message) from error
-        return Trained(run, name, _samples(Translator.of(first, run), material, on_event)) if run else None
+        return Trained(run, _samples(Translator.of(first, run), material, on_event)) if run else None
 
 
 def evaluate(

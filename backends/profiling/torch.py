@@ -49,7 +49,7 @@ class TorchProfiling(Profiling):
             "version": str(torch.__version__),
             "device": str(self.backend.model.dense.weight.device),
             "threads": torch.get_num_threads(),
-            "precision": self._precision(),
+            "precision": str(self.products or self.backend.model.dense.weight.dtype).removeprefix("torch."),
             "settings": {
                 "matrix_library": self._matrix_library(),
                 "denormals": denormals(self._halved, self.backend.config.dtype),
@@ -73,14 +73,6 @@ class TorchProfiling(Profiling):
     def _halved(self, numbers: Array) -> Array:
         halves: Array = (torch.from_numpy(numbers).to(self.backend.torch_device) * 0.5).numpy(force=True)
         return halves
-
-    @torch.inference_mode()
-    def _precision(self) -> str:
-        """The dtype in which a product of the model's weights is computed."""
-        weight = self.backend.model.dense.weight
-        with torch.autocast("cpu", self.products or torch.bfloat16, enabled=self.products is not None):
-            product = weight @ weight.T
-        return str(product.dtype).removeprefix("torch.")
 
 
 def _events(profiler: profile) -> Iterator[tuple[str, int, float]]:

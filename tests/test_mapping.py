@@ -1,7 +1,6 @@
 """Mapping files: a line arranges both sides alike, reads the same in both directions to the byte, and is refused with
-the equation that fails."""
+the equation that fails. Weights find each other by their numbers in every such arrangement."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.compare.arrangement import LACKING, Arrangement
+from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layouts import Shape
 from benchmarks.compare.mapping import expanded_all, line_of, read_mapping
@@ -125,7 +125,7 @@ def test_a_line_arranges_both_sides_alike_and_reads_the_same_in_both_directions(
                 assert (array.shape, array.tobytes()) == (own[each].shape, own[each].tobytes())
     written = "".join(f"{line_of(entry)}\n" for entry in found)
     again = entries(tmp_path, f"[weights]\n{written}", left, right)
-    assert [replace(entry, line="") for entry in again] == [replace(entry, line="") for entry in found]
+    assert again == found
 
 
 def random_case(rng: np.random.Generator) -> tuple[str, Arrays, Arrays]:
@@ -164,6 +164,50 @@ def test_any_arrangement_is_a_bijection(tmp_path: Path) -> None:
             layout.apart(whole, made)
             for name, array in made.items():
                 np.testing.assert_array_equal(array, own[name], line)
+
+
+def names(found: list[Arrangement]) -> list[set[str]]:
+    """The names of both sides that stand in arrangements."""
+    return [{name for entry in found for name in entry.both[side].own} for side in (0, 1)]
+
+
+@pytest.mark.parametrize("name", sorted(cases().keys() - {"a norm's one"}))  # whose numbers differ
+def test_arrays_in_every_arrangement_find_each_other_unless_a_number_differs(name: str) -> None:
+    _, left, right = cases()[name]
+    noise = {f"noise{number}": numbers(4, 3) for number in range(3)}
+    assert names(found_by_value({**noise, **left}, {**right, **noise})) == [{*noise, *left}, {*noise, *right}]
+    worst = max(right, key=lambda one: right[one].size)
+    changed = {**right, worst: np.array(right[worst])}
+    changed[worst].flat[1] += 1e-9
+    assert worst not in names(found_by_value(left, changed))[1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("3 4 5 0 1 2", 'axes = "parts m -> parts m", order = [1, 0]'),  # halves exchanged
+        ("1 3 5 0 2 4", 'axes = "(n parts) m -> (parts n) m", sizes = {n = 3}, order = [1, 0]'),
+        ("3 0 4 1 5 2", 'axes = "(parts n) m -> (n parts) m", sizes = {n = 3}, order = [1, 0]'),
+        # Of three groups two queries, a key and a value, against all queries, all keys, all values.
+        ("0 1 6 9 2 3 7 10 4 5 8 11", "order = [0, 1, 6, 9, 2, 3, 7, 10, 4, 5, 8, 11]"),
+    ],
+)
+def test_parts_in_another_order_find_each_other(rows: str, words: str) -> None:
+    order = [int(row) for row in rows.split()]
+    array = numbers(len(order), 1 if len(order) == 6 else 2, 3)
+    (entry,) = found_by_value({"w": array.reshape(-1, 3)}, {"k": array[order].reshape(-1, 3)})
+    assert words in line_of(entry)
+
+
+def test_parts_that_have_axes_of_heads_and_tables_with_rows_of_padding_find_each_other() -> None:
+    """As those of Keras's attention, (inputs, heads, size), beside one array of torch's for query, key and value; and
+    where other arrays are as long as a row."""
+    qkv, biases, table, gain = numbers(12, 5), numbers(12), numbers(7, 4), numbers(4)
+    parts = {name: part.T.reshape(5, 2, 2) for name, part in zip("qkv", np.split(qkv, 3), strict=True)}
+    parts |= {f"{name}_bias": part.reshape(2, 2) for name, part in zip("qkv", np.split(biases, 3), strict=True)}
+    assert names(found_by_value(parts, {"w": qkv, "b": biases})) == [{*parts}, {"w", "b"}]
+    found = found_by_value({"table": table, "gain": gain}, {"t": table[:5], "g": gain})
+    assert names(found) == [{"table", "gain"}, {"t", "g"}]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.compare.alignment import MOST_ALONE
 from benchmarks.compare.carry import carried
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.diff import compare_records
@@ -173,53 +174,62 @@ def test_what_stands_between_layers_shows_in_the_layer_that_contains_them(tmp_pa
 
 
 def test_weights_of_own_layers_find_each_other_whatever_they_are_called(tmp_path: Path) -> None:
-    """The first of one side has the shape of the other's second."""
+    """The first of one side has the shape of the other's second, and a name of two words."""
     one, two, output = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(2, 4, 3)), RNG.normal(size=(N, M))
-    left: Layers = {"moe": (["mine.Moe"], {"w1": one, "w2": two}, output)}
+    left: Layers = {"moe": (["mine.Moe"], {"w 1": one, "w2": two}, output)}
     right: Layers = {"moe": (["mine.Moe"], {"first": one.swapaxes(1, 2), "w1": two.swapaxes(1, 2)}, output.copy())}
     sides = both(tmp_path, left, right)
-    assert compare_records(*sides).passed
+    found = compare_records(*sides)
+    assert found.passed
+    assert sum(check.rung == "weights" for check in found.checks) == 2
     passes_with_what_is_written(tmp_path, *sides)
 
 
-def test_a_mapping_may_name_an_array_with_which_no_layer_computes(tmp_path: Path) -> None:
-    layers: Layers = {
-        "bn": (["mine.Norm"], {"gain": RNG.normal(size=M), "num_batches_tracked": np.ones(2)}, np.ones(M))
-    }
-    mapping = tmp_path / "mapping.toml"
-    mapping.write_text('[weights]\n"bn.num_batches_tracked" = "bn/num_batches_tracked"\n')
-    assert compare_records(*both(tmp_path, layers, layers), read_mapping(mapping)).passed
+FUSED, APART = {"qkv": 3 * M, "out": M, "gate_up": 2 * M}, dict.fromkeys(("q", "k", "v", "o", "up", "gate"), M)
+RUN = {"qkv": ["q", "k", "v"], "out": ["o"], "gate_up": ["up", "gate"]}  # in which order parts ran
 
 
-def test_a_layer_in_parts_has_each_weight_in_one_line(tmp_path: Path) -> None:
-    """Whose biases, too, hold numbers that find each other."""
-    kernel, bias, output = RNG.normal(size=(M, 2 * M)), RNG.normal(size=2 * M), RNG.normal(size=(N, 2 * M))
-    end: Layers = {"end": (["mine.End"], {}, output)}
-    left: Layers = {"kv": (["Linear"], {"weight": kernel.T, "bias": bias}, output)}
-    right: Layers = {
-        name: (["Dense"], {"kernel": kernel[:, part], "bias": bias[part]}, output[:, part].copy())
-        for name, part in (("k", slice(M)), ("v", slice(M, None)))
-    }
-    sides = both(tmp_path, left | end, right | end)
-    pairs = [(pair.name, *pair.left.tensors) for pair in paired(*sides).pairs]
-    assert len(pairs) == len({*pairs})
-    passes_with_what_is_written(tmp_path, *sides)
+def dense(framework: str, widths: Mapping[str, int], names: str = "{name}", blocks: int = 1) -> Layers:
+    """Layers of so many blocks, of M inputs each, with numbers that the other side lacks."""
+    found: Layers = {}
+    for block in range(blocks):
+        for name, width in widths.items():
+            kernel, path = RNG.normal(size=(M, width)), names.format(block=block, name=name, count=len(found))
+            own = {"weight": kernel.T} if framework == "torch" else {"kernel": kernel}
+            found[path] = (["Linear" if framework == "torch" else "Dense"], own, RNG.normal(size=(N, width)))
+    return found
 
 
-def test_without_numbers_parts_stand_as_the_name_of_the_whole_has_them_and_what_is_left_is_paired(
+def partners(sides: tuple[Side, Side]) -> dict[str, list[str]]:
+    return {pair.name: [layer.path for layer in pair.right.layers] for pair in paired(*sides).pairs}
+
+
+@pytest.mark.parametrize("names", ["blocks.{block}.{name}", "{name}_{block}", "model/dense_{count}"])
+def test_without_numbers_parts_are_those_of_their_own_block_in_the_order_of_the_wholes_name(
+    names: str, tmp_path: Path
+) -> None:
+    """Or in which they ran, where names tell nothing. A layer has the shape of three others until these are one."""
+    left, right = dense("torch", FUSED, names, 3), dense("keras", APART, names, 3)
+    wanted = {}
+    for block in range(3):
+        for whole, parts in RUN.items():
+            parts = parts if "name" not in names else sorted(parts, key=whole.find)
+            one, *others = (
+                names.format(block=block, name=name, count=len(of) * block + [*of].index(name))
+                for of, name in [(FUSED, whole), *((APART, part) for part in parts)]
+            )
+            wanted[one] = others
+    assert partners(both(tmp_path, left, right)) == wanted
+
+
+def test_parts_are_of_one_parent_where_order_leaves_several_ways_and_are_not_told_where_too_much_is_alone(
     tmp_path: Path,
 ) -> None:
-    """Where up ran before gate, and a layer has the shape of three others until these are one."""
-    output = RNG.normal(size=(N, M))
-    shapes = {"gate_up": 2 * M, "qkv": 3 * M, "out": M}
-    left: Layers = {name: (["Linear"], {"weight": RNG.normal(size=(n, M))}, output) for name, n in shapes.items()}
-    names = ("up_proj", "gate_proj", "q", "k", "v", "o")
-    right: Layers = {name: (["Dense"], {"kernel": RNG.normal(size=(M, M))}, output) for name in names}
-
-    found = paired(*both(tmp_path, left, right)).require().pairs
-
-    pairs = {pair.left.layer.path: [layer.path for layer in pair.right.layers] for pair in found}
-    assert pairs == {"gate_up": ["gate_proj", "up_proj"], "qkv": ["q", "k", "v"], "out": ["o"]}
+    left, parts = dense("torch", {"qkv": 3 * M}), dense("keras", dict.fromkeys("qkv", M), "attention/{name}")
+    found = partners(both(tmp_path, left, dense("keras", {"first": M}) | parts))
+    assert found == {"qkv": ["attention/q", "attention/k", "attention/v"]}
+    alone = dense("torch", dict.fromkeys(map(str, range(MOST_ALONE + 1)), M + 1))
+    assert partners(both(tmp_path / "alone", alone | left, parts)) == {}
 
 
 def test_a_kernel_in_another_order_differs_and_passes_with_the_line_that_is_written(tmp_path: Path) -> None:

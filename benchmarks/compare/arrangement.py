@@ -4,7 +4,7 @@ Names, axes and sizes say all: a tensor is put together of views of the arrays, 
 takes it apart again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -17,7 +17,7 @@ LACKING = "_"  # stands for a part that this side lacks
 ROWS = "rows"  # all axes of an output but the last, as one
 
 Axes = tuple[tuple[str, ...], ...]  # for each axis of an array the names whose sizes it is the product of
-Block = tuple[str, slice, slice]  # an array's name, some of its parts, and where the tensor has them
+Span = tuple[int, int]  # the first of some parts that follow one another, and the one after the last
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Layout:
     axes: Axes  # of each array
     whole: Axes  # of the tensor
     sizes: Mapping[str, int]  # of all axes; of the parts, how many the tensor has
-    widths: tuple[int, ...] = ()  # how many parts each array has
-    blocks: tuple[Block, ...] = ()
+    widths: tuple[int, ...]  # how many parts each array has
+    kept: tuple[Span, ...]  # which parts of all arrays, side by side, the tensor has, in its order
 
     @property
     def own(self) -> list[str]:
@@ -69,7 +69,7 @@ class Layout:
         lead = (slice(None),) * whole.index(PARTS) if PARTS in whole else None
         widths = dict(zip(self.names, self.widths, strict=True))
         found: list[tuple[Array, tuple[slice, ...]]] = []
-        for name, parts, place in self.blocks:
+        for name, parts, place in self._blocks():
             sizes = {**self.sizes, PARTS: widths[name]}
             view = arrays[name].reshape([sizes[axis] for axis in own])
             view = view.transpose([own.index(axis) for axis in whole if axis in own])
@@ -81,6 +81,18 @@ class Layout:
             found.append((view[(*lead, parts)], (*lead, place)))
         return found
 
+    def _blocks(self) -> Iterator[tuple[str, slice, slice]]:
+        """An array's name, some of its parts, and where the tensor has them."""
+        start = 0
+        for name, width in zip(self.names, self.widths, strict=True):
+            place = 0
+            for first, end in self.kept:
+                low, high = max(start, first), min(start + width, end)
+                if name != LACKING and low < high:
+                    yield name, slice(low - start, high - start), slice(place + low - first, place + high - first)
+                place += end - first
+            start += width
+
 
 @dataclass(frozen=True)
 class Arrangement:
@@ -90,7 +102,6 @@ class Arrangement:
     ones, plus `add`.
     """
 
-    line: str  # the names on the left of the line that it comes of
     left: Layout
     right: Layout
     order: tuple[int, ...] = ()  # of equal parts: which of the left array stands at each place of the right one
@@ -110,10 +121,8 @@ class Arrangement:
     def turned(self) -> "Arrangement":
         """The same with left and right in each other's place."""
         order = tuple(self.order.index(place) for place in range(len(self.order)))
-        line, times = ", ".join(self.right.names), 1 / self.times
-        return replace(
-            self, line=line, left=self.right, right=self.left, order=order, times=times, add=-self.add * times
-        )
+        times = 1 / self.times
+        return replace(self, left=self.right, right=self.left, order=order, times=times, add=-self.add * times)
 
     def of_outputs(self) -> tuple[Layout, Layout] | None:
         """How the outputs of the layers whose kernels these are make one: each output's last axis is arranged as the
@@ -137,22 +146,7 @@ def flat(axes: Axes) -> list[str]:
     return [name for group in axes for name in group]
 
 
-def blocks_of(names: Sequence[str], widths: Sequence[int], kept: Sequence[tuple[int, int]]) -> tuple[Block, ...]:
-    """The blocks of arrays whose parts stand side by side; of these the tensor has the ranges that are kept."""
-    found, start = [], 0
-    for name, width in zip(names, widths, strict=True):
-        before = 0
-        for first, end in kept:
-            low, high = max(start, first), min(start + width, end)
-            if name != LACKING and low < high:
-                place = before + low - first
-                found.append((name, slice(low - start, high - start), slice(place, place + high - low)))
-            before += end - first
-        start += width
-    return tuple(found)
-
-
-def equal_spans(length: int, number: int) -> list[slice]:
+def equal_spans(length: int, number: int) -> list[Span]:
     """So many equal parts of an axis."""
     size = length // number
-    return [slice(start, start + size) for start in range(0, size * number, size)]
+    return [(start, start + size) for start in range(0, size * number, size)]

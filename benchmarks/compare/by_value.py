@@ -8,8 +8,9 @@ of a mapping, and counts only if both sides are equal by that line.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import permutations
+from itertools import accumulate, pairwise, permutations
 from math import gcd
+from operator import mul
 
 import numpy as np
 
@@ -88,14 +89,12 @@ def _entries(
 def _along(array: Array, axis: int, others: Arrays, table: Mapping[bytes, list[Row]]) -> Iterator[Guess]:
     """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be whole arrays there,
     such as those that have an axis of heads."""
-    found = [[row for row in table.get(key.tobytes(), ()) if row[0] in others] for key in rows_along(array, axis)]
-    yield from _arranged(array, axis, others, _assigned(found, others))
     length = array.shape[axis]
-    for count in [count for count in divisors(length) if 1 < count < min(length, MOST_PARTS)]:
+    for count in (length, *(count for count in divisors(length) if 1 < count < min(length, MOST_PARTS))):
         split = array.reshape(*array.shape[:axis], count, length // count, *array.shape[axis + 1 :])
-        keys = [key.tobytes() for key in rows_along(split, axis)]
-        found = [[row for row in table.get(key, ()) if row[0] in others and row[1] == WHOLE] for key in keys]
-        if all(found):
+        known = [table.get(key.tobytes(), ()) for key in rows_along(split, axis)]
+        found = [[row for row in of if row[0] in others and (count == length or row[1] == WHOLE)] for of in known]
+        if count == length or all(found):
             for to, (one, other), sizes, order in _arranged(split, axis, others, _assigned(found, others)):
                 yield to, ((*one[:axis], one[axis] + one[axis + 1], *one[axis + 2 :]), other), sizes, order
 
@@ -162,18 +161,12 @@ def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Axes, Axes], dict[s
 
 
 def _grouped(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]) -> Axes | None:
-    """The letters in groups whose sizes have the wanted products; None if there are none such."""
-    found, rest = [], list(zip(letters, sizes, strict=True))
-    for size in wanted:
-        group, product = [], 1
-        while rest and product < size:
-            letter, own = rest.pop(0)
-            group.append(letter)
-            product *= own
-        if product != size:
-            return None
-        found.append(tuple(group))
-    return None if rest else tuple(found)
+    """The letters in groups whose sizes have the wanted products; None if there are none such. No size is 1."""
+    places = {product: place for place, product in enumerate(accumulate(sizes, mul, initial=1))}
+    ends = [places.get(product, -1) for product in accumulate(wanted, mul, initial=1)]
+    if -1 in ends or ends[-1] < len(letters):
+        return None
+    return tuple(tuple(letters[start:end]) for start, end in pairwise(ends))
 
 
 Outer = tuple[tuple[tuple[str, ...], tuple[str, ...]], dict[str, int], list[int]]  # both groups, sizes, order

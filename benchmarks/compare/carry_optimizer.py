@@ -47,7 +47,8 @@ class Optimizer:
             raise UnfitRecordsError(f"the optimizer of {side.name} keeps master weights, which are not carried")
         self.kind = SAME_SLOTS.get(self.name, self.name)
         self.own = {SLOTS[side.framework][own]: own for own in KEPT[side.optimizer_class].split()}
-        self.slots = [slot for slot in self.own if self._needs(slot)]
+        always = {slot for slot in self.own if slot not in NEEDED_BY or (self.kind, slot) == ("Adam", "momentum")}
+        self.slots = [slot for slot in self.own if slot in always or self.settings.get(NEEDED_BY[slot])]
         parts = {key: (name or "").partition("|")[0] for key, name in self.says.keys.items()}
         self.weights = {key: weight for key, weight in parts.items() if weight}  # by the loader's keys
         if self.slots and not self.weights:
@@ -55,10 +56,6 @@ class Optimizer:
                 f"the optimizer of {side.name} knows no weights; in Keras call optimizer.build"
                 "(model.trainable_variables) before record.optimizer(optimizer)"
             )
-
-    def _needs(self, slot: str) -> bool:
-        always = slot not in NEEDED_BY or (self.kind, slot) == ("Adam", "momentum")
-        return always or bool(self.settings.get(NEEDED_BY[slot]))
 
     @property
     def rate_is_constant(self) -> bool:

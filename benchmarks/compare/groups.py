@@ -99,23 +99,21 @@ def layout_of(own: Own, names: tuple[str, ...], shape: Shape) -> Layout:
     one, _, whole = own.axes.partition(" -> ")
     others = len(shape) - len(one.replace("...", "").split())
     place = one.split().index(PARTS) if own.parts > 1 else 0
-    if others < 0 or (others and "..." not in one) or (own.parts > 1 and shape[place] % own.parts):
+    no_parts = own.parts > 1 and (others < 0 or not shape[place] or shape[place] % own.parts)
+    if others < 0 or (others and "..." not in one) or no_parts:
         raise UnfitRecordsError(
             f"{name} has the shape {shape}, which is not that of a layer's {own.role}; a "
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
     rest = " ".join(f"k{number}" for number in range(others))
     axes, canonical = (axes_of(pattern.replace("...", rest), name) for pattern in (one, whole or one))
-    sizes, widths = dict(zip(flat(axes), shape, strict=True)), shape[place : place + 1] or (1,)
-    blocks = [(name, slice(None), slice(None))]
+    sizes, width, kept = dict(zip(flat(axes), shape, strict=True)), 1, [(0, len(names))]
     if own.parts > 1:
-        spans = equal_spans(shape[place], own.parts)
-        blocks = [(name, spans[part], spans[number]) for number, part in enumerate(own.kept)]
-        sizes[PARTS] = shape[place] // own.parts * len(own.kept)
-    elif len(names) > 1:
-        blocks = [(part, slice(0, 1), slice(number, number + 1)) for number, part in enumerate(names)]
-        sizes[PARTS], widths = len(names), (1,) * len(names)
-    return Layout(names, axes, canonical, sizes, widths, tuple(blocks))
+        width, spans = shape[place], equal_spans(shape[place], own.parts)
+        kept = [spans[part] for part in own.kept]
+    if own.parts > 1 or len(names) > 1:
+        sizes[PARTS] = sum(end - first for first, end in kept)
+    return Layout(names, axes, canonical, sizes, (width,) * len(names), tuple(kept))
 
 
 @dataclass(frozen=True)
@@ -338,36 +336,32 @@ def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[Wei
     names = [DIMENSIONS_OR_CELL.sub("", name) for name in layer.classes]
     rules = next((table[name] for name in names if name in table), ())
     rules = rules(layer.settings) if callable(rules) else (rules,) if isinstance(rules, Rule) else rules
-    roles = layer.own
+    roles, claimed = layer.own, set(COUNTERS)
     found: list[WeightGroup] = []
-    claimed = set(COUNTERS)
 
-    def layout(own: Own, names: tuple[str, ...]) -> Layout:
-        return layout_of(own, names, side.shape(names[0]))
-
-    def claim(kind: str, part: str, tensors: Mapping[str, Sequence[Own]]) -> None:
-        """Make a group of those arrays that the layer has, if it has the first tensor."""
-        there = {name: [own for own in owns if {*own.role.split()} <= {*roles}] for name, owns in tensors.items()}
-        if not next(iter(there.values())):
-            return
-        claimed.update(role for owns in there.values() for own in owns for role in own.role.split())
-        made = {
-            name: Tensor(tuple(layout(own, tuple(roles[role] for role in own.role.split())) for own in owns))
-            for name, owns in there.items()
-            if owns
-        }
-        found.append(WeightGroup(side, kind, layer, part, made))
+    def tensor(owns: Sequence[Own], suffix: str) -> Tensor:
+        """Of those arrays that the layer has."""
+        made = []
+        for own in owns:
+            names = own.role.replace("*", suffix).split()
+            if {*names} <= {*roles}:
+                claimed.update(names)
+                made.append(layout_of(own, tuple(roles[name] for name in names), side.shape(roles[names[0]])))
+        return Tensor(tuple(made))
 
     for rule in rules:
-        start, star, _ = next(iter(rule.tensors.values()))[0].role.partition("*")
+        first = next(iter(rule.tensors.values()))
+        start, star, _ = first[0].role.partition("*")
         for suffix in [role.removeprefix(start) for role in roles if role.startswith(start)] if star else [""]:
-            own = {
-                name: [replace(own, role=own.role.replace("*", suffix)) for own in owns]
-                for name, owns in rule.tensors.items()
-            }
-            claim(rule.kind, rule.part or suffix.lstrip("_"), own)
-    for role in [role for role in roles if role not in claimed]:
-        claim("parameters" if role in layer.parameters else "buffers", role, {role: [Own(role, "...")]})
+            if any({*own.role.replace("*", suffix).split()} <= {*roles} for own in first):
+                tensors = {name: tensor(owns, suffix) for name, owns in rule.tensors.items()}
+                tensors = {name: one for name, one in tensors.items() if one.layouts}
+                found.append(WeightGroup(side, rule.kind, layer, rule.part or suffix.lstrip("_"), tensors))
+    for role, name in roles.items():
+        if role not in claimed:
+            kind = "parameters" if role in layer.parameters else "buffers"
+            as_it_is = layout_of(Own(role, "..."), (name,), side.shape(name))
+            found.append(WeightGroup(side, kind, layer, role, {role: Tensor((as_it_is,))}))
     if not found and not contains_layers and layer.classes:
         found.append(WeightGroup(side, layer.classes[0].lower(), layer))
     return found

@@ -13,10 +13,7 @@ Shape = tuple[int, ...]
 
 
 # Axes of an array, and of the canonical one, as a line of a mapping has them; "..." stands for any others.
-PLAIN = "n ..."
 TURNED = "out in ... -> ... in out"  # what is kept as (in, out, *k) becomes (*k, out, in)
-FLAT = "n ... -> (n ...)"
-DEPTHWISE = "... in n -> ... 1 (in n)"  # as the kernel of a convolution in as many groups as there are channels
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Own:
     """An array as a framework keeps it, and how it becomes canonical."""
 
     role: str  # the layer's name for it; "*" is what tells a stacked layer's parts apart, such as "_l0_reverse"
-    axes: str = PLAIN  # where the role is several names, those are arrays of these axes, which are the "parts" of one
+    axes: str = "n ..."  # of each array, where the role is several names, which are the "parts" of one
     parts: int = 1  # how many equal parts its axis "parts" has, such as gates
     kept: tuple[int, ...] = (0,)  # those of them that are canonical, in order
 
@@ -62,7 +59,7 @@ def einsum(settings: Settings) -> tuple[Rule, ...]:
         return ()
     axes = [f"a{number}" for number in range(len(kernel))]
     merged = f"{' '.join(axes)} -> ({' '.join(axes[:inputs])}) ({' '.join(axes[inputs:])})"
-    return (rule("dense", kernel=Own("kernel", merged), bias=Own("bias", FLAT)),)
+    return (rule("dense", kernel=Own("kernel", merged), bias=Own("bias", "n ... -> (n ...)")),)
 
 
 def flax_general(settings: Settings) -> tuple[Rule, ...]:
@@ -149,7 +146,8 @@ KERAS: dict[str, Rules] = {
     "BatchNormalization": rule("batchnorm", **same("gamma", "beta", "moving_mean", "moving_variance")),
     "Conv": KERAS_CONV,
     "ConvTranspose": KERAS_CONV_TRANSPOSE,
-    "DepthwiseConv": rule("conv", kernel=Own("kernel", DEPTHWISE), bias="bias"),
+    # As the kernel of a convolution in as many groups as there are channels.
+    "DepthwiseConv": rule("conv", kernel=Own("kernel", "... in n -> ... 1 (in n)"), bias="bias"),
     "SimpleRNN": KERAS_RNN,
     "LSTM": replace(KERAS_RNN, kind="lstm"),
     "GRU": keras_gru,

@@ -14,7 +14,6 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, Layout, blocks_of, equal_spans, flat
+from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, Layout, equal_spans, flat
 from benchmarks.compare.layouts import Shape
 from benchmarks.compare.record import Name, UnfitRecordsError
 from common.errors import CannotBeginError, RosettaError, why
@@ -105,8 +104,7 @@ def _solved(where: str, equations: Sequence[Equation], given: Mapping[str, int])
     """The sizes of all axes. Raises UnfitRecordsError where an equation fails, or sizes are missing."""
     sizes, rest = dict(given), list(equations)
     while rest:
-        solvable = (equation for equation in rest if sum(axis not in sizes for axis in equation[1]) < 2)
-        equation = name, group, size = next(solvable, rest[0])
+        equation = name, group, size = min(rest, key=lambda one: sum(axis not in sizes for axis in one[1]))
         unknown = [axis for axis in group if axis not in sizes]
         known = prod(sizes[axis] for axis in group if axis in sizes)
         plain = [axis.partition(":")[0] for axis in group]
@@ -188,22 +186,15 @@ def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[st
 def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]]]:
     """The names of a template, each with the values of its indices. An index stands for all digits at its place, so
     that there is one way at most in which a name can be meant."""
-    parts, order, end = [], [], 0
-    for found in INDEX.finditer(template):
-        parts += [re.escape(template[end : found.start()]), DIGITS]
-        order.append((found[1] or "*", int(found[2] or 0)))
-        end = found.end()
-    if not order:
-        yield from [(template, {})] if template in names else []
-        return
-    pattern = re.compile("".join([*parts, re.escape(template[end:])]))
-    for name in names:
+    texts = INDEX.split(template)
+    texts, indices, shifts = texts[::3], texts[1::3], texts[2::3]
+    pattern = re.compile(DIGITS.join(map(re.escape, texts)))
+    for name in names if indices else [template] if template in names else []:
         match = pattern.fullmatch(name)
-        if match:
-            found_values = {(index, int(match[number + 1]) - shift) for number, (index, shift) in enumerate(order)}
-            values = dict(found_values)
-            if len(values) == len(found_values):  # an index that stands twice is one number
-                yield name, values
+        read = zip(indices, shifts, match.groups(), strict=True) if match else ()
+        found = {(index or "*", int(digits) - int(shift or 0)) for index, shift, digits in read}
+        if match and len(dict(found)) == len(found):  # an index that stands twice is one number
+            yield name, dict(found)
 
 
 def arranged(
@@ -256,18 +247,16 @@ def arranged(
         raise UnfitRecordsError(f"{where}: order has {len(more.order)} places for {sums[0]} {PARTS}")
     sizes = {axis: size for axis, size in sizes.items() if ":" not in axis}
     sizes[PARTS] = sum(end - first for first, end in kept)
+    spans = equal_spans(sizes[PARTS], len(more.order)) if more.order else []
+    in_order = [spans[more.order.index(part)] for part in range(len(spans))]
     whole = axes[0] if len(names[0]) == 1 else axes[1]
     if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
         whole = (PARTS,), *whole
     left, right = (
-        Layout(own, own_axes, whole, sizes, tuple(own_widths), blocks_of(own, own_widths, kept))
-        for own, own_axes, own_widths in zip(names, axes, widths, strict=True)
+        Layout(own, own_axes, whole, sizes, tuple(own_widths), tuple(own_kept))
+        for own, own_axes, own_widths, own_kept in zip(names, axes, widths, (kept, in_order or kept), strict=True)
     )
-    if more.order:
-        spans, name = equal_spans(sizes[PARTS], len(more.order)), right.names[0]
-        blocks = [(name, spans[place], spans[of_left]) for place, of_left in enumerate(more.order)]
-        right = replace(right, blocks=tuple(blocks))
-    return Arrangement(line, left, right, tuple(more.order), more.times, more.add)
+    return Arrangement(left, right, tuple(more.order), more.times, more.add)
 
 
 def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
@@ -312,16 +301,19 @@ def read_either_way(
 
 def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrangement]:
     """The arrangements of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
-    found = [entry for text, line in file.weights.items() for entry in expanded(text, line, left, right)]
-    lines: dict[tuple[int, str], list[str]] = {}
-    for entry in found:
-        for side, layout in enumerate(entry.both):
-            for name in layout.own:
-                lines.setdefault((side, name), []).append(entry.line)
-    for (side, name), of_name in lines.items():
-        if len(of_name) > 1:
-            where = f"{name} of the {'right' if side else 'left'} side stands in the lines {' and '.join(of_name)}"
-            raise UnfitRecordsError(f"{where}; expected once")
+    found: list[Arrangement] = []
+    lines: dict[tuple[str, str], str] = {}
+    for text, line in file.weights.items():
+        for entry in expanded(text, line, left, right):
+            found.append(entry)
+            for side, layout in zip(("left", "right"), entry.both, strict=True):
+                for name in layout.own:
+                    if (side, name) in lines:
+                        both = f"{lines[side, name]} and {text}"
+                        raise UnfitRecordsError(
+                            f"{name} of the {side} side stands in the lines {both}; expected once"
+                        )
+                    lines[side, name] = text
     return found
 
 

@@ -148,24 +148,21 @@ def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
 
 def _by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs of the groups of two layers that a mapping names, or of two groups."""
-    ones, others = (_named(*both) for both in zip((lefts, rights), names, sides, strict=True))
+    found = []
+    for name, side, groups in zip(names, sides, (lefts, rights), strict=True):
+        found.append([group for group in groups if name in (group.name, group.layer.path)])
+        if not found[-1]:
+            raise UnfitRecordsError(
+                f"the mapping names {name}, which {side.name} does not have, or only once; it has "
+                f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
+            )
+    ones, others = found
     if len(ones) != len(others):
         raise UnfitRecordsError(
             f"the mapping has {names[0]} for {names[1]}, which are {len(ones)} and {len(others)} groups of "
             f"weights; name them one by one: {', '.join(g.name for g in (*ones, *others))}"
         )
     return [GroupPair(one, other, "mapping") for one, other in zip(ones, others, strict=True)]
-
-
-def _named(groups: Groups, name: str, side: Side) -> list[WeightGroup]:
-    """The groups of a layer, or the one group of this name."""
-    found = [group for group in groups if name in (group.name, group.layer.path)]
-    if not found:
-        raise UnfitRecordsError(
-            f"the mapping names {name}, which {side.name} does not have, or only once; it has "
-            f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
-        )
-    return found
 
 
 def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
@@ -269,19 +266,17 @@ def _fitting(
     axes: tuple[Axes, Axes],
     found: str = "shape",
     sizes: Mapping[str, int] | None = None,
-    turned: bool = False,
 ) -> Pairs:
-    """The pair of these arrays, if their shapes fit the axes; `turned` where the first are the right side's."""
+    """The pair of these arrays, if their shapes fit the axes."""
     left, right = (
-        {name: side.shape(name) for name in own if name != LACKING}
-        for side, own in zip(sides[::-1] if turned else sides, names, strict=True)
+        {name: side.shape(name) for name in own if name != LACKING} for side, own in zip(sides, names, strict=True)
     )
     known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
     try:
         entry = arranged(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
     except UnfitRecordsError:
         return []
-    return [of_entry(replace(entry.turned() if turned else entry, found=found), *sides)]
+    return [of_entry(replace(entry, found=found), *sides)]
 
 
 def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
@@ -293,15 +288,15 @@ def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Pairs
             for groups in (lefts, rights)
         )
         for left, right in aligned(ones, others):
-            turned = len(left) > 1
-            (one,), run = (right, left) if turned else (left, right)
-            run = _as_named(one, run)
-            axes = [_own_axes(group) for group in (one, *run)]
-            if not all(axes) or any(group.tensors.keys() != one.tensors.keys() for group in run):
+            left, right = _as_named(right[0], left), _as_named(left[0], right)
+            axes = [_own_axes(group) for group in (*left, *right)]
+            if not all(axes) or any(group.tensors.keys() != left[0].tensors.keys() for group in (*left, *right)):
                 continue
-            for name, tensor in one.tensors.items():
-                names = tensor.names, tuple(own for group in run for own in group.tensors[name].names)
-                yield from _fitting(sides, names, (axes[0][name], axes[1][name]), turned=turned)
+            for name in left[0].tensors:
+                of_left, of_right = (
+                    tuple(own for group in groups for own in group.tensors[name].names) for groups in (left, right)
+                )
+                yield from _fitting(sides, (of_left, of_right), (axes[0][name], axes[-1][name]))
 
 
 def _as_named(one: WeightGroup, run: Groups) -> Groups:

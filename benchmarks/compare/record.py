@@ -75,10 +75,8 @@ class RecordedCall(msgspec.Struct, frozen=True):
     line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
     code: Name = ""
     number: Counter = 0  # in a replay: which of its layer's calls it is, from 0
-    fed_inputs: list[
-        Name
-    ] = []  # which of its inputs were the feed's, and which arrays of its output became the feed's
-    fed_outputs: list[Name] = []
+    fed_inputs: list[Name] = []  # which of its inputs were the feed's
+    fed_outputs: list[Name] = []  # which arrays of its output became the feed's
 
 
 class RecordedWeight(msgspec.Struct, frozen=True):
@@ -90,7 +88,6 @@ class RecordedTypes(msgspec.Struct, frozen=True):
     """Types in which a framework had what the model gave."""
 
     loss: Name | None = None
-    outputs: dict[Name, Name] = {}
 
 
 class RecordedOptimizer(msgspec.Struct, frozen=True):

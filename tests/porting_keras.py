@@ -25,10 +25,12 @@ sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 # The optimizers of the guide compute as torch's, on TensorFlow.
 guide = keras.optimizers if ON_TORCH else importlib.import_module("encoder_keras")
 RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
-CHANNELS, CHANNEL_AXIS, TIES = "last", -1, False
+CHANNELS, CHANNEL_AXIS, TIES, TABLE = "last", -1, False, "embeddings"
 List = list
 einsum, reshape, tanh, silu, transpose = ops.einsum, ops.reshape, ops.tanh, ops.silu, ops.transpose
-sigmoid, average = ops.sigmoid, ops.mean
+sigmoid, average, dropout, whole = ops.sigmoid, ops.mean, layers.Dropout, ops.convert_to_tensor
+constant_of, in_float32 = ops.stop_gradient, partial(ops.cast, dtype="float32")
+flip, channels_of = partial(ops.flip, axis=1), partial(ops.take, axis=-1)  # (N, T, M) backwards in time; of an image
 softmax, log_softmax, mean = ops.softmax, ops.log_softmax, partial(ops.mean, axis=-1, keepdims=True)
 GIVEN: list[tuple[Any, list[Array]]] = []
 
@@ -83,35 +85,13 @@ def constant(array: Array, like: Any = None) -> Any:
     return ops.convert_to_tensor(array, keras.config.dtype_policy().compute_dtype if like is None else like.dtype)
 
 
-def constant_of(x: Any) -> Any:
-    return ops.stop_gradient(x)
-
-
-def in_float32(x: Any) -> Any:
-    return ops.cast(x, "float32")
-
-
 def concat(parts: Sequence[Any], axis: int = -1) -> Any:
     return ops.concatenate(list(parts), axis)
-
-
-def whole(array: Array) -> Any:
-    """Whole numbers."""
-    return ops.convert_to_tensor(array)
-
-
-def flip(x: Any) -> Any:
-    """(N, T, M) backwards in time."""
-    return ops.flip(x, 1)
 
 
 def image_of(x: Any) -> Any:
     """(N, T, M) as an image of one channel."""
     return x[..., None]
-
-
-def channels_of(image: Any, order: Array) -> Any:
-    return ops.take(image, order, -1)
 
 
 def padded(image: Any, before: int, after: int) -> Any:
@@ -126,10 +106,6 @@ def share(layer: Any, other: Any) -> None:
     """Keras has no weight that belongs to two layers."""
 
 
-def table_of(embedding: Any) -> Any:
-    return embedding.embeddings
-
-
 def dense(kernel: Array, bias: Array | None = None) -> Any:
     return with_weights(layers.Dense(kernel.shape[1], use_bias=bias is not None), kernel, bias)
 
@@ -138,10 +114,6 @@ def activation(name: str, by_tanh: bool) -> Any:
     if name != "gelu":
         return keras.activations.get(name or "linear")
     return partial(ops.gelu, approximate=by_tanh) if by_tanh or ON_TORCH else guide.exact_gelu
-
-
-def dropout(rate: float) -> Any:
-    return layers.Dropout(rate)
 
 
 def embedding(table: Array, padding_idx: int | None) -> Any:
@@ -158,11 +130,7 @@ def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
     return with_weights(layer, gain, bias, np.zeros_like(gain), np.ones_like(gain))
 
 
-def conv(kernel: Array, bias: Array) -> Any:
-    return with_weights(layers.Conv1D(len(bias), 3, padding="same"), kernel, bias)
-
-
-def image(
+def conv(
     kernel: Array,
     bias: Array,
     stride: int = 1,
@@ -172,9 +140,9 @@ def image(
     flipped: bool = False,
 ) -> Any:
     """With one zero on each side or with none; where the stride is 2, those are a layer of their own."""
-    of, settings = FlippedImage if flipped else layers.Conv2D, {"dilation_rate": dilation, "groups": groups}
-    padding = "same" if pad and stride == 1 else "valid"
-    layer = with_weights(of(len(bias), kernel.shape[:2], stride, padding, **settings), kernel, bias)
+    of = FlippedImage if flipped else layers.Conv1D if kernel.ndim == 3 else layers.Conv2D
+    padding, settings = "same" if pad and stride == 1 else "valid", {"dilation_rate": dilation, "groups": groups}
+    layer = with_weights(of(len(bias), kernel.shape[:-2], stride, padding, **settings), kernel, bias)
     return layer if stride == 1 or not pad else keras.Sequential([layers.ZeroPadding2D(1), layer])
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.porting_zoo import EPSILON, Array, Block, Config, array_of, keep, los
 
 api: Any = sys.modules.get("paddle") or sys.modules["torch"]
 nn, F, IS_PADDLE = api.nn, api.nn.functional, api.__name__ == "paddle"
-CHANNELS, CHANNEL_AXIS = "first", 1
+CHANNELS, CHANNEL_AXIS, TABLE = "first", 1, "weight"
 TIES = not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table is multiplied with
 List = nn.LayerList if IS_PADDLE else nn.ModuleList
 softmax, log_softmax, mean = (
@@ -28,7 +29,8 @@ if IS_PADDLE:
     softmax, log_softmax = F.softmax, F.log_softmax
 einsum, reshape, tanh, silu, sigmoid = api.einsum, api.reshape, api.tanh, F.silu, F.sigmoid
 transpose = api.transpose if IS_PADDLE else api.permute
-as_tensor = api.to_tensor if IS_PADDLE else api.tensor
+as_tensor = whole = api.to_tensor if IS_PADDLE else api.tensor
+average, constant_of, flip, dropout = api.mean, api.Tensor.detach, methodcaller("flip", 1), nn.Dropout
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN if IS_PADDLE else nn.RNN}
 GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}  # Keras's, in the order of torch and Paddle
 OWN_NAMES = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih", "recurrent_bias": "bias_hh"}
@@ -77,11 +79,6 @@ def autocast(dtype: str | None) -> Any:
     return api.autocast("cpu", getattr(api, dtype or "bfloat16"), bool(dtype))
 
 
-def constant_of(x: Any) -> Any:
-    """The numbers alone, without gradients."""
-    return x.detach()
-
-
 def in_float32(x: Any) -> Any:
     return x.astype("float32") if IS_PADDLE else x.float()
 
@@ -116,26 +113,8 @@ def share(layer: Any, other: Any) -> None:
     layer.weight = other.weight
 
 
-def table_of(embedding: Any) -> Any:
-    return embedding.weight
-
-
 def concat(parts: Sequence[Any], axis: int = -1) -> Any:
     return api.concat(list(parts), axis)
-
-
-def whole(array: Array) -> Any:
-    """Whole numbers."""
-    return as_tensor(array)
-
-
-def flip(x: Any) -> Any:
-    """(N, T, M) backwards in time."""
-    return x.flip(1)
-
-
-def average(x: Any, axes: Any) -> Any:
-    return x.mean(axes)
 
 
 def image_of(x: Any) -> Any:
@@ -165,10 +144,6 @@ def activation(name: str, by_tanh: bool) -> Any:
     return {"": lambda x: x, "relu": F.relu, "tanh": api.tanh_, "silu": silu}[name]
 
 
-def dropout(rate: float) -> Any:
-    return nn.Dropout(rate)
-
-
 def embedding(table: Array, padding_idx: int | None) -> Any:
     return filled(nn.Embedding(*table.shape, padding_idx=padding_idx), weight=table)
 
@@ -185,12 +160,7 @@ def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
     return filled(of(len(bias), **{"epsilon" if IS_PADDLE else "eps": EPSILON}), weight=gain, bias=bias)
 
 
-def conv(kernel: Array, bias: Array) -> Any:
-    layer = (nn.Conv1D if IS_PADDLE else nn.Conv1d)(*kernel.shape[1:], 3, padding=1)
-    return filled(layer, weight=kernel.T, bias=bias)
-
-
-def image(
+def conv(
     kernel: Array,
     bias: Array,
     stride: int = 1,
@@ -199,10 +169,11 @@ def image(
     pad: int = 1,
     flipped: bool = False,
 ) -> Any:
-    of = FlippedImage if flipped else nn.Conv2D if IS_PADDLE else nn.Conv2d
-    each, units = kernel.shape[2:]
-    layer = of(each * groups, units, kernel.shape[:2], stride, pad, dilation, groups)
-    return filled(layer, weight=kernel.transpose(3, 2, 0, 1), bias=bias)
+    """Along time or of an image."""
+    *size, each, units = kernel.shape
+    of = FlippedImage if flipped else getattr(nn, f"Conv{len(size)}{'D' if IS_PADDLE else 'd'}")
+    layer = of(each * groups, units, size, stride, pad, dilation, groups)
+    return filled(layer, weight=np.moveaxis(kernel, (-1, -2), (0, 1)), bias=bias)
 
 
 class FlippedImage(nn.Conv2D if IS_PADDLE else nn.Conv2d):  # type: ignore[misc]

@@ -98,24 +98,20 @@ def main(framework: str) -> None:
 # What may be asked for
 
 
-def script(program: Any, folder: str, arguments: list[str], steps: int, control: bool) -> None:
-    """Run a script of the guide as if it were the whole program, but for at most so many steps."""
+def script(program: Any, folder: str, arguments: list[str], steps: int, control: bool, compat: bool = False) -> None:
+    """Run a script of a folder as if it were the whole program, but for at most so many steps; perhaps one of torch
+    in Paddle, as under `paddle.enable_compat()`."""
     os.chdir(folder)
     sys.argv = arguments
     sys.path.insert(0, folder)
     try:
-        with patch.object(Record, "training", partialmethod(_shortened, steps, control)):
+        with (
+            patch.object(Record, "training", partialmethod(_shortened, steps, control)),
+            sys.modules["paddle"].use_compat_guard(silent=True) if compat else nullcontext(),
+        ):
             runpy.run_path(arguments[0], run_name="__main__")
     finally:
         sys.path.remove(folder)
-
-
-def script_of_torch(program: Any, folder: str, arguments: list[str]) -> None:
-    """Run a script of torch, in Paddle's process under `paddle.enable_compat()`."""
-    paddle = sys.modules.get("paddle")
-    sys.argv = ["script_of_torch.py", folder, *arguments]
-    with paddle.use_compat_guard(silent=True) if paddle else nullcontext():
-        runpy.run_path(str(PROJECT / "tests" / sys.argv[0]), run_name="__main__")
 
 
 def _shortened(
@@ -184,48 +180,39 @@ def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps
     return losses
 
 
-def train_in_halves(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> None:
-    """Record a model and its optimizer before a training, in its middle and at its end; a half has so many steps."""
-    model, fed = _begun(program, config, batches)
-    optimizer = program.optimizer(program.trained(model), **config["optimizer"])
-    if hasattr(optimizer, "build"):  # of Keras, where slots are there from then on
-        optimizer.build(program.trained(model))
-    for name in ("start", "middle", "end"):
-        if name != "start":
-            _go_on(program, model, optimizer, config, fed, steps)
-        _record_moment(Path(folder) / name, model, optimizer)
-
-
-def train_second_half(
-    program: Any, folder: str, config: dict[str, Any], batches: str, steps: int, weights: str, optimizer: str
+def train_halves(
+    program: Any,
+    folder: str,
+    config: dict[str, Any],
+    batches: str,
+    steps: int,
+    moments: list[str],
+    weights: str = "",
+    optimizer: str = "",
 ) -> None:
-    """Go on with weights of a file, and with the optimizer as the framework's own loads it; record that, and the
-    end."""
+    """Record a model and its optimizer at moments between which there are so many steps of a training. It may go on
+    with weights of a file, and with the optimizer as the framework's own loads it."""
     model, fed = _begun(program, config, batches)
-    program.load(model, load_file(weights))
+    if weights:
+        program.load(model, load_file(weights))
     made = program.optimizer(program.trained(model), **config["optimizer"])
-    program.load_optimizer(model, made, optimizer)
-    _record_moment(Path(folder) / "loaded", model, made)
-    _go_on(program, model, made, config, fed, steps)
-    _record_moment(Path(folder) / "end", model, made)
+    if optimizer:
+        program.load_optimizer(model, made, optimizer)
+    elif hasattr(made, "build"):  # of Keras, where slots are there from then on
+        made.build(program.trained(model))
+    for moment in moments:
+        for step in range(steps if moment != moments[0] else 0):
+            _, _, gradients = program.backward(model, fed[step % len(fed)], config)
+            program.update(model, made, gradients)
+        record = Record(Path(folder) / moment)
+        record.model(model)
+        record.optimizer(made)
 
 
 def run_program(program: Any, text: str, arguments: list[str]) -> None:
     """What would otherwise be run in a process of its own: `python -c TEXT ARGUMENTS`."""
     with patch.object(sys, "argv", ["-c", *arguments]):
         exec(text, {})
-
-
-def _go_on(program: Any, model: Any, optimizer: Any, config: dict[str, Any], fed: Any, steps: int) -> None:
-    for step in range(steps):
-        _, _, gradients = program.backward(model, fed[step % len(fed)], config)
-        program.update(model, optimizer, gradients)
-
-
-def _record_moment(folder: Path, model: Any, optimizer: Any) -> None:
-    record = Record(folder)
-    record.model(model)
-    record.optimizer(optimizer)
 
 
 def record_small(program: Any, folder: str) -> dict[str, str]:

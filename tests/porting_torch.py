@@ -24,20 +24,6 @@ class Uncorrected(torch.optim.Adam):
         group.update(own)
 
 
-class Counted(torch.optim.Adam):
-    """Adam that counts its first step as its second."""
-
-    def step(self) -> None:
-        for weight in self.param_groups[0]["params"]:
-            if weight.grad is not None and not self.state[weight]:
-                zeros = (torch.zeros_like(weight) for _ in range(2))
-                self.state[weight] = {
-                    "step": torch.ones(()),
-                    **dict(zip(("exp_avg", "exp_avg_sq"), zeros, strict=True)),
-                }
-        super().step()
-
-
 def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
     weights = weights[more.get("unlisted", 0) :]
     if more.get("excluded"):  # from weight decay
@@ -49,8 +35,11 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
         made = torch.optim.RMSprop(weights, rate, more["momentum"], more["epsilon"], momentum=more.get("heavy", 0.0))
     else:
         kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        kind = Uncorrected if more.get("uncorrected") else Counted if more.get("counter") else kinds[name]
+        kind = Uncorrected if more.get("uncorrected") else kinds[name]
         made = kind(weights, rate, (more["momentum"], more["beta_2"]), more["epsilon"], decay)
+        for weight in weights if more.get("counter") else ():  # counts its first step as its second
+            zeros = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+            made.state[weight] = {"step": torch.ones(()), **zeros}
     if clip:
         made.register_step_pre_hook(lambda optimizer, *_: clipped(optimizer, clip, more.get("norm", "all")))
     if "warmup" in more:

@@ -7,6 +7,7 @@ which is porting_modules or porting_keras.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,21 @@ class Block:
     `computed` says how it computes, which is something else where that is the planted mistake."""
 
     api: Any
+    axes = ""  # of the weights that NumPy makes: names of sizes, or products
     w: dict[str, Array]  # the weights as no framework has them: kernels are (inputs, outputs)
     config: Config
     computed: Config
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        """Of the weights that NumPy makes."""
-        return {}
+    @classmethod
+    def shapes(cls, config: Config, width: int) -> Shapes:
+        """Those of the weights; the sizes are the configuration's, and the width of the model."""
+        sizes = {**config, "width": width}
+
+        def shape(axes: str) -> tuple[int, ...]:
+            return tuple(prod(int(sizes.get(name, name)) for name in axis.split("*")) for axis in axes.split())
+
+        weights = dict(weight.split(": ") for weight in cls.axes.split(", ") if weight)
+        return {name: shape(axes) for name, axes in weights.items()}
 
     def own(self, name: str, array: Array) -> None:
         """Make a parameter of this layer's own."""
@@ -92,9 +100,7 @@ def side_by_side(arrays: Sequence[Array], groups: int) -> Array:
 
 
 class Dense(Block):
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {"kernel": (width, width), "bias": (width,)}
+    axes = "kernel: width width, bias: width"
 
     def arrange(self) -> None:
         self.inner = self.api.dense(self.w["kernel"], self.w["bias"])
@@ -146,11 +152,10 @@ class Attention(Block):
     """Attention of grouped heads. The framework's own may mask "padding", or "words" by mistake, and another one be
     "causal", or that one position too far."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        queries, keys = config["heads"] * config["size"], config["groups"] * config["size"]
-        kernels = {"q": (width, queries), "k": (width, keys), "v": (width, keys), "o": (queries, width)}
-        return kernels | {f"{name}_bias": shape[1:] for name, shape in kernels.items()}
+    axes = (
+        "q: width heads*size, k: width groups*size, v: width groups*size, o: heads*size width, "
+        "q_bias: heads*size, k_bias: groups*size, v_bias: groups*size, o_bias: width"
+    )
 
     def arrange(self) -> None:
         if self.config["cut"] == "framework":
@@ -201,10 +206,7 @@ class Attention(Block):
 class Mlp(Block):
     """SwiGLU."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        units = config["units"]
-        return {"gate": (width, units), "up": (width, units), "down": (units, width)}
+    axes = "gate: width units, up: width units, down: units width"
 
     def arrange(self) -> None:
         self.pack(self.config["units"])
@@ -219,10 +221,7 @@ class Mlp(Block):
 class Experts(Block):
     """All experts compute, and a router weighs them."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        number, units = config["experts"], config["units"]
-        return {"router": (width, number), "w1": (number, width, units), "w2": (number, units, width)}
+    axes = "router: width experts, w1: experts width units, w2: experts units width"
 
     def arrange(self) -> None:
         api, cut = self.api, self.config["cut"]
@@ -247,9 +246,7 @@ class Experts(Block):
 class Stack(Block):
     """Layers of one shape."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {"kernel": (config["layers"], width, width), "bias": (config["layers"], width)}
+    axes = "kernel: layers width width, bias: layers width"
 
     def arrange(self) -> None:
         api, kernels, biases = self.api, self.w["kernel"], self.w["bias"]
@@ -272,17 +269,13 @@ class Stack(Block):
 class Image(Block):
     """A convolution of (N, T, M) as an image with one channel, and a dense layer of all that comes of it."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        channels = config["channels"]
-        inputs = config["time"] * width * channels
-        return {"kernel": (3, 3, 1, channels), "bias": (channels,), "dense": (inputs, width)}
+    axes = "kernel: 3 3 1 channels, bias: channels, dense: time*width*channels width"
 
     def arrange(self) -> None:
         kernel = self.w["dense"]
         if self.config["cut"] == "first":
             kernel = np.moveaxis(kernel.reshape(-1, self.config["channels"], kernel.shape[-1]), 1, 0)
-        self.conv = self.api.image(self.w["kernel"], self.w["bias"])
+        self.conv = self.api.conv(self.w["kernel"], self.w["bias"])
         self.dense = self.api.dense(kernel.reshape(self.w["dense"].shape))
 
     def compute(self, x: Any, ids: Any) -> Any:
@@ -305,9 +298,9 @@ class ConvNet(Block):
 
     def arrange(self) -> None:
         settings = {name: self.computed.get(name, 1) for name in ("stride", "dilation", "groups")}
-        self.first = self.api.image(self.w["first"], self.w["first_bias"])
+        self.first = self.api.conv(self.w["first"], self.w["first_bias"])
         own = {"pad": 0, "flipped": self.computed.get("flipped", False)}
-        self.second = self.api.image(self.w["second"], self.w["second_bias"], **settings, **own)
+        self.second = self.api.conv(self.w["second"], self.w["second_bias"], **settings, **own)
         self.dense = self.api.dense(self.w["dense"])
 
     def compute(self, x: Any, ids: Any) -> Any:
@@ -333,10 +326,10 @@ class UNet(Block):
 
     def arrange(self) -> None:
         w, settings = self.w, {"flipped": self.computed.get("flipped", False)}
-        self.enter = self.api.image(w["enter"], w["enter_bias"])
-        self.down = self.api.image(w["down"], w["down_bias"], stride=2, pad=1)
+        self.enter = self.api.conv(w["enter"], w["enter_bias"])
+        self.down = self.api.conv(w["down"], w["down_bias"], stride=2, pad=1)
         self.up = self.api.image_transposed(w["up"], w["up_bias"], self.computed.get("crop", 1), **settings)
-        self.out = self.api.image(w["out"], w["out_bias"])
+        self.out = self.api.conv(w["out"], w["out_bias"])
 
     def compute(self, x: Any, ids: Any) -> Any:
         api = self.api
@@ -360,7 +353,7 @@ class Vit(Block):
 
     def arrange(self) -> None:
         api, w, size = self.api, self.w, self.config["size"]
-        self.patches = api.image(w["patches"], w["patches_bias"], stride=2, pad=0)
+        self.patches = api.conv(w["patches"], w["patches_bias"], stride=2, pad=0)
         self.own("token", w["token"])
         self.own("positions", w["positions"])
         self.norm = api.norm("layernorm", {name: w[name] for name in ("gain", "shift")}, EPSILON)
@@ -403,12 +396,7 @@ class FeedForward(Block):
     """A norm, two dense layers with an activation between, and a residual around all. The residual may be otherwise:
     "post" norms the sum, "normed" adds to what is normed, and "none" to nothing."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {
-            "gain": (width,), "shift": (width,), "up": (width, config["units"]), "up_bias": (config["units"],),
-            "down": (config["units"], width), "down_bias": (width,),
-        }  # fmt: skip
+    axes = "gain: width, shift: width, up: width units, up_bias: units, down: units width, down_bias: width"
 
     def arrange(self) -> None:
         api, w, norm = self.api, self.w, {"kind": "layernorm", "cut": "framework", **self.computed.get("norm", {})}
@@ -430,9 +418,7 @@ class FeedForward(Block):
 class Gated(Block):
     """The tanh of one dense layer times the sigmoid of another, as in WaveNet."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {"filter": (width, width), "gate": (width, width), "out": (width, width)}
+    axes = "filter: width width, gate: width width, out: width width"
 
     def arrange(self) -> None:
         self.filter, self.gate, self.out = (self.api.dense(self.w[name]) for name in ("filter", "gate", "out"))
@@ -497,9 +483,7 @@ class Recurrent(Block):
 
 
 class WeightNormed(Block):
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {"g": (width,), "v": (width, width), "bias": (width,)}
+    axes = "g: width, v: width width, bias: width"
 
     def arrange(self) -> None:
         self.inner = self.api.weight_normed(self.w["g"], self.w["v"], self.w["bias"])
@@ -576,7 +560,7 @@ class Model(Block):
             x = x + off["gradient"] * (x - self.api.constant_of(x))
         x = enlarged(x, off.get("head"))
         if self.head is None:
-            return x @ self.api.transpose(self.api.table_of(self.embedding), (1, 0))
+            return x @ self.api.transpose(getattr(self.embedding, self.api.TABLE), (1, 0))
         return keep(self.head(x))
 
 
@@ -584,28 +568,9 @@ def enlarged(x: Any, share: float | None) -> Any:
     return x if share is None else x * (1 + share)
 
 
-KINDS: dict[str, Any] = {
-    "attention": Attention,
-    "mlp": Mlp,
-    "experts": Experts,
-    "stack": Stack,
-    "image": Image,
-    "recurrent": Recurrent,
-    "weight_norm": WeightNormed,
-    "layernorm": Norm,
-    "rmsnorm": Norm,
-    "dense": Dense,
-    "conv": OfChannels,
-    "batchnorm": OfChannels,
-    "dropout": Dropout,
-    "scale": Scale,
-    "convnet": ConvNet,
-    "unet": UNet,
-    "vit": Vit,
-    "positions": Positions,
-    "feedforward": FeedForward,
-    "gated": Gated,
-}
+KINDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in Block.__subclasses__()}
+KINDS |= {"layernorm": Norm, "rmsnorm": Norm, "weight_norm": WeightNormed}
+KINDS |= {"conv": OfChannels, "batchnorm": OfChannels}
 
 
 def exchanged(*names: str) -> Any:

@@ -18,7 +18,7 @@ from benchmarks.compare.record import Side as ReadSide
 from benchmarks.compare.tables import lines
 from common.errors import CannotBeginError
 from tests.porting_pairs import ADAM, DENSE, SGD, WORDS, rounded, write_batches
-from tests.porting_side import FRAMEWORKS, Side, run_program, train_in_halves, train_second_half
+from tests.porting_side import FRAMEWORKS, Side, run_program, train_halves
 from tests.program import refusal, rosetta
 from tests.records import RATE, SLOTS, changed, edited, tagger, write
 
@@ -51,6 +51,11 @@ def config_of(name: str) -> dict[str, Any]:
     return {**base, "blocks": blocks, "optimizer": optimizer}
 
 
+def asked(name: str, folder: Path, *moments: str) -> dict[str, Any]:
+    batches = folder / "batches.safetensors"
+    return {"config": config_of(name), "batches": batches, "steps": HALF, "moments": moments or ("loaded", "end")}
+
+
 def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide], folder: Path) -> None:
     """Carry weights and optimizer into a folder and have the other framework go on with them."""
     pairing, weights, optimizer = paired(*sides), folder / "weights.safetensors", folder / FILES[sides[1].framework]
@@ -59,8 +64,7 @@ def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide],
     state = carried_optimizer(pairing)
     check_optimizer_file(optimizer, weights, sides[1], state)
     write_optimizer(optimizer, sides[1], state)
-    files = {"batches": folder.parent / "batches.safetensors", "weights": weights, "optimizer": optimizer}
-    side.start(train_second_half, folder=folder, config=config_of(name), steps=HALF, **files)
+    side.start(train_halves, folder=folder, **asked(name, folder.parent), weights=weights, optimizer=optimizer)
 
 
 def error(left_end: Path, right_end: Path) -> float:
@@ -90,8 +94,8 @@ def test_five_steps_carried_and_five_more_are_ten(started: dict[str, Side], tmp_
     write_batches(tmp_path / "batches.safetensors")
     for name in TRAININGS:
         for framework, side in started.items():
-            asked = {"config": config_of(name), "batches": tmp_path / "batches.safetensors", "steps": HALF}
-            side.start(train_in_halves, folder=tmp_path / f"{name}-{framework}", **asked)
+            moments = asked(name, tmp_path, "start", "middle", "end")
+            side.start(train_halves, folder=tmp_path / f"{name}-{framework}", **moments)
     for side in started.values():
         for _ in TRAININGS:
             side.wait()
@@ -161,6 +165,13 @@ SCHEDULED = {"class": "SGD", "settings": {"momentum": 0.9, "learning_rate": "Dec
 HALF_PRECISION = of_optimizer(settings={"_multi_precision": True}, precision="bfloat16")
 UNBUILT = {"0": "|iteration"}
 SGD_ALONE, LION = {"class": "SGD"}, {"class": "Lion"}
+
+
+def of_optax(said: dict[str, Any]) -> None:
+    said["framework"].update(name="flax")
+    said["optimizer"].update(classes=["scale_by_adam", "scale"], keys={})
+
+
 REFUSED: dict[str, tuple[Change, Change, str]] = {
     "no optimizer": (lambda said: said.update(optimizer=None), nothing, "left lacks the optimizer; record it"),
     "a former recorder": (nothing, of_optimizer(keys={}), "like lacks the optimizer; record it with the present"),
@@ -169,6 +180,7 @@ REFUSED: dict[str, tuple[Change, Change, str]] = {
     ),
     "another kind": (of_optimizer(**SGD_ALONE), nothing, "left is SGD with no slots, and that of like is Adam with"),
     "a kind nobody carries": (of_optimizer(**LION), nothing, "is Lion, which is not carried; try SGD, Adam"),
+    "a state of optax": (nothing, of_optax, "of like is Adam, which is not carried; try another framework"),
     "amsgrad": (nothing, of_optimizer(settings={"amsgrad": True}), "with the same momentum, centered, amsgrad"),
     "master weights": (HALF_PRECISION, nothing, "left keeps master weights, which are not carried"),
     "no counter": (of_optimizer(counters=[]), nothing, r'no step counter, .* as "counters": \[100000\]'),
@@ -187,13 +199,6 @@ def test_an_optimizer_that_cannot_be_carried_is_refused_in_a_sentence(name: str,
     with pytest.raises(CannotBeginError, match=words) as refused:
         carried_optimizer(paired(ReadSide(left), ReadSide(like)))
     assert "\n" not in str(refused.value)
-
-
-def test_a_state_of_optax_is_refused(tmp_path: Path) -> None:
-    of_optax = of_optimizer(classes=["scale_by_adam", "scale"], keys={})
-    left, like = middle(tmp_path / "left", "torch"), middle(tmp_path / "like", "flax", of_optax)
-    with pytest.raises(CannotBeginError, match="of like is Adam, which is not carried; try another framework"):
-        carried_optimizer(paired(ReadSide(left), ReadSide(like)))
 
 
 def test_a_slot_of_another_shape_is_refused(tmp_path: Path) -> None:

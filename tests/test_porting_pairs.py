@@ -15,7 +15,7 @@ from benchmarks.compare.record import Side as Recorded
 from tests.porting_guide import BLOCK, GUIDE, PICTURE, SCRIPTS, Session
 from tests.porting_mistakes import answer, planted
 from tests.porting_pairs import of_five_noises, random_pair, recorded, told, wrong_of
-from tests.porting_side import FRAMEWORKS, Side, run_program, script_of_torch
+from tests.porting_side import FRAMEWORKS, Side, script
 
 # Which check is the worst of the trajectory, and what bounds it, is a matter of rounding.
 WORST = re.compile(r"^(trajectory +\d+).*", re.MULTILINE)
@@ -71,26 +71,19 @@ def test_no_correct_pair_is_taken_for_wrong_by_bounds_that_are_measured_and_five
 
 
 def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side], tmp_path: Path) -> None:
-    started["torch"].start(script_of_torch, folder=tmp_path / "torch", arguments=[])
-    for name, arguments in {"paddle": [], "wrong": ["wrong"]}.items():
-        started["paddle"].start(script_of_torch, folder=tmp_path / name, arguments=arguments)
-    for name in ("torch", "paddle", "paddle"):
-        started[name].wait()
+    for name in ("torch", "paddle", "wrong"):
+        side, more = ("torch" if name == "torch" else "paddle"), ["wrong"] * (name == "wrong")
+        arguments = ["script_of_torch.py", str(tmp_path / name), *more]
+        asked = {"folder": PROJECT / "tests", "arguments": arguments, "compat": side == "paddle"}
+        started[side].start(script, **asked, steps=1, control=False)
+    for side in ("torch", "paddle", "paddle"):
+        started[side].wait()
     torch, paddle, wrong = (Recorded(tmp_path / name) for name in ("torch", "paddle", "wrong"))
     assert "compat.Linear" in paddle.owners["hidden.weight"].classes
     found = compare_records(torch, paddle)
     assert found.passed, told(found)
     assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.climbed}
     assert "hidden kernel" in compare_records(torch, wrong).explanation[1]
-
-
-def test_an_answer_that_a_failed_test_did_not_wait_for_is_not_taken_for_the_next_one(
-    side_of: Callable[[str], Side],
-) -> None:
-    side_of("torch").start(run_program, text="1 / 0", arguments=[])
-    side = side_of("torch")
-    side.start(run_program, text="pass", arguments=[])
-    assert side.wait() is None
 
 
 def same(printed: str, shown: str) -> bool:

@@ -16,7 +16,7 @@ from backends import BASELINE
 from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Certificate, Rung
 from benchmarks.in_child import Profile, Visit, WarmUp
-from benchmarks.measure.lines import Line, Round, Start, append_line, create_lines
+from benchmarks.measure.lines import Line, Round, Start, append_line
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, rows_of
 from benchmarks.measure.recording import (
     FORMATS,
@@ -41,6 +41,7 @@ CYCLES = 4
 STEPS = 7  # timed in a visit
 LEAD = 8  # steps of a visit that do not count
 KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "products")]
+SHOWN = [ShownSentence("It is red.", ["C'est rouge."], False), ShownSentence("Is it red?", ["Est-ce rouge ?"], True)]
 SIZES = Sizes(640, 24, 42, 60, 75)
 FLOPS = 2e11  # of a large matrix product
 
@@ -88,16 +89,6 @@ def plan_of(
     return Plan(data, TrainConfig(), 256, "cpu", 2, rows, within, budget, baseline)
 
 
-def head_of(plan: Plan) -> Head:
-    shown = [
-        ShownSentence("It is red.", ["C'est rouge."], False),
-        ShownSentence("Is it red?", ["Est-ce rouge ?"], True),
-    ]
-    corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, shown)
-    format = "rosetta-benchmark"
-    return Head(format, FORMATS[format], MACHINE, "2026-07-01T10:00:00Z", plan, corpus)
-
-
 def recording(
     plan: Plan | None = None,
     seconds: Mapping[str, float] = SECONDS,
@@ -113,14 +104,17 @@ def recording(
     Rows as installed and decoding take part in the last `extra` rounds. In the cycles named in `busy`, by round from
     1 and place from 0, half a core is at work elsewhere.
     """
-    plan = plan or plan_of(seconds)
+    plan, format = plan or plan_of(seconds), "rosetta-benchmark"
     rng = np.random.default_rng(seed)
-    made = Recording(Path("made.jsonl"), head_of(plan))
+    corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
+    head = Head(format, FORMATS[format], MACHINE, "2026-07-01T10:00:00Z", plan, corpus)
+    made = Recording(Path("made.jsonl"), head)
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
     plain = [n for n in matched if not plan.rows[n].control]
-    made.lines += [Certified(n, certificate()) for n in plain]
-    made.lines += [decoded(n, plan.rows[n]) for n in plain]
-    made.lines += [row_profile(n, plan.rows[n]) for n in plain]
+    for n in plain:
+        flops = None if plan.rows[n].reduced or plan.rows[n].backend == BASELINE else FLOPS
+        profile = RowProfile(n, Profile(3, 0.2, 0.15, KERNELS, 0.006), flops)
+        made.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
     level = 0.0
     for number in range(1, rounds + 1):
         last = number > rounds - extra
@@ -138,7 +132,7 @@ def recording(
                 times = step * np.exp(own + rng.normal(0, noise.step, LEAD + STEPS))
                 visits.append(visit(n, times.tolist()))
             if (number, place) in busy:
-                visits[-1] = msgspec.structs.replace(visits[-1], others=0.5, tries=4)
+                visits = [msgspec.structs.replace(one, others=0.5, tries=4) for one in visits]
             cycles.append(visits)
         starts = [Start(n, 2.5, facts(plan.rows[n]), WarmUp(1.0, [0.1] * 4, 600_000_000)) for n in numbers]
         made.lines.append(Round(number, "training", starts, cycles, 60.0))
@@ -184,14 +178,9 @@ def decoded(number: int, row: Row) -> Decoded:
     return Decoded(number, sentences, 0.001, (2000, 40), 100, scores)
 
 
-def row_profile(number: int, row: Row) -> RowProfile:
-    flops = None if row.reduced or row.backend == BASELINE else FLOPS
-    return RowProfile(number, Profile(3, 0.2, 0.15, KERNELS, 0.006), flops)
-
-
 def written(made: Recording, path: Path) -> Recording:
     """The recording in a file, read from there."""
-    create_lines(path, made.head)
+    Recording.create(path, made.head)
     for line in made.lines:
         append_line(path, line)
     return Recording.read(path)
@@ -213,16 +202,16 @@ def each_visit(made: Recording, change: Callable[[Round, Visit], Visit]) -> Reco
     return changed(made, Round, altered)
 
 
-def slowed(made: Recording, label: str, factor: float) -> Recording:
-    """The recording with every step and call of a row taking `factor` times as long."""
-    (row,) = (index for index, row in enumerate(made.plan.rows) if row.label == label)
-    return each_visit(made, lambda line, old: stretched(old, factor) if old.row == row else old)
+def slowed(made: Recording, factor: float, label: str = "") -> Recording:
+    """The recording with every step and call of a row, or of all rows, taking `factor` times as long."""
 
+    def change(_: Round, old: Visit) -> Visit:
+        if label and made.plan.rows[old.row].label != label:
+            return old
+        lead, steps = ([factor * seconds for seconds in times] for times in (old.lead, old.steps))
+        return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
 
-def stretched(old: Visit, factor: float) -> Visit:
-    """The visit with everything in it taking `factor` times as long."""
-    lead, steps = ([factor * seconds for seconds in times] for times in (old.lead, old.steps))
-    return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
+    return each_visit(made, change)
 
 
 def on_machine(made: Recording, **facts: Any) -> Recording:

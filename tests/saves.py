@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backends.process.parent import SCRATCH
 from benchmarks.commands import report
-from benchmarks.measure.lines import append_line, content_of, create_lines, cut_torn_line, only_writer
+from benchmarks.measure.lines import append_line, content_of, cut_torn_line, only_writer
 from benchmarks.measure.recording import Recording
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED, temporary_folder
@@ -98,7 +98,7 @@ def new_run_is_whole(folder: Path) -> bool:
 
 def begin_recording(folder: Path) -> None:
     with only_writer(folder / "a.jsonl", new=True):
-        create_lines(folder / "a.jsonl", SMALL.head)
+        Recording.create(folder / "a.jsonl", SMALL.head)
 
 
 def recording_is_begun(folder: Path) -> bool:

@@ -1,18 +1,15 @@
 """The comparer: equal arrays pass, and every way of not being equal fails, with its place."""
 
-from collections.abc import Callable
 from functools import partial
 from math import inf
 
 import numpy as np
 import pytest
 
-from benchmarks.compare.bounds import TOLERANCES, TOLERANCES_OF_ANY_MODEL
 from benchmarks.compare.comparer import Check, Item, judge, largest, largest_difference, pieces
 
 Array = np.ndarray
 SCALES = {"absolute": {"scale": 1.0}, "largest": {"scale": None}, "relative": {"scale": 1.0, "relative": True}}
-scales = pytest.mark.parametrize("scale", SCALES)
 
 
 def array(*shape: int) -> Array:
@@ -27,21 +24,19 @@ def compared(got: Array, expected: Array, scale: str = "absolute", dtype: str | 
     return judge(item, partial(Check, "torch", "", "float64"))
 
 
-@scales
-@pytest.mark.parametrize("shape", [(), (1,), (5, 7), (2, 3, 4)])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("shape", [(), (2, 3, 4)])
 def test_equal_arrays_have_no_error_and_one_number_that_is_off_is_found(scale: str, shape: tuple[int, ...]) -> None:
-    expected = array(*shape)
-    assert compared(expected.copy(), expected, scale).error == 0
-    zeros, got = np.zeros(shape), np.zeros(shape)
-    assert compared(zeros.copy(), zeros, scale).error == 0
-    where = tuple(size - 1 for size in shape)
+    for expected in (array(*shape), np.zeros(shape)):
+        assert compared(expected.copy(), expected, scale).error == 0
+    where, got = tuple(size - 1 for size in shape), np.zeros(shape)
     got[where] = 1.0
-    found = compared(got, zeros, scale)
+    found = compared(got, np.zeros(shape), scale)
     assert found.error >= 1
     assert (found.where, found.note) == (where, "got 1.0, expected 0.0")
 
 
-SHAPES = [((3, 4), (4, 3)), ((12,), (3, 4)), ((1, 4), (3, 4)), ((4,), (3, 4)), ((), (1,)), ((3, 4, 1), (3, 4))]
+SHAPES = [((3, 4), (4, 3)), ((12,), (3, 4)), ((1, 4), (3, 4)), ((), (1,))]
 
 
 @pytest.mark.parametrize(("got", "expected"), SHAPES)
@@ -50,14 +45,14 @@ def test_another_shape_fails_even_where_it_would_broadcast(got: tuple[int, ...],
     assert (found.error, found.note, found.passed) == (inf, f"shape {got}, expected {expected}", False)
 
 
-@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32"), ("float16", "float32")])
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32")])
 def test_another_dtype_than_promised_fails(dtypes: tuple[str, str]) -> None:
     got, promised = dtypes
     found = compared(np.ones(3, got), np.ones(3), dtype=promised)
     assert (found.error, found.note) == (inf, f"dtype {got}, expected {promised}")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("sides", [("got",), ("expected",), ("got", "expected")])
 def test_a_number_that_is_not_finite_fails_on_either_side_and_on_both(value: float, sides: tuple[str, ...]) -> None:
     both = {"got": array(4, 5), "expected": array(4, 5)}
@@ -67,17 +62,14 @@ def test_a_number_that_is_not_finite_fails_on_either_side_and_on_both(value: flo
     assert (found.error, found.note) == (inf, f"the array that was {sides[0]} is not finite at [2, 3]")
 
 
-def swapped_gates(kernel: Array) -> Array:
-    i, f, c, o = np.split(kernel, 4, axis=-1)
-    return np.concatenate([i, c, f, o], axis=-1)
-
-
-@scales
-@pytest.mark.parametrize("change", [np.transpose, swapped_gates, lambda values: np.roll(values, 1, 0), np.negative])
-def test_a_rearranged_square_matrix_is_far_off(scale: str, change: Callable[[Array], Array]) -> None:
-    """Though the numbers, their mean and their norm may be the same."""
+@pytest.mark.parametrize("order", [[0, 2, 1, 3], [1, 2, 3, 0]], ids=["gates", "rolled"])
+def test_a_rearranged_square_matrix_is_far_off(order: list[int]) -> None:
+    """Though the numbers, their mean and their norm are the same."""
     expected = array(8, 8)
-    assert compared(np.ascontiguousarray(change(expected)), expected, scale).error > 0.1
+    quarters = np.split(expected, 4, axis=-1)
+    for scale in SCALES:
+        for got in (np.concatenate([quarters[place] for place in order], axis=-1), np.ascontiguousarray(expected.T)):
+            assert compared(got, expected, scale).error > 0.1
 
 
 def test_each_scale_measures_what_it_says_in_float64() -> None:
@@ -87,13 +79,6 @@ def test_each_scale_measures_what_it_says_in_float64() -> None:
     assert {scale: check.error for scale, check in found.items()} == pytest.approx(expected_errors)
     assert [check.where for check in found.values()] == [(0,), (0,), (1,)]
     assert 1e-9 < compared(array(50, 50).astype(np.float32), array(50, 50)).error < 2e-7
-
-
-def test_a_coarser_precision_is_held_less_closely_everywhere() -> None:
-    for bounds in TOLERANCES.values():
-        assert 0 < bounds["float64"] < bounds["float32"] <= 1e-5 < bounds["bfloat16"] < 0.1
-    for bounds in TOLERANCES_OF_ANY_MODEL.values():
-        assert 0 < bounds["float64"] < bounds["float32"] < bounds["bfloat16"]
 
 
 def test_large_arrays_are_compared_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

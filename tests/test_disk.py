@@ -21,13 +21,13 @@ from backends.numpy_backend import NumpyBackend
 from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
 from benchmarks.commands import measure
-from benchmarks.measure.lines import create_lines
+from benchmarks.measure.recording import Recording
 from common import run_directory
 from common.errors import RosettaError, in_words
 from common.files import UNFINISHED, write_atomically
 from common.run_directory import RunDirectory
 from common.tensors import Batch
-from tests.recordings import head_of, plan_of
+from tests.recordings import plan_of, recording
 from tests.saves import SAVES, TEMPORARY
 from tests.small_run import CONFIGS, MODEL, PAIRS, VOCABULARIES, create
 
@@ -79,7 +79,7 @@ def test_what_is_saved_is_on_the_disk(tmp_path: Path, name: str) -> None:
 
 def test_a_recording_in_a_new_folder_is_on_the_disk(tmp_path: Path) -> None:
     with on_the_disk(tmp_path):
-        create_lines(tmp_path / "results" / "a.jsonl", head_of(plan_of()))
+        Recording.create(tmp_path / "results" / "a.jsonl", recording(rounds=0).head)
 
 
 @contextmanager

@@ -39,8 +39,6 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
     [
         "",
         "--backends torch --threads 1 --within 2% --budget 10m",
-        "--within 2.5% --budget 1000000s",
-        "--budget 10m",
         "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 --skip-bad-lines",
         f"--device gpu --backends numpy --python numpy={sys.executable}",
         "--data 'a corpus; rm -rf /.txt' --run 'a run'",
@@ -61,18 +59,11 @@ def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:
     def labels(*names: str, careful: bool = False) -> list[str]:
         return [row.label for row in rows_of(names, careful=careful)]
 
-    assert labels("keras:example", "torch:bfloat16", "torch")[:3] == ["keras:example", "torch:bfloat16", "torch"]
-    assert labels("torch:bfloat16", "torch")[2:] == ["torch, as installed"]
-    assert labels("torch:bfloat16", "torch", careful=True)[2:] == ["torch, control", "torch, as installed"]
-    assert labels("torch:bfloat16", careful=True)[1:] == ["torch:bfloat16, control"]
-    found = plan_of(["torch", "torch:bfloat16", "keras"], within=0.02)
-    assert found.question == [Row("torch"), Row("keras")]
-    assert Row("torch", control=True) in found.rows
+    both = ["torch:bfloat16", "torch"]
+    assert labels(*both) == [*both, "torch, as installed"]
+    assert labels(*both, careful=True) == [*both, "torch, control", "torch, as installed"]
+    assert plan_of([*both, "keras"]).question == [Row("torch"), Row("keras")]
     assert plan_of(["torch:bfloat16"]).question == [Row("torch:bfloat16")]
-    assert not Row("jax:magic").reduced, "a backend that is not in our table"
-    assert [plan_of(within=within).careful for within in (0.02, 0.07)] == [True, False]
-    with pytest.raises(CannotBeginError, match="there is no backend to measure"):
-        rows_of([])
 
 
 def test_rows_of_other_interpreters_are_called_by_version(monkeypatch) -> None:
@@ -80,19 +71,10 @@ def test_rows_of_other_interpreters_are_called_by_version(monkeypatch) -> None:
     (own, other, _, elsewhere) = rows_of(["numpy"], [f"numpy={sys.executable}"] * 2)
     assert own.called == ""
     assert other.python == elsewhere.python == sys.executable
-    assert other.label == f"numpy {__import__('numpy').__version__}"
-    assert elsewhere.label == f"{other.label}, as installed"
-    monkeypatch.setattr(
-        plan, "interpreter_versions", lambda python, *_: ("3.11" if "sh" in python else "3.12", "9.1")
-    )
-    labels = [row.label for row in rows_of([], [f"torch=/bin/{program}" for program in ("ls", "cat", "sh", "cp")])]
-    assert labels[:4] == [
-        "torch 9.1",
-        "torch 9.1 under Python 3.12",
-        "torch 9.1 under Python 3.11",
-        "torch 9.1 number 2",
-    ]
-    assert len(set(labels)) == len(labels) == 8
+    assert elsewhere.label == f"numpy {__import__('numpy').__version__}, as installed"
+    monkeypatch.setattr(plan, "interpreter_versions", lambda python, *_: ("3.12", "9.1"))
+    labels = [row.label for row in rows_of([], [f"torch=/bin/{program}" for program in ("ls", "cat", "cp")])]
+    assert labels[:3] == ["torch 9.1", "torch 9.1 under Python 3.12", "torch 9.1 number 2"]
 
 
 def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -105,12 +87,11 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
         "--backends jax": "there is no backend",
         "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
         "--backends numpy --run nowhere": "nowhere is not a run",
+        "--resume": "cannot be opened: No such file",
+        "--resume --within 3%": "leave out --within",
     }
-    for typed, said in expected.items():
-        assert said in refusal(2, "bench", *typed.split(), *out), typed
-    assert "--out" in refusal(2, "bench", "--resume")
-    assert "cannot be opened: No such file" in refusal(2, "bench", "--resume", *out)
-    assert "leave out --within" in refusal(2, "bench", "--resume", *out, "--within", "3%")
+    for typed, message in expected.items():
+        assert message in refusal(2, "bench", *typed.split(), *out), typed
     assert not list(tmp_path.iterdir())
 
 
@@ -124,8 +105,6 @@ def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp
     other = f"numpy={sys.executable}"
     told = refusal(2, "bench", "--resume", "--out", path, "--python", other)
     assert f"has other interpreters; if you trust these programs, add --python numpy={program}" in told
-    with pytest.raises(CannotBeginError, match=f"add --python numpy={program}"):
-        require_named(made, [], path)
     with pytest.raises(CannotBeginError, match="leave out --python"):
         require_named(plan_of(SECONDS), [other], path)
     require_named(made, [f"numpy={program}"], path)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from markdown_it.token import Token
 from rich.console import Console
 
 from backends import TABLE, colour_of
-from benchmarks.measure.recording import Certified, Decoded
+from benchmarks.measure.recording import Certified
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report import page, render
 from benchmarks.report.render import Bar, Report, chart
@@ -28,24 +27,6 @@ CUT = """
   return inner.left < outer.left - 1 || inner.right > outer.right + 1;
 }).map(text => text.textContent))
 """
-
-
-class Read(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(page.replace(page[page.index("<style>") : page.index("</style>")], ""))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -87,24 +68,18 @@ def test_a_verdict_has_its_number(estimate: Estimate, words: str) -> None:
     assert render.verdict(estimate, 0.03, 5, 75.0).replace(render.SPACE, " ") == words
 
 
-def test_what_was_not_measured_has_no_section(found: Report) -> None:
+def test_what_was_not_measured_has_no_section_and_is_named() -> None:
     empty = page.report_of(replace(committed("intel"), lines=[])).page
-    assert len(re.findall("^## (.*)", found.page, re.MULTILINE)) == 10, "all but that on less than float32"
     assert re.findall("^## (.*)", empty, re.MULTILINE) == [
         "How it was measured",
         "Data, and how to measure the same again",
     ]
-    assert "There was no time for" not in found.page
     missing = "the ten sentences in every backend, decoding speed, rows as installed and why one is slower"
     assert f"There was no time for {missing}; go on with `--resume`." in empty
-    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", found.page + empty)
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", empty)
     made = recording()
-    trained = replace(made, lines=[line for line in made.lines if isinstance(line, Certified)] + made.rounds())
-    several = [line for line in made.of_kind(Decoded) if line.characters]  # not of the example, which decodes one
-    batched = replace(trained, lines=[*trained.lines, *several, *made.rounds("batch")])
-    summaries = [page.report_of(one).summary for one in (made, batched, trained)]
-    explained = [(page.BATCHED in summary, page.ALONE in summary) for summary in summaries]
-    assert explained == [(True, True), (True, False), (False, False)], "columns are explained only where they are"
+    trained = page.report_of(replace(made, lines=[*made.of_kind(Certified), *made.rounds()])).summary
+    assert page.BATCHED not in trained, "no column is explained that is not there"
 
 
 @pytest.mark.parametrize("width", [390, 1400])
@@ -132,12 +107,12 @@ def test_the_page_runs_nothing_and_loads_nothing_and_what_a_stranger_wrote_means
             assert not re.search(r"@|www|http|#\d|<", token.content), token.content
     assert sum(token.type == "hr" for token in parsed) == 1
     html = render.html(found.page, found.charts)
-    read = Read(html)
-    assert not read.tags & {"script", "img", "link", "iframe", "a"}
-    assert not [name for name, _ in read.attributes if name.startswith("on") or name in ("src", "href", "id")]
+    tags = re.findall(r"<(\w+)([^>]*)>", html.partition("</style>")[2])
+    assert not {name for name, _ in tags} & {"script", "img", "link", "iframe", "a"}
+    assert not [one for _, one in tags if re.search(r"[\s\"'](on\w+|src|href|id)\s*=", one)]
     assert len(html.encode()) < 300_000
-    assert "onerror=alert" in read.text
-    for shown in (read.text, printed(found.page), printed(found.summary)):
+    assert "onerror=alert" in html
+    for shown in (html, printed(found.page), printed(found.summary)):
         assert not re.search("[\x1b\u202e\u2028]", shown)
 
 
@@ -146,7 +121,6 @@ def test_a_terminal_of_80_columns_shows_the_answer_and_the_sentences(found: Repo
     assert text.startswith("PyTorch trains 1.4 times as fast as Paddle")
     assert re.search(r"Paddle +6\.35 s \(6\.25 to 6\.45\) +1\.25× \(1\.22 to 1\.27\) +8\.79 µs +90\.4 µs", text)
     assert "Nous devons vendre la boîte" in text
-    assert "chart" not in text
 
 
 def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:

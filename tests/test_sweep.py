@@ -74,7 +74,7 @@ def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) ->
         assert [[visit.row for visit in cycle] for cycle in line.cycles] == [[0]] * sweep.CYCLES
         assert all(len(visit.steps) >= (16 if line.number > 1 else 3) for cycle in line.cycles for visit in cycle)
         assert all(visit.peak > 20_000_000 for cycle in line.cycles for visit in cycle)
-    found = scaling.scaling_of(made)
+    found = scaling.Scaling(made)
     assert [(point.axis, point.size) for point in found.points] == sweep.points_of(plan)
     assert all(point.share > 0 for point in found.points)
     assert found.command == "rosetta sweep --backends numpy --latent-dim 16 --threads 1 --num-samples 200"
@@ -123,7 +123,7 @@ def sizes(seconds: Callable[[float, int], float]) -> dict[tuple[str, str], list[
         return msgspec.structs.replace(line, cycles=[cycle, slow])
 
     made = changed(changed(made, Round, planted), RowProfile, lambda line: RowProfile(line.row, None, 1e12))
-    return grouped(((point.axis, point.backend), point) for point in scaling.scaling_of(made).points)
+    return grouped(((point.axis, point.backend), point) for point in scaling.Scaling(made).points)
 
 
 def test_a_step_is_a_share_of_the_peak_and_departs_below_half_of_the_best_share() -> None:
@@ -155,13 +155,13 @@ def slower(visit: Visit, factor: float) -> Visit:
 
 
 def test_efficiencies_are_shares_of_as_many_workers_that_are_as_fast_as_one() -> None:
-    found, *_ = scaling.scaled_of(groups(lambda number, visit: slower(visit, 1 + number / 10))).frameworks
+    found, *_ = scaling.Scaled(groups(lambda number, visit: slower(visit, 1 + number / 10))).frameworks
     shares = [found.efficiency[name] for name in ("apart", "group", "divided")]
     assert [share.value for share in shares] == pytest.approx([100 / 110, 100 / 125, 100 / 80 / 2])
     assert all(share.half_width < 1e-9 for share in shares), "what slows all alike is no spread"
     assert found.communication.value == pytest.approx(1 - 110 / 125)
     in_group = groups(lambda number, visit: slower(visit, 1.2) if (number, visit.row) == (1, 2) else visit)
-    one = scaling.scaled_of(in_group).frameworks[0].efficiency["group"]
+    one = scaling.Scaled(in_group).frameworks[0].efficiency["group"]
     assert one.value == pytest.approx(100 / 125 / 1.2**0.25)
     assert one.low < 0.75 < one.value < 100 / 125 < one.high
 
@@ -170,7 +170,7 @@ def test_cycles_in_which_others_were_at_work_are_left_out_unless_these_are_too_m
     def disturbed(until: int) -> Recording:
         return groups(lambda n, visit: msgspec.structs.replace(slower(visit, 3), others=0.5) if n <= until else visit)
 
-    few, many = map(scaling.scaled_of, map(disturbed, (6, 7)))
+    few, many = map(scaling.Scaled, map(disturbed, (6, 7)))
     assert (few.cycles, few.dropped, few.others) == (36, 18, (0.0, 0.0))
     assert few.frameworks[0].seconds["one"].value == pytest.approx(0.1)
     assert (many.dropped, many.others) == (0, (pytest.approx(0.5 * 7 / 12), 0.5))
@@ -181,9 +181,9 @@ def test_cycles_in_which_others_were_at_work_are_left_out_unless_these_are_too_m
 def test_before_anything_is_measured_there_is_nothing_to_say() -> None:
     found = scaling.report_of(replace(committed("scaling"), lines=[]))
     assert found.content | {"command": ""} == {"command": "", "flops": 0.0, "points": []}
-    assert found.summary == "# How the memory of a training grows with its corpus\n"
+    assert found.summary == "# Nothing was measured yet."
     workers = scaling.report_of(replace(committed("workers"), lines=[]))
-    assert "What a group of workers loses on this machine" in workers.summary
+    assert "Nothing was measured yet" in workers.summary
 
 
 def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:

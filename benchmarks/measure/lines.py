@@ -106,8 +106,18 @@ class Lines(ABC, Generic[First]):
 
     @classmethod
     def create(cls, path: Path, head: First) -> Self:
-        """Write the head of a new file. Raises CannotBeginError if the file already exists."""
-        create_lines(path, head)
+        """Write the head of a new file. Raises CannotBeginError if there is already one that is not empty."""
+        refuse_existing(path)
+        try:
+            make_folder(path.parent)
+            append_line(path, head)
+            sync(path.parent)
+        except OSError as error:
+            with suppress(OSError):  # half a line would be neither a recording nor a place for one
+                path.unlink(missing_ok=True)
+            raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
+        except RosettaError as error:
+            raise CannotBeginError(str(error)) from error
         return cls.read(path)  # what could not be read again is found before anything is measured
 
     @classmethod
@@ -212,21 +222,6 @@ def only_writer(path: Path, new: bool) -> Iterator[None]:
         finally:
             if new and not os.fstat(descriptor).st_size:
                 path.unlink(missing_ok=True)
-
-
-def create_lines(path: Path, head: Line) -> None:
-    """Write the head into a new file of lines. Raises CannotBeginError if there is already one that is not empty."""
-    refuse_existing(path)
-    try:
-        make_folder(path.parent)
-        append_line(path, head)
-        sync(path.parent)
-    except OSError as error:
-        with suppress(OSError):  # half a line would be neither a recording nor a place for one
-            path.unlink(missing_ok=True)
-        raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
-    except RosettaError as error:
-        raise CannotBeginError(str(error)) from error
 
 
 def append_line(path: Path, line: Line) -> None:

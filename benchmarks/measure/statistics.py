@@ -122,18 +122,6 @@ class Observations:
         error = math.sqrt(variance / len(own)) if freedom else 0.0
         return _interval(fmean(values) + overall, error, max(freedom, 1))
 
-    def widest(self, rows: Sequence[int]) -> tuple[int, int, Estimate] | None:
-        """The two rows among these whose ratio has the widest interval; of a single row, itself and its own time.
-
-        None before there is an interval for every pair.
-        """
-        if len(rows) == 1:
-            found = self.seconds(rows[0])
-            return (rows[0], rows[0], found) if found and found.low < found.high else None
-        pairs = [(left, right, self.ratio(left, right)) for left, right in combinations(rows, 2)]
-        known = [(left, right, ratio) for left, right, ratio in pairs if ratio]
-        return max(known, key=lambda pair: pair[2].half_width) if known and len(known) == len(pairs) else None
-
     def _differences(self, left: int, right: int) -> list[float]:
         both = (found for found in self.logarithms.values() if left in found and right in found)
         return [observed[right] - observed[left] for observed in both]
@@ -168,16 +156,13 @@ def observed(
     found: dict[int, dict[int, float]] = {}
     for number, of_round in grouped(visits).items():
         rows = grouped((visit.row, visit) for visit in of_round)
-        per_item = {row: (items or {}).get(row, 1) for row in rows}
         if same_steps:
-            steps = _of_same_steps(rows)
-            found[number] = {row: seconds - math.log(per_item[row]) for row, seconds in steps.items()}
+            seconds = _of_same_steps(rows)
         else:
-            found[number] = {
-                row: fmean(math.log(middle(visit.steps) / per_item[row]) for visit in of_row)
-                for row, of_row in rows.items()
-            }
-    return Observations({number: rows for number, rows in found.items() if rows}, same_steps)
+            seconds = {row: fmean(math.log(middle(one.steps)) for one in own) for row, own in rows.items()}
+        if seconds:
+            found[number] = {row: own - math.log((items or {}).get(row, 1)) for row, own in seconds.items()}
+    return Observations(found, same_steps)
 
 
 def uneven(visits: Iterable[Visit]) -> bool:
@@ -227,11 +212,16 @@ def beside_others(counted: Sequence[tuple[Round, list[Visit]]]) -> list[str]:
 
 
 def widest(recording: Lines[Any]) -> tuple[Any, Any, Estimate] | None:
-    """The two rows of a benchmark's question whose ratio has the widest interval; None before it is known."""
-    plan = recording.head.plan
-    rows = plan.rows
-    found = observations(recording).widest([rows.index(row) for row in plan.question])
-    return (rows[found[0]], rows[found[1]], found[2]) if found else None
+    """The two rows of a benchmark's question whose ratio has the widest interval; one row is paired with itself.
+
+    None before there is an interval for every pair.
+    """
+    rows, question, found = recording.head.plan.rows, recording.head.plan.question, observations(recording)
+    pairs = [*combinations(map(rows.index, question), 2)]
+    known = [(rows[left], rows[right], ratio) for left, right in pairs if (ratio := found.ratio(left, right))]
+    if len(question) == 1 and (own := found.seconds(rows.index(question[0]))):
+        known = [(question[0], question[0], own)] if own.low < own.high else []
+    return max(known, key=lambda pair: pair[2].half_width) if known and len(known) >= len(pairs) else None
 
 
 def half_width(recording: Lines[Any]) -> float | None:

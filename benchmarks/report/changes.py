@@ -4,16 +4,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any, get_args
+from typing import Any
 
 from benchmarks.measure.lines import Work
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate, Word, counting, independent_ratio, observations
 from benchmarks.measure.turns import undisturbed
-from benchmarks.report.render import joined, quantity, ratio, safe, table
+from benchmarks.report.render import joined, quantity, safe, table
+from benchmarks.report.render import ratio as shown
 
 MOVED = 0.03  # share by which the median of all rows' steps must have changed for a warning
-FIGURES = {"training": "training step", "batch": "character in a batch", "alone": "character alone"}  # of each work
+# What turns of each work time.
+FIGURES: dict[Work, str] = {"training": "training step", "batch": "character in a batch", "alone": "character alone"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,17 @@ def compare(before: Recording, after: Recording) -> Changes:
     - Nothing is compared where other programs were at work in too many cycles of one of the recordings.
     - The two recordings have no rounds in common, so the intervals include what the machine did during either.
     """
-    changes = [*_changes(before, after)]
+    within, rows = max(before.plan.within, after.plan.within), [row.label for row in before.plan.rows]
+    changes: list[Change] = []
+    alone = all(undisturbed(cycle) for side in (before, after) for _, cycle in counting(side.rounds()))
+    for work, figure in FIGURES.items() if alone else ():
+        first, second = observations(before, work), observations(after, work)
+        for index, row in enumerate(after.plan.rows):
+            old = first.of_row(rows.index(row.label)) if row.label in rows else []
+            new = second.of_row(index)
+            if min(len(old), len(new)) > 1:
+                seconds, ratio = (math.exp(fmean(old)), math.exp(fmean(new))), independent_ratio(new, old)
+                changes.append(Change(row.label, figure, *seconds, ratio, ratio.word(within)))
     longer = [change.after / change.before for change in changes if change.figure == FIGURES["training"]]
     differences = [*_differences(before, after)]
     if len(longer) > 1 and abs(math.log(median(longer))) > math.log(1 + MOVED):
@@ -61,29 +73,13 @@ def compare(before: Recording, after: Recording) -> Changes:
 def page(changes: Changes) -> str:
     """What changed, in Markdown."""
     lines = [
-        (safe(c.label), c.figure, quantity(c.before), quantity(c.after), f"{c.word}: {ratio(c.ratio)}")
+        (safe(c.label), c.figure, quantity(c.before), quantity(c.after), f"{c.word}: {shown(c.ratio)}")
         for c in changes.changes
     ]
     warnings = "\n".join(f"- {safe(difference)}" for difference in changes.differences)
     figures = table(("row", "time of a", "before", "after", "the second recording is"), lines)
     note = "The number before × says how many times as fast the second recording is as the first."
     return joined(warnings, figures, figures and note)
-
-
-def _changes(before: Recording, after: Recording) -> Iterator[Change]:
-    for side in (before, after):
-        if not all(undisturbed(cycle) for _, cycle in counting(side.rounds())):
-            return
-    within = max(before.plan.within, after.plan.within)
-    rows = {row.label: index for index, row in enumerate(before.plan.rows)}
-    for work in get_args(Work):
-        first, second = observations(before, work), observations(after, work)
-        for index, row in enumerate(after.plan.rows):
-            old, new = first.of_row(rows.get(row.label, -1)), second.of_row(index)
-            if min(len(old), len(new)) > 1:
-                change = independent_ratio(new, old)
-                seconds = math.exp(fmean(old)), math.exp(fmean(new))
-                yield Change(row.label, FIGURES[work], *seconds, change, change.word(within))
 
 
 def _differences(before: Recording, after: Recording) -> Iterator[str]:

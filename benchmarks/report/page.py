@@ -1,52 +1,35 @@
-"""The page of a benchmark as one Markdown string, which GitHub, a browser and a terminal show.
+"""The page of a benchmark, and what the page of a race has in common with it, as one Markdown string.
 
-Its text is in templates/benchmark.md; here is what is put into it. Above the first line `---` is what one shows in
-a talk: headline, charts, a small table, and why. Below it is what supports the answer, in sections that a browser
-folds.
+GitHub, a browser and a terminal show it. Its text is in templates/; here is what is put into it. Above the line `---`
+is what one shows in a talk: headline, charts, a small table, and why. Below it is what supports the answer, in
+sections that a browser folds.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
-
-import msgspec
+from typing import Any, get_args
 
 from backends import BASELINE
 from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Recording
-from benchmarks.report.render import (
-    MISSING,
-    SPACE,
-    Bar,
-    Report,
-    chart,
-    code,
-    corpus_of,
-    count,
-    day,
-    digits,
-    duration,
-    interval,
-    joined,
-    megabytes,
-    origin,
-    percent,
-    quantity,
-    ratio,
-    safe,
-    sections,
-    table,
-    under_headings,
-    verdict,
-)
-from benchmarks.report.results import PARTS, Kind, Results, RowResults
+from benchmarks.report import render
+from benchmarks.report.render import MISSING, Report, code, interval, joined, percent, quantity, ratio, safe, table
+from benchmarks.report.results import PARTS, Kind, Outcome, Results, RowResults
 from common.text import listed, printable, quoted
 
+SURPRISE = 10.0  # the example's decoding is told of below the headline if Keras decodes this many times as fast
 MOST_REFERENCES = 3  # of a sentence that are shown beside a translation that is none of them
 SLOWER = 1.1  # a row as installed gets advice if its step takes this many times as long as the matched one
 SENTENCES = "Decoded sentences"  # the section that a terminal shows too
 BATCHED = "Batched: the time to decode a character of many sentences together."
 ALONE = "Alone: the time to decode a character of a sentence by itself."
+
+
+# What `--json` prints of the results, beside the command, the machine and what is made for the page.
+PRINTED = (
+    "headline head reached rounds cycles dropped again others seconds scores baseline rows pairs control sentences "
+    "peak doubts notes missing"
+).split()
 
 
 def _part(part: str, row: RowResults) -> str:
@@ -55,16 +38,16 @@ def _part(part: str, row: RowResults) -> str:
     return f"{quantity(seconds)} ({percent(seconds / sum(row.step_parts.values()))})" if seconds else ""
 
 
-Columns = Mapping[str, Callable[[RowResults], str]]  # of a table with a line for each row: the text of a cell
+Columns = Mapping[str, Callable[[Any], str]]  # of a table with a line for the results of each row: the text of a cell
 TRAINING: Columns = {
     "an epoch": lambda row: interval(row.epoch),
     "a step": lambda row: interval(row.step),
-    "pairs a second": lambda row: digits(row.pairs_per_second),
+    "pairs a second": lambda row: render.digits(row.pairs_per_second),
     "not compared because": lambda row: safe(row.why_not),
 }
 DECODING: Columns = {
     "a character in a batch": lambda row: interval(row.batch),
-    "characters a second": lambda row: digits(1 / row.batch.value if row.batch else None),
+    "characters a second": lambda row: render.digits(1 / row.batch.value if row.batch else None),
     "sentences": lambda row: f"{row.sentences:,}" if row.batch else MISSING,
     "a character alone": lambda row: interval(row.alone),
 }
@@ -74,11 +57,11 @@ START: Columns = {
     "building the model": lambda row: quantity(row.start["build"]),
     "the first step": lambda row: quantity(row.start["first step"]),
     "in all": lambda row: quantity(sum(row.start.values())) if "process" in row.start else MISSING,
-    "most memory": lambda row: megabytes(row.peak_memory),
+    "most memory": lambda row: render.megabytes(row.peak_memory),
 }
 PEAK: Columns = {
     "share of the peak": lambda row: percent(row.peak_share),
-    "GFLOP a step": lambda row: digits(row.flop / 1e9) if row.flop and row.peak_share else MISSING,
+    "GFLOP a step": lambda row: render.digits(row.flop / 1e9) if row.flop and row.peak_share else MISSING,
 }
 PARTS_OF_A_STEP: Columns = {
     "a step": lambda row: quantity(row.step if row.step_parts else None),
@@ -102,10 +85,37 @@ def report_of(recording: Recording) -> Report:
     """The whole page, of which a terminal shows the answer and the decoded sentences, and the results for --json."""
     results = Results(recording)
     charts = _charts(results)
-    parts = sections("benchmark.md", _answer(results, charts) | _support(results))
-    answer = parts.pop("")
-    page = joined(answer, "---", under_headings(parts)) + "\n"
-    return Report(page, joined(answer, parts.get(SENTENCES, "")), as_json(results), charts)
+    printed = {name: getattr(results, name) for name in PRINTED}
+    printed |= {"command": results.plan.command, "machine": results.head.machine}
+    printed |= {"surprise": surprise(results), "advice": advice(results)}
+    values = in_common(results, charts) | _answer(results) | _support(results)
+    return render.report("benchmark.md", values, printed, charts, shown=SENTENCES)
+
+
+def in_common(results: Outcome, charts: Iterable[str]) -> dict[str, str]:
+    """What the templates of a benchmark and of a race have in common; the charts are those of these titles."""
+    control = ""
+    if results.control and results.twice:
+        again, first = (safe(results.plan.rows[row].label) for row in results.twice)
+        control = (
+            f"One row was measured twice: {again} is {ratio(results.control)} as fast as {first}. Without a bias the "
+            "interval contains 1."
+        )
+    return {
+        "headline": safe(results.headline),
+        "machine": _machine(results),
+        "reached": f"95{render.SPACE}% intervals within ±{percent(results.reached)} · " if results.reached else "",
+        "when": safe(render.day(results.head.started)),
+        "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
+        "charts": " ".join(f"![{title}](chart)" for title in charts),
+        "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
+        "rounds": render.count(results.rounds, "round"),
+        "cycles": render.count(results.cycles, "cycle"),
+        "seconds": render.duration(results.seconds),
+        "dropped": render.count(results.dropped, "cycle"),
+        "within": percent(results.plan.within),
+        "control": control,
+    }
 
 
 def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
@@ -123,13 +133,13 @@ def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
         "Beside the time of an epoch: how many times as fast the row trains as the baseline on the same machine. "
         "Times of different machines are not compared."
     )
-    head = f"# {count(len(all), 'machine')} side by side"
+    head = f"# {render.count(len(all), 'machine')} side by side"
     page = joined(head, "\n".join(answers), figures, figures and note) + "\n"
     return Report(page, page, {}, {})
 
 
-def _answer(results: Results, charts: Iterable[str]) -> dict[str, str]:
-    """What the template has above its sections, with the charts of these titles."""
+def _answer(results: Results) -> dict[str, str]:
+    """What the template of a benchmark has above its sections."""
     rows = _of_answer(results)
     columns: Columns = {
         "an epoch": lambda row: interval(row.epoch),
@@ -139,76 +149,54 @@ def _answer(results: Results, charts: Iterable[str]) -> dict[str, str]:
     }
     labels, missing = [row.label for row in rows], results.missing
     why = [pair.why for pair in results.pairs if pair.left in labels[:1] and pair.right in labels and pair.why]
+    explained = {BATCHED: [row.batch for row in rows], ALONE: [row.alone for row in rows]}
     return {
-        "headline": safe(results.headline),
-        "machine": _machine(results),
-        "reached": f"95{SPACE}% intervals within ±{percent(results.reached)} · " if results.reached else "",
-        "when": safe(day(results.head.started)),
-        "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
-        "surprise": safe(results.surprise),
-        "charts": " ".join(f"![{title}](chart)" for title in charts),
+        "surprise": safe(surprise(results)),
         "answer": table(
             ("row", *columns), [(safe(row.title), *(cell(row) for cell in columns.values())) for row in rows]
         ),
-        "decoding_columns": " ".join(
-            words
-            for words, measured in ((BATCHED, [row.batch for row in rows]), (ALONE, [row.alone for row in rows]))
-            if any(measured)
-        ),
+        "decoding_columns": " ".join(words for words, measured in explained.items() if any(measured)),
         "why": "\n".join(f"- {safe(sentence)}" for sentence in why),
-        "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
         "missing": f"There was no time for {listed(missing)}; go on with `--resume`." if missing else "",
     }
 
 
 def _support(results: Results) -> dict[str, str]:
-    """What the template has in its sections."""
+    """What the template of a benchmark has in its sections."""
     plan, scores, rows = results.plan, results.scores, results.rows
     # What to type comes last in each piece of advice.
     given = [(before, typed) for before, _, typed in (text.rpartition(": ") for text in advice(results))]
-    controls = [
-        f"One row was measured twice: {safe(pair.left)} is {ratio(pair.ratio)} as fast as {safe(pair.right)}. "
-        "Without a bias the interval contains 1."
-        for pair in results.pairs
-        if pair.kind == "control"
-    ]
     facts = {
+        "corpus": f"{plan.data.data}, up to {plan.data.num_samples:,} pairs",
         "held out": percent(plan.data.validation_split),
         "SHA-256 of the corpus": results.head.corpus.sha256,
         "model": f"LSTM encoder-decoder, {plan.latent_dim} units, batches of {plan.settings.batch_size}",
         "score": scores["chrf_signature"] if scores else "",
     }
+    speed, fastest = results.peak or (0.0, "")
     return {
-        "training": _by_row([row for row in rows if not row.row.reduced], TRAINING),
-        "training_reduced": _by_row([row for row in rows if row.row.reduced], TRAINING),
-        **{kind: _verdicts(results, kind) for kind in ("frameworks", "installed", "reduced")},
+        "training": by_row([row for row in rows if not row.row.reduced], TRAINING),
+        "training_reduced": by_row([row for row in rows if row.row.reduced], TRAINING),
+        **{kind: _verdicts(results, kind) for kind in get_args(Kind)},
         "advice": "\n".join(f"- {safe(before)}: {code(typed)}" for before, typed in given),
-        "decoding": _by_row(rows, DECODING),
+        "decoding": by_row(rows, DECODING),
         **_sentences(results),
-        "start": _by_row(rows, START),
-        "parts": _by_row(rows, PARTS_OF_A_STEP),
-        "peak": _by_row(rows, PEAK),
-        "fastest": f"{digits(results.peak[0] / 1e9)}{SPACE}GFLOP/s in {safe(results.peak[1])}"
-        if results.peak
-        else "",
-        "settings": _by_row(rows, SETTINGS),
-        "rounds": count(results.rounds, "round"),
-        "cycles": count(results.cycles, "cycle"),
-        "seconds": duration(results.seconds),
-        "dropped": count(results.dropped, "cycle"),
-        "again": count(results.again, "turn"),
+        "start": by_row(rows, START),
+        "parts": by_row(rows, PARTS_OF_A_STEP),
+        "peak": by_row(rows, PEAK),
+        "fastest": f"{render.digits(speed / 1e9)}{render.SPACE}GFLOP/s in {safe(fastest)}",
+        "settings": by_row(rows, SETTINGS),
+        "again": render.count(results.again, "turn"),
         "others": f"{results.others:.2f}",
-        "within": percent(plan.within),
-        "control": joined(*controls),
         "command": "\n".join(map(printable, plan.command.split("\n"))),
-        "origin": origin(results.head.machine, corpus_of(results.head) | facts),
+        "origin": render.origin(results.head.machine, facts),
     }
 
 
-def _machine(results: Results) -> str:
+def _machine(results: Outcome) -> str:
     """A machine's processor and its number of cores."""
     machine = results.head.machine
-    return f"{safe(machine['processor'] or 'an unknown processor')}, {count(machine['cores'], 'core')}"
+    return f"{safe(machine['processor'] or 'an unknown processor')}, {render.count(machine['cores'], 'core')}"
 
 
 def _of_answer(results: Results) -> list[RowResults]:
@@ -238,13 +226,17 @@ def _charts(results: Results) -> dict[str, str]:
     }
     names = [row.title if not row.why_not else f"{row.title}, not compared" for row in rows]
     backends = [row.row.backend for row in rows]
-    return {title: chart([*map(Bar, names, backends, of_rows)]) for title, of_rows in times.items() if any(of_rows)}
+    return {
+        title: render.chart([*map(render.Bar, names, backends, of_rows)])
+        for title, of_rows in times.items()
+        if any(of_rows)
+    }
 
 
-def _by_row(rows: Iterable[RowResults], columns: Columns) -> str:
-    """A table with a line for each row of which something was measured."""
+def by_row(rows: Iterable[Any], columns: Columns, of: str = "row") -> str:
+    """A table with a line for each row of which something was measured; `of` is what it calls them."""
     lines = [(safe(row.label), *(cell(row) for cell in columns.values())) for row in rows]
-    return table(("row", *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
+    return table((of, *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
 
 
 def _verdicts(results: Results, kind: Kind) -> str:
@@ -252,7 +244,7 @@ def _verdicts(results: Results, kind: Kind) -> str:
     lines = [
         (
             *(safe(pair.left), safe(pair.right)),
-            verdict(pair.ratio, results.plan.within, results.rounds, results.seconds),
+            render.verdict(pair.ratio, results.plan.within, results.rounds, results.seconds),
             *(ratio(pair.ratio), ratio(pair.pairwise)),
         )
         for pair in results.pairs
@@ -306,16 +298,18 @@ def advice(results: Results) -> list[str]:
     return pieces
 
 
-# What `--json` prints of the results, beside the command and the machine.
-PRINTED = (
-    "headline surprise head reached rounds cycles dropped again others seconds scores baseline rows pairs "
-    "sentences peak doubts notes missing"
-).split()
-
-
-def as_json(results: Results) -> dict[str, Any]:
-    """The results as `--json` prints them; NaN and infinity are null."""
-    printed: dict[str, Any] = {"command": results.plan.command, "machine": results.head.machine}
-    printed |= {name: getattr(results, name) for name in PRINTED} | {"advice": advice(results)}
-    content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(printed))
-    return content
+def surprise(results: Results) -> str:
+    """How much slower the official example decodes a character than Keras; "" if it is not, or not measured."""
+    example, keras = map(results.by_label.get, (BASELINE, BASELINE.partition(":")[0]))
+    if not (example and example.alone and keras and keras.alone):
+        return ""
+    seconds, plain_seconds = example.alone.value, keras.alone.value
+    slower, milliseconds, plain = (
+        float(f"{value:.2g}") for value in (seconds / plain_seconds, seconds * 1e3, plain_seconds * 1e3)
+    )
+    if slower < SURPRISE:
+        return ""
+    return (
+        f"The official example takes {milliseconds:g} ms to decode a character, plain {keras.title} {plain:g}: the "
+        f"example decodes {slower:,.0f} times slower than {keras.title} can."
+    )

@@ -17,10 +17,10 @@ from math import ceil, floor, isfinite, log10
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from rich.console import Console
 
 from backends import colour_of
-from benchmarks.measure.recording import Head
 from benchmarks.measure.statistics import Estimate
 from common.machine import Machine
 from common.text import for_terminal, printable
@@ -211,35 +211,32 @@ def template(name: str) -> str:
     return (files("benchmarks.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def sections(name: str, values: Mapping[str, str]) -> dict[str, str]:
-    """The sections of a page by title, the first without one: a template with these values in place of their names.
+def report(
+    name: str, values: Mapping[str, str], content: Any, charts: dict[str, str] | None = None, shown: str = ""
+) -> Report:
+    """The page of a template with these values in place of their names, the results for --json, and charts by title.
 
-    A paragraph that is nothing but an empty value is left out, and so is the text below it, which is about it. A
-    section of which nothing is left is left out.
+    - A paragraph that is nothing but an empty value is left out, and so is the text below it, which is about it. A
+      section of which nothing is left is left out.
+    - A terminal shows what stands above the line `---`, and the section with the title `shown`.
+    - NaN and infinity are null in JSON.
     """
-    bodies = {}
-    for section in re.split(r"^## ", "\n" + template(name), flags=re.MULTILINE):
-        title, _, body = section.partition("\n")
+    sections: dict[str, list[str]] = {}
+    for section in re.split(r"^(?=## |---$)", template(name), flags=re.MULTILINE):
+        heading, *paragraphs = section.strip().split("\n\n")
         kept, there = [], True
-        for paragraph in body.strip().split("\n\n"):
+        for paragraph in paragraphs:
             one_line = paragraph if paragraph.startswith("```") else paragraph.replace("\n", " ")
             value = one_line.format_map(values)
             if PLACE.fullmatch(paragraph):
                 there = bool(value)
             kept += [value] if there else []
-        if kept:
-            bodies[title] = joined(*kept)
-    return bodies
-
-
-def under_headings(parts: Mapping[str, str]) -> str:
-    """Sections by title, each under its heading."""
-    return joined(*(f"## {title}\n\n{body}" for title, body in parts.items()))
-
-
-def corpus_of(head: Head) -> dict[str, str]:
-    """The fact which corpus a benchmark or a sweep was made of."""
-    return {"corpus": f"{head.plan.data.data}, up to {head.plan.data.num_samples:,} pairs"}
+        if kept or not heading.startswith("## "):
+            sections[heading.format_map(values)] = kept
+    page = joined(*(joined(heading, *kept) for heading, kept in sections.items())) + "\n"
+    summary = joined(page.partition("\n\n---\n")[0], *sections.get(f"## {shown}", []))
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(content, enc_hook=vars))
+    return Report(page, summary, plain, charts or {})
 
 
 def origin(machine: Machine, more: Mapping[str, str]) -> str:
@@ -322,18 +319,13 @@ def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
     return f"{word} by {percent(factor - 1)}"
 
 
-def percent(share: float | None) -> str:
-    """A share in per cent: 69.6 %, 3 %."""
+def percent(share: float | Estimate | None) -> str:
+    """A share in per cent: 69.6 %, 3 %; of an estimate with its interval: 81.2 % (79.0 to 83.5)."""
+    if isinstance(share, Estimate):
+        return f"{percent(share.value)} ({100 * share.low:.1f} to {100 * share.high:.1f})"
     if share is None or not isfinite(share):
         return MISSING
     return f"{100 * share:,.1f}".removesuffix(".0") + f"{SPACE}%"
-
-
-def share(estimate: Estimate | None) -> str:
-    """A share in per cent with its interval: 81.2 % (79.0 to 83.5)."""
-    if estimate is None:
-        return MISSING
-    return f"{percent(estimate.value)} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
 
 
 def megabytes(size: float) -> str:

@@ -1,33 +1,32 @@
-"""From a recording of a benchmark to its results: rows and the parts of their steps, pairs of rows and why one is
-slower, the headline, warnings. Nothing is measured.
+"""From a recording to its results: what those of a benchmark and of a race have in common, and those of a benchmark.
 
-Times are in seconds and memory in bytes unless it says otherwise.
+These are rows and the parts of their steps, pairs of rows and why one is slower, the headline, warnings. Nothing is
+measured. Times are in seconds and memory in bytes unless it says otherwise.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from math import ceil, fsum
 from statistics import fmean, median
-from typing import Literal, get_args
+from typing import Any, Literal
 
-import msgspec
+from msgspec.structs import replace
 
 from backends import BASELINE, title_of
 from benchmarks.compare.comparer import Certificate
 from benchmarks.in_child import Profile
-from benchmarks.measure.lines import Work
-from benchmarks.measure.plan import LEAST_ROUNDS, Row
-from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
-from benchmarks.measure.statistics import Estimate, Word, beside_others, counting, grouped, half_width, observations
+from benchmarks.measure.lines import Lines, Round
+from benchmarks.measure.plan import LEAST_ROUNDS, Plan
+from benchmarks.measure.recording import Certified, Decoded, Head, Recording, RowProfile, ShownSentence
+from benchmarks.measure.statistics import Estimate, beside_others, counting, grouped, half_width, observations
 from benchmarks.report.render import times
-from common.interface import BackendFacts
 from common.text import listed
 
+NOTHING = "Nothing was measured yet."
 MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
 MOST_STOLEN = 0.02  # cores that other virtual machines may take on average without a note
-SURPRISE = 10.0  # the example's decoding is told of below the headline if Keras decodes this many times as fast
 BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
 WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
 # The names of the parts of a step (see common.profiling.Part) in tables, and after "22 ms more in".
@@ -42,47 +41,73 @@ PARTS = {
 }
 
 # What the two rows of a pair are: two backends with matched settings, or a row and its counterpart (see Row), which
-# is as installed, in reduced precision, or simply measured a second time.
-Kind = Literal["frameworks", "installed", "reduced", "control"]
+# is as installed or in reduced precision.
+Kind = Literal["frameworks", "installed", "reduced"]
 
 
-@dataclass(frozen=True)
 class RowResults:
     """What is known of one row."""
 
-    row: Row
-    label: str  # the row's name in tables and charts
-    title: str  # its name in the headline
-    facts: BackendFacts
-    certificate: Certificate | None  # parity certificate of the framework's version that ran; None if there is none
-    why_not: str  # why the row is not compared with others, such as broken parity; empty if it is compared
-    step: Estimate | None  # a warm training step; None if no cycle could be used
-    epoch: Estimate | None
-    pairs_per_second: float | None
-    batch: Estimate | None  # a character that is put out, where many sentences are decoded in one call
-    # The same of the held-out sentence with the longest output, decoded by itself. A row that cannot decode a batch
-    # decodes the shown sentences once instead, so its interval has no width.
-    alone: Estimate | None
-    sentences: int  # number of sentences that `batch` decodes in one call
-    # The phases of a start: import, build, first step; and process, where a process was started while no other was.
-    start: Mapping[str, float]
-    peak_memory: int  # the most memory of any process while it trained
-    flop: float | None  # floating-point operations of a step, by formula
-    peak_share: float | None  # their number a second, as a share of the fastest matrix product that was measured
-    step_parts: Mapping[str, float]  # a step by common.profiling.Part; empty where the profiler did not run
+    def __init__(self, results: "Results", index: int) -> None:
+        starts, visits = results.starts[index], results.visits.get(index, [])
+        decoded, profiled = results.decoded.get(index), results.profiled.get(index)
+        sizes, batch_size = results.head.corpus.sizes, results.plan.settings.batch_size
+        self.row = row = results.plan.rows[index]
+        self.label = row.label  # its name in tables and charts
+        self.title = row.called or title_of(row.backend)  # its name in the headline
+        self.facts = starts[-1].facts
+        # The parity certificate of the framework's version that ran; None if there is none. And why the row is not
+        # compared with others, such as broken parity; empty if it is compared.
+        self.certificate, self.why_not = results.parity(index)
+        self.step = step = results.observed.seconds(index)  # a warm training step; None if no cycle could be used
+        # An epoch's last batch has fewer pairs, but its step takes as long as the others.
+        self.epoch = step and step.times(ceil(sizes.training_rows / batch_size))
+        self.pairs_per_second = batch_size / step.value if step else None
+        # A character that is put out, where many sentences are decoded in one call; their number.
+        self.batch, self.sentences = results.batch.seconds(index), decoded.sentences if decoded else 0
+        # The same of the held-out sentence with the longest output, decoded by itself. A row that cannot decode a
+        # batch decodes the shown sentences once instead, so its interval has no width.
+        self.alone = results.alone.seconds(index)
+        if self.alone is None and decoded and not decoded.characters:
+            self.alone = Estimate(decoded.seconds, decoded.seconds, decoded.seconds)
+        # The phases of a start, of which the process is timed where it was started while no other was.
+        start = {
+            "process": [s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in starts if s.seconds],
+            "import": [s.facts.import_seconds for s in starts],
+            "build": [s.facts.build_seconds for s in starts],
+            "first step": [s.warm_up.first_step_seconds for s in starts],
+        }
+        self.start = {phase: median(seconds) for phase, seconds in start.items() if seconds}
+        # The most memory of any process while it trained.
+        self.peak_memory = max([start.warm_up.peak for start in starts] + [visit.peak for visit in visits])
+        # Floating-point operations of a step, by formula; their number a second as a share of the fastest matrix
+        # product that was measured; and a step by common.profiling.Part, empty where the profiler did not run.
+        self.flop: int | None = None
+        self.peak_share: float | None = None
+        self.step_parts: dict[str, float] = {}
+        if step and not row.reduced:
+            self.flop = sizes.step_flop(batch_size, results.plan.latent_dim, starts[-1].one_hot)
+            self.peak_share = self.flop / step.value / results.peak[0] if results.peak else None
+        if step and profiled and profiled.profile:
+            # keras:example makes all of its tensors before its steps.
+            self.step_parts = step_parts(profiled.profile, step.value, makes_tensors=row.backend != BASELINE)
 
 
-@dataclass(frozen=True)
 class RowPair:
-    """Two rows compared with one another."""
+    """Two rows compared with one another, by their indices; `ratio` is how many times as fast the left one is."""
 
-    kind: Kind
-    left: str  # label of the faster row if the kind is "frameworks", otherwise of the row that the kind names
-    right: str  # label of the row that it is compared with
-    ratio: Estimate  # how many times as fast left is
-    pairwise: Estimate | None  # the same ratio from these two rows alone
-    word: Word  # the verdict
-    why: str = ""  # a sentence that explains the difference; empty where the parts of a step were not measured
+    def __init__(self, results: "Results", kind: Kind, left: int, right: int, ratio: Estimate) -> None:
+        one, other = (results.by_label[results.plan.rows[index].label] for index in (left, right))
+        self.kind, self.ratio = kind, ratio
+        # The label of the faster row if the kind is "frameworks", otherwise of the row that the kind names; and the
+        # label of the row that it is compared with.
+        self.left, self.right = one.label, other.label
+        pairwise = results.observed.pairwise(left, right)
+        self.pairwise = pairwise and pairwise.widened(results.bias)  # the same ratio from these two rows alone
+        self.word = ratio.word(results.plan.within)  # the verdict
+        # A sentence that explains the difference; empty where the parts of a step were not measured.
+        explained = kind == "frameworks" and self.word == "faster"
+        self.why = why_slower(other.title, one.title, other.step_parts, one.step_parts) if explained else ""
 
 
 class TranslatedSentence(ShownSentence, frozen=True):
@@ -96,38 +121,106 @@ class TranslatedSentence(ShownSentence, frozen=True):
         return grouped((translation, label) for label, translation in self.translations.items())
 
 
-class Results:
-    """The results of a recording; of one that is not finished, of what was measured so far."""
+class Outcome(ABC):
+    """What the results of a benchmark and of a race have in common; of one that is not finished, so far."""
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording, self.plan, self.head = recording, recording.plan, recording.head
-        self.observed = {work: observations(recording, work) for work in get_args(Work)}
+    plan: Any
+    head: Any
+
+    def __init__(self, recording: Lines[Any]) -> None:
+        self.recording, self.head, self.plan = recording, recording.head, recording.head.plan
         rounds, rows = recording.rounds(), self.plan.rows
-        cycles, used = [cycle for line in rounds for cycle in line.cycles], counting(rounds)
+        cycles, self.counted = [cycle for line in rounds for cycle in line.cycles], counting(rounds)
+        self.observed = observations(recording)
         self.starts = grouped((start.row, start) for line in rounds for start in line.starts)
         self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
+        self.question = [rows.index(row) for row in self.plan.question]
+        self.rounds, self.cycles = len(rounds), len(cycles)  # rounds are of new processes
+        self.dropped = len(cycles) - len(
+            self.counted
+        )  # cycles that are left out, since other programs disturbed them
+        # Mean number of cores that other programs used during the visits that count.
+        self.others = fmean([visit.others for _, cycle in self.counted for visit in cycle] or [0.0])
+        self.seconds = sum(line.seconds for line in recording.of_kind(Round))
+        self.reached = half_width(recording)  # by the widest interval, to its wider side
+        # The row that is measured a second time, and its first measurement; None where none is.
+        again = ((n, replace(rows[n], control=False)) for n, row in enumerate(rows) if row.control)
+        found = ((n, rows.index(one)) for n, one in again if one in rows and n not in self.question)
+        self.twice = next(found, None)
+        # How many times as fast it is as itself, and the share by which it surely differs from itself, or 0.
+        self.control = self.observed.ratio(*self.twice) if self.twice else None
+        biased = self.control and not self.control.low <= 1 <= self.control.high
+        self.bias = max(self.control.value, 1 / self.control.value) - 1 if self.control and biased else 0.0
+
+    @property
+    @abstractmethod
+    def headline(self) -> str:
+        """The answer in a sentence."""
+
+    @abstractmethod
+    def _doubts_of_rows(self) -> Iterator[str]:
+        """The reasons not to rely on single rows."""
+
+    @abstractmethod
+    def _more_notes(self) -> Iterator[str]:
+        """What else a reader should know of the figures."""
+
+    def ratio_of(self, left: int, right: int) -> Estimate | None:
+        """How many times as fast one row is as another, by their indices; a bias widens the interval."""
+        ratio = self.observed.ratio(left, right)
+        return ratio and ratio.widened(self.bias)
+
+    @property
+    def doubts(self) -> list[str]:
+        """The reasons not to rely on the figures."""
+        doubts, used = beside_others(self.counted), len(self.observed.logarithms)
+        if self.reached is None:
+            doubts.append("too few rounds can be used for an interval; give a longer --budget")
+        elif used < LEAST_ROUNDS:
+            doubts.append(
+                f"only {used} rounds could be measured, and {LEAST_ROUNDS} are the least for figures to rely on"
+            )
+        if self.bias and self.control and self.twice:
+            doubts.append(
+                f"{self.plan.rows[self.twice[0]].label} seems faster or slower than the same row measured before "
+                f"({self.control.low:.2f} to {self.control.high:.2f}): the measurement is biased by as much, and all "
+                "intervals are widened by it"
+            )
+        return [*doubts, *self._doubts_of_rows()]
+
+    @property
+    def notes(self) -> list[str]:
+        """What else a reader should know of the figures."""
+        left_out = f"{self.dropped} of {self.cycles} cycles are left out because other programs were at work"
+        notes = [f"{left_out}; close other programs and measure again"] if self.dropped else []
+        return [*notes, *self._more_notes()]
+
+
+class Results(Outcome):
+    """The results of a benchmark."""
+
+    recording: Recording
+    plan: Plan
+    head: Head
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording)
+        self.batch, self.alone = observations(recording, "batch"), observations(recording, "alone")
         self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
         self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
         self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
-        self.question = [rows.index(row) for row in self.plan.question]
-        self.rounds = len({line.number for line in rounds})  # of new processes
-        self.cycles = len(cycles)
-        self.dropped = len(cycles) - len(used)  # cycles that are left out, since other programs disturbed them
+        rows, cycles = self.plan.rows, [cycle for line in recording.rounds() for cycle in line.cycles]
         self.again = sum(visit.tries - 1 for cycle in cycles for visit in cycle)  # turns taken again
-        # Mean number of cores that other programs used during the visits that count, and that other virtual machines
-        # took during all.
-        self.others = fmean([visit.others for _, cycle in used for visit in cycle] or [0.0])
+        # Mean number of cores that other virtual machines took.
         self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
-        self.seconds = sum(line.seconds for work in self.observed for line in recording.rounds(work))  # of all rounds
         # Of the weights, on all held-out sources; None if these were not decoded.
         self.scores = next((line.scores for line in self.decoded.values() if line.scores), None)
         # Operations a second of the fastest matrix product, and its backend; None where none was measured.
         peaks = [(line.flops, rows[row].backend) for row, line in self.profiled.items() if line.flops]
         self.peak = max(peaks, default=None)
-        self.reached = half_width(recording)  # by the widest interval, to its wider side
         # The rows of which a process was started, without those that are measured a second time: from fast to slow;
         # those that are not compared come last.
-        measured = [self._row(index) for index in sorted(self.starts) if not rows[index].control]
+        measured = [RowResults(self, index) for index in sorted(self.starts) if not rows[index].control]
         self.rows = sorted(measured, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
         self.by_label = {row.label: row for row in self.rows}
 
@@ -140,14 +233,19 @@ class Results:
         rows = self.plan.rows
         compared = [rows.index(row.row) for row in self.rows if not row.why_not]
         members = [index for index in compared if index in self.question]
-        pairs = [self._pair("frameworks", *pair) for pair in combinations(members, 2)]
-        for index, row in enumerate(rows):
-            if row.counterpart in rows:
-                other = rows.index(row.counterpart)
-                if row.control or {index, other} <= {*compared}:
-                    kind: Kind = "control" if row.control else "installed" if row.installed else "reduced"
-                    pairs.append(self._pair(kind, index, other))
-        return [pair for pair in pairs if pair]
+        asked: list[tuple[Kind, int, int]] = [("frameworks", *pair) for pair in combinations(members, 2)]
+        for index in sorted(compared):
+            plain = rows[index].counterpart
+            if plain in rows and rows.index(plain) in compared:
+                asked.append(("installed" if rows[index].installed else "reduced", index, rows.index(plain)))
+        pairs = []
+        for kind, left, right in asked:
+            ratio = self.ratio_of(left, right)
+            if ratio and ratio.value < 1 and kind == "frameworks":
+                left, right, ratio = right, left, ratio.inverse
+            if ratio:
+                pairs.append(RowPair(self, kind, left, right, ratio))
+        return pairs
 
     def ratio(self, left: str, right: str) -> Estimate | None:
         """How many times as fast the row labelled `left` trains as the one labelled `right`; None if not known."""
@@ -188,26 +286,19 @@ class Results:
         """The answer in a sentence: how many times as fast the fastest framework trains as each of the others."""
         rows = self.of_frameworks([row for row in self.rows if row.step and not row.why_not])
         if not self.rounds:
-            return "Nothing was measured yet."
+            return NOTHING
         if len(rows) == 1 and rows[0].pairs_per_second:
             return f"{rows[0].title} trains {rows[0].pairs_per_second:,.0f} pairs a second."
         if len(rows) < 2 or not any(pair.kind == "frameworks" for pair in self.pairs):
             return "No answer yet: a comparison needs two rounds and two rows that pass parity."
         first, *others = rows
-        faster: list[str] = []
-        same: list[str] = []
-        unknown: list[str] = []
-        for other in others:
-            ratio = self.ratio(first.label, other.label)
-            word = ratio.word(self.plan.within) if ratio else "not told apart"
-            if ratio and word in ("faster", "slower"):
-                faster.append(f"{times(ratio.value)} times as fast as {other.title}")
-            else:
-                (same if word == "same" else unknown).append(other.title)
-        clauses = [listed(faster)] if faster else []
-        clauses += [f"as fast as {listed(same)}"] if same else []
+        ratios = [(self.ratio(first.label, other.label), other.title) for other in others]
+        words = grouped((r.word(self.plan.within) if r else "not told apart", title) for r, title in ratios)
+        apart = [(r, title) for r, title in ratios if r and not r.low <= 1 <= r.high]
+        clauses = [listed(f"{times(r.value)} times as fast as {title}" for r, title in apart)] if apart else []
+        clauses += [f"as fast as {listed(words['same'])}"] if "same" in words else []
         sentences = [f"{first.title} trains {listed(clauses)}"] if clauses else []
-        if unknown:
+        if unknown := words.get("not told apart"):
             sentences.append(f"{listed([first.title, *unknown])} are not told apart yet")
         translated = self.sentences
         if translated and all(row.label in translated[0].translations for row in rows):
@@ -216,83 +307,40 @@ class Results:
         return f"{'; '.join(sentences)}."
 
     @property
-    def surprise(self) -> str:
-        """How much slower the official example decodes a character than Keras; "" if it is not, or not measured."""
-        example, keras = map(self.by_label.get, (BASELINE, BASELINE.partition(":")[0]))
-        if not (example and example.alone and keras and keras.alone):
-            return ""
-        slower, milliseconds, plain = (
-            float(f"{value:.2g}")
-            for value in (example.alone.value / keras.alone.value, example.alone.value * 1e3, keras.alone.value * 1e3)
-        )
-        if slower < SURPRISE:
-            return ""
-        return (
-            f"The official example takes {milliseconds:g} ms to decode a character, plain "
-            f"{keras.title} {plain:g}: the example decodes {slower:,.0f} times slower than "
-            f"{keras.title} can."
-        )
-
-    @property
     def missing(self) -> list[str]:
         """What there was no time for, in the order of its worth."""
-        batched = any(self.plan.rows[index].backend != BASELINE for index in self.question)
-        installed = {index for index, row in enumerate(self.plan.rows) if row.installed}
+        rows, question = self.plan.rows, {*self.question}
+        batched = any(rows[index].backend != BASELINE for index in question)
         lacking = {
-            "the ten sentences in every backend": not {*self.question} <= self.decoded.keys(),
+            "the ten sentences in every backend": not question <= self.decoded.keys(),
             "decoding speed": batched and not self.recording.rounds("batch"),
-            "rows as installed": not installed <= self.starts.keys(),
-            "why one is slower": not {*self.question} <= self.profiled.keys(),
+            "rows as installed": not {n for n, row in enumerate(rows) if row.installed} <= self.starts.keys(),
+            "why one is slower": not question <= self.profiled.keys(),
         }
         return [what for what, lacks in lacking.items() if lacks]
 
-    @property
-    def doubts(self) -> list[str]:
-        """The reasons not to rely on the figures."""
-        doubts = []
-        doubts += beside_others(counting(self.recording.rounds()))
-        used = len(self.observed["training"].logarithms)
-        if self.reached is None:
-            doubts.append("too few rounds can be used for an interval; --resume measures more")
-        elif used < LEAST_ROUNDS:
-            doubts.append(
-                f"only {used} rounds could be measured, and {LEAST_ROUNDS} are the least for figures to rely on"
-            )
-        if self._bias:
-            ratio = self._bias.ratio
-            doubts.append(
-                f"{self._bias.left} seems faster or slower than the same row measured before ({ratio.low:.2f} to "
-                f"{ratio.high:.2f}): the measurement is biased by as much, and all intervals are widened by it"
-            )
+    def _doubts_of_rows(self) -> Iterator[str]:
         for why_not, labels in grouped((row.why_not, row.label) for row in self.rows if row.why_not).items():
-            doubts.append(f"not compared: {', '.join(labels)}, because {why_not}")
+            yield f"not compared: {', '.join(labels)}, because {why_not}"
         asked = self.plan.threads or self.head.machine["cores"]
         for row in self.rows:
             if not row.row.installed and row.facts.threads != asked:
-                doubts.append(f"{row.label} computed on {row.facts.threads} threads, although {asked} were asked for")
+                yield f"{row.label} computed on {row.facts.threads} threads, although {asked} were asked for"
             visits = self.visits.get(self.plan.rows.index(row.row), [])
             if any(1 - fsum([*visit.lead, *visit.steps]) / visit.loop > MOST_OUTSIDE for visit in visits):
-                doubts.append(
+                yield (
                     f"{row.label} spent over {MOST_OUTSIDE:.0%} of its time outside the timed steps, so the device "
                     "may still have been at work when a step's clock was stopped"
                 )
-        return doubts
 
-    @property
-    def notes(self) -> list[str]:
-        """What else a reader should know of the figures."""
-        notes = []
-        if self.dropped:
-            left_out = f"{self.dropped} of {self.cycles} cycles are left out because other programs were at work"
-            notes.append(f"{left_out}; close other programs and measure again")
+    def _more_notes(self) -> Iterator[str]:
         if self.stolen > MOST_STOLEN:
-            stolen = f"other virtual machines took {self.stolen:.2f} cores on average meanwhile"
-            notes.append(f"{stolen}, which widens intervals")
+            yield f"other virtual machines took {self.stolen:.2f} cores on average meanwhile, which widens intervals"
         within = self.plan.within
         if self.reached and self.reached > within:
             spent = sum(line.seconds for line in self.recording.rounds())
             more = ceil(spent * ((self.reached / max(within, 1e-3)) ** 2 - 1) / 60)
-            notes.append(
+            yield (
                 f"the widest interval reaches {self.reached:.1%} to one side, although {within:.0%} was asked for; "
                 f"about {more} more minute{'s' * (more > 1)} would do: --resume --budget {more}m"
             )
@@ -300,92 +348,20 @@ class Results:
         fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.label) for row in matched)
         if len(fates) > 1:
             words = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in fates.items())
-            notes.append(f"denormal numbers (very close to zero) are not treated alike: {words}")
-        return notes
+            yield f"denormal numbers (very close to zero) are not treated alike: {words}"
 
-    def _row(self, index: int) -> RowResults:
-        row, starts, decoded = self.plan.rows[index], self.starts[index], self.decoded.get(index)
-        facts, visits, profiled = starts[-1].facts, self.visits.get(index, []), self.profiled.get(index)
-        step, (certificate, why_not) = self.observed["training"].seconds(index), self._parity(index)
-        alone = self.observed["alone"].seconds(index)
-        if alone is None and decoded and not decoded.characters:
-            alone = Estimate(decoded.seconds, decoded.seconds, decoded.seconds)
-        sizes, batch_size = self.head.corpus.sizes, self.plan.settings.batch_size
-        start = {
-            "process": [s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in starts if s.seconds],
-            "import": [s.facts.import_seconds for s in starts],
-            "build": [s.facts.build_seconds for s in starts],
-            "first step": [s.warm_up.first_step_seconds for s in starts],
-        }
-        flop, parts = None, {}
-        if step and not row.reduced:
-            flop = sizes.step_flop(batch_size, self.plan.latent_dim, starts[-1].one_hot)
-        if step and profiled and profiled.profile:
-            # keras:example makes all of its tensors before its steps.
-            parts = step_parts(profiled.profile, step.value, makes_tensors=row.backend != BASELINE)
-        return RowResults(
-            row=row,
-            label=row.label,
-            title=row.called or title_of(row.backend),
-            facts=facts,
-            certificate=certificate,
-            why_not=why_not,
-            step=step,
-            # An epoch's last batch has fewer pairs, but its step takes as long as the others.
-            epoch=step and step.times(ceil(sizes.training_rows / batch_size)),
-            pairs_per_second=batch_size / step.value if step else None,
-            batch=self.observed["batch"].seconds(index),
-            alone=alone,
-            sentences=decoded.sentences if decoded else 0,
-            start={phase: median(seconds) for phase, seconds in start.items() if seconds},
-            peak_memory=max([start.warm_up.peak for start in starts] + [visit.peak for visit in visits]),
-            flop=flop,
-            peak_share=flop / step.value / self.peak[0] if flop and step and self.peak else None,
-            step_parts=parts,
-        )
-
-    def _parity(self, index: int) -> tuple[Certificate | None, str]:
+    def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and why the row is not compared with others; "" if it is compared."""
         # Neither a lane nor measuring a second time changes mathematics.
-        plain = msgspec.structs.replace(self.plan.rows[index], lane="matched", control=False)
+        plain = replace(self.plan.rows[index], lane="matched", control=False)
         certificate = self.certificates.get(self.plan.rows.index(plain) if plain in self.plan.rows else index)
         versions = [start.facts.version for start in self.starts[index]]
         if certificate is None or certificate.version != versions[-1]:
             return None, "there is no parity certificate of this version"
         if not certificate.passed:
             return certificate, "parity is broken, and `rosetta parity` explains where"
-        if len(set(versions)) > 1:
-            return certificate, "the rounds ran in more than one version"
         finite = all(visit.finite for visit in self.visits.get(index, []))
         return certificate, "" if finite else "the loss is not finite"
-
-    @cached_property
-    def _bias(self) -> RowPair | None:
-        """A row that was measured twice and seems faster or slower than itself; None if none does."""
-        rows = self.plan.rows
-        twice = [(index, row.counterpart) for index, row in enumerate(rows) if row.control]
-        pairs = [self._pair("control", index, rows.index(row)) for index, row in twice if row in rows]
-        return next((pair for pair in pairs if pair and pair.word in ("faster", "slower")), None)
-
-    def _pair(self, kind: Kind, left: int, right: int) -> RowPair | None:
-        """Two rows compared, of two frameworks the faster one on the left; None where their ratio is not known.
-
-        A bias widens its intervals.
-        """
-        observed, (one, other) = self.observed["training"], (self.plan.rows[index].label for index in (left, right))
-        ratio, pairwise = observed.ratio(left, right), observed.pairwise(left, right)
-        if ratio is None:
-            return None
-        if kind == "frameworks" and ratio.value < 1:
-            return self._pair(kind, right, left)
-        if kind != "control" and self._bias:
-            bias = max(self._bias.ratio.value, self._bias.ratio.inverse.value) - 1
-            ratio, pairwise = ratio.widened(bias), pairwise and pairwise.widened(bias)
-        word, why = ratio.word(self.plan.within), ""
-        if kind == "frameworks" and word == "faster":
-            faster, slower = self.by_label[one], self.by_label[other]
-            why = why_slower(slower.title, faster.title, slower.step_parts, faster.step_parts)
-        return RowPair(kind, one, other, ratio, pairwise, word, why)
 
 
 def step_parts(profile: Profile, step_seconds: float, makes_tensors: bool) -> dict[str, float]:

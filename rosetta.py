@@ -94,8 +94,8 @@ def backends(
     for name in chosen:
         require_known(name)
     if not json:
-        terminal.out.print(terminal.backends_table())
-    show = (lambda name, facts: None) if json else terminal.print_backend
+        terminal.say(terminal.BACKENDS_HEADER)
+    show = (lambda name, facts: None) if json else terminal.say_backend
     facts = describe_backends(chosen, Runtime(threads=threads), show)
     if json:
         terminal.print_json({"backends": facts})

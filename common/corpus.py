@@ -15,7 +15,7 @@ from importlib.metadata import version
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,8 @@ from common.errors import CannotBeginError, why
 from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, open_archive, write_atomically
 from common.run_directory import RunDirectory
 from common.stored import Pair, Pairs, in_order
-from common.tensors import START, STOP, Batch, CharVocabulary
+from common.tensors import START, STOP, Batch, CharVocabulary, vocabularies
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, normalize, split_lines
-
-if TYPE_CHECKING:
-    import requests
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_URL = "https://www.manythings.org/anki"
@@ -197,10 +194,11 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
     so this costs little at any size.
     """
     pairs = corpus.pairs
+    encoder, decoder = vocabularies(pairs)
     figures = {
         "num_samples": len(pairs),
-        "num_encoder_tokens": len(CharVocabulary(source for source, _ in pairs)),
-        "num_decoder_tokens": len(CharVocabulary(target + START + STOP for _, target in pairs)),
+        "num_encoder_tokens": len(encoder),
+        "num_decoder_tokens": len(decoder),
         "max_encoder_seq_length": max(len(source) for source, _ in pairs),
         "max_decoder_seq_length": max(len(target + START + STOP) for _, target in pairs),
     }
@@ -233,13 +231,18 @@ class Material:
 
     @classmethod
     def of_pairs(
-        cls, pairs: Sequence[Pair], config: DataConfig, seed: int, dtype: str, padding: str = "space"
+        cls,
+        pairs: Sequence[Pair],
+        config: DataConfig,
+        seed: int,
+        dtype: str,
+        padding: str = "space",
+        known: tuple[CharVocabulary, CharVocabulary] | None = None,
     ) -> "Material":
-        """Build the vocabularies of the pairs, encode the pairs, and split them as `config` says."""
-        encoder_vocabulary = CharVocabulary(source for source, _ in pairs)
-        decoder_vocabulary = CharVocabulary(START + target + STOP for _, target in pairs)
-        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype, padding)
-        return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *split(pairs, config, seed))
+        """Encode the pairs, with `known` vocabularies or those of the pairs, and split them as `config` says."""
+        encoder, decoder = known or vocabularies(pairs)
+        batch = Batch.of_pairs(pairs, encoder, decoder, dtype, padding)
+        return cls(pairs, encoder, decoder, batch, *split(pairs, config, seed))
 
     @classmethod
     def of_run(cls, run: RunDirectory, dtype: str | None = None) -> "Material":
@@ -247,12 +250,9 @@ class Material:
 
         Its pairs give the same vocabularies and the same split as when it was begun.
         """
-        pairs = run.pairs()
-        encoder_vocabulary, decoder_vocabulary = run.vocabularies()
         model = run.model_config
-        batch = Batch.of_pairs(pairs, encoder_vocabulary, decoder_vocabulary, dtype or model.dtype, model.padding)
-        rows = split(pairs, run.data_config, run.train_config.seed)
-        return cls(pairs, encoder_vocabulary, decoder_vocabulary, batch, *rows)
+        settings = run.data_config, run.train_config.seed, dtype or model.dtype, model.padding
+        return cls.of_pairs(run.pairs(), *settings, run.vocabularies())
 
     @property
     def max_encoder_seq_length(self) -> int:
@@ -307,7 +307,11 @@ def download(name: str) -> Path:
         with Console(stderr=True).status(f"downloading {url}"):
             pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=fetch)
     except requests.RequestException as error:
-        raise CannotBeginError(f"{url} cannot be downloaded: {_in_words(error)}; {by_hand}") from error
+        reason = f"the connection failed ({type(error).__name__})"
+        if error.response is not None:
+            status = error.response.status_code
+            reason = "the site has no such pair" if status == 404 else f"the site answers with status {status}"
+        raise CannotBeginError(f"{url} cannot be downloaded: {reason}; {by_hand}") from error
     except ValueError as error:
         raise CannotBeginError(
             f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
@@ -320,20 +324,3 @@ def download(name: str) -> Path:
             raise CannotBeginError(f"{url} cannot be downloaded: the answer is no zip; {by_hand}")
         write_atomically(checksum, pooch.file_hash(str(archive)) + "\n")
     return archive
-
-
-def _in_words(error: "requests.RequestException") -> str:
-    """Why a download failed."""
-    from requests import exceptions
-
-    if error.response is not None:
-        status = error.response.status_code
-        known = {404: "it has no such pair", 406: "it refuses programs"}
-        return f"the site answers with status {status}, {known.get(status, error.response.reason)}"
-    reasons = {
-        exceptions.Timeout: "the site does not answer in time",
-        exceptions.ProxyError: "the proxy that the environment names does not answer",
-        exceptions.SSLError: "the site's certificate is not accepted",
-        exceptions.ChunkedEncodingError: "the connection broke off",
-    }
-    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), "the site cannot be reached")

@@ -15,17 +15,14 @@ take it from state.safetensors, and `RunDirectory.begin` writes best.safetensors
 
 A run of weights alone has no best.safetensors, and its state has no slots; they are read as zeros. A file that
 differs from its SHA-256 or checksum is refused. One process at a time writes a run: it holds the lock of the folder.
-
-A run of version 1, whose history is a file of its own, history.jsonl, is read too. It becomes one of this version
-when training goes on.
 """
 
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -44,7 +41,6 @@ from common.files import (
     new_folder,
     open_at_most,
     read_at_most,
-    sync,
     write_atomically,
     write_json,
 )
@@ -61,8 +57,6 @@ REWRITTEN = ("config.json", *STATE_FILES.values())  # the files that training wr
 LARGEST_TEXTS = {"pairs.tsv": LARGEST_TEXT}  # bytes; the other files of text have LARGEST_JSON
 LOCK_SECONDS = 3.0  # waited for the lock, since a process whose parent was just killed holds it until it notices
 BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # weights alone, trained on the phrasebook
-
-HISTORY_OF_VERSION_1 = "history.jsonl"
 
 Length = Annotated[int, msgspec.Meta(ge=1, le=LONGEST_SENTENCE + len(START + STOP))]
 Character = Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
@@ -81,7 +75,7 @@ class Epoch:
     val_accuracy: float
     val_accuracy_real: float
     seconds: float  # duration of the training steps, without validation
-    backend: str = ""  # that trained it; "" for an epoch from before this was kept
+    backend: str  # that trained it
 
     def __post_init__(self) -> None:
         finite = (-sys.float_info.max, sys.float_info.max)
@@ -155,7 +149,12 @@ class RunDirectory:
                     f"the {len(pairs):,} pairs are {size:,} bytes of text, and a run keeps {most:,} at most; give a "
                     "smaller --num-samples"
                 )
-            run = cls(path, backend, *configs, *_longest(pairs), sha256, _digests(beside))
+            longest = max(len(source) for source, _ in pairs), max(len(START + target + STOP) for _, target in pairs)
+            digests: Digests = {
+                "vocabulary.json": _digest(beside / "vocabulary.json"),
+                "pairs.tsv": _digest(beside / "pairs.tsv"),
+            }
+            run = cls(path, backend, *configs, *longest, sha256, digests)
             write_json(beside / "config.json", run._settings())
             write_json(beside / "machine.json", describe_machine())
             write_atomically(beside / STATE_FILES["last"], _block(state, Progress(step=0, history=())))
@@ -163,7 +162,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
-        """Open the run at `path`; nothing is written. Only config.json is read now, and of an old run its pairs.
+        """Open the run at `path`; nothing is written, and only config.json is read now.
 
         Raises CannotBeginError where there is no run at all. Damage is an error for whoever reads the damaged file.
         """
@@ -176,18 +175,12 @@ class RunDirectory:
         with _reading(file):
             # A name that is not UTF-8 has lone surrogates, which msgspec reads from no JSON.
             content = msgspec.convert(json.loads(read_at_most(LARGEST_JSON, file)), dict[str, Any])
-            version = content.get("version")
-            if content.get("format") != FORMAT or version not in (1, VERSION):
-                found = f"{content.get('format')} version {version}"
-                raise ValueError(f"it is {found}, expected {FORMAT} version 1 or {VERSION}")
-            if version == 1:
-                content = _settings_of_version_1(path, content)
+            if (content.get("format"), content.get("version")) != (FORMAT, VERSION):
+                found = f"{content.get('format')} version {content.get('version')}"
+                raise ValueError(f"it is {found}, expected {FORMAT} version {VERSION}")
             run = msgspec.convert(content | {"path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
             if run._settings() != content:
                 raise ValueError("a setting is missing, or it has one that is not known")
-        if version == 1:
-            source, target = _longest(run.pairs())
-            run = replace(run, max_encoder_seq_length=source, max_decoder_seq_length=target)
         return run
 
     @contextmanager
@@ -262,7 +255,7 @@ class RunDirectory:
         found = []
         for backend, group in groupby(self.history(), key=lambda epoch: epoch.backend):
             epochs = [epoch.epoch for epoch in group]
-            found.append(f"{backend or 'not known'}: {epochs[0]}" + (f" to {epochs[-1]}" if len(epochs) > 1 else ""))
+            found.append(f"{backend}: {epochs[0]}" + (f" to {epochs[-1]}" if len(epochs) > 1 else ""))
         return ", ".join(found)
 
     def kept(self, epochs: int, backend: str | None = None, workers: int = 1) -> str:
@@ -279,20 +272,12 @@ class RunDirectory:
         """Make the run ready to be trained on, and return its last state. The lock of the run must be held.
 
         Temporary files that killed processes left are removed. best.safetensors is written if the last state is the
-        best one, since a crash may have come before it was, and since a run of weights alone has none. A run of
-        version 1 becomes one of this version.
+        best one, since a crash may have come before it was, and since a run of weights alone has none.
         """
         for name in REWRITTEN:
             for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
                 unfinished.unlink()
         state, progress = self._state("last")
-        if (self.path / HISTORY_OF_VERSION_1).exists():
-            write_atomically(self.path / STATE_FILES["last"], _block(state, progress))
-            with suppress(RosettaError):  # it is missing or damaged, and whoever reads it is refused
-                write_atomically(self.path / STATE_FILES["best"], _block(*self._state("best")))
-            write_json(self.path / "config.json", self._settings())
-            (self.path / HISTORY_OF_VERSION_1).unlink()  # last, since the states were read with it
-            sync(self.path)
         if progress.epoch and progress.best == progress.epoch:
             write_atomically(self.path / STATE_FILES["best"], _block(state, progress))
         return state, progress
@@ -344,21 +329,7 @@ class RunDirectory:
             if not state.mean_squares:  # weights alone
                 state = ModelState(state.weights, {name: np.zeros_like(w) for name, w in state.weights.items()})
             check_state(state, self.model_config)
-            if "history" not in metadata:
-                metadata = self._metadata_of_version_1(metadata)
             return state, msgspec.convert(metadata, Progress)
-
-    def _metadata_of_version_1(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """The metadata of a state as this version has it, with the epochs from history.jsonl up to the state's own.
-
-        The line after them may be of an epoch whose state was not written, and may be cut.
-        """
-        path, last = self.path / HISTORY_OF_VERSION_1, metadata["epoch"]
-        with _reading(path):
-            lines = read_at_most(LARGEST_JSON, path).split(b"\n")[:last]
-            if len(lines) < last:
-                raise ValueError(f"it has {len(lines)} lines, expected those of {last} epochs")
-            return {"step": metadata["step"], "history": [json.loads(line) for line in lines]}
 
     def _checked(self, name: str) -> Path:
         """The path of a file of text, compared with its digest if it has one."""
@@ -393,12 +364,6 @@ def refuse_existing(
         raise CannotBeginError(f"{path} exists already; {advice}")
 
 
-def _longest(pairs: Sequence[Pair]) -> tuple[int, int]:
-    """The length of the longest source, and that of the longest target, "\\t" and "\\n" counted."""
-    longest_target = max(len(target) for _, target in pairs)
-    return max(len(source) for source, _ in pairs), len(START) + longest_target + len(STOP)
-
-
 def _block(state: ModelState, progress: Progress) -> bytes:
     """The content of a state's file."""
     return to_bytes(state, msgspec.to_builtins(progress))
@@ -408,22 +373,3 @@ def _digest(path: Path) -> str:
     """The SHA-256 of a file of text. Raises RosettaError where the file cannot be read or is larger than is read."""
     with _reading(path), open_at_most(LARGEST_TEXTS.get(path.name, LARGEST_JSON), path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # whose type is too narrow
-
-
-def _digests(folder: Path) -> Digests:
-    """The digests of the files in a folder."""
-    return {"vocabulary.json": _digest(folder / "vocabulary.json"), "pairs.tsv": _digest(folder / "pairs.tsv")}
-
-
-def _settings_of_version_1(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of an old config.json by the names of this version, with what old runs do not have.
-
-    The lengths are not known before the pairs are read.
-    """
-    old = dict(content)
-    if not old.get("digests"):  # a run from before there were any, whose files are compared with nothing
-        old["digests"] = _digests(path)
-    settings = {f"{name}_config": old.pop(name, None) for name in ("model", "train", "data")}
-    if isinstance(settings["train_config"], dict):
-        settings["train_config"].setdefault("batches", "shuffled")
-    return old | settings | {"version": VERSION, "max_encoder_seq_length": 1, "max_decoder_seq_length": 2}

@@ -71,12 +71,13 @@ class Sources:
         text = normalize(text)
         if not (self._count and text.strip()):
             return text
-        for typed in self._never_typed:
+        never_typed, begin_with_capitals, end_with_marks = self._habits
+        for typed in never_typed:
             text = re.sub(typed, TYPED[typed], text)
         text = WORD.sub(lambda found: self._word(found[0]), text)
-        if text[0].islower() and self._begins_with_capitals:
+        if text[0].islower() and begin_with_capitals:
             text = text[0].upper() + text[1:]
-        if text[-1].isalnum() and self._ends_with_marks:
+        if text[-1].isalnum() and end_with_marks:
             text += self._mark_after(text)
         return text
 
@@ -158,17 +159,12 @@ class Sources:
         return word if word in self._words else self._written.get(small) or self._without_apostrophe.get(small, word)
 
     @cached_property
-    def _never_typed(self) -> list[str]:
-        """The patterns of TYPED that training had nowhere."""
-        return [typed for typed in TYPED if not re.search(typed, self._text)]
-
-    @cached_property
-    def _begins_with_capitals(self) -> bool:
-        return len(re.findall(r"(?m)^[^\W\d_a-z]", self._text)) >= USUAL * self._count
-
-    @cached_property
-    def _ends_with_marks(self) -> bool:
-        return len(re.findall(r"(?m)[^\w\s]$", self._text)) >= USUAL * self._count
+    def _habits(self) -> tuple[list[str], bool, bool]:
+        """The patterns of TYPED that training had nowhere; whether its sentences begin with capitals, and end with
+        marks."""
+        capitals, marks = (re.findall(pattern, self._text) for pattern in (r"(?m)^[^\W\d_a-z]", r"(?m)[^\w\s]$"))
+        never = [typed for typed in TYPED if not re.search(typed, self._text)]
+        return never, len(capitals) >= USUAL * self._count, len(marks) >= USUAL * self._count
 
     def _mark_after(self, text: str) -> str:
         """The mark of the same sentence in training, or of most of those that begin as the text does."""

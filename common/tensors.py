@@ -80,6 +80,12 @@ class CharVocabulary:
         return "".join(c for c in text if c in self.id_of)
 
 
+def vocabularies(pairs: Sequence[tuple[str, str]]) -> tuple[CharVocabulary, CharVocabulary]:
+    """The vocabularies of the encoder and of the decoder for these pairs."""
+    encoder = CharVocabulary(source for source, _ in pairs)
+    return encoder, CharVocabulary(START + target + STOP for _, target in pairs)
+
+
 def one_hot(ids: Ids, num_tokens: int, dtype: str = "float32") -> Array:
     """One-hot rows (..., num_tokens) of ids (...)."""
     return np.eye(num_tokens, dtype=dtype).take(ids, axis=0)

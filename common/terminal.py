@@ -105,8 +105,6 @@ def training_progress(
         title = escape(printable(backend))
         task = progress.add_task(f"starting {title}", total=None, left="")  # "left" follows the time that is left
         lines = [EPOCH_HEADER]  # until it is printed
-        ends = [column.end() for column in re.finditer(r"\S+", EPOCH_HEADER)]
-        room = max(end for end in ends if end <= err.width or not err.is_terminal or end == ends[0])
 
         def on_event(event: Mapping[str, Any]) -> None:
             if "step" in event:
@@ -117,7 +115,7 @@ def training_progress(
                 progress.update(task, description=description, **done, left="left")
             elif "epoch_done" in event:
                 for line in (*lines, epoch_line(event["epoch_done"])):
-                    progress.print(line[:room], highlight=False, soft_wrap=True)
+                    progress.print(line, highlight=False, soft_wrap=True)
                 lines.clear()
             elif "warning" in event:
                 warn(event["warning"])
@@ -149,28 +147,17 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
     return "  ".join(f"{epoch[name]:{max(len(name), 6)}{form}}" for name, form in EPOCH_COLUMNS.items())
 
 
-# The columns of the table of backends, and their widths in characters; the last one takes the rest of the line.
-BACKENDS_COLUMNS = {"backend": 14, "version": 17, "device": 6, "threads": 7, "import": 6, "matrix library": None}
+# A row of the table of backends.
+BACKENDS_ROW = "{:14} {:17} {:6} {:>7} {:>6}  {}"
+BACKENDS_HEADER = BACKENDS_ROW.format("backend", "version", "device", "threads", "import", "matrix library")
 
 
-def backends_table(*rows: Iterable[Any]) -> Table:
-    """The header of the table of backends, or rows of it, each of which is printed when its backend has answered."""
-    made = table("", BACKENDS_COLUMNS, rows, numeric=["threads", "import"])
-    for column, width in zip(made.columns, BACKENDS_COLUMNS.values(), strict=True):
-        column.width = width
-    made.show_header = not rows
-    return made
-
-
-def print_backend(name: str, facts: Mapping[str, Any]) -> None:
-    """Print the facts that a backend reported of itself, or the reason why it cannot start."""
+def say_backend(name: str, facts: Mapping[str, Any]) -> None:
+    """Print the facts that a backend reported of itself, under BACKENDS_HEADER, or the reason why it cannot start."""
     if "missing" in facts:
-        row = table("", ["backend", "reason"], [[name, facts["missing"]]])
-        row.columns[0].width, row.show_header = BACKENDS_COLUMNS["backend"], False
-    else:
-        seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
-        row = backends_table([name, facts["version"], facts["device"], facts["threads"], seconds, library])
-    out.print(row)
+        return say(f"{name:14} {facts['missing']}")
+    seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
+    say(BACKENDS_ROW.format(name, facts["version"], facts["device"], facts["threads"], seconds, library))
 
 
 def scores_table(title: str, figures: Mapping[str, Any]) -> Table:

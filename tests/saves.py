@@ -19,7 +19,7 @@ from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED, temporary_folder
 from common.run_directory import RunDirectory
 from tests import recordings
-from tests.small_run import FILES, NEW_FILES, as_version_1, assert_state, contents, create, write
+from tests.small_run import FILES, NEW_FILES, assert_state, contents, create, write
 
 VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
 SMALL = recordings.recording(seconds={"torch": 0.06}, rounds=2)
@@ -51,10 +51,6 @@ def next_epoch(folder: Path, epoch: int) -> None:
     write(RunDirectory.open(folder / "run"), VAL_LOSSES[:epoch], done=epoch - 1)
 
 
-def go_on(folder: Path) -> None:
-    RunDirectory.open(folder / "run").begin()
-
-
 def run_is_whole(folder: Path, epoch: int) -> bool:
     """Whether the run has this epoch and is ready to be trained on; it is then trained on to the end."""
     run = RunDirectory.open(folder / "run")
@@ -70,20 +66,6 @@ def run_is_whole(folder: Path, epoch: int) -> bool:
     assert_state(run, "best", 4)
     assert sorted(os.listdir(run.path)) == FILES
     return found >= epoch and is_ready
-
-
-def without_its_best_state(folder: Path) -> None:
-    """Makes a run whose last epoch is the best one, and whose best state is still that of an epoch before."""
-    run_of(2)(folder)
-    best = folder / "run" / "best.safetensors"
-    old = best.read_bytes()
-    write(RunDirectory.open(folder / "run"), VAL_LOSSES[:4], done=2)
-    best.write_bytes(old)
-
-
-def old_run(folder: Path) -> None:
-    run_of(3)(folder)
-    as_version_1(RunDirectory.open(folder / "run"))
 
 
 def new_run_is_whole(folder: Path) -> bool:
@@ -171,8 +153,6 @@ TEMPORARY = "temporary files"  # which no power loss need leave
 SAVES = {
     "an epoch that is not the best": Save(run_of(2), partial(next_epoch, epoch=3), partial(run_is_whole, epoch=3)),
     "the best epoch": Save(run_of(3), partial(next_epoch, epoch=4), partial(run_is_whole, epoch=4)),
-    "a run without its best state": Save(without_its_best_state, go_on, partial(run_is_whole, epoch=4)),
-    "a run of version 1": Save(old_run, go_on, partial(run_is_whole, epoch=3)),
     "a new run": Save(nothing, lambda folder: create(folder / "runs" / "run"), new_run_is_whole),
     "a new recording": Save(nothing, begin_recording, recording_is_begun),
     "a line of a recording": Save(all_lines_but_one, last_line, line_is_whole),

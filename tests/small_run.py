@@ -1,21 +1,19 @@
 """A small run of three pairs and three units, whose epochs have states and figures that are made up."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save
 
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.files import UNFINISHED
 from common.run_directory import STATE_FILES, Epoch, Progress, RunDirectory
-from common.tensors import CharVocabulary
-from common.weights import SLOT_PREFIX, ModelState, initial_state, to_bytes
+from common.tensors import vocabularies
+from common.weights import ModelState, initial_state, to_bytes
 
 PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]
-VOCABULARIES = CharVocabulary(s for s, _ in PAIRS), CharVocabulary(f"\t{t}\n" for _, t in PAIRS)
+VOCABULARIES = vocabularies(PAIRS)
 MODEL = ModelConfig(len(VOCABULARIES[0]), len(VOCABULARIES[1]), 0, 1, latent_dim=3)
 CONFIGS = MODEL, TrainConfig(batch_size=2, seed=9), DataConfig("fra-eng", 3, 0.5, "grouped", True)
 NEW_FILES = sorted(["config.json", "vocabulary.json", "pairs.tsv", "machine.json", "state.safetensors"])
@@ -73,28 +71,3 @@ def same_training(run: RunDirectory) -> tuple[object, ...]:
 def names(run: Path) -> list[str]:
     """The names of a run's files, without what killed processes left, which goes when training goes on."""
     return sorted(path.name for path in run.iterdir() if path.suffix != UNFINISHED)
-
-
-def as_version_1(run: RunDirectory, digests: bool = True) -> RunDirectory:
-    """The run as the first version wrote it: with its history in a file, and, before that, without digests."""
-    config = json.loads((run.path / "config.json").read_bytes())
-    old = {name: config[name] for name in ("format", "backend", "sha256", "digests")} | {"version": 1}
-    old |= {name: config[f"{name}_config"] for name in ("model", "train", "data")}
-    del old["train"]["batches"]  # which was not a setting at first
-    history = [{k: v for k, v in asdict(epoch).items() if k != "backend"} for epoch in run.history()]
-    for which, name in STATE_FILES.items():
-        if (run.path / name).exists():
-            state, progress = run._state(which)
-            place = {"epoch": progress.epoch, "step": progress.step, "seed": 9}
-            (run.path / name).write_bytes(to_bytes(state, place) if digests else without_checksum(state, place))
-    if not digests:
-        del old["digests"]
-    (run.path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-    (run.path / "config.json").write_text(json.dumps(old), encoding="utf-8")
-    return RunDirectory.open(run.path)
-
-
-def without_checksum(state: ModelState, metadata: dict[str, object]) -> bytes:
-    """A state as it was written before there were checksums."""
-    slots = {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}
-    return save(state.weights | slots, {"rosetta": json.dumps(metadata)})

@@ -1,12 +1,7 @@
 """The attacks of tests/attack for a moment each; `python -m tests.attack NAME COUNT` does the same at length."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from random import Random
-
 import pytest
 
-from common.errors import RosettaError
 from tests.attack import limits
 from tests.attack.__main__ import ATTACKS, namespace, tried
 
@@ -44,12 +39,3 @@ def test_nothing_is_lost_nothing_is_left_and_nothing_gets_in(name: str) -> None:
         outcomes = limits.judged(limits.attack_named(attack), count, 1, *what, seconds=seconds)
     assert sum(outcomes.values()) == count
     assert len(outcomes) >= kinds
-
-
-def test_an_outcome_that_must_not_be_ends_an_attack_and_its_folder_is_left() -> None:
-    def failing(rng: Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-        yield limits.one_line(RosettaError("two\nlines"))
-
-    with pytest.raises(AssertionError, match="not one line") as caught:
-        limits.judged(failing, 1, 0)
-    assert "case 0 of seed 0; see" in caught.value.__notes__[0]

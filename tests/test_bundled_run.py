@@ -1,11 +1,8 @@
 """The run that is bundled: what it holds, how good it is, and how a sentence comes to it."""
 
-from dataclasses import replace
-
 import pytest
 
 from backends import TABLE, of_run
-from backends.commands.training import evaluate
 from backends.commands.translating import Opener
 from backends.process.parent import Runtime
 from common.config import DataConfig
@@ -35,14 +32,6 @@ def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
     for side in ("encoder_vocabulary", "decoder_vocabulary"):
         assert getattr(made, side).characters == getattr(read, side).characters
     assert sum(path.stat().st_size for path in BUNDLED_RUN.iterdir()) < 4e6
-
-
-def test_it_translates_sentences_that_training_held_out(run) -> None:
-    material = Material.of_run(run)
-    sample = replace(material, validation_rows=material.validation_rows[::8])  # short sentences and long ones
-    with Opener(run, "last", None, RUNTIME).open("numpy") as translator:
-        scores = evaluate(translator, sample, 256, None, lambda event: None)
-    assert scores["chrf"] >= 45
 
 
 def test_it_translates_what_visitors_type_and_calls_most_of_what_is_wrong_a_guess(run) -> None:

@@ -1,8 +1,6 @@
-"""A framework has one colour on every page and drawing, which is seen on light and on dark paper."""
+"""A framework has one colour on every page, which is seen on light and on dark paper."""
 
 import re
-from colorsys import rgb_to_hls
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +13,7 @@ STYLES = (
     "docs/tutorial/templates/page.html",
     "backends/serve/static/page.css",
 )
-DRAWINGS = sorted((PROJECT / "docs" / "drawings").glob("*.svg"))
 LEAST_CONTRAST = 3.0  # of what is no text, by the Web Content Accessibility Guidelines 2.1, 1.4.11
-LEAST_DIFFERENCE = 30  # degrees between the hue of a framework and one that means something else in a drawing
-GREY = 0.25  # a colour whose channels differ by less has no hue that means anything
-COLOUR = re.compile(r"#[0-9a-f]{6}\b|#[0-9a-f]{3}\b")
 
 
 def channels(colour: str) -> tuple[float, float, float]:
@@ -37,12 +31,6 @@ def luminance(colour: str) -> float:
 def contrast(one: str, other: str) -> float:
     darker, lighter = sorted(map(luminance, (one, other)))
     return (lighter + 0.05) / (darker + 0.05)
-
-
-def hue(colour: str) -> float | None:
-    """In degrees; None for a grey."""
-    of = channels(colour)
-    return None if max(of) - min(of) < GREY else 360 * rgb_to_hls(*of)[0]
 
 
 def test_each_framework_has_a_colour_of_its_own_and_its_variants_have_it_too() -> None:
@@ -65,17 +53,3 @@ def test_the_tutorial_has_the_colours_of_the_reports() -> None:
     page = (PROJECT / "docs" / "tutorial" / "index.html").read_text("utf-8")
     for name in FRAMEWORKS:
         assert {*re.findall(rf"--{name}: (#\w+)", page)} == {colour_of(name)}
-
-
-@pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda path: path.name)
-def test_a_drawing_of_the_model_has_no_hue_that_is_a_frameworks(drawing: Path) -> None:
-    text = drawing.read_text("utf-8")
-    hues = {colour: hue(colour) for colour in COLOUR.findall(text)}
-    assert hues
-    for name in ("numpy", *FRAMEWORKS):
-        own = hue(colour_of(name))
-        assert own is not None
-        near = [
-            c for c, h in hues.items() if h is not None and min(abs(h - own), 360 - abs(h - own)) < LEAST_DIFFERENCE
-        ]
-        assert not near, f"these look like {name}'s: {near}"

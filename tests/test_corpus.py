@@ -14,7 +14,7 @@ import common.files
 from common.config import DataConfig
 from common.corpus import Corpus, corpus_statistics, read_corpus, split
 from common.errors import CannotBeginError
-from common.tensors import Batch, CharVocabulary
+from common.tensors import Batch, vocabularies
 from tests.attack.damage_bytes import zipped
 
 LINES = b"Go.\tVa !\nRun!\tCours !\n"
@@ -217,7 +217,7 @@ def test_an_empty_side_is_refused() -> None:
 
 def test_figures_are_those_of_the_tensors_and_the_pairs_shown_are_spread_over_the_corpus() -> None:
     pairs = [("Go.", "Va !"), ("Go.", "Bouge !"), ("Run!", "Cours !"), ("Go.", "Va !"), ("犬", "x")]
-    batch = Batch.of_pairs(pairs, CharVocabulary(s for s, _ in pairs), CharVocabulary(f"\t{t}\n" for _, t in pairs))
+    batch = Batch.of_pairs(pairs, *vocabularies(pairs))
     tensors = batch.encoder_input_data, batch.decoder_input_data, batch.decoder_target_data
     assert corpus_statistics(Corpus(pairs, "ab" * 32, skipped_lines=3)) == {
         "num_samples": 5,

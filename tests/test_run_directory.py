@@ -14,8 +14,8 @@ import pytest
 
 from common import run_directory, weights
 from common.errors import CannotBeginError, RosettaError
-from common.files import LARGEST_JSON, UNFINISHED, new_folder, write_atomically
-from common.run_directory import STATE_FILES, Progress, RunDirectory
+from common.files import UNFINISHED, new_folder, write_atomically
+from common.run_directory import Progress, RunDirectory
 from common.weights import ModelState, initial_state, to_bytes
 from tests.attack.limits import one_line
 from tests.program import refusal
@@ -26,13 +26,11 @@ from tests.small_run import (
     NEW_FILES,
     PAIRS,
     VOCABULARIES,
-    as_version_1,
     assert_state,
     contents,
     create,
     epoch_of,
     progress_of,
-    same_training,
     state_of,
     write,
 )
@@ -196,93 +194,23 @@ def test_a_second_writer_is_refused_and_what_a_killed_one_left_is_removed(
     assert sorted(os.listdir(run.path)) == FILES
 
 
-def create_beside(killed: Path, path: Path) -> None:
-    """Create a run while another process makes one in the only folder that is there, which was not `killed`."""
-    (living,) = path.parent.iterdir()
-    assert living != killed
-    create(path)
-    assert living.exists()
-
-
 def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "[run]"
     (killed := tmp_path / f".[run].0123456789abcdef{UNFINISHED}").mkdir()
     (killed / "config.json").write_text("half")
-    with pytest.raises(CannotBeginError, match="cannot be made: another process has"), new_folder(path):
-        create_beside(killed, path)
+    with pytest.raises(CannotBeginError, match="cannot be made: another process has"), new_folder(path):  # noqa: PT012
+        (living,) = path.parent.iterdir()
+        assert living != killed
+        create(path)
+        assert living.exists()
     assert os.listdir(tmp_path) == ["[run]"]
     assert sorted(os.listdir(path)) == NEW_FILES
 
 
-# Of version 1
-
-
-@pytest.mark.parametrize("digests", [True, False], ids=["with digests", "without digests"])
-def test_a_run_of_version_1_is_read_and_becomes_one_of_this_version(run: RunDirectory, digests: bool) -> None:
-    expected = [run.read_state(which) for which in STATE_FILES]
-    old = as_version_1(run, digests)
-    with (run.path / "history.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "lo')  # of an epoch whose state was not written
-    before = contents(run.path)
-    assert RunDirectory.open(run.path) == old == run
-    for which, (state, progress) in zip(STATE_FILES, expected, strict=True):
-        found, of_old = old.read_state(which)
-        assert to_bytes(found, {}) == to_bytes(state, {})
-        assert of_old == Progress(progress.step, tuple(replace(epoch, backend="") for epoch in progress.history))
-    assert contents(run.path) == before, "reading writes nothing"
-    known = same_training(old)[:2]
-    old.begin()
-    assert sorted(os.listdir(run.path)) == FILES
-    assert same_training(RunDirectory.open(run.path))[:2] == known
-    assert json.loads((run.path / "config.json").read_bytes())["version"] == run_directory.VERSION
-
-
-def test_a_run_of_version_1_goes_on_without_its_best_state(run: RunDirectory) -> None:
-    path = as_version_1(run).path
-    (path / "best.safetensors").write_bytes(b"damaged")
-    RunDirectory.open(path).begin()
-    assert [epoch.val_loss for epoch in RunDirectory.open(path).history()] == VAL_LOSSES
-
-
 # Damaged: for each file what is done to it, and how it is refused. Damage at random: tests/attack/damaged_files.py
 
-Change = Callable[[bytes], bytes]
-
-
-def edited(change: Callable[[Any], object]) -> Change:
-    """Change the value in a file of JSON."""
-
-    def edit(content: bytes) -> bytes:
-        change(value := json.loads(content))
-        return json.dumps(value).encode()
-
-    return edit
-
-
-def setting(place: str, value: object) -> Change:
-    *part, name = place.split()
-    return edited(lambda config: (config[part[0]] if part else config).update({name: value}))
-
-
-def state(change: Callable[[ModelState, dict[str, Any]], object]) -> Change:
-    """Change the state, and the metadata beside it, in a file with a checksum that fits."""
-
-    def edit(content: bytes) -> bytes:
-        change(*(found := weights.from_bytes(content)))
-        return to_bytes(*found)
-
-    return edit
-
-
-def metadata(**values: object) -> Change:
-    return state(lambda _, beside: beside.update(values))
-
-
-def epochs(change: Callable[[list[Any]], object]) -> Change:
-    return state(lambda _, beside: change(beside["history"]))
-
-
-ANY: list[Change] = [
+READ = [name for name in FILES if name != "machine.json"]
+ANY: list[Callable[[bytes], bytes]] = [
     lambda content: b"",
     lambda content: content[: len(content) // 2],
     lambda content: content.rstrip()[:-1],
@@ -290,65 +218,50 @@ ANY: list[Change] = [
     lambda content: b"null\n",
     lambda content: b"[" * 100_000 + b"\n",
 ]
-WRONG_SETTINGS: dict[str, list[object]] = {  # the place of a setting, and values that it may not have
-    "model_config latent_dim": [4, "3"],
-    "model_config dtype": ["banana", None],
-    "model_config start_token": [2, -1],
-    "model_config surplus": [1],
-    "train_config learning_rate": ["fast", -1, float("nan"), float("inf"), 10**400],
-    "train_config batches": ["sorted"],
-    "data_config num_samples": [0],
-    "digests": [{"pairs.tsv": "ab"}, {}, 3],
-    "train_config": [None, [1]],
-    "max_encoder_seq_length": [0, 1 << 40, "3", "\ud800"],
-    "path": ["/"],
+WRONG: dict[str, dict[str, list[Any]]] = {  # the place of a value in a file, and what it may not be
+    "config.json": {
+        "format": ["x"],
+        "version": [3],
+        "sha256": [None],
+        "model_config latent_dim": [4, "3"],
+        "model_config dtype": ["banana", None],
+        "model_config start_token": [2, -1],
+        "model_config surplus": [1],
+        "train_config learning_rate": ["fast", -1, float("nan"), float("inf"), 10**400],
+        "train_config batches": ["sorted"],
+        "data_config num_samples": [0],
+        "digests": [{"pairs.tsv": "ab"}, {}, 3],
+        "train_config": [None, [1]],
+        "max_encoder_seq_length": [0, 1 << 40, "3", "\ud800"],
+        "path": ["/"],
+    },
+    "vocabulary.json": {
+        "version": [2],
+        "encoder": [None, " .Gor犬", [" ", "."], list("  .Go"), ["ab", *" .G"], [7, *" .G"], list(".Gox\r犬")],
+    },
+    "state.safetensors": {
+        "step": [-1, "3"],
+        "history": [3, [{}]],
+        "history 0 val_loss": [float("nan")],
+        "history 0 accuracy": ["high"],
+        "history 0 epoch": [True, 2],
+        "surplus": [1],
+    },
+    "best.safetensors": {"step": ["3"], "history": [[]]},
 }
-SETTINGS = [setting(place, value) for place, values in WRONG_SETTINGS.items() for value in values]
 BAD_PAIRS = ["Go.\n", "Go.\tVa !\tmore\n", "Go.\tVa !\n\n", "\tVa !\n", "Go.\tVa !", "", f"Go.\t{'a' * 1001}\n"]
 BAD_PAIRS += ["Go.\tVa !\n" * 4, "Go.\tVa \udcff\n"]  # more than the run was begun with; not UTF-8
-BAD_CHARACTERS: list[list[object]] = [[" ", "."], list("  .Go"), ["ab", *" .G"], [7, *" .G"], list(".Gox\r犬")]
-READ = [name for name in FILES if name != "machine.json"]
-CHANGED = "has changed since the run was begun"
-DAMAGED: list[tuple[str, str, list[Change]]] = [  # file, expected words, and changes each of which is refused so
-    *((name, name, ANY) for name in READ),
-    ("config.json", "", [*SETTINGS, edited(lambda config: config.pop("sha256"))]),
-    ("config.json", "expected rosetta-run version 1 or 2", [setting("version", 3), setting("format", "x")]),
-    ("pairs.tsv", CHANGED, [lambda content: content.replace(b"Va !", b"Vb !")]),
-    ("vocabulary.json", CHANGED, [lambda content: content.replace(b'"V"', b'"W"')]),
-    (
-        "pairs.tsv",
-        "pairs.tsv is damaged",
-        [lambda content, text=text: text.encode(errors="surrogateescape") for text in BAD_PAIRS],
-    ),
-    (
-        "vocabulary.json",
-        "vocabulary.json is damaged",
-        [setting("version", 2), *(setting("encoder", found) for found in [None, " .Gor犬", *BAD_CHARACTERS])],
-    ),
-    (
-        "state.safetensors",
-        "state.safetensors",
-        [
-            epochs(lambda found: found.pop(0)),
-            epochs(lambda found: found[0].update(val_loss=float("nan"))),
-            epochs(lambda found: found[0].update(accuracy="high")),
-            epochs(lambda found: found[0].update(epoch=True)),
-            *(metadata(step=-1), metadata(step="3"), metadata(history=3), metadata(surplus=1)),
-        ],
-    ),
-    ("best.safetensors", "best.safetensors", [metadata(step="3"), metadata(history=[])]),
-    ("best.safetensors", "checksum is another", [lambda content: content[:-1] + bytes([content[-1] ^ 1])]),
-    (
-        "state.safetensors",
-        "RMSprop slot dense/bias holds negative numbers",
-        [state(lambda found, _: found.mean_squares["dense/bias"].__setitem__(1, -1e-3))],
-    ),
-    (
-        "state.safetensors",
-        "encoder/kernel",
-        [state(lambda found, _: found.weights.update(initial_state(replace(MODEL, latent_dim=4), 0).weights))],
-    ),
-]
+
+
+def with_value(content: bytes, place: str, value: object) -> bytes:
+    """A file of JSON, or a state with its metadata and a checksum that fits, in which a value is another one."""
+    state, whole = (None, json.loads(content)) if content.startswith(b"{") else weights.from_bytes(content)
+    *parts, last = place.split()
+    within = whole
+    for part in parts:
+        within = within[int(part) if part.isdecimal() else part]
+    within[last] = value
+    return to_bytes(state, whole) if state else json.dumps(whole).encode()
 
 
 def refused(path: Path) -> str:
@@ -366,34 +279,45 @@ def whole(path: Path) -> None:
     run.pairs(), run.vocabularies(), run.read_state("last"), run.read_state("best")
 
 
+def refusal_of(run: RunDirectory, name: str, content: bytes, fits: bool = True) -> str:
+    """The line with which a run is refused while a file has another content, to which its digest `fits`, as that of
+    somebody would who wants to deceive."""
+    before = contents(run.path)
+    if fits and name in run.digests:
+        place, digest = f"digests {name}", sha256(content).hexdigest()
+        (run.path / "config.json").write_bytes(with_value(before["config.json"], place, digest))
+    (run.path / name).write_bytes(content)
+    line = refused(run.path)
+    for file in (name, "config.json"):
+        (run.path / file).write_bytes(before[file])
+    return line
+
+
 def test_damage_is_one_clear_error(run: RunDirectory) -> None:
-    config, settings = run.path / "config.json", json.loads((run.path / "config.json").read_bytes())
-    for name, expected, changes in DAMAGED:
-        path = run.path / name
-        before = contents(run.path)
-        for number, change in enumerate(changes):
-            path.write_bytes(change(before[name]))
-            if name in run.digests and expected != CHANGED:  # as somebody who wants to deceive would
-                digest = sha256(path.read_bytes()).hexdigest()
-                config.write_text(json.dumps(settings | {"digests": run.digests | {name: digest}}))
-            assert expected in refused(run.path), (name, number)
-        path.write_bytes(before[name])
-        config.write_bytes(before["config.json"])
+    files = contents(run.path)
     for name in READ:
+        for change in ANY:
+            assert name in refusal_of(run, name, change(files[name]))
+        for place, values in WRONG.get(name, {}).items():
+            for value in values:
+                line = refusal_of(run, name, with_value(files[name], place, value))
+                assert name in line or name == "config.json", (place, value)  # another file may not fit to it
         (run.path / name).rename(run.path / "elsewhere")
         assert "is not a run" in refused(run.path) if name == "config.json" else name in refused(run.path)
         (run.path / "elsewhere").rename(run.path / name)
+    for text in BAD_PAIRS:
+        assert "pairs.tsv is damaged" in refusal_of(run, "pairs.tsv", text.encode(errors="surrogateescape"))
+    for name in run.digests:
+        assert "has changed since the run was begun" in refusal_of(run, name, files[name] + b" ", fits=False)
+    best, (state, beside) = files["best.safetensors"], weights.from_bytes(files["state.safetensors"])
+    flipped = best[:-1] + bytes([best[-1] ^ 1])
+    assert "checksum is another" in refusal_of(run, "best.safetensors", flipped)
+    larger = initial_state(replace(MODEL, latent_dim=4), 0)
+    assert "encoder/kernel" in refusal_of(run, "state.safetensors", to_bytes(larger, beside))
+    state.mean_squares["dense/bias"][1] = -1e-3
+    negative = refusal_of(run, "state.safetensors", to_bytes(state, beside))
+    assert "RMSprop slot dense/bias holds negative numbers" in negative
     whole(run.path)
-
-
-@pytest.mark.parametrize("name", ["config.json", "vocabulary.json"])
-def test_a_file_of_json_that_is_too_large_is_not_read(name: str, run: RunDirectory) -> None:
-    config, path = run.path / "config.json", run.path / name
-    os.truncate(path, LARGEST_JSON + 1)
-    if path != config:  # as somebody who wants to deceive would
-        digests = run.digests | {name: sha256(path.read_bytes()).hexdigest()}
-        config.write_text(json.dumps(json.loads(config.read_bytes()) | {"digests": digests}))
-    assert f"{LARGEST_JSON:,}" in refused(run.path)
 
 
 def test_a_damaged_file_is_named_wherever_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,22 +326,9 @@ def test_a_damaged_file_is_named_wherever_the_run_is(tmp_path: Path, monkeypatch
     assert "r/state.safetensors is damaged" in refused(Path("r"))
 
 
-def test_a_damaged_history_of_version_1_is_one_clear_error(run: RunDirectory) -> None:
-    path = as_version_1(run).path / "history.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    for content in (b"", b"".join(lines[:2]), lines[0] + b"{\n" + lines[2], lines[0] + lines[1][:-1]):
-        path.write_bytes(content)
-        assert "history.jsonl is damaged" in refused(run.path)
-    path.write_bytes(lines[1] + lines[0] + lines[2])
-    assert "expected one entry of the history for each of the epochs" in refused(run.path)
-    path.unlink()
-    assert "history.jsonl cannot be read" in refused(run.path)
-
-
 @pytest.mark.parametrize("kind", ["sparse", "device", "pipe", "folder"])
 def test_a_file_without_end_is_refused_before_it_is_read(run: RunDirectory, kind: str) -> None:
-    run = as_version_1(run, digests=False)
-    for name in [*READ, "history.jsonl"]:
+    for name in READ:
         path = run.path / name
         path.rename(run.path / "elsewhere")
         if kind == "sparse":

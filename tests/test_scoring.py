@@ -35,13 +35,11 @@ def test_chrf_is_sacrebleus_with_varying_numbers_of_references_and_its_signature
     translations = ["Va donc !", "Je comprend.", "Ça va !", "Arrêtez !"]
     streams = [SENTENCES, ["Bouge !", "Je vois.", "Waouh !", "Stop !"]]
     result = score(translations, [list(of_one) for of_one in zip(*streams, strict=True)])
-    assert result["chrf"] == CHRF().corpus_score(translations, streams).score
-    assert 5 < result["chrf"] < 95
+    assert 5 < result["chrf"] == CHRF().corpus_score(translations, streams).score < 95
     assert all(part in result["chrf_signature"] for part in ("nc:6", "nw:0", "case:mixed", "version:"))
     varying = [["Va !"], ["Je comprends.", "Je vois.", "Je comprend."], ["Ça alors !", "Waouh !"], ["Stop !"]]
     filled = [refs + [refs[0]] * (3 - len(refs)) for refs in varying]  # a reference twice changes nothing
     assert score(translations, varying)["chrf"] == pytest.approx(score(translations, filled)["chrf"])
-    assert score(translations, varying)["chrf"] > score(translations, [refs[:1] for refs in varying])["chrf"]
 
 
 def test_references_are_the_distinct_targets_in_order() -> None:

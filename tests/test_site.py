@@ -56,14 +56,6 @@ def test_images_are_there_and_nothing_is_wider_than_the_window(opened: Open, sit
         assert all(page.evaluate("[...document.images].map(image => image.naturalWidth)")), name
 
 
-def test_a_visitor_finds_the_way_from_page_to_page(opened: Open, site: Path) -> None:
-    page = opened(site / "index.html", width=390)
-    for link in ("Learn", "One sentence", "Compare", "Port", "Rosetta"):
-        page.get_by_role("navigation").first.get_by_role("link", name=link, exact=True).click()
-    assert page.locator("h1").inner_text() == "Rosetta"
-    assert page.url == (site / "index.html").as_uri()
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_may_do_little_runs_what_developers_run_and_takes_actions_of_one_version(path: Path) -> None:
     text = path.read_text("utf-8")

@@ -15,17 +15,13 @@ from common.config import DataConfig, TrainConfig
 from common.corpus import corpus_statistics, read_corpus
 from common.errors import CannotBeginError, UnknownCharactersError
 from common.stored import Pair
-from common.tensors import Batch, Batches, CharVocabulary, epoch_batches, model_config
+from common.tensors import Batch, Batches, CharVocabulary, epoch_batches, model_config, vocabularies
 
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !"), ("I see.", "Je comprends.")]
 PAIRS += [("Wow!", "Ça alors !"), ("犬", "é"), ("Hi.", "X")]
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n"), min_size=1, max_size=9)
 PAIRS_OF_TEXT = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=6)
 NAMES = ["encoder_input_data", "decoder_input_data", "decoder_target_data"]
-
-
-def vocabularies(pairs: list[Pair]) -> tuple[CharVocabulary, CharVocabulary]:
-    return CharVocabulary(s for s, _ in pairs), CharVocabulary(f"\t{t}\n" for _, t in pairs)
 
 
 def batch_of(pairs: list[Pair], dtype: str = "float32", padding: str = "space") -> Batch:

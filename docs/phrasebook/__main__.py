@@ -1,10 +1,4 @@
-"""Write common/phrasebook/phrasebook.txt from its phrases: python -m docs.phrasebook [--check].
-
-With --check the file is only compared with what the phrases make; the exit status is 1 where they differ.
-"""
-
-import argparse
-import sys
+"""Write common/phrasebook/phrasebook.txt from its phrases: python -m docs.phrasebook."""
 
 from common.corpus import PHRASEBOOK
 from common.files import write_atomically
@@ -19,18 +13,5 @@ def text() -> str:
     return "".join(f"{source}\t{translation}\t{ATTRIBUTION}\n" for source, translation in in_order)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m docs.phrasebook", description="Write the phrasebook.")
-    parser.add_argument("--check", action="store_true", help="compare the file with the phrases, write nothing")
-    if not parser.parse_args(arguments).check:
-        write_atomically(PHRASEBOOK, text())
-        return 0
-    if PHRASEBOOK.is_file() and PHRASEBOOK.read_bytes() == text().encode():
-        return 0
-    print(f"{PHRASEBOOK} is not what the phrases make: run python -m docs.phrasebook", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    write_atomically(PHRASEBOOK, text())

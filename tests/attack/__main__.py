@@ -5,8 +5,7 @@
 
 An attack ends at the first outcome that must not be, whose folder it leaves and names; the exit status is then 1.
 WHAT are the names of what to attack, as the outcomes show them. Of `soak` COUNT is its seconds. RECORD gets a line of
-JSON for each attack, which an attack by itself prints. Where RECORD is docs/reliability/attacks.jsonl, the page
-docs/reliability.md gets their table, too.
+JSON for each attack, which an attack by itself prints; what is printed meanwhile is the table of docs/reliability.md.
 """
 
 import json
@@ -16,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,6 @@ from tests.attack.limits import INPUT_SECONDS
 
 MOST_SECONDS = 14400.0  # after which a record is given up; an idle machine needs a quarter of them
 STORY_SECONDS = 1200.0  # that a command may take with all its disturbances
-PAGE = PROJECT / "docs" / "reliability.md"
-RECORD = PROJECT / "docs" / "reliability" / "attacks.jsonl"
 ATTACKS = {  # where each is, how many cases of it a record has, and the seconds that one may take
     "files": ("damaged_files.files", 25_000, INPUT_SECONDS),
     "recordings": ("damaged_files.recordings", 3_000, INPUT_SECONDS),
@@ -68,8 +64,7 @@ def tried(name: str, count: int, seed: int, *what: str, timeout: float | None = 
     """
     begun, (attack, _, seconds) = time.monotonic(), ATTACKS[name]
     words = [sys.executable, "-m", "tests.attack.limits", attack, str(count), str(seconds), str(seed), *what]
-    command = [*(namespace() if name == "full disks" else []), *words]
-    pipe = subprocess.PIPE
+    command, pipe = [*(namespace() if name == "full disks" else []), *words], subprocess.PIPE
     # A session of its own, so that the children of an attack that hangs are ended with it.
     with subprocess.Popen(
         command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True, start_new_session=True
@@ -94,23 +89,16 @@ def row(line: dict[str, Any]) -> str:
     return f"| {line['attack']} | {line['count']:,} | {line['seconds'] / 60:.1f} | {size} | {found} |"
 
 
-def with_table(page: str, lines: Iterable[dict[str, Any]]) -> str:
-    """The page with the table of these lines of a record in place of its own."""
-    begin = page.index("\n", page.index("| --- |")) + 1
-    return page[:begin] + "".join(f"{row(line)}\n" for line in lines) + page[page.index("\n\n", begin) + 1 :]
-
-
 def all_attacks(record: Path, seed: int = 0) -> int:
     """Try them all, and return the exit status."""
-    lines, end = [], time.monotonic() + MOST_SECONDS
+    status, end = 0, time.monotonic() + MOST_SECONDS
     with record.open("w", encoding="utf-8") as file:
         for name, (_, count, _) in ATTACKS.items():
-            lines.append(tried(name, count, seed, timeout=end - time.monotonic()))
-            print(row(lines[-1]), flush=True)
-            print(json.dumps(lines[-1]), file=file, flush=True)
-    if record.resolve() == RECORD:
-        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), lines), encoding="utf-8")
-    return int(any("error" in line for line in lines))
+            line = tried(name, count, seed, timeout=end - time.monotonic())
+            print(row(line), flush=True)
+            print(json.dumps(line), file=file, flush=True)
+            status |= "error" in line
+    return status
 
 
 if __name__ == "__main__":

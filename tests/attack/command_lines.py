@@ -28,29 +28,25 @@ COMMANDS: dict[str, Any] = {name: GROUP.get_command(None, name) for name in GROU
 NUMBERS = ["", "9" * 30, *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5 1099511627776".split()]
 WORDS = ["", " ", "a" * 5000, "\x1b[2J", "\u202e", "a\nb", "\udce9", "$(touch harmed)", "'\""]
 WORDS += "- -- -h 😀 %s%n all".split()
-PATHS = "run old pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json ~ new new/a.md dangling".split()
+PATHS = "run pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json ~ new new/a.md dangling".split()
 PATHS += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "b" * 230, "/proc/self/mem", "\x00"]
 NAMES = "numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last drop".split()
 NAMES += [*TABLE, *"shuffled,bucketed 10% 1m 0% 1e9% 99999999999h a..b".split()]
 SENSIBLE = [  # what is done, or goes far
     "report a.jsonl -o new.html",
     "convert run --to weights",
-    "convert new --from pairs.txt --backend torch --vocabulary run",
     "compare a.jsonl a.jsonl --fail-slower 1%",
     "data --data pairs.txt",
     "train --data pairs.txt --backend numpy --out new",
     "train --out run --resume --epochs 9",
     "bench --resume --out a.jsonl",
-    "bench --backends numpy --data pairs.txt --out b.jsonl",
-    "sweep --backends numpy --data pairs.txt --out c.jsonl",
     "parity --quick --data pairs.txt",
     "evaluate run --weights best",
     "translate --file pairs.txt --beam 3 --n-best 2",
     "serve run --backends numpy",
 ]
 # Where work would begin.
-BEGINNINGS = "machine.check machine.wait_until_fit sweep.Sweep.run"
-BEGUN = [f"benchmarks.measure.{place}" for place in BEGINNINGS.split()]
+BEGUN = [f"benchmarks.measure.{place}" for place in ("machine.check", "machine.wait_until_fit", "sweep.Sweep.run")]
 BEGUN += ["benchmarks.compare.course.initial_state", "common.corpus.download", "socketserver.TCPServer.server_bind"]
 BEGUN += ["subprocess.Popen"]
 
@@ -78,11 +74,10 @@ def line_of(rng: random.Random) -> list[str]:
 
 
 def fill(here: Path) -> None:
-    """Make the folder anew, with a run, an old one, a corpus, a recording and a link to nothing."""
+    """Make the folder anew, with a run, a corpus, a recording and a link to nothing."""
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
-    for name in ("run", "old"):
-        folder_of(run_files(name == "old"), here / name)
+    folder_of(run_files(checked=True), here / "run")
     (here / "pairs.txt").write_bytes(LINES)
     (here / "dangling").symlink_to("nothing")
     recordings.written(recordings.recording(recordings.plan_of(["torch", "paddle"]), rounds=2), here / "a.jsonl")

@@ -13,8 +13,9 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from functools import cache, partial
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,7 @@ from benchmarks import commands
 from benchmarks.compare.carry import carried
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.drafts import write_mapping
-from benchmarks.compare.mapping import quoted, read_mapping
+from benchmarks.compare.mapping import read_mapping
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
 from benchmarks.measure.recording import Recording
@@ -64,17 +65,17 @@ PIECES = [text.encode(errors="surrogatepass") for text in [*ODD, *"\t\t\t\t\t\n\
 PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
 # Of files whose values are damaged, too, each in the way of its kind.
 DAMAGE_OF_VALUES = {".json": damaged_json, ".jsonl": damaged_json_lines, ".safetensors": odd_arrays}
-# What lines of a hostile mapping file are made of; the names are those of records.cut.
-NAMES = "b.0.qkv.weight b.{i}.qkv.weight b.*.qkv.weight moe.0.w out.weight _ b{i}/q/kernel b0/v/kernel".split()
-NAMES += "b{i+1}/v/kernel moe/{e}/kernel out/kernel b.0.qkv b0/q out,out {i} * b.{i}{i}.qkv.weight".split()
-NAMES += ["", "é" * 1000, "a\x1b[2J\n\u202e", "b{i+" + "9" * 900 + "}/q/kernel", "{i}" * 333, "*" * 1000]
-NAMES += ["{a}1{b}1{c}1{d}1{e}1{f}1{g}1{h}x", "{i}" + "1" * 990]
-AXES = "m n -> n m|parts m -> m parts|m parts -> parts m|parts|(g parts d) m -> m (g parts d)|1 m -> m|n m|()|((|->"
-AXES += "|(h d two) m -> m (h two d)|parts n m -> m n|a->b->c|parts parts|é||" + "(" * 900 + "|" + "(a" * 300
-AXES += "|" + " ".join(f"a{number}" for number in range(200))
-SIZES = [0, -1, 1, 2, 3, 4, 6, 1 << 63, 10**30, -(10**30)]
-ORDERS = [[0, 1, 2], [2, 0, 1], [1, 0], [0, 0], [-1], [1 << 70], list(range(18))[::-1], list(range(5000)), []]
-NUMBERS = ["0", "-1", "2.5", "1e308", "nan", "inf", "9" * 99]
+# What stands in a line of a mapping file, and what takes the place of a word there.
+NAMES = ["b.0.qkv.weight", "b.{i}.qkv.weight", "b{i}/q/kernel", "b0/v/kernel", "moe.0.w", "moe/{e}/kernel"]
+FIELDS = [
+    'axes = "m n -> n m"',
+    'axes = "(h d two) m -> m (h two d)"',
+    "sizes = {h = 2, parts = 3}",
+    "order = [2, 0, 1]",
+]
+FIELDS += ["times = 2.5", "add = -1", 'axes = "parts m -> m parts"']
+WORDS = "-1 0 1e308 nan {i} {i+1} * _ [0,0] parts m h two ( () -> = , \" ' axes order".split()
+WORDS += [str(1 << 63), "9" * 900, "é" * 1000, "\x1b[2J\u202e", "{i}" * 333, "(" * 900, "a " * 200, "*" * 1000]
 
 
 def odd_text(whole: bytes, rng: random.Random) -> bytes:
@@ -84,30 +85,15 @@ def odd_text(whole: bytes, rng: random.Random) -> bytes:
 
 
 def hostile_mapping(whole: bytes, rng: random.Random) -> bytes:
-    """A mapping file with one to three more lines at random, a word in another place, and often fewer of its own."""
-    kept = rng.choice([0, 1, 4])
-    lines = [line for line in whole.decode().splitlines() if line.startswith("[") or (kept and rng.randrange(kept))]
-    table = rng.choice(["weights", "weights", "weights", "layers", "skip"])
-    for _ in range(rng.randint(1, 3)):
-        left, right = (quoted(", ".join(rng.choices(NAMES, k=rng.choice([1, 1, 1, 2, 3])))) for _ in range(2))
-        if table == "weights":
-            axes = {rng.choice(["h", "d", "g", "two", "m", "n", "parts"]) for _ in range(2)}
-            fields = {
-                "axes": quoted(rng.choice(AXES.split("|"))),
-                "sizes": "{" + ", ".join(f"{axis} = {rng.choice(SIZES)}" for axis in sorted(axes)) + "}",
-                "order": rng.choice(ORDERS),
-                rng.choice(["times", "add"]): rng.choice(NUMBERS),
-            }
-            to = rng.choice([right, f"[{', '.join(map(quoted, rng.choices(NAMES, k=rng.choice([2, 3, 500]))))}]"])
-            chosen = [f"{name} = {fields[name]}" for name in rng.sample([*fields], rng.randrange(4))]
-            right = "{" + ", ".join([f"to = {to}", *chosen]) + "}"
-        lines.insert(lines.index(f"[{table}]") + 1, f"{left} = {right}")
-    place = rng.randrange(len(lines))
-    words = re.split(r"(\W+)", lines[place])
-    if rng.randrange(2):
-        words[rng.randrange(len(words))] = rng.choice([*words, *map(str, SIZES), "parts", "m", "(", "->"])
-    lines[place] = "".join(words)
-    return "\n".join(lines).encode(errors="surrogatepass")
+    """A mapping file with one more line, often fewer of its own, and up to three words that are other ones."""
+    lines = [line for line in whole.decode().splitlines() if line.startswith("[") or rng.randrange(3)]
+    left, right = rng.choices(NAMES, k=2)
+    fields = ", ".join([f'to = "{right}"', *rng.sample(FIELDS, rng.randrange(4))])
+    lines.insert(lines.index("[weights]") + 1, f'"{left}" = {{{fields}}}')
+    words = re.findall(r"\w+|\W", "\n".join(lines))
+    for _ in range(rng.randrange(4)):
+        words[rng.randrange(len(words))] = rng.choice([rng.choice(WORDS), rng.choice(words)])
+    return "".join(words).encode()
 
 
 def keras_members() -> tuple[bytes, bytes]:
@@ -132,13 +118,14 @@ def keras_archive(config: bytes, arrays: bytes) -> bytes:
 
 
 @cache
-def run_files(old: bool) -> dict[str, bytes]:
-    """The files of a run of three epochs. An `old` one is of version 1, and has neither digests nor checksums, which
-    find most damage before it is looked at."""
-    with TemporaryDirectory() as folder, patch("common.run_directory.describe_machine", dict):
+def run_files(checked: bool) -> dict[str, bytes]:
+    """The files of a run of three epochs. Without checksums, damage to a state is looked at and not found at once."""
+    with TemporaryDirectory() as folder, patch("common.run_directory.describe_machine", dict), ExitStack() as stack:
+        if not checked:
+            stack.enter_context(patch("common.weights._crc32", lambda *of: None))
         run = small_run.create(Path(folder) / "run")
         small_run.write(run, [3.0, 1.0, 2.0])
-        return small_run.contents((small_run.as_version_1(run, digests=False) if old else run).path)
+        return small_run.contents(run.path)
 
 
 @cache
@@ -171,13 +158,9 @@ def of_lines(path: Path) -> None:
     assert all(len(line) <= LONGEST_LINE + PIECE + 2 and "\n" not in line for line in lines)
 
 
-def reads_of(read: Callable[..., object]) -> Callable[[Path], None]:
-    """What reads a framework's file of MODEL, and has no outcome of its own."""
-
-    def reads(path: Path) -> None:
-        read([path], MODEL, None)
-
-    return reads
+def read_one(read: Callable[..., object], path: Path) -> None:
+    """Read a framework's file of MODEL."""
+    read([path], MODEL, None)
 
 
 def folder_of(files: dict[str, bytes], folder: Path, name: str = "", path: Path = Path()) -> Path:
@@ -189,11 +172,15 @@ def folder_of(files: dict[str, bytes], folder: Path, name: str = "", path: Path 
     return folder
 
 
-def of_run(path: Path, name: str, old: bool, flipped: bool = False) -> None:
+def of_run(path: Path, name: str, flipped: bool = False) -> None:
     """All that commands read of a run whose file `name` is the one at `path`: where a bit of it was `flipped`, what
-    is read is what was written."""
-    files = run_files(old)
-    run = RunDirectory.open(folder_of(files, path.with_name("folder"), name, path))
+    is read is what was written; else its digest is written anew, as somebody who wants to deceive would."""
+    files = run_files(checked=flipped)
+    folder = folder_of(files, path.with_name("folder"), name, path)
+    if not flipped and name in (settings := json.loads(files["config.json"]))["digests"]:
+        settings["digests"][name] = sha256(path.read_bytes()).hexdigest()
+        (folder / "config.json").write_text(json.dumps(settings))
+    run = RunDirectory.open(folder)
     Material.of_run(run)
     run.history()
     states = [to_bytes(run.read_state(which)[0], {}) for which in STATE_FILES]
@@ -205,11 +192,14 @@ def of_run(path: Path, name: str, old: bool, flipped: bool = False) -> None:
         assert states == [to_bytes(from_bytes(files[file])[0], {}) for file in STATE_FILES.values()]
 
 
-@contextmanager
-def as_shown() -> Iterator[None]:
-    """Errors have names out of records and mappings in them, and are told as common.terminal prints them."""
+def compared(left: Path, right: Path, mapping_file: Path | None = None) -> None:
+    """Two records are compared; with a mapping file carried, too. Errors have names out of all three in them, and are
+    told as common.terminal prints them."""
     try:
-        yield
+        sides, mapping = (Side(left), Side(right)), read_mapping(mapping_file) if mapping_file else None
+        if mapping:
+            carried(paired(*sides, mapping))
+        compare_records(*sides, mapping).as_json()
     except RosettaError as error:
         raise RosettaError(printable(str(error))) from error
 
@@ -217,20 +207,14 @@ def as_shown() -> Iterator[None]:
 def of_record(path: Path, name: str) -> None:
     """A record whose file `name` is the one at `path` is compared with itself as it was, on either side."""
     whole = folder_of(record_files(), path.with_name("whole"))
-    with as_shown():
-        sides = Side(folder_of(record_files(), path.with_name("found"), name, path)), Side(whole)
-        compare_records(*sides).as_json()
-        compare_records(*sides[::-1]).as_json()
+    found = folder_of(record_files(), path.with_name("found"), name, path)
+    compared(found, whole)
+    compared(whole, found)
 
 
 def of_mapping(path: Path) -> None:
-    """Two records are compared, and carried, with this mapping file."""
-    sides = [folder_of(files, path.with_name(f"side-{n}")) for n, files in enumerate(cut_records()[:2])]
-    with as_shown():
-        mapping = read_mapping(path)
-        left, right = map(Side, sides)
-        carried(paired(left, right, mapping))
-        compare_records(left, right, mapping).as_json()
+    left, right = (folder_of(files, path.with_name(f"side-{n}")) for n, files in enumerate(cut_records()[:2]))
+    compared(left, right, path)
 
 
 def reported(path: Path) -> str:
@@ -253,7 +237,7 @@ def of_recording_and_another(path: Path) -> None:
 
 
 def damaging(
-    whole: bytes, read: Callable[[Path], str | None], *damages: Damage, packed: Callable[[bytes], bytes] = bytes
+    whole: bytes, read: Callable[[Path], object], *damages: Damage, packed: Callable[[bytes], bytes] = bytes
 ) -> Target:
     """What is damaged, what reads the file, in which ways it is damaged, and what makes a file of it. The file is
     read whole before."""
@@ -268,7 +252,7 @@ def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[st
     """The checksums of a zip would find damage to its members, so these are damaged before they are packed, too."""
     config, arrays = keras_members()
     with_arrays, with_config = partial(keras_archive, arrays=arrays), partial(keras_archive, config)
-    of_keras, of_paddle = (reads_of(read) for read in (read_keras, read_paddle))
+    of_keras, of_paddle = (partial(read_one, read) for read in (read_keras, read_paddle))
     tensors = layer_tensors(STATE.weights)
     tensors[NAME_TABLE] = {name: name for name in tensors}
     with patch("os.fsync"):  # which takes longer than all the rest
@@ -285,8 +269,7 @@ def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[st
             "a mapping file": damaging(cut_records()[2], of_mapping, damaged, hostile_mapping),
         }
         kinds: dict[str, tuple[dict[str, bytes], Callable[..., None]]] = {
-            "a run": (run_files(False), partial(of_run, old=False)),
-            "an old run": (run_files(True), partial(of_run, old=True)),
+            "a run": (run_files(checked=False), of_run),
             "a record": (record_files(), of_record),
         }
         for owner, (members, read) in kinds.items():
@@ -294,8 +277,8 @@ def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[st
                 of_values = [way for kind, way in DAMAGE_OF_VALUES.items() if file.endswith(kind)]
                 targets[f"{file} of {owner}"] = damaging(content, partial(read, name=file), damaged, *of_values)
         for file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
-            read = partial(of_run, name=file, old=False, flipped=True)
-            targets[f"a bit of {file}"] = damaging(run_files(False)[file], read, bit_flipped)
+            read = partial(of_run, name=file, flipped=True)
+            targets[f"a bit of {file}"] = damaging(run_files(checked=True)[file], read, bit_flipped)
         yield from inputs(targets, names, rng, folder)
 
 
@@ -337,11 +320,8 @@ def calling(harm: str, pickled: bytes, rng: random.Random) -> bytes:
         ("os", "system", (f"touch {harm}",)),
         ("builtins", "eval", (f"open({harm!r}, 'w')",)),
         ("builtins", "bytearray", (1 << 40,)),
-        ("torch.serialization", "load", ("model",)),
         ("torch", "Size", ([1 << 62, 1 << 62],)),
         ("torch._utils", "_rebuild_tensor_v2", (1, 2, (3,), (1,), False, None)),
-        ("torch._utils", "_rebuild_parameter", (None, True, {})),
-        ("torch._utils", "_rebuild_sparse_tensor", (1, (2, 3, (4,)))),
         ("collections", "OrderedDict", ([("a", 1), ("a", [])],)),
         ("numpy.core.multiarray", "_reconstruct", (1, (0,), "b")),
     ]
@@ -375,11 +355,11 @@ def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Itera
     def read_as_it_was(path: Path) -> None:
         assert to_bytes(read_torch([path], MODEL, None), {}) == expected
 
-    expected, of_model = to_bytes(read_torch([model], MODEL, None), {}), reads_of(read_torch)
+    expected, of_model = to_bytes(read_torch([model], MODEL, None), {}), partial(read_one, read_torch)
     targets = {
         "model": damaging(whole, of_model),
         "model without a zip": damaging(saved(tensors, False), of_model),
-        "optimizer": damaging(saved(optimizer), reads_of(lambda paths, *of: read_torch([model, *paths], *of))),
+        "optimizer": damaging(saved(optimizer), lambda path: read_torch([model, path], MODEL, None)),
         "a bit of a model": damaging(whole, read_as_it_was, bit_flipped),
     }
     of_pickle = {

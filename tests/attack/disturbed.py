@@ -11,7 +11,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from unittest.mock import patch
@@ -29,11 +29,8 @@ from tests.program import workers
 SOONEST = 0.3  # seconds after which one is disturbed: before, Python itself starts, and shows a traceback
 MOST_KILLS = 6  # of one story
 OF_A_KILL = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGSEGV]
-IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python
-# All signals but those that end no program: they stop it, let it go on, tell it of something, or mean nothing.
-GOING_ON = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGCHLD}
-GOING_ON |= {signal.SIGURG, signal.SIGWINCH, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)}
-OTHERS = sorted(signal.valid_signals() - {*ENDING, *GOING_ON})
+OTHERS = [signal.Signals[f"SIG{name}"] for name in "KILL SEGV ABRT QUIT BUS FPE ILL SYS TRAP".split()]
+OTHERS += [signal.Signals[f"SIG{name}"] for name in "ALRM VTALRM PROF IO PWR USR1 USR2 XCPU".split()]
 PAGE = 4096  # bytes, of which a disk in memory has a whole number
 ROOM = 1 << 14  # pages that are enough for everything
 MOST_PAGES, MOST_FILES = 90, 14  # that are left on a disk that is to be full
@@ -55,15 +52,19 @@ def disturbing(
     disturb: Disturb, turns: Iterable[str], rng: random.Random, folder: Path, names: Sequence[str]
 ) -> Iterator[str]:
     """Disturb stories in turn, those of these names where some are given, each beside a run of two epochs."""
-    run, wholes = folder / "run", dict[str, Told]()
+    run = folder / "run"
     with patch("common.run_directory.describe_machine", dict):  # asking the processor takes a second
         small_run.write(small_run.create(run), [2.0, 1.0])
+
+    @cache
+    def whole(name: str) -> Told:
+        told = Told(STORIES[name], folder / f"whole {name}", run)
+        if told.story.out != stories.NOTHING:
+            told.go_on()
+        return told
+
     for number, name in enumerate(cycle(names or turns)):
-        if name not in wholes:
-            wholes[name] = Told(STORIES[name], folder / f"whole-{number}", run)
-            if STORIES[name].out != stories.NOTHING:
-                wholes[name].go_on()
-        told = Told(STORIES[name], folder / str(number), run, wholes[name])
+        told = Told(STORIES[name], folder / str(number), run, whole(name))
         yield f"{name}: {disturb(told, rng)}"
         shutil.rmtree(told.folder)
 
@@ -99,19 +100,12 @@ def killed(told: Told, rng: random.Random) -> str:
 
 
 def signalled(told: Told, rng: random.Random) -> str:
-    """SIGINT, SIGTERM and SIGHUP end a command with 130, 143 and 129, with one line at most; the others at once.
-
-    Python ignores SIGPIPE and SIGXFSZ, so that a command then goes on, until SIGTERM comes.
-    """
+    """SIGINT, SIGTERM and SIGHUP end a command with 130, 143 and 129, with one line at most; the others at once."""
     number = signal.Signals(rng.choice(ENDING if rng.random() < 0.6 else OTHERS))
     with told.start() as program:
         if not _runs_on(program, told, rng, share=1.3):
             assert program.ended() == 0
             return "done before the signal"
-        if number in IGNORED:
-            program.process.send_signal(number)
-            assert program.runs_for(0.5) or program.ended() == 0
-            number = signal.SIGTERM
         catches = _catches(program, number)
         program.process.send_signal(number)
         status = program.ended(128 + number if number in ENDING else -number, *([] if catches else [-number]))
@@ -137,8 +131,7 @@ def met_a_full_disk(told: Told, rng: random.Random) -> str:
     """What a story makes, or its temporary files, are on a disk of a few pages or files. This needs a namespace."""
     with _disk(made := told.out.parent if rng.random() < 0.7 else told.temporary) as remount:
         told.set_out()
-        there_already = rng.random() < 0.4 and not told.story.printed
-        if there_already and _begin(told, rng) == "all of it":
+        if rng.random() < 0.4 and _begin(told, rng) == "all of it":
             return "done before the disk was full"
         found = os.statvfs(made)
         if rng.random() < 0.2:
@@ -201,9 +194,7 @@ def placed(told: Told, rng: random.Random) -> str:
         told.out.unlink(missing_ok=True)
         REPLACED[kind](told.out)
         told.before = []
-    else:  # which another story may have filled in part
-        if rng.random() < 0.5:
-            _begin(told, rng)
+    else:
         for path in [*folder.rglob("*"), folder]:
             path.chmod(0o555 if path.is_dir() else 0o444)
     before = _everything(folder)
@@ -266,8 +257,8 @@ def raced(told: Told, rng: random.Random) -> str:
 kills = partial(disturbing, killed, [*stories.WITH_NUMPY] * 3 + [*stories.WITH_FRAMEWORKS])
 restarts = partial(disturbing, killed, stories.GROUPS)
 signals = partial(disturbing, signalled, stories.WITH_NUMPY | stories.WITH_FRAMEWORKS | stories.ANSWERING)
-full_disks = partial(disturbing, met_a_full_disk, stories.WITH_NUMPY | stories.PRINTING)
-limits = partial(disturbing, limited, stories.WITH_NUMPY | stories.PRINTING)
+full_disks = partial(disturbing, met_a_full_disk, stories.WITH_NUMPY)
+limits = partial(disturbing, limited, stories.WITH_NUMPY)
 # Those that make a new thing, which is the same under any name.
 NEW = ("train", "bench", "report as a page", "convert to weights")
 places = partial(disturbing, placed, NEW)

@@ -23,12 +23,11 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from tempfile import mkdtemp
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import RosettaError
 from common.terminal import ENDING
@@ -40,12 +39,11 @@ HARMED = "harmed"  # the file that hostile code would leave in the attack's fold
 Attack = Callable[[random.Random, Path, Sequence[str]], Iterator[str]]
 
 
-@dataclass(frozen=True)
-class Target:
-    """What reads a file: how a hostile one is made, and what reads it and returns what came of it, "" for nothing."""
+class Target(NamedTuple):
+    """How a hostile file is made, and what reads it and may return in a word what came of it."""
 
     make: Callable[[random.Random], bytes]
-    read: Callable[[Path], str | None]
+    read: Callable[[Path], object]
 
 
 def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Random, folder: Path) -> Iterator[str]:
@@ -55,11 +53,11 @@ def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Rand
         path.unlink(missing_ok=True)  # some file systems wait for the disk where a file is overwritten
         path.write_bytes(targets[name].make(rng))
         try:
-            outcome = targets[name].read(path) or "read"
+            outcome = targets[name].read(path)
+            yield f"{name}: {outcome if isinstance(outcome, str) else 'read'}"
         except RosettaError as error:
             one_line(error)
-            outcome = "refused in one line"
-        yield f"{name}: {outcome}"
+            yield f"{name}: refused in one line"
 
 
 def judged(attack: Attack, count: int, seed: int, *names: str, seconds: float = INPUT_SECONDS) -> Counter[str]:
@@ -68,7 +66,7 @@ def judged(attack: Attack, count: int, seed: int, *names: str, seconds: float = 
     Raises AssertionError at the first outcome that must not be; the folder that it names is then left.
     """
     outcomes: Counter[str] = Counter()
-    folder, before = Path(mkdtemp(prefix="attack-")), _most_memory()
+    folder, before = Path(mkdtemp(prefix="attack-")), most_memory()
     signal.signal(signal.SIGALRM, too_long)  # which the main thread hears, wherever it is
     try:
         with closing(attack(random.Random(seed), folder, names)) as cases:  # type: ignore[type-var]
@@ -77,7 +75,7 @@ def judged(attack: Attack, count: int, seed: int, *names: str, seconds: float = 
                 outcomes[next(cases)] += 1
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 assert not (folder / HARMED).exists(), "what a file holds was run"
-        taken = _most_memory() - before
+        taken = most_memory() - before
         assert taken <= MOST_MEMORY, f"{taken:,} bytes of memory were taken"
     except BaseException as error:
         error.add_note(f"case {outcomes.total()} of seed {seed}; see {folder}")
@@ -99,7 +97,7 @@ def one_line(error: RosettaError) -> str:
     return line
 
 
-def _most_memory() -> int:
+def most_memory() -> int:
     """The most bytes of memory that this process has had."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -117,4 +115,4 @@ if __name__ == "__main__":
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core is large
     outcomes = judged(attack_named(attack), int(count), int(seed), *names, seconds=float(seconds))
-    print(json.dumps({"bytes": _most_memory(), "outcomes": outcomes}))
+    print(json.dumps({"bytes": most_memory(), "outcomes": outcomes}))

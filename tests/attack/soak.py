@@ -19,7 +19,6 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import Any
 from urllib.error import HTTPError
 
 import psutil
@@ -35,13 +34,11 @@ from tests.program import wait_until, workers
 BACKENDS = ("numpy", "torch", "paddle", "keras")
 VISITORS = 10
 SENTENCES = 60  # that are translated together
-EPOCHS = 12  # of each training
 TRAINED = 60  # each how many cases a run is trained
 LEAST = 10  # looks at a process, before which nothing is concluded
 # Between the medians of both halves. A library may begin a thread or two when it is first asked for something, and at
 # any moment some of the visitors have a connection.
 MOST_GROWTH = {"bytes": 16 << 20, "descriptors": VISITORS, "threads": 2, "processes": 0}
-HERE = psutil.Process()
 
 
 def look_at(process: psutil.Process) -> dict[str, int]:
@@ -58,42 +55,30 @@ def look_at(process: psutil.Process) -> dict[str, int]:
 
 def grown(looks: Sequence[Mapping[str, int]]) -> list[str]:
     """What the second half of the looks at a process has more of than the first, but for those while it begins."""
-    if len(looks) < LEAST:
-        return []
     warm = looks[len(looks) // 10 :]
-    halves = warm[: len(warm) // 2], warm[len(warm) // 2 :]
     found = []
     for kind, most in MOST_GROWTH.items():
-        before, after = (median(each[kind] for each in half) for half in halves)
+        numbers = [look[kind] for look in warm]
+        before, after = median(numbers[: len(warm) // 2]), median(numbers[len(warm) // 2 :])
         if after - before > most:
             found.append(f"{before:,.0f} {kind} in the first half, {after:,.0f} in the second")
     return found
 
 
 def train(first: str, second: str) -> None:
-    """Train a run in one backend and on in another, neither of whose processes may grow in its second half."""
-    known = {child.pid for child in HERE.children()}
-    sizes: list[int] = []
-
-    def on_event(event: Mapping[str, Any]) -> None:
-        if "epoch_done" in event:
-            sizes.extend(look_at(child)["bytes"] for child in HERE.children() if child.pid not in known)
-
+    """Train a run in one backend and on in another."""
     with TemporaryDirectory() as folder:
-        path, data, settings = Path(folder, "run"), DataConfig(num_samples=300), TrainConfig()
-        training.train(first, data, settings, 64, "float32", "space", EPOCHS, path, Runtime(), on_event)
-        training.resume(RunDirectory.open(path), second, 2 * EPOCHS, Runtime(), on_event)
-    for name, begun in ((first, 0), (second, EPOCHS)):
-        growth = sizes[begun + EPOCHS - 1] - sizes[begun + EPOCHS // 2]
-        assert growth <= MOST_GROWTH["bytes"], f"{name} grew by {growth:,} bytes in {EPOCHS // 2} epochs"
+        path, data = Path(folder, "run"), DataConfig(num_samples=300)
+        settings = 64, "float32", "space", 12
+        training.train(first, data, TrainConfig(), *settings, path, Runtime(), lambda event: None)
+        training.resume(RunDirectory.open(path), second, 24, Runtime(), lambda event: None)
 
 
 def visit(port: int, sentence: str, ending: Event) -> None:
     """Ask the page for a translation, again and again, until that is ended; it may be too busy."""
     content = json.dumps({"backend": "numpy", "text": sentence}).encode()
-    question = urllib.request.Request(
-        f"http://127.0.0.1:{port}/translate", content, {"Content-Type": "application/json"}
-    )
+    kind = {"Content-Type": "application/json"}
+    question = urllib.request.Request(f"http://127.0.0.1:{port}/translate", content, kind)
     while not ending.wait(0.2):
         try:
             with urllib.request.urlopen(question, timeout=60) as answer:
@@ -119,7 +104,7 @@ def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str
         visits = [pool.submit(visit, port, sentence, ending) for sentence in sources[:VISITORS]]
         pids = {"server": server.process.pid, "its worker": workers(server.process)[0].pid}
         pids |= {name: translate.process.pid for name, translate in translators.items()}
-        processes = {"rosetta": HERE} | {name: psutil.Process(pid) for name, pid in pids.items()}
+        processes = {"rosetta": psutil.Process()} | {name: psutil.Process(pid) for name, pid in pids.items()}
         begun = time.monotonic()
         for number, name in enumerate(cycle(processes)):
             if number % TRAINED == TRAINED - 1:
@@ -129,8 +114,8 @@ def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str
             time.sleep(max(0.0, begun + number + 1 - time.monotonic()))
             for each in visits:
                 assert not each.done(), each.result()
-            found = look_at(processes[name])
-            looks[name].append(found)
-            assert not grown(looks[name]), grown(looks[name])
-            counts = ", ".join(f"{found[kind]} {kind}" for kind in list(MOST_GROWTH)[1:])
-            yield f"{name}: {counts}, up to {(found['bytes'] >> 24) + 1 << 4} MiB"
+            looks[name].append(look_at(processes[name]))
+            assert len(looks[name]) < LEAST or not grown(looks[name]), grown(looks[name])
+            seen = looks[name][-1]
+            counts = ", ".join(f"{seen[kind]} {kind}" for kind in list(MOST_GROWTH)[1:])
+            yield f"{name}: {counts}, up to {(seen['bytes'] >> 24) + 1 << 4} MiB"

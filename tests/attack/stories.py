@@ -45,21 +45,17 @@ def run_of(path: Path) -> list[Any]:
     return ["a run", *epochs, *([same_training(run)] if len(epochs) == EPOCHS else [])]
 
 
+def whole_lines(path: Path) -> bytes:
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
 def lines_of(path: Path) -> list[Any]:
     """The whole lines of a recording. Fails where one is none, or is recorded twice."""
     lines = whole_lines(path).splitlines()
     keys = [tuple(map(json.loads(line).get, ("kind", "number", "work", "row"))) for line in lines]
     assert len({*keys}) == len(keys), f"a line is twice: {keys}"
     return lines
-
-
-def whole_lines(path: Path) -> bytes:
-    content = bytes_of(path)
-    return content[: content.rfind(b"\n") + 1]
-
-
-def bytes_of(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
 
 
 def whole_of(path: Path) -> list[Any]:
@@ -76,24 +72,23 @@ def begins(found: Sequence[Any], whole: Sequence[Any]) -> bool:
 
 def has_no_other_lines(found: Sequence[Any], whole: Sequence[Any]) -> bool:
     """Whether a recording has lines of the kinds alone that another one has; the number of rounds may differ."""
-    kinds = [
-        {tuple(map(json.loads(line).get, ("kind", "work", "row"))) for line in lines} for lines in (found, whole)
-    ]
-    return kinds[0] <= kinds[1]
+    own, others = (
+        {tuple(map(json.loads(line).get, ("kind", "work", "row"))) for line in each} for each in (found, whole)
+    )
+    return own <= others
 
 
 @dataclass(frozen=True)
 class Story:
     """A command, and what it makes."""
 
-    words: str  # of the command; {out} is what it makes, {run} a run that is there, {run}.txt sentences
+    words: str  # of the command; {out} is what it makes, {run} a run that is there
     out: str = NOTHING  # the name of what it makes, and is looked at
-    read: Callable[[Path], Sequence[Any]] = whole_of  # what is there: what comes later stands behind it
+    read: Callable[[Path], list[Any]] = whole_of  # what is there: what comes later stands behind it
     again: str = ""  # the words where something is there already; "": the same
     old: bytes = b""  # what is there before
     is_part: Callable[[Sequence[Any], Sequence[Any]], bool] = begins  # of what the story makes undisturbed
     quiet: bool = True  # has one line on standard error at most; others tell there how far they have come
-    printed: bool = False  # what it makes is its standard output
 
 
 def train(backend: str, more: str = "") -> Story:
@@ -111,21 +106,18 @@ def bench(backends: str) -> Story:
 
 
 REPORT = f"rosetta report {RECORDINGS / 'intel.jsonl'} -o {{out}}"
-CONVERT = "rosetta convert {run} --out {out} --to"
-TRANSLATE = "rosetta translate --backend numpy"
 WITH_NUMPY = {
     "train": train("numpy"),
     "bench": bench("numpy"),
     "report": Story(REPORT, "page.md", old=OLD),
     "report as a page": Story(REPORT, "page.html"),
-    "convert to weights": Story(f"{CONVERT} weights", "files"),
-    "convert to torch": Story(f"{CONVERT} torch", "files"),
+    "convert to weights": Story("rosetta convert {run} --out {out} --to weights", "files"),
 }
-PRINTING = {"translate a file": Story(f"{TRANSLATE} --file {{run}}.txt", "out.txt", bytes_of, printed=True)}
 WITH_FRAMEWORKS = {f"train in {name}": train(name) for name in FRAMEWORKS} | {"bench of two": bench("numpy,torch")}
+WITH_FRAMEWORKS["convert to torch"] = Story("rosetta convert {run} --out {out} --to torch", "files")
 GROUPS = {f"a group in {name}": train(name, "--workers 2 --resume-or-begin") for name in FRAMEWORKS}
 ANSWERING = {  # those that make nothing
-    "translate": Story(TRANSLATE),
+    "translate": Story("rosetta translate --backend numpy"),
     "translate in torch": Story("rosetta translate --backend torch"),
     "evaluate": Story("rosetta evaluate --backend numpy --limit 20"),
     "sweep": Story(f"rosetta sweep --backends numpy {SMALL} --out {{out}}.jsonl", quiet=False),
@@ -135,7 +127,7 @@ ANSWERING = {  # those that make nothing
     "backends": Story("rosetta backends"),
     "data": Story("rosetta data"),
 }
-STORIES = WITH_NUMPY | PRINTING | WITH_FRAMEWORKS | GROUPS | ANSWERING
+STORIES = WITH_NUMPY | WITH_FRAMEWORKS | GROUPS | ANSWERING
 
 
 class Told:
@@ -144,7 +136,6 @@ class Told:
     def __init__(self, story: Story, folder: Path, run: Path, whole: "Told | None" = None) -> None:
         self.story, self.folder, self.whole, self.seconds = story, folder, whole or self, SECONDS
         self.run, self.temporary = Path(shutil.copytree(run, folder / "run")), folder / "temporary"
-        (folder / "run.txt").write_text("I love you!\n" * 600)
         self.temporary.mkdir()
         self.out = folder / "made" / story.out
         self.set_out()
@@ -159,13 +150,9 @@ class Told:
     def start(self, prefix: Sequence[str] = ()) -> Program:
         """Type the command, after words such as those of `prlimit`."""
         words = self.story.again if self.before and self.story.again else self.story.words
-        command = [word.format(out=self.out, run=self.run) for word in words.split()]
-        if not self.story.printed:
-            return Program(self.folder, command, prefix)
-        with self.out.open("wb") as output:
-            return Program(self.folder, command, prefix, output.fileno())
+        return Program(self.folder, [word.format(out=self.out, run=self.run) for word in words.split()], prefix)
 
-    def found(self) -> Sequence[Any]:
+    def found(self) -> list[Any]:
         return self.story.read(self.out)
 
     def look(self) -> str:

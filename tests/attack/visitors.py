@@ -47,35 +47,18 @@ TEXTS = [
 TEXTS += ["犬" * 50, *["Go on.", "Why me?", "Yes!"] * 5, "e\u0301" * 190, "\u0958" * 190, "a" * 5000, "<script>"]
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /translate HTTP/1.1\r\nHost: localhost\r\n"
-# Bytes that are no request, or one whose parts contradict one another.
+# Bytes that are no request, or one whose parts contradict one another; tests/test_serve.py has more of them.
 RAW = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # which begins TLS
     b"GET / HTTP/9.9\r\n\r\n",
-    b"GET  / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    WHOLE + b"Host: evil.example\r\n\r\n",
-    POST + b"Content-Length: -1\r\n\r\n",
-    POST + b"Content-Length: 99999999999999999999\r\n\r\n",
     POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
-    POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n123456",
-    POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
     POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n",
-    POST + b"Transfer-Encoding: gzip\r\n\r\n",
-    WHOLE + b"A: b\n c\r\n: d\r\nE\x00: f\r\n\r\n",
-    WHOLE + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+    WHOLE + b"A: b\n c\r\n: d\r\nE\x00: f\r\nHost: evil.example\r\n\r\n",
     WHOLE + b"X: a\r\n" * 20_000 + b"\r\n",
-    b"\r\n" * 1000,
     (WHOLE + b"\r\n") * 50,
 ]
 # What a slow visitor has sent, and then sends a byte of from time to time, or nothing more.
-HALVES = [
-    b"",
-    b"G",
-    WHOLE,
-    POST + b"Content-Length: 4000\r\n\r\n{",
-    POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n",
-]
+HALVES = [b"", b"G", WHOLE, POST + b"Content-Length: 4000\r\n\r\n{"]
 
 
 class Quick:

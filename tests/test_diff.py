@@ -580,6 +580,13 @@ def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) ->
     assert "\n" not in str(error.value)
 
 
+def test_weights_that_are_true_or_false_are_compared(tmp_path: Path) -> None:
+    sides = [write(tmp_path / name, "torch", DATA) for name in ("left", "right")]
+    weights = sides[1] / "weights.safetensors"
+    save_file({name: array > 0 for name, array in load_file(weights).items()}, weights)
+    assert compare_records(*map(Side, sides)).broken == "weights"
+
+
 def test_layers_that_differ_inside_a_model_whose_outputs_agree_are_a_remark_and_the_climb_goes_on(
     tmp_path: Path,
 ) -> None:

@@ -192,7 +192,7 @@ def with_gates(array: Array, order: tuple[int, ...]) -> Array:
 def exchanged(broken: Broken) -> Iterator[Test]:
     """The right side's weight has the numbers of another weight of the left side."""
     right = broken.arrays[0]
-    for pair, name in broken.rungs.tensors_of_pairs() if right.size > 1 and np.ptp(right) else ():
+    for pair, name in broken.rungs.tensors_of_pairs() if right.size > 1 and (right != right.flat[0]).any() else ():
         if pair.left.shapes.get(name) == right.shape and (pair is not broken.item.pair or name != broken.item.name):
             other = pair.left.tensor(name)
             if other is not None:
